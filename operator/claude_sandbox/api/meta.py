@@ -1,0 +1,48 @@
+"""Names that are part of the contract: group, kind, labels, annotations, names of children."""
+
+GROUP = "claudesandbox.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "ClaudeSandbox"
+PLURAL = "claudesandboxes"
+SINGULAR = "claudesandbox"
+SHORT_NAME = "csb"
+
+FIELD_MANAGER = "claude-sandbox"
+
+# On everything that belongs to a sandbox. Labels only index; who owns an object is decided by UID.
+LABEL_SANDBOX = f"{GROUP}/sandbox"
+LABEL_SANDBOX_UID = f"{GROUP}/sandbox-uid"
+LABEL_COMPONENT = f"{GROUP}/component"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY = "claude-sandbox-operator"
+
+# A Secret opts in to being used by sandboxes by its type, or by this label for Secrets that other tools make.
+SECRET_TYPE = f"{GROUP}/api-key"
+LABEL_SECRET_OPT_IN = f"{GROUP}/api-key"
+LABEL_SECRET_OPT_IN_VALUE = "true"
+# Where the operator may not look at Secrets at all, a namespace's administrator names those that opt in.
+ANNOTATION_NAMESPACE_SECRETS = f"{GROUP}/api-key-secrets"
+
+# On the pod.
+ANNOTATION_KEY_GENERATION = f"{GROUP}/api-key-generation"
+ANNOTATION_SPEC_HASH = f"{GROUP}/spec-hash"
+ANNOTATION_MANAGED_SETTINGS = f"{GROUP}/managed-settings"
+
+# "sandbox-" + 45 + "-workspace" is 63, the longest name that a Service or a label's value may have.
+MAX_NAME_LENGTH = 45
+
+
+def child_name(sandbox: str) -> str:
+    """The name of the pod, the ServiceAccount, the NetworkPolicy and the Service of the sandbox."""
+    return f"sandbox-{sandbox}"
+
+
+def workspace_name(sandbox: str) -> str:
+    """The name of the sandbox's workspace claim."""
+    return f"{child_name(sandbox)}-workspace"
+
+
+# Denies everything to every sandbox of a namespace, whatever happens to a sandbox's own policy: while a deleted
+# sandbox's objects are collected in any order, its pod never runs without a policy.
+BASELINE_POLICY = "claude-sandbox-default-deny"
