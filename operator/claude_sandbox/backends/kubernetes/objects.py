@@ -1,0 +1,279 @@
+"""A blueprint as Kubernetes objects. Pure: golden documents for the tests."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from claude_sandbox.api import meta
+from claude_sandbox.backends.kubernetes.raw import Manifest
+from claude_sandbox.blueprint.model import Blueprint, Probe
+
+CONTAINER = "agent"
+
+# The labels that kubeadm, kind, k3s and the managed offerings give their resolver.
+RESOLVER_PEER: Manifest = {
+    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+    "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+}
+
+
+def labels(blueprint: Blueprint) -> dict[str, str]:
+    """What every object of the sandbox carries. For finding, never for trusting."""
+    return {
+        meta.LABEL_MANAGED_BY: meta.MANAGED_BY,
+        meta.LABEL_SANDBOX: blueprint.identity.name,
+        meta.LABEL_SANDBOX_UID: blueprint.identity.uid,
+    }
+
+
+def service_account(blueprint: Blueprint) -> Manifest:
+    """An identity of its own, which nobody gave any rights, and without a token."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": _metadata(blueprint, meta.child_name(blueprint.identity.name)),
+        "automountServiceAccountToken": False,
+    }
+
+
+def network_policy(blueprint: Blueprint) -> Manifest:
+    """Default deny both ways, and the declared exceptions."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": _metadata(blueprint, meta.child_name(blueprint.identity.name)),
+        "spec": {
+            "podSelector": {"matchLabels": _selector(blueprint)},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": _ingress(blueprint),
+            "egress": _egress(blueprint),
+        },
+    }
+
+
+def baseline_policy(namespace: str) -> Manifest:
+    """Denies everything to every sandbox of the namespace; belongs to no single sandbox."""
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {
+            "name": meta.BASELINE_POLICY,
+            "namespace": namespace,
+            "labels": {meta.LABEL_MANAGED_BY: meta.MANAGED_BY, meta.LABEL_COMPONENT: "baseline"},
+        },
+        "spec": {
+            "podSelector": {"matchExpressions": [{"key": meta.LABEL_SANDBOX, "operator": "Exists"}]},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [],
+            "egress": [],
+        },
+    }
+
+
+def service(blueprint: Blueprint) -> Manifest | None:
+    """A name for the declared ports, or None where none is declared."""
+    if not blueprint.network.ports:
+        return None
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": _metadata(blueprint, meta.child_name(blueprint.identity.name)),
+        "spec": {
+            "type": "ClusterIP",
+            "selector": _selector(blueprint),
+            "ports": [
+                {"name": port.name, "port": port.number, "targetPort": port.number, "protocol": "TCP"}
+                for port in blueprint.network.ports
+            ],
+        },
+    }
+
+
+def claim(blueprint: Blueprint) -> Manifest | None:
+    """The workspace's claim, or None where the workspace is as short-lived as the pod.
+
+    A claim that is to outlive the sandbox has no owner reference: the garbage collector would delete it.
+    """
+    volume = blueprint.workspace.volume
+    if volume is None:
+        return None
+    metadata = _metadata(blueprint, meta.workspace_name(blueprint.identity.name))
+    if volume.retain:
+        del metadata["ownerReferences"]
+    spec: Manifest = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": volume.size}},
+    }
+    if volume.storage_class is not None:
+        spec["storageClassName"] = volume.storage_class
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
+
+
+def pod(blueprint: Blueprint, key_generation: str | None) -> Manifest:
+    """The workload. Passes the `restricted` Pod Security Standard."""
+    metadata = _metadata(blueprint, meta.child_name(blueprint.identity.name))
+    spec = _pod_spec(blueprint)
+    metadata["annotations"] = {
+        meta.ANNOTATION_MANAGED_SETTINGS: blueprint.settings.content,
+        meta.ANNOTATION_SPEC_HASH: spec_hash(spec, blueprint.settings.content),
+        **({meta.ANNOTATION_KEY_GENERATION: key_generation} if key_generation else {}),
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def spec_hash(spec: Mapping[str, Any], settings: str) -> str:
+    """Tells two desired pods apart: whether a running one was made from what is asked for now."""
+    return hashlib.sha256(orjson.dumps([spec, settings], option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+
+def _metadata(blueprint: Blueprint, name: str) -> Manifest:
+    return {
+        "name": name,
+        "namespace": blueprint.identity.namespace,
+        "labels": labels(blueprint),
+        "ownerReferences": [
+            {
+                "apiVersion": meta.API_VERSION,
+                "kind": meta.KIND,
+                "name": blueprint.identity.name,
+                "uid": blueprint.identity.uid,
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ],
+    }
+
+
+def _selector(blueprint: Blueprint) -> dict[str, str]:
+    return {meta.LABEL_SANDBOX: blueprint.identity.name, meta.LABEL_SANDBOX_UID: blueprint.identity.uid}
+
+
+def _ingress(blueprint: Blueprint) -> list[Manifest]:
+    if not blueprint.network.ports:
+        return []
+    # An empty pod selector is every pod of the policy's own namespace.
+    return [
+        {
+            "from": [{"podSelector": {}}],
+            "ports": [{"protocol": "TCP", "port": port.number} for port in blueprint.network.ports],
+        }
+    ]
+
+
+def _egress(blueprint: Blueprint) -> list[Manifest]:
+    rules: list[Manifest] = []
+    if blueprint.network.dns:
+        ports = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
+        rules.append({"to": [RESOLVER_PEER], "ports": ports})
+    if blueprint.network.egress_cidrs:
+        peers = [{"ipBlock": {"cidr": cidr}} for cidr in blueprint.network.egress_cidrs]
+        rules.append({"to": peers, "ports": [{"protocol": "TCP", "port": 443}]})
+    return rules
+
+
+def _pod_spec(blueprint: Blueprint) -> Manifest:
+    return {
+        "serviceAccountName": meta.child_name(blueprint.identity.name),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": "Always",
+        "terminationGracePeriodSeconds": blueprint.grace_seconds,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": blueprint.user.uid,
+            "runAsGroup": blueprint.user.gid,
+            "fsGroup": blueprint.user.gid,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(blueprint)],
+        "volumes": _volumes(blueprint),
+    }
+
+
+def _container(blueprint: Blueprint) -> Manifest:
+    limits = blueprint.limits
+    resources = {
+        "cpu": f"{limits.cpu_millicores}m",
+        "memory": str(limits.memory),
+        "ephemeral-storage": str(limits.ephemeral_storage),
+    }
+    container: Manifest = {
+        "name": CONTAINER,
+        "image": blueprint.image.reference,
+        "imagePullPolicy": blueprint.image.pull_policy,
+        "workingDir": blueprint.workspace.path,
+        "env": [{"name": name, "value": value} for name, value in blueprint.environment],
+        "resources": {"requests": resources, "limits": resources},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "privileged": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+        },
+        "startupProbe": _probe(blueprint.startup),
+        "readinessProbe": _probe(blueprint.readiness),
+        "livenessProbe": _probe(blueprint.liveness),
+        "volumeMounts": _mounts(blueprint),
+    }
+    if blueprint.command:
+        container["command"] = list(blueprint.command)
+    if blueprint.args:
+        container["args"] = list(blueprint.args)
+    if blueprint.network.ports:
+        container["ports"] = [
+            {"name": port.name, "containerPort": port.number, "protocol": "TCP"} for port in blueprint.network.ports
+        ]
+    return container
+
+
+def _probe(probe: Probe) -> Manifest:
+    return {
+        "exec": {"command": list(probe.command)},
+        "periodSeconds": probe.period,
+        "timeoutSeconds": probe.timeout,
+        "failureThreshold": probe.failures,
+    }
+
+
+def _mounts(blueprint: Blueprint) -> list[Manifest]:
+    workspace: Manifest = {"name": "workspace", "mountPath": blueprint.workspace.path}
+    if blueprint.workspace.read_only:
+        workspace["readOnly"] = True
+    return [
+        workspace,
+        *({"name": scratch.name, "mountPath": scratch.path} for scratch in blueprint.scratch),
+        {"name": "api-key", "mountPath": blueprint.key.directory, "readOnly": True},
+        {"name": "settings", "mountPath": blueprint.settings.directory, "readOnly": True},
+    ]
+
+
+def _volumes(blueprint: Blueprint) -> list[Manifest]:
+    workspace: Manifest = {"name": "workspace"}
+    if blueprint.workspace.volume is None:
+        workspace["emptyDir"] = {"sizeLimit": str(blueprint.workspace.size)}
+    else:
+        workspace["persistentVolumeClaim"] = {"claimName": meta.workspace_name(blueprint.identity.name)}
+    key = {"key": blueprint.key.key, "path": blueprint.key.key}
+    settings = {
+        "path": blueprint.settings.file,
+        "fieldRef": {"fieldPath": f"metadata.annotations['{meta.ANNOTATION_MANAGED_SETTINGS}']"},
+    }
+    return [
+        workspace,
+        *(
+            {"name": scratch.name, "emptyDir": {"medium": "Memory", "sizeLimit": str(scratch.size)}}
+            for scratch in blueprint.scratch
+        ),
+        # Files of a Secret belong to root; fsGroup makes them readable by the agent's group, and the kubelet
+        # adds that bit whatever is asked: 0440 is the tightest that a non-root user can read.
+        {
+            "name": "api-key",
+            "secret": {"secretName": blueprint.key.secret, "defaultMode": 0o440, "items": [key]},
+        },
+        # The pod's own annotation as a file: no other object that could drift or be forgotten.
+        {"name": "settings", "downwardAPI": {"defaultMode": 0o444, "items": [settings]}},
+    ]

@@ -1,0 +1,29 @@
+"""Whether an object with one of our names is ours. Labels only find; the owner's UID decides. Pure."""
+
+from claude_sandbox.api import meta
+from claude_sandbox.backends.kubernetes.raw import Object, labels
+from claude_sandbox.blueprint.model import Identity
+
+
+def is_owned(live: Object, identity: Identity) -> bool:
+    """Whether the object's controller is this very sandbox, and not an earlier one of the same name."""
+    owners = live["metadata"].get("ownerReferences") or ()
+    return any(
+        owner.get("uid") == identity.uid and owner.get("kind") == meta.KIND and owner.get("controller")
+        for owner in owners
+    )
+
+
+def is_retained_claim(live: Object, identity: Identity) -> bool:
+    """Whether the claim was kept for a sandbox of this name: ours by label, and owned by nobody else."""
+    found = labels(live)
+    return (
+        found.get(meta.LABEL_MANAGED_BY) == meta.MANAGED_BY
+        and found.get(meta.LABEL_SANDBOX) == identity.name
+        and not live["metadata"].get("ownerReferences")
+    )
+
+
+def is_baseline(live: Object) -> bool:
+    """Whether the policy with the baseline's name was made by the operator."""
+    return labels(live).get(meta.LABEL_MANAGED_BY) == meta.MANAGED_BY

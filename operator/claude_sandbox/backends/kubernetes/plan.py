@@ -1,0 +1,226 @@
+"""What has to be written so that the live objects become the desired ones. Pure.
+
+The order is the fail-closed one: what denies first, what the workload needs next, the workload last.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from claude_sandbox.api import meta
+from claude_sandbox.api.spec import UpdateStrategyType
+from claude_sandbox.backends.kubernetes import drift, objects
+from claude_sandbox.backends.kubernetes.ownership import is_baseline, is_owned, is_retained_claim
+from claude_sandbox.backends.kubernetes.raw import Object, annotations, terminating
+from claude_sandbox.blueprint.model import Blueprint, Identity
+
+
+class Verb(Enum):
+    """What is done to an object."""
+
+    CREATE = "create"
+    APPLY = "apply"
+    DELETE = "delete"
+
+
+class Cause(Enum):
+    """Why a step is needed: for a first time, because something drifted, or because the spec changed."""
+
+    PROVISION = "provision"
+    HEAL = "heal"
+    UPDATE = "update"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One write. `live` is what it was decided upon; its UID guards the write."""
+
+    verb: Verb
+    cause: Cause
+    manifest: Object
+    live: Object | None = None
+    paths: tuple[str, ...] = ()
+    # Repeated without bound it would be harmful: a workload that fails or drifts again at once.
+    paced: bool = False
+
+    @property
+    def kind(self) -> str:
+        return str(self.manifest["kind"])
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["metadata"]["name"])
+
+
+@dataclass(frozen=True)
+class Desired:
+    """The objects of a sandbox; None for those that it should not have."""
+
+    identity: Identity
+    baseline: Object
+    account: Object
+    policy: Object
+    service: Object | None
+    claim: Object | None
+    # The pod as it would be made now; whether there should be none, and whether what a new one needs is there.
+    pod: Object
+    suspended: bool
+    may_start: bool
+    update: UpdateStrategyType
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The live objects under the sandbox's names, whoever made them; None for those that don't exist."""
+
+    baseline: Object | None = None
+    account: Object | None = None
+    policy: Object | None = None
+    service: Object | None = None
+    claim: Object | None = None
+    pod: Object | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages, each of which needs the one before it; the steps of a stage don't need each other."""
+
+    stages: tuple[tuple[Step, ...], ...] = ()
+    # Objects under our names that are not ours, as "Kind name".
+    foreign: tuple[str, ...] = ()
+    # In what the running pod is not the desired one.
+    drifted: tuple[str, ...] = ()
+    spec_changed: bool = False
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return tuple(step for stage in self.stages for step in stage)
+
+
+def desire(blueprint: Blueprint, key_generation: str | None, may_start: bool, update: UpdateStrategyType) -> Desired:
+    """The objects that the blueprint asks for. `may_start`: whether the key that a new pod needs is there."""
+    return Desired(
+        identity=blueprint.identity,
+        baseline=objects.baseline_policy(blueprint.identity.namespace),
+        account=objects.service_account(blueprint),
+        policy=objects.network_policy(blueprint),
+        service=objects.service(blueprint),
+        claim=objects.claim(blueprint),
+        pod=objects.pod(blueprint, key_generation),
+        suspended=not blueprint.running,
+        may_start=may_start,
+        update=update,
+    )
+
+
+def plan(desired: Desired, observed: Observed, *, provisioned: bool, settled: bool) -> Plan:
+    """What to write.
+
+    `provisioned`: whether the sandbox had its objects before, so that a missing one is a loss. `settled`:
+    whether this spec was carried out before, so that a difference is drift and not the user's wish.
+    """
+    missing = Cause.HEAL if provisioned else Cause.PROVISION
+    differs = Cause.HEAL if settled else Cause.UPDATE
+    foreign = _foreign(observed, desired.identity)
+    first = _child(desired.baseline, observed.baseline, (missing, Cause.HEAL), drift.policy_differences)
+    then = (
+        *_child(desired.account, observed.account, (missing, differs), drift.account_differences),
+        *_child(desired.policy, observed.policy, (missing, differs), drift.policy_differences),
+        *_child(desired.claim, observed.claim, (missing, differs), drift.claim_differences),
+        *_service(desired, observed.service, (missing, differs)),
+    )
+    first, then = (tuple(s for s in stage if (s.kind, s.name) not in foreign) for stage in (first, then))
+    drifted: tuple[str, ...] = ()
+    spec_changed = False
+    last: tuple[Step, ...] = ()
+    if observed.pod is None:
+        if desired.may_start and not desired.suspended and not foreign:
+            last = (Step(Verb.CREATE, missing, desired.pod),)
+    elif is_owned(observed.pod, desired.identity):
+        spec_changed = _hash(desired.pod) != _hash(observed.pod)
+        drifted = () if spec_changed else drift.pod_differences(desired.pod, observed.pod)
+        last = _live_pod(desired, observed.pod, drifted, spec_changed)
+    stages = tuple(stage for stage in (first, then, last) if stage)
+    return Plan(stages, tuple(f"{kind} {name}" for kind, name in foreign), drifted, spec_changed)
+
+
+def _child(
+    desired: Object | None,
+    live: Object | None,
+    causes: tuple[Cause, Cause],
+    differ: Callable[[Object, Object], tuple[str, ...]],
+) -> tuple[Step, ...]:
+    missing, differs = causes
+    if desired is None:
+        return ()
+    if live is None:
+        return (Step(Verb.CREATE, missing, desired),)
+    if terminating(live):
+        return ()
+    paths = differ(desired, live)
+    return (Step(Verb.APPLY, differs, desired, live, paths),) if paths else ()
+
+
+def _service(desired: Desired, live: Object | None, causes: tuple[Cause, Cause]) -> tuple[Step, ...]:
+    if desired.service is None and live is not None and is_owned(live, desired.identity):
+        gone = _named("v1", "Service", live)
+        return (Step(Verb.DELETE, Cause.UPDATE, gone, live),)
+    return _child(desired.service, live, causes, drift.service_differences)
+
+
+def _live_pod(desired: Desired, pod: Object, drifted: tuple[str, ...], spec_changed: bool) -> tuple[Step, ...]:
+    if terminating(pod):
+        return ()
+    gone = _named("v1", "Pod", pod)
+    if desired.suspended:
+        return (Step(Verb.DELETE, Cause.UPDATE, gone, pod),)
+    if pod.get("status", {}).get("phase") in ("Failed", "Succeeded"):
+        return (Step(Verb.DELETE, Cause.HEAL, gone, pod, ("status.phase",), paced=True),)
+    if desired.update is UpdateStrategyType.RECREATE and (drifted or spec_changed):
+        cause = Cause.UPDATE if spec_changed else Cause.HEAL
+        return (Step(Verb.DELETE, cause, gone, pod, drifted, paced=True),)
+    paths = drift.metadata_differences(desired.pod, pod)
+    if spec_changed:
+        # The old pod keeps the settings that it was made with, like the rest of its spec.
+        paths = tuple(path for path in paths if not path.endswith(meta.ANNOTATION_MANAGED_SETTINGS))
+    if not paths:
+        return ()
+    key_only = all(path.endswith(meta.ANNOTATION_KEY_GENERATION) for path in paths)
+    cause = Cause.UPDATE if key_only else Cause.HEAL
+    return (Step(Verb.APPLY, cause, _metadata_only(desired.pod, pod, spec_changed), pod, paths),)
+
+
+def _named(version: str, kind: str, live: Object) -> Object:
+    name, namespace = live["metadata"]["name"], live["metadata"]["namespace"]
+    return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}}
+
+
+def _metadata_only(desired: Object, live: Object, spec_changed: bool) -> Object:
+    metadata = dict(desired["metadata"])
+    kept = (
+        (meta.ANNOTATION_SPEC_HASH, meta.ANNOTATION_MANAGED_SETTINGS) if spec_changed else (meta.ANNOTATION_SPEC_HASH,)
+    )
+    actual = annotations(live)
+    metadata["annotations"] = metadata["annotations"] | {key: actual[key] for key in kept if key in actual}
+    return {"apiVersion": desired["apiVersion"], "kind": desired["kind"], "metadata": metadata}
+
+
+def _hash(pod: Object) -> str | None:
+    value = annotations(pod).get(meta.ANNOTATION_SPEC_HASH)
+    return str(value) if value else None
+
+
+def _foreign(observed: Observed, identity: Identity) -> tuple[tuple[str, str], ...]:
+    owned = {
+        "ServiceAccount": observed.account,
+        "NetworkPolicy": observed.policy,
+        "Service": observed.service,
+        "Pod": observed.pod,
+    }
+    found = [(kind, live) for kind, live in owned.items() if live and not is_owned(live, identity)]
+    claim = observed.claim
+    if claim and not (is_owned(claim, identity) or is_retained_claim(claim, identity)):
+        found.append(("PersistentVolumeClaim", claim))
+    if observed.baseline and not is_baseline(observed.baseline):
+        found.append(("NetworkPolicy", observed.baseline))
+    return tuple((kind, live["metadata"]["name"]) for kind, live in found)

@@ -1,0 +1,89 @@
+"""The one place that decides what is safe: a spec becomes a hardened workload."""
+
+from claude_sandbox.api import quantity
+from claude_sandbox.api.spec import ClaudeSandboxSpec, OperatingMode, Profile, Retention, WorkspaceType
+from claude_sandbox.api.spec import Image as ImageSpec
+from claude_sandbox.blueprint import agent
+from claude_sandbox.blueprint.model import (
+    Blueprint,
+    Identity,
+    Image,
+    KeyFile,
+    Limits,
+    NetworkRules,
+    Port,
+    Probe,
+    Scratch,
+    SettingsFile,
+    User,
+    Volume,
+    Workspace,
+)
+
+AGENT = User(uid=1000, gid=1000)
+_MIB = 1 << 20
+_TMP_SIZE = 256 * _MIB
+_HOME_SIZE = 512 * _MIB
+
+
+def build(identity: Identity, spec: ClaudeSandboxSpec, default_image: Image) -> Blueprint:
+    """The workload that the spec asks for, hardened. Pure: the same arguments give the same blueprint."""
+    memory = quantity.bytes_of(spec.resources.memory)
+    reference = spec.credentials.api_key_secret_ref
+    key = KeyFile(reference.name, reference.key, agent.KEY_DIRECTORY)
+    return Blueprint(
+        identity=identity,
+        running=spec.operating_mode is OperatingMode.RUNNING,
+        image=_image(spec.image) if spec.image else default_image,
+        command=tuple(spec.command),
+        args=tuple(spec.args),
+        environment=(*agent.environment(), *((variable.name, variable.value) for variable in spec.env)),
+        user=AGENT,
+        limits=Limits(
+            cpu_millicores=quantity.millicores(spec.resources.cpu),
+            memory=memory,
+            ephemeral_storage=quantity.bytes_of(spec.resources.ephemeral_storage),
+        ),
+        # Files in memory count towards the memory limit: together they may never fill it.
+        scratch=(
+            Scratch("tmp", "/tmp", min(_TMP_SIZE, memory // 8)),  # noqa: S108
+            Scratch("home", agent.HOME, min(_HOME_SIZE, memory // 4)),
+        ),
+        workspace=_workspace(spec),
+        key=key,
+        settings=SettingsFile(agent.SETTINGS_DIRECTORY, agent.SETTINGS_FILE, agent.managed_settings(key.path)),
+        network=NetworkRules(
+            egress_cidrs=tuple(spec.network.egress.allowed_cidrs),
+            dns=spec.network.egress.dns,
+            ports=tuple(Port(port.name, port.container_port) for port in spec.network.ports),
+        ),
+        startup=Probe(("claude", "--version"), period=1, timeout=10, failures=120),
+        readiness=Probe(("claude", "auth", "status"), period=15, timeout=10, failures=3),
+        liveness=Probe(("claude", "--version"), period=30, timeout=15, failures=4),
+        grace_seconds=10,
+    )
+
+
+def parse_image(reference: str, pull_policy: str) -> Image:
+    """An image as an administrator configures it, for example `example.org/claude@sha256:…`."""
+    _, _, digest = reference.partition("@")
+    return Image(reference, digest or None, pull_policy)
+
+
+def _image(spec: ImageSpec) -> Image:
+    tag = f":{spec.tag}" if spec.tag else ""
+    digest = f"@{spec.digest}" if spec.digest else ""
+    return Image(f"{spec.repository}{tag}{digest}", spec.digest, spec.pull_policy)
+
+
+def _workspace(spec: ClaudeSandboxSpec) -> Workspace:
+    workspace = spec.workspace
+    volume = None
+    if workspace.type is WorkspaceType.PERSISTENT_VOLUME_CLAIM:
+        volume = Volume(
+            size=str(workspace.size),
+            storage_class=workspace.storage_class_name,
+            retain=workspace.retention is Retention.RETAIN,
+        )
+    read_only = spec.profile is Profile.PRODUCTION if workspace.read_only is None else workspace.read_only
+    return Workspace(agent.WORKSPACE, quantity.bytes_of(workspace.size), read_only, volume)

@@ -1,0 +1,142 @@
+"""The hardened workload, free of any backend. Both backends translate the same blueprint."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose workload it is."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class User:
+    """Who the agent is in the container, numerically."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the workload may use at most: CPU in thousandths of a core, the rest in bytes."""
+
+    cpu_millicores: int
+    memory: int
+    ephemeral_storage: int
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A writable place in memory, gone with the workload. `size` in bytes."""
+
+    name: str
+    path: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A workspace that outlives the workload. `size` as the user wrote it, `storage_class` None for the default."""
+
+    size: str
+    storage_class: str | None
+    retain: bool
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The agent's working directory. Without a volume it is as short-lived as the workload, of `size` bytes."""
+
+    path: str
+    size: int
+    read_only: bool
+    volume: Volume | None
+
+
+@dataclass(frozen=True)
+class KeyFile:
+    """The API key as a file `directory/key`, taken from one key of one Secret."""
+
+    secret: str
+    key: str
+    directory: str
+
+    @property
+    def path(self) -> str:
+        return f"{self.directory}/{self.key}"
+
+
+@dataclass(frozen=True)
+class SettingsFile:
+    """Claude Code's managed settings: what a repository or the agent can't override."""
+
+    directory: str
+    file: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Port:
+    """A TCP port that may be connected to."""
+
+    name: str
+    number: int
+
+
+@dataclass(frozen=True)
+class NetworkRules:
+    """The exceptions from default deny in both directions."""
+
+    egress_cidrs: tuple[str, ...]
+    dns: bool
+    ports: tuple[Port, ...]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A command that succeeds in the container. Times in seconds."""
+
+    command: tuple[str, ...]
+    period: int
+    timeout: int
+    failures: int
+
+
+@dataclass(frozen=True)
+class Image:
+    """What runs. `digest` is None where the user did not pin one."""
+
+    reference: str
+    digest: str | None
+    pull_policy: str
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """Everything that is decided about a workload.
+
+    What is not a field is not a choice: no capability, no privilege escalation, the runtime's default seccomp
+    profile, a read-only root file system, no service account token, no namespace of the host.
+    """
+
+    identity: Identity
+    running: bool
+    image: Image
+    command: tuple[str, ...]
+    args: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    user: User
+    limits: Limits
+    scratch: tuple[Scratch, ...]
+    workspace: Workspace
+    key: KeyFile
+    settings: SettingsFile
+    network: NetworkRules
+    startup: Probe
+    readiness: Probe
+    liveness: Probe
+    grace_seconds: int
