@@ -1,0 +1,35 @@
+"""Advisory locks between processes, held on a directory so that no lock file is left behind."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock, creating the directory when it isn't there.
+
+    The directory may be removed by the one who holds the lock (`down` does); who waited for it then
+    holds a lock on something that has no name any more, and tries again with the new directory.
+    """
+    while True:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_still(directory, descriptor):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _is_still(directory: Path, descriptor: int) -> bool:
+    try:
+        named = directory.stat()
+    except FileNotFoundError:
+        return False
+    held = os.fstat(descriptor)
+    return (named.st_dev, named.st_ino) == (held.st_dev, held.st_ino)
