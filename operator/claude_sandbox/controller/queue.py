@@ -1,0 +1,255 @@
+"""The keyed work queue and its workers: whatever happens to a key, it is worked on once more after it happened.
+
+The contract is the one that Kubernetes controllers know: a key that is added while it waits is worked on once; a key
+that is added while it is being worked on is worked on again, afterwards, by one worker.
+"""
+
+import asyncio
+import heapq
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+logger = logging.getLogger(__name__)
+
+K = TypeVar("K", bound=Hashable)
+
+FIRST_RETRY = 0.1
+MAX_RETRY = 300.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a reconcile wants next. `requeue_after` in seconds; None: only when something happens.
+
+    `retry`: not everything could be done, which the reconcile has said itself; try again later and later.
+    """
+
+    requeue_after: float | None = None
+    retry: bool = False
+
+
+class ShutDown(Exception):  # noqa: N818 (a signal to a worker, not a fault)
+    """No more work is handed out."""
+
+
+class Observer(Protocol):
+    """What a queue tells to those who count. Seconds throughout."""
+
+    def added(self) -> None:
+        """A key was put in line."""
+
+    def got(self, waited: float) -> None:
+        """A worker took a key that had been in line for so long."""
+
+    def done(self, worked: float) -> None:
+        """A worker finished a key."""
+
+    def retried(self) -> None:
+        """A key failed and will be tried again."""
+
+
+class WorkQueue(Generic[K]):
+    """Keys in line, in work, and due later. Use it from one event loop, whose clock is its clock."""
+
+    def __init__(
+        self, *, observer: Observer | None = None, first_retry: float = FIRST_RETRY, max_retry: float = MAX_RETRY
+    ) -> None:
+        self._observer = observer
+        self._first_retry = first_retry
+        self._max_retry = max_retry
+        self._line: deque[K] = deque()
+        self._dirty: dict[K, float] = {}  # to be worked on -> since when
+        self._processing: dict[K, float] = {}  # in work -> since when
+        self._due: dict[K, float] = {}  # later -> when
+        self._heap: list[tuple[float, int, K]] = []  # of `_due`, with outdated entries among it
+        self._sequence = 0
+        self._failures: dict[K, int] = {}
+        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+
+    def __len__(self) -> int:
+        """Keys in line, those that are in work or due later not counted."""
+        return len(self._line)
+
+    def add(self, key: K) -> None:
+        """Have `key` worked on. Does nothing if it is in line already, or after `shutdown()`."""
+        if self._closed or key in self._dirty:
+            return
+        self._dirty[key] = self._loop.time()
+        if self._observer is not None:
+            self._observer.added()
+        if key not in self._processing:
+            self._line.append(key)
+            self._wake()
+
+    def add_after(self, key: K, seconds: float) -> None:
+        """Have `key` worked on after `seconds`. Of several such wishes the earliest counts, and only that."""
+        if seconds <= 0:
+            self.add(key)
+            return
+        due = self._loop.time() + seconds
+        if self._closed or self._due.get(key, float("inf")) <= due:
+            return
+        self._due[key] = due
+        self._sequence += 1
+        heapq.heappush(self._heap, (due, self._sequence, key))
+        self._arm()
+
+    def retry(self, key: K, at_least: float = 0.0) -> float:
+        """Have a key that failed worked on again, later each time; in how many seconds.
+
+        The pause doubles from `first_retry` up to `max_retry`, spread by a fifth, and is never below `at_least`.
+        """
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        backoff = min(self._first_retry * 2.0 ** min(failures, 32), self._max_retry)
+        pause = max(backoff * random.uniform(0.8, 1.0), at_least)  # noqa: S311 (no secret)
+        if self._observer is not None:
+            self._observer.retried()
+        self.add_after(key, pause)
+        return pause
+
+    def forget(self, key: K) -> None:
+        """The key succeeded: its next failure is its first."""
+        self._failures.pop(key, None)
+
+    def failures(self, key: K) -> int:
+        """Failures in a row."""
+        return self._failures.get(key, 0)
+
+    async def get(self) -> K:
+        """The next key, which is then in work until `done(key)`. Raises `ShutDown`."""
+        while not self._line:
+            if self._closed:
+                raise ShutDown
+            waiter = self._loop.create_future()
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter.done() and not waiter.cancelled():
+                    self._wake()  # the one that was meant for us
+                raise
+            finally:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+        if self._closed:
+            raise ShutDown
+        key = self._line.popleft()
+        now = self._loop.time()
+        since = self._dirty.pop(key)
+        self._processing[key] = now
+        if self._observer is not None:
+            self._observer.got(now - since)
+        return key
+
+    def done(self, key: K) -> None:
+        """The key's work ended, well or not. If it was added meanwhile it goes to the end of the line."""
+        since = self._processing.pop(key)
+        if self._observer is not None:
+            self._observer.done(self._loop.time() - since)
+        if key in self._dirty:
+            self._line.append(key)
+            self._wake()
+
+    def shutdown(self) -> None:
+        """Hand out no more keys. Those in work are finished by their workers."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._waiters:
+            self._wake()
+
+    def in_work(self) -> dict[K, float]:
+        """The keys in work and for how many seconds they have been."""
+        now = self._loop.time()
+        return {key: now - since for key, since in self._processing.items()}
+
+    def _wake(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _arm(self) -> None:
+        if len(self._heap) > 2 * len(self._due) + 64:
+            self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
+            heapq.heapify(self._heap)
+        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        if self._timer is not None:
+            if self._heap and self._timer.when() == self._heap[0][0]:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._heap[0][0], self._promote) if self._heap else None
+
+    def _promote(self) -> None:
+        # call_at fires up to the clock's resolution early.
+        now = max(self._loop.time(), self._timer.when() if self._timer else 0.0)
+        self._timer = None
+        while self._heap and self._heap[0][0] <= now:
+            due, _, key = heapq.heappop(self._heap)
+            if self._due.get(key) == due:
+                del self._due[key]
+                self.add(key)
+        self._arm()
+
+
+Reconcile = Callable[[K], Awaitable[Result | None]]
+OnResult = Callable[[str, float], None]
+"""Called after each run with "success", "requeue", "requeue_after" or "error", and the seconds it took."""
+
+
+async def run_workers(
+    queue: WorkQueue[K], workers: int, reconcile: Reconcile[K], on_result: OnResult | None = None
+) -> None:
+    """Work on the queue's keys, up to `workers` of them at a time, until `queue.shutdown()`, and finish those in work.
+
+    A reconcile that raises is logged and tried again later; an exception's `retry_after` (seconds) is respected.
+    Cancelling this coroutine cancels the reconciles in work.
+    """
+    async with asyncio.TaskGroup() as group:
+        for number in range(workers):
+            group.create_task(_work(queue, reconcile, on_result), name=f"worker-{number}")
+
+
+async def _work(queue: WorkQueue[K], reconcile: Reconcile[K], on_result: OnResult | None) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            key = await queue.get()
+        except ShutDown:
+            return
+        started = loop.time()
+        outcome = "error"
+        try:
+            outcome = await _reconcile_once(queue, key, reconcile)
+        finally:
+            queue.done(key)
+            if on_result is not None:
+                on_result(outcome, loop.time() - started)
+
+
+async def _reconcile_once(queue: WorkQueue[K], key: K, reconcile: Reconcile[K]) -> str:
+    try:
+        result = await reconcile(key)
+    except Exception as error:
+        pause = queue.retry(key, at_least=getattr(error, "retry_after", None) or 0.0)
+        expected = bool(getattr(error, "is_transient", False))  # then where it was raised tells nothing
+        logger.warning("reconcile of %s failed: %s; next try in %.1f s", key, error, pause, exc_info=not expected)
+        return "error"
+    if result is not None and result.retry:
+        queue.retry(key)
+        return "requeue"
+    queue.forget(key)
+    if result is not None and result.requeue_after is not None:
+        queue.add_after(key, result.requeue_after)
+        return "requeue_after"
+    return "success"
