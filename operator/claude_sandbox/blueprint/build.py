@@ -57,9 +57,9 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, default_image: Image) -> 
             dns=spec.network.egress.dns,
             ports=tuple(Port(port.name, port.container_port) for port in spec.network.ports),
         ),
-        startup=Probe(("claude", "--version"), period=1, timeout=10, failures=120),
-        readiness=Probe(("claude", "auth", "status"), period=15, timeout=10, failures=3),
-        liveness=Probe(("claude", "--version"), period=30, timeout=15, failures=4),
+        startup=Probe(agent.liveness(), period=1, timeout=10, failures=120),
+        readiness=Probe(agent.readiness(key.path), period=15, timeout=10, failures=3),
+        liveness=Probe(agent.liveness(), period=30, timeout=15, failures=4),
         grace_seconds=10,
     )
 

@@ -1,0 +1,67 @@
+"""What the reconcile loop and a backend tell each other. Data only."""
+
+from dataclasses import dataclass, field
+
+from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.status import Workload
+
+
+@dataclass(frozen=True)
+class KeyState:
+    """What is known of the Secret that a sandbox names, without ever having seen its data.
+
+    `problem` says why a workload can't start with it. `generation` is None where the operator may not look.
+    """
+
+    generation: str | None = None
+    problem: Reason | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why not everything could be written. `permanent`: trying again alone won't help, a person has to act."""
+
+    reason: Reason
+    message: str
+    permanent: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one pass of observe, plan and apply did and found. Objects are named "Kind name"."""
+
+    created: tuple[str, ...] = ()
+    updated: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    # What had drifted or vanished and was put back: "Kind name: what".
+    healed: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    drifted: tuple[str, ...] = ()
+    spec_changed: bool = False
+    # Seconds until a paced step (the replacement of a workload that keeps failing) is due.
+    paced: float | None = None
+    failure: Failure | None = None
+
+    @property
+    def wrote(self) -> bool:
+        """Whether anything was written."""
+        return bool(self.created or self.updated or self.removed or self.healed)
+
+
+@dataclass(frozen=True)
+class WorkloadState:
+    """Whether the workload can be worked with now, and what runs."""
+
+    status: ConditionStatus
+    reason: Reason
+    message: str
+    workload: Workload | None = None
+    key_generation: str | None = None
+
+
+@dataclass
+class Counters:
+    """What a backend counts for the metrics."""
+
+    heals: dict[tuple[str, str], int] = field(default_factory=dict)

@@ -1,0 +1,170 @@
+"""Carries out a plan, stage by stage, and says what became of it.
+
+A missing object is created, never applied: applying would take over an object of the same name that somebody
+else made meanwhile. What is there is applied (server-side apply, guarded by its UID), so that other managers'
+fields stay theirs.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from claude_sandbox.api.conditions import Reason
+from claude_sandbox.backends.base import Failure, Outcome
+from claude_sandbox.backends.kubernetes import drift
+from claude_sandbox.backends.kubernetes.client import Api
+from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.ownership import is_baseline, is_owned, is_retained_claim
+from claude_sandbox.backends.kubernetes.plan import Cause, Plan, Step, Verb
+from claude_sandbox.backends.kubernetes.raw import Manifest, Object
+from claude_sandbox.backends.kubernetes.resources import (
+    NETWORK_POLICIES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    Resource,
+)
+from claude_sandbox.blueprint.model import Identity
+
+RESOURCES: dict[str, Resource] = {
+    resource.kind: resource
+    for resource in (NETWORK_POLICIES, PERSISTENT_VOLUME_CLAIMS, PODS, SERVICE_ACCOUNTS, SERVICES)
+}
+
+_DIFFER: dict[str, Callable[[Object, Object], tuple[str, ...]]] = {
+    "NetworkPolicy": drift.policy_differences,
+    "Service": drift.service_differences,
+    "ServiceAccount": drift.account_differences,
+}
+
+Seen = Callable[[Resource, Manifest], None]
+"""Told of each object as the API server answered it, before any watch does."""
+
+Pace = Callable[[Identity], float]
+"""Seconds until a paced step may be done; 0 for now, which then counts as done."""
+
+
+class ForeignObjectError(Exception):
+    """An object under one of our names is not ours."""
+
+
+async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: Pace) -> Outcome:
+    """Write what the plan says. Stops after the first stage that did not wholly succeed; never raises ApiError."""
+    done: list[Step] = []
+    foreign = list(plan.foreign)
+    failure: Failure | None = None
+    paced: float | None = None
+    for stage in plan.stages:
+        due = []
+        for step in stage:
+            wait = pace(identity) if step.paced else 0.0
+            if wait > 0:
+                paced = wait
+            else:
+                due.append(step)
+        results = await asyncio.gather(*(_do(api, step, identity, seen) for step in due), return_exceptions=True)
+        for step, result in zip(due, results, strict=True):
+            if isinstance(result, ForeignObjectError):
+                foreign.append(str(result))
+            elif isinstance(result, ApiError):
+                failure = failure or explain(step, result)
+            elif isinstance(result, BaseException):
+                raise result
+            elif result:
+                done.append(step)
+        if failure or len(foreign) > len(plan.foreign):
+            break
+    return Outcome(
+        created=_said(done, Verb.CREATE, Cause.PROVISION, Cause.UPDATE),
+        updated=_said(done, Verb.APPLY, Cause.UPDATE),
+        removed=_said(done, Verb.DELETE, Cause.UPDATE),
+        healed=tuple(_healed(step) for step in done if step.cause is Cause.HEAL),
+        foreign=tuple(foreign),
+        drifted=plan.drifted,
+        spec_changed=plan.spec_changed,
+        paced=paced,
+        failure=failure,
+    )
+
+
+def explain(step: Step, error: ApiError) -> Failure:
+    """An API error as something that a person can act upon."""
+    what = f"{step.verb.value} {step.kind} {step.name}"
+    if error.is_permission_denied:
+        remedy = "Grant it to the operator's ServiceAccount (manifests/rbac), or remove the feature that needs it."
+        return Failure(Reason.PERMISSION_DENIED, f"The operator may not {what}: {error.message}. {remedy}", True)
+    if error.is_namespace_terminating:
+        return Failure(Reason.PROGRESSING, "The namespace is being deleted.", permanent=False)
+    if error.is_forbidden or error.is_invalid:
+        return Failure(Reason.REJECTED, f"The API server refused to {what}: {error.message}", permanent=True)
+    return Failure(Reason.RETRYING, f"Could not {what}: {error}", permanent=False)
+
+
+async def _do(api: Api, step: Step, identity: Identity, seen: Seen) -> bool:
+    """One write; whether it was one (and not something that turned out to be done already)."""
+    resource = RESOURCES[step.kind]
+    if step.verb is Verb.CREATE:
+        return await _create(api, resource, step, identity, seen)
+    if step.verb is Verb.DELETE:
+        return await _delete(api, resource, step)
+    return await _apply(api, resource, step, seen)
+
+
+async def _create(api: Api, resource: Resource, step: Step, identity: Identity, seen: Seen) -> bool:
+    namespace = identity.namespace
+    try:
+        seen(resource, await api.create(resource, step.manifest, namespace))
+    except ApiError as error:
+        if not error.is_already_exists:
+            raise
+        live = await api.get(resource, step.name, namespace)
+        if not _is_ours(resource, live, identity):
+            raise ForeignObjectError(f"{step.kind} {step.name}") from None
+        # Ours after all: an earlier try of this create, or the watch is behind.
+        seen(resource, live)
+        return False
+    return True
+
+
+async def _delete(api: Api, resource: Resource, step: Step) -> bool:
+    assert step.live is not None  # noqa: S101 - the planner's promise
+    metadata = step.live["metadata"]
+    try:
+        await api.delete(resource, step.name, metadata["namespace"], uid=metadata["uid"])
+    except ApiError as error:
+        if error.is_not_found or error.is_conflict:
+            return False
+        raise
+    return True
+
+
+async def _apply(api: Api, resource: Resource, step: Step, seen: Seen) -> bool:
+    assert step.live is not None  # noqa: S101
+    body = dict(step.manifest) | {"metadata": step.manifest["metadata"] | {"uid": step.live["metadata"]["uid"]}}
+    live = await api.apply(resource, body)
+    differ = _DIFFER.get(step.kind)
+    if differ and differ(step.manifest, live):
+        # Something that was added belongs to another manager, so that applying can't remove it.
+        metadata = live["metadata"]
+        await api.delete(resource, step.name, metadata["namespace"], uid=metadata["uid"])
+        live = await api.create(resource, step.manifest, metadata["namespace"])
+    seen(resource, live)
+    return True
+
+
+def _is_ours(resource: Resource, live: Object, identity: Identity) -> bool:
+    if resource is PERSISTENT_VOLUME_CLAIMS and is_retained_claim(live, identity):
+        return True
+    if resource is NETWORK_POLICIES and not live["metadata"].get("ownerReferences"):
+        return is_baseline(live)
+    return is_owned(live, identity)
+
+
+def _said(done: list[Step], verb: Verb, *causes: Cause) -> tuple[str, ...]:
+    return tuple(f"{step.kind} {step.name}" for step in done if step.verb is verb and step.cause in causes)
+
+
+def _healed(step: Step) -> str:
+    how = {Verb.CREATE: "made again", Verb.APPLY: "put back", Verb.DELETE: "replaced"}[step.verb]
+    paths = f" ({', '.join(step.paths[:5])})" if step.paths else ""
+    return f"{step.kind} {step.name} {how}{paths}"

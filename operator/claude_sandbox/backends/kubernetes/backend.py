@@ -1,0 +1,202 @@
+"""The Kubernetes backend: observes through watches, applies through the API server, hands evidence to compliance."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from claude_sandbox.api import meta
+from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.spec import ClaudeSandboxSpec
+from claude_sandbox.api.status import Compliance, EvidenceSource
+from claude_sandbox.backends.base import KeyState, Outcome, WorkloadState
+from claude_sandbox.backends.kubernetes import keys
+from claude_sandbox.backends.kubernetes.access import AccessReviews
+from claude_sandbox.backends.kubernetes.apply import carry_out
+from claude_sandbox.backends.kubernetes.client import Api
+from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.expected import expected
+from claude_sandbox.backends.kubernetes.informer import Informer
+from claude_sandbox.backends.kubernetes.pacing import Pacer
+from claude_sandbox.backends.kubernetes.plan import Observed, desire, plan
+from claude_sandbox.backends.kubernetes.raw import Object, terminating
+from claude_sandbox.backends.kubernetes.resources import (
+    LIMIT_RANGES,
+    NETWORK_POLICIES,
+    NODES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    RESOURCE_QUOTAS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    Resource,
+)
+from claude_sandbox.backends.kubernetes.watches import Watches
+from claude_sandbox.backends.kubernetes.workload import node_lost, state_of
+from claude_sandbox.blueprint.model import Blueprint, Identity
+from claude_sandbox.compliance.evidence import KubernetesEvidence, Reading, Unread
+from claude_sandbox.compliance.network import isolation
+from claude_sandbox.compliance.report import compliant, evaluate
+
+T = TypeVar("T")
+
+# Evidence comes from watches, which hear from the server at least once a minute (bookmarks).
+MAX_AGE = timedelta(minutes=5)
+# After the grace period that a terminating pod has, in seconds, before its node is suspected.
+NODE_SUSPECTED_AFTER = 30
+
+
+class KubernetesBackend:
+    """One cluster, or some of its namespaces."""
+
+    def __init__(
+        self,
+        api: Api,
+        watches: Watches,
+        access: AccessReviews,
+        pacer: Pacer,
+        *,
+        secrets: bool,
+        minor: int,
+        allowed_registries: tuple[str, ...] = (),
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._api = api
+        self._watches = watches
+        self._access = access
+        self._pacer = pacer
+        self._secrets = secrets
+        self._minor = minor
+        self._allowed_registries = allowed_registries
+        self._now = now
+
+    async def key(self, identity: Identity, secret: str, key: str) -> KeyState:
+        """What is known of the Secret; its data is never asked for."""
+        namespace = identity.namespace
+        readable, live = self._watches.opted_in(namespace, secret)
+        if live is not None:
+            return keys.opted_in(live)
+        if not readable:
+            return keys.by_namespace(namespace, secret, self._watches.namespace(namespace)[1])
+        try:
+            await self._api.get(SECRETS, secret, namespace, metadata_only=True)
+        except ApiError as error:
+            if error.is_not_found:
+                return keys.not_found(namespace, secret, key)
+            message = f"Secret {namespace}/{secret} could not be looked at: {error.reason}."
+            return KeyState(problem=Reason.OBSERVATION_FAILED, message=message)
+        return keys.not_opted_in(namespace, secret)
+
+    async def ensure(
+        self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec, *, provisioned: bool, settled: bool
+    ) -> Outcome:
+        """Observe, plan and apply, and ask for the ServiceAccount's rights along with the first writes."""
+        identity = blueprint.identity
+        account = meta.child_name(identity.name)
+        desired = desire(blueprint, key.generation, key.problem is None, spec.update_strategy.type)
+        wanted = plan(desired, self._observed(identity), provisioned=provisioned, settled=settled)
+        if self._access.due(identity.namespace, account):
+            await self._access.ask(identity.namespace, account)
+        return await carry_out(self._api, wanted, identity, self._watches.learn, self._pacer.wait)
+
+    async def state(self, identity: Identity) -> WorkloadState:
+        """Whether the pod can be worked with now."""
+        pod = self._watches.get(PODS, identity.namespace, meta.child_name(identity.name))
+        if pod is not None and terminating(pod) and await self._is_lost(pod):
+            return node_lost(pod)
+        return state_of(pod)
+
+    async def measure(
+        self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome
+    ) -> tuple[Compliance, tuple[ConditionStatus, Reason, str], tuple[ConditionStatus, Reason, str]]:
+        """The controls' results, and what the Compliant and IsolationVerified conditions say."""
+        evidence = self._evidence(blueprint, spec, outcome)
+        compliance = evaluate(evidence)
+        return compliance, compliant(compliance), isolation(evidence)
+
+    async def forget(self, namespace: str, name: str, *, last: bool) -> None:
+        """Owner references have the sandbox's objects collected; what belongs to no single one goes with the last."""
+        self._access.forget(namespace, meta.child_name(name))
+        self._pacer.forget(namespace, name)
+        baseline = self._watches.get(NETWORK_POLICIES, namespace, meta.BASELINE_POLICY)
+        pods = self._watches.of(PODS, namespace).store.by_namespace(namespace)
+        if last and baseline is not None and not terminating(baseline) and not pods:
+            try:
+                uid = baseline["metadata"]["uid"]
+                await self._api.delete(NETWORK_POLICIES, meta.BASELINE_POLICY, namespace, uid=uid)
+            except ApiError as error:
+                if not (error.is_not_found or error.is_conflict):
+                    raise
+
+    def _observed(self, identity: Identity) -> Observed:
+        namespace, child = identity.namespace, meta.child_name(identity.name)
+        get = self._watches.get
+        return Observed(
+            baseline=get(NETWORK_POLICIES, namespace, meta.BASELINE_POLICY),
+            account=get(SERVICE_ACCOUNTS, namespace, child),
+            policy=get(NETWORK_POLICIES, namespace, child),
+            service=get(SERVICES, namespace, child),
+            claim=get(PERSISTENT_VOLUME_CLAIMS, namespace, meta.workspace_name(identity.name)),
+            pod=get(PODS, namespace, child),
+        )
+
+    async def _is_lost(self, pod: Object) -> bool:
+        """Whether a pod outlives its grace period because nobody hears from its node."""
+        asked = datetime.fromisoformat(pod["metadata"]["deletionTimestamp"])
+        name = pod.get("spec", {}).get("nodeName")
+        if name is None or self._now() < asked + timedelta(seconds=NODE_SUSPECTED_AFTER):
+            return False
+        try:
+            node = await self._api.get(NODES, name)
+        except ApiError as error:
+            return error.is_not_found
+        conditions = node.get("status", {}).get("conditions") or ()
+        return not any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+    def _evidence(self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome) -> KubernetesEvidence:
+        namespace, child = blueprint.identity.namespace, meta.child_name(blueprint.identity.name)
+        pods, accounts = self._watches.of(PODS, namespace), self._watches.of(SERVICE_ACCOUNTS, namespace)
+        namespaces, space = self._watches.namespace(namespace)
+        quotas = self._all(RESOURCE_QUOTAS, namespace)
+        ranges = self._all(LIMIT_RANGES, namespace)
+        both = quotas if isinstance(quotas, Unread) else ranges
+        if isinstance(quotas, Reading) and isinstance(ranges, Reading):
+            both = Reading(quotas.value + ranges.value, quotas.source, min(quotas.observed_at, ranges.observed_at))
+        pod: Reading[Object] | Unread = _reading(pods, pods.store.get(namespace, child), "there is no pod")
+        return KubernetesEvidence(
+            expected=expected(blueprint, spec.profile, self._allowed_registries),
+            pod=pod,
+            namespace=_reading(namespaces, space, "the Namespace was not found"),
+            policies=self._all(NETWORK_POLICIES, namespace),
+            services=self._all(SERVICES, namespace),
+            service_account=_reading(accounts, accounts.store.get(namespace, child), "there is no ServiceAccount"),
+            access=self._access.known(namespace, child),
+            runtime_class=_runtime_class(pod),
+            quotas=both,
+            drift=pod if isinstance(pod, Unread) else Reading(outcome.drifted, pod.source, pod.observed_at),
+            now=self._now(),
+            max_age=MAX_AGE,
+            minor=self._minor,
+        )
+
+    def _all(self, resource: Resource, namespace: str) -> Reading[tuple[Object, ...]] | Unread:
+        informer = self._watches.of(resource, namespace)
+        return _reading(informer, informer.store.by_namespace(namespace), "")
+
+
+def _reading(informer: Informer, value: T | None, missing: str) -> Reading[T] | Unread:
+    if not informer.readable:
+        return Unread(f"the operator may not list {informer.resource}")
+    if value is None:
+        return Unread(missing)
+    seen = datetime.fromtimestamp(informer.last_contact.wall, UTC)
+    return Reading(value, EvidenceSource.LIVE_OBJECT, seen)
+
+
+def _runtime_class(pod: Reading[Object] | Unread) -> Reading[Object | None] | Unread:
+    if isinstance(pod, Unread):
+        return pod
+    name = pod.value.get("spec", {}).get("runtimeClassName")
+    if name:
+        return Unread(f"RuntimeClass {name} was not looked at: sandboxes don't ask for one")
+    return Reading(None, pod.source, pod.observed_at)

@@ -1,0 +1,42 @@
+"""How often a workload may be replaced that fails, or drifts, again and again."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from claude_sandbox.blueprint.model import Identity
+
+FIRST = 10.0
+LONGEST = 300.0
+# A workload that lasted this long was good; its next failure is a first one again.
+FORGIVEN_AFTER = 600.0
+
+
+@dataclass(frozen=True)
+class _Pace:
+    last: float
+    pause: float
+
+
+class Pacer:
+    """At once the first time, then after 10 s, 20 s, … up to 5 minutes."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._paces: dict[tuple[str, str], _Pace] = {}
+
+    def wait(self, identity: Identity) -> float:
+        """Seconds until it may be done; 0 means now, and counts as done."""
+        key, now = (identity.namespace, identity.name), self._clock()
+        pace = self._paces.get(key)
+        if pace is None or now - pace.last > FORGIVEN_AFTER:
+            self._paces[key] = _Pace(now, FIRST)
+            return 0.0
+        if (left := pace.last + pace.pause - now) > 0:
+            return left
+        self._paces[key] = _Pace(now, min(pace.pause * 2, LONGEST))
+        return 0.0
+
+    def forget(self, namespace: str, name: str) -> None:
+        """The sandbox is gone."""
+        self._paces.pop((namespace, name), None)

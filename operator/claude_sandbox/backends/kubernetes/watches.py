@@ -1,0 +1,196 @@
+"""Everything that is followed of the cluster, and which sandboxes a change concerns.
+
+Pods, ServiceAccounts and claims are followed by label. NetworkPolicies and Services are followed whole, because
+those of others matter as well: policies add up, and any Service may select a sandbox's pod.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from claude_sandbox.api import meta
+from claude_sandbox.backends.kubernetes.client import Api, Obj
+from claude_sandbox.backends.kubernetes.informer import Informer, Pace, Transform, names_only, slim
+from claude_sandbox.backends.kubernetes.raw import Object, labels
+from claude_sandbox.backends.kubernetes.resources import (
+    LIMIT_RANGES,
+    NAMESPACES,
+    NETWORK_POLICIES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    RESOURCE_QUOTAS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    Resource,
+)
+
+Wake = Callable[[str, str], None]
+"""Have the sandbox of this namespace and name looked at."""
+WakeAll = Callable[[str], None]
+"""Have all sandboxes of this namespace looked at."""
+
+_OURS = meta.LABEL_SANDBOX
+_CHILDREN = (PODS, SERVICE_ACCOUNTS, PERSISTENT_VOLUME_CLAIMS)
+_WHOLE = (NETWORK_POLICIES, SERVICES, RESOURCE_QUOTAS, LIMIT_RANGES)
+
+
+class Watches:
+    """The informers of one backend. `namespaces` empty: the whole cluster."""
+
+    def __init__(
+        self,
+        api: Api,
+        namespaces: tuple[str, ...],
+        *,
+        secrets: bool,
+        wake: Wake,
+        wake_all: WakeAll,
+        wake_users: Wake,
+        pace: Pace = Pace(),  # noqa: B008 - frozen
+    ) -> None:
+        self._api = api
+        self._pace = pace
+        self._wake = wake
+        self._wake_all = wake_all
+        self._wake_users = wake_users
+        self._informers: dict[Resource, dict[str | None, Informer]] = {}
+        self._secrets: list[dict[str | None, Informer]] = []
+        scopes: tuple[str | None, ...] = namespaces or (None,)
+        for resource in _CHILDREN:
+            self._informers[resource] = self._each(scopes, resource, self._child_changed, label_selector=_OURS)
+        for resource in _WHOLE:
+            changed = self._child_changed if resource in (NETWORK_POLICIES, SERVICES) else self._neighbour_changed
+            self._informers[resource] = self._each(scopes, resource, changed)
+        self._informers[NAMESPACES] = {
+            scope: self._informer(
+                NAMESPACES,
+                None,
+                self._namespace_changed,
+                field_selector=f"metadata.name={scope}" if scope else None,
+            )
+            for scope in scopes
+        }
+        if secrets:
+            selectors = (
+                {"field_selector": f"type={meta.SECRET_TYPE}"},
+                {"label_selector": f"{meta.LABEL_SECRET_OPT_IN}={meta.LABEL_SECRET_OPT_IN_VALUE}"},
+            )
+            self._secrets = [
+                self._each(scopes, SECRETS, self._secret_changed, names_only, metadata_only=True, **selector)
+                for selector in selectors
+            ]
+
+    def __iter__(self) -> Iterator[Informer]:
+        for scoped in (*self._informers.values(), *self._secrets):
+            yield from scoped.values()
+
+    async def run(self) -> None:
+        """Follow everything until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for informer in self:
+                group.create_task(informer.run(), name=f"informer {informer.resource}")
+
+    async def settled(self) -> None:
+        """Wait until everything was listed once, or is known not to be readable."""
+        for informer in self:
+            await informer.settled.wait()
+
+    def of(self, resource: Resource, namespace: str) -> Informer:
+        """The informer that follows this kind of object in this namespace."""
+        return _scoped(self._informers[resource], namespace)
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Obj | None:
+        """One object as last seen."""
+        return self.of(resource, namespace).store.get(namespace, name)
+
+    def namespace(self, name: str) -> tuple[Informer, Obj | None]:
+        """The Namespace object, and the informer that it is from."""
+        informer = _scoped(self._informers[NAMESPACES], name)
+        return informer, informer.store.get("", name)
+
+    def opted_in(self, namespace: str, name: str) -> tuple[bool, Obj | None]:
+        """Whether Secrets can be looked at, and the metadata of this one where it opted in."""
+        informers = [_scoped(scoped, namespace) for scoped in self._secrets]
+        readable = bool(informers) and all(informer.readable for informer in informers)
+        found = (informer.store.get(namespace, name) for informer in informers)
+        return readable, next((secret for secret in found if secret is not None), None)
+
+    def learn(self, resource: Resource, live: Obj) -> None:
+        """Take in the answer to a write of ours."""
+        self.of(resource, live["metadata"]["namespace"]).learn(live)
+
+    def _each(
+        self,
+        scopes: Iterable[str | None],
+        resource: Resource,
+        changed: Callable[[Obj | None, Obj | None], None],
+        transform: Transform = slim,
+        **selectors: Any,
+    ) -> dict[str | None, Informer]:
+        return {scope: self._informer(resource, scope, changed, transform, **selectors) for scope in scopes}
+
+    def _informer(
+        self,
+        resource: Resource,
+        scope: str | None,
+        changed: Callable[[Obj | None, Obj | None], None],
+        transform: Transform = slim,
+        **selectors: Any,
+    ) -> Informer:
+        return Informer(
+            self._api,
+            resource,
+            namespace=scope,
+            transform=transform,
+            on_change=changed,
+            pace=self._pace,
+            **selectors,
+        )
+
+    def _child_changed(self, old: Obj | None, new: Obj | None) -> None:
+        live = new or old
+        assert live is not None  # noqa: S101 - one of the two is always there
+        namespace = live["metadata"]["namespace"]
+        sandboxes = {name for name in (_sandbox_of(old), _sandbox_of(new)) if name}
+        for name in sandboxes:
+            self._wake(namespace, name)
+        if not sandboxes:
+            self._neighbour_changed(old, new)
+
+    def _neighbour_changed(self, old: Obj | None, new: Obj | None) -> None:
+        if old is not None and new is not None and old.get("spec") == new.get("spec"):
+            return
+        live = new or old
+        assert live is not None  # noqa: S101
+        self._wake_all(live["metadata"]["namespace"])
+
+    def _namespace_changed(self, old: Obj | None, new: Obj | None) -> None:
+        if old is None or new is None or _told(old) != _told(new):
+            live = new or old
+            assert live is not None  # noqa: S101
+            self._wake_all(live["metadata"]["name"])
+
+    def _secret_changed(self, old: Obj | None, new: Obj | None) -> None:
+        live = new or old
+        assert live is not None  # noqa: S101
+        self._wake_users(live["metadata"]["namespace"], live["metadata"]["name"])
+
+
+def _scoped(informers: dict[str | None, Informer], namespace: str) -> Informer:
+    return informers.get(namespace) or informers[None]
+
+
+def _sandbox_of(live: Object | None) -> str | None:
+    """The name of the sandbox that an object belongs to, by owner, or else by label."""
+    if live is None:
+        return None
+    for owner in live["metadata"].get("ownerReferences") or ():
+        if owner.get("kind") == meta.KIND:
+            return str(owner["name"])
+    return labels(live).get(meta.LABEL_SANDBOX)
+
+
+def _told(namespace: Object) -> tuple[Any, ...]:
+    metadata = namespace["metadata"]
+    return metadata.get("labels"), metadata.get("annotations"), metadata.get("deletionTimestamp")

@@ -1,0 +1,97 @@
+"""What a live pod says about the sandbox: can it be worked with, and if not, why and what to do. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from claude_sandbox.api import meta
+from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.status import Workload
+from claude_sandbox.backends.base import WorkloadState
+from claude_sandbox.backends.kubernetes.objects import CONTAINER
+from claude_sandbox.backends.kubernetes.raw import Object, annotations, terminating
+
+_IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_CONFIG_REASONS = frozenset({"CreateContainerConfigError"})
+_CRASH_REASONS = frozenset({"CrashLoopBackOff", "RunContainerError", "CreateContainerError", "StartError"})
+
+
+def state_of(pod: Object | None) -> WorkloadState:
+    """The state of the sandbox's pod, None where there is none."""
+    if pod is None:
+        return WorkloadState(ConditionStatus.FALSE, Reason.NO_WORKLOAD, "There is no pod.")
+    status, reason, message = _readiness(pod)
+    return WorkloadState(
+        status,
+        reason,
+        message,
+        workload=_workload(pod),
+        key_generation=annotations(pod).get(meta.ANNOTATION_KEY_GENERATION),
+    )
+
+
+def node_lost(pod: Object) -> WorkloadState:
+    """The state of a pod that can't end because nobody hears from its node."""
+    node = pod["spec"]["nodeName"]
+    message = (
+        f"Node {node} is lost, and the pod may still run there: no second one is made, since both could write to one "
+        f"workspace. Bring the node back, or make sure that it is off and delete it with `kubectl delete node {node}`."
+    )
+    return replace(state_of(pod), status=ConditionStatus.UNKNOWN, reason=Reason.NODE_LOST, message=message)
+
+
+def _readiness(pod: Object) -> tuple[ConditionStatus, Reason, str]:
+    name = pod["metadata"]["name"]
+    status = pod.get("status", {})
+    if terminating(pod):
+        message = f"Pod {name} is terminating; a new one is made when it is gone."
+        return ConditionStatus.FALSE, Reason.POD_TERMINATING, message
+    if status.get("phase") in ("Failed", "Succeeded"):
+        why = status.get("message") or status.get("reason") or "its container ended"
+        return ConditionStatus.FALSE, Reason.POD_FAILED, f"Pod {name} ended: {why}."
+    if (ready := _condition(pod, "Ready")) and ready.get("status") == "True":
+        return ConditionStatus.TRUE, Reason.SANDBOX_READY, f"Claude Code can run in pod {name}."
+    if (scheduled := _condition(pod, "PodScheduled")) and scheduled.get("status") == "False":
+        why = scheduled.get("message") or scheduled.get("reason") or "no reason given"
+        message = f"No node takes pod {name}: {why}"
+        return ConditionStatus.FALSE, Reason.POD_UNSCHEDULABLE, message
+    for problem in _waiting(pod):
+        return ConditionStatus.FALSE, *problem
+    if status.get("phase") == "Running":
+        message = f"Pod {name} runs, but Claude Code does not answer in it yet."
+        return ConditionStatus.FALSE, Reason.POD_NOT_READY, message
+    return ConditionStatus.FALSE, Reason.POD_PENDING, f"Pod {name} is starting."
+
+
+def _waiting(pod: Object) -> Iterator[tuple[Reason, str]]:
+    for container in pod.get("status", {}).get("containerStatuses") or ():
+        waiting = container.get("state", {}).get("waiting") or {}
+        reason, why = waiting.get("reason"), waiting.get("message") or "no message given"
+        if reason in _IMAGE_REASONS:
+            image = container.get("image")
+            yield Reason.IMAGE_PULL_FAILED, f"The image {image} can't be had ({reason}): {why}"
+        elif reason in _CONFIG_REASONS:
+            yield Reason.CONTAINER_FAILING, f"The container can't be made: {why}"
+        elif reason in _CRASH_REASONS:
+            last = container.get("lastState", {}).get("terminated") or {}
+            ended = f" It ended with exit code {last['exitCode']} ({last.get('reason')})." if last else ""
+            hint = " It needed more memory than spec.resources.memory." if last.get("reason") == "OOMKilled" else ""
+            yield Reason.CONTAINER_FAILING, f"The container does not stay up ({reason}).{ended}{hint}"
+
+
+def _condition(pod: Object, kind: str) -> Object | None:
+    conditions: list[Object] = pod.get("status", {}).get("conditions") or []
+    return next((condition for condition in conditions if condition["type"] == kind), None)
+
+
+def _workload(pod: Object) -> Workload:
+    statuses: list[Object] = pod.get("status", {}).get("containerStatuses") or []
+    agent: Object = next((status for status in statuses if status["name"] == CONTAINER), {})
+    started = agent.get("state", {}).get("running", {}).get("startedAt")
+    return Workload(
+        name=pod["metadata"]["name"],
+        uid=pod["metadata"]["uid"],
+        node=pod.get("spec", {}).get("nodeName"),
+        image=agent.get("imageID") or None,
+        started_at=datetime.fromisoformat(started) if started else None,
+    )

@@ -1,0 +1,29 @@
+"""The difference of two documents as a JSON merge patch (RFC 7396). Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes `old` into `new`; empty where they are equal. Lists are replaced whole."""
+    patch: dict[str, Any] = dict.fromkeys(old.keys() - new.keys())
+    for key, value in new.items():
+        before = old.get(key)
+        if before == value:
+            continue
+        patch[key] = merge_patch(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
+    return patch
+
+
+def without_times(status: Mapping[str, Any]) -> dict[str, Any]:
+    """A status without the times of its evidence: what has to differ for a write to be worth it."""
+    compliance = status.get("compliance")
+    if compliance is None:
+        return dict(status)
+    controls = [
+        control | {"evidence": {k: v for k, v in control["evidence"].items() if k != "observedAt"}}
+        if "evidence" in control
+        else control
+        for control in compliance["controls"]
+    ]
+    return dict(status) | {"compliance": {"summary": compliance["summary"], "controls": controls}}

@@ -1,0 +1,193 @@
+"""One pass for one sandbox: observe, plan, apply, measure, report. Level-triggered: why it was woken is no matter."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
+from claude_sandbox.api.spec import ClaudeSandboxSpec, OperatingMode
+from claude_sandbox.api.status import Compliance
+from claude_sandbox.api.validate import InvalidSpec, parse_spec, refused_metadata
+from claude_sandbox.backends.base import KeyState, Outcome, WorkloadState
+from claude_sandbox.blueprint.build import build
+from claude_sandbox.blueprint.model import Blueprint, Identity, Image
+from claude_sandbox.controller import status as report
+from claude_sandbox.controller.merge import merge_patch, without_times
+from claude_sandbox.controller.queue import Result
+from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes
+
+# How long a sandbox may be on its way to Ready before that is worth a write of its own: most are there sooner.
+PROGRESS_AFTER = 0.25
+# How long the kubelet takes to bring a changed key, once told: measured at 0.9 s, promised within 2.
+KEY_SETTLES_AFTER = 2.0
+
+
+Judgement = tuple[ConditionStatus, Reason, str]
+"""What a condition says: status, reason, message."""
+
+
+class Backend(Protocol):
+    """What the loop needs of a backend. No method raises for what the outside world does."""
+
+    async def key(self, identity: Identity, secret: str, key: str) -> KeyState:
+        """What is known of the Secret that the sandbox names."""
+
+    async def ensure(
+        self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec, *, provisioned: bool, settled: bool
+    ) -> Outcome:
+        """Observe, plan and apply."""
+
+    async def state(self, identity: Identity) -> WorkloadState:
+        """Whether the workload can be worked with now."""
+
+    async def measure(
+        self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome
+    ) -> tuple[Compliance, Judgement, Judgement]:
+        """The controls' results, the Compliant and the IsolationVerified condition."""
+
+    async def forget(self, namespace: str, name: str, *, last: bool) -> None:
+        """The sandbox is gone. `last`: no other is left in its namespace."""
+
+
+class Reporter(Protocol):
+    """Where a status and what is worth telling a person go."""
+
+    async def write_status(self, raw: Raw, patch: Mapping[str, Any]) -> Raw | None:
+        """Merge the patch into the status; the object as it is now, or None where it is gone."""
+
+    def tell(self, raw: Raw, reason: str, message: str, *, warning: bool) -> None:
+        """A Kubernetes Event."""
+
+    def observe(self, key: Key, status: Mapping[str, Any] | None, healed: tuple[str, ...]) -> None:
+        """The status for the metrics; None where the sandbox is gone."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What the administrator decided for all sandboxes."""
+
+    image: Image
+
+
+class Reconciler:
+    """Callable for the work queue."""
+
+    def __init__(
+        self,
+        sandboxes: Sandboxes,
+        backend: Backend,
+        reporter: Reporter,
+        defaults: Defaults,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._sandboxes = sandboxes
+        self._backend = backend
+        self._reporter = reporter
+        self._defaults = defaults
+        self._clock = clock
+        # Since when a sandbox has been on its way without that having been reported.
+        self._progressing: dict[Key, float] = {}
+
+    async def __call__(self, key: Key) -> Result:
+        """One pass. Raises ApiError where the status could not be written."""
+        raw = self._sandboxes.get(key)
+        if raw is None or raw["metadata"].get("deletionTimestamp"):
+            self._progressing.pop(key, None)
+            self._reporter.observe(key, None, ())
+            await self._backend.forget(*key, last=not self._living(key.namespace))
+            return Result()
+        findings, requeue = await self._pass(raw)
+        self._tell(raw, findings)
+        return await self._report(key, raw, findings, requeue)
+
+    def _living(self, namespace: str) -> bool:
+        found = (self._sandboxes.get(key) for key in self._sandboxes.of(namespace))
+        return any(raw is not None and not raw["metadata"].get("deletionTimestamp") for raw in found)
+
+    async def _pass(self, raw: Raw) -> tuple[report.Findings, float | None]:
+        metadata = raw["metadata"]
+        identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"])
+        workload = await self._backend.state(identity)
+        try:
+            if refused := refused_metadata(raw):
+                raise InvalidSpec(refused)
+            spec = parse_spec(raw)
+        except InvalidSpec as error:
+            return report.Findings(invalid=str(error), workload=workload), None
+        previous = raw.get("status") or {}
+        blueprint = build(identity, spec, self._defaults.image)
+        reference = spec.credentials.api_key_secret_ref
+        key = await self._backend.key(identity, reference.name, reference.key)
+        outcome = await self._backend.ensure(
+            blueprint,
+            key,
+            spec,
+            provisioned=bool(previous.get("workload")),
+            settled=previous.get("observedGeneration") == metadata["generation"],
+        )
+        workload = await self._backend.state(identity)
+        findings = report.Findings(
+            suspended=spec.operating_mode is OperatingMode.SUSPENDED,
+            secret=reference.name,
+            key=key,
+            outcome=outcome,
+            workload=workload,
+        )
+        if workload.workload is not None:
+            compliance, compliant, isolated = await self._backend.measure(blueprint, spec, outcome)
+            findings = replace(
+                findings,
+                compliance=compliance,
+                compliant=report.State(*compliant),
+                isolated=report.State(*isolated),
+            )
+        return findings, outcome.paced
+
+    async def _report(self, key: Key, raw: Raw, findings: report.Findings, requeue: float | None) -> Result:
+        previous = raw.get("status") or {}
+        now = datetime.now(UTC).replace(microsecond=0)
+        status = report.compose(previous, raw["metadata"]["generation"], findings, now)
+        retry = findings.outcome.failure is not None
+        if without_times(status) == without_times(previous):
+            self._progressing.pop(key, None)
+            self._reporter.observe(key, previous, ())
+            return Result(requeue_after=requeue, retry=retry)
+        if not report.settled(status) and not findings.outcome.healed and not retry:
+            wait = PROGRESS_AFTER - (self._clock() - self._progressing.setdefault(key, self._clock()))
+            if wait > 0:
+                return Result(requeue_after=wait)
+        self._progressing.pop(key, None)
+        written = await self._reporter.write_status(raw, merge_patch(previous, status))
+        if written is not None:
+            self._sandboxes.put(written)
+        self._reporter.observe(key, status, findings.outcome.healed)
+        return Result(requeue_after=requeue, retry=retry)
+
+    def _tell(self, raw: Raw, findings: report.Findings) -> None:
+        outcome = findings.outcome
+        for what in outcome.healed:
+            self._reporter.tell(raw, "Healed", what, warning=False)
+        if outcome.created:
+            self._reporter.tell(raw, "Created", f"Created {', '.join(outcome.created)}.", warning=False)
+        if outcome.updated:
+            self._reporter.tell(raw, "Updated", f"Updated {', '.join(outcome.updated)}.", warning=False)
+        if outcome.removed:
+            self._reporter.tell(raw, "Removed", f"Removed {', '.join(outcome.removed)}.", warning=False)
+        states = report.conditions_of(findings)
+        stalled = states[ConditionType.STALLED]
+        if stalled.status is ConditionStatus.TRUE and _was(raw, ConditionType.STALLED) != (
+            stalled.reason,
+            stalled.message,
+        ):
+            self._reporter.tell(raw, "Refused", stalled.message, warning=True)
+        if (failed := outcome.failure) and not failed.permanent and failed.reason is Reason.RETRYING:
+            self._reporter.tell(raw, "Failed", failed.message, warning=True)
+
+
+def _was(raw: Raw, kind: ConditionType) -> tuple[str, str] | None:
+    for condition in (raw.get("status") or {}).get("conditions") or ():
+        if condition["type"] == kind:
+            return condition["reason"], condition["message"]
+    return None

@@ -1,0 +1,43 @@
+"""Where the loop's findings go: the status, Kubernetes Events, metrics."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from claude_sandbox.backends.kubernetes.client import Api
+from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.resources import SANDBOXES
+from claude_sandbox.controller.events import Recorder
+from claude_sandbox.controller.metrics import Metrics
+from claude_sandbox.controller.sandboxes import Key, Raw
+
+
+class KubernetesReporter:
+    """Reports to the API server that the sandbox came from."""
+
+    def __init__(self, api: Api, events: Recorder, metrics: Metrics) -> None:
+        self._api = api
+        self._events = events
+        self._metrics = metrics
+
+    async def write_status(self, raw: Raw, patch: Mapping[str, Any]) -> Raw | None:
+        """Merge the patch into the status of this very object, not of a later one of the same name."""
+        metadata = raw["metadata"]
+        try:
+            return await self._api.patch_status(
+                SANDBOXES, metadata["name"], metadata["namespace"], patch, uid=metadata["uid"]
+            )
+        except ApiError as error:
+            if error.is_not_found or error.is_conflict:
+                return None
+            raise
+
+    def tell(self, raw: Raw, reason: str, message: str, *, warning: bool) -> None:
+        """A Kubernetes Event about the sandbox."""
+        self._events.event(raw, reason, message, warning=warning)
+
+    def observe(self, key: Key, status: Mapping[str, Any] | None, healed: tuple[str, ...]) -> None:
+        """Bring the metrics of the sandbox up to date."""
+        if status is None:
+            self._metrics.forget(*key)
+        else:
+            self._metrics.observe(*key, status, healed)

@@ -1,0 +1,82 @@
+"""The ClaudeSandboxes as last seen, and which of them a change elsewhere concerns."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+Raw = Mapping[str, Any]
+
+
+class Key(NamedTuple):
+    """Names one sandbox."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def key_of(raw: Raw) -> Key:
+    """The key of an object as the API server sent it."""
+    return Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
+
+
+class Sandboxes:
+    """All sandboxes, by key and by namespace."""
+
+    def __init__(self) -> None:
+        self._by_namespace: dict[str, dict[str, Raw]] = {}
+
+    def get(self, key: Key) -> Raw | None:
+        """The sandbox as last seen."""
+        return self._by_namespace.get(key.namespace, {}).get(key.name)
+
+    def put(self, raw: Raw) -> bool:
+        """Remember an object; False where this version or a newer one was known (by our own write)."""
+        key = key_of(raw)
+        known = self.get(key)
+        if known is not None and _not_newer(raw["metadata"], known["metadata"]):
+            return False
+        self._by_namespace.setdefault(key.namespace, {})[key.name] = raw
+        return True
+
+    def remove(self, key: Key) -> None:
+        """Forget a sandbox that is gone."""
+        names = self._by_namespace.get(key.namespace, {})
+        names.pop(key.name, None)
+        if not names:
+            self._by_namespace.pop(key.namespace, None)
+
+    def replace(self, listed: Iterable[Raw]) -> set[Key]:
+        """Take over a complete list; the keys that came, went or changed."""
+        fresh = {key_of(raw): raw for raw in listed}
+        gone = set(self.keys()) - fresh.keys()
+        for key in gone:
+            self.remove(key)
+        return gone | {key for key, raw in fresh.items() if self.put(raw)}
+
+    def keys(self) -> Iterator[Key]:
+        """All of them."""
+        for namespace, names in self._by_namespace.items():
+            for name in names:
+                yield Key(namespace, name)
+
+    def of(self, namespace: str) -> list[Key]:
+        """Those of a namespace."""
+        return [Key(namespace, name) for name in self._by_namespace.get(namespace, {})]
+
+    def using(self, namespace: str, secret: str) -> list[Key]:
+        """Those of a namespace that name this Secret."""
+        return [
+            Key(namespace, name)
+            for name, raw in self._by_namespace.get(namespace, {}).items()
+            if raw.get("spec", {}).get("credentials", {}).get("apiKeySecretRef", {}).get("name") == secret
+        ]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_namespace.values()))
+
+
+def _not_newer(new: Raw, known: Raw) -> bool:
+    # Resource versions of one resource can be compared as numbers (Kubernetes 1.35, KEP-5504; true of etcd before).
+    return bool(new["uid"] == known["uid"] and int(new["resourceVersion"]) <= int(known["resourceVersion"]))

@@ -1,0 +1,29 @@
+"""What an administrator chooses for the operator as a whole."""
+
+from dataclasses import dataclass
+
+from claude_sandbox.blueprint.model import Image
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One operator process.
+
+    `namespaces` empty: the whole cluster. `secrets` false: the operator has no permission on Secrets and does not
+    try. Times in seconds.
+    """
+
+    image: Image
+    namespaces: tuple[str, ...] = ()
+    secrets: bool = True
+    allowed_registries: tuple[str, ...] = ()
+    leader_election: bool = True
+    # Where the Lease is kept; None: the namespace of the operator's own credentials.
+    lease_namespace: str | None = None
+    identity: str | None = None
+    workers: int = 24
+    resync: float = 300.0
+    bind_host: str = "0.0.0.0"  # noqa: S104 - a pod's own address; the pod's NetworkPolicy says who may connect
+    bind_port: int = 8080
+    kubeconfig: str | None = None
+    shutdown_grace: float = 20.0

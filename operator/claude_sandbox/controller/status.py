@@ -1,0 +1,182 @@
+"""The status that follows from what one reconcile found. Pure: the clock is an argument."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
+from claude_sandbox.api.spec import BackendType
+from claude_sandbox.api.status import (
+    ClaudeSandboxStatus,
+    Compliance,
+    Condition,
+    CredentialsStatus,
+    Heal,
+    Heals,
+)
+from claude_sandbox.backends.base import KeyState, Outcome, WorkloadState
+
+TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+
+
+@dataclass(frozen=True)
+class State:
+    """A condition without its times: status, reason, message."""
+
+    status: ConditionStatus
+    reason: Reason
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a reconcile found, complete enough to say everything that a status says.
+
+    `invalid` is set where the spec could not even be understood; then nothing else is known.
+    """
+
+    suspended: bool = False
+    secret: str | None = None
+    invalid: str | None = None
+    key: KeyState = field(default_factory=KeyState)
+    outcome: Outcome = field(default_factory=Outcome)
+    workload: WorkloadState | None = None
+    compliance: Compliance | None = None
+    compliant: State = State(UNKNOWN, Reason.NOT_EVALUATED, "There is no workload to measure.")
+    isolated: State = State(UNKNOWN, Reason.NO_WORKLOAD, "There is no workload to isolate.")
+
+
+def conditions_of(findings: Findings) -> dict[ConditionType, State]:
+    """Every condition, in the order in which they are shown."""
+    stalled = _stalled(findings)
+    ready = _ready(findings, stalled)
+    return {
+        ConditionType.READY: ready,
+        ConditionType.RECONCILING: _reconciling(findings, stalled, ready),
+        ConditionType.STALLED: stalled,
+        ConditionType.COMPLIANT: findings.compliant,
+        ConditionType.ISOLATED: findings.isolated,
+        ConditionType.CREDENTIALS: _credentials(findings),
+        ConditionType.DRIFTED: _drifted(findings),
+    }
+
+
+def compose(previous: Mapping[str, Any], generation: int, findings: Findings, now: datetime) -> dict[str, Any]:
+    """The whole status as it goes over the wire. `previous` is the status that the object has now."""
+    status = ClaudeSandboxStatus(
+        observed_generation=generation,
+        conditions=_stamped(previous.get("conditions") or (), conditions_of(findings), generation, now),
+        backend=BackendType.KUBERNETES,
+        workload=findings.workload.workload if findings.workload else None,
+        credentials=_key(findings),
+        compliance=findings.compliance,
+        heals=_heals(previous.get("heals"), findings.outcome.healed, now),
+    )
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def settled(status: Mapping[str, Any]) -> bool:
+    """Whether the status says more than that work is going on."""
+    states = {condition["type"]: condition["status"] for condition in status["conditions"]}
+    return bool(states[ConditionType.RECONCILING] != TRUE)
+
+
+def _stalled(findings: Findings) -> State:
+    outcome, key = findings.outcome, findings.key
+    if findings.invalid is not None:
+        return State(TRUE, Reason.INVALID_SPEC, findings.invalid)
+    if outcome.foreign:
+        names = ", ".join(outcome.foreign)
+        message = f"Not made by the operator and in the way: {names}. Delete or rename it, or rename the sandbox."
+        return State(TRUE, Reason.FOREIGN_OBJECT, message)
+    if outcome.failure is not None and outcome.failure.permanent:
+        return State(TRUE, outcome.failure.reason, outcome.failure.message)
+    if key.problem is not None and not findings.suspended:
+        return State(TRUE, key.problem, key.message)
+    return State(FALSE, Reason.NOT_STALLED)
+
+
+def _ready(findings: Findings, stalled: State) -> State:
+    workload = findings.workload
+    if workload is None or (workload.workload is None and stalled.status is TRUE):
+        return State(FALSE, stalled.reason, stalled.message)
+    if findings.suspended and workload.workload is None:
+        return State(FALSE, Reason.SUSPENDED, "Suspended by spec.operatingMode; the workspace is kept.")
+    if workload.workload is None and findings.outcome.failure is not None:
+        return State(FALSE, findings.outcome.failure.reason, findings.outcome.failure.message)
+    return State(workload.status, workload.reason, workload.message)
+
+
+def _reconciling(findings: Findings, stalled: State, ready: State) -> State:
+    failure = findings.outcome.failure
+    if stalled.status is TRUE:
+        return State(FALSE, stalled.reason, "Waits for the cause of Stalled to be removed.")
+    if failure is not None:
+        return State(TRUE, Reason.RETRYING, failure.message)
+    if ready.status is TRUE or ready.reason is Reason.SUSPENDED:
+        return State(FALSE, Reason.UP_TO_DATE)
+    return State(TRUE, Reason.PROGRESSING, ready.message)
+
+
+def _credentials(findings: Findings) -> State:
+    key, workload = findings.key, findings.workload
+    if key.problem is not None:
+        return State(FALSE, key.problem, key.message)
+    if workload is None or workload.workload is None:
+        return State(UNKNOWN, Reason.NO_WORKLOAD, "No workload has the key mounted.")
+    if key.generation is None:
+        message = "The operator may not look at Secrets; the kubelet brings a new key by itself, within 2 minutes."
+        return State(UNKNOWN, Reason.KEY_NOT_OBSERVED, message)
+    if key.generation != workload.key_generation:
+        return State(UNKNOWN, Reason.KEY_UPDATING, f"Generation {key.generation} of the key is being mounted.")
+    return State(TRUE, Reason.KEY_MOUNTED, f"The kubelet was told to mount generation {key.generation} of the key.")
+
+
+def _drifted(findings: Findings) -> State:
+    outcome, workload = findings.outcome, findings.workload
+    if workload is None or workload.workload is None:
+        return State(UNKNOWN, Reason.NO_WORKLOAD, "There is no workload that could have drifted.")
+    remedy = "Delete the pod to get a new one, or set spec.updateStrategy.type: Recreate."
+    if outcome.spec_changed:
+        return State(TRUE, Reason.SPEC_CHANGED, f"The pod was made from an earlier spec. {remedy}")
+    if outcome.drifted:
+        paths = ", ".join(outcome.drifted[:10])
+        return State(TRUE, Reason.POD_DRIFTED, f"The live pod is not the desired one: {paths}. {remedy}")
+    return State(FALSE, Reason.IN_SYNC)
+
+
+def _key(findings: Findings) -> CredentialsStatus | None:
+    if findings.secret is None:
+        return None
+    mounted = findings.workload.key_generation if findings.workload else None
+    return CredentialsStatus(secret=findings.secret, generation=findings.key.generation, mounted_generation=mounted)
+
+
+def _heals(previous: Mapping[str, Any] | None, healed: tuple[str, ...], now: datetime) -> Heals | None:
+    before = Heals.model_validate(previous) if previous else None
+    if not healed:
+        return before
+    count = (before.count if before else 0) + len(healed)
+    return Heals(count=count, last=Heal(what="; ".join(healed), at=now))
+
+
+def _stamped(
+    previous: Iterable[Mapping[str, Any]], states: Mapping[ConditionType, State], generation: int, now: datetime
+) -> list[Condition]:
+    before = {condition["type"]: condition for condition in previous}
+    stamped = []
+    for kind, state in states.items():
+        old = before.get(kind)
+        same = old is not None and old["status"] == state.status
+        stamped.append(
+            Condition(
+                type=kind,
+                status=state.status,
+                observed_generation=generation,
+                last_transition_time=old["lastTransitionTime"] if old is not None and same else now,
+                reason=state.reason,
+                message=state.message,
+            )
+        )
+    return stamped

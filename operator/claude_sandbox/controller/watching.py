@@ -1,0 +1,103 @@
+"""kopf's part: logging in, watching the ClaudeSandboxes, stopping.
+
+Its handlers turn an event into a key and do no work: kopf would neither coalesce nor retry it, nor tell of a child
+that drifted. What kopf may miss (after a 410 it tells of no deletion) the periodic list finds.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from claude_sandbox.api import meta
+from claude_sandbox.controller.sandboxes import Key, Sandboxes, key_of
+
+Enqueue = Callable[[Key], None]
+
+
+class _NoProgress(kopf.ProgressStorage):
+    """Nothing is remembered on the objects: there are no handlers whose progress it could be."""
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+    def purge(self, **_: Any) -> None:
+        return None
+
+    def touch(self, **_: Any) -> None:
+        return None
+
+    def clear(self, *, essence: Any) -> Any:
+        return essence
+
+
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """No last-handled configuration is kept: nothing here reacts to differences."""
+
+    def build(self, **_: Any) -> Any:
+        return {}
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        return None
+
+
+def registry_for(sandboxes: Sandboxes, enqueue: Enqueue) -> kopf.OperatorRegistry:
+    """The handlers: one that logs in, one that settles kopf, one that takes events."""
+    registry = kopf.OperatorRegistry()
+
+    @kopf.on.startup(registry=registry)
+    def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+        settings.persistence.progress_storage = _NoProgress()
+        settings.persistence.diffbase_storage = _NoDiffBase()
+        settings.persistence.finalizer = f"{meta.GROUP}/unused"
+        settings.posting.enabled = False
+        settings.scanning.disabled = True
+        settings.networking.request_timeout = 30
+        settings.networking.error_backoffs = [1, 1, 2, 3, 5, 8, 13]
+        settings.watching.server_timeout = 300
+        # Our own queue coalesces; kopf need not wait for more events.
+        settings.batching.batch_window = 0
+        settings.batching.idle_timeout = 1
+
+    @kopf.on.login(registry=registry)
+    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_via_client(**kwargs)
+
+    @kopf.on.event(meta.GROUP, meta.VERSION, meta.PLURAL, registry=registry)
+    def sandbox_changed(event: Any, **_: Any) -> None:
+        take(sandboxes, enqueue, event["type"], event["object"])
+
+    return registry
+
+
+def take(sandboxes: Sandboxes, enqueue: Enqueue, kind: str | None, raw: Any) -> None:
+    """Remember what the event says, and have the sandbox looked at unless it was our own write."""
+    key = key_of(raw)
+    if kind == "DELETED":
+        known = sandboxes.get(key)
+        if known is None or known["metadata"]["uid"] != raw["metadata"]["uid"]:
+            return
+        sandboxes.remove(key)
+        enqueue(key)
+    elif sandboxes.put(raw):
+        enqueue(key)
+
+
+async def watch(
+    registry: kopf.OperatorRegistry,
+    namespaces: tuple[str, ...],
+    ready: asyncio.Event,
+    stop: asyncio.Event,
+) -> None:
+    """Follow the ClaudeSandboxes until `stop`."""
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    scope: dict[str, Any] = {"namespaces": namespaces} if namespaces else {"clusterwide": True}
+    await kopf.operator(registry=registry, standalone=True, ready_flag=ready, stop_flag=stop, **scope)

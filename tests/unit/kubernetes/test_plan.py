@@ -1,0 +1,239 @@
+"""What is written, in which order, and what never is."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_sandbox.api import meta
+from claude_sandbox.api.spec import ClaudeSandboxSpec, UpdateStrategyType
+from claude_sandbox.backends.kubernetes.plan import Cause, Desired, Observed, Verb, desire, plan
+from claude_sandbox.blueprint.build import build, parse_image
+from claude_sandbox.blueprint.model import Identity
+
+IDENTITY = Identity("agents", "alice", "11111111-1111-1111-1111-111111111111")
+IMAGE = parse_image("example.org/claude@sha256:" + "a" * 64, "IfNotPresent")
+PARTS = ("baseline", "account", "policy", "service", "claim", "pod")
+
+
+def desired(spec: dict[str, Any] | None = None, *, may_start: bool = True, generation: str | None = "7") -> Desired:
+    document = {"credentials": {"apiKeySecretRef": {"name": "key"}}} | (spec or {})
+    parsed = ClaudeSandboxSpec.model_validate(document)
+    blueprint = build(IDENTITY, parsed, IMAGE)
+    return desire(blueprint, generation, may_start, parsed.update_strategy.type)
+
+
+def live(manifest: Any, **metadata: Any) -> Any:
+    """The manifest as if the API server had stored it."""
+    return dict(manifest) | {"metadata": manifest["metadata"] | {"uid": "u", "resourceVersion": "1"} | metadata}
+
+
+def all_live(wanted: Desired, **replaced: Any) -> Observed:
+    parts = {part: getattr(wanted, part) for part in PARTS}
+    found = {part: live(manifest) for part, manifest in parts.items() if manifest is not None}
+    return Observed(**(found | replaced))
+
+
+def steps(wanted: Desired, observed: Observed, *, provisioned: bool = True, settled: bool = True) -> list[str]:
+    result = plan(wanted, observed, provisioned=provisioned, settled=settled)
+    return [f"{step.verb.value} {step.kind} {step.name}" for step in result.steps]
+
+
+PORTS = {"network": {"ports": [{"name": "web", "containerPort": 8080}]}}
+
+
+def test_what_denies_comes_first_and_the_pod_last() -> None:
+    result = plan(desired(PORTS), Observed(), provisioned=False, settled=False)
+    kinds = [[step.kind for step in stage] for stage in result.stages]
+    assert kinds == [
+        ["NetworkPolicy"],
+        ["ServiceAccount", "NetworkPolicy", "PersistentVolumeClaim", "Service"],
+        ["Pod"],
+    ]
+    assert {step.cause for step in result.steps} == {Cause.PROVISION}
+
+
+def test_nothing_is_written_when_all_is_as_desired() -> None:
+    wanted = desired(PORTS)
+    assert steps(wanted, all_live(wanted)) == []
+
+
+@given(st.sets(st.sampled_from(PARTS)))
+def test_what_is_missing_is_made_and_nothing_else(missing: set[str]) -> None:
+    wanted = desired(PORTS)
+    observed = all_live(wanted, **dict.fromkeys(missing))
+    result = plan(wanted, observed, provisioned=True, settled=True)
+    assert {step.manifest["metadata"]["name"] + step.kind for step in result.steps} == {
+        getattr(wanted, part)["metadata"]["name"] + getattr(wanted, part)["kind"] for part in missing
+    }
+    assert all(step.verb is Verb.CREATE and step.cause is Cause.HEAL for step in result.steps)
+
+
+def test_without_its_key_everything_but_the_pod_is_made() -> None:
+    assert not any("Pod" in step for step in steps(desired(may_start=False), Observed()))
+    assert "create NetworkPolicy sandbox-alice" in steps(desired(may_start=False), Observed())
+
+
+def test_a_running_pod_is_left_alone_when_its_key_goes_away() -> None:
+    wanted = desired(may_start=False)
+    assert steps(wanted, all_live(wanted)) == []
+
+
+@pytest.mark.parametrize("part", [part for part in PARTS if part != "baseline"])
+def test_an_object_of_somebody_else_is_refused_and_no_pod_is_started(part: str) -> None:
+    wanted = desired(PORTS)
+    mine = all_live(wanted, pod=None)
+    theirs = live(getattr(wanted, part), ownerReferences=[{"kind": "Deployment", "uid": "x", "controller": True}])
+    result = plan(wanted, all_live(wanted, **{"pod": None, part: theirs}), provisioned=True, settled=True)
+    assert result.foreign == (f"{theirs['kind']} {theirs['metadata']['name']}",)
+    assert result.steps == ()
+    assert steps(wanted, mine) == ["create Pod sandbox-alice"]
+
+
+def test_an_object_of_an_earlier_sandbox_of_the_same_name_is_foreign() -> None:
+    wanted = desired()
+    owner = dict(wanted.policy["metadata"]["ownerReferences"][0]) | {"uid": "another"}
+    observed = all_live(wanted, policy=live(wanted.policy, ownerReferences=[owner]))
+    assert plan(wanted, observed, provisioned=True, settled=True).foreign == ("NetworkPolicy sandbox-alice",)
+
+
+def test_a_retained_workspace_is_taken_up_again_by_the_next_sandbox_of_that_name() -> None:
+    wanted = desired()
+    labels = wanted.claim["metadata"]["labels"] | {meta.LABEL_SANDBOX_UID: "an earlier one"}  # type: ignore[index]
+    observed = all_live(wanted, claim=live(wanted.claim, labels=labels))
+    assert plan(wanted, observed, provisioned=True, settled=True).foreign == ()
+
+
+WIDENED = [
+    {"egress": [{}]},
+    {"egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]},
+    {"ingress": [{}]},
+    {"policyTypes": ["Ingress"]},
+    {"podSelector": {"matchLabels": {"app": "other"}}},
+]
+
+
+@pytest.mark.parametrize("change", WIDENED)
+def test_a_policy_that_was_widened_is_put_back(change: dict[str, Any]) -> None:
+    wanted = desired()
+    policy = live(wanted.policy)
+    policy["spec"] = policy["spec"] | change
+    assert steps(wanted, all_live(wanted, policy=policy)) == ["apply NetworkPolicy sandbox-alice"]
+
+
+def test_a_port_range_added_to_a_rule_is_noticed() -> None:
+    wanted = desired(PORTS)
+    policy = live(wanted.policy)
+    rule = policy["spec"]["ingress"][0]
+    policy["spec"] = policy["spec"] | {
+        "ingress": [rule | {"ports": [rule["ports"][0] | {"endPort": 65535}]}],
+    }
+    assert steps(wanted, all_live(wanted, policy=policy)) == ["apply NetworkPolicy sandbox-alice"]
+
+
+def test_a_changed_spec_is_an_update_and_not_a_heal() -> None:
+    old = desired()
+    new = desired({"network": {"egress": {"allowedCIDRs": ["192.0.2.0/24"]}}})
+    result = plan(new, all_live(old, pod=None), provisioned=True, settled=False)
+    assert [(step.kind, step.cause) for step in result.stages[0]] == [("NetworkPolicy", Cause.UPDATE)]
+
+
+def test_a_new_key_touches_the_pod_and_replaces_nothing() -> None:
+    before, after = desired(generation="7"), desired(generation="8")
+    result = plan(after, all_live(before), provisioned=True, settled=True)
+    assert [(step.verb, step.kind, step.cause) for step in result.steps] == [(Verb.APPLY, "Pod", Cause.UPDATE)]
+    annotations = result.steps[0].manifest["metadata"]["annotations"]
+    assert annotations[meta.ANNOTATION_KEY_GENERATION] == "8"
+    assert "spec" not in result.steps[0].manifest
+
+
+def test_a_pod_that_lost_the_label_by_which_its_policy_finds_it_gets_it_back() -> None:
+    wanted = desired()
+    result = plan(wanted, all_live(wanted, pod=live(wanted.pod, labels={})), provisioned=True, settled=True)
+    assert [(step.verb, step.kind, step.cause) for step in result.steps] == [(Verb.APPLY, "Pod", Cause.HEAL)]
+
+
+def _with_spec(pod: Any, **change: Any) -> Any:
+    changed = live(pod)
+    return changed | {"spec": changed["spec"] | change}
+
+
+def _with_container(pod: Any, **change: Any) -> Any:
+    container = pod["spec"]["containers"][0]
+    return _with_spec(pod, containers=[container | change])
+
+
+DRIFTED = {
+    "ephemeral container": lambda pod: _with_spec(pod, ephemeralContainers=[{"name": "debug"}]),
+    "host network": lambda pod: _with_spec(pod, hostNetwork=True),
+    "another image": lambda pod: _with_container(pod, image="evil"),
+    "sidecar": lambda pod: _with_spec(pod, containers=[*pod["spec"]["containers"], {"name": "sidecar"}]),
+    "volume": lambda pod: _with_spec(pod, volumes=[*pod["spec"]["volumes"], {"name": "host", "hostPath": {}}]),
+    "env from": lambda pod: _with_container(pod, envFrom=[{"secretRef": {"name": "x"}}]),
+    "capability": lambda pod: _with_container(
+        pod,
+        securityContext=pod["spec"]["containers"][0]["securityContext"]
+        | {"capabilities": {"drop": ["ALL"], "add": ["SYS_ADMIN"]}},
+    ),
+    "less memory limit": lambda pod: _with_container(pod, resources={"limits": {}, "requests": {}}),
+}
+
+
+@pytest.mark.parametrize("how", DRIFTED)
+def test_a_drifted_pod_is_reported_and_replaced_only_where_the_spec_says_so(how: str) -> None:
+    for strategy, verbs in (("OnDelete", []), ("Recreate", [Verb.DELETE])):
+        wanted = desired({"updateStrategy": {"type": strategy}})
+        result = plan(wanted, all_live(wanted, pod=DRIFTED[how](wanted.pod)), provisioned=True, settled=True)
+        assert result.drifted
+        assert [step.verb for step in result.steps] == verbs
+        assert all(step.paced for step in result.steps)
+
+
+def test_what_the_api_server_adds_or_writes_in_its_own_way_is_no_drift() -> None:
+    wanted = desired()
+    container = wanted.pod["spec"]["containers"][0]
+    defaulted = container | {
+        "terminationMessagePath": "/dev/termination-log",
+        "resources": {
+            "limits": {"cpu": "2", "memory": "2Gi", "ephemeral-storage": "8Gi"},
+            "requests": {"cpu": "2", "memory": "2Gi", "ephemeral-storage": "8Gi"},
+        },
+    }
+    pod = _with_spec(wanted.pod, containers=[defaulted], dnsPolicy="ClusterFirst", nodeName="node", priority=0)
+    assert plan(wanted, all_live(wanted, pod=pod), provisioned=True, settled=True).drifted == ()
+
+
+@pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
+def test_a_pod_that_ended_is_replaced_at_a_bounded_pace(phase: str) -> None:
+    wanted = desired()
+    pod = live(wanted.pod) | {"status": {"phase": phase}}
+    (step,) = plan(wanted, all_live(wanted, pod=pod), provisioned=True, settled=True).steps
+    assert (step.verb, step.cause, step.paced) == (Verb.DELETE, Cause.HEAL, True)
+
+
+def test_a_terminating_pod_is_waited_for() -> None:
+    wanted = desired()
+    assert steps(wanted, all_live(wanted, pod=live(wanted.pod, deletionTimestamp="2026-01-01T00:00:00Z"))) == []
+
+
+def test_a_suspended_sandbox_keeps_everything_but_its_pod() -> None:
+    wanted = desired({"operatingMode": "Suspended"})
+    assert steps(wanted, all_live(wanted)) == ["delete Pod sandbox-alice"]
+    assert steps(wanted, all_live(wanted, pod=None)) == []
+
+
+def test_a_pod_of_an_earlier_spec_is_replaced_only_where_the_spec_says_so() -> None:
+    old = desired()
+    for strategy in UpdateStrategyType:
+        new = desired({"resources": {"memory": "4Gi"}, "updateStrategy": {"type": strategy.value}})
+        result = plan(new, all_live(old), provisioned=True, settled=False)
+        assert result.spec_changed
+        assert result.drifted == ()
+        verbs = [(step.verb, step.kind) for step in result.steps]
+        assert verbs == ([(Verb.DELETE, "Pod")] if strategy is UpdateStrategyType.RECREATE else [])
+
+
+def test_ports_that_are_no_longer_declared_lose_their_service() -> None:
+    old, new = desired(PORTS), desired()
+    assert "delete Service sandbox-alice" in steps(new, all_live(new, service=live(old.service)), settled=False)
