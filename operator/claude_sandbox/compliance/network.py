@@ -1,0 +1,227 @@
+"""NET: whom the sandbox can speak with."""
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from claude_sandbox.api.status import EvidenceSource, Severity
+from claude_sandbox.compliance.control import (
+    Control,
+    Evidence,
+    Level,
+    Verdict,
+    failed,
+    judged,
+    listed,
+    maps,
+)
+from claude_sandbox.compliance.evidence import Expected, Object
+from claude_sandbox.compliance.policies import (
+    Allow,
+    Block,
+    Granted,
+    Pods,
+    Ports,
+    beyond,
+    network,
+    own_namespace,
+    widest,
+)
+from claude_sandbox.compliance.selectors import Selector, matches
+from claude_sandbox.compliance.view import View
+
+NARROW_PREFIX = 8
+"""No network that is allowed may have a shorter prefix: no single holder has a wider block, IANA gives out /8s."""
+
+_RESOLVER = Pods(own_namespace("kube-system"), Selector.parse({"matchLabels": {"k8s-app": "kube-dns"}}))
+"""The cluster's resolver, as kubeadm, kind, k3s and the managed offerings label it."""
+_DNS = (Ports("UDP", 53, 53), Ports("TCP", 53, 53))
+
+
+def default_deny(view: View) -> Verdict:
+    """Some policy isolates the pod in each direction, so that all else is denied."""
+    if view.spec.get("hostNetwork"):
+        return failed("NetworkPolicies do not hold for a pod in its node's network")
+    effective = view.network
+    return judged(
+        f"no NetworkPolicy of the namespace restricts the sandbox's {direction}"
+        for direction, granted in (("ingress", effective.ingress), ("egress", effective.egress))
+        if granted is None
+    )
+
+
+def egress(view: View) -> Verdict:
+    """All policies together allow the declared networks and the resolver, and those networks are narrow."""
+    granted = view.network.egress
+    if granted is None:
+        return failed("no NetworkPolicy restricts egress: everything can be connected to")
+    problems = _widened(beyond(granted, declared_egress(view.expected)), "egress to")
+    if wide := widest(granted, NARROW_PREFIX):
+        problems.append(f"the network {wide} is not narrow")
+    return judged(problems, f"{len(granted)} allowed")
+
+
+def ingress(view: View) -> Verdict:
+    """All policies together allow the declared ports, to pods of the same namespace."""
+    granted = view.network.ingress
+    if granted is None:
+        return failed("no NetworkPolicy restricts ingress: everyone can connect")
+    return judged(_widened(beyond(granted, declared_ingress(view)), "ingress from"), f"{len(granted)} allowed")
+
+
+def exposed(view: View) -> Verdict:
+    """No Service of others leads to the pod, and its own does not lead out of the cluster."""
+    problems, seen = [], []
+    for service in view.services:
+        spec = service.get("spec") or {}
+        selector = spec.get("selector")
+        if not selector or not matches({"matchLabels": selector}, view.labels):
+            continue
+        name = str((service.get("metadata") or {}).get("name"))
+        seen.append(name)
+        if name not in view.expected.service_names:
+            problems.append(f"the Service {name}, which is not the sandbox's own, leads to it")
+        elif reason := _leads_out(spec):
+            problems.append(f"the Service {name} {reason}")
+    return judged(sorted(problems), ", ".join(sorted(seen)))
+
+
+def declared_egress(expected: Expected) -> tuple[Allow, ...]:
+    """What the sandbox may connect to."""
+    return _declared_egress(expected.egress_cidrs, expected.egress_ports, expected.dns)
+
+
+def declared_ingress(view: View) -> tuple[Allow, ...]:
+    """Who may connect to the sandbox."""
+    namespace = str((view.pod.get("metadata") or {}).get("namespace", ""))
+    return _declared_ingress(namespace, view.expected.ports)
+
+
+@lru_cache(maxsize=256)
+def _declared_egress(cidrs: tuple[str, ...], ports: tuple[int, ...], dns: bool) -> tuple[Allow, ...]:
+    allowed = tuple(Ports("TCP", port, port) for port in ports)
+    blocks = tuple(Allow(Block(network(cidr)), allowed) for cidr in cidrs)
+    return (*blocks, Allow(_RESOLVER, _DNS)) if dns else blocks
+
+
+@lru_cache(maxsize=1024)
+def _declared_ingress(namespace: str, ports: tuple[int, ...]) -> tuple[Allow, ...]:
+    if not ports:
+        return ()
+    return (Allow(Pods(own_namespace(namespace), Selector()), tuple(Ports("TCP", port, port) for port in ports)),)
+
+
+def _widened(extra: Iterable[Granted], what: str) -> list[str]:
+    return [f"NetworkPolicy {one.policy} allows {what} {one.allow}" for one in extra]
+
+
+def _leads_out(spec: Object) -> str:
+    if spec.get("type", "ClusterIP") not in ("ClusterIP", "ExternalName"):
+        return f"is of type {spec['type']}"
+    if spec.get("externalIPs"):
+        return "has external addresses"
+    return ""
+
+
+_NETWORK_EVIDENCE = (Evidence.POLICIES, Evidence.POD)
+
+CONTROLS = (
+    Control(
+        "NET-01",
+        "Default deny in both directions",
+        Severity.CRITICAL,
+        Level.SANDBOX,
+        "Let the operator's NetworkPolicy be: it selects the sandbox, with policyTypes Ingress and Egress.",
+        default_deny,
+        needs=_NETWORK_EVIDENCE,
+        mappings=maps(
+            kubescape=("C-0030", "C-0206", "C-0260"),
+            trivy=("KSV-0038",),
+            owasp_agentic=("ASI02",),
+            owasp_kubernetes=("K05",),
+        ),
+    ),
+    Control(
+        "NET-02",
+        "Egress only where declared, and narrow",
+        Severity.HIGH,
+        Level.SANDBOX,
+        "Narrow spec.network.egress, and change the policies named so that they do not select sandboxes.",
+        egress,
+        needs=_NETWORK_EVIDENCE,
+        mappings=maps(kubescape=("C-0301",), owasp_agentic=("ASI02",), owasp_kubernetes=("K05",)),
+    ),
+    listed(
+        "NET-03",
+        "Egress denial proven",
+        Severity.HIGH,
+        by=EvidenceSource.NETWORK_PROBE,
+        how="connections from the sandbox, and from a pod that no policy selects, to the same target",
+        remedy="Use a network plug-in that enforces NetworkPolicy.",
+        mappings=maps(kubescape=("C-0205",), owasp_agentic=("ASI02",), owasp_kubernetes=("K05",)),
+    ),
+    listed(
+        "NET-04",
+        "Cloud metadata out of reach",
+        Severity.HIGH,
+        by=EvidenceSource.NETWORK_PROBE,
+        how="connections from the sandbox to the metadata endpoints, IPv4 and IPv6",
+        remedy="Use a network plug-in that enforces NetworkPolicy for node-local addresses too.",
+        mappings=maps(kubescape=("C-0052",), owasp_agentic=("ASI02",), owasp_kubernetes=("K08",)),
+    ),
+    listed(
+        "NET-05",
+        "API server, kubelet and node out of reach",
+        Severity.HIGH,
+        by=EvidenceSource.NETWORK_PROBE,
+        how="connections from the sandbox to ports 443, 6443, 10250 and 10255 of them",
+        remedy="Use a network plug-in that enforces NetworkPolicy for the pod's own node too.",
+        mappings=maps(kubescape=("C-0053", "C-0069"), owasp_agentic=("ASI02",), owasp_kubernetes=("K05",)),
+    ),
+    listed(
+        "NET-06",
+        "No resolver but the cluster's",
+        Severity.MEDIUM,
+        by=EvidenceSource.NETWORK_PROBE,
+        how="queries from the sandbox to other resolvers, over UDP and TCP",
+        remedy="Use a network plug-in that enforces NetworkPolicy.",
+        mappings=maps(owasp_agentic=("ASI02",)),
+    ),
+    listed(
+        "NET-07",
+        "Declared endpoints in reach",
+        Severity.LOW,
+        by=EvidenceSource.NETWORK_PROBE,
+        how="connections from the sandbox to what it declares",
+        remedy="Check the route and the firewalls between the nodes and the endpoint.",
+        mappings=maps(owasp_agentic=("ASI02",)),
+    ),
+    listed(
+        "NET-09",
+        "Egress control out of the sandbox's hands",
+        Severity.HIGH,
+        by=EvidenceSource.HOST_PROC,
+        how="the effective capabilities of the sandbox's processes, together with NET-03",
+        remedy="Drop all capabilities, and let NetworkPolicy rather than a firewall in the sandbox deny egress.",
+        mappings=maps(trivy=("KSV-0022",), owasp_agentic=("ASI02",)),
+    ),
+    Control(
+        "NET-10",
+        "Not exposed by a Service",
+        Severity.HIGH,
+        Level.SANDBOX,
+        "Change the selector of the Service named, or make it a ClusterIP without external addresses.",
+        exposed,
+        needs=(Evidence.SERVICES, Evidence.POD),
+        mappings=maps(kubescape=("C-0256",), trivy=("KSV-0108",), owasp_agentic=("ASI02",), owasp_kubernetes=("K05",)),
+    ),
+    Control(
+        "NET-11",
+        "Ingress only on declared ports",
+        Severity.HIGH,
+        Level.SANDBOX,
+        "Declare the port in spec.network.ports, or change the policy named so that it does not select sandboxes.",
+        ingress,
+        needs=_NETWORK_EVIDENCE,
+        mappings=maps(kubescape=("C-0260",), owasp_agentic=("ASI02",), owasp_kubernetes=("K05",)),
+    ),
+)

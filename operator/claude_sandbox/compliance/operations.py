@@ -1,0 +1,70 @@
+"""OPS: whether the sandbox is looked after."""
+
+from claude_sandbox.api.status import EvidenceSource, Severity
+from claude_sandbox.compliance.control import Control, Evidence, Level, Verdict, failed, judged, listed, maps, passed
+from claude_sandbox.compliance.view import View
+
+
+def probed(view: View) -> Verdict:
+    """The kubelet notices when the agent can't work any more."""
+    return judged(
+        f"container {container.name} has no {probe}"
+        for container in view.containers
+        if container.kind == "containers"
+        for probe in ("readinessProbe", "livenessProbe")
+        if not container.spec.get(probe)
+    )
+
+
+def in_sync(view: View) -> Verdict:
+    """What lives is what is wanted."""
+    if view.drift:
+        return failed(f"differs from what is wanted: {', '.join(sorted(view.drift))}")
+    return passed()
+
+
+def fresh(_view: View) -> Verdict:
+    """All that the other controls rest on was read lately. Stale or missing evidence never gets here."""
+    return passed("all evidence")
+
+
+CONTROLS = (
+    Control(
+        "OPS-01",
+        "Health checked",
+        Severity.LOW,
+        Level.SANDBOX,
+        "Give the container a livenessProbe and a readinessProbe.",
+        probed,
+        mappings=maps(cis_docker=("5.27",), owasp_agentic=("ASI10",)),
+    ),
+    listed(
+        "OPS-02",
+        "No SSH daemon or unexpected listener",
+        Severity.MEDIUM,
+        by=EvidenceSource.EXEC_PROBE,
+        how="the listening sockets of the sandbox and the processes that hold them",
+        remedy="Remove the listener from the image.",
+        mappings=maps(cis_docker=("5.7",), kubescape=("C-0042",), owasp_agentic=("ASI10",)),
+    ),
+    Control(
+        "OPS-03",
+        "Live objects equal the declared ones",
+        Severity.HIGH,
+        Level.SANDBOX,
+        "Undo the change, or delete the pod: it comes back as declared.",
+        in_sync,
+        needs=(Evidence.DRIFT,),
+        mappings=maps(owasp_agentic=("ASI10",)),
+    ),
+    Control(
+        "OPS-04",
+        "Evidence fresh",
+        Severity.MEDIUM,
+        Level.SANDBOX,
+        "Look at the operator's health and logs: it could not read what the controls need.",
+        fresh,
+        needs=tuple(Evidence),
+        mappings=maps(owasp_agentic=("ASI10",)),
+    ),
+)

@@ -1,0 +1,213 @@
+"""PRIV: what the sandbox's processes may do."""
+
+from collections.abc import Callable
+
+from claude_sandbox.api.status import EvidenceSource, Severity
+from claude_sandbox.compliance.control import (
+    OPTIONAL,
+    Control,
+    Level,
+    Verdict,
+    failed,
+    judged,
+    listed,
+    maps,
+    passed,
+    unknown,
+)
+from claude_sandbox.compliance.evidence import Object
+from claude_sandbox.compliance.view import Container, View
+
+# Before 1.35 a user namespace excused nothing; it has a control of its own.
+_WITHOUT_USER_NAMESPACE_EXCUSE = 34
+_FIRST_ORDINARY_GROUP = 1000
+"""Where Debian's and Red Hat's useradd begin: below are a system's own groups, such as disk and docker."""
+
+
+def on_linux(judge: Callable[[View], Verdict]) -> Callable[[View], Verdict]:
+    """The Pod Security Standards excuse pods that say they are for Windows; a sandbox that says so is refused."""
+
+    def judge_linux(view: View) -> Verdict:
+        if (view.spec.get("os") or {}).get("name") == "windows":
+            return failed("the pod says that it is for Windows, where this protection does not exist")
+        return judge(view)
+
+    return judge_linux
+
+
+def violating(*check_ids: str, minor: int | None = None) -> Callable[[View], Verdict]:
+    """Fails with what these checks of the Pod Security Standards find; `minor` None for the API server's version."""
+    return lambda view: judged(view.violations(*check_ids, minor=minor))
+
+
+def non_root(view: View) -> Verdict:
+    """The user that the runtime reports decides, and the kubelet's promise where it reports none."""
+    problems = view.violations("runAsNonRoot", "runAsUser", minor=_WITHOUT_USER_NAMESPACE_EXCUSE)
+    unsure, seen = [], []
+    for container in view.containers:
+        user = _reported_user(container)
+        uid = user.get("uid", container.context.get("runAsUser", view.context.get("runAsUser")))
+        if uid is None:
+            unsure.append(container.name)
+            continue
+        if uid == 0 and user:
+            problems.append(f"container {container.name} runs as root")
+        seen.append(f"{container.name}: uid {uid} {'reported' if user else 'asked for'}")
+    value = ", ".join(seen)
+    if problems:
+        return judged(problems, value)
+    if unsure:
+        return unknown(f"neither spec nor runtime tell the user of {', '.join(unsure)}", value)
+    return passed(value)
+
+
+def groups(view: View) -> Verdict:
+    """Neither root's group nor one that may mean something on the host."""
+    problems, seen = [], []
+    for container in view.containers:
+        user = _reported_user(container)
+        gid = user.get("gid", container.context.get("runAsGroup", view.context.get("runAsGroup")))
+        if gid is None:
+            problems.append(f"the group of container {container.name} is not set, and may be root's")
+        elif gid == 0 or 0 in (user.get("supplementalGroups") or ()):
+            problems.append(f"container {container.name} is in root's group")
+        seen.append(f"{container.name}: gid {gid}")
+    asked = [*(view.context.get("supplementalGroups") or ()), view.context.get("fsGroup")]
+    problems += [
+        f"the pod asks for the system group {group}"
+        for group in asked
+        if group is not None and group < _FIRST_ORDINARY_GROUP
+    ]
+    return judged(problems, ", ".join(seen))
+
+
+def user_namespace(view: View) -> Verdict:
+    """Root in the container would be nobody on the host."""
+    if view.spec.get("hostUsers") is False:
+        return passed("hostUsers: false")
+    return failed("users in the sandbox are the same users on the node")
+
+
+def foreign_containers(view: View) -> Verdict:
+    """Only the agent's container: a debug container can look into it."""
+    expected = view.expected.container
+    problems = [
+        f"{container.kind.removesuffix('s')} {container.name} was not declared"
+        for container in view.containers
+        if (container.kind, container.name) != ("containers", expected)
+    ]
+    if not any(container.name == expected for container in view.containers):
+        problems.append(f"container {expected} is missing")
+    return judged(problems, expected)
+
+
+def _reported_user(container: Container) -> Object:
+    user: Object = (container.status.get("user") or {}).get("linux") or {}
+    return user
+
+
+CONTROLS = (
+    Control(
+        "PRIV-01",
+        "Not privileged",
+        Severity.CRITICAL,
+        Level.BASELINE,
+        "Remove privileged and windowsOptions.hostProcess from all containers.",
+        violating("privileged", "windowsHostProcess"),
+        mappings=maps(
+            pss=("privileged", "windowsHostProcess"),
+            cis_docker=("5.5",),
+            kubescape=("C-0057",),
+            trivy=("KSV-0017",),
+            owasp_agentic=("ASI05",),
+            owasp_kubernetes=("K01",),
+        ),
+    ),
+    Control(
+        "PRIV-02",
+        "All capabilities dropped",
+        Severity.HIGH,
+        Level.RESTRICTED,
+        'Set capabilities.drop to ["ALL"] in all containers and add none.',
+        on_linux(violating("capabilities_restricted")),
+        mappings=maps(
+            pss=("capabilities_baseline", "capabilities_restricted"),
+            cis_docker=("5.4",),
+            kubescape=("C-0046",),
+            trivy=("KSV-0003", "KSV-0022", "KSV-0106", "KSV-0119"),
+            owasp_agentic=("ASI05",),
+            owasp_kubernetes=("K01",),
+        ),
+    ),
+    Control(
+        "PRIV-03",
+        "No new privileges",
+        Severity.HIGH,
+        Level.RESTRICTED,
+        "Set allowPrivilegeEscalation to false in all containers.",
+        on_linux(violating("allowPrivilegeEscalation")),
+        mappings=maps(
+            pss=("allowPrivilegeEscalation",),
+            cis_docker=("5.26",),
+            kubescape=("C-0016",),
+            trivy=("KSV-0001",),
+            owasp_agentic=("ASI05",),
+            owasp_kubernetes=("K01",),
+        ),
+    ),
+    Control(
+        "PRIV-04",
+        "Not root",
+        Severity.HIGH,
+        Level.RESTRICTED,
+        "Set runAsNonRoot to true and runAsUser to a number above 0, for the pod and all containers.",
+        non_root,
+        mappings=maps(
+            pss=("runAsNonRoot", "runAsUser"),
+            cis_docker=("4.1",),
+            kubescape=("C-0013",),
+            trivy=("KSV-0012", "KSV-0105"),
+            owasp_agentic=("ASI05",),
+            owasp_kubernetes=("K01",),
+        ),
+    ),
+    Control(
+        "PRIV-05",
+        "Not in root's or a system group",
+        Severity.MEDIUM,
+        Level.SANDBOX,
+        "Set runAsGroup above 0, and fsGroup and supplementalGroups to 1000 or above.",
+        groups,
+        mappings=maps(kubescape=("C-0211",), trivy=("KSV-0116",), owasp_agentic=("ASI05",)),
+    ),
+    Control(
+        "PRIV-06",
+        "User namespace",
+        Severity.LOW,
+        Level.HARDENED,
+        "Set hostUsers to false where the nodes' kernel and runtime support user namespaces.",
+        user_namespace,
+        required=OPTIONAL,
+        mappings=maps(cis_docker=("2.9", "5.31"), owasp_agentic=("ASI05",)),
+    ),
+    listed(
+        "PRIV-07",
+        "No setuid files",
+        Severity.MEDIUM,
+        by=EvidenceSource.EXEC_PROBE,
+        how="a search of the sandbox's file systems for setuid files",
+        remedy="Remove the setuid bits in the image.",
+        mappings=maps(cis_docker=("4.8",), owasp_agentic=("ASI05",)),
+    ),
+    Control(
+        "PRIV-08",
+        "No foreign containers",
+        Severity.HIGH,
+        Level.SANDBOX,
+        "Delete the pod: it comes back without the container that was added.",
+        foreign_containers,
+        mappings=maps(
+            cis_docker=("5.23", "5.24"), kubescape=("C-0002",), trivy=("KSV-0053",), owasp_agentic=("ASI10",)
+        ),
+    ),
+)

@@ -1,0 +1,141 @@
+"""From evidence to what the status says."""
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.status import Compliance, ControlStatus, EvidenceStatus, Result, Summary
+from claude_sandbox.compliance.catalogue import CONTROLS
+from claude_sandbox.compliance.control import Control, Evidence, Verdict, unknown
+from claude_sandbox.compliance.evidence import KubernetesEvidence, Reading, Unread
+from claude_sandbox.compliance.network import default_deny, egress, ingress
+from claude_sandbox.compliance.view import View
+
+MAX_MESSAGE = 160
+MAX_VALUE = 64
+"""In characters. The status of a sandbox has to stay well under 32 KiB, with every control failing at once."""
+MAX_CONDITION_MESSAGE = 512
+
+_NAMES = {
+    Evidence.POD: "the pod",
+    Evidence.NAMESPACE: "the namespace",
+    Evidence.POLICIES: "the namespace's NetworkPolicies",
+    Evidence.SERVICES: "the namespace's Services",
+    Evidence.SERVICE_ACCOUNT: "the ServiceAccount",
+    Evidence.ACCESS: "the ServiceAccount's rights",
+    Evidence.RUNTIME_CLASS: "the RuntimeClass",
+    Evidence.QUOTAS: "the namespace's quotas",
+    Evidence.DRIFT: "the difference from what is declared",
+}
+
+
+def evaluate(evidence: KubernetesEvidence) -> Compliance:
+    """The result of every control, in the catalogue's order. Pure, and the same for the same evidence."""
+    view = View(evidence)
+    unusable = {need: why for need in Evidence if (why := _unusable(evidence, need))}
+    controls = [_status(control, view, unusable) for control in CONTROLS]
+    return Compliance(summary=_summary(controls), evaluated_at=evidence.now, controls=controls)
+
+
+def compliant(compliance: Compliance) -> tuple[ConditionStatus, Reason, str]:
+    """The `Compliant` condition: one required control that fails makes it False, else one Unknown makes it Unknown."""
+    required = [control for control in compliance.controls if control.required]
+    failing = [control for control in required if control.result is Result.FAIL]
+    if failing:
+        return ConditionStatus.FALSE, Reason.CONTROLS_FAIL, _listed("Failing", failing)
+    undecided = [control for control in required if control.result is Result.UNKNOWN]
+    if undecided or not required:
+        return ConditionStatus.UNKNOWN, Reason.CONTROLS_UNKNOWN, _listed("Not verified", undecided)
+    return ConditionStatus.TRUE, Reason.ALL_CONTROLS_PASS, f"{compliance.summary.required} required controls pass"
+
+
+def isolation(evidence: KubernetesEvidence) -> tuple[ConditionStatus, Reason, str]:
+    """The `IsolationVerified` condition, as far as policies alone can tell: never True, that takes a probe."""
+    for need in (Evidence.POLICIES, Evidence.POD):
+        if why := _unusable(evidence, need):
+            return ConditionStatus.UNKNOWN, Reason.OBSERVATION_FAILED, clip(why, MAX_CONDITION_MESSAGE)
+    view = View(evidence)
+    for judge, reason in (
+        (default_deny, Reason.POLICY_MISSING),
+        (egress, Reason.POLICY_WIDENED),
+        (ingress, Reason.POLICY_WIDENED),
+    ):
+        verdict = judge(view)
+        if verdict.result is Result.FAIL:
+            return ConditionStatus.FALSE, reason, clip(verdict.message, MAX_CONDITION_MESSAGE)
+    return (
+        ConditionStatus.UNKNOWN,
+        Reason.NOT_PROBED,
+        "policies are in place and not widened; that the network enforces them has not been probed",
+    )
+
+
+def clip(text: str, limit: int) -> str:
+    """`text`, cut to `limit` characters."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _unusable(evidence: KubernetesEvidence, need: Evidence) -> str:
+    """Why a reading can't be used; empty if it can. Says nothing that changes while the cause is the same."""
+    reading: Reading[Any] | Unread = getattr(evidence, need.value)
+    if isinstance(reading, Unread):
+        return f"{_NAMES[need]} could not be read: {reading.reason}"
+    if need is Evidence.POD and not (reading.value.get("spec") or {}).get("containers"):
+        # Nothing can be said about containers that were left out.
+        return "the pod was read without its containers"
+    if evidence.now - reading.observed_at > evidence.max_age:
+        return f"what is known of {_NAMES[need]} is older than {evidence.max_age.total_seconds():.0f} s"
+    return ""
+
+
+def _status(control: Control, view: View, unusable: dict[Evidence, str]) -> ControlStatus:
+    verdict = _verdict(control, view, unusable)
+    return ControlStatus(
+        id=control.id,
+        title=control.title,
+        result=verdict.result,
+        severity=control.severity,
+        required=view.expected.profile in control.required,
+        evidence=_evidence(control, view, verdict),
+        message=clip(verdict.message, MAX_MESSAGE),
+        remedy=control.remedy if verdict.result is Result.FAIL else "",
+    )
+
+
+def _verdict(control: Control, view: View, unusable: dict[Evidence, str]) -> Verdict:
+    if control.judge is None:
+        return unknown(f"not measured yet; what would decide: {control.unproven}")
+    for need in control.needs:
+        if need in unusable:
+            return unknown(unusable[need])
+    return control.judge(view)
+
+
+def _evidence(control: Control, view: View, verdict: Verdict) -> EvidenceStatus | None:
+    """What the result rests on: named by the first reading that the control needs, as old as the oldest of them."""
+    readings = [getattr(view.evidence, need.value) for need in control.needs]
+    if not readings or any(isinstance(reading, Unread) for reading in readings):
+        return None
+    oldest: datetime = min(reading.observed_at for reading in readings)
+    return EvidenceStatus(source=readings[0].source, observed_at=oldest, value=clip(verdict.value, MAX_VALUE))
+
+
+def _summary(controls: Iterable[ControlStatus]) -> Summary:
+    controls = list(controls)
+    count = Counter(control.result for control in controls)
+    # What does not apply asks for nothing.
+    required = [one.result for one in controls if one.required and one.result is not Result.NOT_APPLICABLE]
+    return Summary(
+        pass_=count[Result.PASS],
+        fail=count[Result.FAIL],
+        unknown=count[Result.UNKNOWN],
+        not_applicable=count[Result.NOT_APPLICABLE],
+        required=f"{required.count(Result.PASS)}/{len(required)}",
+    )
+
+
+def _listed(what: str, controls: list[ControlStatus]) -> str:
+    details = "; ".join(f"{control.id} {control.title}: {control.message}" for control in controls)
+    return clip(f"{what}: {details}", MAX_CONDITION_MESSAGE)

@@ -1,0 +1,171 @@
+"""SEC: where credentials are."""
+
+import re
+from collections.abc import Iterator
+
+from claude_sandbox.api.status import EvidenceSource, Severity
+from claude_sandbox.compliance.control import Control, Level, Verdict, judged, listed, maps
+from claude_sandbox.compliance.evidence import Object
+from claude_sandbox.compliance.view import Container, View
+
+TIGHTEST_MODE = 0o440
+"""Readable by owner and group: what the kubelet makes of a Secret's files for a user who is not root."""
+
+_TELLING_NAME = re.compile(
+    r"(?:^|[_.-])(?:API_?KEY|APIKEY|ACCESS_?KEY|SECRET_?KEY|PRIVATE_?KEY|ENCRYPTION_?KEY|AUTH_?KEY|SIGNING_?KEY"
+    r"|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PWD_HASH|CREDENTIALS?|AUTHORIZATION|COOKIE|DSN)$",
+    re.IGNORECASE,
+)
+"""How the name of a variable that holds a credential ends. The end only: API_KEY_HELPER_TTL_MS holds a time."""
+
+_TELLING_VALUE = re.compile(
+    r"""
+      sk-(?:ant-|proj-|live-)?[A-Za-z0-9_-]{16,}              # Anthropic, OpenAI
+    | (?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}             # Stripe
+    | gh[opsur]_[A-Za-z0-9]{20,} | github_pat_[A-Za-z0-9_]{20,}
+    | glpat-[A-Za-z0-9_-]{16,}
+    | (?:AKIA|ASIA)[A-Z0-9]{16}                               # AWS
+    | AIza[A-Za-z0-9_-]{30,} | ya29\.[A-Za-z0-9_-]{16,}       # Google
+    | xox[abeoprs]-[A-Za-z0-9-]{10,}                          # Slack
+    | npm_[A-Za-z0-9]{30,} | pypi-[A-Za-z0-9_-]{30,}
+    | hf_[A-Za-z0-9]{20,}
+    | dop_v1_[a-f0-9]{32,}
+    | hvs\.[A-Za-z0-9_-]{20,}                                 # Vault
+    | eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}              # a JSON Web Token
+    | -----BEGIN[ ](?:[A-Z]+[ ])*PRIVATE[ ]KEY
+    | [A-Za-z][A-Za-z0-9+.-]*://[^\s/:@]*:[^\s/@]+@           # a URL with a password
+    | (?i:bearer|basic)[ ]+[A-Za-z0-9+/._~-]{16,}
+    | (?i:(?:api[_-]?key|access[_-]?key|token|secret|password|passwd))[=:][ ]*["']?[^\s"'$]{8,}
+    """,
+    re.VERBOSE,
+)
+"""What credentials look like, by the prefixes that their issuers document so that they can be recognized."""
+
+_HARMLESS_VALUE = re.compile(r"|true|false|none|null|/[^\s]*|\d{1,6}", re.IGNORECASE)
+"""What is no credential whatever its name: nothing, a switch, a path, a small number."""
+
+
+def looks_like_credential(name: str, value: str) -> bool:
+    """Whether a variable called `name` with `value` seems to hold a credential."""
+    if _TELLING_VALUE.search(value):
+        return True
+    return bool(_TELLING_NAME.search(name)) and not _HARMLESS_VALUE.fullmatch(value)
+
+
+def environment(view: View) -> Verdict:
+    """No credential where every process, and everyone who can describe the pod, can read it. Names no value."""
+    return judged(problem for container in view.containers for problem in _exposed(container))
+
+
+def mounted(view: View) -> Verdict:
+    """The declared Secret and no other, as a directory that follows it, for the agent's container only."""
+    problems, declared = [], set()
+    for volume in view.volumes:
+        name = volume.get("name")
+        for secret in _secrets_of(volume):
+            if secret == view.expected.api_key_secret:
+                declared.add(name)
+                if mode := _loosest_mode(volume):
+                    problems.append(f"files of volume {name} have the mode {mode:04o} instead of {TIGHTEST_MODE:04o}")
+            else:
+                problems.append(f"volume {name} holds the Secret {secret or 'of a storage driver'}")
+    for container in view.containers:
+        for mount in container.spec.get("volumeMounts") or ():
+            if mount.get("name") not in declared:
+                continue
+            if container.name != view.expected.container:
+                problems.append(f"container {container.name} mounts the API key")
+            if mount.get("subPath") or mount.get("subPathExpr"):
+                problems.append(
+                    f"container {container.name} mounts the API key by subPath, which a new key never reaches"
+                )
+    return judged(problems)
+
+
+def _exposed(container: Container) -> Iterator[str]:
+    for source in container.spec.get("envFrom") or ():
+        if secret := source.get("secretRef"):
+            yield f"container {container.name} takes all variables of the Secret {secret.get('name')}"
+    for variable in container.spec.get("env") or ():
+        name = variable.get("name", "")
+        if (variable.get("valueFrom") or {}).get("secretKeyRef"):
+            yield f"the variable {name} of container {container.name} comes from a Secret"
+        elif looks_like_credential(name, variable.get("value") or ""):
+            yield f"the variable {name} of container {container.name} looks like a credential"
+    for field in ("command", "args"):
+        if any(_TELLING_VALUE.search(word) for word in container.spec.get(field) or ()):
+            yield f"the {field} of container {container.name} looks like it holds a credential"
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        words = ((container.spec.get(probe) or {}).get("exec") or {}).get("command") or ()
+        if any(_TELLING_VALUE.search(word) for word in words):
+            yield f"the {probe} of container {container.name} looks like it holds a credential"
+
+
+def _secrets_of(volume: Object) -> Iterator[str]:
+    """The names of the Secrets that a volume shows or uses; empty for one whose name the pod does not tell."""
+    if secret := volume.get("secret"):
+        yield str(secret.get("secretName", ""))
+    for source in (volume.get("projected") or {}).get("sources") or ():
+        if secret := source.get("secret"):
+            yield str(secret.get("name", ""))
+    if csi := volume.get("csi"):
+        if reference := csi.get("nodePublishSecretRef"):
+            yield str(reference.get("name", ""))
+        elif "secrets-store" in str(csi.get("driver", "")):
+            yield ""
+    for kind, source in volume.items():
+        # The in-tree drivers of network file systems.
+        if kind in ("secret", "projected", "csi") or not isinstance(source, dict):
+            continue
+        if reference := source.get("secretRef"):
+            yield str(reference.get("name", ""))
+        elif name := source.get("secretName"):
+            yield str(name)
+
+
+def _loosest_mode(volume: Object) -> int | None:
+    """A mode of the volume's files that is looser than it may be; None where all are tight."""
+    source = volume.get("secret") or volume.get("projected") or {}
+    items = [*(source.get("items") or ())]
+    for part in source.get("sources") or ():
+        items += (part.get("secret") or {}).get("items") or ()
+    # What the API server fills in is 0644.
+    modes = [source.get("defaultMode", 0o644), *(item["mode"] for item in items if item.get("mode") is not None)]
+    return next((mode for mode in modes if mode & ~TIGHTEST_MODE), None)
+
+
+CONTROLS = (
+    Control(
+        "SEC-01",
+        "No credentials in environment or arguments",
+        Severity.CRITICAL,
+        Level.SANDBOX,
+        "Remove the variable or argument; let the agent read its key from the mounted file.",
+        environment,
+        mappings=maps(
+            cis_docker=("4.10",),
+            kubescape=("C-0012", "C-0207"),
+            trivy=("KSV-0109",),
+            owasp_agentic=("ASI03",),
+            owasp_kubernetes=("K03",),
+        ),
+    ),
+    Control(
+        "SEC-02",
+        "Only the declared Secret mounted",
+        Severity.HIGH,
+        Level.SANDBOX,
+        "Mount only the declared Secret, as a directory with mode 0440, in the agent's container.",
+        mounted,
+        mappings=maps(kubescape=("C-0255",), owasp_agentic=("ASI03",), owasp_kubernetes=("K03",)),
+    ),
+    listed(
+        "SEC-03",
+        "No kubeconfig, cloud or SSH credentials",
+        Severity.HIGH,
+        by=EvidenceSource.EXEC_PROBE,
+        how="a look for their usual files inside the sandbox",
+        remedy="Remove the files from the image and the workspace.",
+        mappings=maps(kubescape=("C-0020",), owasp_agentic=("ASI03",), owasp_kubernetes=("K03",)),
+    ),
+)
