@@ -2,14 +2,16 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the directory's lock, creating the directory when it isn't there.
+
+    `on_wait` is called where another process holds the lock, before waiting for it.
 
     The directory may be removed by the one who holds the lock (`down` does); who waited for it then
     holds a lock on something that has no name any more, and tries again with the new directory.
@@ -18,7 +20,11 @@ def locked(directory: Path) -> Iterator[None]:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_still(directory, descriptor):
                 yield
                 return

@@ -6,15 +6,13 @@ rules out a record from before a reboot.
 """
 
 import contextlib
-import json
 import os
 import signal
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from claude_sandbox.localcluster.errors import LocalClusterError
-from claude_sandbox.localcluster.layout import write_private
 
 
 @dataclass(frozen=True)
@@ -79,19 +77,6 @@ class Process:
                 f"Process {self.pid} did not end after SIGKILL.",
                 "It hangs in the kernel (see `cat /proc/PID/stack`); try again, or restart the machine.",
             )
-
-
-def save(process: Process, path: Path) -> None:
-    """Record a process in a file."""
-    write_private(path, json.dumps(asdict(process)))
-
-
-def load(path: Path) -> Process | None:
-    """The process that was recorded in the file, running or not; None where there is no usable record."""
-    try:
-        return Process(**json.loads(path.read_text()))
-    except (FileNotFoundError, ValueError, TypeError):
-        return None
 
 
 def spawn(argv: tuple[str, ...], log: Path, environment: dict[str, str]) -> Process:

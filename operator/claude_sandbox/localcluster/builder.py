@@ -1,0 +1,145 @@
+"""Programs built from pinned Go modules, once for each machine.
+
+The version and the hash of every dependency come from the committed go.mod and go.sum, so the go
+command accepts no other code, whatever proxy or checksum database the machine uses.
+"""
+
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from claude_sandbox.localcluster import toolchain
+from claude_sandbox.localcluster.errors import LocalClusterError
+from claude_sandbox.localcluster.layout import cache_dir
+from claude_sandbox.localcluster.locks import locked
+from claude_sandbox.localcluster.tools import Tool
+
+_GOARCH = {"x86_64": "amd64", "aarch64": "arm64"}
+_FLAGS = ("-trimpath", "-buildvcs=false")
+# Seconds between two signs of life of a long build.
+_REPORT_EVERY = 15.0
+
+
+def build_all(tools: Sequence[Tool], report: Callable[[str], None]) -> dict[str, Path]:
+    """The programs' paths by name, building what the cache lacks; silent where it lacks nothing.
+
+    Raises LocalClusterError where a build fails.
+    """
+    missing = [tool for tool in tools if not location(tool).exists()]
+    if missing:
+        kept = cache_dir() / "bin"
+        report(f"Building {len(missing)} programs from source, once; they are kept in {kept}.")
+    for number, tool in enumerate(missing, start=1):
+        build(tool, report, f"{number} of {len(missing)}")
+    return {tool.name: location(tool) for tool in tools}
+
+
+def build(tool: Tool, report: Callable[[str], None], position: str = "1 of 1") -> Path:
+    """The program's path, after building it where the cache lacks it.
+
+    One build at a time on a machine: two would take as long as one after the other, and twice the memory.
+    """
+    target = location(tool)
+    if target.exists():
+        return target
+    waiting = f"{tool.name} {tool.version} ({position}): waiting for another build on this machine."
+    with locked(cache_dir() / "bin", lambda: report(waiting)):
+        if not target.exists():
+            _compile(tool, target, report, position)
+    return target
+
+
+def location(tool: Tool) -> Path:
+    """Where the program is, or will be: a place of its own for all that decides its content."""
+    digest = hashlib.sha256()
+    for part in (tool.package, tool.linker_flags, *_FLAGS, _goarch()):
+        digest.update(part.encode() + b"\0")
+    for name in ("go.mod", "go.sum"):
+        digest.update((tool.module / name).read_bytes() + b"\0")
+    return cache_dir() / "bin" / f"{tool.family}-{tool.version}-{digest.hexdigest()[:12]}" / tool.name
+
+
+def go_needed(go_mod: str) -> tuple[int, int]:
+    """The Go version (major, minor) that a go.mod's text asks for."""
+    match = re.search(r"^go (\d+)\.(\d+)", go_mod, re.MULTILINE)
+    if match is None:
+        raise ValueError("go.mod without a go line")
+    return int(match[1]), int(match[2])
+
+
+def environment(go: Path, inherited: dict[str, str]) -> dict[str, str]:
+    """The go command's environment: the machine's proxy settings stay, what changes the result doesn't."""
+    changes = ("GOFLAGS", "GOEXPERIMENT", "GOAMD64", "GOARM64", "GODEBUG", "GOROOT")
+    kept = {name: value for name, value in inherited.items() if name not in changes}
+    fixed = {
+        "CGO_ENABLED": "0",
+        "GOARCH": _goarch(),
+        "GOOS": "linux",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+        # Not empty, because an empty one gives way to `go env -w`.
+        "GOFLAGS": "-mod=readonly",
+    }
+    if go.is_relative_to(cache_dir()):
+        fixed |= {"GOPATH": str(cache_dir() / "go"), "GOCACHE": str(cache_dir() / "go-build")}
+    return {**kept, **fixed}
+
+
+def _compile(tool: Tool, target: Path, report: Callable[[str], None], position: str) -> None:
+    go = toolchain.go(go_needed((tool.module / "go.mod").read_text()), report)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    log = target.with_name(f".{target.name}.log")
+    argv = [
+        "nice", str(go), "build", *_FLAGS, "-ldflags", tool.linker_flags, "-o", str(partial), tool.package,
+    ]  # fmt: skip
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            argv, cwd=tool.module, env=environment(go, dict(os.environ)), stdin=subprocess.DEVNULL,
+            stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            _await(process, lambda seconds: report(f"{_label(tool, position)}: building, {seconds:.0f} s."))
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    if process.returncode != 0:
+        errors = [line for line in log.read_text(errors="replace").splitlines() if "go: downloading" not in line]
+        raise LocalClusterError(
+            f"{tool.name} {tool.version} could not be built:\n" + "\n".join(errors[-15:]),
+            "Let Go reach a module proxy (GOPROXY), see that the disk isn't full, and run the command again.",
+        )
+    partial.replace(target)
+    log.unlink()
+
+
+def _label(tool: Tool, position: str) -> str:
+    return f"{tool.name} {tool.version} ({position})"
+
+
+def _await(process: subprocess.Popen[bytes], sign: Callable[[float], None]) -> None:
+    began = time.monotonic()
+    sign(0)
+    while True:
+        try:
+            process.wait(_REPORT_EVERY)
+            return
+        except subprocess.TimeoutExpired:
+            sign(time.monotonic() - began)
+
+
+def _goarch() -> str:
+    machine = platform.machine()
+    try:
+        return _GOARCH[machine]
+    except KeyError:
+        raise LocalClusterError(
+            f"The local cluster can't be built for this machine's architecture, {machine}.",
+            f"Use a machine with one of these: {', '.join(_GOARCH)}; or give a cluster with --kubeconfig.",
+        ) from None

@@ -1,0 +1,3 @@
+module claudesandbox.dev/localcluster/pause
+
+go 1.24

@@ -1,0 +1,65 @@
+"""The programs that a cluster is made of, each from a pinned Go module."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from claude_sandbox.localcluster.errors import LocalClusterError
+
+MODULES = Path(__file__).parent / "modules"
+
+# What `--kubernetes-version` takes, and the release that stands for it.
+KUBERNETES_RELEASES = {"1.34": "1.34.4", "1.37": "1.37.2"}
+DEFAULT_KUBERNETES = "1.34"
+
+KUBERNETES_PROGRAMS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program: its name, the version, the import path of its main package, the linker's flags."""
+
+    name: str
+    version: str
+    family: str
+    package: str
+    linker_flags: str = "-s -w"
+
+    @property
+    def module(self) -> Path:
+        """The directory whose go.mod and go.sum pin every line of code in the program."""
+        return MODULES / f"{self.family}-{self.version}"
+
+
+_ETCD = Tool("etcd", "3.6.16", "etcd", "go.etcd.io/etcd/server/v3")
+_KUBE_ROUTER = Tool("kube-router", "2.1.0", "kube-router", "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router")
+_KWOK = Tool("kwok", "0.8.0", "kwok", "sigs.k8s.io/kwok/cmd/kwok")
+_OTHERS = {tool.name: tool for tool in (_ETCD, _KUBE_ROUTER, _KWOK)}
+
+
+def kubernetes_release(version: str) -> str:
+    """The release for a version as people write it (`1.34`, `v1.34`, `1.34.4`).
+
+    Raises LocalClusterError for one that isn't pinned here.
+    """
+    wanted = version.removeprefix("v")
+    if wanted in KUBERNETES_RELEASES:
+        return KUBERNETES_RELEASES[wanted]
+    if wanted in KUBERNETES_RELEASES.values():
+        return wanted
+    known = ", ".join(f"{minor} ({release})" for minor, release in KUBERNETES_RELEASES.items())
+    raise LocalClusterError(
+        f"Kubernetes {version!r} is not a version this cluster can have.", f"Use one of these: {known}."
+    )
+
+
+def tool(name: str, kubernetes: str) -> Tool:
+    """The program called `name`, of the Kubernetes release `kubernetes` (`1.34.4`) where it is a part of it.
+
+    Raises KeyError for a name that is unknown.
+    """
+    if name not in KUBERNETES_PROGRAMS:
+        return _OTHERS[name]
+    _, minor, _ = kubernetes.split(".")
+    package = "k8s.io/component-base/version"
+    flags = f"-s -w -X {package}.gitVersion=v{kubernetes} -X {package}.gitMajor=1 -X {package}.gitMinor={minor}"
+    return Tool(name, kubernetes, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", flags)
