@@ -41,7 +41,7 @@ class Findings:
     invalid: str | None = None
     key: KeyState = field(default_factory=KeyState)
     outcome: Outcome = field(default_factory=Outcome)
-    workload: WorkloadState | None = None
+    workload: WorkloadState = WorkloadState(FALSE, Reason.NO_WORKLOAD, "There is no workload.")
     compliance: Compliance | None = None
     compliant: State = State(UNKNOWN, Reason.NOT_EVALUATED, "There is no workload to measure.")
     isolated: State = State(UNKNOWN, Reason.NO_WORKLOAD, "There is no workload to isolate.")
@@ -68,7 +68,7 @@ def compose(previous: Mapping[str, Any], generation: int, findings: Findings, no
         observed_generation=generation,
         conditions=_stamped(previous.get("conditions") or (), conditions_of(findings), generation, now),
         backend=BackendType.KUBERNETES,
-        workload=findings.workload.workload if findings.workload else None,
+        workload=findings.workload.workload,
         credentials=_key(findings),
         compliance=findings.compliance,
         heals=_heals(previous.get("heals"), findings.outcome.healed, now),
@@ -99,7 +99,7 @@ def _stalled(findings: Findings) -> State:
 
 def _ready(findings: Findings, stalled: State) -> State:
     workload = findings.workload
-    if workload is None or (workload.workload is None and stalled.status is TRUE):
+    if workload.workload is None and stalled.status is TRUE:
         return State(FALSE, stalled.reason, stalled.message)
     if findings.suspended and workload.workload is None:
         return State(FALSE, Reason.SUSPENDED, "Suspended by spec.operatingMode; the workspace is kept.")
@@ -123,7 +123,7 @@ def _credentials(findings: Findings) -> State:
     key, workload = findings.key, findings.workload
     if key.problem is not None:
         return State(FALSE, key.problem, key.message)
-    if workload is None or workload.workload is None:
+    if workload.workload is None:
         return State(UNKNOWN, Reason.NO_WORKLOAD, "No workload has the key mounted.")
     if key.generation is None:
         message = "The operator may not look at Secrets; the kubelet brings a new key by itself, within 2 minutes."
@@ -135,7 +135,7 @@ def _credentials(findings: Findings) -> State:
 
 def _drifted(findings: Findings) -> State:
     outcome, workload = findings.outcome, findings.workload
-    if workload is None or workload.workload is None:
+    if workload.workload is None:
         return State(UNKNOWN, Reason.NO_WORKLOAD, "There is no workload that could have drifted.")
     remedy = "Delete the pod to get a new one, or set spec.updateStrategy.type: Recreate."
     if outcome.spec_changed:
@@ -149,7 +149,7 @@ def _drifted(findings: Findings) -> State:
 def _key(findings: Findings) -> CredentialsStatus | None:
     if findings.secret is None:
         return None
-    mounted = findings.workload.key_generation if findings.workload else None
+    mounted = findings.workload.key_generation
     return CredentialsStatus(secret=findings.secret, generation=findings.key.generation, mounted_generation=mounted)
 
 

@@ -35,8 +35,7 @@ from claude_sandbox.backends.kubernetes.watches import Watches
 from claude_sandbox.backends.kubernetes.workload import node_lost, state_of
 from claude_sandbox.blueprint.model import Blueprint, Identity
 from claude_sandbox.compliance.evidence import KubernetesEvidence, Reading, Unread
-from claude_sandbox.compliance.network import isolation
-from claude_sandbox.compliance.report import compliant, evaluate
+from claude_sandbox.compliance.report import compliant, evaluate, isolation
 
 T = TypeVar("T")
 

@@ -1,0 +1,139 @@
+"""What a status says, and when it is worth a write."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
+from claude_sandbox.api.status import Workload
+from claude_sandbox.backends.base import Failure, KeyState, Outcome, WorkloadState
+from claude_sandbox.controller.merge import merge_patch
+from claude_sandbox.controller.status import Findings, State, compose, conditions_of
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RUNNING = WorkloadState(
+    ConditionStatus.TRUE, Reason.SANDBOX_READY, "fine", Workload(name="sandbox-alice", uid="u"), key_generation="7"
+)
+STARTING = WorkloadState(
+    ConditionStatus.FALSE, Reason.POD_PENDING, "starting", Workload(name="sandbox-alice", uid="u"), key_generation="7"
+)
+NONE = WorkloadState(ConditionStatus.FALSE, Reason.NO_WORKLOAD, "There is no pod.")
+
+findings = st.builds(
+    Findings,
+    suspended=st.booleans(),
+    secret=st.sampled_from([None, "key"]),
+    invalid=st.sampled_from([None, "spec.resources.memory: too small"]),
+    key=st.sampled_from([KeyState("7"), KeyState("8"), KeyState(), KeyState(None, Reason.SECRET_NOT_FOUND, "none")]),
+    outcome=st.builds(
+        Outcome,
+        foreign=st.sampled_from([(), ("Pod sandbox-alice",)]),
+        drifted=st.sampled_from([(), ("spec.hostNetwork",)]),
+        spec_changed=st.booleans(),
+        healed=st.sampled_from([(), ("NetworkPolicy sandbox-alice made again",)]),
+        failure=st.sampled_from(
+            [None, Failure(Reason.RETRYING, "503", permanent=False), Failure(Reason.REJECTED, "no", permanent=True)]
+        ),
+    ),
+    workload=st.sampled_from([RUNNING, STARTING, NONE]),
+)
+
+
+def states(found: Findings) -> dict[ConditionType, State]:
+    return conditions_of(found)
+
+
+@given(findings)
+def test_every_condition_is_always_there(found: Findings) -> None:
+    assert set(states(found)) == set(ConditionType)
+
+
+@given(findings)
+def test_a_terminal_failure_is_never_shown_as_work_in_progress(found: Findings) -> None:
+    # kstatus looks at Reconciling before Stalled: were both True, a failure would look like progress for ever.
+    conditions = states(found)
+    both = {conditions[ConditionType.RECONCILING].status, conditions[ConditionType.STALLED].status}
+    assert both != {ConditionStatus.TRUE}
+
+
+@given(findings)
+def test_what_is_not_ready_says_why(found: Findings) -> None:
+    conditions = states(found)
+    if conditions[ConditionType.READY].status is not ConditionStatus.TRUE:
+        assert conditions[ConditionType.READY].message
+        active = [conditions[kind] for kind in (ConditionType.RECONCILING, ConditionType.STALLED)]
+        waiting = conditions[ConditionType.READY].reason is Reason.SUSPENDED
+        assert waiting or any(state.status is ConditionStatus.TRUE for state in active)
+
+
+@given(findings)
+def test_without_a_measurement_compliance_is_unknown(found: Findings) -> None:
+    assert states(found)[ConditionType.COMPLIANT].status is ConditionStatus.UNKNOWN
+
+
+@given(findings, findings)
+def test_a_transition_time_moves_only_when_the_status_flips(first: Findings, second: Findings) -> None:
+    before = compose({}, 1, first, NOW)
+    after = compose(before, 1, second, NOW + timedelta(hours=1))
+    old = {condition["type"]: condition for condition in before["conditions"]}
+    for condition in after["conditions"]:
+        flipped = old[condition["type"]]["status"] != condition["status"]
+        assert (condition["lastTransitionTime"] != old[condition["type"]]["lastTransitionTime"]) == flipped
+
+
+@given(findings)
+def test_the_same_findings_give_the_same_status(found: Findings) -> None:
+    quiet = Findings(**{**vars(found), "outcome": Outcome(failure=found.outcome.failure)})
+    before = compose({}, 1, quiet, NOW)
+    assert compose(before, 1, quiet, NOW + timedelta(hours=1)) == before
+
+
+def test_a_missing_secret_stalls_the_sandbox_with_the_remedy() -> None:
+    found = Findings(secret="key", key=KeyState(None, Reason.SECRET_NOT_FOUND, "make it"), workload=NONE)
+    conditions = states(found)
+    assert conditions[ConditionType.STALLED] == State(ConditionStatus.TRUE, Reason.SECRET_NOT_FOUND, "make it")
+    assert conditions[ConditionType.READY] == State(ConditionStatus.FALSE, Reason.SECRET_NOT_FOUND, "make it")
+    assert conditions[ConditionType.CREDENTIALS].status is ConditionStatus.FALSE
+
+
+def test_a_running_sandbox_stays_ready_when_its_secret_goes_away() -> None:
+    found = Findings(secret="key", key=KeyState(None, Reason.SECRET_NOT_FOUND, "make it"), workload=RUNNING)
+    assert states(found)[ConditionType.READY].status is ConditionStatus.TRUE
+    assert states(found)[ConditionType.CREDENTIALS].status is ConditionStatus.FALSE
+
+
+def test_heals_add_up() -> None:
+    first = compose({}, 1, Findings(workload=RUNNING, outcome=Outcome(healed=("a", "b"))), NOW)
+    assert first["heals"]["count"] == 2
+    second = compose(first, 1, Findings(workload=RUNNING, outcome=Outcome(healed=("c",))), NOW)
+    assert second["heals"] == {"count": 3, "last": {"what": "c", "at": "2026-01-01T00:00:00Z"}}
+    assert compose(second, 1, Findings(workload=RUNNING), NOW)["heals"] == second["heals"]
+
+
+values: st.SearchStrategy[Any] = st.recursive(
+    st.integers() | st.text(max_size=3) | st.lists(st.integers(), max_size=2),
+    lambda children: st.dictionaries(st.text(max_size=2), children, max_size=3),
+    max_leaves=8,
+)
+documents = st.dictionaries(st.text(max_size=2), values, max_size=4)
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    """RFC 7396, section 2, word for word."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = _merged(result.get(name), value)
+    return result
+
+
+@given(documents, documents)
+def test_a_merge_patch_makes_the_old_document_into_the_new_one(old: dict[str, Any], new: dict[str, Any]) -> None:
+    assert _merged(old, merge_patch(old, new)) == new
+    assert merge_patch(new, new) == {}
