@@ -1,0 +1,122 @@
+"""Takes out of texts and structures whatever looks like a credential. Rather too much than too little."""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+REDACTED = "[redacted]"
+MAX_TEXT = 65_536
+"""Characters of a text that are kept; a traceback of the deepest recursion is shorter."""
+MAX_DEPTH = 8
+
+Replacement = str | Callable[[re.Match[str]], str]
+
+_CREDENTIAL_NAME = (
+    r"(?:api[-_]?key|token|passwd|password|passphrase|client[-_]?secret|secret[-_]?key"
+    r"|secret[-_]?access[-_]?key|private[-_]?key|client-key-data|authorization|cookie)"
+)
+_SENSITIVE_KEY = re.compile(rf"{_CREDENTIAL_NAME}\Z", re.IGNORECASE)
+_SECRET_DATA = frozenset({"data", "stringData", "binaryData"})
+
+
+def _basic(match: re.Match[str]) -> str:
+    encoded = match[2]
+    try:
+        decoded = base64.b64decode(encoded + "=" * (-len(encoded) % 4))
+    except (ValueError, binascii.Error):
+        return match[0]
+    return f"{match[1]} {REDACTED}" if b":" in decoded else match[0]
+
+
+def _random_looking(match: re.Match[str]) -> str:
+    """Base64 has all kinds of characters in long runs; paths, names, UIDs and digests lack one or the other."""
+    longest = max(match[0].split("/"), key=len)
+    mixed = all(re.search(kind, match[0]) for kind in ("[a-z]", "[A-Z]", "[0-9]"))
+    return REDACTED if len(longest) >= 16 and mixed else match[0]
+
+
+# Each takes time in proportion to the text: no repetition can start at every place of a long run and fail at its end.
+_RULES: tuple[tuple[re.Pattern[str], Replacement], ...] = (
+    # A private key, whole or cut off.
+    (re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.S), REDACTED),
+    # An object's data, as JSON, as Python or as YAML shows it. It may hold any characters: nothing after it is kept.
+    (re.compile(r"""(["'](?:data|stringData|binaryData)\\{0,8}["']\s*:\s*\{).*""", re.S), rf"\1{REDACTED}"),
+    (re.compile(r"((?:\b|\\n)(?:data|stringData|binaryData):)[ \t]*(?:\n|\\n).*", re.S), rf"\1 {REDACTED}"),
+    # A header by its name, to the end of the line or of the quotes.
+    (
+        re.compile(
+            r"""\b((?:proxy-)?authorization|x-api-key|x-auth-token|(?:set-)?cookie)"""
+            r"""(\\{0,8}["']?\s*[:=]\s*|\\{0,8}["']\s*,\s*)(b?\\{0,8}["']?)[^\r\n"'\\]+""",
+            re.I,
+        ),
+        rf"\1\2\3{REDACTED}",
+    ),
+    (re.compile(r"\b(bearer)(\s+|%20)[^\s\"'\\,;)}\]]{4,}", re.I), rf"\1\2{REDACTED}"),
+    (re.compile(r"\b(basic)\s+([a-z0-9+/_-]{4,})={0,2}", re.I), _basic),
+    # A password in a URL.
+    (re.compile(r"([a-z][a-z0-9+.-]{0,15}://)[^\s/?#\"']+@", re.I), rf"\1{REDACTED}@"),
+    # Tokens with a known beginning; the third is sk-ant- in base64.
+    (re.compile(r"sk-ant-[\w-]*"), REDACTED),
+    (re.compile(r"(?<![\w-])sk-[\w-]{16,}"), REDACTED),
+    (re.compile(r"c2stYW50L[A-Za-z0-9+/_-]*={0,2}"), REDACTED),
+    (re.compile(r"(?<![\w-])eyJ[\w-]{4,}\.[\w-]+(?:\.[\w-]*)*"), REDACTED),
+    (
+        re.compile(
+            r"\b(?:gh[a-z]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]{10,}|npm_\w{16,}"
+            r"|(?:AKIA|ASIA)[0-9A-Z]{12,}|AIza[\w-]{20,})"
+        ),
+        REDACTED,
+    ),
+    # What a name calls a credential: NAME=value, "name": "value" (closed or cut off).
+    (
+        re.compile(rf"""({_CREDENTIAL_NAME}\s*=\s*)("[^"]*"?|'[^']*'?|[^\s"'&,;)]+)""", re.I),
+        rf"\1{REDACTED}",
+    ),
+    (
+        re.compile(rf"""({_CREDENTIAL_NAME}\\{{0,8}}["']\s*:\s*b?\\{{0,8}})(["'])(?:\\.|(?!\2).)*""", re.I | re.S),
+        rf"\1\2{REDACTED}",
+    ),
+    (re.compile(r"[A-Za-z0-9+/_=-]{32,}"), _random_looking),
+)
+
+
+def redact(text: str) -> str:
+    """The text without what looks like a credential, and not longer than 64 Ki characters."""
+    if len(text) > MAX_TEXT:
+        text = text[:MAX_TEXT] + " [cut]"
+    for pattern, replacement in _RULES:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def clean(value: Any, depth: int = 0) -> Any:
+    """A copy of `value` made of JSON's types, redacted: credentials by their look, and by the name of their field."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str):
+        return redact(value)
+    if depth >= MAX_DEPTH:
+        return "[too deep]"
+    if isinstance(value, Mapping):
+        return {redact(str(key)): _field(str(key), item, depth) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [clean(item, depth + 1) for item in value]
+    return redact(text_of(value))
+
+
+def text_of(value: Any) -> str:
+    """str(value), whatever it does."""
+    try:
+        return str(value)
+    except Exception as error:  # noqa: BLE001 (a log must not fail because of what it describes)
+        return f"<{type(value).__name__} whose text cannot be had: {type(error).__name__}>"
+
+
+def _field(key: str, value: Any, depth: int) -> Any:
+    if value and isinstance(value, str | bytes) and _SENSITIVE_KEY.search(key):
+        return REDACTED
+    if key in _SECRET_DATA and isinstance(value, Mapping):
+        return dict.fromkeys((redact(str(k)) for k in value), REDACTED)
+    return clean(value, depth + 1)
