@@ -58,7 +58,7 @@ def up(
     layout = Layout.of(name)
     wish = Wish(version, node, controllers, port, fsync, None if copy is None else copy.absolute())
     if node:
-        _node().preflight()
+        node_room().preflight()
     with _owned(layout, report):
         if description.load(layout) is None:
             # What an interrupted command left without a record is of no use to a new cluster.
@@ -137,7 +137,7 @@ def _clear(layout: Layout, report: Report) -> None:
     """End the cluster's processes and remove all its files but the directory itself."""
     recorded = description.load(layout)
     if layout.node.exists() or (recorded is not None and recorded.node):
-        _node().down(layout, report)
+        node_room().down(layout, report)
     for component in components.recorded(layout):
         # Nothing is worth saving: the data goes next.
         if (process := components.running(layout, component)) is not None:
@@ -162,13 +162,13 @@ def _converge(layout: Layout, wanted: Description, binaries: dict[str, Path], re
     _write_kubeconfigs(layout, wanted)
     context = _node_context(layout, wanted, binaries) if wanted.node else None
     if context is not None:
-        _node().attach(context, report)
+        node_room().attach(context, report)
     for program in controlplane.programs(wanted, layout, binaries):
         if components.running(layout, program.name) is None:
             report(f"Starting {program.name}.")
         _start(layout, wanted, program)
     if context is not None:
-        _node().up(context, report)
+        node_room().up(context, report)
     return Cluster(wanted.name, layout.kubeconfig, wanted.server, wanted.release, layout)
 
 
@@ -215,7 +215,7 @@ def _node_context(layout: Layout, wanted: Description, binaries: dict[str, Path]
     addresses = wanted.addresses
     return NodeContext(
         layout=layout,
-        binaries={name: binaries[name] for name in _node().BINARIES},
+        binaries={name: binaries[name] for name in node_room().BINARIES},
         kubernetes_version=wanted.release,
         server=wanted.server,
         admin_kubeconfig=layout.kubeconfig,
@@ -236,9 +236,9 @@ def _node_context(layout: Layout, wanted: Description, binaries: dict[str, Path]
 
 
 def _needed(wanted: Description) -> tuple[str, ...]:
-    return (*controlplane.names(wanted), *(_node().BINARIES if wanted.node else ()))
+    return (*controlplane.names(wanted), *(node_room().BINARIES if wanted.node else ()))
 
 
-def _node() -> ModuleType:
-    # Needed only where there is a node, and only Linux as root can have one.
+def node_room() -> ModuleType:
+    """The package that makes nodes; imported only where there is a node."""
     return importlib.import_module("claude_sandbox.localcluster.node")

@@ -1,0 +1,68 @@
+"""The command `claude-sandbox`."""
+
+import importlib
+import sys
+from dataclasses import dataclass
+
+import click
+
+from claude_sandbox.localcluster.errors import LocalClusterError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A subcommand: where its click command is (`module:attribute`), and the line that the help shows for it."""
+
+    target: str
+    summary: str
+
+    def load(self) -> click.Command:
+        """The command itself, importing what it needs."""
+        module, _, attribute = self.target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+
+# One line for each subcommand. A module is imported when its command is used, so `--help` stays quick.
+COMMANDS = {
+    "cluster": Entry("claude_sandbox.cli.cluster:cluster", "A Kubernetes cluster of your own on this machine."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands' names and summaries without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        return None if entry is None else entry.load()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="claude-sandbox-operator", prog_name="claude-sandbox")
+def cli() -> None:
+    """Run Claude Code agents in hardened, isolated and measured sandboxes.
+
+    \b
+    Exit codes: 0 it was done, 1 it could not be done (the message says why and what to do),
+    2 the command line is wrong.
+    """
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    try:
+        cli()
+    except LocalClusterError as error:
+        click.echo(f"Error: {error.message}\nRemedy: {error.remedy}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
