@@ -1,9 +1,103 @@
-PYTHON ?= python3
+# `make` alone prints what there is to do.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
 VENV := .venv
 BIN := $(VENV)/bin
+UV_VERSION := 0.13.9
+
+# The first Python >= 3.11 that can make a virtual environment. `make PYTHON=/path/to/python3 …` chooses another.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
+	"$$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
+
+# Further arguments for pytest, for example `make test ARGS="-k policy -x"`.
+ARGS ?=
+
+.PHONY: help demo demo-down test test-unit test-api test-e2e programs lint format generate bench images lock clean
+
+help: ## Print this.
+	@echo "claude-sandbox-operator: hardened, isolated and measured sandboxes for Claude Code agents."
+	@echo
+	@echo "To see it work:      make demo      (and 'make demo-down' to remove all of it)"
+	@echo "To change it:        make test lint"
+	@echo
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "Everything is kept in $(VENV) and in the cache (XDG_CACHE_HOME, by default ~/.cache/claude-sandbox)."
+
+demo: $(VENV)/.installed ## A cluster (yours by KUBECONFIG, kind, or one of its own), the operator, and a sandbox in it.
+	@$(BIN)/claude-sandbox demo
+
+demo-down: $(VENV)/.installed ## Remove what the demo made.
+	@$(BIN)/claude-sandbox demo --down
+
+test: $(VENV)/.installed programs ## All tests. Those that need a node are skipped, and say so, unless run as root.
+	@$(BIN)/pytest $(ARGS)
+
+test-unit: $(VENV)/.installed ## The tests that need nothing but Python.
+	@$(BIN)/pytest -m "not controlplane and not node" $(ARGS)
+
+test-api: $(VENV)/.installed programs ## The tests against a real API server (made by them).
+	@$(BIN)/pytest -m controlplane $(ARGS)
+
+test-e2e: $(VENV)/.installed programs ## The tests on a real node (made by them, as root).
+	@$(BIN)/pytest -m node $(ARGS)
+
+# Built before the tests rather than by the first that needs them: no test's time limit has to allow for a compiler.
+programs: $(VENV)/.installed
+	@$(BIN)/python -m tests.programs
+
+lint: $(VENV)/.installed ## Style, types, the order of the imports, and whether generated files are up to date.
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@for module in $(GENERATORS); do echo "$$module --check"; $(BIN)/python -m "$$module" --check; done
+
+format: $(VENV)/.installed ## Let ruff lay out the code.
+	@$(BIN)/ruff check --fix --quiet
+	@$(BIN)/ruff format
+
+generate: $(VENV)/.installed ## Write the files that are generated from the code: CRDs, reference documentation.
+	@for module in $(GENERATORS); do echo "$$module"; $(BIN)/python -m "$$module"; done
+
+# Every room's `generate` module writes its files, or with --check compares them.
+GENERATORS := $(subst /,.,$(patsubst operator/%.py,%,$(wildcard operator/claude_sandbox/*/generate.py)))
+
+bench: $(VENV)/.installed programs ## Measure speed and memory with hundreds of sandboxes on pretended nodes.
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+images: $(VENV)/.installed ## Build the operator's and the sandbox's image.
+	@$(BIN)/claude-sandbox images build $(ARGS)
+
+lock: ## Pin the dependencies anew after a change of pyproject.toml (ARGS=--upgrade: to their newest versions).
+	$(need-python)
+	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	echo "Fetching uv $(UV_VERSION)."; \
+	$(PYTHON) -m venv "$$scratch/uv"; "$$scratch/uv/bin/pip" install --quiet --disable-pip-version-check uv==$(UV_VERSION); \
+	compile=("$$scratch/uv/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header $(ARGS)); \
+	"$${compile[@]}" pyproject.toml --output-file requirements.lock; \
+	"$${compile[@]}" pyproject.toml --group dev --output-file requirements-dev.lock; \
+	echo "Wrote requirements.lock and requirements-dev.lock."
+
+clean: ## Remove what was made in this directory. The cache of built programs stays.
+	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find operator tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+define need-python
+@if [ -z "$(PYTHON)" ]; then \
+	echo "No Python of version 3.11 or newer with its venv module was found." >&2; \
+	echo "Install one (Debian, Ubuntu: apt-get install python3 python3-venv; Fedora: dnf install python3)," >&2; \
+	echo "or name it: make PYTHON=/path/to/python3 $(MAKECMDGOALS)" >&2; \
+	exit 1; fi
+endef
 
 $(VENV)/.installed: requirements-dev.lock pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --require-hashes -r requirements-dev.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
+	$(need-python)
+	@echo "Setting up $(VENV) with $(PYTHON) (about a minute the first time)."
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
