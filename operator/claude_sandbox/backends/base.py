@@ -39,6 +39,8 @@ class Outcome:
     foreign: tuple[str, ...] = ()
     drifted: tuple[str, ...] = ()
     spec_changed: bool = False
+    # Whether the running workload was told of a new generation of its key.
+    key_sent: bool = False
     # Seconds until a paced step (the replacement of a workload that keeps failing) is due.
     paced: float | None = None
     failure: Failure | None = None

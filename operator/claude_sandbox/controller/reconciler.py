@@ -89,12 +89,15 @@ class Reconciler:
         self._clock = clock
         # Since when a sandbox has been on its way without that having been reported.
         self._progressing: dict[Key, float] = {}
+        # Since when a new generation of the key has been on its way to a running workload.
+        self._key_sent: dict[Key, float] = {}
 
     async def __call__(self, key: Key) -> Result:
         """One pass. Raises ApiError where the status could not be written."""
         raw = self._sandboxes.get(key)
         if raw is None or raw["metadata"].get("deletionTimestamp"):
             self._progressing.pop(key, None)
+            self._key_sent.pop(key, None)
             self._reporter.observe(key, None, ())
             await self._backend.forget(*key, last=not self._living(key.namespace))
             return Result()
@@ -128,10 +131,12 @@ class Reconciler:
             settled=previous.get("observedGeneration") == metadata["generation"],
         )
         workload = await self._backend.state(identity)
+        settling = self._key_settles_in(Key(identity.namespace, identity.name), outcome)
         findings = report.Findings(
             suspended=spec.operating_mode is OperatingMode.SUSPENDED,
             secret=reference.name,
             key=key,
+            key_settling=settling is not None,
             outcome=outcome,
             workload=workload,
         )
@@ -143,7 +148,19 @@ class Reconciler:
                 compliant=report.State(*compliant),
                 isolated=report.State(*isolated),
             )
-        return findings, outcome.paced
+        waits = [wait for wait in (outcome.paced, settling) if wait is not None]
+        return findings, min(waits, default=None)
+
+    def _key_settles_in(self, key: Key, outcome: Outcome) -> float | None:
+        """Seconds until a key that was sent can be taken to be there; None where none is on its way."""
+        now = self._clock()
+        if outcome.key_sent:
+            self._key_sent[key] = now
+        left = self._key_sent.get(key, float("-inf")) + KEY_SETTLES_AFTER - now
+        if left > 0:
+            return left
+        self._key_sent.pop(key, None)
+        return None
 
     async def _report(self, key: Key, raw: Raw, findings: report.Findings, requeue: float | None) -> Result:
         previous = raw.get("status") or {}

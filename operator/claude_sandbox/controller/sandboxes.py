@@ -50,12 +50,12 @@ class Sandboxes:
     def replace(self, listed: Iterable[Raw]) -> set[Key]:
         """Take over a complete list; the keys that came, went or changed."""
         fresh = {key_of(raw): raw for raw in listed}
-        gone = set(self.keys()) - fresh.keys()
+        gone = set(self) - fresh.keys()
         for key in gone:
             self.remove(key)
         return gone | {key for key, raw in fresh.items() if self.put(raw)}
 
-    def keys(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[Key]:
         """All of them."""
         for namespace, names in self._by_namespace.items():
             for name in names:

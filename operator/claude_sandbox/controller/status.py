@@ -20,6 +20,9 @@ from claude_sandbox.backends.base import KeyState, Outcome, WorkloadState
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
 
+_NONE = WorkloadState(FALSE, Reason.NO_WORKLOAD, "There is no workload.")
+
+
 @dataclass(frozen=True)
 class State:
     """A condition without its times: status, reason, message."""
@@ -40,8 +43,10 @@ class Findings:
     secret: str | None = None
     invalid: str | None = None
     key: KeyState = field(default_factory=KeyState)
+    # Whether a new generation of the key is on its way to the running workload.
+    key_settling: bool = False
     outcome: Outcome = field(default_factory=Outcome)
-    workload: WorkloadState = WorkloadState(FALSE, Reason.NO_WORKLOAD, "There is no workload.")
+    workload: WorkloadState = _NONE
     compliance: Compliance | None = None
     compliant: State = State(UNKNOWN, Reason.NOT_EVALUATED, "There is no workload to measure.")
     isolated: State = State(UNKNOWN, Reason.NO_WORKLOAD, "There is no workload to isolate.")
@@ -128,9 +133,11 @@ def _credentials(findings: Findings) -> State:
     if key.generation is None:
         message = "The operator may not look at Secrets; the kubelet brings a new key by itself, within 2 minutes."
         return State(UNKNOWN, Reason.KEY_NOT_OBSERVED, message)
-    if key.generation != workload.key_generation:
+    if findings.key_settling or key.generation != workload.key_generation:
         return State(UNKNOWN, Reason.KEY_UPDATING, f"Generation {key.generation} of the key is being mounted.")
-    return State(TRUE, Reason.KEY_MOUNTED, f"The kubelet was told to mount generation {key.generation} of the key.")
+    # Who may not read Secrets can't compare; the kubelet tells nobody which version it has mounted.
+    message = f"The kubelet was told of generation {key.generation} of the key; what it mounts is not read back."
+    return State(TRUE, Reason.KEY_MOUNTED, message)
 
 
 def _drifted(findings: Findings) -> State:

@@ -8,6 +8,7 @@ fields stay theirs.
 import asyncio
 from collections.abc import Callable
 
+from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.base import Failure, Outcome
 from claude_sandbox.backends.kubernetes import drift
@@ -82,6 +83,7 @@ async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: 
         foreign=tuple(foreign),
         drifted=plan.drifted,
         spec_changed=plan.spec_changed,
+        key_sent=any(_sends_key(step) for step in done),
         paced=paced,
         failure=failure,
     )
@@ -158,6 +160,10 @@ def _is_ours(resource: Resource, live: Object, identity: Identity) -> bool:
     if resource is NETWORK_POLICIES and not live["metadata"].get("ownerReferences"):
         return is_baseline(live)
     return is_owned(live, identity)
+
+
+def _sends_key(step: Step) -> bool:
+    return step.kind == "Pod" and any(path.endswith(meta.ANNOTATION_KEY_GENERATION) for path in step.paths)
 
 
 def _said(done: list[Step], verb: Verb, *causes: Cause) -> tuple[str, ...]:

@@ -55,7 +55,6 @@ class KubernetesBackend:
         access: AccessReviews,
         pacer: Pacer,
         *,
-        secrets: bool,
         minor: int,
         allowed_registries: tuple[str, ...] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -64,7 +63,6 @@ class KubernetesBackend:
         self._watches = watches
         self._access = access
         self._pacer = pacer
-        self._secrets = secrets
         self._minor = minor
         self._allowed_registries = allowed_registries
         self._now = now
@@ -188,7 +186,7 @@ def _reading(informer: Informer, value: T | None, missing: str) -> Reading[T] | 
         return Unread(f"the operator may not list {informer.resource}")
     if value is None:
         return Unread(missing)
-    seen = datetime.fromtimestamp(informer.last_contact.wall, UTC)
+    seen = datetime.fromtimestamp(int(informer.last_contact.wall), UTC)
     return Reading(value, EvidenceSource.LIVE_OBJECT, seen)
 
 

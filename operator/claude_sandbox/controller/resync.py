@@ -1,0 +1,41 @@
+"""Now and then all sandboxes are listed and looked at again: what no event told is found then.
+
+kopf tells of no deletion that happened while its watch was broken, so the list decides which sandboxes there are.
+"""
+
+import asyncio
+import logging
+import random
+
+from claude_sandbox.backends.kubernetes.client import Api
+from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.raw import Manifest
+from claude_sandbox.backends.kubernetes.resources import SANDBOXES
+from claude_sandbox.controller.queue import WorkQueue
+from claude_sandbox.controller.sandboxes import Key, Sandboxes
+
+logger = logging.getLogger(__name__)
+
+
+async def resync_forever(
+    api: Api, namespaces: tuple[str, ...], sandboxes: Sandboxes, queue: WorkQueue[Key], seconds: float
+) -> None:
+    """Every `seconds`, spread by a fifth. What changed unheard is looked at now, the rest in the course of a round."""
+    while True:
+        await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311
+        try:
+            listed = await list_all(api, namespaces)
+        except ApiError as error:
+            logger.warning("cannot list the sandboxes: %s", error)
+            continue
+        for key in sandboxes.replace(listed):
+            queue.add(key)
+        for key in sandboxes:
+            queue.add_after(key, random.uniform(0, seconds * 0.5))  # noqa: S311
+
+
+async def list_all(api: Api, namespaces: tuple[str, ...]) -> list[Manifest]:
+    """The sandboxes of the namespaces, or of the whole cluster where none are named."""
+    scopes: tuple[str | None, ...] = namespaces or (None,)
+    listings = await asyncio.gather(*(api.list(SANDBOXES, scope) for scope in scopes))
+    return [item for listing in listings for item in listing.items]

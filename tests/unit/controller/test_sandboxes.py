@@ -1,0 +1,61 @@
+"""Which sandboxes there are, whatever order the news comes in."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_sandbox.controller.sandboxes import Key, Sandboxes
+from claude_sandbox.controller.watching import take
+
+
+def raw(name: str = "alice", uid: str = "u", version: int = 1, secret: str = "key") -> dict[str, Any]:
+    return {
+        "metadata": {"namespace": "agents", "name": name, "uid": uid, "resourceVersion": str(version)},
+        "spec": {"credentials": {"apiKeySecretRef": {"name": secret}}},
+    }
+
+
+ALICE = Key("agents", "alice")
+
+
+@given(st.permutations([1, 2, 3, 4]))
+def test_the_newest_version_wins_in_whatever_order_they_come(versions: list[int]) -> None:
+    sandboxes = Sandboxes()
+    for version in versions:
+        sandboxes.put(raw(version=version))
+    known = sandboxes.get(ALICE)
+    assert known is not None
+    assert known["metadata"]["resourceVersion"] == "4"
+
+
+def test_the_echo_of_our_own_write_wakes_nobody() -> None:
+    sandboxes, woken = Sandboxes(), []
+    sandboxes.put(raw(version=5))
+    take(sandboxes, woken.append, "MODIFIED", raw(version=5))
+    assert woken == []
+    take(sandboxes, woken.append, "MODIFIED", raw(version=6))
+    assert woken == [ALICE]
+
+
+def test_a_late_deletion_does_not_hide_the_sandbox_that_was_made_again() -> None:
+    sandboxes, woken = Sandboxes(), []
+    sandboxes.put(raw(uid="new", version=9))
+    take(sandboxes, woken.append, "DELETED", raw(uid="old", version=8))
+    assert sandboxes.get(ALICE) is not None
+
+
+def test_a_complete_list_tells_what_came_changed_and_went() -> None:
+    sandboxes = Sandboxes()
+    for name in ("same", "changed", "gone"):
+        sandboxes.put(raw(name))
+    changed = sandboxes.replace([raw("same"), raw("changed", version=2), raw("new")])
+    assert changed == {Key("agents", name) for name in ("changed", "gone", "new")}
+    assert set(sandboxes) == {Key("agents", name) for name in ("same", "changed", "new")}
+
+
+def test_a_secret_concerns_those_who_name_it() -> None:
+    sandboxes = Sandboxes()
+    sandboxes.put(raw("alice", secret="one"))
+    sandboxes.put(raw("bob", secret="two"))
+    assert sandboxes.using("agents", "two") == [Key("agents", "bob")]
