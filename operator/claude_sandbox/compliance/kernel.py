@@ -121,7 +121,7 @@ CONTROLS = (
         "Dangerous system calls denied",
         Severity.HIGH,
         by=EvidenceSource.EXEC_PROBE,
-        how="attempts of unshare, mount, mknod and syslog inside the sandbox",
+        how="attempts of unshare, mount and mknod in the sandbox",
         remedy="Use the RuntimeDefault seccomp profile and drop all capabilities.",
         mappings=maps(cis_docker=("5.22",), trivy=("KSV-0005", "KSV-0120"), owasp_agentic=("ASI05",)),
     ),

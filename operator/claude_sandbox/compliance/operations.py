@@ -1,7 +1,7 @@
 """OPS: whether the sandbox is looked after."""
 
-from claude_sandbox.api.status import EvidenceSource, Severity
-from claude_sandbox.compliance.control import Control, Evidence, Level, Verdict, failed, judged, listed, maps, passed
+from claude_sandbox.api.status import Severity
+from claude_sandbox.compliance.control import Control, Evidence, Level, Verdict, failed, judged, maps, passed
 from claude_sandbox.compliance.view import View
 
 
@@ -37,15 +37,6 @@ CONTROLS = (
         "Give the container a livenessProbe and a readinessProbe.",
         probed,
         mappings=maps(cis_docker=("5.27",), owasp_agentic=("ASI10",)),
-    ),
-    listed(
-        "OPS-02",
-        "No SSH daemon or unexpected listener",
-        Severity.MEDIUM,
-        by=EvidenceSource.EXEC_PROBE,
-        how="the listening sockets of the sandbox and the processes that hold them",
-        remedy="Remove the listener from the image.",
-        mappings=maps(cis_docker=("5.7",), kubescape=("C-0042",), owasp_agentic=("ASI10",)),
     ),
     Control(
         "OPS-03",

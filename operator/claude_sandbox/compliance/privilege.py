@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from claude_sandbox.api.status import EvidenceSource, Severity
+from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.control import (
     OPTIONAL,
     Control,
@@ -10,7 +10,6 @@ from claude_sandbox.compliance.control import (
     Verdict,
     failed,
     judged,
-    listed,
     maps,
     passed,
     unknown,
@@ -189,15 +188,6 @@ CONTROLS = (
         user_namespace,
         required=OPTIONAL,
         mappings=maps(cis_docker=("2.9", "5.31"), owasp_agentic=("ASI05",)),
-    ),
-    listed(
-        "PRIV-07",
-        "No setuid files",
-        Severity.MEDIUM,
-        by=EvidenceSource.EXEC_PROBE,
-        how="a search of the sandbox's file systems for setuid files",
-        remedy="Remove the setuid bits in the image.",
-        mappings=maps(cis_docker=("4.8",), owasp_agentic=("ASI05",)),
     ),
     Control(
         "PRIV-08",

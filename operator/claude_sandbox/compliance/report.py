@@ -13,11 +13,6 @@ from claude_sandbox.compliance.evidence import KubernetesEvidence, Reading, Unre
 from claude_sandbox.compliance.network import default_deny, egress, ingress
 from claude_sandbox.compliance.view import View
 
-MAX_MESSAGE = 160
-MAX_VALUE = 64
-"""In characters. The status of a sandbox has to stay well under 32 KiB, with every control failing at once."""
-MAX_CONDITION_MESSAGE = 512
-
 _NAMES = {
     Evidence.POD: "the pod",
     Evidence.NAMESPACE: "the namespace",
@@ -55,7 +50,7 @@ def isolation(evidence: KubernetesEvidence) -> tuple[ConditionStatus, Reason, st
     """The `IsolationVerified` condition, as far as policies alone can tell: never True, that takes a probe."""
     for need in (Evidence.POLICIES, Evidence.POD):
         if why := _unusable(evidence, need):
-            return ConditionStatus.UNKNOWN, Reason.OBSERVATION_FAILED, clip(why, MAX_CONDITION_MESSAGE)
+            return ConditionStatus.UNKNOWN, Reason.OBSERVATION_FAILED, why
     view = View(evidence)
     for judge, reason in (
         (default_deny, Reason.POLICY_MISSING),
@@ -64,17 +59,12 @@ def isolation(evidence: KubernetesEvidence) -> tuple[ConditionStatus, Reason, st
     ):
         verdict = judge(view)
         if verdict.result is Result.FAIL:
-            return ConditionStatus.FALSE, reason, clip(verdict.message, MAX_CONDITION_MESSAGE)
+            return ConditionStatus.FALSE, reason, verdict.message
     return (
         ConditionStatus.UNKNOWN,
         Reason.NOT_PROBED,
         "policies are in place and not widened; that the network enforces them has not been probed",
     )
-
-
-def clip(text: str, limit: int) -> str:
-    """`text`, cut to `limit` characters."""
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def _unusable(evidence: KubernetesEvidence, need: Evidence) -> str:
@@ -99,14 +89,14 @@ def _status(control: Control, view: View, unusable: dict[Evidence, str]) -> Cont
         severity=control.severity,
         required=view.expected.profile in control.required,
         evidence=_evidence(control, view, verdict),
-        message=clip(verdict.message, MAX_MESSAGE),
+        message=verdict.message,
         remedy=control.remedy if verdict.result is Result.FAIL else "",
     )
 
 
 def _verdict(control: Control, view: View, unusable: dict[Evidence, str]) -> Verdict:
     if control.judge is None:
-        return unknown(f"not measured yet; what would decide: {control.unproven}")
+        return unknown(f"not measured; it would take {control.unproven}")
     for need in control.needs:
         if need in unusable:
             return unknown(unusable[need])
@@ -119,7 +109,7 @@ def _evidence(control: Control, view: View, verdict: Verdict) -> EvidenceStatus 
     if not readings or any(isinstance(reading, Unread) for reading in readings):
         return None
     oldest: datetime = min(reading.observed_at for reading in readings)
-    return EvidenceStatus(source=readings[0].source, observed_at=oldest, value=clip(verdict.value, MAX_VALUE))
+    return EvidenceStatus(source=readings[0].source, observed_at=oldest, value=verdict.value)
 
 
 def _summary(controls: Iterable[ControlStatus]) -> Summary:
@@ -138,4 +128,4 @@ def _summary(controls: Iterable[ControlStatus]) -> Summary:
 
 def _listed(what: str, controls: list[ControlStatus]) -> str:
     details = "; ".join(f"{control.id} {control.title}: {control.message}" for control in controls)
-    return clip(f"{what}: {details}", MAX_CONDITION_MESSAGE)
+    return f"{what}: {details}"

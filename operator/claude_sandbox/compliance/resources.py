@@ -96,7 +96,7 @@ CONTROLS = (
         "Process limit",
         Severity.MEDIUM,
         by=EvidenceSource.EXEC_PROBE,
-        how="pids.max of the sandbox's cgroup: no API object holds it",
+        how="pids.max of the sandbox's cgroup, which no API object holds",
         remedy="Set podPidsLimit in the configuration of the nodes' kubelets.",
         mappings=maps(cis_docker=("5.29",), owasp_agentic=("ASI08",)),
     ),

@@ -1,45 +1,16 @@
 """SEC: where credentials are."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from claude_sandbox.api.status import EvidenceSource, Severity
-from claude_sandbox.compliance.control import Control, Level, Verdict, judged, listed, maps
+from claude_sandbox.api import leaks
+from claude_sandbox.api.status import Severity
+from claude_sandbox.compliance.control import Control, Level, Verdict, judged, maps, passed, unknown
 from claude_sandbox.compliance.evidence import Object
 from claude_sandbox.compliance.view import Container, View
 
 TIGHTEST_MODE = 0o440
 """Readable by owner and group: what the kubelet makes of a Secret's files for a user who is not root."""
-
-_TELLING_NAME = re.compile(
-    r"(?:^|[_.-])(?:API_?KEY|APIKEY|ACCESS_?KEY|SECRET_?KEY|PRIVATE_?KEY|ENCRYPTION_?KEY|AUTH_?KEY|SIGNING_?KEY"
-    r"|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|PWD_HASH|CREDENTIALS?|AUTHORIZATION|COOKIE|DSN)$",
-    re.IGNORECASE,
-)
-"""How the name of a variable that holds a credential ends. The end only: API_KEY_HELPER_TTL_MS holds a time."""
-
-_TELLING_VALUE = re.compile(
-    r"""
-      sk-(?:ant-|proj-|live-)?[A-Za-z0-9_-]{16,}              # Anthropic, OpenAI
-    | (?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{16,}             # Stripe
-    | gh[opsur]_[A-Za-z0-9]{20,} | github_pat_[A-Za-z0-9_]{20,}
-    | glpat-[A-Za-z0-9_-]{16,}
-    | (?:AKIA|ASIA)[A-Z0-9]{16}                               # AWS
-    | AIza[A-Za-z0-9_-]{30,} | ya29\.[A-Za-z0-9_-]{16,}       # Google
-    | xox[abeoprs]-[A-Za-z0-9-]{10,}                          # Slack
-    | npm_[A-Za-z0-9]{30,} | pypi-[A-Za-z0-9_-]{30,}
-    | hf_[A-Za-z0-9]{20,}
-    | dop_v1_[a-f0-9]{32,}
-    | hvs\.[A-Za-z0-9_-]{20,}                                 # Vault
-    | eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}              # a JSON Web Token
-    | -----BEGIN[ ](?:[A-Z]+[ ])*PRIVATE[ ]KEY
-    | [A-Za-z][A-Za-z0-9+.-]*://[^\s/:@]*:[^\s/@]+@           # a URL with a password
-    | (?i:bearer|basic)[ ]+[A-Za-z0-9+/._~-]{16,}
-    | (?i:(?:api[_-]?key|access[_-]?key|token|secret|password|passwd))[=:][ ]*["']?[^\s"'$]{8,}
-    """,
-    re.VERBOSE,
-)
-"""What credentials look like, by the prefixes that their issuers document so that they can be recognized."""
 
 _HARMLESS_VALUE = re.compile(r"|true|false|none|null|/[^\s]*|\d{1,6}", re.IGNORECASE)
 """What is no credential whatever its name: nothing, a switch, a path, a small number."""
@@ -47,14 +18,19 @@ _HARMLESS_VALUE = re.compile(r"|true|false|none|null|/[^\s]*|\d{1,6}", re.IGNORE
 
 def looks_like_credential(name: str, value: str) -> bool:
     """Whether a variable called `name` with `value` seems to hold a credential."""
-    if _TELLING_VALUE.search(value):
+    if leaks.looks_like_credential(value):
         return True
-    return bool(_TELLING_NAME.search(name)) and not _HARMLESS_VALUE.fullmatch(value)
+    return not leaks.NAME_IS_NO_CREDENTIAL.holds(name) and not _HARMLESS_VALUE.fullmatch(value)
 
 
 def environment(view: View) -> Verdict:
     """No credential where every process, and everyone who can describe the pod, can read it. Names no value."""
-    return judged(problem for container in view.containers for problem in _exposed(container))
+    problems = [problem for container in view.containers for problem in _exposed(container)]
+    if problems:
+        return judged(problems)
+    if unseen := [name for container in view.containers for name in _unseen(container)]:
+        return unknown(f"what is in {', '.join(unseen)} was not read")
+    return passed()
 
 
 def mounted(view: View) -> Verdict:
@@ -92,13 +68,29 @@ def _exposed(container: Container) -> Iterator[str]:
             yield f"the variable {name} of container {container.name} comes from a Secret"
         elif looks_like_credential(name, variable.get("value") or ""):
             yield f"the variable {name} of container {container.name} looks like a credential"
-    for field in ("command", "args"):
-        if any(_TELLING_VALUE.search(word) for word in container.spec.get(field) or ()):
+    for field, words in _commands(container):
+        if any(leaks.looks_like_credential(word) or not leaks.NO_ASSIGNMENT.holds(word) for word in words):
             yield f"the {field} of container {container.name} looks like it holds a credential"
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        words = ((container.spec.get(probe) or {}).get("exec") or {}).get("command") or ()
-        if any(_TELLING_VALUE.search(word) for word in words):
-            yield f"the {probe} of container {container.name} looks like it holds a credential"
+
+
+def _unseen(container: Container) -> Iterator[str]:
+    """Where variables come from whose values the pod does not show."""
+    for source in container.spec.get("envFrom") or ():
+        if reference := source.get("configMapRef"):
+            yield f"the ConfigMap {reference.get('name')}"
+    for variable in container.spec.get("env") or ():
+        source = variable.get("valueFrom") or {}
+        if source.get("configMapKeyRef") or source.get("fileKeyRef"):
+            yield f"the variable {variable.get('name')}"
+
+
+def _commands(container: Container) -> Iterator[tuple[str, Sequence[str]]]:
+    for field in ("command", "args"):
+        yield field, container.spec.get(field) or ()
+    lifecycle = container.spec.get("lifecycle") or {}
+    handlers = {probe: container.spec.get(probe) for probe in ("startupProbe", "readinessProbe", "livenessProbe")}
+    for name, handler in (handlers | {hook: lifecycle.get(hook) for hook in ("postStart", "preStop")}).items():
+        yield name, ((handler or {}).get("exec") or {}).get("command") or ()
 
 
 def _secrets_of(volume: Object) -> Iterator[str]:
@@ -158,14 +150,5 @@ CONTROLS = (
         "Mount only the declared Secret, as a directory with mode 0440, in the agent's container.",
         mounted,
         mappings=maps(kubescape=("C-0255",), owasp_agentic=("ASI03",), owasp_kubernetes=("K03",)),
-    ),
-    listed(
-        "SEC-03",
-        "No kubeconfig, cloud or SSH credentials",
-        Severity.HIGH,
-        by=EvidenceSource.EXEC_PROBE,
-        how="a look for their usual files inside the sandbox",
-        remedy="Remove the files from the image and the workspace.",
-        mappings=maps(kubescape=("C-0020",), owasp_agentic=("ASI03",), owasp_kubernetes=("K03",)),
     ),
 )
