@@ -2,10 +2,17 @@
 
 import re
 from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from claude_sandbox.api.rules import Rule, literal
 
 # A subset of the Kubernetes grammar (apimachinery's resource.Quantity): no sign, no exponent, no more digits
 # than any real machine needs, so that nothing overflows and a mistyped unit is refused.
 PATTERN = r"^[0-9]{1,12}(\.[0-9]{1,3})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"
+MAX_LENGTH = 18
 
 _MATCH = re.compile(PATTERN.removesuffix("$") + r"\Z")
 _FACTORS = {
@@ -41,3 +48,52 @@ def millicores(quantity: str | int) -> int:
 def bytes_of(quantity: str | int) -> int:
     """Memory or storage in bytes, rounded up as Kubernetes does."""
     return int(parse(quantity).to_integral_value(rounding="ROUND_CEILING"))
+
+
+class IntOrString:
+    """Marks a field that takes 2 as well as "2" (`x-kubernetes-int-or-string`)."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # Not pydantic's union, whose errors would have the branch in their path.
+        return core_schema.no_info_plain_validator_function(
+            _int_or_string, serialization=core_schema.plain_serializer_function_ser_schema(lambda value: value)
+        )
+
+
+def _int_or_string(value: Any) -> int | str:
+    if type(value) is int or type(value) is str:
+        return value
+    if type(value) is float and value.is_integer():
+        return int(value)
+    raise PydanticCustomError("int_or_string", "must be an integer or a string")
+
+
+_SYNTAX = Rule(
+    f"string(self).matches({literal(PATTERN)})",
+    lambda value: bool(_MATCH.match(str(value))),
+    "is not a quantity: write a plain positive number with an optional unit, for example 500m or 2 for CPU, 2Gi for"
+    " memory and storage (no sign, no space, no exponent, at most 12 digits and 3 decimals; units m k M G T P Ki Mi Gi"
+    " Ti Pi)",
+)
+
+Quantity = Annotated[int | str, IntOrString(), _SYNTAX]
+"""An amount as Kubernetes writes it."""
+
+
+def at_least(minimum: str, why: str = "") -> Rule:
+    """A quantity that is not less than `minimum`. `why` completes the message."""
+    limit = parse(minimum)
+    return Rule(_compare(">=", minimum), lambda value: parse(value) >= limit, f"must be at least {minimum}{why}")
+
+
+def at_most(maximum: str) -> Rule:
+    """A quantity that is not more than `maximum`."""
+    limit = parse(maximum)
+    message = f"must be at most {maximum}: check the unit"
+    return Rule(_compare("<=", maximum), lambda value: parse(value) <= limit, message)
+
+
+def _compare(operator: str, limit: str) -> str:
+    # What is no quantity is the other rule's to report.
+    text = "string(self)"
+    return f"!isQuantity({text}) || quantity({text}).compareTo(quantity('{limit}')) {operator} 0"

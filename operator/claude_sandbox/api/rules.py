@@ -1,21 +1,90 @@
-"""A rule that the API server and the models check alike: the same condition in CEL and in Python."""
+"""Rules that the API server and the models check alike: the same condition in CEL and in Python."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+# The type of the errors that rules raise; their context is {"failed": ((path below the value, message), …)}.
+RULE_ERROR = "rule"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One validation rule of a model.
+    """One validation rule, of a field (as `Annotated` metadata) or of a whole model (in its `RULES`).
 
-    `cel` is evaluated by the API server with `self` bound to the object of this model (Kubernetes CEL, with
-    its quantity, CIDR and string libraries), `holds` by the model with itself; both must agree on
-    every document.
-    `message` says what to write instead; `field` is the path below the model that the message is about.
+    `cel` is evaluated by the API server with `self` bound to the field's value or the model's object (Kubernetes
+    CEL with its quantity, CIDR and string libraries); `holds` gets the same value in Python. Both must agree on every
+    document. A field's rules are tried in order and the first that fails is reported.
+    `message` says what to write instead and never repeats the value; `field` is the path below the model that the
+    message is about, for example `image.digest`.
     """
 
     cel: str
     holds: Callable[[Any], bool]
     message: str
     field: str = ""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, value: Any) -> Any:
+        if not self.holds(value):
+            raise rule_error((self.field, self.message))
+        return value
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A rule about a change, in CEL with `oldSelf`. Only the API server sees both sides of one."""
+
+    cel: str
+    message: str
+    field: str = ""
+
+
+@dataclass(frozen=True)
+class UniqueBy:
+    """A list whose items differ in `key`, so that they can be merged one by one (`x-kubernetes-list-type: map`)."""
+
+    key: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, items: list[Any]) -> list[Any]:
+        seen: set[Hashable] = set()
+        for index, item in enumerate(items):
+            value = getattr(item, self.key)
+            if value in seen:
+                raise rule_error((f"[{index}]", f"Duplicate value: an earlier item has the same {self.key}"))
+            seen.add(value)
+        return items
+
+
+def rule_error(*failed: tuple[str, str]) -> PydanticCustomError:
+    """The error for rules that failed, each as (path below the value, message)."""
+    text = "; ".join(f"{path}: {message}" if path else message for path, message in failed)
+    return PydanticCustomError(RULE_ERROR, "{text}", {"text": text, "failed": failed})
+
+
+def matching(pattern: str, message: str) -> Rule:
+    """The string matches the whole pattern, which must mean the same to RE2 and to Python's re."""
+    compiled = re.compile(pattern)
+    return Rule(f"self.matches({literal(f'^(?:{pattern})$')})", lambda text: bool(compiled.fullmatch(text)), message)
+
+
+def never_matching(pattern: str, message: str) -> Rule:
+    """The pattern is nowhere in the string."""
+    compiled = re.compile(pattern)
+    return Rule(f"!self.matches({literal(pattern)})", lambda text: not compiled.search(text), message)
+
+
+def literal(text: str) -> str:
+    """The text as a CEL string literal. Raises ValueError for what would need escapes."""
+    if "'" in text or "\n" in text:
+        raise ValueError(f"{text!r} can't be written as a raw CEL string")
+    return f"r'{text}'" if "\\" in text else f"'{text}'"

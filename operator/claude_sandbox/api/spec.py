@@ -1,66 +1,57 @@
 """What a user asks for: the models of `ClaudeSandbox.spec`. Everything but the key has a safe default."""
 
-from enum import StrEnum
-from typing import Annotated, ClassVar, Self
+from collections.abc import Iterable
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field
 
-from claude_sandbox.api.rules import Rule
+from claude_sandbox.api import names, networks
+from claude_sandbox.api.leaks import NAME_IS_FREE, NAME_IS_NO_CREDENTIAL, NO_ASSIGNMENT, NO_CREDENTIAL
+from claude_sandbox.api.model import Choice, Integer, Model
+from claude_sandbox.api.networks import ANTHROPIC_CIDRS
+from claude_sandbox.api.quantity import Quantity, at_least, at_most
+from claude_sandbox.api.rules import Rule, Transition, UniqueBy
 
-# Anthropic's published ranges of api.anthropic.com.
-ANTHROPIC_CIDRS = ("160.79.104.0/23", "2607:6bc0::/48")
-
-Quantity = Annotated[int | str, Field()]
-
-
-class Model(BaseModel):
-    """Base of all models: camelCase on the wire, unknown fields refused, immutable."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        validate_by_name=True,
-        extra="forbid",
-        frozen=True,
-        use_attribute_docstrings=True,
-    )
-    RULES: ClassVar[tuple[Rule, ...]] = ()
-
-    @model_validator(mode="after")
-    def _rules(self) -> Self:
-        for rule in self.RULES:
-            if not rule.holds(self):
-                raise ValueError(f"{rule.field}: {rule.message}" if rule.field else rule.message)
-        return self
+# In characters. Long prompts belong in the workspace; a bound keeps the API server's checks within their budget.
+MAX_ARGUMENT = 4096
+MAX_COMMAND_LINE = 32768
+MAX_ENVIRONMENT = 32768
 
 
-class Profile(StrEnum):
+class Strict(Model):
+    """A model of what users write: no type is converted into another."""
+
+    model_config = ConfigDict(strict=True)
+
+
+class Profile(Choice):
     """A set of defaults; Production refuses what Development merely reports."""
 
     DEVELOPMENT = "Development"
     PRODUCTION = "Production"
 
 
-class BackendType(StrEnum):
-    """Where the sandbox runs."""
+class BackendType(Choice):
+    """What runs the sandbox."""
 
     KUBERNETES = "Kubernetes"
 
 
-class Backend(Model):
+class Backend(Strict):
     """Where the sandbox runs."""
 
     type: BackendType = BackendType.KUBERNETES
+    """What runs the sandbox. Kubernetes: a pod in the sandbox's own namespace."""
 
 
-class OperatingMode(StrEnum):
+class OperatingMode(Choice):
     """Whether the workload exists. A suspended sandbox keeps its workspace."""
 
     RUNNING = "Running"
     SUSPENDED = "Suspended"
 
 
-class PullPolicy(StrEnum):
+class PullPolicy(Choice):
     """As a container's imagePullPolicy."""
 
     ALWAYS = "Always"
@@ -68,116 +59,298 @@ class PullPolicy(StrEnum):
     NEVER = "Never"
 
 
-class Image(Model):
+class Image(Strict):
     """The sandbox's image; without it the operator's own default, pinned by digest."""
 
-    repository: Annotated[str, StringConstraints(min_length=1, max_length=255)]
-    tag: str | None = None
-    digest: Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
+    repository: Annotated[str, Field(min_length=1, max_length=255), names.REPOSITORY]
+    """The image's name, with its registry but without tag and digest."""
+    tag: Annotated[str, Field(max_length=128), names.TAG] | None = None
+    """The tag. Beside a digest it only informs: the digest decides what runs."""
+    digest: Annotated[str, Field(max_length=71), names.DIGEST] | None = None
+    """The digest, `sha256:` and 64 hexadecimal digits. Production requires one."""
     pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
+    """When the node pulls the image, as a container's imagePullPolicy."""
+
+    RULES = (
+        Rule(
+            "has(self.tag) || has(self.digest)",
+            lambda image: image.tag is not None or image.digest is not None,
+            "write spec.image.digest (better: what runs is then certain) or spec.image.tag",
+        ),
+    )
 
 
-class EnvVar(Model):
+class EnvVar(Strict):
     """A literal environment variable. Credentials don't belong here."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
-    value: Annotated[str, StringConstraints(max_length=4096)] = ""
+    name: Annotated[str, Field(min_length=1, max_length=128), names.ENV_NAME, NAME_IS_NO_CREDENTIAL, *NAME_IS_FREE]
+    """The variable's name. Names of credentials, and those that the operator sets itself, are refused."""
+    value: Annotated[str, Field(max_length=MAX_ARGUMENT), *NO_CREDENTIAL] = ""
+    """The variable's value. What looks like a credential is refused."""
 
 
-class SecretKeyRef(Model):
+class SecretKeyRef(Strict):
     """A key of a Secret in the sandbox's own namespace."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=253)]
-    key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] = "api-key"
+    name: Annotated[str, Field(min_length=1, max_length=253), names.SECRET_NAME]
+    """The Secret's name. It has to be in the sandbox's own namespace."""
+    key: Annotated[str, Field(min_length=1, max_length=253), names.SECRET_KEY] = "api-key"
+    """Which of the Secret's keys holds the Claude API key."""
 
 
-class Credentials(Model):
+class Credentials(Strict):
     """How the agent authenticates to the Claude API."""
 
     api_key_secret_ref: SecretKeyRef
-    """A Secret that opted in: of type `claudesandbox.dev/api-key`, or labelled `claudesandbox.dev/api-key: "true"`."""
+    """The Claude API key, in a Secret that opted in.
+
+    A Secret opts in by its type `claudesandbox.dev/api-key`, or by the label `claudesandbox.dev/api-key: "true"`.
+    """
 
 
-class Resources(Model):
+class Resources(Strict):
     """Limits of the workload; requests equal limits for memory and ephemeral storage."""
 
-    cpu: Quantity = "2"
-    memory: Quantity = "2Gi"
-    ephemeral_storage: Quantity = "8Gi"
+    cpu: Annotated[Quantity, at_least("100m"), at_most("512")] = "2"
+    """CPU limit, in cores."""
+    memory: Annotated[
+        Quantity,
+        at_least("256Mi", ": Claude Code alone takes up to 210 MB; write a unit, for example 2Gi"),
+        at_most("16Ti"),
+    ] = "2Gi"
+    """Memory limit. Files in /tmp and in the home directory count towards it."""
+    ephemeral_storage: Annotated[Quantity, at_least("64Mi", ": write a unit, for example 8Gi"), at_most("64Ti")] = "8Gi"
+    """Limit of the node's disk that logs, writable layers and an EmptyDir workspace may take."""
 
 
-class WorkspaceType(StrEnum):
+class WorkspaceType(Choice):
     """What holds /workspace."""
 
     PERSISTENT_VOLUME_CLAIM = "PersistentVolumeClaim"
     EMPTY_DIR = "EmptyDir"
 
 
-class Retention(StrEnum):
+class Retention(Choice):
     """What becomes of the workspace's claim when the sandbox is deleted."""
 
     RETAIN = "Retain"
     DELETE = "Delete"
 
 
-class Workspace(Model):
+def _only_with_claim(name: str) -> Rule:
+    attribute = {"retention": "retention", "storageClassName": "storage_class_name"}[name]
+    return Rule(
+        f"self.type == 'PersistentVolumeClaim' || !has(self.{name})",
+        lambda workspace: (
+            workspace.type is WorkspaceType.PERSISTENT_VOLUME_CLAIM or getattr(workspace, attribute) is None
+        ),
+        "is only for workspaces of type PersistentVolumeClaim: an EmptyDir is gone with its pod; remove it, or change"
+        " spec.workspace.type",
+        field=name,
+    )
+
+
+class Workspace(Strict):
     """The agent's working directory, /workspace."""
 
     type: WorkspaceType = WorkspaceType.PERSISTENT_VOLUME_CLAIM
-    size: Quantity = "10Gi"
-    storage_class_name: str | None = None
+    """What holds the workspace. An EmptyDir is gone with its pod; the type can't be changed later."""
+    size: Annotated[Quantity, at_least("16Mi", ": write a unit, for example 10Gi"), at_most("1Pi")] = "10Gi"
+    """How large the workspace is. That of a PersistentVolumeClaim can only grow."""
+    storage_class_name: Annotated[str, Field(min_length=1, max_length=253), names.STORAGE_CLASS] | None = None
+    """The claim's StorageClass; without it the cluster's default. It can't be changed later."""
     read_only: bool | None = None
     """Read-only for the agent. Default: false in Development, true in Production."""
-    retention: Retention = Retention.RETAIN
+    retention: Retention | None = None
+    """What becomes of the claim when the sandbox is deleted. Default: Retain. Only for a PersistentVolumeClaim."""
+
+    RULES = (
+        _only_with_claim("retention"),
+        _only_with_claim("storageClassName"),
+        Rule(
+            "self.type != 'EmptyDir' || !has(self.readOnly) || !self.readOnly",
+            lambda workspace: workspace.type is not WorkspaceType.EMPTY_DIR or not workspace.read_only,
+            "must not be true for an EmptyDir, which starts empty and would stay so: remove it, or set"
+            " spec.workspace.type to PersistentVolumeClaim",
+            field="readOnly",
+        ),
+    )
+    # The API server also tries these on the schema's own default, against an object without any field.
+    TRANSITIONS = (
+        Transition(
+            "!has(oldSelf.type) || self.type == oldSelf.type",
+            "can't be changed, since the files would be left behind: make a new sandbox and copy them",
+            field="type",
+        ),
+        Transition(
+            "has(self.storageClassName) == has(oldSelf.storageClassName)"
+            " && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
+            "can't be changed, as a claim's can't: make a new sandbox and copy the files",
+            field="storageClassName",
+        ),
+        Transition(
+            "self.type == 'EmptyDir' || !has(oldSelf.size)"
+            " || !isQuantity(string(self.size)) || !isQuantity(string(oldSelf.size))"
+            " || quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
+            "can only grow, as a claim can: write the old size or a larger one",
+            field="size",
+        ),
+    )
+
+    @property
+    def effective_retention(self) -> Retention:
+        """What becomes of the claim: Retain where the user did not say."""
+        return self.retention or Retention.RETAIN
 
 
-class Egress(Model):
+class Egress(Strict):
     """Where the agent may connect to. All else is denied."""
 
-    allowed_cidrs: list[str] = Field(default=list(ANTHROPIC_CIDRS), alias="allowedCIDRs", max_length=64)
+    allowed_cidrs: Annotated[
+        list[
+            Annotated[str, Field(min_length=1, max_length=43), networks.CANONICAL, networks.NARROW, networks.PERMITTED]
+        ],
+        Field(max_length=64),
+        networks.DISTINCT,
+    ] = Field(default=list(ANTHROPIC_CIDRS), alias="allowedCIDRs")
+    """Networks that may be connected to, on every port. Default: Anthropic's published ranges of the Claude API."""
     dns: bool = True
     """Whether the cluster's resolver may be asked."""
 
 
-class Port(Model):
+class Port(Strict):
     """A TCP port that pods of the same namespace may connect to."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=15)]
-    container_port: Annotated[int, Field(ge=1024, le=65535)]
+    name: Annotated[str, Field(min_length=1, max_length=15), names.PORT_NAME, names.PORT_NAME_HAS_LETTER]
+    """A name for the port, for example http."""
+    container_port: Annotated[Integer, Field(ge=1024, le=65535)]
+    """The port's number. Ports below 1024 would need a privilege that a sandbox never has."""
 
 
-class Network(Model):
+_DISTINCT_PORTS = Rule(
+    "self.all(a, self.exists_one(b, a.containerPort == b.containerPort))",
+    lambda ports: len({port.container_port for port in ports}) == len(ports),
+    "lists a containerPort twice: write each once",
+)
+
+
+class Network(Strict):
     """Default deny in both directions; these are the exceptions."""
 
     egress: Egress = Egress()
-    ports: list[Port] = Field(default=[], max_length=32)
+    """Where the agent may connect to."""
+    ports: Annotated[list[Port], Field(max_length=32), UniqueBy("name"), _DISTINCT_PORTS] = []
+    """The agent's own ports that pods of the same namespace may connect to."""
 
 
-class UpdateStrategyType(StrEnum):
+class UpdateStrategyType(Choice):
     """What happens when the running pod is not what the spec asks for and only a new pod could be."""
 
     ON_DELETE = "OnDelete"
     RECREATE = "Recreate"
 
 
-class UpdateStrategy(Model):
-    """OnDelete reports `Drifted` and leaves the pod alone; Recreate replaces it, keeping the workspace."""
+class UpdateStrategy(Strict):
+    """How a pod that differs from the spec becomes what the spec says."""
 
     type: UpdateStrategyType = UpdateStrategyType.ON_DELETE
+    """OnDelete reports `Drifted` and leaves the pod alone; Recreate replaces it, keeping the workspace."""
 
 
-class ClaudeSandboxSpec(Model):
+Argument = Annotated[str, Field(max_length=MAX_ARGUMENT), *NO_CREDENTIAL, NO_ASSIGNMENT]
+
+
+def _length(texts: Iterable[str]) -> int:
+    return sum(map(len, texts))
+
+
+class ClaudeSandboxSpec(Strict):
     """A hardened, isolated, measured workload for one Claude Code agent."""
 
     profile: Profile = Profile.DEVELOPMENT
+    """Development reports unsafe choices; Production has safer defaults and refuses them.
+
+    Production requires an image's digest, keeps the workspace read-only and refuses wide networks.
+    """
     backend: Backend = Backend()
+    """Where the sandbox runs."""
     operating_mode: OperatingMode = OperatingMode.RUNNING
+    """Whether the workload exists. A suspended sandbox has none and keeps its workspace."""
     image: Image | None = None
-    command: list[str] = Field(default=[], max_length=64)
-    args: list[str] = Field(default=[], max_length=64)
-    env: list[EnvVar] = Field(default=[], max_length=64)
+    """The sandbox's image; without it the operator's own default."""
+    command: Annotated[list[Argument], Field(max_length=16)] = []
+    """The container's entrypoint, not run in a shell. Without it the image's own."""
+    args: Annotated[list[Argument], Field(max_length=64)] = []
+    """Arguments of the entrypoint."""
+    env: Annotated[list[EnvVar], Field(max_length=64), UniqueBy("name")] = []
+    """Environment variables, literals only. They are readable by everyone who may read the sandbox."""
     credentials: Credentials
+    """How the agent authenticates to the Claude API."""
     resources: Resources = Resources()
+    """Limits of the workload."""
     workspace: Workspace = Workspace()
+    """The agent's working directory."""
     network: Network = Network()
+    """Who may connect to whom. Everything else is denied in both directions."""
     update_strategy: UpdateStrategy = UpdateStrategy()
+    """How a pod that differs from the spec becomes what the spec says."""
+
+    RULES = (
+        Rule(
+            f"self.command.map(a, size(a)).sum() + self.args.map(a, size(a)).sum() <= {MAX_COMMAND_LINE}",
+            lambda spec: _length(spec.command) + _length(spec.args) <= MAX_COMMAND_LINE,
+            f"command and args together may have {MAX_COMMAND_LINE} characters: put long prompts into a file of the"
+            " workspace",
+            field="args",
+        ),
+        Rule(
+            f"self.env.map(e, size(e.name) + size(e.value)).sum() <= {MAX_ENVIRONMENT}",
+            lambda spec: sum(len(item.name) + len(item.value) for item in spec.env) <= MAX_ENVIRONMENT,
+            f"may have {MAX_ENVIRONMENT} characters in all: put long values into a file of the workspace",
+            field="env",
+        ),
+        Rule(
+            "self.profile != 'Production' || !has(self.image) || has(self.image.digest)",
+            lambda spec: not spec.in_production or spec.image is None or spec.image.digest is not None,
+            "is required by profile Production, since a tag can be moved: write the image's digest"
+            " (sha256:…), or leave out spec.image",
+            field="image.digest",
+        ),
+        Rule(
+            "self.profile != 'Production' || !has(self.workspace.readOnly) || self.workspace.readOnly",
+            lambda spec: not spec.in_production or spec.workspace.read_only is not False,
+            "must not be false in profile Production: remove it, or use profile Development",
+            field="workspace.readOnly",
+        ),
+        Rule(
+            "self.profile != 'Production' || self.workspace.type != 'EmptyDir'",
+            lambda spec: not spec.in_production or spec.workspace.type is not WorkspaceType.EMPTY_DIR,
+            "must be PersistentVolumeClaim in profile Production, where the workspace is read-only and an EmptyDir"
+            " would stay empty",
+            field="workspace.type",
+        ),
+        Rule(
+            "self.profile != 'Production' || self.network.egress.allowedCIDRs.all(c,"
+            f" {networks.narrow_cel('c', networks.WIDEST_IN_PRODUCTION)})",
+            lambda spec: (
+                not spec.in_production
+                or all(
+                    networks.narrow(cidr, networks.WIDEST_IN_PRODUCTION) for cidr in spec.network.egress.allowed_cidrs
+                )
+            ),
+            "has a network that is too wide for profile Production: IPv4 destinations need at least"
+            f" /{networks.WIDEST_IN_PRODUCTION[0]} and IPv6 at least /{networks.WIDEST_IN_PRODUCTION[1]}",
+            field="network.egress.allowedCIDRs",
+        ),
+    )
+
+    @property
+    def in_production(self) -> bool:
+        """Whether unsafe choices are refused."""
+        return self.profile is Profile.PRODUCTION
+
+    @property
+    def effective_read_only(self) -> bool:
+        """Whether the workspace is read-only for the agent: as the profile says where the user did not."""
+        read_only = self.workspace.read_only
+        return self.in_production if read_only is None else read_only

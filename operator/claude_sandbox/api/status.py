@@ -1,26 +1,47 @@
-"""What the operator reports: the models of `ClaudeSandbox.status`."""
+"""What the operator reports: the models of `ClaudeSandbox.status`.
+
+Every text is clipped as it goes in, so that the whole status stays below 32 KiB with every control failing at once.
+"""
 
 from datetime import datetime
-from enum import StrEnum
+from typing import Annotated
 
 from pydantic import Field
 
+from claude_sandbox.api.clip import Clip
 from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
-from claude_sandbox.api.spec import BackendType, Model
+from claude_sandbox.api.model import Choice, Model
+from claude_sandbox.api.spec import BackendType
+
+MAX_STATUS = 32 * 1024
+"""In bytes, as JSON."""
+MAX_CONTROLS = 50
+
+Identifier = Annotated[str, Clip(16)]
+Title = Annotated[str, Clip(64)]
+Value = Annotated[str, Clip(64)]
+Text = Annotated[str, Clip(112)]
+Name = Annotated[str, Clip(253)]
 
 
 class Condition(Model):
     """As metav1.Condition."""
 
     type: ConditionType
+    """What the condition is about."""
     status: ConditionStatus
+    """Whether it holds; Unknown where that can't be said."""
     observed_generation: int
+    """The metadata.generation that the condition was judged by."""
     last_transition_time: datetime
+    """When the status last changed."""
     reason: Reason
-    message: str = ""
+    """Why it has this status, as one word of a closed set."""
+    message: Annotated[str, Clip(512)] = ""
+    """The same for people, with the remedy."""
 
 
-class Result(StrEnum):
+class Result(Choice):
     """The outcome of a control. What could not be verified is Unknown, never Pass."""
 
     PASS = "Pass"
@@ -29,7 +50,7 @@ class Result(StrEnum):
     NOT_APPLICABLE = "NotApplicable"
 
 
-class Severity(StrEnum):
+class Severity(Choice):
     """How bad a failure is."""
 
     CRITICAL = "Critical"
@@ -38,7 +59,7 @@ class Severity(StrEnum):
     LOW = "Low"
 
 
-class EvidenceSource(StrEnum):
+class EvidenceSource(Choice):
     """Where a reading comes from. Issue order is trust order: what the sandbox can't forge first."""
 
     LIVE_OBJECT = "LiveObject"
@@ -53,49 +74,73 @@ class EvidenceStatus(Model):
     """What a result rests on."""
 
     source: EvidenceSource
+    """Where the reading comes from."""
     observed_at: datetime
-    value: str = ""
+    """When it was taken."""
+    value: Value = ""
+    """What was read."""
 
 
 class ControlStatus(Model):
     """One control's result."""
 
-    id: str
-    title: str
+    id: Identifier
+    """The control's identifier in the catalogue, for example PRIV-01."""
+    title: Title
+    """What has to be true."""
     result: Result
+    """Pass, Fail, Unknown (not verified) or NotApplicable."""
     severity: Severity
+    """How bad a failure is."""
     required: bool
+    """Whether the condition `Compliant` depends on it."""
     evidence: EvidenceStatus | None = None
-    message: str = ""
-    remedy: str = ""
+    """What the result rests on."""
+    message: Text = ""
+    """Why the result is what it is."""
+    remedy: Text = ""
+    """What to do about it."""
 
 
 class Summary(Model):
-    """How many of the controls have each result; `required` counts as passed/required, for example 33/33."""
+    """How many of the controls have each result."""
 
     pass_: int = Field(alias="pass")
+    """Controls that hold."""
     fail: int
+    """Controls that don't."""
     unknown: int
+    """Controls that could not be verified."""
     not_applicable: int
-    required: str
+    """Controls that don't concern this sandbox."""
+    required: Identifier
+    """Of the required controls, how many pass: passed/required, for example 33/33."""
 
 
 class Compliance(Model):
     """What was measured."""
 
     summary: Summary
+    """Counts of the results."""
     evaluated_at: datetime
-    controls: list[ControlStatus] = Field(max_length=100)
+    """When the controls were last evaluated with a different outcome."""
+    controls: Annotated[list[ControlStatus], Field(max_length=MAX_CONTROLS)]
+    """Each control's result, in the catalogue's order."""
 
 
 class Workload(Model):
     """What runs now."""
 
-    name: str
-    uid: str
-    node: str | None = None
-    image: str | None = None
+    name: Name
+    """The pod's name."""
+    uid: Annotated[str, Clip(64)]
+    """The pod's UID."""
+    node: Name | None = None
+    """The node it runs on."""
+    image: Annotated[str, Clip(512)] | None = None
+    """The image that runs, with its digest where the container runtime reports one."""
     started_at: datetime | None = None
+    """When its container started."""
 
 
 class CredentialsStatus(Model):
@@ -104,32 +149,46 @@ class CredentialsStatus(Model):
     A generation is the Secret's resourceVersion: it changes with every write to the Secret.
     """
 
-    secret: str
-    generation: str | None = None
-    mounted_generation: str | None = None
+    secret: Name
+    """The Secret's name."""
+    generation: Annotated[str, Clip(64)] | None = None
+    """The Secret's current generation, where the operator may look at Secrets."""
+    mounted_generation: Annotated[str, Clip(64)] | None = None
+    """The generation that the workload was last told to mount."""
 
 
 class Heal(Model):
     """The last thing that was put back."""
 
-    what: str
+    what: Annotated[str, Clip(256)]
+    """What it was."""
     at: datetime
+    """When."""
 
 
 class Heals(Model):
     """How often something that drifted or vanished was put back."""
 
     count: int = 0
+    """How often, since the sandbox was made."""
     last: Heal | None = None
+    """The last time."""
 
 
 class ClaudeSandboxStatus(Model):
     """What the operator last observed."""
 
     observed_generation: int = -1
-    conditions: list[Condition] = []
+    """The metadata.generation that this status is about; -1 until the operator has seen the sandbox."""
+    conditions: Annotated[list[Condition], Field(max_length=16)] = []
+    """Ready, Reconciling, Stalled, Compliant, IsolationVerified, CredentialsCurrent and Drifted."""
     backend: BackendType | None = None
+    """What runs the sandbox."""
     workload: Workload | None = None
+    """What runs now."""
     credentials: CredentialsStatus | None = None
+    """Which generation of the key is mounted."""
     compliance: Compliance | None = None
+    """What was measured."""
     heals: Heals | None = None
+    """How often something was put back."""

@@ -1,7 +1,7 @@
 """The one place that decides what is safe: a spec becomes a hardened workload."""
 
 from claude_sandbox.api import quantity
-from claude_sandbox.api.spec import ClaudeSandboxSpec, OperatingMode, Profile, Retention, WorkspaceType
+from claude_sandbox.api.spec import ClaudeSandboxSpec, OperatingMode, Retention, WorkspaceType
 from claude_sandbox.api.spec import Image as ImageSpec
 from claude_sandbox.blueprint import agent
 from claude_sandbox.blueprint.model import (
@@ -83,7 +83,6 @@ def _workspace(spec: ClaudeSandboxSpec) -> Workspace:
         volume = Volume(
             size=str(workspace.size),
             storage_class=workspace.storage_class_name,
-            retain=workspace.retention is Retention.RETAIN,
+            retain=workspace.effective_retention is Retention.RETAIN,
         )
-    read_only = spec.profile is Profile.PRODUCTION if workspace.read_only is None else workspace.read_only
-    return Workspace(agent.WORKSPACE, quantity.bytes_of(workspace.size), read_only, volume)
+    return Workspace(agent.WORKSPACE, quantity.bytes_of(workspace.size), spec.effective_read_only, volume)

@@ -1,0 +1,44 @@
+"""Texts of bounded length, so that a status stays bounded whatever it has to say."""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+ELLIPSIS = "…"
+
+
+@lru_cache(maxsize=8192)
+def clip(text: str, limit: int) -> str:
+    """The text, cut with an ellipsis where it would take more than `limit` bytes as JSON.
+
+    Bytes as the API server stores them: UTF-8, with quotes, control characters and `<>&` escaped.
+    """
+    if _size(text) <= limit:
+        return text
+    room = limit - len(ELLIPSIS.encode())
+    end = 0
+    for character in text:
+        room -= _size(character)
+        if room < 0:
+            break
+        end += 1
+    return text[:end].rstrip() + ELLIPSIS
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Marks a text of a model as clipped to `limit` bytes."""
+
+    limit: int
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(lambda text: clip(text, self.limit), handler(source))
+
+
+def _size(text: str) -> int:
+    encoded = json.dumps(text, ensure_ascii=False).encode(errors="replace")
+    return len(encoded) - 2 + 5 * sum(map(encoded.count, (b"<", b">", b"&")))

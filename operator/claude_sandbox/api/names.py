@@ -1,0 +1,65 @@
+"""What things may be called."""
+
+import re
+
+from claude_sandbox.api.meta import MAX_NAME_LENGTH
+from claude_sandbox.api.rules import Rule, matching
+
+_LABEL = "[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
+_PATH = "[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*"
+_HOST = "[A-Za-z0-9](?:[-A-Za-z0-9]*[A-Za-z0-9])?"
+
+_SANDBOX = re.compile(_LABEL)
+
+# Of the root: the only place from which the name can be seen.
+SANDBOX_NAME = Rule(
+    f"size(self.metadata.name) <= {MAX_NAME_LENGTH} && self.metadata.name.matches('^{_LABEL}$')",
+    lambda name: len(name) <= MAX_NAME_LENGTH and bool(_SANDBOX.fullmatch(name)),
+    f"must be a DNS label of at most {MAX_NAME_LENGTH} characters: lower-case letters, digits and '-', starting and"
+    " ending with a letter or digit (no dots)",
+    field="metadata.name",
+)
+
+SECRET_NAME = matching(
+    f"{_LABEL}(?:\\.{_LABEL})*",
+    "must be the name of a Secret in the sandbox's own namespace: lower-case letters, digits, '-' and '.', without a"
+    " namespace and '/'",
+)
+
+SECRET_KEY = matching(
+    "[-_a-zA-Z0-9][-._a-zA-Z0-9]*|\\.[-_a-zA-Z0-9][-._a-zA-Z0-9]*",
+    "must be a key of the Secret: letters, digits, '-', '_' and '.', and not starting with '..', for example api-key",
+)
+
+STORAGE_CLASS = matching(
+    f"{_LABEL}(?:\\.{_LABEL})*",
+    "must be the name of a StorageClass (lower-case letters, digits, '-' and '.'); leave it out for the cluster's"
+    " default",
+)
+
+PORT_NAME = matching(
+    "[a-z0-9]+(?:-[a-z0-9]+)*",
+    "must be lower-case letters, digits and single '-' between them, for example http",
+)
+
+PORT_NAME_HAS_LETTER = matching(
+    "[-a-z0-9]*[a-z][-a-z0-9]*", "must contain at least one lower-case letter: write http, not 8080"
+)
+
+ENV_NAME = matching(
+    "[A-Za-z_][A-Za-z0-9_]*",
+    "must be letters, digits and '_', not starting with a digit, for example CLAUDE_CODE_MAX_OUTPUT_TOKENS",
+)
+
+REPOSITORY = matching(
+    f"(?:{_HOST}(?:\\.{_HOST})*(?::[0-9]{{1,5}})?/)?{_PATH}(?:/{_PATH})*",
+    "must be an image's name without tag and digest, for example registry.example.com/team/claude; write the tag in"
+    " spec.image.tag and the digest in spec.image.digest",
+)
+
+TAG = matching(
+    "[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}",
+    "must be a tag without ':', at most 128 letters, digits, '_', '.' and '-', for example 2.1.331",
+)
+
+DIGEST = matching("sha256:[0-9a-f]{64}", "must be 'sha256:' and 64 lower-case hexadecimal digits")

@@ -1,0 +1,103 @@
+"""A ClaudeSandbox as it came over the wire becomes a spec, or errors that name the field and the remedy."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from claude_sandbox.api.meta import GROUP
+from claude_sandbox.api.names import SANDBOX_NAME
+from claude_sandbox.api.rules import RULE_ERROR
+from claude_sandbox.api.spec import ClaudeSandboxSpec
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """What is wrong with one field. `path` is written as the API server does, for example `spec.env[0].name`.
+
+    `message` says what to write instead. It never repeats the value, which could be a credential.
+    """
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class InvalidSpec(Exception):  # noqa: N818 - named as the condition's reason
+    """The document is not a sandbox that could be run, because of `errors`."""
+
+    def __init__(self, errors: tuple[FieldError, ...]) -> None:
+        super().__init__("; ".join(map(str, errors)))
+        self.errors = errors
+
+
+def parse_spec(raw: Mapping[str, Any]) -> ClaudeSandboxSpec:
+    """The spec of a whole object as the API server sends it. Raises InvalidSpec.
+
+    Accepts what the CRD accepts and nothing else: no type is converted, unknown fields are refused, a null is an
+    absent field, and defaults are filled in.
+    """
+    spec = raw.get("spec")
+    if spec is None:
+        raise InvalidSpec((FieldError("spec", _MESSAGES["missing"]),))
+    try:
+        return ClaudeSandboxSpec.model_validate(spec, by_alias=True, by_name=False)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)
+        raise InvalidSpec(tuple(found for detail in details for found in _errors(detail))) from None
+
+
+_RESERVED_KEY = re.compile(rf"(?:[^/]+\.)?{re.escape(GROUP)}/")
+
+
+def refused_metadata(raw: Mapping[str, Any]) -> tuple[FieldError, ...]:
+    """What is wrong with the object's metadata.
+
+    Labels and annotations of the operator's own are refused: they would be taken for its own words. No schema sees
+    them. The name is checked as well, in case the object was made under another version of the CRD.
+    """
+    metadata = raw.get("metadata") or {}
+    return tuple(_metadata_errors(metadata))
+
+
+def _metadata_errors(metadata: Mapping[str, Any]) -> Iterable[FieldError]:
+    if not SANDBOX_NAME.holds(metadata.get("name") or ""):
+        yield FieldError("metadata.name", SANDBOX_NAME.message)
+    for kind in ("labels", "annotations"):
+        for key in metadata.get(kind) or ():
+            if _RESERVED_KEY.match(key):
+                yield FieldError(f"metadata.{kind}[{key}]", f"{GROUP}/ is reserved for the operator: remove it")
+
+
+def _errors(detail: ErrorDetails) -> Iterable[FieldError]:
+    path = "spec" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"])
+    context = detail.get("ctx", {})
+    if detail["type"] == RULE_ERROR:
+        for below, message in context["failed"]:
+            yield FieldError(path + (f".{below}" if below and not below.startswith("[") else below), message)
+        return
+    message = _MESSAGES.get(detail["type"], detail["msg"])
+    yield FieldError(path, message.format_map(context) if context else message)
+
+
+_MESSAGES = {
+    "missing": "Required value",
+    "extra_forbidden": "unknown field: check its spelling and where it belongs, or remove it",
+    "string_type": "must be a string: quote it",
+    "int_type": "must be an integer, without quotes",
+    "bool_type": "must be true or false, without quotes",
+    "list_type": "must be a list",
+    "model_type": "must be an object with fields",
+    "model_attributes_type": "must be an object with fields",
+    "enum": "must be one of {expected}",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_long": "must have at most {max_length} items",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+}
