@@ -9,10 +9,10 @@ from claude_sandbox.controller.sandboxes import Key, Sandboxes
 from claude_sandbox.controller.watching import take
 
 
-def raw(name: str = "alice", uid: str = "u", version: int = 1, secret: str = "key") -> dict[str, Any]:
+def raw(name: str = "alice", uid: str = "u", version: int = 1, key: str = "key") -> dict[str, Any]:
     return {
         "metadata": {"namespace": "agents", "name": name, "uid": uid, "resourceVersion": str(version)},
-        "spec": {"credentials": {"apiKeySecretRef": {"name": secret}}},
+        "spec": {"credentials": {"apiKeySecretRef": {"name": key}}},
     }
 
 
@@ -56,6 +56,6 @@ def test_a_complete_list_tells_what_came_changed_and_went() -> None:
 
 def test_a_secret_concerns_those_who_name_it() -> None:
     sandboxes = Sandboxes()
-    sandboxes.put(raw("alice", secret="one"))
-    sandboxes.put(raw("bob", secret="two"))
+    sandboxes.put(raw("alice", key="one"))
+    sandboxes.put(raw("bob", key="two"))
     assert sandboxes.using("agents", "two") == [Key("agents", "bob")]
