@@ -64,6 +64,6 @@ class Reader:
                 data = file.read()
         except FileNotFoundError:
             return []
-        whole = data[: data.rfind(b"\n") + 1]
-        self._offset += len(whole)
-        return whole.decode(errors="replace").splitlines()
+        *lines, rest = data.split(b"\n")
+        self._offset += len(data) - len(rest)
+        return [line.decode(errors="replace") for line in lines]
