@@ -50,7 +50,7 @@ class ApiError(Exception):
     @property
     def is_conflict(self) -> bool:
         """A precondition (uid, resourceVersion) did not hold."""
-        return self.status == 409 and self.reason != "AlreadyExists"
+        return (self.status == 409 and self.reason != "AlreadyExists") or self._is_another_object
 
     @property
     def is_gone(self) -> bool:
@@ -80,7 +80,7 @@ class ApiError(Exception):
     @property
     def is_invalid(self) -> bool:
         """The object itself is refused: it stays refused until it is changed."""
-        return self.status in (400, 422)
+        return self.status in (400, 422) and not self._is_another_object
 
     @property
     def is_transient(self) -> bool:
@@ -91,6 +91,11 @@ class ApiError(Exception):
     def is_ambiguous(self) -> bool:
         """The request may have been carried out all the same: only 429 says for sure that it was not."""
         return self.is_transient and self.status != 429
+
+    @property
+    def _is_another_object(self) -> bool:
+        # A patch with the uid of an object that was recreated since is answered as an attempt to change the uid.
+        return self.status == 422 and any(c.get("field") == "metadata.uid" for c in self.details.get("causes") or ())
 
     def has_cause(self, reason: str) -> bool:
         """Whether the server named this metav1.CauseType."""
