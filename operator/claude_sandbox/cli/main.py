@@ -25,6 +25,7 @@ class Entry:
 
 # One line for each subcommand. A module is imported when its command is used, so `--help` stays quick.
 COMMANDS = {
+    "run": Entry("claude_sandbox.cli.run:run", "The operator: looks after the ClaudeSandboxes of a cluster."),
     "cluster": Entry("claude_sandbox.cli.cluster:cluster", "A Kubernetes cluster of your own on this machine."),
 }
 

@@ -1,0 +1,141 @@
+"""`claude-sandbox run`: the operator itself."""
+
+import asyncio
+import os
+import sys
+
+import click
+
+from claude_sandbox.blueprint.build import parse_image
+from claude_sandbox.controller import logs
+from claude_sandbox.controller.main import OperatorError, run_operator
+from claude_sandbox.controller.settings import Settings
+
+
+def _address(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, int]:
+    host, separator, port = value.rpartition(":")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise click.BadParameter("write HOST:PORT, for example 0.0.0.0:8080")
+    return host.strip("[]"), int(port)
+
+
+def _pinned(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
+    if any(character.isspace() for character in value) or not value:
+        raise click.BadParameter("write REPOSITORY:TAG or REPOSITORY@sha256:DIGEST")
+    return value
+
+
+@click.command(context_settings={"auto_envvar_prefix": "CLAUDE_SANDBOX"})
+@click.option(
+    "--kubeconfig", metavar="FILE", help="Default: the pod's own account, else $KUBECONFIG, else ~/.kube/config."
+)
+@click.option(
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    metavar="NAME",
+    help="Look after this namespace only; may be repeated. Default: the whole cluster.",
+)
+@click.option(
+    "--sandbox-image",
+    required=True,
+    callback=_pinned,
+    metavar="IMAGE",
+    help="What sandboxes without spec.image run; pin it by digest: REPOSITORY@sha256:….",
+)
+@click.option(
+    "--sandbox-pull-policy",
+    type=click.Choice(["IfNotPresent", "Always", "Never"]),
+    default="IfNotPresent",
+    show_default=True,
+    help="How that image is pulled.",
+)
+@click.option(
+    "--allowed-registry",
+    "registries",
+    multiple=True,
+    metavar="PREFIX",
+    help="Where images may come from, for control IMG-02; may be repeated. Default: anywhere.",
+)
+@click.option(
+    "--without-secrets",
+    is_flag=True,
+    help="Never look at Secrets, not even at their metadata. Namespaces then name in their annotation "
+    "claudesandbox.dev/api-key-secrets those that sandboxes may use, and a new key arrives at the kubelet's pace.",
+)
+@click.option(
+    "--leader-election/--no-leader-election",
+    default=True,
+    show_default=True,
+    help="Of several replicas only the holder of the Lease acts.",
+)
+@click.option("--lease-namespace", metavar="NAME", help="Where the Lease is. Default: the operator's own namespace.")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), default=24, show_default=True, help="Sandboxes worked on at a time."
+)
+@click.option(
+    "--resync",
+    type=click.FloatRange(min=1),
+    default=300.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often everything is looked at again although no event asked for it.",
+)
+@click.option(
+    "--bind",
+    default="0.0.0.0:8080",
+    show_default=True,
+    callback=_address,
+    metavar="HOST:PORT",
+    help="Where /healthz, /readyz and /metrics are served.",
+)
+@click.option("--log-format", type=click.Choice(["json", "text"]), default="text" if sys.stderr.isatty() else "json")
+@click.option(
+    "--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), default="INFO", show_default=True
+)
+def run(
+    kubeconfig: str | None,
+    namespaces: tuple[str, ...],
+    sandbox_image: str,
+    sandbox_pull_policy: str,
+    registries: tuple[str, ...],
+    without_secrets: bool,
+    leader_election: bool,
+    lease_namespace: str | None,
+    workers: int,
+    resync: float,
+    bind: tuple[str, int],
+    log_format: logs.Format,
+    log_level: str,
+) -> None:
+    """Run the operator until it is told to stop (SIGTERM or SIGINT).
+
+    In a cluster the manifests start it. On your own machine, against the cluster of a kubeconfig:
+
+    \b
+      claude-sandbox run --kubeconfig FILE --sandbox-image REPOSITORY@sha256:…
+
+    Every option can be given as an environment variable, for example CLAUDE_SANDBOX_LOG_LEVEL=DEBUG.
+    """
+    logs.configure(log_format, log_level)
+    if kubeconfig:
+        # kopf logs in by itself and looks there.
+        os.environ["KUBECONFIG"] = kubeconfig
+    settings = Settings(
+        image=parse_image(sandbox_image, sandbox_pull_policy),
+        namespaces=tuple(dict.fromkeys(namespaces)),
+        secrets=not without_secrets,
+        allowed_registries=registries,
+        leader_election=leader_election,
+        lease_namespace=lease_namespace,
+        workers=workers,
+        resync=resync,
+        bind_host=bind[0],
+        bind_port=bind[1],
+        kubeconfig=kubeconfig,
+    )
+    try:
+        asyncio.run(run_operator(settings))
+    except OperatorError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,121 @@
+"""Starts and stops one operator process, in order.
+
+Watch, list, lead, work. On the way down: hand out no more work, finish what is in hand, give up the lead so that the
+other replica takes over at once, stop watching.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+
+from claude_sandbox.backends.kubernetes.client import Api
+from claude_sandbox.backends.kubernetes.credentials import CredentialsError, load
+from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.controller import logs, watching
+from claude_sandbox.controller.election import Election, LeadershipLostError
+from claude_sandbox.controller.operator import Operator
+from claude_sandbox.controller.queue import run_workers
+from claude_sandbox.controller.reporter import KubernetesReporter
+from claude_sandbox.controller.resync import list_all, resync_forever
+from claude_sandbox.controller.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+LEASE = "claude-sandbox-operator"
+
+
+class OperatorError(Exception):
+    """The operator can't start, or can't go on; the message says what to do."""
+
+
+async def run_operator(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises OperatorError."""
+    logs.watch_loop(asyncio.get_running_loop())
+    try:
+        credentials = load(settings.kubeconfig)
+    except CredentialsError as error:
+        raise OperatorError(str(error)) from None
+    async with AsyncExitStack() as stack:
+        election = None
+        if settings.leader_election:
+            # Connections of its own, so that no other request is in a renewal's way.
+            lease_api = await stack.enter_async_context(Api(credentials, pool_size=2, attempts=1, timeout=5.0))
+            namespace = settings.lease_namespace or credentials.namespace
+            election = Election(lease_api, namespace, LEASE)
+        permit = election.permit if election else None
+        api = await stack.enter_async_context(Api(credentials, write_permit=permit))
+        try:
+            minor = int(str((await api.get_path("/version"))["minor"]).rstrip("+"))
+            await list_all(api, settings.namespaces)
+        except ApiError as error:
+            raise OperatorError(_cannot_start(api, error)) from None
+        try:
+            await _run(Operator(settings, api, KubernetesReporter(api), minor), election)
+        except* LeadershipLostError:
+            raise OperatorError("the lease was lost to another replica; start anew") from None
+
+
+async def _run(operator: Operator, election: Election | None) -> None:
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        background = [group.create_task(operator.watches.run(), name="watches")]
+        await operator.watches.settled()
+        ready = asyncio.Event()
+        registry = watching.registry_for(operator.sandboxes, operator.queue.add)
+        namespaces = operator.settings.namespaces
+        group.create_task(watching.watch(registry, namespaces, ready, stop), name="kopf")
+        await ready.wait()
+        _stop_on_signals(stop)
+        resync = resync_forever(operator.api, namespaces, operator.sandboxes, operator.queue, operator.settings.resync)
+        background.append(group.create_task(resync, name="resync"))
+        await _lead(election, stop, lambda: _work(operator, stop))
+        stop.set()
+        for task in background:
+            task.cancel()
+
+
+async def _lead(election: Election | None, stop: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
+    """Work while leading; stop waiting for the lead when told to stop. Raises LeadershipLostError."""
+    if election is None:
+        await work()
+        return
+    leading = asyncio.create_task(election.run(work))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((leading, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not election.leading:
+        leading.cancel()
+    stopping.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await leading
+
+
+async def _work(operator: Operator, stop: asyncio.Event) -> None:
+    """Everything that was heard of while another replica led is in the queue already."""
+    workers = asyncio.create_task(run_workers(operator.queue, operator.settings.workers, operator.reconcile))
+    try:
+        await stop.wait()
+        logger.info("stopping: what is in hand is finished first")
+        operator.queue.shutdown()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(operator.settings.shutdown_grace):
+                await workers
+    finally:
+        workers.cancel()
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    # After kopf is up: it sets handlers of its own, which would stop the watching before the work.
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+def _cannot_start(api: Api, error: ApiError) -> str:
+    if error.is_not_found:
+        return "the cluster doesn't know ClaudeSandboxes. Install the CRD: kubectl apply -f crds/"
+    if error.is_forbidden:
+        return f"{error.message}. Give the operator's account its role: kubectl apply -k manifests/"
+    return f"the API server at {api.host} can't be used: {error}"
