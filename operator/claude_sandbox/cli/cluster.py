@@ -108,8 +108,8 @@ def down(name: str) -> None:
     Its processes, mounts, interfaces, rules and files go; built programs stay in the cache for the next `up`.
     Where there is no such cluster nothing happens.
     """
-    local.down(name, _report)
-    click.echo(f"The cluster {name!r} is gone.")
+    was_there = local.down(name, _report)
+    click.echo(f"The cluster {name!r} is gone." if was_there else f"There was no cluster {name!r}.")
 
 
 @cluster.command()

@@ -93,8 +93,11 @@ def environment(go: Path, inherited: dict[str, str]) -> dict[str, str]:
 def _compile(tool: Tool, target: Path, report: Callable[[str], None], position: str) -> None:
     go = toolchain.go(go_needed((tool.module / "go.mod").read_text()), report)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.partial")
-    log = target.with_name(f".{target.name}.log")
+    for remains in target.parent.glob(f".{target.name}.*"):
+        remains.unlink()
+    # Not one name for all: the go command of a killed build may still be at work, on the file it was given.
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    log = target.with_name(f".{target.name}.{os.getpid()}.log")
     argv = [
         "nice", str(go), "build", *_FLAGS, "-ldflags", tool.linker_flags, "-o", str(partial), tool.package,
     ]  # fmt: skip

@@ -68,19 +68,20 @@ def up(
         return _converge(layout, wanted, binaries, report)
 
 
-def down(name: str, report: Report) -> None:
+def down(name: str, report: Report) -> bool:
     """End every process of the cluster and remove all it has left on the machine, whatever state it is in.
 
-    Raises LocalClusterError where something can't be removed.
+    Returns whether there was anything. Raises LocalClusterError where something can't be removed.
     """
     layout = Layout.of(name)
     if not layout.root.exists():
-        return
+        return False
     with _owned(layout, report):
         _clear(layout, report)
     for parent in (clusters_dir(), clusters_dir().parent):
         with contextlib.suppress(OSError):
             parent.rmdir()
+    return True
 
 
 def kill(cluster: Cluster, component: str) -> None:

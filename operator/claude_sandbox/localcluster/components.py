@@ -21,6 +21,8 @@ from claude_sandbox.localcluster.processes import Process, spawn
 MARK = "CLAUDE_SANDBOX_CLUSTER"
 # Seconds that a program is given to end by itself.
 GRACE = 10.0
+# Bytes of a log beyond which it is put aside when its component starts.
+_LOG_LIMIT = 32 * 2**20
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ def start(
         if record.fingerprint == fingerprint:
             return record.process
         stop(layout, name)
+    _limit(log_file(layout, name))
     process = spawn(tuple(argv), log_file(layout, name), own)
     document = {"process": vars(process), "fingerprint": fingerprint}
     write_private(record_file(layout, name), json.dumps(document))
@@ -94,7 +97,7 @@ def recorded(layout: Layout) -> tuple[str, ...]:
 
 
 def sweep(layout: Layout, grace: float = GRACE) -> int:
-    """End every process that carries the cluster's mark, this one's ancestors excepted; returns how many there were.
+    """End every process that carries the cluster's mark; returns how many there were.
 
     Needs no record, so it finds what was started in the instant before a crash, and descendants.
     """
@@ -141,6 +144,11 @@ def log_file(layout: Layout, name: str) -> Path:
 def record_file(layout: Layout, name: str) -> Path:
     """Where the component's record is."""
     return layout.run / f"{name}.json"
+
+
+def _limit(log: Path) -> None:
+    if log.exists() and log.stat().st_size > _LOG_LIMIT:
+        log.replace(log.with_suffix(".log.1"))
 
 
 def _base_environment() -> dict[str, str]:

@@ -25,14 +25,16 @@ class Process:
 
     @classmethod
     def of(cls, pid: int) -> "Process | None":
-        """What runs under `pid` now, or None (a zombie has ended)."""
+        """What runs under `pid` now, or None (a zombie has ended, once its last thread has)."""
         try:
             stat = Path(f"/proc/{pid}/stat").read_text()
         except (FileNotFoundError, ProcessLookupError):
             return None
         # The command's name, in parentheses, may itself hold spaces and parentheses.
         state, *rest = stat.rpartition(")")[2].split()
-        return None if state in "ZX" else cls(pid, int(rest[18]), _boot_id())
+        # While other threads of a killed process are still on their way out, its sockets are still open.
+        threads = int(rest[16])
+        return None if state in "ZX" and threads <= 1 else cls(pid, int(rest[18]), _boot_id())
 
     def alive(self) -> bool:
         """Whether this very process still runs."""

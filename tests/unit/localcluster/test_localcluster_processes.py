@@ -138,3 +138,26 @@ def test_a_program_that_is_not_there_is_an_error_that_names_it(layout: Layout) -
     with pytest.raises(LocalClusterError, match="/no/such/program"):
         components.start(layout, "ghost", ("/no/such/program",))
     assert components.running(layout, "ghost") is None
+
+
+def test_a_process_whose_first_thread_ended_is_alive_until_its_last_one_has(layout: Layout) -> None:
+    # The kernel shows it as a zombie, yet its sockets are open: its ports are not free.
+    code = (
+        "import ctypes, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "ctypes.CDLL(None).pthread_exit(None)"
+    )
+    process = components.start(layout, "headless", (sys.executable, "-c", code))
+    _until(lambda: " Z " in Path(f"/proc/{process.pid}/stat").read_text())
+    assert process.alive()
+    components.kill(layout, "headless")
+    assert not process.alive()
+
+
+def test_a_log_that_has_grown_large_is_put_aside_at_the_next_start(layout: Layout) -> None:
+    log = components.log_file(layout, "speaker")
+    with log.open("wb") as file:
+        file.truncate(33 * 2**20)
+    components.start(layout, "speaker", ("/bin/sh", "-c", "echo new; exec sleep 600"))
+    _until(lambda: log.read_text() == "new\n")
+    assert [entry.name for entry in layout.logs.iterdir() if entry != log] == ["speaker.log.1"]
