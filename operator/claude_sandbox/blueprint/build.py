@@ -3,7 +3,7 @@
 from claude_sandbox.api import quantity
 from claude_sandbox.api.spec import ClaudeSandboxSpec, OperatingMode, Retention, WorkspaceType
 from claude_sandbox.api.spec import Image as ImageSpec
-from claude_sandbox.blueprint import agent
+from claude_sandbox.blueprint import agent, egress
 from claude_sandbox.blueprint.model import (
     Blueprint,
     Identity,
@@ -15,18 +15,20 @@ from claude_sandbox.blueprint.model import (
     Probe,
     Scratch,
     SettingsFile,
+    Site,
     User,
     Volume,
     Workspace,
 )
 
 AGENT = User(uid=1000, gid=1000)
+EGRESS_PORTS = (443,)
 _MIB = 1 << 20
 _TMP_SIZE = 256 * _MIB
 _HOME_SIZE = 512 * _MIB
 
 
-def build(identity: Identity, spec: ClaudeSandboxSpec, default_image: Image) -> Blueprint:
+def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
     """The workload that the spec asks for, hardened. Pure: the same arguments give the same blueprint."""
     memory = quantity.bytes_of(spec.resources.memory)
     reference = spec.credentials.api_key_secret_ref
@@ -34,7 +36,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, default_image: Image) -> 
     return Blueprint(
         identity=identity,
         running=spec.operating_mode is OperatingMode.RUNNING,
-        image=_image(spec.image) if spec.image else default_image,
+        image=_image(spec.image) if spec.image else site.image,
         command=tuple(spec.command),
         args=tuple(spec.args),
         environment=(*agent.environment(), *((variable.name, variable.value) for variable in spec.env)),
@@ -53,7 +55,8 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, default_image: Image) -> 
         key=key,
         settings=SettingsFile(agent.SETTINGS_DIRECTORY, agent.SETTINGS_FILE, agent.managed_settings(key.path)),
         network=NetworkRules(
-            egress_cidrs=tuple(spec.network.egress.allowed_cidrs),
+            egress=egress.blocks(spec.network.egress.allowed_cidrs, site.opened),
+            egress_ports=EGRESS_PORTS,
             dns=spec.network.egress.dns,
             ports=tuple(Port(port.name, port.container_port) for port in spec.network.ports),
         ),

@@ -1,6 +1,7 @@
 """The hardened workload, free of any backend. Both backends translate the same blueprint."""
 
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,19 @@ class Port:
 
 
 @dataclass(frozen=True)
-class NetworkRules:
-    """The exceptions from default deny in both directions."""
+class EgressBlock:
+    """A network that may be connected to, but for some networks in it. All in CIDR notation."""
 
-    egress_cidrs: tuple[str, ...]
+    cidr: str
+    excepted: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NetworkRules:
+    """The exceptions from default deny in both directions. `egress_ports` are TCP ports of the egress networks."""
+
+    egress: tuple[EgressBlock, ...]
+    egress_ports: tuple[int, ...]
     dns: bool
     ports: tuple[Port, ...]
 
@@ -113,6 +123,17 @@ class Image:
     reference: str
     digest: str | None
     pull_policy: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """What the operator's administrator decided for all sandboxes.
+
+    `image` is what sandboxes run that name none; `opened` are the private networks that they may be let into.
+    """
+
+    image: Image
+    opened: tuple[IPv4Network | IPv6Network, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,12 @@
 import asyncio
 import os
 import sys
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 import click
 
 from claude_sandbox.blueprint.build import parse_image
+from claude_sandbox.blueprint.model import Site
 from claude_sandbox.controller import logs
 from claude_sandbox.controller.main import OperatorError, run_operator
 from claude_sandbox.controller.settings import Settings
@@ -23,6 +25,15 @@ def _pinned(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     if any(character.isspace() for character in value) or not value:
         raise click.BadParameter("write REPOSITORY:TAG or REPOSITORY@sha256:DIGEST")
     return value
+
+
+def _networks(
+    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
+) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(value) for value in values)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; write a network such as 10.1.0.0/16") from None
 
 
 @click.command(context_settings={"auto_envvar_prefix": "CLAUDE_SANDBOX"})
@@ -56,6 +67,15 @@ def _pinned(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     multiple=True,
     metavar="PREFIX",
     help="Where images may come from, for control IMG-02; may be repeated. Default: anywhere.",
+)
+@click.option(
+    "--open-private-network",
+    "opened",
+    multiple=True,
+    callback=_networks,
+    metavar="CIDR",
+    help="A private network that sandboxes may name in spec.network.egress.allowedCIDRs; may be repeated. "
+    "Default: none, so that nobody reaches into the cluster's network through a sandbox.",
 )
 @click.option(
     "--without-secrets",
@@ -99,6 +119,7 @@ def run(
     sandbox_image: str,
     sandbox_pull_policy: str,
     registries: tuple[str, ...],
+    opened: tuple[IPv4Network | IPv6Network, ...],
     without_secrets: bool,
     leader_election: bool,
     lease_namespace: str | None,
@@ -122,7 +143,7 @@ def run(
         # kopf logs in by itself and looks there.
         os.environ["KUBECONFIG"] = kubeconfig
     settings = Settings(
-        image=parse_image(sandbox_image, sandbox_pull_policy),
+        site=Site(parse_image(sandbox_image, sandbox_pull_policy), opened),
         namespaces=tuple(dict.fromkeys(namespaces)),
         secrets=not without_secrets,
         allowed_registries=registries,

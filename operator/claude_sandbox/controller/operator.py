@@ -9,7 +9,7 @@ from claude_sandbox.backends.kubernetes.watches import Watches
 from claude_sandbox.compliance.identity import QUESTIONS
 from claude_sandbox.controller.logs import about
 from claude_sandbox.controller.queue import Result, WorkQueue
-from claude_sandbox.controller.reconciler import Defaults, Reconciler, Reporter
+from claude_sandbox.controller.reconciler import Reconciler, Reporter
 from claude_sandbox.controller.sandboxes import Key, Sandboxes
 from claude_sandbox.controller.settings import Settings
 
@@ -42,7 +42,7 @@ class Operator:
             minor=minor,
             allowed_registries=settings.allowed_registries,
         )
-        self.reconciler = Reconciler(self.sandboxes, self.backend, reporter, Defaults(settings.image))
+        self.reconciler = Reconciler(self.sandboxes, self.backend, reporter, settings.site)
 
     async def reconcile(self, key: Key) -> Result:
         """One pass, its log lines marked with the sandbox."""

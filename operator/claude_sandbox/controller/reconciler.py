@@ -2,17 +2,18 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec, OperatingMode
 from claude_sandbox.api.status import Compliance
-from claude_sandbox.api.validate import InvalidSpec, parse_spec, refused_metadata
+from claude_sandbox.api.validate import FieldError, InvalidSpec, parse_spec, refused_metadata
 from claude_sandbox.backends.base import KeyState, Outcome, WorkloadState
 from claude_sandbox.blueprint.build import build
-from claude_sandbox.blueprint.model import Blueprint, Identity, Image
+from claude_sandbox.blueprint.egress import Network, out_of_reach
+from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 from claude_sandbox.controller import status as report
 from claude_sandbox.controller.merge import merge_patch, without_times
 from claude_sandbox.controller.queue import Result
@@ -64,13 +65,6 @@ class Reporter(Protocol):
         """The status for the metrics; None where the sandbox is gone."""
 
 
-@dataclass(frozen=True)
-class Defaults:
-    """What the administrator decided for all sandboxes."""
-
-    image: Image
-
-
 class Reconciler:
     """Callable for the work queue."""
 
@@ -79,13 +73,13 @@ class Reconciler:
         sandboxes: Sandboxes,
         backend: Backend,
         reporter: Reporter,
-        defaults: Defaults,
+        site: Site,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sandboxes = sandboxes
         self._backend = backend
         self._reporter = reporter
-        self._defaults = defaults
+        self._site = site
         self._clock = clock
         # Since when a sandbox has been on its way without that having been reported.
         self._progressing: dict[Key, float] = {}
@@ -114,13 +108,11 @@ class Reconciler:
         identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"])
         workload = await self._backend.state(identity)
         try:
-            if refused := refused_metadata(raw):
-                raise InvalidSpec(refused)
-            spec = parse_spec(raw)
+            spec = self._accepted(raw)
         except InvalidSpec as error:
             return report.Findings(invalid=str(error), workload=workload), None
         previous = raw.get("status") or {}
-        blueprint = build(identity, spec, self._defaults.image)
+        blueprint = build(identity, spec, self._site)
         reference = spec.credentials.api_key_secret_ref
         key = await self._backend.key(identity, reference.name, reference.key)
         outcome = await self._backend.ensure(
@@ -150,6 +142,16 @@ class Reconciler:
             )
         waits = [wait for wait in (outcome.paced, settling) if wait is not None]
         return findings, min(waits, default=None)
+
+    def _accepted(self, raw: Raw) -> ClaudeSandboxSpec:
+        """The spec, if the schema, what it can't see, and the administrator let it pass. Raises InvalidSpec."""
+        if refused := refused_metadata(raw):
+            raise InvalidSpec(refused)
+        spec = parse_spec(raw)
+        cidrs = spec.network.egress.allowed_cidrs
+        if closed := tuple(out_of_reach(cidrs, self._site.opened)):
+            raise InvalidSpec(tuple(_closed(index, private) for index, private in closed))
+        return spec
 
     def _key_settles_in(self, key: Key, outcome: Outcome) -> float | None:
         """Seconds until a key that was sent can be taken to be there; None where none is on its way."""
@@ -201,6 +203,14 @@ class Reconciler:
             self._reporter.tell(raw, "Refused", stalled.message, warning=True)
         if (failed := outcome.failure) and not failed.permanent and failed.reason is Reason.RETRYING:
             self._reporter.tell(raw, "Failed", failed.message, warning=True)
+
+
+def _closed(index: int, private: Network) -> FieldError:
+    return FieldError(
+        f"spec.network.egress.allowedCIDRs[{index}]",
+        f"lies in the private network {private}, which the operator's administrator has not opened "
+        "(--open-private-network)",
+    )
 
 
 def _was(raw: Raw, kind: ConditionType) -> tuple[str, str] | None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from claude_sandbox.blueprint.model import Image
+from claude_sandbox.blueprint.model import Site
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Settings:
     try. Times in seconds.
     """
 
-    image: Image
+    site: Site
     namespaces: tuple[str, ...] = ()
     secrets: bool = True
     allowed_registries: tuple[str, ...] = ()

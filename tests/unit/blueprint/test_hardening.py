@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.backends.kubernetes import objects
 from claude_sandbox.blueprint.build import build, parse_image
-from claude_sandbox.blueprint.model import Blueprint, Identity
+from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 from claude_sandbox.compliance.pss import violations
 
 IDENTITY = Identity("agents", "alice", "11111111-1111-1111-1111-111111111111")
@@ -40,7 +40,7 @@ specs = specs | st.just(PRODUCTION)
 
 def blueprint(spec: dict[str, Any]) -> Blueprint:
     parsed = ClaudeSandboxSpec.model_validate({"image": {"repository": "x", "digest": "sha256:" + "b" * 64}} | spec)
-    return build(IDENTITY, parsed, IMAGE)
+    return build(IDENTITY, parsed, Site(IMAGE))
 
 
 @given(specs, st.sampled_from([34, 35, 36, 37]))

@@ -10,7 +10,7 @@ from claude_sandbox.api import meta
 from claude_sandbox.api.spec import ClaudeSandboxSpec, UpdateStrategyType
 from claude_sandbox.backends.kubernetes.plan import Cause, Desired, Observed, Verb, desire, plan
 from claude_sandbox.blueprint.build import build, parse_image
-from claude_sandbox.blueprint.model import Identity
+from claude_sandbox.blueprint.model import Identity, Site
 
 IDENTITY = Identity("agents", "alice", "11111111-1111-1111-1111-111111111111")
 IMAGE = parse_image("example.org/claude@sha256:" + "a" * 64, "IfNotPresent")
@@ -20,7 +20,7 @@ PARTS = ("baseline", "account", "policy", "service", "claim", "pod")
 def desired(spec: dict[str, Any] | None = None, *, may_start: bool = True, generation: str | None = "7") -> Desired:
     document = {"credentials": {"apiKeySecretRef": {"name": "key"}}} | (spec or {})
     parsed = ClaudeSandboxSpec.model_validate(document)
-    blueprint = build(IDENTITY, parsed, IMAGE)
+    blueprint = build(IDENTITY, parsed, Site(IMAGE))
     return desire(blueprint, generation, may_start, parsed.update_strategy.type)
 
 

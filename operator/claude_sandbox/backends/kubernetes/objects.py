@@ -8,7 +8,7 @@ import orjson
 
 from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.raw import Manifest
-from claude_sandbox.blueprint.model import Blueprint, Probe
+from claude_sandbox.blueprint.model import Blueprint, EgressBlock, Probe
 
 CONTAINER = "agent"
 
@@ -167,10 +167,15 @@ def _egress(blueprint: Blueprint) -> list[Manifest]:
     if blueprint.network.dns:
         ports = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
         rules.append({"to": [RESOLVER_PEER], "ports": ports})
-    if blueprint.network.egress_cidrs:
-        peers = [{"ipBlock": {"cidr": cidr}} for cidr in blueprint.network.egress_cidrs]
-        rules.append({"to": peers, "ports": [{"protocol": "TCP", "port": 443}]})
+    if blueprint.network.egress:
+        peers = [{"ipBlock": _block(block)} for block in blueprint.network.egress]
+        ports = [{"protocol": "TCP", "port": port} for port in blueprint.network.egress_ports]
+        rules.append({"to": peers, "ports": ports})
     return rules
+
+
+def _block(block: EgressBlock) -> Manifest:
+    return {"cidr": block.cidr, **({"except": list(block.excepted)} if block.excepted else {})}
 
 
 def _pod_spec(blueprint: Blueprint) -> Manifest:
