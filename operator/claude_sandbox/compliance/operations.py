@@ -24,8 +24,8 @@ def in_sync(view: View) -> Verdict:
 
 
 def fresh(_view: View) -> Verdict:
-    """All that the other controls rest on was read lately. Stale or missing evidence never gets here."""
-    return passed("all evidence")
+    """What decides whether the sandbox is isolated was read lately. Stale or missing evidence never gets here."""
+    return passed()
 
 
 CONTROLS = (
@@ -55,7 +55,15 @@ CONTROLS = (
         Level.SANDBOX,
         "Look at the operator's health and logs: it could not read what the controls need.",
         fresh,
-        needs=tuple(Evidence),
+        # Not what may be out of reach of an operator that is confined to some namespaces.
+        needs=(
+            Evidence.POD,
+            Evidence.POLICIES,
+            Evidence.SERVICES,
+            Evidence.SERVICE_ACCOUNT,
+            Evidence.ACCESS,
+            Evidence.DRIFT,
+        ),
         mappings=maps(owasp_agentic=("ASI10",)),
     ),
 )

@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Any
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
-from claude_sandbox.api.status import Compliance, ControlStatus, EvidenceStatus, Result, Summary
+from claude_sandbox.api.status import Compliance, ControlStatus, EvidenceSource, EvidenceStatus, Result, Summary
 from claude_sandbox.compliance.catalogue import CONTROLS
 from claude_sandbox.compliance.control import Control, Evidence, Verdict, unknown
 from claude_sandbox.compliance.evidence import KubernetesEvidence, Reading, Unread
 from claude_sandbox.compliance.network import default_deny, egress, ingress
 from claude_sandbox.compliance.view import View
 
+_NEEDS = frozenset(control.needs for control in CONTROLS)
 _NAMES = {
     Evidence.POD: "the pod",
     Evidence.NAMESPACE: "the namespace",
@@ -30,7 +31,8 @@ def evaluate(evidence: KubernetesEvidence) -> Compliance:
     """The result of every control, in the catalogue's order. Pure, and the same for the same evidence."""
     view = View(evidence)
     unusable = {need: why for need in Evidence if (why := _unusable(evidence, need))}
-    controls = [_status(control, view, unusable) for control in CONTROLS]
+    bases = {needs: _basis(evidence, needs) for needs in _NEEDS}
+    controls = [_status(control, _verdict(control, view, unusable), view, bases[control.needs]) for control in CONTROLS]
     return Compliance(summary=_summary(controls), evaluated_at=evidence.now, controls=controls)
 
 
@@ -80,15 +82,24 @@ def _unusable(evidence: KubernetesEvidence, need: Evidence) -> str:
     return ""
 
 
-def _status(control: Control, view: View, unusable: dict[Evidence, str]) -> ControlStatus:
-    verdict = _verdict(control, view, unusable)
+def _basis(evidence: KubernetesEvidence, needs: tuple[Evidence, ...]) -> tuple[EvidenceSource, datetime] | None:
+    """What a result rests on: named by the first reading that a control needs, as old as the oldest of them."""
+    readings = [getattr(evidence, need.value) for need in needs]
+    if not readings or any(isinstance(reading, Unread) for reading in readings):
+        return None
+    return readings[0].source, min(reading.observed_at for reading in readings)
+
+
+def _status(
+    control: Control, verdict: Verdict, view: View, basis: tuple[EvidenceSource, datetime] | None
+) -> ControlStatus:
     return ControlStatus(
         id=control.id,
         title=control.title,
         result=verdict.result,
         severity=control.severity,
         required=view.expected.profile in control.required,
-        evidence=_evidence(control, view, verdict),
+        evidence=basis and EvidenceStatus(source=basis[0], observed_at=basis[1], value=verdict.value),
         message=verdict.message,
         remedy=control.remedy if verdict.result is Result.FAIL else "",
     )
@@ -101,15 +112,6 @@ def _verdict(control: Control, view: View, unusable: dict[Evidence, str]) -> Ver
         if need in unusable:
             return unknown(unusable[need])
     return control.judge(view)
-
-
-def _evidence(control: Control, view: View, verdict: Verdict) -> EvidenceStatus | None:
-    """What the result rests on: named by the first reading that the control needs, as old as the oldest of them."""
-    readings = [getattr(view.evidence, need.value) for need in control.needs]
-    if not readings or any(isinstance(reading, Unread) for reading in readings):
-        return None
-    oldest: datetime = min(reading.observed_at for reading in readings)
-    return EvidenceStatus(source=readings[0].source, observed_at=oldest, value=verdict.value)
 
 
 def _summary(controls: Iterable[ControlStatus]) -> Summary:

@@ -1,0 +1,237 @@
+"""A sandbox of which every control that is measured passes, in Production too; the tests change one thing at a time."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from claude_sandbox.api.spec import Profile
+from claude_sandbox.api.status import Compliance, EvidenceSource, Result
+from claude_sandbox.compliance.evidence import Access, Expected, KubernetesEvidence, Reading, Unread
+from claude_sandbox.compliance.identity import QUESTIONS
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+MAX_AGE = timedelta(minutes=5)
+DIGEST = "sha256:" + "a" * 64
+
+Object = dict[str, Any]
+
+
+@dataclass
+class World:
+    """What the API server would answer, for the tests to change."""
+
+    expected: Expected
+    pod: Object
+    namespace: Object
+    policies: list[Object]
+    services: list[Object]
+    service_account: Object
+    access: list[Access]
+    runtime_class: Object | None
+    quotas: list[Object]
+    drift: list[str] = field(default_factory=list)
+    minor: int = 34
+
+    @property
+    def spec(self) -> Object:
+        return self.pod["spec"]
+
+    @property
+    def agent(self) -> Object:
+        return self.spec["containers"][0]
+
+    @property
+    def own_policy(self) -> Object:
+        return self.policies[0]["spec"]
+
+    def declare(self, **fields: Any) -> None:
+        """Change what the sandbox declares."""
+        self.expected = replace(self.expected, **fields)
+
+    def add_volume(self, **source: Any) -> None:
+        """Add a volume called `added`, which nothing mounts."""
+        self.spec["volumes"].append({"name": "added", **source})
+
+    def mount(self, **mount: Any) -> None:
+        """Mount the volume `added` in the agent's container."""
+        self.agent["volumeMounts"].append({"name": "added", "mountPath": "/added", **mount})
+
+    def add_policy(self, **spec: Any) -> None:
+        """Add somebody else's policy, which selects all pods."""
+        self.policies.append(
+            {"metadata": {"name": "other", "namespace": "agents"}, "spec": {"podSelector": {}, **spec}}
+        )
+
+    def evidence(self) -> KubernetesEvidence:
+        def read(value: Any, source: EvidenceSource = EvidenceSource.LIVE_OBJECT) -> Reading[Any]:
+            return Reading(value, source, NOW)
+
+        return KubernetesEvidence(
+            expected=self.expected,
+            pod=read(self.pod),
+            namespace=read(self.namespace),
+            policies=read(tuple(self.policies)),
+            services=read(tuple(self.services)),
+            service_account=read(self.service_account),
+            access=read(tuple(self.access), EvidenceSource.ACCESS_REVIEW),
+            runtime_class=read(self.runtime_class),
+            quotas=read(tuple(self.quotas)),
+            drift=read(tuple(self.drift)),
+            now=NOW,
+            max_age=MAX_AGE,
+            minor=self.minor,
+        )
+
+
+Mutation = Callable[[World], Any]
+
+
+def changed(*mutations: Mutation) -> World:
+    """The compliant sandbox after `mutations`."""
+    world = compliant()
+    for mutate in mutations:
+        mutate(world)
+    return world
+
+
+def results(compliance: Compliance) -> dict[str, Result]:
+    """The result of each control by its identifier."""
+    return {control.id: control.result for control in compliance.controls}
+
+
+def without(evidence: KubernetesEvidence, *names: str) -> KubernetesEvidence:
+    """The evidence as if these readings had been refused."""
+    return replace(evidence, **{name: Unread("forbidden") for name in names})
+
+
+def compliant() -> World:
+    """Everything as it should be."""
+    return World(
+        expected=Expected(
+            service_account="sandbox-alice",
+            api_key_secret="anthropic",
+            container="agent",
+            ports=(8080,),
+            egress_cidrs=("192.0.2.0/24", "2001:db8::/48"),
+            dns=True,
+            image_digest=DIGEST,
+            allowed_registries=("registry.example/sandboxes",),
+            workspace_path="/workspace",
+            workspace_read_only=False,
+            workspace_claim="sandbox-alice-workspace",
+            policy_names=frozenset({"sandbox-alice"}),
+            service_names=frozenset({"sandbox-alice"}),
+            profile=Profile.PRODUCTION,
+        ),
+        pod=copy.deepcopy(_POD),
+        namespace={
+            "metadata": {
+                "name": "agents",
+                "labels": {
+                    "kubernetes.io/metadata.name": "agents",
+                    "pod-security.kubernetes.io/enforce": "restricted",
+                },
+            }
+        },
+        policies=[copy.deepcopy(_POLICY)],
+        services=[
+            {
+                "metadata": {"name": "sandbox-alice"},
+                "spec": {"type": "ClusterIP", "selector": {"sandbox": "alice"}, "ports": [{"port": 8080}]},
+            }
+        ],
+        service_account={"metadata": {"name": "sandbox-alice"}, "automountServiceAccountToken": False},
+        access=[Access(*question, allowed=False) for question in QUESTIONS],
+        runtime_class={"metadata": {"name": "gvisor"}, "handler": "runsc"},
+        quotas=[{"metadata": {"name": "bounds"}, "spec": {"hard": {"pods": "10"}}}],
+    )
+
+
+_POLICY: Object = {
+    "metadata": {"name": "sandbox-alice", "namespace": "agents"},
+    "spec": {
+        "podSelector": {"matchLabels": {"sandbox": "alice"}},
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [{"from": [{"podSelector": {}}], "ports": [{"protocol": "TCP", "port": 8080}]}],
+        "egress": [
+            {
+                "to": [
+                    {
+                        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+                        "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+                    }
+                ],
+                "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}],
+            },
+            {
+                "to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}, {"ipBlock": {"cidr": "2001:db8::/48"}}],
+                "ports": [{"protocol": "TCP", "port": 443}],
+            },
+        ],
+    },
+}
+
+_POD: Object = {
+    "metadata": {"name": "sandbox-alice", "namespace": "agents", "labels": {"sandbox": "alice"}},
+    "spec": {
+        "serviceAccountName": "sandbox-alice",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": "Always",
+        "activeDeadlineSeconds": 3600,
+        "hostUsers": False,
+        "runtimeClassName": "gvisor",
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 1000,
+            "runAsGroup": 1000,
+            "fsGroup": 1000,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [
+            {
+                "name": "agent",
+                "image": f"registry.example/sandboxes/claude@{DIGEST}",
+                "command": ["claude"],
+                "args": ["--print", "make the tests pass"],
+                "env": [
+                    {"name": "HOME", "value": "/home/claude"},
+                    {"name": "CLAUDE_CODE_API_KEY_HELPER_TTL_MS", "value": "1000"},
+                ],
+                "resources": {"limits": {"cpu": "2", "memory": "2Gi", "ephemeral-storage": "8Gi"}},
+                "ports": [{"name": "web", "containerPort": 8080, "protocol": "TCP"}],
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                    "privileged": False,
+                    "readOnlyRootFilesystem": True,
+                },
+                "livenessProbe": {"exec": {"command": ["claude", "--version"]}},
+                "readinessProbe": {"exec": {"command": ["claude", "auth", "status"]}},
+                "volumeMounts": [
+                    {"name": "workspace", "mountPath": "/workspace"},
+                    {"name": "tmp", "mountPath": "/tmp"},
+                    {"name": "api-key", "mountPath": "/run/api-key", "readOnly": True},
+                ],
+            }
+        ],
+        "volumes": [
+            {"name": "workspace", "persistentVolumeClaim": {"claimName": "sandbox-alice-workspace"}},
+            {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}},
+            {"name": "api-key", "secret": {"secretName": "anthropic", "defaultMode": 0o440}},
+        ],
+    },
+    "status": {
+        "phase": "Running",
+        "containerStatuses": [
+            {
+                "name": "agent",
+                "imageID": f"registry.example/sandboxes/claude@{DIGEST}",
+                "user": {"linux": {"uid": 1000, "gid": 1000, "supplementalGroups": [1000]}},
+                "resources": {"limits": {"cpu": "2", "memory": "2Gi"}},
+            }
+        ],
+    },
+}

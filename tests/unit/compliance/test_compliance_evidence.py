@@ -1,0 +1,165 @@
+"""What is not known is never passed off as fine, and what is secret is never told."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from compliant_sandbox import MAX_AGE, NOW, World, changed, compliant, results, without
+from hypothesis import given
+from hypothesis import strategies as st
+from test_control_mutations import MUTATIONS
+
+from claude_sandbox.api.spec import Profile
+from claude_sandbox.api.status import EvidenceSource, Result
+from claude_sandbox.compliance.catalogue import CONTROLS
+from claude_sandbox.compliance.control import Evidence
+from claude_sandbox.compliance.evidence import KubernetesEvidence, Reading
+from claude_sandbox.compliance.report import compliant as is_compliant
+from claude_sandbox.compliance.report import evaluate, isolation
+
+NAMES = [need.value for need in Evidence]
+KEY = "sk-ant-api03-" + "Zq7" * 12
+
+
+def stale(evidence: KubernetesEvidence, *names: str) -> KubernetesEvidence:
+    """The evidence as if these readings were just too old."""
+    then = NOW - MAX_AGE - timedelta(milliseconds=1)
+    return replace(evidence, **{name: replace(getattr(evidence, name), observed_at=then) for name in names})
+
+
+@given(
+    mutations=st.lists(st.sampled_from(sorted(MUTATIONS)), max_size=3),
+    unread=st.sets(st.sampled_from(NAMES), min_size=1),
+    old=st.sets(st.sampled_from(NAMES)),
+)
+def test_less_evidence_never_makes_a_result_pass(mutations: list[str], unread: set[str], old: set[str]) -> None:
+    evidence = _changed(mutations).evidence()
+    before = results(evaluate(evidence))
+    after = results(evaluate(without(stale(evidence, *old), *unread)))
+    for control in CONTROLS:
+        if after[control.id] is not before[control.id]:
+            assert after[control.id] is Result.UNKNOWN
+        if any(need.value in unread | old for need in control.needs):
+            assert after[control.id] is Result.UNKNOWN
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_missing_reading_makes_exactly_the_results_that_rest_on_it_unknown(name: str) -> None:
+    before, after = (results(evaluate(one)) for one in (compliant().evidence(), without(compliant().evidence(), name)))
+    resting = {control.id for control in CONTROLS if Evidence(name) in control.needs}
+    assert resting
+    assert {id for id in before if before[id] is not after[id]} == resting
+
+
+def test_nothing_read_is_nothing_known() -> None:
+    compliance = evaluate(without(compliant().evidence(), *NAMES))
+    assert set(results(compliance).values()) == {Result.UNKNOWN}
+    assert all(control.evidence is None for control in compliance.controls)
+    assert is_compliant(compliance)[0] == "Unknown"
+    assert isolation(without(compliant().evidence(), *NAMES))[0] == "Unknown"
+
+
+@pytest.mark.parametrize("age", [timedelta(0), MAX_AGE])
+def test_evidence_is_good_until_it_is_older_than_allowed(age: timedelta) -> None:
+    evidence = replace(compliant().evidence(), now=NOW + age)
+    assert results(evaluate(evidence)) == results(evaluate(compliant().evidence()))
+
+
+@pytest.mark.parametrize("missing", ["spec", "containers"])
+def test_a_pod_that_was_read_in_part_proves_nothing(missing: str) -> None:
+    world = compliant()
+    del (world.pod if missing == "spec" else world.spec)[missing]
+    found = results(evaluate(world.evidence()))
+    assert {found[control.id] for control in CONTROLS if Evidence.POD in control.needs} == {Result.UNKNOWN}
+
+
+def test_a_result_names_its_source_and_the_age_of_the_oldest_reading_it_rests_on() -> None:
+    earlier = NOW - timedelta(minutes=1)
+    evidence = compliant().evidence()
+    assert isinstance(evidence.service_account, Reading)
+    evidence = replace(evidence, service_account=replace(evidence.service_account, observed_at=earlier))
+    found = {control.id: control.evidence for control in evaluate(evidence).controls}
+    rights, process = found["ID-03"], found["NS-01"]
+    assert rights is not None
+    assert (rights.source, rights.observed_at) == (EvidenceSource.ACCESS_REVIEW, earlier)
+    assert process is not None
+    assert (process.source, process.observed_at) == (EvidenceSource.LIVE_OBJECT, NOW)
+
+
+@pytest.mark.parametrize("name", sorted(MUTATIONS))
+def test_only_times_change_when_nothing_else_does(name: str) -> None:
+    """Otherwise every reading would be a write, and every write a reason for watchers to wake."""
+    mutate, _ = MUTATIONS[name]
+    later = timedelta(seconds=97)
+    evidence = changed(mutate).evidence()
+    moved = {one: replace(getattr(evidence, one), observed_at=NOW + later) for one in NAMES}
+    first, second = evaluate(evidence), evaluate(replace(evidence, now=NOW + later, **moved))
+    assert _timeless(first.model_dump()) == _timeless(second.model_dump())
+    old, older = stale(evidence, *NAMES), replace(stale(evidence, *NAMES), now=NOW + later)
+    assert _timeless(evaluate(old).model_dump()) == _timeless(evaluate(older).model_dump())
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda world: world.agent["env"].append({"name": "X", "value": KEY}),
+        lambda world: world.agent["env"].append({"name": "X", "value": f"https://user:{KEY}@example.com"}),
+        lambda world: world.agent.update(args=[f"--api-key={KEY}"]),
+        lambda world: world.agent.update(command=["sh", "-c", f"KEY={KEY} claude"]),
+        lambda world: world.agent.update(livenessProbe={"exec": {"command": [KEY]}}),
+        lambda world: world.agent.update(lifecycle={"postStart": {"exec": {"command": [KEY]}}}),
+    ],
+)
+def test_a_credential_is_found_and_not_repeated(put: Any) -> None:
+    compliance = evaluate(changed(put).evidence())
+    assert results(compliance)["SEC-01"] is Result.FAIL
+    assert KEY not in compliance.model_dump_json()
+    assert KEY not in " ".join(is_compliant(compliance))
+
+
+def test_what_is_required_in_development_can_be_met_on_a_plain_cluster() -> None:
+    """A namespace without labels or quotas, an image by tag, no RuntimeClass, no user namespaces, no end."""
+    world = changed(*(MUTATIONS[name][0] for name in _PLAIN))
+    world.declare(image_digest=None, allowed_registries=())
+    production = is_compliant(evaluate(world.evidence()))
+    world.declare(profile=Profile.DEVELOPMENT)
+    development = is_compliant(evaluate(world.evidence()))
+    assert development[:2] == ("True", "AllControlsPass")
+    assert production[:2] == ("False", "ControlsFail")
+
+
+_PLAIN = ("namespace enforces nothing", "no quota", "image by tag", "no RuntimeClass", "no user namespace", "no end")
+_TOLERATED = {
+    "Development": {"PRIV-06", "KERN-06", "RES-05", "RES-06", "IMG-01", "TEN-01", "TEN-02"},
+    "Production": {"PRIV-06", "KERN-06", "RES-05", "RES-06"},
+}
+
+
+@pytest.mark.parametrize("profile", Profile)
+@pytest.mark.parametrize("name", sorted(MUTATIONS))
+def test_what_is_unsafe_is_compliant_in_no_profile(name: str, profile: Profile) -> None:
+    mutate, failing = MUTATIONS[name]
+    world = changed(mutate)
+    world.declare(profile=profile)
+    status, _, message = is_compliant(evaluate(world.evidence()))
+    unsafe = set(failing.split()) - _TOLERATED[profile.value]
+    assert status == ("False" if unsafe else "True")
+    assert all(control in message for control in unsafe)
+
+
+def _changed(mutations: list[str]) -> World:
+    world = compliant()
+    for name in mutations:
+        try:
+            MUTATIONS[name][0](world)
+        except (KeyError, AttributeError, IndexError):
+            # An earlier mutation took away what this one would change.
+            continue
+    return world
+
+
+def _timeless(document: Any) -> Any:
+    if isinstance(document, dict):
+        return {key: _timeless(value) for key, value in document.items() if key not in ("observed_at", "evaluated_at")}
+    return [_timeless(one) for one in document] if isinstance(document, list) else document

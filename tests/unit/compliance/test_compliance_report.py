@@ -1,0 +1,139 @@
+"""From results to the condition, the summary and the status."""
+
+from itertools import pairwise
+
+import pytest
+from compliant_sandbox import World, changed, compliant, without
+from test_control_mutations import MUTATIONS
+
+from claude_sandbox.api.status import MAX_CONTROLS, Compliance, Result
+from claude_sandbox.compliance.catalogue import CONTROLS
+from claude_sandbox.compliance.report import compliant as is_compliant
+from claude_sandbox.compliance.report import evaluate, isolation
+
+
+def condition(world: World, *unread: str) -> tuple[str, str, str]:
+    return is_compliant(evaluate(without(world.evidence(), *unread)))
+
+
+def test_compliant_is_true_when_every_required_control_passes() -> None:
+    required = sum(bool(control.required) for control in CONTROLS)
+    assert condition(compliant()) == ("True", "AllControlsPass", f"{required}/{required} required controls pass")
+
+
+def test_one_failing_required_control_makes_it_false_and_is_named() -> None:
+    status, reason, message = condition(changed(MUTATIONS["privileged"][0]))
+    assert (status, reason) == ("False", "ControlsFail")
+    assert "PRIV-01 Not privileged: container agent is privileged" in message
+
+
+def test_one_unknown_required_control_makes_it_unknown_and_is_named() -> None:
+    status, reason, message = condition(compliant(), "services")
+    assert (status, reason) == ("Unknown", "ControlsUnknown")
+    assert "NET-10" in message
+    assert "the namespace's Services could not be read: forbidden" in message
+
+
+def test_a_failure_outweighs_what_is_unknown() -> None:
+    assert condition(changed(MUTATIONS["privileged"][0]), "services")[0] == "False"
+
+
+@pytest.mark.parametrize("name", ["no quota", "no RuntimeClass", "no user namespace", "no end"])
+def test_what_has_to_be_opted_in_to_does_not_count(name: str) -> None:
+    assert condition(changed(MUTATIONS[name][0]))[0] == "True"
+
+
+def test_no_control_at_all_proves_nothing() -> None:
+    evaluated = evaluate(compliant().evidence())
+    none = Compliance(summary=evaluated.summary, evaluated_at=evaluated.evaluated_at, controls=[])
+    assert is_compliant(none)[0] == "Unknown"
+
+
+def test_the_summary_counts_each_result_and_the_required_ones() -> None:
+    world = changed(MUTATIONS["privileged"][0], MUTATIONS["no quota"][0])
+    world.declare(allowed_registries=())
+    summary = evaluate(without(world.evidence(), "services")).summary
+    unmeasured = sum(control.judge is None for control in CONTROLS)
+    # On the Services rest NET-10, and OPS-04, which is about all evidence.
+    assert (summary.fail, summary.not_applicable, summary.unknown) == (2, 1, unmeasured + 2)
+    assert summary.pass_ == len(CONTROLS) - unmeasured - 5
+    required = sum(bool(control.required) for control in CONTROLS)
+    assert summary.required == f"{required - 4}/{required - 1}"
+
+
+def test_a_control_that_is_not_measured_says_what_would_decide_it() -> None:
+    found = {control.id: control for control in evaluate(compliant().evidence()).controls}
+    for control in CONTROLS:
+        if control.judge is None:
+            assert found[control.id].result is Result.UNKNOWN
+            assert not found[control.id].required
+            assert control.unproven in found[control.id].message
+
+
+def test_every_text_of_the_catalogue_fits_the_status() -> None:
+    for control in CONTROLS:
+        assert len(control.id) <= 16
+        assert len(control.title) <= 64
+        assert len(control.remedy) <= 112
+        assert len(control.unproven) <= 80
+
+
+def test_controls_are_reported_once_and_in_the_order_of_the_catalogue() -> None:
+    ids = [control.id for control in evaluate(compliant().evidence()).controls]
+    assert ids == [control.id for control in CONTROLS]
+    assert len(ids) == len(set(ids)) <= MAX_CONTROLS
+    for one, other in pairwise(ids):
+        assert one.split("-")[0] != other.split("-")[0] or one < other
+
+
+def test_the_report_stays_bounded_with_everything_wrong_at_once() -> None:
+    world = compliant()
+    for mutate, _ in MUTATIONS.values():
+        try:
+            mutate(world)
+        except (KeyError, AttributeError, IndexError):
+            continue
+    long = "x" * 63
+    world.spec["volumes"] += [{"name": f"{long}{i}", "hostPath": {"path": "/" + long}} for i in range(200)]
+    world.spec["ephemeralContainers"] = [{"name": f"{long}{i}", "image": "x"} for i in range(200)]
+    world.drift += [f"spec.{long}.{i}" for i in range(200)]
+    for i in range(200):
+        world.policies.append({"metadata": {"name": f"{long}{i}"}, "spec": {"podSelector": {}, "egress": [{}]}})
+    evaluated = evaluate(world.evidence())
+    assert evaluated.summary.fail > 30
+    assert len(evaluated.model_dump_json(by_alias=True, exclude_none=True).encode()) < 26 * 1024
+
+
+def test_isolation_that_was_not_probed_is_not_verified() -> None:
+    status, reason, _ = isolation(compliant().evidence())
+    assert (status, reason) == ("Unknown", "NotProbed")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "told"),
+    [
+        ("no policy", "PolicyMissing", "no NetworkPolicy of the namespace restricts the sandbox's ingress"),
+        ("the policy is for ingress only", "PolicyMissing", "egress"),
+        ("host network", "PolicyMissing", "node's network"),
+        ("egress to everywhere, by another policy", "PolicyWidened", "NetworkPolicy other allows egress to everyone"),
+        (
+            "ingress from everyone, by another policy",
+            "PolicyWidened",
+            "NetworkPolicy other allows ingress from everyone",
+        ),
+        ("egress to one address more", "PolicyWidened", "198.51.100.1/32"),
+        ("ingress from another namespace", "PolicyWidened", "all pods in namespaces with team=x on TCP 8080"),
+    ],
+)
+def test_isolation_that_is_missing_or_widened_is_told_with_who_did_it(name: str, reason: str, told: str) -> None:
+    found = isolation(changed(MUTATIONS[name][0]).evidence())
+    assert found[:2] == ("False", reason)
+    assert told in found[2]
+
+
+@pytest.mark.parametrize("unread", ["pod", "policies"])
+def test_isolation_is_unknown_without_the_evidence_for_it(unread: str) -> None:
+    for world in (compliant(), changed(MUTATIONS["no policy"][0])):
+        found = isolation(without(world.evidence(), unread))
+        assert found[:2] == ("Unknown", "ObservationFailed")
+        assert "could not be read: forbidden" in found[2]

@@ -1,0 +1,491 @@
+"""One thing wrong at a time: exactly the controls that are about it fail, and no other."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from compliant_sandbox import DIGEST, World, changed, compliant, results
+
+from claude_sandbox.api.status import Result
+from claude_sandbox.compliance.catalogue import CONTROLS
+from claude_sandbox.compliance.evidence import Access
+from claude_sandbox.compliance.report import evaluate
+
+Mutate = Callable[[World], Any]
+
+_DEBUG_CONTAINER = {
+    "name": "debug",
+    "image": f"registry.example/sandboxes/claude@{DIGEST}",
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "readOnlyRootFilesystem": True,
+    },
+    "resources": {"limits": {"cpu": "1", "memory": "1Gi"}},
+}
+_STATUS = {"name": "debug", "imageID": f"registry.example/sandboxes/claude@{DIGEST}"}
+
+
+def pod(**fields: Any) -> Mutate:
+    """Set fields of the pod's spec; None removes."""
+    return lambda world: _set(world.spec, fields)
+
+
+def context(**fields: Any) -> Mutate:
+    """Set fields of the pod's security context; None removes."""
+    return lambda world: _set(world.spec["securityContext"], fields)
+
+
+def agent(**fields: Any) -> Mutate:
+    """Set fields of the agent's container; None removes."""
+    return lambda world: _set(world.agent, fields)
+
+
+def agent_context(**fields: Any) -> Mutate:
+    """Set fields of the security context of the agent's container; None removes."""
+    return lambda world: _set(world.agent["securityContext"], fields)
+
+
+def reported(**fields: Any) -> Mutate:
+    """Set fields of what the node reports of the agent's container; None removes."""
+    return lambda world: _set(world.pod["status"]["containerStatuses"][0], fields)
+
+
+def host_path(path: str, **fields: Any) -> Mutate:
+    return lambda world: world.add_volume(hostPath={"path": path, **fields})
+
+
+def volume(**source: Any) -> Mutate:
+    return lambda world: world.add_volume(**source)
+
+
+def mounted(source: dict[str, Any], **mount: Any) -> Mutate:
+    def mutate(world: World) -> None:
+        world.add_volume(**source)
+        world.mount(**mount)
+
+    return mutate
+
+
+def env(**variable: Any) -> Mutate:
+    return lambda world: world.agent["env"].append(variable)
+
+
+def key_volume(**fields: Any) -> Mutate:
+    return lambda world: _set(world.spec["volumes"][2]["secret"], fields)
+
+
+def policy(**spec: Any) -> Mutate:
+    """Somebody else's policy that selects the sandbox too."""
+    return lambda world: world.add_policy(**spec)
+
+
+def own_policy(**spec: Any) -> Mutate:
+    return lambda world: _set(world.own_policy, spec)
+
+
+def service(**spec: Any) -> Mutate:
+    return lambda world: _set(world.services[0]["spec"], spec)
+
+
+def added(kind: str, **fields: Any) -> Mutate:
+    """Another container, hardened as the agent's is but for `fields`."""
+
+    def mutate(world: World) -> None:
+        world.spec.setdefault(kind, []).append(_DEBUG_CONTAINER | fields)
+        statuses = {"containers": "containerStatuses", "initContainers": "initContainerStatuses"}
+        world.pod["status"].setdefault(statuses.get(kind, "ephemeralContainerStatuses"), []).append(_STATUS)
+
+    return mutate
+
+
+def _set(target: dict[str, Any], fields: dict[str, Any]) -> None:
+    for name, value in fields.items():
+        if value is None:
+            target.pop(name, None)
+        else:
+            target[name] = value
+
+
+_HTTP = {"port": 8080, "path": "/"}
+_EVERYONE_IN: list[dict[str, Any]] = [{}]
+
+MUTATIONS: dict[str, tuple[Mutate, str]] = {
+    # PRIV
+    "privileged": (agent_context(privileged=True), "PRIV-01"),
+    "a privileged init container": (
+        added("initContainers", securityContext=_DEBUG_CONTAINER["securityContext"] | {"privileged": True}),  # type: ignore[operator]
+        "PRIV-01 PRIV-08",
+    ),
+    "a Windows HostProcess": (agent_context(windowsOptions={"hostProcess": True}), "PRIV-01"),
+    "capabilities not mentioned": (agent_context(capabilities=None), "PRIV-02"),
+    "capabilities dropped but for one": (agent_context(capabilities={"drop": ["NET_RAW"]}), "PRIV-02"),
+    "SYS_ADMIN added": (agent_context(capabilities={"drop": ["ALL"], "add": ["SYS_ADMIN"]}), "PRIV-02"),
+    "ALL dropped, in lower case": (agent_context(capabilities={"drop": ["all"]}), "PRIV-02"),
+    "privilege escalation not mentioned": (agent_context(allowPrivilegeEscalation=None), "PRIV-03"),
+    "privilege escalation allowed": (agent_context(allowPrivilegeEscalation=True), "PRIV-03"),
+    "said to be for Windows": (pod(os={"name": "windows"}), "PRIV-02 PRIV-03 KERN-01"),
+    "runAsNonRoot not mentioned": (context(runAsNonRoot=None), "PRIV-04"),
+    "runAsNonRoot false for a container": (agent_context(runAsNonRoot=False), "PRIV-04"),
+    "runAsUser 0": (context(runAsUser=0), "PRIV-04"),
+    "runs as root whatever was asked for": (reported(user={"linux": {"uid": 0, "gid": 1000}}), "PRIV-04"),
+    "root's group": (reported(user={"linux": {"uid": 1000, "gid": 0}}), "PRIV-05"),
+    "root's group as a supplementary one": (
+        reported(user={"linux": {"uid": 1000, "gid": 1000, "supplementalGroups": [1000, 0]}}),
+        "PRIV-05",
+    ),
+    "a group of the system's": (context(supplementalGroups=[999]), "PRIV-05"),
+    "fsGroup 0": (context(fsGroup=0), "PRIV-05"),
+    "no user namespace": (pod(hostUsers=None), "PRIV-06"),
+    "another container": (added("containers", livenessProbe={}, readinessProbe={}), "PRIV-08 OPS-01"),
+    "a debug container": (added("ephemeralContainers"), "PRIV-08"),
+    "a debug container that looks into the agent's": (
+        added("ephemeralContainers", targetContainerName="agent"),
+        "PRIV-08 NS-05",
+    ),
+    "a debug container without limits": (added("ephemeralContainers", resources={}), "PRIV-08 RES-01 RES-02"),
+    "a debug container without a security context": (
+        added("ephemeralContainers", securityContext={}),
+        "PRIV-02 PRIV-03 PRIV-08 FS-01",
+    ),
+    "the agent's container under another name": (agent(name="other"), "PRIV-08 FS-08 SEC-02 IMG-01"),
+    # KERN
+    "seccomp unconfined for a container": (agent_context(seccompProfile={"type": "Unconfined"}), "KERN-01"),
+    "seccomp unconfined for the pod": (context(seccompProfile={"type": "Unconfined"}), "KERN-01"),
+    "no seccomp profile": (context(seccompProfile=None), "KERN-01"),
+    "AppArmor unconfined": (agent_context(appArmorProfile={"type": "Unconfined"}), "KERN-02"),
+    "AppArmor unconfined by annotation": (
+        lambda world: world.pod["metadata"].update(
+            annotations={"container.apparmor.security.beta.kubernetes.io/agent": "unconfined"}
+        ),
+        "KERN-02",
+    ),
+    "an SELinux type of the host's": (context(seLinuxOptions={"type": "spc_t"}), "KERN-03"),
+    "an SELinux role": (agent_context(seLinuxOptions={"role": "sysadm_r"}), "KERN-03"),
+    "/proc unmasked, in a user namespace": (agent_context(procMount="Unmasked"), "KERN-04"),
+    "an unsafe sysctl": (context(sysctls=[{"name": "net.ipv4.ip_forward", "value": "1"}]), "KERN-05"),
+    "a sysctl that 1.34 does not hold for safe": (
+        context(sysctls=[{"name": "net.ipv4.tcp_notsent_lowat", "value": "1"}]),
+        "KERN-05",
+    ),
+    "a plain runtime": (lambda world: _set(world.runtime_class or {}, {"handler": "runc"}), "KERN-06"),
+    "no RuntimeClass": (lambda world: setattr(world, "runtime_class", None), "KERN-06"),
+    # NS
+    "host process namespace": (pod(hostPID=True), "NS-01"),
+    "host IPC namespace": (pod(hostIPC=True), "NS-02"),
+    "host network": (pod(hostNetwork=True), "NS-03 NET-01"),
+    "shared process namespace": (pod(shareProcessNamespace=True), "NS-05"),
+    "a host port": (agent(ports=[{"name": "web", "containerPort": 8080, "hostPort": 8080}]), "NS-06"),
+    "a host port on IPv6 only": (agent(ports=[{"containerPort": 8080, "hostPort": 1, "hostIP": "::1"}]), "NS-06"),
+    "a probe of another host": (agent(livenessProbe={"httpGet": _HTTP | {"host": "192.0.2.1"}}), "NS-07"),
+    "a hook of another host": (agent(lifecycle={"preStop": {"tcpSocket": {"port": 1, "host": "x"}}}), "NS-07"),
+    # FS
+    "root file system writable": (agent_context(readOnlyRootFilesystem=False), "FS-01"),
+    "root file system not mentioned": (agent_context(readOnlyRootFilesystem=None), "FS-01"),
+    "a host path": (host_path("/home"), "FS-02 FS-04"),
+    "a host path, mounted": (mounted({"hostPath": {"path": "/home"}}), "FS-02 FS-04 FS-08"),
+    "a host path, mounted read-only": (mounted({"hostPath": {"path": "/home"}}, readOnly=True), "FS-02 FS-04"),
+    "Docker's socket": (host_path("/var/run/docker.sock"), "FS-02 FS-03 FS-04"),
+    "containerd's socket": (host_path("/run/containerd/containerd.sock", type="Socket"), "FS-02 FS-03 FS-04"),
+    "the directory of a socket": (host_path("/var/run/"), "FS-02 FS-03 FS-04"),
+    "the directory above it": (host_path("/run"), "FS-02 FS-03 FS-04"),
+    "the host's root": (host_path("/"), "FS-02 FS-03 FS-04"),
+    "the kubelet's directory": (host_path("//var/lib/kubelet"), "FS-02 FS-03 FS-04"),
+    "a socket under another name": (host_path("/opt/engine", type="Socket"), "FS-02 FS-03 FS-04"),
+    "a directory that only begins like a socket's": (host_path("/run/dockerfiles"), "FS-02 FS-04"),
+    "NFS": (volume(nfs={"server": "192.0.2.1", "path": "/"}), "FS-04"),
+    "a device": (host_path("/dev/kvm", type="CharDevice"), "FS-02 FS-04 FS-05"),
+    "all devices": (host_path("/dev"), "FS-02 FS-04 FS-05"),
+    "a raw block volume": (agent(volumeDevices=[{"name": "workspace", "devicePath": "/dev/x"}]), "FS-05"),
+    "a device plugin's resource": (
+        agent(resources={"limits": {"cpu": "2", "memory": "2Gi", "nvidia.com/gpu": "1"}}),
+        "FS-05",
+    ),
+    "a claimed device": (pod(resourceClaims=[{"name": "gpu", "resourceClaimName": "gpu"}]), "FS-05"),
+    "mounts seen by the host": (
+        lambda world: world.agent["volumeMounts"][0].update(mountPropagation="Bidirectional"),
+        "FS-06",
+    ),
+    "mounts seen from the host": (
+        lambda world: world.agent["volumeMounts"][0].update(mountPropagation="HostToContainer"),
+        "FS-06",
+    ),
+    "scratch space without bound": (volume(emptyDir={}), "FS-07"),
+    "another claim, writable": (mounted({"persistentVolumeClaim": {"claimName": "other"}}), "FS-08"),
+    "another claim as the workspace": (
+        lambda world: world.spec["volumes"][0]["persistentVolumeClaim"].update(claimName="other"),
+        "FS-08",
+    ),
+    "the workspace writable against its declaration": (lambda world: world.declare(workspace_read_only=True), "FS-08"),
+    "the workspace elsewhere": (
+        lambda world: world.agent["volumeMounts"][0].update(mountPath="/elsewhere"),
+        "FS-08",
+    ),
+    "the workspace shared with another container": (
+        added("ephemeralContainers", volumeMounts=[{"name": "workspace", "mountPath": "/workspace"}]),
+        "PRIV-08 FS-08",
+    ),
+    # RES
+    "no memory limit": (agent(resources={"limits": {"cpu": "2"}}), "RES-01"),
+    "a memory limit that the node does not enforce": (reported(resources={"limits": {"cpu": "2"}}), "RES-01"),
+    "no CPU limit": (agent(resources={"limits": {"memory": "2Gi"}}), "RES-02"),
+    "no limits at all": (agent(resources={"requests": {"memory": "2Gi", "cpu": "2"}}), "RES-01 RES-02"),
+    "no end": (pod(activeDeadlineSeconds=None), "RES-05"),
+    "no quota": (lambda world: world.quotas.clear(), "RES-06"),
+    # NET
+    "no policy": (lambda world: world.policies.clear(), "NET-01 NET-02 NET-11"),
+    "the policy selects others": (own_policy(podSelector={"matchLabels": {"sandbox": "bob"}}), "NET-01 NET-02 NET-11"),
+    "the policy is for ingress only": (own_policy(policyTypes=["Ingress"]), "NET-01 NET-02"),
+    "the policy is for egress only": (own_policy(policyTypes=["Egress"]), "NET-01 NET-11"),
+    "egress to everywhere, by another policy": (policy(policyTypes=["Egress"], egress=[{}]), "NET-02"),
+    "egress to one address more": (
+        policy(policyTypes=["Egress"], egress=[{"to": [{"ipBlock": {"cidr": "198.51.100.1/32"}}]}]),
+        "NET-02",
+    ),
+    "egress to declared addresses on another port": (
+        policy(
+            policyTypes=["Egress"],
+            egress=[{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 22}]}],
+        ),
+        "NET-02",
+    ),
+    "egress to everywhere, with exceptions": (
+        own_policy(egress=[{"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.169.254/32"]}}]}]),
+        "NET-02",
+    ),
+    "egress to everywhere, declared": (
+        lambda world: (
+            world.declare(egress_cidrs=("::/0",)),
+            world.own_policy.update(egress=[{"to": [{"ipBlock": {"cidr": "::/0"}}], "ports": [{"port": 443}]}]),
+        ),
+        "NET-02",
+    ),
+    "egress to everywhere, declared in halves": (
+        lambda world: (
+            world.declare(egress_cidrs=("0.0.0.0/1", "128.0.0.0/1")),
+            world.own_policy.update(
+                egress=[
+                    {"to": [{"ipBlock": {"cidr": cidr}}], "ports": [{"port": 443}]}
+                    for cidr in ("0.0.0.0/1", "128.0.0.0/1")
+                ]
+            ),
+        ),
+        "NET-02",
+    ),
+    "egress to pods of the same namespace": (
+        policy(policyTypes=["Egress"], egress=[{"to": [{"podSelector": {}}]}]),
+        "NET-02",
+    ),
+    "DNS at any pod of kube-system": (
+        policy(
+            policyTypes=["Egress"],
+            egress=[
+                {
+                    "to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}],
+                    "ports": [{"protocol": "UDP", "port": 53}],
+                }
+            ],
+        ),
+        "NET-02",
+    ),
+    "DNS although not declared": (lambda world: world.declare(dns=False), "NET-02"),
+    "a Service of somebody else's": (
+        lambda world: world.services.append({"metadata": {"name": "x"}, "spec": {"selector": {"sandbox": "alice"}}}),
+        "NET-10",
+    ),
+    "a Service on the nodes' ports": (service(type="NodePort"), "NET-10"),
+    "a load balancer": (service(type="LoadBalancer"), "NET-10"),
+    "external addresses": (service(externalIPs=["192.0.2.1"]), "NET-10"),
+    "ingress from everyone, by another policy": (policy(policyTypes=["Ingress"], ingress=_EVERYONE_IN), "NET-11"),
+    "ingress from everyone, policyTypes left to default": (policy(ingress=_EVERYONE_IN), "NET-11"),
+    "ingress on a port that is not declared": (
+        policy(policyTypes=["Ingress"], ingress=[{"from": [{"podSelector": {}}], "ports": [{"port": 9090}]}]),
+        "NET-11",
+    ),
+    "ingress from another namespace": (
+        policy(
+            policyTypes=["Ingress"],
+            ingress=[{"from": [{"namespaceSelector": {"matchLabels": {"team": "x"}}}], "ports": [{"port": 8080}]}],
+        ),
+        "NET-11",
+    ),
+    # ID
+    "token by default": (pod(automountServiceAccountToken=None), "ID-01"),
+    "token automounted": (pod(automountServiceAccountToken=True), "ID-01"),
+    "token by a volume": (
+        volume(projected={"sources": [{"serviceAccountToken": {"path": "token"}}]}),
+        "ID-01",
+    ),
+    "certificate by a volume": (
+        volume(projected={"sources": [{"podCertificate": {"keyType": "ED25519"}}]}),
+        "ID-01",
+    ),
+    "another ServiceAccount": (pod(serviceAccountName="builder"), "ID-02"),
+    "the default ServiceAccount": (pod(serviceAccountName="default"), "ID-02"),
+    "may read Secrets": (lambda world: world.access.append(Access("get", "", "secrets", "", True)), "ID-03"),
+    "has a role at its cloud": (
+        lambda world: world.service_account["metadata"].update(annotations={"eks.amazonaws.com/role-arn": "x"}),
+        "ID-03",
+    ),
+    # SEC
+    "key in the environment": (env(name="X", value="sk-ant-api03-" + "x9" * 20), "SEC-01"),
+    "password in the environment": (env(name="DB_PASSWORD", value="hunter2hunter2"), "SEC-01"),
+    "variable from a Secret": (
+        env(name="X", valueFrom={"secretKeyRef": {"name": "anthropic", "key": "api-key"}}),
+        "SEC-01",
+    ),
+    "all variables from a Secret": (agent(envFrom=[{"secretRef": {"name": "anthropic"}}]), "SEC-01"),
+    "key in the arguments": (agent(args=["--api-key=sk-ant-api03-" + "x9" * 20]), "SEC-01"),
+    "token in the command": (agent(command=["sh", "-c", "GITHUB_TOKEN=abcdefgh1234 claude"]), "SEC-01"),
+    "key in a probe": (
+        agent(livenessProbe={"exec": {"command": ["check", "sk-ant-api03-" + "x9" * 20]}}),
+        "SEC-01",
+    ),
+    "another Secret": (volume(secret={"secretName": "other", "defaultMode": 0o440}), "SEC-02"),
+    "another Secret, projected": (volume(projected={"sources": [{"secret": {"name": "other"}}]}), "SEC-02"),
+    "a Secret by a storage driver": (
+        volume(csi={"driver": "secrets-store.csi.k8s.io", "readOnly": True}),
+        "SEC-02",
+    ),
+    "a storage driver with another Secret": (
+        volume(csi={"driver": "x", "nodePublishSecretRef": {"name": "other"}}),
+        "SEC-02",
+    ),
+    "a network file system's Secret": (
+        volume(cephfs={"monitors": ["x"], "secretRef": {"name": "other"}}),
+        "FS-04 SEC-02",
+    ),
+    "key readable by all": (key_volume(defaultMode=0o444), "SEC-02"),
+    "key writable by its group": (key_volume(defaultMode=0o460), "SEC-02"),
+    "key's mode left to default": (key_volume(defaultMode=None), "SEC-02"),
+    "key's own mode": (key_volume(items=[{"key": "api-key", "path": "api-key", "mode": 0o644}]), "SEC-02"),
+    "key by subPath": (lambda world: world.agent["volumeMounts"][2].update(subPath="api-key"), "SEC-02"),
+    "key in another container": (
+        added("ephemeralContainers", volumeMounts=[{"name": "api-key", "mountPath": "/k", "readOnly": True}]),
+        "PRIV-08 SEC-02",
+    ),
+    # IMG
+    "image by tag": (agent(image="registry.example/sandboxes/claude:1"), "IMG-01"),
+    "another image runs": (reported(imageID="registry.example/sandboxes/claude@sha256:" + "b" * 64), "IMG-01"),
+    "another digest than declared": (lambda world: world.declare(image_digest="sha256:" + "c" * 64), "IMG-01"),
+    "image from elsewhere": (agent(image=f"ghcr.io/x/claude@{DIGEST}"), "IMG-02"),
+    "image from a registry that only begins alike": (
+        agent(image=f"registry.example.evil.test/sandboxes/claude@{DIGEST}"),
+        "IMG-02",
+    ),
+    "image from another path": (agent(image=f"registry.example/sandboxes-evil/claude@{DIGEST}"), "IMG-02"),
+    # TEN
+    "the default namespace": (lambda world: world.namespace["metadata"].update(name="default"), "TEN-01"),
+    "the cluster's namespace": (lambda world: world.namespace["metadata"].update(name="kube-system"), "TEN-01"),
+    "namespace enforces nothing": (lambda world: world.namespace["metadata"].pop("labels"), "TEN-02"),
+    "namespace enforces baseline": (
+        lambda world: world.namespace["metadata"]["labels"].update({"pod-security.kubernetes.io/enforce": "baseline"}),
+        "TEN-02",
+    ),
+    "namespace enforces an old standard": (
+        lambda world: world.namespace["metadata"]["labels"].update(
+            {"pod-security.kubernetes.io/enforce-version": "v1.21"}
+        ),
+        "TEN-02",
+    ),
+    # OPS
+    "no liveness probe": (agent(livenessProbe=None), "OPS-01"),
+    "no readiness probe": (agent(readinessProbe=None), "OPS-01"),
+    "drift": (lambda world: world.drift.append("spec.containers[agent].image"), "OPS-03"),
+}
+
+
+def test_a_compliant_sandbox_passes_everything_that_is_measured() -> None:
+    found = results(evaluate(compliant().evidence()))
+    measured = {control.id for control in CONTROLS if control.judge}
+    assert {id for id, result in found.items() if result is Result.PASS} == measured
+    assert {id for id, result in found.items() if result is Result.UNKNOWN} == found.keys() - measured
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_what_is_wrong_fails_the_controls_that_are_about_it_and_no_other(name: str) -> None:
+    mutate, failing = MUTATIONS[name]
+    evaluated = evaluate(changed(mutate).evidence())
+    failed = [control for control in evaluated.controls if control.result is Result.FAIL]
+    assert {control.id for control in failed} == set(failing.split())
+    assert all(control.message and control.remedy for control in failed)
+
+
+def test_every_control_that_can_fail_is_seen_failing() -> None:
+    seen = {control for _, failing in MUTATIONS.values() for control in failing.split()}
+    # Evidence is fresh or it is not known to be; it can't be known to be stale and still say so.
+    assert {control.id for control in CONTROLS if control.judge} - seen == {"OPS-04"}
+
+
+PERMITTED: dict[str, Mutate] = {
+    "one capability that the standard allows": agent_context(
+        capabilities={"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
+    ),
+    "a seccomp profile of the node's": agent_context(
+        seccompProfile={"type": "Localhost", "localhostProfile": "claude.json"}
+    ),
+    "a safe sysctl": context(sysctls=[{"name": "net.ipv4.tcp_syncookies", "value": "1"}]),
+    "a policy that allows only what is declared": policy(
+        policyTypes=["Egress"],
+        egress=[{"to": [{"ipBlock": {"cidr": "192.0.2.128/25"}}], "ports": [{"port": 443}]}],
+    ),
+    "a policy of another pod": lambda world: world.policies.append(
+        {"metadata": {"name": "x"}, "spec": {"podSelector": {"matchLabels": {"app": "x"}}, "egress": [{}]}}
+    ),
+    "another pod's load balancer": lambda world: world.services.append(
+        {"metadata": {"name": "x"}, "spec": {"type": "LoadBalancer", "selector": {"app": "x"}}}
+    ),
+    "a Service without a selector": lambda world: world.services.append({"metadata": {"name": "x"}, "spec": {}}),
+    "a configuration map, mounted writable": mounted({"configMap": {"name": "x"}}),
+    "another claim, read-only": mounted({"persistentVolumeClaim": {"claimName": "x"}}, readOnly=True),
+    "limits for the pod as a whole": lambda world: (
+        _set(world.agent, {"resources": None}),
+        _set(world.spec, {"resources": {"limits": {"cpu": "2", "memory": "2Gi"}}}),
+    ),
+    "a path in a variable that is called a token": env(name="TOKEN_FILE", value="/run/token"),
+    "a prompt that speaks of keys": agent(args=["--print", "Explain why the api key and the token are not in env"]),
+    "an ephemeral workspace": lambda world: (
+        world.declare(workspace_claim=None),
+        world.spec["volumes"].__setitem__(0, {"name": "workspace", "emptyDir": {"sizeLimit": "1Gi"}}),
+    ),
+    "a read-only workspace": lambda world: (
+        world.declare(workspace_read_only=True),
+        world.agent["volumeMounts"][0].update(readOnly=True),
+    ),
+    "the standard of a version": lambda world: world.namespace["metadata"]["labels"].update(
+        {"pod-security.kubernetes.io/enforce-version": "v1.34"}
+    ),
+    "a key that nobody but root could read": key_volume(defaultMode=0o400),
+    "a sysctl that is safe on the API server's version": lambda world: (
+        setattr(world, "minor", 37),
+        context(sysctls=[{"name": "net.ipv4.tcp_notsent_lowat", "value": "1"}])(world),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PERMITTED)
+def test_what_is_not_wrong_fails_nothing(name: str) -> None:
+    found = results(evaluate(changed(PERMITTED[name]).evidence()))
+    assert found == results(evaluate(compliant().evidence()))
+
+
+UNDECIDED: dict[str, tuple[Mutate, str]] = {
+    "no user told by spec or runtime": (
+        lambda world: (context(runAsUser=None)(world), reported(user=None)(world)),
+        "PRIV-04",
+    ),
+    "a handler that is not known": (lambda world: _set(world.runtime_class or {}, {"handler": "mine"}), "KERN-06"),
+    "no question asked about rights": (lambda world: world.access.clear(), "ID-03"),
+    "variables from a ConfigMap": (agent(envFrom=[{"configMapRef": {"name": "x"}}]), "SEC-01"),
+    "a variable from a ConfigMap": (env(name="X", valueFrom={"configMapKeyRef": {"name": "x"}}), "SEC-01"),
+    "a container that has not started": (reported(imageID=""), "IMG-01"),
+    "an image that was loaded by hand": (reported(imageID="sha256:" + "d" * 64), "IMG-01"),
+    "a namespace without a name": (lambda world: world.namespace["metadata"].pop("name"), "TEN-01"),
+}
+
+
+@pytest.mark.parametrize("name", UNDECIDED)
+def test_what_can_not_be_told_is_unknown(name: str) -> None:
+    mutate, undecided = UNDECIDED[name]
+    before, found = results(evaluate(compliant().evidence())), results(evaluate(changed(mutate).evidence()))
+    assert {id: result for id, result in found.items() if result is not before[id]} == {undecided: Result.UNKNOWN}
