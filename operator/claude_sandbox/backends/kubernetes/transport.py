@@ -139,6 +139,8 @@ class Transport:
             headers["Content-Type"] = request.content_type
         if (value := self.credentials.authorization.value) is not None:
             headers["Authorization"] = value
+        if self._write_permit is not None and request.method != "GET":
+            self._write_permit()  # as late as can be: time may have passed in waiting for a slot or a credential
         started = time.perf_counter()
         code = "<error>"
         try:

@@ -1,0 +1,51 @@
+"""A replica for the election's tests: leads when it may, and writes as often as it can while it does."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from claude_sandbox.backends.kubernetes.client import Api
+from claude_sandbox.backends.kubernetes.credentials import Credentials, from_kubeconfig
+from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.resources import SERVICE_ACCOUNTS
+from claude_sandbox.controller.election import Election, LeadershipLostError, NotLeadingError, Timing
+
+LEASE = "operator"
+TIMING = Timing(lease_duration=3.0, renew_deadline=2.0, retry_period=0.5)
+
+
+@asynccontextmanager
+async def electing(credentials: Credentials, namespace: str, identity: str) -> AsyncIterator[Election]:
+    """As the operator would: an Api of its own, one attempt, a short time-out."""
+    async with Api(credentials, attempts=1, timeout=TIMING.renew_deadline / 2, pool_size=2) as own:
+        yield Election(own, namespace, LEASE, identity=identity, timing=TIMING)
+
+
+async def act(api: Api, namespace: str, identity: str) -> None:
+    """Leave as many traces as possible. A refusal by the permit is not hidden from the loop that leads."""
+    while True:
+        with suppress(ApiError, NotLeadingError):
+            await api.create(SERVICE_ACCOUNTS, {"metadata": {"generateName": f"{identity}-"}}, namespace)
+        await asyncio.sleep(0.005)
+
+
+async def main(kubeconfig: str, namespace: str, identity: str) -> None:
+    credentials = from_kubeconfig(kubeconfig)
+    this = asyncio.current_task()
+    assert this is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+    async with (
+        electing(credentials, namespace, identity) as election,
+        Api(credentials, write_permit=election.permit) as api,
+    ):
+        print("started", flush=True)
+        while True:
+            with suppress(LeadershipLostError):
+                await election.run(lambda: act(api, namespace, identity))
+
+
+if __name__ == "__main__":
+    with suppress(asyncio.CancelledError):
+        asyncio.run(main(*sys.argv[1:]))
