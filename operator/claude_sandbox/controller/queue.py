@@ -169,7 +169,7 @@ class WorkQueue(Generic[K]):
     def in_work(self) -> dict[K, float]:
         """The keys in work and for how many seconds they have been."""
         now = self._loop.time()
-        return {key: now - since for key, since in self._processing.items()}
+        return {key: now - since for key, since in list(self._processing.items())}  # may be asked by another thread
 
     def _wake(self) -> None:
         while self._waiters:
@@ -248,8 +248,11 @@ async def _reconcile_once(queue: WorkQueue[K], key: K, reconcile: Reconcile[K]) 
     if result is not None and result.retry:
         queue.retry(key)
         return "requeue"
-    queue.forget(key)
-    if result is not None and result.requeue_after is not None:
+    result = result or Result()
+    if result.requeue_after is not None:
         queue.add_after(key, result.requeue_after)
-        return "requeue_after"
-    return "success"
+    if result.retry:
+        queue.retry(key)
+        return "requeue"
+    queue.forget(key)
+    return "success" if result.requeue_after is None else "requeue_after"

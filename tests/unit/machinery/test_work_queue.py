@@ -302,3 +302,27 @@ def test_a_waiter_that_is_cancelled_does_not_take_the_key_with_it() -> None:
         return await asyncio.wait_for(second, 1)
 
     assert run(main()) == "a"
+
+
+def test_a_reconcile_that_says_that_it_failed_is_tried_again_later_each_time() -> None:
+    async def main() -> list[float]:
+        loop = asyncio.get_running_loop()
+        queue: WorkQueue[str] = WorkQueue()
+        times: list[float] = []
+
+        async def reconcile(_: str) -> Result | None:
+            times.append(loop.time())
+            if len(times) < 5:
+                return Result(retry=True)
+            queue.shutdown()
+            return None
+
+        queue.add("a")
+        await run_workers(queue, 1, reconcile)
+        assert queue.failures("a") == 0
+        return times
+
+    times = run(main())
+    pauses = [b - a for a, b in pairwise(times)]
+    assert pauses == sorted(pauses)
+    assert 0.8 * 0.8 <= pauses[-1] <= 0.8
