@@ -1,7 +1,6 @@
 """`claude-sandbox run`: the operator itself."""
 
 import asyncio
-import os
 import sys
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
@@ -139,9 +138,6 @@ def run(
     Every option can be given as an environment variable, for example CLAUDE_SANDBOX_LOG_LEVEL=DEBUG.
     """
     logs.configure(log_format, log_level)
-    if kubeconfig:
-        # kopf logs in by itself and looks there.
-        os.environ["KUBECONFIG"] = kubeconfig
     settings = Settings(
         site=Site(parse_image(sandbox_image, sandbox_pull_policy), opened),
         namespaces=tuple(dict.fromkeys(namespaces)),

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import CredentialsError, load
+from claude_sandbox.backends.kubernetes.credentials import Credentials, CredentialsError, load
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.controller import logs, watching
 from claude_sandbox.controller.election import Election, LeadershipLostError
@@ -53,18 +53,18 @@ async def run_operator(settings: Settings) -> None:
         except ApiError as error:
             raise OperatorError(_cannot_start(api, error)) from None
         try:
-            await _run(Operator(settings, api, KubernetesReporter(api), minor), election)
+            await _run(Operator(settings, api, KubernetesReporter(api), minor), credentials, election)
         except* LeadershipLostError:
             raise OperatorError("the lease was lost to another replica; start anew") from None
 
 
-async def _run(operator: Operator, election: Election | None) -> None:
+async def _run(operator: Operator, credentials: Credentials, election: Election | None) -> None:
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         background = [group.create_task(operator.watches.run(), name="watches")]
         await operator.watches.settled()
         ready = asyncio.Event()
-        registry = watching.registry_for(operator.sandboxes, operator.queue.add)
+        registry = watching.registry_for(credentials, operator.sandboxes, operator.queue.add)
         namespaces = operator.settings.namespaces
         group.create_task(watching.watch(registry, namespaces, ready, stop), name="kopf")
         await ready.wait()

@@ -9,9 +9,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 import kopf
 
 from claude_sandbox.api import meta
+from claude_sandbox.backends.kubernetes.credentials import Credentials
 from claude_sandbox.controller.sandboxes import Key, Sandboxes, key_of
 
 Enqueue = Callable[[Key], None]
@@ -49,7 +51,7 @@ class _NoDiffBase(kopf.DiffBaseStorage):
         return None
 
 
-def registry_for(sandboxes: Sandboxes, enqueue: Enqueue) -> kopf.OperatorRegistry:
+def registry_for(credentials: Credentials, sandboxes: Sandboxes, enqueue: Enqueue) -> kopf.OperatorRegistry:
     """The handlers: one that logs in, one that settles kopf, one that takes events."""
     registry = kopf.OperatorRegistry()
 
@@ -68,14 +70,36 @@ def registry_for(sandboxes: Sandboxes, enqueue: Enqueue) -> kopf.OperatorRegistr
         settings.batching.idle_timeout = 1
 
     @kopf.on.login(registry=registry)
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_via_client(**kwargs)
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        return kopf.AiohttpSession(server=credentials.server, aiohttp_session=_session(credentials))
 
     @kopf.on.event(meta.GROUP, meta.VERSION, meta.PLURAL, registry=registry)
     def sandbox_changed(event: Any, **_: Any) -> None:
         take(sandboxes, enqueue, event["type"], event["object"])
 
     return registry
+
+
+def _session(credentials: Credentials) -> aiohttp.ClientSession:
+    """A session for kopf with the credentials that the rest of the operator uses, renewed as there."""
+
+    async def authorize(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        authorization = credentials.authorization
+        value = authorization.value if authorization.fresh() else await authorization.renew()
+        if value is not None:
+            request.headers["Authorization"] = value
+        response = await handler(request)
+        if response.status == 401 and await authorization.refused() and authorization.value is not None:
+            response.close()
+            request.headers["Authorization"] = authorization.value
+            response = await handler(request)
+        return response
+
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=credentials.ssl_context or True),
+        middlewares=(authorize,),
+        proxy=credentials.proxy,
+    )
 
 
 def take(sandboxes: Sandboxes, enqueue: Enqueue, kind: str | None, raw: Any) -> None:
@@ -97,7 +121,9 @@ async def watch(
     ready: asyncio.Event,
     stop: asyncio.Event,
 ) -> None:
-    """Follow the ClaudeSandboxes until `stop`."""
+    """Follow the ClaudeSandboxes until `stop`; sets both where kopf ends by itself (a signal before ours are set)."""
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     scope: dict[str, Any] = {"namespaces": namespaces} if namespaces else {"clusterwide": True}
     await kopf.operator(registry=registry, standalone=True, ready_flag=ready, stop_flag=stop, **scope)
+    stop.set()
+    ready.set()
