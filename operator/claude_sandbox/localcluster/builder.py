@@ -33,7 +33,8 @@ def build_all(tools: Sequence[Tool], report: Callable[[str], None]) -> dict[str,
     missing = [tool for tool in tools if not location(tool).exists()]
     if missing:
         kept = cache_dir() / "bin"
-        report(f"Building {len(missing)} programs from source, once; they are kept in {kept}.")
+        what = "a program" if len(missing) == 1 else f"{len(missing)} programs"
+        report(f"Building {what} from source, once, which may take minutes; kept in {kept}.")
     for number, tool in enumerate(missing, start=1):
         build(tool, report, f"{number} of {len(missing)}")
     return {tool.name: location(tool) for tool in tools}
@@ -86,7 +87,10 @@ def environment(go: Path, inherited: dict[str, str]) -> dict[str, str]:
         "GOFLAGS": "-mod=readonly",
     }
     if go.is_relative_to(cache_dir()):
-        fixed |= {"GOPATH": str(cache_dir() / "go"), "GOCACHE": str(cache_dir() / "go-build")}
+        # No trace outside of our own cache, and nothing in it that `rm -r` can't remove.
+        own = {"GOPATH": "go", "GOMODCACHE": "go/pkg/mod", "GOCACHE": "go-build"}
+        fixed |= {name: str(cache_dir() / place) for name, place in own.items()}
+        fixed["GOFLAGS"] += " -modcacherw"
     return {**kept, **fixed}
 
 

@@ -123,10 +123,12 @@ def _new(layout: Layout, wish: Wish, release: str | None) -> Description:
             ports.require_free(wish.port)
             taken.add(wish.port)
         purposes = _PURPOSES if wish.port is not None else (APISERVER, *_PURPOSES)
-        chosen = ports.allocate(layout.name, purposes, taken)
+        chosen = ports.allocate(str(layout.root), purposes, taken)
         if wish.port is not None:
             chosen[APISERVER] = wish.port
-        slot = network.choose_slot(layout.name, frozenset(other.slot for other in others), network.machine_routes())
+        slot = network.choose_slot(
+            str(layout.root), frozenset(other.slot for other in others), network.machine_routes()
+        )
         description = Description(
             layout.name,
             release or kubernetes_release(DEFAULT_KUBERNETES),

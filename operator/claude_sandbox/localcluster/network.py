@@ -40,13 +40,13 @@ class Addresses:
         return f"10.244.{self.slot}.0/24"
 
 
-def choose_slot(cluster: str, taken: frozenset[int], routes: tuple[IPv4Network, ...]) -> int:
+def choose_slot(seed: str, taken: frozenset[int], routes: tuple[IPv4Network, ...]) -> int:
     """A slot no other cluster has, and whose networks this machine doesn't route elsewhere.
 
-    The search begins at a place that depends on the cluster's name, so that a cluster that is made again
-    tends to have the addresses it had. Raises LocalClusterError where none is left.
+    The search begins at a place that depends on `seed`, so that a cluster that is made again with the same
+    seed tends to have the addresses it had. Raises LocalClusterError where none is left.
     """
-    start = crc32(cluster.encode()) % SLOTS
+    start = crc32(seed.encode()) % SLOTS
     for step in range(SLOTS):
         slot = (start + step) % SLOTS
         addresses = Addresses(slot)

