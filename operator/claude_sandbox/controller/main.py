@@ -49,11 +49,15 @@ async def run_operator(settings: Settings) -> None:
         api = await stack.enter_async_context(Api(credentials, write_permit=permit))
         try:
             minor = int(str((await api.get_path("/version"))["minor"]).rstrip("+"))
-            await list_all(api, settings.namespaces)
+            listed = await list_all(api, settings.namespaces)
         except ApiError as error:
             raise OperatorError(_cannot_start(api, error)) from None
         try:
-            await _run(Operator(settings, api, KubernetesReporter(api), minor), credentials, election)
+            operator = Operator(settings, api, KubernetesReporter(api), minor)
+            # Before any work: a sandbox that is not known yet must never look like one that is gone.
+            for key in operator.sandboxes.replace(listed):
+                operator.queue.add(key)
+            await _run(operator, credentials, election)
         except* LeadershipLostError:
             raise OperatorError("the lease was lost to another replica; start anew") from None
 
