@@ -60,8 +60,9 @@ def location(tool: Tool) -> Path:
     digest = hashlib.sha256()
     for part in (tool.package, tool.linker_flags, *_FLAGS, _goarch()):
         digest.update(part.encode() + b"\0")
-    for name in ("go.mod", "go.sum"):
-        digest.update((tool.module / name).read_bytes() + b"\0")
+    sources = (tool.module / "go.mod", tool.module / "go.sum", *sorted(tool.module.glob("*.go")))
+    for source in sources:
+        digest.update(source.read_bytes() + b"\0")
     return cache_dir() / "bin" / f"{tool.family}-{tool.version}-{digest.hexdigest()[:12]}" / tool.name
 
 

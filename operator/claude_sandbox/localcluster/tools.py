@@ -33,7 +33,10 @@ class Tool:
 _ETCD = Tool("etcd", "3.6.16", "etcd", "go.etcd.io/etcd/server/v3")
 _KUBE_ROUTER = Tool("kube-router", "2.1.0", "kube-router", "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router")
 _KWOK = Tool("kwok", "0.8.0", "kwok", "sigs.k8s.io/kwok/cmd/kwok")
-_OTHERS = {tool.name: tool for tool in (_ETCD, _KUBE_ROUTER, _KWOK)}
+# Programs of our own, their main package beside their go.mod.
+_COREDNS = Tool("coredns", "1.14.7", "coredns", ".")
+_PAUSE = Tool("pause", "1", "pause", ".")
+_OTHERS = {tool.name: tool for tool in (_ETCD, _KUBE_ROUTER, _KWOK, _COREDNS, _PAUSE)}
 
 
 def kubernetes_release(version: str) -> str:

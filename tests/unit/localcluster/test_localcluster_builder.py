@@ -61,9 +61,11 @@ def test_a_change_of_the_pins_or_the_flags_is_a_new_place(tmp_path: Path, monkey
     with (tmp_path / "etcd-3.6.16" / "go.sum").open("a") as file:
         file.write("\n")
     places.add(builder.location(tool))
+    (tmp_path / "etcd-3.6.16" / "main.go").write_text("package main")
+    places.add(builder.location(tool))
     monkeypatch.setattr(platform, "machine", lambda: "aarch64" if platform.uname().machine == "x86_64" else "x86_64")
     places.add(builder.location(tool))
-    assert len(places) == 4
+    assert len(places) == 5
 
 
 def test_an_unknown_processor_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
