@@ -70,7 +70,7 @@ bench: $(VENV)/.installed programs ## Measure speed and memory with hundreds of 
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 images: $(VENV)/.installed ## Build the operator's and the sandbox's image.
-	@$(BIN)/claude-sandbox images build $(ARGS)
+	@$(BIN)/python -m claude_sandbox.localcluster.images $(ARGS)
 
 lock: ## Pin the dependencies anew after a change of pyproject.toml (ARGS=--upgrade: to their newest versions).
 	$(need-python)

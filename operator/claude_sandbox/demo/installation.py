@@ -1,0 +1,100 @@
+"""The operator's own objects: the files of `manifests/`, for the cluster, the images and the rights that are wanted."""
+
+import copy
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Manifest = dict[str, Any]
+
+NAMESPACE = "claude-sandbox-system"
+OPERATOR = "claude-sandbox-operator"
+# Where the API server is reached in most clusters; manifests/operator/network.yaml allows these.
+API_SERVER_PORTS = frozenset({443, 6443})
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What an administrator chooses. The defaults give what `kubectl kustomize manifests` does."""
+
+    namespaces: tuple[str, ...] = ()
+    """Those that the operator looks after; none for the whole cluster."""
+    secrets: bool = True
+    """Whether the operator may look at Secrets."""
+    operator_image: str | None = None
+    sandbox_image: str | None = None
+    api_server_ports: frozenset[int] = API_SERVER_PORTS
+    """The ports at which the API server's own addresses are reached from a pod."""
+
+
+def sources() -> Path:
+    """The directory `manifests`, of the clone or of the installed package."""
+    clone = Path(__file__).parents[3] / "manifests"
+    if (clone / "kustomization.yaml").is_file():
+        return clone
+    return Path(sysconfig.get_path("data")) / "share/claude-sandbox/manifests"
+
+
+def render(wanted: Installation) -> list[Manifest]:
+    """The objects to apply, in an order in which each finds what it needs."""
+    scope = "namespaced" if wanted.namespaces else "cluster"
+    parts = ["../crds", "operator", "rbac/users", "rbac/roles", f"rbac/{scope}"]
+    if wanted.secrets:
+        parts.append(f"rbac/secrets-{scope}")
+    found = (manifest for part in parts for manifest in _read(sources() / part))
+    if wanted.namespaces:
+        found = (scoped for manifest in found for scoped in _scoped(manifest, wanted.namespaces))
+    return [_adapted(manifest, wanted) for manifest in found]
+
+
+def _read(directory: Path) -> Iterator[Manifest]:
+    """The objects of a kustomization that does nothing but list files and directories."""
+    kustomization = yaml.safe_load((directory / "kustomization.yaml").read_text())
+    for name in kustomization["resources"]:
+        path = directory / name
+        if path.is_dir():
+            yield from _read(path)
+        else:
+            yield from yaml.safe_load_all(path.read_text())
+
+
+def _scoped(manifest: Manifest, namespaces: tuple[str, ...]) -> Iterator[Manifest]:
+    """What is written for one namespace, for each of them."""
+    if manifest["kind"] == "RoleBinding" and manifest["metadata"]["namespace"] != NAMESPACE:
+        for namespace in namespaces:
+            bound = copy.deepcopy(manifest)
+            bound["metadata"]["namespace"] = namespace
+            yield bound
+        return
+    for rule in manifest.get("rules") or () if manifest["kind"] == "ClusterRole" else ():
+        if rule["resources"] == ["namespaces"]:
+            rule["resourceNames"] = list(namespaces)
+    yield manifest
+
+
+def _adapted(manifest: Manifest, wanted: Installation) -> Manifest:
+    if manifest["kind"] == "Deployment":
+        container = manifest["spec"]["template"]["spec"]["containers"][0]
+        container["image"] = wanted.operator_image or container["image"]
+        container["args"] = _arguments(container["args"], wanted)
+    if manifest["kind"] == "NetworkPolicy":
+        to_api_server = manifest["spec"]["egress"][0]["ports"]
+        further = sorted(wanted.api_server_ports - API_SERVER_PORTS)
+        to_api_server += [{"protocol": "TCP", "port": port} for port in further]
+    return manifest
+
+
+def _arguments(given: list[str], wanted: Installation) -> list[str]:
+    option = "--sandbox-image="
+    result = [
+        f"{option}{wanted.sandbox_image}" if wanted.sandbox_image and argument.startswith(option) else argument
+        for argument in given
+    ]
+    result += [f"--namespace={namespace}" for namespace in wanted.namespaces]
+    if not wanted.secrets:
+        result.append("--without-secrets")
+    return result

@@ -1,0 +1,148 @@
+"""The operator's account may do what it needs and nothing else, as the API server's own authorizer answers."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from access import ACCOUNT, Right, may, rights
+
+from claude_sandbox.backends.kubernetes.credentials import Credentials, from_kubeconfig
+from claude_sandbox.demo.installation import NAMESPACE, Installation, Manifest, render
+from claude_sandbox.demo.kubectl import Kubectl
+from claude_sandbox.localcluster import toolchain
+from claude_sandbox.localcluster.cluster import Cluster
+
+pytestmark = pytest.mark.controlplane
+
+WATCHED, OTHER = "packaging-watched", "packaging-other"
+
+
+def of(rules: dict[str, str], *names: str) -> set[Right]:
+    return {Right(verb, resource, names) for resource, verbs in rules.items() for verb in verbs.split()}
+
+
+WORK = of(
+    {
+        "claudesandbox.dev/claudesandboxes": "get list watch",
+        "claudesandbox.dev/claudesandboxes/status": "patch",
+        "claudesandbox.dev/claudesandboxes/finalizers": "update",
+        "/pods": "get list watch create patch delete",
+        "/services": "get list watch create patch delete",
+        "/serviceaccounts": "get list watch create patch delete",
+        "networking.k8s.io/networkpolicies": "get list watch create patch delete",
+        "/persistentvolumeclaims": "get list watch create patch",
+        "/resourcequotas": "list watch",
+        "/limitranges": "list watch",
+        "authorization.k8s.io/localsubjectaccessreviews": "create",
+        "events.k8s.io/events": "create patch",
+    }
+)
+SECRETS = of({"/secrets": "get list watch"})
+CLUSTER = of({"/namespaces": "list watch", "/nodes": "get"})
+NAMESPACED = of({"/namespaces": "list watch"}, WATCHED) | of({"/nodes": "get"})
+LEASE = of({"coordination.k8s.io/leases": "get update patch"}, "claude-sandbox-operator") | of(
+    {"coordination.k8s.io/leases": "create"}
+)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to install the operator, and what it may do: everywhere, and besides where it watches."""
+
+    installation: Installation
+    everywhere: set[Right]
+    watched: set[Right]
+
+
+VARIANTS = {
+    "cluster": Variant(Installation(), WORK | SECRETS | CLUSTER, set()),
+    "cluster without Secrets": Variant(Installation(secrets=False), WORK | CLUSTER, set()),
+    "namespaced": Variant(Installation(namespaces=(WATCHED,)), NAMESPACED, WORK | SECRETS),
+    "namespaced without Secrets": Variant(Installation(namespaces=(WATCHED,), secrets=False), NAMESPACED, WORK),
+}
+
+
+@pytest.fixture(scope="module")
+def kubectl(control_plane: Cluster) -> Kubectl:
+    kubectl = Kubectl(toolchain.kubectl(print), str(control_plane.kubeconfig))
+    spaces: list[Manifest] = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in (WATCHED, OTHER)
+    ]
+    kubectl.apply(spaces)
+    return kubectl
+
+
+@pytest.fixture(scope="module")
+def credentials(control_plane: Cluster) -> Credentials:
+    return from_kubeconfig(str(control_plane.kubeconfig))
+
+
+@pytest.fixture(scope="module", params=VARIANTS)
+def variant(request: pytest.FixtureRequest, kubectl: Kubectl) -> Iterator[Variant]:
+    """The operator, installed so."""
+    wanted = VARIANTS[request.param]
+    manifests = render(wanted.installation)
+    kubectl.apply(manifests)
+    yield wanted
+    # The CRD and the namespace are for the next variant and for other tests.
+    kubectl.delete(m for m in manifests if m["kind"] not in ("CustomResourceDefinition", "Namespace"))
+
+
+@pytest.mark.parametrize("namespace", [WATCHED, OTHER, NAMESPACE, "kube-system"])
+def test_the_account_may_do_exactly_what_is_listed(variant: Variant, credentials: Credentials, namespace: str) -> None:
+    expected = set(variant.everywhere)
+    if namespace == WATCHED:
+        expected |= variant.watched
+    if namespace == NAMESPACE:
+        expected |= LEASE
+    assert rights(credentials, ACCOUNT, namespace) == expected
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource"),
+    [
+        ("create", "/pods/exec"),
+        ("create", "/pods/attach"),
+        ("patch", "/pods/ephemeralcontainers"),
+        ("get", "/pods/log"),
+        ("create", "/serviceaccounts/token"),
+        ("impersonate", "/serviceaccounts"),
+        ("get", "/configmaps"),
+        ("create", "/secrets"),
+        ("patch", "/secrets"),
+        ("delete", "/persistentvolumeclaims"),
+        ("create", "claudesandbox.dev/claudesandboxes"),
+        ("patch", "claudesandbox.dev/claudesandboxes"),
+        ("delete", "claudesandbox.dev/claudesandboxes"),
+        ("create", "rbac.authorization.k8s.io/rolebindings"),
+        ("create", "apps/deployments"),
+        ("*", "/pods"),
+        ("*", "*/*"),
+    ],
+)
+def test_what_an_intruder_would_want_is_refused(
+    variant: Variant, credentials: Credentials, verb: str, resource: str
+) -> None:
+    # A full SubjectAccessReview: unlike the list of rights it asks every authorizer that the server has.
+    assert not any(may(credentials, ACCOUNT, verb, resource, namespace) for namespace in (WATCHED, NAMESPACE, None))
+
+
+def test_secrets_are_out_of_reach_unless_the_installation_says_so(variant: Variant, credentials: Credentials) -> None:
+    allowed = {verb for verb in ("get", "list", "watch") if may(credentials, ACCOUNT, verb, "/secrets", WATCHED)}
+    assert allowed == ({"get", "list", "watch"} if variant.installation.secrets else set())
+    elsewhere = variant.installation.secrets and not variant.installation.namespaces
+    assert may(credentials, ACCOUNT, "get", "/secrets", OTHER) == elsewhere
+
+
+def test_only_its_own_lease_may_be_taken(variant: Variant, credentials: Credentials) -> None:
+    def update(name: str, namespace: str) -> bool:
+        return may(credentials, ACCOUNT, "update", "coordination.k8s.io/leases", namespace, name)
+
+    assert update("claude-sandbox-operator", NAMESPACE)
+    assert not update("kube-scheduler", NAMESPACE)
+    assert not update("claude-sandbox-operator", "kube-system")
+
+
+def test_an_operator_for_one_namespace_does_not_see_others(variant: Variant, credentials: Credentials) -> None:
+    assert may(credentials, ACCOUNT, "list", "/namespaces", None, WATCHED)
+    assert may(credentials, ACCOUNT, "list", "/namespaces", None, OTHER) == (not variant.installation.namespaces)

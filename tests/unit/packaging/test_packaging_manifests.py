@@ -1,0 +1,110 @@
+"""The manifests: what `claude-sandbox install` renders is what kustomize makes of the same files."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from claude_sandbox.api import meta
+from claude_sandbox.api.validate import parse_spec, refused_metadata
+from claude_sandbox.demo.installation import NAMESPACE, Installation, render, sources
+from claude_sandbox.localcluster import toolchain
+
+Manifest = dict[str, Any]
+
+
+def kustomize(directory: Path) -> list[Manifest]:
+    program = toolchain.kubectl(print)
+    output = subprocess.run([program, "kustomize", directory], capture_output=True, text=True, check=True).stdout
+    return list(yaml.safe_load_all(output))
+
+
+def by_name(manifests: list[Manifest]) -> dict[tuple[str, str, str], Manifest]:
+    named = {(m["kind"], m["metadata"].get("namespace", ""), m["metadata"]["name"]): m for m in manifests}
+    assert len(named) == len(manifests)
+    return named
+
+
+@pytest.mark.parametrize(
+    ("directory", "wanted"),
+    [
+        (".", Installation()),
+        ("overlays/without-secrets", Installation(secrets=False)),
+        ("overlays/namespaced", Installation(namespaces=("agents",))),
+    ],
+)
+def test_install_and_kustomize_give_the_same(directory: str, wanted: Installation) -> None:
+    assert by_name(render(wanted)) == by_name(kustomize(sources() / directory))
+
+
+def test_every_namespace_that_is_looked_after_gets_its_rights_and_no_other() -> None:
+    found = render(Installation(namespaces=("one", "two")))
+    bound = {(m["metadata"]["namespace"], m["roleRef"]["name"]) for m in found if m["kind"] == "RoleBinding"}
+    assert bound == {
+        (NAMESPACE, "claude-sandbox-operator-leader-election"),
+        ("one", "claude-sandbox-operator"),
+        ("one", "claude-sandbox-operator-secrets"),
+        ("two", "claude-sandbox-operator"),
+        ("two", "claude-sandbox-operator-secrets"),
+    }
+    everywhere = [m["roleRef"]["name"] for m in found if m["kind"] == "ClusterRoleBinding"]
+    assert everywhere == ["claude-sandbox-operator-namespaced"]
+    (reader,) = (m for m in found if m["metadata"]["name"] == everywhere[0] and m["kind"] == "ClusterRole")
+    assert [rule["resourceNames"] for rule in reader["rules"] if rule["resources"] == ["namespaces"]] == [
+        ["one", "two"]
+    ]
+    assert arguments(found)[-2:] == ["--namespace=one", "--namespace=two"]
+
+
+def test_images_are_those_that_were_asked_for() -> None:
+    found = render(Installation(operator_image="example.test/operator:1", sandbox_image="example.test/sandbox:2"))
+    assert deployment(found)["image"] == "example.test/operator:1"
+    assert [a for a in arguments(found) if a.startswith("--sandbox-image")] == [
+        "--sandbox-image=example.test/sandbox:2"
+    ]
+
+
+def test_the_operator_may_connect_to_an_api_server_on_an_unusual_port() -> None:
+    (policy,) = (m for m in render(Installation(api_server_ports=frozenset({8443}))) if m["kind"] == "NetworkPolicy")
+    assert [one["port"] for one in policy["spec"]["egress"][0]["ports"]] == [443, 6443, 8443]
+
+
+def test_rendering_twice_gives_the_same() -> None:
+    wanted = Installation(namespaces=("one", "two"), secrets=False, api_server_ports=frozenset({8443}))
+    assert json.dumps(render(wanted)) == json.dumps(render(wanted))
+
+
+def test_the_manifests_know_the_current_image_and_version() -> None:
+    project = (sources().parent / "pyproject.toml").read_text()
+    version = next(line.split('"')[1] for line in project.splitlines() if line.startswith("version = "))
+    assert deployment(render(Installation()))["image"].endswith(f"operator:{version}")
+
+
+SAMPLES = [
+    pytest.param(document, id=f"{file.stem}-{document['kind']}")
+    for file in sorted((sources() / "samples").glob("*.yaml"))
+    for document in yaml.safe_load_all(file.read_text())
+]
+
+
+@pytest.mark.parametrize("document", [param for param in SAMPLES if param.values[0]["kind"] == meta.KIND])
+def test_samples_are_accepted_by_the_models(document: Manifest) -> None:
+    assert refused_metadata(document) == ()
+    assert parse_spec(document).credentials.api_key_secret_ref.name == "anthropic-api-key"
+
+
+def test_no_sample_holds_a_secret() -> None:
+    assert "Secret" not in {param.values[0]["kind"] for param in SAMPLES}
+
+
+def deployment(manifests: list[Manifest]) -> Manifest:
+    (found,) = (m for m in manifests if m["kind"] == "Deployment")
+    container: Manifest = found["spec"]["template"]["spec"]["containers"][0]
+    return container
+
+
+def arguments(manifests: list[Manifest]) -> list[str]:
+    return list(deployment(manifests)["args"])
