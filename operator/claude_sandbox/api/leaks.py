@@ -53,7 +53,7 @@ _REMEDY = (
 )
 
 NO_CREDENTIAL = tuple(
-    never_matching("|".join(patterns), f"contains what looks like {what}; {_REMEDY}")
+    never_matching("|".join(patterns), f"contains what looks like {what}; {_REMEDY}", confidential=True)
     for what, patterns in _VALUES.items()
 )
 """Rules for any text that a user writes freely."""
@@ -62,6 +62,7 @@ NO_ASSIGNMENT = never_matching(
     '(?:API_?KEY|ACCESS_KEY|TOKEN|SECRET|PASSWORD|PASSWD)=["\\x27]?[^"\\x27$ ]'
     '|--(?:api-key|token|auth-token|secret|password)[= ]["\\x27]?[^"\\x27$ ]',
     f"sets what looks like a credential; {_REMEDY}",
+    confidential=True,
 )
 """For commands and arguments: `export GITHUB_TOKEN=…`, `--api-key=…`. A reference such as `TOKEN=$X` passes."""
 

@@ -1,9 +1,9 @@
 """What all models of the resource have in common: how they read the wire."""
 
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema
 
@@ -47,11 +47,3 @@ class Choice(StrEnum):
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return cast(CoreSchema, {**handler(source), "strict": False})
-
-
-def _whole(value: Any) -> Any:
-    return int(value) if type(value) is float and value.is_integer() else value
-
-
-Integer = Annotated[int, BeforeValidator(_whole)]
-"""JSON has only one kind of number: 8080.0 is an integer to the API server, and so to the models."""

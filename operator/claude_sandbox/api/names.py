@@ -24,11 +24,13 @@ SECRET_NAME = matching(
     f"{_LABEL}(?:\\.{_LABEL})*",
     "must be the name of a Secret in the sandbox's own namespace: lower-case letters, digits, '-' and '.', without a"
     " namespace and '/'",
+    confidential=True,  # some write the key itself here
 )
 
 SECRET_KEY = matching(
     "[-_a-zA-Z0-9][-._a-zA-Z0-9]*|\\.[-_a-zA-Z0-9][-._a-zA-Z0-9]*",
     "must be a key of the Secret: letters, digits, '-', '_' and '.', and not starting with '..', for example api-key",
+    confidential=True,
 )
 
 STORAGE_CLASS = matching(

@@ -63,8 +63,6 @@ class IntOrString:
 def _int_or_string(value: Any) -> int | str:
     if type(value) is int or type(value) is str:
         return value
-    if type(value) is float and value.is_integer():
-        return int(value)
     raise PydanticCustomError("int_or_string", "must be an integer or a string")
 
 

@@ -21,12 +21,15 @@ class Rule:
     document. A field's rules are tried in order and the first that fails is reported.
     `message` says what to write instead and never repeats the value; `field` is the path below the model that the
     message is about, for example `image.digest`.
+    `confidential` keeps the API server from repeating the value too: from 1.37 on it does so for texts and numbers,
+    unless the error is of the kind "Forbidden".
     """
 
     cel: str
     holds: Callable[[Any], bool]
     message: str
     field: str = ""
+    confidential: bool = False
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
@@ -71,16 +74,18 @@ def rule_error(*failed: tuple[str, str]) -> PydanticCustomError:
     return PydanticCustomError(RULE_ERROR, "{text}", {"text": text, "failed": failed})
 
 
-def matching(pattern: str, message: str) -> Rule:
+def matching(pattern: str, message: str, *, confidential: bool = False) -> Rule:
     """The string matches the whole pattern, which must mean the same to RE2 and to Python's re."""
     compiled = re.compile(pattern)
-    return Rule(f"self.matches({literal(f'^(?:{pattern})$')})", lambda text: bool(compiled.fullmatch(text)), message)
+    cel = f"self.matches({literal(f'^(?:{pattern})$')})"
+    return Rule(cel, lambda text: bool(compiled.fullmatch(text)), message, confidential=confidential)
 
 
-def never_matching(pattern: str, message: str) -> Rule:
+def never_matching(pattern: str, message: str, *, confidential: bool = False) -> Rule:
     """The pattern is nowhere in the string."""
     compiled = re.compile(pattern)
-    return Rule(f"!self.matches({literal(pattern)})", lambda text: not compiled.search(text), message)
+    cel = f"!self.matches({literal(pattern)})"
+    return Rule(cel, lambda text: not compiled.search(text), message, confidential=confidential)
 
 
 def literal(text: str) -> str:

@@ -50,11 +50,17 @@ def object_schema(model: type[Model], *, defaults: bool) -> Schema:
 
 def validations(*rules: Rule | Transition) -> Schema:
     """The rules as `x-kubernetes-validations`."""
-    written = [
-        {"rule": rule.cel, "message": rule.message, **({"fieldPath": f".{rule.field}"} if rule.field else {})}
-        for rule in rules
-    ]
+    written = [_validation(rule) for rule in rules]
     return {"x-kubernetes-validations": written} if written else {}
+
+
+def _validation(rule: Rule | Transition) -> Schema:
+    written = {"rule": rule.cel, "message": rule.message}
+    if rule.field:
+        written["fieldPath"] = f".{rule.field}"
+    if isinstance(rule, Rule) and rule.confidential:
+        written["reason"] = "FieldValueForbidden"
+    return written
 
 
 def _property(field: FieldInfo, *, defaults: bool) -> Schema:

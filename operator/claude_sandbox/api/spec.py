@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field
 
 from claude_sandbox.api import names, networks
 from claude_sandbox.api.leaks import NAME_IS_FREE, NAME_IS_NO_CREDENTIAL, NO_ASSIGNMENT, NO_CREDENTIAL
-from claude_sandbox.api.model import Choice, Integer, Model
+from claude_sandbox.api.model import Choice, Model
 from claude_sandbox.api.networks import ANTHROPIC_CIDRS
 from claude_sandbox.api.quantity import Quantity, at_least, at_most
 from claude_sandbox.api.rules import Rule, Transition, UniqueBy
@@ -92,9 +92,9 @@ class EnvVar(Strict):
 class SecretKeyRef(Strict):
     """A key of a Secret in the sandbox's own namespace."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253), names.SECRET_NAME]
+    name: Annotated[str, Field(min_length=1, max_length=253), *NO_CREDENTIAL, names.SECRET_NAME]
     """The Secret's name. It has to be in the sandbox's own namespace."""
-    key: Annotated[str, Field(min_length=1, max_length=253), names.SECRET_KEY] = "api-key"
+    key: Annotated[str, Field(min_length=1, max_length=253), *NO_CREDENTIAL, names.SECRET_KEY] = "api-key"
     """Which of the Secret's keys holds the Claude API key."""
 
 
@@ -223,7 +223,7 @@ class Port(Strict):
 
     name: Annotated[str, Field(min_length=1, max_length=15), names.PORT_NAME, names.PORT_NAME_HAS_LETTER]
     """A name for the port, for example http."""
-    container_port: Annotated[Integer, Field(ge=1024, le=65535)]
+    container_port: Annotated[int, Field(ge=1024, le=65535)]
     """The port's number. Ports below 1024 would need a privilege that a sandbox never has."""
 
 

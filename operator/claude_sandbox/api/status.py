@@ -17,10 +17,11 @@ MAX_STATUS = 32 * 1024
 """In bytes, as JSON."""
 MAX_CONTROLS = 50
 
-Identifier = Annotated[str, Clip(16)]
-Title = Annotated[str, Clip(64)]
-Value = Annotated[str, Clip(64)]
-Text = Annotated[str, Clip(112)]
+Identifier = Annotated[str, Clip(8)]
+Title = Annotated[str, Clip(48)]
+Value = Annotated[str, Clip(56)]
+Message = Annotated[str, Clip(116)]
+Remedy = Annotated[str, Clip(108)]
 Name = Annotated[str, Clip(253)]
 
 
@@ -37,7 +38,7 @@ class Condition(Model):
     """When the status last changed."""
     reason: Reason
     """Why it has this status, as one word of a closed set."""
-    message: Annotated[str, Clip(512)] = ""
+    message: Annotated[str, Clip(384)] = ""
     """The same for people, with the remedy."""
 
 
@@ -96,9 +97,9 @@ class ControlStatus(Model):
     """Whether the condition `Compliant` depends on it."""
     evidence: EvidenceStatus | None = None
     """What the result rests on."""
-    message: Text = ""
+    message: Message = ""
     """Why the result is what it is."""
-    remedy: Text = ""
+    remedy: Remedy = ""
     """What to do about it."""
 
 
@@ -137,7 +138,7 @@ class Workload(Model):
     """The pod's UID."""
     node: Name | None = None
     """The node it runs on."""
-    image: Annotated[str, Clip(512)] | None = None
+    image: Annotated[str, Clip(384)] | None = None
     """The image that runs, with its digest where the container runtime reports one."""
     started_at: datetime | None = None
     """When its container started."""
