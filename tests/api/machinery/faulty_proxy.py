@@ -158,7 +158,7 @@ class FaultyProxy:
         return await self._session.request(
             request.method,
             URL(self._upstream.server + request.path_qs, encoded=True),
-            data=await request.read(),
+            data=await request.read() or None,
             headers=headers,
             timeout=aiohttp.ClientTimeout(),
         )

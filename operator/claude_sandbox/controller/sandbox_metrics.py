@@ -1,0 +1,82 @@
+"""The metrics that are about single sandboxes: read from their statuses when asked, gone when they are."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+Status = Mapping[str, Any]
+
+UNKNOWN = "Unknown"
+PASS = "Pass"  # a result, not a password
+RESULTS = {"pass": PASS, "fail": "Fail", "unknown": UNKNOWN, "notApplicable": "NotApplicable"}
+
+
+class _Seen(NamedTuple):
+    status: Status
+    at: float
+
+
+class SandboxCollector(Collector):
+    """Holds the last status of each sandbox. A status is immutable once it is handed in.
+
+    Handing one in costs next to nothing; what it means is worked out when Prometheus asks.
+    """
+
+    def __init__(self, *, passing_controls: bool = False, clock: Callable[[], float] = time.time) -> None:
+        self._passing = passing_controls
+        self._clock = clock
+        self._seen: dict[tuple[str, str], _Seen] = {}
+
+    def put(self, namespace: str, name: str, status: Status) -> None:
+        """The sandbox was evaluated just now, with this status."""
+        self._seen[namespace, name] = _Seen(status, self._clock())
+
+    def remove(self, namespace: str, name: str) -> None:
+        """The sandbox is gone, and its series with it."""
+        self._seen.pop((namespace, name), None)
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry, in whatever thread asks."""
+        sandboxes = Counter[tuple[str, str, str]]()
+        counts = GaugeMetricFamily(
+            "claudesandbox_controls",
+            "Controls of a sandbox, by result.",
+            labels=["namespace", "name", "result"],
+        )
+        evaluated = GaugeMetricFamily(
+            "claudesandbox_compliance_last_evaluated_timestamp_seconds",
+            "When the sandbox's controls were last evaluated.",
+            labels=["namespace", "name"],
+        )
+        results = GaugeMetricFamily(
+            "claudesandbox_control_result",
+            "1 for the present result of a control."
+            + ("" if self._passing else " Controls that pass have no series; claudesandbox_controls counts them."),
+            labels=["namespace", "name", "control", "severity", "result"],
+        )
+        for (namespace, name), seen in list(self._seen.items()):
+            conditions = {c["type"]: c["status"] for c in seen.status.get("conditions") or ()}
+            sandboxes[namespace, conditions.get("Ready", UNKNOWN), conditions.get("Compliant", UNKNOWN)] += 1
+            compliance = seen.status.get("compliance")
+            if not compliance:
+                continue
+            summary = compliance.get("summary") or {}
+            for field, result in RESULTS.items():
+                counts.add_metric([namespace, name, result], summary.get(field, 0))
+            evaluated.add_metric([namespace, name], seen.at)
+            for control in compliance.get("controls") or ():
+                if self._passing or control["result"] != PASS:
+                    labels = [namespace, name, control["id"], control["severity"], control["result"]]
+                    results.add_metric(labels, 1)
+        totals = GaugeMetricFamily(
+            "claudesandbox_sandboxes",
+            "Sandboxes, by the status of their conditions Ready and Compliant.",
+            labels=["namespace", "ready", "compliant"],
+        )
+        for of, count in sorted(sandboxes.items()):
+            totals.add_metric(of, count)
+        yield from (totals, counts, evaluated, results)
