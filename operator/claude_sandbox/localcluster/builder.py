@@ -58,7 +58,7 @@ def build(tool: Tool, report: Callable[[str], None], position: str = "1 of 1") -
 def location(tool: Tool) -> Path:
     """Where the program is, or will be: a place of its own for all that decides its content."""
     digest = hashlib.sha256()
-    for part in (tool.package, tool.linker_flags, *_FLAGS, _goarch()):
+    for part in (tool.package, tool.linker_flags, *_FLAGS, goarch()):
         digest.update(part.encode() + b"\0")
     sources = (tool.module / "go.mod", tool.module / "go.sum", *sorted(tool.module.glob("*.go")))
     for source in sources:
@@ -80,7 +80,7 @@ def environment(go: Path, inherited: dict[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in inherited.items() if name not in changes}
     fixed = {
         "CGO_ENABLED": "0",
-        "GOARCH": _goarch(),
+        "GOARCH": goarch(),
         "GOOS": "linux",
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
@@ -142,7 +142,8 @@ def _await(process: subprocess.Popen[bytes], sign: Callable[[float], None]) -> N
             sign(time.monotonic() - began)
 
 
-def _goarch() -> str:
+def goarch() -> str:
+    """This machine's architecture as Go and container images call it; LocalClusterError for one not provided for."""
     machine = platform.machine()
     try:
         return _GOARCH[machine]

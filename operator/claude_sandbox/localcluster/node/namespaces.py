@@ -1,0 +1,88 @@
+"""The node's own view of the machine: a network namespace and a mount namespace that outlive their processes.
+
+What the node's programs mount, and every interface and packet filter rule they make, exists in there only
+and ends with the namespaces. The namespaces are held by files that they are mounted on; the files lie in a
+tmpfs of their own because a mount namespace can only be held where mounts don't propagate.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from shlex import quote
+
+from claude_sandbox.localcluster.layout import Layout, cache_dir
+from claude_sandbox.localcluster.node.commands import call, succeeds
+from claude_sandbox.localcluster.node.names import RUN, Names
+
+# Directories of the machine that the node has its own of, and the place below `layout.node` of those that
+# are to last as long as the node (the others are empty at every start of the node).
+_OWN = {"/run": None, "/var/lib": "lib", "/var/log": "log"}
+
+
+def exist(names: Names) -> bool:
+    """Whether the node's namespaces are there."""
+    return succeeds((*enter(names), "true"))
+
+
+def make(names: Names, layout: Layout) -> None:
+    """Make the namespaces where they are not there; raises LocalClusterError where the machine doesn't allow it."""
+    if exist(names):
+        return
+    remove(names)
+    names.directory.mkdir(mode=0o700, parents=True)
+    call(["mount", "-t", "tmpfs", "-o", "mode=0700,size=1m", "claude-sandbox", names.directory])
+    call(["mount", "--make-private", names.directory])
+    for file in (names.network, names.mounts):
+        file.touch()
+    # Slave: what the machine unmounts is unmounted for the node, too; nothing goes the other way.
+    call(["unshare", f"--net={names.network}", f"--mount={names.mounts}", "--propagation=slave", "true"])
+    call([*enter(names), "sh", "-e"], stdin=_own_directories(layout))
+
+
+def enter(names: Names) -> tuple[str, ...]:
+    """The beginning of a command line that runs a program in the node's namespaces."""
+    return ("nsenter", f"--net={names.network}", f"--mount={names.mounts}", "--")
+
+
+def remove(names: Names) -> None:
+    """Let go of the namespaces: they end with the last process in them. Nothing happens where there are none."""
+    for file in (names.mounts, names.network, names.directory):
+        # Each may be mounted on more than once by a command that was interrupted and repeated.
+        while _is_mounted(file):
+            call(["umount", file])
+    if names.directory.exists():
+        for file in (names.mounts, names.network):
+            file.unlink(missing_ok=True)
+        names.directory.rmdir()
+    if RUN.exists() and not any(RUN.iterdir()):
+        RUN.rmdir()
+
+
+def _is_mounted(path: Path) -> bool:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(line.split(" ")[4] == str(path) for line in lines)
+
+
+def _own_directories(layout: Layout) -> str:
+    """The shell script that gives the node its own directories.
+
+    What the node needs may lie below one of them (a state or cache directory in /var/lib or /run), and is
+    then mounted again at its place from a descriptor that was opened before.
+    """
+    needed = _needed_below(tuple(_OWN), (layout.root, cache_dir(), Path(os.environ.get("VIRTUAL_ENV", "/"))))
+    lines = [f"exec {number}<{quote(str(path))}" for number, path in enumerate(needed, start=3)]
+    for place, kept in _OWN.items():
+        if kept is None:
+            lines.append(f"mount -t tmpfs -o mode=0755,nosuid,nodev claude-sandbox {place}")
+        else:
+            source = layout.node / kept
+            source.mkdir(mode=0o755, parents=True, exist_ok=True)
+            lines.append(f"mount --bind {quote(str(source))} {place}")
+    for number, path in enumerate(needed, start=3):
+        target = quote(str(path))
+        lines += [f"mkdir -p {target}", f"mount --no-canonicalize --bind /proc/self/fd/{number} {target}"]
+    return "\n".join(lines) + "\n"
+
+
+def _needed_below(hidden: Sequence[str], paths: Sequence[Path]) -> list[Path]:
+    return [path for path in paths if any(path.is_relative_to(place) for place in hidden)]

@@ -1,0 +1,58 @@
+"""Kernel settings of the machine that nodes change, put back when the last node is gone.
+
+The kubelet sets some of them itself, and packets can only be forwarded by a machine that forwards. They
+can't be confined to a namespace, so the values from before the first node are kept outside of any cluster.
+"""
+
+import contextlib
+import json
+from pathlib import Path
+
+from claude_sandbox.localcluster.locks import locked
+from claude_sandbox.localcluster.node.names import RUN
+
+_DIRECTORY = RUN / "machine"
+_SYSCTL = Path("/proc/sys")
+# The kubelet's (its container manager's kernel tunables), and forwarding.
+_CHANGED = (
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "kernel/keys/root_maxkeys",
+    "kernel/keys/root_maxbytes",
+    "net/ipv4/ip_forward",
+)
+
+
+def prepare(node: str) -> None:
+    """Note that the node uses the machine, and let the machine forward packets."""
+    with locked(_DIRECTORY):
+        record = _DIRECTORY / "before.json"
+        if not record.exists():
+            before = {name: (_SYSCTL / name).read_text().strip() for name in _CHANGED if (_SYSCTL / name).exists()}
+            partial = record.with_suffix(".partial")
+            partial.write_text(json.dumps(before))
+            partial.replace(record)
+        (_DIRECTORY / f"{node}.user").touch()
+        (_SYSCTL / "net/ipv4/ip_forward").write_text("1")
+
+
+def restore(node: str) -> None:
+    """Note that the node is gone; the last one's end puts the values back. Nothing happens for an unknown node."""
+    if not _DIRECTORY.exists():
+        return
+    with locked(_DIRECTORY):
+        (_DIRECTORY / f"{node}.user").unlink(missing_ok=True)
+        if any(_DIRECTORY.glob("*.user")):
+            return
+        record = _DIRECTORY / "before.json"
+        with contextlib.suppress(FileNotFoundError):
+            for name, value in json.loads(record.read_text()).items():
+                if (_SYSCTL / name).read_text().strip() != value:
+                    (_SYSCTL / name).write_text(value)
+        for file in _DIRECTORY.iterdir():
+            file.unlink()
+        _DIRECTORY.rmdir()
+    with contextlib.suppress(OSError):
+        RUN.rmdir()
