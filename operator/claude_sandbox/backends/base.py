@@ -1,6 +1,6 @@
 """What the reconcile loop and a backend tell each other. Data only."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.status import Workload
@@ -28,14 +28,28 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Healed:
+    """Something that had drifted or vanished and was put back. `reason` is one of Missing, Drifted and Ended."""
+
+    kind: str
+    name: str
+    reason: str
+    paths: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        how = {"Missing": "made again", "Drifted": "put back", "Ended": "replaced"}[self.reason]
+        paths = f" ({', '.join(self.paths[:5])})" if self.paths else ""
+        return f"{self.kind} {self.name} {how}{paths}"
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What one pass of observe, plan and apply did and found. Objects are named "Kind name"."""
 
     created: tuple[str, ...] = ()
     updated: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
-    # What had drifted or vanished and was put back: "Kind name: what".
-    healed: tuple[str, ...] = ()
+    healed: tuple[Healed, ...] = ()
     foreign: tuple[str, ...] = ()
     drifted: tuple[str, ...] = ()
     spec_changed: bool = False
@@ -60,10 +74,3 @@ class WorkloadState:
     message: str
     workload: Workload | None = None
     key_generation: str | None = None
-
-
-@dataclass
-class Counters:
-    """What a backend counts for the metrics."""
-
-    heals: dict[tuple[str, str], int] = field(default_factory=dict)

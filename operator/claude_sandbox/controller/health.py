@@ -7,7 +7,7 @@ Being answered at all shows that the event loop turns. An API server that is awa
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiohttp import web
 
@@ -87,7 +87,7 @@ class HealthServer:
         return web.Response(body=page.body, headers={"Content-Type": page.content_type})
 
 
-def no_stuck_worker(in_work: Callable[[], Mapping[object, float]], bound: float) -> Check:
+def no_stuck_worker(in_work: Callable[[], Mapping[Any, float]], bound: float) -> Check:
     """Whether no key has been in work for more than `bound` seconds."""
 
     def check() -> str:

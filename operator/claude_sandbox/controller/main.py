@@ -10,12 +10,17 @@ import logging
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from importlib.metadata import version
+from urllib.parse import urlsplit
 
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.credentials import Credentials, CredentialsError, load
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.controller import logs, watching
-from claude_sandbox.controller.election import Election, LeadershipLostError
+from claude_sandbox.controller.election import Election, LeadershipLostError, own_identity
+from claude_sandbox.controller.events import EventRecorder
+from claude_sandbox.controller.health import HealthServer, all_set, no_stuck_worker
+from claude_sandbox.controller.metrics import Metrics
 from claude_sandbox.controller.operator import Operator
 from claude_sandbox.controller.queue import run_workers
 from claude_sandbox.controller.reporter import KubernetesReporter
@@ -25,6 +30,9 @@ from claude_sandbox.controller.settings import Settings
 logger = logging.getLogger(__name__)
 
 LEASE = "claude-sandbox-operator"
+
+# A worker that holds one key for longer than this, in seconds, hangs.
+STUCK_AFTER = 120.0
 
 
 class OperatorError(Exception):
@@ -38,31 +46,52 @@ async def run_operator(settings: Settings) -> None:
         credentials = load(settings.kubeconfig)
     except CredentialsError as error:
         raise OperatorError(str(error)) from None
+    metrics = Metrics(version=version("claude-sandbox-operator"))
     async with AsyncExitStack() as stack:
         election = None
         if settings.leader_election:
             # Connections of its own, so that no other request is in a renewal's way.
             lease_api = await stack.enter_async_context(Api(credentials, pool_size=2, attempts=1, timeout=5.0))
-            namespace = settings.lease_namespace or credentials.namespace
-            election = Election(lease_api, namespace, LEASE)
+            election = Election(lease_api, settings.lease_namespace or credentials.namespace, LEASE)
+            metrics.watch_leading(LEASE, lambda: election.leading)
         permit = election.permit if election else None
-        api = await stack.enter_async_context(Api(credentials, write_permit=permit))
+        observer = metrics.requests_to(urlsplit(credentials.server).netloc)
+        api = await stack.enter_async_context(Api(credentials, write_permit=permit, observer=observer))
+        events = EventRecorder(api, election.identity if election else own_identity(), on_drop=metrics.event_dropped)
         try:
             minor = int(str((await api.get_path("/version"))["minor"]).rstrip("+"))
             listed = await list_all(api, settings.namespaces)
         except ApiError as error:
             raise OperatorError(_cannot_start(api, error)) from None
+        operator = Operator(settings, api, KubernetesReporter(api, events, metrics), metrics, minor)
+        # Before any work: a sandbox that is not known yet must never look like one that is gone.
+        for key in operator.sandboxes.replace(listed):
+            operator.queue.add(key)
+        health = HealthServer(
+            live={"workers": no_stuck_worker(operator.queue.in_work, STUCK_AFTER)},
+            ready={"informers": all_set(lambda: {str(i.resource): i.settled for i in operator.watches})},
+            metrics=metrics.render,
+            host=settings.bind_host,
+            port=settings.bind_port,
+        )
         try:
-            operator = Operator(settings, api, KubernetesReporter(api), minor)
-            # Before any work: a sandbox that is not known yet must never look like one that is gone.
-            for key in operator.sandboxes.replace(listed):
-                operator.queue.add(key)
-            await _run(operator, credentials, election)
+            await stack.enter_async_context(health)
+        except OSError as error:
+            where = f"{settings.bind_host}:{settings.bind_port}"
+            raise OperatorError(f"{where} can't be bound: {error.strerror}. Choose another with --bind") from None
+        try:
+            await _run(operator, credentials, election, events, metrics)
         except* LeadershipLostError:
             raise OperatorError("the lease was lost to another replica; start anew") from None
 
 
-async def _run(operator: Operator, credentials: Credentials, election: Election | None) -> None:
+async def _run(
+    operator: Operator,
+    credentials: Credentials,
+    election: Election | None,
+    events: EventRecorder,
+    metrics: Metrics,
+) -> None:
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         background = [group.create_task(operator.watches.run(), name="watches")]
@@ -75,7 +104,8 @@ async def _run(operator: Operator, credentials: Credentials, election: Election 
         _stop_on_signals(stop)
         resync = resync_forever(operator.api, namespaces, operator.sandboxes, operator.queue, operator.settings.resync)
         background.append(group.create_task(resync, name="resync"))
-        await _lead(election, stop, lambda: _work(operator, stop))
+        background.append(group.create_task(events.run(), name="events"))
+        await _lead(election, stop, lambda: _work(operator, events, metrics, stop))
         stop.set()
         for task in background:
             task.cancel()
@@ -96,9 +126,11 @@ async def _lead(election: Election | None, stop: asyncio.Event, work: Callable[[
         await leading
 
 
-async def _work(operator: Operator, stop: asyncio.Event) -> None:
+async def _work(operator: Operator, events: EventRecorder, metrics: Metrics, stop: asyncio.Event) -> None:
     """Everything that was heard of while another replica led is in the queue already."""
-    workers = asyncio.create_task(run_workers(operator.queue, operator.settings.workers, operator.reconcile))
+    workers = asyncio.create_task(
+        run_workers(operator.queue, operator.settings.workers, operator.reconcile, metrics.reconciled)
+    )
     try:
         await stop.wait()
         logger.info("stopping: what is in hand is finished first")
@@ -106,6 +138,7 @@ async def _work(operator: Operator, stop: asyncio.Event) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(operator.settings.shutdown_grace):
                 await workers
+                await events.drain()
     finally:
         workers.cancel()
 

@@ -236,7 +236,7 @@ class _InformerCollector(Collector):
         self._informers = informers
 
     def collect(self) -> Iterator[Metric]:
-        labels = ["resource", "namespace"]
+        labels = ["resource", "namespace", "selector"]
         objects = GaugeMetricFamily("claudesandbox_watched_objects", "Objects that are known.", labels=labels)
         age = GaugeMetricFamily(
             "claudesandbox_watch_age_seconds",
@@ -247,7 +247,7 @@ class _InformerCollector(Collector):
             "claudesandbox_watch_readable", "0 where the API server lets us not read the objects.", labels=labels
         )
         for informer in tuple(self._informers()):
-            values = [str(informer.resource), informer.namespace or ""]
+            values = [str(informer.resource), informer.namespace or "", informer.selector]
             objects.add_metric(values, len(informer.store))
             age.add_metric(values, informer.age())
             readable.add_metric(values, float(informer.readable))

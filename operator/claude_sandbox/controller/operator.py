@@ -8,23 +8,23 @@ from claude_sandbox.backends.kubernetes.pacing import Pacer
 from claude_sandbox.backends.kubernetes.watches import Watches
 from claude_sandbox.compliance.identity import QUESTIONS
 from claude_sandbox.controller.logs import about
+from claude_sandbox.controller.metrics import Metrics
 from claude_sandbox.controller.queue import Result, WorkQueue
 from claude_sandbox.controller.reconciler import Reconciler, Reporter
 from claude_sandbox.controller.sandboxes import Key, Sandboxes
 from claude_sandbox.controller.settings import Settings
 
-# A worker that holds one key for longer than this hangs.
-STUCK_AFTER = 120.0
-
 
 class Operator:
     """Everything that one process holds. Built inside a running event loop."""
 
-    def __init__(self, settings: Settings, api: Api, reporter: Reporter, minor: int) -> None:
+    def __init__(self, settings: Settings, api: Api, reporter: Reporter, metrics: Metrics, minor: int) -> None:
         self.settings = settings
         self.api = api
         self.sandboxes = Sandboxes()
-        self.queue: WorkQueue[Key] = WorkQueue()
+        observer = metrics.queue_observer()
+        self.queue: WorkQueue[Key] = WorkQueue(observer=observer)
+        metrics.watch_queue(self.queue, observer, settings.workers)
         self.watches = Watches(
             api,
             settings.namespaces,
@@ -34,6 +34,7 @@ class Operator:
             wake_users=self._wake_users,
             pace=Pace(resync=settings.resync * 2),
         )
+        metrics.watch_informers(lambda: self.watches)
         self.backend = KubernetesBackend(
             api,
             self.watches,
@@ -49,11 +50,6 @@ class Operator:
         raw = self.sandboxes.get(key)
         with about(key.namespace, key.name, raw["metadata"]["uid"] if raw else ""):
             return await self.reconciler(key)
-
-    def healthy(self) -> str:
-        """What is wrong with this process, empty where nothing is."""
-        stuck = [str(key) for key, since in self.queue.in_work().items() if since > STUCK_AFTER]
-        return f"a worker hangs at {', '.join(stuck)}" if stuck else ""
 
     def _wake_all(self, namespace: str) -> None:
         for key in self.sandboxes.of(namespace):

@@ -10,7 +10,7 @@ from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec, OperatingMode
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.api.validate import FieldError, InvalidSpec, parse_spec, refused_metadata
-from claude_sandbox.backends.base import KeyState, Outcome, WorkloadState
+from claude_sandbox.backends.base import Healed, KeyState, Outcome, WorkloadState
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.egress import Network, out_of_reach
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
@@ -61,7 +61,7 @@ class Reporter(Protocol):
     def tell(self, raw: Raw, reason: str, message: str, *, warning: bool) -> None:
         """A Kubernetes Event."""
 
-    def observe(self, key: Key, status: Mapping[str, Any] | None, healed: tuple[str, ...]) -> None:
+    def observe(self, key: Key, status: Mapping[str, Any] | None, healed: tuple[Healed, ...]) -> None:
         """The status for the metrics; None where the sandbox is gone."""
 
 
@@ -179,15 +179,18 @@ class Reconciler:
                 return Result(requeue_after=wait)
         self._progressing.pop(key, None)
         written = await self._reporter.write_status(raw, merge_patch(previous, status))
-        if written is not None:
-            self._sandboxes.put(written)
+        if written is None:
+            # Else its objects would be made again and again, and collected as often.
+            self._sandboxes.lose(raw)
+            return Result(requeue_after=0)
+        self._sandboxes.learn(written)
         self._reporter.observe(key, status, findings.outcome.healed)
         return Result(requeue_after=requeue, retry=retry)
 
     def _tell(self, raw: Raw, findings: report.Findings) -> None:
         outcome = findings.outcome
         for what in outcome.healed:
-            self._reporter.tell(raw, "Healed", what, warning=False)
+            self._reporter.tell(raw, "Healed", f"{what}.", warning=False)
         if outcome.created:
             self._reporter.tell(raw, "Created", f"Created {', '.join(outcome.created)}.", warning=False)
         if outcome.updated:

@@ -1,12 +1,15 @@
-"""Where the loop's findings go: the status, Kubernetes Events, metrics."""
+"""Where the loop's findings go: the status, Kubernetes Events, logs, metrics."""
 
 import logging
 from collections.abc import Mapping
 from typing import Any
 
+from claude_sandbox.backends.base import Healed
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import SANDBOXES
+from claude_sandbox.controller.events import EventRecorder
+from claude_sandbox.controller.metrics import Metrics
 from claude_sandbox.controller.sandboxes import Key, Raw
 
 logger = logging.getLogger(__name__)
@@ -15,8 +18,10 @@ logger = logging.getLogger(__name__)
 class KubernetesReporter:
     """Reports to the API server that the sandbox came from."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: Api, events: EventRecorder, metrics: Metrics) -> None:
         self._api = api
+        self._events = events
+        self._metrics = metrics
 
     async def write_status(self, raw: Raw, patch: Mapping[str, Any]) -> Raw | None:
         """Merge the patch into the status of this very object, not of a later one of the same name."""
@@ -31,8 +36,15 @@ class KubernetesReporter:
             raise
 
     def tell(self, raw: Raw, reason: str, message: str, *, warning: bool) -> None:
-        """A Kubernetes Event about the sandbox."""
+        """A Kubernetes Event about the sandbox, and a line in the log."""
         logger.log(logging.WARNING if warning else logging.INFO, "%s: %s", reason, message)
+        self._events.tell(raw, reason, message, warning=warning)
 
-    def observe(self, key: Key, status: Mapping[str, Any] | None, healed: tuple[str, ...]) -> None:
+    def observe(self, key: Key, status: Mapping[str, Any] | None, healed: tuple[Healed, ...]) -> None:
         """Bring the metrics of the sandbox up to date."""
+        if status is None:
+            self._metrics.sandboxes.remove(*key)
+            return
+        self._metrics.sandboxes.put(*key, status)
+        for heal in healed:
+            self._metrics.healed(heal.kind, heal.reason)

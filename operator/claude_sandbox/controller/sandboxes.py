@@ -40,6 +40,19 @@ class Sandboxes:
         self._by_namespace.setdefault(key.namespace, {})[key.name] = raw
         return True
 
+    def learn(self, written: Raw) -> None:
+        """Remember the answer to a write of ours, unless that very sandbox was deleted while it was on its way."""
+        known = self.get(key_of(written))
+        if known is not None and known["metadata"]["uid"] == written["metadata"]["uid"]:
+            self.put(written)
+
+    def lose(self, raw: Raw) -> None:
+        """Forget a sandbox that turned out to be gone, unless another of its name is known by now."""
+        key = key_of(raw)
+        known = self.get(key)
+        if known is not None and known["metadata"]["uid"] == raw["metadata"]["uid"]:
+            self.remove(key)
+
     def remove(self, key: Key) -> None:
         """Forget a sandbox that is gone."""
         names = self._by_namespace.get(key.namespace, {})

@@ -76,7 +76,7 @@ def compose(previous: Mapping[str, Any], generation: int, findings: Findings, no
         workload=findings.workload.workload,
         credentials=_key(findings),
         compliance=findings.compliance,
-        heals=_heals(previous.get("heals"), findings.outcome.healed, now),
+        heals=_heals(previous.get("heals"), tuple(map(str, findings.outcome.healed)), now),
     )
     return status.model_dump(mode="json", by_alias=True, exclude_none=True)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
 from claude_sandbox.api.status import Workload
-from claude_sandbox.backends.base import Failure, KeyState, Outcome, WorkloadState
+from claude_sandbox.backends.base import Failure, Healed, KeyState, Outcome, WorkloadState
 from claude_sandbox.controller.merge import merge_patch
 from claude_sandbox.controller.status import Findings, State, compose, conditions_of
 
@@ -19,6 +19,9 @@ RUNNING = WorkloadState(
 STARTING = WorkloadState(
     ConditionStatus.FALSE, Reason.POD_PENDING, "starting", Workload(name="sandbox-alice", uid="u"), key_generation="7"
 )
+POLICY = Healed("NetworkPolicy", "sandbox-alice", "Drifted", ("spec.egress",))
+ACCOUNT = Healed("ServiceAccount", "sandbox-alice", "Missing")
+POD = Healed("Pod", "sandbox-alice", "Ended", ("status.phase",))
 NONE = WorkloadState(ConditionStatus.FALSE, Reason.NO_WORKLOAD, "There is no pod.")
 
 findings = st.builds(
@@ -32,7 +35,7 @@ findings = st.builds(
         foreign=st.sampled_from([(), ("Pod sandbox-alice",)]),
         drifted=st.sampled_from([(), ("spec.hostNetwork",)]),
         spec_changed=st.booleans(),
-        healed=st.sampled_from([(), ("NetworkPolicy sandbox-alice made again",)]),
+        healed=st.sampled_from([(), (Healed("NetworkPolicy", "sandbox-alice", "Missing"),)]),
         failure=st.sampled_from(
             [None, Failure(Reason.RETRYING, "503", permanent=False), Failure(Reason.REJECTED, "no", permanent=True)]
         ),
@@ -105,10 +108,13 @@ def test_a_running_sandbox_stays_ready_when_its_secret_goes_away() -> None:
 
 
 def test_heals_add_up() -> None:
-    first = compose({}, 1, Findings(workload=RUNNING, outcome=Outcome(healed=("a", "b"))), NOW)
+    first = compose({}, 1, Findings(workload=RUNNING, outcome=Outcome(healed=(POLICY, ACCOUNT))), NOW)
     assert first["heals"]["count"] == 2
-    second = compose(first, 1, Findings(workload=RUNNING, outcome=Outcome(healed=("c",))), NOW)
-    assert second["heals"] == {"count": 3, "last": {"what": "c", "at": "2026-01-01T00:00:00Z"}}
+    second = compose(first, 1, Findings(workload=RUNNING, outcome=Outcome(healed=(POD,))), NOW)
+    assert second["heals"] == {
+        "count": 3,
+        "last": {"what": "Pod sandbox-alice replaced (status.phase)", "at": "2026-01-01T00:00:00Z"},
+    }
     assert compose(second, 1, Findings(workload=RUNNING), NOW)["heals"] == second["heals"]
 
 

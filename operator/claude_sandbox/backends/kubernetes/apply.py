@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import Reason
-from claude_sandbox.backends.base import Failure, Outcome
+from claude_sandbox.backends.base import Failure, Healed, Outcome
 from claude_sandbox.backends.kubernetes import drift
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
@@ -170,7 +170,6 @@ def _said(done: list[Step], verb: Verb, *causes: Cause) -> tuple[str, ...]:
     return tuple(f"{step.kind} {step.name}" for step in done if step.verb is verb and step.cause in causes)
 
 
-def _healed(step: Step) -> str:
-    how = {Verb.CREATE: "made again", Verb.APPLY: "put back", Verb.DELETE: "replaced"}[step.verb]
-    paths = f" ({', '.join(step.paths[:5])})" if step.paths else ""
-    return f"{step.kind} {step.name} {how}{paths}"
+def _healed(step: Step) -> Healed:
+    reason = {Verb.CREATE: "Missing", Verb.APPLY: "Drifted", Verb.DELETE: "Ended"}[step.verb]
+    return Healed(step.kind, step.name, reason, step.paths)

@@ -17,6 +17,7 @@ def expected(blueprint: Blueprint, profile: Profile, allowed_registries: tuple[s
         container=CONTAINER,
         ports=tuple(port.number for port in blueprint.network.ports),
         egress_cidrs=tuple(block.cidr for block in blueprint.network.egress),
+        egress_excepted=tuple(block.excepted for block in blueprint.network.egress),
         egress_ports=blueprint.network.egress_ports,
         dns=blueprint.network.dns,
         image_digest=blueprint.image.digest,

@@ -109,6 +109,7 @@ class Informer:
     ) -> None:
         self.resource = resource
         self.namespace = namespace
+        self.selector = field_selector or label_selector or ""
         self.store = Store(indexes)
         self.synced = asyncio.Event()
         """Set by the first complete list."""
