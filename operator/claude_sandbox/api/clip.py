@@ -15,7 +15,7 @@ ELLIPSIS = "…"
 def clip(text: str, limit: int) -> str:
     """The text, cut with an ellipsis where it would take more than `limit` bytes as JSON.
 
-    Bytes as the API server stores them: UTF-8, with quotes, control characters and `<>&` escaped.
+    Bytes as the API server writes them: UTF-8, with quotes, control characters and `<>&` escaped.
     """
     if _size(text) <= limit:
         return text
@@ -39,6 +39,10 @@ class Clip:
         return core_schema.no_info_after_validator_function(lambda text: clip(text, self.limit), handler(source))
 
 
+# What Go's encoding/json escapes and Python's json does not, with the bytes that the escape takes more.
+_ESCAPED = {b"<": 5, b">": 5, b"&": 5, "\u2028".encode(): 3, "\u2029".encode(): 3}
+
+
 def _size(text: str) -> int:
     encoded = json.dumps(text, ensure_ascii=False).encode(errors="replace")
-    return len(encoded) - 2 + 5 * sum(map(encoded.count, (b"<", b">", b"&")))
+    return len(encoded) - 2 + sum(encoded.count(character) * more for character, more in _ESCAPED.items())

@@ -1,5 +1,6 @@
 """The conditions of a sandbox and the closed set of their reasons."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -71,3 +72,60 @@ class Reason(StrEnum):
     # any
     OBSERVATION_FAILED = "ObservationFailed"
     NO_WORKLOAD = "NoWorkload"
+
+
+CONDITIONS: Mapping[ConditionType, str] = {
+    ConditionType.READY: "Claude Code can run in the sandbox now.",
+    ConditionType.RECONCILING: "The operator is still at work on the sandbox, or waits for the cluster to be.",
+    ConditionType.STALLED: "Nothing will happen until somebody acts; the message says what to do.",
+    ConditionType.COMPLIANT: "Every required control passes. One that fails makes it False, else one that could not be"
+    " verified makes it Unknown.",
+    ConditionType.ISOLATED: "Connections that are not declared were tried and refused. Policies alone never make it"
+    " True.",
+    ConditionType.CREDENTIALS: "The workload has the Secret's current key.",
+    ConditionType.DRIFTED: "The workload is not what the spec asks for, and only a new one could be.",
+}
+"""What it means that a condition is True."""
+
+MEANINGS: Mapping[Reason, str] = {
+    Reason.SANDBOX_READY: "The pod is ready: Claude Code starts and has a key.",
+    Reason.POD_NOT_READY: "The pod runs, but Claude Code can't be used in it yet or any more.",
+    Reason.POD_PENDING: "The pod is being started.",
+    Reason.POD_UNSCHEDULABLE: "No node can take the pod; the message says what is missing.",
+    Reason.POD_FAILED: "The pod ended; a new one is made.",
+    Reason.POD_TERMINATING: "The pod is being deleted.",
+    Reason.NODE_LOST: "The node does not answer. No second pod is made while the first may still run on the workspace.",
+    Reason.IMAGE_PULL_FAILED: "The node can't get the image.",
+    Reason.CONTAINER_FAILING: "The container can't be made or does not stay up.",
+    Reason.SUSPENDED: "spec.operatingMode is Suspended: there is no pod, the workspace is kept.",
+    Reason.PROGRESSING: "What the spec asks for is being made.",
+    Reason.RETRYING: "Something failed that may pass by itself; it is tried again.",
+    Reason.UP_TO_DATE: "There is nothing to do.",
+    Reason.INVALID_SPEC: "The spec or the metadata has fields that are refused; nothing is started until they are"
+    " corrected.",
+    Reason.FOREIGN_OBJECT: "An object with a name that the sandbox needs was not made by the operator; it is left"
+    " alone.",
+    Reason.SECRET_NOT_FOUND: "There is no Secret of that name yet; the sandbox starts when there is.",
+    Reason.SECRET_NOT_OPTED_IN: "The Secret is there, but nobody said that sandboxes may use it.",
+    Reason.SECRET_KEY_MISSING: "The Secret has no such key.",
+    Reason.PERMISSION_DENIED: "The operator's role does not allow what it has to do.",
+    Reason.REJECTED: "The API server refuses what the sandbox needs, for example because of an admission policy.",
+    Reason.NOT_STALLED: "Nothing needs anybody to act.",
+    Reason.ALL_CONTROLS_PASS: "Every required control passes.",
+    Reason.CONTROLS_FAIL: "At least one required control fails; the message names them.",
+    Reason.CONTROLS_UNKNOWN: "At least one required control could not be verified, and none fails.",
+    Reason.NOT_EVALUATED: "There is nothing to measure.",
+    Reason.POLICY_IN_PLACE: "The NetworkPolicy is in place, and undeclared connections were tried and refused.",
+    Reason.POLICY_WIDENED: "Another NetworkPolicy of the namespace allows what the sandbox's own does not.",
+    Reason.POLICY_MISSING: "No NetworkPolicy denies what is not declared.",
+    Reason.NOT_PROBED: "The policies are right; that the network enforces them has not been tried.",
+    Reason.KEY_MOUNTED: "The kubelet was told of the Secret's current generation.",
+    Reason.KEY_UPDATING: "A new generation of the key is being mounted.",
+    Reason.KEY_NOT_OBSERVED: "The operator may not look at Secrets, so it can't say which generation is mounted.",
+    Reason.IN_SYNC: "The pod is what the spec asks for.",
+    Reason.POD_DRIFTED: "Somebody changed the pod.",
+    Reason.SPEC_CHANGED: "The spec changed in a way that only a new pod can follow.",
+    Reason.OBSERVATION_FAILED: "What is needed to judge could not be read.",
+    Reason.NO_WORKLOAD: "There is no pod.",
+}
+"""What each reason says to a user."""

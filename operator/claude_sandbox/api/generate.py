@@ -5,12 +5,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from claude_sandbox.api import crd
+from claude_sandbox.api import crd, docs
 
 
 def files() -> Mapping[Path, str]:
     """What is generated, below the project's directory."""
-    return {Path("crds") / crd.FILE: crd.to_yaml()}
+    return {Path("crds") / crd.FILE: crd.to_yaml(), Path("docs/reference") / docs.FILE: docs.to_markdown()}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from claude_sandbox.api.rules import Rule, literal, never_matching
 # A key's value that stands at the start or after a character that can't be part of it.
 _START = "(?:^|[^A-Za-z0-9])"
 
-_VALUES = {
+VALUES = {
     "an API key (Anthropic, OpenAI, Google, Stripe, SendGrid)": (
         "sk-ant-",
         _START + "sk-[A-Za-z0-9_-]{20}",
@@ -47,21 +47,22 @@ _VALUES = {
     ),
 }
 
-_REMEDY = (
+# Ends the message of every rule about credentials.
+REMEDY = (
     "a spec can be read by everyone who may read sandboxes: remove it and revoke it; the Claude API key belongs in a"
     " Secret named by spec.credentials.apiKeySecretRef"
 )
 
 NO_CREDENTIAL = tuple(
-    never_matching("|".join(patterns), f"contains what looks like {what}; {_REMEDY}", confidential=True)
-    for what, patterns in _VALUES.items()
+    never_matching("|".join(patterns), f"contains what looks like {what}; {REMEDY}", confidential=True)
+    for what, patterns in VALUES.items()
 )
 """Rules for any text that a user writes freely."""
 
 NO_ASSIGNMENT = never_matching(
     '(?:API_?KEY|ACCESS_KEY|TOKEN|SECRET|PASSWORD|PASSWD)=["\\x27]?[^"\\x27$ ]'
     '|--(?:api-key|token|auth-token|secret|password)[= ]["\\x27]?[^"\\x27$ ]',
-    f"sets what looks like a credential; {_REMEDY}",
+    f"sets what looks like a credential; {REMEDY}",
     confidential=True,
 )
 """For commands and arguments: `export GITHUB_TOKEN=…`, `--api-key=…`. A reference such as `TOKEN=$X` passes."""
@@ -78,7 +79,7 @@ _CREDENTIAL_NAME = re.compile(_CREDENTIAL_NAMES)
 NAME_IS_NO_CREDENTIAL = Rule(
     f"!self.upperAscii().matches({literal(_CREDENTIAL_NAMES)})",
     lambda name: not _CREDENTIAL_NAME.search(name.upper()),
-    f"is the name of a credential, which must not be in the environment: {_REMEDY}",
+    f"is the name of a credential, which must not be in the environment: {REMEDY}",
 )
 
 # What the operator sets, what redirects the agent's requests (and the key with them) or its choice of credentials,

@@ -69,9 +69,8 @@ def _int_or_string(value: Any) -> int | str:
 _SYNTAX = Rule(
     f"string(self).matches({literal(PATTERN)})",
     lambda value: bool(_MATCH.match(str(value))),
-    "is not a quantity: write a plain positive number with an optional unit, for example 500m or 2 for CPU, 2Gi for"
-    " memory and storage (no sign, no space, no exponent, at most 12 digits and 3 decimals; units m k M G T P Ki Mi Gi"
-    " Ti Pi)",
+    "is not a quantity: write a positive number and, where it is one of bytes, a unit without a space, for example 500m"
+    " or 2 for CPU and 512Mi or 2Gi for memory and storage",
 )
 
 Quantity = Annotated[int | str, IntOrString(), _SYNTAX]

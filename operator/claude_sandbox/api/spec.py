@@ -75,7 +75,7 @@ class Image(Strict):
         Rule(
             "has(self.tag) || has(self.digest)",
             lambda image: image.tag is not None or image.digest is not None,
-            "write spec.image.digest (better: what runs is then certain) or spec.image.tag",
+            "needs a tag or, better, a digest: write spec.image.tag, or spec.image.digest to be certain what runs",
         ),
     )
 

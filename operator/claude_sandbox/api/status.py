@@ -11,6 +11,7 @@ from pydantic import Field
 from claude_sandbox.api.clip import Clip
 from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
 from claude_sandbox.api.model import Choice, Model
+from claude_sandbox.api.rules import UniqueBy
 from claude_sandbox.api.spec import BackendType
 
 MAX_STATUS = 32 * 1024
@@ -181,7 +182,7 @@ class ClaudeSandboxStatus(Model):
 
     observed_generation: int = -1
     """The metadata.generation that this status is about; -1 until the operator has seen the sandbox."""
-    conditions: Annotated[list[Condition], Field(max_length=16)] = []
+    conditions: Annotated[list[Condition], Field(max_length=16), UniqueBy("type")] = []
     """Ready, Reconciling, Stalled, Compliant, IsolationVerified, CredentialsCurrent and Drifted."""
     backend: BackendType | None = None
     """What runs the sandbox."""

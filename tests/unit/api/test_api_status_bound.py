@@ -1,0 +1,102 @@
+"""A status stays below 32 KiB whatever it has to say."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_sandbox.api.clip import clip
+from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
+from claude_sandbox.api.spec import BackendType
+from claude_sandbox.api.status import (
+    MAX_CONTROLS,
+    MAX_STATUS,
+    ClaudeSandboxStatus,
+    Compliance,
+    Condition,
+    ControlStatus,
+    CredentialsStatus,
+    EvidenceSource,
+    EvidenceStatus,
+    Heal,
+    Heals,
+    Result,
+    Severity,
+    Summary,
+    Workload,
+)
+
+# As the API server writes JSON (Go's encoding/json): compact, UTF-8, with these escaped.
+_ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def size(status: ClaudeSandboxStatus) -> int:
+    text = status.model_dump_json(by_alias=True, exclude_none=True)
+    for character, escape in _ESCAPED.items():
+        text = text.replace(character, escape)
+    return len(text.encode())
+
+
+def worst(text: str, controls: int) -> ClaudeSandboxStatus:
+    """The longest of everything, with `text` wherever a text is free."""
+    control = ControlStatus(
+        id=text,
+        title=text,
+        result=max(Result, key=len),
+        severity=max(Severity, key=len),
+        required=False,
+        evidence=EvidenceStatus(source=max(EvidenceSource, key=len), observed_at=NOW, value=text),
+        message=text,
+        remedy=text,
+    )
+    counts: dict[str, Any] = {"pass": 99, "fail": 99, "unknown": 99, "notApplicable": 99, "required": text}
+    return ClaudeSandboxStatus(
+        observed_generation=2**63 - 1,
+        conditions=[
+            Condition(
+                type=kind,
+                status=max(ConditionStatus, key=len),
+                observed_generation=2**63 - 1,
+                last_transition_time=NOW,
+                reason=max(Reason, key=len),
+                message=text,
+            )
+            for kind in ConditionType
+        ],
+        backend=max(BackendType, key=len),
+        workload=Workload(name=text, uid=text, node=text, image=text, started_at=NOW),
+        credentials=CredentialsStatus(secret=text, generation=text, mounted_generation=text),
+        compliance=Compliance(summary=Summary.model_validate(counts), evaluated_at=NOW, controls=[control] * controls),
+        heals=Heals(count=2**63 - 1, last=Heal(what=text, at=NOW)),
+    )
+
+
+@pytest.mark.parametrize("character", ["x", "ü", "😀", '"', "\\", "\n", "\x00", "<", "&", "\u2028"])
+def test_the_worst_status_is_below_the_bound(character: str) -> None:
+    assert size(worst(character * 100_000, MAX_CONTROLS)) <= MAX_STATUS
+
+
+def test_more_controls_than_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=f"at most {MAX_CONTROLS}"):
+        worst("x", MAX_CONTROLS + 1)
+
+
+def test_a_text_that_fits_is_left_alone() -> None:
+    assert clip("memory.max is 2147483648", 64) == "memory.max is 2147483648"
+
+
+def test_a_text_that_is_cut_says_so() -> None:
+    assert clip("a" * 100, 10) == "a" * 7 + "…"
+
+
+@given(st.text(), st.integers(min_value=3, max_value=200))
+def test_a_clipped_text_takes_no_more_than_its_limit(text: str, limit: int) -> None:
+    clipped = clip(text, limit)
+    for character, escape in _ESCAPED.items():
+        clipped = clipped.replace(character, escape.replace("\\", "/"))
+    encoded = Heal(what="", at=NOW).model_copy(update={"what": clipped}).model_dump_json(include={"what"})
+    assert len(encoded.encode()) - len('{"what":""}') <= limit
+    assert clip(text, limit) == clip(clip(text, limit), limit)
