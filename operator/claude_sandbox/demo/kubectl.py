@@ -14,11 +14,14 @@ _MANAGER = "claude-sandbox-install"
 
 
 class Kubectl:
-    """Runs `program` with the kubeconfig, and the context where one is given. Objects go in on standard input."""
+    """Runs `program`. Without a kubeconfig and a context kubectl's own rules decide which cluster that is.
 
-    def __init__(self, program: Path, kubeconfig: str, context: str | None = None) -> None:
+    Objects go in on standard input, so that nothing of them is on a command line.
+    """
+
+    def __init__(self, program: Path, kubeconfig: str | None = None, context: str | None = None) -> None:
         self._program = program
-        self._environment = {**os.environ, "KUBECONFIG": kubeconfig}
+        self._environment = {**os.environ, **({"KUBECONFIG": kubeconfig} if kubeconfig else {})}
         self._context = ("--context", context) if context else ()
 
     def run(self, *arguments: str, stdin: str | None = None, timeout: float = 60.0) -> str:
@@ -26,8 +29,7 @@ class Kubectl:
         try:
             done = subprocess.run(
                 [self._program, *self._context, *arguments],
-                input=stdin,
-                stdin=subprocess.DEVNULL if stdin is None else None,
+                input=stdin or "",
                 capture_output=True,
                 text=True,
                 check=False,
@@ -47,20 +49,19 @@ class Kubectl:
             )
         return done.stdout
 
-    def get(self, resource: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
-        """One object; None where it, or its kind, does not exist."""
+    def get(self, resource: str, name: str, namespace: str | None = None) -> Manifest | None:
+        """One object, None where there is none. Raises DemoError where the cluster doesn't know the kind."""
         scope = ("--namespace", namespace) if namespace else ()
         found = self.run("get", resource, name, *scope, "--ignore-not-found", "--output=json")
-        result: dict[str, Any] | None = json.loads(found) if found.strip() else None
+        result: Manifest | None = json.loads(found) if found.strip() else None
         return result
 
-    def list(self, resource: str, namespace: str | None = None, selector: str = "") -> list[dict[str, Any]]:
-        """The objects of a namespace, or of the whole cluster."""
+    def list(self, resource: str, namespace: str | None = None, selector: str = "") -> list[Manifest]:
+        """The objects of a namespace, or of the whole cluster; of several kinds with commas between them."""
         scope = ("--namespace", namespace) if namespace else ("--all-namespaces",)
-        found: list[dict[str, Any]] = json.loads(
-            self.run("get", resource, *scope, f"--selector={selector}", "--output=json")
-        )["items"]
-        return found
+        found = self.run("get", resource, *scope, f"--selector={selector}", "--output=json")
+        items: list[dict[str, Any]] = json.loads(found)["items"]
+        return items
 
     def apply(self, manifests: Iterable[Manifest], *, dry_run: bool = False, force: bool = False) -> str:
         """Server-side apply, refusing unknown fields. `force` takes fields over that others have set."""

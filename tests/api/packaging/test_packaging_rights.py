@@ -40,7 +40,7 @@ WORK = of(
 SECRETS = of({"/secrets": "get list watch"})
 CLUSTER = of({"/namespaces": "list watch", "/nodes": "get"})
 NAMESPACED = of({"/namespaces": "list watch"}, WATCHED) | of({"/nodes": "get"})
-LEASE = of({"coordination.k8s.io/leases": "get update patch"}, "claude-sandbox-operator") | of(
+LEASE = of({"coordination.k8s.io/leases": "get update"}, "claude-sandbox-operator") | of(
     {"coordination.k8s.io/leases": "create"}
 )
 

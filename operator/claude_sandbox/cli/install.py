@@ -1,0 +1,73 @@
+"""`claude-sandbox install`: the operator into a cluster, or its manifests onto standard output."""
+
+import sys
+
+import click
+import yaml
+
+from claude_sandbox.cli.demo import tell
+from claude_sandbox.demo.errors import DemoError
+from claude_sandbox.demo.installation import Installation, render
+from claude_sandbox.demo.installing import install as apply
+from claude_sandbox.demo.kubectl import Kubectl
+from claude_sandbox.localcluster import toolchain
+
+
+@click.command()
+@click.option(
+    "--namespace",
+    "namespaces",
+    multiple=True,
+    metavar="NAME",
+    help="Look after this namespace only, without rights in others; may be repeated. [default: the whole cluster]",
+)
+@click.option("--without-secrets", is_flag=True, help="Without any permission on Secrets.")
+@click.option("--operator-image", metavar="IMAGE", help="The operator's image.")
+@click.option("--sandbox-image", metavar="IMAGE", help="What sandboxes without spec.image run: REPOSITORY@sha256:….")
+@click.option("--kubeconfig", metavar="FILE", help="[default: as kubectl]")
+@click.option("--context", metavar="NAME", help="[default: the current one]")
+@click.option("--force", is_flag=True, help="Take over fields that others have changed in the operator's objects.")
+@click.option("--dry-run", is_flag=True, help="Print the manifests, and apply nothing.")
+def install(
+    *,
+    namespaces: tuple[str, ...],
+    without_secrets: bool,
+    operator_image: str | None,
+    sandbox_image: str | None,
+    kubeconfig: str | None,
+    context: str | None,
+    force: bool,
+    dry_run: bool,
+) -> None:
+    """Install the operator, or change how it is installed.
+
+    \b
+    Examples:
+      claude-sandbox install --operator-image REGISTRY/operator:TAG --sandbox-image REGISTRY/sandbox@sha256:…
+      claude-sandbox install --namespace agents --without-secrets …     with the least rights
+      claude-sandbox install --dry-run > operator.yaml                  to look at, or for a GitOps repository
+      claude-sandbox install --dry-run | kubectl delete -f -            to remove it, and all sandboxes with it
+
+    Rights that an earlier installation had and this one doesn't are taken back.
+    """
+    wanted = Installation(
+        namespaces=tuple(dict.fromkeys(namespaces)),
+        secrets=not without_secrets,
+        operator_image=operator_image,
+        sandbox_image=sandbox_image,
+    )
+    if dry_run:
+        click.echo(yaml.safe_dump_all(render(wanted), sort_keys=False), nl=False)
+        return
+    try:
+        kubectl = Kubectl(toolchain.kubectl(_say), kubeconfig, context)
+        _say(f"Installing the operator by the context {context or kubectl.run('config', 'current-context').strip()!r}.")
+        apply(kubectl, wanted, _say, force=force)
+    except DemoError as error:
+        tell(error)
+        sys.exit(1)
+    click.echo("The operator is ready. Samples: manifests/samples")
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)

@@ -1,0 +1,88 @@
+"""Which cluster the demo uses: one that was named, else kind, else a local cluster of its own."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from claude_sandbox.demo import kind
+from claude_sandbox.demo.errors import DemoError
+from claude_sandbox.demo.kubectl import Kubectl
+from claude_sandbox.demo.narrator import Say
+from claude_sandbox.localcluster import cluster as local
+from claude_sandbox.localcluster import description, node
+from claude_sandbox.localcluster.images import ImageArchive
+from claude_sandbox.localcluster.layout import Layout, clusters_dir
+
+LOCAL = "demo"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A cluster to use. `load` gives it an image; it is None where images have to come from a registry."""
+
+    kubectl: Kubectl
+    kubeconfig: str | None
+    load: Callable[[ImageArchive], None] | None
+    logs: tuple[str, ...] = ()
+
+
+def named(kubeconfig: str | None) -> str | None:
+    """The kubeconfig that was named, by option or by KUBECONFIG. ~/.kube/config alone names nothing."""
+    return kubeconfig or os.environ.get("KUBECONFIG") or None
+
+
+def choose(kubeconfig: str | None, context: str | None, program: Path, say: Say) -> Target:
+    """The cluster, brought up where it is one of the demo's own. Raises DemoError and LocalClusterError."""
+    if explicit := named(kubeconfig):
+        return _existing(explicit, context, program, say)
+    if context:
+        raise DemoError(
+            f"--context {context} says nothing without a kubeconfig.", "Give one: --kubeconfig FILE, or set KUBECONFIG."
+        )
+    if kind.usable(say):
+        file = kind.up(say)
+        return Target(Kubectl(program, file), file, lambda image: kind.load(kind.NAME, image))
+    say(f"Using a local cluster, {LOCAL!r}: Kubernetes built from source, with a node. The first time takes a while.")
+    made = local.up(LOCAL, node=True, report=say)
+    return Target(
+        Kubectl(program, str(made.kubeconfig)),
+        str(made.kubeconfig),
+        lambda image: node.load_image(made.layout, image),
+        (f"claude-sandbox cluster status --name {LOCAL}", f"claude-sandbox cluster logs --name {LOCAL}"),
+    )
+
+
+def down(say: Say) -> bool:
+    """Remove the clusters that the demo made; whether there was one. Raises DemoError and LocalClusterError."""
+    found = False
+    if kind.exists():
+        say(f"Removing the kind cluster {kind.NAME!r}.")
+        kind.down()
+        found = True
+    if Layout.of(LOCAL).root.exists():
+        local.down(LOCAL, say)
+        found = True
+    return found
+
+
+def _existing(kubeconfig: str, context: str | None, program: Path, say: Say) -> Target:
+    kubectl = Kubectl(program, kubeconfig, context)
+    used = context or kubectl.run("config", "current-context").strip()
+    server = kubectl.run("config", "view", "--minify", "--output=jsonpath={.clusters[0].cluster.server}").strip()
+    say(f"Using the context {used!r} of {kubeconfig}: {server}")
+    kubectl.run("get", "--raw", "/readyz")
+    return Target(kubectl, kubeconfig, _loader(used, server))
+
+
+def _loader(context: str, server: str) -> Callable[[ImageArchive], None] | None:
+    """How images get to a cluster that is on this machine."""
+    if context.startswith("kind-") and shutil.which("kind"):
+        return lambda image: kind.load(context.removeprefix("kind-"), image)
+    for directory in clusters_dir().iterdir() if clusters_dir().is_dir() else ():
+        layout = Layout(directory)
+        found = description.load(layout)
+        if found is not None and found.node and found.server == server:
+            return lambda image: node.load_image(layout, image)
+    return None

@@ -1,0 +1,159 @@
+"""`make demo`, step by step. Each step looks at what is there first, so that a second run changes nothing."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from claude_sandbox.api import meta
+from claude_sandbox.demo import clusters, installing, report, sandbox
+from claude_sandbox.demo.clusters import Target
+from claude_sandbox.demo.errors import DemoError
+from claude_sandbox.demo.installation import NAMESPACE, OPERATOR, Installation
+from claude_sandbox.demo.kubectl import Kubectl
+from claude_sandbox.demo.narrator import Narrator, wait
+from claude_sandbox.localcluster import toolchain
+from claude_sandbox.localcluster.images import build_image
+
+_PATIENCE = 300.0
+_POD = f"pod/{meta.child_name(sandbox.NAME)}"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for on the command line."""
+
+    kubeconfig: str | None = None
+    context: str | None = None
+    operator_image: str | None = None
+    sandbox_image: str | None = None
+
+
+def run(options: Options, narrator: Narrator) -> None:
+    """A cluster, the operator, and a sandbox that is Ready and Compliant. Raises DemoError and LocalClusterError."""
+    say = narrator.say
+    program = toolchain.kubectl(say)
+    narrator.step("A cluster")
+    target = clusters.choose(options.kubeconfig, options.context, program, say)
+    kubectl = target.kubectl
+    if _is_anothers(kubectl):
+        narrator.step("The operator")
+        say(f"One is installed in this cluster already (namespace {NAMESPACE}); it is used as it is.")
+    else:
+        narrator.step("Images of the operator and of the sandbox")
+        images = _images(options, target, narrator)
+        narrator.step("The operator")
+        wanted = Installation(operator_image=images["operator"], sandbox_image=images["sandbox"])
+        installing.install(kubectl, wanted, say, labels=sandbox.LABELS, force=True)
+        say(f"Two replicas run in the namespace {NAMESPACE}; the one that holds the Lease acts.")
+    narrator.step(f"A sandbox, {sandbox.NAME}, in the namespace {sandbox.NAMESPACE}")
+    sandbox.namespace(kubectl, say)
+    sandbox.secret(kubectl, os.environ.get("ANTHROPIC_API_KEY", "").strip() or None, say)
+    sandbox.sandbox(kubectl, say)
+    _await_sandbox(kubectl, target, narrator)
+    _show(kubectl, target, program, narrator)
+
+
+def down(options: Options, narrator: Narrator) -> None:
+    """Remove what the demo made: its own cluster, or its objects from a cluster that was named."""
+    say = narrator.say
+    explicit = clusters.named(options.kubeconfig)
+    if explicit is None:
+        say("Everything is gone." if clusters.down(say) else "There is no cluster of the demo's.")
+        return
+    kubectl = clusters.choose(explicit, options.context, toolchain.kubectl(say), say).kubectl
+    sandbox.remove(kubectl, say)
+    if not sandbox.is_demos(kubectl.get("namespace", NAMESPACE)):
+        say("The operator was not installed by the demo, so it stays.")
+    elif others := kubectl.list(meta.PLURAL) if kubectl.get("crd", installing.CRD) else []:
+        names = ", ".join(f"{one['metadata']['namespace']}/{one['metadata']['name']}" for one in others[:5])
+        say(f"There are other sandboxes ({names}), so the operator stays. Delete them and run this again.")
+    else:
+        say("Removing the operator.")
+        installing.uninstall(kubectl, say)
+    say("Done.")
+
+
+def _is_anothers(kubectl: Kubectl) -> bool:
+    """Whether somebody else installed an operator here."""
+    return kubectl.get("deployment", OPERATOR, NAMESPACE) is not None and not sandbox.is_demos(
+        kubectl.get("namespace", NAMESPACE)
+    )
+
+
+def _images(options: Options, target: Target, narrator: Narrator) -> dict[str, str]:
+    """The references that pods are to name, after the images were given to the cluster where they come from here."""
+    given = {"operator": options.operator_image, "sandbox": options.sandbox_image}
+    result = {name: reference for name, reference in given.items() if reference}
+    missing = [name for name in given if name not in result]
+    if missing and target.load is None:
+        options_missing = " ".join(f"--{name}-image REFERENCE" for name in missing)
+        raise DemoError(
+            "This cluster is not on this machine, so its nodes can't be given images that no registry has.",
+            "Build the images (`make images`), push them to a registry that the cluster pulls from, and run "
+            f"`claude-sandbox demo {options_missing}`.",
+        )
+    for name in missing:
+        image = build_image(name, narrator.say)
+        assert target.load is not None  # noqa: S101 - said above
+        narrator.say(f"Giving the cluster {image.pinned}")
+        target.load(image)
+        result[name] = image.pinned
+    return result
+
+
+def _await_sandbox(kubectl: Kubectl, target: Target, narrator: Narrator) -> None:
+    def look() -> str | None:
+        return report.progress(kubectl.get(meta.PLURAL, sandbox.NAME, sandbox.NAMESPACE))
+
+    if not wait(look, narrator.say, _PATIENCE):
+        raise DemoError(
+            f"The sandbox is not Ready and Compliant after {_PATIENCE:.0f} s. {look()}\n"
+            f"{installing.troubles(kubectl, sandbox.NAMESPACE)}".rstrip(),
+            "Mend what is said above, and run the command again.",
+            (
+                f"kubectl describe claudesandbox {sandbox.NAME} --namespace {sandbox.NAMESPACE}",
+                f"kubectl logs --namespace {NAMESPACE} deployment/{OPERATOR} --all-pods",
+                *target.logs,
+            ),
+        )
+
+
+def _show(kubectl: Kubectl, target: Target, program: Path, narrator: Narrator) -> None:
+    narrator.step("What there is now")
+    inside = ("exec", "--namespace", sandbox.NAMESPACE, _POD, "--container", report.CONTAINER, "--")
+    for command in (("get", "claudesandboxes", "--namespace", sandbox.NAMESPACE), (*inside, "claude", "--version")):
+        narrator.show(f"$ kubectl {' '.join(command)}")
+        narrator.show(kubectl.run(*command))
+    _show_denial(kubectl, inside, narrator)
+    found = kubectl.get(meta.PLURAL, sandbox.NAME, sandbox.NAMESPACE)
+    assert found is not None  # noqa: S101 - it was Ready a moment ago
+    for line in report.controls(found):
+        narrator.show(line)
+    narrator.step("To look further")
+    shown = "kubectl" if shutil.which("kubectl") else str(program)
+    for line in report.further(target.kubeconfig, shown, sandbox.NAMESPACE, sandbox.NAME):
+        narrator.show(line)
+    named = "" if clusters.named(None) is None else f"KUBECONFIG={target.kubeconfig} "
+    narrator.show(f"\nTo remove all of it: {named}make demo-down")
+
+
+def _show_denial(kubectl: Kubectl, inside: tuple[str, ...], narrator: Narrator) -> None:
+    """Whether policies are enforced: not every cluster's network does. The operator's pod is the control.
+
+    It connects to the very address that the sandbox tries, or it would not be ready.
+    """
+    attempt = (
+        'timeout 3 bash -c "</dev/tcp/$KUBERNETES_SERVICE_HOST/$KUBERNETES_SERVICE_PORT" 2>/dev/null'
+        " && echo connected || echo denied"
+    )
+    if kubectl.run(*inside, "bash", "-c", attempt).strip() != "denied":
+        raise DemoError(
+            "The sandbox can connect to the API server, which its NetworkPolicy denies: this cluster's network does "
+            "not enforce NetworkPolicies, so sandboxes in it are not isolated.",
+            "Use a cluster with a network that enforces them, for example Cilium, Calico, or kind 0.24 and newer.",
+        )
+    narrator.show(
+        "From inside the sandbox a connection to the API server was denied. The operator's pod connects to the same "
+        "address, so that is the policy's doing."
+    )

@@ -1,0 +1,112 @@
+"""Bringing the operator into a cluster, and out of it."""
+
+from dataclasses import replace
+from typing import Any
+
+from claude_sandbox.api import meta
+from claude_sandbox.demo.errors import DemoError
+from claude_sandbox.demo.installation import NAMESPACE, OPERATOR, Installation, Manifest, render
+from claude_sandbox.demo.kubectl import Kubectl
+from claude_sandbox.demo.narrator import Say, wait
+
+CRD = f"{meta.PLURAL}.{meta.GROUP}"
+_OURS = f"app.kubernetes.io/name={OPERATOR}"
+_RIGHTS = "clusterroles,clusterrolebindings,roles,rolebindings"
+_PATIENCE = 180.0
+
+
+def install(
+    kubectl: Kubectl, wanted: Installation, say: Say, *, labels: dict[str, str] | None = None, force: bool = False
+) -> None:
+    """Apply the objects, take back rights that this installation doesn't have, and wait until the operator is ready.
+
+    `labels` go onto the operator's namespace. Raises DemoError.
+    """
+    manifests = render(replace(wanted, api_server_ports=wanted.api_server_ports | api_server_ports(kubectl)))
+    for manifest in manifests:
+        if manifest["kind"] == "Namespace":
+            manifest["metadata"]["labels"] |= labels or {}
+    first = [m for m in manifests if m["kind"] in ("CustomResourceDefinition", "Namespace")]
+    kubectl.apply(first, force=force)
+    kubectl.run("wait", "--for=condition=Established", f"crd/{CRD}")
+    kubectl.apply((m for m in manifests if m not in first), force=force)
+    for stale in superfluous(kubectl, manifests):
+        say(f"Taking back rights of an earlier installation: {stale['kind']} {stale['metadata']['name']}")
+        kubectl.delete([stale])
+    if not wait(lambda: _rollout(kubectl), say, _PATIENCE):
+        raise DemoError(
+            f"The operator is not ready after {_PATIENCE:.0f} s: {_rollout(kubectl)}\n{troubles(kubectl, NAMESPACE)}",
+            "Mend what is said above, and run the command again.",
+            (
+                f"kubectl describe pods --namespace {NAMESPACE}",
+                f"kubectl logs --namespace {NAMESPACE} deployment/{OPERATOR}",
+            ),
+        )
+
+
+def uninstall(kubectl: Kubectl, say: Say) -> None:
+    """Remove the operator, its rights and the CRD, and with that all sandboxes. Raises DemoError."""
+    manifests = render(Installation())
+    last = [m for m in manifests if m["kind"] in ("CustomResourceDefinition", "Namespace")]
+    kubectl.delete(reversed([m for m in manifests if m not in last]))
+    for stale in superfluous(kubectl, []):
+        kubectl.delete([stale])
+    say("Waiting for its namespace to be gone.")
+    kubectl.delete(reversed(last))
+
+
+def api_server_ports(kubectl: Kubectl) -> frozenset[int]:
+    """The ports behind the Service `kubernetes`: those that a policy for the operator has to allow."""
+    slices = kubectl.list("endpointslices", "default", "kubernetes.io/service-name=kubernetes")
+    return frozenset(int(port["port"]) for one in slices for port in one.get("ports") or ())
+
+
+def superfluous(kubectl: Kubectl, manifests: list[Manifest]) -> list[Manifest]:
+    """Roles and bindings that the operator once got and that are not among the manifests."""
+    wanted = {_key(manifest) for manifest in manifests}
+    return [one for one in kubectl.list(_RIGHTS, selector=_OURS) if _key(one) not in wanted]
+
+
+def troubles(kubectl: Kubectl, namespace: str) -> str:
+    """What keeps the namespace's pods from running, a line each."""
+    lines = []
+    for pod in kubectl.list("pods", namespace):
+        name, status = pod["metadata"]["name"], pod.get("status", {})
+        unscheduled = [
+            c for c in status.get("conditions") or () if c["type"] == "PodScheduled" and c["status"] != "True"
+        ]
+        lines += [f"  pod {name}: {condition.get('message', 'not scheduled')}" for condition in unscheduled]
+        for container in status.get("containerStatuses") or ():
+            lines += [f"  pod {name}: {said}" for said in _container_trouble(container)]
+    return "\n".join(lines)
+
+
+def _container_trouble(container: dict[str, Any]) -> list[str]:
+    waiting = container["state"].get("waiting")
+    ended = (container.get("lastState") or {}).get("terminated")
+    said = []
+    if waiting:
+        said.append(f"{waiting.get('reason', 'waiting')} {waiting.get('message', '')}".strip())
+    if ended:
+        said.append(
+            f"its container ended with exit code {ended['exitCode']} ({ended.get('reason', 'no reason given')})"
+        )
+    return said
+
+
+def _rollout(kubectl: Kubectl) -> str | None:
+    found = kubectl.get("deployment", OPERATOR, NAMESPACE)
+    if found is None:
+        return "The operator's Deployment is not there."
+    wanted, status = found["spec"]["replicas"], found.get("status", {})
+    if status.get("observedGeneration", 0) < found["metadata"]["generation"]:
+        return "The operator's Deployment was not looked at yet."
+    counts = [status.get(count, 0) for count in ("replicas", "updatedReplicas", "availableReplicas")]
+    if counts == [wanted] * 3:
+        return None
+    return f"{counts[1]} of {wanted} pods of the operator were made, {counts[2]} of {counts[0]} are ready."
+
+
+def _key(manifest: Manifest) -> tuple[str, str, str]:
+    metadata = manifest["metadata"]
+    return manifest["kind"], metadata.get("namespace", ""), metadata["name"]

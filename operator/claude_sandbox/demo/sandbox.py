@@ -1,0 +1,97 @@
+"""The demo's own namespace, Secret and sandbox."""
+
+import base64
+from typing import Any
+
+from claude_sandbox.api import meta
+from claude_sandbox.demo.errors import DemoError
+from claude_sandbox.demo.installation import Manifest
+from claude_sandbox.demo.kubectl import Kubectl
+from claude_sandbox.demo.narrator import Say
+
+NAMESPACE = "agents"
+NAME = "alice"
+SECRET = "anthropic-api-key"
+KEY = "api-key"
+# On everything that the demo made, so that it removes nothing else.
+LABELS = {"app.kubernetes.io/part-of": "claude-sandbox-demo"}
+
+_ENFORCE = "pod-security.kubernetes.io/enforce"
+_PLACEHOLDER = "placeholder-this-is-not-a-key"
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+
+
+def is_demos(manifest: Manifest | None) -> bool:
+    """Whether the demo made it."""
+    labels = manifest["metadata"].get("labels") or {} if manifest else {}
+    return LABELS.items() <= labels.items()
+
+
+def namespace(kubectl: Kubectl, say: Say) -> None:
+    """A namespace in which the API server refuses pods that are not restricted. Another's is left as it is."""
+    found = kubectl.get("namespace", NAMESPACE)
+    if found is not None and not is_demos(found):
+        say(f"The namespace {NAMESPACE} is there already, and is left as it is.")
+        return
+    labels = {_ENFORCE: "restricted", **LABELS}
+    kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}])
+
+
+def secret(kubectl: Kubectl, key: str | None, say: Say) -> None:
+    """The Secret with the API key, or with a placeholder where there is none yet. The key is never printed."""
+    # Names only: what a Secret holds is not for a process that needn't know it.
+    exists = kubectl.run(
+        "get", "secret", SECRET, "--namespace", NAMESPACE, "--ignore-not-found", "--output=name"
+    ).strip()
+    if key:
+        say(f"The Secret {SECRET} holds the key of ANTHROPIC_API_KEY.")
+    elif exists:
+        say(f"The Secret {SECRET} is there already, and is left as it is.")
+        return
+    else:
+        say(f"ANTHROPIC_API_KEY is not set: the Secret {SECRET} holds a placeholder, with which Claude Code starts but")
+        say("can't talk to the Claude API. Set it and run this again to have a sandbox that works.")
+    data = base64.b64encode((key or _PLACEHOLDER).encode()).decode()
+    manifest: dict[str, Any] = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": SECRET, "namespace": NAMESPACE, "labels": LABELS},
+        "type": meta.SECRET_TYPE,
+        "data": {KEY: data},
+    }
+    try:
+        kubectl.apply([manifest], force=True)
+    except DemoError as error:
+        # A refusal may repeat what was refused.
+        message = error.message.replace(data, "…").replace(key or _PLACEHOLDER, "…")
+        raise DemoError(message, error.remedy, error.logs) from None
+
+
+def sandbox(kubectl: Kubectl, say: Say) -> None:
+    """The smallest ClaudeSandbox; with a workspace that needs no storage where the cluster has none to give."""
+    spec: dict[str, Any] = {"credentials": {"apiKeySecretRef": {"name": SECRET, "key": KEY}}}
+    if not any(_is_default(one) for one in kubectl.list("storageclasses")):
+        say("The cluster has no default StorageClass, so the workspace is an EmptyDir and ends with its pod.")
+        spec["workspace"] = {"type": "EmptyDir"}
+    metadata = {"name": NAME, "namespace": NAMESPACE, "labels": LABELS}
+    kubectl.apply([{"apiVersion": meta.API_VERSION, "kind": meta.KIND, "metadata": metadata, "spec": spec}])
+
+
+def remove(kubectl: Kubectl, say: Say) -> None:
+    """What the demo made, as far as it is the demo's; the workspace goes with the namespace."""
+    ours = kubectl.get(meta.PLURAL, NAME, NAMESPACE) if kubectl.get("crd", f"{meta.PLURAL}.{meta.GROUP}") else None
+    if ours is not None and is_demos(ours):
+        say(f"Removing the sandbox {NAME}.")
+        kubectl.run("delete", meta.PLURAL, NAME, "--namespace", NAMESPACE, "--wait", timeout=180)
+    found = kubectl.get("namespace", NAMESPACE)
+    if is_demos(found):
+        say(f"Removing the namespace {NAMESPACE}, with all that is in it.")
+        kubectl.run("delete", "namespace", NAMESPACE, "--wait", timeout=300)
+    elif found is not None:
+        say(f"The namespace {NAMESPACE} was there before, so it stays, as does the workspace of {NAME} in it.")
+        selector = ",".join(f"{name}={value}" for name, value in LABELS.items())
+        kubectl.run("delete", "secrets", "--namespace", NAMESPACE, f"--selector={selector}")
+
+
+def _is_default(storage_class: Manifest) -> bool:
+    return (storage_class["metadata"].get("annotations") or {}).get(_DEFAULT_CLASS) == "true"
