@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from claude_sandbox.localcluster.locks import locked
+
 pytestmark = pytest.mark.controlplane
 
 FAST = "--unsafe-no-fsync"
@@ -24,7 +26,10 @@ def home(tmp_path: Path) -> Iterator[Path]:
     yield tmp_path
     for entry in (tmp_path / "claude-sandbox" / "clusters").glob("*"):
         command(tmp_path, "down", "--name", entry.name)
-    assert processes(tmp_path) == {}
+    left = processes(tmp_path)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == {}
 
 
 def command(home: Path, *arguments: str, check: bool = False) -> subprocess.CompletedProcess[str]:
@@ -177,25 +182,31 @@ def test_a_process_whose_record_a_crash_prevented_is_ended_by_down(home: Path) -
 
 def test_remains_without_a_record_are_cleared_before_a_new_cluster(home: Path) -> None:
     found = up(home)
+    assert kubectl(found, "create", "namespace", "of-the-old-one").returncode == 0
     (home / "claude-sandbox/clusters/default/cluster.json").unlink()
     again = up(home)
     assert again["healthy"]
     assert not set(pids(found).values()) & set(pids(again).values())
+    assert "NotFound" in kubectl(again, "get", "namespace", "of-the-old-one").stderr
 
 
 def test_after_a_reboot_old_process_ids_mean_nothing(home: Path) -> None:
     before = up(home)
+    stranger = subprocess.Popen(["sleep", "600"])
     for name in ("etcd", "kube-apiserver"):
         record = home / f"claude-sandbox/clusters/default/run/{name}.json"
         document = json.loads(record.read_text())
         os.kill(document["process"]["pid"], signal.SIGKILL)
-        # As if the machine had been started anew, and our own process had been given that id.
-        document["process"] |= {"boot": "of another day", "pid": os.getpid()}
+        # As if the machine had been started anew, and another process had been given that id.
+        document["process"] |= {"boot": "of another day", "pid": stranger.pid}
         record.write_text(json.dumps(document))
     assert [component["pid"] for component in status(home)["components"]] == [None, None]
     after = up(home)
     assert after["healthy"]
     assert endpoints(after) == endpoints(before)
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
 
 
 def test_a_taken_port_is_named_and_nothing_is_left_behind(home: Path) -> None:
@@ -228,7 +239,7 @@ def test_a_port_lost_to_another_while_down_is_named(home: Path) -> None:
         assert command(home, "status").returncode == 1
         result = command(home, "up", FAST)
         assert result.returncode == 1
-        assert f"127.0.0.1:{port}" in result.stderr
+        assert f"127.0.0.1:{port} is taken" in result.stderr
     assert up(home)["healthy"]
 
 
@@ -240,19 +251,18 @@ def _bound(server: socket.socket, port: int) -> bool:
     return True
 
 
-def test_two_ups_at_once_make_one_cluster(home: Path) -> None:
-    both = [
-        subprocess.Popen(
+def test_an_up_waits_for_another_command_on_the_same_cluster_and_says_so(home: Path) -> None:
+    with locked(home / "claude-sandbox/clusters/default"):
+        waiting = subprocess.Popen(
             [sys.executable, "-m", "claude_sandbox.cli.main", "cluster", "up", FAST],
-            env={**os.environ, "XDG_STATE_HOME": str(home)},
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )
-        for _ in range(2)
-    ]  # fmt: skip
-    said = [each.communicate(timeout=120)[1] for each in both]
-    assert [each.returncode for each in both] == [0, 0], said
+            env={**os.environ, "XDG_STATE_HOME": str(home)}, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert waiting.stderr is not None
+        assert "Waiting for another command" in waiting.stderr.readline()
+        assert processes(home) == {}
+    waiting.communicate(timeout=120)
+    assert waiting.returncode == 0
     assert status(home)["healthy"]
-    assert len(processes(home)) == 2
 
 
 def test_a_component_that_can_not_start_shows_the_end_of_its_log(home: Path) -> None:

