@@ -71,6 +71,8 @@ class Expected:
     profile: Profile
     egress_ports: tuple[int, ...] = (443,)
     """TCP ports that the egress CIDRs may be connected to on."""
+    egress_excepted: tuple[tuple[str, ...], ...] = ()
+    """For each of the egress CIDRs in turn, the parts of it that may not be connected to; none where it is shorter."""
 
 
 @dataclass(frozen=True)

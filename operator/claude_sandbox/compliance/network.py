@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import chain, repeat
 
 from claude_sandbox.api.status import EvidenceSource, Severity
 from claude_sandbox.compliance.control import (
@@ -87,7 +88,7 @@ def exposed(view: View) -> Verdict:
 
 def declared_egress(expected: Expected) -> tuple[Allow, ...]:
     """What the sandbox may connect to."""
-    return _declared_egress(expected.egress_cidrs, expected.egress_ports, expected.dns)
+    return _declared_egress(expected.egress_cidrs, expected.egress_excepted, expected.egress_ports, expected.dns)
 
 
 def declared_ingress(view: View) -> tuple[Allow, ...]:
@@ -97,9 +98,14 @@ def declared_ingress(view: View) -> tuple[Allow, ...]:
 
 
 @lru_cache(maxsize=256)
-def _declared_egress(cidrs: tuple[str, ...], ports: tuple[int, ...], dns: bool) -> tuple[Allow, ...]:
+def _declared_egress(
+    cidrs: tuple[str, ...], excepted: tuple[tuple[str, ...], ...], ports: tuple[int, ...], dns: bool
+) -> tuple[Allow, ...]:
     allowed = tuple(Ports("TCP", port, port) for port in ports)
-    blocks = tuple(Allow(Block(network(cidr)), allowed) for cidr in cidrs)
+    blocks = tuple(
+        Allow(Block(network(cidr), tuple(map(network, parts))), allowed)
+        for cidr, parts in zip(cidrs, chain(excepted, repeat(())), strict=False)
+    )
     return (*blocks, Allow(_RESOLVER, _DNS)) if dns else blocks
 
 

@@ -272,6 +272,10 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
         ),
         "NET-02",
     ),
+    "egress to what was carved out of the declared networks": (
+        lambda world: world.declare(egress_excepted=(("192.0.2.128/25",), ())),
+        "NET-02",
+    ),
     "egress to pods of the same namespace": (
         policy(policyTypes=["Egress"], egress=[{"to": [{"podSelector": {}}]}]),
         "NET-02",
@@ -428,6 +432,10 @@ PERMITTED: dict[str, Mutate] = {
     "a policy that allows only what is declared": policy(
         policyTypes=["Egress"],
         egress=[{"to": [{"ipBlock": {"cidr": "192.0.2.128/25"}}], "ports": [{"port": 443}]}],
+    ),
+    "what was carved out of the declared networks, carved out": lambda world: (
+        world.declare(egress_excepted=(("192.0.2.128/25",),)),
+        world.own_policy["egress"][1]["to"][0]["ipBlock"].update({"except": ["192.0.2.128/25"]}),
     ),
     "a policy of another pod": lambda world: world.policies.append(
         {"metadata": {"name": "x"}, "spec": {"podSelector": {"matchLabels": {"app": "x"}}, "egress": [{}]}}
