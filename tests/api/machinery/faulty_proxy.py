@@ -146,7 +146,7 @@ class FaultyProxy:
                 if fault.times == 0:
                     self.faults.remove(fault)
                 return await fault.act(self, request)
-        if "watch=1" in request.query_string:
+        if request.query.get("watch") in ("1", "true"):
             return await self._stream(request, lambda line: line)
         async with await self._forward(request) as answer:
             return web.Response(status=answer.status, body=await answer.read(), content_type=answer.content_type)
