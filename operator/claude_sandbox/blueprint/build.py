@@ -5,11 +5,11 @@ from claude_sandbox.api.spec import ClaudeSandboxSpec, OperatingMode, Retention,
 from claude_sandbox.api.spec import Image as ImageSpec
 from claude_sandbox.blueprint import agent, egress
 from claude_sandbox.blueprint.model import (
+    Amounts,
     Blueprint,
     Identity,
     Image,
     KeyFile,
-    Limits,
     NetworkRules,
     Port,
     Probe,
@@ -30,7 +30,11 @@ _HOME_SIZE = 512 * _MIB
 
 def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
     """The workload that the spec asks for, hardened. Pure: the same arguments give the same blueprint."""
-    memory = quantity.bytes_of(spec.resources.memory)
+    limits = Amounts(
+        cpu_millicores=quantity.millicores(spec.resources.cpu),
+        memory=quantity.bytes_of(spec.resources.memory),
+        ephemeral_storage=quantity.bytes_of(spec.resources.ephemeral_storage),
+    )
     reference = spec.credentials.api_key_secret_ref
     key = KeyFile(reference.name, reference.key, agent.KEY_DIRECTORY)
     return Blueprint(
@@ -41,15 +45,12 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         args=tuple(spec.args),
         environment=(*agent.environment(), *((variable.name, variable.value) for variable in spec.env)),
         user=AGENT,
-        limits=Limits(
-            cpu_millicores=quantity.millicores(spec.resources.cpu),
-            memory=memory,
-            ephemeral_storage=quantity.bytes_of(spec.resources.ephemeral_storage),
-        ),
+        limits=limits,
+        requests=_requests(limits),
         # Files in memory count towards the memory limit: together they may never fill it.
         scratch=(
-            Scratch("tmp", "/tmp", min(_TMP_SIZE, memory // 8)),  # noqa: S108
-            Scratch("home", agent.HOME, min(_HOME_SIZE, memory // 4)),
+            Scratch("tmp", "/tmp", min(_TMP_SIZE, limits.memory // 8)),  # noqa: S108
+            Scratch("home", agent.HOME, min(_HOME_SIZE, limits.memory // 4)),
         ),
         workspace=_workspace(spec),
         key=key,
@@ -71,6 +72,14 @@ def parse_image(reference: str, pull_policy: str) -> Image:
     """An image as an administrator configures it, for example `example.org/claude@sha256:…`."""
     _, _, digest = reference.partition("@")
     return Image(reference, digest or None, pull_policy)
+
+
+def _requests(limits: Amounts) -> Amounts:
+    """What is reserved: all of the memory, which can't be taken back from a running agent, and a part of the rest.
+
+    An agent mostly waits for its model: at rest Claude Code takes next to no CPU.
+    """
+    return Amounts(max(limits.cpu_millicores // 8, 1), limits.memory, limits.ephemeral_storage // 8)
 
 
 def _image(spec: ImageSpec) -> Image:

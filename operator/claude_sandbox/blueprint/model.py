@@ -22,8 +22,8 @@ class User:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What the workload may use at most: CPU in thousandths of a core, the rest in bytes."""
+class Amounts:
+    """What the workload may use at most, or is promised: CPU in thousandths of a core, the rest in bytes."""
 
     cpu_millicores: int
     memory: int
@@ -151,7 +151,8 @@ class Blueprint:
     args: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
     user: User
-    limits: Limits
+    limits: Amounts
+    requests: Amounts
     scratch: tuple[Scratch, ...]
     workspace: Workspace
     key: KeyFile

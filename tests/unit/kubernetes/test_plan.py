@@ -197,7 +197,7 @@ def test_what_the_api_server_adds_or_writes_in_its_own_way_is_no_drift() -> None
         "terminationMessagePath": "/dev/termination-log",
         "resources": {
             "limits": {"cpu": "2", "memory": "2Gi", "ephemeral-storage": "8Gi"},
-            "requests": {"cpu": "2", "memory": "2Gi", "ephemeral-storage": "8Gi"},
+            "requests": {"cpu": "250m", "memory": "2Gi", "ephemeral-storage": "1Gi"},
         },
     }
     pod = _with_spec(wanted.pod, containers=[defaulted], dnsPolicy="ClusterFirst", nodeName="node", priority=0)

@@ -8,7 +8,7 @@ import orjson
 
 from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.raw import Manifest
-from claude_sandbox.blueprint.model import Blueprint, EgressBlock, Probe
+from claude_sandbox.blueprint.model import Amounts, Blueprint, EgressBlock, Probe
 
 CONTAINER = "agent"
 
@@ -199,19 +199,13 @@ def _pod_spec(blueprint: Blueprint) -> Manifest:
 
 
 def _container(blueprint: Blueprint) -> Manifest:
-    limits = blueprint.limits
-    resources = {
-        "cpu": f"{limits.cpu_millicores}m",
-        "memory": str(limits.memory),
-        "ephemeral-storage": str(limits.ephemeral_storage),
-    }
     container: Manifest = {
         "name": CONTAINER,
         "image": blueprint.image.reference,
         "imagePullPolicy": blueprint.image.pull_policy,
         "workingDir": blueprint.workspace.path,
         "env": [{"name": name, "value": value} for name, value in blueprint.environment],
-        "resources": {"requests": resources, "limits": resources},
+        "resources": {"requests": _amounts(blueprint.requests), "limits": _amounts(blueprint.limits)},
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -233,6 +227,14 @@ def _container(blueprint: Blueprint) -> Manifest:
             {"name": port.name, "containerPort": port.number, "protocol": "TCP"} for port in blueprint.network.ports
         ]
     return container
+
+
+def _amounts(amounts: Amounts) -> dict[str, str]:
+    return {
+        "cpu": f"{amounts.cpu_millicores}m",
+        "memory": str(amounts.memory),
+        "ephemeral-storage": str(amounts.ephemeral_storage),
+    }
 
 
 def _probe(probe: Probe) -> Manifest:
