@@ -218,7 +218,7 @@ def test_a_taken_port_is_named_and_nothing_is_left_behind(home: Path) -> None:
     assert result.returncode == 1
     assert f"Error: Port {port}" in result.stderr
     assert "Remedy: " in result.stderr
-    assert files(home / "claude-sandbox") in ([], ["clusters"])
+    assert files(home) == []
 
 
 def test_a_chosen_port_is_used(home: Path) -> None:
@@ -320,3 +320,12 @@ def test_what_can_not_be_done_is_said_with_the_remedy(home: Path, arguments: lis
     assert named in result.stderr
     assert "Traceback" not in result.stderr
     assert processes(home) == {}
+
+
+def test_a_state_directory_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
+    result = command(tmp_path / "a-file", "up", FAST)
+    assert result.returncode == 1
+    assert str(tmp_path / "a-file") in result.stderr
+    assert "Remedy: " in result.stderr
+    assert "Traceback" not in result.stderr

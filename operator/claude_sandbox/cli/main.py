@@ -1,8 +1,10 @@
 """The command `claude-sandbox`."""
 
+import errno
 import importlib
 import sys
 from dataclasses import dataclass
+from typing import NoReturn
 
 import click
 
@@ -63,8 +65,20 @@ def main() -> None:
     try:
         cli()
     except LocalClusterError as error:
-        click.echo(f"Error: {error.message}\nRemedy: {error.remedy}", err=True)
-        sys.exit(1)
+        _fail(error.message, error.remedy)
+    except OSError as error:
+        if error.errno not in _ENVIRONMENT:
+            raise
+        _fail(f"{error}.", "Make room there, or give this user the right to write there, and try again.")
+
+
+# What the machine and not the program is to blame for.
+_ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+
+
+def _fail(message: str, remedy: str) -> NoReturn:
+    click.echo(f"Error: {message}\nRemedy: {remedy}", err=True)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from claude_sandbox.localcluster.context import NodeContext
 from claude_sandbox.localcluster.description import Description, Wish
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.health import await_healthy
-from claude_sandbox.localcluster.layout import Layout, clusters_dir, write_private
+from claude_sandbox.localcluster.layout import Layout, write_private
 from claude_sandbox.localcluster.locks import locked
 from claude_sandbox.localcluster.network import CLUSTER_DNS_IP, SERVICE_CIDR
 from claude_sandbox.localcluster.pki import Files
@@ -57,10 +57,11 @@ def up(
     """
     layout = Layout.of(name)
     wish = Wish(version, node, controllers, port, fsync, None if copy is None else copy.absolute())
-    if node:
-        node_room().preflight()
     with _owned(layout, report):
-        if description.load(layout) is None:
+        existing = description.load(layout)
+        if node or (existing is not None and existing.node):
+            node_room().preflight()
+        if existing is None:
             # What an interrupted command left without a record is of no use to a new cluster.
             _clear(layout, report)
         wanted = description.settle(layout, wish)
@@ -78,9 +79,6 @@ def down(name: str, report: Report) -> bool:
         return False
     with _owned(layout, report):
         _clear(layout, report)
-    for parent in (clusters_dir(), clusters_dir().parent):
-        with contextlib.suppress(OSError):
-            parent.rmdir()
     return True
 
 
@@ -125,13 +123,15 @@ def unknown_component(layout: Layout, component: str, known: tuple[str, ...]) ->
 
 @contextlib.contextmanager
 def _owned(layout: Layout, report: Report) -> Iterator[None]:
-    """Hold the cluster against other commands; leave no trace of one that could not even be described."""
+    """Hold the cluster against other commands; leave no trace of one that is gone or could not even be described."""
     with locked(layout.root, lambda: report(f"Waiting for another command on the cluster {layout.name!r}.")):
         try:
             yield
         finally:
+            # The directories that hold a cluster, as far as they are empty.
             with contextlib.suppress(OSError):
-                layout.root.rmdir()
+                for directory in (layout.root, layout.root.parent, layout.root.parent.parent):
+                    directory.rmdir()
 
 
 def _clear(layout: Layout, report: Report) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_ATTEMPTS = 100
+
 
 @contextmanager
 def locked(directory: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -17,8 +19,7 @@ def locked(directory: Path, on_wait: Callable[[], None] = lambda: None) -> Itera
     holds a lock on something that has no name any more, and tries again with the new directory.
     """
     while True:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = _open(directory)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -30,6 +31,18 @@ def locked(directory: Path, on_wait: Callable[[], None] = lambda: None) -> Itera
                 return
         finally:
             os.close(descriptor)
+
+
+def _open(directory: Path) -> int:
+    for attempt in range(_ATTEMPTS):
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        except (FileNotFoundError, FileExistsError):
+            # Removed between two steps (of mkdir too) by one who holds its lock, or no place for a directory.
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("not reached")
 
 
 def _is_still(directory: Path, descriptor: int) -> bool:

@@ -80,6 +80,33 @@ def test_a_lock_keeps_others_out_and_tells_that_it_waits(tmp_path: Path) -> None
     assert directory.is_dir()
 
 
+def test_a_lock_holds_while_everyone_removes_its_directory_at_the_end(tmp_path: Path) -> None:
+    directory, inside = tmp_path / "parent" / "locked", tmp_path / "inside"
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from claude_sandbox.localcluster.locks import locked\n"
+        "directory, inside = map(Path, sys.argv[1:])\n"
+        "for _ in range(300):\n"
+        "    with locked(directory):\n"
+        "        inside.mkdir()\n"  # Fails where someone else is inside.
+        "        inside.rmdir()\n"
+        "        directory.rmdir()\n"
+        "        try: directory.parent.rmdir()\n"
+        "        except OSError: pass"
+    )
+    everyone = [
+        subprocess.Popen([sys.executable, "-c", code, directory, inside], stderr=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    said = [each.communicate(timeout=120)[1] for each in everyone]
+    assert [each.returncode for each in everyone] == [0] * 4, said
+
+
+def test_a_place_where_no_directory_can_be_is_an_error_and_no_endless_wait() -> None:
+    with pytest.raises(OSError, match="/proc"), locked(Path("/proc/claude-sandbox/locked")):
+        pass
+
+
 def test_a_lock_ends_with_its_block(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="inside"), locked(tmp_path):
         raise ValueError("inside")
