@@ -1,5 +1,7 @@
 """All controls. A new one is one more entry in the module of its family."""
 
+from dataclasses import dataclass
+
 from claude_sandbox.compliance import (
     filesystem,
     identity,
@@ -14,6 +16,31 @@ from claude_sandbox.compliance import (
     tenancy,
 )
 from claude_sandbox.compliance.control import Control
+
+
+@dataclass(frozen=True)
+class Family:
+    """Controls about one thing, and the risks that they answer to: OWASP's for agents (2026), Kubernetes (2025)."""
+
+    title: str
+    owasp_agentic: str = ""
+    owasp_kubernetes: str = ""
+
+
+FAMILIES = {
+    "PRIV": Family("Privileges", "ASI05", "K01"),
+    "KERN": Family("Kernel", "ASI05", "K01"),
+    "NS": Family("Namespaces of the node", "ASI05", "K01"),
+    "FS": Family("Files", "ASI05", "K01"),
+    "RES": Family("Resources", "ASI08", "K01"),
+    "NET": Family("Network", "ASI02", "K05"),
+    "ID": Family("Identity", "ASI03", "K02"),
+    "SEC": Family("Secrets", "ASI03", "K03"),
+    "IMG": Family("Images", "ASI04"),
+    "TEN": Family("Tenancy"),
+    "OPS": Family("Operations", "ASI10"),
+}
+"""By what their controls' identifiers begin with."""
 
 CONTROLS: tuple[Control, ...] = (
     *privilege.CONTROLS,

@@ -132,8 +132,6 @@ def maps(
     cis_docker: tuple[str, ...] = (),
     kubescape: tuple[str, ...] = (),
     trivy: tuple[str, ...] = (),
-    owasp_agentic: tuple[str, ...] = (),
-    owasp_kubernetes: tuple[str, ...] = (),
 ) -> tuple[Mapping, ...]:
     """The mappings of a control, by the identifiers that each catalogue gives."""
     catalogues = (
@@ -142,7 +140,5 @@ def maps(
         ("CIS Docker Benchmark (docker-bench-security)", "1.6.0", cis_docker),
         ("Kubescape", "", kubescape),
         ("Trivy", "", trivy),
-        ("OWASP Agentic", "2026", owasp_agentic),
-        ("OWASP Kubernetes", "2025", owasp_kubernetes),
     )
     return tuple(Mapping(framework, version, one) for framework, version, ids in catalogues for one in ids)

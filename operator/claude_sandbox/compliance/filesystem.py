@@ -146,8 +146,6 @@ CONTROLS = (
             cis_docker=("5.13",),
             kubescape=("C-0017",),
             trivy=("KSV-0014",),
-            owasp_agentic=("ASI05",),
-            owasp_kubernetes=("K01",),
         ),
     ),
     Control(
@@ -162,8 +160,6 @@ CONTROLS = (
             cis_docker=("5.6",),
             kubescape=("C-0045", "C-0048"),
             trivy=("KSV-0023",),
-            owasp_agentic=("ASI05",),
-            owasp_kubernetes=("K01",),
         ),
     ),
     Control(
@@ -173,9 +169,7 @@ CONTROLS = (
         Level.BASELINE,
         "Remove the volumes that are or hold a socket of the node.",
         runtime_socket,
-        mappings=maps(
-            cis_docker=("5.32",), kubescape=("C-0074",), trivy=("KSV-0006",), owasp_agentic=("ASI03", "ASI05")
-        ),
+        mappings=maps(cis_docker=("5.32",), kubescape=("C-0074",), trivy=("KSV-0006",)),
     ),
     Control(
         "FS-04",
@@ -184,7 +178,7 @@ CONTROLS = (
         Level.RESTRICTED,
         "Replace the volumes by claims, emptyDir, or read-only sources such as configMap.",
         violating("restrictedVolumes"),
-        mappings=maps(pss=("restrictedVolumes",), trivy=("KSV-0028", "KSV-0121"), owasp_agentic=("ASI05",)),
+        mappings=maps(pss=("restrictedVolumes",), trivy=("KSV-0028", "KSV-0121")),
     ),
     Control(
         "FS-05",
@@ -193,7 +187,7 @@ CONTROLS = (
         Level.SANDBOX,
         "Remove device resources and claims, raw block volumes and host devices from the pod.",
         devices,
-        mappings=maps(cis_docker=("5.18",), owasp_agentic=("ASI05",)),
+        mappings=maps(cis_docker=("5.18",)),
     ),
     Control(
         "FS-06",
@@ -202,7 +196,7 @@ CONTROLS = (
         Level.BASELINE,
         "Remove mountPropagation from all volume mounts.",
         propagation,
-        mappings=maps(cis_docker=("5.20",), owasp_agentic=("ASI05",)),
+        mappings=maps(cis_docker=("5.20",)),
     ),
     Control(
         "FS-07",
@@ -211,7 +205,6 @@ CONTROLS = (
         Level.SANDBOX,
         "Set a sizeLimit for every emptyDir.",
         scratch,
-        mappings=maps(owasp_agentic=("ASI08",)),
     ),
     Control(
         "FS-08",
@@ -220,6 +213,6 @@ CONTROLS = (
         Level.SANDBOX,
         "Mount the declared workspace, as writable as declared, and everything else readOnly.",
         writable,
-        mappings=maps(kubescape=("C-0045",), owasp_agentic=("ASI05",)),
+        mappings=maps(kubescape=("C-0045",)),
     ),
 )

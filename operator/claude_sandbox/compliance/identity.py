@@ -74,8 +74,6 @@ CONTROLS = (
         mappings=maps(
             kubescape=("C-0034", "C-0190", "C-0261"),
             trivy=("KSV-0036",),
-            owasp_agentic=("ASI03",),
-            owasp_kubernetes=("K02",),
         ),
     ),
     Control(
@@ -85,7 +83,7 @@ CONTROLS = (
         Level.SANDBOX,
         "Delete the pod: it comes back with the sandbox's own ServiceAccount.",
         dedicated,
-        mappings=maps(kubescape=("C-0189",), owasp_agentic=("ASI03",), owasp_kubernetes=("K02",)),
+        mappings=maps(kubescape=("C-0189",)),
     ),
     Control(
         "ID-03",
@@ -98,8 +96,6 @@ CONTROLS = (
         mappings=maps(
             kubescape=("C-0035", "C-0267", "C-0272"),
             trivy=("KSV-0041", "KSV-0044", "KSV-0046", "KSV-0053"),
-            owasp_agentic=("ASI03",),
-            owasp_kubernetes=("K02",),
         ),
     ),
 )

@@ -80,7 +80,7 @@ CONTROLS = (
         "Set spec.image.digest.",
         pinned,
         required=PRODUCTION,
-        mappings=maps(cis_docker=("5.28",), kubescape=("C-0304",), trivy=("KSV-0013",), owasp_agentic=("ASI04",)),
+        mappings=maps(cis_docker=("5.28",), kubescape=("C-0304",), trivy=("KSV-0013",)),
     ),
     Control(
         "IMG-02",
@@ -89,8 +89,6 @@ CONTROLS = (
         Level.SANDBOX,
         "Use an image from an allowed registry, or have the operator's administrator allow this one.",
         from_allowed_registry,
-        mappings=maps(
-            cis_docker=("4.2",), kubescape=("C-0078", "C-0304"), trivy=("KSV-0125",), owasp_agentic=("ASI04",)
-        ),
+        mappings=maps(cis_docker=("4.2",), kubescape=("C-0078", "C-0304"), trivy=("KSV-0125",)),
     ),
 )

@@ -58,8 +58,6 @@ CONTROLS = (
             cis_docker=("5.22",),
             kubescape=("C-0210",),
             trivy=("KSV-0030", "KSV-0104"),
-            owasp_agentic=("ASI05",),
-            owasp_kubernetes=("K01",),
         ),
     ),
     Control(
@@ -74,7 +72,6 @@ CONTROLS = (
             cis_docker=("5.2",),
             kubescape=("C-0055",),
             trivy=("KSV-0002",),
-            owasp_agentic=("ASI05",),
         ),
     ),
     Control(
@@ -84,7 +81,7 @@ CONTROLS = (
         Level.BASELINE,
         "Remove seLinuxOptions, or set only a type that containers may have.",
         violating("seLinuxOptions"),
-        mappings=maps(pss=("seLinuxOptions",), cis_docker=("5.3",), trivy=("KSV-0025",), owasp_agentic=("ASI05",)),
+        mappings=maps(pss=("seLinuxOptions",), cis_docker=("5.3",), trivy=("KSV-0025",)),
     ),
     Control(
         "KERN-04",
@@ -94,7 +91,7 @@ CONTROLS = (
         "Remove procMount from all containers.",
         # As the restricted standard has it at every version: a user namespace is no excuse.
         violating("procMount_restricted", minor=NEWEST_MINOR),
-        mappings=maps(pss=("procMount", "procMount_restricted"), trivy=("KSV-0027",), owasp_agentic=("ASI05",)),
+        mappings=maps(pss=("procMount", "procMount_restricted"), trivy=("KSV-0027",)),
     ),
     Control(
         "KERN-05",
@@ -103,7 +100,7 @@ CONTROLS = (
         Level.BASELINE,
         "Remove the sysctls from the pod's securityContext.",
         violating("sysctls"),
-        mappings=maps(pss=("sysctls",), trivy=("KSV-0026",), owasp_agentic=("ASI05",)),
+        mappings=maps(pss=("sysctls",), trivy=("KSV-0026",)),
     ),
     Control(
         "KERN-06",
@@ -114,7 +111,7 @@ CONTROLS = (
         hardened_runtime,
         needs=(Evidence.RUNTIME_CLASS,),
         required=OPTIONAL,
-        mappings=maps(kubescape=("C-0297",), owasp_agentic=("ASI05",)),
+        mappings=maps(kubescape=("C-0297",)),
     ),
     listed(
         "KERN-07",
@@ -123,6 +120,6 @@ CONTROLS = (
         by=EvidenceSource.EXEC_PROBE,
         how="attempts of unshare, mount and mknod in the sandbox",
         remedy="Use the RuntimeDefault seccomp profile and drop all capabilities.",
-        mappings=maps(cis_docker=("5.22",), trivy=("KSV-0005", "KSV-0120"), owasp_agentic=("ASI05",)),
+        mappings=maps(cis_docker=("5.22",), trivy=("KSV-0005", "KSV-0120")),
     ),
 )

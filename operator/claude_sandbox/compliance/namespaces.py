@@ -49,7 +49,6 @@ CONTROLS = (
             cis_docker=("5.16",),
             kubescape=("C-0038",),
             trivy=("KSV-0010",),
-            owasp_agentic=("ASI05",),
         ),
     ),
     Control(
@@ -64,7 +63,6 @@ CONTROLS = (
             cis_docker=("5.17",),
             kubescape=("C-0038",),
             trivy=("KSV-0008",),
-            owasp_agentic=("ASI05",),
         ),
     ),
     Control(
@@ -79,7 +77,6 @@ CONTROLS = (
             cis_docker=("5.10",),
             kubescape=("C-0041",),
             trivy=("KSV-0009",),
-            owasp_agentic=("ASI02", "ASI05"),
         ),
     ),
     Control(
@@ -89,7 +86,6 @@ CONTROLS = (
         Level.SANDBOX,
         "Remove shareProcessNamespace, and delete the pod if a debug container was added.",
         joined,
-        mappings=maps(owasp_agentic=("ASI05",)),
     ),
     Control(
         "NS-06",
@@ -103,7 +99,6 @@ CONTROLS = (
             cis_docker=("5.8", "5.9", "5.14"),
             kubescape=("C-0044",),
             trivy=("KSV-0024",),
-            owasp_agentic=("ASI02",),
         ),
     ),
     Control(
@@ -113,6 +108,6 @@ CONTROLS = (
         Level.BASELINE,
         "Remove host from httpGet and tcpSocket in probes and lifecycle hooks.",
         probe_hosts,
-        mappings=maps(pss=("hostProbesAndHostLifecycle",), owasp_agentic=("ASI02",)),
+        mappings=maps(pss=("hostProbesAndHostLifecycle",)),
     ),
 )

@@ -142,8 +142,6 @@ CONTROLS = (
         mappings=maps(
             kubescape=("C-0030", "C-0206", "C-0260"),
             trivy=("KSV-0038",),
-            owasp_agentic=("ASI02",),
-            owasp_kubernetes=("K05",),
         ),
     ),
     Control(
@@ -154,7 +152,7 @@ CONTROLS = (
         "Narrow spec.network.egress, and change the policies named so that they do not select sandboxes.",
         egress,
         needs=_NETWORK_EVIDENCE,
-        mappings=maps(kubescape=("C-0301",), owasp_agentic=("ASI02",), owasp_kubernetes=("K05",)),
+        mappings=maps(kubescape=("C-0301",)),
     ),
     listed(
         "NET-03",
@@ -163,7 +161,7 @@ CONTROLS = (
         by=EvidenceSource.NETWORK_PROBE,
         how="connections from here and from a pod without a policy to one target",
         remedy="Use a network plug-in that enforces NetworkPolicy.",
-        mappings=maps(kubescape=("C-0205",), owasp_agentic=("ASI02",), owasp_kubernetes=("K05",)),
+        mappings=maps(kubescape=("C-0205",)),
     ),
     Control(
         "NET-10",
@@ -173,7 +171,7 @@ CONTROLS = (
         "Change the selector of the Service named, or make it a ClusterIP without external addresses.",
         exposed,
         needs=(Evidence.SERVICES, Evidence.POD),
-        mappings=maps(kubescape=("C-0256",), trivy=("KSV-0108",), owasp_agentic=("ASI02",), owasp_kubernetes=("K05",)),
+        mappings=maps(kubescape=("C-0256",), trivy=("KSV-0108",)),
     ),
     Control(
         "NET-11",
@@ -183,6 +181,5 @@ CONTROLS = (
         "Declare the port in spec.network.ports, or change the policy named so that it does not select sandboxes.",
         ingress,
         needs=_NETWORK_EVIDENCE,
-        mappings=maps(kubescape=("C-0260",), owasp_agentic=("ASI02",), owasp_kubernetes=("K05",)),
     ),
 )

@@ -36,7 +36,7 @@ CONTROLS = (
         Level.SANDBOX,
         "Give the container a livenessProbe and a readinessProbe.",
         probed,
-        mappings=maps(cis_docker=("5.27",), owasp_agentic=("ASI10",)),
+        mappings=maps(cis_docker=("5.27",)),
     ),
     Control(
         "OPS-03",
@@ -46,7 +46,6 @@ CONTROLS = (
         "Undo the change, or delete the pod: it comes back as declared.",
         in_sync,
         needs=(Evidence.DRIFT,),
-        mappings=maps(owasp_agentic=("ASI10",)),
     ),
     Control(
         "OPS-04",
@@ -64,6 +63,5 @@ CONTROLS = (
             Evidence.ACCESS,
             Evidence.DRIFT,
         ),
-        mappings=maps(owasp_agentic=("ASI10",)),
     ),
 )

@@ -118,8 +118,6 @@ CONTROLS = (
             cis_docker=("5.5",),
             kubescape=("C-0057",),
             trivy=("KSV-0017",),
-            owasp_agentic=("ASI05",),
-            owasp_kubernetes=("K01",),
         ),
     ),
     Control(
@@ -134,8 +132,6 @@ CONTROLS = (
             cis_docker=("5.4",),
             kubescape=("C-0046",),
             trivy=("KSV-0003", "KSV-0022", "KSV-0106", "KSV-0119"),
-            owasp_agentic=("ASI05",),
-            owasp_kubernetes=("K01",),
         ),
     ),
     Control(
@@ -150,8 +146,6 @@ CONTROLS = (
             cis_docker=("5.26",),
             kubescape=("C-0016",),
             trivy=("KSV-0001",),
-            owasp_agentic=("ASI05",),
-            owasp_kubernetes=("K01",),
         ),
     ),
     Control(
@@ -166,8 +160,6 @@ CONTROLS = (
             cis_docker=("4.1",),
             kubescape=("C-0013",),
             trivy=("KSV-0012", "KSV-0105"),
-            owasp_agentic=("ASI05",),
-            owasp_kubernetes=("K01",),
         ),
     ),
     Control(
@@ -177,7 +169,7 @@ CONTROLS = (
         Level.SANDBOX,
         "Set runAsGroup above 0, and fsGroup and supplementalGroups to 1000 or above.",
         groups,
-        mappings=maps(kubescape=("C-0211",), trivy=("KSV-0116",), owasp_agentic=("ASI05",)),
+        mappings=maps(kubescape=("C-0211",), trivy=("KSV-0116",)),
     ),
     Control(
         "PRIV-06",
@@ -187,7 +179,7 @@ CONTROLS = (
         "Set hostUsers to false where the nodes' kernel and runtime support user namespaces.",
         user_namespace,
         required=OPTIONAL,
-        mappings=maps(cis_docker=("2.9", "5.31"), owasp_agentic=("ASI05",)),
+        mappings=maps(cis_docker=("2.9", "5.31")),
     ),
     Control(
         "PRIV-08",
@@ -196,8 +188,6 @@ CONTROLS = (
         Level.SANDBOX,
         "Delete the pod: it comes back without the container that was added.",
         foreign_containers,
-        mappings=maps(
-            cis_docker=("5.23", "5.24"), kubescape=("C-0002",), trivy=("KSV-0053",), owasp_agentic=("ASI10",)
-        ),
+        mappings=maps(cis_docker=("5.23", "5.24"), kubescape=("C-0002",), trivy=("KSV-0053",)),
     ),
 )

@@ -72,8 +72,6 @@ CONTROLS = (
             cis_docker=("5.11",),
             kubescape=("C-0271",),
             trivy=("KSV-0018",),
-            owasp_agentic=("ASI08",),
-            owasp_kubernetes=("K01",),
         ),
     ),
     Control(
@@ -87,8 +85,6 @@ CONTROLS = (
             cis_docker=("5.12",),
             kubescape=("C-0270",),
             trivy=("KSV-0011",),
-            owasp_agentic=("ASI08",),
-            owasp_kubernetes=("K01",),
         ),
     ),
     listed(
@@ -98,7 +94,7 @@ CONTROLS = (
         by=EvidenceSource.EXEC_PROBE,
         how="pids.max of the sandbox's cgroup, which no API object holds",
         remedy="Set podPidsLimit in the configuration of the nodes' kubelets.",
-        mappings=maps(cis_docker=("5.29",), owasp_agentic=("ASI08",)),
+        mappings=maps(cis_docker=("5.29",)),
     ),
     Control(
         "RES-05",
@@ -108,7 +104,7 @@ CONTROLS = (
         "Give the sandbox a time after which it ends.",
         lifetime,
         required=OPTIONAL,
-        mappings=maps(cis_docker=("5.15",), owasp_agentic=("ASI08",)),
+        mappings=maps(cis_docker=("5.15",)),
     ),
     Control(
         "RES-06",
@@ -119,6 +115,6 @@ CONTROLS = (
         quota,
         needs=(Evidence.QUOTAS,),
         required=OPTIONAL,
-        mappings=maps(trivy=("KSV-0039", "KSV-0040"), owasp_agentic=("ASI08",)),
+        mappings=maps(trivy=("KSV-0039", "KSV-0040")),
     ),
 )

@@ -138,8 +138,6 @@ CONTROLS = (
             cis_docker=("4.10",),
             kubescape=("C-0012", "C-0207"),
             trivy=("KSV-0109",),
-            owasp_agentic=("ASI03",),
-            owasp_kubernetes=("K03",),
         ),
     ),
     Control(
@@ -149,6 +147,6 @@ CONTROLS = (
         Level.SANDBOX,
         "Mount only the declared Secret, as a directory with mode 0440, in the agent's container.",
         mounted,
-        mappings=maps(kubescape=("C-0255",), owasp_agentic=("ASI03",), owasp_kubernetes=("K03",)),
+        mappings=maps(kubescape=("C-0255",)),
     ),
 )

@@ -63,7 +63,7 @@ CONTROLS = (
         dedicated,
         needs=(Evidence.NAMESPACE,),
         required=PRODUCTION,
-        mappings=maps(kubescape=("C-0212",), trivy=("KSV-0037", "KSV-0110"), owasp_kubernetes=("K01",)),
+        mappings=maps(kubescape=("C-0212",), trivy=("KSV-0037", "KSV-0110")),
     ),
     Control(
         "TEN-02",
@@ -74,6 +74,6 @@ CONTROLS = (
         admission,
         needs=(Evidence.NAMESPACE,),
         required=PRODUCTION,
-        mappings=maps(kubescape=("C-0192", "C-0193", "C-0197"), owasp_kubernetes=("K01",)),
+        mappings=maps(kubescape=("C-0192", "C-0193", "C-0197")),
     ),
 )
