@@ -1,13 +1,16 @@
-"""Real control planes for the tests: an etcd and a kube-apiserver of their own, gone when the tests are over."""
+"""Real clusters for the tests, control planes and one with a node; gone when the tests are over."""
 
-import sys
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from nodekit import Kubectl, kubectl_for, report
 
 from claude_sandbox.localcluster import cluster
 from claude_sandbox.localcluster.cluster import Cluster
+from claude_sandbox.localcluster.images import ImageArchive, build_image
+from claude_sandbox.localcluster.node import load_image
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,11 +36,33 @@ def control_plane_with_controllers(state_home: Path) -> Iterator[Cluster]:
 
 def _running(name: str, *, controllers: bool = False) -> Iterator[Cluster]:
     try:
-        yield cluster.up(name, controllers=controllers, fsync=False, report=_report)
+        yield cluster.up(name, controllers=controllers, fsync=False, report=report)
     finally:
-        cluster.down(name, _report)
+        cluster.down(name, report)
 
 
-def _report(line: str) -> None:
-    # Past pytest's capture, so that one sees why the first run takes minutes.
-    print(line, file=sys.__stderr__, flush=True)
+@pytest.fixture(scope="session")
+def needs_root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("a node can only be made by root")
+
+
+@pytest.fixture(scope="session")
+def sandbox_image(needs_root: None) -> ImageArchive:
+    return build_image("sandbox", report)
+
+
+@pytest.fixture(scope="session")
+def node(needs_root: None, state_home: Path, sandbox_image: ImageArchive) -> Iterator[Cluster]:
+    """A cluster with a node that has the sandbox's image."""
+    try:
+        running = cluster.up("tests-node", node=True, fsync=False, report=report)
+        load_image(running.layout, sandbox_image)
+        yield running
+    finally:
+        cluster.down("tests-node", report)
+
+
+@pytest.fixture(scope="session")
+def kubectl(node: Cluster) -> Kubectl:
+    return kubectl_for(node)
