@@ -1,25 +1,53 @@
-"""A control plane with the CRD as the models make it."""
+"""Control planes with the CRD as the models make it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from contract_server import Server
 
+from claude_sandbox.localcluster import cluster
 from claude_sandbox.localcluster.cluster import Cluster
+
+NEWER = "1.37"
 
 
 @pytest.fixture(scope="session")
 def with_crd(control_plane: Cluster) -> Cluster:
+    _install(control_plane)
+    return control_plane
+
+
+@pytest.fixture(scope="session")
+def newer_with_crd(state_home: Path) -> Iterator[Cluster]:
+    def report(line: str) -> None:
+        print(line, file=sys.__stderr__, flush=True)
+
+    try:
+        newer = cluster.up("contract-newer", version=NEWER, fsync=False, report=report)
+        _install(newer)
+        yield newer
+    finally:
+        cluster.down("contract-newer", report)
+
+
+def _install(cluster: Cluster) -> None:
     async def install() -> None:
-        async with Server(control_plane) as server:
+        async with Server(cluster) as server:
             await server.install()
 
     asyncio.run(install())
-    return control_plane
 
 
 @pytest.fixture
 async def server(with_crd: Cluster) -> AsyncIterator[Server]:
     async with Server(with_crd) as server:
+        yield server
+
+
+@pytest.fixture
+async def newer_server(newer_with_crd: Cluster) -> AsyncIterator[Server]:
+    async with Server(newer_with_crd) as server:
         yield server

@@ -64,6 +64,12 @@ class Server:
             return await self._call("POST", _SANDBOXES, document, query, "application/yaml")
         return await self._call("POST", _SANDBOXES, json.dumps(document).encode(), query)
 
+    async def apply(self, document: Json) -> Answer:
+        """Server-side apply by a manager of its own."""
+        path = f"{_SANDBOXES}/{document['metadata']['name']}"
+        query = {"fieldManager": "somebody", "force": "true"}
+        return await self._call("PATCH", path, json.dumps(document).encode(), query, "application/apply-patch+yaml")
+
     async def merge(self, name: str, patch: Json, *, subresource: str = "") -> Answer:
         """Change an object by a merge patch."""
         path = f"{_SANDBOXES}/{name}{subresource}"
