@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from itertools import chain, repeat
 
+from claude_sandbox.api.networks import WIDEST
 from claude_sandbox.api.status import EvidenceSource, Severity
 from claude_sandbox.compliance.control import (
     Control,
@@ -25,13 +26,10 @@ from claude_sandbox.compliance.policies import (
     beyond,
     network,
     own_namespace,
-    widest,
+    too_wide,
 )
 from claude_sandbox.compliance.selectors import Selector, matches
 from claude_sandbox.compliance.view import View
-
-NARROW_PREFIX = 8
-"""No network that is allowed may have a shorter prefix: no single holder has a wider block, IANA gives out /8s."""
 
 _RESOLVER = Pods(own_namespace("kube-system"), Selector.parse({"matchLabels": {"k8s-app": "kube-dns"}}))
 """The cluster's resolver, as kubeadm, kind, k3s and the managed offerings label it."""
@@ -56,7 +54,7 @@ def egress(view: View) -> Verdict:
     if granted is None:
         return failed("no NetworkPolicy restricts egress: everything can be connected to")
     problems = _widened(beyond(granted, declared_egress(view.expected)), "egress to")
-    if wide := widest(granted, NARROW_PREFIX):
+    if wide := too_wide(granted, WIDEST):
         problems.append(f"the network {wide} is not narrow")
     return judged(problems, f"{len(granted)} allowed")
 

@@ -112,10 +112,10 @@ def beyond(granted: Iterable[Granted], declared: Sequence[Allow]) -> tuple[Grant
     return tuple(one for one in granted if one.allow not in known and not _covered(one.allow, declared))
 
 
-def widest(granted: Iterable[Granted], prefix: int) -> Network | None:
-    """A network with a prefix shorter than `prefix` that is allowed, even if in parts or with exceptions."""
+def too_wide(granted: Iterable[Granted], widest: tuple[int, int]) -> Network | None:
+    """A network with a prefix shorter than `widest` (IPv4, IPv6) that is allowed, even in parts or with exceptions."""
     networks = [one.allow.peer.network for one in granted if isinstance(one.allow.peer, Block)]
-    for version in (IPv4Network, IPv6Network):
+    for version, prefix in zip((IPv4Network, IPv6Network), widest, strict=True):
         for network in collapse_addresses([one for one in networks if isinstance(one, version)]):  # type: ignore[type-var]
             if network.prefixlen < prefix:
                 return network

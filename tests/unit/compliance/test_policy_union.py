@@ -12,7 +12,7 @@ from small_universe import OWN, POD, TRAFFIC, Traffic
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.compliance.evidence import Expected
 from claude_sandbox.compliance.network import declared_egress
-from claude_sandbox.compliance.policies import Allow, Block, Everyone, Granted, Pods, beyond, network, union, widest
+from claude_sandbox.compliance.policies import Allow, Block, Everyone, Granted, Pods, beyond, network, too_wide, union
 from claude_sandbox.compliance.selectors import Selector, matches
 
 DIRECTIONS = ("ingress", "egress")
@@ -195,9 +195,10 @@ def test_a_wide_network_is_seen_in_parts_too() -> None:
     def granted(*cidrs: str) -> list[Granted]:
         return [Granted("x", Allow(Block(network(cidr)), None)) for cidr in cidrs]
 
-    assert widest(granted("10.0.0.0/8", "2001:db8::/32"), 8) is None
-    assert widest(granted("10.0.0.0/8", "11.0.0.0/8"), 8) == network("10.0.0.0/7")
-    assert widest(granted("::/0"), 8) == network("::/0")
+    widest = (8, 16)
+    assert too_wide(granted("10.0.0.0/8", "2001:db8::/32"), widest) is None
+    assert too_wide(granted("10.0.0.0/8", "11.0.0.0/8"), widest) == network("10.0.0.0/7")
+    assert too_wide(granted("2000::/15"), widest) == network("2000::/15")
 
 
 def test_an_operator_that_is_not_known_does_not_hide_a_policy() -> None:
