@@ -55,6 +55,8 @@ class Outcome:
     spec_changed: bool = False
     # Whether the running workload was told of a new generation of its key.
     key_sent: bool = False
+    # Whether the sandbox itself turned out to be gone; then nothing was done.
+    gone: bool = False
     # Seconds until a paced step (the replacement of a workload that keeps failing) is due.
     paced: float | None = None
     failure: Failure | None = None

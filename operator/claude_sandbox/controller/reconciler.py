@@ -96,6 +96,8 @@ class Reconciler:
             await self._backend.forget(*key, last=not self._living(key.namespace))
             return Result()
         findings, requeue = await self._pass(raw)
+        if findings.outcome.gone:
+            return self._lose(raw)
         self._tell(raw, findings)
         return await self._report(key, raw, findings, requeue)
 
@@ -180,12 +182,15 @@ class Reconciler:
         self._progressing.pop(key, None)
         written = await self._reporter.write_status(raw, merge_patch(previous, status))
         if written is None:
-            # Else its objects would be made again and again, and collected as often.
-            self._sandboxes.lose(raw)
-            return Result(requeue_after=0)
+            return self._lose(raw)
         self._sandboxes.learn(written)
         self._reporter.observe(key, status, findings.outcome.healed)
         return Result(requeue_after=requeue, retry=retry)
+
+    def _lose(self, raw: Raw) -> Result:
+        """The sandbox is gone, whatever its watch has told. Known still, its objects would be made again and again."""
+        self._sandboxes.lose(raw)
+        return Result(requeue_after=0)
 
     def _tell(self, raw: Raw, findings: report.Findings) -> None:
         outcome = findings.outcome

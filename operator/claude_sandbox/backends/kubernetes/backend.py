@@ -16,8 +16,9 @@ from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.expected import expected
 from claude_sandbox.backends.kubernetes.informer import Informer
+from claude_sandbox.backends.kubernetes.ownership import is_baseline
 from claude_sandbox.backends.kubernetes.pacing import Pacer
-from claude_sandbox.backends.kubernetes.plan import Observed, desire, plan
+from claude_sandbox.backends.kubernetes.plan import Cause, Observed, desire, plan
 from claude_sandbox.backends.kubernetes.raw import Object, terminating
 from claude_sandbox.backends.kubernetes.resources import (
     LIMIT_RANGES,
@@ -26,6 +27,7 @@ from claude_sandbox.backends.kubernetes.resources import (
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
     RESOURCE_QUOTAS,
+    SANDBOXES,
     SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
@@ -92,6 +94,8 @@ class KubernetesBackend:
         account = meta.child_name(identity.name)
         desired = desire(blueprint, key.generation, key.problem is None, spec.update_strategy.type)
         wanted = plan(desired, self._observed(identity), provisioned=provisioned, settled=settled)
+        if any(step.cause is Cause.HEAL for step in wanted.steps) and await self._is_gone(identity):
+            return Outcome(gone=True)
         if self._access.due(identity.namespace, account):
             await self._access.ask(identity.namespace, account)
         return await carry_out(self._api, wanted, identity, self._watches.learn, self._pacer.wait)
@@ -117,13 +121,24 @@ class KubernetesBackend:
         self._pacer.forget(namespace, name)
         baseline = self._watches.get(NETWORK_POLICIES, namespace, meta.BASELINE_POLICY)
         pods = self._watches.of(PODS, namespace).store.by_namespace(namespace)
-        if last and baseline is not None and not terminating(baseline) and not pods:
+        if last and baseline is not None and is_baseline(baseline) and not terminating(baseline) and not pods:
             try:
                 uid = baseline["metadata"]["uid"]
                 await self._api.delete(NETWORK_POLICIES, meta.BASELINE_POLICY, namespace, uid=uid)
             except ApiError as error:
                 if not (error.is_not_found or error.is_conflict):
                     raise
+
+    async def _is_gone(self, identity: Identity) -> bool:
+        """Whether there is no such sandbox any more.
+
+        What looks like a loss may be the garbage collector at work, of whose reason the watch has not told yet.
+        """
+        try:
+            live = await self._api.get(SANDBOXES, identity.name, identity.namespace, metadata_only=True)
+        except ApiError as error:
+            return error.is_not_found
+        return bool(live["metadata"]["uid"] != identity.uid or terminating(live))
 
     def _observed(self, identity: Identity) -> Observed:
         namespace, child = identity.namespace, meta.child_name(identity.name)

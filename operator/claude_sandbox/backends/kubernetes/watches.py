@@ -30,6 +30,9 @@ Wake = Callable[[str, str], None]
 WakeAll = Callable[[str], None]
 """Have all sandboxes of this namespace looked at."""
 
+# The name under which a namespace is looked at for what belongs to no single sandbox, and may outlive them all.
+NO_SANDBOX = ""
+
 _OURS = meta.LABEL_SANDBOX
 _CHILDREN = (PODS, SERVICE_ACCOUNTS, PERSISTENT_VOLUME_CLAIMS)
 _WHOLE = (NETWORK_POLICIES, SERVICES, RESOURCE_QUOTAS, LIMIT_RANGES)
@@ -157,6 +160,8 @@ class Watches:
             self._wake(namespace, name)
         if not sandboxes:
             self._neighbour_changed(old, new)
+            if live["metadata"]["name"] == meta.BASELINE_POLICY:
+                self._wake(namespace, NO_SANDBOX)
 
     def _neighbour_changed(self, old: Obj | None, new: Obj | None) -> None:
         if old is not None and new is not None and old.get("spec") == new.get("spec"):
