@@ -124,6 +124,8 @@ async def watch(
     """Follow the ClaudeSandboxes until `stop`; sets both where kopf ends by itself (a signal before ours are set)."""
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     scope: dict[str, Any] = {"namespaces": namespaces} if namespaces else {"clusterwide": True}
+    # kopf would make one of the user's name, which a container's user need not have; it is for its peering only.
+    scope["identity"] = meta.FIELD_MANAGER
     await kopf.operator(registry=registry, standalone=True, ready_flag=ready, stop_flag=stop, **scope)
     stop.set()
     ready.set()

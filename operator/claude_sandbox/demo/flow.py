@@ -104,7 +104,10 @@ def _images(options: Options, target: Target, narrator: Narrator) -> dict[str, s
 
 def _await_sandbox(kubectl: Kubectl, target: Target, narrator: Narrator) -> None:
     def look() -> str | None:
-        return report.progress(kubectl.get(meta.PLURAL, sandbox.NAME, sandbox.NAMESPACE))
+        state = report.progress(kubectl.get(meta.PLURAL, sandbox.NAME, sandbox.NAMESPACE))
+        if state is not None and (why := installing.troubles(kubectl, NAMESPACE)):
+            return f"{state} The operator is in trouble:\n{why}"
+        return state
 
     if not wait(look, narrator.say, _PATIENCE):
         raise DemoError(

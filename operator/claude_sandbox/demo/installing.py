@@ -28,7 +28,11 @@ def install(
             manifest["metadata"]["labels"] |= labels or {}
     first = [m for m in manifests if m["kind"] in ("CustomResourceDefinition", "Namespace")]
     kubectl.apply(first, force=force)
-    kubectl.run("wait", "--for=condition=Established", f"crd/{CRD}")
+    if not wait(lambda: _unserved(kubectl), say, _PATIENCE):
+        raise DemoError(
+            f"The API server does not serve ClaudeSandboxes after {_PATIENCE:.0f} s.",
+            f"See why: kubectl describe crd {CRD}",
+        )
     kubectl.apply((m for m in manifests if m not in first), force=force)
     for stale in superfluous(kubectl, manifests):
         say(f"Taking back rights of an earlier installation: {stale['kind']} {stale['metadata']['name']}")
@@ -92,6 +96,14 @@ def _container_trouble(container: dict[str, Any]) -> list[str]:
             f"its container ended with exit code {ended['exitCode']} ({ended.get('reason', 'no reason given')})"
         )
     return said
+
+
+def _unserved(kubectl: Kubectl) -> str | None:
+    # `kubectl wait` fails on an object that has no conditions yet.
+    found = kubectl.get("crd", CRD)
+    conditions = found.get("status", {}).get("conditions") or () if found else ()
+    established = any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
+    return None if established else "The API server does not serve ClaudeSandboxes yet."
 
 
 def _rollout(kubectl: Kubectl) -> str | None:
