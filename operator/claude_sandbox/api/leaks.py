@@ -61,11 +61,14 @@ NO_CREDENTIAL = tuple(
 
 NO_ASSIGNMENT = never_matching(
     '(?:API_?KEY|ACCESS_KEY|TOKEN|SECRET|PASSWORD|PASSWD)=["\\x27]?[^"\\x27$ ]'
-    '|--(?:api-key|token|auth-token|secret|password)[= ]["\\x27]?[^"\\x27$ ]',
+    '|--(?:api-key|token|auth-token|secret|password)=["\\x27]?[^"\\x27$ ]',
     f"sets what looks like a credential; {REMEDY}",
     confidential=True,
 )
-"""For commands and arguments: `export GITHUB_TOKEN=…`, `--api-key=…`. A reference such as `TOKEN=$X` passes."""
+"""For commands and arguments: `export GITHUB_TOKEN=…`, `--api-key=…`.
+
+A reference such as `TOKEN=$X` passes, and so does a prompt that talks about `--api-key`.
+"""
 
 # Upper-case; names are compared without regard to case.
 _CREDENTIAL_NAMES = (

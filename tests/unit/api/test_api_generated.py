@@ -1,0 +1,107 @@
+"""What is generated is what the models say, in a form that every Kubernetes takes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from claude_sandbox.api import crd, docs, generate
+from claude_sandbox.api.conditions import CONDITIONS, MEANINGS, ConditionType, Reason
+from claude_sandbox.api.leaks import REMEDY
+
+PROJECT = Path(__file__).parents[3]
+
+
+def schemas(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every schema of the CRD with the path of its field."""
+    yield path, schema
+    for name, child in schema.get("properties", {}).items():
+        yield from schemas(child, f"{path}.{name}")
+    if "items" in schema:
+        yield from schemas(schema["items"], f"{path}[]")
+
+
+ROOT = crd.definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+SPEC = dict(schemas(ROOT["properties"]["spec"], "spec"))
+STATUS = dict(schemas(ROOT["properties"]["status"], "status"))
+
+
+def test_the_committed_files_are_those_of_the_models(capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate.main(["--check", str(PROJECT)]) == 0, capsys.readouterr()
+
+
+def test_check_names_a_file_that_differs_and_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert generate.main([str(tmp_path)]) == 0
+    changed = tmp_path / "crds" / crd.FILE
+    changed.write_text("edited by hand\n", encoding="utf-8")
+    assert generate.main(["--check", str(tmp_path)]) == 1
+    assert f"crds/{crd.FILE} differs" in capsys.readouterr().out
+    assert changed.read_text(encoding="utf-8") == "edited by hand\n"
+
+
+def test_the_file_is_the_definition() -> None:
+    assert yaml.safe_load(crd.to_yaml()) == crd.definition()
+
+
+@pytest.mark.parametrize(("path", "schema"), [*SPEC.items(), *STATUS.items()])
+def test_everything_is_described_and_bounded(path: str, schema: dict[str, Any]) -> None:
+    if not path.endswith("[]"):
+        assert schema.get("description"), path
+    if schema.get("type") == "array":
+        assert schema["maxItems"] <= 100
+    free = schema.get("type") == "string" and "enum" not in schema and "format" not in schema
+    assert not free or schema["maxLength"] <= 4096
+    # Structural schemas for every Kubernetes: no references, and no `anyOf` but that of integers or strings.
+    assert not schema.keys() & {"$ref", "allOf", "oneOf", "not", "nullable"}
+    assert "anyOf" not in schema or schema["x-kubernetes-int-or-string"]
+
+
+@pytest.mark.parametrize(("path", "schema"), [*SPEC.items()])
+def test_objects_with_defaults_inside_have_a_default_themselves(path: str, schema: dict[str, Any]) -> None:
+    if schema.get("type") != "object" or "required" in schema or path.endswith("[]"):
+        return
+    assert schema["default"] == {}
+
+
+def test_only_the_key_is_required() -> None:
+    required = {path: schema["required"] for path, schema in SPEC.items() if "required" in schema}
+    assert required == {
+        "spec": ["credentials"],
+        "spec.credentials": ["apiKeySecretRef"],
+        "spec.credentials.apiKeySecretRef": ["name"],
+        # Optional themselves:
+        "spec.image": ["repository"],
+        "spec.env[]": ["name"],
+        "spec.network.ports[]": ["name", "containerPort"],
+    }
+
+
+def test_rules_about_credentials_keep_the_value_out_of_the_answer() -> None:
+    for path, schema in SPEC.items():
+        rules = schema.get("x-kubernetes-validations", ())
+        kinds = {rule.get("reason") for rule in rules}
+        if any(rule["message"].endswith(REMEDY) for rule in rules) and not path.endswith("env[].name"):
+            assert kinds == {"FieldValueForbidden"}, path
+
+
+def test_words_of_the_status_that_may_grow_are_no_enumeration() -> None:
+    # A newer operator under an older CRD has to be able to write its status.
+    assert "enum" not in STATUS["status.conditions[].type"]
+    assert "enum" not in STATUS["status.conditions[].reason"]
+
+
+def test_the_reference_has_every_field_condition_and_reason() -> None:
+    text = docs.to_markdown()
+    for path in (*SPEC, *STATUS):
+        assert path.endswith("[]") or f"### {path}\n" in text
+    for word in (*ConditionType, *Reason):
+        assert f"| `{word}` |" in text
+
+
+def test_every_condition_and_reason_is_explained() -> None:
+    assert set(CONDITIONS) == set(ConditionType)
+    assert set(MEANINGS) == set(Reason)
