@@ -34,11 +34,17 @@ def control_plane_with_controllers(state_home: Path) -> Iterator[Cluster]:
     yield from _running("tests-controllers", controllers=True)
 
 
-def _running(name: str, *, controllers: bool = False) -> Iterator[Cluster]:
+def _running(kind: str, *, controllers: bool = False) -> Iterator[Cluster]:
+    name = _own(kind)
     try:
         yield cluster.up(name, controllers=controllers, fsync=False, report=report)
     finally:
         cluster.down(name, report)
+
+
+def _own(kind: str) -> str:
+    # Addresses and ports follow from the name: two runs at the same time keep out of each other's way.
+    return f"{kind}-{os.getpid()}"
 
 
 @pytest.fixture(scope="session")
@@ -55,12 +61,13 @@ def sandbox_image(needs_root: None) -> ImageArchive:
 @pytest.fixture(scope="session")
 def node(needs_root: None, state_home: Path, sandbox_image: ImageArchive) -> Iterator[Cluster]:
     """A cluster with a node that has the sandbox's image."""
+    name = _own("tests-node")
     try:
-        running = cluster.up("tests-node", node=True, fsync=False, report=report)
+        running = cluster.up(name, node=True, fsync=False, report=report)
         load_image(running.layout, sandbox_image)
         yield running
     finally:
-        cluster.down("tests-node", report)
+        cluster.down(name, report)
 
 
 @pytest.fixture(scope="session")

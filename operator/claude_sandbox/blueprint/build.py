@@ -62,7 +62,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
             ports=tuple(Port(port.name, port.container_port) for port in spec.network.ports),
         ),
         startup=Probe(agent.liveness(), period=1, timeout=10, failures=120),
-        readiness=Probe(agent.readiness(key.path), period=15, timeout=10, failures=3),
+        readiness=Probe(agent.readiness(key.path), period=30, timeout=10, failures=3),
         liveness=Probe(agent.liveness(), period=30, timeout=15, failures=4),
         grace_seconds=10,
     )

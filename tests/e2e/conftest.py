@@ -1,0 +1,60 @@
+"""The operator as a process, looking after sandboxes on a real node."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nodekit import Kubectl, eventually, namespace
+
+from claude_sandbox.localcluster.cluster import Cluster
+from claude_sandbox.localcluster.images import ImageArchive
+
+CRD = Path(__file__).parents[2] / "crds" / "claudesandbox.dev_claudesandboxes.yaml"
+NAMESPACE = "e2e"
+KEY = "sk-ant-not-a-real-key-1"
+
+
+@pytest.fixture(scope="session")
+def operator_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("operator") / "operator.log"
+
+
+@pytest.fixture(scope="session")
+def operator(node: Cluster, kubectl: Kubectl, sandbox_image: ImageArchive, operator_log: Path) -> Iterator[None]:
+    """The CRD is installed and an operator runs. The cluster's own network is opened: the tests' targets are in it."""
+    kubectl("apply", "-f", str(CRD))
+    command = [
+        sys.executable, "-m", "claude_sandbox.cli.main", "run",
+        f"--kubeconfig={node.kubeconfig}", f"--sandbox-image={sandbox_image.pinned}",
+        "--open-private-network=10.0.0.0/8", "--bind=127.0.0.1:0", "--log-format=json",
+    ]  # fmt: skip
+    with operator_log.open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        eventually("the operator leads", lambda: _holder(kubectl) != "")
+        yield
+        assert process.poll() is None, operator_log.read_text()
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _holder(kubectl: Kubectl) -> str:
+    lease = "lease/claude-sandbox-operator"
+    return kubectl("get", lease, "-n", "default", "-o", "jsonpath={.spec.holderIdentity}", check=False).stdout
+
+
+@pytest.fixture(scope="session")
+def sandboxes(operator: None, kubectl: Kubectl) -> str:
+    """A namespace that enforces the restricted Pod Security Standard, with a Secret that opted in."""
+    kubectl.apply(namespace(NAMESPACE))
+    kubectl.apply(secret(KEY))
+    return NAMESPACE
+
+
+def secret(value: str) -> dict[str, object]:
+    metadata = {"name": "key", "namespace": NAMESPACE}
+    kind = {"apiVersion": "v1", "kind": "Secret", "type": "claudesandbox.dev/api-key"}
+    return kind | {"metadata": metadata, "stringData": {"api-key": value}}
