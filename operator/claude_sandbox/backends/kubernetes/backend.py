@@ -1,5 +1,6 @@
 """The Kubernetes backend: observes through watches, applies through the API server, hands evidence to compliance."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -96,9 +97,11 @@ class KubernetesBackend:
         wanted = plan(desired, self._observed(identity), provisioned=provisioned, settled=settled)
         if any(step.cause is Cause.HEAL for step in wanted.steps) and await self._is_gone(identity):
             return Outcome(gone=True)
-        if self._access.due(identity.namespace, account):
-            await self._access.ask(identity.namespace, account)
-        return await carry_out(self._api, wanted, identity, self._watches.learn, self._pacer.wait)
+        carried = carry_out(self._api, wanted, identity, self._watches.learn, self._pacer.wait)
+        if not self._access.due(identity.namespace, account):
+            return await carried
+        outcome, _ = await asyncio.gather(carried, self._access.ask(identity.namespace, account))
+        return outcome
 
     async def state(self, identity: Identity) -> WorkloadState:
         """Whether the pod can be worked with now."""
