@@ -139,6 +139,13 @@ def test_a_changed_spec_is_an_update_and_not_a_heal() -> None:
     assert [(step.kind, step.cause) for step in result.stages[0]] == [("NetworkPolicy", Cause.UPDATE)]
 
 
+def test_a_service_for_the_first_port_was_not_lost() -> None:
+    new = desired(PORTS)
+    added = plan(new, all_live(new, service=None), provisioned=True, settled=False)
+    lost = plan(new, all_live(new, service=None), provisioned=True, settled=True)
+    assert [[step.cause for step in result.steps] for result in (added, lost)] == [[Cause.UPDATE], [Cause.HEAL]]
+
+
 def test_a_new_key_touches_the_pod_and_replaces_nothing() -> None:
     before, after = desired(generation="7"), desired(generation="8")
     result = plan(after, all_live(before), provisioned=True, settled=True)
