@@ -85,7 +85,10 @@ def test_it_gets_nothing_of_the_callers_environment_but_path_and_home(
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "not-for-components")
     process = components.start(layout, "sleeper", SLEEP)
-    variables = Path(f"/proc/{process.pid}/environ").read_bytes().rstrip(b"\0").split(b"\0")
+    environment = Path(f"/proc/{process.pid}/environ")
+    # The kernel lets the starter go on a moment before the new program's environment is laid out.
+    _until(lambda: environment.read_bytes() != b"")
+    variables = environment.read_bytes().rstrip(b"\0").split(b"\0")
     assert {variable.partition(b"=")[0] for variable in variables} == {b"PATH", b"HOME", b"CLAUDE_SANDBOX_CLUSTER"}
 
 
