@@ -128,7 +128,7 @@ def plan(desired: Desired, observed: Observed, *, provisioned: bool, settled: bo
         *_child(desired.policy, observed.policy, (missing, differs), drift.policy_differences),
         *_child(desired.claim, observed.claim, (missing, differs), drift.claim_differences),
         # The one object that a spec may ask for later: then it was not lost.
-        *_service(desired, observed.service, (missing if settled else Cause.UPDATE, differs)),
+        *_service(desired, observed.service, (differs if provisioned else missing, differs)),
     )
     first, then = (tuple(s for s in stage if (s.kind, s.name) not in foreign) for stage in (first, then))
     drifted: tuple[str, ...] = ()
