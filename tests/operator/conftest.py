@@ -1,0 +1,135 @@
+"""One control plane with controllers, one node without a machine, and for each test a namespace with an operator."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+
+import pytest
+import yaml
+from gate import Gate
+from kubelet import Kubelet, provide_storage
+from ledger import Ledger
+from nursery import Nursery
+from world import World
+
+from claude_sandbox.backends.kubernetes import resources as r
+from claude_sandbox.backends.kubernetes.client import Api, Obj
+from claude_sandbox.backends.kubernetes.credentials import Credentials, from_kubeconfig
+from claude_sandbox.localcluster import cluster
+from claude_sandbox.localcluster.cluster import Cluster
+
+CRD = Path(__file__).parents[2] / "crds" / "claudesandbox.dev_claudesandboxes.yaml"
+CRDS = r.Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", False, "CustomResourceDefinition")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the slow tests out, whatever is selected by `-m`, unless it names them."""
+    if "slow" not in config.option.markexpr:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=slow)
+
+
+@pytest.fixture(scope="session")
+def ground(control_plane_with_controllers: Cluster) -> Cluster:
+    """The cluster with the CRD and a default StorageClass."""
+    asyncio.run(_prepare(control_plane_with_controllers))
+    # The garbage collector looks for new kinds twice a minute only.
+    cluster.restart(control_plane_with_controllers, "kube-controller-manager")
+    return control_plane_with_controllers
+
+
+@pytest.fixture
+def credentials(ground: Cluster) -> Credentials:
+    """An administrator's."""
+    return from_kubeconfig(str(ground.kubeconfig))
+
+
+@pytest.fixture
+async def api(credentials: Credentials) -> AsyncIterator[Api]:
+    """An administrator's way to the server."""
+    async with Api(credentials, user_agent="tests") as api:
+        yield api
+
+
+@pytest.fixture
+async def kubelet(api: Api) -> AsyncIterator[Kubelet]:
+    """Runs the pods."""
+    async with Kubelet(api, "node-a") as kubelet:
+        yield kubelet
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """Where operators are started."""
+    with Nursery() as nursery:
+        yield nursery
+
+
+class Worlds:
+    """Makes worlds, and ends them all."""
+
+    def __init__(self, api: Api, credentials: Credentials, directory: Path, nursery: Nursery) -> None:
+        self.worlds: list[World] = []
+        self._api = api
+        self._credentials = credentials
+        self._directory = directory
+        self._nursery = nursery
+        self._stack = AsyncExitStack()
+
+    async def __call__(self, *, secret: bool = True, upstream: Credentials | None = None) -> World:
+        """A new namespace, with a key in it unless said otherwise; `upstream` is what the operator logs in with."""
+        name = f"t-{uuid.uuid4().hex[:8]}"
+        await self._api.create(r.NAMESPACES, {"metadata": {"name": name}})
+        ledger = await self._stack.enter_async_context(Ledger(self._api, name))
+        gate = await self._stack.enter_async_context(Gate(upstream or self._credentials))
+        world = World(self._api, name, ledger, gate, self._directory, self._nursery)
+        self._stack.push_async_callback(world.close)
+        self.worlds.append(world)
+        if secret:
+            await world.add_secret()
+        return world
+
+    async def close(self) -> None:
+        """End the operators, show what they said, and give the namespaces back."""
+        await self._stack.aclose()
+        for world in self.worlds:
+            for process in world.operators:
+                print(f"--- {process.log.name}\n{process.said()[-60000:]}")
+            await self._api.delete(r.NAMESPACES, world.namespace)
+
+
+@pytest.fixture
+async def worlds(
+    api: Api, credentials: Credentials, kubelet: Kubelet, nursery: Nursery, tmp_path: Path
+) -> AsyncIterator[Worlds]:
+    """For tests that need several namespaces, or one that is special."""
+    made = Worlds(api, credentials, tmp_path, nursery)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+@pytest.fixture
+async def world(worlds: Worlds) -> World:
+    """A namespace with a key in it."""
+    return await worlds()
+
+
+async def _prepare(ground: Cluster) -> None:
+    async with Api(from_kubeconfig(str(ground.kubeconfig))) as api:
+        applied = await api.apply(CRDS, yaml.safe_load(CRD.read_text()))
+        if not _established(applied):
+            async with aclosing(api.watch(CRDS, resource_version=applied["metadata"]["resourceVersion"])) as watch:
+                async for event in watch:
+                    if _established(event["object"]):
+                        break
+        await provide_storage(api, 20)
+
+
+def _established(definition: Obj) -> bool:
+    conditions = (definition.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)

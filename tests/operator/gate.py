@@ -1,0 +1,135 @@
+"""The operator's way to the API server: what it asks and writes is recorded, and it can be struck down at any write."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import yaml
+from aiohttp import web
+from faulty_proxy import FaultyProxy, hang_up
+
+from claude_sandbox.backends.kubernetes.credentials import Credentials
+
+# Writes that keep no state of a sandbox: they come at their own pace.
+_ASIDE = ("/leases", "/events", "accessreviews")
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request of the operator."""
+
+    method: str
+    path: str
+    accept: str
+    body: Any
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path.partition('?')[0]}"
+
+
+Strike = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
+"""Called instead of forwarding a write; None: forward it after all."""
+
+
+class Gate(FaultyProxy):
+    """Lets writes through one at a time, so that "the k-th write" is one certain write."""
+
+    def __init__(self, upstream: Credentials) -> None:
+        super().__init__(upstream)
+        self.calls: list[Call] = []
+        self.writes: list[Call] = []
+        self.struck: Call | None = None
+        self._countdown = 0
+        self._strike: Strike | None = None
+        self._turn = asyncio.Lock()
+        self._called = asyncio.Event()
+
+    def kubeconfig(self, directory: Path, namespace: str = "default") -> Path:
+        """A kubeconfig that leads through the gate."""
+        context = {"cluster": "gate", "user": "operator", "namespace": namespace}
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "gate",
+            "clusters": [{"name": "gate", "cluster": {"server": self.credentials.server}}],
+            "contexts": [{"name": "gate", "context": context}],
+            "users": [{"name": "operator", "user": {"token": "stands-for-the-real-one"}}],
+        }
+        path = directory / f"gate-{id(self)}.kubeconfig"
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    async def next_call(self) -> None:
+        """Wait for a request."""
+        self._called.clear()
+        await self._called.wait()
+
+    def strike_at(self, number: int, strike: Strike) -> None:
+        """Have `strike` deal with the write that is `number`-th from now, counted from 1."""
+        self.struck = None
+        self._countdown, self._strike = number, strike
+
+    def disarm(self) -> bool:
+        """No strike any more; whether there was one."""
+        self._strike = None
+        return self.struck is not None
+
+    def kill_before(self, kill: Callable[[], object]) -> Strike:
+        """The process dies before the write gets to the server."""
+
+        async def strike(request: web.Request) -> web.StreamResponse:
+            kill()
+            return hang_up(request)
+
+        return strike
+
+    def kill_after(self, kill: Callable[[], object]) -> Strike:
+        """The process dies after the server did it and before the answer arrives."""
+
+        async def strike(request: web.Request) -> web.StreamResponse:
+            async with await self._forward(request) as answer:
+                await answer.read()
+            kill()
+            return hang_up(request)
+
+        return strike
+
+    def lose_the_answer(self) -> Strike:
+        """The server does it, and the answer gets lost."""
+
+        async def strike(request: web.Request) -> web.StreamResponse:
+            async with await self._forward(request) as answer:
+                await answer.read()
+            return hang_up(request)
+
+        return strike
+
+    def refuse(self, status: int, reason: str) -> Strike:
+        """The server does nothing and answers with an error."""
+
+        async def strike(_: web.Request) -> web.StreamResponse:
+            body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "reason": reason}
+            return web.json_response(body | {"message": "as the test wants it"}, status=status)
+
+        return strike
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        data = await request.read()
+        body = orjson.loads(data) if data else None
+        call = Call(request.method, request.path_qs, request.headers.get("Accept", ""), body)
+        self.calls.append(call)
+        self._called.set()
+        if request.method == "GET" or any(part in request.path for part in _ASIDE):
+            return await super()._handle(request)
+        async with self._turn:
+            self.writes.append(call)
+            self._countdown -= 1
+            if self._countdown == 0 and self._strike is not None:
+                self.struck = call
+                answer = await self._strike(request)
+                if answer is not None:
+                    return answer
+            return await super()._handle(request)

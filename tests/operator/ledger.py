@@ -1,0 +1,181 @@
+"""Everything that ever happened in a namespace, in the order in which it happened."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from claude_sandbox.backends.kubernetes import resources as r
+from claude_sandbox.backends.kubernetes.client import Api, Obj
+from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.resources import Resource
+
+T = TypeVar("T")
+
+CHILDREN = (r.PODS, r.NETWORK_POLICIES, r.SERVICE_ACCOUNTS, r.SERVICES, r.PERSISTENT_VOLUME_CLAIMS)
+KINDS = (*CHILDREN, r.SANDBOXES, r.EVENTS)
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Event:
+    """One change. `version` is the revision of the store, which orders the changes of all kinds."""
+
+    version: int
+    type: str
+    kind: str
+    obj: Obj
+
+    @property
+    def name(self) -> str:
+        return str(self.obj["metadata"]["name"])
+
+    def __str__(self) -> str:
+        return f"{self.version} {self.type} {self.kind} {self.name}"
+
+
+class Ledger:
+    """Follows a namespace from before the first create. Not through the proxies that the operator is tested with."""
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        self.namespace = namespace
+        self.events: list[Event] = []
+        self.live: dict[tuple[str, str], Obj] = {}
+        self.gaps = 0
+        """How often the history has a hole, because the server had forgotten what came since."""
+        self._api = api
+        self.trouble: Callable[[], str] = lambda: ""
+        """Asked while waiting: what makes further waiting useless."""
+        self._reached: dict[str, int] = {}
+        self._changed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        for kind in KINDS:
+            version = await self._list(kind)
+            self._tasks.append(asyncio.create_task(self._follow(kind, version)))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def wake(self) -> None:
+        """Have everyone who waits look again."""
+        self._changed.set()
+
+    def get(self, resource: Resource, name: str) -> Obj | None:
+        """The object as last seen."""
+        return self.live.get((resource.kind, name))
+
+    def all(self, resource: Resource) -> list[Obj]:
+        """The objects of a kind that are there now."""
+        return [obj for (kind, _), obj in self.live.items() if kind == resource.kind]
+
+    def history(self) -> list[Event]:
+        """All changes, oldest first."""
+        return sorted(self.events, key=lambda event: event.version)
+
+    async def until(self, condition: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
+        """Wait until the condition is truthy; it is asked again after each change. Fails after `patience` seconds."""
+        try:
+            async with asyncio.timeout(patience):
+                while not (result := condition()):
+                    assert not (trouble := self.trouble()), f"{trouble} while waiting for: {what}"
+                    self._changed.clear()
+                    await self._changed.wait()
+                return result
+        except TimeoutError:
+            raise AssertionError(f"never came: {what}\n{self.describe()}") from None
+
+    async def caught_up(self, kind: Resource, version: int) -> None:
+        """Wait until all is known that happened to this kind up to a version, which was of this kind."""
+        if kind in KINDS:
+            await self.until(lambda: self._reached.get(kind.kind, 0) >= version, f"version {version} of {kind}")
+
+    def describe(self) -> str:
+        """What is there, for a person who looks at a failure."""
+        lines = [f"in namespace {self.namespace}:"]
+        for (kind, name), obj in sorted(self.live.items()):
+            if kind == r.EVENTS.kind:
+                continue
+            lines.append(f"  {kind} {name} at {obj['metadata']['resourceVersion']}")
+            if kind == r.SANDBOXES.kind:
+                status = obj.get("status") or {}
+                lines.append(f"    observed {status.get('observedGeneration')} of {obj['metadata']['generation']}")
+                lines += [
+                    f"    {c['type']}={c['status']} {c['reason']}: {c.get('message', '')[:200]}"
+                    for c in status.get("conditions") or ()
+                ]
+        lines.append("the last changes:")
+        lines += [f"  {event}" for event in self.history()[-25:] if event.kind != r.EVENTS.kind]
+        return "\n".join(lines)
+
+    async def _list(self, kind: Resource) -> str:
+        listing = await self._api.list(kind, self.namespace)
+        for item in listing.items:
+            self._note("ADDED", kind, item)
+        return listing.resource_version
+
+    async def _follow(self, kind: Resource, version: str) -> None:
+        while True:
+            try:
+                watch = self._api.watch(kind, self.namespace, resource_version=version)
+                async with aclosing(watch):
+                    async for event in watch:
+                        version = event["object"]["metadata"]["resourceVersion"]
+                        if event["type"] != "BOOKMARK":
+                            self._note(event["type"], kind, event["object"])
+            except ApiError as error:
+                if error.is_gone:
+                    version = await self._again(kind)
+                else:
+                    await asyncio.sleep(0.1)
+
+    async def _again(self, kind: Resource) -> str:
+        """List after a gap."""
+        self.gaps += 1
+        while True:
+            try:
+                listing = await self._api.list(kind, self.namespace)
+            except ApiError:
+                await asyncio.sleep(0.1)
+                continue
+            names = {item["metadata"]["name"] for item in listing.items}
+            for item in listing.items:
+                self._note("MODIFIED", kind, item)
+            for (other, name), obj in list(self.live.items()):
+                if other == kind.kind and name not in names:
+                    gone = obj | {"metadata": obj["metadata"] | {"resourceVersion": listing.resource_version}}
+                    self._note("DELETED", kind, gone)
+            return listing.resource_version
+
+    def _note(self, change: str, kind: Resource, obj: Obj) -> None:
+        event = Event(int(obj["metadata"]["resourceVersion"]), change, kind.kind, obj)
+        self.events.append(event)
+        self._reached[kind.kind] = max(event.version, self._reached.get(kind.kind, 0))
+        key = (kind.kind, event.name)
+        if change == "DELETED":
+            self.live.pop(key, None)
+        else:
+            self.live[key] = obj
+        self._changed.set()
+
+
+def condition(obj: Obj | None, kind: str) -> dict[str, Any]:
+    """One condition of a sandbox, empty where it has none."""
+    conditions = ((obj or {}).get("status") or {}).get("conditions") or ()
+    return next((dict(c) for c in conditions if c["type"] == kind), {})
+
+
+def says(obj: Obj | None, kind: str, status: str, reason: str | None = None) -> bool:
+    """Whether a sandbox's status is about its current generation, and the condition is as expected."""
+    if obj is None or (obj.get("status") or {}).get("observedGeneration") != obj["metadata"]["generation"]:
+        return False
+    found = condition(obj, kind)
+    return bool(found.get("status") == status and reason in (None, found["reason"]))
