@@ -13,14 +13,18 @@ from claude_sandbox.backends.kubernetes.resources import SERVICE_ACCOUNTS
 from claude_sandbox.controller.election import Election, LeadershipLostError, NotLeadingError, Timing
 
 LEASE = "operator"
-TIMING = Timing(lease_duration=3.0, renew_deadline=2.0, retry_period=0.5)
+TIMING = Timing(lease_duration=5.0, renew_deadline=2.5, retry_period=0.5)
+# For what must not cost the lease, however slow the machine is.
+PATIENT = Timing(lease_duration=60.0, renew_deadline=40.0, retry_period=0.3)
 
 
 @asynccontextmanager
-async def electing(credentials: Credentials, namespace: str, identity: str) -> AsyncIterator[Election]:
+async def electing(
+    credentials: Credentials, namespace: str, identity: str, timing: Timing = TIMING
+) -> AsyncIterator[Election]:
     """As the operator would: an Api of its own, one attempt, a short time-out."""
-    async with Api(credentials, attempts=1, timeout=TIMING.renew_deadline / 2, pool_size=2) as own:
-        yield Election(own, namespace, LEASE, identity=identity, timing=TIMING)
+    async with Api(credentials, attempts=1, timeout=timing.renew_deadline / 2, pool_size=2) as own:
+        yield Election(own, namespace, LEASE, identity=identity, timing=timing)
 
 
 async def act(api: Api, namespace: str, identity: str) -> None:

@@ -9,7 +9,7 @@ from faulty_proxy import FaultyProxy
 
 from claude_sandbox.backends.kubernetes import resources as r
 from claude_sandbox.backends.kubernetes.client import Api, Obj
-from claude_sandbox.backends.kubernetes.credentials import Credentials
+from claude_sandbox.backends.kubernetes.credentials import Authorization, Credentials
 from claude_sandbox.backends.kubernetes.errors import ApiError
 
 pytestmark = pytest.mark.controlplane
@@ -296,6 +296,32 @@ async def test_without_a_permit_no_write_leaves(proxy: FaultyProxy, namespace: s
     assert {method for method, _, _ in proxy.requests} == {"GET"}
 
 
+async def test_a_permit_that_ends_while_the_credential_is_renewed_stops_the_write(
+    proxy: FaultyProxy, namespace: str
+) -> None:
+    class NotLeadingError(Exception):
+        pass
+
+    leading = True
+
+    def permit() -> float:
+        if not leading:
+            raise NotLeadingError
+        return 10.0
+
+    def renew(_force: bool) -> str:
+        nonlocal leading
+        leading = False
+        return "Bearer new"
+
+    proxy.answer("POST", "serviceaccounts", 401)
+    credentials = Credentials(proxy.credentials.server, Authorization("Bearer old", renew))
+    async with Api(credentials, write_permit=permit) as through:
+        with pytest.raises(NotLeadingError):
+            await through.create(r.SERVICE_ACCOUNTS, account("a", namespace), namespace)
+    assert len(proxy.requests) == 1
+
+
 async def test_a_name_cannot_lead_to_another_place(api: Api, namespace: str) -> None:
     for name in ("", ".", ".."):
         with pytest.raises(ValueError, match="not the name"):
@@ -305,6 +331,16 @@ async def test_a_name_cannot_lead_to_another_place(api: Api, namespace: str) -> 
     assert error.value.status in (400, 404)
     with pytest.raises(ValueError, match="namespace is needed"):
         await api.get(r.SERVICE_ACCOUNTS, "a")
+
+
+async def test_after_closing_nothing_is_sent(proxy: FaultyProxy, namespace: str) -> None:
+    async with Api(proxy.credentials) as through:
+        await through.list(r.SERVICE_ACCOUNTS, namespace)
+    with pytest.raises(ApiError) as error:
+        await through.list(r.SERVICE_ACCOUNTS, namespace)
+    assert error.value.reason == "Closed"
+    assert not error.value.is_transient
+    assert len(proxy.requests) == 1
 
 
 async def test_requests_are_counted_with_their_answers(proxy: FaultyProxy, namespace: str) -> None:

@@ -174,6 +174,19 @@ async def test_an_event_that_was_lost_is_caught_by_the_periodic_list(
             await eventually(lambda: ("a", "deleted") in history.told)
 
 
+async def test_an_event_that_can_never_be_read_is_passed_by_listing_again(
+    proxy: FaultyProxy, api: Api, namespace: str
+) -> None:
+    proxy.edit("watch=1", lambda raw: b"garbage\n" if b'"poison"' in raw else raw, times=10**6)
+    async with Api(proxy.credentials) as through:
+        informer = Informer(through, r.SERVICE_ACCOUNTS, namespace=namespace, pace=QUICK)
+        async with following(informer):
+            await eventually(lambda: proxy.streams == 1)
+            await api.create(r.SERVICE_ACCOUNTS, account("poison"), namespace)
+            await api.create(r.SERVICE_ACCOUNTS, account("after"), namespace)
+            await eventually(lambda: set(versions(informer.store)) == {"poison", "after"})
+
+
 async def test_a_silent_connection_is_given_up_and_resumed_without_a_list(
     proxy: FaultyProxy, api: Api, namespace: str
 ) -> None:

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from election_candidate import LEASE, TIMING, act, electing
+from election_candidate import LEASE, PATIENT, TIMING, act, electing
 from faulty_proxy import FaultyProxy
 
 from claude_sandbox.backends.kubernetes.client import Api
@@ -74,7 +74,7 @@ async def history(api: Api, namespace: str) -> AsyncIterator[History]:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 (it is about another process)
             await asyncio.sleep(0.01)
 
@@ -157,11 +157,15 @@ async def test_a_leader_that_stops_hands_over_before_its_lease_would_have_ended(
 
 @asynccontextmanager
 async def candidate(
-    credentials: Credentials, namespace: str, identity: str, lost: list[float] | None = None
+    credentials: Credentials,
+    namespace: str,
+    identity: str,
+    lost: list[float] | None = None,
+    timing: Timing = TIMING,
 ) -> AsyncIterator[Election]:
     """A candidate in this process, that goes on after a loss."""
     async with (
-        electing(credentials, namespace, identity) as election,
+        electing(credentials, namespace, identity, timing) as election,
         Api(credentials, write_permit=election.permit) as api,
     ):
 
@@ -209,7 +213,7 @@ async def test_a_renewal_whose_answer_is_lost_does_not_cost_the_lease(
     history: History, proxy: FaultyProxy, namespace: str
 ) -> None:
     lost: list[float] = []
-    async with candidate(proxy.credentials, namespace, "a", lost):
+    async with candidate(proxy.credentials, namespace, "a", lost, PATIENT):
         await eventually(lambda: history.wrote("a") > 10)
         proxy.lose_answer("PUT", "leases", times=2)
         before = len(history.holders)
@@ -222,7 +226,7 @@ async def test_someone_elses_note_on_the_lease_is_no_loss_but_another_holder_is(
     history: History, api: Api, credentials: Credentials, namespace: str
 ) -> None:
     lost: list[float] = []
-    async with candidate(credentials, namespace, "a", lost):
+    async with candidate(credentials, namespace, "a", lost, PATIENT):
         await eventually(lambda: history.wrote("a") > 10)
         await api.patch(LEASES, LEASE, namespace, {"metadata": {"annotations": {"note": "hello"}}})
         before = len(history.holders)
@@ -238,7 +242,7 @@ async def test_a_deleted_lease_is_made_again(
     history: History, api: Api, credentials: Credentials, namespace: str
 ) -> None:
     lost: list[float] = []
-    async with candidate(credentials, namespace, "a", lost):
+    async with candidate(credentials, namespace, "a", lost, PATIENT):
         await eventually(lambda: history.wrote("a") > 10)
         await api.delete(LEASES, LEASE, namespace)
         before = len(history.holders)
@@ -248,9 +252,9 @@ async def test_a_deleted_lease_is_made_again(
 
 async def test_many_candidates_and_one_leader(history: History, credentials: Credentials, namespace: str) -> None:
     async with (
-        candidate(credentials, namespace, "a") as a,
-        candidate(credentials, namespace, "b") as b,
-        candidate(credentials, namespace, "c") as c,
+        candidate(credentials, namespace, "a", timing=PATIENT) as a,
+        candidate(credentials, namespace, "b", timing=PATIENT) as b,
+        candidate(credentials, namespace, "c", timing=PATIENT) as c,
     ):
         await eventually(lambda: len(history.writes) > 50)
         assert sum(e.leading for e in (a, b, c)) == 1
@@ -268,7 +272,7 @@ async def test_the_lease_is_given_back_only_after_the_work_has_stopped(
             try:
                 await asyncio.Event().wait()
             finally:
-                await asyncio.sleep(TIMING.lease_duration * 1.2)  # much longer than one renewal lasts
+                await asyncio.sleep(TIMING.renew_deadline * 1.5)  # much longer than one renewal lasts
                 order.append("stopped" if election.leading else "stopped without the lease")
 
         task = asyncio.create_task(election.run(work))
@@ -295,13 +299,13 @@ async def test_the_error_of_the_work_is_not_swallowed_and_the_lease_is_given_bac
 
 
 async def test_the_lease_reads_as_others_expect(api: Api, credentials: Credentials, namespace: str) -> None:
-    async with candidate(credentials, namespace, "a") as a:
+    async with candidate(credentials, namespace, "a", timing=PATIENT) as a:
         await eventually(lambda: a.leading)
-    async with candidate(credentials, namespace, "b") as b:
+    async with candidate(credentials, namespace, "b", timing=PATIENT) as b:
         await eventually(lambda: b.leading)
         spec = (await api.get(LEASES, LEASE, namespace))["spec"]
     assert spec["holderIdentity"] == "b"
-    assert spec["leaseDurationSeconds"] == 3
+    assert spec["leaseDurationSeconds"] == 60
     assert spec["leaseTransitions"] == 1
     assert spec["acquireTime"] <= spec["renewTime"]
 

@@ -4,7 +4,7 @@ from collections.abc import Hashable, Iterable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_sandbox.backends.kubernetes.store import Obj, Store, controller_uid, key_of
@@ -39,6 +39,7 @@ steps = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(steps)
 def test_indexes_agree_with_a_look_at_every_object(history: list[tuple[str, Any]]) -> None:
     store = Store({"label": labelled})

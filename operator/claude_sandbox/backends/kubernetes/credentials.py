@@ -63,9 +63,11 @@ class Authorization:
                 await self._run(force=False)
         return self._value
 
-    async def refused(self) -> bool:
-        """The server answered 401. Get a new credential, at most every 10 seconds; whether to try again with it."""
+    async def refused(self, value: str | None) -> bool:
+        """The server answered 401 to `value`: get another, at most every 10 seconds; whether to try again."""
         async with self._lock:
+            if self._value != value:
+                return True  # someone else has got one meanwhile
             if time.monotonic() - self._forced < REFRESH_RETRY:
                 return False
             self._forced = time.monotonic()

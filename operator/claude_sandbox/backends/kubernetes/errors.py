@@ -10,6 +10,7 @@ CONNECTION_FAILED = "ConnectionFailed"
 TIMED_OUT = "TimedOut"
 INVALID_RESPONSE = "InvalidResponse"
 UNTRUSTED_SERVER = "UntrustedServer"
+CLOSED = "Closed"
 
 
 class ApiError(Exception):

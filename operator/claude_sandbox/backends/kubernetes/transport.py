@@ -15,6 +15,7 @@ from yarl import URL
 
 from claude_sandbox.backends.kubernetes.credentials import Credentials
 from claude_sandbox.backends.kubernetes.errors import (
+    CLOSED,
     CONNECTION_FAILED,
     INVALID_RESPONSE,
     TIMED_OUT,
@@ -71,9 +72,11 @@ class Transport:
         self._user_agent = user_agent
         self._slots = asyncio.Semaphore(pool_size)
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     async def close(self) -> None:
-        """Close all connections; streams end with an error."""
+        """Close all connections; streams end with an error, and so does every later request."""
+        self._closed = True
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -106,8 +109,9 @@ class Transport:
         authorization = self.credentials.authorization
         if not authorization.fresh():
             await authorization.renew()
+        value = authorization.value
         response = await self._send(request, timeouts)
-        if response.status == 401 and await authorization.refused():
+        if response.status == 401 and await authorization.refused(value):
             # Closed, not released: the connection may be bound to a client certificate that has expired.
             response.close()
             response = await self._send(request, timeouts)
@@ -161,6 +165,8 @@ class Transport:
                 self._observer(request.method, code, time.perf_counter() - started)
 
     def _open_session(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise ApiError(0, CLOSED, "the connections to the API server were closed here")
         if self._session is None:
             connector = aiohttp.TCPConnector(
                 ssl=self.credentials.ssl_context or True,
@@ -212,7 +218,7 @@ def refusal(response: aiohttp.ClientResponse, data: bytes, *, sensitive: bool) -
 
 def no_answer(error: Exception) -> ApiError:
     """The error of a request without an answer. Keeps only the text: aiohttp's errors hold the request's headers."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return ApiError(0, UNTRUSTED_SERVER, f"the API server's certificate is not accepted: {error}")
     if isinstance(error, TimeoutError):
         return ApiError(0, TIMED_OUT, "no answer from the API server in time")
