@@ -77,8 +77,8 @@ class EvidenceStatus(Model):
 
     source: EvidenceSource
     """Where the reading comes from."""
-    observed_at: datetime
-    """When it was taken."""
+    observed_at: datetime | None = None
+    """When it was taken, where that is more than a minute before `compliance.evaluatedAt`."""
     value: Value = ""
     """What was read."""
 
@@ -94,7 +94,7 @@ class ControlStatus(Model):
     """Pass, Fail, Unknown (not verified) or NotApplicable."""
     severity: Severity
     """How bad a failure is."""
-    required: bool
+    required: bool = False
     """Whether the condition `Compliant` depends on it."""
     evidence: EvidenceStatus | None = None
     """What the result rests on."""

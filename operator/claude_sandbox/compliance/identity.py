@@ -9,13 +9,10 @@ QUESTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("get", "", "pods", ""),
     ("get", "", "secrets", ""),
     ("create", "", "pods", ""),
-    ("create", "", "pods", "exec"),
-    ("patch", "networking.k8s.io", "networkpolicies", ""),
 )
 """What to ask of the sandbox's ServiceAccount: verb, API group, resource, subresource.
 
-Few, because each is a request for each sandbox: what the built-in roles view, edit and admin grant first, and what an
-agent would need to leave its sandbox.
+Few, because each is a request for each sandbox: what the built-in roles view, edit and admin grant first.
 """
 
 _CLOUD_IDENTITIES = (

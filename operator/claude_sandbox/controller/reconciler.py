@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ from claude_sandbox.controller.queue import Result
 from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes
 
 # How long a sandbox may be on its way to Ready before that is worth a write of its own: most are there sooner.
-PROGRESS_AFTER = 0.25
+PROGRESS_AFTER = 1.0
 # How long the kubelet takes to bring a changed key, once told: measured at 0.9 s, promised within 2.
 KEY_SETTLES_AFTER = 2.0
 
@@ -65,6 +65,15 @@ class Reporter(Protocol):
         """The status for the metrics; None where the sandbox is gone."""
 
 
+@dataclass(frozen=True)
+class _Pass:
+    """What one pass found before anything was measured. `desired` is None where the spec is invalid."""
+
+    findings: report.Findings
+    requeue: float | None = None
+    desired: tuple[Blueprint, ClaudeSandboxSpec] | None = None
+
+
 class Reconciler:
     """Callable for the work queue."""
 
@@ -95,24 +104,27 @@ class Reconciler:
             self._reporter.observe(key, None, ())
             await self._backend.forget(*key, last=not self._living(key.namespace))
             return Result()
-        findings, requeue = await self._pass(raw)
-        if findings.outcome.gone:
+        done = await self._pass(raw)
+        if done.findings.outcome.gone:
             return self._lose(raw)
-        self._tell(raw, findings)
-        return await self._report(key, raw, findings, requeue)
+        self._tell(raw, done.findings)
+        if (wait := self._held(key, done.findings)) > 0:
+            return Result(requeue_after=wait)
+        return await self._report(key, raw, done.requeue, await self._measured(done))
 
     def _living(self, namespace: str) -> bool:
         found = (self._sandboxes.get(key) for key in self._sandboxes.of(namespace))
         return any(raw is not None and not raw["metadata"].get("deletionTimestamp") for raw in found)
 
-    async def _pass(self, raw: Raw) -> tuple[report.Findings, float | None]:
+    async def _pass(self, raw: Raw) -> "_Pass":
+        """Observe, plan and apply."""
         metadata = raw["metadata"]
         identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"])
         workload = await self._backend.state(identity)
         try:
             spec = self._accepted(raw)
         except InvalidSpec as error:
-            return report.Findings(invalid=str(error), workload=workload), None
+            return _Pass(report.Findings(invalid=str(error), workload=workload))
         previous = raw.get("status") or {}
         blueprint = build(identity, spec, self._site)
         reference = spec.credentials.api_key_secret_ref
@@ -122,7 +134,7 @@ class Reconciler:
             key,
             spec,
             provisioned=bool(previous.get("workload")),
-            settled=previous.get("observedGeneration") == metadata["generation"],
+            settled=report.carried_out(previous, metadata["generation"]),
         )
         workload = await self._backend.state(identity)
         settling = self._key_settles_in(Key(identity.namespace, identity.name), outcome)
@@ -134,16 +146,32 @@ class Reconciler:
             outcome=outcome,
             workload=workload,
         )
-        if workload.workload is not None:
-            compliance, compliant, isolated = await self._backend.measure(blueprint, spec, outcome)
-            findings = replace(
-                findings,
-                compliance=compliance,
-                compliant=report.State(*compliant),
-                isolated=report.State(*isolated),
-            )
         waits = [wait for wait in (outcome.paced, settling) if wait is not None]
-        return findings, min(waits, default=None)
+        return _Pass(findings, min(waits, default=None), (blueprint, spec))
+
+    async def _measured(self, done: "_Pass") -> report.Findings:
+        """The findings with the controls' results, where there is something to measure."""
+        findings = done.findings
+        if done.desired is None or findings.workload.workload is None:
+            return findings
+        compliance, compliant, isolated = await self._backend.measure(*done.desired, findings.outcome)
+        return replace(
+            findings,
+            compliance=compliance,
+            compliant=report.State(*compliant),
+            isolated=report.State(*isolated),
+        )
+
+    def _held(self, key: Key, findings: report.Findings) -> float:
+        """Seconds for which it is not worth a write yet that the sandbox is on its way to Ready."""
+        if findings.outcome.healed or not report.on_its_way(findings):
+            self._progressing.pop(key, None)
+            return 0.0
+        now = self._clock()
+        wait = self._progressing.setdefault(key, now) + PROGRESS_AFTER - now
+        if wait <= 0:
+            del self._progressing[key]
+        return wait
 
     def _accepted(self, raw: Raw) -> ClaudeSandboxSpec:
         """The spec, if the schema, what it can't see, and the administrator let it pass. Raises InvalidSpec."""
@@ -166,20 +194,14 @@ class Reconciler:
         self._key_sent.pop(key, None)
         return None
 
-    async def _report(self, key: Key, raw: Raw, findings: report.Findings, requeue: float | None) -> Result:
+    async def _report(self, key: Key, raw: Raw, requeue: float | None, findings: report.Findings) -> Result:
         previous = raw.get("status") or {}
         now = datetime.now(UTC).replace(microsecond=0)
         status = report.compose(previous, raw["metadata"]["generation"], findings, now)
         retry = findings.outcome.failure is not None
         if without_times(status) == without_times(previous):
-            self._progressing.pop(key, None)
             self._reporter.observe(key, previous, ())
             return Result(requeue_after=requeue, retry=retry)
-        if not report.settled(status) and not findings.outcome.healed and not retry:
-            wait = PROGRESS_AFTER - (self._clock() - self._progressing.setdefault(key, self._clock()))
-            if wait > 0:
-                return Result(requeue_after=wait)
-        self._progressing.pop(key, None)
         written = await self._reporter.write_status(raw, merge_patch(previous, status))
         if written is None:
             return self._lose(raw)

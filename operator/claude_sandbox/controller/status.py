@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
@@ -11,6 +11,7 @@ from claude_sandbox.api.status import (
     ClaudeSandboxStatus,
     Compliance,
     Condition,
+    ControlStatus,
     CredentialsStatus,
     Heal,
     Heals,
@@ -19,6 +20,9 @@ from claude_sandbox.backends.base import KeyState, Outcome, WorkloadState
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
+
+# Evidence that is hardly older than the evaluation needs no time of its own: watches hear once a minute at least.
+FRESH = timedelta(minutes=1)
 
 _NONE = WorkloadState(FALSE, Reason.NO_WORKLOAD, "There is no workload.")
 
@@ -78,13 +82,43 @@ def compose(previous: Mapping[str, Any], generation: int, findings: Findings, no
         compliance=findings.compliance,
         heals=_heals(previous.get("heals"), tuple(map(str, findings.outcome.healed)), now),
     )
-    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    dumped = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if status.compliance is not None:
+        pairs = zip(status.compliance.controls, dumped["compliance"]["controls"], strict=True)
+        dumped["compliance"]["controls"] = [_slim(control, raw, status.compliance) for control, raw in pairs]
+    return dumped
 
 
-def settled(status: Mapping[str, Any]) -> bool:
-    """Whether the status says more than that work is going on."""
-    states = {condition["type"]: condition["status"] for condition in status["conditions"]}
-    return bool(states[ConditionType.RECONCILING] != TRUE)
+def _slim(control: ControlStatus, raw: dict[str, Any], compliance: Compliance) -> dict[str, Any]:
+    """A control without what says nothing. The API server's cost of a write grows with each field that is stored."""
+    slim = {key: value for key, value in raw.items() if value not in ("", False)}
+    if control.evidence is not None:
+        taken = control.evidence.observed_at
+        fresh = taken is not None and compliance.evaluated_at - taken <= FRESH
+        slim["evidence"] = {
+            key: value for key, value in raw["evidence"].items() if value != "" and not (fresh and key == "observedAt")
+        }
+    return slim
+
+
+# Reasons of Reconciling and Stalled that say that not everything was written.
+_UNFINISHED = frozenset(
+    {Reason.RETRYING, Reason.REJECTED, Reason.PERMISSION_DENIED, Reason.FOREIGN_OBJECT, Reason.INVALID_SPEC}
+)
+
+
+def carried_out(status: Mapping[str, Any], generation: int) -> bool:
+    """Whether, by its status, everything that this generation of the spec asks for was written once."""
+    return status.get("observedGeneration") == generation and not any(
+        condition["reason"] in _UNFINISHED
+        for condition in status.get("conditions") or ()
+        if condition["type"] in (ConditionType.RECONCILING, ConditionType.STALLED)
+    )
+
+
+def on_its_way(findings: Findings) -> bool:
+    """Whether there is nothing to say but that work is going on."""
+    return conditions_of(findings)[ConditionType.RECONCILING].reason is Reason.PROGRESSING
 
 
 def _stalled(findings: Findings) -> State:

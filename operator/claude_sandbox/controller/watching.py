@@ -56,7 +56,7 @@ def registry_for(credentials: Credentials, sandboxes: Sandboxes, enqueue: Enqueu
     registry = kopf.OperatorRegistry()
 
     @kopf.on.startup(registry=registry)
-    def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+    async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.persistence.progress_storage = _NoProgress()
         settings.persistence.diffbase_storage = _NoDiffBase()
         settings.persistence.finalizer = f"{meta.GROUP}/unused"
@@ -74,7 +74,7 @@ def registry_for(credentials: Credentials, sandboxes: Sandboxes, enqueue: Enqueu
         return kopf.AiohttpSession(server=credentials.server, aiohttp_session=_session(credentials))
 
     @kopf.on.event(meta.GROUP, meta.VERSION, meta.PLURAL, registry=registry)
-    def sandbox_changed(event: Any, **_: Any) -> None:
+    async def sandbox_changed(event: Any, **_: Any) -> None:
         take(sandboxes, enqueue, event["type"], event["object"])
 
     return registry
@@ -89,7 +89,7 @@ def _session(credentials: Credentials) -> aiohttp.ClientSession:
         if value is not None:
             request.headers["Authorization"] = value
         response = await handler(request)
-        if response.status == 401 and await authorization.refused() and authorization.value is not None:
+        if response.status == 401 and await authorization.refused(value) and authorization.value is not None:
             response.close()
             request.headers["Authorization"] = authorization.value
             response = await handler(request)
