@@ -36,9 +36,9 @@ class Api:
         """The answer to a GET. Raises LocalClusterError where there is none."""
         return self._call("GET", path)
 
-    def delete(self, path: str) -> None:
-        """Delete an object. Raises LocalClusterError where the API server refuses."""
-        self._call("DELETE", path)
+    def merge(self, path: str, patch: Manifest) -> None:
+        """Change an object by a JSON merge patch. Raises LocalClusterError where the API server refuses."""
+        self._call("PATCH", path, patch, "application/merge-patch+json")
 
     def _call(
         self, method: str, path: str, body: Manifest | None = None, content: str = "application/json"

@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from claude_sandbox.localcluster import components
@@ -39,7 +40,7 @@ Report = Callable[[str], None]
 BINARIES = ("kubelet", "kube-proxy", "kube-router")
 COMPONENTS = ("containerd", "kubelet", "kube-proxy", "kube-router")
 
-_NEEDED = Needed(
+NEEDED = Needed(
     ("containerd", "runc", "containernetworking-plugins", "iptables", "ipset", "conntrack", "nftables", "iproute2"),
     ("containerd", "containerd-shim-runc-v2", "ctr", "runc", "iptables", "ip6tables", "iptables-save",
      "iptables-restore", "ipset", "conntrack", "nft", "ip", "nsenter", "unshare", "mount", "umount"),
@@ -52,6 +53,7 @@ _MODULES = ("br_netfilter", "overlay", "nf_tables", "ip_set", "veth")
 _CONTAINERD_PATIENCE = 30.0
 _READY_PATIENCE = 120.0
 _POLL = 0.1
+_LOG_LINES = 12
 
 
 def preflight() -> None:
@@ -66,7 +68,7 @@ def preflight() -> None:
 
 def attach(context: NodeContext, report: Report) -> None:
     """Make the node's namespaces and its link to the machine, so that `gateway_ip` is there to be listened on."""
-    programs = ensure(_NEEDED, report)
+    programs = ensure(NEEDED, report)
     names = Names.of(context.layout)
     context.layout.node.mkdir(mode=0o700, exist_ok=True)
     _load_modules()
@@ -77,7 +79,7 @@ def attach(context: NodeContext, report: Report) -> None:
 
 def up(context: NodeContext, report: Report) -> None:
     """Start what doesn't run of the node, and return when it is Ready, resolves names and enforces policies."""
-    programs = ensure(_NEEDED, report)
+    programs = ensure(NEEDED, report)
     names = Names.of(context.layout)
     pause = images.program_image(images.PAUSE, report)
     coredns = images.program_image(images.COREDNS, report)
@@ -94,6 +96,8 @@ def up(context: NodeContext, report: Report) -> None:
     _await(
         context.layout, COMPONENTS, "CoreDNS does not resolve the cluster's names", lambda: _resolves(names, context)
     )
+    for name in COMPONENTS:
+        _await(context.layout, COMPONENTS, f"{name} is not well", partial(health, context.layout, name))
     _await(context.layout, COMPONENTS, "kube-router enforces no policies", lambda: _enforces(names, programs))
 
 
@@ -102,7 +106,7 @@ def load_image(layout: Layout, archive: ImageArchive) -> None:
 
     Raises LocalClusterError where the node doesn't run.
     """
-    images.load(Names.of(layout), archive, ensure(_NEEDED, lambda _line: None))
+    images.load(Names.of(layout), archive, ensure(NEEDED, lambda _line: None))
 
 
 def health(layout: Layout, name: str) -> bool:
@@ -110,7 +114,7 @@ def health(layout: Layout, name: str) -> bool:
     if components.running(layout, name) is None:
         return False
     names = Names.of(layout)
-    programs = ensure(_NEEDED, lambda _line: None)
+    programs = ensure(NEEDED, lambda _line: None)
     if name == "containerd":
         return _containerd_answers(names, programs)
     address = (layout.node / "address").read_text()
@@ -128,7 +132,7 @@ def down(layout: Layout, report: Report) -> None:
         components.stop(layout, name, grace=0)
     processes.end(names)
     cgroups.end(names.cgroup)
-    programs = ensure(_NEEDED, report)
+    programs = ensure(NEEDED, report)
     link.close(names, programs)
     link.remove(names, programs)
     namespaces.remove(names)
@@ -260,7 +264,7 @@ def _await(layout: Layout, needed: tuple[str, ...], trouble: str, well: Callable
         for name in needed:
             if components.running(layout, name) is None:
                 raise LocalClusterError(
-                    f"{name} ended; see {components.log_file(layout, name)}.",
+                    f"{name} ended. The end of {components.log_file(layout, name)}:\n{_log(layout, name)}",
                     f"Mend what the log names, and run `claude-sandbox cluster up --node --name {layout.name}` again.",
                 )
         if time.monotonic() > deadline:
@@ -270,6 +274,11 @@ def _await(layout: Layout, needed: tuple[str, ...], trouble: str, well: Callable
                 f"`claude-sandbox cluster down --name {layout.name}`.",
             )
         time.sleep(_POLL)
+
+
+def _log(layout: Layout, name: str) -> str:
+    lines = components.log_file(layout, name).read_text(errors="replace").splitlines()
+    return "\n".join(f"  {line}" for line in lines[-_LOG_LINES:])
 
 
 def _node(api: Api, name: str) -> Manifest | None:

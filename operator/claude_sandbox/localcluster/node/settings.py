@@ -1,7 +1,8 @@
 """Kernel settings of the machine that nodes change, put back when the last node is gone.
 
-The kubelet sets some of them itself, and packets can only be forwarded by a machine that forwards. They
-can't be confined to a namespace, so the values from before the first node are kept outside of any cluster.
+The kubelet sets some of them itself, packets can only be forwarded by a machine that forwards, and its
+programs watch many files. They can't be confined to a namespace, so the values from before the first node
+are kept outside of any cluster.
 """
 
 import contextlib
@@ -22,11 +23,15 @@ _CHANGED = (
     "kernel/keys/root_maxkeys",
     "kernel/keys/root_maxbytes",
     "net/ipv4/ip_forward",
+    "fs/inotify/max_user_instances",
 )
+# A cluster takes about 25 of the 128 inotify instances that Linux lets a user have by default, and a kubelet
+# that gets none ends.
+_INOTIFY_INSTANCES = 1024
 
 
 def prepare(node: str) -> None:
-    """Note that the node uses the machine, and let the machine forward packets."""
+    """Note that the node uses the machine, let the machine forward packets and watch files."""
     with locked(_DIRECTORY):
         record = _DIRECTORY / "before.json"
         if not record.exists():
@@ -36,6 +41,9 @@ def prepare(node: str) -> None:
             partial.replace(record)
         (_DIRECTORY / f"{node}.user").touch()
         (_SYSCTL / "net/ipv4/ip_forward").write_text("1")
+        instances = _SYSCTL / "fs/inotify/max_user_instances"
+        if int(instances.read_text()) < _INOTIFY_INSTANCES:
+            instances.write_text(str(_INOTIFY_INSTANCES))
 
 
 def restore(node: str) -> None:
