@@ -4,7 +4,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 REDACTED = "[redacted]"
 MAX_TEXT = 65_536
@@ -37,15 +37,37 @@ def _random_looking(match: re.Match[str]) -> str:
     return REDACTED if len(longest) >= 16 and mixed else match[0]
 
 
+class _Rule(NamedTuple):
+    """What to take out. Tried only on a text that has one of `signs` (in lower case): most have none."""
+
+    signs: tuple[str, ...]
+    pattern: re.Pattern[str]
+    replacement: Replacement = REDACTED
+
+
+_NAMES = ("key", "token", "passw", "passphrase", "secret", "authorization", "cookie")
+
 # Each takes time in proportion to the text: no repetition can start at every place of a long run and fail at its end.
-_RULES: tuple[tuple[re.Pattern[str], Replacement], ...] = (
+_RULES = (
     # A private key, whole or cut off.
-    (re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.S), REDACTED),
+    _Rule(
+        ("private key-----",),
+        re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.S),
+    ),
     # An object's data, as JSON, as Python or as YAML shows it. It may hold any characters: nothing after it is kept.
-    (re.compile(r"""(["'](?:data|stringData|binaryData)\\{0,8}["']\s*:\s*\{).*""", re.S), rf"\1{REDACTED}"),
-    (re.compile(r"((?:\b|\\n)(?:data|stringData|binaryData):)[ \t]*(?:\n|\\n).*", re.S), rf"\1 {REDACTED}"),
+    _Rule(
+        ("data",),
+        re.compile(r"""(["'](?:data|stringData|binaryData)\\{0,8}["']\s*:\s*\{).*""", re.S),
+        rf"\1{REDACTED}",
+    ),
+    _Rule(
+        ("data:",),
+        re.compile(r"((?:\b|\\n)(?:data|stringData|binaryData):)[ \t]*(?:\n|\\n).*", re.S),
+        rf"\1 {REDACTED}",
+    ),
     # A header by its name, to the end of the line or of the quotes.
-    (
+    _Rule(
+        ("authorization", "x-api-key", "x-auth-token", "cookie"),
         re.compile(
             r"""\b((?:proxy-)?authorization|x-api-key|x-auth-token|(?:set-)?cookie)"""
             r"""(\\{0,8}["']?\s*[:=]\s*|\\{0,8}["']\s*,\s*)(b?\\{0,8}["']?)[^\r\n"'\\]+""",
@@ -53,32 +75,32 @@ _RULES: tuple[tuple[re.Pattern[str], Replacement], ...] = (
         ),
         rf"\1\2\3{REDACTED}",
     ),
-    (re.compile(r"\b(bearer)(\s+|%20)[^\s\"'\\,;)}\]]{4,}", re.I), rf"\1\2{REDACTED}"),
-    (re.compile(r"\b(basic)\s+([a-z0-9+/_-]{4,})={0,2}", re.I), _basic),
+    _Rule(("bearer",), re.compile(r"\b(bearer)(\s+|%20)[^\s\"'\\,;)}\]]{4,}", re.I), rf"\1\2{REDACTED}"),
+    _Rule(("basic",), re.compile(r"\b(basic)\s+([a-z0-9+/_-]{4,})={0,2}", re.I), _basic),
     # A password in a URL.
-    (re.compile(r"([a-z][a-z0-9+.-]{0,15}://)[^\s/?#\"']+@", re.I), rf"\1{REDACTED}@"),
+    _Rule(("://",), re.compile(r"([a-z][a-z0-9+.-]{0,15}://)[^\s/?#\"']+@", re.I), rf"\1{REDACTED}@"),
     # Tokens with a known beginning; the third is sk-ant- in base64.
-    (re.compile(r"sk-ant-[\w-]*"), REDACTED),
-    (re.compile(r"(?<![\w-])sk-[\w-]{16,}"), REDACTED),
-    (re.compile(r"c2stYW50L[A-Za-z0-9+/_-]*={0,2}"), REDACTED),
-    (re.compile(r"(?<![\w-])eyJ[\w-]{4,}\.[\w-]+(?:\.[\w-]*)*"), REDACTED),
-    (
-        re.compile(
-            r"\b(?:gh[a-z]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]{10,}|npm_\w{16,}"
-            r"|(?:AKIA|ASIA)[0-9A-Z]{12,}|AIza[\w-]{20,})"
-        ),
-        REDACTED,
+    _Rule(("sk-ant-",), re.compile(r"sk-ant-[\w-]*")),
+    _Rule(("sk-",), re.compile(r"(?<![\w-])sk-[\w-]{16,}")),
+    _Rule(("c2styw50l",), re.compile(r"c2stYW50L[A-Za-z0-9+/_-]*={0,2}")),
+    _Rule(("eyj",), re.compile(r"(?<![\w-])eyJ[\w-]{4,}\.[\w-]+(?:\.[\w-]*)*")),
+    _Rule(
+        ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "npm_"),
+        re.compile(r"\b(?:gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|xox[a-z]-[\w-]{10,}|npm_\w{16,})"),
     ),
+    _Rule(("akia", "asia", "aiza"), re.compile(r"\b(?:(?:AKIA|ASIA)[0-9A-Z]{12,}|AIza[\w-]{20,})")),
     # What a name calls a credential: NAME=value, "name": "value" (closed or cut off).
-    (
+    _Rule(
+        _NAMES,
         re.compile(rf"""({_CREDENTIAL_NAME}\s*=\s*)("[^"]*"?|'[^']*'?|[^\s"'&,;)]+)""", re.I),
         rf"\1{REDACTED}",
     ),
-    (
+    _Rule(
+        _NAMES,
         re.compile(rf"""({_CREDENTIAL_NAME}\\{{0,8}}["']\s*:\s*b?\\{{0,8}})(["'])(?:\\.|(?!\2).)*""", re.I | re.S),
         rf"\1\2{REDACTED}",
     ),
-    (re.compile(r"[A-Za-z0-9+/_=-]{32,}"), _random_looking),
+    _Rule(("",), re.compile(r"[A-Za-z0-9+/_=-]{32,}"), _random_looking),
 )
 
 
@@ -86,8 +108,10 @@ def redact(text: str) -> str:
     """The text without what looks like a credential, and not longer than 64 Ki characters."""
     if len(text) > MAX_TEXT:
         text = text[:MAX_TEXT] + " [cut]"
-    for pattern, replacement in _RULES:
-        text = pattern.sub(replacement, text)
+    lower = text.lower()
+    for signs, pattern, replacement in _RULES:
+        if any(sign in lower for sign in signs):
+            text = pattern.sub(replacement, text)
     return text
 
 
