@@ -31,9 +31,17 @@ class KubernetesReporter:
                 SANDBOXES, metadata["name"], metadata["namespace"], patch, uid=metadata["uid"]
             )
         except ApiError as error:
-            if error.is_not_found or error.is_conflict:
+            # A server under load answers a conflict for a patch as well: that the sandbox is gone has to be certain.
+            if error.is_not_found or (error.is_conflict and await self._is_gone(metadata)):
                 return None
             raise
+
+    async def _is_gone(self, metadata: Mapping[str, Any]) -> bool:
+        try:
+            live = await self._api.get(SANDBOXES, metadata["name"], metadata["namespace"], metadata_only=True)
+        except ApiError as error:
+            return error.is_not_found
+        return bool(live["metadata"]["uid"] != metadata["uid"])
 
     def tell(self, raw: Raw, reason: str, message: str, *, warning: bool) -> None:
         """A Kubernetes Event about the sandbox, and a line in the log."""

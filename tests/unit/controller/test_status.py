@@ -3,14 +3,14 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
 from claude_sandbox.api.status import Workload
 from claude_sandbox.backends.base import Failure, Healed, KeyState, Outcome, WorkloadState
 from claude_sandbox.controller.merge import merge_patch
-from claude_sandbox.controller.status import Findings, State, compose, conditions_of
+from claude_sandbox.controller.status import Findings, State, carried_out, compose, conditions_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RUNNING = WorkloadState(
@@ -143,3 +143,14 @@ def _merged(target: Any, patch: Any) -> Any:
 def test_a_merge_patch_makes_the_old_document_into_the_new_one(old: dict[str, Any], new: dict[str, Any]) -> None:
     assert _merged(old, merge_patch(old, new)) == new
     assert merge_patch(new, new) == {}
+
+
+@given(findings)
+def test_a_spec_counts_as_carried_out_only_when_nothing_was_left_to_write(found: Findings) -> None:
+    # What is missing after a write that failed was not lost, and must not be reported as healed.
+    status = compose({}, 3, found, NOW)
+    left = bool(found.invalid or found.outcome.foreign or found.outcome.failure)
+    # Where the key is missing as well the status says that, and there is no workload that could be hurt.
+    assume(not (found.key.problem and found.outcome.failure))
+    assert carried_out(status, 3) is not left
+    assert not carried_out(status, 4)
