@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import yaml
 from aiohttp import web
-from faulty_proxy import FaultyProxy, hang_up
+from faulty_proxy import FaultyProxy, Line, hang_up
 
 from claude_sandbox.backends.kubernetes.credentials import Credentials
 
@@ -46,6 +46,9 @@ class Gate(FaultyProxy):
         self._strike: Strike | None = None
         self._turn = asyncio.Lock()
         self._called = asyncio.Event()
+        self.tamper: Callable[[str, bytes], bytes | None] = lambda _, line: line
+        """What becomes of each line of every watch, given the watch's path."""
+        self._watches: list[web.Request] = []
 
     def kubeconfig(self, directory: Path, namespace: str = "default") -> Path:
         """A kubeconfig that leads through the gate."""
@@ -115,6 +118,23 @@ class Gate(FaultyProxy):
             return web.json_response(body | {"message": "as the test wants it"}, status=status)
 
         return strike
+
+    def cut_watches(self) -> int:
+        """Break the connection of every watch; how many there were."""
+        for request in self._watches:
+            hang_up(request)
+        return len(self._watches)
+
+    async def _stream(self, request: web.Request, line: Line) -> web.StreamResponse:
+        def edited(raw: bytes) -> bytes | None:
+            kept = line(raw)
+            return None if kept is None else self.tamper(request.path_qs, kept)
+
+        self._watches.append(request)
+        try:
+            return await super()._stream(request, edited)
+        finally:
+            self._watches = [other for other in self._watches if other is not request]
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         data = await request.read()

@@ -2,16 +2,19 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 from nursery import Nursery
 
 IMAGE = "example.org/sandbox@sha256:" + "a" * 64
 GRACE = 30.0
+_ADDRESSES = itertools.count(1)
 
 
 class OperatorProcess:
@@ -26,10 +29,13 @@ class OperatorProcess:
         """Called when the process ends."""
         self.returncode: int | None = None
         self._nursery = nursery
+        # An address of its own, so that no two operators want the same port.
+        number = os.getpid() * 1000 + next(_ADDRESSES)
+        self._address = f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255 or 1}:8080"
         self._arguments = [
             f"--kubeconfig={kubeconfig}",
             f"--sandbox-image={IMAGE}",
-            "--bind=127.0.0.1:0",
+            f"--bind={self._address}",
             "--log-format=text",
             *options,
         ]
@@ -124,6 +130,42 @@ class OperatorProcess:
         await self.crash()
         await self.start()
 
+    async def metrics(self) -> dict[str, float]:
+        """What it counts, by name and labels as the page has them; empty while it does not answer."""
+        try:
+            async with aiohttp.ClientSession() as session, session.get(f"http://{self._address}/metrics") as answer:
+                lines = (await answer.text()).splitlines()
+        except aiohttp.ClientError:
+            return {}
+        samples = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
+        return {name: float(value) for name, _, value in samples}
+
+    async def is_ready(self) -> bool:
+        """Whether it says that it can do its work."""
+        try:
+            async with aiohttp.ClientSession() as session, session.get(f"http://{self._address}/readyz") as answer:
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def has_looked(self, passes: int, patience: float = 60.0) -> None:
+        """Wait until it has looked at sandboxes so many times more, and has none in hand."""
+        before = passes + _passes(await self.metrics())
+        async with asyncio.timeout(patience):
+            while True:
+                now = await self.metrics()
+                idle = not any(value for name, value in now.items() if name.startswith(_BUSY))
+                if _passes(now) >= before and idle:
+                    return
+                await asyncio.sleep(0.05)
+
     def said(self) -> str:
         """All that it has logged."""
         return self.log.read_text() if self.log.exists() else ""
+
+
+_BUSY = ("workqueue_depth", "controller_runtime_active_workers")
+
+
+def _passes(metrics: dict[str, float]) -> int:
+    return int(sum(value for name, value in metrics.items() if name.startswith("controller_runtime_reconcile_total")))
