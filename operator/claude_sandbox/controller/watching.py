@@ -6,7 +6,8 @@ that drifted. What kopf may miss (after a 410 it tells of no deletion) the perio
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 from typing import Any
 
 import aiohttp
@@ -17,6 +18,13 @@ from claude_sandbox.backends.kubernetes.credentials import Credentials
 from claude_sandbox.controller.sandboxes import Key, Sandboxes, key_of
 
 Enqueue = Callable[[Key], None]
+
+
+class _Backoffs:
+    """Seconds between tries, without an end: when they end kopf gives up, and the process with it."""
+
+    def __iter__(self) -> Iterator[float]:
+        return chain((1.0, 1.0, 2.0, 3.0, 5.0, 8.0), repeat(13.0))
 
 
 class _NoProgress(kopf.ProgressStorage):
@@ -63,7 +71,7 @@ def registry_for(credentials: Credentials, sandboxes: Sandboxes, enqueue: Enqueu
         settings.posting.enabled = False
         settings.scanning.disabled = True
         settings.networking.request_timeout = 30
-        settings.networking.error_backoffs = [1, 1, 2, 3, 5, 8, 13]
+        settings.networking.error_backoffs = _Backoffs()
         settings.watching.server_timeout = 300
         # Our own queue coalesces; kopf need not wait for more events.
         settings.batching.batch_window = 0
