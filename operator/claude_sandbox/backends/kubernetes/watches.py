@@ -11,6 +11,7 @@ from typing import Any
 from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.client import Api, Obj
 from claude_sandbox.backends.kubernetes.informer import Informer, Pace, Transform, names_only, slim
+from claude_sandbox.backends.kubernetes.poller import Poller
 from claude_sandbox.backends.kubernetes.raw import Object, labels
 from claude_sandbox.backends.kubernetes.resources import (
     LIMIT_RANGES,
@@ -66,12 +67,9 @@ class Watches:
             changed = self._child_changed if resource in (NETWORK_POLICIES, SERVICES) else self._neighbour_changed
             self._informers[resource] = self._each(scopes, resource, changed)
         self._informers[NAMESPACES] = {
-            scope: self._informer(
-                NAMESPACES,
-                None,
-                self._namespace_changed,
-                field_selector=f"metadata.name={scope}" if scope else None,
-            )
+            scope: Poller(api, NAMESPACES, scope, self._namespace_changed, pace)
+            if scope
+            else self._informer(NAMESPACES, None, self._namespace_changed)
             for scope in scopes
         }
         if secrets:
