@@ -12,10 +12,10 @@ UV_VERSION := 0.13.9
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
 	"$$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
-# Further arguments for pytest, for example `make test ARGS="-k policy -x"`.
+# Further arguments of the command behind a target, for example `make test ARGS="-k policy -x"`.
 ARGS ?=
 
-.PHONY: help demo demo-down test test-unit test-api test-e2e programs lint format generate bench images lock clean
+.PHONY: help demo demo-down test test-unit test-api test-e2e programs images-and-programs lint format generate bench images lock clean
 
 help: ## Print this.
 	@echo "claude-sandbox-operator: hardened, isolated and measured sandboxes for Claude Code agents."
@@ -28,12 +28,12 @@ help: ## Print this.
 	@echo "Everything is kept in $(VENV) and in the cache (XDG_CACHE_HOME, by default ~/.cache/claude-sandbox)."
 
 demo: $(VENV)/.installed ## A cluster (yours by KUBECONFIG, kind, or one of its own), the operator, and a sandbox in it.
-	@$(BIN)/claude-sandbox demo
+	@$(BIN)/claude-sandbox demo $(ARGS)
 
 demo-down: $(VENV)/.installed ## Remove what the demo made.
-	@$(BIN)/claude-sandbox demo --down
+	@$(BIN)/claude-sandbox demo --down $(ARGS)
 
-test: $(VENV)/.installed programs ## All tests. Those that need a node are skipped, and say so, unless run as root.
+test: $(VENV)/.installed images-and-programs ## All tests. Those that need a node are skipped, and say so, unless run as root.
 	@$(BIN)/pytest $(ARGS)
 
 test-unit: $(VENV)/.installed ## The tests that need nothing but Python.
@@ -42,12 +42,15 @@ test-unit: $(VENV)/.installed ## The tests that need nothing but Python.
 test-api: $(VENV)/.installed programs ## The tests against a real API server (made by them).
 	@$(BIN)/pytest -m controlplane $(ARGS)
 
-test-e2e: $(VENV)/.installed programs ## The tests on a real node (made by them, as root).
+test-e2e: $(VENV)/.installed images-and-programs ## The tests on a real node (made by them, as root).
 	@$(BIN)/pytest -m node $(ARGS)
 
 # Built before the tests rather than by the first that needs them: no test's time limit has to allow for a compiler.
 programs: $(VENV)/.installed
 	@$(BIN)/python -m tests.programs
+
+images-and-programs: $(VENV)/.installed
+	@$(BIN)/python -m tests.programs --node
 
 lint: $(VENV)/.installed ## Style, types, the order of the imports, and whether generated files are up to date.
 	@$(BIN)/ruff check

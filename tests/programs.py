@@ -1,14 +1,13 @@
 """Builds what the tests' clusters are made of, where the cache lacks it. Run before the tests: it may take minutes.
 
-Without root there is no node, so its programs are not needed.
+`python -m tests.programs` is for control planes; with `--node` the node's programs and images are built as well, unless
+this is not run as root: then there are no nodes.
 """
 
-import importlib
-import importlib.util
 import os
 import sys
 
-from claude_sandbox.localcluster import builder, controlplane, toolchain
+from claude_sandbox.localcluster import builder, controlplane, images, node, toolchain
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.tools import DEFAULT_KUBERNETES, KUBERNETES_RELEASES, kubernetes_release, tool
 
@@ -18,17 +17,19 @@ _CONTROL_PLANE = (
     controlplane.CONTROLLER_MANAGER,
     controlplane.SCHEDULER,
 )
-_NODE = "claude_sandbox.localcluster.node"
 
 
 def main() -> int:
     wanted = [tool(name, release) for release in KUBERNETES_RELEASES.values() for name in _CONTROL_PLANE]
-    if os.geteuid() == 0 and importlib.util.find_spec(_NODE):
+    with_node = "--node" in sys.argv and os.geteuid() == 0
+    if with_node:
         release = kubernetes_release(DEFAULT_KUBERNETES)
-        wanted += [tool(name, release) for name in importlib.import_module(_NODE).BINARIES]
+        wanted += [tool(name, release) for name in (*node.BINARIES, "coredns", "pause")]
     try:
         toolchain.kubectl(_report)
         builder.build_all(list(dict.fromkeys(wanted)), _report)
+        for image in images.NAMES if with_node else ():
+            images.build_image(image, _report)
     except LocalClusterError as error:
         print(f"Error: {error.message}\nRemedy: {error.remedy}", file=sys.stderr)
         return 1

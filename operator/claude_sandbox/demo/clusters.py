@@ -44,7 +44,11 @@ def choose(kubeconfig: str | None, context: str | None, program: Path, say: Say)
     if kind.usable(say):
         file = kind.up(say)
         return Target(Kubectl(program, file), file, lambda image: kind.load(kind.NAME, image))
-    say(f"Using a local cluster, {LOCAL!r}: Kubernetes built from source, with a node. The first time takes a while.")
+    if description.load(Layout.of(LOCAL)) is None:
+        say(f"Making a local cluster, {LOCAL!r}: Kubernetes built from source, with a node. The first time, that takes")
+        say("some minutes.")
+    else:
+        say(f"Using the local cluster {LOCAL!r}.")
     made = local.up(LOCAL, node=True, report=say)
     return Target(
         Kubectl(program, str(made.kubeconfig)),

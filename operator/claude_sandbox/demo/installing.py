@@ -26,6 +26,7 @@ def install(
     for manifest in manifests:
         if manifest["kind"] == "Namespace":
             manifest["metadata"]["labels"] |= labels or {}
+    say(f"Applying the CRD, the rights and the Deployment: {len(manifests)} objects.")
     first = [m for m in manifests if m["kind"] in ("CustomResourceDefinition", "Namespace")]
     kubectl.apply(first, force=force)
     if not wait(lambda: _unserved(kubectl), say, _PATIENCE):
