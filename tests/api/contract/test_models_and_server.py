@@ -2,18 +2,20 @@
 
 import asyncio
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from contract_server import Server
+from field_values import one_by_one
 from judgement import disagreement
 from sandbox_documents import documents
 
 pytestmark = pytest.mark.controlplane
 
 
-async def disagreements(server: Server, seed: int, count: int) -> tuple[list[str], int]:
-    """All disagreements over generated documents, and how many of those were accepted."""
+async def disagreements(server: Server, judged: Iterable[Any]) -> tuple[list[str], int]:
+    """All disagreements over the documents, and how many of those were accepted."""
     found: list[str] = []
     accepted = 0
     at_once = asyncio.Semaphore(24)
@@ -26,15 +28,20 @@ async def disagreements(server: Server, seed: int, count: int) -> tuple[list[str
         if problem := disagreement(document, answer):
             found.append(f"{problem[:3000]}\n  {json.dumps(document)[:2000]}")
 
-    await asyncio.gather(*(compare(document) for document in documents(seed, count)))
+    await asyncio.gather(*(compare(document) for document in judged))
     return found, accepted
 
 
 async def check(server: Server, seed: int, count: int) -> None:
-    found, accepted = await disagreements(server, seed, count)
+    found, accepted = await disagreements(server, documents(seed, count))
     assert not found, f"{len(found)} of {count}:\n" + "\n".join(sorted(found, key=len)[:5])
     # Both kinds have to be there in numbers, or the test says nothing.
     assert 0.2 < accepted / count < 0.8
+
+
+async def test_models_and_server_agree_on_every_value_of_interest(server: Server) -> None:
+    found, _ = await disagreements(server, one_by_one())
+    assert not found, f"{len(found)}:\n" + "\n".join(sorted(found, key=len)[:5])
 
 
 async def test_models_and_server_agree_on_generated_documents(server: Server) -> None:

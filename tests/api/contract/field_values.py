@@ -1,0 +1,178 @@
+"""Values around the limits of each field, right and wrong, and documents that have one of them each."""
+
+import copy
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from claude_sandbox.api import meta, networks
+
+Json = Any
+
+DIGEST = "sha256:" + "0123456789abcdef" * 4
+
+# For each field: values around its limits, right and wrong.
+POOLS: dict[str, list[Json]] = {
+    "profile": ["Development", "Production", "production", ""],
+    "operatingMode": ["Running", "Suspended", "Paused"],
+    "pullPolicy": ["Always", "IfNotPresent", "Never", "always"],
+    "type": ["Kubernetes", "Docker", "PersistentVolumeClaim", "EmptyDir", "OnDelete", "Recreate", "emptyDir"],
+    "retention": ["Retain", "Delete", "Keep"],
+    "readOnly": [True, False, "true", 1],
+    "dns": [True, False, "yes", 0],
+    "cpu": [
+        "100m", "99m", "99.999m", "100.001m", "0.1", "0.099", "2", 2, 2.0, 1, 0, -1, 512, 513, "512", "512.001",
+        "512001m", "1k", "1e1", "+1", "-1", "1.", ".5", " 2", "2 ", "2\n", "0.1234", "000000000001", "1234567890123",
+        "100u", "1Ki", "512Mi", "٢", "2 CPU", "", "m", 1.5, 1e3, 2**63, 10**12,
+    ],
+    "memory": [
+        "256Mi", "255.999Mi", "268435456", 268435456, 268435455, "268435455.999", "0.25Gi", "268435456000m", "2Gi",
+        "2gi", "2GB", "2G", "16Ti", "16Ti1", "16.001Ti", "17592186044416", 17592186044416, 17592186044417, "-2Gi",
+        "1e9", "512", 512, "1Ei", "0.001Pi", "999999999999Pi", "2 Gi", 2.5e9, 3e9,
+    ],
+    "ephemeralStorage": ["64Mi", "63Mi", "64Ti", "65Ti", "8Gi", 8, 8589934592, "8", "0.0625Gi", "67108864.001"],
+    "size": ["16Mi", "15Mi", "1Pi", "1.001Pi", "10Gi", "10", 10, 0, -5, "10 GiB", "0.5", "1Ti", "16777216", "1024Ti"],
+    "storageClassName": ["standard", "", "Standard", "a.b-c", "a..b", "-a", "a" * 253, "a" * 254, "local path"],
+    "repository": [
+        "claude", "team/claude", "registry.example.com/team/claude", "registry.example.com:5000/claude",
+        "localhost:5000/x", "claude:1", "claude@" + DIGEST, "Claude", "Registry.example.com/claude", "a//b", "/a",
+        "a/", "a__b", "a___b", "a.b/c--d", "a..b/c", "a_.b", "[::1]:5000/x", "x:123456/y", "a" * 255, "a" * 256, "",
+        "a b", "ä/b", "claude\n", "-a/b", "a-/b", "https://a/b",
+    ],
+    "tag": ["latest", "2.1.331", "", "-a", ".a", "_a", "a" * 128, "a" * 129, "a:b", "a b", "ä", "A_b-C.d"],
+    "digest": [DIGEST, "sha256:" + "AB" * 32, DIGEST.upper(), DIGEST[:-1], DIGEST + "0", "sha512:" + "0" * 64, "",
+               DIGEST + "\n"],
+    "key": ["api-key", ".", "..", "..a", ".a", "a..b", "_", "-", "a/b", "", "a" * 253, "a" * 254, "Key_1.x", "ключ"],
+    "containerPort": [1024, 1023, 65535, 65536, 8080, 8080.0, 8080.5, "8080", 0, -1, 2**31, 2**63, 2**64, 1e4, True],
+    "value": [
+        "", "plain", "x" * 4096, "x" * 4097, "ü" * 4096, "😀" * 2048, "a\nb", "\u0000", "sk-ant-api03-abc",
+        "task-ant-1", "ghp_" + "a" * 36, "ghp_short", "xghp_" + "a" * 20, "github_pat_" + "A" * 22,
+        "AKIAIOSFODNN7EXAMPLE", "xAKIAIOSFODNN7EXAMPLE", "AKIAIOSFODNN7EXAMPL", "xoxb-1234-abcd", "xox-1234",
+        "-----BEGIN RSA PRIVATE KEY-----", "-----BEGIN PRIVATE KEY", "-----BEGIN CERTIFICATE-----",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NSJ9.abc", "eyJhbGciOiJIUzI1NiJ9", "Bearer abcdefghijklmnop",
+        "bearer of news", "https://user:pw@example.com/x", "https://example.com:8080/@x", "//:@", "//:p@",
+        "AIza" + "b" * 35, "AIza" + "b" * 34, "sk-" + "c" * 20, "risk-" + "c" * 20, "SG." + "d" * 16,
+        "hvs." + "e" * 20, "AccountKey=" + "f" * 20, "token=hunter2", "TOKEN=hunter2", "TOKEN=$X", 'TOKEN="$X"',
+        "TOKEN='x'", "export GITHUB_TOKEN=abc", "--api-key=abc", "--api-key", "--api-key x", "--max-tokens=5",
+        "PASSWORD=", "API_KEY= x", "glpat-" + "g" * 16, "npm_" + "h" * 30, "pypi-" + "i" * 40, "hf_" + "j" * 30,
+        "ya29." + "k" * 20, "AGE-SECRET-KEY-1", "\u017fk-ant-", "SK-ANT-x",
+    ],
+    "allowedCIDRs": [
+        "10.0.0.0/8", "10.0.0.0/7", "10.0.0.1/8", "10.1.2.3/32", "10.1.2.3", "0.0.0.0/0", "::/0", "8.0.0.0/8",
+        "2000::/16", "2000::/15", "2001:db8::/32", "2001:DB8::/32", "2001:db8:0:0::/64", "2001:db8::1/64",
+        "2001:0db8::/32", "::ffff:10.0.0.0/104", "::ffff:a00:0/104", "::10.0.0.0/104", "::a00:0/104", "::/16",
+        "127.0.0.1/32", "126.0.0.0/8", "169.254.169.254/32", "169.254.0.0/16", "169.253.0.0/16", "168.0.0.0/7",
+        "169.0.0.0/8", "100.100.100.200/32", "100.64.0.0/10", "100.96.0.0/11", "168.63.129.16/32", "224.0.0.0/8",
+        "240.0.0.0/8", "255.255.255.255/32", "fe80::/16", "fec0::/16", "ff02::/16", "fd00::/16", "fd00:ec2::/32",
+        "fd00:ec2::254/128", "fd20:ce::254/128", "64:ff9b::a9fe:a9fe/128", "64:ff9b::/96", "::1/128", "::/128",
+        "::2/127", "10.0.0.0/08", "10.0.0.0/255.0.0.0", "010.0.0.0/8", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0/8",
+        " 10.0.0.0/8", "10.0.0.0/8\n", "10.0.0.0/ 8", "\uff110.0.0.0/8", "fe80::1%eth0/64", "2001:db8::/129",
+        "2001:db8:0:1:0:0:0:1/128", "2001:db8:0:1::1/128", "2001:0:0:1::/64", "2001:0:0:1:0:0:0:0/64",
+        "2001::1:0:0:1:0/112", "2001:0:0:1:0:0:1:0/112", "api.anthropic.com", "", "/", "x/8", "192.0.2.0/24",
+        "198.51.100.0/24", "172.16.0.0/12", "172.16.0.0/16", "192.168.0.0/16", "10.0.0.0/15", "2000::/31", "2000::/32",
+        *networks.ANTHROPIC_CIDRS,
+    ],
+}  # fmt: skip
+
+ENV_NAMES = [
+    "FOO", "foo", "_", "a1", "1a", "A-B", "A.B", "", "Ä", "A" * 128, "A" * 129, "A\n", "ANTHROPIC_API_KEY",
+    "anthropic_api_key", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "GITHUB_TOKEN", "TOKEN", "TOKENS",
+    "MAX_THINKING_TOKENS", "CLAUDE_CODE_MAX_OUTPUT_TOKENS", "TOKENIZERS_PARALLELISM", "DB_PASSWORD", "PGPASSWORD",
+    "OLDPWD", "MYSQL_PWD", "CLIENT_SECRET", "AWS_SECRET_ACCESS_KEY", "AWS_BEARER_TOKEN_BEDROCK", "AWS_REGION",
+    "CACHE_KEY", "SSH_KEY", "SENTRY_DSN", "BASIC_AUTH", "AUTHOR", "HOME", "HOME_DIR", "PATH", "PYTHONPATH",
+    "LD_PRELOAD", "LD_", "NODE_OPTIONS", "NODE_ENV", "NODE_EXTRA_CA_CERTS", "BUN_OPTIONS", "KUBERNETES_SERVICE_HOST",
+    "KUBECONFIG", "DISABLE_TELEMETRY", "DISABLE_PROMPT_CACHING", "ANTHROPIC_BASE_URL", "ANTHROPIC_VERTEX_BASE_URL",
+    "ANTHROPIC_MODEL", "ANTHROPIC_CUSTOM_HEADERS", "CLAUDE_CONFIG_DIR", "CLAUDE_CODE_USE_BEDROCK", "HTTPS_PROXY",
+    "CLAUDE_CODE_ENABLE_TELEMETRY", "https_proxy", "to\u212aen", "CLAUDE_SANDBOX_X", "CLAUDE_CODE_SHELL",
+    "IS_SANDBOX", "BASH_ENV", "GCE_METADATA_HOST", "NODE_PATH", "DISABLE_UPDATES", "BETA_TRACING_ENDPOINT",
+    "ANTHROPIC_URL", "ANTHROPIC_FOUNDRY_URL", "ANTHROPIC_ORGANIZATION_ID", "CLAUDE_X_CONFIG_DIR", "CLAUDE_BG_X",
+    "CLAUDE_CODE_SKIP_X", "CLAUDE_CODE_REMOTE", "CLAUDE_CODE_PLUGIN_DIRS", "X_PAT", "PATTERN", "X_PASS", "COMPASS",
+    "OAUTH_X", "IDENTITY_TOKEN_FILE", "SSHKEY", "LICENCE_KEY", "LICENSE_KEY", "COOKIE_JAR", "AUTH_HEADER",
+]  # fmt: skip
+PORT_NAMES = ["http", "HTTP", "8080", "a", "-a", "a-", "a-b", "a--b", "x" * 15, "x" * 16, "", "ü", "h2", "2-h", "h\n"]
+NAMES = [
+    "a", "alice", "a-b", "a.b", "-a", "a-", "A", "a" * 45, "a" * 46, "a" * 63, "a" * 253, "a_b", "0", "ä", "x--y",
+]  # fmt: skip
+SECRET_NAMES = [
+    "sk-ant-api03-x",
+    "key",
+    "a.b",
+    "Key",
+    "a/b",
+    "",
+    "other/key",
+    "a" * 253,
+    "a" * 254,
+    "a..b",
+    "key\n",
+    "a_b",
+    "0",
+]
+# Where the fields of interest are.
+PARENTS: dict[str, tuple[str, ...]] = {
+    "profile": (), "operatingMode": (), "type": ("workspace",), "retention": ("workspace",),
+    "readOnly": ("workspace",), "size": ("workspace",), "storageClassName": ("workspace",), "cpu": ("resources",),
+    "memory": ("resources",), "ephemeralStorage": ("resources",), "repository": ("image",), "tag": ("image",),
+    "digest": ("image",), "pullPolicy": ("image",), "dns": ("network", "egress"),
+    "allowedCIDRs": ("network", "egress"), "key": ("credentials", "apiKeySecretRef"),
+}  # fmt: skip
+
+
+def one_by_one() -> Iterator[Json]:
+    """Each value of each pool alone in an otherwise good document, in both profiles."""
+    for spec in itertools.chain(_single_values(), _listed_values(), _combinations()):
+        for profile in ("Development", "Production"):
+            credentials = {"apiKeySecretRef": {"name": "key"}}
+            yield document("alice", {"credentials": credentials, "profile": profile, **copy.deepcopy(spec)})
+    for name in NAMES:
+        yield document(name, {"credentials": {"apiKeySecretRef": {"name": "key"}}})
+
+
+def _single_values() -> Iterator[Json]:
+    around: Json = {"image": {"repository": "claude", "digest": DIGEST}, "apiKeySecretRef": {"name": "key"}}
+    for field, parents in PARENTS.items():
+        for value in POOLS[field]:
+            spec: Json = {field: [value] if field == "allowedCIDRs" else value}
+            if parents:
+                spec = {**around.get(parents[-1], {}), **spec}
+            for parent in reversed(parents):
+                spec = {parent: spec}
+            yield spec
+
+
+def _listed_values() -> Iterator[Json]:
+    for name in SECRET_NAMES:
+        yield {"credentials": {"apiKeySecretRef": {"name": name}}}
+    for value in POOLS["value"]:
+        yield {"args": [value]}
+        yield {"command": [value]}
+        yield {"env": [{"name": "X", "value": value}]}
+    yield from ({"env": [{"name": name}]} for name in ENV_NAMES)
+    yield from ({"network": {"ports": [{"name": name, "containerPort": 8080}]}} for name in PORT_NAMES)
+    for number in POOLS["containerPort"]:
+        yield {"network": {"ports": [{"name": "a", "containerPort": number}]}}
+
+
+def _combinations() -> Iterator[Json]:
+    for text, count in ((4096, 8), (4096, 9), (4095, 8), (1, 64), (1, 65)):
+        yield {"args": ["y" * text] * count}
+    for count in (7, 8):
+        yield {"env": [{"name": f"A{i}", "value": "y" * 4094} for i in range(count)]}
+    yield {"env": [{"name": f"A{i}", "value": "y" * 4094} for i in range(8)] + [{"name": "B"}]}
+    for numbers in ((8080, 8081), (8080, 8080)):
+        yield {"network": {"ports": [{"name": f"a{i}", "containerPort": n} for i, n in enumerate(numbers)]}}
+    for name in ("a", "b"):
+        yield {"env": [{"name": "a"}, {"name": name}]}
+        yield {"network": {"ports": [{"name": n, "containerPort": 8080 + i} for i, n in enumerate(("a", name))]}}
+    for twice in ("192.0.2.0/24", "198.51.100.0/24"):
+        yield {"network": {"egress": {"allowedCIDRs": ["192.0.2.0/24", twice]}}}
+    for retention in ("Retain", "Delete"):
+        yield {"workspace": {"type": "EmptyDir", "retention": retention}}
+    yield {"workspace": {"type": "EmptyDir", "storageClassName": "fast"}}
+    yield {"workspace": {"type": "EmptyDir", "readOnly": True}}
+    yield {"image": {"repository": "claude", "tag": "1"}}
+    yield {"image": {"repository": "claude"}}
+
+
+def document(name: str, spec: Json) -> Json:
+    return {"apiVersion": meta.API_VERSION, "kind": meta.KIND, "metadata": {"name": name}, "spec": spec}
