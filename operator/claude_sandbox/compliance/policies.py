@@ -69,7 +69,10 @@ Peer = Everyone | Block | Pods
 
 @dataclass(frozen=True)
 class Allow:
-    """That a peer may be spoken with on some ports; `ports` is None for all of them and every protocol."""
+    """That a peer may be spoken with on some ports; `ports` is None for all of them and every protocol.
+
+    No port at all, where a rule names one that the pod does not have, allows nothing.
+    """
 
     peer: Peer
     ports: tuple[Ports, ...] | None
@@ -151,8 +154,6 @@ def _granted(policies: Sequence[Object], direction: Direction, pod: Object) -> t
         for policy in isolating
         for rule in policy["spec"].get(direction) or ()
         for ports in (_ports(rule.get("ports"), direction, pod),)
-        # A rule whose ports exist nowhere allows nothing.
-        if ports != ()
         for peer in _peers(rule.get(field), namespace)
     )
 
@@ -236,14 +237,10 @@ def _includes(ports: tuple[Ports, ...] | None, part: Ports) -> bool:
     for one in ports:
         if one.protocol != part.protocol:
             continue
-        if part.name and not one.name:
-            # Which number the name stands for is the peer's to say.
-            if (one.first, one.last) == (0, _LAST_PORT):
-                return True
-        elif one.name or part.name:
-            if one.name == part.name:
-                return True
-        elif one.first <= part.first and part.last <= one.last:
+        if one.name == part.name and one.first <= part.first and part.last <= one.last:
+            return True
+        # Which number a name stands for is the peer's to say.
+        if not one.name and (one.first, one.last) == (0, _LAST_PORT):
             return True
     return False
 

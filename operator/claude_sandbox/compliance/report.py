@@ -13,6 +13,12 @@ from claude_sandbox.compliance.evidence import KubernetesEvidence, Reading, Unre
 from claude_sandbox.compliance.network import default_deny, egress, ingress
 from claude_sandbox.compliance.view import View
 
+Judgement = tuple[ConditionStatus, Reason, str]
+"""A condition's status, reason and message."""
+
+Basis = tuple[EvidenceSource, datetime]
+"""Where a reading came from, and when."""
+
 _NEEDS = frozenset(control.needs for control in CONTROLS)
 _NAMES = {
     Evidence.POD: "the pod",
@@ -27,16 +33,19 @@ _NAMES = {
 }
 
 
+def measure(evidence: KubernetesEvidence) -> tuple[Compliance, Judgement, Judgement]:
+    """The results and the conditions `Compliant` and `IsolationVerified`, looking at the evidence only once."""
+    view = View(evidence)
+    compliance = _evaluate(view)
+    return compliance, compliant(compliance), _isolation(view)
+
+
 def evaluate(evidence: KubernetesEvidence) -> Compliance:
     """The result of every control, in the catalogue's order. Pure, and the same for the same evidence."""
-    view = View(evidence)
-    unusable = {need: why for need in Evidence if (why := _unusable(evidence, need))}
-    bases = {needs: _basis(evidence, needs) for needs in _NEEDS}
-    controls = [_status(control, _verdict(control, view, unusable), view, bases[control.needs]) for control in CONTROLS]
-    return Compliance(summary=_summary(controls), evaluated_at=evidence.now, controls=controls)
+    return _evaluate(View(evidence))
 
 
-def compliant(compliance: Compliance) -> tuple[ConditionStatus, Reason, str]:
+def compliant(compliance: Compliance) -> Judgement:
     """The `Compliant` condition: one required control that fails makes it False, else one Unknown makes it Unknown."""
     required = [control for control in compliance.controls if control.required]
     failing = [control for control in required if control.result is Result.FAIL]
@@ -48,12 +57,32 @@ def compliant(compliance: Compliance) -> tuple[ConditionStatus, Reason, str]:
     return ConditionStatus.TRUE, Reason.ALL_CONTROLS_PASS, f"{compliance.summary.required} required controls pass"
 
 
-def isolation(evidence: KubernetesEvidence) -> tuple[ConditionStatus, Reason, str]:
+def isolation(evidence: KubernetesEvidence) -> Judgement:
     """The `IsolationVerified` condition, as far as policies alone can tell: never True, that takes a probe."""
+    return _isolation(View(evidence))
+
+
+def _evaluate(view: View) -> Compliance:
+    evidence = view.evidence
+    unusable = {need: why for need in Evidence if (why := _unusable(evidence, need))}
+    bases = {needs: _basis(evidence, needs) for needs in _NEEDS}
+    seen: dict[tuple[Basis, str], EvidenceStatus] = {}
+    controls = []
+    for control in CONTROLS:
+        verdict = _verdict(control, view, unusable)
+        basis = bases[control.needs]
+        if basis and (basis, verdict.value) not in seen:
+            source, observed_at = basis
+            seen[basis, verdict.value] = EvidenceStatus(source=source, observed_at=observed_at, value=verdict.value)
+        shown = seen[basis, verdict.value] if basis else None
+        controls.append(_status(control, verdict, shown, evidence.expected.profile in control.required))
+    return Compliance(summary=_summary(controls), evaluated_at=evidence.now, controls=controls)
+
+
+def _isolation(view: View) -> Judgement:
     for need in (Evidence.POLICIES, Evidence.POD):
-        if why := _unusable(evidence, need):
+        if why := _unusable(view.evidence, need):
             return ConditionStatus.UNKNOWN, Reason.OBSERVATION_FAILED, why
-    view = View(evidence)
     for judge, reason in (
         (default_deny, Reason.POLICY_MISSING),
         (egress, Reason.POLICY_WIDENED),
@@ -82,7 +111,7 @@ def _unusable(evidence: KubernetesEvidence, need: Evidence) -> str:
     return ""
 
 
-def _basis(evidence: KubernetesEvidence, needs: tuple[Evidence, ...]) -> tuple[EvidenceSource, datetime] | None:
+def _basis(evidence: KubernetesEvidence, needs: tuple[Evidence, ...]) -> Basis | None:
     """What a result rests on: named by the first reading that a control needs, as old as the oldest of them."""
     readings = [getattr(evidence, need.value) for need in needs]
     if not readings or any(isinstance(reading, Unread) for reading in readings):
@@ -90,16 +119,16 @@ def _basis(evidence: KubernetesEvidence, needs: tuple[Evidence, ...]) -> tuple[E
     return readings[0].source, min(reading.observed_at for reading in readings)
 
 
-def _status(
-    control: Control, verdict: Verdict, view: View, basis: tuple[EvidenceSource, datetime] | None
-) -> ControlStatus:
-    return ControlStatus(
+def _status(control: Control, verdict: Verdict, evidence: EvidenceStatus | None, required: bool) -> ControlStatus:
+    # Most say nothing, fifty times for each look at each sandbox: what can't be too long needs no validation.
+    make = ControlStatus if verdict.message else ControlStatus.model_construct
+    return make(
         id=control.id,
         title=control.title,
         result=verdict.result,
         severity=control.severity,
-        required=view.expected.profile in control.required,
-        evidence=basis and EvidenceStatus(source=basis[0], observed_at=basis[1], value=verdict.value),
+        required=required,
+        evidence=evidence,
         message=verdict.message,
         remedy=control.remedy if verdict.result is Result.FAIL else "",
     )

@@ -92,9 +92,9 @@ class Selector:
 
 def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """As `Selector.parse(selector).matches(labels)`, without building anything: most selectors select others."""
-    for key, value in (selector.get("matchLabels") or {}).items():
-        if labels.get(key) != value:
-            return False
+    wanted = selector.get("matchLabels")
+    if wanted and not wanted.items() <= labels.items():
+        return False
     if not selector.get("matchExpressions"):
         return True
     return Selector.parse(selector).matches(labels)

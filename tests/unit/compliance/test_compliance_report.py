@@ -6,10 +6,10 @@ import pytest
 from compliant_sandbox import World, changed, compliant, without
 from test_control_mutations import MUTATIONS
 
-from claude_sandbox.api.status import MAX_CONTROLS, Compliance, Result
+from claude_sandbox.api.status import MAX_CONTROLS, Compliance, ControlStatus, Result
 from claude_sandbox.compliance.catalogue import CONTROLS
 from claude_sandbox.compliance.report import compliant as is_compliant
-from claude_sandbox.compliance.report import evaluate, isolation
+from claude_sandbox.compliance.report import evaluate, isolation, measure
 
 
 def condition(world: World, *unread: str) -> tuple[str, str, str]:
@@ -71,11 +71,19 @@ def test_a_control_that_is_not_measured_says_what_would_decide_it() -> None:
 
 
 def test_every_text_of_the_catalogue_fits_the_status() -> None:
+    found = {control.id: control for control in evaluate(compliant().evidence()).controls}
     for control in CONTROLS:
-        assert len(control.id) <= 16
-        assert len(control.title) <= 64
-        assert len(control.remedy) <= 112
-        assert len(control.unproven) <= 80
+        message = found[control.id].message
+        shown = ControlStatus(
+            id=control.id,
+            title=control.title,
+            result=Result.FAIL,
+            severity=control.severity,
+            message=message,
+            remedy=control.remedy,
+        )
+        assert (shown.id, shown.title, shown.remedy) == (control.id, control.title, control.remedy)
+        assert not message.endswith("…")
 
 
 def test_controls_are_reported_once_and_in_the_order_of_the_catalogue() -> None:
@@ -102,6 +110,13 @@ def test_the_report_stays_bounded_with_everything_wrong_at_once() -> None:
     evaluated = evaluate(world.evidence())
     assert evaluated.summary.fail > 30
     assert len(evaluated.model_dump_json(by_alias=True, exclude_none=True).encode()) < 26 * 1024
+
+
+@pytest.mark.parametrize("name", ["privileged", "no policy", "no quota"])
+def test_measuring_at_once_says_what_each_part_says(name: str) -> None:
+    evidence = changed(MUTATIONS[name][0]).evidence()
+    evaluated = evaluate(evidence)
+    assert measure(evidence) == (evaluated, is_compliant(evaluated), isolation(evidence))
 
 
 def test_isolation_that_was_not_probed_is_not_verified() -> None:

@@ -163,6 +163,14 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "an SELinux type of the host's": (context(seLinuxOptions={"type": "spc_t"}), "KERN-03"),
     "an SELinux role": (agent_context(seLinuxOptions={"role": "sysadm_r"}), "KERN-03"),
     "/proc unmasked, in a user namespace": (agent_context(procMount="Unmasked"), "KERN-04"),
+    "/proc unmasked where the standard lets a user namespace excuse it": (
+        lambda world: (setattr(world, "minor", 37), agent_context(procMount="Unmasked")(world)),
+        "KERN-04",
+    ),
+    "root where the standard lets a user namespace excuse it": (
+        lambda world: (setattr(world, "minor", 37), context(runAsNonRoot=False, runAsUser=0)(world)),
+        "PRIV-04",
+    ),
     "an unsafe sysctl": (context(sysctls=[{"name": "net.ipv4.ip_forward", "value": "1"}]), "KERN-05"),
     "a sysctl that 1.34 does not hold for safe": (
         context(sysctls=[{"name": "net.ipv4.tcp_notsent_lowat", "value": "1"}]),

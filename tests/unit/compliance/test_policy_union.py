@@ -187,6 +187,82 @@ def test_a_selector_is_within_another_when_it_selects_nothing_more(one: dict[str
         assert more
 
 
+_TCP_443, _UDP_443 = {"port": 443}, {"protocol": "UDP", "port": 443}
+
+
+def _block(cidr: str, *excepted: str) -> dict[str, Any]:
+    return {"ipBlock": {"cidr": cidr, "except": list(excepted)}}
+
+
+def _pods(key: str, operator: str, *values: str) -> dict[str, Any]:
+    return {"podSelector": {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}}
+
+
+@pytest.mark.parametrize(
+    ("live", "declared"),
+    [
+        ([_block("10.0.0.0/9")], [_block("10.0.0.0/8")]),
+        ([_block("10.0.0.0/8", "10.1.0.0/16")], [_block("10.0.0.0/8")]),
+        ([_pods("a", "In", "x")], [_pods("a", "In", "x", "y")]),
+        ([_pods("a", "In", "x")], [_pods("a", "NotIn", "y")]),
+        ([_pods("a", "In", "x")], [_pods("a", "Exists")]),
+        ([_pods("a", "NotIn", "x", "y")], [_pods("a", "NotIn", "x")]),
+        ([_pods("a", "DoesNotExist")], [_pods("a", "NotIn", "x")]),
+    ],
+)
+def test_what_is_narrower_is_within_and_what_is_wider_is_beyond(
+    live: list[dict[str, Any]], declared: list[dict[str, Any]]
+) -> None:
+    narrow, wide = (_granted("egress", _isolated("egress", [{"to": peers}])) for peers in (live, declared))
+    assert not beyond(narrow, [one.allow for one in wide])
+    assert beyond(wide, [one.allow for one in narrow])
+
+
+def test_networks_may_be_declared_in_parts_or_by_exceptions() -> None:
+    ways = (
+        [_block("10.0.0.0/8", "10.0.0.0/10")],
+        [_block("10.64.0.0/10"), _block("10.128.0.0/9")],
+        [_block("10.64.0.0/10", "10.64.0.0/11"), _block("10.64.0.0/11"), _block("10.128.0.0/9")],
+    )
+    granted = [_granted("egress", _isolated("egress", [{"to": peers}])) for peers in ways]
+    for one in granted:
+        for other in granted:
+            assert not beyond(one, [allow.allow for allow in other])
+
+
+@pytest.mark.parametrize(
+    ("live", "declared", "within"),
+    [
+        ([_TCP_443], [_TCP_443, {"port": 80}], True),
+        ([_UDP_443], [_TCP_443], False),
+        ([{"port": 80, "endPort": 81}], [{"port": 80}, {"port": 81}], True),
+        ([{"port": 80, "endPort": 82}], [{"port": 80}, {"port": 82}], False),
+        ([{"port": 80, "endPort": 90}], [{"port": 1, "endPort": 85}, {"port": 84, "endPort": 100}], True),
+        ([{"protocol": "TCP"}], [{"port": 1, "endPort": 65535}], False),
+        ([{"port": "https"}], [_TCP_443], False),
+        ([{"port": "https"}], [{"port": "https"}], True),
+        ([{"port": "https"}], [{"port": "http"}], False),
+        ([{"port": "https"}], [{"protocol": "TCP"}], True),
+        ([_TCP_443], [{"port": "https"}], False),
+        ([], [{"protocol": "TCP"}, {"protocol": "UDP"}, {"protocol": "SCTP"}], False),
+        ([_TCP_443], [], True),
+    ],
+)
+def test_ports_are_within_only_where_each_of_them_is(
+    live: list[dict[str, Any]], declared: list[dict[str, Any]], within: bool
+) -> None:
+    peers = [{"podSelector": {}}]
+    found, wanted = (
+        _granted("egress", _isolated("egress", [{"to": peers, "ports": ports}])) for ports in (live, declared)
+    )
+    assert (not beyond(found, [one.allow for one in wanted])) is within
+
+
+def test_a_rule_for_a_port_that_the_pod_does_not_have_allows_nothing() -> None:
+    rule = {"from": [{"namespaceSelector": {}}], "ports": [{"port": "nothing"}]}
+    assert not beyond(_granted("ingress", _isolated("ingress", [rule])), [])
+
+
 def test_addresses_are_read_as_the_api_server_reads_them() -> None:
     assert str(network("010.001.0.7/16")) == "10.1.0.0/16"
 

@@ -38,7 +38,7 @@ from claude_sandbox.backends.kubernetes.watches import Watches
 from claude_sandbox.backends.kubernetes.workload import node_lost, state_of
 from claude_sandbox.blueprint.model import Blueprint, Identity
 from claude_sandbox.compliance.evidence import KubernetesEvidence, Reading, Unread
-from claude_sandbox.compliance.report import compliant, evaluate, isolation
+from claude_sandbox.compliance.report import measure
 
 T = TypeVar("T")
 
@@ -114,9 +114,7 @@ class KubernetesBackend:
         self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome
     ) -> tuple[Compliance, tuple[ConditionStatus, Reason, str], tuple[ConditionStatus, Reason, str]]:
         """The controls' results, and what the Compliant and IsolationVerified conditions say."""
-        evidence = self._evidence(blueprint, spec, outcome)
-        compliance = evaluate(evidence)
-        return compliance, compliant(compliance), isolation(evidence)
+        return measure(self._evidence(blueprint, spec, outcome))
 
     async def forget(self, namespace: str, name: str, *, last: bool) -> None:
         """Owner references have the sandbox's objects collected; what belongs to no single one goes with the last."""
