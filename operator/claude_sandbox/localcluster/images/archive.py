@@ -8,6 +8,7 @@ loads it, which is what lets a pod name an image by digest that no registry has 
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ def of_programs(
     programs: Mapping[str, Path], target: Path, reference: str, architecture: str, entrypoint: tuple[str, ...]
 ) -> ImageArchive:
     """An image of nothing but static programs (by absolute path in the image), for user 65532."""
-    layer = target.with_name(f".{target.name}.layer")
+    layer = _beside(target, "layer")
     with tarfile.open(layer, "w") as content:
         for name, program in programs.items():
             info = tarfile.TarInfo(name.lstrip("/"))
@@ -85,9 +86,14 @@ def of_programs(
         layer.unlink()
 
 
+def _beside(target: Path, purpose: str) -> Path:
+    # Another process may be making the same archive: both finish, and the results are equal.
+    return target.with_name(f".{target.name}.{os.getpid()}.{purpose}")
+
+
 @contextmanager
 def _archive(target: Path) -> Iterator[tarfile.TarFile]:
-    partial = target.with_name(f".{target.name}.partial")
+    partial = _beside(target, "partial")
     try:
         with tarfile.open(partial, "w") as archive:
             yield archive

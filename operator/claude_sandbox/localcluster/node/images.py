@@ -6,7 +6,6 @@ from collections.abc import Callable
 from claude_sandbox.localcluster import builder
 from claude_sandbox.localcluster.images.archive import ImageArchive, of_programs
 from claude_sandbox.localcluster.layout import cache_dir
-from claude_sandbox.localcluster.locks import locked
 from claude_sandbox.localcluster.node.commands import call
 from claude_sandbox.localcluster.node.config import CONTAINERD_SOCKET
 from claude_sandbox.localcluster.node.names import Names
@@ -25,9 +24,9 @@ def program_image(tool: Tool, report: Callable[[str], None]) -> ImageArchive:
     target = parent / f"{tool.name}-{program.parent.name}.tar"
     reference = f"claudesandbox.dev/{tool.name}:{tool.version}"
     path = f"/{tool.name}"
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Cheap enough to be made anew each time, which also tells the digest.
-    with locked(parent):
-        return of_programs({path: program}, target, reference, builder.goarch(), (path,))
+    return of_programs({path: program}, target, reference, builder.goarch(), (path,))
 
 
 def load(names: Names, archive: ImageArchive, programs: Programs) -> None:
