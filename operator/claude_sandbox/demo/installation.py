@@ -1,6 +1,5 @@
 """The operator's own objects: the files of `manifests/`, for the cluster, the images and the rights that are wanted."""
 
-import copy
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -64,16 +63,11 @@ def _read(directory: Path) -> Iterator[Manifest]:
 
 def _scoped(manifest: Manifest, namespaces: tuple[str, ...]) -> Iterator[Manifest]:
     """What is written for one namespace, for each of them."""
-    if manifest["kind"] == "RoleBinding" and manifest["metadata"]["namespace"] != NAMESPACE:
+    if manifest["kind"] in ("Role", "RoleBinding") and manifest["metadata"]["namespace"] != NAMESPACE:
         for namespace in namespaces:
-            bound = copy.deepcopy(manifest)
-            bound["metadata"]["namespace"] = namespace
-            yield bound
-        return
-    for rule in manifest.get("rules") or () if manifest["kind"] == "ClusterRole" else ():
-        if rule["resources"] == ["namespaces"]:
-            rule["resourceNames"] = list(namespaces)
-    yield manifest
+            yield {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}
+    else:
+        yield manifest
 
 
 def _adapted(manifest: Manifest, wanted: Installation) -> Manifest:

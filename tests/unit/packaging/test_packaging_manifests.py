@@ -40,22 +40,22 @@ def test_install_and_kustomize_give_the_same(directory: str, wanted: Installatio
     assert by_name(render(wanted)) == by_name(kustomize(sources() / directory))
 
 
+IN_A_NAMESPACE = (
+    "claude-sandbox-operator",
+    "claude-sandbox-operator-namespace",
+    "claude-sandbox-operator-secrets",
+)
+
+
 def test_every_namespace_that_is_looked_after_gets_its_rights_and_no_other() -> None:
     found = render(Installation(namespaces=("one", "two")))
     bound = {(m["metadata"]["namespace"], m["roleRef"]["name"]) for m in found if m["kind"] == "RoleBinding"}
     assert bound == {
         (NAMESPACE, "claude-sandbox-operator-leader-election"),
-        ("one", "claude-sandbox-operator"),
-        ("one", "claude-sandbox-operator-secrets"),
-        ("two", "claude-sandbox-operator"),
-        ("two", "claude-sandbox-operator-secrets"),
+        *((name, role) for name in ("one", "two") for role in IN_A_NAMESPACE),
     }
     everywhere = [m["roleRef"]["name"] for m in found if m["kind"] == "ClusterRoleBinding"]
-    assert everywhere == ["claude-sandbox-operator-namespaced"]
-    (reader,) = (m for m in found if m["metadata"]["name"] == everywhere[0] and m["kind"] == "ClusterRole")
-    assert [rule["resourceNames"] for rule in reader["rules"] if rule["resources"] == ["namespaces"]] == [
-        ["one", "two"]
-    ]
+    assert everywhere == ["claude-sandbox-operator-nodes"]
     assert arguments(found)[-2:] == ["--namespace=one", "--namespace=two"]
 
 
