@@ -1,5 +1,6 @@
 """Pods that differ from a restricted one in a few fields, over all that the Pod Security Standards look at."""
 
+import copy
 import random
 from collections.abc import Callable
 from typing import Any
@@ -96,8 +97,11 @@ def generate(seed: int) -> Pod:
     if chance.random() < 0.04:
         return _windows(chance, name)
     pod = restricted(name)
-    if chance.random() < 0.3:
-        _bare(pod)
+    match chance.choices(("bare", "by container", "by pod"), weights=(30, 20, 50))[0]:
+        case "bare":
+            _bare(pod)
+        case "by container":
+            _by_container(pod)
     if chance.random() < 0.15:
         pod["spec"]["hostUsers"] = False
     for mutate in chance.choices(MUTATIONS, k=chance.choice((0, 1, 1, 1, 2, 2, 3, 5))):
@@ -129,6 +133,13 @@ def _bare(pod: Pod) -> None:
     del pod["spec"]["securityContext"]
     for container in _containers(pod):
         del container["securityContext"]
+
+
+def _by_container(pod: Pod) -> None:
+    """What the pod would set for all containers, set by each of them."""
+    common = pod["spec"].pop("securityContext")
+    for container in _containers(pod):
+        container["securityContext"] |= copy.deepcopy(common)
 
 
 def _windows(chance: random.Random, name: str) -> Pod:

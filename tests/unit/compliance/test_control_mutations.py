@@ -436,6 +436,12 @@ PERMITTED: dict[str, Mutate] = {
     "a seccomp profile of the node's": agent_context(
         seccompProfile={"type": "Localhost", "localhostProfile": "claude.json"}
     ),
+    "what the pod would set, set by the container": lambda world: (
+        context(seccompProfile=None, runAsNonRoot=None, runAsUser=None, runAsGroup=None)(world),
+        agent_context(seccompProfile={"type": "RuntimeDefault"}, runAsNonRoot=True, runAsUser=1000, runAsGroup=1000)(
+            world
+        ),
+    ),
     "a safe sysctl": context(sysctls=[{"name": "net.ipv4.tcp_syncookies", "value": "1"}]),
     "a policy that allows only what is declared": policy(
         policyTypes=["Egress"],
