@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -103,11 +103,15 @@ def _run_dockerfile(client: docker.DockerClient, context: Path, base: str, refer
 
 @contextmanager
 def _scratch() -> Iterator[Path]:
-    # In the cache, because /tmp may be a small file system in memory.
-    parent = cache_dir() / "scratch"
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent) as directory:
-        yield Path(directory)
+    # In the cache, because /tmp may be a small file system in memory. The lock on the images is held: what is
+    # there already is of a build that was killed.
+    directory = cache_dir() / "scratch"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700, parents=True)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _load(target: Path) -> ImageArchive | None:

@@ -67,20 +67,31 @@ def _private(report: Callable[[str], None]) -> Iterator[docker.DockerClient]:
     parent = cache_dir() / "engine"
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _remove_leftovers(parent)
+    root, run, cgroup = _places(parent, os.getpid())
+    root.mkdir(mode=0o700)
+    run.mkdir(mode=0o700)
+    process = _start(programs, root, run, cgroup)
+    try:
+        yield _connect(process, run / "docker.sock", root / "log")
+    finally:
+        _stop(process)
+        _remove(parent, os.getpid())
+        with contextlib.suppress(OSError):
+            parent.rmdir()
+
+
+def _places(parent: Path, pid: int) -> tuple[Path, Path, str]:
+    """Where the engine of a process keeps its files and its sockets, and the control group of its containers."""
     # A socket's path may have 108 bytes at most, so it can't be below a cache directory of any length.
-    with tempfile.TemporaryDirectory(prefix="claude-sandbox-") as run:
-        root = parent / f"{_PREFIX}{os.getpid()}"
-        root.mkdir(mode=0o700)
-        cgroup = f"claude-sandbox-build-{os.getpid()}"
-        process = _start(programs, root, Path(run), cgroup)
-        try:
-            yield _connect(process, Path(run) / "docker.sock", root / "log")
-        finally:
-            _stop(process)
-            _remove_cgroups(cgroup)
-            shutil.rmtree(root, ignore_errors=True)
-            with contextlib.suppress(OSError):
-                parent.rmdir()
+    name = f"claude-sandbox-build-{pid}"
+    return parent / f"{_PREFIX}{pid}", Path(tempfile.gettempdir()) / name, name
+
+
+def _remove(parent: Path, pid: int) -> None:
+    root, run, cgroup = _places(parent, pid)
+    _remove_cgroups(cgroup)
+    shutil.rmtree(run, ignore_errors=True)
+    shutil.rmtree(root, ignore_errors=True)
 
 
 def _start(programs: Programs, root: Path, run: Path, cgroup: str) -> subprocess.Popen[bytes]:
@@ -149,9 +160,8 @@ def _remove_cgroups(name: str) -> None:
 
 
 def _remove_leftovers(parent: Path) -> None:
-    """What builds left whose process is gone (killed, or the machine was restarted)."""
+    """Remove what builds left whose process is gone (killed, or the machine was restarted)."""
     for directory in parent.glob(f"{_PREFIX}*"):
-        pid = directory.name.removeprefix(_PREFIX)
-        if not Path("/proc", pid).exists():
-            _remove_cgroups(f"claude-sandbox-build-{pid}")
-            shutil.rmtree(directory, ignore_errors=True)
+        pid = int(directory.name.removeprefix(_PREFIX))
+        if not Path("/proc", str(pid)).exists():
+            _remove(parent, pid)

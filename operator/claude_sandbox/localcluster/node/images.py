@@ -1,32 +1,32 @@
 """The images that a node itself needs, and how an image gets to a node without a registry."""
 
 import os
-from collections.abc import Callable
 
 from claude_sandbox.localcluster import builder
+from claude_sandbox.localcluster.context import NodeContext
 from claude_sandbox.localcluster.images.archive import ImageArchive, of_programs
-from claude_sandbox.localcluster.layout import cache_dir
 from claude_sandbox.localcluster.node.commands import call
 from claude_sandbox.localcluster.node.config import CONTAINERD_SOCKET
 from claude_sandbox.localcluster.node.names import Names
 from claude_sandbox.localcluster.node.namespaces import enter
 from claude_sandbox.localcluster.ospackages import Programs
-from claude_sandbox.localcluster.tools import Tool
-
-PAUSE = Tool("pause", "1", "pause", "claudesandbox.dev/localcluster/pause")
-COREDNS = Tool("coredns", "1.14.7", "coredns", "claudesandbox.dev/localcluster/coredns")
+from claude_sandbox.localcluster.tools import tool
 
 
-def program_image(tool: Tool, report: Callable[[str], None]) -> ImageArchive:
-    """An image of one program of ours, built where the cache lacks it."""
-    program = builder.build(tool, report)
-    parent = cache_dir() / "images"
-    target = parent / f"{tool.name}-{program.parent.name}.tar"
-    reference = f"claudesandbox.dev/{tool.name}:{tool.version}"
-    path = f"/{tool.name}"
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+def of_program(name: str, context: NodeContext) -> ImageArchive:
+    """An image of one of the programs that were built for the node."""
+    version = tool(name, context.kubernetes_version).version
+    directory = context.layout.node / "images"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    path = f"/{name}"
     # Cheap enough to be made anew each time, which also tells the digest.
-    return of_programs({path: program}, target, reference, builder.goarch(), (path,))
+    return of_programs(
+        {path: context.binaries[name]},
+        directory / f"{name}.tar",
+        f"claudesandbox.dev/{name}:{version}",
+        builder.goarch(),
+        (path,),
+    )
 
 
 def load(names: Names, archive: ImageArchive, programs: Programs) -> None:

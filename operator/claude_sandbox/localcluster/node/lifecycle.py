@@ -37,7 +37,8 @@ from claude_sandbox.localcluster.pki import Files as KeyFiles
 
 Report = Callable[[str], None]
 
-BINARIES = ("kubelet", "kube-proxy", "kube-router")
+# The last two become images of pods.
+BINARIES = ("kubelet", "kube-proxy", "kube-router", "coredns", "pause")
 COMPONENTS = ("containerd", "kubelet", "kube-proxy", "kube-router")
 
 NEEDED = Needed(
@@ -81,8 +82,7 @@ def up(context: NodeContext, report: Report) -> None:
     """Start what doesn't run of the node, and return when it is Ready, resolves names and enforces policies."""
     programs = ensure(NEEDED, report)
     names = Names.of(context.layout)
-    pause = images.program_image(images.PAUSE, report)
-    coredns = images.program_image(images.COREDNS, report)
+    pause, coredns = (images.of_program(name, context) for name in ("pause", "coredns"))
     files = _write_files(context, names, programs, pause)
     cgroups.make(names.cgroup)
     _start_containerd(context, names, programs, files, report)
