@@ -28,6 +28,19 @@ class Failure:
 
 
 @dataclass(frozen=True)
+class Past:
+    """What was done for a sandbox before. Tells a loss from a first time, and drift from a new wish.
+
+    `provisioned`: its objects were all made once. `ran`: it had a workload when last looked at. `settled`: this very
+    spec was carried out.
+    """
+
+    provisioned: bool
+    ran: bool
+    settled: bool
+
+
+@dataclass(frozen=True)
 class Healed:
     """Something that had drifted or vanished and was put back. `reason` is one of Missing, Drifted and Ended."""
 
@@ -57,7 +70,8 @@ class Outcome:
     key_sent: bool = False
     # Whether the sandbox itself turned out to be gone; then nothing was done.
     gone: bool = False
-    # Seconds until a paced step (the replacement of a workload that keeps failing) is due.
+    # Seconds until what has to wait is due: the replacement of a workload that keeps failing, or another look at an
+    # object in the way that no watch shows.
     paced: float | None = None
     failure: Failure | None = None
 

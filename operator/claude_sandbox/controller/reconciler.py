@@ -10,7 +10,7 @@ from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec, OperatingMode
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.api.validate import FieldError, InvalidSpec, parse_spec, refused_metadata
-from claude_sandbox.backends.base import Healed, KeyState, Outcome, WorkloadState
+from claude_sandbox.backends.base import Healed, KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.egress import Network, out_of_reach
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
@@ -35,9 +35,7 @@ class Backend(Protocol):
     async def key(self, identity: Identity, secret: str, key: str) -> KeyState:
         """What is known of the Secret that the sandbox names."""
 
-    async def ensure(
-        self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec, *, provisioned: bool, settled: bool
-    ) -> Outcome:
+    async def ensure(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec, past: Past) -> Outcome:
         """Observe, plan and apply."""
 
     async def state(self, identity: Identity) -> WorkloadState:
@@ -133,8 +131,7 @@ class Reconciler:
             blueprint,
             key,
             spec,
-            provisioned=bool(previous.get("workload")),
-            settled=report.carried_out(previous, metadata["generation"]),
+            report.past(previous, metadata["generation"]),
         )
         workload = await self._backend.state(identity)
         settling = self._key_settles_in(Key(identity.namespace, identity.name), outcome)

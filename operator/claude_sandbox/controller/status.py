@@ -16,7 +16,7 @@ from claude_sandbox.api.status import (
     Heal,
     Heals,
 )
-from claude_sandbox.backends.base import KeyState, Outcome, WorkloadState
+from claude_sandbox.backends.base import KeyState, Outcome, Past, WorkloadState
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
@@ -107,12 +107,18 @@ _UNFINISHED = frozenset(
 )
 
 
-def carried_out(status: Mapping[str, Any], generation: int) -> bool:
-    """Whether, by its status, everything that this generation of the spec asks for was written once."""
-    return status.get("observedGeneration") == generation and not any(
+def past(status: Mapping[str, Any], generation: int) -> Past:
+    """What the status says of earlier passes over a spec that is now of this generation."""
+    conditions = status.get("conditions") or ()
+    finished = bool(conditions) and not any(
         condition["reason"] in _UNFINISHED
-        for condition in status.get("conditions") or ()
+        for condition in conditions
         if condition["type"] in (ConditionType.RECONCILING, ConditionType.STALLED)
+    )
+    return Past(
+        provisioned=finished,
+        ran=bool(status.get("workload")),
+        settled=finished and status.get("observedGeneration") == generation,
     )
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
 from claude_sandbox.api.status import Workload
-from claude_sandbox.backends.base import Failure, Healed, KeyState, Outcome, WorkloadState
+from claude_sandbox.backends.base import Failure, Healed, KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.controller.merge import merge_patch
-from claude_sandbox.controller.status import Findings, State, carried_out, compose, conditions_of
+from claude_sandbox.controller.status import Findings, State, compose, conditions_of, past
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RUNNING = WorkloadState(
@@ -152,5 +152,11 @@ def test_a_spec_counts_as_carried_out_only_when_nothing_was_left_to_write(found:
     left = bool(found.invalid or found.outcome.foreign or found.outcome.failure)
     # Where the key is missing as well the status says that, and there is no workload that could be hurt.
     assume(not (found.key.problem and found.outcome.failure))
-    assert carried_out(status, 3) is not left
-    assert not carried_out(status, 4)
+    same, later = past(status, 3), past(status, 4)
+    assert same.settled is same.provisioned is later.provisioned is not left
+    assert not later.settled
+    assert same.ran is (found.workload.workload is not None)
+
+
+def test_nothing_was_done_for_a_sandbox_without_a_status() -> None:
+    assert past({}, 1) == past({"observedGeneration": -1}, 1) == Past(provisioned=False, ran=False, settled=False)

@@ -8,12 +8,16 @@ from hypothesis import strategies as st
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.spec import ClaudeSandboxSpec, UpdateStrategyType
+from claude_sandbox.backends.base import Past
 from claude_sandbox.backends.kubernetes.plan import Cause, Desired, Observed, Verb, desire, plan
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Identity, Site
 
 IDENTITY = Identity("agents", "alice", "11111111-1111-1111-1111-111111111111")
 IMAGE = parse_image("example.org/claude@sha256:" + "a" * 64, "IfNotPresent")
+FIRST = Past(provisioned=False, ran=False, settled=False)
+CHANGED = Past(provisioned=True, ran=True, settled=False)
+DONE = Past(provisioned=True, ran=True, settled=True)
 PARTS = ("baseline", "account", "policy", "service", "claim", "pod")
 
 
@@ -35,8 +39,8 @@ def all_live(wanted: Desired, **replaced: Any) -> Observed:
     return Observed(**(found | replaced))
 
 
-def steps(wanted: Desired, observed: Observed, *, provisioned: bool = True, settled: bool = True) -> list[str]:
-    result = plan(wanted, observed, provisioned=provisioned, settled=settled)
+def steps(wanted: Desired, observed: Observed, past: Past = DONE) -> list[str]:
+    result = plan(wanted, observed, past)
     return [f"{step.verb.value} {step.kind} {step.name}" for step in result.steps]
 
 
@@ -44,7 +48,7 @@ PORTS = {"network": {"ports": [{"name": "web", "containerPort": 8080}]}}
 
 
 def test_what_denies_comes_first_and_the_pod_last() -> None:
-    result = plan(desired(PORTS), Observed(), provisioned=False, settled=False)
+    result = plan(desired(PORTS), Observed(), FIRST)
     kinds = [[step.kind for step in stage] for stage in result.stages]
     assert kinds == [
         ["NetworkPolicy"],
@@ -63,7 +67,7 @@ def test_nothing_is_written_when_all_is_as_desired() -> None:
 def test_what_is_missing_is_made_and_nothing_else(missing: set[str]) -> None:
     wanted = desired(PORTS)
     observed = all_live(wanted, **dict.fromkeys(missing))
-    result = plan(wanted, observed, provisioned=True, settled=True)
+    result = plan(wanted, observed, DONE)
     assert {step.manifest["metadata"]["name"] + step.kind for step in result.steps} == {
         getattr(wanted, part)["metadata"]["name"] + getattr(wanted, part)["kind"] for part in missing
     }
@@ -85,7 +89,7 @@ def test_an_object_of_somebody_else_is_refused_and_no_pod_is_started(part: str) 
     wanted = desired(PORTS)
     mine = all_live(wanted, pod=None)
     theirs = live(getattr(wanted, part), ownerReferences=[{"kind": "Deployment", "uid": "x", "controller": True}])
-    result = plan(wanted, all_live(wanted, **{"pod": None, part: theirs}), provisioned=True, settled=True)
+    result = plan(wanted, all_live(wanted, **{"pod": None, part: theirs}), DONE)
     assert result.foreign == (f"{theirs['kind']} {theirs['metadata']['name']}",)
     assert result.steps == ()
     assert steps(wanted, mine) == ["create Pod sandbox-alice"]
@@ -95,14 +99,14 @@ def test_an_object_of_an_earlier_sandbox_of_the_same_name_is_foreign() -> None:
     wanted = desired()
     owner = dict(wanted.policy["metadata"]["ownerReferences"][0]) | {"uid": "another"}
     observed = all_live(wanted, policy=live(wanted.policy, ownerReferences=[owner]))
-    assert plan(wanted, observed, provisioned=True, settled=True).foreign == ("NetworkPolicy sandbox-alice",)
+    assert plan(wanted, observed, DONE).foreign == ("NetworkPolicy sandbox-alice",)
 
 
 def test_a_retained_workspace_is_taken_up_again_by_the_next_sandbox_of_that_name() -> None:
     wanted = desired()
     labels = wanted.claim["metadata"]["labels"] | {meta.LABEL_SANDBOX_UID: "an earlier one"}  # type: ignore[index]
     observed = all_live(wanted, claim=live(wanted.claim, labels=labels))
-    assert plan(wanted, observed, provisioned=True, settled=True).foreign == ()
+    assert plan(wanted, observed, DONE).foreign == ()
 
 
 WIDENED = [
@@ -135,20 +139,28 @@ def test_a_port_range_added_to_a_rule_is_noticed() -> None:
 def test_a_changed_spec_is_an_update_and_not_a_heal() -> None:
     old = desired()
     new = desired({"network": {"egress": {"allowedCIDRs": ["192.0.2.0/24"]}}})
-    result = plan(new, all_live(old, pod=None), provisioned=True, settled=False)
+    result = plan(new, all_live(old, pod=None), CHANGED)
     assert [(step.kind, step.cause) for step in result.stages[0]] == [("NetworkPolicy", Cause.UPDATE)]
+
+
+def test_a_pod_that_was_not_there_before_was_not_lost() -> None:
+    wanted = desired()
+    asleep = Past(provisioned=True, ran=False, settled=True)
+    (woken,) = plan(wanted, all_live(wanted, pod=None), asleep).steps
+    (lost,) = plan(wanted, all_live(wanted, account=None), asleep).steps
+    assert [woken.cause, lost.cause] == [Cause.PROVISION, Cause.HEAL]
 
 
 def test_a_service_for_the_first_port_was_not_lost() -> None:
     new = desired(PORTS)
-    added = plan(new, all_live(new, service=None), provisioned=True, settled=False)
-    lost = plan(new, all_live(new, service=None), provisioned=True, settled=True)
+    added = plan(new, all_live(new, service=None), CHANGED)
+    lost = plan(new, all_live(new, service=None), DONE)
     assert [[step.cause for step in result.steps] for result in (added, lost)] == [[Cause.UPDATE], [Cause.HEAL]]
 
 
 def test_a_new_key_touches_the_pod_and_replaces_nothing() -> None:
     before, after = desired(generation="7"), desired(generation="8")
-    result = plan(after, all_live(before), provisioned=True, settled=True)
+    result = plan(after, all_live(before), DONE)
     assert [(step.verb, step.kind, step.cause) for step in result.steps] == [(Verb.APPLY, "Pod", Cause.UPDATE)]
     annotations = result.steps[0].manifest["metadata"]["annotations"]
     assert annotations[meta.ANNOTATION_KEY_GENERATION] == "8"
@@ -157,7 +169,7 @@ def test_a_new_key_touches_the_pod_and_replaces_nothing() -> None:
 
 def test_a_pod_that_lost_the_label_by_which_its_policy_finds_it_gets_it_back() -> None:
     wanted = desired()
-    result = plan(wanted, all_live(wanted, pod=live(wanted.pod, labels={})), provisioned=True, settled=True)
+    result = plan(wanted, all_live(wanted, pod=live(wanted.pod, labels={})), DONE)
     assert [(step.verb, step.kind, step.cause) for step in result.steps] == [(Verb.APPLY, "Pod", Cause.HEAL)]
 
 
@@ -191,7 +203,7 @@ DRIFTED = {
 def test_a_drifted_pod_is_reported_and_replaced_only_where_the_spec_says_so(how: str) -> None:
     for strategy, verbs in (("OnDelete", []), ("Recreate", [Verb.DELETE])):
         wanted = desired({"updateStrategy": {"type": strategy}})
-        result = plan(wanted, all_live(wanted, pod=DRIFTED[how](wanted.pod)), provisioned=True, settled=True)
+        result = plan(wanted, all_live(wanted, pod=DRIFTED[how](wanted.pod)), DONE)
         assert result.drifted
         assert [step.verb for step in result.steps] == verbs
         assert all(step.paced for step in result.steps)
@@ -208,14 +220,14 @@ def test_what_the_api_server_adds_or_writes_in_its_own_way_is_no_drift() -> None
         },
     }
     pod = _with_spec(wanted.pod, containers=[defaulted], dnsPolicy="ClusterFirst", nodeName="node", priority=0)
-    assert plan(wanted, all_live(wanted, pod=pod), provisioned=True, settled=True).drifted == ()
+    assert plan(wanted, all_live(wanted, pod=pod), DONE).drifted == ()
 
 
 @pytest.mark.parametrize("phase", ["Failed", "Succeeded"])
 def test_a_pod_that_ended_is_replaced_at_a_bounded_pace(phase: str) -> None:
     wanted = desired()
     pod = live(wanted.pod) | {"status": {"phase": phase}}
-    (step,) = plan(wanted, all_live(wanted, pod=pod), provisioned=True, settled=True).steps
+    (step,) = plan(wanted, all_live(wanted, pod=pod), DONE).steps
     assert (step.verb, step.cause, step.paced) == (Verb.DELETE, Cause.HEAL, True)
 
 
@@ -234,7 +246,7 @@ def test_a_pod_of_an_earlier_spec_is_replaced_only_where_the_spec_says_so() -> N
     old = desired()
     for strategy in UpdateStrategyType:
         new = desired({"resources": {"memory": "4Gi"}, "updateStrategy": {"type": strategy.value}})
-        result = plan(new, all_live(old), provisioned=True, settled=False)
+        result = plan(new, all_live(old), CHANGED)
         assert result.spec_changed
         assert result.drifted == ()
         verbs = [(step.verb, step.kind) for step in result.steps]
@@ -243,4 +255,4 @@ def test_a_pod_of_an_earlier_spec_is_replaced_only_where_the_spec_says_so() -> N
 
 def test_ports_that_are_no_longer_declared_lose_their_service() -> None:
     old, new = desired(PORTS), desired()
-    assert "delete Service sandbox-alice" in steps(new, all_live(new, service=live(old.service)), settled=False)
+    assert "delete Service sandbox-alice" in steps(new, all_live(new, service=live(old.service)), CHANGED)

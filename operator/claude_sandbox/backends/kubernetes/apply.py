@@ -7,6 +7,7 @@ fields stay theirs.
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import Reason
@@ -41,6 +42,9 @@ _DIFFER: dict[str, Callable[[Object, Object], tuple[str, ...]]] = {
 Seen = Callable[[Resource, Manifest], None]
 """Told of each object as the API server answered it, before any watch does."""
 
+# Seconds until an object in the way is looked at again that no watch shows, since it has none of our labels.
+FOREIGN_AGAIN = 10.0
+
 Pace = Callable[[Identity], float]
 """Seconds until a paced step may be done; 0 for now, which then counts as done."""
 
@@ -71,8 +75,10 @@ async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: 
                 failure = failure or explain(step, result)
             elif isinstance(result, BaseException):
                 raise result
-            elif result:
-                done.append(step)
+            elif result is not None:
+                done.append(result)
+        if len(foreign) > len(plan.foreign):
+            paced = FOREIGN_AGAIN
         if failure or len(foreign) > len(plan.foreign):
             break
     return Outcome(
@@ -102,8 +108,8 @@ def explain(step: Step, error: ApiError) -> Failure:
     return Failure(Reason.RETRYING, f"Could not {what}: {error}", permanent=False)
 
 
-async def _do(api: Api, step: Step, identity: Identity, seen: Seen) -> bool:
-    """One write; whether it was one (and not something that turned out to be done already)."""
+async def _do(api: Api, step: Step, identity: Identity, seen: Seen) -> Step | None:
+    """One write; what it turned out to be, or None where it was done already."""
     resource = RESOURCES[step.kind]
     if step.verb is Verb.CREATE:
         return await _create(api, resource, step, identity, seen)
@@ -112,7 +118,7 @@ async def _do(api: Api, step: Step, identity: Identity, seen: Seen) -> bool:
     return await _apply(api, resource, step, seen)
 
 
-async def _create(api: Api, resource: Resource, step: Step, identity: Identity, seen: Seen) -> bool:
+async def _create(api: Api, resource: Resource, step: Step, identity: Identity, seen: Seen) -> Step | None:
     namespace = identity.namespace
     try:
         seen(resource, await api.create(resource, step.manifest, namespace))
@@ -122,25 +128,31 @@ async def _create(api: Api, resource: Resource, step: Step, identity: Identity, 
         live = await api.get(resource, step.name, namespace)
         if not _is_ours(resource, live, identity):
             raise ForeignObjectError(f"{step.kind} {step.name}") from None
-        # Ours after all: an earlier try of this create, or the watch is behind.
-        seen(resource, live)
-        return False
-    return True
+        # Ours after all: an earlier try of this create, the watch is behind, or its labels were taken away.
+        wanted = step.manifest["metadata"]["labels"]
+        paths = tuple(drift.differences(wanted, live["metadata"].get("labels"), "metadata.labels"))
+        if not paths:
+            seen(resource, live)
+            return None
+        labelled = {"metadata": {"uid": live["metadata"]["uid"], "labels": wanted}}
+        seen(resource, await api.patch(resource, step.name, namespace, labelled))
+        return replace(step, verb=Verb.APPLY, live=live, paths=paths)
+    return step
 
 
-async def _delete(api: Api, resource: Resource, step: Step) -> bool:
+async def _delete(api: Api, resource: Resource, step: Step) -> Step | None:
     assert step.live is not None  # noqa: S101 - the planner's promise
     metadata = step.live["metadata"]
     try:
         await api.delete(resource, step.name, metadata["namespace"], uid=metadata["uid"])
     except ApiError as error:
         if error.is_not_found or error.is_conflict:
-            return False
+            return None
         raise
-    return True
+    return step
 
 
-async def _apply(api: Api, resource: Resource, step: Step, seen: Seen) -> bool:
+async def _apply(api: Api, resource: Resource, step: Step, seen: Seen) -> Step:
     assert step.live is not None  # noqa: S101
     body = dict(step.manifest) | {"metadata": step.manifest["metadata"] | {"uid": step.live["metadata"]["uid"]}}
     live = await api.apply(resource, body)
@@ -151,7 +163,7 @@ async def _apply(api: Api, resource: Resource, step: Step, seen: Seen) -> bool:
         await api.delete(resource, step.name, metadata["namespace"], uid=metadata["uid"])
         live = await api.create(resource, step.manifest, metadata["namespace"])
     seen(resource, live)
-    return True
+    return step
 
 
 def _is_ours(resource: Resource, live: Object, identity: Identity) -> bool:

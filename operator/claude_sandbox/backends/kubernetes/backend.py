@@ -9,7 +9,7 @@ from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status import Compliance, EvidenceSource
-from claude_sandbox.backends.base import KeyState, Outcome, WorkloadState
+from claude_sandbox.backends.base import KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.backends.kubernetes import keys
 from claude_sandbox.backends.kubernetes.access import AccessReviews
 from claude_sandbox.backends.kubernetes.apply import carry_out
@@ -87,14 +87,12 @@ class KubernetesBackend:
             return KeyState(problem=Reason.OBSERVATION_FAILED, message=message)
         return keys.not_opted_in(namespace, secret)
 
-    async def ensure(
-        self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec, *, provisioned: bool, settled: bool
-    ) -> Outcome:
+    async def ensure(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec, past: Past) -> Outcome:
         """Observe, plan and apply, and ask for the ServiceAccount's rights along with the first writes."""
         identity = blueprint.identity
         account = meta.child_name(identity.name)
         desired = desire(blueprint, key.generation, key.problem is None, spec.update_strategy.type)
-        wanted = plan(desired, self._observed(identity), provisioned=provisioned, settled=settled)
+        wanted = plan(desired, self._observed(identity), past)
         if any(step.cause is Cause.HEAL for step in wanted.steps) and await self._is_gone(identity):
             return Outcome(gone=True)
         carried = carry_out(self._api, wanted, identity, self._watches.learn, self._pacer.wait)

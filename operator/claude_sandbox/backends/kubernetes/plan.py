@@ -9,6 +9,7 @@ from enum import Enum
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.spec import UpdateStrategyType
+from claude_sandbox.backends.base import Past
 from claude_sandbox.backends.kubernetes import drift, objects
 from claude_sandbox.backends.kubernetes.ownership import is_baseline, is_owned, is_retained_claim
 from claude_sandbox.backends.kubernetes.raw import Object, annotations, terminating
@@ -113,14 +114,10 @@ def desire(blueprint: Blueprint, key_generation: str | None, may_start: bool, up
     )
 
 
-def plan(desired: Desired, observed: Observed, *, provisioned: bool, settled: bool) -> Plan:
-    """What to write.
-
-    `provisioned`: whether the sandbox had its objects before, so that a missing one is a loss. `settled`:
-    whether this spec was carried out before, so that a difference is drift and not the user's wish.
-    """
-    missing = Cause.HEAL if provisioned else Cause.PROVISION
-    differs = Cause.HEAL if settled else Cause.UPDATE
+def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
+    """What to write, and why: what is missing or different may be lost, changed, or asked for for the first time."""
+    missing = Cause.HEAL if past.provisioned else Cause.PROVISION
+    differs = Cause.HEAL if past.settled else Cause.UPDATE
     foreign = _foreign(observed, desired.identity)
     first = _child(desired.baseline, observed.baseline, (missing, Cause.HEAL), drift.policy_differences)
     then = (
@@ -128,7 +125,7 @@ def plan(desired: Desired, observed: Observed, *, provisioned: bool, settled: bo
         *_child(desired.policy, observed.policy, (missing, differs), drift.policy_differences),
         *_child(desired.claim, observed.claim, (missing, differs), drift.claim_differences),
         # The one object that a spec may ask for later: then it was not lost.
-        *_service(desired, observed.service, (differs if provisioned else missing, differs)),
+        *_service(desired, observed.service, (differs if past.provisioned else missing, differs)),
     )
     first, then = (tuple(s for s in stage if (s.kind, s.name) not in foreign) for stage in (first, then))
     drifted: tuple[str, ...] = ()
@@ -136,7 +133,7 @@ def plan(desired: Desired, observed: Observed, *, provisioned: bool, settled: bo
     last: tuple[Step, ...] = ()
     if observed.pod is None:
         if desired.may_start and not desired.suspended and not foreign:
-            last = (Step(Verb.CREATE, missing, desired.pod),)
+            last = (Step(Verb.CREATE, Cause.HEAL if past.ran else Cause.PROVISION, desired.pod),)
     elif is_owned(observed.pod, desired.identity):
         spec_changed = _hash(desired.pod) != _hash(observed.pod)
         drifted = () if spec_changed else drift.pod_differences(desired.pod, observed.pod)
