@@ -9,7 +9,7 @@ from claude_sandbox.compliance.evidence import Object
 from claude_sandbox.compliance.privilege import violating
 from claude_sandbox.compliance.view import Container, View
 
-_SOCKETS = (
+RUNTIME_SOCKETS = (
     "/run/buildkit/buildkitd.sock",
     "/run/containerd/containerd.sock",
     "/run/cri-dockerd.sock",
@@ -23,7 +23,7 @@ _SOCKETS = (
 )
 """Where container runtimes and the kubelet listen by default; /var/run is the same directory as /run."""
 
-_READ_ONLY_SOURCES = ("configMap", "downwardAPI", "image", "projected", "secret")
+READ_ONLY_SOURCES = ("configMap", "downwardAPI", "image", "projected", "secret")
 """Volumes that the kubelet mounts read-only, whatever the mount says."""
 
 
@@ -40,7 +40,7 @@ def runtime_socket(view: View) -> Verdict:
     """Who can speak to the container runtime is root on the node. A directory above a socket holds the socket."""
     problems = []
     for name, path, kind in _host_paths(view):
-        held = [socket for socket in _SOCKETS if path == "/" or f"{socket}/".startswith(f"{path}/")]
+        held = [socket for socket in RUNTIME_SOCKETS if path == "/" or f"{socket}/".startswith(f"{path}/")]
         if held:
             problems.append(f"volume {name} holds the node's {held[0]}")
         elif kind == "Socket" or path.endswith(".sock"):
@@ -95,7 +95,7 @@ def writable(view: View) -> Verdict:
         for mount in _mounts(container):
             volume = volumes.get(mount.get("name"), {})
             path = posixpath.normpath(str(mount.get("mountPath", "")))
-            read_only = mount.get("readOnly") is True or any(volume.get(one) is not None for one in _READ_ONLY_SOURCES)
+            read_only = mount.get("readOnly") is True or any(volume.get(one) is not None for one in READ_ONLY_SOURCES)
             workspace = path == expected.workspace_path and container.name == expected.container
             found |= workspace
             allowed = not expected.workspace_read_only if workspace else volume.get("emptyDir") is not None

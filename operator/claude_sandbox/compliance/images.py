@@ -45,7 +45,7 @@ def from_allowed_registry(view: View) -> Verdict:
     return judged(
         f"container {container.name} has an image from {repository.partition('/')[0]}"
         for container in view.containers
-        if not _is_from(repository := repository_of(str(container.spec.get("image", ""))), allowed)
+        if not is_from(repository := repository_of(str(container.spec.get("image", ""))), allowed)
     )
 
 
@@ -63,7 +63,7 @@ def repository_of(reference: str) -> str:
     return f"{_DEFAULT_REGISTRY}/{name}" if slash else f"{_DEFAULT_REGISTRY}/library/{name}"
 
 
-def _is_from(repository: str, allowed: tuple[str, ...]) -> bool:
+def is_from(repository: str, allowed: tuple[str, ...]) -> bool:
     return any(f"{repository}/".startswith(f"{one.rstrip('/')}/") for one in allowed)
 
 

@@ -17,9 +17,9 @@ from claude_sandbox.compliance.privilege import on_linux, violating
 from claude_sandbox.compliance.pss import NEWEST_MINOR
 from claude_sandbox.compliance.view import View
 
-_HARDENED_HANDLERS = ("gvisor", "kata", "runsc")
+HARDENED_HANDLERS = ("gvisor", "kata", "runsc")
 """How the handlers of gVisor and of Kata Containers begin, as both projects' installation guides name them."""
-_PLAIN_HANDLERS = ("runc", "crun", "youki")
+PLAIN_HANDLERS = ("runc", "crun", "youki")
 
 
 def hardened_runtime(view: View) -> Verdict:
@@ -28,9 +28,9 @@ def hardened_runtime(view: View) -> Verdict:
     if runtime_class is None:
         return failed("the pod names no RuntimeClass and shares the node's kernel")
     handler = str(runtime_class.get("handler", ""))
-    if handler.startswith(_HARDENED_HANDLERS):
+    if handler.startswith(HARDENED_HANDLERS):
         return passed(f"handler {handler}")
-    if handler in _PLAIN_HANDLERS:
+    if handler in PLAIN_HANDLERS:
         return failed(f"the handler {handler} shares the node's kernel")
     return unknown("whether this handler of the pod's RuntimeClass isolates is not known", f"handler {handler}")
 

@@ -19,7 +19,7 @@ from claude_sandbox.compliance.view import Container, View
 
 # Before 1.35 a user namespace excused nothing; it has a control of its own.
 _WITHOUT_USER_NAMESPACE_EXCUSE = 34
-_FIRST_ORDINARY_GROUP = 1000
+FIRST_ORDINARY_GROUP = 1000
 """Where Debian's and Red Hat's useradd begin: below are a system's own groups, such as disk and docker."""
 
 
@@ -75,7 +75,7 @@ def groups(view: View) -> Verdict:
     problems += [
         f"the pod asks for the system group {group}"
         for group in asked
-        if group is not None and group < _FIRST_ORDINARY_GROUP
+        if group is not None and group < FIRST_ORDINARY_GROUP
     ]
     return judged(problems, ", ".join(seen))
 

@@ -300,8 +300,8 @@ def _restricted_seccomp(pod: Object) -> Iterator[str]:
             yield f"{whose} has no seccomp profile"
 
 
-_SELINUX_TYPES = frozenset({"", "container_t", "container_init_t", "container_kvm_t"})
-_SELINUX_TYPES_31 = _SELINUX_TYPES | {"container_engine_t"}
+_SELINUX_TYPES_0 = frozenset({"", "container_t", "container_init_t", "container_kvm_t"})
+SELINUX_TYPES = _SELINUX_TYPES_0 | {"container_engine_t"}
 
 _SYSCTLS = frozenset(
     {
@@ -320,7 +320,7 @@ _SYSCTLS_29 = _SYSCTLS_27 | {
     "net.ipv4.tcp_keepalive_time",
 }
 _SYSCTLS_32 = _SYSCTLS_29 | {"net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"}
-_SYSCTLS_37 = _SYSCTLS_32 | {"net.ipv4.tcp_notsent_lowat", "net.ipv4.tcp_slow_start_after_idle"}
+SAFE_SYSCTLS = _SYSCTLS_32 | {"net.ipv4.tcp_notsent_lowat", "net.ipv4.tcp_slow_start_after_idle"}
 
 CHECKS: tuple[Check, ...] = (
     Check("appArmorProfile", "baseline", ((0, _app_armor),)),
@@ -331,7 +331,7 @@ CHECKS: tuple[Check, ...] = (
     Check("hostProbesAndHostLifecycle", "baseline", ((34, _probe_hosts),)),
     Check("privileged", "baseline", ((0, _privileged),)),
     Check("procMount", "baseline", ((0, _proc_mount), (35, _unless(_in_user_namespace, _proc_mount)))),
-    Check("seLinuxOptions", "baseline", ((0, _selinux(_SELINUX_TYPES)), (31, _selinux(_SELINUX_TYPES_31)))),
+    Check("seLinuxOptions", "baseline", ((0, _selinux(_SELINUX_TYPES_0)), (31, _selinux(SELINUX_TYPES)))),
     Check("seccompProfile_baseline", "baseline", ((0, _seccomp_annotations), (19, _baseline_seccomp))),
     Check(
         "sysctls",
@@ -341,7 +341,7 @@ CHECKS: tuple[Check, ...] = (
             (27, _sysctls(_SYSCTLS_27)),
             (29, _sysctls(_SYSCTLS_29)),
             (32, _sysctls(_SYSCTLS_32)),
-            (37, _sysctls(_SYSCTLS_37)),
+            (37, _sysctls(SAFE_SYSCTLS)),
         ),
     ),
     Check("windowsHostProcess", "baseline", ((0, _host_process),)),

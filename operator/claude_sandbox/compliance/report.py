@@ -1,15 +1,15 @@
 """From evidence to what the status says."""
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
-from claude_sandbox.api.status import Compliance, ControlStatus, EvidenceSource, EvidenceStatus, Result, Summary
+from claude_sandbox.api.status import Compliance, ControlStatus, EvidenceSource, EvidenceStatus, Result
 from claude_sandbox.compliance.catalogue import CONTROLS
 from claude_sandbox.compliance.control import Control, Evidence, Verdict, unknown
 from claude_sandbox.compliance.evidence import KubernetesEvidence, Reading, Unread
+from claude_sandbox.compliance.findings import Finding, summary
 from claude_sandbox.compliance.network import default_deny, egress, ingress
 from claude_sandbox.compliance.view import View
 
@@ -45,6 +45,13 @@ def evaluate(evidence: KubernetesEvidence) -> Compliance:
     return _evaluate(View(evidence))
 
 
+def findings(evidence: KubernetesEvidence, controls: Sequence[Control] = CONTROLS) -> tuple[Finding, ...]:
+    """The outcome of each of `controls`, whole: a status clips texts."""
+    view = View(evidence)
+    unusable = {need: why for need in Evidence if (why := _unusable(evidence, need))}
+    return tuple(_finding(control, _verdict(control, view, unusable), evidence) for control in controls)
+
+
 def compliant(compliance: Compliance) -> Judgement:
     """The `Compliant` condition: one required control that fails makes it False, else one Unknown makes it Unknown."""
     required = [control for control in compliance.controls if control.required]
@@ -76,7 +83,7 @@ def _evaluate(view: View) -> Compliance:
             seen[basis, verdict.value] = EvidenceStatus(source=source, observed_at=observed_at, value=verdict.value)
         shown = seen[basis, verdict.value] if basis else None
         controls.append(_status(control, verdict, shown, evidence.expected.profile in control.required))
-    return Compliance(summary=_summary(controls), evaluated_at=evidence.now, controls=controls)
+    return Compliance(summary=summary(controls), evaluated_at=evidence.now, controls=controls)
 
 
 def _isolation(view: View) -> Judgement:
@@ -119,6 +126,18 @@ def _basis(evidence: KubernetesEvidence, needs: tuple[Evidence, ...]) -> Basis |
     return readings[0].source, min(reading.observed_at for reading in readings)
 
 
+def _finding(control: Control, verdict: Verdict, evidence: KubernetesEvidence) -> Finding:
+    source, observed_at = _basis(evidence, control.needs) or (None, None)
+    return Finding(
+        control=control,
+        verdict=verdict,
+        required=evidence.expected.profile in control.required,
+        remedy=control.remedy if verdict.result is Result.FAIL else "",
+        source=source,
+        observed_at=observed_at,
+    )
+
+
 def _status(control: Control, verdict: Verdict, evidence: EvidenceStatus | None, required: bool) -> ControlStatus:
     # Most say nothing, fifty times for each look at each sandbox: what can't be too long needs no validation.
     make = ControlStatus if verdict.message else ControlStatus.model_construct
@@ -141,20 +160,6 @@ def _verdict(control: Control, view: View, unusable: dict[Evidence, str]) -> Ver
         if need in unusable:
             return unknown(unusable[need])
     return control.judge(view)
-
-
-def _summary(controls: Iterable[ControlStatus]) -> Summary:
-    controls = list(controls)
-    count = Counter(control.result for control in controls)
-    # What does not apply asks for nothing.
-    required = [one.result for one in controls if one.required and one.result is not Result.NOT_APPLICABLE]
-    return Summary(
-        pass_=count[Result.PASS],
-        fail=count[Result.FAIL],
-        unknown=count[Result.UNKNOWN],
-        not_applicable=count[Result.NOT_APPLICABLE],
-        required=f"{required.count(Result.PASS)}/{len(required)}",
-    )
 
 
 def _listed(what: str, controls: list[ControlStatus]) -> str:
