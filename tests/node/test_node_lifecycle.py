@@ -16,8 +16,8 @@ from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.images import ImageArchive
 from claude_sandbox.localcluster.layout import Layout
 from claude_sandbox.localcluster.node import COMPONENTS, health, load_image
-from claude_sandbox.localcluster.node.lifecycle import NEEDED
 from claude_sandbox.localcluster.node.names import Names
+from claude_sandbox.localcluster.node.parts import NEEDED
 from claude_sandbox.localcluster.ospackages import ensure
 
 pytestmark = pytest.mark.node

@@ -14,6 +14,8 @@ from claude_sandbox.localcluster.context import NodeContext
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 # The interface that all pods of the node are connected to; it exists in the node's network namespace only.
 BRIDGE = "cni0"
+# Where these answer whether they are well, on the node's address, without TLS.
+HEALTH_PORTS = {"kube-proxy": 10256, "kube-router": 20244}
 # Processes in one pod: what a sandbox is given by default.
 POD_PIDS = 512
 
@@ -145,7 +147,7 @@ def kube_proxy(context: NodeContext) -> str:
         "clusterCIDR": context.pod_cidr,
         "hostnameOverride": context.node_name,
         "bindAddress": context.node_ip,
-        "healthzBindAddress": f"{context.node_ip}:10256",
+        "healthzBindAddress": f"{context.node_ip}:{HEALTH_PORTS['kube-proxy']}",
         "metricsBindAddress": "127.0.0.1:10249",
         # The kernel's limits belong to the machine.
         "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},

@@ -1,10 +1,7 @@
 """A node from nothing to Ready, and from whatever state it is in to nothing."""
 
-import http.client
 import os
 import shutil
-import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,49 +9,36 @@ from pathlib import Path
 from claude_sandbox.localcluster import components
 from claude_sandbox.localcluster.context import NodeContext
 from claude_sandbox.localcluster.errors import LocalClusterError
-from claude_sandbox.localcluster.health import Probe, await_healthy
 from claude_sandbox.localcluster.images.archive import ImageArchive
 from claude_sandbox.localcluster.layout import Layout, write_private
 from claude_sandbox.localcluster.node import (
     cgroups,
+    checks,
     config,
     images,
     link,
     manifests,
     namespaces,
+    parts,
     processes,
-    resolve,
     settings,
     volumes,
 )
 from claude_sandbox.localcluster.node.api import Api
-from claude_sandbox.localcluster.node.commands import call, succeeds
+from claude_sandbox.localcluster.node.commands import succeeds
 from claude_sandbox.localcluster.node.config import Files
-from claude_sandbox.localcluster.node.manifests import Manifest
 from claude_sandbox.localcluster.node.names import Names
-from claude_sandbox.localcluster.ospackages import Needed, Programs, ensure
+from claude_sandbox.localcluster.node.parts import COMPONENTS, NEEDED, Part
+from claude_sandbox.localcluster.ospackages import Programs, ensure
 from claude_sandbox.localcluster.pki import Files as KeyFiles
 
 Report = Callable[[str], None]
 
 # The last two become images of pods.
 BINARIES = ("kubelet", "kube-proxy", "kube-router", "coredns", "pause")
-COMPONENTS = ("containerd", "kubelet", "kube-proxy", "kube-router")
 
-NEEDED = Needed(
-    ("containerd", "runc", "containernetworking-plugins", "iptables", "ipset", "conntrack", "nftables", "iproute2"),
-    ("containerd", "containerd-shim-runc-v2", "ctr", "runc", "iptables", "ip6tables", "iptables-save",
-     "iptables-restore", "ipset", "conntrack", "nft", "ip", "nsenter", "unshare", "mount", "umount"),
-)  # fmt: skip
-# Where they answer, on the node's address, without TLS.
-_HEALTH_PORTS = {"kube-proxy": 10256, "kube-router": 20244}
 # Modules of the kernel, where it has not been built with them.
 _MODULES = ("br_netfilter", "overlay", "nf_tables", "ip_set", "veth")
-# Seconds.
-_CONTAINERD_PATIENCE = 30.0
-_READY_PATIENCE = 120.0
-_POLL = 0.1
-_LOG_LINES = 12
 
 
 def preflight() -> None:
@@ -81,24 +65,34 @@ def attach(context: NodeContext, report: Report) -> None:
 def up(context: NodeContext, report: Report) -> None:
     """Start what doesn't run of the node, and return when it is Ready, resolves names and enforces policies."""
     programs = ensure(NEEDED, report)
-    names = Names.of(context.layout)
+    layout, names, api = context.layout, Names.of(context.layout), _api(context)
     pause, coredns = (images.of_program(name, context) for name in ("pause", "coredns"))
     files = _write_files(context, names, programs, pause)
     cgroups.make(names.cgroup)
-    _start_containerd(context, names, programs, files, report)
+
+    def start(part: Part) -> None:
+        if components.running(layout, part.name) is None:
+            report(f"Starting {part.name}.")
+        components.start(layout, part.name, _inside(names, programs, part), programs.environment(), part.inputs)
+
+    def wait(trouble: str, well: Callable[[], bool], *needed: str) -> None:
+        checks.await_true(layout, needed or COMPONENTS, trouble, well)
+
+    start(parts.containerd(programs.path("containerd"), files))
+    wait("containerd does not answer", lambda: checks.health(layout, "containerd"), "containerd")
     for archive in (pause, coredns):
         images.load(names, archive, programs)
-    api = _api(context)
     _apply(api, context, coredns, files)
-    _start_others(context, names, programs, files, report)
+    start(parts.kubelet(context, files))
+    wait("the node is not registered", lambda: checks.is_registered(api, context.node_name), "kubelet")
+    start(parts.kube_proxy(context, files))
+    start(parts.kube_router(context))
     report("Waiting for the node to be ready.")
-    _await(context.layout, COMPONENTS, "the node is not Ready", lambda: _node_ready(api, context.node_name))
-    _await(
-        context.layout, COMPONENTS, "CoreDNS does not resolve the cluster's names", lambda: _resolves(names, context)
-    )
+    wait("the node is not Ready", lambda: checks.is_ready(api, context.node_name))
+    wait("CoreDNS does not resolve the cluster's names", lambda: checks.resolves(names, context.cluster_dns_ip))
+    wait("kube-router enforces no policies", lambda: checks.enforces(names, programs))
     for name in COMPONENTS:
-        _await(context.layout, COMPONENTS, f"{name} is not well", partial(health, context.layout, name))
-    _await(context.layout, COMPONENTS, "kube-router enforces no policies", lambda: _enforces(names, programs))
+        wait(f"{name} is not well", partial(checks.health, layout, name))
 
 
 def load_image(layout: Layout, archive: ImageArchive) -> None:
@@ -107,20 +101,6 @@ def load_image(layout: Layout, archive: ImageArchive) -> None:
     Raises LocalClusterError where the node doesn't run.
     """
     images.load(Names.of(layout), archive, ensure(NEEDED, lambda _line: None))
-
-
-def health(layout: Layout, name: str) -> bool:
-    """Whether the component answers that it is well, now."""
-    if components.running(layout, name) is None:
-        return False
-    names = Names.of(layout)
-    programs = ensure(NEEDED, lambda _line: None)
-    if name == "containerd":
-        return _containerd_answers(names, programs)
-    address = (layout.node / "address").read_text()
-    if name in _HEALTH_PORTS:
-        return _answers_ok(address, _HEALTH_PORTS[name])
-    return _kubelet_probe(layout, address)()
 
 
 def down(layout: Layout, report: Report) -> None:
@@ -169,7 +149,7 @@ def _write_files(context: NodeContext, names: Names, programs: Programs, pause: 
         files.kubelet: config.kubelet(context, files, names.cgroup),
         files.kube_proxy: config.kube_proxy(context),
         files.resolver: config.resolver(machine.read_text() if machine.exists() else ""),
-        context.layout.node / "address": context.node_ip,
+        checks.address_file(context.layout): context.node_ip,
     }
     for file, text in content.items():
         write_private(file, text)
@@ -178,68 +158,9 @@ def _write_files(context: NodeContext, names: Names, programs: Programs, pause: 
     return files
 
 
-def _start_containerd(context: NodeContext, names: Names, programs: Programs, files: Files, report: Report) -> None:
-    _start(
-        context.layout, names, programs, report, "containerd",
-        (str(programs.path("containerd")), "--config", str(files.containerd)), (files.containerd, files.network),
-    )  # fmt: skip
-    await_healthy(context.layout, "containerd", lambda: _containerd_answers(names, programs), _CONTAINERD_PATIENCE)
-
-
-def _start_others(context: NodeContext, names: Names, programs: Programs, files: Files, report: Report) -> None:
-    api = _api(context)
-
-    def registered() -> bool:
-        return _node(api, context.node_name) is not None
-
-    binaries = {name: str(path) for name, path in context.binaries.items()}
-    commands: dict[str, tuple[tuple[str, ...], tuple[Path, ...]]] = {
-        "kubelet": (
-            (
-                binaries["kubelet"],
-                f"--config={files.kubelet}",
-                f"--kubeconfig={context.kubelet_kubeconfig}",
-                f"--hostname-override={context.node_name}",
-                f"--node-ip={context.node_ip}",
-            ),
-            (files.kubelet, files.resolver, context.kubelet_kubeconfig, context.kubelet_certificate, context.ca),
-        ),
-        "kube-proxy": (
-            (binaries["kube-proxy"], f"--config={files.kube_proxy}"),
-            (files.kube_proxy, context.kube_proxy_kubeconfig),
-        ),
-        "kube-router": (
-            (
-                binaries["kube-router"],
-                f"--kubeconfig={context.kube_router_kubeconfig}",
-                f"--hostname-override={context.node_name}",
-                f"--service-cluster-ip-range={context.service_cidr}",
-                "--run-firewall=true",
-                "--run-router=false",
-                "--run-service-proxy=false",
-                "--run-loadbalancer=false",
-                "--enable-cni=false",
-                f"--health-port={_HEALTH_PORTS['kube-router']}",
-            ),
-            (context.kube_router_kubeconfig,),
-        ),
-    }
-    for name, (argv, inputs) in commands.items():
-        _start(context.layout, names, programs, report, name, argv, inputs)
-        if name == "kubelet":
-            # kube-router ends where the API server doesn't know its node yet.
-            _await(context.layout, ("kubelet",), "the kubelet has not registered the node", registered)
-
-
-def _start(
-    layout: Layout, names: Names, programs: Programs, report: Report, name: str, argv: tuple[str, ...],
-    inputs: tuple[Path, ...],
-) -> None:  # fmt: skip
-    if components.running(layout, name) is None:
-        report(f"Starting {name}.")
+def _inside(names: Names, programs: Programs, part: Part) -> tuple[str, ...]:
     nsenter, *arguments = namespaces.enter(names)
-    command = (str(programs.path(nsenter)), *arguments, *argv)
-    components.start(layout, name, command, programs.environment(), inputs)
+    return (str(programs.path(nsenter)), *arguments, *part.argv)
 
 
 def _apply(api: Api, context: NodeContext, coredns: ImageArchive, files: Files) -> None:
@@ -256,71 +177,3 @@ def _apply(api: Api, context: NodeContext, coredns: ImageArchive, files: Files) 
 def _api(context: NodeContext) -> Api:
     admin = KeyFiles(context.layout.pki, "admin")
     return Api(context.server, context.ca, admin.certificate, admin.key)
-
-
-def _await(layout: Layout, needed: tuple[str, ...], trouble: str, well: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _READY_PATIENCE
-    while not well():
-        for name in needed:
-            if components.running(layout, name) is None:
-                raise LocalClusterError(
-                    f"{name} ended. The end of {components.log_file(layout, name)}:\n{_log(layout, name)}",
-                    f"Mend what the log names, and run `claude-sandbox cluster up --node --name {layout.name}` again.",
-                )
-        if time.monotonic() > deadline:
-            raise LocalClusterError(
-                f"After {_READY_PATIENCE:.0f} s {trouble}.",
-                f"See the logs in {layout.logs}, or begin afresh after "
-                f"`claude-sandbox cluster down --name {layout.name}`.",
-            )
-        time.sleep(_POLL)
-
-
-def _log(layout: Layout, name: str) -> str:
-    lines = components.log_file(layout, name).read_text(errors="replace").splitlines()
-    return "\n".join(f"  {line}" for line in lines[-_LOG_LINES:])
-
-
-def _node(api: Api, name: str) -> Manifest | None:
-    nodes = api.get("/api/v1/nodes")["items"]
-    return next((one for one in nodes if one["metadata"]["name"] == name), None)
-
-
-def _node_ready(api: Api, name: str) -> bool:
-    node = _node(api, name) or {}
-    conditions = node.get("status", {}).get("conditions", [])
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
-
-
-def _resolves(names: Names, context: NodeContext) -> bool:
-    script = Path(resolve.__file__)
-    name = "kubernetes.default.svc.cluster.local"
-    return succeeds([*namespaces.enter(names), sys.executable, "-I", script, context.cluster_dns_ip, name])
-
-
-def _enforces(names: Names, programs: Programs) -> bool:
-    """Whether kube-router's rules are in the path of what pods send: its first pass over all pods is done."""
-    command = [*namespaces.enter(names), str(programs.path("iptables")), "--wait", "--list-rules", "FORWARD"]
-    rules = call(command, {**os.environ, **programs.environment()})
-    return "KUBE-ROUTER-FORWARD" in rules
-
-
-def _containerd_answers(names: Names, programs: Programs) -> bool:
-    ctr = [*namespaces.enter(names), str(programs.path("ctr")), "--address", config.CONTAINERD_SOCKET, "version"]
-    return succeeds(ctr, {**os.environ, **programs.environment()})
-
-
-def _kubelet_probe(layout: Layout, address: str) -> Probe:
-    ca = KeyFiles(layout.pki, "ca").certificate
-    return Probe(address, 10250, "/healthz", ca, KeyFiles(layout.pki, "admin"))
-
-
-def _answers_ok(host: str, port: int) -> bool:
-    connection = http.client.HTTPConnection(host, port, timeout=5)
-    try:
-        connection.request("GET", "/healthz")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()

@@ -5,7 +5,6 @@ and ends with the namespaces. The namespaces are held by files that they are mou
 tmpfs of their own because a mount namespace can only be held where mounts don't propagate.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
@@ -44,6 +43,11 @@ def enter(names: Names) -> tuple[str, ...]:
     return ("nsenter", f"--net={names.network}", f"--mount={names.mounts}", "--")
 
 
+def enter_network(names: Names) -> tuple[str, ...]:
+    """The beginning of a command line that runs one of the machine's programs in the node's network."""
+    return ("nsenter", f"--net={names.network}", "--")
+
+
 def remove(names: Names) -> None:
     """Let go of the namespaces: they end with the last process in them. Nothing happens where there are none."""
     for file in (names.mounts, names.network, names.directory):
@@ -69,7 +73,7 @@ def _own_directories(layout: Layout) -> str:
     What the node needs may lie below one of them (a state or cache directory in /var/lib or /run), and is
     then mounted again at its place from a descriptor that was opened before.
     """
-    needed = _needed_below(tuple(_OWN), (layout.root, cache_dir(), Path(os.environ.get("VIRTUAL_ENV", "/"))))
+    needed = _needed_below(tuple(_OWN), (layout.root, cache_dir()))
     lines = [f"exec {number}<{quote(str(path))}" for number, path in enumerate(needed, start=3)]
     for place, kept in _OWN.items():
         if kept is None:
