@@ -42,3 +42,7 @@ class Spread:
     def of(cls, values: Sequence[float]) -> "Spread":
         """Raises ValueError without any value."""
         return cls(statistics.median(values), min(values), max(values))
+
+    def __format__(self, form: str) -> str:
+        median, least, most = (format(value, form) for value in (self.median, self.least, self.most))
+        return median if least == most else f"{median} ({least} to {most})"

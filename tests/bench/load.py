@@ -61,21 +61,24 @@ class Arrivals:
             self.seen[name] = now
             self._news.set()
 
-    async def all_of(self, names: Sequence[str], timeout: float) -> None:
-        """Wait until all of them were seen. Raises Slow where that takes longer than `timeout` seconds."""
+    async def all_of(self, names: Sequence[str], within: float) -> None:
+        """Wait until all of them were seen. Raises Slow where that takes longer than `within` seconds."""
         missing = set(names)
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(within):
                 while missing := missing - self.seen.keys():
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
             example = ", ".join(sorted(missing)[:3])
-            raise Slow(f"{len(missing)} of {len(names)} not there after {timeout:.0f} s, for example {example}") from None
+            what = f"{len(missing)} of {len(names)} not there after {within:.0f} s, for example {example}"
+            raise Slow(what) from None
 
 
 @contextlib.asynccontextmanager
-async def watching(api: Api, resource: Resource, namespace: str, take: Callable[[Obj, float], None]) -> AsyncIterator[None]:
+async def watching(
+    api: Api, resource: Resource, namespace: str, take: Callable[[Obj, float], None]
+) -> AsyncIterator[None]:
     """Follow all of a namespace's objects from now on, with the time at which each event arrived."""
     start = (await api.list(resource, namespace)).resource_version
 
@@ -101,9 +104,12 @@ async def create(
     *,
     rate: float | None,
     ready: Ready,
-    timeout: float = 300.0,
+    within: float = 600.0,
 ) -> Run:
-    """Create the objects of one namespace, `rate` a second (None: as fast as it goes), and wait until all are ready."""
+    """Create the objects of one namespace, `rate` a second (None: as fast as it goes), and wait until all are ready.
+
+    Raises Slow where that takes longer than `within` seconds.
+    """
     arrivals = Arrivals(ready)
     names = [body["metadata"]["name"] for body in bodies]
     asked: dict[str, float] = {}
@@ -113,12 +119,13 @@ async def create(
         await api.create(resource, body, body["metadata"]["namespace"], field_manager="bench")
 
     async with watching(api, resource, bodies[0]["metadata"]["namespace"], arrivals.take):
-        lag = await (_at_rate(one, bodies, rate) if rate else _unbounded(one, bodies))
-        await arrivals.all_of(names, timeout)
+        lag = await (at_rate(one, bodies, rate) if rate else _unbounded(one, bodies))
+        await arrivals.all_of(names, within)
     return Run(asked, {name: arrivals.seen[name] for name in names}, lag)
 
 
-async def _at_rate(one: Callable[[Any], Any], items: Sequence[Any], rate: float) -> float:
+async def at_rate(one: Callable[[Any], Any], items: Sequence[Any], rate: float) -> float:
+    """Do it with each item, `rate` of them a second, without waiting for any; the longest delay of a start."""
     start = time.perf_counter()
     lag = 0.0
     async with asyncio.TaskGroup() as group:
