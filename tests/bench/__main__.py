@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -73,12 +74,15 @@ def main(
         rest or (60.0 if quick else 600.0),
         nodes,
     )
+    # As on Ctrl-C: nothing may stay behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="claude-sandbox-bench-") as directory:
         os.environ["XDG_STATE_HOME"] = directory
         try:
             results = asyncio.run(_measure(plan, Path(directory)))
         except (LocalClusterError, OperatorEnded, Slow) as error:
             click.echo(f"Error: {error}", err=True)
+            _show_end(Path(directory) / "operator.log")
             sys.exit(1)
     click.echo(page(results))
     if output is not None:
@@ -143,6 +147,12 @@ def _machine(plan: Plan) -> dict[str, Any]:
         f"controllers, {plan.nodes} pretended nodes"
     )
     return {"description": description, "cpus": cpus, "memoryGiB": round(memory, 1), "load": os.getloadavg()[0]}
+
+
+def _show_end(log: Path) -> None:
+    if log.exists():
+        lines = log.read_text(errors="replace").splitlines()[-10:]
+        click.echo("\n".join(["The end of the operator's log:", *lines]), err=True)
 
 
 if __name__ == "__main__":

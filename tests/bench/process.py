@@ -49,10 +49,14 @@ class Operator:
 
     async def start(self) -> None:
         """Start it and wait until it leads. Raises OperatorEnded."""
-        environment = {"PATH": os.environ["PATH"], "HOME": str(self._log.parent)}
+        inherited = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
         with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._argv, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+                *self._argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=inherited | {"HOME": str(self._log.parent)},
             )
         await self._until(lambda page: bool(_LEADS.search(page)), 90)
 
