@@ -6,44 +6,47 @@ secret scanners.
 """
 
 import re
+from collections.abc import Mapping
 
 from claude_sandbox.api.rules import Rule, literal, never_matching
 
-# A key's value that stands at the start or after a character that can't be part of it.
+# Before what must not be the middle of a longer word.
 _START = "(?:^|[^A-Za-z0-9])"
 
-VALUES = {
+# For each kind of credential: how it looks, and a text that is in every one of them. To look for the latter first
+# is ten times cheaper.
+VALUES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "an API key (Anthropic, OpenAI, Google, Stripe, SendGrid)": (
-        "sk-ant-",
-        _START + "sk-[A-Za-z0-9_-]{20}",
-        _START + "AIza[0-9A-Za-z_-]{35}",
-        _START + "[rs]k_live_[A-Za-z0-9]{16}",
-        _START + "SG\\.[A-Za-z0-9_-]{16}",
+        ("sk-ant-", "sk-ant-"),
+        (_START + "sk-[A-Za-z0-9_-]{20}", "sk-"),
+        (_START + "AIza[0-9A-Za-z_-]{35}", "AIza"),
+        (_START + "[rs]k_live_[A-Za-z0-9]{16}", "k_live_"),
+        (_START + "SG\\.[A-Za-z0-9_-]{16}", "SG."),
     ),
     "a code host's, registry's or chat's access token": (
-        "gh[opsur]_[A-Za-z0-9]{20}",
-        "github_pat_[A-Za-z0-9_]{20}",
-        "glpat-[A-Za-z0-9_-]{16}",
-        "npm_[A-Za-z0-9]{30}",
-        "pypi-[A-Za-z0-9_-]{40}",
-        _START + "hf_[A-Za-z0-9]{30}",
-        "dckr_pat_[A-Za-z0-9_-]{20}",
-        "xox[a-z]-[A-Za-z0-9]{4}",
-        "xapp-[0-9]-[A-Za-z0-9]{4}",
+        ("gh[opsur]_[A-Za-z0-9]{20}", "gh"),
+        ("github_pat_[A-Za-z0-9_]{20}", "github_pat_"),
+        ("glpat-[A-Za-z0-9_-]{16}", "glpat-"),
+        ("npm_[A-Za-z0-9]{30}", "npm_"),
+        ("pypi-[A-Za-z0-9_-]{40}", "pypi-"),
+        (_START + "hf_[A-Za-z0-9]{30}", "hf_"),
+        ("dckr_pat_[A-Za-z0-9_-]{20}", "dckr_pat_"),
+        ("xox[a-z]-[A-Za-z0-9]{4}", "xox"),
+        ("xapp-[0-9]-[A-Za-z0-9]{4}", "xapp-"),
     ),
     "a cloud's access key or token": (
-        _START + "A[KS]IA[A-Z0-9]{16}",
-        "ya29\\.[0-9A-Za-z_-]{20}",
-        "dop_v1_[a-f0-9]{32}",
-        _START + "hv[bs]\\.[A-Za-z0-9_-]{20}",
-        "(?:AccountKey|SharedAccessKey|SharedAccessSignature)=[A-Za-z0-9+/%]{20}",
+        (_START + "A[KS]IA[A-Z0-9]{16}", "IA"),
+        ("ya29\\.[0-9A-Za-z_-]{20}", "ya29."),
+        ("dop_v1_[a-f0-9]{32}", "dop_v1_"),
+        (_START + "hv[bs]\\.[A-Za-z0-9_-]{20}", "hv"),
+        ("(?:AccountKey|SharedAccessKey|SharedAccessSignature)=[A-Za-z0-9+/%]{20}", "="),
     ),
     "a private key, a signed token, an Authorization header or a URL with a password": (
-        "-----BEGIN [A-Z ]*PRIVATE KEY",
-        "AGE-SECRET-KEY-1",
-        "[A-Za-z0-9_-]\\.eyJ[A-Za-z0-9_-]{8}",
-        "(?:Bearer|bearer|Basic|basic) [A-Za-z0-9+/._~-]{16}",
-        "//[^/?#@: ]*:[^/?#@ ]+@",
+        ("-----BEGIN [A-Z ]*PRIVATE KEY", "PRIVATE KEY"),
+        ("AGE-SECRET-KEY-1", "AGE-SECRET-KEY-1"),
+        ("[A-Za-z0-9_-]\\.eyJ[A-Za-z0-9_-]{8}", ".eyJ"),
+        ("(?:Bearer|bearer|Basic|basic) [A-Za-z0-9+/._~-]{16}", "a"),
+        ("//[^/?#@: ]*:[^/?#@ ]+@", "@"),
     ),
 }
 
@@ -53,10 +56,18 @@ REMEDY = (
     " Secret named by spec.credentials.apiKeySecretRef"
 )
 
-NO_CREDENTIAL = tuple(
-    never_matching("|".join(patterns), f"contains what looks like {what}; {REMEDY}", confidential=True)
-    for what, patterns in VALUES.items()
-)
+
+def _no_value(what: str, shapes: tuple[tuple[str, str], ...]) -> Rule:
+    compiled = [(re.compile(pattern), part) for pattern, part in shapes]
+    return Rule(
+        f"!self.matches({literal('|'.join(pattern for pattern, _ in shapes))})",
+        lambda text: not any(part in text and pattern.search(text) for pattern, part in compiled),
+        f"contains what looks like {what}; {REMEDY}",
+        confidential=True,
+    )
+
+
+NO_CREDENTIAL = tuple(_no_value(what, shapes) for what, shapes in VALUES.items())
 """Rules for any text that a user writes freely."""
 
 NO_ASSIGNMENT = never_matching(

@@ -1,8 +1,16 @@
 """Credentials are recognised in what users write freely, and ordinary settings are not taken for them."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from claude_sandbox.api.leaks import NAME_IS_FREE, NAME_IS_NO_CREDENTIAL, NO_ASSIGNMENT, looks_like_credential
+from claude_sandbox.api.leaks import (
+    NAME_IS_FREE,
+    NAME_IS_NO_CREDENTIAL,
+    NO_ASSIGNMENT,
+    VALUES,
+    looks_like_credential,
+)
 from claude_sandbox.blueprint import agent
 
 # Invented, in the form of the real ones. Written in two parts, so that scanners do not take this file for a leak.
@@ -57,6 +65,17 @@ ORDINARY = [
 @pytest.mark.parametrize("around", ["{}", "key={} and more", '"{}"', "{}\n"])
 def test_a_credential_is_recognised_wherever_it_stands(kind: str, around: str) -> None:
     assert looks_like_credential(around.format(CREDENTIALS[kind]))
+
+
+SHAPES = [shape for shapes in VALUES.values() for shape in shapes]
+
+
+@pytest.mark.parametrize(("pattern", "part"), SHAPES)
+@given(data=st.data())
+def test_what_is_looked_for_first_is_in_every_one(pattern: str, part: str, data: st.DataObject) -> None:
+    text = data.draw(st.from_regex(pattern))
+    assert part in text
+    assert looks_like_credential(text)
 
 
 @pytest.mark.parametrize("text", ORDINARY)
