@@ -35,6 +35,11 @@ class Names:
         return self.directory / "mnt"
 
     @property
+    def complete(self) -> Path:
+        """There when the namespaces have all that belongs into them."""
+        return self.directory / "complete"
+
+    @property
     def link(self) -> str:
         """The machine's end of the link to the node; at most 15 characters (IFNAMSIZ)."""
         return f"csb{self.id}"

@@ -5,7 +5,7 @@ and ends with the namespaces. The namespaces are held by files that they are mou
 tmpfs of their own because a mount namespace can only be held where mounts don't propagate.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 
@@ -17,10 +17,13 @@ from claude_sandbox.localcluster.node.names import RUN, Names
 # are to last as long as the node (the others are empty at every start of the node).
 _OWN = {"/run": None, "/var/lib": "lib", "/var/log": "log"}
 
+_MOUNT_EMPTY = "mount -t tmpfs -o mode=0755,nosuid,nodev claude-sandbox {place}\n"
+_MOUNT_OPENED = "mkdir -p {place}\nmount --no-canonicalize --bind /proc/self/fd/{number} {place}\n"
+
 
 def exist(names: Names) -> bool:
-    """Whether the node's namespaces are there."""
-    return succeeds((*enter(names), "true"))
+    """Whether the node's namespaces are there, with all that belongs into them."""
+    return names.complete.exists() and succeeds((*enter(names), "true"))
 
 
 def make(names: Names, layout: Layout) -> None:
@@ -35,7 +38,9 @@ def make(names: Names, layout: Layout) -> None:
         file.touch()
     # Slave: what the machine unmounts is unmounted for the node, too; nothing goes the other way.
     call(["unshare", f"--net={names.network}", f"--mount={names.mounts}", "--propagation=slave", "true"])
-    call([*enter(names), "sh", "-e"], stdin=_own_directories(layout))
+    call([*enter(names), "sh", "-e"], stdin=script(_OWN, layout, (layout.root, cache_dir())))
+    # One who is interrupted before this begins anew: without its own directories the node would use the machine's.
+    names.complete.touch()
 
 
 def enter(names: Names) -> tuple[str, ...]:
@@ -67,26 +72,22 @@ def _is_mounted(path: Path) -> bool:
     return any(line.split(" ")[4] == str(path) for line in lines)
 
 
-def _own_directories(layout: Layout) -> str:
-    """The shell script that gives the node its own directories.
+def script(own: Mapping[str, str | None], layout: Layout, needed: Sequence[Path]) -> str:
+    """The shell script that gives the node its `own` directories, and makes those below `layout.node`.
 
-    What the node needs may lie below one of them (a state or cache directory in /var/lib or /run), and is
-    then mounted again at its place from a descriptor that was opened before.
+    What is `needed` may lie below one of them (a state or cache directory in /var/lib or /run), and is
+    then mounted again at its place. Everything is mounted from descriptors that are opened before the first
+    mount, because that may hide the others.
     """
-    needed = _needed_below(tuple(_OWN), (layout.root, cache_dir()))
-    lines = [f"exec {number}<{quote(str(path))}" for number, path in enumerate(needed, start=3)]
-    for place, kept in _OWN.items():
-        if kept is None:
-            lines.append(f"mount -t tmpfs -o mode=0755,nosuid,nodev claude-sandbox {place}")
-        else:
-            source = layout.node / kept
-            source.mkdir(mode=0o755, parents=True, exist_ok=True)
-            lines.append(f"mount --bind {quote(str(source))} {place}")
-    for number, path in enumerate(needed, start=3):
-        target = quote(str(path))
-        lines += [f"mkdir -p {target}", f"mount --no-canonicalize --bind /proc/self/fd/{number} {target}"]
-    return "\n".join(lines) + "\n"
-
-
-def _needed_below(hidden: Sequence[str], paths: Sequence[Path]) -> list[Path]:
-    return [path for path in paths if any(path.is_relative_to(place) for place in hidden)]
+    sources = {place: layout.node / name for place, name in own.items() if name is not None}
+    for source in sources.values():
+        source.mkdir(mode=0o755, parents=True, exist_ok=True)
+    sources |= {str(path): path for path in needed if any(path.is_relative_to(place) for place in own)}
+    opened = {target: number for number, target in enumerate(sources, start=3)}
+    return "".join(
+        [
+            *(f"exec {number}<{quote(str(sources[target]))}\n" for target, number in opened.items()),
+            *(_MOUNT_EMPTY.format(place=place) for place, name in own.items() if name is None),
+            *(_MOUNT_OPENED.format(place=quote(target), number=number) for target, number in opened.items()),
+        ]
+    )

@@ -26,13 +26,13 @@ def answers(message: bytes, number: int) -> int:
     return int(count) if identifier == number and not flags & _RESPONSE_CODE else 0
 
 
-def resolves(server: str, name: str, seconds: float) -> bool:
+def resolves(server: str, name: str, seconds: float, port: int = 53) -> bool:
     """Whether the server has an address for the name, and says so within the time."""
     number = secrets.randbits(16)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
         udp.settimeout(seconds)
         try:
-            udp.connect((server, 53))
+            udp.connect((server, port))
             udp.send(question(name, number))
             return answers(udp.recv(4096), number) > 0
         except OSError:
