@@ -95,6 +95,12 @@ PERMITTED = Rule(
     " metadata service such as 169.254.169.254): leave it out, or name a network without them",
 )
 
+DISTINCT_PORTS = Rule(
+    "self.all(a, self.exists_one(b, a == b))",
+    lambda items: len(set(items)) == len(items),
+    "lists a port twice: write each once",
+)
+
 DISTINCT = Rule(
     "self.all(a, self.exists_one(b, a == b))",
     lambda items: len(set(items)) == len(items),

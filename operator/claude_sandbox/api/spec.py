@@ -213,7 +213,11 @@ class Egress(Strict):
         Field(max_length=64),
         networks.DISTINCT,
     ] = Field(default=list(ANTHROPIC_CIDRS), alias="allowedCIDRs")
-    """Networks that may be connected to, on every port. Default: Anthropic's published ranges of the Claude API."""
+    """Networks that may be connected to, on the allowed ports. Default: Anthropic's published ranges of its API."""
+    allowed_ports: Annotated[
+        list[Annotated[int, Field(ge=1, le=65535)]], Field(min_length=1, max_length=32), networks.DISTINCT_PORTS
+    ] = [443]
+    """TCP ports of those networks. To allow no connection, leave allowedCIDRs empty."""
     dns: bool = True
     """Whether the cluster's resolver may be asked."""
 

@@ -22,7 +22,6 @@ from claude_sandbox.blueprint.model import (
 )
 
 AGENT = User(uid=1000, gid=1000)
-EGRESS_PORTS = (443,)
 _MIB = 1 << 20
 _TMP_SIZE = 256 * _MIB
 _HOME_SIZE = 512 * _MIB
@@ -33,7 +32,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
     limits = Amounts(
         cpu_millicores=quantity.millicores(spec.resources.cpu),
         memory=quantity.bytes_of(spec.resources.memory),
-        ephemeral_storage=quantity.bytes_of(spec.resources.ephemeral_storage),
+        ephemeral_storage=quantity.bytes_of(spec.resources.ephemeral_storage) + _short_lived(spec),
     )
     reference = spec.credentials.api_key_secret_ref
     key = KeyFile(reference.name, reference.key, agent.KEY_DIRECTORY)
@@ -57,7 +56,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         settings=SettingsFile(agent.SETTINGS_DIRECTORY, agent.SETTINGS_FILE, agent.managed_settings(key.path)),
         network=NetworkRules(
             egress=egress.blocks(spec.network.egress.allowed_cidrs, site.opened),
-            egress_ports=EGRESS_PORTS,
+            egress_ports=tuple(spec.network.egress.allowed_ports),
             dns=spec.network.egress.dns,
             ports=tuple(Port(port.name, port.container_port) for port in spec.network.ports),
         ),
@@ -72,6 +71,12 @@ def parse_image(reference: str, pull_policy: str) -> Image:
     """An image as an administrator configures it, for example `example.org/claude@sha256:…`."""
     _, _, digest = reference.partition("@")
     return Image(reference, digest or None, pull_policy)
+
+
+def _short_lived(spec: ClaudeSandboxSpec) -> int:
+    """What a workspace without a volume takes of the node's storage: it comes on top of what was asked for."""
+    volume = spec.workspace.type is WorkspaceType.PERSISTENT_VOLUME_CLAIM
+    return 0 if volume else quantity.bytes_of(spec.workspace.size)
 
 
 def _requests(limits: Amounts) -> Amounts:

@@ -72,6 +72,10 @@ POOLS: dict[str, list[Json]] = {
         "198.51.100.0/24", "172.16.0.0/12", "172.16.0.0/16", "192.168.0.0/16", "10.0.0.0/15", "2000::/31", "2000::/32",
         *networks.ANTHROPIC_CIDRS,
     ],
+    "allowedPorts": [
+        [], [443], [443, 443], [22, 443], [0], [1], [65535], [65536], [-1], ["443"], [443.0], [443.5], [True], 443,
+        list(range(1, 33)), list(range(1, 34)),
+    ],
 }  # fmt: skip
 
 ENV_NAMES = [
@@ -114,7 +118,8 @@ PARENTS: dict[str, tuple[str, ...]] = {
     "readOnly": ("workspace",), "size": ("workspace",), "storageClassName": ("workspace",), "cpu": ("resources",),
     "memory": ("resources",), "ephemeralStorage": ("resources",), "repository": ("image",), "tag": ("image",),
     "digest": ("image",), "pullPolicy": ("image",), "dns": ("network", "egress"),
-    "allowedCIDRs": ("network", "egress"), "key": ("credentials", "apiKeySecretRef"),
+    "allowedCIDRs": ("network", "egress"), "allowedPorts": ("network", "egress"),
+    "key": ("credentials", "apiKeySecretRef"),
 }  # fmt: skip
 
 

@@ -189,6 +189,7 @@ def _network(rng: random.Random) -> Json:
     cidrs = ("10.1.0.0/16", "192.0.2.0/24", "2001:db8::/32", "203.0.113.7/32", *networks.ANTHROPIC_CIDRS)
     egress: dict[str, Callable[[], Json]] = {
         "allowedCIDRs": lambda: rng.sample(cidrs, rng.choice((0, 1, 3))),
+        "allowedPorts": lambda: rng.choice(([443], [22, 443], list(range(1, 33)))),
         "dns": lambda: rng.choice((True, False)),
     }
     ports = [{"name": f"p{i}", "containerPort": 8000 + i} for i in range(rng.choice((0, 1, 32)))]

@@ -98,7 +98,11 @@ async def test_a_minimal_sandbox_is_stored_with_every_default(alice: Server) -> 
         "resources": {"cpu": "2", "memory": "2Gi", "ephemeralStorage": "8Gi"},
         "workspace": {"type": "PersistentVolumeClaim", "size": "10Gi"},
         "network": {
-            "egress": {"allowedCIDRs": ["160.79.104.0/23", "2607:6bc0::/48"], "dns": True},
+            "egress": {
+                "allowedCIDRs": ["160.79.104.0/23", "2607:6bc0::/48"],
+                "allowedPorts": [443],
+                "dns": True,
+            },
             "ports": [],
         },
         "updateStrategy": {"type": "OnDelete"},
