@@ -72,6 +72,11 @@ def down(say: Say) -> bool:
 
 
 def _existing(kubeconfig: str, context: str | None, program: Path, say: Say) -> Target:
+    if not any(Path(file).is_file() for file in kubeconfig.split(os.pathsep)):
+        raise DemoError(
+            f"There is no kubeconfig {kubeconfig}.",
+            "Name a file that exists, or unset KUBECONFIG to have a cluster made.",
+        )
     kubectl = Kubectl(program, kubeconfig, context)
     used = context or kubectl.run("config", "current-context").strip()
     server = kubectl.run("config", "view", "--minify", "--output=jsonpath={.clusters[0].cluster.server}").strip()

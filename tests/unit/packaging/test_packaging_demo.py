@@ -118,11 +118,19 @@ def test_a_kubeconfig_that_was_named_goes_before_kind(path: Path, program: Progr
         "kubectl", 'case "$*" in *current-context) echo mine;; *view*) echo https://192.0.2.1:6443;; esac'
     )
     said: list[str] = []
-    target = clusters.choose("/some/kubeconfig", None, kubectl, said.append)
-    assert target.kubeconfig == "/some/kubeconfig"
+    file = path / "kubeconfig"
+    file.touch()
+    target = clusters.choose(str(file), None, kubectl, said.append)
+    assert target.kubeconfig == str(file)
     assert target.load is None
-    assert said == ["Using the context 'mine' of /some/kubeconfig: https://192.0.2.1:6443"]
+    assert said == [f"Using the context 'mine' of {file}: https://192.0.2.1:6443"]
     assert not any(call.startswith("kind") for call in calls(path))
+
+
+def test_a_kubeconfig_that_is_not_there_is_told_with_the_remedy(path: Path) -> None:
+    with pytest.raises(DemoError, match=r"no kubeconfig /not/there") as caught:
+        clusters.choose("/not/there", None, path / "kubectl", print)
+    assert "unset KUBECONFIG" in caught.value.remedy
 
 
 def test_a_default_kubeconfig_is_not_taken_as_a_wish(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
