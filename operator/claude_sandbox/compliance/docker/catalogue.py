@@ -1,0 +1,26 @@
+"""All controls of a container, in the order in which they are reported."""
+
+from claude_sandbox.compliance.docker import (
+    filesystem,
+    images,
+    kernel,
+    namespaces,
+    network,
+    operations,
+    privilege,
+    resources,
+    secrets,
+)
+from claude_sandbox.compliance.docker.measure import Measure
+
+MEASURES: tuple[Measure, ...] = (
+    *privilege.MEASURES,
+    *kernel.MEASURES,
+    *namespaces.MEASURES,
+    *filesystem.MEASURES,
+    *resources.MEASURES,
+    *network.MEASURES,
+    *secrets.MEASURES,
+    *images.MEASURES,
+    *operations.MEASURES,
+)

@@ -1,0 +1,43 @@
+"""What was read of one container from a Docker Engine, and what it is declared to be."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from claude_sandbox.api.spec import Profile
+from claude_sandbox.compliance.evidence import Object, Reading, Unread
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the container is meant to be.
+
+    What depends on a declaration that nobody made is Unknown: it is neither taken for meant nor for a mistake.
+    Paths are paths in the container.
+    """
+
+    profile: Profile = Profile.DEVELOPMENT
+    workspace: str | None = None
+    """The one place that may be written to and keeps its files."""
+    mounts: frozenset[str] = field(default_factory=frozenset)
+    """Where else something of the host or a secret is meant to be mounted, to be read."""
+    peers: frozenset[str] = field(default_factory=frozenset)
+    """Names of containers that are meant to be on the same network, for example a proxy."""
+    image_digest: str | None = None
+    allowed_registries: tuple[str, ...] = ()
+    """Registries, or registries with the beginning of a path, that images may come from. Empty: any."""
+
+
+@dataclass(frozen=True)
+class DockerEvidence:
+    """Everything that is known about a container at `now`."""
+
+    declared: Declared
+    container: Reading[Object] | Unread
+    """The container's document, as `docker inspect` prints it."""
+    now: datetime
+    networks: tuple[Object, ...] = ()
+    """Documents of `docker network inspect`, of the container's networks and perhaps of others."""
+    volumes: tuple[Object, ...] = ()
+    """Documents of `docker volume inspect`."""
+    max_age: timedelta = timedelta.max
+    """A reading older than this is stale, and makes results Unknown."""

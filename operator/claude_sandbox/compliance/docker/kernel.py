@@ -1,0 +1,190 @@
+"""KERN on Docker: how much of the kernel the container can reach."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from claude_sandbox.compliance.control import Verdict, failed, not_applicable, passed, unknown
+from claude_sandbox.compliance.docker.container import Container, doubts_of, untold
+from claude_sandbox.compliance.docker.measure import decided, shared, unmeasured
+from claude_sandbox.compliance.kernel import HARDENED_HANDLERS, PLAIN_HANDLERS
+from claude_sandbox.compliance.pss import SAFE_SYSCTLS, SELINUX_TYPES
+
+_ALLOWING = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG")
+_BUILT_IN = ("", "builtin")
+"""How a container asks for the filter that every engine has built in."""
+
+# What every engine since 18.09 masks and writes-protects; newer ones add to it.
+_MASKED = frozenset(
+    {
+        "/proc/acpi",
+        "/proc/kcore",
+        "/proc/keys",
+        "/proc/latency_stats",
+        "/proc/sched_debug",
+        "/proc/scsi",
+        "/proc/timer_list",
+        "/sys/firmware",
+    }
+)
+_READ_ONLY = frozenset({"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"})
+
+
+def seccomp(container: Container) -> Verdict:
+    """A filter of system calls: the engine's own, unless another is named, and not one that lets everything pass."""
+    if container.security is None:
+        return unknown(untold("HostConfig.SecurityOpt"))
+    profile = (container.option("seccomp") or "").strip()
+    if profile.lower() == "unconfined":
+        return failed("its system calls are unconfined")
+    is_its_own = profile.startswith("{")
+    if is_its_own and (problem := _problem_of(profile)):
+        return failed(problem)
+    match container.flag("HostConfig.Privileged"):
+        case None:
+            return unknown(untold("HostConfig.Privileged"))
+        case True if not profile:
+            return failed("it is privileged, which turns the filter off")
+        case True:
+            return unknown(
+                "whether a privileged container gets the filter that it names depends on the engine's version"
+            )
+    if is_its_own:
+        return passed("a profile of its own")
+    if profile in _BUILT_IN:
+        return passed("the engine's default")
+    return unknown("it names a seccomp profile that its document does not show")
+
+
+def app_armor(container: Container) -> Verdict:
+    """The profile that the engine applied when it started the container."""
+    return _label(
+        container,
+        "AppArmorProfile",
+        asked=container.option("apparmor"),
+        is_off=lambda profile: profile.strip().lower() == "unconfined",
+        off="AppArmor does not confine it",
+        absent="the engine applied no AppArmor profile: its host has none",
+    )
+
+
+def selinux(container: Container) -> Verdict:
+    """The label that the engine gave the processes, and what was asked of it."""
+    if container.security is None:
+        return unknown(untold("HostConfig.SecurityOpt"))
+    problems = []
+    for key, value in container.security:
+        kind, _, name = value.partition(":")
+        if key != "label":
+            continue
+        if kind == "disable":
+            problems.append("it turns SELinux off for itself")
+        elif kind == "type" and name not in SELINUX_TYPES:
+            problems.append(f"it asks for the SELinux type {name}")
+        elif kind in ("user", "role"):
+            problems.append(f"it asks for an SELinux {kind}")
+    if problems:
+        return decided(problems)
+    return _label(
+        container,
+        "ProcessLabel",
+        asked=None,
+        is_off=lambda label: len(parts := label.split(":")) < 3 or parts[2] not in SELINUX_TYPES,
+        off="its SELinux type is not one for containers",
+        absent="the engine gave it no SELinux label: it does not use SELinux",
+    )
+
+
+def system_paths(container: Container) -> Verdict:
+    """What the engine masks in /proc and /sys is masked; an empty list means that nothing is."""
+    privileged = container.flag("HostConfig.Privileged")
+    problems = ["it is privileged, and can undo every mask"] if privileged else []
+    doubts = list(doubts_of(("HostConfig.Privileged", privileged)))
+    for path, wanted, what in (
+        ("HostConfig.MaskedPaths", _MASKED, "not masked"),
+        ("HostConfig.ReadonlyPaths", _READ_ONLY, "not read-only"),
+    ):
+        # An engine writes null only for a privileged container.
+        paths = container.strings(path) if container.tells(path) else None
+        if paths is None:
+            doubts.append(untold(path))
+        elif missing := sorted(wanted - set(paths)):
+            problems.append(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} {what}")
+    if (container.option("systempaths") or "").lower() == "unconfined":
+        problems.append("its system paths are unconfined")
+    if container.option("writable-cgroups") not in (None, "false"):
+        problems.append("it can write to its cgroup")
+    if container.security is None:
+        doubts.append(untold("HostConfig.SecurityOpt"))
+    return decided(problems, doubts)
+
+
+def sysctls(container: Container) -> Verdict:
+    """Only those that touch nothing outside the container."""
+    asked = container.mapping("HostConfig.Sysctls", omissible=True)
+    if asked is None:
+        return unknown(untold("HostConfig.Sysctls"))
+    return decided(f"it sets the sysctl {name}" for name in sorted(asked.keys() - SAFE_SYSCTLS))
+
+
+def hardened_runtime(container: Container) -> Verdict:
+    """A kernel of its own, or one in user space, between the container and the host's."""
+    runtime = container.text("HostConfig.Runtime")
+    if runtime is None:
+        return unknown(untold("HostConfig.Runtime"))
+    if not runtime:
+        return unknown("it uses the engine's default runtime, which only `docker info` tells")
+    # Runtimes may be named as containerd's shims are, for example io.containerd.runsc.v1.
+    name = runtime.removeprefix("io.containerd.").removesuffix(".v1").removesuffix(".v2")
+    if name in PLAIN_HANDLERS:
+        return failed(f"the runtime {runtime} shares the host's kernel", runtime)
+    if name.startswith(HARDENED_HANDLERS):
+        return passed(runtime)
+    return unknown("whether its runtime isolates is not known", runtime)
+
+
+def _label(
+    container: Container, path: str, *, asked: str | None, is_off: Callable[[str], bool], off: str, absent: str
+) -> Verdict:
+    """Of something that the engine writes down when it starts a container, empty where the host can't do it."""
+    label = container.text(path)
+    for one in (asked, label):
+        if one and is_off(one):
+            return failed(off, one)
+    if container.security is None:
+        return unknown(untold("HostConfig.SecurityOpt"))
+    if label is None:
+        return unknown(untold(path))
+    if label:
+        return passed(label)
+    return (
+        not_applicable(absent) if container.running else unknown("the engine decides on it when the container starts")
+    )
+
+
+def _problem_of(profile: str) -> str:
+    """What is wrong with a profile that is given as JSON; empty if nothing."""
+    try:
+        document: Any = json.loads(profile)
+    except (ValueError, RecursionError):
+        return "its seccomp profile is not JSON"
+    if not isinstance(document.get("defaultAction"), str):
+        return "its seccomp profile has no default action"
+    if document["defaultAction"] not in _ALLOWING:
+        return ""
+    rules = document.get("syscalls")
+    actions = [rule.get("action") for rule in rules if isinstance(rule, dict)] if isinstance(rules, list) else []
+    if all(action in _ALLOWING for action in actions):
+        return "its seccomp profile lets every system call pass"
+    return ""
+
+
+MEASURES = (
+    shared("KERN-01", seccomp, "Run it without --security-opt seccomp=unconfined, or name a profile that denies."),
+    shared("KERN-02", app_armor, "Run it without --security-opt apparmor=unconfined."),
+    shared("KERN-03", selinux, "Run it without --security-opt label=… ."),
+    shared("KERN-04", system_paths, "Run it without --security-opt systempaths=unconfined or writable-cgroups."),
+    shared("KERN-05", sysctls, "Run it without the --sysctl named."),
+    shared("KERN-06", hardened_runtime, "Run it with --runtime=runsc (gVisor) or one of Kata Containers."),
+    unmeasured("KERN-07"),
+)

@@ -1,0 +1,49 @@
+"""From a container's evidence to what its controls found."""
+
+from claude_sandbox.api.status import Compliance, Result
+from claude_sandbox.compliance.control import Verdict, unknown
+from claude_sandbox.compliance.docker.catalogue import MEASURES
+from claude_sandbox.compliance.docker.container import Container
+from claude_sandbox.compliance.docker.evidence import DockerEvidence
+from claude_sandbox.compliance.docker.measure import Measure
+from claude_sandbox.compliance.evidence import Unread
+from claude_sandbox.compliance.findings import Finding, compliance
+
+
+def findings(evidence: DockerEvidence) -> tuple[Finding, ...]:
+    """The outcome of every control, in the catalogue's order. Pure, and the same for the same evidence."""
+    container, reading = _container(evidence), evidence.container
+    source, observed_at = (None, None) if isinstance(reading, Unread) else (reading.source, reading.observed_at)
+    return tuple(
+        Finding(
+            control=measure.control,
+            verdict=verdict,
+            required=evidence.declared.profile in measure.control.required,
+            remedy=measure.remedy if verdict.result is Result.FAIL else "",
+            source=source if measure.judge else None,
+            observed_at=observed_at if measure.judge else None,
+        )
+        for measure in MEASURES
+        for verdict in (_verdict(measure, container),)
+    )
+
+
+def evaluate(evidence: DockerEvidence) -> Compliance:
+    """The same as a status says it."""
+    return compliance(findings(evidence), evidence.now)
+
+
+def _container(evidence: DockerEvidence) -> Container | str:
+    """The container, or why nothing can be said about it."""
+    reading = evidence.container
+    if isinstance(reading, Unread):
+        return f"the container could not be read: {reading.reason}"
+    if evidence.now - reading.observed_at > evidence.max_age:
+        return f"what is known of the container is older than {evidence.max_age.total_seconds():.0f} s"
+    return Container(reading.value, evidence.declared, evidence.networks, evidence.volumes)
+
+
+def _verdict(measure: Measure, container: Container | str) -> Verdict:
+    if measure.judge is None:
+        return unknown(f"not measured; it would take {measure.control.unproven}")
+    return unknown(container) if isinstance(container, str) else measure.judge(container)
