@@ -6,6 +6,8 @@ from itertools import groupby
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.compliance.catalogue import CONTROLS, FAMILIES, Family
 from claude_sandbox.compliance.control import Control, Evidence, Level
+from claude_sandbox.compliance.docker.catalogue import MEASURES
+from claude_sandbox.compliance.docker.measure import Measure
 from claude_sandbox.compliance.pss import NEWEST_MINOR
 
 FILE = "controls.md"
@@ -35,7 +37,8 @@ _INTRODUCTION = f"""\
 <!-- Written by `python -m claude_sandbox.compliance.generate`. Change the catalogue, not this file. -->
 
 What is measured of each sandbox, from what runs now and not from what was asked for. The results are in
-`status.compliance`, and the condition `Compliant` follows from them:
+`status.compliance`, and the condition `Compliant` follows from them. `claude-sandbox check` measures any other pod or
+Docker container by the same controls ([how](../check.md)).
 
 | result | meaning |
 |---|---|
@@ -56,6 +59,9 @@ Levels:
 """
 
 
+_ON_DOCKER = {measure.control.id: measure for measure in MEASURES}
+
+
 def to_markdown() -> str:
     """docs/reference/controls.md."""
     return "\n".join(_lines()) + "\n"
@@ -65,10 +71,21 @@ def _lines() -> Iterator[str]:
     yield _INTRODUCTION
     for level, meaning in _LEVELS.items():
         yield f"- **{level.value}**: {meaning}."
-    for family, controls in groupby(CONTROLS, key=lambda control: control.id.partition("-")[0]):
+    for family, controls in groupby(_controls(), key=_family):
         yield from _heading(FAMILIES[family])
         for control in controls:
             yield from _control(control)
+
+
+def _controls() -> list[Control]:
+    """Those of pods and those that only containers have, in one order."""
+    families = list(FAMILIES)
+    only_docker = [measure.control for measure in MEASURES if not measure.on_kubernetes]
+    return sorted((*CONTROLS, *only_docker), key=lambda control: (families.index(_family(control)), control.id))
+
+
+def _family(control: Control) -> str:
+    return control.id.partition("-")[0]
 
 
 def _heading(family: Family) -> Iterator[str]:
@@ -85,14 +102,28 @@ def _heading(family: Family) -> Iterator[str]:
 def _control(control: Control) -> Iterator[str]:
     yield f"\n### {control.id} {control.title}"
     yield f"\n{control.severity.value} · {control.level.value} · {_required(control)}\n"
+    measure = _ON_DOCKER.get(control.id)
+    if measure is None or measure.on_kubernetes:
+        yield from _on_kubernetes(control)
+    if measure is not None and measure.judge is not None:
+        yield from _on_docker(measure, control)
+    for (framework, version), mappings in groupby(control.mappings, key=lambda one: (one.framework, one.version)):
+        edition = f" {version}" if version else ""
+        yield f"- {framework}{edition}: {', '.join(f'`{mapping.id}`' for mapping in mappings)}"
+
+
+def _on_kubernetes(control: Control) -> Iterator[str]:
     if control.judge is None:
         yield f"- Not measured in this version; it would take {control.unproven} (`{control.decided_by.value}`)."
     else:
         yield f"- Read from: {', '.join(_EVIDENCE[need] for need in control.needs)}."
     yield f"- Remedy: {control.remedy}"
-    for (framework, version), mappings in groupby(control.mappings, key=lambda one: (one.framework, one.version)):
-        edition = f" {version}" if version else ""
-        yield f"- {framework}{edition}: {', '.join(f'`{mapping.id}`' for mapping in mappings)}"
+
+
+def _on_docker(measure: Measure, control: Control) -> Iterator[str]:
+    only = "On Docker" if measure.on_kubernetes else "Only on Docker"
+    differs = f" and {_required(measure.control)}" if measure.control.required != control.required else ""
+    yield f"- {only}, read from `docker inspect`{differs}. Remedy: {measure.remedy}"
 
 
 def _required(control: Control) -> str:
