@@ -25,11 +25,12 @@ class Poller(Informer):
     async def run(self) -> None:
         """Ask until cancelled."""
         failures = 0
+        pause = min(SECONDS, self._pace.resync)
         while True:
             try:
                 await self._ask()
                 failures = 0
-                await asyncio.sleep(SECONDS * random.uniform(0.8, 1.2))  # noqa: S311
+                await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311
             except ApiError as error:
                 failures += 1
                 await self._rest(error, failures)
