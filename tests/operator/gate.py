@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
 import yaml
 from aiohttp import web
@@ -64,6 +65,16 @@ class Gate(FaultyProxy):
         path = directory / f"gate-{id(self)}.kubeconfig"
         path.write_text(yaml.safe_dump(document))
         return path
+
+    async def forward_as(self, upstream: Credentials) -> None:
+        """Log in as somebody else."""
+        await self._session.close()
+        self._upstream = upstream
+        self._session = self._connect()
+
+    def _connect(self) -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(ssl=self._upstream.ssl_context or True, limit=0)
+        return aiohttp.ClientSession(connector=connector, auto_decompress=False)
 
     async def next_call(self) -> None:
         """Wait for a request."""

@@ -15,6 +15,7 @@ from operator_process import OperatorProcess
 from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes import resources as r
 from claude_sandbox.backends.kubernetes.client import Api, Obj
+from claude_sandbox.backends.kubernetes.credentials import Credentials
 from claude_sandbox.backends.kubernetes.errors import ApiError
 
 SECRET = "api-key"
@@ -56,6 +57,10 @@ class World:
 
     def _trouble(self) -> str:
         return ", ".join(f"{process.log.name} ended" for process in self.operators if process.failed)
+
+    async def log_in(self, upstream: Credentials) -> None:
+        """From now on the gate forwards with these credentials."""
+        await self.gate.forward_as(upstream)
 
     # What users do
 

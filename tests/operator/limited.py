@@ -1,0 +1,35 @@
+"""The operator's own account, with the rights that an installation gives it and no others."""
+
+import ssl
+
+from claude_sandbox.backends.kubernetes import resources as r
+from claude_sandbox.backends.kubernetes.client import Api
+from claude_sandbox.backends.kubernetes.credentials import Authorization, Credentials
+from claude_sandbox.backends.kubernetes.resources import Resource
+from claude_sandbox.demo.installation import NAMESPACE, OPERATOR, Installation, render
+from claude_sandbox.localcluster.cluster import Cluster
+
+_RBAC = "rbac.authorization.k8s.io"
+_KINDS = {
+    "Namespace": r.NAMESPACES,
+    "ServiceAccount": r.SERVICE_ACCOUNTS,
+    "Role": Resource(_RBAC, "v1", "roles", True, "Role"),
+    "RoleBinding": Resource(_RBAC, "v1", "rolebindings", True, "RoleBinding"),
+    "ClusterRole": Resource(_RBAC, "v1", "clusterroles", False, "ClusterRole"),
+    "ClusterRoleBinding": Resource(_RBAC, "v1", "clusterrolebindings", False, "ClusterRoleBinding"),
+}
+TOKEN_SECONDS = 3600
+
+
+async def account(api: Api, cluster: Cluster, installation: Installation) -> Credentials:
+    """Install everything but the CRD and the Deployment; what the operator's pod would log in with."""
+    for manifest in render(installation):
+        if manifest["kind"] in _KINDS:
+            await api.apply(_KINDS[manifest["kind"]], manifest)
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest"}
+    wanted = request | {"spec": {"expirationSeconds": TOKEN_SECONDS}}
+    answer = await api.create(r.SERVICE_ACCOUNTS, wanted, NAMESPACE, name=OPERATOR, subresource="token")
+    value = f"Bearer {answer['status']['token']}"
+    # Without the administrator's certificate, which would win over the token.
+    tls = ssl.create_default_context(cafile=str(cluster.layout.pki / "ca.crt"))
+    return Credentials(cluster.server, Authorization(value, lambda _: value), tls, namespace=NAMESPACE)
