@@ -1,5 +1,6 @@
 """A node comes, is mended, stands beside another, and goes without a trace, whatever was done to it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import firewalled_machine
 import pytest
 import traces
 from nodekit import Kubectl, eventually, kubectl_for, namespace, pod, report
@@ -137,3 +139,19 @@ def test_bringing_up_a_node_that_is_up_changes_nothing(node: Cluster) -> None:
     before = {name: components.running(node.layout, name) for name in COMPONENTS}
     assert cluster.up(node.name, node=True, fsync=False, report=report) == node
     assert {name: components.running(node.layout, name) for name in COMPONENTS} == before
+
+
+def test_pods_get_out_past_a_firewall_that_forwards_nothing_which_is_as_it_was_afterwards(
+    needs_root: None, state_home: Path, sandbox_image: ImageArchive
+) -> None:
+    """On a machine of its own (a network namespace), because the firewall is the machine's."""
+    script = Path(firewalled_machine.__file__)
+    result = subprocess.run(
+        ["unshare", "--net", sys.executable, script],
+        stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "PYTHONPATH": str(script.parent)},
+    )  # fmt: skip
+    told = json.loads(result.stdout.splitlines()[-1])
+    # The machine's own address: pods' addresses mean nothing beyond it.
+    assert told["seen"] == firewalled_machine.INSIDE
+    assert told["before"] != told["meanwhile"]
+    assert told["after"] == told["before"]
