@@ -21,7 +21,7 @@ pytestmark = pytest.mark.controlplane
 def installed(control_plane_with_controllers: Cluster) -> Iterator[Kubectl]:
     kubectl = Kubectl(toolchain.kubectl(print), str(control_plane_with_controllers.kubeconfig))
     manifests = render(Installation())
-    kubectl.apply(manifests)
+    kubectl.apply(manifests, force=True)  # other tests may have brought the CRD
     kubectl.run("wait", "--for=condition=Established", "crd/claudesandboxes.claudesandbox.dev")
     yield kubectl
     kubectl.delete(reversed(manifests))

@@ -85,7 +85,7 @@ def variant(request: pytest.FixtureRequest, kubectl: Kubectl) -> Iterator[Varian
     """The operator, installed so."""
     wanted = VARIANTS[request.param]
     manifests = render(wanted.installation)
-    kubectl.apply(manifests)
+    kubectl.apply(manifests, force=True)  # other tests may have brought the CRD
     yield wanted
     # The CRD and the namespace are for the next variant and for other tests.
     kubectl.delete(m for m in manifests if m["kind"] not in ("CustomResourceDefinition", "Namespace"))
