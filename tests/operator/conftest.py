@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from world import World
 from claude_sandbox.backends.kubernetes import resources as r
 from claude_sandbox.backends.kubernetes.client import Api, Obj
 from claude_sandbox.backends.kubernetes.credentials import Credentials, from_kubeconfig
+from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.localcluster import cluster
 from claude_sandbox.localcluster.cluster import Cluster
 
@@ -92,13 +93,18 @@ class Worlds:
             await world.add_secret()
         return world
 
+    async def gate(self) -> Gate:
+        """A further way to the server."""
+        return await self._stack.enter_async_context(Gate(self._credentials))
+
     async def close(self) -> None:
         """End the operators, show what they said, and give the namespaces back."""
         await self._stack.aclose()
         for world in self.worlds:
             for process in world.operators:
                 print(f"--- {process.log.name}\n{process.said()[-60000:]}")
-            await self._api.delete(r.NAMESPACES, world.namespace)
+            with suppress(ApiError):
+                await self._api.delete(r.NAMESPACES, world.namespace)
 
 
 @pytest.fixture

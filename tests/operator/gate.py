@@ -42,6 +42,8 @@ class Gate(FaultyProxy):
         super().__init__(upstream)
         self.calls: list[Call] = []
         self.writes: list[Call] = []
+        self.refused: list[Call] = []
+        """What the server said the operator has no right to."""
         self.struck: Call | None = None
         self._countdown = 0
         self._strike: Strike | None = None
@@ -154,7 +156,14 @@ class Gate(FaultyProxy):
         self.calls.append(call)
         self._called.set()
         if request.method == "GET" or any(part in request.path for part in _ASIDE):
-            return await super()._handle(request)
+            answer = await super()._handle(request)
+        else:
+            answer = await self._write(request, call)
+        if answer.status == 403:
+            self.refused.append(call)
+        return answer
+
+    async def _write(self, request: web.Request, call: Call) -> web.StreamResponse:
         async with self._turn:
             self.writes.append(call)
             self._countdown -= 1

@@ -1,10 +1,12 @@
 """The operator's own account, with the rights that an installation gives it and no others."""
 
 import ssl
+from contextlib import suppress
 
 from claude_sandbox.backends.kubernetes import resources as r
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.credentials import Authorization, Credentials
+from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import Resource
 from claude_sandbox.demo.installation import NAMESPACE, OPERATOR, Installation, render
 from claude_sandbox.localcluster.cluster import Cluster
@@ -33,3 +35,11 @@ async def account(api: Api, cluster: Cluster, installation: Installation) -> Cre
     # Without the administrator's certificate, which would win over the token.
     tls = ssl.create_default_context(cafile=str(cluster.layout.pki / "ca.crt"))
     return Credentials(cluster.server, Authorization(value, lambda _: value), tls, namespace=NAMESPACE)
+
+
+async def withdraw(api: Api) -> None:
+    """Take back what an installation for the whole cluster granted."""
+    for manifest in render(Installation()):
+        if manifest["kind"] == "ClusterRoleBinding":
+            with suppress(ApiError):
+                await api.delete(_KINDS["ClusterRoleBinding"], manifest["metadata"]["name"])

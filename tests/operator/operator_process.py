@@ -85,6 +85,10 @@ class OperatorProcess:
         """Whether it ended without having been told to."""
         return not self._to_end and not self.alive
 
+    def expect_end(self) -> None:
+        """It is going to end by itself, and that is no failure."""
+        self._to_end = True
+
     def kill(self) -> None:
         """As a crash or the kernel would. Returns at once; the process does nothing more."""
         self._send(signal.SIGKILL)
@@ -147,6 +151,12 @@ class OperatorProcess:
                 return answer.status == 200
         except aiohttp.ClientError:
             return False
+
+    async def is_up(self, patience: float = 60.0) -> None:
+        """Wait until it is ready."""
+        async with asyncio.timeout(patience):
+            while not await self.is_ready():  # noqa: ASYNC110 - what is waited for is in another process
+                await asyncio.sleep(0.05)
 
     async def has_looked(self, passes: int, patience: float = 60.0) -> None:
         """Wait until it has looked at sandboxes so many times more, and has none in hand."""

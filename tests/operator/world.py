@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from collections.abc import Callable
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,18 @@ class World:
         ledger.trouble = self._trouble
 
     def operator(
-        self, *options: str, gate: Gate | None = None, elect: bool = False, fork: bool = True
+        self,
+        *options: str,
+        gate: Gate | None = None,
+        elect: bool = False,
+        fork: bool = True,
+        cluster_wide: bool = False,
     ) -> OperatorProcess:
         """An operator for this namespace, not started yet; with `fork` false it is started as a person would."""
         found = OperatorProcess(
             (gate or self.gate).kubeconfig(self.directory),
             self.directory / f"operator-{self.namespace}-{len(self.operators)}.log",
-            f"--namespace={self.namespace}",
+            *(() if cluster_wide else (f"--namespace={self.namespace}",)),
             *(() if elect else ("--no-leader-election",)),
             *options,
             nursery=self.nursery if fork else None,
@@ -110,6 +116,18 @@ class World:
             await self.ledger.until(
                 lambda: _replaced_or_going(before, self.ledger.get(kind, name)), f"the deletion of {kind.kind} {name}"
             )
+
+    async def quota_is_counted(self, name: str) -> None:
+        """Wait until a ResourceQuota is in force."""
+        listing = await self.api.list(r.RESOURCE_QUOTAS, self.namespace)
+        if any("hard" in quota.get("status", {}) for quota in listing.items):
+            return
+        watch = self.api.watch(r.RESOURCE_QUOTAS, self.namespace, resource_version=listing.resource_version)
+        async with asyncio.timeout(30), aclosing(watch):
+            async for event in watch:
+                quota = event["object"]
+                if quota["metadata"]["name"] == name and "hard" in quota.get("status", {}):
+                    return
 
     # What is seen
 
