@@ -38,10 +38,10 @@ def mounted(view: View) -> Verdict:
     problems, declared = [], set()
     for volume in view.volumes:
         name = volume.get("name")
-        for secret in _secrets_of(volume):
+        for secret in secrets_of(volume):
             if secret == view.expected.api_key_secret:
                 declared.add(name)
-                if mode := _loosest_mode(volume):
+                if mode := loosest_mode(volume):
                     problems.append(f"files of volume {name} have the mode {mode:04o} instead of {TIGHTEST_MODE:04o}")
             else:
                 problems.append(f"volume {name} holds the Secret {secret or 'of a storage driver'}")
@@ -93,7 +93,7 @@ def _commands(container: Container) -> Iterator[tuple[str, Sequence[str]]]:
         yield name, ((handler or {}).get("exec") or {}).get("command") or ()
 
 
-def _secrets_of(volume: Object) -> Iterator[str]:
+def secrets_of(volume: Object) -> Iterator[str]:
     """The names of the Secrets that a volume shows or uses; empty for one whose name the pod does not tell."""
     if secret := volume.get("secret"):
         yield str(secret.get("secretName", ""))
@@ -115,7 +115,7 @@ def _secrets_of(volume: Object) -> Iterator[str]:
             yield str(name)
 
 
-def _loosest_mode(volume: Object) -> int | None:
+def loosest_mode(volume: Object) -> int | None:
     """A mode of the volume's files that is looser than it may be; None where all are tight."""
     source = volume.get("secret") or volume.get("projected") or {}
     items = [*(source.get("items") or ())]

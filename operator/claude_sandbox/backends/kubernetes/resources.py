@@ -60,6 +60,7 @@ LIMIT_RANGES = Resource("", "v1", "limitranges", True, "LimitRange")
 NAMESPACES = Resource("", "v1", "namespaces", False, "Namespace")
 NODES = Resource("", "v1", "nodes", False, "Node")
 NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", True, "NetworkPolicy")
+RUNTIME_CLASSES = Resource("node.k8s.io", "v1", "runtimeclasses", False, "RuntimeClass")
 EVENTS = Resource("events.k8s.io", "v1", "events", True, "Event")
 LEASES = Resource("coordination.k8s.io", "v1", "leases", True, "Lease")
 LOCAL_ACCESS_REVIEWS = Resource(

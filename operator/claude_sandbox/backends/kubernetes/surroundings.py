@@ -1,0 +1,149 @@
+"""What else decides about a pod than the pod, read once: its namespace, its policies, its account, its runtime."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from claude_sandbox.api.status import EvidenceSource
+from claude_sandbox.backends.kubernetes.access import AccessReviews
+from claude_sandbox.backends.kubernetes.client import Api
+from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.raw import Object
+from claude_sandbox.backends.kubernetes.resources import (
+    LIMIT_RANGES,
+    NAMESPACES,
+    NETWORK_POLICIES,
+    RESOURCE_QUOTAS,
+    RUNTIME_CLASSES,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    Resource,
+)
+from claude_sandbox.compliance.evidence import Expected, KubernetesEvidence, Reading, Unread
+from claude_sandbox.compliance.identity import QUESTIONS
+
+T = TypeVar("T")
+
+_MAX_AGE = timedelta(minutes=5)
+_STRICTEST_MINOR = 34
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What else decides about a pod. What could not be read says why."""
+
+    namespace: Reading[Object] | Unread
+    policies: Reading[tuple[Object, ...]] | Unread
+    services: Reading[tuple[Object, ...]] | Unread
+    account: Reading[Object] | Unread
+    access: AccessReviews
+    runtime_class: Reading[Object | None] | Unread
+    quotas: Reading[tuple[Object, ...]] | Unread
+    minor: int
+
+    def evidence(
+        self, declared: Expected, pod: Object, differences: Reading[tuple[str, ...]] | Unread
+    ) -> KubernetesEvidence:
+        """The evidence for the controls, complete with the pod and what is known of its declaration."""
+        namespace = pod["metadata"]["namespace"]
+        return KubernetesEvidence(
+            expected=declared,
+            pod=now_read(pod),
+            namespace=self.namespace,
+            policies=self.policies,
+            services=self.services,
+            service_account=self.account,
+            access=self.access.known(namespace, account_of(pod)),
+            runtime_class=self.runtime_class,
+            quotas=self.quotas,
+            drift=differences,
+            now=datetime.now(UTC),
+            max_age=_MAX_AGE,
+            minor=self.minor,
+        )
+
+
+async def read_surroundings(api: Api, pod: Object) -> Surroundings:
+    """Everything at once. Never raises ApiError: what is refused is part of the answer."""
+    namespace, account = pod["metadata"]["namespace"], account_of(pod)
+    access = AccessReviews(api, QUESTIONS)
+    async with asyncio.TaskGroup() as group:
+        space = group.create_task(_reading(api.get(NAMESPACES, namespace)))
+        policies = group.create_task(_all(api, NETWORK_POLICIES, namespace))
+        services = group.create_task(_all(api, SERVICES, namespace))
+        live_account = group.create_task(_reading(api.get(SERVICE_ACCOUNTS, account, namespace)))
+        runtime_class = group.create_task(_runtime_class(api, pod))
+        quotas = group.create_task(_all(api, RESOURCE_QUOTAS, namespace))
+        ranges = group.create_task(_all(api, LIMIT_RANGES, namespace))
+        minor = group.create_task(_minor(api))
+        group.create_task(access.ask(namespace, account))
+    return Surroundings(
+        namespace=space.result(),
+        policies=policies.result(),
+        services=services.result(),
+        account=live_account.result(),
+        access=access,
+        runtime_class=runtime_class.result(),
+        quotas=_joined(quotas.result(), ranges.result()),
+        minor=minor.result(),
+    )
+
+
+def account_of(pod: Object) -> str:
+    """The name of the pod's ServiceAccount."""
+    return str(pod["spec"].get("serviceAccountName") or "default")
+
+
+def now_read(value: T) -> Reading[T]:
+    """A reading of a live object, made now."""
+    return Reading(value, EvidenceSource.LIVE_OBJECT, datetime.now(UTC))
+
+
+async def read_one(api: Api, resource: Resource, name: str, namespace: str) -> Reading[Object | None] | Unread:
+    """None where there is no such object."""
+    try:
+        return now_read(await api.get(resource, name, namespace))
+    except ApiError as error:
+        return now_read(None) if error.is_not_found else Unread(f"{resource}: {error.reason}")
+
+
+async def _reading(answer: Coroutine[Any, Any, T]) -> Reading[T] | Unread:
+    try:
+        return now_read(await answer)
+    except ApiError as error:
+        return Unread(error.reason)
+
+
+async def _all(api: Api, resource: Resource, namespace: str) -> Reading[tuple[Object, ...]] | Unread:
+    try:
+        return now_read(tuple((await api.list(resource, namespace)).items))
+    except ApiError as error:
+        return Unread(error.reason)
+
+
+async def _runtime_class(api: Api, pod: Object) -> Reading[Object | None] | Unread:
+    name = pod["spec"].get("runtimeClassName")
+    if not name:
+        return now_read(None)
+    try:
+        return now_read(await api.get(RUNTIME_CLASSES, name))
+    except ApiError as error:
+        return Unread(error.reason)
+
+
+async def _minor(api: Api) -> int:
+    """The API server's minor version; where it does not tell, the one whose standards are the strictest."""
+    try:
+        return int(str((await api.get_path("/version"))["minor"]).rstrip("+"))
+    except (ApiError, KeyError, ValueError):
+        return _STRICTEST_MINOR
+
+
+def _joined(
+    one: Reading[tuple[Object, ...]] | Unread, other: Reading[tuple[Object, ...]] | Unread
+) -> Reading[tuple[Object, ...]] | Unread:
+    if isinstance(one, Unread):
+        return one
+    return other if isinstance(other, Unread) else now_read(one.value + other.value)

@@ -1,0 +1,172 @@
+"""A pod that no ClaudeSandbox declares, by the same controls.
+
+What it is and may do is judged as for a sandbox. What only a declaration could justify is Unknown where nobody makes
+one. Its own spec, the Services and the NetworkPolicies of its namespace are taken for meant, and judged by whether
+they are narrow.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from claude_sandbox.api.networks import WIDEST
+from claude_sandbox.api.spec import Profile
+from claude_sandbox.compliance.catalogue import CONTROLS
+from claude_sandbox.compliance.control import (
+    Control,
+    Evidence,
+    Verdict,
+    failed,
+    judged,
+    not_applicable,
+    passed,
+    unknown,
+)
+from claude_sandbox.compliance.evidence import Expected, Object
+from claude_sandbox.compliance.filesystem import READ_ONLY_SOURCES
+from claude_sandbox.compliance.policies import Everyone, Granted, Pods, too_wide
+from claude_sandbox.compliance.secrets import TIGHTEST_MODE, loosest_mode, secrets_of
+from claude_sandbox.compliance.view import View
+
+
+@dataclass(frozen=True)
+class Meant:
+    """What whoever asks says that the pod is meant to have."""
+
+    workspace: str | None = None
+    """The path in the containers that may be written to and keeps its files."""
+    secrets: frozenset[str] = field(default_factory=frozenset)
+    """Names of Secrets that may be mounted."""
+
+
+def expected(
+    pod: Object, services: Iterable[str], profile: Profile, allowed_registries: tuple[str, ...] = ()
+) -> Expected:
+    """What there is to measure it against: itself. `services` are the names of all Services of its namespace."""
+    spec = pod.get("spec") or {}
+    containers = spec.get("containers") or ()
+    return Expected(
+        service_account=str(spec.get("serviceAccountName") or "default"),
+        api_key_secret="",
+        container=str(containers[0].get("name", "")) if containers else "",
+        ports=(),
+        egress_cidrs=(),
+        dns=False,
+        image_digest=None,
+        allowed_registries=allowed_registries,
+        workspace_path="",
+        workspace_read_only=False,
+        workspace_claim=None,
+        policy_names=frozenset(),
+        service_names=frozenset(services),
+        profile=profile,
+    )
+
+
+def controls(meant: Meant) -> tuple[Control, ...]:
+    """The catalogue, with what compares a sandbox with its declaration judged by what is meant."""
+    return tuple(_changed(control, meant) for control in CONTROLS)
+
+
+def _changed(control: Control, meant: Meant) -> Control:
+    match control.id:
+        case "PRIV-08":
+            return replace(
+                control, judge=_debugged, remedy="Delete the pod and make it anew, without debug containers."
+            )
+        case "FS-08":
+            return replace(
+                control,
+                judge=lambda view: _writable(view, meant.workspace),
+                remedy="Mount everything but the workspace readOnly.",
+            )
+        case "NET-01":
+            return replace(control, remedy="Make a NetworkPolicy that selects it, with policyTypes Ingress and Egress.")
+        case "NET-02":
+            return replace(control, judge=_egress, remedy="Narrow the policies named to where it has to connect to.")
+        case "NET-11":
+            return replace(control, judge=_ingress, remedy="Narrow the policies named to who has to connect to it.")
+        case "ID-02":
+            return replace(control, remedy="Give the pod a ServiceAccount of its own.")
+        case "SEC-02":
+            return replace(
+                control,
+                judge=lambda view: _secrets(view, meant.secrets),
+                remedy="Mount only the declared Secrets, as directories with mode 0440.",
+            )
+        case "IMG-01":
+            return replace(control, remedy="Name the image by its digest: NAME@sha256:… .")
+        case "OPS-03":
+            return replace(control, judge=_undeclared, needs=())
+        case "OPS-04":
+            return replace(control, needs=tuple(need for need in control.needs if need is not Evidence.DRIFT))
+    return control
+
+
+def _debugged(view: View) -> Verdict:
+    """What a container is for, its pod does not tell; but one that was added to a running pod is nobody's design."""
+    added = [container.name for container in view.containers if container.kind == "ephemeralContainers"]
+    names = ", ".join(container.name for container in view.containers)
+    return judged((f"the debug container {name} was added to it" for name in added), names)
+
+
+def _writable(view: View, workspace: str | None) -> Verdict:
+    volumes = {volume.get("name"): volume for volume in view.volumes}
+    places = []
+    for container in view.containers:
+        for mount in container.spec.get("volumeMounts") or ():
+            volume, path = volumes.get(mount.get("name"), {}), str(mount.get("mountPath", ""))
+            read_only = mount.get("readOnly") is True or any(volume.get(one) is not None for one in READ_ONLY_SOURCES)
+            if not read_only and volume.get("emptyDir") is None and path.rstrip("/") != workspace:
+                places.append(f"container {container.name} can write to {path}")
+    if places and workspace is None:
+        return unknown(f"{'; '.join(places)}: nothing declares that it may (--workspace)")
+    return judged(places)
+
+
+def _egress(view: View) -> Verdict:
+    granted = view.network.egress
+    if granted is None:
+        return failed("no NetworkPolicy restricts egress: everything can be connected to")
+    return judged(_boundless(granted, "egress to"), f"{len(granted)} allowed")
+
+
+def _ingress(view: View) -> Verdict:
+    granted = view.network.ingress
+    if granted is None:
+        return failed("no NetworkPolicy restricts ingress: everyone can connect")
+    return judged(_boundless(granted, "ingress from"), f"{len(granted)} allowed")
+
+
+def _boundless(granted: tuple[Granted, ...], what: str) -> list[str]:
+    found = [f"NetworkPolicy {one.policy} allows {what} {one.allow}" for one in granted if _is_anyone(one)]
+    if wide := too_wide(granted, WIDEST):
+        found.append(f"the network {wide} is not narrow")
+    return found
+
+
+def _is_anyone(granted: Granted) -> bool:
+    peer = granted.allow.peer
+    if isinstance(peer, Pods):
+        return not peer.namespaces.requirements and not peer.pods.requirements
+    return isinstance(peer, Everyone)
+
+
+def _secrets(view: View, meant: frozenset[str]) -> Verdict:
+    """Which Secrets a pod is meant to have, it does not tell: mounting them is how it would have others too."""
+    problems, doubts, seen = [], [], []
+    for volume in view.volumes:
+        name = volume.get("name")
+        for secret in secrets_of(volume):
+            seen.append(secret)
+            if secret not in meant:
+                what = secret or "of a storage driver"
+                doubts.append(f"nothing declares that volume {name} is to hold the Secret {what} (--secret)")
+            elif mode := loosest_mode(volume):
+                problems.append(f"files of volume {name} have the mode {mode:04o} instead of {TIGHTEST_MODE:04o}")
+    if problems:
+        return judged(problems)
+    return unknown("; ".join(doubts)) if doubts else passed(", ".join(seen))
+
+
+def _undeclared(_view: View) -> Verdict:
+    return not_applicable("no ClaudeSandbox declares the pod")
