@@ -28,7 +28,8 @@ def not_found(namespace: str, name: str, key: str) -> KeyState:
     """There is no such Secret yet; the workload waits for it."""
     message = (
         f"There is no Secret {namespace}/{name} yet. Make it with `kubectl create secret generic -n {namespace} "
-        f"{name} --type={meta.SECRET_TYPE} --from-file={key}`, where {key} is the file that holds it; the sandbox starts by itself."
+        f"{name} --type={meta.SECRET_TYPE} --from-file={key}`, where {key} is the file that holds it; "
+        "the sandbox starts by itself."
     )
     return KeyState(problem=Reason.SECRET_NOT_FOUND, message=message)
 
