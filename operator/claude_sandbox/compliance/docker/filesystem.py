@@ -47,7 +47,7 @@ def read_only_root(container: Container) -> Verdict:
     read_only = container.flag("HostConfig.ReadonlyRootfs")
     if read_only is None:
         return unknown(untold("HostConfig.ReadonlyRootfs"))
-    return passed() if read_only else failed("it can write to its root file system")
+    return passed("ReadonlyRootfs: true") if read_only else failed("it can write to its root file system")
 
 
 def host_paths(container: Container) -> Verdict:

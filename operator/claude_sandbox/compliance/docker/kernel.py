@@ -124,7 +124,8 @@ def sysctls(container: Container) -> Verdict:
     asked = container.mapping("HostConfig.Sysctls", omissible=True)
     if asked is None:
         return unknown(untold("HostConfig.Sysctls"))
-    return decided(f"it sets the sysctl {name}" for name in sorted(asked.keys() - SAFE_SYSCTLS))
+    problems = (f"it sets the sysctl {name}" for name in sorted(asked.keys() - SAFE_SYSCTLS))
+    return decided(problems, value=", ".join(sorted(asked)) or "none")
 
 
 def hardened_runtime(container: Container) -> Verdict:
@@ -180,11 +181,19 @@ def _problem_of(profile: str) -> str:
 
 
 MEASURES = (
-    shared("KERN-01", seccomp, "Run it without --security-opt seccomp=unconfined, or name a profile that denies."),
-    shared("KERN-02", app_armor, "Run it without --security-opt apparmor=unconfined."),
-    shared("KERN-03", selinux, "Run it without --security-opt label=… ."),
-    shared("KERN-04", system_paths, "Run it without --security-opt systempaths=unconfined or writable-cgroups."),
+    shared(
+        "KERN-01",
+        seccomp,
+        "Run it without --privileged and seccomp=unconfined, with a profile that denies if with one of its own.",
+    ),
+    shared("KERN-02", app_armor, "Run it without --privileged and --security-opt apparmor=unconfined."),
+    shared(
+        "KERN-03",
+        selinux,
+        "Run it without --security-opt label=…, and without --privileged, --pid=host and --ipc=host.",
+    ),
+    shared("KERN-04", system_paths, "Run it without --privileged, systempaths=unconfined and writable-cgroups."),
     shared("KERN-05", sysctls, "Run it without the --sysctl named."),
     shared("KERN-06", hardened_runtime, "Run it with --runtime=runsc (gVisor) or one of Kata Containers."),
-    unmeasured("KERN-07"),
+    unmeasured("KERN-07", "attempts of unshare, mount and mknod in it"),
 )

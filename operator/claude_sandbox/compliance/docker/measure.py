@@ -31,9 +31,9 @@ def shared(id: str, judge: Judge, remedy: str, *, required: frozenset[Profile] |
     return Measure(control if required is None else replace(control, required=required), remedy, judge)
 
 
-def unmeasured(id: str) -> Measure:
-    """A control that pods have too, and that takes a probe to decide on either."""
-    return Measure(_BY_ID[id], _BY_ID[id].remedy)
+def unmeasured(id: str, how: str) -> Measure:
+    """A control that pods have too, and that takes a probe to decide on either: `how` completes "it would take …"."""
+    return Measure(replace(_BY_ID[id], unproven=how), _BY_ID[id].remedy)
 
 
 def docker_only(

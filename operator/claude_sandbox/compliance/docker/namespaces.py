@@ -22,7 +22,7 @@ def own(path: str, what: str) -> Judge:
             return failed(f"it shares the host's {what}", mode)
         if mode.startswith("container:"):
             return unknown(f"it shares the {what} of another container, which may share the host's", mode)
-        return passed(mode)
+        return passed(mode or "its own")
 
     return judge
 
@@ -37,7 +37,7 @@ def uts_and_cgroup(container: Container) -> Verdict:
         problems.append("it shares the host's cgroup namespace")
     elif cgroup not in ("private", None):
         doubts.append("its cgroup namespace is what the engine's default was when it was made")
-    return decided(problems, doubts)
+    return decided(problems, doubts, f"cgroup namespace: {cgroup or 'not told'}")
 
 
 def joined(container: Container) -> Verdict:

@@ -72,7 +72,7 @@ def _doubts_of(name: str, network: Object, container: Container) -> Iterator[str
 
 
 MEASURES = (
-    unmeasured("NET-03"),
+    unmeasured("NET-03", "connections from it and from elsewhere to one target"),
     docker_only(
         "NET-08",
         "Only internal networks",

@@ -18,7 +18,7 @@ def not_privileged(container: Container) -> Verdict:
     privileged = container.flag("HostConfig.Privileged")
     if privileged is None:
         return unknown(untold("HostConfig.Privileged"))
-    return failed("the container is privileged") if privileged else passed()
+    return failed("the container is privileged") if privileged else passed("Privileged: false")
 
 
 def capabilities(container: Container) -> Verdict:
