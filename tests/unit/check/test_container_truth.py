@@ -3,11 +3,12 @@
 import copy
 import json
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from compliant_container import NOW, World, changed, compliant, paths_of
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_container_mutations import MUTATIONS, PERMITTED
 
@@ -17,6 +18,9 @@ from claude_sandbox.compliance.docker.catalogue import MEASURES
 from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence
 from claude_sandbox.compliance.docker.report import evaluate, findings
 from claude_sandbox.compliance.evidence import Reading, Unread
+
+# How long an example takes says nothing about what is tested.
+unhurried = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 FINE = (Result.PASS, Result.NOT_APPLICABLE)
 
@@ -83,7 +87,7 @@ def test_of_a_compliant_container_a_field_that_is_missing_passes_nothing_new(pat
     assert became_fine(compliant(), world) == {}
 
 
-@settings(max_examples=300)
+@unhurried(max_examples=300)
 @given(worlds, st.data())
 def test_whatever_is_wrong_removing_a_field_never_makes_a_control_pass(mutate: Any, data: Any) -> None:
     world = changed(mutate)
@@ -93,6 +97,7 @@ def test_whatever_is_wrong_removing_a_field_never_makes_a_control_pass(mutate: A
     assert became_fine(world, less) == {}, path
 
 
+@unhurried()
 @given(worlds, st.data())
 def test_a_field_of_the_wrong_type_is_no_answer(mutate: Any, data: Any) -> None:
     world = changed(mutate)
@@ -110,6 +115,7 @@ def test_a_field_of_the_wrong_type_is_no_answer(mutate: Any, data: Any) -> None:
     assert became_fine(world, garbled) == {}, path
 
 
+@unhurried()
 @given(worlds, st.data())
 def test_what_is_missing_of_a_network_s_document_passes_nothing_new(mutate: Any, data: Any) -> None:
     world = changed(mutate)
@@ -128,6 +134,7 @@ json_values = st.recursive(
 )
 
 
+@unhurried()
 @given(st.data())
 def test_no_document_makes_it_break(data: Any) -> None:
     world = compliant()
@@ -147,6 +154,7 @@ secrets = st.text(
 )
 
 
+@unhurried()
 @given(
     secrets.filter(lambda text: not text.startswith("/")),
     st.sampled_from(
