@@ -56,7 +56,7 @@ lint: $(VENV)/.installed ## Style, types, the order of the imports, and whether 
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@for module in $(GENERATORS); do echo "$$module --check"; $(BIN)/python -m "$$module" --check; done
 
 format: $(VENV)/.installed ## Let ruff lay out the code.
