@@ -237,17 +237,31 @@ class Election:
 
     async def _release(self) -> None:
         """Give the lease back, so that another replica need not wait for its end."""
-        lease = self._lease
-        if lease is None or not self.leading:
+        if not self.leading:
             return
         self._until = float("-inf")
-        spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _micro_time()}
         try:
             async with asyncio.timeout(self._timing.retry_period):
-                await self._api.replace(LEASES, {**lease, "spec": spec})
-            logger.info("the lease is given back")
+                while not await self._given_back():
+                    # A renewal that was cancelled may have been carried out all the same.
+                    await self._read()
         except (ApiError, TimeoutError) as error:
             logger.warning("the lease could not be given back: %s", error)
+
+    async def _given_back(self) -> bool:
+        """Whether the lease is ours no more; False where it is another version of it that is ours."""
+        lease = self._lease
+        if lease is None or self.holder != self.identity:
+            return True
+        spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _micro_time()}
+        try:
+            await self._api.replace(LEASES, {**lease, "spec": spec})
+        except ApiError as error:
+            if error.is_conflict:
+                return False
+            raise
+        logger.info("the lease is given back")
+        return True
 
     def _pause(self) -> float:
         return self._timing.retry_period * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
