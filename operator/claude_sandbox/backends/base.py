@@ -90,3 +90,5 @@ class WorkloadState:
     message: str
     workload: Workload | None = None
     key_generation: str | None = None
+    # Seconds after which it is worth another look although nothing may have told of a change.
+    again: float | None = None

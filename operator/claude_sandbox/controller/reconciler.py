@@ -143,7 +143,7 @@ class Reconciler:
             outcome=outcome,
             workload=workload,
         )
-        waits = [wait for wait in (outcome.paced, settling) if wait is not None]
+        waits = [wait for wait in (outcome.paced, settling, workload.again) if wait is not None]
         return _Pass(findings, min(waits, default=None), (blueprint, spec))
 
     async def _measured(self, done: "_Pass") -> report.Findings:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -45,7 +46,7 @@ T = TypeVar("T")
 # Evidence comes from watches, which hear from the server at least once a minute (bookmarks).
 MAX_AGE = timedelta(minutes=5)
 # After the grace period that a terminating pod has, in seconds, before its node is suspected.
-NODE_SUSPECTED_AFTER = 30
+NODE_SUSPECTED_AFTER = 30.0
 
 
 class KubernetesBackend:
@@ -104,9 +105,14 @@ class KubernetesBackend:
     async def state(self, identity: Identity) -> WorkloadState:
         """Whether the pod can be worked with now."""
         pod = self._watches.get(PODS, identity.namespace, meta.child_name(identity.name))
-        if pod is not None and terminating(pod) and await self._is_lost(pod):
-            return node_lost(pod)
-        return state_of(pod)
+        if pod is None or not terminating(pod):
+            return state_of(pod)
+        asked = datetime.fromisoformat(pod["metadata"]["deletionTimestamp"])
+        patience = (asked - self._now()).total_seconds() + NODE_SUSPECTED_AFTER
+        lost = patience <= 0 and await self._is_lost(pod)
+        # Nobody follows the nodes: what becomes of one is found out by asking.
+        again = patience if patience > 0 else NODE_SUSPECTED_AFTER
+        return replace(node_lost(pod) if lost else state_of(pod), again=again)
 
     async def measure(
         self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome
@@ -152,10 +158,9 @@ class KubernetesBackend:
         )
 
     async def _is_lost(self, pod: Object) -> bool:
-        """Whether a pod outlives its grace period because nobody hears from its node."""
-        asked = datetime.fromisoformat(pod["metadata"]["deletionTimestamp"])
+        """Whether nobody hears from the pod's node, or it is gone."""
         name = pod.get("spec", {}).get("nodeName")
-        if name is None or self._now() < asked + timedelta(seconds=NODE_SUSPECTED_AFTER):
+        if name is None:
             return False
         try:
             node = await self._api.get(NODES, name)
