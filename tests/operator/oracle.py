@@ -60,10 +60,11 @@ def _of_policy(
     labels = {"claudesandbox.dev/sandbox": metadata["name"], "claudesandbox.dev/sandbox-uid": metadata["uid"]}
     if policy["podSelector"] != {"matchLabels": labels}:
         yield "the policy selects other pods"
-    allowed = [port["port"] for rule in policy.get("ingress") or () for port in rule["ports"]]
+    allowed = [port["port"] for rule in policy.get("ingress") or () for port in rule.get("ports") or [{"port": "any"}]]
     if allowed != ports:
         yield f"the policy lets in to {allowed}"
-    peers = [peer for rule in policy.get("egress") or () for peer in rule["to"]]
+    anywhere: dict[str, Any] = {"ipBlock": {"cidr": "anywhere"}}
+    peers = [peer for rule in policy.get("egress") or () for peer in rule.get("to") or [anywhere]]
     cidrs = [peer["ipBlock"]["cidr"] for peer in peers if "ipBlock" in peer]
     if cidrs != spec.get("network", {}).get("egress", {}).get("allowedCIDRs", ANTHROPIC):
         yield f"the policy lets out to {cidrs}"

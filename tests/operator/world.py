@@ -190,6 +190,15 @@ class World:
             if _ours(obj["metadata"]["name"]) and obj["metadata"]["name"] not in but
         ]
 
+    def owned_by(self, name: str) -> list[str]:
+        """Objects of a sandbox of this name that are there, the baseline and kept workspaces apart."""
+        wanted = f"sandbox-{name}"
+        return [
+            f"{kind.kind} {wanted}"
+            for kind in CHILDREN
+            if kind is not r.PERSISTENT_VOLUME_CLAIMS and self.ledger.get(kind, wanted) is not None
+        ]
+
     def all_gone(self, *, but: tuple[str, ...] = ()) -> bool:
         """Whether nothing of any sandbox is left."""
         return not self.ledger.all(r.SANDBOXES) and not self.leftovers(but=but)
