@@ -255,7 +255,11 @@ class _Screen:
         while text.encode() not in self._seen:
             if not select.select([self._terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 pytest.fail(f"{text!r} does not appear in:\n{self._seen.decode(errors='replace')}")
-            self._seen += os.read(self._terminal, 65536)
+            try:
+                self._seen += os.read(self._terminal, 65536)
+            except OSError:
+                # What Linux answers when the program has ended.
+                pytest.fail(f"it ended before {text!r} appeared:\n{self._seen.decode(errors='replace')}")
 
     def type(self, text: str) -> None:
         os.write(self._terminal, text.encode())
