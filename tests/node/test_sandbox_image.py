@@ -224,7 +224,8 @@ def test_a_key_that_is_missing_or_empty_is_seen_by_the_readiness_probe(lab: Lab)
 def test_an_interactive_session_begins_without_a_question(lab: Lab, arguments: tuple[str, ...]) -> None:
     lab.settings(lab.api.url)
     lab.write("/workspace/.claude/settings.json", "{}")
-    lab.kubectl.run(WHERE, "claude", "sh", "-c", "rm -rf /home/claude/.claude* && entrypoint true")
+    # A session outlives the terminal it was in.
+    lab.kubectl.run(WHERE, "claude", "sh", "-c", "pkill -x claude; rm -rf /home/claude/.claude* && entrypoint true")
     lab.api.requests.clear()
     screen = _Screen([
         str(lab.kubectl.program), "--kubeconfig", str(lab.kubectl.kubeconfig), "exec", "-n", WHERE, "-it", "claude",

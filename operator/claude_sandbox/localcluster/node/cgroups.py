@@ -15,7 +15,20 @@ _PATIENCE = 20.0
 
 
 def make(name: str) -> None:
-    """Make the group in every hierarchy, with all controllers that there are."""
+    """Make the group in every hierarchy, with all controllers that there are.
+
+    Raises LocalClusterError where this machine, or the container that this runs in, doesn't allow it.
+    """
+    try:
+        _make(name)
+    except OSError as error:
+        raise LocalClusterError(
+            f"The node's control group can't be made: {error}.",
+            "Run the command on a machine, or in a container with writable control groups (--privileged).",
+        ) from error
+
+
+def _make(name: str) -> None:
     if (_MOUNT / "cgroup.controllers").exists():
         group = _MOUNT / name
         controllers = (_MOUNT / "cgroup.controllers").read_text().split()
