@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 import yaml
 from aiohttp import web
-from faulty_proxy import FaultyProxy, Line, hang_up
+from faulty_proxy import Fault, FaultyProxy, Line, error_event, hang_up
 
 from claude_sandbox.backends.kubernetes.credentials import Credentials
 
@@ -137,6 +137,18 @@ class Gate(FaultyProxy):
         for request in self._watches:
             hang_up(request)
         return len(self._watches)
+
+    def expire_watches(self, times: int) -> None:
+        """Tell the next watches that what they want to go on from is too old, as the API server does."""
+
+        async def act(_: FaultyProxy, request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse()
+            await response.prepare(request)
+            await response.write(error_event(410))
+            await response.write_eof()
+            return response
+
+        self.faults.append(Fault("GET", "watch=", act, times))
 
     async def _stream(self, request: web.Request, line: Line) -> web.StreamResponse:
         def edited(raw: bytes) -> bytes | None:

@@ -5,7 +5,6 @@ import random
 from collections.abc import AsyncIterator
 
 import pytest
-from faulty_proxy import status_of
 from invariants import violations
 from oracle import complaints
 from world import PORTS, World
@@ -131,7 +130,7 @@ async def test_events_are_lost_and_the_watches_that_would_go_on_are_told_410(wor
     world.gate.tamper = lambda *_: None
     await _turmoil(world)
     expired = world.gate.streams
-    world.gate.answer("GET", "watch=", 410, status_of(410), times=expired)
+    world.gate.expire_watches(expired)
     world.gate.cut_watches()
     world.gate.tamper = lambda _, line: line
     await world.asked(lambda: not world.gate.faults, f"{expired} watches that were told 410")
