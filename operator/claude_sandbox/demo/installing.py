@@ -29,11 +29,7 @@ def install(
     say(f"Applying the CRD, the rights and the Deployment: {len(manifests)} objects.")
     first = [m for m in manifests if m["kind"] in ("CustomResourceDefinition", "Namespace")]
     kubectl.apply(first, force=force)
-    if not wait(lambda: _unserved(kubectl), say, _PATIENCE):
-        raise DemoError(
-            f"The API server does not serve ClaudeSandboxes after {_PATIENCE:.0f} s.",
-            f"See why: kubectl describe crd {CRD}",
-        )
+    await_served(kubectl, say)
     kubectl.apply((m for m in manifests if m not in first), force=force)
     for stale in superfluous(kubectl, manifests):
         say(f"Taking back rights of an earlier installation: {stale['kind']} {stale['metadata']['name']}")
@@ -58,6 +54,15 @@ def uninstall(kubectl: Kubectl, say: Say) -> None:
         kubectl.delete([stale])
     say("Waiting for its namespace to be gone.")
     kubectl.delete(reversed(last))
+
+
+def await_served(kubectl: Kubectl, say: Say) -> None:
+    """Wait until the API server serves ClaudeSandboxes. Raises DemoError where it does not."""
+    if not wait(lambda: _unserved(kubectl), say, _PATIENCE):
+        raise DemoError(
+            f"The API server does not serve ClaudeSandboxes after {_PATIENCE:.0f} s.",
+            f"See why: kubectl describe crd {CRD}",
+        )
 
 
 def api_server_ports(kubectl: Kubectl) -> frozenset[int]:

@@ -10,6 +10,7 @@ import yaml
 
 from claude_sandbox.demo.errors import DemoError
 from claude_sandbox.demo.installation import NAMESPACE, Installation, Manifest, render, sources
+from claude_sandbox.demo.installing import await_served, superfluous
 from claude_sandbox.demo.kubectl import Kubectl, as_list
 from claude_sandbox.localcluster import toolchain
 from claude_sandbox.localcluster.cluster import Cluster
@@ -22,9 +23,10 @@ def installed(control_plane_with_controllers: Cluster) -> Iterator[Kubectl]:
     kubectl = Kubectl(toolchain.kubectl(print), str(control_plane_with_controllers.kubeconfig))
     manifests = render(Installation())
     kubectl.apply(manifests, force=True)  # other tests may have brought the CRD
-    kubectl.run("wait", "--for=condition=Established", "crd/claudesandboxes.claudesandbox.dev")
+    await_served(kubectl, print)
     yield kubectl
-    kubectl.delete(reversed(manifests))
+    # The CRD may be in use by other tests.
+    kubectl.delete(m for m in reversed(manifests) if m["kind"] not in ("CustomResourceDefinition", "Namespace"))
 
 
 def operator_pod() -> Manifest:
@@ -38,7 +40,7 @@ def test_applying_again_changes_nothing(installed: Kubectl) -> None:
     # The Deployment's controller writes to it at any time.
     wanted = [m for m in render(Installation()) if m["kind"] != "Deployment"]
     before = versions(installed, wanted)
-    installed.apply(wanted)
+    installed.apply(wanted, force=True)
     assert versions(installed, wanted) == before
 
 
@@ -112,3 +114,14 @@ def test_the_clusters_own_roles_come_to_know_sandboxes(installed: Kubectl, role:
     assert {verb for rule in rules if "claudesandboxes/status" in rule["resources"] for verb in rule["verbs"]} == {
         "get"
     }
+
+
+def test_rights_of_an_earlier_installation_are_found(installed: Kubectl) -> None:
+    found = superfluous(installed, render(Installation(namespaces=("agents",), secrets=False)))
+    assert {(one["kind"], one["metadata"]["name"]) for one in found} == {
+        ("ClusterRole", "claude-sandbox-operator-cluster"),
+        ("ClusterRoleBinding", "claude-sandbox-operator"),
+        ("ClusterRoleBinding", "claude-sandbox-operator-cluster"),
+        ("ClusterRoleBinding", "claude-sandbox-operator-secrets"),
+    }
+    assert superfluous(installed, render(Installation())) == []
