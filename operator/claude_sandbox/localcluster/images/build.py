@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -23,6 +24,7 @@ NAMES = ("sandbox", "operator")
 # Archives of one image that are kept: that of the last build, and one before it.
 _KEPT = 2
 _DEFAULT_PYTHON = "3.11"
+_IN_USE_FOR = 24 * 3600.0
 
 
 def build_image(name: str, report: Callable[[str], None], base: str | None = None) -> ImageArchive:
@@ -133,5 +135,7 @@ def _suffix(base: str | None) -> str:
 def _prune(parent: Path, name: str) -> None:
     newest_first = sorted(parent.glob(f"{name}-*.tar"), key=lambda file: file.stat().st_mtime, reverse=True)
     for old in newest_first[_KEPT:]:
-        old.unlink()
-        _record(old).unlink(missing_ok=True)
+        # A younger one may be in use by another checkout of the project.
+        if time.time() - old.stat().st_mtime > _IN_USE_FOR:
+            old.unlink()
+            _record(old).unlink(missing_ok=True)
