@@ -82,19 +82,18 @@ async def watching(
     """Follow all of a namespace's objects from now on, with the time at which each event arrived."""
     start = (await api.list(resource, namespace)).resource_version
 
-    async def follow() -> None:
-        async for event in api.watch(resource, namespace, resource_version=start, timeout_seconds=7200):
-            take(event, time.perf_counter())
+    async def follow(version: str) -> None:
+        while True:
+            # The server ends watches whose client is slow to read; what happened meanwhile is told by the next.
+            async for event in api.watch(resource, namespace, resource_version=version, timeout_seconds=7200):
+                version = event["object"]["metadata"]["resourceVersion"]
+                take(event, time.perf_counter())
 
-    task = asyncio.create_task(follow())
-    try:
+    # The group ends what is done inside as soon as the watch fails.
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(follow(start))
         yield
-        if task.done():
-            task.result()
-    finally:
         task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def create(
