@@ -58,6 +58,21 @@ def is_ready(api: Api, node: str) -> bool:
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
+def knows_pods(layout: Layout, node_ip: str) -> bool:
+    """Whether the kubelet has been told its pods: until then one that was restarted denies that they exist.
+
+    There is always one, CoreDNS.
+    """
+    admin = Files(layout.pki, "admin")
+    kubelet = Api(
+        f"https://{node_ip}:{_KUBELET_PORT}", Files(layout.pki, "ca").certificate, admin.certificate, admin.key
+    )
+    try:
+        return bool(kubelet.get("/pods").get("items"))
+    except LocalClusterError:
+        return False
+
+
 def resolves(names: Names, dns_ip: str) -> bool:
     """Whether the cluster's resolver, asked at its Service's address from within the node, knows the API server."""
     question = (sys.executable, "-I", resolve.__file__, dns_ip, "kubernetes.default.svc.cluster.local")

@@ -89,6 +89,7 @@ def up(context: NodeContext, report: Report) -> None:
     start(parts.kube_router(context))
     report("Waiting for the node to be ready.")
     wait("the node is not Ready", lambda: checks.is_ready(api, context.node_name))
+    wait("the kubelet knows no pods", lambda: checks.knows_pods(layout, context.node_ip))
     wait("CoreDNS does not resolve the cluster's names", lambda: checks.resolves(names, context.cluster_dns_ip))
     wait("kube-router enforces no policies", lambda: checks.enforces(names, programs))
     for name in COMPONENTS:
