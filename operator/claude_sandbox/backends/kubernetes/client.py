@@ -4,7 +4,7 @@ On the hot path of a reconcile each call costs what aiohttp costs (about 150 µs
 cost three times as much and drop the fields that they do not know.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlencode
@@ -186,11 +186,13 @@ class Api:
         metadata_only: bool = False,
         timeout_seconds: int = 300,
         idle_timeout: float = 90.0,
+        on_open: Callable[[], None] | None = None,
     ) -> AsyncGenerator[Obj, None]:
         """Events after `resource_version`, bookmarks among them, until the server ends the watch.
 
-        Not retried. Raises `ApiError`: `is_gone` to list again; TimedOut after `idle_timeout` seconds of silence (the
-        server sends a bookmark a minute, so silence means a dead connection). Use with `contextlib.aclosing`.
+        Not retried. Raises `ApiError`: `is_gone` to list again; TimedOut after `idle_timeout` seconds of silence. The
+        server sends a bookmark a minute, but not of a kind of which it has never seen an event: silence means that,
+        or a dead connection. `on_open` is called when it has agreed to watch. Use with `contextlib.aclosing`.
         """
         query = _selectors(label_selector, field_selector) | {
             "watch": "1",
@@ -207,6 +209,8 @@ class Api:
             try:
                 if response.status != 200:
                     raise refusal(response, await response.read(), sensitive=sensitive)
+                if on_open is not None:
+                    on_open()
                 rest = b""
                 async for chunk in response.content.iter_any():
                     lines = (rest + chunk).split(b"\n")
@@ -325,8 +329,11 @@ class Api:
         propagation: Propagation = "Background",
         grace_seconds: int | None = None,
         dry_run: bool = False,
-    ) -> None:
-        """Delete one object, only if it still has this uid and resourceVersion (else a conflict)."""
+    ) -> Obj:
+        """Delete one object, only if it still has this uid and resourceVersion (else a conflict).
+
+        The answer is the object where its deletion takes time, else the object or a `Status`.
+        """
         options: Obj = {"propagationPolicy": propagation}
         if preconditions := _preconditions(uid, resource_version):
             options["preconditions"] = preconditions
@@ -335,7 +342,7 @@ class Api:
         if dry_run:
             options["dryRun"] = ["All"]
         path = resource.item(name, namespace)
-        await self._transport.call(Request("DELETE", path, orjson.dumps(options), sensitive=resource is SECRETS))
+        return await self._transport.call(Request("DELETE", path, orjson.dumps(options), sensitive=resource is SECRETS))
 
 
 def _selectors(label_selector: str | None, field_selector: str | None) -> dict[str, str]:

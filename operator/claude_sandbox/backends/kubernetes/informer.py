@@ -225,8 +225,9 @@ class Informer:
                     return failures
                 if error.is_forbidden or error.is_unauthorized or error.is_not_found:
                     raise error from None
-                if error.reason == TIMED_OUT and version != before:
-                    continue  # silent after it worked: a dead connection, resumed at once
+                if error.reason == TIMED_OUT and time.monotonic() - opened >= self._pace.idle:
+                    failures = 0
+                    continue  # nothing happens, or the connection is dead: watched again at once, either way
                 failures = 1 if version != before else failures + 1
                 await self._rest(error, failures)
             else:
@@ -246,6 +247,7 @@ class Informer:
             metadata_only=self._metadata_only,
             timeout_seconds=seconds,
             idle_timeout=self._pace.idle,
+            on_open=self._touch,
         )
         try:
             async with aclosing(stream):
