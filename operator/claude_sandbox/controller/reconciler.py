@@ -17,10 +17,12 @@ from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 from claude_sandbox.controller import status as report
 from claude_sandbox.controller.merge import merge_patch, without_times
 from claude_sandbox.controller.queue import Result
-from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes
+from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, key_of
 
 # How long a sandbox may be on its way to Ready before that is worth a write of its own: most are there sooner.
 PROGRESS_AFTER = 1.0
+# While others are in line: a write that only says "not yet" would make all of them later, and so more of its kind.
+PROGRESS_AFTER_WHEN_BUSY = 10.0
 # How long the kubelet takes to bring a changed key, once told: measured at 0.9 s, promised within 2.
 KEY_SETTLES_AFTER = 2.0
 
@@ -81,15 +83,19 @@ class Reconciler:
         backend: Backend,
         reporter: Reporter,
         site: Site,
+        busy: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sandboxes = sandboxes
         self._backend = backend
         self._reporter = reporter
         self._site = site
+        self._busy = busy
         self._clock = clock
         # Since when a sandbox has been on its way without that having been reported.
         self._progressing: dict[Key, float] = {}
+        # The workload that was told to end last: that it is missing is no loss.
+        self._ended: dict[Key, str] = {}
         # Since when a new generation of the key has been on its way to a running workload.
         self._key_sent: dict[Key, float] = {}
 
@@ -99,6 +105,7 @@ class Reconciler:
         if raw is None or raw["metadata"].get("deletionTimestamp"):
             self._progressing.pop(key, None)
             self._key_sent.pop(key, None)
+            self._ended.pop(key, None)
             self._reporter.observe(key, None, ())
             await self._backend.forget(*key, last=not self._living(key.namespace))
             return Result()
@@ -123,16 +130,12 @@ class Reconciler:
             spec = self._accepted(raw)
         except InvalidSpec as error:
             return _Pass(report.Findings(invalid=str(error), workload=workload))
-        previous = raw.get("status") or {}
         blueprint = build(identity, spec, self._site)
         reference = spec.credentials.api_key_secret_ref
         key = await self._backend.key(identity, reference.name, reference.key)
-        outcome = await self._backend.ensure(
-            blueprint,
-            key,
-            spec,
-            report.past(previous, metadata["generation"]),
-        )
+        outcome = await self._backend.ensure(blueprint, key, spec, self._past(raw))
+        if outcome.ended and workload.workload is not None:
+            self._ended[key_of(raw)] = workload.workload.uid
         workload = await self._backend.state(identity)
         settling = self._key_settles_in(Key(identity.namespace, identity.name), outcome)
         findings = report.Findings(
@@ -165,7 +168,8 @@ class Reconciler:
             self._progressing.pop(key, None)
             return 0.0
         now = self._clock()
-        wait = self._progressing.setdefault(key, now) + PROGRESS_AFTER - now
+        patience = PROGRESS_AFTER_WHEN_BUSY if self._busy() else PROGRESS_AFTER
+        wait = self._progressing.setdefault(key, now) + patience - now
         if wait <= 0:
             del self._progressing[key]
         return wait
@@ -179,6 +183,13 @@ class Reconciler:
         if closed := tuple(out_of_reach(cidrs, self._site.opened)):
             raise InvalidSpec(tuple(_closed(index, private) for index, private in closed))
         return spec
+
+    def _past(self, raw: Raw) -> Past:
+        status = raw.get("status") or {}
+        past = report.past(status, raw["metadata"]["generation"])
+        if past.ran and status["workload"]["uid"] == self._ended.get(key_of(raw)):
+            return replace(past, ran=False)
+        return past
 
     def _key_settles_in(self, key: Key, outcome: Outcome) -> float | None:
         """Seconds until a key that was sent can be taken to be there; None where none is on its way."""

@@ -89,6 +89,7 @@ async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: 
         foreign=tuple(foreign),
         drifted=plan.drifted,
         spec_changed=plan.spec_changed,
+        ended=any(step.kind == "Pod" and step.verb is Verb.DELETE for step in done),
         key_sent=any(_sends_key(step) for step in done),
         paced=paced,
         failure=failure,
@@ -114,7 +115,7 @@ async def _do(api: Api, step: Step, identity: Identity, seen: Seen) -> Step | No
     if step.verb is Verb.CREATE:
         return await _create(api, resource, step, identity, seen)
     if step.verb is Verb.DELETE:
-        return await _delete(api, resource, step)
+        return await _delete(api, resource, step, seen)
     return await _apply(api, resource, step, seen)
 
 
@@ -140,15 +141,18 @@ async def _create(api: Api, resource: Resource, step: Step, identity: Identity, 
     return step
 
 
-async def _delete(api: Api, resource: Resource, step: Step) -> Step | None:
+async def _delete(api: Api, resource: Resource, step: Step, seen: Seen) -> Step | None:
     assert step.live is not None  # noqa: S101 - the planner's promise
     metadata = step.live["metadata"]
     try:
-        await api.delete(resource, step.name, metadata["namespace"], uid=metadata["uid"])
+        answer = await api.delete(resource, step.name, metadata["namespace"], uid=metadata["uid"])
     except ApiError as error:
         if error.is_not_found or error.is_conflict:
             return None
         raise
+    if answer.get("kind") == step.kind and answer["metadata"].get("deletionGracePeriodSeconds"):
+        # It is still there and must not look ready until the watch says so. Without a grace period it is gone by now.
+        seen(resource, answer)
     return step
 
 

@@ -92,6 +92,9 @@ class KubernetesBackend:
         """Observe, plan and apply, and ask for the ServiceAccount's rights along with the first writes."""
         identity = blueprint.identity
         account = meta.child_name(identity.name)
+        if not past.settled:
+            # A user's new wish is carried out at once, however often the workload was replaced before.
+            self._pacer.forget(identity.namespace, identity.name)
         desired = desire(blueprint, key.generation, key.problem is None, spec.update_strategy.type)
         wanted = plan(desired, self._observed(identity), past)
         if any(step.cause is Cause.HEAL for step in wanted.steps) and await self._is_gone(identity):

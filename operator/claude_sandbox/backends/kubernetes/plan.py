@@ -133,7 +133,7 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
     last: tuple[Step, ...] = ()
     if observed.pod is None:
         if desired.may_start and not desired.suspended and not foreign:
-            last = (Step(Verb.CREATE, Cause.HEAL if past.ran else Cause.PROVISION, desired.pod),)
+            last = (Step(Verb.CREATE, Cause.HEAL if past.ran and past.settled else Cause.PROVISION, desired.pod),)
     elif is_owned(observed.pod, desired.identity):
         spec_changed = _hash(desired.pod) != _hash(observed.pod)
         drifted = () if spec_changed else drift.pod_differences(desired.pod, observed.pod)
