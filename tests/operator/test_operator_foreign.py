@@ -77,6 +77,24 @@ async def test_a_foreign_policy_under_the_baselines_name_is_not_deleted_with_the
     assert world.ledger.get(resource, name) is not None
 
 
+async def test_the_baseline_stays_as_long_as_there_is_a_sandbox(world: World) -> None:
+    await world.operator().start()
+    for name in ("alice", "bob"):
+        await world.create(name)
+    for name in ("alice", "bob"):
+        await world.ready(name)
+    await world.delete("alice")
+    await world.ledger.until(lambda: not world.owned_by("alice"), "nothing left of alice")
+    await world.create("carol")
+    await world.ready("carol")
+    assert not any((event.type, event.name) == ("DELETED", meta.BASELINE_POLICY) for event in world.ledger.history())
+    assert world.heals("bob") == world.heals("carol") == 0
+    for name in ("bob", "carol"):
+        await world.delete(name)
+    await world.gone()
+    world.assert_always_isolated()
+
+
 async def test_an_object_whose_owner_was_taken_away_is_nobodys_and_refused(world: World) -> None:
     await world.operator().start()
     await world.create("alice")

@@ -217,6 +217,21 @@ async def test_a_deleted_key_is_reported_and_what_runs_goes_on(world: World) -> 
     assert world.heals("alice") == 0
 
 
+async def test_a_policy_of_somebody_else_that_lets_out_is_reported_and_left_alone(world: World) -> None:
+    await _running(world)
+    theirs = {"metadata": {"name": "theirs"}, "spec": {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]}}
+    made = await world.api.create(r.NETWORK_POLICIES, theirs, world.namespace)
+    isolated = await world.said("alice", "IsolationVerified", "False", "PolicyWidened")
+    assert "theirs" in isolated["message"]
+    await world.said("alice", "Compliant", "False")
+    untouched = world.ledger.get(r.NETWORK_POLICIES, "theirs")
+    assert untouched is not None
+    assert untouched["metadata"]["resourceVersion"] == made["metadata"]["resourceVersion"]
+    await world.delete("theirs", r.NETWORK_POLICIES)
+    await world.said("alice", "Compliant", "True")
+    assert world.heals("alice") == 0
+
+
 async def test_everything_is_damaged_at_once(world: World) -> None:
     await _running(world)
     for kind in (r.SERVICES, r.SERVICE_ACCOUNTS, r.NETWORK_POLICIES, r.PODS):

@@ -16,6 +16,8 @@ from operator_process import OperatorProcess
 from oracle import complaints
 from world import PORTS, World
 
+from claude_sandbox.backends.kubernetes import resources as r
+
 pytestmark = pytest.mark.controlplane
 
 CLAIM = {"workspace": {"type": "PersistentVolumeClaim", "size": "1Gi", "retention": "Retain"}}
@@ -94,8 +96,13 @@ def _suspended(world: World) -> bool:
     return says(world.sandbox("alice"), "Ready", "False", "Suspended") and not complaints(world.ledger, "alice")
 
 
-def _new_pod(world: World) -> bool:
-    return _well(world) and says(world.sandbox("alice"), "Drifted", "False")
+def _new_pod(model: str) -> Check:
+    def check(world: World) -> bool:
+        pod = world.child(r.PODS, "alice")
+        args = pod["spec"]["containers"][0].get("args") if pod else None
+        return args == ["--model", model] and _well(world) and says(world.sandbox("alice"), "Drifted", "False")
+
+    return check
 
 
 async def _new_key(world: World) -> None:
@@ -134,6 +141,11 @@ CHANGES: dict[str, tuple[dict[str, Any], tuple[Act, Check], tuple[Act, Check]]] 
         CLAIM,
         (_spec(workspace={"retention": "Delete"}), _well),
         (_spec(workspace={"retention": "Retain"}), _well),
+    ),
+    "another command": (
+        {"updateStrategy": {"type": "Recreate"}},
+        (_spec(args=["--model", "one"]), _new_pod("one")),
+        (_spec(args=["--model", "another"]), _new_pod("another")),
     ),
     "key": ({}, (_new_key, _key_is_there), (_new_key, _key_is_there)),
 }
