@@ -43,7 +43,9 @@ class Operator:
             minor=minor,
             allowed_registries=settings.allowed_registries,
         )
-        self.reconciler = Reconciler(self.sandboxes, self.backend, reporter, settings.site)
+        self.reconciler = Reconciler(
+            self.sandboxes, self.backend, reporter, settings.site, busy=lambda: len(self.queue) > 0
+        )
 
     async def reconcile(self, key: Key) -> Result:
         """One pass, its log lines marked with the sandbox."""
