@@ -10,6 +10,10 @@ Another replica takes the lease over no earlier than `lease_duration` after it *
 its sending. Durations are measured by each replica's own monotonic clock; no two clocks are compared. A write is given
 no longer than the right to act (`Election.permit`), and the difference of the two (5 s by default) is left for what the
 API server has already received.
+
+What remains: a process that is frozen between the last look at its permit and the sending of one request sends this one
+when it wakes up. Nothing short of an API server that knows of leases could stop it. It does no harm: writes carry the
+UID or the resourceVersion of what they were decided upon, and a create of what exists already is refused.
 """
 
 import asyncio
