@@ -158,14 +158,18 @@ class OperatorProcess:
             while not await self.is_ready():  # noqa: ASYNC110 - what is waited for is in another process
                 await asyncio.sleep(0.05)
 
-    async def has_looked(self, passes: int, patience: float = 60.0) -> None:
-        """Wait until it has looked at sandboxes so many times more, and has none in hand."""
-        before = passes + _passes(await self.metrics())
+    async def passes(self) -> int:
+        """How often it has looked at sandboxes."""
+        return _passes(await self.metrics())
+
+    async def has_looked(self, passes: int, since: int | None = None, patience: float = 60.0) -> None:
+        """Wait until it has looked at sandboxes so many times more, since then or now, and has none in hand."""
+        wanted = passes + (await self.passes() if since is None else since)
         async with asyncio.timeout(patience):
             while True:
                 now = await self.metrics()
                 idle = not any(value for name, value in now.items() if name.startswith(_BUSY))
-                if _passes(now) >= before and idle:
+                if _passes(now) >= wanted and idle:
                     return
                 await asyncio.sleep(0.05)
 
