@@ -137,6 +137,26 @@ async def test_events_are_lost_and_the_watches_that_would_go_on_are_told_410(wor
     await _settled(world)
 
 
+async def test_nothing_is_made_again_for_a_sandbox_whose_deletion_is_not_told(world: World) -> None:
+    def deaf(path: str, line: bytes) -> bytes | None:
+        return None if "/claudesandboxes?" in path and b'"type":"DELETED"' in line else line
+
+    await world.operator().start()
+    await world.create("alice", **PORTS, workspace={"type": "PersistentVolumeClaim", "size": "1Gi"})
+    await _well(world, "alice")
+    world.gate.tamper = deaf
+    await world.delete("alice")
+    await world.delete("sandbox-alice-workspace", r.PERSISTENT_VOLUME_CLAIMS)
+    await world.gone()
+    made = [
+        event for event in world.ledger.history() if event.type == "ADDED" and event.name.startswith("sandbox-alice")
+    ]
+    assert len(made) == len({event.kind for event in made if event.kind != "Event"}) + sum(
+        e.kind == "Event" for e in made
+    )
+    world.assert_always_isolated()
+
+
 @pytest.mark.parametrize("seed", range(2))
 async def test_half_of_all_events_are_lost(world: World, seed: int) -> None:
     dice = random.Random(seed)  # noqa: S311 - no secret
