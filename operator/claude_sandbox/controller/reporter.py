@@ -32,7 +32,9 @@ class KubernetesReporter:
             )
         except ApiError as error:
             # A server under load answers a conflict for a patch as well: that the sandbox is gone has to be certain.
-            if error.is_not_found or (error.is_conflict and await self._is_gone(metadata)):
+            # For another one of its name it may find the patched status invalid before it looks at the UID.
+            unsure = error.is_conflict or error.is_invalid
+            if error.is_not_found or (unsure and await self._is_gone(metadata)):
                 return None
             raise
 

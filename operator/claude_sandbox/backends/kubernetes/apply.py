@@ -44,6 +44,8 @@ Seen = Callable[[Resource, Manifest], None]
 
 # Seconds until an object in the way is looked at again that no watch shows, since it has none of our labels.
 FOREIGN_AGAIN = 10.0
+# Seconds until a pass whose picture was behind is made again; the watch mostly has it sooner.
+STALE_AGAIN = 1.0
 
 Pace = Callable[[Identity], float]
 """Seconds until a paced step may be done; 0 for now, which then counts as done."""
@@ -59,6 +61,8 @@ async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: 
     foreign = list(plan.foreign)
     failure: Failure | None = None
     paced: float | None = None
+    # What was to be applied is gone or another one by now: no failure, but a picture that is behind.
+    stale = False
     for stage in plan.stages:
         due = []
         for step in stage:
@@ -71,15 +75,18 @@ async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: 
         for step, result in zip(due, results, strict=True):
             if isinstance(result, ForeignObjectError):
                 foreign.append(str(result))
+            elif isinstance(result, ApiError) and result.is_conflict and step.verb is Verb.APPLY:
+                stale = True
             elif isinstance(result, ApiError):
                 failure = failure or explain(step, result)
             elif isinstance(result, BaseException):
                 raise result
             elif result is not None:
                 done.append(result)
-        if len(foreign) > len(plan.foreign):
-            paced = FOREIGN_AGAIN
-        if failure or len(foreign) > len(plan.foreign):
+        blocked = len(foreign) > len(plan.foreign)
+        if blocked or stale:
+            paced = FOREIGN_AGAIN if blocked else STALE_AGAIN
+        if failure or blocked or stale:
             break
     return Outcome(
         created=_said(done, Verb.CREATE, Cause.PROVISION, Cause.UPDATE),
