@@ -76,6 +76,8 @@ class Outcome:
     # object in the way that no watch shows.
     paced: float | None = None
     failure: Failure | None = None
+    # Whether what was seen turned out to be behind, so that not everything could be done; another look is due.
+    stale: bool = False
 
     @property
     def wrote(self) -> bool:

@@ -113,6 +113,9 @@ class Reconciler:
         if done.findings.outcome.gone:
             return self._lose(raw)
         self._tell(raw, done.findings)
+        if done.findings.outcome.stale and not done.findings.outcome.healed:
+            # Not all of this spec was carried out, so nothing is said of it yet.
+            return Result(requeue_after=done.requeue)
         if (wait := self._held(key, done.findings)) > 0:
             return Result(requeue_after=wait)
         return await self._report(key, raw, done.requeue, await self._measured(done))

@@ -100,6 +100,7 @@ async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: 
         key_sent=any(_sends_key(step) for step in done),
         paced=paced,
         failure=failure,
+        stale=stale,
     )
 
 

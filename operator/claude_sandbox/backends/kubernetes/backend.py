@@ -18,7 +18,7 @@ from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.expected import expected
 from claude_sandbox.backends.kubernetes.informer import Informer
-from claude_sandbox.backends.kubernetes.ownership import is_baseline
+from claude_sandbox.backends.kubernetes.ownership import is_baseline, is_owned
 from claude_sandbox.backends.kubernetes.pacing import Pacer
 from claude_sandbox.backends.kubernetes.plan import Cause, Observed, desire, plan
 from claude_sandbox.backends.kubernetes.raw import Object, terminating
@@ -108,7 +108,9 @@ class KubernetesBackend:
     async def state(self, identity: Identity) -> WorkloadState:
         """Whether the pod can be worked with now."""
         pod = self._watches.get(PODS, identity.namespace, meta.child_name(identity.name))
-        if pod is None or not terminating(pod):
+        if pod is None or not is_owned(pod, identity):
+            return state_of(None)
+        if not terminating(pod):
             return state_of(pod)
         asked = datetime.fromisoformat(pod["metadata"]["deletionTimestamp"])
         patience = (asked - self._now()).total_seconds() + NODE_SUSPECTED_AFTER
