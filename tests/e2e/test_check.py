@@ -29,7 +29,7 @@ def test_a_sandbox_passes_with_the_results_that_its_status_has(kubectl: Kubectl,
         made.wait("Compliant")
         code, (report,) = _check(node, "sandbox", f"{sandboxes}/checked")
         assert code == 0
-        reported = {control["id"]: control["result"] for control in made.get()["status"]["compliance"]["controls"]}
+        reported = made.results()
         assert {control["id"]: control["result"] for control in report["controls"]} == reported
 
 

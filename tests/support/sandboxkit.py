@@ -54,8 +54,14 @@ class Sandbox:
             print(json.dumps(self.get().get("status", {}).get("conditions"), indent=1))
             raise
 
+    def results(self) -> dict[str, str]:
+        """The result of each control."""
+        compliance = self.get()["status"]["compliance"]
+        passed = {id: "Pass" for group in compliance["passed"] for id in group["controls"]}
+        return passed | {control["id"]: control["result"] for control in compliance["controls"]}
+
     def control(self, identifier: str) -> Object:
-        """One control's result."""
+        """One control that does not pass."""
         controls = self.get()["status"]["compliance"]["controls"]
         return next(control for control in controls if control["id"] == identifier)
 

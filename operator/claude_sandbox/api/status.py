@@ -83,8 +83,19 @@ class EvidenceStatus(Model):
     """What was read."""
 
 
+class Passed(Model):
+    """Controls that pass, and what that rests on."""
+
+    source: EvidenceSource
+    """Where the readings come from."""
+    observed_at: datetime | None = None
+    """When the oldest was taken, where that is more than a minute before `compliance.evaluatedAt`."""
+    controls: Annotated[list[Identifier], Field(max_length=MAX_CONTROLS)]
+    """The controls' identifiers, in the catalogue's order."""
+
+
 class ControlStatus(Model):
-    """One control's result."""
+    """The result of one control that does not pass."""
 
     id: Identifier
     """The control's identifier in the catalogue, for example PRIV-01."""
@@ -120,14 +131,19 @@ class Summary(Model):
 
 
 class Compliance(Model):
-    """What was measured."""
+    """What was measured. Every control of the catalogue is in one of `passed` and `controls`.
+
+    The API server's price of a write goes with the number of fields that are stored, so what passes is only named.
+    """
 
     summary: Summary
     """Counts of the results."""
     evaluated_at: datetime
     """When the controls were last evaluated with a different outcome."""
-    controls: Annotated[list[ControlStatus], Field(max_length=MAX_CONTROLS)]
-    """Each control's result, in the catalogue's order."""
+    passed: Annotated[list[Passed], Field(max_length=len(EvidenceSource)), UniqueBy("source")] = []
+    """The controls that pass, by the source of their evidence."""
+    controls: Annotated[list[ControlStatus], Field(max_length=MAX_CONTROLS)] = []
+    """Every control that does not pass, with its result, in the catalogue's order."""
 
 
 class Workload(Model):

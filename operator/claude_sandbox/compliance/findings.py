@@ -3,14 +3,16 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from datetime import datetime, timedelta
 
-from claude_sandbox.api.status import Compliance, ControlStatus, EvidenceSource, EvidenceStatus, Result, Summary
+from claude_sandbox.api.status import Compliance, ControlStatus, EvidenceSource, EvidenceStatus, Passed, Result, Summary
 from claude_sandbox.compliance.control import Control, Verdict
 
+# Evidence that is hardly older than the evaluation needs no time of its own: watches hear once a minute at least.
+FRESH = timedelta(minutes=1)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One control's outcome for one workload, and what it rests on."""
 
@@ -27,39 +29,48 @@ class Finding:
     def result(self) -> Result:
         return self.verdict.result
 
-    def status(self) -> ControlStatus:
-        """As a status says it, its texts clipped."""
-        evidence = None
-        if self.source is not None and self.observed_at is not None:
-            evidence = EvidenceStatus(source=self.source, observed_at=self.observed_at, value=self.verdict.value)
-        return ControlStatus(
-            id=self.control.id,
-            title=self.control.title,
-            result=self.result,
-            severity=self.control.severity,
-            required=self.required,
-            evidence=evidence,
-            message=self.verdict.message,
-            remedy=self.remedy,
-        )
-
 
 def compliance(findings: Sequence[Finding], now: datetime) -> Compliance:
-    """As a status says it."""
-    return Compliance(summary=summary(findings), evaluated_at=now, controls=[finding.status() for finding in findings])
+    """As a status says it: whole, its texts clipped, what does not pass; by name what does."""
+    passing: dict[EvidenceSource, list[Finding]] = {}
+    others = []
+    for finding in findings:
+        if finding.result is Result.PASS and finding.source is not None:
+            passing.setdefault(finding.source, []).append(finding)
+        else:
+            others.append(_status(finding, now))
+    passed = [_passed(source, those, now) for source, those in passing.items()]
+    return Compliance(summary=summary(findings), evaluated_at=now, passed=passed, controls=others)
 
 
-class Outcome(Protocol):
-    """What a summary needs to know of a control's outcome."""
-
-    @property
-    def result(self) -> Result: ...
-
-    @property
-    def required(self) -> bool: ...
+def _passed(source: EvidenceSource, findings: Sequence[Finding], now: datetime) -> Passed:
+    # Not a group for each time: what is watched ages at different speeds, and the status would change with that.
+    oldest = min((one.observed_at for one in findings if one.observed_at is not None), default=None)
+    return Passed(source=source, observed_at=_aged(oldest, now), controls=[one.control.id for one in findings])
 
 
-def summary(outcomes: Sequence[Outcome]) -> Summary:
+def _status(finding: Finding, now: datetime) -> ControlStatus:
+    evidence = None
+    if finding.source is not None:
+        observed_at = _aged(finding.observed_at, now)
+        evidence = EvidenceStatus(source=finding.source, observed_at=observed_at, value=finding.verdict.value)
+    return ControlStatus(
+        id=finding.control.id,
+        title=finding.control.title,
+        result=finding.result,
+        severity=finding.control.severity,
+        required=finding.required,
+        evidence=evidence,
+        message=finding.verdict.message,
+        remedy=finding.remedy,
+    )
+
+
+def _aged(observed_at: datetime | None, now: datetime) -> datetime | None:
+    return None if observed_at is None or now - observed_at <= FRESH else observed_at
+
+
+def summary(outcomes: Sequence[Finding]) -> Summary:
     """How many have each result, and how many of those that count pass."""
     count = Counter(outcome.result for outcome in outcomes)
     # What does not apply asks for nothing.

@@ -5,11 +5,11 @@ from datetime import datetime
 from typing import Any
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
-from claude_sandbox.api.status import Compliance, ControlStatus, EvidenceSource, EvidenceStatus, Result
+from claude_sandbox.api.status import Compliance, EvidenceSource, Result
 from claude_sandbox.compliance.catalogue import CONTROLS
 from claude_sandbox.compliance.control import Control, Evidence, Verdict, unknown
 from claude_sandbox.compliance.evidence import KubernetesEvidence, Reading, Unread
-from claude_sandbox.compliance.findings import Finding, summary
+from claude_sandbox.compliance.findings import Finding, compliance
 from claude_sandbox.compliance.network import default_deny, egress, ingress
 from claude_sandbox.compliance.view import View
 
@@ -19,7 +19,6 @@ Judgement = tuple[ConditionStatus, Reason, str]
 Basis = tuple[EvidenceSource, datetime]
 """Where a reading came from, and when."""
 
-_NEEDS = frozenset(control.needs for control in CONTROLS)
 _NAMES = {
     Evidence.POD: "the pod",
     Evidence.NAMESPACE: "the namespace",
@@ -36,32 +35,26 @@ _NAMES = {
 def measure(evidence: KubernetesEvidence) -> tuple[Compliance, Judgement, Judgement]:
     """The results and the conditions `Compliant` and `IsolationVerified`, looking at the evidence only once."""
     view = View(evidence)
-    compliance = _evaluate(view)
-    return compliance, compliant(compliance), _isolation(view)
-
-
-def evaluate(evidence: KubernetesEvidence) -> Compliance:
-    """The result of every control, in the catalogue's order. Pure, and the same for the same evidence."""
-    return _evaluate(View(evidence))
+    found = _findings(view, CONTROLS)
+    reported = compliance(found, evidence.now)
+    return reported, compliant(found, reported), _isolation(view)
 
 
 def findings(evidence: KubernetesEvidence, controls: Sequence[Control] = CONTROLS) -> tuple[Finding, ...]:
-    """The outcome of each of `controls`, whole: a status clips texts."""
-    view = View(evidence)
-    unusable = {need: why for need in Evidence if (why := _unusable(evidence, need))}
-    return tuple(_finding(control, _verdict(control, view, unusable), evidence) for control in controls)
+    """The outcome of each of `controls`, whole: a status clips texts. Pure, and the same for the same evidence."""
+    return _findings(View(evidence), controls)
 
 
-def compliant(compliance: Compliance) -> Judgement:
+def compliant(findings: Sequence[Finding], reported: Compliance) -> Judgement:
     """The `Compliant` condition: one required control that fails makes it False, else one Unknown makes it Unknown."""
-    required = [control for control in compliance.controls if control.required]
-    failing = [control for control in required if control.result is Result.FAIL]
+    required = [finding for finding in findings if finding.required]
+    failing = [finding for finding in required if finding.result is Result.FAIL]
     if failing:
         return ConditionStatus.FALSE, Reason.CONTROLS_FAIL, _listed("Failing", failing)
-    undecided = [control for control in required if control.result is Result.UNKNOWN]
+    undecided = [finding for finding in required if finding.result is Result.UNKNOWN]
     if undecided or not required:
         return ConditionStatus.UNKNOWN, Reason.CONTROLS_UNKNOWN, _listed("Not verified", undecided)
-    return ConditionStatus.TRUE, Reason.ALL_CONTROLS_PASS, f"{compliance.summary.required} required controls pass"
+    return ConditionStatus.TRUE, Reason.ALL_CONTROLS_PASS, f"{reported.summary.required} required controls pass"
 
 
 def isolation(evidence: KubernetesEvidence) -> Judgement:
@@ -69,21 +62,17 @@ def isolation(evidence: KubernetesEvidence) -> Judgement:
     return _isolation(View(evidence))
 
 
-def _evaluate(view: View) -> Compliance:
+def _findings(view: View, controls: Sequence[Control]) -> tuple[Finding, ...]:
     evidence = view.evidence
     unusable = {need: why for need in Evidence if (why := _unusable(evidence, need))}
-    bases = {needs: _basis(evidence, needs) for needs in _NEEDS}
-    seen: dict[tuple[Basis, str], EvidenceStatus] = {}
-    controls = []
-    for control in CONTROLS:
+    bases = {needs: _basis(evidence, needs) or (None, None) for needs in {control.needs for control in controls}}
+    profile = evidence.expected.profile
+    found = []
+    for control in controls:
         verdict = _verdict(control, view, unusable)
-        basis = bases[control.needs]
-        if basis and (basis, verdict.value) not in seen:
-            source, observed_at = basis
-            seen[basis, verdict.value] = EvidenceStatus(source=source, observed_at=observed_at, value=verdict.value)
-        shown = seen[basis, verdict.value] if basis else None
-        controls.append(_status(control, verdict, shown, evidence.expected.profile in control.required))
-    return Compliance(summary=summary(controls), evaluated_at=evidence.now, controls=controls)
+        remedy = control.remedy if verdict.result is Result.FAIL else ""
+        found.append(Finding(control, verdict, profile in control.required, remedy, *bases[control.needs]))
+    return tuple(found)
 
 
 def _isolation(view: View) -> Judgement:
@@ -126,33 +115,6 @@ def _basis(evidence: KubernetesEvidence, needs: tuple[Evidence, ...]) -> Basis |
     return readings[0].source, min(reading.observed_at for reading in readings)
 
 
-def _finding(control: Control, verdict: Verdict, evidence: KubernetesEvidence) -> Finding:
-    source, observed_at = _basis(evidence, control.needs) or (None, None)
-    return Finding(
-        control=control,
-        verdict=verdict,
-        required=evidence.expected.profile in control.required,
-        remedy=control.remedy if verdict.result is Result.FAIL else "",
-        source=source,
-        observed_at=observed_at,
-    )
-
-
-def _status(control: Control, verdict: Verdict, evidence: EvidenceStatus | None, required: bool) -> ControlStatus:
-    # Most say nothing, fifty times for each look at each sandbox: what can't be too long needs no validation.
-    make = ControlStatus if verdict.message else ControlStatus.model_construct
-    return make(
-        id=control.id,
-        title=control.title,
-        result=verdict.result,
-        severity=control.severity,
-        required=required,
-        evidence=evidence,
-        message=verdict.message,
-        remedy=control.remedy if verdict.result is Result.FAIL else "",
-    )
-
-
 def _verdict(control: Control, view: View, unusable: dict[Evidence, str]) -> Verdict:
     if control.judge is None:
         return unknown(f"not measured; it would take {control.unproven}")
@@ -162,6 +124,5 @@ def _verdict(control: Control, view: View, unusable: dict[Evidence, str]) -> Ver
     return control.judge(view)
 
 
-def _listed(what: str, controls: list[ControlStatus]) -> str:
-    details = "; ".join(f"{control.id} {control.title}: {control.message}" for control in controls)
-    return f"{what}: {details}"
+def _listed(what: str, findings: Sequence[Finding]) -> str:
+    return f"{what}: " + "; ".join(f"{one.control.id} {one.control.title}: {one.verdict.message}" for one in findings)

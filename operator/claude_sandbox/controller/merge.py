@@ -21,9 +21,12 @@ def without_times(status: Mapping[str, Any]) -> dict[str, Any]:
     if compliance is None:
         return dict(status)
     controls = [
-        control | {"evidence": {k: v for k, v in control["evidence"].items() if k != "observedAt"}}
-        if "evidence" in control
-        else control
-        for control in compliance["controls"]
+        control | {"evidence": _timeless(control["evidence"])} if "evidence" in control else control
+        for control in compliance.get("controls") or ()
     ]
-    return dict(status) | {"compliance": {"summary": compliance["summary"], "controls": controls}}
+    passed = [_timeless(one) for one in compliance.get("passed") or ()]
+    return dict(status) | {"compliance": {"summary": compliance["summary"], "passed": passed, "controls": controls}}
+
+
+def _timeless(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in evidence.items() if key != "observedAt"}

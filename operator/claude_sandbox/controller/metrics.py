@@ -42,18 +42,15 @@ class Rendered:
 
 
 class Metrics:
-    """All metrics of one process, in a registry of their own.
+    """All metrics of one process, in a registry of their own."""
 
-    `passing_controls`: also one series for each control that passes. With 1,000 sandboxes these are some 45,000.
-    """
-
-    def __init__(self, *, version: str = "", passing_controls: bool = False) -> None:
+    def __init__(self, *, version: str = "") -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         prometheus_client.ProcessCollector(registry=registry)
         prometheus_client.PlatformCollector(registry=registry)
         prometheus_client.GCCollector(registry=registry)
-        self.sandboxes = SandboxCollector(passing_controls=passing_controls)
+        self.sandboxes = SandboxCollector()
         registry.register(self.sandboxes)
         info = Gauge("claudesandbox_info", "The operator that runs; always 1.", ["version"], registry=registry)
         info.labels(version).set(1)

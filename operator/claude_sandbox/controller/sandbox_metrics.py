@@ -11,8 +11,7 @@ from prometheus_client.registry import Collector
 Status = Mapping[str, Any]
 
 UNKNOWN = "Unknown"
-PASS = "Pass"  # a result, not a password
-RESULTS = {"pass": PASS, "fail": "Fail", "unknown": UNKNOWN, "notApplicable": "NotApplicable"}
+RESULTS = {"pass": "Pass", "fail": "Fail", "unknown": UNKNOWN, "notApplicable": "NotApplicable"}
 
 
 class _Seen(NamedTuple):
@@ -26,8 +25,7 @@ class SandboxCollector(Collector):
     Handing one in costs next to nothing; what it means is worked out when Prometheus asks.
     """
 
-    def __init__(self, *, passing_controls: bool = False, clock: Callable[[], float] = time.time) -> None:
-        self._passing = passing_controls
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._seen: dict[tuple[str, str], _Seen] = {}
 
@@ -54,8 +52,7 @@ class SandboxCollector(Collector):
         )
         results = GaugeMetricFamily(
             "claudesandbox_control_result",
-            "1 for the present result of a control."
-            + ("" if self._passing else " Controls that pass have no series; claudesandbox_controls counts them."),
+            "1 for the present result of a control that does not pass; claudesandbox_controls counts those that do.",
             labels=["namespace", "name", "control", "severity", "result"],
         )
         for (namespace, name), seen in list(self._seen.items()):
@@ -69,9 +66,8 @@ class SandboxCollector(Collector):
                 counts.add_metric([namespace, name, result], summary.get(field, 0))
             evaluated.add_metric([namespace, name], seen.at)
             for control in compliance.get("controls") or ():
-                if self._passing or control["result"] != PASS:
-                    labels = [namespace, name, control["id"], control["severity"], control["result"]]
-                    results.add_metric(labels, 1)
+                labels = [namespace, name, control["id"], control["severity"], control["result"]]
+                results.add_metric(labels, 1)
         totals = GaugeMetricFamily(
             "claudesandbox_sandboxes",
             "Sandboxes, by the status of their conditions Ready and Compliant.",

@@ -28,8 +28,9 @@ def controls(found: Manifest) -> Iterator[str]:
     """The controls' summary, and those that don't pass without being required to."""
     compliance = found["status"]["compliance"]
     summary = compliance["summary"]
+    total = sum(summary[result] for result in ("pass", "fail", "unknown", "notApplicable"))
     yield (
-        f"{summary['required']} required controls pass. Of all {len(compliance['controls'])}: {summary['pass']} pass, "
+        f"{summary['required']} required controls pass. Of all {total}: {summary['pass']} pass, "
         f"{summary['fail']} fail, {summary['unknown']} unknown, {summary['notApplicable']} not applicable."
     )
     for control in compliance["controls"]:

@@ -21,7 +21,7 @@ from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 from claude_sandbox.compliance.evidence import KubernetesEvidence, Reading
 from claude_sandbox.compliance.identity import QUESTIONS
-from claude_sandbox.compliance.report import compliant, evaluate, isolation
+from claude_sandbox.compliance.report import findings, isolation, measure
 from claude_sandbox.localcluster.cluster import Cluster
 
 pytestmark = pytest.mark.controlplane
@@ -73,8 +73,8 @@ class Sandbox:
 
     async def failing(self) -> set[str]:
         """The required controls that fail."""
-        controls = evaluate(await self.evidence()).controls
-        return {control.id for control in controls if control.required and control.result is Result.FAIL}
+        found = findings(await self.evidence())
+        return {finding.control.id for finding in found if finding.required and finding.result is Result.FAIL}
 
 
 @pytest_asyncio.fixture
@@ -111,15 +111,15 @@ async def sandbox(control_plane: Cluster, request: pytest.FixtureRequest) -> Asy
 
 async def test_a_sandbox_as_the_operator_makes_it_is_compliant(sandbox: Sandbox) -> None:
     evidence = await sandbox.evidence()
-    assert compliant(evaluate(evidence))[:2] == ("True", "AllControlsPass")
+    assert measure(evidence)[1][:2] == ("True", "AllControlsPass")
     assert isolation(evidence)[:2] == ("Unknown", "NotProbed")
 
 
 async def test_in_production_only_the_image_that_has_not_started_is_open(sandbox: Sandbox) -> None:
     evidence = await sandbox.evidence()
     evidence = replace(evidence, expected=replace(evidence.expected, profile=Profile.PRODUCTION))
-    controls = evaluate(evidence).controls
-    open_controls = {one.id: one.result for one in controls if one.required and one.result is not Result.PASS}
+    found = findings(evidence)
+    open_controls = {one.control.id: one.result for one in found if one.required and one.result is not Result.PASS}
     # No registry is named as the only allowed one, and no node has told yet which image runs.
     assert open_controls == {"IMG-01": Result.UNKNOWN, "IMG-02": Result.NOT_APPLICABLE}
 
@@ -184,7 +184,7 @@ async def test_rights_that_someone_gives_to_all_accounts_are_seen(sandbox: Sandb
     async with asyncio.timeout(20):
         while await sandbox.failing() != {"ID-03"}:  # noqa: ASYNC110 - only asking tells
             await asyncio.sleep(0.05)
-    messages = [one.message for one in evaluate(await sandbox.evidence()).controls if one.id == "ID-03"]
+    messages = [one.verdict.message for one in findings(await sandbox.evidence()) if one.control.id == "ID-03"]
     assert messages == ["the ServiceAccount may get pods; the ServiceAccount may get secrets"]
 
 

@@ -19,6 +19,7 @@ from claude_sandbox.api.status import (
     EvidenceSource,
     EvidenceStatus,
     Heals,
+    Passed,
     Result,
     Severity,
     Summary,
@@ -55,7 +56,7 @@ def status(controls: int = 1) -> ClaudeSandboxStatus:
     control = ControlStatus(
         id="PRIV-01",
         title="not privileged",
-        result=Result.PASS,
+        result=Result.FAIL,
         severity=Severity.CRITICAL,
         required=True,
         evidence=evidence,
@@ -76,7 +77,12 @@ def status(controls: int = 1) -> ClaudeSandboxStatus:
         ],
         backend=BackendType.KUBERNETES,
         workload=Workload(name="sandbox-alice", uid="u", node="node-1", started_at=NOW),
-        compliance=Compliance(summary=Summary.model_validate(counts), evaluated_at=NOW, controls=[control] * controls),
+        compliance=Compliance(
+            summary=Summary.model_validate(counts),
+            evaluated_at=NOW,
+            passed=[Passed(source=EvidenceSource.ACCESS_REVIEW, observed_at=NOW, controls=["ID-03"])],
+            controls=[control] * controls,
+        ),
         heals=Heals(count=3),
     )
 

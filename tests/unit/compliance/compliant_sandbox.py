@@ -10,6 +10,7 @@ from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import Compliance, EvidenceSource, Result
 from claude_sandbox.compliance.evidence import Access, Expected, KubernetesEvidence, Reading, Unread
 from claude_sandbox.compliance.identity import QUESTIONS
+from claude_sandbox.compliance.report import findings, measure
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MAX_AGE = timedelta(minutes=5)
@@ -96,9 +97,19 @@ def changed(*mutations: Mutation) -> World:
     return world
 
 
-def results(compliance: Compliance) -> dict[str, Result]:
+def results(evidence: KubernetesEvidence) -> dict[str, Result]:
     """The result of each control by its identifier."""
-    return {control.id: control.result for control in compliance.controls}
+    return {finding.control.id: finding.result for finding in findings(evidence)}
+
+
+def reported(evidence: KubernetesEvidence) -> Compliance:
+    """What the status says."""
+    return measure(evidence)[0]
+
+
+def is_compliant(evidence: KubernetesEvidence) -> tuple[str, str, str]:
+    """What the `Compliant` condition says."""
+    return measure(evidence)[1]
 
 
 def without(evidence: KubernetesEvidence, *names: str) -> KubernetesEvidence:

@@ -1,19 +1,22 @@
 """From results to the condition, the summary and the status."""
 
+from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from compliant_sandbox import World, changed, compliant, without
+from compliant_sandbox import NOW, World, changed, compliant, is_compliant, reported, without
 from test_control_mutations import MUTATIONS
 
-from claude_sandbox.api.status import MAX_CONTROLS, Compliance, ControlStatus, Result
+from claude_sandbox.api.status import MAX_CONTROLS, ControlStatus, EvidenceSource, Result
 from claude_sandbox.compliance.catalogue import CONTROLS
-from claude_sandbox.compliance.report import compliant as is_compliant
-from claude_sandbox.compliance.report import evaluate, isolation, measure
+from claude_sandbox.compliance.evidence import Reading
+from claude_sandbox.compliance.report import compliant as judged
+from claude_sandbox.compliance.report import findings, isolation, measure
 
 
 def condition(world: World, *unread: str) -> tuple[str, str, str]:
-    return is_compliant(evaluate(without(world.evidence(), *unread)))
+    return is_compliant(without(world.evidence(), *unread))
 
 
 def test_compliant_is_true_when_every_required_control_passes() -> None:
@@ -44,15 +47,13 @@ def test_what_has_to_be_opted_in_to_does_not_count(name: str) -> None:
 
 
 def test_no_control_at_all_proves_nothing() -> None:
-    evaluated = evaluate(compliant().evidence())
-    none = Compliance(summary=evaluated.summary, evaluated_at=evaluated.evaluated_at, controls=[])
-    assert is_compliant(none)[0] == "Unknown"
+    assert judged([], reported(compliant().evidence()))[0] == "Unknown"
 
 
 def test_the_summary_counts_each_result_and_the_required_ones() -> None:
     world = changed(MUTATIONS["privileged"][0], MUTATIONS["no quota"][0])
     world.declare(allowed_registries=())
-    summary = evaluate(without(world.evidence(), "services")).summary
+    summary = reported(without(world.evidence(), "services")).summary
     unmeasured = sum(control.judge is None for control in CONTROLS)
     # On the Services rest NET-10, and OPS-04, which is about all evidence.
     assert (summary.fail, summary.not_applicable, summary.unknown) == (2, 1, unmeasured + 2)
@@ -62,18 +63,18 @@ def test_the_summary_counts_each_result_and_the_required_ones() -> None:
 
 
 def test_a_control_that_is_not_measured_says_what_would_decide_it() -> None:
-    found = {control.id: control for control in evaluate(compliant().evidence()).controls}
+    found = {finding.control.id: finding for finding in findings(compliant().evidence())}
     for control in CONTROLS:
         if control.judge is None:
             assert found[control.id].result is Result.UNKNOWN
             assert not found[control.id].required
-            assert control.unproven in found[control.id].message
+            assert control.unproven in found[control.id].verdict.message
 
 
 def test_every_text_of_the_catalogue_fits_the_status() -> None:
-    found = {control.id: control for control in evaluate(compliant().evidence()).controls}
+    found = {finding.control.id: finding for finding in findings(compliant().evidence())}
     for control in CONTROLS:
-        message = found[control.id].message
+        message = found[control.id].verdict.message
         shown = ControlStatus(
             id=control.id,
             title=control.title,
@@ -87,7 +88,7 @@ def test_every_text_of_the_catalogue_fits_the_status() -> None:
 
 
 def test_controls_are_reported_once_and_in_the_order_of_the_catalogue() -> None:
-    ids = [control.id for control in evaluate(compliant().evidence()).controls]
+    ids = [finding.control.id for finding in findings(compliant().evidence())]
     assert ids == [control.id for control in CONTROLS]
     assert len(ids) == len(set(ids)) <= MAX_CONTROLS
     for one, other in pairwise(ids):
@@ -107,7 +108,7 @@ def test_the_report_stays_bounded_with_everything_wrong_at_once() -> None:
     world.drift += [f"spec.{long}.{i}" for i in range(200)]
     for i in range(200):
         world.policies.append({"metadata": {"name": f"{long}{i}"}, "spec": {"podSelector": {}, "egress": [{}]}})
-    evaluated = evaluate(world.evidence())
+    evaluated = reported(world.evidence())
     assert evaluated.summary.fail > 30
     assert len(evaluated.model_dump_json(by_alias=True, exclude_none=True).encode()) < 26 * 1024
 
@@ -115,8 +116,32 @@ def test_the_report_stays_bounded_with_everything_wrong_at_once() -> None:
 @pytest.mark.parametrize("name", ["privileged", "no policy", "no quota"])
 def test_measuring_at_once_says_what_each_part_says(name: str) -> None:
     evidence = changed(MUTATIONS[name][0]).evidence()
-    evaluated = evaluate(evidence)
-    assert measure(evidence) == (evaluated, is_compliant(evaluated), isolation(evidence))
+    found, said = findings(evidence), reported(evidence)
+    assert measure(evidence) == (said, judged(found, said), isolation(evidence))
+
+
+@pytest.mark.parametrize("name", ["privileged", "no policy", "no quota"])
+def test_each_control_is_in_the_status_once_with_what_it_rests_on(name: str) -> None:
+    evidence = changed(MUTATIONS[name][0]).evidence()
+    said = reported(evidence)
+    passed = {(id, group.source) for group in said.passed for id in group.controls}
+    others = {(control.id, control.result) for control in said.controls}
+    found = findings(evidence)
+    assert passed == {(one.control.id, one.source) for one in found if one.result is Result.PASS}
+    assert others == {(one.control.id, one.result) for one in found if one.result is not Result.PASS}
+    assert len(passed) + len(others) == len(CONTROLS)
+
+
+def test_passing_controls_are_as_old_as_the_oldest_reading_they_rest_on() -> None:
+    evidence = compliant().evidence()
+    assert {group.observed_at for group in reported(evidence).passed} == {None}
+    earlier = NOW - timedelta(minutes=2)
+    assert isinstance(evidence.services, Reading)
+    evidence = replace(evidence, services=replace(evidence.services, observed_at=earlier))
+    assert {group.source: group.observed_at for group in reported(evidence).passed} == {
+        EvidenceSource.LIVE_OBJECT: earlier,
+        EvidenceSource.ACCESS_REVIEW: None,
+    }
 
 
 def test_isolation_that_was_not_probed_is_not_verified() -> None:

@@ -9,7 +9,7 @@ from compliant_sandbox import DIGEST, World, changed, compliant, results
 from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.catalogue import CONTROLS
 from claude_sandbox.compliance.evidence import Access
-from claude_sandbox.compliance.report import evaluate
+from claude_sandbox.compliance.report import findings
 
 Mutate = Callable[[World], Any]
 
@@ -408,7 +408,7 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
 
 
 def test_a_compliant_sandbox_passes_everything_that_is_measured() -> None:
-    found = results(evaluate(compliant().evidence()))
+    found = results(compliant().evidence())
     measured = {control.id for control in CONTROLS if control.judge}
     assert {id for id, result in found.items() if result is Result.PASS} == measured
     assert {id for id, result in found.items() if result is Result.UNKNOWN} == found.keys() - measured
@@ -417,10 +417,9 @@ def test_a_compliant_sandbox_passes_everything_that_is_measured() -> None:
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_what_is_wrong_fails_the_controls_that_are_about_it_and_no_other(name: str) -> None:
     mutate, failing = MUTATIONS[name]
-    evaluated = evaluate(changed(mutate).evidence())
-    failed = [control for control in evaluated.controls if control.result is Result.FAIL]
-    assert {control.id for control in failed} == set(failing.split())
-    assert all(control.message and control.remedy for control in failed)
+    failed = [finding for finding in findings(changed(mutate).evidence()) if finding.result is Result.FAIL]
+    assert {finding.control.id for finding in failed} == set(failing.split())
+    assert all(finding.verdict.message and finding.remedy for finding in failed)
 
 
 def test_every_control_that_can_fail_is_seen_failing() -> None:
@@ -487,8 +486,8 @@ PERMITTED: dict[str, Mutate] = {
 
 @pytest.mark.parametrize("name", PERMITTED)
 def test_what_is_not_wrong_fails_nothing(name: str) -> None:
-    found = results(evaluate(changed(PERMITTED[name]).evidence()))
-    assert found == results(evaluate(compliant().evidence()))
+    found = results(changed(PERMITTED[name]).evidence())
+    assert found == results(compliant().evidence())
 
 
 UNDECIDED: dict[str, tuple[Mutate, str]] = {
@@ -509,5 +508,5 @@ UNDECIDED: dict[str, tuple[Mutate, str]] = {
 @pytest.mark.parametrize("name", UNDECIDED)
 def test_what_can_not_be_told_is_unknown(name: str) -> None:
     mutate, undecided = UNDECIDED[name]
-    before, found = results(evaluate(compliant().evidence())), results(evaluate(changed(mutate).evidence()))
+    before, found = results(compliant().evidence()), results(changed(mutate).evidence())
     assert {id: result for id, result in found.items() if result is not before[id]} == {undecided: Result.UNKNOWN}
