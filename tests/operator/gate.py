@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 import yaml
 from aiohttp import web
-from faulty_proxy import Fault, FaultyProxy, Line, error_event, hang_up
+from faulty_proxy import FaultyProxy, Line, error_event, hang_up
 
 from claude_sandbox.backends.kubernetes.credentials import Credentials
 
@@ -52,6 +52,9 @@ class Gate(FaultyProxy):
         self.tamper: Callable[[str, bytes], bytes | None] = lambda _, line: line
         """What becomes of each line of every watch, given the watch's path."""
         self._watches: list[web.Request] = []
+        self._oldest = 0
+        self.expired = 0
+        """How many watches were told that what they want to go on from is too old."""
 
     def kubeconfig(self, directory: Path, namespace: str = "default") -> Path:
         """A kubeconfig that leads through the gate."""
@@ -138,23 +141,25 @@ class Gate(FaultyProxy):
             hang_up(request)
         return len(self._watches)
 
-    def expire_watches(self, times: int) -> None:
-        """Tell the next watches that what they want to go on from is too old, as the API server does."""
+    def forget_before(self, version: str) -> None:
+        """From now on no watch can go on from before this version, as if the API server had compacted."""
+        self._oldest = int(version)
 
-        async def act(_: FaultyProxy, request: web.Request) -> web.StreamResponse:
-            response = web.StreamResponse()
-            await response.prepare(request)
-            await response.write(error_event(410))
-            await response.write_eof()
-            return response
-
-        self.faults.append(Fault("GET", "watch=", act, times))
+    async def _expire(self, request: web.Request) -> web.StreamResponse:
+        self.expired += 1
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(error_event(410))
+        await response.write_eof()
+        return response
 
     async def _stream(self, request: web.Request, line: Line) -> web.StreamResponse:
         def edited(raw: bytes) -> bytes | None:
             kept = line(raw)
             return None if kept is None else self.tamper(request.path_qs, kept)
 
+        if int(request.query.get("resourceVersion") or self._oldest) < self._oldest:
+            return await self._expire(request)
         self._watches.append(request)
         try:
             return await super()._stream(request, edited)

@@ -20,7 +20,7 @@ def violations(history: Iterable[Event]) -> list[str]:
         else:
             live[key] = event.obj
         found += [f"after {event}: {problem}" for problem in _unprotected(live)]
-        if event.kind == "Pod" and event.type == "ADDED":
+        if event.kind == "Pod" and event.type == "ADDED" and event.name.startswith("sandbox-"):
             found += [f"at {event}: {problem}" for problem in _made_too_early(event.obj, live)]
     return found
 
@@ -65,12 +65,18 @@ def _ours(name: str) -> bool:
 
 def _made_too_early(pod: Mapping[str, Any], live: Mapping[tuple[str, str], Mapping[str, Any]]) -> Iterator[str]:
     name = pod["metadata"]["name"]
+    if ("NetworkPolicy", BASELINE) not in live:
+        yield f"pod {name} was made without the baseline policy"
+    sandbox = live.get(("ClaudeSandbox", name.removeprefix("sandbox-")))
+    if sandbox is None or sandbox["metadata"]["uid"] not in {
+        o["uid"] for o in pod["metadata"].get("ownerReferences", ())
+    }:
+        return  # it was deleted meanwhile, and the garbage collector may have been quicker than the operator
     account = live.get(("ServiceAccount", name))
     if account is None or account.get("automountServiceAccountToken") is not False:
         yield f"pod {name} was made without its ServiceAccount"
-    for policy in (name, BASELINE):
-        if ("NetworkPolicy", policy) not in live:
-            yield f"pod {name} was made without NetworkPolicy {policy}"
+    if ("NetworkPolicy", name) not in live:
+        yield f"pod {name} was made without its NetworkPolicy"
     for volume in pod["spec"].get("volumes") or ():
         claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
         if claim and ("PersistentVolumeClaim", claim) not in live:

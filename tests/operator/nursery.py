@@ -12,6 +12,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import claude_sandbox
+
+ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "HOME": os.environ.get("HOME", "/"),
+    # The very code that the tests import, wherever it is installed.
+    "PYTHONPATH": str(Path(claude_sandbox.__file__).parents[1]),
+}
+"""What an operator is started with."""
+
 WARM = ("claude_sandbox.cli.run", "claude_sandbox.controller.main")
 
 
@@ -23,7 +33,7 @@ class Nursery:
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")},
+            env=ENVIRONMENT,
         )
         return self
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
-from nursery import Nursery
+from nursery import ENVIRONMENT, Nursery
 
 IMAGE = "example.org/sandbox@sha256:" + "a" * 64
 GRACE = 30.0
@@ -63,7 +63,7 @@ class OperatorProcess:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                env={"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")},
+                env=ENVIRONMENT,
             )
         return self._child.pid
 
@@ -144,19 +144,26 @@ class OperatorProcess:
         samples = (line.rpartition(" ") for line in lines if line and not line.startswith("#"))
         return {name: float(value) for name, _, value in samples}
 
-    async def is_ready(self) -> bool:
-        """Whether it says that it can do its work."""
+    async def why_not_ready(self) -> str:
+        """What keeps it from its work, as it says itself; empty where nothing does."""
         try:
             async with aiohttp.ClientSession() as session, session.get(f"http://{self._address}/readyz") as answer:
-                return answer.status == 200
+                return "" if answer.status == 200 else await answer.text()
         except aiohttp.ClientError:
-            return False
+            return "no answer"
 
     async def is_up(self, patience: float = 60.0) -> None:
         """Wait until it is ready."""
         async with asyncio.timeout(patience):
-            while not await self.is_ready():  # noqa: ASYNC110 - what is waited for is in another process
+            while await self.why_not_ready():  # noqa: ASYNC110 - what is waited for is in another process
                 await asyncio.sleep(0.05)
+
+    async def is_not_ready(self, part: str, patience: float = 60.0) -> str:
+        """Wait until it says that it is not ready, and why; all that it says."""
+        async with asyncio.timeout(patience):
+            while part not in (said := await self.why_not_ready()):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.05)
+        return said
 
     async def passes(self) -> int:
         """How often it has looked at sandboxes."""

@@ -1,7 +1,11 @@
 """Where everything is as it should be, nothing is written, whatever happens to the operator."""
 
 import pytest
+from oracle import complaints
 from world import PORTS, World
+
+from claude_sandbox.api import meta
+from claude_sandbox.backends.kubernetes import resources as r
 
 pytestmark = pytest.mark.controlplane
 
@@ -44,6 +48,40 @@ async def test_looking_at_everything_again_and_again_writes_nothing(world: World
     await operator.has_looked(3 * count)
     assert world.gate.writes[written:] == []
     assert world.versions() == before
+
+
+async def test_what_happened_while_it_was_away_is_made_up_for(world: World) -> None:
+    operator = world.operator()
+    await operator.start()
+    for name in ("changed", "harmed", "deleted"):
+        await world.create(name, **PORTS)
+    for name in ("changed", "harmed", "deleted"):
+        await world.ready(name)
+    await operator.crash()
+    await world.edit("changed", network={"ports": []})
+    await world.change(r.NETWORK_POLICIES, "sandbox-harmed", {"spec": {"egress": [{}]}})
+    await world.delete("deleted")
+    await world.create("made", **PORTS)
+    await operator.start()
+    for name in ("changed", "harmed", "made"):
+        await world.ledger.until(
+            lambda name=name: world.is_ready(name) and not complaints(world.ledger, name), f"{name} as its spec says"
+        )
+    await world.ledger.until(lambda: not world.owned_by("deleted"), "nothing left of what was deleted")
+    assert [world.heals(name) for name in ("changed", "harmed", "made")] == [0, 1, 0]
+
+
+async def test_the_last_sandbox_is_deleted_while_it_is_away(world: World) -> None:
+    operator = world.operator()
+    await operator.start()
+    await world.create("alice", **PORTS)
+    await world.ready("alice")
+    await operator.crash()
+    await world.delete("alice")
+    await world.gone(but=(meta.BASELINE_POLICY,))
+    await operator.start()
+    await world.gone()
+    world.assert_always_isolated()
 
 
 async def test_it_stops_when_told_to_and_finishes_what_it_has_in_hand(world: World) -> None:

@@ -17,6 +17,9 @@ from conftest import Worlds
 pytestmark = pytest.mark.controlplane
 
 
+CLAIM = {"type": "PersistentVolumeClaim", "size": "1Gi"}
+
+
 async def _well(world: World, *names: str, patience: float = 90.0) -> None:
     for name in names:
         await world.ledger.until(
@@ -129,11 +132,11 @@ async def test_events_are_lost_and_the_watches_that_would_go_on_are_told_410(wor
     await _before(world)
     world.gate.tamper = lambda *_: None
     await _turmoil(world)
-    expired = world.gate.streams
-    world.gate.expire_watches(expired)
+    streams = world.gate.streams
+    world.gate.forget_before((await world.api.list(r.SANDBOXES, world.namespace)).resource_version)
     world.gate.cut_watches()
     world.gate.tamper = lambda _, line: line
-    await world.asked(lambda: not world.gate.faults, f"{expired} watches that were told 410")
+    await world.asked(lambda: world.gate.expired >= streams, f"{streams} watches that were told 410")
     await _settled(world)
 
 
@@ -142,7 +145,7 @@ async def test_nothing_is_made_again_for_a_sandbox_whose_deletion_is_not_told(wo
         return None if "/claudesandboxes?" in path and b'"type":"DELETED"' in line else line
 
     await world.operator().start()
-    await world.create("alice", **PORTS, workspace={"type": "PersistentVolumeClaim", "size": "1Gi"})
+    await world.create("alice", **PORTS, workspace=CLAIM)
     await _well(world, "alice")
     world.gate.tamper = deaf
     await world.delete("alice")
@@ -152,6 +155,43 @@ async def test_nothing_is_made_again_for_a_sandbox_whose_deletion_is_not_told(wo
     made = [event.kind for event in ours if event.type == "ADDED"]
     assert len(made) == len(set(made)) == 5
     world.assert_always_isolated()
+
+
+async def test_nothing_is_made_for_an_earlier_sandbox_of_the_same_name(world: World) -> None:
+    await world.operator("--resync=4").start()
+    first = await world.create("alice", **PORTS, workspace=CLAIM)
+    await _well(world, "alice")
+    world.gate.tamper = lambda path, line: None if "/claudesandboxes?" in path else line
+    await world.delete("alice")
+    await world.delete("sandbox-alice-workspace", r.PERSISTENT_VOLUME_CLAIMS)
+    second = await world.create("alice", **PORTS, workspace=CLAIM)
+    await _well(world, "alice")
+    before = next(e.version for e in world.ledger.history() if e.type == "DELETED" and e.kind == "ClaudeSandbox")
+    made = [e.obj["metadata"] for e in world.ledger.history() if e.type == "ADDED" and e.version > before]
+    owners = {owner["uid"] for metadata in made for owner in metadata.get("ownerReferences") or ()}
+    assert owners == {second["metadata"]["uid"]} != {first["metadata"]["uid"]}
+    world.assert_always_isolated()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_it_is_not_ready_while_it_may_not_follow_the_sandboxes_and_goes_on_when_it_may(
+    world: World, status: int
+) -> None:
+    operator = world.operator()
+    await operator.start()
+    await world.create("alice", **PORTS)
+    await _well(world, "alice")
+    world.gate.answer("GET", "/claudesandboxes?", status, times=10**6)
+    world.gate.cut_watches()
+    said = await operator.is_not_ready("/claudesandboxes")
+    assert "[-]sandboxes failed: " in said
+    assert f"is answered with {status}" in said
+    await world.create("bob", **PORTS)
+    world.gate.faults.clear()
+    await _well(world, "bob")
+    await operator.is_up()
+    log = operator.said()
+    assert log.count("ClaudeSandboxes can't be followed") == log.count("ClaudeSandboxes can be followed again") == 1
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from gate import Gate
+from aiohttp import web
+from gate import Call, Gate
 from operator_process import OperatorProcess
 from oracle import complaints
 from world import PORTS, World
@@ -75,6 +76,55 @@ async def test_a_leader_that_is_killed_or_sleeps_is_replaced(worlds: Worlds) -> 
 
     both = await asyncio.gather(killed(await worlds()), sleeps(await worlds()))
     print("seconds to take over from a leader that was killed, that sleeps:", [f"{took:.1f}" for took in both])
+
+
+async def test_it_is_not_ready_while_it_may_not_use_the_lease(world: World) -> None:
+    operator = world.operator(f"--lease-namespace={world.namespace}", elect=True)
+    world.gate.answer("GET", f"/leases/{LEASE}", 403, times=10**6)
+    await operator.start()
+    said = await operator.is_not_ready("[-]lease failed")
+    assert f"{world.namespace}/{LEASE}" in said
+    assert "--lease-namespace" in said
+    refused = len(world.gate.seen("GET", f"/leases/{LEASE}"))
+    await world.asked(lambda: len(world.gate.seen("GET", f"/leases/{LEASE}")) > refused, "another try")
+    world.gate.faults.clear()
+    await operator.is_up()
+    await world.create("alice")
+    await world.ready("alice")
+    assert operator.said().count("cannot use the lease") == 1, "what lasts is said once"
+
+
+async def test_a_leader_that_sleeps_in_the_midst_of_its_work_writes_nothing_when_it_wakes_up(
+    world: World, worlds: Worlds
+) -> None:
+    leader, _ = await _replicas(world, worlds)
+    names = [f"box-{number}" for number in range(12)]
+    asleep = asyncio.Event()
+
+    async def hold(_: web.Request) -> None:
+        await asleep.wait()
+
+    leader.gate.strike_at(1, hold)
+    for name in names:
+        await world.create(name, **PORTS)
+    await world.asked(lambda: len(_writes(leader.gate)) >= len(names), "writes of all of them")
+    leader.process.freeze()
+    # The server does what it was asked for; the answers lie there until the leader wakes up.
+    asleep.set()
+    for name in names:
+        await world.ready(name)
+    sent = len(_writes(leader.gate))
+    leader.process.expect_end()
+    leader.process.thaw()
+    await leader.process.ended()
+    assert _writes(leader.gate)[sent:] == []
+    assert not any(complaints(world.ledger, name) for name in names)
+    world.assert_always_isolated()
+
+
+def _writes(gate: Gate) -> list[Call]:
+    """What the operator sent to be written of sandboxes, whether it was carried out yet or not."""
+    return [call for call in gate.calls if call.method != "GET" and "/leases" not in call.path]
 
 
 async def _taken_over(world: World, standby: Replica, end: Callable[[], None]) -> float:

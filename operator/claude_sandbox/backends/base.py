@@ -32,12 +32,13 @@ class Past:
     """What was done for a sandbox before. Tells a loss from a first time, and drift from a new wish.
 
     `provisioned`: its objects were all made once. `ran`: it had a workload when last looked at. `settled`: this very
-    spec was carried out.
+    spec was carried out. `age`: for how many seconds there has been the sandbox.
     """
 
     provisioned: bool
     ran: bool
     settled: bool
+    age: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from claude_sandbox.backends.kubernetes.resources import LEASES
 logger = logging.getLogger(__name__)
 
 JITTER = 0.2
+_REMEDY = "Give the operator's account its role (kubectl apply -k manifests/), or choose another --lease-namespace"
 # A clock that goes on while the machine sleeps, where there is one: a lease does not sleep.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -91,6 +92,8 @@ class Election:
         self.identity = identity or own_identity()
         self.holder = ""
         """Whose lease it is, as far as known."""
+        self.why_not = ""
+        """Why the server refuses us the lease, and what to do; empty while it does not. Meant as a readiness check."""
         self._api = api
         self._namespace = namespace
         self._name = name
@@ -185,11 +188,20 @@ class Election:
         except ApiError as error:
             self._lease = None  # read it before the next try
             if not error.is_conflict and not error.is_already_exists:
-                logger.warning("cannot use the lease %s/%s: %s", self._namespace, self._name, error)
+                self._complain(error)
             return False
         self._observe(lease)
         self._until = sent + self._timing.renew_deadline
         return True
+
+    def _complain(self, error: ApiError) -> None:
+        """Say what is wrong; a refusal, which may last, only once."""
+        trouble = f"cannot use the lease {self._namespace}/{self._name}: {error}"
+        refused = error.is_forbidden or error.is_unauthorized or error.is_not_found
+        why = f"{trouble}. {_REMEDY}" if refused else ""
+        if not refused or why != self.why_not:
+            logger.warning("%s", why or trouble)
+        self.why_not = why
 
     async def _read(self) -> None:
         try:
@@ -201,6 +213,7 @@ class Election:
 
     def _observe(self, lease: Obj) -> None:
         self._lease = lease
+        self.why_not = ""
         record = lease.get("spec") or {}
         if record != self._record:
             self._record, self._seen = record, self._clock()

@@ -69,7 +69,11 @@ async def run_operator(settings: Settings) -> None:
             operator.queue.add(key)
         health = HealthServer(
             live={"workers": no_stuck_worker(operator.queue.in_work, STUCK_AFTER)},
-            ready={"informers": all_set(lambda: {str(i.resource): i.settled for i in operator.watches})},
+            ready={
+                "informers": all_set(lambda: {str(i.resource): i.settled for i in operator.watches}),
+                "sandboxes": operator.refusals.check,
+                "lease": lambda: election.why_not if election else "",
+            },
             metrics=metrics.render,
             host=settings.bind_host,
             port=settings.bind_port,
@@ -97,7 +101,7 @@ async def _run(
         background = [group.create_task(operator.watches.run(), name="watches")]
         await operator.watches.settled()
         ready = asyncio.Event()
-        registry = watching.registry_for(credentials, operator.sandboxes, operator.queue.add)
+        registry = watching.registry_for(credentials, operator.sandboxes, operator.queue.add, operator.refusals)
         namespaces = operator.settings.namespaces
         group.create_task(watching.watch(registry, namespaces, ready, stop), name="kopf")
         await ready.wait()

@@ -13,6 +13,7 @@ from claude_sandbox.controller.queue import Result, WorkQueue
 from claude_sandbox.controller.reconciler import Reconciler, Reporter
 from claude_sandbox.controller.sandboxes import Key, Sandboxes
 from claude_sandbox.controller.settings import Settings
+from claude_sandbox.controller.watching import Refusals
 
 
 class Operator:
@@ -22,6 +23,7 @@ class Operator:
         self.settings = settings
         self.api = api
         self.sandboxes = Sandboxes()
+        self.refusals = Refusals()
         observer = metrics.queue_observer()
         self.queue: WorkQueue[Key] = WorkQueue(observer=observer)
         metrics.watch_queue(self.queue, observer, settings.workers)

@@ -189,7 +189,7 @@ class Reconciler:
 
     def _past(self, raw: Raw) -> Past:
         status = raw.get("status") or {}
-        past = report.past(status, raw["metadata"]["generation"])
+        past = replace(report.past(status, raw["metadata"]["generation"]), age=_age(raw))
         if past.ran and status["workload"]["uid"] == self._ended.get(key_of(raw)):
             return replace(past, ran=False)
         return past
@@ -252,6 +252,11 @@ def _closed(index: int, private: Network) -> FieldError:
         f"lies in the private network {private}, which the operator's administrator has not opened "
         "(--open-private-network)",
     )
+
+
+def _age(raw: Raw) -> float:
+    """For how many seconds there has been the sandbox."""
+    return (datetime.now(UTC) - datetime.fromisoformat(raw["metadata"]["creationTimestamp"])).total_seconds()
 
 
 def _was(raw: Raw, kind: ConditionType) -> tuple[str, str] | None:

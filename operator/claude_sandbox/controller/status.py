@@ -93,19 +93,22 @@ def _telling(fields: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-# Reasons of Reconciling and Stalled that say that not everything was written.
-_UNFINISHED = frozenset(
+# Reasons that say that not everything was written. Reconciling is `Progressing` as well while a pod starts.
+_NOT_WRITTEN = frozenset(
     {Reason.RETRYING, Reason.REJECTED, Reason.PERMISSION_DENIED, Reason.FOREIGN_OBJECT, Reason.INVALID_SPEC}
 )
+_UNFINISHED: Mapping[str, frozenset[Reason]] = {
+    ConditionType.READY: frozenset({Reason.PROGRESSING}),
+    ConditionType.RECONCILING: _NOT_WRITTEN,
+    ConditionType.STALLED: _NOT_WRITTEN,
+}
 
 
 def past(status: Mapping[str, Any], generation: int) -> Past:
     """What the status says of earlier passes over a spec that is now of this generation."""
     conditions = status.get("conditions") or ()
     finished = bool(conditions) and not any(
-        condition["reason"] in _UNFINISHED
-        for condition in conditions
-        if condition["type"] in (ConditionType.RECONCILING, ConditionType.STALLED)
+        condition["reason"] in _UNFINISHED.get(condition["type"], ()) for condition in conditions
     )
     return Past(
         provisioned=finished,
@@ -125,11 +128,11 @@ def _stalled(findings: Findings) -> State:
         return State(TRUE, Reason.INVALID_SPEC, findings.invalid)
     if outcome.foreign:
         names = ", ".join(outcome.foreign)
-        message = f"Not made by the operator and in the way: {names}. Delete or rename it, or rename the sandbox."
+        message = f"Not this sandbox's own and in the way: {names}. Delete or rename it, or rename the sandbox."
         return State(TRUE, Reason.FOREIGN_OBJECT, message)
     if outcome.failure is not None and outcome.failure.permanent:
         return State(TRUE, outcome.failure.reason, outcome.failure.message)
-    if key.problem is not None and not findings.suspended:
+    if key.problem is not None and not findings.suspended and outcome.failure is None:
         return State(TRUE, key.problem, key.message)
     return State(FALSE, Reason.NOT_STALLED)
 
@@ -150,7 +153,8 @@ def _reconciling(findings: Findings, stalled: State, ready: State) -> State:
     if stalled.status is TRUE:
         return State(FALSE, stalled.reason, "Waits for the cause of Stalled to be removed.")
     if failure is not None:
-        return State(TRUE, Reason.RETRYING, failure.message)
+        waits = ready.reason is Reason.PROGRESSING
+        return State(TRUE, Reason.PROGRESSING if waits else Reason.RETRYING, failure.message)
     if ready.status is TRUE or ready.reason is Reason.SUSPENDED:
         return State(FALSE, Reason.UP_TO_DATE)
     return State(TRUE, Reason.PROGRESSING, ready.message)

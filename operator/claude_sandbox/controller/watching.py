@@ -17,6 +17,8 @@ from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.credentials import Credentials
 from claude_sandbox.controller.sandboxes import Key, Sandboxes, key_of
 
+logger = logging.getLogger(__name__)
+
 Enqueue = Callable[[Key], None]
 
 
@@ -25,6 +27,33 @@ class _Backoffs:
 
     def __iter__(self) -> Iterator[float]:
         return chain((1.0, 1.0, 2.0, 3.0, 5.0, 8.0), repeat(13.0))
+
+
+class Refusals:
+    """Where the API server does not let us follow the ClaudeSandboxes at the moment."""
+
+    def __init__(self) -> None:
+        self._by_path: dict[str, str] = {}
+
+    def check(self) -> str:
+        """What is wrong and what to do, or an empty text: a readiness check."""
+        return "; ".join(self._by_path.values())
+
+    def note(self, path: str, status: int) -> bool:
+        """Take in an answer's HTTP status; whether it was a refusal, which may last. Says so when it begins or ends."""
+        if not 400 <= status < 500 or status in (410, 429):
+            if status < 400 and self._by_path.pop(path, ""):
+                logger.info("ClaudeSandboxes can be followed again", extra={"path": path})
+            return False
+        remedy = {
+            403: "Give the operator's account its role: kubectl apply -k manifests/",
+            404: "Install the CRD: kubectl apply -f crds/",
+        }.get(status, "Look at the operator's credentials")
+        trouble = f"{path} is answered with {status}. {remedy}"
+        if self._by_path.get(path) != trouble:
+            logger.warning("ClaudeSandboxes can't be followed: %s", trouble)
+        self._by_path[path] = trouble
+        return True
 
 
 class _NoProgress(kopf.ProgressStorage):
@@ -59,7 +88,9 @@ class _NoDiffBase(kopf.DiffBaseStorage):
         return None
 
 
-def registry_for(credentials: Credentials, sandboxes: Sandboxes, enqueue: Enqueue) -> kopf.OperatorRegistry:
+def registry_for(
+    credentials: Credentials, sandboxes: Sandboxes, enqueue: Enqueue, refusals: Refusals
+) -> kopf.OperatorRegistry:
     """The handlers: one that logs in, one that settles kopf, one that takes events."""
     registry = kopf.OperatorRegistry()
 
@@ -79,7 +110,7 @@ def registry_for(credentials: Credentials, sandboxes: Sandboxes, enqueue: Enqueu
 
     @kopf.on.login(registry=registry)
     async def login(**_: Any) -> kopf.AiohttpSession:
-        return kopf.AiohttpSession(server=credentials.server, aiohttp_session=_session(credentials))
+        return kopf.AiohttpSession(server=credentials.server, aiohttp_session=_session(credentials, refusals))
 
     @kopf.on.event(meta.GROUP, meta.VERSION, meta.PLURAL, registry=registry)
     async def sandbox_changed(event: Any, **_: Any) -> None:
@@ -88,7 +119,7 @@ def registry_for(credentials: Credentials, sandboxes: Sandboxes, enqueue: Enqueu
     return registry
 
 
-def _session(credentials: Credentials) -> aiohttp.ClientSession:
+def _session(credentials: Credentials, refusals: Refusals) -> aiohttp.ClientSession:
     """A session for kopf with the credentials that the rest of the operator uses, renewed as there."""
 
     async def authorize(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -103,9 +134,18 @@ def _session(credentials: Credentials) -> aiohttp.ClientSession:
             response = await handler(request)
         return response
 
+    async def insist(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        response = await handler(request)
+        path = request.url.path
+        if path.endswith(f"/{meta.PLURAL}") and refusals.note(path, response.status):
+            # kopf would end, and the process with it; a failed connection it tries again, for ever (_Backoffs).
+            response.close()
+            raise aiohttp.ClientConnectionError(f"refused with {response.status}")
+        return response
+
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=credentials.ssl_context or True),
-        middlewares=(authorize,),
+        middlewares=(insist, authorize),
         proxy=credentials.proxy,
     )
 

@@ -1,5 +1,6 @@
 """What is written, in which order, and what never is."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from claude_sandbox.api import meta
 from claude_sandbox.api.spec import ClaudeSandboxSpec, UpdateStrategyType
 from claude_sandbox.backends.base import Past
-from claude_sandbox.backends.kubernetes.plan import Cause, Desired, Observed, Verb, desire, plan
+from claude_sandbox.backends.kubernetes.plan import LEFTOVER_PATIENCE, Cause, Desired, Observed, Verb, desire, plan
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Identity, Site
 
@@ -95,11 +96,40 @@ def test_an_object_of_somebody_else_is_refused_and_no_pod_is_started(part: str) 
     assert steps(wanted, mine) == ["create Pod sandbox-alice"]
 
 
-def test_an_object_of_an_earlier_sandbox_of_the_same_name_is_foreign() -> None:
+def _owned_by(manifest: Any, **changed: Any) -> Any:
+    """The object as another ClaudeSandbox would own it."""
+    owner = dict(manifest["metadata"]["ownerReferences"][0]) | changed
+    return live(manifest, ownerReferences=[owner])
+
+
+@pytest.mark.parametrize("part", ["account", "policy", "service", "pod"])
+def test_the_objects_of_an_earlier_sandbox_of_the_same_name_are_waited_for_but_not_for_ever(part: str) -> None:
+    wanted = desired(PORTS)
+    left = _owned_by(getattr(wanted, part), uid="an earlier one")
+    observed = all_live(wanted, **{"pod": None, part: left})
+    young = plan(wanted, observed, replace(FIRST, age=LEFTOVER_PATIENCE - 1))
+    old = plan(wanted, observed, replace(FIRST, age=LEFTOVER_PATIENCE))
+    name = f"{left['kind']} sandbox-alice"
+    assert (young.foreign, young.leftover, young.steps) == ((), (name,), ())
+    assert (old.foreign, old.leftover, old.steps) == ((name,), (), ())
+
+
+def test_what_an_earlier_sandbox_had_and_no_watch_shows_any_more_is_not_waited_for() -> None:
     wanted = desired()
-    owner = dict(wanted.policy["metadata"]["ownerReferences"][0]) | {"uid": "another"}
-    observed = all_live(wanted, policy=live(wanted.policy, ownerReferences=[owner]))
-    assert plan(wanted, observed, DONE).foreign == ("NetworkPolicy sandbox-alice",)
+    left = _owned_by(wanted.account, uid="an earlier one")
+    del left["metadata"]["labels"]
+    result = plan(wanted, all_live(wanted, account=left, pod=None), FIRST)
+    assert (result.foreign, result.leftover, result.steps) == (("ServiceAccount sandbox-alice",), (), ())
+
+
+@pytest.mark.parametrize(
+    "other", [{"uid": "bobs", "name": "bob"}, {"uid": "x", "kind": "Other"}, {"controller": False}]
+)
+def test_an_object_with_another_owner_is_foreign(other: dict[str, Any]) -> None:
+    wanted = desired()
+    observed = all_live(wanted, policy=_owned_by(wanted.policy, **other), pod=None)
+    result = plan(wanted, observed, FIRST)
+    assert (result.foreign, result.leftover, result.steps) == (("NetworkPolicy sandbox-alice",), (), ())
 
 
 def test_a_retained_workspace_is_taken_up_again_by_the_next_sandbox_of_that_name() -> None:

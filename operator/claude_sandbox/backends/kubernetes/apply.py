@@ -15,7 +15,7 @@ from claude_sandbox.backends.base import Failure, Healed, Outcome
 from claude_sandbox.backends.kubernetes import drift
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.ownership import is_baseline, is_owned, is_retained_claim
+from claude_sandbox.backends.kubernetes.ownership import is_baseline, is_leftover, is_owned, is_retained_claim
 from claude_sandbox.backends.kubernetes.plan import Cause, Plan, Step, Verb
 from claude_sandbox.backends.kubernetes.raw import Manifest, Object
 from claude_sandbox.backends.kubernetes.resources import (
@@ -55,13 +55,16 @@ class ForeignObjectError(Exception):
     """An object under one of our names is not ours."""
 
 
+class StaleError(Exception):
+    """What was seen is behind: there is an object that was not seen, and that the next look is to judge."""
+
+
 async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: Pace) -> Outcome:
     """Write what the plan says. Stops after the first stage that did not wholly succeed; never raises ApiError."""
     done: list[Step] = []
     foreign = list(plan.foreign)
     failure: Failure | None = None
     paced: float | None = None
-    # What was to be applied is gone or another one by now: no failure, but a picture that is behind.
     stale = False
     for stage in plan.stages:
         due = []
@@ -75,7 +78,7 @@ async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: 
         for step, result in zip(due, results, strict=True):
             if isinstance(result, ForeignObjectError):
                 foreign.append(str(result))
-            elif isinstance(result, ApiError) and result.is_conflict and step.verb is Verb.APPLY:
+            elif isinstance(result, StaleError) or _is_outdated(step, result):
                 stale = True
             elif isinstance(result, ApiError):
                 failure = failure or explain(step, result)
@@ -99,9 +102,23 @@ async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: 
         ended=any(step.kind == "Pod" and step.verb is Verb.DELETE for step in done),
         key_sent=any(_sends_key(step) for step in done),
         paced=paced,
-        failure=failure,
+        failure=failure or _waiting(plan.leftover),
         stale=stale,
     )
+
+
+def _is_outdated(step: Step, result: Step | BaseException | None) -> bool:
+    """Whether what was to be applied is gone or another one by now: no failure, but a picture that is behind."""
+    return isinstance(result, ApiError) and result.is_conflict and step.verb is Verb.APPLY
+
+
+def _waiting(leftover: tuple[str, ...]) -> Failure | None:
+    """Nobody has to act: what is waited for comes by itself."""
+    if not leftover:
+        return None
+    names = ", ".join(leftover)
+    message = f"Waits until the garbage collector has removed what an earlier sandbox of this name had: {names}."
+    return Failure(Reason.PROGRESSING, message, permanent=False)
 
 
 def explain(step: Step, error: ApiError) -> Failure:
@@ -135,6 +152,9 @@ async def _create(api: Api, resource: Resource, step: Step, identity: Identity, 
         if not error.is_already_exists:
             raise
         live = await api.get(resource, step.name, namespace)
+        if is_leftover(live, identity):
+            seen(resource, live)
+            raise StaleError from None
         if not _is_ours(resource, live, identity):
             raise ForeignObjectError(f"{step.kind} {step.name}") from None
         # Ours after all: an earlier try of this create, the watch is behind, or its labels were taken away.

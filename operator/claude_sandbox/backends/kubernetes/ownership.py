@@ -14,6 +14,21 @@ def is_owned(live: Object, identity: Identity) -> bool:
     )
 
 
+def is_leftover(live: Object, identity: Identity) -> bool:
+    """Whether an earlier sandbox of this name had the object, so that the garbage collector is to remove it.
+
+    Only where its label is still there: the removal of anything else is told by no watch.
+    """
+    metadata = live["metadata"]
+    return labels(live).get(meta.LABEL_SANDBOX) == identity.name and any(
+        owner.get("kind") == meta.KIND
+        and owner.get("controller")
+        and owner.get("name") == identity.name
+        and owner.get("uid") != identity.uid
+        for owner in metadata.get("ownerReferences") or ()
+    )
+
+
 def is_retained_claim(live: Object, identity: Identity) -> bool:
     """Whether the claim was kept for a sandbox of this name: ours by label, and owned by nobody else."""
     found = labels(live)

@@ -3,7 +3,7 @@
 The order is the fail-closed one: what denies first, what the workload needs next, the workload last.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -11,9 +11,13 @@ from claude_sandbox.api import meta
 from claude_sandbox.api.spec import UpdateStrategyType
 from claude_sandbox.backends.base import Past
 from claude_sandbox.backends.kubernetes import drift, objects
-from claude_sandbox.backends.kubernetes.ownership import is_baseline, is_owned, is_retained_claim
+from claude_sandbox.backends.kubernetes.ownership import is_baseline, is_leftover, is_owned, is_retained_claim
 from claude_sandbox.backends.kubernetes.raw import Object, annotations, terminating
 from claude_sandbox.blueprint.model import Blueprint, Identity
+
+# How old a sandbox is, in seconds, when what an earlier one of its name left is no longer left to the garbage
+# collector. That takes a moment, or as long as the earlier pod has to end; and longer where very much is deleted.
+LEFTOVER_PATIENCE = 120.0
 
 
 class Verb(Enum):
@@ -87,8 +91,9 @@ class Plan:
     """Stages, each of which needs the one before it; the steps of a stage don't need each other."""
 
     stages: tuple[tuple[Step, ...], ...] = ()
-    # Objects under our names that are not ours, as "Kind name".
+    # Objects under our names that are not ours, as "Kind name"; and those that are about to be collected.
     foreign: tuple[str, ...] = ()
+    leftover: tuple[str, ...] = ()
     # In what the running pod is not the desired one.
     drifted: tuple[str, ...] = ()
     spec_changed: bool = False
@@ -118,7 +123,7 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
     """What to write, and why: what is missing or different may be lost, changed, or asked for for the first time."""
     missing = Cause.HEAL if past.provisioned else Cause.PROVISION
     differs = Cause.HEAL if past.settled else Cause.UPDATE
-    foreign = _foreign(observed, desired.identity)
+    in_the_way = _in_the_way(observed, desired.identity)
     first = _child(desired.baseline, observed.baseline, (missing, Cause.HEAL), drift.policy_differences)
     then = (
         *_child(desired.account, observed.account, (missing, differs), drift.account_differences),
@@ -127,19 +132,23 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
         # The one object that a spec may ask for later: then it was not lost.
         *_service(desired, observed.service, (differs if past.provisioned else missing, differs)),
     )
-    first, then = (tuple(s for s in stage if (s.kind, s.name) not in foreign) for stage in (first, then))
+    taken = _named(in_the_way)
+    first, then = (tuple(s for s in stage if f"{s.kind} {s.name}" not in taken) for stage in (first, then))
     drifted: tuple[str, ...] = ()
     spec_changed = False
     last: tuple[Step, ...] = ()
     if observed.pod is None:
-        if desired.may_start and not desired.suspended and not foreign:
+        if desired.may_start and not desired.suspended and not in_the_way:
             last = (Step(Verb.CREATE, Cause.HEAL if past.ran and past.settled else Cause.PROVISION, desired.pod),)
     elif is_owned(observed.pod, desired.identity):
         spec_changed = _hash(desired.pod) != _hash(observed.pod)
         drifted = () if spec_changed else drift.pod_differences(desired.pod, observed.pod)
         last = _live_pod(desired, observed.pod, drifted, spec_changed)
     stages = tuple(stage for stage in (first, then, last) if stage)
-    return Plan(stages, tuple(f"{kind} {name}" for kind, name in foreign), drifted, spec_changed)
+    waits = past.age < LEFTOVER_PATIENCE
+    leftover = tuple(live for live in in_the_way if waits and is_leftover(live, desired.identity))
+    foreign = tuple(live for live in in_the_way if live not in leftover)
+    return Plan(stages, _named(foreign), _named(leftover), drifted, spec_changed)
 
 
 def _child(
@@ -161,7 +170,7 @@ def _child(
 
 def _service(desired: Desired, live: Object | None, causes: tuple[Cause, Cause]) -> tuple[Step, ...]:
     if desired.service is None and live is not None and is_owned(live, desired.identity):
-        gone = _named("v1", "Service", live)
+        gone = _reference("v1", "Service", live)
         return (Step(Verb.DELETE, Cause.UPDATE, gone, live),)
     return _child(desired.service, live, causes, drift.service_differences)
 
@@ -169,7 +178,7 @@ def _service(desired: Desired, live: Object | None, causes: tuple[Cause, Cause])
 def _live_pod(desired: Desired, pod: Object, drifted: tuple[str, ...], spec_changed: bool) -> tuple[Step, ...]:
     if terminating(pod):
         return ()
-    gone = _named("v1", "Pod", pod)
+    gone = _reference("v1", "Pod", pod)
     if desired.suspended:
         return (Step(Verb.DELETE, Cause.UPDATE, gone, pod),)
     if pod.get("status", {}).get("phase") in ("Failed", "Succeeded"):
@@ -188,7 +197,7 @@ def _live_pod(desired: Desired, pod: Object, drifted: tuple[str, ...], spec_chan
     return (Step(Verb.APPLY, cause, _metadata_only(desired.pod, pod, spec_changed), pod, paths),)
 
 
-def _named(version: str, kind: str, live: Object) -> Object:
+def _reference(version: str, kind: str, live: Object) -> Object:
     name, namespace = live["metadata"]["name"], live["metadata"]["namespace"]
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}}
 
@@ -208,17 +217,17 @@ def _hash(pod: Object) -> str | None:
     return str(value) if value else None
 
 
-def _foreign(observed: Observed, identity: Identity) -> tuple[tuple[str, str], ...]:
-    owned = {
-        "ServiceAccount": observed.account,
-        "NetworkPolicy": observed.policy,
-        "Service": observed.service,
-        "Pod": observed.pod,
-    }
-    found = [(kind, live) for kind, live in owned.items() if live and not is_owned(live, identity)]
+def _in_the_way(observed: Observed, identity: Identity) -> tuple[Object, ...]:
+    """The objects under the sandbox's names that are not its own."""
+    owned = (observed.account, observed.policy, observed.service, observed.pod)
+    found = [live for live in owned if live and not is_owned(live, identity)]
     claim = observed.claim
     if claim and not (is_owned(claim, identity) or is_retained_claim(claim, identity)):
-        found.append(("PersistentVolumeClaim", claim))
+        found.append(claim)
     if observed.baseline and not is_baseline(observed.baseline):
-        found.append(("NetworkPolicy", observed.baseline))
-    return tuple((kind, live["metadata"]["name"]) for kind, live in found)
+        found.append(observed.baseline)
+    return tuple(found)
+
+
+def _named(objects: Iterable[Object]) -> tuple[str, ...]:
+    return tuple(f"{live['kind']} {live['metadata']['name']}" for live in objects)
