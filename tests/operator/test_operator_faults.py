@@ -158,13 +158,22 @@ async def test_nothing_is_made_again_for_a_sandbox_whose_deletion_is_not_told(wo
 
 
 async def test_nothing_is_made_for_an_earlier_sandbox_of_the_same_name(world: World) -> None:
-    await world.operator("--resync=4").start()
+    operator = world.operator()
+    await operator.start()
     first = await world.create("alice", **PORTS, workspace=CLAIM)
     await _well(world, "alice")
     world.gate.tamper = lambda path, line: None if "/claudesandboxes?" in path else line
+    operator.freeze()
     await world.delete("alice")
     await world.delete("sandbox-alice-workspace", r.PERSISTENT_VOLUME_CLAIMS)
+    await world.ledger.until(lambda: not world.owned_by("alice"), "the collector done")
     second = await world.create("alice", **PORTS, workspace=CLAIM)
+    asked = len(world.gate.seen("GET", "/claudesandboxes/alice"))
+    # When it wakes up it hears that everything is missing, and nothing of why.
+    operator.thaw()
+    await world.asked(lambda: len(world.gate.seen("GET", "/claudesandboxes/alice")) > asked, "a look at the sandbox")
+    world.gate.tamper = lambda _, line: line
+    world.gate.cut_watches()
     await _well(world, "alice")
     before = next(e.version for e in world.ledger.history() if e.type == "DELETED" and e.kind == "ClaudeSandbox")
     made = [e.obj["metadata"] for e in world.ledger.history() if e.type == "ADDED" and e.version > before]
