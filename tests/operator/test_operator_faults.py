@@ -17,9 +17,6 @@ from conftest import Worlds
 pytestmark = pytest.mark.controlplane
 
 
-CLAIM = {"type": "PersistentVolumeClaim", "size": "1Gi"}
-
-
 async def _well(world: World, *names: str, patience: float = 90.0) -> None:
     for name in names:
         await world.ledger.until(
@@ -145,7 +142,7 @@ async def test_nothing_is_made_again_for_a_sandbox_whose_deletion_is_not_told(wo
         return None if "/claudesandboxes?" in path and b'"type":"DELETED"' in line else line
 
     await world.operator().start()
-    await world.create("alice", **PORTS, workspace=CLAIM)
+    await world.create("alice", **PORTS, workspace={"type": "PersistentVolumeClaim", "size": "1Gi"})
     await _well(world, "alice")
     world.gate.tamper = deaf
     await world.delete("alice")
@@ -160,14 +157,13 @@ async def test_nothing_is_made_again_for_a_sandbox_whose_deletion_is_not_told(wo
 async def test_nothing_is_made_for_an_earlier_sandbox_of_the_same_name(world: World) -> None:
     operator = world.operator()
     await operator.start()
-    first = await world.create("alice", **PORTS, workspace=CLAIM)
+    first = await world.create("alice", **PORTS)
     await _well(world, "alice")
     world.gate.tamper = lambda path, line: None if "/claudesandboxes?" in path else line
     operator.freeze()
     await world.delete("alice")
-    await world.delete("sandbox-alice-workspace", r.PERSISTENT_VOLUME_CLAIMS)
     await world.ledger.until(lambda: not world.owned_by("alice"), "the collector done")
-    second = await world.create("alice", **PORTS, workspace=CLAIM)
+    second = await world.create("alice", **PORTS)
     asked = len(world.gate.seen("GET", "/claudesandboxes/alice"))
     # When it wakes up it hears that everything is missing, and nothing of why.
     operator.thaw()

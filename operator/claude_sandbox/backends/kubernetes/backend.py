@@ -14,11 +14,12 @@ from claude_sandbox.backends.base import KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.backends.kubernetes import keys
 from claude_sandbox.backends.kubernetes.access import AccessReviews
 from claude_sandbox.backends.kubernetes.apply import carry_out
+from claude_sandbox.backends.kubernetes.baseline import Baselines
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.expected import expected
 from claude_sandbox.backends.kubernetes.informer import Informer
-from claude_sandbox.backends.kubernetes.ownership import is_baseline, is_owned
+from claude_sandbox.backends.kubernetes.ownership import is_owned
 from claude_sandbox.backends.kubernetes.pacing import Pacer
 from claude_sandbox.backends.kubernetes.plan import Cause, Observed, desire, plan
 from claude_sandbox.backends.kubernetes.raw import Object, terminating
@@ -67,6 +68,7 @@ class KubernetesBackend:
         self._watches = watches
         self._access = access
         self._pacer = pacer
+        self._baselines = Baselines(api, watches)
         self._minor = minor
         self._allowed_registries = allowed_registries
         self._now = now
@@ -90,6 +92,10 @@ class KubernetesBackend:
 
     async def ensure(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec, past: Past) -> Outcome:
         """Observe, plan and apply, and ask for the ServiceAccount's rights along with the first writes."""
+        async with self._baselines.relied_upon(blueprint.identity.namespace):
+            return await self._ensure(blueprint, key, spec, past)
+
+    async def _ensure(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec, past: Past) -> Outcome:
         identity = blueprint.identity
         account = meta.child_name(identity.name)
         if not past.settled:
@@ -129,15 +135,8 @@ class KubernetesBackend:
         """Owner references have the sandbox's objects collected; what belongs to no single one goes with the last."""
         self._access.forget(namespace, meta.child_name(name))
         self._pacer.forget(namespace, name)
-        baseline = self._watches.get(NETWORK_POLICIES, namespace, meta.BASELINE_POLICY)
-        pods = self._watches.of(PODS, namespace).store.by_namespace(namespace)
-        if last and baseline is not None and is_baseline(baseline) and not terminating(baseline) and not pods:
-            try:
-                uid = baseline["metadata"]["uid"]
-                await self._api.delete(NETWORK_POLICIES, meta.BASELINE_POLICY, namespace, uid=uid)
-            except ApiError as error:
-                if not (error.is_not_found or error.is_conflict):
-                    raise
+        if last:
+            await self._baselines.remove(namespace)
 
     async def _is_gone(self, identity: Identity) -> bool:
         """Whether there is no such sandbox any more.

@@ -158,6 +158,14 @@ class Informer:
             self._ahead[key] = _Ahead(told, self._lists_begun)
             self.store.put(obj)
 
+    def unlearn(self, obj: Obj) -> None:
+        """Take in that a delete of ours removed an object, ahead of the watch. Handlers are not told."""
+        key = key_of(obj)
+        held = self.store.get(*key)
+        if held is not None and held["metadata"]["uid"] == obj["metadata"]["uid"]:
+            self._ahead.pop(key, None)
+            self.store.remove(key)
+
     async def run(self) -> None:
         """Follow until cancelled."""
         failures = 0
