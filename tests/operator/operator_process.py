@@ -180,6 +180,15 @@ class OperatorProcess:
                     return
                 await asyncio.sleep(0.05)
 
+    async def is_at_work(self, sandboxes: int, patience: float = 60.0) -> None:
+        """Wait until it has so many sandboxes in hand at the same time."""
+        async with asyncio.timeout(patience):
+            while True:
+                active = (value for name, value in (await self.metrics()).items() if name.startswith(_BUSY[1]))
+                if sum(active) >= sandboxes:
+                    return
+                await asyncio.sleep(0.05)
+
     def said(self) -> str:
         """All that it has logged."""
         return self.log.read_text() if self.log.exists() else ""
