@@ -62,9 +62,13 @@ async def test_the_last_sandboxes_are_deleted_while_one_of_them_is_being_made(wo
         while await operator.passes() == looks:  # noqa: ASYNC110 - what is waited for is in another process
             await asyncio.sleep(0.05)
     making.release.set()
-    await world.ledger.until(lambda: world.child(r.PODS, "bob") is not None, "the pod that was asked for")
+    await world.ledger.until(lambda: len(_pods(world)) == 2, "the pod that was asked for")
     await world.change(r.SERVICE_ACCOUNTS, "sandbox-bob", {"metadata": {"finalizers": None}})
     await world.gone()
-    pods = [event.name for event in world.ledger.history() if (event.type, event.kind) == ("ADDED", "Pod")]
-    assert pods == ["sandbox-alice", "sandbox-bob"]
+    assert _pods(world) == ["sandbox-alice", "sandbox-bob"]
     world.assert_always_isolated()
+
+
+def _pods(world: World) -> list[str]:
+    """All that were ever made."""
+    return [event.name for event in world.ledger.history() if (event.type, event.kind) == ("ADDED", "Pod")]
