@@ -233,7 +233,7 @@ async def _check(run: Run) -> None:
     names = [sandbox["metadata"]["name"] for sandbox in world.ledger.all(r.SANDBOXES)]
     for name in names:
         left = _planned(world.ledger, name, secret["metadata"]["resourceVersion"])
-        assert (left.steps, left.foreign) == ((), ()), f"{name} after {run.done}"
+        assert (left.steps, left.foreign, left.leftover) == ((), (), ()), f"{name} after {run.done}"
     await run.operator.crash()
     # Of pods the kubelet may have more to say.
     before, written = world.versions(but=r.PODS), len(world.gate.writes)

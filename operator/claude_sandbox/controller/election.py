@@ -184,12 +184,14 @@ class Election:
             elif self._free():
                 lease = await self._api.replace(LEASES, self._mine(self._lease))
             else:
+                self.why_not = ""
                 return False
         except ApiError as error:
             self._lease = None  # read it before the next try
             if not error.is_conflict and not error.is_already_exists:
                 self._complain(error)
             return False
+        self.why_not = ""
         self._observe(lease)
         self._until = sent + self._timing.renew_deadline
         return True
@@ -213,7 +215,6 @@ class Election:
 
     def _observe(self, lease: Obj) -> None:
         self._lease = lease
-        self.why_not = ""
         record = lease.get("spec") or {}
         if record != self._record:
             self._record, self._seen = record, self._clock()

@@ -153,6 +153,8 @@ class FaultyProxy:
 
     async def _forward(self, request: web.Request) -> aiohttp.ClientResponse:
         headers = {k: v for k, v in request.headers.items() if k in ("Accept", "Content-Type")}
+        # The body is passed on as it is, and not what it is encoded in: the server compresses from 128 KiB on.
+        headers["Accept-Encoding"] = "identity"
         if self._upstream.authorization.value:
             headers["Authorization"] = self._upstream.authorization.value
         return await self._session.request(

@@ -63,6 +63,6 @@ class Baselines:
             uid = baseline["metadata"]["uid"]
             await self._api.delete(NETWORK_POLICIES, meta.BASELINE_POLICY, namespace, uid=uid)
         except ApiError as error:
-            if not (error.is_not_found or error.is_conflict):
+            if not error.is_not_found:
                 raise
         self._watches.of(NETWORK_POLICIES, namespace).unlearn(baseline)
