@@ -217,6 +217,8 @@ async def test_an_unseen_object_of_an_earlier_sandbox_is_not_taken_over(world: W
     assert kept is not None
     assert kept["metadata"]["uid"] != left["metadata"]["uid"]
     assert world.heals("alice") == 0
+    statuses = [event.obj for event in world.ledger.history() if event.kind == r.SANDBOXES.kind]
+    assert not any(says(obj, "Stalled", "True") for obj in statuses), "nobody had to act"
 
 
 async def test_what_was_orphaned_is_refused(world: World) -> None:
