@@ -203,7 +203,7 @@ async def test_an_unseen_object_of_an_earlier_sandbox_is_not_taken_over(world: W
         # The collector asks for its deletion, and it stays.
         "finalizers": ["example.org/held"],
     }
-    operator = world.operator("--resync=1")
+    operator = world.operator()
     await operator.start()
     await operator.is_up()
     world.gate.tamper = lambda path, line: None if "/serviceaccounts?" in path else line
@@ -211,6 +211,7 @@ async def test_an_unseen_object_of_an_earlier_sandbox_is_not_taken_over(world: W
     await world.create("alice")
     await world.ledger.until(lambda: f"ServiceAccount {CHILD}" in _progress(world), "the account waited for")
     assert world.child(r.PODS, "alice") is None
+    world.gate.tamper = lambda _, line: line
     await world.change(r.SERVICE_ACCOUNTS, CHILD, {"metadata": {"finalizers": None}})
     await world.ready("alice")
     kept = world.child(r.SERVICE_ACCOUNTS, "alice")
