@@ -45,6 +45,9 @@ def dockerd(engine: EngineDescription, places: Places, names: EngineNames, init:
         "init-path": str(init),
         "live-restore": engine.live_restore,
     }
+    if engine.release == "20.10":
+        # It signs nothing with this key, and would make it in the machine's /etc/docker.
+        settings["deprecated-key-path"] = str(places.config / "key.json")
     if engine.tcp is Tcp.TLS:
         serving = Files(places.pki, "server")
         settings |= {

@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,6 @@ from claude_sandbox.localcluster.engine.releases import (
     require_release,
 )
 from claude_sandbox.localcluster.errors import LocalClusterError
-from claude_sandbox.localcluster.health import await_healthy
 from claude_sandbox.localcluster.layout import write_private
 from claude_sandbox.localcluster.locks import locked
 from claude_sandbox.localcluster.node import cgroups, namespaces, processes
@@ -36,7 +36,7 @@ Say = Callable[[str], None]
 _PATIENCE = 90.0
 # Seconds for dockerd to stop containers that don't heed SIGTERM, which it kills after 10.
 _GRACE = 40.0
-# Each takes about four inotify instances; two commands at once must not choose the same port.
+_LOG_LINES = 12
 _LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -201,7 +201,7 @@ def _converge(engine: EngineDescription, programs: EnginePrograms, wanted: tuple
             say(f"Starting {component}.")
         argv, inputs = _command(engine, component, programs)
         components.start(places, component, argv, programs.environment(), inputs)
-        await_healthy(places, component, lambda one=component: _well(engine, one), _PATIENCE)
+        _await(engine, component)
 
 
 def _command(
@@ -218,12 +218,25 @@ def _command(
     file = places.config / "daemon.json"
     write_private(file, config.dockerd(engine, places, names, programs.path("tini-static")))
     daemon = (*inside, str(programs.path("dockerd")), "--config-file", str(file))
-    if engine.release == "20.10":
-        # It signs nothing with this key, and would make it in the machine's /etc/docker.
-        daemon += ("--deprecated-key-path", str(places.config / "key.json"))
     if engine.port is not None:
         daemon = (sys.executable, "-I", listen.__file__, str(engine.port), *daemon)
     return daemon, (file,)
+
+
+def _await(engine: EngineDescription, component: str) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while not _well(engine, component):
+        ended = components.running(engine.places, component) is None
+        if ended or time.monotonic() > deadline:
+            log = components.log_file(engine.places, component)
+            end = [f"  {line}" for line in log.read_text(errors="replace").splitlines()[-_LOG_LINES:]]
+            what = "ended at its start" if ended else f"did not answer within {_PATIENCE:.0f} s"
+            raise LocalClusterError(
+                "\n".join([f"{component} {what}. The end of {log}:", *end]),
+                f"Mend what the log names and run `claude-sandbox engine up --name {engine.name}` again, "
+                f"or begin afresh after `claude-sandbox engine down --name {engine.name}`.",
+            )
+        time.sleep(0.05)
 
 
 def _well(engine: EngineDescription, component: str) -> bool:

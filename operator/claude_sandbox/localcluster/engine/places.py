@@ -37,7 +37,7 @@ class Places(Layout):
 
     def make(self) -> None:
         """Create the directories, readable by their owner only."""
-        for directory in (self.root, self.logs, self.run, self.config, self.node):
+        for directory in (self.root, self.logs, self.run, self.config, self.pki, self.node):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
