@@ -1,4 +1,4 @@
-"""Containers in our own engines are real ones: what the kernel and the network say of them, and not the engine alone."""
+"""Containers in our own engines are real ones, as the kernel and the network say, and not the engine alone."""
 
 import contextlib
 import json
@@ -87,7 +87,11 @@ def test_a_published_port_is_in_the_engines_network_and_not_on_the_machine(
             ports={"8000/tcp": ("127.0.0.1", 18000)},
         )  # fmt: skip
         try:
-            ask = [sys.executable, "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:18000/busybox').read(4)"]
+            ask = [
+                sys.executable,
+                "-c",
+                "import urllib.request as r; r.urlopen('http://127.0.0.1:18000/busybox').read(4)",
+            ]
             eventually("it answers", lambda: engine.run_in(docker_engine, ask, check=False).returncode == 0)
             listening = Path("/proc/net/tcp").read_text()
             assert ":4650 " not in listening  # 18000

@@ -23,8 +23,8 @@ from claude_sandbox.localcluster.ospackages import Needed, ensure
 BUSYBOX = Needed(("busybox-static",), (), ("usr/share/doc/busybox-static/copyright",))
 _APPLETS = (
     "cat", "chmod", "chown", "dd", "df", "echo", "env", "grep", "head", "httpd", "id", "ip", "kill", "ls", "mkdir",
-    "mount", "mv", "nc", "ping", "ps", "rm", "sh", "sleep", "stat", "sync", "tee", "test", "timeout", "touch", "tr", "true",
-    "unshare", "wc", "wget", "whoami", "yes",
+    "mount", "mv", "nc", "ping", "ps", "rm", "sh", "sleep", "stat", "sync", "tee", "test", "timeout", "touch", "tr",
+    "true", "unshare", "wc", "wget", "whoami", "yes",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from claude_sandbox.localcluster.tools import KUBERNETES_PROGRAMS, KUBERNETES_RE
 ALL_TOOLS = [
     *(tools.tool(name, "1.34.4") for name in ("etcd", "kube-router", "kwok")),
     *(tools.tool(name, release) for name in KUBERNETES_PROGRAMS for release in KUBERNETES_RELEASES.values()),
+    *tools.ENGINE.values(),
 ]
 
 

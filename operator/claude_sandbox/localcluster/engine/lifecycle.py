@@ -13,7 +13,7 @@ from typing import Any
 from claude_sandbox.localcluster import components, pki, ports
 from claude_sandbox.localcluster.certificates import Subject
 from claude_sandbox.localcluster.engine import api, config, listen, record
-from claude_sandbox.localcluster.engine.places import EngineNames, Places, engines_dir
+from claude_sandbox.localcluster.engine.places import EngineNames, Places
 from claude_sandbox.localcluster.engine.record import EngineDescription, Tcp
 from claude_sandbox.localcluster.engine.releases import (
     COMPONENTS,

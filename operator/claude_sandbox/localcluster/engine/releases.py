@@ -56,13 +56,13 @@ def build(release: str, report: Callable[[str], None]) -> EnginePrograms:
     Raises LocalClusterError where that can't be done.
     """
     made: Mapping[str, Path] = {}
+    needed = [_INIT, MACHINE]
     if release == "29":
         made = builder.build_all(list(ENGINE.values()), report)
-        own = (_INIT,)
     else:
-        own = (_DOCKER_IO, _INIT)
+        needed.insert(0, _DOCKER_IO)
     directories = tuple(dict.fromkeys(path.parent for path in made.values()))
-    return EnginePrograms(directories, tuple(ensure(needed, report) for needed in (*own, MACHINE)))
+    return EnginePrograms(directories, tuple(ensure(one, report) for one in needed))
 
 
 def require_release(release: str) -> str:
