@@ -37,7 +37,9 @@ def test_a_hardened_container_is_what_the_kernel_says_it_is(
             container.reload()
             pid = container.attrs["State"]["Pid"]
             # The engine's own init comes first; what was asked for is its child.
-            [child] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            children = Path(f"/proc/{pid}/task/{pid}/children")
+            eventually("the init has started it", lambda: children.read_text() != "")
+            [child] = children.read_text().split()
             status = dict(line.split(":\t", 1) for line in Path(f"/proc/{child}/status").read_text().splitlines())
             assert status["Uid"].split() == ["1000"] * 4
             assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}

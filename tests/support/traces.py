@@ -11,7 +11,8 @@ from claude_sandbox.localcluster.node.names import Names
 _DIRECTORIES = (
     "/run", "/run/netns", "/run/containerd", "/var/lib", "/var/lib/kubelet", "/var/lib/containerd", "/var/lib/cni",
     "/var/log", "/var/lib/docker", "/run/docker", "/etc/docker", "/opt", "/etc", "/etc/cni/net.d", "/usr/libexec",
-    "/sys/fs/cgroup", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified",
+    "/sys/fs/cgroup", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/systemd",
+    "/sys/fs/cgroup/unified",
 )  # fmt: skip
 _SETTINGS = (
     "vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys",
