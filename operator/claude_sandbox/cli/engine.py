@@ -32,8 +32,8 @@ def engine() -> None:
       claude-sandbox engine down                  remove it and its containers without a trace
 
     The first `up` builds or fetches the programs, which takes some minutes; after that it takes seconds.
-    Its network leads nowhere: containers reach each other, no packet leaves the machine, and a published
-    port is in the engine's network (`status` shows how to get there).
+    Unless it was brought up with --outside its network leads nowhere: containers reach each other only. A
+    published port is in the engine's network (`status` shows how to get there).
     """
 
 
@@ -46,15 +46,16 @@ def engine() -> None:
 )
 @click.option("--tls", is_flag=True, help="Listen on a port of 127.0.0.1 as well, for clients with its certificate.")
 @click.option("--live-restore", is_flag=True, help="Let containers run on while dockerd is restarted.")
-def up(*, name: str, release: str | None, tls: bool, live_restore: bool) -> None:
+@click.option("--outside", is_flag=True, help="Let containers reach what this machine reaches.")
+def up(*, name: str, release: str | None, tls: bool, live_restore: bool, outside: bool) -> None:
     """Bring the engine up, or what is missing of it.
 
-    Where it is up and well nothing changes. What was killed is started again, on the same data. Where --tls
-    or --live-restore differ from the last time, dockerd is restarted.
+    Where it is up and well nothing changes. What was killed is started again, on the same data. Where an
+    option differs from the last time it is as said now.
     """
     began = time.monotonic()
     tcp = local.Tcp.TLS if tls else None
-    made = local.up(name, release, tcp=tcp, live_restore=live_restore, say=_report)
+    made = local.up(name, release, tcp=tcp, live_restore=live_restore, outside=outside, say=_report)
     option = "" if name == "default" else f" --name {name}"
     lines = [
         f"The engine {name!r} is up after {time.monotonic() - began:.1f} s: Docker Engine {made.release}",

@@ -13,7 +13,8 @@ from typing import Any
 from claude_sandbox.localcluster import components, pki, ports
 from claude_sandbox.localcluster.certificates import Subject
 from claude_sandbox.localcluster.engine import api, config, listen, record
-from claude_sandbox.localcluster.engine.places import EngineNames, Places
+from claude_sandbox.localcluster.engine import outside as way_out
+from claude_sandbox.localcluster.engine.places import EngineNames, Places, engines_dir
 from claude_sandbox.localcluster.engine.record import EngineDescription, Tcp
 from claude_sandbox.localcluster.engine.releases import (
     COMPONENTS,
@@ -69,15 +70,16 @@ def up(
     *,
     tcp: Tcp | None = None,
     live_restore: bool = False,
+    outside: bool = False,
     settings: Mapping[str, Any] | None = None,
     say: Say,
 ) -> EngineDescription:
     """Bring the engine up, or what is missing of it; return when it answers.
 
     `release` is `29` or `20.10` (None: what the engine has, or 29); `tcp` adds a listener on 127.0.0.1; with
-    `live_restore` containers run on while dockerd doesn't; `settings` are added to dockerd's daemon.json. Where
-    the engine is there with other settings it gets these, and dockerd is restarted. `say` is called with lines
-    for a person.
+    `live_restore` containers run on while dockerd doesn't; `outside` gives its network a way out, by which
+    containers reach what the machine does; `settings` are added to dockerd's daemon.json. Where the engine is
+    there with other settings it gets these, and dockerd is restarted. `say` is called with lines for a person.
     Raises LocalClusterError where it can't be done.
     """
     places = Places.of(name)
@@ -97,11 +99,13 @@ def up(
         chosen = release or (existing.release if existing else DEFAULT_RELEASE)
         programs = build(chosen, say)
         places.make()
-        port = None if tcp is None else _port(places, existing)
-        engine = EngineDescription(
-            name, chosen, live_restore, tcp, port, json.dumps(dict(settings or {}), sort_keys=True)
-        )
-        record.save(places, engine)
+        text = json.dumps(dict(settings or {}), sort_keys=True)
+        # Held until the record can be read by others, so that two engines never choose the same.
+        with locked(engines_dir()):
+            port = None if tcp is None else _port(places, existing)
+            slot = None if not outside else _slot(places, existing)
+            engine = EngineDescription(name, chosen, live_restore, tcp, port, text, slot)
+            record.save(places, engine)
         _converge(engine, programs, COMPONENTS, say)
         return engine
 
@@ -180,6 +184,7 @@ def _clear(places: Places, say: Say) -> None:
     processes.end(names)
     cgroups.end(names.cgroup)
     components.sweep(places, grace=0)
+    way_out.disconnect(names, say)
     namespaces.remove(names)
     places.record.unlink(missing_ok=True)
     for entry in places.root.iterdir():
@@ -194,6 +199,10 @@ def _converge(engine: EngineDescription, programs: EnginePrograms, wanted: tuple
     namespaces.make(names, places, (names.sockets,))
     cgroups.make(names.cgroup)
     call([*namespaces.enter(names), programs.path("ip"), "link", "set", "lo", "up"], programs.environment())
+    if engine.slot is None:
+        way_out.disconnect(names, say)
+    else:
+        way_out.connect(names, engine.slot, say)
     if engine.tcp is Tcp.TLS:
         pki.ensure(places.pki, _certificates())
     for component in wanted:
@@ -260,9 +269,14 @@ def _certificates() -> dict[str, tuple[str, Subject]]:
 def _port(places: Places, existing: EngineDescription | None) -> int:
     if existing is not None and existing.port is not None:
         return existing.port
-    # Held until the record can be read by others.
     taken = {engine.port for engine in record.recorded() if engine.port is not None}
     return ports.allocate(str(places.root), ("docker",), taken)["docker"]
+
+
+def _slot(places: Places, existing: EngineDescription | None) -> int:
+    if existing is not None and existing.slot is not None:
+        return existing.slot
+    return way_out.choose_slot(places)
 
 
 def _require(places: Places) -> EngineDescription:

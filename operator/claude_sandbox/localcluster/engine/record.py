@@ -8,6 +8,7 @@ from pathlib import Path
 
 from claude_sandbox.localcluster.engine.places import EngineNames, Places, engines_dir
 from claude_sandbox.localcluster.layout import write_private
+from claude_sandbox.localcluster.network import Addresses
 from claude_sandbox.localcluster.pki import Files
 
 
@@ -34,6 +35,8 @@ class EngineDescription:
     """Of the machine's loopback, where `tcp` is asked for."""
     settings: str
     """Further settings of dockerd's daemon.json, as JSON."""
+    slot: int | None = None
+    """Decides the addresses of the link to the machine's network; None: there is none, no packet gets out."""
 
     @property
     def places(self) -> Places:
@@ -57,6 +60,11 @@ class EngineDescription:
     def endpoint(self) -> str | None:
         """The TCP listener as clients take it (`tcp://127.0.0.1:PORT`), or None."""
         return None if self.port is None else f"tcp://127.0.0.1:{self.port}"
+
+    @property
+    def gateway_ip(self) -> str | None:
+        """The machine's address as containers that may get out see it, or None where there is no way out."""
+        return None if self.slot is None else Addresses(self.slot).gateway_ip
 
     @property
     def netns(self) -> Path:
