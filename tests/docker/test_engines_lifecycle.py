@@ -177,12 +177,15 @@ def test_bringing_up_an_engine_that_is_up_changes_nothing_but_what_is_asked_for(
     before = _pids(name)
     assert engine.up(name, made.release, say=report) == made
     assert _pids(name) == before
-    labelled = engine.up(name, settings={"labels": ["rack=7"]}, say=report)
+    labelled = engine.up(name, settings={"labels": ["rack=7"]}, tcp=engine.Tcp.TLS, say=report)
+    assert engine.up(name, say=report) == labelled
+    assert labelled.endpoint is not None
     with client(labelled) as connected:
         assert connected.info()["Labels"] == ["rack=7"]
     after = _pids(name)
     assert after["containerd"] == before["containerd"]
     assert after["dockerd"] != before["dockerd"]
+    assert engine.up(name, tcp=engine.Tcp.NONE, say=report).endpoint is None
 
 
 def test_what_was_killed_is_started_by_bringing_the_engine_up(name: str, tiny_image: ImageArchive) -> None:

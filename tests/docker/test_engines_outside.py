@@ -73,7 +73,8 @@ def test_a_way_out_that_is_not_asked_for_any_more_is_closed(name: str, tiny_imag
     ready(name, "29", tiny_image, outside=True)
     assert link in traces.of_machine(places)
     assert packet_filter() != rules
-    made = engine.up(name, say=report)
+    assert engine.up(name, say=report).gateway_ip is not None
+    made = engine.up(name, outside=False, say=report)
     assert made.gateway_ip is None
     assert link not in traces.of_machine(places)
     assert packet_filter() == rules

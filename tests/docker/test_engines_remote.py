@@ -61,7 +61,7 @@ def test_the_port_is_the_same_after_a_restart(remote: EngineDescription) -> None
     assert not _connects(remote, remote.ca, remote.client)
     engine.start(remote)
     assert _connects(remote, remote.ca, remote.client)
-    assert engine.up(remote.name, tcp=Tcp.TLS, say=report) == remote
+    assert engine.up(remote.name, say=report) == remote
 
 
 def test_an_engine_can_be_open_to_everyone_on_the_machine_for_the_sake_of_tests(engine_release: str) -> None:

@@ -44,17 +44,19 @@ def engine() -> None:
     type=click.Choice(list(local.RELEASES)),
     help=f"[default: {local.DEFAULT_RELEASE}, or what the engine has]",
 )
-@click.option("--tls", is_flag=True, help="Listen on a port of 127.0.0.1 as well, for clients with its certificate.")
-@click.option("--live-restore", is_flag=True, help="Let containers run on while dockerd is restarted.")
-@click.option("--outside", is_flag=True, help="Let containers reach what this machine reaches.")
-def up(*, name: str, release: str | None, tls: bool, live_restore: bool, outside: bool) -> None:
+@click.option(
+    "--tls/--no-tls", default=None, help="Listen on a port of 127.0.0.1 as well, for clients with its certificate."
+)
+@click.option("--live-restore/--no-live-restore", default=None, help="Let containers run on while dockerd doesn't.")
+@click.option("--outside/--no-outside", default=None, help="Let containers reach what this machine reaches.")
+def up(*, name: str, release: str | None, tls: bool | None, live_restore: bool | None, outside: bool | None) -> None:
     """Bring the engine up, or what is missing of it.
 
-    Where it is up and well nothing changes. What was killed is started again, on the same data. Where an
-    option differs from the last time it is as said now.
+    Where it is up and well nothing changes. What was killed is started again, on the same data. An option
+    that is not given stays as the engine has it; a new engine has none of them.
     """
     began = time.monotonic()
-    tcp = local.Tcp.TLS if tls else None
+    tcp = None if tls is None else local.Tcp.TLS if tls else local.Tcp.NONE
     made = local.up(name, release, tcp=tcp, live_restore=live_restore, outside=outside, say=_report)
     option = "" if name == "default" else f" --name {name}"
     lines = [

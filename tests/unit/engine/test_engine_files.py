@@ -25,8 +25,8 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _engine(release: str = "29", tcp: Tcp | None = None, settings: str = "{}") -> EngineDescription:
-    return EngineDescription("mine", release, False, tcp, 20001 if tcp else None, settings)
+def _engine(release: str = "29", tcp: Tcp = Tcp.NONE, settings: str = "{}") -> EngineDescription:
+    return EngineDescription("mine", release, False, tcp, None if tcp is Tcp.NONE else 20001, settings)
 
 
 def _daemon(of: EngineDescription) -> dict[str, object]:
@@ -35,7 +35,7 @@ def _daemon(of: EngineDescription) -> dict[str, object]:
 
 
 def test_nothing_of_an_engine_is_where_another_keeps_its_own() -> None:
-    one, other = _engine(), EngineDescription("other", "29", False, None, None, "{}")
+    one, other = _engine(), EngineDescription("other", "29")
     first, second = _daemon(one), _daemon(other)
     assert {first[name] != second[name] for name in ("data-root", "hosts", "containerd", "cgroup-parent")} == {True}
     containerd = tomllib.loads(config.containerd(one.places, one.names))
@@ -60,10 +60,10 @@ def test_only_the_old_release_has_a_key_and_keeps_it_among_its_files() -> None:
     assert Path(key).is_relative_to(_engine().places.root)
 
 
-@pytest.mark.parametrize("tcp", [None, *Tcp])
-def test_the_port_is_open_as_asked_for(tcp: Tcp | None) -> None:
+@pytest.mark.parametrize("tcp", Tcp)
+def test_the_port_is_open_as_asked_for(tcp: Tcp) -> None:
     made = _daemon(_engine(tcp=tcp))
-    assert made["hosts"] == [_engine().socket, *(["fd://"] if tcp else [])]
+    assert made["hosts"] == [_engine().socket, *([] if tcp is Tcp.NONE else ["fd://"])]
     assert made.get("tlsverify", False) is (tcp is Tcp.TLS)
 
 
@@ -71,8 +71,8 @@ def test_what_is_asked_for_comes_on_top() -> None:
     assert _daemon(_engine(settings='{"live-restore": true, "labels": ["a=b"]}'))["live-restore"] is True
 
 
-@pytest.mark.parametrize("tcp", [None, *Tcp])
-def test_a_description_is_read_as_it_was_written(tcp: Tcp | None) -> None:
+@pytest.mark.parametrize("tcp", Tcp)
+def test_a_description_is_read_as_it_was_written(tcp: Tcp) -> None:
     made = _engine(tcp=tcp, settings='{"debug": true}')
     made.places.make()
     record.save(made.places, made)

@@ -38,7 +38,7 @@ def dockerd(engine: EngineDescription, places: Places, names: EngineNames, init:
         "data-root": str(places.data),
         "exec-root": EXEC_ROOT,
         "pidfile": "/run/docker.pid",
-        "hosts": [engine.socket, *([] if engine.tcp is None else ["fd://"])],
+        "hosts": [engine.socket, *([] if engine.tcp is Tcp.NONE else ["fd://"])],
         "containerd": f"{names.sockets}/containerd.sock",
         "exec-opts": ["native.cgroupdriver=cgroupfs"],
         "cgroup-parent": f"/{names.cgroup}",

@@ -6,7 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,17 +69,17 @@ def up(
     release: str | None = None,
     *,
     tcp: Tcp | None = None,
-    live_restore: bool = False,
-    outside: bool = False,
+    live_restore: bool | None = None,
+    outside: bool | None = None,
     settings: Mapping[str, Any] | None = None,
     say: Say,
 ) -> EngineDescription:
     """Bring the engine up, or what is missing of it; return when it answers.
 
-    `release` is `29` or `20.10` (None: what the engine has, or 29); `tcp` adds a listener on 127.0.0.1; with
-    `live_restore` containers run on while dockerd doesn't; `outside` gives its network a way out, by which
-    containers reach what the machine does; `settings` are added to dockerd's daemon.json. Where the engine is
-    there with other settings it gets these, and dockerd is restarted. `say` is called with lines for a person.
+    `release` is `29` or `20.10`; `tcp` adds a listener on 127.0.0.1; with `live_restore` containers run on while
+    dockerd doesn't; `outside` gives its network a way out, by which containers reach what the machine does;
+    `settings` are added to dockerd's daemon.json. Whatever is None stays as the engine has it, and a new one gets
+    release 29 and none of the others. `say` is called with lines for a person.
     Raises LocalClusterError where it can't be done.
     """
     places = Places.of(name)
@@ -96,15 +96,18 @@ def up(
                 f"The engine {name!r} is there with release {existing.release}, not {release}.",
                 f"Take it down first (`claude-sandbox engine down --name {name}`), or use another --name.",
             )
-        chosen = release or (existing.release if existing else DEFAULT_RELEASE)
-        programs = build(chosen, say)
+        before = existing or EngineDescription(name, release or DEFAULT_RELEASE)
+        programs = build(before.release, say)
+        wanted = replace(
+            before,
+            tcp=before.tcp if tcp is None else tcp,
+            live_restore=before.live_restore if live_restore is None else live_restore,
+            settings=before.settings if settings is None else json.dumps(dict(settings), sort_keys=True),
+        )
         places.make()
-        text = json.dumps(dict(settings or {}), sort_keys=True)
         # Held until the record can be read by others, so that two engines never choose the same.
         with locked(engines_dir()):
-            port = None if tcp is None else _port(places, existing)
-            slot = None if not outside else _slot(places, existing)
-            engine = EngineDescription(name, chosen, live_restore, tcp, port, text, slot)
+            engine = replace(wanted, port=_port(wanted), slot=_slot(wanted, outside))
             record.save(places, engine)
         _converge(engine, programs, COMPONENTS, say)
         return engine
@@ -144,7 +147,12 @@ def pid(engine: EngineDescription, component: str = "dockerd") -> int | None:
 
 def kill(engine: EngineDescription, component: str = "dockerd") -> None:
     """End a component as a crash would; data stays. Raises LocalClusterError where it doesn't run."""
-    components.kill(engine.places, _known(component))
+    if pid(engine, component) is None:
+        raise LocalClusterError(
+            f"{component} of the engine {engine.name!r} does not run.",
+            f"See `claude-sandbox engine status --name {engine.name}`.",
+        )
+    components.kill(engine.places, component)
 
 
 def stop(engine: EngineDescription, component: str = "dockerd") -> None:
@@ -196,6 +204,10 @@ def _clear(places: Places, say: Say) -> None:
 
 def _converge(engine: EngineDescription, programs: EnginePrograms, wanted: tuple[str, ...], say: Say) -> None:
     places, names = engine.places, engine.names
+    if not namespaces.exist(names):
+        # What still runs is in namespaces that nobody finds any more.
+        for component in reversed(COMPONENTS):
+            components.stop(places, component, _GRACE)
     namespaces.make(names, places, (names.sockets,))
     cgroups.make(names.cgroup)
     call([*namespaces.enter(names), programs.path("ip"), "link", "set", "lo", "up"], programs.environment())
@@ -266,17 +278,19 @@ def _certificates() -> dict[str, tuple[str, Subject]]:
     }
 
 
-def _port(places: Places, existing: EngineDescription | None) -> int:
-    if existing is not None and existing.port is not None:
-        return existing.port
+def _port(wanted: EngineDescription) -> int | None:
+    if wanted.tcp is Tcp.NONE:
+        return None
+    if wanted.port is not None:
+        return wanted.port
     taken = {engine.port for engine in record.recorded() if engine.port is not None}
-    return ports.allocate(str(places.root), ("docker",), taken)["docker"]
+    return ports.allocate(str(wanted.places.root), ("docker",), taken)["docker"]
 
 
-def _slot(places: Places, existing: EngineDescription | None) -> int:
-    if existing is not None and existing.slot is not None:
-        return existing.slot
-    return way_out.choose_slot(places)
+def _slot(wanted: EngineDescription, outside: bool | None) -> int | None:
+    if outside is None or (outside and wanted.slot is not None):
+        return wanted.slot
+    return way_out.choose_slot(wanted.places) if outside else None
 
 
 def _require(places: Places) -> EngineDescription:

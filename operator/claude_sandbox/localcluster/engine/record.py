@@ -15,6 +15,8 @@ from claude_sandbox.localcluster.pki import Files
 class Tcp(StrEnum):
     """How an engine listens on 127.0.0.1, besides its Unix socket."""
 
+    NONE = "None"
+    """Not at all."""
     TLS = "TLS"
     """Only for clients with a certificate of the engine's own authority."""
     PLAIN = "Plain"
@@ -28,12 +30,12 @@ class EngineDescription:
     name: str
     release: str
     """`29` or `20.10`."""
-    live_restore: bool
+    live_restore: bool = False
     """Whether containers run on while dockerd doesn't."""
-    tcp: Tcp | None
-    port: int | None
-    """Of the machine's loopback, where `tcp` is asked for."""
-    settings: str
+    tcp: Tcp = Tcp.NONE
+    port: int | None = None
+    """Of the machine's loopback, unless there is no such listener."""
+    settings: str = "{}"
     """Further settings of dockerd's daemon.json, as JSON."""
     slot: int | None = None
     """Decides the addresses of the link to the machine's network; None: there is none, no packet gets out."""
@@ -101,8 +103,7 @@ def load(places: Places) -> EngineDescription | None:
     """The recorded description, or None where there is none that can be read."""
     try:
         document = json.loads(places.record.read_text())
-        tcp = None if document["tcp"] is None else Tcp(document["tcp"])
-        return EngineDescription(**{**document, "tcp": tcp})
+        return EngineDescription(**{**document, "tcp": Tcp(document["tcp"])})
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
         return None
 
