@@ -105,14 +105,17 @@ def with_c(needed: Needed, report: Callable[[str], None]) -> dict[str, str]:
     found = [path for pattern in needed.files if (path := programs.file(pattern)) is not None]
     if not any(path.is_relative_to(programs.root) for path in found):
         return {"CGO_ENABLED": "1", **programs.environment()}
-    libraries = {path.parent for path in found if path.suffix == ".a"}
+    libraries = sorted({path.parent for path in found if path.suffix == ".a"})
+    # What depends on the processor is in directories of the same name, beside the other headers.
+    headers = [programs.root / "usr/include", *(programs.root / "usr/include" / place.name for place in libraries)]
     return {
         **programs.environment(),
         "CGO_ENABLED": "1",
-        "CGO_CFLAGS": f"-O2 -I{programs.root}/usr/include",
-        "CGO_LDFLAGS": " ".join(f"-L{directory}" for directory in sorted(libraries)),
+        "CGO_CFLAGS": " ".join(["-O2", *(f"-I{directory}" for directory in headers)]),
+        # -B: the first and last object files of a program are there, too.
+        "CGO_LDFLAGS": " ".join(f"-L{directory} -B{directory}" for directory in libraries),
         # The packages' descriptions name the places that they would have if they were installed.
-        "PKG_CONFIG_PATH": ":".join(f"{directory}/pkgconfig" for directory in sorted(libraries)),
+        "PKG_CONFIG_PATH": ":".join(f"{directory}/pkgconfig" for directory in libraries),
         "PKG_CONFIG_SYSROOT_DIR": str(programs.root),
     }
 
