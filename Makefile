@@ -42,8 +42,8 @@ test-unit: $(VENV)/.installed ## The tests that need nothing but Python.
 test-api: $(VENV)/.installed programs ## The tests against a real API server (made by them).
 	@$(BIN)/pytest -m controlplane $(ARGS)
 
-test-e2e: $(VENV)/.installed images-and-programs ## The tests on a real node (made by them, as root).
-	@$(BIN)/pytest -m node $(ARGS)
+test-e2e: $(VENV)/.installed images-and-programs ## The tests on a real node and in real Docker Engines (made by them, as root).
+	@$(BIN)/pytest -m "node or engine" $(ARGS)
 
 # Built before the tests rather than by the first that needs them: no test's time limit has to allow for a compiler.
 programs: $(VENV)/.installed
