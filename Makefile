@@ -33,17 +33,17 @@ demo: $(VENV)/.installed ## A cluster (yours by KUBECONFIG, kind, or one of its 
 demo-down: $(VENV)/.installed ## Remove what the demo made.
 	@$(BIN)/claude-sandbox demo --down $(ARGS)
 
-test: $(VENV)/.installed images-and-programs ## All tests. Those that need a node are skipped, and say so, unless run as root.
+test: $(VENV)/.installed images-and-programs ## All tests. Those that need a node or a Docker Engine are skipped, and say so, unless run as root.
 	@$(BIN)/pytest $(ARGS)
 
 test-unit: $(VENV)/.installed ## The tests that need nothing but Python.
-	@$(BIN)/pytest -m "not controlplane and not node" $(ARGS)
+	@$(BIN)/pytest -m "not controlplane and not node and not engine" $(ARGS)
 
 test-api: $(VENV)/.installed programs ## The tests against a real API server (made by them).
 	@$(BIN)/pytest -m controlplane $(ARGS)
 
-test-e2e: $(VENV)/.installed images-and-programs ## The tests on a real node (made by them, as root).
-	@$(BIN)/pytest -m node $(ARGS)
+test-e2e: $(VENV)/.installed images-and-programs ## The tests on a real node and in real Docker Engines (made by them, as root).
+	@$(BIN)/pytest -m "node or engine" $(ARGS)
 
 # Built before the tests rather than by the first that needs them: no test's time limit has to allow for a compiler.
 programs: $(VENV)/.installed

@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# Fixtures: once for all directories, because each place that imported them would have engines of its own.
+from enginekit import docker_engine, engine_release, may_have_engines, tiny_image  # noqa: F401
 from nodekit import Kubectl, kubectl_for, report
 
 from claude_sandbox.localcluster import cluster

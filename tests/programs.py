@@ -1,15 +1,15 @@
 """Builds what the tests' clusters are made of, where the cache lacks it. Run before the tests: it may take minutes.
 
-`python -m tests.programs` is for control planes; with `--node` the node's programs and images are built as well, unless
-this is not run as root: then there are no nodes.
+`python -m tests.programs` is for control planes; with `--node` the programs of nodes and of Docker Engines, and the
+images, are built as well, unless this is not run as root: then there are neither nodes nor engines.
 """
 
 import os
 import sys
 
-from claude_sandbox.localcluster import builder, controlplane, images, node, toolchain
+from claude_sandbox.localcluster import builder, controlplane, engine, images, node, toolchain
 from claude_sandbox.localcluster.errors import LocalClusterError
-from claude_sandbox.localcluster.tools import DEFAULT_KUBERNETES, KUBERNETES_RELEASES, kubernetes_release, tool
+from claude_sandbox.localcluster.tools import DEFAULT_KUBERNETES, ENGINE, KUBERNETES_RELEASES, kubernetes_release, tool
 
 _CONTROL_PLANE = (
     controlplane.ETCD,
@@ -25,9 +25,12 @@ def main() -> int:
     if with_node:
         release = kubernetes_release(DEFAULT_KUBERNETES)
         wanted += [tool(name, release) for name in (*node.BINARIES, "coredns", "pause")]
+        wanted += ENGINE.values()
     try:
         toolchain.kubectl(_report)
         builder.build_all(list(dict.fromkeys(wanted)), _report)
+        for engine_release in engine.RELEASES if with_node else ():
+            engine.build(engine_release, _report)
         for image in images.NAMES if with_node else ():
             images.build_image(image, _report)
     except LocalClusterError as error:

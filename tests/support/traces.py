@@ -1,4 +1,4 @@
-"""What a cluster could leave on the machine, as far as the machine itself tells."""
+"""What a cluster, or an engine, could leave on the machine, as far as the machine itself tells."""
 
 import os
 import re
@@ -10,13 +10,15 @@ from claude_sandbox.localcluster.node.names import Names
 # Where programs of a node would keep things if they were not told otherwise.
 _DIRECTORIES = (
     "/run", "/run/netns", "/run/containerd", "/var/lib", "/var/lib/kubelet", "/var/lib/containerd", "/var/lib/cni",
-    "/var/log", "/opt", "/etc", "/etc/cni/net.d", "/usr/libexec", "/sys/fs/cgroup", "/sys/fs/cgroup/pids",
-    "/sys/fs/cgroup/memory", "/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified",
+    "/var/log", "/var/lib/docker", "/run/docker", "/etc/docker", "/opt", "/etc", "/etc/cni/net.d", "/usr/libexec",
+    "/sys/fs/cgroup", "/sys/fs/cgroup/pids", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/systemd",
+    "/sys/fs/cgroup/unified",
 )  # fmt: skip
 _SETTINGS = (
     "vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys",
     "kernel/keys/root_maxbytes", "net/ipv4/ip_forward", "fs/inotify/max_user_instances", "net/ipv4/conf/all/forwarding",
-    "net/netfilter/nf_conntrack_max", "net/bridge/bridge-nf-call-iptables",
+    "net/netfilter/nf_conntrack_max", "net/bridge/bridge-nf-call-iptables", "net/ipv4/conf/all/route_localnet",
+    "net/ipv6/conf/all/forwarding",
 )  # fmt: skip
 
 
@@ -33,7 +35,7 @@ def of_machine(layout: Layout) -> set[str]:
     lines |= {f"file {path}" for directory in _DIRECTORIES for path in _list(directory)}
     lines |= {f"setting {name} {_read(f'/proc/sys/{name}')}" for name in _SETTINGS}
     lines |= {f"process {pid}" for pid in _processes(layout)}
-    other = re.compile(r"(csb|node-|claude-sandbox-)(?!" + own + r")[0-9a-f]{8}|claude-sandbox-build-")
+    other = re.compile(r"(csb|node-|engine-|claude-sandbox-)(?!" + own + r")[0-9a-f]{8}|claude-sandbox-build-")
     return {line for line in lines if not other.search(line)}
 
 

@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from claude_sandbox.localcluster import toolchain
+from claude_sandbox.localcluster import ospackages, toolchain
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.layout import cache_dir
 from claude_sandbox.localcluster.locks import locked
+from claude_sandbox.localcluster.ospackages import Needed
 from claude_sandbox.localcluster.tools import Tool
 
 _GOARCH = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -58,7 +59,7 @@ def build(tool: Tool, report: Callable[[str], None], position: str = "1 of 1") -
 def location(tool: Tool) -> Path:
     """Where the program is, or will be: a place of its own for all that decides its content."""
     digest = hashlib.sha256()
-    for part in (tool.package, tool.linker_flags, *_FLAGS, goarch()):
+    for part in (tool.package, tool.linker_flags, *_FLAGS, goarch(), *tool.tags):
         digest.update(part.encode() + b"\0")
     sources = (tool.module / "go.mod", tool.module / "go.sum", *sorted(tool.module.glob("*.go")))
     for source in sources:
@@ -95,6 +96,30 @@ def environment(go: Path, inherited: dict[str, str]) -> dict[str, str]:
     return {**kept, **fixed}
 
 
+def with_c(needed: Needed, report: Callable[[str], None]) -> dict[str, str]:
+    """What changes in the go command's environment where C is compiled as well.
+
+    Raises LocalClusterError where the compiler or a library is not to be had.
+    """
+    programs = ospackages.ensure(needed, report)
+    found = [path for pattern in needed.files if (path := programs.file(pattern)) is not None]
+    if not any(path.is_relative_to(programs.root) for path in found):
+        return {"CGO_ENABLED": "1", **programs.environment()}
+    libraries = sorted({path.parent for path in found if path.suffix == ".a"})
+    # What depends on the processor is in directories of the same name, beside the other headers.
+    headers = [programs.root / "usr/include", *(programs.root / "usr/include" / place.name for place in libraries)]
+    return {
+        **programs.environment(),
+        "CGO_ENABLED": "1",
+        "CGO_CFLAGS": " ".join(["-O2", *(f"-I{directory}" for directory in headers)]),
+        # -B: the first and last object files of a program are there, too.
+        "CGO_LDFLAGS": " ".join(f"-L{directory} -B{directory}" for directory in libraries),
+        # The packages' descriptions name the places that they would have if they were installed.
+        "PKG_CONFIG_PATH": ":".join(f"{directory}/pkgconfig" for directory in libraries),
+        "PKG_CONFIG_SYSROOT_DIR": str(programs.root),
+    }
+
+
 def _compile(tool: Tool, target: Path, report: Callable[[str], None], position: str) -> None:
     go = toolchain.go(go_needed((tool.module / "go.mod").read_text()), report)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -104,11 +129,15 @@ def _compile(tool: Tool, target: Path, report: Callable[[str], None], position: 
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     log = target.with_name(f".{target.name}.{os.getpid()}.log")
     argv = [
-        "nice", str(go), "build", *_FLAGS, "-ldflags", tool.linker_flags, "-o", str(partial), tool.package,
+        "nice", str(go), "build", *_FLAGS, "-tags", ",".join(tool.tags), "-ldflags", tool.linker_flags,
+        "-o", str(partial), tool.package,
     ]  # fmt: skip
+    variables = environment(go, dict(os.environ))
+    if tool.c is not None:
+        variables |= with_c(tool.c, report)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            argv, cwd=tool.module, env=environment(go, dict(os.environ)), stdin=subprocess.DEVNULL,
+            argv, cwd=tool.module, env=variables, stdin=subprocess.DEVNULL,
             stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:

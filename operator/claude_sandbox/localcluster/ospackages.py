@@ -22,10 +22,12 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class Needed:
-    """Distribution packages (Debian's names), and the programs that are wanted from them."""
+    """Distribution packages (Debian's names), and the programs and other files that are wanted from them."""
 
     packages: tuple[str, ...]
     programs: tuple[str, ...]
+    files: tuple[str, ...] = ()
+    """Patterns of paths below the file system's root, such as `usr/lib/*/libc.a`."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class Programs:
         if found is None:
             raise LocalClusterError(f"{program} is not there any more.", f"Delete {self.root} and try again.")
         return found
+
+    def file(self, pattern: str) -> Path | None:
+        """The first file here, or else on the machine, whose path below the root matches the pattern, or None."""
+        return next((path for base in (self.root, Path("/")) for path in sorted(base.glob(pattern))), None)
 
     def directory(self, *candidates: str) -> Path | None:
         """The first of the directories (such as `usr/lib/cni`) that exists here or on the machine."""
@@ -84,7 +90,8 @@ def ensure(needed: Needed, report: Callable[[str], None]) -> Programs:
 
 
 def _missing(needed: Needed, programs: Programs) -> tuple[str, ...]:
-    return tuple(program for program in needed.programs if programs.find(program) is None)
+    absent = (program for program in needed.programs if programs.find(program) is None)
+    return (*absent, *(pattern for pattern in needed.files if programs.file(pattern) is None))
 
 
 def _key(needed: Needed) -> str:
@@ -97,7 +104,7 @@ def _key(needed: Needed) -> str:
 def _fetch(needed: Needed, missing: tuple[str, ...], programs: Programs, report: Callable[[str], None]) -> None:
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise LocalClusterError(
-            f"These programs are not installed: {', '.join(missing)}.",
+            f"These are not installed: {', '.join(missing)}.",
             "Install them with this machine's package manager"
             f" (Debian calls the packages {' '.join(needed.packages)}).",
         )
@@ -116,7 +123,7 @@ def _fetch(needed: Needed, missing: tuple[str, ...], programs: Programs, report:
     if still := _missing(needed, programs):
         raise LocalClusterError(
             f"The packages {', '.join(needed.packages)} don't hold {', '.join(still)}.",
-            "Install these programs yourself, so that they are on PATH.",
+            "Install them yourself: programs so that they are on PATH.",
         )
 
 

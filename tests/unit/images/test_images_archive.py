@@ -63,6 +63,18 @@ def test_an_image_of_a_program_holds_it_and_runs_it_as_nobody_in_particular(tmp_
     assert archive.pinned == f"example.test/thing@{archive.digest}"
 
 
+def test_a_program_may_have_further_names(tmp_path: Path) -> None:
+    program = tmp_path / "busybox"
+    program.write_bytes(b"program")
+    archive = of_programs(
+        {"/bin/busybox": program}, tmp_path / "b.tar", REFERENCE, "amd64", ("/bin/sh",), {"/bin/sh": "busybox"}
+    )
+    config, members = _check(archive)
+    layer = members[f"blobs/sha256/{config['rootfs']['diff_ids'][0].removeprefix('sha256:')}"]
+    with tarfile.open(fileobj=io.BytesIO(layer)) as content:
+        assert content.extractfile("bin/sh").read() == b"program"  # type: ignore[union-attr]
+
+
 def test_the_same_program_makes_the_same_image(tmp_path: Path) -> None:
     program = tmp_path / "pause"
     program.write_bytes(b"program")

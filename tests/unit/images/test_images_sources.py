@@ -103,5 +103,5 @@ def test_a_machine_without_apt_is_told_what_to_install(cache: Path, monkeypatch:
     monkeypatch.setattr("claude_sandbox.localcluster.ospackages._SYSTEM_PATH", "/nonexistent")
     with pytest.raises(LocalClusterError) as error:
         ensure(Needed(("containerd",), ("containerd", "ctr")), lambda _line: None)
-    assert error.value.message == "These programs are not installed: containerd, ctr."
+    assert error.value.message == "These are not installed: containerd, ctr."
     assert "containerd" in error.value.remedy

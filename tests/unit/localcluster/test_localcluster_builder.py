@@ -4,17 +4,20 @@ import os
 import platform
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from claude_sandbox.localcluster import builder, layout, toolchain, tools
+from claude_sandbox.localcluster import builder, layout, ospackages, toolchain, tools
 from claude_sandbox.localcluster.errors import LocalClusterError
+from claude_sandbox.localcluster.ospackages import Needed, Programs
 from claude_sandbox.localcluster.tools import KUBERNETES_PROGRAMS, KUBERNETES_RELEASES, Tool
 
 ALL_TOOLS = [
     *(tools.tool(name, "1.34.4") for name in ("etcd", "kube-router", "kwok")),
     *(tools.tool(name, release) for name in KUBERNETES_PROGRAMS for release in KUBERNETES_RELEASES.values()),
+    *tools.ENGINE.values(),
 ]
 
 
@@ -56,6 +59,27 @@ def test_every_module_in_a_go_mod_has_its_hash(tool: Tool) -> None:
     missing = [name for name, version in wanted.items() if f"{name} v{version}" not in go_sum]
     assert required
     assert missing == []
+
+
+def test_c_is_compiled_with_what_was_unpacked_where_the_machine_lacks_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed = Needed(("libthing-dev",), (), ("usr/include/thing.h", "usr/lib/*/libthing.a"))
+    monkeypatch.setattr(ospackages, "ensure", lambda _needed, _report: Programs(tmp_path))
+    assert "CGO_CFLAGS" not in builder.with_c(needed, print)
+    for name in ("usr/include/thing.h", "usr/lib/some-linux-gnu/libthing.a"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    variables = builder.with_c(needed, print)
+    assert variables["CGO_ENABLED"] == "1"
+    assert f"-I{tmp_path}/usr/include/some-linux-gnu" in variables["CGO_CFLAGS"].split()
+    assert f"-L{tmp_path}/usr/lib/some-linux-gnu" in variables["CGO_LDFLAGS"].split()
+    assert variables["PKG_CONFIG_PATH"] == f"{tmp_path}/usr/lib/some-linux-gnu/pkgconfig"
+
+
+def test_build_constraints_make_another_program() -> None:
+    plain = Tool("etcd", "3.6.16", "etcd", "go.etcd.io/etcd/server/v3")
+    assert builder.location(replace(plain, tags=("netgo",))) != builder.location(plain)
 
 
 def test_all_places_differ() -> None:

@@ -60,9 +60,17 @@ def from_docker_save(saved: Path, target: Path, reference: str) -> ImageArchive:
 
 
 def of_programs(
-    programs: Mapping[str, Path], target: Path, reference: str, architecture: str, entrypoint: tuple[str, ...]
+    programs: Mapping[str, Path],
+    target: Path,
+    reference: str,
+    architecture: str,
+    entrypoint: tuple[str, ...],
+    links: Mapping[str, str] | None = None,
 ) -> ImageArchive:
-    """An image of nothing but static programs (by absolute path in the image), for user 65532."""
+    """An image of nothing but static programs (by absolute path in the image), for user 65532.
+
+    `links` are further names of programs: absolute paths in the image, and where each leads.
+    """
     layer = _beside(target, "layer")
     with tarfile.open(layer, "w") as content:
         for name, program in programs.items():
@@ -71,6 +79,10 @@ def of_programs(
             info.mode = 0o755
             with program.open("rb") as file:
                 content.addfile(info, file)
+        for name, destination in (links or {}).items():
+            info = tarfile.TarInfo(name.lstrip("/"))
+            info.type, info.linkname = tarfile.SYMTYPE, destination
+            content.addfile(info)
     try:
         with _archive(target) as archive, layer.open("rb") as file:
             blob = _add_file(archive, file, layer.stat().st_size)

@@ -26,8 +26,11 @@ def exist(names: Names) -> bool:
     return names.complete.exists() and succeeds((*enter(names), "true"))
 
 
-def make(names: Names, layout: Layout) -> None:
-    """Make the namespaces where they are not there; raises LocalClusterError where the machine doesn't allow it."""
+def make(names: Names, layout: Layout, shared: Sequence[Path] = ()) -> None:
+    """Make the namespaces where they are not there; raises LocalClusterError where the machine doesn't allow it.
+
+    The directories that are `shared` (made below `names.directory`) are the same within and outside.
+    """
     if exist(names):
         return
     remove(names)
@@ -36,9 +39,11 @@ def make(names: Names, layout: Layout) -> None:
     call(["mount", "--make-private", names.directory])
     for file in (names.network, names.mounts):
         file.touch()
+    for directory in shared:
+        directory.mkdir(mode=0o700)
     # Slave: what the machine unmounts is unmounted for the node, too; nothing goes the other way.
     call(["unshare", f"--net={names.network}", f"--mount={names.mounts}", "--propagation=slave", "true"])
-    call([*enter(names), "sh", "-e"], stdin=script(_OWN, layout, (layout.root, cache_dir())))
+    call([*enter(names), "sh", "-e"], stdin=script(_OWN, layout, (layout.root, cache_dir(), *shared)))
     # One who is interrupted before this begins anew: without its own directories the node would use the machine's.
     names.complete.touch()
 
