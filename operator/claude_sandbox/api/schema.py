@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from claude_sandbox.api.clip import Clip
 from claude_sandbox.api.conditions import ConditionType, Reason
+from claude_sandbox.api.host_conditions import HostConditionType, HostReason
 from claude_sandbox.api.model import Model
 from claude_sandbox.api.quantity import MAX_LENGTH, PATTERN, IntOrString
 from claude_sandbox.api.rules import Rule, Transition, UniqueBy
@@ -23,6 +24,8 @@ Schema = dict[str, Any]
 _OPEN: dict[type, Schema] = {
     ConditionType: {"type": "string", "maxLength": 316},
     Reason: {"type": "string", "maxLength": 1024, "minLength": 1},
+    HostConditionType: {"type": "string", "maxLength": 316},
+    HostReason: {"type": "string", "maxLength": 1024, "minLength": 1},
 }
 _SCALARS: dict[Any, Schema] = {
     str: {"type": "string"},
@@ -87,6 +90,8 @@ def _type(annotation: Any, metadata: Iterable[Any], *, defaults: bool) -> Schema
     elif get_origin(annotation) is list:
         schema = {"type": "array", "items": _type(get_args(annotation)[0], (), defaults=defaults)}
         schema |= _list_type(metadata)
+    elif get_origin(annotation) is dict:
+        schema = {"type": "object", "additionalProperties": _type(get_args(annotation)[1], (), defaults=defaults)}
     elif isinstance(annotation, type) and issubclass(annotation, Model):
         schema = object_schema(annotation, defaults=defaults)
     elif isinstance(annotation, type) and issubclass(annotation, StrEnum):
@@ -95,7 +100,7 @@ def _type(annotation: Any, metadata: Iterable[Any], *, defaults: bool) -> Schema
         schema = dict(_SCALARS[annotation])
     else:
         raise TypeError(f"{annotation} has no structural schema")
-    suffix = "Items" if schema.get("type") == "array" else "Length"
+    suffix = {"array": "Items", "object": "Properties"}.get(str(schema.get("type")), "Length")
     for item in metadata:
         schema |= _constraint(item, suffix)
     return schema | validations(*(item for item in metadata if isinstance(item, Rule)))
