@@ -192,7 +192,8 @@ class Sandbox:
 async def sandbox(of: EngineDescription, name: str = "alice", **spec: Any) -> AsyncIterator[Sandbox]:
     """A sandbox of a name and UID of its own; nothing of it is left on the engine."""
     sdk = docker.DockerClient(base_url=of.socket, timeout=60, version="auto")
-    made = Engine(docker.APIClient(base_url=of.socket, timeout=60, version="auto"))
+    client = docker.APIClient(base_url=of.socket, timeout=60, version="auto")
+    made = Engine(lambda: client)
     secrets, clock = Secrets(), Clock()
     identity = Identity("agents", name, f"00000000-0000-4000-8000-{next(_UIDS):012d}")
     image = str(sdk.images.get(IMAGE).id)

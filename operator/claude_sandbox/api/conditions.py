@@ -50,6 +50,7 @@ class Reason(StrEnum):
     SECRET_KEY_MISSING = "SecretKeyMissing"
     PERMISSION_DENIED = "PermissionDenied"
     REJECTED = "Rejected"
+    NO_HOST = "NoHost"
     NOT_STALLED = "NotStalled"
     # Compliant
     ALL_CONTROLS_PASS = "AllControlsPass"
@@ -105,6 +106,8 @@ MEANINGS: Mapping[Reason, str] = {
     " corrected.",
     Reason.FOREIGN_OBJECT: "An object with a name that the sandbox needs was not made by the operator; it is left"
     " alone.",
+    Reason.NO_HOST: "No Docker host takes the sandbox; the message says why. One that it was placed on is never"
+    " exchanged for another.",
     Reason.SECRET_NOT_FOUND: "There is no Secret of that name yet; the sandbox starts when there is.",
     Reason.SECRET_NOT_OPTED_IN: "The Secret is there, but nobody said that sandboxes may use it.",
     Reason.SECRET_KEY_MISSING: "The Secret has no such key.",

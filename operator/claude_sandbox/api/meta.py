@@ -27,6 +27,8 @@ SECRET_TYPE = f"{GROUP}/api-key"
 LABEL_SECRET_OPT_IN = f"{GROUP}/api-key"
 LABEL_SECRET_OPT_IN_VALUE = "true"
 # A Secret with which the operator connects to a Docker host opts in in the same two ways.
+FINALIZER = f"{GROUP}/docker"
+"""Keeps a sandbox on Docker until what it has on its host is removed."""
 HOST_SECRET_TYPE = f"{GROUP}/docker-host"
 LABEL_HOST_SECRET_OPT_IN = f"{GROUP}/docker-host"
 # Where the operator may not look at Secrets at all, a namespace's administrator names those that opt in.

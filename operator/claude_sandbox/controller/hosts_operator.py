@@ -73,7 +73,7 @@ class HostsOperator:
         *,
         resync: float,
         demands: Callable[[str], Iterable[Demand]] = lambda _: (),
-        on_change: Callable[[str], None] = lambda _: None,
+        on_change: Callable[[str, bool], None] = lambda _host, _answers: None,
     ) -> None:
         self._api = api
         self._resync = resync

@@ -53,8 +53,8 @@ class HostReporter(Protocol):
 class HostReconciler:
     """Callable for the work queue, whose keys are names of hosts.
 
-    `demands` tells what the sandboxes that are placed on a host may use. `on_change` is called with a host's name when
-    it began or ceased to answer, became ready or not, or was changed by an administrator.
+    `demands` tells what the sandboxes that are placed on a host may use. `on_change` is called with a host's name
+    and whether it answers when it began or ceased to answer, became ready or not, or was changed by an administrator.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class HostReconciler:
         reporter: HostReporter,
         *,
         demands: Callable[[str], Iterable[Demand]] = lambda _: (),
-        on_change: Callable[[str], None] = lambda _: None,
+        on_change: Callable[[str, bool], None] = lambda _host, _answers: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._objects = objects
@@ -118,7 +118,7 @@ class HostReconciler:
         self._hosts.forget(name)
         self._material.pop(name, None)
         if self._seen.pop(name, None) is not None:
-            self._on_change(name)
+            self._on_change(name, False)
 
     async def _look(self, name: str, raw: Raw) -> report.HostFindings:
         spec = _spec(raw)
@@ -189,7 +189,7 @@ class HostReconciler:
         seen = (*said, found.known.answers, found.known.engine_id, metadata["generation"])
         before, self._seen[name] = self._seen.get(name), seen
         if before != seen:
-            self._on_change(name)
+            self._on_change(name, found.known.answers)
         # Of a host that is new the status alone is enough.
         if before is not None and before[0] == metadata["uid"] and before[:3] != said:
             bad = state.status is not ConditionStatus.TRUE

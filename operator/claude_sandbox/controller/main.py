@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.credentials import Credentials, CredentialsError, load
 from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.resources import NAMESPACES
 from claude_sandbox.controller import logs, watching
 from claude_sandbox.controller.election import Election, LeadershipLostError, own_identity
 from claude_sandbox.controller.events import EventRecorder
@@ -69,6 +70,8 @@ async def run_operator(settings: Settings) -> None:
         hosts = await _hosts(operator, events, credentials) if settings.docker else None
         if hosts is not None:
             stack.callback(hosts.close)
+            operator.use_hosts(hosts, await _cluster(api))
+            stack.push_async_callback(operator.close)
         # Before any work: a sandbox that is not known yet must never look like one that is gone.
         for key in operator.sandboxes.replace(listed):
             operator.queue.add(key)
@@ -106,6 +109,7 @@ async def _hosts(operator: Operator, events: EventRecorder, credentials: Credent
         settings.lease_namespace or credentials.namespace,
         resync=settings.resync,
         demands=lambda host: demands_on(operator.sandboxes, host),
+        on_change=operator.host_changed,
     )
     try:
         await hosts.list()
@@ -119,6 +123,14 @@ async def _hosts(operator: Operator, events: EventRecorder, credentials: Credent
             raise OperatorError(f"{error.message}. {remedy}") from None
         raise OperatorError(_cannot_start(operator.api, error)) from None
     return hosts
+
+
+async def _cluster(api: Api) -> str:
+    """What tells this control plane from all others, for as long as it lives. Raises OperatorError."""
+    try:
+        return str((await api.get(NAMESPACES, "kube-system", metadata_only=True))["metadata"]["uid"])
+    except ApiError as error:
+        raise OperatorError(_cannot_start(api, error)) from None
 
 
 async def _run(

@@ -1,5 +1,12 @@
 """The parts of one operator process, put together."""
 
+import asyncio
+from collections.abc import Mapping
+
+from claude_sandbox.backends.docker.backend import DockerBackend
+from claude_sandbox.backends.docker.engine import Engine
+from claude_sandbox.backends.docker.fleet import Fleet
+from claude_sandbox.backends.docker.secrets import SecretKeys
 from claude_sandbox.backends.kubernetes.access import AccessReviews
 from claude_sandbox.backends.kubernetes.backend import KubernetesBackend
 from claude_sandbox.backends.kubernetes.client import Api
@@ -7,6 +14,8 @@ from claude_sandbox.backends.kubernetes.informer import Pace
 from claude_sandbox.backends.kubernetes.pacing import Pacer
 from claude_sandbox.backends.kubernetes.watches import Watches
 from claude_sandbox.compliance.identity import QUESTIONS
+from claude_sandbox.controller.docker_sandboxes import DockerSandboxes
+from claude_sandbox.controller.hosts_operator import HostsOperator
 from claude_sandbox.controller.logs import about
 from claude_sandbox.controller.metrics import Metrics
 from claude_sandbox.controller.queue import Result, WorkQueue
@@ -22,6 +31,7 @@ class Operator:
     def __init__(self, settings: Settings, api: Api, reporter: Reporter, metrics: Metrics, minor: int) -> None:
         self.settings = settings
         self.api = api
+        self._reporter = reporter
         self.sandboxes = Sandboxes()
         self.refusals = Refusals()
         observer = metrics.queue_observer()
@@ -45,9 +55,59 @@ class Operator:
             minor=minor,
             allowed_registries=settings.allowed_registries,
         )
-        self.reconciler = Reconciler(
-            self.sandboxes, self.backend, reporter, settings.site, busy=lambda: len(self.queue) > 0
+        self._fleet: Fleet | None = None
+        self._docker: DockerSandboxes | None = None
+        self._noticing: set[asyncio.Task[None]] = set()
+        self.reconciler = self._reconciler()
+
+    def use_hosts(self, hosts: HostsOperator, cluster: str) -> None:
+        """Run sandboxes on Docker hosts too. `cluster` tells this control plane from others that use an engine."""
+        settings, pacer, secrets = self.settings, Pacer(), SecretKeys(self.api, self.backend.key)
+
+        def make(host: str, engine: Engine) -> DockerBackend:
+            return DockerBackend(engine, cluster, host, secrets, pacer, allowed_registries=settings.allowed_registries)
+
+        self._fleet = Fleet(hosts.hosts, make, lambda namespace, name: self.queue.add(Key(namespace, name)))
+        self._docker = DockerSandboxes(
+            self.api,
+            self.sandboxes,
+            self._reporter,
+            self._fleet,
+            hosts.reconciler.candidates,
+            self._labels_of,
+            settings.namespaces,
         )
+        self.reconciler = self._reconciler()
+
+    async def close(self) -> None:
+        """End what follows Docker hosts; the sandboxes go on."""
+        for task in self._noticing:
+            task.cancel()
+        if self._fleet is not None:
+            await self._fleet.close()
+
+    def host_changed(self, host: str, answers: bool) -> None:
+        """A Docker host came, went, fell silent, answers again, or was changed by an administrator."""
+        for key in self.sandboxes.on_host(host):
+            self.queue.add(key)
+        if self._docker is not None:
+            task = asyncio.create_task(self._docker.host_changed(host, answers), name=f"change of {host}")
+            self._noticing.add(task)
+            task.add_done_callback(self._noticing.discard)
+
+    def _reconciler(self) -> Reconciler:
+        return Reconciler(
+            self.sandboxes,
+            self.backend,
+            self._reporter,
+            self.settings.site,
+            hosted=self._docker,
+            busy=lambda: len(self.queue) > 0,
+        )
+
+    def _labels_of(self, namespace: str) -> Mapping[str, str] | None:
+        found = self.watches.namespace(namespace)[1]
+        return None if found is None else found["metadata"].get("labels") or {}
 
     async def reconcile(self, key: Key) -> Result:
         """One pass, its log lines marked with the sandbox."""

@@ -7,17 +7,17 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
-from claude_sandbox.api.spec import ClaudeSandboxSpec, OperatingMode
+from claude_sandbox.api.spec import BackendType, ClaudeSandboxSpec, OperatingMode
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.api.validate import FieldError, InvalidSpec, parse_spec, refused_metadata
-from claude_sandbox.backends.base import Healed, KeyState, Outcome, Past, WorkloadState
+from claude_sandbox.backends.base import Failure, Healed, KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.egress import Network, out_of_reach
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 from claude_sandbox.controller import status as report
 from claude_sandbox.controller.merge import merge_patch, without_times
 from claude_sandbox.controller.queue import Result
-from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, key_of
+from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, is_held, key_of, on_docker
 
 # How long a sandbox may be on its way to Ready before that is worth a write of its own: most are there sooner.
 PROGRESS_AFTER = 1.0
@@ -52,6 +52,22 @@ class Backend(Protocol):
         """The sandbox is gone. `last`: no other is left in its namespace."""
 
 
+class Hosted(Protocol):
+    """What sandboxes need around the loop that run on hosts of their own. Raises ApiError."""
+
+    def backend(self, raw: Raw) -> Backend | None:
+        """Of the host that was chosen; None before."""
+
+    async def settle(self, raw: Raw, spec: ClaudeSandboxSpec) -> Raw | Failure | None:
+        """Choose the host; the sandbox as it is then, why there is no host, or None where the sandbox is gone."""
+
+    async def finish(self, raw: Raw) -> Result:
+        """Remove what a sandbox that is being deleted has, then let it go."""
+
+    async def forget(self, namespace: str, name: str) -> None:
+        """The sandbox is gone."""
+
+
 class Reporter(Protocol):
     """Where a status and what is worth telling a person go."""
 
@@ -67,15 +83,19 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True)
 class _Pass:
-    """What one pass found before anything was measured. `desired` is None where the spec is invalid."""
+    """What one pass found before anything was measured. `desired` is None where nothing could be asked for.
 
+    `raw` is the sandbox as it is since.
+    """
+
+    raw: Raw
     findings: report.Findings
     requeue: float | None = None
-    desired: tuple[Blueprint, ClaudeSandboxSpec] | None = None
+    desired: tuple[Backend, Blueprint, ClaudeSandboxSpec] | None = None
 
 
 class Reconciler:
-    """Callable for the work queue."""
+    """Callable for the work queue. Without `hosted`, sandboxes on Docker are refused."""
 
     def __init__(
         self,
@@ -83,11 +103,13 @@ class Reconciler:
         backend: Backend,
         reporter: Reporter,
         site: Site,
+        hosted: Hosted | None = None,
         busy: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._sandboxes = sandboxes
         self._backend = backend
+        self._hosted = hosted
         self._reporter = reporter
         self._site = site
         self._busy = busy
@@ -108,7 +130,7 @@ class Reconciler:
             self._ended.pop(key, None)
             self._reporter.observe(key, None, ())
             await self._backend.forget(*key, last=not self._living(key.namespace))
-            return Result()
+            return await self._finish(key, raw)
         done = await self._pass(raw)
         if done.findings.outcome.gone:
             return self._lose(raw)
@@ -118,30 +140,57 @@ class Reconciler:
             return Result(requeue_after=done.requeue)
         if (wait := self._held(key, done.findings)) > 0:
             return Result(requeue_after=wait)
-        return await self._report(key, raw, done.requeue, await self._measured(done))
+        return await self._report(key, done.raw, done.requeue, await self._measured(done))
 
     def _living(self, namespace: str) -> bool:
+        """Whether the namespace has a sandbox with a pod in it."""
         found = (self._sandboxes.get(key) for key in self._sandboxes.of(namespace))
-        return any(raw is not None and not raw["metadata"].get("deletionTimestamp") for raw in found)
+        return any(
+            raw is not None and not raw["metadata"].get("deletionTimestamp") and not on_docker(raw) for raw in found
+        )
+
+    async def _finish(self, key: Key, raw: Raw | None) -> Result:
+        """What is left to do for a sandbox that is gone, or is to go."""
+        if self._hosted is None:
+            if raw is not None and is_held(raw):
+                message = "It may have a container on a Docker host, and this operator runs without --docker."
+                self._reporter.tell(raw, "Failed", message, warning=True)
+            return Result()
+        if raw is not None and is_held(raw):
+            return await self._hosted.finish(raw)
+        await self._hosted.forget(*key)
+        return Result()
 
     async def _pass(self, raw: Raw) -> "_Pass":
         """Observe, plan and apply."""
         metadata = raw["metadata"]
         identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"])
-        workload = await self._backend.state(identity)
+        backend = self._backend_of(raw)
+        found = report.Findings(backend=BackendType.DOCKER if on_docker(raw) else BackendType.KUBERNETES)
+        if backend is not None:
+            found = replace(found, workload=await backend.state(identity))
         try:
             spec = self._accepted(raw)
         except InvalidSpec as error:
-            return _Pass(report.Findings(invalid=str(error), workload=workload))
-        blueprint = build(identity, spec, self._site)
+            return _Pass(raw, replace(found, invalid=str(error)))
         reference = spec.credentials.api_key_secret_ref
-        key = await self._backend.key(identity, reference.name, reference.key)
-        outcome = await self._backend.ensure(blueprint, key, spec, self._past(raw))
-        if outcome.ended and workload.workload is not None:
-            self._ended[key_of(raw)] = workload.workload.uid
-        workload = await self._backend.state(identity)
+        if self._hosted is not None and spec.on_docker:
+            settled = await self._hosted.settle(raw, spec)
+            if settled is None:
+                return _Pass(raw, replace(found, outcome=Outcome(gone=True)))
+            if isinstance(settled, Failure):
+                return _Pass(raw, replace(found, secret=reference.name, outcome=Outcome(failure=settled)))
+            raw, backend = settled, self._hosted.backend(settled)
+        assert backend is not None  # noqa: S101 - what is on Kubernetes has one, and what was settled
+        blueprint = build(identity, spec, self._site)
+        key = await backend.key(identity, reference.name, reference.key)
+        outcome = await backend.ensure(blueprint, key, spec, self._past(raw))
+        if outcome.ended and found.workload.workload is not None:
+            self._ended[key_of(raw)] = found.workload.workload.uid
+        workload = await backend.state(identity)
         settling = self._key_settles_in(Key(identity.namespace, identity.name), outcome)
-        findings = report.Findings(
+        findings = replace(
+            found,
             suspended=spec.operating_mode is OperatingMode.SUSPENDED,
             secret=reference.name,
             key=key,
@@ -150,14 +199,19 @@ class Reconciler:
             workload=workload,
         )
         waits = [wait for wait in (outcome.paced, settling, workload.again) if wait is not None]
-        return _Pass(findings, min(waits, default=None), (blueprint, spec))
+        return _Pass(raw, findings, min(waits, default=None), (backend, blueprint, spec))
+
+    def _backend_of(self, raw: Raw) -> Backend | None:
+        """What runs the sandbox; None where no host was chosen yet."""
+        return self._hosted.backend(raw) if self._hosted is not None and on_docker(raw) else self._backend
 
     async def _measured(self, done: "_Pass") -> report.Findings:
         """The findings with the controls' results, where there is something to measure."""
         findings = done.findings
         if done.desired is None or findings.workload.workload is None:
             return findings
-        compliance, compliant, isolated = await self._backend.measure(*done.desired, findings.outcome)
+        backend, blueprint, spec = done.desired
+        compliance, compliant, isolated = await backend.measure(blueprint, spec, findings.outcome)
         return replace(
             findings,
             compliance=compliance,
@@ -182,7 +236,7 @@ class Reconciler:
         if refused := refused_metadata(raw):
             raise InvalidSpec(refused)
         spec = parse_spec(raw)
-        if spec.on_docker:
+        if spec.on_docker and self._hosted is None:
             raise InvalidSpec((_NO_DOCKER,))
         cidrs = spec.network.egress.allowed_cidrs
         if closed := tuple(out_of_reach(cidrs, self._site.opened)):
@@ -249,7 +303,9 @@ class Reconciler:
 
 
 _NO_DOCKER = FieldError(
-    "spec.backend.type", "is Docker, and this operator runs sandboxes on Kubernetes only: write Kubernetes"
+    "spec.backend.type",
+    "is Docker, and this operator runs sandboxes on Kubernetes only: write Kubernetes, or have an administrator start"
+    " it with --docker",
 )
 
 

@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from claude_sandbox.api.meta import FINALIZER
+from claude_sandbox.api.spec import BackendType
+
 Raw = Mapping[str, Any]
 
 
@@ -19,6 +22,16 @@ class Key(NamedTuple):
 def key_of(raw: Raw) -> Key:
     """The key of an object as the API server sent it."""
     return Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
+
+
+def on_docker(raw: Raw) -> bool:
+    """Whether the sandbox says that it is on Docker, whatever else is wrong with its spec."""
+    return bool(((raw.get("spec") or {}).get("backend") or {}).get("type") == BackendType.DOCKER)
+
+
+def is_held(raw: Raw) -> bool:
+    """Whether the sandbox may still have something on a Docker host."""
+    return FINALIZER in (raw["metadata"].get("finalizers") or ())
 
 
 class Sandboxes:
@@ -77,6 +90,15 @@ class Sandboxes:
     def of(self, namespace: str) -> list[Key]:
         """Those of a namespace."""
         return [Key(namespace, name) for name in self._by_namespace.get(namespace, {})]
+
+    def on_host(self, host: str) -> list[Key]:
+        """Those on Docker that are placed on this host, or on none yet."""
+        placed = ((key, self.get(key) or {}) for key in self)
+        return [
+            key
+            for key, raw in placed
+            if on_docker(raw) and ((raw.get("status") or {}).get("placement") or {}).get("host", host) == host
+        ]
 
     def using(self, namespace: str, secret: str) -> list[Key]:
         """Those of a namespace that name this Secret."""

@@ -39,6 +39,7 @@ class Findings:
     `invalid` is set where the spec could not even be understood; then nothing else is known.
     """
 
+    backend: BackendType = BackendType.KUBERNETES
     suspended: bool = False
     secret: str | None = None
     invalid: str | None = None
@@ -72,7 +73,7 @@ def compose(previous: Mapping[str, Any], generation: int, findings: Findings, no
     status = ClaudeSandboxStatus(
         observed_generation=generation,
         conditions=_stamped(previous.get("conditions") or (), conditions_of(findings), generation, now),
-        backend=BackendType.KUBERNETES,
+        backend=findings.backend,
         placement=_placement(previous.get("placement")),
         workload=findings.workload.workload,
         credentials=_key(findings),
@@ -169,10 +170,14 @@ def _credentials(findings: Findings) -> State:
     if workload.workload is None:
         return State(UNKNOWN, Reason.NO_WORKLOAD, "No workload has the key mounted.")
     if key.generation is None:
+        if findings.backend is BackendType.DOCKER:
+            return State(UNKNOWN, Reason.KEY_NOT_OBSERVED, "The operator may not look at Secrets.")
         message = "The operator may not look at Secrets; the kubelet brings a new key by itself, within 2 minutes."
         return State(UNKNOWN, Reason.KEY_NOT_OBSERVED, message)
     if findings.key_settling or key.generation != workload.key_generation:
         return State(UNKNOWN, Reason.KEY_UPDATING, f"Generation {key.generation} of the key is being mounted.")
+    if findings.backend is BackendType.DOCKER:
+        return State(TRUE, Reason.KEY_MOUNTED, f"Generation {key.generation} of the key is in the container.")
     # Who may not read Secrets can't compare; the kubelet tells nobody which version it has mounted.
     message = f"The kubelet was told of generation {key.generation} of the key; what it mounts is not read back."
     return State(TRUE, Reason.KEY_MOUNTED, message)
@@ -182,12 +187,13 @@ def _drifted(findings: Findings) -> State:
     outcome, workload = findings.outcome, findings.workload
     if workload.workload is None:
         return State(UNKNOWN, Reason.NO_WORKLOAD, "There is no workload that could have drifted.")
-    remedy = "Delete the pod to get a new one, or set spec.updateStrategy.type: Recreate."
+    what = {BackendType.KUBERNETES: "pod", BackendType.DOCKER: "container"}[findings.backend]
+    remedy = f"Delete the {what} to get a new one, or set spec.updateStrategy.type: Recreate."
     if outcome.spec_changed:
-        return State(TRUE, Reason.SPEC_CHANGED, f"The pod was made from an earlier spec. {remedy}")
+        return State(TRUE, Reason.SPEC_CHANGED, f"The {what} was made from an earlier spec. {remedy}")
     if outcome.drifted:
         paths = ", ".join(outcome.drifted[:10])
-        return State(TRUE, Reason.POD_DRIFTED, f"The live pod is not the desired one: {paths}. {remedy}")
+        return State(TRUE, Reason.POD_DRIFTED, f"The live {what} is not the desired one: {paths}. {remedy}")
     return State(FALSE, Reason.IN_SYNC)
 
 

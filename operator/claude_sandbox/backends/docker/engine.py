@@ -35,14 +35,22 @@ LARGEST_FILE = 256 * 1024
 
 
 class Engine:
-    """A connected engine. Every method raises EngineError, and nothing else, for what the engine or the way there does.
+    """An engine. `connected` gives the present connection, in a thread, and raises EngineError where there is none.
+
+    Every method raises EngineError, and nothing else, for what the engine or the way there does.
 
     What is looked for and not there is None. Containers and networks are named by their identifiers wherever they are
     changed, so that another object that took over a name meanwhile is never meant.
     """
 
-    def __init__(self, client: docker.APIClient, *, threads: int = THREADS, timeout: float = CALL_TIMEOUT) -> None:
-        self._client = client
+    def __init__(
+        self,
+        connected: Callable[[], docker.APIClient],
+        *,
+        threads: int = THREADS,
+        timeout: float = CALL_TIMEOUT,
+    ) -> None:
+        self._connected = connected
         self._threads = ThreadPoolExecutor(threads, "docker")
         self._timeout = timeout
         self._facts: EngineFacts | None = None
@@ -57,7 +65,8 @@ class Engine:
 
     async def look(self) -> EngineFacts:
         """Ask what the engine can do: it may have been upgraded while it was away."""
-        found = facts_of(await self._json("GET", "/info"), str(self._client.api_version))
+        info = await self._json("GET", "/info")
+        found = facts_of(info, str(self._connected().api_version))
         self._facts = found
         return found
 
@@ -236,7 +245,7 @@ class Engine:
         timeout: float | None = None,
         stream: bool = False,
     ) -> Response:
-        client = self._client
+        client = self._connected()
         response = client.request(
             method,
             f"{client.base_url}/v{client.api_version}{path}",
@@ -253,7 +262,7 @@ class Engine:
 
     def _pull(self, reference: str) -> None:
         # The registry's credentials, if any, are those that the SDK found for the operator itself.
-        for line in self._client.pull(reference, stream=True, decode=True):
+        for line in self._connected().pull(reference, stream=True, decode=True):
             if problem := line.get("error"):
                 raise EngineError(404, str(problem))
 
@@ -271,7 +280,7 @@ class Engine:
 
     def _attach(self, identifier: str) -> Any:
         wanted = {"stdin": 1, "stdout": 1, "stream": 1}
-        return self._client.attach_socket(identifier, params=wanted)
+        return self._connected().attach_socket(identifier, params=wanted)
 
 
 def _mapped(call: Callable[[], T]) -> T:

@@ -52,7 +52,7 @@ def workload_of(container: Object, host: str) -> Workload:
     return Workload(
         name=name_of(container),
         uid=str(container["Id"]),
-        node=host,
+        host=host,
         image=named if "@" in named else str(container.get("Image") or named) or None,
         started_at=datetime.fromisoformat(started) if started and not started.startswith(_NEVER) else None,
     )

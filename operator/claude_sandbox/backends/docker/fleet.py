@@ -1,0 +1,70 @@
+"""The backends of all Docker hosts: one for each host, for as long as the host is known."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from docker import APIClient
+
+from claude_sandbox.backends.docker.backend import DockerBackend
+from claude_sandbox.backends.docker.engine import Engine
+from claude_sandbox.backends.docker.errors import UNREACHABLE, EngineError
+from claude_sandbox.backends.docker.hosts import Hosts
+
+
+@dataclass(frozen=True)
+class _Member:
+    backend: DockerBackend
+    events: "asyncio.Task[None]"
+
+
+class Fleet:
+    """Makes a backend when it is first asked for, and follows the events of its engine from then on.
+
+    A backend outlives the connection that it began with: a host that is silent for a while is the same host after it.
+    `wake` is called with a sandbox's namespace and name when its host tells that something happened to it.
+    """
+
+    def __init__(
+        self,
+        hosts: Hosts,
+        make: Callable[[str, Engine], DockerBackend],
+        wake: Callable[[str, str], None],
+    ) -> None:
+        self._hosts = hosts
+        self._make = make
+        self._wake = wake
+        self._members: dict[str, _Member] = {}
+
+    def of(self, host: str) -> DockerBackend:
+        """The backend of a host, whether it answers now or not."""
+        member = self._members.get(host)
+        if member is None:
+            backend = self._make(host, Engine(lambda: self._connection(host)))
+            events = asyncio.create_task(self._follow(backend), name=f"events of {host}")
+            member = self._members[host] = _Member(backend, events)
+        return member.backend
+
+    async def forget(self, host: str) -> None:
+        """The host is no longer known; what runs on it goes on."""
+        if (member := self._members.pop(host, None)) is not None:
+            member.events.cancel()
+            await member.backend.close()
+
+    async def close(self) -> None:
+        """Give all of it back."""
+        for host in list(self._members):
+            await self.forget(host)
+
+    def __iter__(self) -> Iterator[DockerBackend]:
+        return iter([member.backend for member in self._members.values()])
+
+    def _connection(self, host: str) -> APIClient:
+        if (connection := self._hosts.engine(host)) is not None:
+            return connection.api
+        trouble = self._hosts.known(host).trouble
+        raise EngineError(UNREACHABLE, trouble.message if trouble is not None else "it has not answered yet")
+
+    async def _follow(self, backend: DockerBackend) -> None:
+        async for namespace, name in backend.wakes():
+            self._wake(namespace, name)

@@ -1,0 +1,174 @@
+"""What a sandbox on Docker needs around the loop: a host, chosen once, and an end that leaves nothing on it.
+
+The finalizer and the placement are stored before anything is asked of the engine, so that at whatever moment the
+operator ends it is known where to look for what it made.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from claude_sandbox.api.conditions import Reason
+from claude_sandbox.api.meta import FINALIZER
+from claude_sandbox.api.spec import ClaudeSandboxSpec, Retention
+from claude_sandbox.api.status import Placement
+from claude_sandbox.backends.base import Failure
+from claude_sandbox.backends.docker.backend import DockerBackend
+from claude_sandbox.backends.docker.errors import EngineError
+from claude_sandbox.backends.docker.fleet import Fleet
+from claude_sandbox.backends.docker.placement import Candidate, Refused, Wish, place
+from claude_sandbox.backends.docker.room import demand_of
+from claude_sandbox.backends.kubernetes.client import Api
+from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.resources import SANDBOXES
+from claude_sandbox.blueprint.model import Identity
+from claude_sandbox.controller.queue import Result
+from claude_sandbox.controller.reconciler import Reporter
+from claude_sandbox.controller.sandboxes import Raw, Sandboxes, is_held
+
+logger = logging.getLogger(__name__)
+
+REMOVED_AGAIN = 10.0
+"""Seconds until what could not be removed from a host is tried again."""
+
+
+class DockerSandboxes:
+    """The sandboxes that are containers on the hosts of a fleet.
+
+    `candidates` are the hosts as last seen, `labels_of` the labels of a namespace, None where they are not known.
+    `namespaces` are those that the operator works for; none for all.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        sandboxes: Sandboxes,
+        reporter: Reporter,
+        fleet: Fleet,
+        candidates: Callable[[], Iterable[Candidate]],
+        labels_of: Callable[[str], Mapping[str, str] | None],
+        namespaces: tuple[str, ...] = (),
+    ) -> None:
+        self._api = api
+        self._sandboxes = sandboxes
+        self._reporter = reporter
+        self._fleet = fleet
+        self._candidates = candidates
+        self._labels_of = labels_of
+        self._namespaces = namespaces
+
+    def backend(self, raw: Raw) -> DockerBackend | None:
+        """Of the host that was chosen; None before."""
+        placement = _placement(raw)
+        return None if placement is None else self._fleet.of(placement.host)
+
+    async def settle(self, raw: Raw, spec: ClaudeSandboxSpec) -> Raw | Failure | None:
+        """Hold the sandbox and choose its host, where that was not done before.
+
+        The sandbox as it is then, why there is no host, or None where the sandbox itself is gone. Raises ApiError.
+        """
+        metadata = raw["metadata"]
+        wish = Wish(
+            metadata["namespace"], self._labels_of(metadata["namespace"]), spec.backend, demand_of(spec.resources)
+        )
+        current = _placement(raw)
+        chosen = place(wish, self._candidates(), current)
+        if isinstance(chosen, Refused):
+            return Failure(Reason.NO_HOST, chosen.message, permanent=not chosen.passes)
+        held = raw if is_held(raw) else await self._hold(raw)
+        if held is None or chosen == current:
+            return held
+        placement = chosen.model_dump(mode="json", by_alias=True)
+        placed = await self._reporter.write_status(held, {"placement": placement})
+        if placed is not None:
+            self._sandboxes.learn(placed)
+        return placed
+
+    async def finish(self, raw: Raw) -> Result:
+        """Remove what a sandbox that is being deleted has on its host, then let it go. Raises ApiError."""
+        placement, metadata = _placement(raw), raw["metadata"]
+        if placement is not None:
+            host = next((one for one in self._candidates() if one.name == placement.host), None)
+            if host is None:
+                # The documented way out: who removes the DockerHost says that nothing of it is to be waited for.
+                message = f"DockerHost {placement.host} is gone; what the sandbox has on it is left there."
+                self._reporter.tell(raw, "Abandoned", message, warning=True)
+            elif problem := await self._remove(raw, host, placement):
+                self._reporter.tell(raw, "Failed", problem, warning=True)
+                return Result(requeue_after=REMOVED_AGAIN)
+        left = [one for one in metadata.get("finalizers") or () if one != FINALIZER]
+        try:
+            written = await self._finalizers(raw, left)
+        except ApiError as error:
+            if not error.is_not_found:
+                raise
+        else:
+            self._sandboxes.learn(written)
+        return Result()
+
+    async def host_changed(self, host: str, answers: bool) -> None:
+        """A host came, went, fell silent or answers again."""
+        if not any(candidate.name == host for candidate in self._candidates()):
+            await self._fleet.forget(host)
+        elif answers:
+            await self.collect(host)
+
+    async def collect(self, host: str) -> None:
+        """Remove what sandboxes that are gone left on a host: they were let go while it was not known.
+
+        Their workspaces stay: nobody can be asked any more whether they were to be kept.
+        """
+        known = (self._sandboxes.get(key) for key in self._sandboxes)
+        living = frozenset(raw["metadata"]["uid"] for raw in known if raw is not None)
+        backend = self._fleet.of(host)
+        try:
+            for identity in await backend.orphans(living):
+                if self._namespaces and identity.namespace not in self._namespaces:
+                    continue
+                removal = await backend.remove(identity, retain=True)
+                if removal.removed:
+                    what = ", ".join(removal.removed)
+                    logger.info("%s/%s is gone; removed from %s: %s", identity.namespace, identity.name, host, what)
+        except EngineError as error:
+            logger.debug("what is left on %s could not be looked for: %s", host, error)
+
+    async def forget(self, namespace: str, name: str) -> None:
+        """The sandbox is gone."""
+        for backend in self._fleet:
+            await backend.forget(namespace, name, last=False)
+
+    async def _remove(self, raw: Raw, host: Candidate, placement: Placement) -> str:
+        """Why not everything could be removed; empty where it was."""
+        where = f"What the sandbox has on DockerHost {host.name} can't be removed"
+        remedy = "If the host is gone for good, delete the DockerHost."
+        if host.engine_id not in (None, placement.engine_id):
+            return f"{where}: it stands for another engine now. {remedy}"
+        metadata = raw["metadata"]
+        identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"])
+        workspace = (raw.get("spec") or {}).get("workspace") or {}
+        retain = workspace.get("retention", Retention.RETAIN) == Retention.RETAIN
+        removal = await self._fleet.of(host.name).remove(identity, retain=retain)
+        if removal.removed:
+            self._reporter.tell(raw, "Removed", f"Removed {', '.join(removal.removed)}.", warning=False)
+        return "" if removal.done else f"{where}: {removal.problem}. {remedy}"
+
+    async def _hold(self, raw: Raw) -> Raw | None:
+        try:
+            held = await self._finalizers(raw, [*(raw["metadata"].get("finalizers") or ()), FINALIZER])
+        except ApiError as error:
+            if error.is_not_found:
+                return None
+            raise
+        self._sandboxes.learn(held)
+        return held
+
+    async def _finalizers(self, raw: Raw, wanted: list[str]) -> dict[str, Any]:
+        """Lists are replaced whole, so nobody may have changed the object meanwhile."""
+        metadata = raw["metadata"]
+        patch = {"metadata": {"finalizers": wanted, "resourceVersion": metadata["resourceVersion"]}}
+        return await self._api.patch(SANDBOXES, metadata["name"], metadata["namespace"], patch)
+
+
+def _placement(raw: Raw) -> Placement | None:
+    found = (raw.get("status") or {}).get("placement")
+    return Placement.model_validate(found) if found else None
