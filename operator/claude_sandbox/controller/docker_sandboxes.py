@@ -35,7 +35,8 @@ REMOVED_AGAIN = 10.0
 class DockerSandboxes:
     """The sandboxes that are containers on the hosts of a fleet.
 
-    `candidates` are the hosts as last seen, `labels_of` the labels of a namespace, None where they are not known.
+    `candidates` are the hosts as last seen, `unseen` those that were not looked at yet; `labels_of` gives the labels of
+    a namespace, None where they are not known.
     `namespaces` are those that the operator works for; none for all.
     """
 
@@ -46,6 +47,7 @@ class DockerSandboxes:
         reporter: Reporter,
         fleet: Fleet,
         candidates: Callable[[], Iterable[Candidate]],
+        unseen: Callable[[], set[str]],
         labels_of: Callable[[str], Mapping[str, str] | None],
         namespaces: tuple[str, ...] = (),
     ) -> None:
@@ -54,8 +56,14 @@ class DockerSandboxes:
         self._reporter = reporter
         self._fleet = fleet
         self._candidates = candidates
+        self._unseen = unseen
         self._labels_of = labels_of
         self._namespaces = namespaces
+
+    def waits(self, raw: Raw) -> bool:
+        """Whether nothing can be said of the sandbox before a host was looked at for the first time."""
+        unseen, placement = self._unseen(), _placement(raw)
+        return bool(unseen) if placement is None else placement.host in unseen
 
     def backend(self, raw: Raw) -> DockerBackend | None:
         """Of the host that was chosen; None before."""

@@ -89,6 +89,10 @@ class HostReconciler:
         written = await self._report(raw, found)
         return Result(requeue_after=_pause(found)) if written else Result(requeue_after=0)
 
+    def unseen(self) -> set[str]:
+        """Hosts that were not looked at yet: of these nothing can be said. `on_change` tells when they were."""
+        return {name for name in self._objects if name not in self._seen}
+
     def candidates(self) -> list[Candidate]:
         """The hosts that sandboxes may be placed on, or are, as last seen: what `placement.place` wants."""
         found = []

@@ -74,6 +74,7 @@ class Operator:
             self._reporter,
             self._fleet,
             hosts.reconciler.candidates,
+            hosts.reconciler.unseen,
             self._labels_of,
             settings.namespaces,
         )

@@ -55,6 +55,9 @@ class Backend(Protocol):
 class Hosted(Protocol):
     """What sandboxes need around the loop that run on hosts of their own. Raises ApiError."""
 
+    def waits(self, raw: Raw) -> bool:
+        """Whether nothing can be said of the sandbox yet; it is looked at again when that has changed."""
+
     def backend(self, raw: Raw) -> Backend | None:
         """Of the host that was chosen; None before."""
 
@@ -131,6 +134,8 @@ class Reconciler:
             self._reporter.observe(key, None, ())
             await self._backend.forget(*key, last=not self._living(key.namespace))
             return await self._finish(key, raw)
+        if self._hosted is not None and on_docker(raw) and self._hosted.waits(raw):
+            return Result()
         done = await self._pass(raw)
         if done.findings.outcome.gone:
             return self._lose(raw)
@@ -157,7 +162,7 @@ class Reconciler:
                 self._reporter.tell(raw, "Failed", message, warning=True)
             return Result()
         if raw is not None and is_held(raw):
-            return await self._hosted.finish(raw)
+            return Result() if self._hosted.waits(raw) else await self._hosted.finish(raw)
         await self._hosted.forget(*key)
         return Result()
 

@@ -1,0 +1,221 @@
+"""Sandboxes on Docker hosts from end to end: a real API server, the operator as a process, real engines."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import docker
+import pytest
+from docker_fleet import OWN, Fleet, Operator, condition, is_ready, prepare
+from dockerkit import IMAGE, counted
+
+from claude_sandbox.api import meta
+from claude_sandbox.backends.kubernetes.client import Api, Obj
+from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
+from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.resources import SANDBOXES, SECRETS
+from claude_sandbox.localcluster import engine
+from claude_sandbox.localcluster.cluster import Cluster
+from claude_sandbox.localcluster.engine import EngineDescription
+
+pytestmark = [pytest.mark.controlplane, pytest.mark.engine]
+
+KEY = "not-really-a-key-0815"
+PATIENCE = 60.0
+
+
+class Place:
+    """The API server, one engine as the DockerHost `engine-1`, and an operator between them."""
+
+    def __init__(self, api: Api, fleet: Fleet, host: EngineDescription, operator: Operator) -> None:
+        self.api, self.fleet, self.host, self.operator = api, fleet, host, operator
+        self.sdk = docker.DockerClient(base_url=host.socket, timeout=60, version="auto")
+
+    async def join(self) -> None:
+        """Make the engine known, for the tests' namespace."""
+        await self.fleet.add("engine-1", self.host.socket, allowedNamespaces={"names": [OWN]})
+        await self.fleet.comes_to("engine-1", is_ready)
+
+    async def create(self, name: str, **spec: Any) -> Obj:
+        secret = {"metadata": {"name": name}, "type": meta.SECRET_TYPE, "stringData": {"api-key": KEY}}
+        await self.api.create(SECRETS, secret, OWN)
+        body = {
+            "apiVersion": SANDBOXES.api_version,
+            "kind": SANDBOXES.kind,
+            "metadata": {"name": name},
+            "spec": {
+                "backend": {"type": "Docker"},
+                "credentials": {"apiKeySecretRef": {"name": name}},
+                "workspace": {"type": "EmptyDir", "size": "16Mi"},
+                **spec,
+            },
+        }
+        return await self.api.create(SANDBOXES, body, OWN)
+
+    async def get(self, name: str) -> Obj | None:
+        try:
+            return await self.api.get(SANDBOXES, name, OWN)
+        except ApiError as error:
+            if error.is_not_found:
+                return None
+            raise
+
+    async def comes_to(self, name: str, wanted: Callable[[Obj], bool]) -> Obj:
+        """Wait until the sandbox is as wanted."""
+        found: Obj | None = None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    found = await self.get(name)
+                    if found is not None and (found.get("status") or {}).get("conditions") and wanted(found):
+                        return found
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"{name} stays as it is: {found}\n{self.operator.log.read_text()}") from None
+
+    async def goes(self, name: str) -> None:
+        """Wait until the sandbox is gone."""
+        async with asyncio.timeout(PATIENCE):
+            while await self.get(name) is not None:  # noqa: ASYNC110 - only asking tells
+                await asyncio.sleep(0.05)
+
+    def container(self, found: Obj) -> Any:
+        return self.sdk.containers.get(found["status"]["workload"]["uid"])
+
+
+def ready(found: Obj) -> bool:
+    return condition(found["status"], "Ready")[0] == "True"
+
+
+@pytest.fixture
+async def place(control_plane: Cluster, host: EngineDescription, tmp_path: Any) -> AsyncIterator[Place]:
+    credentials = from_kubeconfig(str(control_plane.kubeconfig))
+    await prepare(credentials)
+    operator = Operator(control_plane, tmp_path / "log", f"--sandbox-image={IMAGE}")
+    operator.start()
+    await operator.is_ready()
+    before = counted(host)
+    async with Api(credentials, user_agent="tests") as api:
+        fleet = Fleet(api)
+        made = Place(api, fleet, host, operator)
+        try:
+            yield made
+        finally:
+            for sandbox in (await api.list(SANDBOXES, OWN)).items:
+                with contextlib.suppress(ApiError):
+                    await api.delete(SANDBOXES, sandbox["metadata"]["name"], OWN)
+            for sandbox in (await api.list(SANDBOXES, OWN)).items:
+                await made.goes(sandbox["metadata"]["name"])
+            await fleet.close()
+            assert operator.stop() == 0, operator.log.read_text()
+            made.sdk.close()
+            print(operator.log.read_text())
+    assert "Traceback" not in operator.log.read_text()
+    assert KEY not in operator.log.read_text()
+    assert counted(host) == before
+
+
+async def test_a_sandbox_is_placed_runs_is_measured_heals_and_goes(place: Place) -> None:
+    await place.join()
+    await place.create("alice")
+    found = await place.comes_to("alice", ready)
+    status = found["status"]
+    assert status["backend"] == "Docker"
+    assert status["placement"]["host"] == status["workload"]["host"] == "engine-1"
+    assert condition(status, "Compliant")[0] == "True", status["compliance"]
+    assert condition(status, "CredentialsCurrent")[0] == "True"
+    assert condition(status, "Drifted")[0] == "False"
+    container = place.container(found)
+    assert container.attrs["HostConfig"]["ReadonlyRootfs"] is True
+    assert container.exec_run(["cat", "/run/claude-sandbox/api-key/api-key"]).output.decode() == KEY
+
+    container.remove(force=True)
+    again = await place.comes_to("alice", lambda one: ready(one) and one["status"].get("heals", {}).get("count"))
+    assert again["status"]["workload"]["uid"] != container.id
+    assert "Container" in again["status"]["heals"]["last"]["what"]
+
+    await place.api.delete(SANDBOXES, "alice", OWN)
+    await place.goes("alice")
+
+
+async def test_a_steady_sandbox_is_not_written_to_not_even_by_an_operator_that_starts_anew(place: Place) -> None:
+    await place.join()
+    await place.create("bob")
+    found = await place.comes_to("bob", ready)
+    container = place.container(found)
+    assert place.operator.stop() == 0
+    place.operator.start()
+    await place.operator.is_ready()
+    # Another sandbox comes to rest after it: then the first was looked at.
+    await place.create("after")
+    await place.comes_to("after", ready)
+    now = await place.get("bob")
+    assert now is not None
+    assert now["metadata"]["resourceVersion"] == found["metadata"]["resourceVersion"]
+    assert place.container(now).attrs["State"]["StartedAt"] == container.attrs["State"]["StartedAt"]
+
+
+async def test_a_namespace_that_is_not_allowed_gets_nothing_and_is_told_of_no_host(place: Place) -> None:
+    await place.fleet.add("engine-1", place.host.socket, allowedNamespaces={"names": ["somebody-elses"]})
+    await place.fleet.comes_to("engine-1", is_ready)
+    before = counted(place.host)
+    await place.create("carol")
+    found = await place.comes_to("carol", lambda one: condition(one["status"], "Stalled")[0] == "True")
+    assert condition(found["status"], "Stalled") == ("True", "NoHost")
+    assert "engine-1" not in str(found["status"])
+    assert not found["metadata"].get("finalizers")
+    assert counted(place.host) == before
+    # An administrator opens it, and the sandbox goes on by itself.
+    await place.fleet.change("engine-1", allowedNamespaces={"names": [OWN]})
+    await place.comes_to("carol", ready)
+
+
+async def test_a_new_key_is_in_place_without_a_restart(place: Place) -> None:
+    await place.join()
+    await place.create("dora")
+    found = await place.comes_to("dora", ready)
+    await place.api.patch(SECRETS, "dora", OWN, {"stringData": {"api-key": "another-key"}})
+    container = place.container(found)
+    async with asyncio.timeout(PATIENCE):
+        while (  # noqa: ASYNC110 - only asking tells
+            container.exec_run(["cat", "/run/claude-sandbox/api-key/api-key"]).output != b"another-key"
+        ):
+            await asyncio.sleep(0.05)
+    now = await place.comes_to("dora", lambda one: condition(one["status"], "CredentialsCurrent")[0] == "True")
+    assert now["status"]["workload"] == found["status"]["workload"]
+
+
+async def test_a_silent_host_makes_nothing_but_doubt_and_comes_back_to_the_same_sandbox(place: Place) -> None:
+    await place.join()
+    await place.create("erin")
+    found = await place.comes_to("erin", ready)
+    engine.stop(place.host)
+    try:
+        lost = await place.comes_to("erin", lambda one: condition(one["status"], "Ready")[0] == "Unknown")
+        assert lost["status"]["workload"]["uid"] == found["status"]["workload"]["uid"]
+    finally:
+        engine.start(place.host)
+    await place.comes_to("erin", ready)
+
+
+async def test_a_host_that_is_given_up_holds_nobody_back_and_what_was_left_there_is_collected(place: Place) -> None:
+    await place.join()
+    before = counted(place.host)
+    await place.create("frank")
+    await place.comes_to("frank", ready)
+    engine.stop(place.host)
+    try:
+        await place.api.delete(SANDBOXES, "frank", OWN)
+        # Held: what it has is on a host that may come back.
+        held = await place.comes_to("frank", lambda one: bool(one["metadata"].get("deletionTimestamp")))
+        assert held["metadata"]["finalizers"] == [meta.FINALIZER]
+        await place.fleet.close()
+        await place.goes("frank")
+    finally:
+        engine.start(place.host)
+    assert counted(place.host) != before
+    await place.join()
+    async with asyncio.timeout(PATIENCE):
+        while counted(place.host) != before:  # noqa: ASYNC110 - only asking tells
+            await asyncio.sleep(0.1)
