@@ -46,7 +46,7 @@ def main() -> None:
             "--net",
             "sh",
             "-c",
-            f"{ip} link set lo up; read ready; exec python3 -c {shlex.quote(_SERVER)}",
+            f"{ip} link set lo up; echo up; read ready; exec python3 -c {shlex.quote(_SERVER)}",
         ]
         with subprocess.Popen(server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as beyond:
             try:
@@ -59,6 +59,8 @@ def main() -> None:
 def _run(ip: str, iptables: Path, beyond: "subprocess.Popen[str]") -> dict[str, str]:
     assert beyond.stdin is not None
     assert beyond.stdout is not None
+    # Before that it may still be in this network.
+    assert beyond.stdout.readline() == "up\n"
     for command in (
         [ip, "link", "add", "outer", "type", "veth", "peer", "name", "inner", "netns", str(beyond.pid)],
         [ip, "address", "add", f"{INSIDE}/30", "dev", "outer"],

@@ -17,7 +17,7 @@ from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.credentials import Credentials, CredentialsError, load
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import NAMESPACES
-from claude_sandbox.controller import logs, watching
+from claude_sandbox.controller import garbage, logs, watching
 from claude_sandbox.controller.election import Election, LeadershipLostError, own_identity
 from claude_sandbox.controller.events import EventRecorder
 from claude_sandbox.controller.health import HealthServer, all_set, no_stuck_worker
@@ -45,6 +45,7 @@ class OperatorError(Exception):
 async def run_operator(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises OperatorError."""
     logs.watch_loop(asyncio.get_running_loop())
+    garbage.tune()
     try:
         credentials = load(settings.kubeconfig)
     except CredentialsError as error:
@@ -157,6 +158,8 @@ async def _run(
         resync = resync_forever(operator.api, namespaces, operator.sandboxes, operator.queue, operator.settings.resync)
         background.append(group.create_task(resync, name="resync"))
         background.append(group.create_task(events.run(), name="events"))
+        idle = garbage.collect_when_idle(lambda: len(operator.queue) > 0)
+        background.append(group.create_task(idle, name="garbage"))
         await _lead(election, stop, lambda: _work(operator, hosts, events, metrics, stop))
         stop.set()
         for task in background:

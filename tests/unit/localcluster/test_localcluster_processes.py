@@ -127,7 +127,10 @@ def test_the_sweep_finds_what_has_no_record_and_descendants_and_spares_other_clu
     unrecorded = components.start(layout, "sleeper", SLEEP)
     components.record_file(layout, "sleeper").unlink()
     # A daemon of a daemon: its parent is gone, as a container's shim's is.
-    components.start(layout, "parent", ("/bin/sh", "-c", "setsid sleep 600 & exec sleep 0"))
+    told = tmp_path / "may end"
+    script = f"setsid sleep 600 & until [ -e '{told}' ]; do sleep 0.01; done"
+    components.start(layout, "parent", ("/bin/sh", "-c", script))
+    told.touch()
     _until(lambda: len(list(components.marked(layout))) == 2)
     found = list(components.marked(layout))
     assert unrecorded in found

@@ -17,7 +17,8 @@ from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import LOCAL_ACCESS_REVIEWS
 from claude_sandbox.compliance.evidence import Access, Reading, Unread
 
-MAX_AGE = 1800.0
+MAX_AGE = 240.0
+"""Seconds for which an answer is good: less than evidence may be old, so that no look finds one that is too old."""
 RETRY_AFTER = 30.0
 
 Question = tuple[str, str, str, str]

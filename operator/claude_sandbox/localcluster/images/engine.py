@@ -25,6 +25,7 @@ _CALL_TIMEOUT = 600
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 15.0
 _PREFIX = "build-"
+_ETC = Path("/etc/docker")
 
 
 @contextmanager
@@ -70,14 +71,33 @@ def _private(report: Callable[[str], None]) -> Iterator[docker.DockerClient]:
     root, run, cgroup = _places(parent, os.getpid())
     root.mkdir(mode=0o700)
     run.mkdir(mode=0o700)
-    process = _start(programs, root, run, cgroup)
+    with _machine_unchanged():
+        process = _start(programs, root, run, cgroup)
+        try:
+            yield _connect(process, run / "docker.sock", root / "log")
+        finally:
+            _stop(process)
+            _remove(parent, os.getpid())
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+
+
+@contextmanager
+def _machine_unchanged() -> Iterator[None]:
+    """Engines before 25.0 make themselves a key in the machine's /etc/docker, which nothing uses any more.
+
+    Where it would be kept can be chosen, but newer engines refuse to start when it is.
+    """
+    directory, key = _ETC, _ETC / "key.json"
+    had_directory, had_key = directory.exists(), key.exists()
     try:
-        yield _connect(process, run / "docker.sock", root / "log")
+        yield
     finally:
-        _stop(process)
-        _remove(parent, os.getpid())
-        with contextlib.suppress(OSError):
-            parent.rmdir()
+        if not had_key:
+            key.unlink(missing_ok=True)
+        if not had_directory:
+            with contextlib.suppress(OSError):
+                directory.rmdir()
 
 
 def _places(parent: Path, pid: int) -> tuple[Path, Path, str]:

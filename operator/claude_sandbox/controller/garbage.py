@@ -1,0 +1,31 @@
+"""Python's collector of cycles, set for a process that holds much and makes few cycles.
+
+As it is by default it looks at everything that the process holds again and again while sandboxes are made, and nothing
+else runs meanwhile: tenths of a second with 1,000 sandboxes.
+"""
+
+import asyncio
+import gc
+from collections.abc import Callable
+
+# Objects more made than freed, until the young ones are looked at, and how many times until older ones are as well.
+# The oldest are only looked at by `collect_when_idle`.
+_YOUNG, _OLDER, _NEVER = 20_000, 10, 1_000_000
+PAUSE = 60.0
+"""Seconds between two looks at everything."""
+
+
+def tune() -> None:
+    """To be called once everything is imported: what there is now stays for good, and is never looked at again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG, _OLDER, _NEVER)
+
+
+async def collect_when_idle(busy: Callable[[], bool]) -> None:
+    """Look at everything about once a minute, while there is nothing to do."""
+    while True:
+        await asyncio.sleep(PAUSE)
+        while busy():  # noqa: ASYNC110 - nothing tells when it is not
+            await asyncio.sleep(1.0)
+        gc.collect()
