@@ -10,7 +10,9 @@ from claude_sandbox.api import crd, docs
 
 def files() -> Mapping[Path, str]:
     """What is generated, below the project's directory."""
-    return {Path("crds") / crd.FILE: crd.to_yaml(), Path("docs/reference") / docs.FILE: docs.to_markdown()}
+    definitions = {Path("crds") / kind.file: crd.to_yaml(kind) for kind in crd.KINDS}
+    pages = {Path("docs/reference") / docs.file_of(kind): docs.to_markdown(kind) for kind in crd.KINDS}
+    return definitions | pages
 
 
 def main(arguments: list[str] | None = None) -> int:

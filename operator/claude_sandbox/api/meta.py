@@ -8,6 +8,11 @@ PLURAL = "claudesandboxes"
 SINGULAR = "claudesandbox"
 SHORT_NAME = "csb"
 
+HOST_KIND = "DockerHost"
+HOST_PLURAL = "dockerhosts"
+HOST_SINGULAR = "dockerhost"
+HOST_SHORT_NAME = "dh"
+
 FIELD_MANAGER = "claude-sandbox"
 
 # On everything that belongs to a sandbox. Labels only index; who owns an object is decided by UID.
@@ -21,6 +26,9 @@ MANAGED_BY = "claude-sandbox-operator"
 SECRET_TYPE = f"{GROUP}/api-key"
 LABEL_SECRET_OPT_IN = f"{GROUP}/api-key"
 LABEL_SECRET_OPT_IN_VALUE = "true"
+# A Secret with which the operator connects to a Docker host opts in in the same two ways.
+HOST_SECRET_TYPE = f"{GROUP}/docker-host"
+LABEL_HOST_SECRET_OPT_IN = f"{GROUP}/docker-host"
 # Where the operator may not look at Secrets at all, a namespace's administrator names those that opt in.
 ANNOTATION_NAMESPACE_SECRETS = f"{GROUP}/api-key-secrets"
 
@@ -31,6 +39,8 @@ ANNOTATION_MANAGED_SETTINGS = f"{GROUP}/managed-settings"
 
 # "sandbox-" + 45 + "-workspace" is 63, the longest name that a Service or a label's value may have.
 MAX_NAME_LENGTH = 45
+# The longest value of a label: objects on a host are found by it.
+MAX_HOST_NAME_LENGTH = 63
 
 
 def child_name(sandbox: str) -> str:

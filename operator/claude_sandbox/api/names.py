@@ -2,29 +2,46 @@
 
 import re
 
-from claude_sandbox.api.meta import MAX_NAME_LENGTH
+from claude_sandbox.api.meta import MAX_HOST_NAME_LENGTH, MAX_NAME_LENGTH
 from claude_sandbox.api.rules import Rule, matching
 
 _LABEL = "[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
 _PATH = "[a-z0-9]+(?:(?:\\.|_|__|-+)[a-z0-9]+)*"
 _HOST = "[A-Za-z0-9](?:[-A-Za-z0-9]*[A-Za-z0-9])?"
 
-_SANDBOX = re.compile(_LABEL)
+_NAME = re.compile(_LABEL)
 
-# Of the root: the only place from which the name can be seen.
-SANDBOX_NAME = Rule(
-    f"size(self.metadata.name) <= {MAX_NAME_LENGTH} && self.metadata.name.matches('^{_LABEL}$')",
-    lambda name: len(name) <= MAX_NAME_LENGTH and bool(_SANDBOX.fullmatch(name)),
-    f"must be a DNS label of at most {MAX_NAME_LENGTH} characters: lower-case letters, digits and '-', starting and"
-    " ending with a letter or digit (no dots)",
-    field="metadata.name",
-)
+
+def _name_of_at_most(length: int) -> Rule:
+    # Of the root: the only place from which the name can be seen.
+    return Rule(
+        f"size(self.metadata.name) <= {length} && self.metadata.name.matches('^{_LABEL}$')",
+        lambda name: len(name) <= length and bool(_NAME.fullmatch(name)),
+        f"must be a DNS label of at most {length} characters: lower-case letters, digits and '-', starting and"
+        " ending with a letter or digit (no dots)",
+        field="metadata.name",
+    )
+
+
+SANDBOX_NAME = _name_of_at_most(MAX_NAME_LENGTH)
+HOST_NAME = _name_of_at_most(MAX_HOST_NAME_LENGTH)
+
+HOST_REFERENCE = matching(_LABEL, "must be the name of a DockerHost: lower-case letters, digits and '-'")
+
+NAMESPACE = matching(_LABEL, "must be the name of a namespace: lower-case letters, digits and '-'")
 
 SECRET_NAME = matching(
     f"{_LABEL}(?:\\.{_LABEL})*",
     "must be the name of a Secret in the sandbox's own namespace: lower-case letters, digits, '-' and '.', without a"
     " namespace and '/'",
     confidential=True,  # some write the key itself here
+)
+
+HOST_SECRET_NAME = matching(
+    f"{_LABEL}(?:\\.{_LABEL})*",
+    "must be the name of a Secret in the operator's own namespace: lower-case letters, digits, '-' and '.', without a"
+    " namespace and '/'",
+    confidential=True,
 )
 
 SECRET_KEY = matching(

@@ -87,6 +87,8 @@ def _type(annotation: Any, metadata: Iterable[Any], *, defaults: bool) -> Schema
     elif get_origin(annotation) is list:
         schema = {"type": "array", "items": _type(get_args(annotation)[0], (), defaults=defaults)}
         schema |= _list_type(metadata)
+    elif get_origin(annotation) is dict:
+        schema = {"type": "object", "additionalProperties": _type(get_args(annotation)[1], (), defaults=defaults)}
     elif isinstance(annotation, type) and issubclass(annotation, Model):
         schema = object_schema(annotation, defaults=defaults)
     elif isinstance(annotation, type) and issubclass(annotation, StrEnum):
@@ -95,7 +97,7 @@ def _type(annotation: Any, metadata: Iterable[Any], *, defaults: bool) -> Schema
         schema = dict(_SCALARS[annotation])
     else:
         raise TypeError(f"{annotation} has no structural schema")
-    suffix = "Items" if schema.get("type") == "array" else "Length"
+    suffix = {"array": "Items", "object": "Properties"}.get(str(schema.get("type")), "Length")
     for item in metadata:
         schema |= _constraint(item, suffix)
     return schema | validations(*(item for item in metadata if isinstance(item, Rule)))

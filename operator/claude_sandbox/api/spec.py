@@ -6,7 +6,9 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from claude_sandbox.api import names, networks
+from claude_sandbox.api.labels import LabelSelector
 from claude_sandbox.api.leaks import NAME_IS_FREE, NAME_IS_NO_CREDENTIAL, NO_ASSIGNMENT, NO_CREDENTIAL
+from claude_sandbox.api.meta import MAX_HOST_NAME_LENGTH
 from claude_sandbox.api.model import Choice, Model
 from claude_sandbox.api.networks import ANTHROPIC_CIDRS
 from claude_sandbox.api.quantity import Quantity, at_least, at_most
@@ -35,13 +37,56 @@ class BackendType(Choice):
     """What runs the sandbox."""
 
     KUBERNETES = "Kubernetes"
+    DOCKER = "Docker"
+
+
+class HostRef(Strict):
+    """A DockerHost."""
+
+    name: Annotated[str, Field(min_length=1, max_length=MAX_HOST_NAME_LENGTH), names.HOST_REFERENCE]
+    """The DockerHost's name."""
+
+
+def _only_on_docker(name: str) -> Rule:
+    attribute = {"hostRef": "host_ref", "hostSelector": "host_selector"}[name]
+    return Rule(
+        f"self.type == 'Docker' || !has(self.{name})",
+        lambda backend: backend.type is BackendType.DOCKER or getattr(backend, attribute) is None,
+        "is only for backend type Docker: remove it, or set spec.backend.type to Docker",
+        field=name,
+    )
 
 
 class Backend(Strict):
-    """Where the sandbox runs."""
+    """Where the sandbox runs. It can't be changed later, since the workspace would be left behind."""
 
     type: BackendType = BackendType.KUBERNETES
-    """What runs the sandbox. Kubernetes: a pod in the sandbox's own namespace."""
+    """What runs the sandbox. Kubernetes: a pod in the sandbox's own namespace. Docker: a container on a DockerHost.
+
+    A DockerHost has to allow the sandbox's namespace.
+    """
+    host_ref: HostRef | None = None
+    """The one DockerHost to run on. Without it and without a selector, any that allows the namespace and has room."""
+    host_selector: LabelSelector | None = None
+    """Chooses among the DockerHosts by their labels. The choice is made once."""
+
+    RULES = (
+        _only_on_docker("hostRef"),
+        _only_on_docker("hostSelector"),
+        Rule(
+            "!has(self.hostRef) || !has(self.hostSelector)",
+            lambda backend: backend.host_ref is None or backend.host_selector is None,
+            "must not be beside hostRef, which names the host already: remove one of them",
+            field="hostSelector",
+        ),
+    )
+    # The API server also tries this on the schema's own default, against an object without any field.
+    TRANSITIONS = (
+        Transition(
+            "!has(oldSelf.type) || self == oldSelf",
+            "can't be changed, since the workspace would be left behind: make a new sandbox and copy the files",
+        ),
+    )
 
 
 class OperatingMode(Choice):
@@ -154,7 +199,10 @@ class Workspace(Strict):
     """The agent's working directory, /workspace."""
 
     type: WorkspaceType = WorkspaceType.PERSISTENT_VOLUME_CLAIM
-    """What holds the workspace. An EmptyDir is gone with its pod; the type can't be changed later."""
+    """What holds the workspace: a PersistentVolumeClaim, on Docker a volume of the host, or something short-lived.
+
+    An EmptyDir is gone with its pod or container. The type can't be changed later.
+    """
     size: Annotated[Quantity, at_least("16Mi", ": write a unit, for example 10Gi"), at_most("1Pi")] = "10Gi"
     """How large the workspace is. That of a PersistentVolumeClaim can only grow."""
     storage_class_name: Annotated[str, Field(min_length=1, max_length=253), names.STORAGE_CLASS] | None = None
@@ -346,7 +394,18 @@ class ClaudeSandboxSpec(Strict):
             f" /{networks.WIDEST_IN_PRODUCTION[0]} and IPv6 at least /{networks.WIDEST_IN_PRODUCTION[1]}",
             field="network.egress.allowedCIDRs",
         ),
+        Rule(
+            "self.backend.type != 'Docker' || !has(self.workspace.storageClassName)",
+            lambda spec: not spec.on_docker or spec.workspace.storage_class_name is None,
+            "means nothing on backend type Docker, where the workspace is a volume of the host: remove it",
+            field="workspace.storageClassName",
+        ),
     )
+
+    @property
+    def on_docker(self) -> bool:
+        """Whether the sandbox is a container on a Docker host."""
+        return self.backend.type is BackendType.DOCKER
 
     @property
     def in_production(self) -> bool:

@@ -24,6 +24,7 @@ Value = Annotated[str, Clip(56)]
 Message = Annotated[str, Clip(116)]
 Remedy = Annotated[str, Clip(108)]
 Name = Annotated[str, Clip(253)]
+HostName = Annotated[str, Clip(63)]
 
 
 class Condition(Model):
@@ -146,15 +147,26 @@ class Compliance(Model):
     """Every control that does not pass, with its result, in the catalogue's order."""
 
 
+class Placement(Model):
+    """The Docker host that was chosen. It stays chosen, whatever becomes of the workload: the workspace is there."""
+
+    host: HostName
+    """The DockerHost's name."""
+    host_uid: Annotated[str, Clip(64)]
+    """The DockerHost's UID: another one of its name may stand for another machine."""
+
+
 class Workload(Model):
     """What runs now."""
 
     name: Name
-    """The pod's name."""
+    """The pod's or the container's name."""
     uid: Annotated[str, Clip(64)]
-    """The pod's UID."""
+    """The pod's UID or the container's identifier."""
     node: Name | None = None
     """The node it runs on."""
+    host: HostName | None = None
+    """The DockerHost it runs on."""
     image: Annotated[str, Clip(384)] | None = None
     """The image that runs, with its digest where the container runtime reports one."""
     started_at: datetime | None = None
@@ -202,6 +214,8 @@ class ClaudeSandboxStatus(Model):
     """Ready, Reconciling, Stalled, Compliant, IsolationVerified, CredentialsCurrent and Drifted."""
     backend: BackendType | None = None
     """What runs the sandbox."""
+    placement: Placement | None = None
+    """The Docker host that was chosen; only on backend type Docker."""
     workload: Workload | None = None
     """What runs now."""
     credentials: CredentialsStatus | None = None

@@ -3,15 +3,16 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from claude_sandbox.api.host_spec import DockerHostSpec
 from claude_sandbox.api.meta import GROUP
-from claude_sandbox.api.names import SANDBOX_NAME
-from claude_sandbox.api.rules import RULE_ERROR
-from claude_sandbox.api.spec import ClaudeSandboxSpec
+from claude_sandbox.api.names import HOST_NAME, SANDBOX_NAME
+from claude_sandbox.api.rules import RULE_ERROR, Rule
+from claude_sandbox.api.spec import ClaudeSandboxSpec, Strict
 
 
 @dataclass(frozen=True)
@@ -29,24 +30,36 @@ class FieldError:
 
 
 class InvalidSpec(Exception):  # noqa: N818 - named as the condition's reason
-    """The document is not a sandbox that could be run, because of `errors`."""
+    """The document is not a sandbox or a host that could be used, because of `errors`."""
 
     def __init__(self, errors: tuple[FieldError, ...]) -> None:
         super().__init__("; ".join(map(str, errors)))
         self.errors = errors
 
 
+S = TypeVar("S", bound=Strict)
+
+
 def parse_spec(raw: Mapping[str, Any]) -> ClaudeSandboxSpec:
-    """The spec of a whole object as the API server sends it. Raises InvalidSpec.
+    """The spec of a whole ClaudeSandbox as the API server sends it. Raises InvalidSpec.
 
     Accepts what the CRD accepts and nothing else: no type is converted, unknown fields are refused, a null is an
     absent field, and defaults are filled in.
     """
+    return _parse(ClaudeSandboxSpec, raw)
+
+
+def parse_host_spec(raw: Mapping[str, Any]) -> DockerHostSpec:
+    """The same for a DockerHost."""
+    return _parse(DockerHostSpec, raw)
+
+
+def _parse(model: type[S], raw: Mapping[str, Any]) -> S:
     spec = raw.get("spec")
     if spec is None:
         raise InvalidSpec((FieldError("spec", _MESSAGES["missing"]),))
     try:
-        return ClaudeSandboxSpec.model_validate(spec, by_alias=True, by_name=False)
+        return model.model_validate(spec, by_alias=True, by_name=False)
     except ValidationError as error:
         details = error.errors(include_url=False, include_input=False)
         raise InvalidSpec(tuple(found for detail in details for found in _errors(detail))) from None
@@ -56,18 +69,22 @@ _RESERVED_KEY = re.compile(rf"(?:[^/]+\.)?{re.escape(GROUP)}/")
 
 
 def refused_metadata(raw: Mapping[str, Any]) -> tuple[FieldError, ...]:
-    """What is wrong with the object's metadata.
+    """What is wrong with a ClaudeSandbox's metadata.
 
     Labels and annotations of the operator's own are refused: they would be taken for its own words. No schema sees
     them. The name is checked as well, in case the object was made under another version of the CRD.
     """
-    metadata = raw.get("metadata") or {}
-    return tuple(_metadata_errors(metadata))
+    return tuple(_metadata_errors(raw.get("metadata") or {}, SANDBOX_NAME))
 
 
-def _metadata_errors(metadata: Mapping[str, Any]) -> Iterable[FieldError]:
-    if not SANDBOX_NAME.holds(metadata.get("name") or ""):
-        yield FieldError("metadata.name", SANDBOX_NAME.message)
+def refused_host_metadata(raw: Mapping[str, Any]) -> tuple[FieldError, ...]:
+    """The same for a DockerHost."""
+    return tuple(_metadata_errors(raw.get("metadata") or {}, HOST_NAME))
+
+
+def _metadata_errors(metadata: Mapping[str, Any], name: Rule) -> Iterable[FieldError]:
+    if not name.holds(metadata.get("name") or ""):
+        yield FieldError("metadata.name", name.message)
     for kind in ("labels", "annotations"):
         for key in metadata.get(kind) or ():
             if _RESERVED_KEY.match(key):
@@ -87,6 +104,8 @@ def _errors(detail: ErrorDetails) -> Iterable[FieldError]:
 
 _MESSAGES = {
     "missing": "Required value",
+    "dict_type": "must be an object with fields",
+    "too_short": "must have at least {min_length} items",
     "extra_forbidden": "unknown field: check its spelling and where it belongs, or remove it",
     "string_type": "must be a string: quote it",
     "int_type": "must be an integer, without quotes",

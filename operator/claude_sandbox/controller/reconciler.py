@@ -182,6 +182,8 @@ class Reconciler:
         if refused := refused_metadata(raw):
             raise InvalidSpec(refused)
         spec = parse_spec(raw)
+        if spec.on_docker:
+            raise InvalidSpec((_NO_DOCKER,))
         cidrs = spec.network.egress.allowed_cidrs
         if closed := tuple(out_of_reach(cidrs, self._site.opened)):
             raise InvalidSpec(tuple(_closed(index, private) for index, private in closed))
@@ -244,6 +246,11 @@ class Reconciler:
             self._reporter.tell(raw, "Refused", stalled.message, warning=True)
         if (failed := outcome.failure) and not failed.permanent and failed.reason is Reason.RETRYING:
             self._reporter.tell(raw, "Failed", failed.message, warning=True)
+
+
+_NO_DOCKER = FieldError(
+    "spec.backend.type", "is Docker, and this operator runs sandboxes on Kubernetes only: write Kubernetes"
+)
 
 
 def _closed(index: int, private: Network) -> FieldError:

@@ -1,0 +1,80 @@
+"""The conditions of a Docker host and the closed set of their reasons."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class HostConditionType(StrEnum):
+    """Every type is written on the first reconcile, `Unknown` where it is."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    COMPLIANT = "Compliant"
+
+
+class HostReason(StrEnum):
+    """Why a condition has its status. Documented for users; none is ever built from data."""
+
+    # Ready
+    ENGINE_READY = "EngineReady"
+    ENGINE_UNREACHABLE = "EngineUnreachable"
+    NOT_YET_CONTACTED = "NotYetContacted"
+    # Stalled, and Ready=False with it
+    INVALID_SPEC = "InvalidSpec"
+    SECRET_NOT_FOUND = "SecretNotFound"
+    SECRET_NOT_OPTED_IN = "SecretNotOptedIn"
+    SECRET_KEY_MISSING = "SecretKeyMissing"
+    SECRET_INVALID = "SecretInvalid"
+    PERMISSION_DENIED = "PermissionDenied"
+    ACCESS_DENIED = "AccessDenied"
+    ENGINE_UNTRUSTED = "EngineUntrusted"
+    ENGINE_UNSUPPORTED = "EngineUnsupported"
+    DUPLICATE_ENGINE = "DuplicateEngine"
+    NOT_STALLED = "NotStalled"
+    # Reconciling
+    CONNECTING = "Connecting"
+    UP_TO_DATE = "UpToDate"
+    # Compliant
+    ALL_CONTROLS_PASS = "AllControlsPass"
+    CONTROLS_FAIL = "ControlsFail"
+    CONTROLS_UNKNOWN = "ControlsUnknown"
+    NOT_EVALUATED = "NotEvaluated"
+
+
+HOST_CONDITIONS: Mapping[HostConditionType, str] = {
+    HostConditionType.READY: "The engine answers, and sandboxes can run on it. Unknown when it stopped answering: what"
+    " runs there is left alone.",
+    HostConditionType.RECONCILING: "The operator tries to reach the engine.",
+    HostConditionType.STALLED: "The host can't be used until somebody acts; the message says what to do.",
+    HostConditionType.COMPLIANT: "Every required control of the host passes. One that fails makes it False, else one"
+    " that could not be verified makes it Unknown.",
+}
+"""What it means that a condition is True."""
+
+HOST_MEANINGS: Mapping[HostReason, str] = {
+    HostReason.ENGINE_READY: "The engine answers.",
+    HostReason.ENGINE_UNREACHABLE: "The engine has not answered for too long, or never did. Nothing is deleted, and no"
+    " sandbox is placed on it or moved from it, while that lasts.",
+    HostReason.NOT_YET_CONTACTED: "The engine has not been asked yet.",
+    HostReason.INVALID_SPEC: "The spec or the metadata has fields that are refused.",
+    HostReason.SECRET_NOT_FOUND: "There is no Secret of that name in the operator's own namespace.",
+    HostReason.SECRET_NOT_OPTED_IN: "The Secret is there, but nobody said that it is for connecting to Docker hosts.",
+    HostReason.SECRET_KEY_MISSING: "The Secret lacks a key that is needed.",
+    HostReason.SECRET_INVALID: "What the Secret holds is no certificate or key, or the two don't belong together.",
+    HostReason.PERMISSION_DENIED: "The operator's role does not let it read the Secret.",
+    HostReason.ACCESS_DENIED: "The engine, its socket or the ssh server refuses the operator.",
+    HostReason.ENGINE_UNTRUSTED: "Who answers could not prove to be the host: the certificate or the host key is not"
+    " the expected one.",
+    HostReason.ENGINE_UNSUPPORTED: "It is no Docker Engine that sandboxes can run on: too old, not on Linux, or another"
+    " program.",
+    HostReason.DUPLICATE_ENGINE: "An older DockerHost stands for the same engine.",
+    HostReason.NOT_STALLED: "Nothing needs anybody to act.",
+    HostReason.CONNECTING: "The engine is being tried again.",
+    HostReason.UP_TO_DATE: "There is nothing to do.",
+    HostReason.ALL_CONTROLS_PASS: "Every required control passes.",
+    HostReason.CONTROLS_FAIL: "At least one required control fails; the message names them.",
+    HostReason.CONTROLS_UNKNOWN: "At least one required control could not be verified, and none fails.",
+    HostReason.NOT_EVALUATED: "There is nothing to measure yet.",
+}
+"""What each reason says to a user."""

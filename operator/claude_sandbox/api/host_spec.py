@@ -1,0 +1,110 @@
+"""What an administrator says of a Docker host: the models of `DockerHost.spec`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from claude_sandbox.api import endpoints
+from claude_sandbox.api.endpoints import Endpoint
+from claude_sandbox.api.labels import LabelSelector
+from claude_sandbox.api.names import HOST_SECRET_NAME, NAMESPACE
+from claude_sandbox.api.quantity import Quantity, at_least, at_most
+from claude_sandbox.api.rules import Rule
+from claude_sandbox.api.spec import Strict
+
+
+class HostSecretRef(Strict):
+    """A Secret in the operator's own namespace, which opted in."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253), HOST_SECRET_NAME]
+    """The Secret's name. It has to be in the operator's own namespace, so that a DockerHost can point at no other."""
+
+
+class Capacity(Strict):
+    """How much of the host sandboxes may take together. What is left out follows from the engine."""
+
+    sandboxes: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """How many sandboxes at most. Without it, as many as the engine has networks for in its address pools."""
+    cpu: Annotated[Quantity, at_least("100m"), at_most("4096")] | None = None
+    """Sum of the sandboxes' CPU limits, in cores. Without it only each sandbox alone has to fit.
+
+    A limit reserves nothing, so a host can give more than it has.
+    """
+    memory: Annotated[Quantity, at_least("256Mi", ": write a unit, for example 64Gi"), at_most("64Ti")] | None = None
+    """Sum of the sandboxes' memory limits. Without it nine tenths of the host's memory."""
+
+
+class AllowedNamespaces(Strict):
+    """Which namespaces' sandboxes may run on the host: those named and those chosen by label. By default none.
+
+    Whoever may set labels on namespaces decides whom a selector chooses; that is an administrator's right.
+    """
+
+    names: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=63), NAMESPACE]],
+        Field(max_length=64),
+    ] = []
+    """Namespaces by name."""
+    selector: LabelSelector | None = None
+    """Namespaces by label."""
+
+    def permits(self, namespace: str, labels: dict[str, str] | None) -> bool:
+        """Whether sandboxes of the namespace may use the host; with labels that are not known, by name only."""
+        if namespace in self.names:
+            return True
+        return self.selector is not None and labels is not None and self.selector.matches(labels)
+
+
+def _scheme_is(spec: "DockerHostSpec", scheme: endpoints.Scheme) -> bool:
+    return spec.endpoint.startswith(f"{scheme}://")
+
+
+class DockerHostSpec(Strict):
+    """A Docker Engine that sandboxes may run on."""
+
+    endpoint: Endpoint
+    """Where the engine listens: unix:///path, tcp://host:port with mutual TLS, or ssh://user@host.
+
+    Who can reach a Docker Engine's API is root on its host.
+    """
+    credentials_secret_ref: HostSecretRef | None = None
+    """What the operator connects with: a Secret of type `claudesandbox.dev/docker-host`, or with that label "true".
+
+    For tcp:// it has the keys ca.crt, tls.crt and tls.key, for ssh:// the keys ssh-privatekey and known_hosts. Without
+    one, ssh:// uses the ssh configuration of the user that the operator runs as.
+    """
+    insecure: bool = False
+    """Connects to tcp:// without TLS. Anyone on the way can then take over the host, and it is never Compliant."""
+    capacity: Capacity = Capacity()
+    """How much of the host sandboxes may take together."""
+    unschedulable: bool = False
+    """Places no further sandboxes on the host. Those that are on it stay."""
+    drain: bool = False
+    """Places no further sandboxes on the host, and moves those that lose nothing by it to another.
+
+    These have a workspace that is not kept anyway, and did not choose the host by name.
+    """
+    allowed_namespaces: AllowedNamespaces = AllowedNamespaces()
+    """Which namespaces' sandboxes may run on the host. By default none."""
+
+    RULES = (
+        Rule(
+            "!self.endpoint.startsWith('tcp://') || has(self.credentialsSecretRef) || self.insecure",
+            lambda spec: not _scheme_is(spec, "tcp") or spec.credentials_secret_ref is not None or spec.insecure,
+            "is needed for tcp://, since who reaches a Docker Engine without TLS is root on its host: name a Secret"
+            " with ca.crt, tls.crt and tls.key, or use ssh://",
+            field="credentialsSecretRef",
+        ),
+        Rule(
+            "!self.endpoint.startsWith('unix://') || !has(self.credentialsSecretRef)",
+            lambda spec: not _scheme_is(spec, "unix") or spec.credentials_secret_ref is None,
+            "means nothing for unix://, which the socket's owner and mode protect: remove it",
+            field="credentialsSecretRef",
+        ),
+        Rule(
+            "!self.insecure || (self.endpoint.startsWith('tcp://') && !has(self.credentialsSecretRef))",
+            lambda spec: not spec.insecure or (_scheme_is(spec, "tcp") and spec.credentials_secret_ref is None),
+            "is only for tcp:// without spec.credentialsSecretRef: remove it",
+            field="insecure",
+        ),
+    )

@@ -1,0 +1,112 @@
+"""What the operator reports of a Docker host: the models of `DockerHost.status`.
+
+Every text is clipped as it goes in, so that the whole status stays as bounded as a sandbox's.
+"""
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field
+
+from claude_sandbox.api.clip import Clip
+from claude_sandbox.api.conditions import ConditionStatus
+from claude_sandbox.api.host_conditions import HostConditionType, HostReason
+from claude_sandbox.api.model import Model
+from claude_sandbox.api.rules import UniqueBy
+from claude_sandbox.api.status import Compliance
+
+Word = Annotated[str, Clip(64)]
+Amount = Annotated[str, Clip(24)]
+
+
+class HostCondition(Model):
+    """As metav1.Condition."""
+
+    type: HostConditionType
+    """What the condition is about."""
+    status: ConditionStatus
+    """Whether it holds; Unknown where that can't be said."""
+    observed_generation: int
+    """The metadata.generation that the condition was judged by."""
+    last_transition_time: datetime
+    """When the status last changed."""
+    reason: HostReason
+    """Why it has this status, as one word of a closed set."""
+    message: Annotated[str, Clip(384)] = ""
+    """The same for people, with the remedy."""
+
+
+class SecurityOptions(Model):
+    """What the engine says it protects its host with."""
+
+    seccomp: Word = ""
+    """The seccomp profile that containers get by default; empty where the engine has none."""
+    app_armor: bool = False
+    """Whether containers get an AppArmor profile."""
+    selinux: bool = False
+    """Whether containers get an SELinux label."""
+    rootless: bool = False
+    """Whether the engine itself runs without root."""
+    user_namespaces: bool = False
+    """Whether users in containers are other users on the host (userns-remap)."""
+
+
+class EngineStatus(Model):
+    """The engine, as it last described itself."""
+
+    id: Word = ""
+    """The engine's own identifier, by which one engine under two names is noticed."""
+    version: Word = ""
+    """The engine's version."""
+    api_version: Word = ""
+    """The newest version of its API."""
+    operating_system: Annotated[str, Clip(128)] = ""
+    """The host's operating system."""
+    kernel_version: Word = ""
+    """The host's kernel."""
+    architecture: Word = ""
+    """The host's architecture, for example x86_64."""
+    storage_driver: Word = ""
+    """How the engine keeps images and containers."""
+    cgroup_driver: Word = ""
+    """Who makes the cgroups: cgroupfs or systemd."""
+    cgroup_version: Word = ""
+    """1 or 2."""
+    security_options: SecurityOptions = SecurityOptions()
+    """What the engine says it protects its host with."""
+
+
+class Amounts(Model):
+    """An amount of room for sandboxes. What is left out is not limited."""
+
+    sandboxes: int | None = None
+    """How many sandboxes."""
+    cpu: Amount | None = None
+    """CPU, in cores."""
+    memory: Amount | None = None
+    """Memory."""
+
+
+class DockerHostStatus(Model):
+    """What the operator last observed."""
+
+    observed_generation: int = -1
+    """The metadata.generation that this status is about; -1 until the operator has seen the host."""
+    conditions: Annotated[list[HostCondition], Field(max_length=16), UniqueBy("type")] = []
+    """Ready, Reconciling, Stalled and Compliant."""
+    engine: EngineStatus | None = None
+    """The engine, as it last described itself."""
+    capacity: Amounts | None = None
+    """How much of the host sandboxes may take together."""
+    free: Amounts | None = None
+    """How much of that is left."""
+    sandboxes: int = 0
+    """How many sandboxes are placed on the host."""
+    last_contact: datetime | None = None
+    """When the engine last answered, as of the last change of this status.
+
+    It is no heartbeat: while Ready is True the engine is asked every 10 seconds and nothing is written. When the
+    engine stops answering this says since when.
+    """
+    compliance: Compliance | None = None
+    """What was measured of the host."""
