@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from claude_sandbox.api.clip import Clip
 from claude_sandbox.api.conditions import ConditionType, Reason
+from claude_sandbox.api.host_conditions import HostConditionType, HostReason
 from claude_sandbox.api.model import Model
 from claude_sandbox.api.quantity import MAX_LENGTH, PATTERN, IntOrString
 from claude_sandbox.api.rules import Rule, Transition, UniqueBy
@@ -23,6 +24,8 @@ Schema = dict[str, Any]
 _OPEN: dict[type, Schema] = {
     ConditionType: {"type": "string", "maxLength": 316},
     Reason: {"type": "string", "maxLength": 1024, "minLength": 1},
+    HostConditionType: {"type": "string", "maxLength": 316},
+    HostReason: {"type": "string", "maxLength": 1024, "minLength": 1},
 }
 _SCALARS: dict[Any, Schema] = {
     str: {"type": "string"},

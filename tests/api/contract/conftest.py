@@ -1,4 +1,4 @@
-"""Control planes with the CRD as the models make it."""
+"""Control planes with the CRDs as the models make them."""
 
 import asyncio
 import sys
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from contract_server import Server
 
+from claude_sandbox.api import crd
 from claude_sandbox.localcluster import cluster
 from claude_sandbox.localcluster.cluster import Cluster
 
@@ -35,8 +36,9 @@ def newer_with_crd(state_home: Path) -> Iterator[Cluster]:
 
 def _install(cluster: Cluster) -> None:
     async def install() -> None:
-        async with Server(cluster) as server:
-            await server.install()
+        for kind in crd.KINDS:
+            async with Server(cluster, kind) as server:
+                await server.install()
 
     asyncio.run(install())
 
@@ -50,4 +52,17 @@ async def server(with_crd: Cluster) -> AsyncIterator[Server]:
 @pytest.fixture
 async def newer_server(newer_with_crd: Cluster) -> AsyncIterator[Server]:
     async with Server(newer_with_crd) as server:
+        yield server
+
+
+@pytest.fixture
+async def hosts(with_crd: Cluster) -> AsyncIterator[Server]:
+    """The server, asked about DockerHosts."""
+    async with Server(with_crd, crd.HOST) as server:
+        yield server
+
+
+@pytest.fixture
+async def newer_hosts(newer_with_crd: Cluster) -> AsyncIterator[Server]:
+    async with Server(newer_with_crd, crd.HOST) as server:
         yield server

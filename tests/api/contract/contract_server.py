@@ -1,4 +1,4 @@
-"""The real API server as a judge of ClaudeSandboxes: what it says to a strict create."""
+"""The real API server as a judge of our resources: what it says to a strict create."""
 
 import asyncio
 import json
@@ -15,8 +15,13 @@ from claude_sandbox.localcluster.cluster import Cluster
 
 Json = dict[str, Any]
 NAMESPACE = "contract"
-_SANDBOXES = f"/apis/{meta.API_VERSION}/namespaces/{NAMESPACE}/{meta.PLURAL}"
-_CRD = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{meta.PLURAL}.{meta.GROUP}"
+_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+def collection(kind: crd.Kind) -> str:
+    """The path of all objects of the kind, of a sandbox in the tests' own namespace."""
+    scope = f"/namespaces/{NAMESPACE}" if kind.namespaced else ""
+    return f"/apis/{meta.API_VERSION}{scope}/{kind.plural}"
 
 
 @dataclass(frozen=True)
@@ -42,9 +47,11 @@ class Answer:
 
 
 class Server:
-    """A session with the API server of a cluster. Use as an async context manager."""
+    """A session with the API server of a cluster, about one kind. Use as an async context manager."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, kind: crd.Kind = crd.SANDBOX) -> None:
+        self._kind = kind
+        self._collection = collection(kind)
         self._credentials = from_kubeconfig(str(cluster.kubeconfig))
 
     async def __aenter__(self) -> Self:
@@ -61,50 +68,51 @@ class Server:
         """Create as `kubectl apply` does: unknown and duplicate fields are refused. Bytes are taken as YAML."""
         query = {"fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
         if isinstance(document, bytes):
-            return await self._call("POST", _SANDBOXES, document, query, "application/yaml")
-        return await self._call("POST", _SANDBOXES, json.dumps(document).encode(), query)
+            return await self._call("POST", self._collection, document, query, "application/yaml")
+        return await self._call("POST", self._collection, json.dumps(document).encode(), query)
 
     async def apply(self, document: Json) -> Answer:
         """Server-side apply by a manager of its own."""
-        path = f"{_SANDBOXES}/{document['metadata']['name']}"
+        path = f"{self._collection}/{document['metadata']['name']}"
         query = {"fieldManager": "somebody", "force": "true"}
         return await self._call("PATCH", path, json.dumps(document).encode(), query, "application/apply-patch+yaml")
 
     async def merge(self, name: str, patch: Json, *, subresource: str = "") -> Answer:
         """Change an object by a merge patch."""
-        path = f"{_SANDBOXES}/{name}{subresource}"
+        path = f"{self._collection}/{name}{subresource}"
         return await self._call("PATCH", path, json.dumps(patch).encode(), {}, "application/merge-patch+json")
 
     async def table(self, *, wide: bool) -> tuple[list[str], list[list[Any]]]:
         """The columns' names and the rows, as `kubectl get` shows them."""
         accept = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
-        async with self._session.get(_SANDBOXES, headers=accept) as response:
+        async with self._session.get(self._collection, headers=accept) as response:
             table = await response.json()
         shown = [i for i, column in enumerate(table["columnDefinitions"]) if wide or column["priority"] == 0]
         names = [table["columnDefinitions"][i]["name"] for i in shown]
         return names, [[row["cells"][i] for i in shown] for row in table["rows"]]
 
     async def get(self, name: str) -> Json:
-        """One sandbox."""
-        return (await self._call("GET", f"{_SANDBOXES}/{name}")).body
+        """One object."""
+        return (await self._call("GET", f"{self._collection}/{name}")).body
 
     async def names(self) -> list[str]:
-        """All sandboxes of the namespace."""
-        answer = await self._call("GET", _SANDBOXES)
+        """All objects of the kind."""
+        answer = await self._call("GET", self._collection)
         return [item["metadata"]["name"] for item in answer.body["items"]]
 
     async def delete(self, name: str) -> Answer:
-        """Delete one sandbox."""
-        return await self._call("DELETE", f"{_SANDBOXES}/{name}")
+        """Delete one object."""
+        return await self._call("DELETE", f"{self._collection}/{name}")
 
     async def install(self) -> None:
         """Install the CRD as generated now, and wait until its objects can be written."""
         query = {"fieldManager": "tests", "force": "true", "fieldValidation": "Strict"}
-        body = yaml.safe_dump(crd.definition(), sort_keys=False).encode()
-        answer = await self._call("PATCH", _CRD, body, query, "application/apply-patch+yaml")
+        body = yaml.safe_dump(crd.definition(self._kind), sort_keys=False).encode()
+        path = f"{_CRDS}/{self._kind.crd_name}"
+        answer = await self._call("PATCH", path, body, query, "application/apply-patch+yaml")
         assert answer.accepted, answer.message
         await self._call("POST", "/api/v1/namespaces", json.dumps({"metadata": {"name": NAMESPACE}}).encode())
-        probe = {"apiVersion": meta.API_VERSION, "kind": meta.KIND, "metadata": {"name": "probe"}}
+        probe = {"apiVersion": meta.API_VERSION, "kind": self._kind.kind, "metadata": {"name": "probe"}}
         for _ in range(100):
             # A served CRD answers that there is no spec; before that the path does not exist.
             if (await self.create(probe, dry_run=True)).code == 422:

@@ -78,6 +78,29 @@ POOLS: dict[str, list[Json]] = {
     ],
 }  # fmt: skip
 
+# Labels to choose by, right and wrong.
+MATCH_LABELS: list[Json] = [
+    {"zone": "a"}, {}, {"zone": ""}, {"example.com/zone": "a"}, {"a/b/c": "x"}, {"": "x"}, {"-a": "x"}, {"a" * 63: "x"},
+    {"a" * 64: "x"}, {"a" * 254 + "/x": "x"}, {"Example.com/x": "x"}, {"x": "a" * 63}, {"x": "a" * 64}, {"x": "-"},
+    {"x": "a b"}, {"x": "ü"}, {"x": 1}, {"x": True}, {"x": ["a"]}, {"x": {"y": "z"}}, {"ü": "x"}, {"x": None},
+    {"a_b.c-d": "A_b.C-d"},    {f"k{i}": "v" for i in range(16)}, {f"k{i}": "v" for i in range(17)},
+    {"x": "a\n"}, {"x\n": "a"}, [], "zone=a", 7,
+]  # fmt: skip
+HOST_NAMES = ["build-1", "a", "a" * 63, "a" * 64, "", "a.b", "A", "-a", "a-", "a/b", "ü", "a\n", 7, True, [], {}]
+
+# Whole backends: what goes together and what does not.
+BACKENDS: list[Json] = [
+    {"type": "Docker"}, {"type": "Docker", "hostRef": {"name": "a"}}, {"type": "Kubernetes", "hostRef": {"name": "a"}},
+    {"hostRef": {"name": "a"}}, {"type": "Docker", "hostRef": {}}, {"type": "Docker", "hostSelector": {}},
+    {"type": "Docker", "hostSelector": {"matchLabels": {"a": "b"}}},
+    {"hostSelector": {"matchLabels": {"a": "b"}}},
+    {"type": "Docker", "hostRef": {"name": "a"}, "hostSelector": {"matchLabels": {"a": "b"}}},
+    {"type": "Kubernetes", "hostRef": {"name": "a"}, "hostSelector": {"matchLabels": {"a": "b"}}},
+    {"type": "Docker", "hostSelector": {"matchLabels": {"a": "b"}, "matchExpressions": []}},
+    {"type": "docker"}, {"type": ""}, {"type": None}, {"type": "Docker", "hostRef": None},
+    {"type": "Docker", "hostRef": "a"}, {"type": "Docker", "host": "a"},
+]  # fmt: skip
+
 ENV_NAMES = [
     "FOO", "foo", "_", "a1", "1a", "A-B", "A.B", "", "Ä", "A" * 128, "A" * 129, "A\n", "ANTHROPIC_API_KEY",
     "anthropic_api_key", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "GITHUB_TOKEN", "TOKEN", "TOKENS",
@@ -159,6 +182,13 @@ def _listed_values() -> Iterator[Json]:
 
 
 def _combinations() -> Iterator[Json]:
+    yield from ({"backend": backend} for backend in BACKENDS)
+    for name in HOST_NAMES:
+        yield {"backend": {"type": "Docker", "hostRef": {"name": name}}}
+    for labels in MATCH_LABELS:
+        yield {"backend": {"type": "Docker", "hostSelector": {"matchLabels": labels}}}
+    yield {"backend": {"type": "Docker"}, "workspace": {"storageClassName": "fast"}}
+    yield {"backend": {"type": "Docker"}, "workspace": {"type": "EmptyDir"}}
     for text, count in ((4096, 8), (4096, 9), (4095, 8), (1, 64), (1, 65)):
         yield {"args": ["y" * text] * count}
     for count in (7, 8):

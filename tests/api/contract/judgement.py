@@ -1,11 +1,20 @@
 """What the models say to a document, and how that differs from the API server's answer."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from contract_server import Answer
 
-from claude_sandbox.api.validate import FieldError, InvalidSpec, parse_spec, refused_metadata
+from claude_sandbox.api import crd
+from claude_sandbox.api.validate import (
+    FieldError,
+    InvalidSpec,
+    parse_host_spec,
+    parse_spec,
+    refused_host_metadata,
+    refused_metadata,
+)
 
 Json = Any
 
@@ -20,9 +29,10 @@ class Judgement:
 
 def judge(document: Json) -> Judgement:
     """The models' judgement."""
-    errors = refused_metadata(document)
+    is_host = document["kind"] == crd.HOST.kind
+    errors = (refused_host_metadata if is_host else refused_metadata)(document)
     try:
-        spec = parse_spec(document)
+        spec = (parse_host_spec if is_host else parse_spec)(document)
     except InvalidSpec as error:
         return Judgement((*errors, *error.errors), None)
     return Judgement(errors, spec.model_dump(mode="json", by_alias=True, exclude_none=True))
@@ -59,5 +69,7 @@ def _unlike(errors: tuple[FieldError, ...], answer: Answer) -> str | None:
 
 
 def _is_about(path: str, field: str) -> bool:
+    # An entry of a map is `.key` where the schema refuses it and `[key]` where a rule does.
+    path, field = (re.sub(r"\[([^]0-9][^]]*)\]", r".\1", one) for one in (path, field))
     # The API server may name the whole list where an item of the wrong type kept it from evaluating a rule.
     return path == field or path.startswith((f"{field}[", f"{field}."))

@@ -6,7 +6,19 @@ import string
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from field_values import DIGEST, ENV_NAMES, NAMES, PARENTS, POOLS, PORT_NAMES, SECRET_NAMES, document
+from field_values import (
+    BACKENDS,
+    DIGEST,
+    ENV_NAMES,
+    HOST_NAMES,
+    MATCH_LABELS,
+    NAMES,
+    PARENTS,
+    POOLS,
+    PORT_NAMES,
+    SECRET_NAMES,
+    document,
+)
 
 from claude_sandbox.api import networks
 
@@ -35,7 +47,7 @@ def good(rng: random.Random) -> Json:
     spec: Json = {"credentials": {"apiKeySecretRef": {"name": rng.choice(("key", "a.b", "k" * 253))}}}
     optional: dict[str, Callable[[], Json]] = {
         "profile": lambda: "Development",
-        "backend": lambda: rng.choice(({}, {"type": "Kubernetes"})),
+        "backend": lambda: rng.choice(({}, {"type": "Kubernetes"}, *BACKENDS[:2], BACKENDS[6])),
         "operatingMode": lambda: rng.choice(("Running", "Suspended")),
         "image": lambda: _image(rng, production),
         "command": lambda: rng.choice(([], ["claude"], ["sh", "-c", "exec claude"])),
@@ -59,6 +71,8 @@ def good(rng: random.Random) -> Json:
     spec |= _some(rng, optional)
     if production:
         spec["profile"] = "Production"
+    if spec.get("backend", {}).get("type") == "Docker":
+        spec.get("workspace", {}).pop("storageClassName", None)
     name = "".join(rng.choices(string.ascii_lowercase + string.digits, k=rng.choice((1, 8, 45))))
     return document(name, spec)
 
@@ -122,7 +136,12 @@ def _pool(path: Path) -> list[Json]:
     fields = [step for step in path if isinstance(step, str)]
     match fields[-1]:
         case "name":
-            return {"env": ENV_NAMES, "ports": PORT_NAMES}.get(fields[-2], SECRET_NAMES)
+            named = {"env": ENV_NAMES, "ports": PORT_NAMES, "hostRef": HOST_NAMES}
+            return named.get(fields[-2], SECRET_NAMES)
+        case "backend":
+            return BACKENDS
+        case "matchLabels":
+            return MATCH_LABELS
         case "args" | "command":
             return [["x"] * 64, ["x"] * 65, ["y" * 4096] * 8, ["y" * 4096] * 9, *POOLS["value"], [], [""]]
         case "allowedCIDRs" if isinstance(path[-1], str):

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from contract_server import Server
 from field_values import one_by_one
+from host_documents import host_document, host_documents, hosts_one_by_one
 from judgement import disagreement
 from sandbox_documents import documents
 
@@ -32,8 +33,8 @@ async def disagreements(server: Server, judged: Iterable[Any]) -> tuple[list[str
     return found, accepted
 
 
-async def check(server: Server, seed: int, count: int) -> None:
-    found, accepted = await disagreements(server, documents(seed, count))
+async def check(server: Server, judged: Iterable[Any], count: int) -> None:
+    found, accepted = await disagreements(server, judged)
     assert not found, f"{len(found)} of {count}:\n" + "\n".join(sorted(found, key=len)[:5])
     # Both kinds have to be there in numbers, or the test says nothing.
     assert 0.2 < accepted / count < 0.8
@@ -45,11 +46,31 @@ async def test_models_and_server_agree_on_every_value_of_interest(server: Server
 
 
 async def test_models_and_server_agree_on_generated_documents(server: Server) -> None:
-    await check(server, seed=1, count=3000)
+    await check(server, documents(seed=1, count=3000), 3000)
 
 
 async def test_models_and_a_newer_server_agree_on_generated_documents(newer_server: Server) -> None:
-    await check(newer_server, seed=2, count=500)
+    await check(newer_server, documents(seed=2, count=500), 500)
+
+
+async def test_models_and_server_agree_on_every_value_of_interest_of_a_host(hosts: Server) -> None:
+    found, _ = await disagreements(hosts, hosts_one_by_one())
+    assert not found, f"{len(found)}:\n" + "\n".join(sorted(found, key=len)[:5])
+
+
+async def test_models_and_server_agree_on_generated_hosts(hosts: Server) -> None:
+    await check(hosts, host_documents(seed=3, count=1500), 1500)
+
+
+async def test_models_and_a_newer_server_agree_on_generated_hosts(newer_hosts: Server) -> None:
+    await check(newer_hosts, host_documents(seed=4, count=500), 500)
+
+
+async def test_a_newer_server_does_not_repeat_the_password_of_an_endpoint(newer_hosts: Server) -> None:
+    document = host_document("leaky", {"endpoint": "ssh://docker:hunter2hunter2@build-1/x"})
+    answer = await newer_hosts.create(document, dry_run=True)
+    assert {field for field, _ in answer.causes} == {"spec.endpoint"}
+    assert "hunter2" not in json.dumps(answer.body)
 
 
 async def test_a_newer_server_does_not_repeat_a_credential_either(newer_server: Server) -> None:

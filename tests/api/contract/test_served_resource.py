@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from contract_server import Server
+from host_documents import host_document
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
@@ -147,6 +148,7 @@ async def test_the_columns_of_kubectl_get_wide(alice: Server) -> None:
         "Heals": 3,
         "Workload": "sandbox-alice",
         "Node": "node-1",
+        "Host": None,
         "Message": "Ready in words.",
     }
 
@@ -190,6 +192,58 @@ async def test_what_a_claim_can_not_follow_is_refused(
 async def test_a_workspace_may_grow(alice: Server) -> None:
     answer = await alice.merge("alice", {"spec": {"workspace": {"size": "0.02Ti"}}})
     assert answer.accepted, answer.message
+
+
+DOCKER = {"type": "Docker", "hostSelector": {"matchLabels": {"zone": "a"}}}
+
+
+@pytest.mark.parametrize(
+    ("made", "changed"),
+    [
+        ({}, {"type": "Docker"}),
+        ({"type": "Docker"}, {"type": "Kubernetes"}),
+        ({"type": "Docker"}, {"hostRef": {"name": "build-1"}}),
+        ({"type": "Docker", "hostRef": {"name": "build-1"}}, {"hostRef": {"name": "build-2"}}),
+        ({"type": "Docker", "hostRef": {"name": "build-1"}}, {"hostRef": None}),
+        (DOCKER, {"hostSelector": {"matchLabels": {"zone": "b"}}}),
+    ],
+)
+async def test_a_sandbox_stays_where_its_workspace_is(
+    server: Server, made: dict[str, Any], changed: dict[str, Any]
+) -> None:
+    assert (await server.create(sandbox(backend=made))).accepted
+    try:
+        answer = await server.merge("alice", {"spec": {"backend": changed}})
+        assert answer.code == 422
+        assert [cause for cause in answer.causes if cause[0] == "spec.backend" and "make a new sandbox" in cause[1]]
+        # Everything else of it can still be changed.
+        assert (await server.merge("alice", {"spec": {"operatingMode": "Suspended"}})).accepted
+    finally:
+        await server.delete("alice")
+
+
+async def test_the_columns_of_a_docker_host(hosts: Server) -> None:
+    document = host_document("build-1", {"endpoint": "unix:///var/run/docker.sock", "unschedulable": True})
+    assert (await hosts.create(document)).accepted
+    try:
+        status = {"observedGeneration": 1, "sandboxes": 3, "engine": {"version": "29.1.0"}, "free": {"cpu": "500m"}}
+        assert (await hosts.merge("build-1", {"status": status}, subresource="/status")).accepted
+        names, rows = await hosts.table(wide=True)
+        row = dict(zip(names, rows[0], strict=True))
+        assert row["Sandboxes"] == 3
+        assert row["Unschedulable"] is True
+        assert row["Engine"] == "29.1.0"
+        assert row["Free-CPU"] == "500m"
+        assert row["Endpoint"] == "unix:///var/run/docker.sock"
+    finally:
+        await hosts.delete("build-1")
+
+
+async def test_a_fresh_host_does_not_look_current(hosts: Server) -> None:
+    document = host_document("build-1", {"endpoint": "unix:///var/run/docker.sock"})
+    answer = await hosts.create(document, dry_run=True)
+    assert answer.body["status"] == {"observedGeneration": -1}
+    assert answer.body["spec"]["allowedNamespaces"] == {"names": []}
 
 
 async def test_one_port_of_many_can_be_changed_by_its_name(server: Server) -> None:

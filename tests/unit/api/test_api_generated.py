@@ -9,7 +9,9 @@ import yaml
 
 from claude_sandbox.api import crd, docs, generate
 from claude_sandbox.api.conditions import CONDITIONS, MEANINGS, ConditionType, Reason
+from claude_sandbox.api.host_conditions import HOST_CONDITIONS, HOST_MEANINGS, HostConditionType, HostReason
 from claude_sandbox.api.leaks import REMEDY
+from claude_sandbox.api.validate import parse_host_spec
 
 PROJECT = Path(__file__).parents[3]
 
@@ -23,9 +25,14 @@ def schemas(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]
         yield from schemas(schema["items"], f"{path}[]")
 
 
-ROOT = crd.definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-SPEC = dict(schemas(ROOT["properties"]["spec"], "spec"))
-STATUS = dict(schemas(ROOT["properties"]["status"], "status"))
+def fields(kind: crd.Kind, part: str) -> dict[str, dict[str, Any]]:
+    """Every schema of the kind's spec or status."""
+    root = crd.definition(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    return dict(schemas(root["properties"][part], part))
+
+
+SPEC, STATUS = fields(crd.SANDBOX, "spec"), fields(crd.SANDBOX, "status")
+HOST_SPEC, HOST_STATUS = fields(crd.HOST, "spec"), fields(crd.HOST, "status")
 
 
 def test_the_committed_files_are_those_of_the_models(capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,18 +43,19 @@ def test_check_names_a_file_that_differs_and_changes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert generate.main([str(tmp_path)]) == 0
-    changed = tmp_path / "crds" / crd.FILE
+    changed = tmp_path / "crds" / crd.SANDBOX.file
     changed.write_text("edited by hand\n", encoding="utf-8")
     assert generate.main(["--check", str(tmp_path)]) == 1
-    assert f"crds/{crd.FILE} differs" in capsys.readouterr().out
+    assert f"crds/{crd.SANDBOX.file} differs" in capsys.readouterr().out
     assert changed.read_text(encoding="utf-8") == "edited by hand\n"
 
 
-def test_the_file_is_the_definition() -> None:
-    assert yaml.safe_load(crd.to_yaml()) == crd.definition()
+@pytest.mark.parametrize("kind", crd.KINDS, ids=lambda kind: kind.word)
+def test_the_file_is_the_definition(kind: crd.Kind) -> None:
+    assert yaml.safe_load(crd.to_yaml(kind)) == crd.definition(kind)
 
 
-@pytest.mark.parametrize(("path", "schema"), [*SPEC.items(), *STATUS.items()])
+@pytest.mark.parametrize(("path", "schema"), [*SPEC.items(), *STATUS.items(), *HOST_SPEC.items(), *HOST_STATUS.items()])
 def test_everything_is_described_and_bounded(path: str, schema: dict[str, Any]) -> None:
     if not path.endswith("[]"):
         assert schema.get("description"), path
@@ -60,9 +68,9 @@ def test_everything_is_described_and_bounded(path: str, schema: dict[str, Any]) 
     assert "anyOf" not in schema or schema["x-kubernetes-int-or-string"]
 
 
-@pytest.mark.parametrize(("path", "schema"), [*SPEC.items()])
+@pytest.mark.parametrize(("path", "schema"), [*SPEC.items(), *HOST_SPEC.items()])
 def test_objects_with_defaults_inside_have_a_default_themselves(path: str, schema: dict[str, Any]) -> None:
-    if schema.get("type") != "object" or "required" in schema or path.endswith("[]"):
+    if "properties" not in schema or "required" in schema or path.endswith("[]"):
         return
     assert schema["default"] == {}
 
@@ -74,10 +82,27 @@ def test_only_the_key_is_required() -> None:
         "spec.credentials": ["apiKeySecretRef"],
         "spec.credentials.apiKeySecretRef": ["name"],
         # Optional themselves:
+        "spec.backend.hostRef": ["name"],
+        "spec.backend.hostSelector": ["matchLabels"],
         "spec.image": ["repository"],
         "spec.env[]": ["name"],
         "spec.network.ports[]": ["name", "containerPort"],
     }
+
+
+def test_only_the_endpoint_of_a_host_is_required() -> None:
+    required = {path: schema["required"] for path, schema in HOST_SPEC.items() if "required" in schema}
+    assert required == {
+        "spec": ["endpoint"],
+        # Optional themselves:
+        "spec.credentialsSecretRef": ["name"],
+        "spec.allowedNamespaces.selector": ["matchLabels"],
+    }
+
+
+def test_a_host_serves_no_namespace_unless_it_says_so() -> None:
+    spec = parse_host_spec({"spec": {"endpoint": "unix:///var/run/docker.sock"}})
+    assert not spec.allowed_namespaces.permits("default", {"kubernetes.io/metadata.name": "default"})
 
 
 def test_rules_about_credentials_keep_the_value_out_of_the_answer() -> None:
@@ -90,18 +115,31 @@ def test_rules_about_credentials_keep_the_value_out_of_the_answer() -> None:
 
 def test_words_of_the_status_that_may_grow_are_no_enumeration() -> None:
     # A newer operator under an older CRD has to be able to write its status.
-    assert "enum" not in STATUS["status.conditions[].type"]
-    assert "enum" not in STATUS["status.conditions[].reason"]
+    for status in (STATUS, HOST_STATUS):
+        assert "enum" not in status["status.conditions[].type"]
+        assert "enum" not in status["status.conditions[].reason"]
 
 
-def test_the_reference_has_every_field_condition_and_reason() -> None:
-    text = docs.to_markdown()
-    for path in (*SPEC, *STATUS):
+@pytest.mark.parametrize(
+    ("kind", "paths", "words"),
+    [
+        (crd.SANDBOX, (*SPEC, *STATUS), (*ConditionType, *Reason)),
+        (crd.HOST, (*HOST_SPEC, *HOST_STATUS), (*HostConditionType, *HostReason)),
+    ],
+    ids=["sandbox", "host"],
+)
+def test_the_reference_has_every_field_condition_and_reason(
+    kind: crd.Kind, paths: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    text = docs.to_markdown(kind)
+    for path in paths:
         assert path.endswith("[]") or f"### {path}\n" in text
-    for word in (*ConditionType, *Reason):
+    for word in words:
         assert f"| `{word}` |" in text
 
 
 def test_every_condition_and_reason_is_explained() -> None:
     assert set(CONDITIONS) == set(ConditionType)
     assert set(MEANINGS) == set(Reason)
+    assert set(HOST_CONDITIONS) == set(HostConditionType)
+    assert set(HOST_MEANINGS) == set(HostReason)

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from claude_sandbox.api.clip import clip
 from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
+from claude_sandbox.api.host_conditions import HostConditionType, HostReason
+from claude_sandbox.api.host_status import Amounts, DockerHostStatus, EngineStatus, HostCondition, SecurityOptions
+from claude_sandbox.api.model import Model
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.api.status import (
     MAX_CONTROLS,
@@ -22,6 +25,7 @@ from claude_sandbox.api.status import (
     EvidenceStatus,
     Heal,
     Heals,
+    Placement,
     Result,
     Severity,
     Summary,
@@ -33,7 +37,7 @@ _ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028",
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def size(status: ClaudeSandboxStatus) -> int:
+def size(status: Model) -> int:
     text = status.model_dump_json(by_alias=True, exclude_none=True)
     for character, escape in _ESCAPED.items():
         text = text.replace(character, escape)
@@ -42,17 +46,6 @@ def size(status: ClaudeSandboxStatus) -> int:
 
 def worst(text: str, controls: int) -> ClaudeSandboxStatus:
     """The longest of everything, with `text` wherever a text is free."""
-    control = ControlStatus(
-        id=text,
-        title=text,
-        result=max(Result, key=len),
-        severity=max(Severity, key=len),
-        required=False,
-        evidence=EvidenceStatus(source=max(EvidenceSource, key=len), observed_at=NOW, value=text),
-        message=text,
-        remedy=text,
-    )
-    counts: dict[str, Any] = {"pass": 99, "fail": 99, "unknown": 99, "notApplicable": 99, "required": text}
     return ClaudeSandboxStatus(
         observed_generation=2**63 - 1,
         conditions=[
@@ -67,16 +60,59 @@ def worst(text: str, controls: int) -> ClaudeSandboxStatus:
             for kind in ConditionType
         ],
         backend=max(BackendType, key=len),
-        workload=Workload(name=text, uid=text, node=text, image=text, started_at=NOW),
+        placement=Placement(host=text, host_uid=text),
+        workload=Workload(name=text, uid=text, node=text, host=text, image=text, started_at=NOW),
         credentials=CredentialsStatus(secret=text, generation=text, mounted_generation=text),
-        compliance=Compliance(summary=Summary.model_validate(counts), evaluated_at=NOW, controls=[control] * controls),
+        compliance=compliance(text, controls),
         heals=Heals(count=2**63 - 1, last=Heal(what=text, at=NOW)),
     )
+
+
+def worst_host(text: str, controls: int) -> DockerHostStatus:
+    """The same of a Docker host."""
+    words = {name: text for name, field in EngineStatus.model_fields.items() if field.default == ""}
+    amounts = Amounts(sandboxes=2**63 - 1, cpu=text, memory=text)
+    return DockerHostStatus(
+        observed_generation=2**63 - 1,
+        conditions=[
+            HostCondition(
+                type=kind,
+                status=max(ConditionStatus, key=len),
+                observed_generation=2**63 - 1,
+                last_transition_time=NOW,
+                reason=max(HostReason, key=len),
+                message=text,
+            )
+            for kind in HostConditionType
+        ],
+        engine=EngineStatus.model_validate(words | {"security_options": SecurityOptions(seccomp=text)}),
+        capacity=amounts,
+        free=amounts,
+        sandboxes=2**63 - 1,
+        last_contact=NOW,
+        compliance=compliance(text, controls),
+    )
+
+
+def compliance(text: str, controls: int) -> Compliance:
+    control = ControlStatus(
+        id=text,
+        title=text,
+        result=max(Result, key=len),
+        severity=max(Severity, key=len),
+        required=False,
+        evidence=EvidenceStatus(source=max(EvidenceSource, key=len), observed_at=NOW, value=text),
+        message=text,
+        remedy=text,
+    )
+    counts: dict[str, Any] = {"pass": 99, "fail": 99, "unknown": 99, "notApplicable": 99, "required": text}
+    return Compliance(summary=Summary.model_validate(counts), evaluated_at=NOW, controls=[control] * controls)
 
 
 @pytest.mark.parametrize("character", ["x", "ü", "😀", '"', "\\", "\n", "\x00", "<", "&", "\u2028"])
 def test_the_worst_status_is_below_the_bound(character: str) -> None:
     assert size(worst(character * 100_000, MAX_CONTROLS)) <= MAX_STATUS
+    assert size(worst_host(character * 100_000, MAX_CONTROLS)) <= MAX_STATUS
 
 
 def test_more_controls_than_fit_are_refused() -> None:

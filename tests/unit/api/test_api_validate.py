@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 
 from claude_sandbox.api import crd
 from claude_sandbox.api.spec import ClaudeSandboxSpec, Profile, Retention
-from claude_sandbox.api.validate import FieldError, InvalidSpec, parse_spec, refused_metadata
+from claude_sandbox.api.validate import (
+    FieldError,
+    InvalidSpec,
+    parse_host_spec,
+    parse_spec,
+    refused_host_metadata,
+    refused_metadata,
+)
 
 DOCUMENTS = Path(__file__).parents[2] / "api"
 
@@ -166,23 +173,28 @@ def test_the_defaults_keep_the_rules() -> None:
     assert isinstance(parse_spec({"spec": defaults}), ClaudeSandboxSpec)
 
 
-def test_every_rule_refuses_one_of_the_bad_documents() -> None:
-    reported = {error.message for raw in _bad_documents() for error in _refused(raw)}
-    unused = set(_messages(crd.definition())) - reported
+@pytest.mark.parametrize(
+    ("kind", "directory"), [(crd.SANDBOX, "bad_documents"), (crd.HOST, "bad_host_documents")], ids=["sandbox", "host"]
+)
+def test_every_rule_refuses_one_of_the_bad_documents(kind: crd.Kind, directory: str) -> None:
+    reported = {error.message for raw in _documents(directory) for error in _refused(raw)}
+    unused = set(_messages(crd.definition(kind))) - reported
     assert unused == set()
 
 
-def _bad_documents() -> Iterator[Any]:
-    for path in (DOCUMENTS / "bad_documents").glob("*.yaml"):
+def _documents(directory: str) -> Iterator[Any]:
+    for path in (DOCUMENTS / directory).glob("*.yaml"):
         yield yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def _refused(raw: Any) -> tuple[FieldError, ...]:
+    is_host = raw.get("kind") == crd.HOST.kind
+    refused = (refused_host_metadata if is_host else refused_metadata)(raw)
     try:
-        parse_spec(raw)
+        (parse_host_spec if is_host else parse_spec)(raw)
     except InvalidSpec as error:
-        return error.errors + refused_metadata(raw)
-    return refused_metadata(raw)
+        return error.errors + refused
+    return refused
 
 
 def _messages(schema: Any) -> list[str]:
