@@ -152,8 +152,8 @@ class Placement(Model):
 
     host: HostName
     """The DockerHost's name."""
-    host_uid: Annotated[str, Clip(64)]
-    """The DockerHost's UID: another one of its name may stand for another machine."""
+    engine_id: Annotated[str, Clip(64)]
+    """The identifier of its engine: the DockerHost may come to stand for another machine, without the workspace."""
 
 
 class Workload(Model):

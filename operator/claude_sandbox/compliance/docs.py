@@ -6,6 +6,7 @@ from itertools import groupby
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.compliance.catalogue import CONTROLS, FAMILIES, Family
 from claude_sandbox.compliance.control import Control, Evidence, Level
+from claude_sandbox.compliance.docker import host
 from claude_sandbox.compliance.docker.catalogue import MEASURES
 from claude_sandbox.compliance.docker.measure import Measure
 from claude_sandbox.compliance.pss import NEWEST_MINOR
@@ -75,6 +76,13 @@ def _lines() -> Iterator[str]:
         yield from _heading(FAMILIES[family])
         for control in controls:
             yield from _control(control)
+    yield "\n## Docker hosts"
+    yield (
+        "\nOf each DockerHost, from what its engine says of itself; the results are in the DockerHost's own"
+        " `status.compliance`."
+    )
+    for measure in host.MEASURES:
+        yield from _host_control(measure.control)
 
 
 def _controls() -> list[Control]:
@@ -107,6 +115,18 @@ def _control(control: Control) -> Iterator[str]:
         yield from _on_kubernetes(control)
     if measure is not None and measure.judge is not None:
         yield from _on_docker(measure, control)
+    yield from _mappings(control)
+
+
+def _host_control(control: Control) -> Iterator[str]:
+    yield f"\n### {control.id} {control.title}"
+    yield f"\n{control.severity.value} · {control.level.value} · {_required(control)}\n"
+    yield "- Read from: `docker info`, `docker version` and `docker network inspect bridge`."
+    yield f"- Remedy: {control.remedy}"
+    yield from _mappings(control)
+
+
+def _mappings(control: Control) -> Iterator[str]:
     for (framework, version), mappings in groupby(control.mappings, key=lambda one: (one.framework, one.version)):
         edition = f" {version}" if version else ""
         yield f"- {framework}{edition}: {', '.join(f'`{mapping.id}`' for mapping in mappings)}"

@@ -60,7 +60,7 @@ def worst(text: str, controls: int) -> ClaudeSandboxStatus:
             for kind in ConditionType
         ],
         backend=max(BackendType, key=len),
-        placement=Placement(host=text, host_uid=text),
+        placement=Placement(host=text, engine_id=text),
         workload=Workload(name=text, uid=text, node=text, host=text, image=text, started_at=NOW),
         credentials=CredentialsStatus(secret=text, generation=text, mounted_generation=text),
         compliance=compliance(text, controls),
