@@ -1,0 +1,144 @@
+"""From an endpoint to a connected client of the engine's API. Blocking: to be run in a thread."""
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import docker.constants
+import docker.errors
+import requests
+from docker import APIClient
+
+from claude_sandbox.api.endpoints import Address
+from claude_sandbox.backends.docker.material import Material, SshMaterial, TlsMaterial
+from claude_sandbox.backends.docker.ssh import SshAdapter
+from claude_sandbox.backends.docker.tls import TlsAdapter, context_of
+from claude_sandbox.backends.docker.trouble import EngineError, Trouble, explain
+from claude_sandbox.compliance.docker.host_evidence import EngineDocuments, numbers
+
+T = TypeVar("T")
+
+OLDEST_API = "1.41"
+"""Of Docker 20.10, the oldest engine that sandboxes run on."""
+TIMEOUT = 5
+"""Seconds that the engine has to connect, and to say the next byte."""
+POOL_SIZE = 16
+
+_USER_AGENT = "claude-sandbox-operator"
+
+
+class Engine:
+    """A connected engine. `api` is docker's low-level client; its errors are made plain by `explain`."""
+
+    def __init__(self, api: APIClient, version: dict[str, Any], adapter: SshAdapter | None = None) -> None:
+        self.api = api
+        self.version = version
+        self._adapter = adapter
+
+    def ping(self) -> None:
+        """Whether it answers. Raises EngineError."""
+        self._asked(self.api.ping)
+
+    def documents(self) -> EngineDocuments:
+        """What it says of itself now. Raises EngineError."""
+        return self._asked(self._documents)
+
+    def _documents(self) -> EngineDocuments:
+        info = self.api.info()
+        try:
+            bridge = self.api.inspect_network("bridge")
+        except docker.errors.NotFound:
+            bridge = None
+        return EngineDocuments(info, self.version, bridge)
+
+    def _asked(self, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
+            raise _explained(error, self.api.timeout, self._adapter) from None
+
+    def close(self) -> None:
+        """End all connections, those in use by other threads too."""
+        self.api.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def connect(
+    address: Address, material: Material | None = None, *, timeout: int = TIMEOUT, pool_size: int = POOL_SIZE
+) -> Engine:
+    """Connect, see that it is a Docker Engine, and agree on a version of the API. Raises EngineError.
+
+    By tcp without material there is no TLS: whether that is wanted is for the caller to know.
+    """
+    adapter: SshAdapter | TlsAdapter | None = None
+    match address.scheme, material:
+        case "tcp", TlsMaterial():
+            adapter = TlsAdapter(context_of(material), pool_size)
+        case "ssh", SshMaterial() | None:
+            adapter = SshAdapter(address, material, timeout, pool_size)
+        case (("tcp" | "unix"), None):
+            pass
+        case _:
+            raise EngineError(Trouble.BAD_CREDENTIALS, f"what it is to connect with is not for {address.scheme}://")
+    ssh = adapter if isinstance(adapter, SshAdapter) else None
+    api = _client(address, adapter, timeout, pool_size, OLDEST_API)
+    try:
+        version = api.version(api_version=False)
+        agreed = _agreed(version)
+    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError, EngineError) as error:
+        found = _explained(error, timeout, ssh)
+        api.close()
+        raise found from None
+    api._version = agreed  # type: ignore[attr-defined]  # the only way to tell a client that exists
+    return Engine(api, version, ssh)
+
+
+def _client(
+    address: Address, adapter: SshAdapter | TlsAdapter | None, timeout: int, pool_size: int, version: str
+) -> APIClient:
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    match address.scheme:
+        case "unix":
+            url = f"unix://{address.path}"
+        case "ssh":
+            url = "unix:///unused"  # what it is mounted at below
+        case _:
+            url = f"{'https' if adapter else 'http'}://{host}:{address.port}"
+    api = APIClient(url, version=version, timeout=timeout, user_agent=_USER_AGENT, max_pool_size=pool_size)
+    # Neither a proxy nor an authority of the environment's is to come between.
+    api.trust_env = False
+    if isinstance(adapter, SshAdapter):
+        api.mount("http+docker://", adapter)
+    elif adapter is not None:
+        api.mount("https://", adapter)
+    return api
+
+
+def _agreed(version: dict[str, Any]) -> str:
+    """The version of the API to speak: the newest that both know. Raises EngineError."""
+    parts = {part.get("Name") for part in version.get("Components") or () if isinstance(part, dict)}
+    newest = numbers(str(version.get("ApiVersion", "")))
+    if newest is None or "Podman Engine" in parts:
+        raise EngineError(Trouble.UNSUPPORTED, "what answers is no Docker Engine")
+    if version.get("Os") != "linux":
+        raise EngineError(Trouble.UNSUPPORTED, "the engine does not run Linux containers")
+    ours = numbers(docker.constants.DEFAULT_DOCKER_API_VERSION) or ()
+    oldest = numbers(str(version.get("MinAPIVersion", OLDEST_API))) or ()
+    if newest < (numbers(OLDEST_API) or ()):
+        message = f"Docker {version.get('Version', '')} is too old: 20.10 is the oldest that sandboxes run on"
+        raise EngineError(Trouble.UNSUPPORTED, message)
+    return ".".join(map(str, max(min(newest, ours), oldest)))
+
+
+def _explained(error: BaseException, seconds: float, adapter: SshAdapter | None) -> EngineError:
+    # What came as an answer came through ssh; else ssh may have said why nothing did.
+    answered = isinstance(error, docker.errors.APIError | EngineError)
+    told = adapter.trouble() if adapter is not None and not answered else None
+    return told or explain(error, seconds)

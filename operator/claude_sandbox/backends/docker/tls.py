@@ -1,0 +1,44 @@
+"""Mutual TLS with an engine: the keys are in this process's memory only."""
+
+import ssl
+from typing import Any
+
+import requests
+import requests.adapters
+
+from claude_sandbox.backends.docker.material import TlsMaterial
+from claude_sandbox.backends.docker.memory_file import MemoryFile
+from claude_sandbox.backends.docker.trouble import EngineError, Trouble
+
+
+def context_of(material: TlsMaterial) -> ssl.SSLContext:
+    """Trusts the authority of the Secret and no other, and shows the Secret's certificate. Raises EngineError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_verify_locations(cadata=material.ca.decode("ascii"))
+    except (ssl.SSLError, ValueError):
+        raise EngineError(Trouble.BAD_CREDENTIALS, "ca.crt is no certificate in PEM") from None
+    with MemoryFile(material.certificate) as certificate, MemoryFile(material.key) as key:
+        try:
+            # A key with a passphrase must fail, not ask a terminal.
+            context.load_cert_chain(certificate.path, key.path, password=lambda: "")
+        except (ssl.SSLError, ValueError, OSError):
+            message = "tls.crt and tls.key are not a certificate and its own key, in PEM and without a passphrase"
+            raise EngineError(Trouble.BAD_CREDENTIALS, message) from None
+    return context
+
+
+class TlsAdapter(requests.adapters.HTTPAdapter):
+    """Connects with the given context, whatever else requests has been told about certificates."""
+
+    def __init__(self, context: ssl.SSLContext, pool_size: int) -> None:
+        self._context = context
+        super().__init__(pool_maxsize=pool_size)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Add nothing: requests would have public authorities trusted as well."""
+        conn.cert_reqs = "CERT_REQUIRED"
