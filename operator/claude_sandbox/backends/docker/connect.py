@@ -12,7 +12,7 @@ from docker import APIClient
 from claude_sandbox.api.endpoints import Address
 from claude_sandbox.backends.docker.material import Material, SshMaterial, TlsMaterial
 from claude_sandbox.backends.docker.ssh import SshAdapter
-from claude_sandbox.backends.docker.tls import TlsAdapter, context_of
+from claude_sandbox.backends.docker.tls import TlsAdapter, context_of, handshake
 from claude_sandbox.backends.docker.trouble import EngineError, Trouble, explain
 from claude_sandbox.compliance.docker.host_evidence import EngineDocuments, numbers
 
@@ -91,13 +91,26 @@ def connect(
     api = _client(address, adapter, timeout, pool_size, OLDEST_API)
     try:
         version = api.version(api_version=False)
-        agreed = _agreed(version)
+        api._version = _agreed(version)  # type: ignore[attr-defined]  # the only way to tell a client that exists
     except (docker.errors.DockerException, requests.RequestException, OSError, ValueError, EngineError) as error:
         found = _explained(error, timeout, ssh)
         api.close()
-        raise found from None
-    api._version = agreed  # type: ignore[attr-defined]  # the only way to tell a client that exists
-    return Engine(api, version, ssh)
+    else:
+        return Engine(api, version, ssh)
+    # Out of the handler, lest what is raised next is taken to come from what was raised before.
+    if found.passes and isinstance(material, TlsMaterial):
+        found = _judged(address, material, timeout) or found
+    raise found
+
+
+def _judged(address: Address, material: TlsMaterial, timeout: int) -> EngineError | None:
+    """Whether the engine refuses the certificate, where a connection merely broke."""
+    try:
+        handshake(address, material, timeout)
+    except OSError as error:
+        found = explain(error, timeout)
+        return None if found.passes else found
+    return None
 
 
 def _client(

@@ -1,11 +1,14 @@
 """Mutual TLS with an engine: the keys are in this process's memory only."""
 
+import contextlib
+import socket
 import ssl
 from typing import Any
 
 import requests
 import requests.adapters
 
+from claude_sandbox.api.endpoints import Address
 from claude_sandbox.backends.docker.material import TlsMaterial
 from claude_sandbox.backends.docker.memory_file import MemoryFile
 from claude_sandbox.backends.docker.trouble import EngineError, Trouble
@@ -27,6 +30,34 @@ def context_of(material: TlsMaterial) -> ssl.SSLContext:
             message = "tls.crt and tls.key are not a certificate and its own key, in PEM and without a passphrase"
             raise EngineError(Trouble.BAD_CREDENTIALS, message) from None
     return context
+
+
+def handshake(address: Address, material: TlsMaterial, timeout: float) -> None:
+    """Raise what the engine has to say of our certificate: an ssl.SSLError, or an OSError.
+
+    It closes the connection as soon as it has said so, and who is still sending then hears of a broken connection
+    only. Here what it said is read although sending failed; with TLS 1.2, since a 1.3 client is done before that.
+    """
+    context = context_of(material)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname=address.host)
+    with socket.create_connection((address.host, address.port), timeout) as plain:
+        while not _shaken(tls):
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                plain.sendall(outgoing.read())
+            if received := plain.recv(65536):
+                incoming.write(received)
+            else:
+                incoming.write_eof()
+
+
+def _shaken(tls: ssl.SSLObject) -> bool:
+    try:
+        tls.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    return True
 
 
 class TlsAdapter(requests.adapters.HTTPAdapter):

@@ -62,6 +62,8 @@ def _from_the_system(cause: BaseException, seconds: float) -> EngineError | None
                 f"the engine's certificate is not accepted ({cause.verify_message}): ca.crt has to be of the authority"
                 " that signed it, and the certificate of the endpoint's own host name",
             )
+        case ssl.SSLEOFError():
+            return EngineError(Trouble.UNREACHABLE, "the connection ended before the engine had answered")
         case ssl.SSLError() if "ALERT" in (cause.reason or ""):
             return EngineError(
                 Trouble.DENIED,
