@@ -1,0 +1,243 @@
+"""On which Docker host a sandbox runs. Pure, and the same for the same hosts in whatever order.
+
+A choice is made once: the workspace is a volume of the host. Nothing here looks for another host for a sandbox that
+has one, whatever becomes of that one.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from fractions import Fraction
+from typing import Generic, TypeVar
+
+from claude_sandbox.api.host_spec import DockerHostSpec
+from claude_sandbox.api.spec import Backend
+from claude_sandbox.api.status import Placement
+from claude_sandbox.backends.docker.room import Demand, Room
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A DockerHost, as last seen."""
+
+    name: str
+    labels: Mapping[str, str]
+    spec: DockerHostSpec
+    engine_id: str | None
+    """The identifier of its engine; None where the engine never answered."""
+    answers: bool
+    """Whether its engine answered when it was last asked."""
+    cores: int
+    """Its CPU, in thousandths of a core."""
+    capacity: Room
+    free: Room
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a sandbox asks for. `namespace_labels` None: they are not known, so that only names of namespaces count."""
+
+    namespace: str
+    namespace_labels: Mapping[str, str] | None
+    backend: Backend
+    demand: Demand
+
+
+class Refusal(StrEnum):
+    """Why there is no host for a sandbox."""
+
+    NO_HOST = "NoHost"
+    """No host that the namespace may use has the name or the labels."""
+    HOST_GONE = "HostGone"
+    """The host that was chosen is gone, or stands for another engine; the workspace is not there."""
+    NOT_ALLOWED = "NotAllowed"
+    """The host that was chosen does not allow the namespace any more."""
+    NO_ROOM = "NoRoom"
+    """The hosts that may be used have no room, or take no further sandboxes."""
+    NO_ANSWER = "NoAnswer"
+    """One of the hosts that may be used does not answer, and no other has room."""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """There is no host. The message says what to do, and tells nothing of hosts that the namespace may not use."""
+
+    refusal: Refusal
+    message: str
+
+    @property
+    def passes(self) -> bool:
+        """Whether it may pass without anybody doing anything: room is given back, a host answers again."""
+        return self.refusal in (Refusal.NO_ROOM, Refusal.NO_ANSWER)
+
+
+def place(wish: Wish, hosts: Iterable[Candidate], current: Placement | None = None) -> Placement | Refused:
+    """The host for the sandbox: the one that it has, else the one that is left with the most room."""
+    found = sorted(hosts, key=lambda host: host.name)
+    if current is not None:
+        return _kept(wish, found, current)
+    usable = [host for host in found if _permits(host, wish) and _chosen(host, wish.backend)]
+    if not usable:
+        return Refused(Refusal.NO_HOST, _none(wish))
+    obstacles = {host.name: _obstacle(host, wish.demand) for host in usable}
+    fitting = [host for host in usable if obstacles[host.name] is None]
+    if not fitting:
+        return _no_room(usable, obstacles)
+    best = max(fitting, key=lambda host: _left(host, wish.demand))  # of equal ones the first by name
+    return Placement(host=best.name, engine_id=best.engine_id or "")  # one that answers has one
+
+
+def _kept(wish: Wish, hosts: Iterable[Candidate], current: Placement) -> Placement | Refused:
+    host = next((host for host in hosts if host.name == current.host), None)
+    if host is None:
+        message = (
+            f"The DockerHost {current.host} is gone, and the sandbox's workspace is on it. Make it known again, or"
+            " delete the sandbox."
+        )
+        return Refused(Refusal.HOST_GONE, message)
+    if host.engine_id not in (None, current.engine_id):
+        message = (
+            f"The DockerHost {current.host} stands for another engine than when the sandbox was placed, and the"
+            " workspace is not on that one. Let it point at the former engine, or delete the sandbox."
+        )
+        return Refused(Refusal.HOST_GONE, message)
+    if not _permits(host, wish):
+        message = (
+            f"The DockerHost {current.host} does not allow the namespace {wish.namespace} any more: an administrator"
+            " has to name it in its spec.allowedNamespaces, or the sandbox be deleted."
+        )
+        return Refused(Refusal.NOT_ALLOWED, message)
+    return current
+
+
+def _permits(host: Candidate, wish: Wish) -> bool:
+    labels = None if wish.namespace_labels is None else dict(wish.namespace_labels)
+    return host.spec.allowed_namespaces.permits(wish.namespace, labels)
+
+
+def _chosen(host: Candidate, backend: Backend) -> bool:
+    if backend.host_ref is not None:
+        return host.name == backend.host_ref.name
+    return backend.host_selector is None or backend.host_selector.matches(dict(host.labels))
+
+
+def _obstacle(host: Candidate, demand: Demand) -> Refused | None:
+    """Why the host can't take a sandbox now."""
+    if not host.answers or host.engine_id is None:
+        return Refused(Refusal.NO_ANSWER, f"{host.name} does not answer")
+    reason = _full(host, demand)
+    return None if reason is None else Refused(Refusal.NO_ROOM, f"{host.name} {reason}")
+
+
+def _full(host: Candidate, demand: Demand) -> str | None:
+    if host.spec.drain:
+        return "is being drained"
+    if host.spec.unschedulable:
+        return "takes no further sandboxes (spec.unschedulable)"
+    if demand.cpu > host.cores:
+        return f"has {_cores(host.cores)} cores and {_cores(demand.cpu)} are asked for"
+    left = host.free
+    if left.sandboxes is not None and left.sandboxes < 1:
+        return "has as many sandboxes as it may have"
+    if left.cpu is not None and demand.cpu > left.cpu:
+        return f"has {_cores(left.cpu)} cores left and {_cores(demand.cpu)} are asked for"
+    if left.memory is not None and demand.memory > left.memory:
+        return f"has {_mebibytes(left.memory)} of memory left and {_mebibytes(demand.memory)} are asked for"
+    return None
+
+
+def _left(host: Candidate, demand: Demand) -> tuple[Fraction, Fraction]:
+    """How much of what is scarcest on the host would be left, and of all together."""
+    left = host.free.less([demand])
+    pairs = (
+        (left.sandboxes, host.capacity.sandboxes),
+        (left.cpu, host.capacity.cpu),
+        (left.memory, host.capacity.memory),
+    )
+    shares = [Fraction(part, whole) for part, whole in pairs if part is not None and whole]
+    return min(shares, default=Fraction(1)), sum(shares, Fraction(0))
+
+
+def _none(wish: Wish) -> str:
+    if wish.backend.host_ref is not None:
+        which = f"DockerHost {wish.backend.host_ref.name}"
+    elif wish.backend.host_selector is not None:
+        labels = wish.backend.host_selector.match_labels
+        which = "DockerHost with the labels " + ", ".join(f"{key}={value}" for key, value in sorted(labels.items()))
+    else:
+        which = "DockerHost"
+    return (
+        f"There is no {which} that the namespace {wish.namespace} may use: an administrator has to name the namespace"
+        " in its spec.allowedNamespaces."
+    )
+
+
+def _no_room(hosts: Iterable[Candidate], obstacles: Mapping[str, Refused | None]) -> Refused:
+    found = [obstacle for host in hosts if (obstacle := obstacles[host.name]) is not None]
+    silent = any(obstacle.refusal is Refusal.NO_ANSWER for obstacle in found)
+    said = "; ".join(obstacle.message for obstacle in found[:5])
+    more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
+    remedy = "It is placed as soon as one can take it; ask for less, or delete sandboxes that are not needed."
+    return Refused(Refusal.NO_ANSWER if silent else Refusal.NO_ROOM, f"{said}{more}. {remedy}")
+
+
+def _cores(amount: int) -> str:
+    return f"{amount / 1000:g}"
+
+
+def _mebibytes(amount: int) -> str:
+    return f"{amount // 2**20}Mi"
+
+
+K = TypeVar("K")
+
+
+@dataclass(frozen=True)
+class Placed(Generic[K]):
+    """A sandbox that has a host. `bound`: why it can't be moved without loss; empty where it can."""
+
+    key: K
+    wish: Wish
+    placement: Placement
+    bound: str
+
+
+@dataclass(frozen=True)
+class Drain(Generic[K]):
+    """What becomes of the sandboxes of hosts that are being drained."""
+
+    moves: Mapping[K, Placement]
+    stays: Mapping[K, str]
+    """Those that stay, and why."""
+
+
+def drain(placed: Iterable[Placed[K]], hosts: Iterable[Candidate]) -> Drain[K]:
+    """Where the sandboxes of the hosts that are being drained go, in the order in which they are given.
+
+    Each move takes the room that the next one no longer has.
+    """
+    by_name = {host.name: host for host in hosts}
+    moves: dict[K, Placement] = {}
+    stays: dict[K, str] = {}
+    for one in placed:
+        source = by_name.get(one.placement.host)
+        if source is None or not source.spec.drain:
+            continue
+        if one.bound:
+            stays[one.key] = one.bound
+            continue
+        target = place(one.wish, by_name.values())
+        if isinstance(target, Refused):
+            stays[one.key] = target.message
+            continue
+        moves[one.key] = target
+        chosen = by_name[target.host]
+        by_name[target.host] = replace(chosen, free=chosen.free.less([one.wish.demand]))
+    return Drain(moves, stays)
+
+
+def bound(backend: Backend, *, keeps_files: bool) -> str:
+    """Why a sandbox can't be moved to another host without loss; empty where it can."""
+    if keeps_files:
+        return "its workspace is a volume of the host"
+    return "it names the host (spec.backend.hostRef)" if backend.host_ref is not None else ""

@@ -1,0 +1,264 @@
+"""Where sandboxes are placed: only where they may be, once, and spread."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_sandbox.api.host_spec import Capacity
+from claude_sandbox.api.spec import Backend, Resources
+from claude_sandbox.api.status import Placement
+from claude_sandbox.api.validate import parse_host_spec
+from claude_sandbox.backends.docker.placement import (
+    Candidate,
+    Placed,
+    Refusal,
+    Refused,
+    Wish,
+    bound,
+    drain,
+    place,
+)
+from claude_sandbox.backends.docker.room import Demand, Room, capacity_of, cores_of, demand_of
+
+GI = 2**30
+SMALL = Demand(cpu=1000, memory=GI)
+
+
+def host(
+    name: str,
+    *,
+    labels: dict[str, str] | None = None,
+    answers: bool = True,
+    engine: str | None = "",
+    sandboxes: int | None = 10,
+    memory: int | None = 16 * GI,
+    cpu: int | None = None,
+    taken: tuple[Demand, ...] = (),
+    namespaces: dict[str, Any] | None = None,
+    **spec: Any,
+) -> Candidate:
+    raw = {"endpoint": "unix:///var/run/docker.sock", "allowedNamespaces": namespaces or {"names": ["agents"]}, **spec}
+    capacity = Room(sandboxes, cpu, memory)
+    return Candidate(
+        name=name,
+        labels=labels or {},
+        spec=parse_host_spec({"spec": raw}),
+        engine_id=f"engine-of-{name}" if engine == "" else engine,
+        answers=answers,
+        cores=8000,
+        capacity=capacity,
+        free=capacity.less(taken),
+    )
+
+
+def wish(
+    demand: Demand = SMALL, namespace: str = "agents", labels: dict[str, str] | None = None, **backend: Any
+) -> Wish:
+    return Wish(namespace, labels, Backend.model_validate({"type": "Docker", **backend}), demand)
+
+
+def chosen(found: Placement | Refused) -> str | Refusal:
+    return found.refusal if isinstance(found, Refused) else found.host
+
+
+def test_a_host_that_names_no_namespace_is_nobodys() -> None:
+    assert chosen(place(wish(), [host("a", namespaces={"names": []})])) is Refusal.NO_HOST
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"), [({"team": "a"}, "a"), ({"team": "b"}, Refusal.NO_HOST), (None, Refusal.NO_HOST)]
+)
+def test_a_host_may_choose_namespaces_by_label(labels: dict[str, str] | None, expected: str | Refusal) -> None:
+    selecting = host("a", namespaces={"selector": {"matchLabels": {"team": "a"}}})
+    assert chosen(place(wish(labels=labels), [selecting])) == expected
+
+
+def test_a_refusal_tells_nothing_of_hosts_that_are_not_for_the_namespace() -> None:
+    hidden = [host("secret-machine", namespaces={"names": ["others"]}, unschedulable=True)]
+    by_name = wish(hostRef={"name": "secret-machine"})
+    absent = wish(hostRef={"name": "no-such-machine"})
+    assert isinstance(found := place(wish(), hidden), Refused)
+    assert "secret" not in found.message
+    # Whether there is such a host must not be told either.
+    assert isinstance(one := place(by_name, hidden), Refused)
+    assert isinstance(other := place(absent, hidden), Refused)
+    assert one.message.replace("secret-machine", "no-such-machine") == other.message
+
+
+def test_a_name_and_a_selector_choose() -> None:
+    hosts = [host("a", labels={"zone": "1"}), host("b", labels={"zone": "2"}), host("c")]
+    assert chosen(place(wish(hostRef={"name": "c"}), hosts)) == "c"
+    assert chosen(place(wish(hostSelector={"matchLabels": {"zone": "2"}}), hosts)) == "b"
+    assert chosen(place(wish(hostSelector={"matchLabels": {"zone": "3"}}), hosts)) is Refusal.NO_HOST
+
+
+@pytest.mark.parametrize(
+    ("changes", "refusal", "says"),
+    [
+        ({"unschedulable": True}, Refusal.NO_ROOM, "spec.unschedulable"),
+        ({"drain": True}, Refusal.NO_ROOM, "drained"),
+        ({"answers": False}, Refusal.NO_ANSWER, "does not answer"),
+        ({"engine": None}, Refusal.NO_ANSWER, "does not answer"),
+        ({"sandboxes": 1, "taken": (SMALL,)}, Refusal.NO_ROOM, "as many sandboxes"),
+        ({"memory": GI - 1}, Refusal.NO_ROOM, "1023Mi of memory left and 1024Mi"),
+        ({"cpu": 500}, Refusal.NO_ROOM, "0.5 cores left and 1"),
+    ],
+)
+def test_a_host_that_can_not_take_it_is_passed_over_and_said_why(
+    changes: dict[str, Any], refusal: Refusal, says: str
+) -> None:
+    found = place(wish(), [host("a", **changes)])
+    assert isinstance(found, Refused)
+    assert (found.refusal, found.passes) == (refusal, True)
+    assert says in found.message
+    assert chosen(place(wish(), [host("a", **changes), host("b", taken=(SMALL,) * 9)])) == "b"
+
+
+def test_more_cores_than_the_machine_has_are_never_placed() -> None:
+    assert chosen(place(wish(Demand(8001, GI)), [host("a")])) is Refusal.NO_ROOM
+
+
+def test_a_sandbox_stays_where_it_is() -> None:
+    there = Placement(host="a", engine_id="engine-of-a")
+    for changes in ({"unschedulable": True}, {"drain": True}, {"answers": False}, {"engine": None}, {"memory": 0}):
+        assert place(wish(), [host("a", **changes), host("b")], there) == there
+    assert place(wish(hostSelector={"matchLabels": {"zone": "1"}}), [host("a"), host("b")], there) == there
+
+
+def test_a_host_that_is_gone_or_another_machine_is_not_replaced() -> None:
+    there = Placement(host="a", engine_id="engine-of-a")
+    for hosts in ([], [host("b")], [host("a", engine="another"), host("b")]):
+        found = place(wish(), hosts, there)
+        assert isinstance(found, Refused)
+        assert (found.refusal, found.passes) == (Refusal.HOST_GONE, False)
+
+
+def test_who_is_not_allowed_any_more_is_refused() -> None:
+    there = Placement(host="a", engine_id="engine-of-a")
+    assert chosen(place(wish(), [host("a", namespaces={"names": ["others"]})], there)) is Refusal.NOT_ALLOWED
+
+
+def test_draining_moves_what_loses_nothing_by_it() -> None:
+    def placed(key: str, **backend: Any) -> Placed[str]:
+        there = Placement(host="old", engine_id="engine-of-old")
+        wished = wish(**backend)
+        return Placed(key, wished, there, bound(wished.backend, keeps_files=key == "with-files"))
+
+    elsewhere = Placed("elsewhere", wish(), Placement(host="new", engine_id="engine-of-new"), "")
+    hosts = [host("old", drain=True), host("new", sandboxes=1)]
+    result = drain(
+        [placed("with-files"), placed("by-name", hostRef={"name": "old"}), placed("a"), placed("b"), elsewhere], hosts
+    )
+    assert {key: placement.host for key, placement in result.moves.items()} == {"a": "new"}
+    assert result.stays.keys() == {"with-files", "by-name", "b"}
+    assert "volume" in result.stays["with-files"]
+    assert "hostRef" in result.stays["by-name"]
+    assert "as many sandboxes" in result.stays["b"]
+
+
+def test_nothing_moves_while_nothing_is_drained() -> None:
+    there = Placed("a", wish(), Placement(host="a", engine_id="engine-of-a"), "")
+    assert drain([there], [host("a", unschedulable=True), host("b")]).moves == {}
+
+
+names = st.sampled_from("abcdef")
+amounts = st.builds(Demand, st.integers(1, 4000), st.integers(1, 4 * GI))
+rooms = st.fixed_dictionaries(
+    {
+        "sandboxes": st.none() | st.integers(0, 20),
+        "cpu": st.none() | st.integers(0, 16000),
+        "memory": st.none() | st.integers(0, 32 * GI),
+        "answers": st.booleans(),
+        "unschedulable": st.booleans(),
+        "drain": st.booleans(),
+        "labels": st.sampled_from([{}, {"zone": "1"}, {"zone": "2"}]),
+        "namespaces": st.sampled_from([{"names": []}, {"names": ["agents"]}, {"names": ["others"]}]),
+    }
+)
+fleets = st.dictionaries(names, rooms, max_size=6).map(lambda found: [host(name, **how) for name, how in found.items()])
+wishes = st.builds(
+    lambda demand, how: wish(demand, **how),
+    amounts,
+    st.sampled_from([{}, {"hostRef": {"name": "a"}}, {"hostSelector": {"matchLabels": {"zone": "1"}}}]),
+)
+
+
+@given(fleets, wishes)
+def test_a_host_is_chosen_only_where_the_sandbox_may_be_and_fits(fleet: list[Candidate], wished: Wish) -> None:
+    found = place(wished, fleet)
+    if isinstance(found, Refused):
+        assert found.message
+        return
+    (one,) = (candidate for candidate in fleet if candidate.name == found.host)
+    assert one.answers
+    assert not one.spec.unschedulable
+    assert not one.spec.drain
+    assert "agents" in one.spec.allowed_namespaces.names
+    left = one.free.less([wished.demand])
+    assert all(amount is None or amount >= 0 for amount in (left.sandboxes, left.cpu, left.memory))
+
+
+@given(fleets, wishes, st.randoms())
+def test_the_order_of_the_hosts_does_not_matter(fleet: list[Candidate], wished: Wish, random: Any) -> None:
+    shuffled = list(fleet)
+    random.shuffle(shuffled)
+    assert place(wished, fleet) == place(wished, shuffled)
+
+
+@given(fleets, wishes)
+def test_more_room_elsewhere_never_costs_a_sandbox_its_host(fleet: list[Candidate], wished: Wish) -> None:
+    first = place(wished, fleet)
+    if isinstance(first, Placement):
+        assert place(wished, [*fleet, host("z", sandboxes=10_000)], first) == first
+
+
+@given(fleets, st.lists(amounts, max_size=30))
+def test_no_host_is_ever_given_more_than_it_has(fleet: list[Candidate], demands: list[Demand]) -> None:
+    given_to: dict[str, list[Demand]] = {}
+    for demand in demands:
+        now = [Candidate(**{**vars(one), "free": one.free.less(given_to.get(one.name, []))}) for one in fleet]
+        found = place(wish(demand), now)
+        if isinstance(found, Placement):
+            given_to.setdefault(found.host, []).append(demand)
+    for one in fleet:
+        left = one.capacity.less(given_to.get(one.name, []))
+        if one.name in given_to:
+            assert all(amount is None or amount >= 0 for amount in (left.sandboxes, left.cpu, left.memory))
+
+
+@given(st.integers(2, 6), st.integers(1, 40))
+def test_equal_sandboxes_are_spread_evenly_over_equal_hosts(count: int, sandboxes: int) -> None:
+    given_to = {f"host-{number}": 0 for number in range(count)}
+    for _ in range(sandboxes):
+        fleet = [host(name, sandboxes=50, memory=64 * GI, taken=(SMALL,) * taken) for name, taken in given_to.items()]
+        found = place(wish(), fleet)
+        assert isinstance(found, Placement)
+        given_to[found.host] += 1
+    assert max(given_to.values()) - min(given_to.values()) <= 1
+
+
+def test_room_follows_from_the_engine_unless_the_administrator_says_otherwise() -> None:
+    info = {"NCPU": 4, "MemTotal": 10 * GI}
+    assert capacity_of(Capacity(), info) == Room(30, None, 9 * GI)
+    assert cores_of(info) == 4000
+    said = Capacity(sandboxes=3, cpu="16", memory="64Gi")
+    assert capacity_of(said, info) == Room(3, 16000, 64 * GI)
+
+
+@pytest.mark.parametrize(
+    ("pools", "sandboxes"),
+    [
+        ([{"Base": "10.200.0.0/16", "Size": 24}], 255),
+        ([{"Base": "10.200.0.0/24", "Size": 28}, {"Base": "10.201.0.0/24", "Size": 28}], 31),
+        ([{"Base": "fd00::/32", "Size": 64}], 30),
+        ([{"Base": "nonsense"}], 30),
+    ],
+)
+def test_there_is_a_network_for_each_sandbox(pools: list[dict[str, Any]], sandboxes: int) -> None:
+    assert capacity_of(Capacity(), {"MemTotal": GI, "DefaultAddressPools": pools}).sandboxes == sandboxes
+
+
+def test_a_sandbox_takes_its_limits() -> None:
+    assert demand_of(Resources(cpu="1.5", memory="2Gi")) == Demand(1500, 2 * GI)
