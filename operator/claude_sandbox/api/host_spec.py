@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from claude_sandbox.api import endpoints
-from claude_sandbox.api.endpoints import Endpoint
+from claude_sandbox.api.endpoints import Address, Endpoint, parse
 from claude_sandbox.api.labels import LabelSelector
 from claude_sandbox.api.names import HOST_SECRET_NAME, NAMESPACE
 from claude_sandbox.api.quantity import Quantity, at_least, at_most
@@ -108,3 +108,8 @@ class DockerHostSpec(Strict):
             field="insecure",
         ),
     )
+
+    @property
+    def address(self) -> Address:
+        """The endpoint, taken apart."""
+        return parse(self.endpoint)

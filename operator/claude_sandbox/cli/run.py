@@ -88,7 +88,17 @@ def _networks(
     show_default=True,
     help="Of several replicas only the holder of the Lease acts.",
 )
-@click.option("--lease-namespace", metavar="NAME", help="Where the Lease is. Default: the operator's own namespace.")
+@click.option(
+    "--lease-namespace",
+    metavar="NAME",
+    help="Where the Lease and the credentials of Docker hosts are. Default: the operator's own namespace.",
+)
+@click.option(
+    "--docker/--no-docker",
+    default=False,
+    show_default=True,
+    help="Look after DockerHosts too. Who operates on Kubernetes only need not grant the rights that this takes.",
+)
 @click.option(
     "--workers", type=click.IntRange(1, 256), default=24, show_default=True, help="Sandboxes worked on at a time."
 )
@@ -122,6 +132,7 @@ def run(
     without_secrets: bool,
     leader_election: bool,
     lease_namespace: str | None,
+    docker: bool,
     workers: int,
     resync: float,
     bind: tuple[str, int],
@@ -145,6 +156,7 @@ def run(
         allowed_registries=registries,
         leader_election=leader_election,
         lease_namespace=lease_namespace,
+        docker=docker,
         workers=workers,
         resync=resync,
         bind_host=bind[0],

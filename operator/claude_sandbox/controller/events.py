@@ -107,7 +107,9 @@ class EventRecorder:
         self._complained = ""
 
     def tell(self, regarding: Mapping[str, Any], reason: str, note: str, *, warning: bool = False) -> None:
-        """An Event about an object, which must have apiVersion, kind, and in its metadata namespace, name and uid.
+        """An Event about an object, which must have apiVersion, kind, and in its metadata name and uid.
+
+        Of an object without a namespace it is in the namespace `default`, where the API server wants it.
 
         Never blocks and never fails. `reason` is a CamelCase constant; `note` is redacted and cut to 1,024 bytes.
         """
@@ -158,7 +160,7 @@ class EventRecorder:
                 return
             name = series.name or f"{series.regarding['name'][:200]}.{uuid4().hex[:16]}"
             try:
-                await self._api.create(EVENTS, self._event(series, name), series.regarding["namespace"])
+                await self._api.create(EVENTS, self._event(series, name), _namespace(series))
             except ApiError as error:
                 if not error.is_already_exists:  # else it is ours: the answer to the first try was lost
                     raise
@@ -176,7 +178,7 @@ class EventRecorder:
         """Count on in the Event that is there; whether it still is."""
         patch = {"series": {"count": series.count, "lastObservedTime": _micro_time(series.last)}}
         try:
-            await self._api.patch(EVENTS, series.name, series.regarding["namespace"], patch)
+            await self._api.patch(EVENTS, series.name, _namespace(series), patch)
         except ApiError as error:
             if not error.is_not_found:
                 raise
@@ -188,7 +190,7 @@ class EventRecorder:
         event: Obj = {
             "apiVersion": EVENTS.api_version,
             "kind": EVENTS.kind,
-            "metadata": {"name": name, "namespace": series.regarding["namespace"]},
+            "metadata": {"name": name, "namespace": _namespace(series)},
             "eventTime": _micro_time(series.first),
             "reportingController": CONTROLLER,
             "reportingInstance": self._instance,
@@ -215,13 +217,17 @@ class EventRecorder:
 
 def _reference(regarding: Mapping[str, Any]) -> Obj:
     metadata = regarding["metadata"]
-    return {
+    reference = {
         "apiVersion": regarding["apiVersion"],
         "kind": regarding["kind"],
-        "namespace": metadata["namespace"],
         "name": metadata["name"],
         "uid": metadata["uid"],
     }
+    return reference | ({"namespace": metadata["namespace"]} if "namespace" in metadata else {})
+
+
+def _namespace(series: _Series) -> str:
+    return str(series.regarding.get("namespace", "default"))
 
 
 def _bound(cache: "OrderedDict[Any, Any]") -> None:

@@ -20,6 +20,8 @@ from claude_sandbox.controller import logs, watching
 from claude_sandbox.controller.election import Election, LeadershipLostError, own_identity
 from claude_sandbox.controller.events import EventRecorder
 from claude_sandbox.controller.health import HealthServer, all_set, no_stuck_worker
+from claude_sandbox.controller.hosts_demand import demands_on
+from claude_sandbox.controller.hosts_operator import HostsOperator
 from claude_sandbox.controller.metrics import Metrics
 from claude_sandbox.controller.operator import Operator
 from claude_sandbox.controller.queue import run_workers
@@ -64,11 +66,17 @@ async def run_operator(settings: Settings) -> None:
         except ApiError as error:
             raise OperatorError(_cannot_start(api, error)) from None
         operator = Operator(settings, api, KubernetesReporter(api, events, metrics), metrics, minor)
+        hosts = await _hosts(operator, events, credentials) if settings.docker else None
+        if hosts is not None:
+            stack.callback(hosts.close)
         # Before any work: a sandbox that is not known yet must never look like one that is gone.
         for key in operator.sandboxes.replace(listed):
             operator.queue.add(key)
         health = HealthServer(
-            live={"workers": no_stuck_worker(operator.queue.in_work, STUCK_AFTER)},
+            live={
+                "workers": no_stuck_worker(operator.queue.in_work, STUCK_AFTER),
+                **({"hosts": no_stuck_worker(hosts.queue.in_work, STUCK_AFTER)} if hosts else {}),
+            },
             ready={
                 "informers": all_set(lambda: {str(i.resource): i.settled for i in operator.watches}),
                 "sandboxes": operator.refusals.check,
@@ -84,13 +92,38 @@ async def run_operator(settings: Settings) -> None:
             where = f"{settings.bind_host}:{settings.bind_port}"
             raise OperatorError(f"{where} can't be bound: {error.strerror}. Choose another with --bind") from None
         try:
-            await _run(operator, credentials, election, events, metrics)
+            await _run(operator, hosts, credentials, election, events, metrics)
         except* LeadershipLostError:
             raise OperatorError("the lease was lost to another replica; start anew") from None
 
 
+async def _hosts(operator: Operator, events: EventRecorder, credentials: Credentials) -> HostsOperator:
+    """The part that looks after Docker hosts, which knows them all. Raises OperatorError."""
+    settings = operator.settings
+    hosts = HostsOperator(
+        operator.api,
+        events,
+        settings.lease_namespace or credentials.namespace,
+        resync=settings.resync,
+        demands=lambda host: demands_on(operator.sandboxes, host),
+    )
+    try:
+        await hosts.list()
+    except ApiError as error:
+        hosts.close()
+        if error.is_not_found:
+            remedy = "Install the CRD (kubectl apply -f crds/), or leave out --docker"
+            raise OperatorError(f"the cluster doesn't know DockerHosts. {remedy}") from None
+        if error.is_forbidden:
+            remedy = "Give the operator's account its role: kubectl apply -k manifests/overlays/docker"
+            raise OperatorError(f"{error.message}. {remedy}") from None
+        raise OperatorError(_cannot_start(operator.api, error)) from None
+    return hosts
+
+
 async def _run(
     operator: Operator,
+    hosts: HostsOperator | None,
     credentials: Credentials,
     election: Election | None,
     events: EventRecorder,
@@ -102,6 +135,9 @@ async def _run(
         await operator.watches.settled()
         ready = asyncio.Event()
         registry = watching.registry_for(credentials, operator.sandboxes, operator.queue.add, operator.refusals)
+        if hosts is not None:
+            hosts.register(registry)
+            background.append(group.create_task(hosts.resync_forever(), name="resync of hosts"))
         namespaces = operator.settings.namespaces
         group.create_task(watching.watch(registry, namespaces, ready, stop), name="kopf")
         await ready.wait()
@@ -109,7 +145,7 @@ async def _run(
         resync = resync_forever(operator.api, namespaces, operator.sandboxes, operator.queue, operator.settings.resync)
         background.append(group.create_task(resync, name="resync"))
         background.append(group.create_task(events.run(), name="events"))
-        await _lead(election, stop, lambda: _work(operator, events, metrics, stop))
+        await _lead(election, stop, lambda: _work(operator, hosts, events, metrics, stop))
         stop.set()
         for task in background:
             task.cancel()
@@ -130,21 +166,30 @@ async def _lead(election: Election | None, stop: asyncio.Event, work: Callable[[
         await leading
 
 
-async def _work(operator: Operator, events: EventRecorder, metrics: Metrics, stop: asyncio.Event) -> None:
+async def _work(
+    operator: Operator, hosts: HostsOperator | None, events: EventRecorder, metrics: Metrics, stop: asyncio.Event
+) -> None:
     """Everything that was heard of while another replica led is in the queue already."""
     workers = asyncio.create_task(
         run_workers(operator.queue, operator.settings.workers, operator.reconcile, metrics.reconciled)
     )
+    looks = asyncio.create_task(hosts.work()) if hosts is not None else None
     try:
         await stop.wait()
         logger.info("stopping: what is in hand is finished first")
         operator.queue.shutdown()
+        if hosts is not None:
+            hosts.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(operator.settings.shutdown_grace):
                 await workers
+                if looks is not None:
+                    await looks
                 await events.drain()
     finally:
         workers.cancel()
+        if looks is not None:
+            looks.cancel()
 
 
 def _stop_on_signals(stop: asyncio.Event) -> None:

@@ -18,7 +18,9 @@ class Settings:
     secrets: bool = True
     allowed_registries: tuple[str, ...] = ()
     leader_election: bool = True
-    # Where the Lease is kept; None: the namespace of the operator's own credentials.
+    # Whether Docker hosts are looked after.
+    docker: bool = False
+    # Where the Lease and the credentials of Docker hosts are; None: the namespace of the operator's own credentials.
     lease_namespace: str | None = None
     identity: str | None = None
     workers: int = 24

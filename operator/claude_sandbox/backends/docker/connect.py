@@ -58,7 +58,7 @@ class Engine:
             raise _explained(error, self.api.timeout, self._adapter) from None
 
     def close(self) -> None:
-        """End all connections, those in use by other threads too."""
+        """End all connections that are not in use; those that are end when they are done."""
         self.api.close()
 
     def __enter__(self) -> Self:

@@ -71,3 +71,4 @@ SELF_ACCESS_REVIEWS = Resource(
     "authorization.k8s.io", "v1", "selfsubjectaccessreviews", False, "SelfSubjectAccessReview"
 )
 SANDBOXES = Resource(meta.GROUP, meta.VERSION, meta.PLURAL, True, meta.KIND)
+DOCKER_HOSTS = Resource(meta.GROUP, meta.VERSION, meta.HOST_PLURAL, False, meta.HOST_KIND)

@@ -1,0 +1,20 @@
+"""What the sandboxes that are placed on a Docker host may use, as their specs and statuses say."""
+
+from collections.abc import Iterator
+
+from claude_sandbox.api.validate import InvalidSpec, parse_spec
+from claude_sandbox.backends.docker.room import Demand, demand_of
+from claude_sandbox.controller.sandboxes import Sandboxes
+
+
+def demands_on(sandboxes: Sandboxes, host: str) -> Iterator[Demand]:
+    """One for each sandbox of the host, suspended ones too: they come back to where their workspace is."""
+    for key in sandboxes:
+        raw = sandboxes.get(key)
+        placement = ((raw or {}).get("status") or {}).get("placement") or {}
+        if raw is None or placement.get("host") != host:
+            continue
+        try:
+            yield demand_of(parse_spec(raw).resources)
+        except InvalidSpec:
+            continue

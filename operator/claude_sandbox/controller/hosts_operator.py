@@ -1,0 +1,132 @@
+"""Looking after Docker hosts, put together: what they are kept in, who is woken, who works, who writes."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import kopf
+
+from claude_sandbox.api import meta
+from claude_sandbox.backends.docker.host_secrets import HostSecrets
+from claude_sandbox.backends.docker.hosts import Hosts
+from claude_sandbox.backends.docker.room import Demand
+from claude_sandbox.backends.kubernetes.client import Api
+from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.raw import Manifest
+from claude_sandbox.backends.kubernetes.resources import DOCKER_HOSTS
+from claude_sandbox.controller.events import EventRecorder
+from claude_sandbox.controller.hosts_reconciler import HostReconciler
+from claude_sandbox.controller.hosts_store import HostObjects, Raw
+from claude_sandbox.controller.queue import Result, WorkQueue, run_workers
+
+logger = logging.getLogger(__name__)
+
+WORKERS = 8
+"""Hosts looked at a time. One that does not answer holds a worker for a bounded time."""
+
+
+class KubernetesHostReporter:
+    """Reports to the API server that the hosts came from."""
+
+    def __init__(self, api: Api, events: EventRecorder) -> None:
+        self._api = api
+        self._events = events
+
+    async def write_status(self, raw: Raw, patch: Mapping[str, Any]) -> Raw | None:
+        """Merge the patch into the status of this very object, not of a later one of the same name."""
+        metadata = raw["metadata"]
+        try:
+            return await self._api.patch_status(DOCKER_HOSTS, metadata["name"], None, patch, uid=metadata["uid"])
+        except ApiError as error:
+            unsure = error.is_conflict or error.is_invalid
+            if error.is_not_found or (unsure and await self._is_gone(metadata)):
+                return None
+            raise
+
+    async def _is_gone(self, metadata: Mapping[str, Any]) -> bool:
+        try:
+            live = await self._api.get(DOCKER_HOSTS, metadata["name"], metadata_only=True)
+        except ApiError as error:
+            return error.is_not_found
+        return bool(live["metadata"]["uid"] != metadata["uid"])
+
+    def tell(self, raw: Raw, reason: str, message: str, *, warning: bool) -> None:
+        """A Kubernetes Event about the host, and a line in the log."""
+        level = logging.WARNING if warning else logging.INFO
+        logger.log(level, "DockerHost %s: %s: %s", raw["metadata"]["name"], reason, message)
+        self._events.tell(raw, reason, message, warning=warning)
+
+
+class HostsOperator:
+    """Everything that one process holds of Docker hosts. Built inside a running event loop.
+
+    `namespace` is the operator's own, the only one in which it reads credentials of hosts.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        events: EventRecorder,
+        namespace: str,
+        *,
+        resync: float,
+        demands: Callable[[str], Iterable[Demand]] = lambda _: (),
+        on_change: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._api = api
+        self._resync = resync
+        self.objects = HostObjects()
+        self.hosts = Hosts()
+        self.queue: WorkQueue[str] = WorkQueue()
+        self.reconciler = HostReconciler(
+            self.objects,
+            self.hosts,
+            HostSecrets(api, namespace),
+            KubernetesHostReporter(api, events),
+            demands=demands,
+            on_change=on_change,
+        )
+
+    def register(self, registry: kopf.OperatorRegistry) -> None:
+        """Have kopf tell of changes."""
+
+        @kopf.on.event(meta.GROUP, meta.VERSION, meta.HOST_PLURAL, registry=registry)
+        async def host_changed(event: Any, **_: Any) -> None:
+            self.take(event["type"], event["object"])
+
+    def take(self, kind: str | None, raw: Any) -> None:
+        """Remember what the event says, and have the host looked at unless it was our own write."""
+        if self.objects.lose(raw) if kind == "DELETED" else self.objects.put(raw):
+            self.queue.add(raw["metadata"]["name"])
+
+    async def list(self) -> None:
+        """Take over the list of all hosts; what changed is looked at. Raises ApiError."""
+        listed: list[Manifest] = (await self._api.list(DOCKER_HOSTS)).items
+        for name in self.objects.replace(listed):
+            self.queue.add(name)
+
+    async def resync_forever(self) -> None:
+        """Now and then list them anew: kopf tells of no deletion that happened while its watch was broken."""
+        while True:
+            await asyncio.sleep(self._resync * random.uniform(0.8, 1.2))  # noqa: S311
+            try:
+                await self.list()
+            except ApiError as error:
+                logger.warning("cannot list the Docker hosts: %s", error)
+
+    async def work(self) -> None:
+        """Look after the hosts until `stop`. Only the replica that leads does."""
+        await run_workers(self.queue, WORKERS, self._reconcile)
+
+    async def _reconcile(self, name: str) -> Result:
+        return await self.reconciler(name)
+
+    def stop(self) -> None:
+        """Hand out no more work."""
+        self.queue.shutdown()
+
+    def close(self) -> None:
+        """End all connections to engines."""
+        self.hosts.close()

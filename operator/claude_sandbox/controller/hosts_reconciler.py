@@ -1,0 +1,228 @@
+"""One look at one Docker host: what the spec says, what the engine answers, and the status that follows.
+
+Nothing here touches a sandbox. A host that does not answer, or that is gone, is remembered or forgotten; what runs
+there is the backend's to think about.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from claude_sandbox.api.conditions import ConditionStatus
+from claude_sandbox.api.host_spec import DockerHostSpec
+from claude_sandbox.api.validate import InvalidSpec, parse_host_spec, refused_host_metadata
+from claude_sandbox.backends.docker.hosts import Hosts, Known, Target
+from claude_sandbox.backends.docker.material import Material, MaterialError
+from claude_sandbox.backends.docker.placement import Candidate
+from claude_sandbox.backends.docker.room import Demand, capacity_of, cores_of
+from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.controller import hosts_status as report
+from claude_sandbox.controller.hosts_store import HostObjects, Raw
+from claude_sandbox.controller.merge import merge_patch
+from claude_sandbox.controller.queue import Result
+
+POLL = 10.0
+"""Seconds between two looks at a host that answers."""
+POLL_SILENT = 3.0
+"""Seconds between two looks at one that does not."""
+POLL_STALLED = 30.0
+"""Seconds between two looks at one that somebody has to mend first: most are told by the watch."""
+MATERIAL_AGE = 60.0
+"""Seconds for which a Secret is taken to be what it was. A new one is noticed then, or as soon as the old one fails."""
+
+
+class Secrets(Protocol):
+    """Where credentials of hosts come from."""
+
+    async def material(self, name: str, scheme: Any) -> Material:
+        """What the Secret holds. Raises MaterialError where somebody has to act, and ApiError where it may pass."""
+
+
+class HostReporter(Protocol):
+    """Where a host's status and what is worth telling a person go."""
+
+    async def write_status(self, raw: Raw, patch: Mapping[str, Any]) -> Raw | None:
+        """Merge the patch into the status; the object as it is now, or None where it is gone."""
+
+    def tell(self, raw: Raw, reason: str, message: str, *, warning: bool) -> None:
+        """A Kubernetes Event."""
+
+
+class HostReconciler:
+    """Callable for the work queue, whose keys are names of hosts.
+
+    `demands` tells what the sandboxes that are placed on a host may use. `on_change` is called with a host's name when
+    it began or ceased to answer, became ready or not, or was changed by an administrator.
+    """
+
+    def __init__(
+        self,
+        objects: HostObjects,
+        hosts: Hosts,
+        secrets: Secrets,
+        reporter: HostReporter,
+        *,
+        demands: Callable[[str], Iterable[Demand]] = lambda _: (),
+        on_change: Callable[[str], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._objects = objects
+        self._hosts = hosts
+        self._secrets = secrets
+        self._reporter = reporter
+        self._demands = demands
+        self._on_change = on_change
+        self._clock = clock
+        self._material: dict[str, tuple[float, tuple[str, str], Material]] = {}
+        self._seen: dict[str, tuple[Any, ...]] = {}
+
+    async def __call__(self, name: str) -> Result:
+        """One look. Raises ApiError where the status could not be written."""
+        raw = self._objects.get(name)
+        if raw is None or raw["metadata"].get("deletionTimestamp"):
+            self._forget(name)
+            return Result()
+        found = await self._look(name, raw)
+        self._notice(name, raw, found)
+        written = await self._report(raw, found)
+        return Result(requeue_after=_pause(found)) if written else Result(requeue_after=0)
+
+    def candidates(self) -> list[Candidate]:
+        """The hosts that sandboxes may be placed on, or are, as last seen: what `placement.place` wants."""
+        found = []
+        for name in self._objects:
+            raw = self._objects.get(name)
+            spec = None if raw is None else _spec(raw)
+            if raw is None or isinstance(spec, str) or spec is None:
+                continue
+            known = self._hosts.known(name)
+            info = known.documents.info if known.documents is not None else {}
+            capacity = capacity_of(spec.capacity, info)
+            found.append(
+                Candidate(
+                    name=name,
+                    labels=raw["metadata"].get("labels") or {},
+                    spec=spec,
+                    engine_id=known.engine_id,
+                    answers=known.answers and self._older_of_the_same(name) is None,
+                    cores=cores_of(info),
+                    capacity=capacity,
+                    free=capacity.less(self._demands(name)),
+                )
+            )
+        return found
+
+    def _forget(self, name: str) -> None:
+        self._hosts.forget(name)
+        self._material.pop(name, None)
+        if self._seen.pop(name, None) is not None:
+            self._on_change(name)
+
+    async def _look(self, name: str, raw: Raw) -> report.HostFindings:
+        spec = _spec(raw)
+        if isinstance(spec, str):
+            self._hosts.forget(name)
+            return report.HostFindings(None, invalid=spec, demands=tuple(self._demands(name)))
+        known, secret, unread = self._hosts.known(name), None, ""
+        try:
+            material = await self._material_of(name, spec)
+        except MaterialError as error:
+            # Whoever took the Secret away wants no more connections with what was in it.
+            self._hosts.forget(name)
+            secret = error
+        except ApiError as error:
+            unread = f"The Secret could not be read: {error}."
+        else:
+            known = await self._hosts.look(name, Target(spec.address, material))
+            if known.trouble is not None and not known.trouble.passes:
+                self._material.pop(name, None)  # read anew next time, in case it was mended
+        return report.HostFindings(
+            spec,
+            secret=secret,
+            secret_unread=unread,
+            known=known,
+            same_engine=self._older_of_the_same(name),
+            demands=tuple(self._demands(name)),
+        )
+
+    async def _material_of(self, name: str, spec: DockerHostSpec) -> Material | None:
+        """What to connect with, kept for a while, and for longer where the API server does not answer."""
+        reference = spec.credentials_secret_ref
+        if reference is None:
+            return None
+        scheme = spec.address.scheme
+        key, now, kept = (reference.name, scheme), self._clock(), self._material.get(name)
+        if kept is not None and kept[1] == key and now - kept[0] < MATERIAL_AGE:
+            return kept[2]
+        try:
+            material = await self._secrets.material(reference.name, scheme)
+        except ApiError:
+            if kept is not None and kept[1] == key:
+                return kept[2]
+            raise
+        self._material[name] = now, key, material
+        return material
+
+    def _older_of_the_same(self, name: str) -> str | None:
+        """The older DockerHost that stands for the same engine, whose sandboxes would be counted twice."""
+        engine = self._hosts.known(name).engine_id
+        raw = self._objects.get(name)
+        if engine is None or raw is None:
+            return None
+        same = [
+            (other["metadata"]["creationTimestamp"], candidate)
+            for candidate in self._objects
+            if candidate != name
+            and self._hosts.known(candidate).engine_id == engine
+            and (other := self._objects.get(candidate)) is not None
+        ]
+        first = min(same, default=None)
+        return first[1] if first is not None and first < (raw["metadata"]["creationTimestamp"], name) else None
+
+    def _notice(self, name: str, raw: Raw, found: report.HostFindings) -> None:
+        """Tell who has to know that the host is not what it was."""
+        state = report.ready(found)
+        seen = (state.status, state.reason, found.known.answers, found.known.engine_id, raw["metadata"]["generation"])
+        before, self._seen[name] = self._seen.get(name), seen
+        if before != seen:
+            self._on_change(name)
+        if before is not None and before[:2] != seen[:2]:
+            bad = state.status is not ConditionStatus.TRUE
+            self._reporter.tell(raw, state.reason, state.message, warning=bad)
+
+    async def _report(self, raw: Raw, found: report.HostFindings) -> bool:
+        """Write the status where it says something new; whether the host is still there."""
+        previous = raw.get("status") or {}
+        now = datetime.now(UTC).replace(microsecond=0)
+        status = report.compose(previous, raw["metadata"]["generation"], found, now)
+        if not report.worth_writing(previous, status):
+            return True
+        written = await self._reporter.write_status(raw, merge_patch(previous, status))
+        if written is None:
+            self._objects.lose(raw)
+            return False
+        self._objects.learn(written)
+        return True
+
+
+def _spec(raw: Raw) -> DockerHostSpec | str:
+    """The spec, or what is wrong with it."""
+    if refused := refused_host_metadata(raw):
+        return "; ".join(map(str, refused))
+    try:
+        return parse_host_spec(raw)
+    except InvalidSpec as error:
+        return str(error)
+
+
+def _pause(found: report.HostFindings) -> float:
+    """Seconds until the next look, spread by a tenth."""
+    known: Known = found.known
+    if found.spec is None or (known.trouble is not None and not known.trouble.passes):
+        pause = POLL_STALLED
+    else:
+        # A Secret that is mended is told by no watch.
+        pause = POLL if known.answers or found.secret is not None else POLL_SILENT
+    return pause * random.uniform(0.9, 1.1)  # noqa: S311 (no secret)

@@ -1,0 +1,251 @@
+"""The status of a Docker host that follows from what one look at it found. Pure: the clock is an argument."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from claude_sandbox.api.conditions import ConditionStatus
+from claude_sandbox.api.host_conditions import HostConditionType, HostReason
+from claude_sandbox.api.host_spec import DockerHostSpec
+from claude_sandbox.api.host_status import Amounts, DockerHostStatus, EngineStatus, HostCondition, SecurityOptions
+from claude_sandbox.api.status import Compliance, EvidenceSource, Result
+from claude_sandbox.backends.docker.hosts import Known
+from claude_sandbox.backends.docker.material import MaterialError
+from claude_sandbox.backends.docker.room import Demand, Room, capacity_of
+from claude_sandbox.backends.docker.trouble import Trouble
+from claude_sandbox.compliance.docker.host_evidence import EngineDocuments, Host, HostEvidence
+from claude_sandbox.compliance.docker.host_report import evaluate
+from claude_sandbox.compliance.evidence import Reading, Unread
+from claude_sandbox.controller.merge import without_times
+
+TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
+
+PATIENCE = 30.0
+"""Seconds without an answer after which a host that was ready is not known to be: an engine restarts within them."""
+EVIDENCE_AGE = timedelta(minutes=3)
+"""How old what an engine said of itself may be and still count; it is asked every minute."""
+
+_REASONS = {
+    Trouble.UNREACHABLE: HostReason.ENGINE_UNREACHABLE,
+    Trouble.DENIED: HostReason.ACCESS_DENIED,
+    Trouble.UNTRUSTED: HostReason.ENGINE_UNTRUSTED,
+    Trouble.UNSUPPORTED: HostReason.ENGINE_UNSUPPORTED,
+    Trouble.BAD_CREDENTIALS: HostReason.SECRET_INVALID,
+}
+
+
+@dataclass(frozen=True)
+class State:
+    """A condition without its times."""
+
+    status: ConditionStatus
+    reason: HostReason
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class HostFindings:
+    """What one look found. `spec` is None where it could not be understood; then `invalid` says why.
+
+    `secret` is why the Secret can't be used; `secret_unread` why nobody knows. `same_engine` is the older DockerHost
+    that stands for the same engine. `demands` are those of the sandboxes that are placed on the host.
+    """
+
+    spec: DockerHostSpec | None
+    invalid: str = ""
+    secret: MaterialError | None = None
+    secret_unread: str = ""
+    known: Known = field(default_factory=Known)
+    same_engine: str | None = None
+    demands: tuple[Demand, ...] = ()
+
+
+def conditions_of(found: HostFindings, compliance: Compliance | None) -> dict[HostConditionType, State]:
+    """Every condition, in the order in which they are shown."""
+    stalled = _stalled(found)
+    return {
+        HostConditionType.READY: _ready(found, stalled),
+        HostConditionType.RECONCILING: _reconciling(found, stalled),
+        HostConditionType.STALLED: stalled,
+        HostConditionType.COMPLIANT: _compliant(compliance),
+    }
+
+
+def ready(found: HostFindings) -> State:
+    """The condition Ready."""
+    return _ready(found, _stalled(found))
+
+
+def compose(previous: Mapping[str, Any], generation: int, found: HostFindings, now: datetime) -> dict[str, Any]:
+    """The whole status as it goes over the wire. `previous` is the status that the object has now."""
+    compliance = _measured(found, now)
+    documents = found.known.documents
+    capacity = free = None
+    if documents is not None and found.spec is not None:
+        room = capacity_of(found.spec.capacity, documents.info)
+        capacity, free = _amounts(room), _amounts(room.less(found.demands))
+    status = DockerHostStatus(
+        observed_generation=generation,
+        conditions=_stamped(previous.get("conditions") or (), conditions_of(found, compliance), generation, now),
+        engine=None if documents is None else engine_of(documents),
+        capacity=capacity,
+        free=free,
+        sandboxes=len(found.demands),
+        last_contact=None if found.known.contact is None else found.known.contact.replace(microsecond=0),
+        compliance=compliance,
+    )
+    dumped = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if status.compliance is not None:
+        slim = [
+            control.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+            for control in status.compliance.controls
+        ]
+        dumped["compliance"]["controls"] = slim
+    return dumped
+
+
+def worth_writing(previous: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
+    """Whether anything but a time changed: that an engine goes on answering is no news."""
+    return _timeless(previous) != _timeless(status)
+
+
+def _timeless(status: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in without_times(status).items() if key != "lastContact"}
+
+
+def _stalled(found: HostFindings) -> State:
+    trouble = found.known.trouble
+    if found.spec is None:
+        return State(TRUE, HostReason.INVALID_SPEC, found.invalid)
+    if found.secret is not None:
+        return State(TRUE, found.secret.reason, found.secret.message)
+    if trouble is not None and not trouble.passes:
+        return State(TRUE, _REASONS[trouble.trouble], _sentence(trouble.message))
+    if found.same_engine is not None:
+        message = f"The DockerHost {found.same_engine} stands for the same engine: delete one of them."
+        return State(TRUE, HostReason.DUPLICATE_ENGINE, message)
+    return State(FALSE, HostReason.NOT_STALLED)
+
+
+def _ready(found: HostFindings, stalled: State) -> State:
+    known = found.known
+    if stalled.status is TRUE:
+        return State(FALSE, stalled.reason, stalled.message)
+    if known.documents is not None and (known.trouble is None or known.silent <= PATIENCE):
+        version = engine_of(known.documents).version
+        return State(TRUE, HostReason.ENGINE_READY, f"Docker {version} answers.")
+    if known.trouble is not None:
+        message = f"{_sentence(known.trouble.message)} What runs there is left alone."
+        return State(UNKNOWN, HostReason.ENGINE_UNREACHABLE, message)
+    return State(UNKNOWN, HostReason.NOT_YET_CONTACTED, found.secret_unread or "The engine has not been asked yet.")
+
+
+def _reconciling(found: HostFindings, stalled: State) -> State:
+    if stalled.status is TRUE:
+        return State(FALSE, stalled.reason, "Waits for the cause of Stalled to be removed.")
+    if _ready(found, stalled).status is TRUE:
+        return State(FALSE, HostReason.UP_TO_DATE)
+    return State(TRUE, HostReason.CONNECTING, "The engine is tried again every few seconds.")
+
+
+def _compliant(compliance: Compliance | None) -> State:
+    if compliance is None:
+        return State(UNKNOWN, HostReason.NOT_EVALUATED, "The engine has not said anything of itself yet.")
+    required = [control for control in compliance.controls if control.required]
+    failing = [control.id for control in required if control.result is Result.FAIL]
+    if failing:
+        return State(FALSE, HostReason.CONTROLS_FAIL, f"Required controls fail: {', '.join(failing)}.")
+    unverified = [control.id for control in required if control.result is Result.UNKNOWN]
+    if unverified:
+        return State(UNKNOWN, HostReason.CONTROLS_UNKNOWN, f"Not verified: {', '.join(unverified)}.")
+    return State(TRUE, HostReason.ALL_CONTROLS_PASS)
+
+
+def _measured(found: HostFindings, now: datetime) -> Compliance | None:
+    """The controls' results: Unknown throughout where the host is not ready, None where it never said anything."""
+    known = found.known
+    if found.spec is None or known.documents is None or known.read_at is None:
+        return None
+    state = ready(found)
+    engine: Reading[EngineDocuments] | Unread = Reading(known.documents, EvidenceSource.INSPECT, known.read_at)
+    if state.status is not TRUE:
+        engine = Unread(f"the host is not ready ({state.reason})")
+    address = found.spec.address
+    evidence = HostEvidence(
+        scheme=address.scheme,
+        mutual_tls=address.scheme == "tcp" and found.spec.credentials_secret_ref is not None,
+        engine=engine,
+        now=now,
+        max_age=EVIDENCE_AGE,
+    )
+    measured = evaluate(evidence)
+    # Evidence that is hardly older than the evaluation needs no time of its own.
+    controls = [
+        control
+        if control.evidence is None
+        else control.model_copy(update={"evidence": control.evidence.model_copy(update={"observed_at": None})})
+        for control in measured.controls
+    ]
+    return measured.model_copy(update={"controls": controls})
+
+
+def engine_of(documents: EngineDocuments) -> EngineStatus:
+    """What the engine says it is."""
+    host = Host(HostEvidence("unix", False, Unread(""), datetime.min, timedelta.max), documents)
+    security = host.security or {}
+    info = host.info
+    return EngineStatus(
+        id=info.text("ID") or "",
+        version=host.release or "",
+        api_version=host.version.text("ApiVersion") or "",
+        operating_system=info.text("OperatingSystem") or "",
+        kernel_version=info.text("KernelVersion") or "",
+        architecture=info.text("Architecture") or "",
+        storage_driver=info.text("Driver") or "",
+        cgroup_driver=info.text("CgroupDriver") or "",
+        cgroup_version=info.text("CgroupVersion") or "",
+        security_options=SecurityOptions(
+            seccomp=security.get("seccomp", {}).get("profile", ""),
+            app_armor="apparmor" in security,
+            selinux="selinux" in security,
+            rootless="rootless" in security,
+            user_namespaces="userns" in security,
+        ),
+    )
+
+
+def _amounts(room: Room) -> Amounts:
+    return Amounts(
+        sandboxes=room.sandboxes,
+        cpu=None if room.cpu is None else (f"{room.cpu // 1000}" if room.cpu % 1000 == 0 else f"{room.cpu}m"),
+        memory=None if room.memory is None else f"{room.memory // 2**20}Mi",
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def _stamped(
+    previous: Iterable[Mapping[str, Any]],
+    states: Mapping[HostConditionType, State],
+    generation: int,
+    now: datetime,
+) -> list[HostCondition]:
+    before = {condition["type"]: condition for condition in previous}
+    stamped = []
+    for kind, state in states.items():
+        old = before.get(kind)
+        same = old is not None and old["status"] == state.status
+        stamped.append(
+            HostCondition(
+                type=kind,
+                status=state.status,
+                observed_generation=generation,
+                last_transition_time=old["lastTransitionTime"] if old is not None and same else now,
+                reason=state.reason,
+                message=state.message,
+            )
+        )
+    return stamped
