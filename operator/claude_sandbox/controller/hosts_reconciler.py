@@ -184,11 +184,14 @@ class HostReconciler:
     def _notice(self, name: str, raw: Raw, found: report.HostFindings) -> None:
         """Tell who has to know that the host is not what it was."""
         state = report.ready(found)
-        seen = (state.status, state.reason, found.known.answers, found.known.engine_id, raw["metadata"]["generation"])
+        metadata = raw["metadata"]
+        said = (metadata["uid"], state.status, state.reason)
+        seen = (*said, found.known.answers, found.known.engine_id, metadata["generation"])
         before, self._seen[name] = self._seen.get(name), seen
         if before != seen:
             self._on_change(name)
-        if before is not None and before[:2] != seen[:2]:
+        # Of a host that is new the status alone is enough.
+        if before is not None and before[0] == metadata["uid"] and before[:3] != said:
             bad = state.status is not ConditionStatus.TRUE
             self._reporter.tell(raw, state.reason, state.message, warning=bad)
 

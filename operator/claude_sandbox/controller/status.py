@@ -14,6 +14,7 @@ from claude_sandbox.api.status import (
     CredentialsStatus,
     Heal,
     Heals,
+    Placement,
 )
 from claude_sandbox.backends.base import KeyState, Outcome, Past, WorkloadState
 
@@ -72,6 +73,7 @@ def compose(previous: Mapping[str, Any], generation: int, findings: Findings, no
         observed_generation=generation,
         conditions=_stamped(previous.get("conditions") or (), conditions_of(findings), generation, now),
         backend=BackendType.KUBERNETES,
+        placement=_placement(previous.get("placement")),
         workload=findings.workload.workload,
         credentials=_key(findings),
         compliance=findings.compliance,
@@ -194,6 +196,11 @@ def _key(findings: Findings) -> CredentialsStatus | None:
         return None
     mounted = findings.workload.key_generation
     return CredentialsStatus(secret=findings.secret, generation=findings.key.generation, mounted_generation=mounted)
+
+
+def _placement(previous: Mapping[str, Any] | None) -> Placement | None:
+    """What was chosen stays chosen."""
+    return Placement.model_validate(previous) if previous else None
 
 
 def _heals(previous: Mapping[str, Any] | None, healed: tuple[str, ...], now: datetime) -> Heals | None:

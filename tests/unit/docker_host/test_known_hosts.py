@@ -106,8 +106,8 @@ async def test_whatever_an_engine_does_a_look_ends_and_nothing_is_forgotten(
     engine.released.set()
     async with asyncio.timeout(30):
         # The look that was given up has to end first.
-        while not (await hosts.look("a", target)).answers:
-            await asyncio.sleep(0.05)  # noqa: ASYNC110 - what is waited for is a thread
+        while not (await hosts.look("a", target)).answers:  # noqa: ASYNC110 - what is waited for is a thread
+            await asyncio.sleep(0.05)
     assert hosts.known("a").silent == 0
 
 

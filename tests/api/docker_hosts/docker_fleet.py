@@ -1,0 +1,148 @@
+"""An operator process that looks after Docker hosts, and DockerHosts in a real API server."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from claude_sandbox.api import crd, meta
+from claude_sandbox.backends.kubernetes.client import Api, Obj
+from claude_sandbox.backends.kubernetes.credentials import Credentials
+from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.resources import DOCKER_HOSTS, NAMESPACES, SECRETS, Resource
+from claude_sandbox.localcluster.cluster import Cluster
+
+CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", False, "CustomResourceDefinition")
+OWN = "docker-hosts-operator"
+ADDRESS = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}:8080"
+PATIENCE = 30.0
+
+
+async def prepare(credentials: Credentials) -> None:
+    """Install what the operator looks after, and make its own namespace."""
+    async with Api(credentials) as api:
+        for kind in crd.KINDS:
+            await api.apply(CRDS, crd.definition(kind))
+        await api.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OWN}})
+        for resource in ("dockerhosts", "claudesandboxes"):
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    try:
+                        await api.list(Resource(meta.GROUP, meta.VERSION, resource, False, ""))
+                        break
+                    except ApiError:
+                        await asyncio.sleep(0.1)
+
+
+class Operator:
+    """`claude-sandbox run --docker`, as a process of its own."""
+
+    def __init__(self, cluster: Cluster, log: Path, *options: str) -> None:
+        self.log = log
+        self._command = [
+            *(sys.executable, "-m", "claude_sandbox.cli.main", "run", "--docker", "--no-leader-election"),
+            f"--kubeconfig={cluster.kubeconfig}",
+            f"--lease-namespace={OWN}",
+            # Of sandboxes only those here, so that others' are left alone.
+            f"--namespace={OWN}",
+            f"--sandbox-image=example.org/sandbox@sha256:{'a' * 64}",
+            f"--bind={ADDRESS}",
+            *options,
+        ]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as out:
+            self._process = subprocess.Popen(self._command, stdout=out, stderr=out)
+
+    def stop(self, how: int = signal.SIGTERM) -> int:
+        assert self._process is not None
+        self._process.send_signal(how)
+        return self._process.wait(PATIENCE)
+
+    def wait(self) -> int:
+        assert self._process is not None
+        return self._process.wait(PATIENCE)
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    async def is_ready(self) -> None:
+        async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    async with session.get(f"http://{ADDRESS}/readyz") as answer:
+                        if answer.status == 200:
+                            return
+                except aiohttp.ClientError:
+                    pass
+                assert self.alive, self.log.read_text()
+                await asyncio.sleep(0.05)
+
+
+class Fleet:
+    """DockerHosts in the API server, which go when the test ends."""
+
+    def __init__(self, api: Api) -> None:
+        self.api = api
+        self._made: set[str] = set()
+
+    async def add(self, name: str, endpoint: str, **spec: Any) -> Obj:
+        self._made.add(name)
+        body = {
+            "apiVersion": DOCKER_HOSTS.api_version,
+            "kind": DOCKER_HOSTS.kind,
+            "metadata": {"name": name},
+            "spec": {"endpoint": endpoint, **spec},
+        }
+        return await self.api.create(DOCKER_HOSTS, body)
+
+    async def change(self, name: str, **spec: Any) -> Obj:
+        return await self.api.patch(DOCKER_HOSTS, name, None, {"spec": spec})
+
+    async def secret(self, name: str, data: dict[str, str], kind: str = meta.HOST_SECRET_TYPE) -> None:
+        await self.api.create(SECRETS, {"metadata": {"name": name}, "type": kind, "stringData": data}, OWN)
+
+    async def comes_to(self, name: str, wanted: Callable[[Obj], bool], patience: float = PATIENCE) -> Obj:
+        """Wait until the host's status is as wanted."""
+        status: Obj = {}
+        try:
+            async with asyncio.timeout(patience):
+                while True:
+                    status = (await self.api.get(DOCKER_HOSTS, name)).get("status") or {}
+                    if status.get("conditions") and wanted(status):
+                        return status
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"{name} stays as it is: {status}") from None
+
+    async def close(self) -> None:
+        for host in (await self.api.list(DOCKER_HOSTS)).items:
+            if host["metadata"]["name"] in self._made:
+                await self.api.delete(DOCKER_HOSTS, host["metadata"]["name"])
+        for secret in (await self.api.list(SECRETS, OWN)).items:
+            await self.api.delete(SECRETS, secret["metadata"]["name"], OWN)
+
+
+def condition(status: Obj, kind: str) -> tuple[str, str]:
+    """Status and reason."""
+    (found,) = (one for one in status["conditions"] if one["type"] == kind)
+    return found["status"], found["reason"]
+
+
+def is_ready(status: Obj) -> bool:
+    return condition(status, "Ready")[0] == "True"
+
+
+async def unchanged(api: Api, name: str, seconds: float) -> None:
+    """Nothing is written about the host for so long."""
+    before = (await api.get(DOCKER_HOSTS, name))["metadata"]["resourceVersion"]
+    await asyncio.sleep(seconds)
+    assert (await api.get(DOCKER_HOSTS, name))["metadata"]["resourceVersion"] == before

@@ -1,0 +1,149 @@
+"""What a host's conditions say follows from what one look found."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from engine_documents import good_bridge, good_info, good_version
+
+from claude_sandbox.api.conditions import ConditionStatus
+from claude_sandbox.api.host_conditions import HostConditionType, HostReason
+from claude_sandbox.api.host_spec import DockerHostSpec
+from claude_sandbox.api.host_status import DockerHostStatus
+from claude_sandbox.api.validate import parse_host_spec
+from claude_sandbox.backends.docker.hosts import Known
+from claude_sandbox.backends.docker.material import MaterialError
+from claude_sandbox.backends.docker.room import Demand
+from claude_sandbox.backends.docker.trouble import EngineError, Trouble
+from claude_sandbox.compliance.docker.host_evidence import EngineDocuments
+from claude_sandbox.controller.hosts_status import PATIENCE, HostFindings, compose, worth_writing
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+GI = 2**30
+DOCUMENTS = EngineDocuments(good_info(), good_version(), good_bridge())
+
+
+def spec(**changes: Any) -> DockerHostSpec:
+    return parse_host_spec({"spec": {"endpoint": "unix:///var/run/docker.sock", **changes}})
+
+
+def known(trouble: Trouble | None = None, silent: float = 0.0, documents: EngineDocuments | None = DOCUMENTS) -> Known:
+    error = None if trouble is None else EngineError(trouble, "something is wrong")
+    return Known(documents, NOW, NOW, silent, error) if documents else Known(silent=silent, trouble=error)
+
+
+def found(of: Known | None = None, **changes: Any) -> HostFindings:
+    return HostFindings(**{"spec": spec(), "known": of or known(), **changes})
+
+
+def conditions(findings: HostFindings) -> dict[str, tuple[str, str]]:
+    status = compose({}, 1, findings, NOW)
+    return {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}
+
+
+def test_a_host_that_answers_is_ready_and_compliant() -> None:
+    assert conditions(found()) == {
+        "Ready": ("True", "EngineReady"),
+        "Reconciling": ("False", "UpToDate"),
+        "Stalled": ("False", "NotStalled"),
+        "Compliant": ("True", "AllControlsPass"),
+    }
+
+
+def test_a_short_silence_is_no_news() -> None:
+    assert conditions(found(known(Trouble.UNREACHABLE, silent=PATIENCE))) == conditions(found())
+
+
+def test_a_long_silence_makes_everything_unknown_and_nothing_false() -> None:
+    findings = found(known(Trouble.UNREACHABLE, silent=PATIENCE + 1))
+    assert conditions(findings) == {
+        "Ready": ("Unknown", "EngineUnreachable"),
+        "Reconciling": ("True", "Connecting"),
+        "Stalled": ("False", "NotStalled"),
+        "Compliant": ("Unknown", "ControlsUnknown"),
+    }
+    status = compose({}, 1, findings, NOW)
+    assert {control["result"] for control in status["compliance"]["controls"]} == {"Unknown"}
+    # What it was is still said.
+    assert status["engine"]["version"] == "29.1.0"
+    assert status["lastContact"] == "2026-01-02T03:04:05Z"
+
+
+def test_a_host_that_never_answered_is_unknown() -> None:
+    assert conditions(found(known(Trouble.UNREACHABLE, documents=None)))["Ready"] == ("Unknown", "EngineUnreachable")
+    assert conditions(found(known(documents=None)))["Ready"] == ("Unknown", "NotYetContacted")
+    assert conditions(found(known(documents=None)))["Compliant"] == ("Unknown", "NotEvaluated")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [
+        (Trouble.DENIED, "AccessDenied"),
+        (Trouble.UNTRUSTED, "EngineUntrusted"),
+        (Trouble.UNSUPPORTED, "EngineUnsupported"),
+        (Trouble.BAD_CREDENTIALS, "SecretInvalid"),
+    ],
+)
+def test_what_somebody_has_to_mend_stalls_at_once(trouble: Trouble, reason: str) -> None:
+    assert conditions(found(known(trouble, silent=1))) == {
+        "Ready": ("False", reason),
+        "Reconciling": ("False", reason),
+        "Stalled": ("True", reason),
+        "Compliant": ("Unknown", "ControlsUnknown"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"spec": None, "invalid": "spec.endpoint: Required value"}, "InvalidSpec"),
+        ({"secret": MaterialError(HostReason.SECRET_NOT_FOUND, "There is none.")}, "SecretNotFound"),
+        ({"same_engine": "older"}, "DuplicateEngine"),
+    ],
+)
+def test_a_host_that_can_not_be_used_says_why_in_both_conditions(changes: dict[str, Any], reason: str) -> None:
+    said = conditions(found(**changes))
+    assert said["Ready"] == ("False", reason)
+    assert said["Stalled"] == ("True", reason)
+
+
+def test_a_plain_engine_is_never_compliant() -> None:
+    plain = spec(endpoint="tcp://build-1:2375", insecure=True)
+    said = compose({}, 1, found(spec=plain), NOW)
+    (compliant,) = (one for one in said["conditions"] if one["type"] == "Compliant")
+    assert (compliant["status"], compliant["reason"]) == ("False", "ControlsFail")
+    assert "HOST-01" in compliant["message"]
+
+
+def test_what_is_free_is_what_sandboxes_leave() -> None:
+    demands = (Demand(2000, 2 * GI), Demand(500, GI))
+    limits = spec(capacity={"sandboxes": 10, "cpu": "8", "memory": "16Gi"})
+    said = compose({}, 1, found(spec=limits, demands=demands), NOW)
+    assert said["capacity"] == {"sandboxes": 10, "cpu": "8", "memory": "16384Mi"}
+    assert said["free"] == {"sandboxes": 8, "cpu": "5500m", "memory": "13312Mi"}
+    assert said["sandboxes"] == 2
+
+
+def test_an_engine_that_goes_on_answering_is_not_written_about() -> None:
+    first = compose({}, 1, found(), NOW)
+    later = NOW + timedelta(minutes=2)
+    again = Known(DOCUMENTS, later, later)
+    assert not worth_writing(first, compose(first, 1, found(again), later))
+    assert worth_writing(first, compose(first, 2, found(again), later))
+    assert worth_writing(first, compose(first, 1, found(again, demands=(Demand(1, 1),)), later))
+
+
+def test_a_transition_has_the_time_of_its_change() -> None:
+    first = compose({}, 1, found(), NOW)
+    later = NOW + timedelta(minutes=2)
+    second = compose(first, 1, found(known(Trouble.UNREACHABLE, silent=99)), later)
+    times = {one["type"]: one["lastTransitionTime"] for one in second["conditions"]}
+    assert times["Ready"] == times["Compliant"] == "2026-01-02T03:06:05Z"
+    assert times["Stalled"] == "2026-01-02T03:04:05Z"
+
+
+def test_every_condition_is_always_there_and_the_status_is_one() -> None:
+    for findings in (found(), found(spec=None, invalid="x"), found(known(documents=None))):
+        status = DockerHostStatus.model_validate(compose({}, 1, findings, NOW))
+        assert [one.type for one in status.conditions] == list(HostConditionType)
+        assert all(one.message or one.status is not ConditionStatus.UNKNOWN for one in status.conditions)
