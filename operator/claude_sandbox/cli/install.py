@@ -22,6 +22,7 @@ from claude_sandbox.localcluster import toolchain
     help="Look after this namespace only, without rights in others; may be repeated. [default: the whole cluster]",
 )
 @click.option("--without-secrets", is_flag=True, help="Without any permission on Secrets.")
+@click.option("--docker", is_flag=True, help="Look after Docker hosts too.")
 @click.option("--operator-image", metavar="IMAGE", help="The operator's image.")
 @click.option("--sandbox-image", metavar="IMAGE", help="What sandboxes without spec.image run: REPOSITORY@sha256:….")
 @click.option("--kubeconfig", metavar="FILE", help="[default: as kubectl]")
@@ -32,6 +33,7 @@ def install(
     *,
     namespaces: tuple[str, ...],
     without_secrets: bool,
+    docker: bool,
     operator_image: str | None,
     sandbox_image: str | None,
     kubeconfig: str | None,
@@ -53,6 +55,7 @@ def install(
     wanted = Installation(
         namespaces=tuple(dict.fromkeys(namespaces)),
         secrets=not without_secrets,
+        docker=docker,
         operator_image=operator_image,
         sandbox_image=sandbox_image,
     )

@@ -14,6 +14,8 @@ NAMESPACE = "claude-sandbox-system"
 OPERATOR = "claude-sandbox-operator"
 # Where the API server is reached in most clusters; manifests/operator/network.yaml allows these.
 API_SERVER_PORTS = frozenset({443, 6443})
+# Docker's own port for TLS, and that of ssh.
+DOCKER_HOST_PORTS = (2376, 22)
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Installation:
     """Those that the operator looks after; none for the whole cluster."""
     secrets: bool = True
     """Whether the operator may look at Secrets."""
+    docker: bool = False
+    """Whether the operator looks after Docker hosts."""
     operator_image: str | None = None
     sandbox_image: str | None = None
     api_server_ports: frozenset[int] = API_SERVER_PORTS
@@ -44,6 +48,8 @@ def render(wanted: Installation) -> list[Manifest]:
     parts = ["../crds", "operator", "rbac/users", "rbac/roles", f"rbac/{scope}"]
     if wanted.secrets:
         parts.append(f"rbac/secrets-{scope}")
+    if wanted.docker:
+        parts.append("rbac/docker-hosts")
     found = (manifest for part in parts for manifest in _read(sources() / part))
     if wanted.namespaces:
         found = (scoped for manifest in found for scoped in _scoped(manifest, wanted.namespaces))
@@ -79,6 +85,9 @@ def _adapted(manifest: Manifest, wanted: Installation) -> Manifest:
         to_api_server = manifest["spec"]["egress"][0]["ports"]
         further = sorted(wanted.api_server_ports - API_SERVER_PORTS)
         to_api_server += [{"protocol": "TCP", "port": port} for port in further]
+        if wanted.docker:
+            to_hosts = [{"protocol": "TCP", "port": port} for port in DOCKER_HOST_PORTS]
+            manifest["spec"]["egress"].append({"ports": to_hosts})
     return manifest
 
 
@@ -91,4 +100,6 @@ def _arguments(given: list[str], wanted: Installation) -> list[str]:
     result += [f"--namespace={namespace}" for namespace in wanted.namespaces]
     if not wanted.secrets:
         result.append("--without-secrets")
+    if wanted.docker:
+        result.append("--docker")
     return result

@@ -26,7 +26,7 @@ def install(
     for manifest in manifests:
         if manifest["kind"] == "Namespace":
             manifest["metadata"]["labels"] |= labels or {}
-    say(f"Applying the CRD, the rights and the Deployment: {len(manifests)} objects.")
+    say(f"Applying the CRDs, the rights and the Deployment: {len(manifests)} objects.")
     first = [m for m in manifests if m["kind"] in ("CustomResourceDefinition", "Namespace")]
     kubectl.apply(first, force=force)
     await_served(kubectl, say)

@@ -84,7 +84,7 @@ def test_the_samples_are_accepted(installed: Kubectl) -> None:
     files = sorted((sources() / "samples").glob("*.yaml"))
     documents = [document for file in files for document in yaml.safe_load_all(file.read_text())]
     for document in documents:
-        if document["kind"] != "Namespace":
+        if document["kind"] not in ("Namespace", "DockerHost"):
             # Theirs is not there, and a dry run makes none.
             document["metadata"]["namespace"] = NAMESPACE
     said = installed.apply(documents, dry_run=True)
@@ -114,6 +114,11 @@ def test_the_clusters_own_roles_come_to_know_sandboxes(installed: Kubectl, role:
     assert {verb for rule in rules if "claudesandboxes/status" in rule["resources"] for verb in rule["verbs"]} == {
         "get"
     }
+
+
+@pytest.mark.parametrize("role", ["view", "edit", "admin"])
+def test_nobody_comes_to_docker_hosts_by_a_role_in_a_namespace(installed: Kubectl, role: str) -> None:
+    assert not [rule for rule in ours(installed, role) if {"dockerhosts", "*"} & set(rule["resources"])]
 
 
 def test_rights_of_an_earlier_installation_are_found(installed: Kubectl) -> None:

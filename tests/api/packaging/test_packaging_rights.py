@@ -1,7 +1,7 @@
 """The operator's account may do what it needs and nothing else, as the API server's own authorizer answers."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 from access import ACCOUNT, Right, may, rights
@@ -40,6 +40,8 @@ WORK = of(
 SECRETS = of({"/secrets": "get list watch"})
 CLUSTER = of({"/namespaces": "list watch", "/nodes": "get"})
 OWN_NAMESPACE = of({"/namespaces": "get"})
+HOSTS = of({"claudesandbox.dev/dockerhosts": "get list watch", "claudesandbox.dev/dockerhosts/status": "patch"})
+HOST_SECRETS = of({"/secrets": "get"})
 NODES = of({"/nodes": "get"})
 LEASE = of({"coordination.k8s.io/leases": "get update"}, "claude-sandbox-operator") | of(
     {"coordination.k8s.io/leases": "create"}
@@ -48,11 +50,12 @@ LEASE = of({"coordination.k8s.io/leases": "get update"}, "claude-sandbox-operato
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to install the operator, and what it may do: everywhere, and besides where it watches."""
+    """A way to install the operator, and what it may do: everywhere, where it watches, and in its own namespace."""
 
     installation: Installation
     everywhere: set[Right]
     watched: set[Right]
+    own: set[Right] = field(default_factory=set)
 
 
 VARIANTS = {
@@ -62,6 +65,7 @@ VARIANTS = {
     "namespaced without Secrets": Variant(
         Installation(namespaces=(WATCHED,), secrets=False), NODES, WORK | OWN_NAMESPACE
     ),
+    "with Docker hosts": Variant(Installation(secrets=False, docker=True), WORK | CLUSTER | HOSTS, set(), HOST_SECRETS),
 }
 
 
@@ -97,7 +101,7 @@ def test_the_account_may_do_exactly_what_is_listed(variant: Variant, credentials
     if namespace == WATCHED:
         expected |= variant.watched
     if namespace == NAMESPACE:
-        expected |= LEASE
+        expected |= LEASE | variant.own
     assert rights(credentials, ACCOUNT, namespace) == expected
 
 
@@ -117,6 +121,8 @@ def test_the_account_may_do_exactly_what_is_listed(variant: Variant, credentials
         ("create", "claudesandbox.dev/claudesandboxes"),
         ("patch", "claudesandbox.dev/claudesandboxes"),
         ("delete", "claudesandbox.dev/claudesandboxes"),
+        ("create", "claudesandbox.dev/dockerhosts"),
+        ("patch", "claudesandbox.dev/dockerhosts"),
         ("create", "rbac.authorization.k8s.io/rolebindings"),
         ("create", "apps/deployments"),
         ("*", "/pods"),
@@ -135,6 +141,18 @@ def test_secrets_are_out_of_reach_unless_the_installation_says_so(variant: Varia
     assert allowed == ({"get", "list", "watch"} if variant.installation.secrets else set())
     elsewhere = variant.installation.secrets and not variant.installation.namespaces
     assert may(credentials, ACCOUNT, "get", "/secrets", OTHER) == elsewhere
+
+
+def test_credentials_of_hosts_are_read_by_name_and_in_its_own_namespace_only(
+    variant: Variant, credentials: Credentials
+) -> None:
+    installation = variant.installation
+    allowed = {verb for verb in ("get", "list", "watch") if may(credentials, ACCOUNT, verb, "/secrets", NAMESPACE)}
+    if installation.secrets and not installation.namespaces:
+        assert allowed == {"get", "list", "watch"}
+        return
+    assert allowed == ({"get"} if installation.docker else set())
+    assert not may(credentials, ACCOUNT, "get", "/secrets", "kube-system")
 
 
 def test_only_its_own_lease_may_be_taken(variant: Variant, credentials: Credentials) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from claude_sandbox.api import meta
-from claude_sandbox.api.validate import parse_spec, refused_metadata
+from claude_sandbox.api.validate import parse_host_spec, parse_spec, refused_host_metadata, refused_metadata
 from claude_sandbox.demo.installation import NAMESPACE, Installation, render, sources
 from claude_sandbox.localcluster import toolchain
 
@@ -34,6 +34,7 @@ def by_name(manifests: list[Manifest]) -> dict[tuple[str, str, str], Manifest]:
         (".", Installation()),
         ("overlays/without-secrets", Installation(secrets=False)),
         ("overlays/namespaced", Installation(namespaces=("agents",))),
+        ("overlays/docker", Installation(docker=True)),
     ],
 )
 def test_install_and_kustomize_give_the_same(directory: str, wanted: Installation) -> None:
@@ -94,6 +95,12 @@ SAMPLES = [
 def test_samples_are_accepted_by_the_models(document: Manifest) -> None:
     assert refused_metadata(document) == ()
     assert parse_spec(document).credentials.api_key_secret_ref.name == "anthropic-api-key"
+
+
+@pytest.mark.parametrize("document", [param for param in SAMPLES if param.values[0]["kind"] == meta.HOST_KIND])
+def test_sample_hosts_are_accepted_by_the_models_and_are_for_some_only(document: Manifest) -> None:
+    assert refused_host_metadata(document) == ()
+    assert not parse_host_spec(document).allowed_namespaces.permits("default", {})
 
 
 def test_no_sample_holds_a_secret() -> None:
