@@ -73,6 +73,10 @@ def runc(version: str) -> dict[str, Any]:
         ({"info": {"SecurityOptions": [*without("userns")["SecurityOptions"], "name=rootless"]}}, {}),
         ({"info": without("no-new-privileges")}, {"HOST-15": FAIL}),
         (
+            {"info": without("no-new-privileges"), "version": {"Version": "20.10.24+dfsg1"}},
+            {"HOST-15": UNKNOWN, "HOST-08": FAIL, "HOST-09": FAIL},
+        ),
+        (
             {"info": {"SecurityOptions": "none"}},
             dict.fromkeys(("HOST-03", "HOST-04", "HOST-05", "HOST-15"), UNKNOWN),
         ),

@@ -26,6 +26,9 @@ _LIMITS = {"MemoryLimit": "memory", "SwapLimit": "swap", "CpuCfsQuota": "CPU", "
 # network can be without any address of the host (gateway mode `isolated`).
 _ISOLATING = (28, 0)
 
+# An engine of 20.10 that has the setting does not tell of it; of those between nothing is known.
+_TELLS_PRIVILEGES = (24, 0)
+
 # Where the known ways out of a container through runc are closed: CVE-2024-21626, and CVE-2025-31133,
 # CVE-2025-52565 and CVE-2025-52881 (runc's security advisories).
 _RUNC_FIXED: dict[Numbers, Numbers] = {(1, 2): (1, 2, 8), (1, 3): (1, 3, 3)}
@@ -102,6 +105,9 @@ def no_new_privileges(host: Host) -> Verdict:
         return unknown(untold("SecurityOptions"))
     if "no-new-privileges" in host.security:
         return passed()
+    release = numbers(host.release or "")
+    if release is None or release < _TELLS_PRIVILEGES:
+        return unknown("an engine of this version does not tell")
     return failed("containers that don't say otherwise can gain privileges")
 
 
