@@ -178,6 +178,7 @@ _STAND_IN = """\
 #!{python}
 import os, socket, sys, threading
 open({record!r}, "w").write("\\n".join(sys.argv[1:]))
+open({record!r} + ".starts", "a").write("x")
 options = dict(zip(sys.argv, sys.argv[1:]))
 identity = [a for a in sys.argv if a.startswith("IdentityFile=")]
 if identity:
@@ -237,6 +238,14 @@ def test_an_engine_is_reached_by_ssh(ssh: Ssh) -> None:
     arguments = ssh.arguments
     assert arguments[-3:] == ["--", "build-1", "docker system dial-stdio"]
     assert {"User=docker", "Port=2222", "BatchMode=yes", "StrictHostKeyChecking=yes"} <= set(arguments)
+
+
+def test_one_login_is_enough_for_many_requests(ssh: Ssh) -> None:
+    with connect(parse("ssh://docker@build-1"), SSH) as engine:
+        for _ in range(3):
+            engine.documents()
+            engine.ping()
+    assert Path(f"{ssh.record}.starts").read_text() == "x"
 
 
 def test_the_key_reaches_ssh_and_is_in_no_file_and_no_argument(ssh: Ssh) -> None:

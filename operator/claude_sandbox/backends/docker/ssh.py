@@ -21,6 +21,7 @@ from claude_sandbox.backends.docker.trouble import EngineError, Trouble
 # Seconds for the client to end by itself once its connection is closed.
 _END = 2.0
 _LAST_WORDS = 2000
+_ANY = "any"
 
 _OPTIONS = {
     "BatchMode": "yes",
@@ -50,9 +51,10 @@ class SshAdapter(UnixHTTPAdapter):
         self._command = _command(program, address, timeout, *(file.path for file in self._files))
 
     def get_connection(self, url: Any, proxies: Any = None) -> Any:
+        # One for all URLs: to log in takes half a second.
         with self.pools.lock:
-            if (pool := self.pools.get(url)) is None:
-                pool = self.pools[url] = _Pool(self._command, self._words, self.timeout, self.max_pool_size)
+            if (pool := self.pools.get(_ANY)) is None:
+                pool = self.pools[_ANY] = _Pool(self._command, self._words, self.timeout, self.max_pool_size)
             return pool
 
     def trouble(self) -> EngineError | None:
