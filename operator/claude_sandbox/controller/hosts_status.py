@@ -179,15 +179,7 @@ def _measured(found: HostFindings, now: datetime) -> Compliance | None:
         now=now,
         max_age=EVIDENCE_AGE,
     )
-    measured = evaluate(evidence)
-    # Evidence that is hardly older than the evaluation needs no time of its own.
-    controls = [
-        control
-        if control.evidence is None
-        else control.model_copy(update={"evidence": control.evidence.model_copy(update={"observed_at": None})})
-        for control in measured.controls
-    ]
-    return measured.model_copy(update={"controls": controls})
+    return evaluate(evidence)
 
 
 def engine_of(documents: EngineDocuments) -> EngineStatus:
