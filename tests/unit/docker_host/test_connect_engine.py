@@ -108,6 +108,16 @@ def test_an_engine_of_another_authority_is_not_trusted(tls_engine: SmallEngine) 
     assert tls_engine.asked == []
 
 
+def test_an_authority_that_the_machine_trusts_is_not_trusted_with_engines(
+    tls_engine: SmallEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(AUTHORITY.pem)
+    monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(bundle))
+    error = refused(f"tcp://127.0.0.1:{tls_engine.port}", replace(GOOD, ca=STRANGER.pem))
+    assert error.trouble is Trouble.UNTRUSTED
+
+
 def test_a_certificate_of_another_host_is_not_trusted(tmp_path: Path) -> None:
     with SmallEngine(("127.0.0.1", 0), ANSWERS, served(tmp_path, "192.0.2.1")) as engine:
         error = refused(f"tcp://127.0.0.1:{engine.port}", GOOD)

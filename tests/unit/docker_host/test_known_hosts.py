@@ -10,7 +10,7 @@ from engine_documents import good_bridge, good_info, good_version
 from small_engine import BROKEN, CLOSING, DRIPPING, SILENT, WELL, SmallEngine
 
 from claude_sandbox.api.endpoints import Address, parse
-from claude_sandbox.backends.docker.connect import connect
+from claude_sandbox.backends.docker.connect import Engine, connect
 from claude_sandbox.backends.docker.hosts import Hosts, Target
 from claude_sandbox.backends.docker.material import Material
 from claude_sandbox.backends.docker.trouble import Trouble
@@ -155,6 +155,34 @@ async def test_a_host_that_is_forgotten_is_not_known(hosts: Hosts, target: Targe
     hosts.forget("a")
     assert hosts.known("a").documents is None
     assert hosts.engine("a") is None
+
+
+async def test_a_host_that_is_forgotten_while_it_is_asked_keeps_no_connection(
+    engine: SmallEngine, target: Target
+) -> None:
+    closed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Watched(Engine):
+        def close(self) -> None:
+            super().close()
+            loop.call_soon_threadsafe(closed.set)
+
+    def watched(address: Address, material: Material | None) -> Engine:
+        made = connect(address, material, timeout=10)
+        return Watched(made.api, made.version)
+
+    hosts = Hosts(watched)
+    engine.mood = SILENT
+    look = asyncio.create_task(hosts.look("a", target))
+    async with asyncio.timeout(10):
+        while not engine.asked:  # noqa: ASYNC110 - who is asked is a thread
+            await asyncio.sleep(0.01)
+        hosts.forget("a")
+        engine.released.set()
+        await look
+        await closed.wait()
+    hosts.close()
 
 
 @pytest.mark.parametrize(

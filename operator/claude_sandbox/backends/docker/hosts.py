@@ -156,7 +156,6 @@ class Hosts:
     def _failed(self, entry: _Entry, error: EngineError) -> None:
         # The next look makes a new connection, and asks what it is: it may have been restarted as something else.
         self._disconnect(entry)
-        entry.read = float("-inf")
         since = entry.first_asked if entry.last_contact is None else entry.last_contact
         before = entry.known
         entry.known = Known(before.documents, before.read_at, before.contact, self._clock() - since, error)
