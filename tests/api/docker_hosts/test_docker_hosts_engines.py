@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from claude_sandbox.localcluster.engine import EngineDescription, Tcp
 from docker_fleet import Fleet, condition, is_ready
 from enginekit import own
 
@@ -17,6 +16,7 @@ from claude_sandbox.compliance.docker.host_evidence import HostEvidence
 from claude_sandbox.compliance.docker.host_report import findings
 from claude_sandbox.compliance.evidence import Reading
 from claude_sandbox.localcluster import engine
+from claude_sandbox.localcluster.engine import EngineDescription, Tcp
 
 pytestmark = pytest.mark.engine
 
