@@ -1,0 +1,58 @@
+"""What an engine can do, as far as a sandbox depends on it. Pure: read from `docker info` and the API version."""
+
+import re
+from dataclasses import dataclass
+
+from claude_sandbox.backends.docker.raw import Object
+
+_START_INTERVAL = (1, 44)
+_ISOLATED_GATEWAY = (1, 48)
+# tmpfs can be told to stay out of swap since Linux 6.4, but not from within a user namespace.
+_NOSWAP = (6, 4)
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """One engine. `version` is for people; everything else decides on something."""
+
+    version: str = ""
+    api: tuple[int, int] = (1, 41)
+    default_runtime: str = "runc"
+    has_init: bool = False
+    """Whether it has a first process to offer that reaps orphans."""
+    limits_swap: bool = True
+    remaps_users: bool = False
+    """Whether root in a container is another user of the host (userns-remap)."""
+    keeps_from_swap: bool = False
+    """Whether its kernel knows a tmpfs that is never written to a swap device."""
+
+    @property
+    def start_interval(self) -> bool:
+        """Whether it checks a starting container's health more often than a running one's."""
+        return self.api >= _START_INTERVAL
+
+    @property
+    def isolated_gateway(self) -> bool:
+        """Whether it knows networks on which the host itself has no address."""
+        return self.api >= _ISOLATED_GATEWAY
+
+
+def facts_of(info: Object, api_version: str) -> EngineFacts:
+    """From the answer to `/info` and the version of the API that is spoken, for example 1.41."""
+    options = [str(option) for option in info.get("SecurityOptions") or ()]
+    rootless = any(option.startswith("name=rootless") for option in options)
+    return EngineFacts(
+        version=str(info.get("ServerVersion", "")),
+        api=_pair(api_version),
+        default_runtime=str(info.get("DefaultRuntime") or "runc"),
+        # "N/A" where it looked and found none; distributions' builds leave the version empty.
+        has_init=bool(info.get("InitBinary")) and (info.get("InitCommit") or {}).get("ID") != "N/A",
+        limits_swap=info.get("SwapLimit") is not False,
+        remaps_users=any(option.startswith("name=userns") for option in options),
+        keeps_from_swap=_pair(str(info.get("KernelVersion", ""))) >= _NOSWAP and not rootless,
+    )
+
+
+def _pair(version: str) -> tuple[int, int]:
+    match = re.match(r"(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2])) if match else (0, 0)

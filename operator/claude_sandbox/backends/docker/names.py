@@ -1,0 +1,118 @@
+"""What a sandbox's objects are called on an engine, and by which labels they are found. Pure.
+
+An engine knows no namespaces, and a name is the only thing that keeps two creates from both succeeding. So every name
+holds a hash of what makes the sandbox unique; the readable part is for people, and may be cut.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from claude_sandbox.api import meta
+from claude_sandbox.backends.docker.raw import Object, labels
+from claude_sandbox.blueprint.model import Identity
+
+LABEL_CLUSTER = f"{meta.GROUP}/cluster"
+"""The control plane that the sandbox is a resource of: operators of two of them may share an engine."""
+LABEL_NAMESPACE = f"{meta.GROUP}/namespace"
+LABEL_SPEC_HASH = meta.ANNOTATION_SPEC_HASH
+
+AGENT = "agent"
+HELPER = "key-delivery"
+KEY = "api-key"
+SETTINGS = "settings"
+WORKSPACE = "workspace"
+NETWORK = "network"
+
+# Namespaces and names are DNS labels of up to 63 and 45 characters; with these cuts no name is longer than 63.
+_READABLE = 18
+_HASH = 10
+
+
+@dataclass(frozen=True)
+class Names:
+    """All names of one sandbox."""
+
+    container: str
+    helper: str
+    network: str
+    key: str
+    settings: str
+    workspace: str
+
+    @property
+    def volumes(self) -> tuple[str, str, str]:
+        return (self.key, self.settings, self.workspace)
+
+
+def names_of(cluster: str, identity: Identity) -> Names:
+    """The names of a sandbox's objects.
+
+    All hold a hash of the UID, so that a sandbox that was deleted and made again gets new ones, except the
+    workspace's: that may be kept for the next sandbox of the name.
+    """
+    own = _name(cluster, identity, identity.uid)
+    return Names(
+        container=own,
+        helper=f"{own}-key",
+        network=own,
+        key=f"{own}-api-key",
+        settings=f"{own}-settings",
+        workspace=f"{_name(cluster, identity, '')}-workspace",
+    )
+
+
+def labels_of(cluster: str, identity: Identity, component: str) -> dict[str, str]:
+    """What every object of the sandbox carries."""
+    return {
+        meta.LABEL_MANAGED_BY: meta.MANAGED_BY,
+        meta.LABEL_COMPONENT: component,
+        LABEL_CLUSTER: cluster,
+        LABEL_NAMESPACE: identity.namespace,
+        meta.LABEL_SANDBOX: identity.name,
+        meta.LABEL_SANDBOX_UID: identity.uid,
+    }
+
+
+def selector(cluster: str, identity: Identity | None = None) -> list[str]:
+    """The `label` filter for the objects of a sandbox, or of all sandboxes of the cluster."""
+    wanted = {meta.LABEL_MANAGED_BY: meta.MANAGED_BY, LABEL_CLUSTER: cluster}
+    if identity is not None:
+        wanted[meta.LABEL_SANDBOX_UID] = identity.uid
+    return [f"{key}={value}" for key, value in wanted.items()]
+
+
+def is_owned(live: Object, cluster: str, identity: Identity, component: str) -> bool:
+    """Whether the object was made for this very sandbox, and not for an earlier one of the same name."""
+    wanted = labels_of(cluster, identity, component)
+    found = labels(live)
+    return all(found.get(key) == value for key, value in wanted.items())
+
+
+def is_workspace_of(live: Object, cluster: str, identity: Identity) -> bool:
+    """Whether the volume is the workspace of a sandbox of this name; it may have been kept from an earlier one."""
+    wanted = labels_of(cluster, identity, WORKSPACE)
+    del wanted[meta.LABEL_SANDBOX_UID]
+    found = labels(live)
+    return all(found.get(key) == value for key, value in wanted.items())
+
+
+def identity_in(found: Mapping[str, str], cluster: str) -> Identity | None:
+    """Whose the labels say an object is; None where they are not this cluster's."""
+    if found.get(meta.LABEL_MANAGED_BY) != meta.MANAGED_BY or found.get(LABEL_CLUSTER) != cluster:
+        return None
+    values = (found.get(LABEL_NAMESPACE), found.get(meta.LABEL_SANDBOX), found.get(meta.LABEL_SANDBOX_UID))
+    namespace, name, uid = values
+    return Identity(namespace, name, uid) if namespace and name and uid else None
+
+
+def digest_of(*parts: str) -> str:
+    """50 bits of a hash, as lower-case letters and digits. No part may hold a slash, as none of Kubernetes' does."""
+    found = hashlib.sha256("/".join(parts).encode()).digest()
+    return base64.b32encode(found).decode().lower()[:_HASH]
+
+
+def _name(cluster: str, identity: Identity, uid: str) -> str:
+    readable = (part[:_READABLE].rstrip("-") for part in (identity.namespace, identity.name))
+    return "-".join(("csb", *readable, digest_of(cluster, identity.namespace, identity.name, uid)))

@@ -1,0 +1,246 @@
+"""A blueprint as documents of the Engine API. Pure: golden documents for the tests."""
+
+import hashlib
+from dataclasses import dataclass
+
+import orjson
+
+from claude_sandbox.backends.docker import names
+from claude_sandbox.backends.docker.facts import EngineFacts
+from claude_sandbox.backends.docker.names import Names, labels_of, names_of
+from claude_sandbox.backends.docker.raw import Manifest
+from claude_sandbox.blueprint.model import Amounts, Blueprint, User
+
+_MIB = 1 << 20
+_SECOND = 1_000_000_000
+_MILLICORE = 1_000_000
+"""A thousandth of a CPU, in the engine's NanoCpus."""
+
+# As many as a pod gets from `podPidsLimit` in the documentation of the Kubernetes backend.
+PIDS = 512
+SHARED_MEMORY = 64 * _MIB
+"""The engine's own default for /dev/shm, said so that an administrator's other default does not count."""
+# The kernel's own scale goes from -1000 to 1000: sandboxes go before the engine, and before what else runs there.
+OOM_SCORE_ADJUSTMENT = 500
+# An engine without CAP_SYS_RESOURCE can give no more than it has itself: this is what the smallest ones have.
+OPEN_FILES = (4096, 8192)
+LOG_SIZE, LOG_FILES = "10m", "3"
+KEY_SIZE = "64k"
+
+ICC = "com.docker.network.bridge.enable_icc"
+INHIBIT = "com.docker.network.bridge.inhibit_ipv4"
+GATEWAY_MODE = "com.docker.network.bridge.gateway_mode_ipv4"
+
+# An address for documentation (RFC 5737), which nothing answers at. Older engines forward what a sandbox asks their
+# resolver from the host's own network, an open way out of an internal network (CVE-2024-29018).
+NO_RESOLVER = "192.0.2.1"
+
+# Without this, an engine that can't check a starting container more often would be asked 30 s later for the first time.
+_INTERVAL_WITHOUT_START = 10
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Everything that a sandbox should have on an engine. `workspace` is None for one that is in memory."""
+
+    names: Names
+    container: Manifest
+    network: Manifest
+    key: Manifest
+    settings: Manifest
+    workspace: Manifest | None
+
+    @property
+    def volumes(self) -> tuple[Manifest, ...]:
+        found = (self.key, self.settings, self.workspace)
+        return tuple(volume for volume in found if volume is not None)
+
+
+def documents(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> Documents:
+    """The documents for the engine's creates, which also say what is desired of live objects."""
+    called = names_of(cluster, blueprint.identity)
+    return Documents(
+        names=called,
+        container=container(blueprint, cluster, facts),
+        network=network(blueprint, cluster, facts),
+        key=_volume(blueprint, cluster, called.key, names.KEY, _in_memory(blueprint.user, facts)),
+        settings=_volume(blueprint, cluster, called.settings, names.SETTINGS, {}),
+        workspace=(
+            _volume(blueprint, cluster, called.workspace, names.WORKSPACE, {}) if blueprint.workspace.volume else None
+        ),
+    )
+
+
+def network(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> Manifest:
+    """A bridge of the sandbox's own without a way out, and without an address of the host on it."""
+    called = names_of(cluster, blueprint.identity)
+    # Either keeps the host's address off the bridge; the newer one also keeps one from being reserved.
+    hostless = {GATEWAY_MODE: "isolated"} if facts.isolated_gateway else {INHIBIT: "true"}
+    return {
+        "Name": called.network,
+        "Driver": "bridge",
+        "Internal": True,
+        "Attachable": False,
+        "Ingress": False,
+        "EnableIPv6": False,
+        "Options": {ICC: "false", **hostless},
+        "Labels": labels_of(cluster, blueprint.identity, names.NETWORK),
+    }
+
+
+def container(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> Manifest:
+    """The workload. The engine never starts it by itself: that would be without its key."""
+    called = names_of(cluster, blueprint.identity)
+    document: Manifest = {
+        "Hostname": blueprint.identity.name,
+        "Image": blueprint.image.reference,
+        "User": f"{blueprint.user.uid}:{blueprint.user.gid}",
+        "WorkingDir": blueprint.workspace.path,
+        "Env": [f"{name}={value}" for name, value in blueprint.environment],
+        "Labels": labels_of(cluster, blueprint.identity, names.AGENT),
+        "Healthcheck": _health(blueprint, facts),
+        "StopTimeout": blueprint.grace_seconds,
+        "HostConfig": {
+            **_privileges(facts),
+            **limits(blueprint, facts),
+            "ReadonlyRootfs": True,
+            "Tmpfs": _tmpfs(blueprint),
+            "Mounts": _mounts(blueprint, cluster, facts),
+            "ShmSize": SHARED_MEMORY,
+            "OomScoreAdj": OOM_SCORE_ADJUSTMENT,
+            "Ulimits": [
+                # A dump of the agent's memory would put its key on the disk.
+                {"Name": "core", "Soft": 0, "Hard": 0},
+                {"Name": "nofile", "Soft": OPEN_FILES[0], "Hard": OPEN_FILES[1]},
+            ],
+            "LogConfig": {"Type": "local", "Config": {"max-size": LOG_SIZE, "max-file": LOG_FILES}},
+            "NetworkMode": called.network,
+            "Dns": [NO_RESOLVER],
+        },
+        "NetworkingConfig": {"EndpointsConfig": {called.network: {}}},
+    }
+    if blueprint.command:
+        document["Entrypoint"] = list(blueprint.command)
+    if blueprint.args:
+        document["Cmd"] = list(blueprint.args)
+    document["Labels"][names.LABEL_SPEC_HASH] = spec_hash(blueprint, cluster)
+    return document
+
+
+def limits(blueprint: Blueprint, facts: EngineFacts) -> Manifest:
+    """What of a container can be changed while it runs: each said, since none can be taken back by not saying it."""
+    most, promised = blueprint.limits, blueprint.requests
+    return {
+        "Memory": most.memory,
+        # The same as the memory alone: no swap. Where the kernel doesn't account for swap the engine stores -1.
+        "MemorySwap": most.memory if facts.limits_swap else -1,
+        "MemoryReservation": promised.memory,
+        "NanoCpus": most.cpu_millicores * _MILLICORE,
+        "CpuShares": _shares(promised),
+        "PidsLimit": PIDS,
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+    }
+
+
+def spec_hash(blueprint: Blueprint, cluster: str) -> str:
+    """Tells whether a container was made from what is asked for now, but for what can be changed in place.
+
+    The same on all engines, so that an engine's upgrade does not look like another spec.
+    """
+    facts = EngineFacts()
+    called = names_of(cluster, blueprint.identity)
+    parts = [
+        *(blueprint.identity.uid, blueprint.image.reference, blueprint.command, blueprint.args, blueprint.environment),
+        *(_tmpfs(blueprint), _mounts(blueprint, cluster, facts), called.network, _health(blueprint, facts)),
+        *(blueprint.grace_seconds, blueprint.settings.content),
+    ]
+    return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+
+def _privileges(facts: EngineFacts) -> Manifest:
+    return {
+        "Privileged": False,
+        "CapDrop": ["ALL"],
+        # Its own seccomp profile is what an engine uses where none is named.
+        "SecurityOpt": ["no-new-privileges:true"],
+        "IpcMode": "private",
+        "CgroupnsMode": "private",
+        # The sandbox image has one of its own; this is for images that don't.
+        "Init": facts.has_init,
+    }
+
+
+def _health(blueprint: Blueprint, facts: EngineFacts) -> Manifest:
+    """Readiness: an engine has one check only, and does nothing about a container that fails it."""
+    ready, startup = blueprint.readiness, blueprint.startup
+    pace = (
+        {"Interval": ready.period * _SECOND, "StartInterval": startup.period * _SECOND}
+        if facts.start_interval
+        else {"Interval": min(ready.period, _INTERVAL_WITHOUT_START) * _SECOND}
+    )
+    return {
+        "Test": ["CMD", *ready.command],
+        "Timeout": ready.timeout * _SECOND,
+        "Retries": ready.failures,
+        "StartPeriod": startup.period * startup.failures * _SECOND,
+        **pace,
+    }
+
+
+def _tmpfs(blueprint: Blueprint) -> dict[str, str]:
+    user = blueprint.user
+    found = {
+        scratch.path: f"rw,nosuid,nodev,noexec,size={scratch.size},uid={user.uid},gid={user.gid},mode=0700"
+        for scratch in blueprint.scratch
+    }
+    if blueprint.workspace.volume is None:
+        # What is built there has to run. In memory, it may not take what the agent itself needs.
+        size = min(blueprint.workspace.size, blueprint.limits.memory // 2)
+        found[blueprint.workspace.path] = (
+            f"rw,nosuid,nodev,exec,size={size},uid={user.uid},gid={user.gid},mode=0755"
+        )
+    return found
+
+
+def _mounts(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> list[Manifest]:
+    called = names_of(cluster, blueprint.identity)
+    mounts = [
+        mount(called.key, blueprint.key.directory, True, _in_memory(blueprint.user, facts)),
+        mount(called.settings, blueprint.settings.directory, True, {}),
+    ]
+    if blueprint.workspace.volume is not None:
+        mounts.append(mount(called.workspace, blueprint.workspace.path, blueprint.workspace.read_only, {}))
+    return mounts
+
+
+def mount(volume: str, path: str, read_only: bool, options: dict[str, str]) -> Manifest:
+    """A volume in a container. Says what kind it is, since an engine makes one that is missing without asking."""
+    wanted: Manifest = {"NoCopy": True}
+    if options:
+        wanted["DriverConfig"] = {"Name": "local", "Options": options}
+    return {"Type": "volume", "Source": volume, "Target": path, "ReadOnly": read_only, "VolumeOptions": wanted}
+
+
+def _in_memory(user: User, facts: EngineFacts) -> dict[str, str]:
+    """A volume that is never on a disk, for its owner alone.
+
+    Where an engine remaps users, the number that the agent has on the host is not known; then anyone may enter, but
+    only the engine's own root comes that far on the host, and in the sandbox it is mounted read-only.
+    """
+    owner = "mode=1777" if facts.remaps_users else f"uid={user.uid},gid={user.gid},mode=0700"
+    noswap = ",noswap" if facts.keeps_from_swap else ""
+    return {"type": "tmpfs", "device": "tmpfs", "o": f"nosuid,nodev,noexec,size={KEY_SIZE},{owner}{noswap}"}
+
+
+def _volume(blueprint: Blueprint, cluster: str, name: str, component: str, options: dict[str, str]) -> Manifest:
+    return {
+        "Name": name,
+        "Driver": "local",
+        "DriverOpts": options,
+        "Labels": labels_of(cluster, blueprint.identity, component),
+    }
+
+
+def _shares(promised: Amounts) -> int:
+    """Relative weight as the kubelet computes it: 1024 for a whole CPU, and never less than 2."""
+    return max(promised.cpu_millicores * 1024 // 1000, 2)

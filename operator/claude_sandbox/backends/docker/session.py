@@ -1,0 +1,78 @@
+"""Standard input and output of a container over the engine's API.
+
+Whatever carries it (a Unix socket, TLS, SSH), only sending and receiving is asked of it: not every kind can close one
+direction alone, so the helper's end is a line, or the end of the whole connection.
+"""
+
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from claude_sandbox.backends.docker.errors import UNREACHABLE, EngineError
+
+TIMEOUT = 30.0
+_HEADER = 8
+
+
+class Run(Protocol):
+    """Runs what blocks in a thread, for so many seconds at most."""
+
+    def __call__(self, call: Callable[[], Any], bound: float, /) -> Awaitable[Any]: ...
+
+
+class Session:
+    """One attached container."""
+
+    def __init__(self, attached: Any, run: Run, timeout: float = TIMEOUT) -> None:
+        # What the SDK gives is a file object around a socket; only the socket can be written to.
+        self._attached = attached
+        self._socket = getattr(attached, "_sock", attached)
+        self._socket.settimeout(timeout)
+        self._run = run
+        self._timeout = timeout
+
+    async def send(self, line: bytearray) -> None:
+        """Send a line, and wipe it."""
+
+        def call() -> None:
+            try:
+                self._socket.sendall(memoryview(line))
+            finally:
+                line[:] = bytes(len(line))
+
+        await self._run(call, self._timeout)
+
+    async def expect(self, word: bytes) -> None:
+        """Wait until the container has written this line to its standard output. Raises EngineError if it ends first."""
+        await self._run(lambda: self._expect(word + b"\n"), self._timeout)
+
+    async def close(self) -> None:
+        """End the connection; the container sees the end of its input."""
+        await self._run(self._close, self._timeout)
+
+    def _expect(self, line: bytes) -> None:
+        seen = b""
+        while not seen.endswith(line):
+            header = self._read(_HEADER)
+            if not header:
+                raise EngineError(UNREACHABLE, "the helper container ended without having put the key in place")
+            (length,) = struct.unpack(">I", header[4:])
+            seen = (seen + self._read(length))[-len(line) :]
+
+    def _read(self, length: int) -> bytes:
+        found = b""
+        while len(found) < length:
+            part = self._socket.recv(length - len(found))
+            if not part:
+                return b""
+            found += part
+        return found
+
+    def _close(self) -> None:
+        # Closing the file object alone leaves the connection open: the response holds the socket too.
+        for end in (lambda: self._socket.shutdown(socket.SHUT_RDWR), self._socket.close, self._attached.close):
+            try:
+                end()
+            except (OSError, AttributeError, TypeError):
+                continue
