@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 
 from claude_sandbox.backends.docker.errors import UNREACHABLE, EngineError
 from claude_sandbox.backends.docker.facts import EngineFacts, facts_of
-from claude_sandbox.backends.docker.raw import Manifest, Object
+from claude_sandbox.backends.docker.raw import Object
 from claude_sandbox.backends.docker.session import Session
 
 T = TypeVar("T")
@@ -116,7 +116,7 @@ class Engine:
 
     async def stop(self, identifier: str, grace: int) -> None:
         """End a container's processes, by force after `grace` seconds."""
-        await self._json("POST", f"/containers/{identifier}/stop", params={"t": str(grace)}, timeout=grace + 30.0)
+        await self._json("POST", f"/containers/{identifier}/stop", params={"t": str(grace)}, within=grace + 30.0)
 
     async def rename(self, identifier: str, name: str) -> None:
         await self._json("POST", f"/containers/{identifier}/rename", params={"name": name})
@@ -177,9 +177,7 @@ class Engine:
 
         `timeout`: seconds of silence after which reading fails, so that a dead connection is noticed.
         """
-        return self._call(
-            "GET", "/events", params={"filters": json.dumps(filters)}, timeout=timeout, stream=True
-        )
+        return self._call("GET", "/events", params={"filters": json.dumps(filters)}, timeout=timeout, stream=True)
 
     async def _found(self, method: str, path: str) -> Object | None:
         try:
@@ -204,9 +202,9 @@ class Engine:
         *,
         params: dict[str, str] | None = None,
         body: Object | None = None,
-        timeout: float | None = None,
+        within: float | None = None,
     ) -> Any:
-        bound = timeout or self._timeout
+        bound = within or self._timeout
 
         def call() -> Any:
             response = self._call(method, path, params=params, json=body, timeout=bound)
@@ -302,6 +300,3 @@ def archive_of(entries: Iterable[tuple[tarfile.TarInfo, bytes]]) -> bytes:
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     return packed.getvalue()
-
-
-__all__ = ["CALL_TIMEOUT", "Engine", "Manifest", "archive_of"]

@@ -7,7 +7,6 @@ one and renamed, which the sandbox sees at once.
 """
 
 import base64
-import io
 import tarfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,7 +29,7 @@ READY, DONE = b"ready", b"done"
 _SCRIPT = f"""set -eu
 umask 077
 cd "$1"
-grep -q " $1 tmpfs " /proc/self/mounts
+grep -qF " $1 tmpfs " /proc/self/mounts
 IFS= read -r line
 printf %s "$line" | base64 -d > .new
 unset line
@@ -145,6 +144,3 @@ def _entry(path: str, mode: int, kind: bytes = tarfile.REGTYPE) -> tarfile.TarIn
     info = tarfile.TarInfo(path.lstrip("/"))
     info.mode, info.type = mode, kind
     return info
-
-
-__all__ = ["MARKER", "Key", "delivered", "helper", "io", "settings_archive"]

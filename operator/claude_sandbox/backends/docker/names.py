@@ -16,6 +16,7 @@ from claude_sandbox.blueprint.model import Identity
 LABEL_CLUSTER = f"{meta.GROUP}/cluster"
 """The control plane that the sandbox is a resource of: operators of two of them may share an engine."""
 LABEL_NAMESPACE = f"{meta.GROUP}/namespace"
+LABEL_COMPONENT = meta.LABEL_COMPONENT
 LABEL_SPEC_HASH = meta.ANNOTATION_SPEC_HASH
 
 AGENT = "agent"
@@ -67,7 +68,7 @@ def labels_of(cluster: str, identity: Identity, component: str) -> dict[str, str
     """What every object of the sandbox carries."""
     return {
         meta.LABEL_MANAGED_BY: meta.MANAGED_BY,
-        meta.LABEL_COMPONENT: component,
+        LABEL_COMPONENT: component,
         LABEL_CLUSTER: cluster,
         LABEL_NAMESPACE: identity.namespace,
         meta.LABEL_SANDBOX: identity.name,

@@ -196,9 +196,7 @@ def _tmpfs(blueprint: Blueprint) -> dict[str, str]:
     if blueprint.workspace.volume is None:
         # What is built there has to run. In memory, it may not take what the agent itself needs.
         size = min(blueprint.workspace.size, blueprint.limits.memory // 2)
-        found[blueprint.workspace.path] = (
-            f"rw,nosuid,nodev,exec,size={size},uid={user.uid},gid={user.gid},mode=0755"
-        )
+        found[blueprint.workspace.path] = f"rw,nosuid,nodev,exec,size={size},uid={user.uid},gid={user.gid},mode=0755"
     return found
 
 

@@ -44,7 +44,7 @@ class Session:
         await self._run(call, self._timeout)
 
     async def expect(self, word: bytes) -> None:
-        """Wait until the container has written this line to its standard output. Raises EngineError if it ends first."""
+        """Wait until the container has written this line. Raises EngineError if it ends before."""
         await self._run(lambda: self._expect(word + b"\n"), self._timeout)
 
     async def close(self) -> None:

@@ -1,0 +1,298 @@
+"""Carries out a plan, stage by stage, and says what became of it.
+
+A missing object is created, never taken over: a container's and a network's name can be had once, and of a volume,
+which an engine hands out again without a word, the labels are looked at. What is there is changed by its identifier.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+
+from claude_sandbox.api.conditions import Reason
+from claude_sandbox.backends.base import Failure, Healed, Outcome
+from claude_sandbox.backends.docker import drift, keys, names, subnets
+from claude_sandbox.backends.docker.engine import Engine
+from claude_sandbox.backends.docker.errors import EngineError, ForeignObjectError
+from claude_sandbox.backends.docker.images import ImageMissingError, ImagePendingError, Images
+from claude_sandbox.backends.docker.keys import Key
+from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
+from claude_sandbox.backends.docker.plan import CONTAINER, NETWORK, VOLUME, Cause, Desired, Plan, Step, Verb
+from claude_sandbox.backends.docker.raw import Object, running
+from claude_sandbox.blueprint.model import Blueprint
+
+# Seconds until an object in the way is looked at again, of which no event may tell.
+FOREIGN_AGAIN = 10.0
+# Seconds until a pass whose picture was behind is made again.
+STALE_AGAIN = 1.0
+# Seconds until a pull is looked at again.
+PULL_AGAIN = 2.0
+# Another network may take the addresses between looking and creating; so often is another part of the pool tried.
+_TRIES = 16
+
+Pace = Callable[[], float]
+"""Seconds until a paced step may be done; 0 for now, which then counts as done."""
+
+ReadKey = Callable[[], Awaitable[Key]]
+"""Reads the key of the sandbox's Secret. Raises KeyUnavailableError."""
+
+
+class StaleError(Exception):
+    """What was seen is not so any more; another look is due."""
+
+
+class KeyUnavailableError(Exception):
+    """The key could not be read from its Secret; the message says why, and never holds the key."""
+
+
+@dataclass
+class Hands:
+    """What a plan is carried out with."""
+
+    engine: Engine
+    images: Images
+    blueprint: Blueprint
+    read_key: ReadKey
+    changed: Callable[[str], None]
+    """Told of each container that something was delivered to, or that was started."""
+    pool: IPv4Network | None = subnets.POOL
+    """Where sandboxes' networks get their addresses; None: from the engine's own pools."""
+
+
+async def carry_out(hands: Hands, desired: Desired, wanted: Plan, pace: Pace) -> Outcome:
+    """Do what the plan says. Stops after the first stage that did not wholly succeed; never raises EngineError."""
+    done: list[Step] = []
+    foreign = list(wanted.foreign)
+    failure: Failure | None = None
+    paced: float | None = None
+    stale = False
+    for stage in wanted.stages:
+        if any(step.paced for step in stage) and (wait := pace()) > 0:
+            # What comes after it would need it done.
+            paced = wait
+            break
+        results = await asyncio.gather(*(_do(hands, desired, step) for step in stage), return_exceptions=True)
+        for step, result in zip(stage, results, strict=True):
+            if isinstance(result, ForeignObjectError):
+                foreign.append(str(result))
+            elif isinstance(result, StaleError):
+                stale = True
+            elif isinstance(result, ImagePendingError):
+                paced = PULL_AGAIN
+            elif isinstance(result, EngineError | ImageMissingError | KeyUnavailableError):
+                failure = failure or explain(step, result)
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                done.append(step)
+        blocked = len(foreign) > len(wanted.foreign)
+        if blocked or stale:
+            paced = FOREIGN_AGAIN if blocked else STALE_AGAIN
+        if failure or blocked or stale or paced is not None:
+            break
+    if wanted.foreign and paced is None:
+        paced = FOREIGN_AGAIN
+    return Outcome(
+        created=_said(done, (Verb.CREATE,), (Cause.PROVISION, Cause.UPDATE)),
+        updated=_said(done, (Verb.UPDATE, Verb.REPLACE, Verb.DELIVER), (Cause.UPDATE,)),
+        removed=_said(done, (Verb.REMOVE,), (Cause.UPDATE,)),
+        healed=tuple(_healed(step) for step in done if step.cause is Cause.HEAL),
+        foreign=tuple(foreign),
+        drifted=wanted.drifted,
+        spec_changed=wanted.spec_changed,
+        ended=any(step.verb is Verb.REMOVE and step.cause is not Cause.PROVISION for step in done),
+        key_sent=any(step.verb is Verb.DELIVER for step in done),
+        paced=paced,
+        failure=failure,
+        stale=stale,
+    )
+
+
+def explain(step: Step, error: EngineError | ImageMissingError | KeyUnavailableError) -> Failure:
+    """What went wrong, as something that a person can act upon."""
+    what = f"{step.verb.value} {step.kind} {step.name}"
+    if isinstance(error, ImageMissingError):
+        return Failure(Reason.IMAGE_PULL_FAILED, str(error), permanent=False)
+    if isinstance(error, KeyUnavailableError):
+        return Failure(Reason.RETRYING, str(error), permanent=False)
+    if error.is_invalid:
+        return Failure(Reason.REJECTED, f"The Docker host refused to {what}: {error.message}", permanent=True)
+    if "address pool" in error.message or "fully subnetted" in error.message:
+        remedy = "Give it more with `default-address-pools` in its daemon.json."
+        return Failure(Reason.RETRYING, f"The Docker host has no addresses left for a network. {remedy}", False)
+    return Failure(Reason.RETRYING, f"Could not {what}: {error}", permanent=False)
+
+
+async def _do(hands: Hands, desired: Desired, step: Step) -> None:
+    try:
+        await _by_kind(hands, desired, step)
+    except EngineError as error:
+        # What it was decided upon is gone, or no longer as it was: a container can't be unpaused that is not paused.
+        if (error.is_not_found and not error.is_image_missing) or error.is_conflict:
+            raise StaleError from None
+        if not error.is_unchanged:
+            raise
+
+
+async def _by_kind(hands: Hands, desired: Desired, step: Step) -> None:
+    match step.kind:
+        case "Network":
+            await _network(hands, desired, step)
+        case "Volume" if step.verb is not Verb.DELIVER:
+            await _volume(hands.engine, desired, step)
+        case _:
+            await _container(hands, desired, step)
+
+
+async def _network(hands: Hands, desired: Desired, step: Step) -> None:
+    engine = hands.engine
+    if step.verb is Verb.CREATE:
+        await _create_network(hands, desired)
+        return
+    assert step.live is not None  # noqa: S101 - the planner's promise
+    identifier = str(step.live["Id"])
+    if step.verb is Verb.DISCONNECT:
+        await engine.disconnect(identifier, step.other)
+        return
+    # It may lead out: whoever is on it is taken off before anything else.
+    live = await engine.network(identifier)
+    for member in (live or {}).get("Containers") or {}:
+        await engine.disconnect(identifier, member)
+    if live is not None and not is_owned(live, desired.cluster, desired.identity, names.NETWORK):
+        raise ForeignObjectError(f"{NETWORK} {step.name}")
+    await engine.remove_network(identifier)
+    await _create_network(hands, desired)
+
+
+async def _create_network(hands: Hands, desired: Desired) -> None:
+    document = desired.documents.network
+    if hands.pool is None:
+        await hands.engine.create_network(document)
+        return
+    taken = subnets.taken_by(await hands.engine.networks())
+    for number, subnet in enumerate(subnets.candidates(hands.pool, document["Name"], taken)):
+        try:
+            await hands.engine.create_network({**document, "IPAM": {"Config": [{"Subnet": str(subnet)}]}})
+        except EngineError as error:
+            if not error.is_pool_overlap or number == _TRIES:
+                raise
+        else:
+            return
+    raise EngineError(400, f"no addresses are left in {hands.pool} for another sandbox's network")
+
+
+async def _volume(engine: Engine, desired: Desired, step: Step) -> None:
+    document = next(volume for volume in desired.documents.volumes if volume["Name"] == step.name)
+    if step.verb is Verb.REPLACE:
+        await engine.remove_volume(step.name)
+    live = await engine.create_volume(document)
+    if drift.volume_differences(document, live) or not _is_ours(desired, live):
+        raise ForeignObjectError(f"{VOLUME} {step.name}")
+
+
+def _is_ours(desired: Desired, live: Object) -> bool:
+    if live["Name"] == desired.documents.names.workspace:
+        return is_workspace_of(live, desired.cluster, desired.identity)
+    return any(is_owned(live, desired.cluster, desired.identity, one) for one in (names.KEY, names.SETTINGS))
+
+
+async def _container(hands: Hands, desired: Desired, step: Step) -> None:
+    engine, live = hands.engine, step.live
+    match step.verb:
+        case Verb.CREATE:
+            await _create(hands, desired)
+        case Verb.START:
+            await _start(hands, desired)
+        case _ if live is not None:
+            await _change(hands, desired, step, live)
+        case _:
+            raise AssertionError(f"{engine} {step.verb}: the planner names what it is done to")
+
+
+async def _change(hands: Hands, desired: Desired, step: Step, live: Object) -> None:
+    engine, identifier = hands.engine, str(live["Id"])
+    match step.verb:
+        case Verb.REMOVE:
+            if running(live):
+                await engine.stop(identifier, hands.blueprint.grace_seconds)
+            await engine.remove_container(identifier)
+        case Verb.RENAME:
+            await engine.rename(identifier, step.name)
+        case Verb.UPDATE:
+            host = desired.documents.container["HostConfig"]
+            await engine.update(identifier, {key: host[key] for key in sorted(drift.UPDATABLE)})
+        case Verb.UNPAUSE:
+            await engine.unpause(identifier)
+        case Verb.DISCONNECT:
+            await engine.disconnect(step.other, identifier)
+        case Verb.CONNECT:
+            network = await _own_network(engine, desired)
+            await engine.connect(network, identifier)
+        case Verb.DELIVER:
+            await _deliver(hands, desired, identifier)
+        case _:
+            raise AssertionError(f"{step.verb} is nothing that is done to a container")
+
+
+async def _create(hands: Hands, desired: Desired) -> None:
+    await hands.images.provide(hands.blueprint.image)
+    called = desired.documents.names
+    try:
+        await hands.engine.create_container(called.container, desired.documents.container)
+    except EngineError as error:
+        if not error.is_conflict:
+            raise
+        live = await hands.engine.container(called.container)
+        if live is not None and not is_owned(live, desired.cluster, desired.identity, names.AGENT):
+            raise ForeignObjectError(f"{CONTAINER} {called.container}") from None
+        # An earlier try of this very create, whose answer was lost.
+        raise StaleError from None
+
+
+async def _start(hands: Hands, desired: Desired) -> None:
+    """Start the container with its settings and its key, unless it is on any network but its own by now."""
+    engine, called = hands.engine, desired.documents.names
+    live = await engine.container(called.container)
+    if live is None or not is_owned(live, desired.cluster, desired.identity, names.AGENT) or running(live):
+        raise StaleError
+    network = await _own_network(engine, desired)
+    on = drift.networks_of(live)
+    if set(on) != {called.network} or on[called.network] not in ("", network):
+        raise StaleError
+    key = await hands.read_key()
+    identifier = str(live["Id"])
+    hands.changed(identifier)
+    async with keys.delivered(engine, hands.blueprint, desired.documents, desired.cluster, key, settings=True):
+        await engine.start(identifier)
+
+
+async def _deliver(hands: Hands, desired: Desired, identifier: str) -> None:
+    key = await hands.read_key()
+    try:
+        async with keys.delivered(
+            hands.engine, hands.blueprint, desired.documents, desired.cluster, key, settings=False
+        ):
+            pass
+    finally:
+        hands.changed(identifier)
+
+
+async def _own_network(engine: Engine, desired: Desired) -> str:
+    """The identifier of the sandbox's network, if it is as it should be. Raises StaleError."""
+    live = await engine.network(desired.documents.names.network)
+    if live is None or not is_owned(live, desired.cluster, desired.identity, names.NETWORK):
+        raise StaleError
+    if drift.network_differences(desired.documents.network, live):
+        raise StaleError
+    return str(live["Id"])
+
+
+def _said(done: list[Step], verbs: tuple[Verb, ...], causes: tuple[Cause, ...]) -> tuple[str, ...]:
+    return tuple(f"{step.kind} {step.name}" for step in done if step.verb in verbs and step.cause in causes)
+
+
+_REASONS = {Verb.CREATE: "Missing", Verb.DELIVER: "Missing", Verb.REMOVE: "Ended", Verb.START: "Ended"}
+
+
+def _healed(step: Step) -> Healed:
+    return Healed(step.kind, step.name, _REASONS.get(step.verb, "Drifted"), step.paths)

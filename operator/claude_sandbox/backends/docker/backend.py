@@ -1,0 +1,245 @@
+"""The Docker backend: one host's engine. Observes by asking it, applies, hands evidence to compliance."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from ipaddress import IPv4Network
+from typing import Protocol
+
+from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.spec import ClaudeSandboxSpec
+from claude_sandbox.api.status import Compliance
+from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, WorkloadState
+from claude_sandbox.backends.docker import evidence, names, subnets, wakes
+from claude_sandbox.backends.docker.apply import Hands, carry_out
+from claude_sandbox.backends.docker.engine import Engine
+from claude_sandbox.backends.docker.errors import EngineError
+from claude_sandbox.backends.docker.gaps import gaps
+from claude_sandbox.backends.docker.images import Images
+from claude_sandbox.backends.docker.keys import Key
+from claude_sandbox.backends.docker.names import names_of
+from claude_sandbox.backends.docker.objects import documents
+from claude_sandbox.backends.docker.observe import Observer
+from claude_sandbox.backends.docker.plan import Desired, Observed, plan
+from claude_sandbox.backends.docker.raw import Object
+from claude_sandbox.backends.docker.removal import Removal, orphans, remove
+from claude_sandbox.backends.docker.state import host_lost, pulling, state_of
+from claude_sandbox.backends.docker.wakes import Registry, Wake
+from claude_sandbox.backends.kubernetes.pacing import Pacer
+from claude_sandbox.blueprint.model import Blueprint, Identity
+from claude_sandbox.compliance.docker.report import evaluate
+from claude_sandbox.compliance.report import Judgement, compliant
+
+# Seconds until a host that did not answer is asked again, for those who wait for it.
+HOST_AGAIN = 10.0
+
+
+class KeySource(Protocol):
+    """Where keys come from: the Secrets of the control plane."""
+
+    async def state(self, identity: Identity, secret: str, key: str) -> KeyState:
+        """What is known of the Secret that a sandbox names, without its data."""
+
+    async def read(self, identity: Identity, secret: str, key: str) -> Key:
+        """The key and its generation, read now. Raises KeyUnavailableError, never with the key in it."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A sandbox's objects as last seen. `fresh`: by the pass that is under way, and not changed since."""
+
+    observed: Observed
+    at: datetime
+    gaps: tuple[str, ...]
+    fresh: bool = True
+
+
+class DockerBackend:
+    """One Docker host. `cluster` identifies the control plane of the sandboxes; `host` is what a user calls it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        cluster: str,
+        host: str,
+        secrets: KeySource,
+        pacer: Pacer,
+        *,
+        allowed_registries: tuple[str, ...] = (),
+        pool: IPv4Network | None = subnets.POOL,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._engine = engine
+        self._cluster = cluster
+        self._host = host
+        self._secrets = secrets
+        self._pacer = pacer
+        self._allowed_registries = allowed_registries
+        self._pool = pool
+        self._now = now
+        self._images = Images(engine)
+        self._observer = Observer(engine)
+        self._registry = Registry()
+        self._seen: dict[Identity, _Seen] = {}
+        self._last: dict[Identity, WorkloadState] = {}
+        self._pulling: dict[Identity, str] = {}
+
+    async def close(self) -> None:
+        """Give back what was taken; the sandboxes go on."""
+        await self._images.close()
+        self._engine.close()
+
+    async def key(self, identity: Identity, secret: str, key: str) -> KeyState:
+        """What is known of the Secret that the sandbox names."""
+        return await self._secrets.state(identity, secret, key)
+
+    async def ensure(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec, past: Past) -> Outcome:
+        """Observe, plan and apply."""
+        identity = blueprint.identity
+        if not past.settled:
+            # A user's new wish is carried out at once, however often the container was replaced before.
+            self._pacer.forget(identity.namespace, identity.name)
+        try:
+            desired = await self._desire(blueprint, key, spec)
+            observed = await self._observe(desired, blueprint)
+            wanted = plan(desired, observed, past)
+            outcome = await carry_out(self._hands(blueprint), desired, wanted, lambda: self._pacer.wait(identity))
+            if wanted.steps:
+                observed = await self._observe(desired, blueprint)
+        except EngineError as error:
+            self._seen.pop(identity, None)
+            return Outcome(failure=Failure(Reason.RETRYING, self._trouble(error), permanent=False), paced=HOST_AGAIN)
+        self._seen[identity] = _Seen(observed, self._now(), gaps(blueprint))
+        self._note_pull(identity, blueprint, observed, outcome)
+        return outcome
+
+    async def state(self, identity: Identity) -> WorkloadState:
+        """Whether the container can be worked with now."""
+        seen = self._seen.get(identity)
+        if seen is not None and seen.fresh:
+            self._seen[identity] = replace(seen, fresh=False)
+            container = seen.observed.container
+        else:
+            try:
+                container = await self._engine.container(names_of(self._cluster, identity).container)
+            except EngineError as error:
+                return host_lost(self._host, error.message, self._last.get(identity))
+        if container is None or not names.is_owned(container, self._cluster, identity, names.AGENT):
+            self._last.pop(identity, None)
+            waiting = self._pulling.get(identity)
+            return pulling(waiting) if waiting else state_of(None, self._host, None, ())
+        generation = self._observer.delivered(container)
+        found = state_of(container, self._host, generation, seen.gaps if seen else ())
+        self._last[identity] = found
+        return found
+
+    async def measure(
+        self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome
+    ) -> tuple[Compliance, Judgement, Judgement]:
+        """The controls' results, and what the Compliant and IsolationVerified conditions say."""
+        seen = self._seen.get(blueprint.identity)
+        observed = seen.observed if seen is not None else Observed()
+        container = await self._without_health_checks(observed.container)
+        found = evaluate(
+            evidence.evidence(
+                evidence.declared(blueprint, spec.profile, self._allowed_registries),
+                container,
+                (observed.network,) if observed.network is not None else (),
+                tuple(observed.volumes.values()),
+                seen.at if seen is not None else self._now(),
+                self._now(),
+            )
+        )
+        facts = await self._engine.facts() if seen is not None else None
+        if facts is None:
+            lost: Judgement = (ConditionStatus.UNKNOWN, Reason.OBSERVATION_FAILED, "the Docker host could not be asked")
+            return found, compliant(found), lost
+        wanted = documents(blueprint, self._cluster, facts)
+        return found, compliant(found), evidence.isolation(wanted, container, observed.network)
+
+    async def remove(self, identity: Identity, *, retain: bool) -> Removal:
+        """Take the sandbox off the host: container, volumes as `retain` says of the workspace, network.
+
+        To be called until it is done, before the resource's finalizer is taken away.
+        """
+        removal = await remove(self._engine, self._cluster, identity, retain=retain)
+        if removal.done:
+            self._lose(identity)
+        return removal
+
+    async def orphans(self, living: frozenset[str]) -> tuple[Identity, ...]:
+        """Sandboxes of this cluster with objects here whose UID is not among the living. Raises EngineError."""
+        return await orphans(self._engine, self._cluster, living)
+
+    async def forget(self, namespace: str, name: str, *, last: bool) -> None:
+        """The sandbox is gone; `remove` has taken away what it had."""
+        for identity in [one for one in (*self._seen, *self._last) if (one.namespace, one.name) == (namespace, name)]:
+            self._lose(identity)
+        self._registry.forget((namespace, name))
+        self._pacer.forget(namespace, name)
+
+    def wakes(self) -> AsyncIterator[Wake]:
+        """Keys of sandboxes that are worth a look, without end."""
+        return wakes.wakes(self._engine, self._cluster, self._registry)
+
+    async def _desire(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec) -> Desired:
+        facts = await self._engine.facts()
+        return Desired(
+            identity=blueprint.identity,
+            cluster=self._cluster,
+            facts=facts,
+            documents=documents(blueprint, self._cluster, facts),
+            settings=blueprint.settings.content,
+            suspended=not blueprint.running,
+            may_start=key.problem is None,
+            key_generation=key.generation,
+            update=spec.update_strategy.type,
+        )
+
+    async def _observe(self, desired: Desired, blueprint: Blueprint) -> Observed:
+        observed = await self._observer.observe(desired, blueprint)
+        identity, called = desired.identity, desired.documents.names
+        handles = [called.container, called.network, *called.volumes]
+        handles += [str(one["Id"]) for one in (observed.container, observed.network) if one is not None]
+        self._registry.put((identity.namespace, identity.name), handles)
+        return observed
+
+    def _hands(self, blueprint: Blueprint) -> Hands:
+        reference = blueprint.key
+        return Hands(
+            engine=self._engine,
+            images=self._images,
+            blueprint=blueprint,
+            read_key=lambda: self._secrets.read(blueprint.identity, reference.secret, reference.key),
+            changed=self._observer.changed,
+            pool=self._pool,
+        )
+
+    def _note_pull(self, identity: Identity, blueprint: Blueprint, observed: Observed, outcome: Outcome) -> None:
+        if observed.container is None and self._images.pulls(blueprint.image) and outcome.failure is None:
+            self._pulling[identity] = f"The image {blueprint.image.reference} is being pulled."
+        else:
+            self._pulling.pop(identity, None)
+
+    async def _without_health_checks(self, container: Object | None) -> Object | None:
+        sessions = (container or {}).get("ExecIDs")
+        if container is None or not sessions:
+            return container
+        try:
+            found = await asyncio.gather(*(self._engine.session(one) for one in sessions))
+        except EngineError:
+            return container
+        # One that has ended meanwhile is in the container no more.
+        ended = {one for one, document in zip(sessions, found, strict=True) if document is None}
+        left = {**container, "ExecIDs": [one for one in sessions if one not in ended] or None}
+        return evidence.without_health_checks(left, [one for one in found if one is not None])
+
+    def _trouble(self, error: EngineError) -> str:
+        return f"Docker host {self._host} could not be asked: {error}."
+
+    def _lose(self, identity: Identity) -> None:
+        self._seen.pop(identity, None)
+        self._last.pop(identity, None)
+        self._pulling.pop(identity, None)
+        self._observer.forget(identity.uid)

@@ -1,0 +1,88 @@
+"""What is known of a sandbox's container, in the terms in which compliance is judged. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.spec import Profile
+from claude_sandbox.api.status import EvidenceSource
+from claude_sandbox.backends.docker import drift
+from claude_sandbox.backends.docker.objects import Documents
+from claude_sandbox.backends.docker.raw import Object
+from claude_sandbox.blueprint.model import Blueprint
+from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence
+from claude_sandbox.compliance.evidence import Reading, Unread
+from claude_sandbox.compliance.report import Judgement
+
+# The events tell of changes at once; a sweep looks at everything this often at least.
+MAX_AGE = timedelta(minutes=10)
+
+
+def declared(blueprint: Blueprint, profile: Profile, allowed_registries: tuple[str, ...]) -> Declared:
+    """What the container is meant to be."""
+    return Declared(
+        profile=profile,
+        # A workspace that is read-only is not where may be written.
+        workspace=None if blueprint.workspace.read_only else blueprint.workspace.path,
+        mounts=frozenset({blueprint.key.directory, blueprint.settings.directory, blueprint.workspace.path}),
+        image_digest=blueprint.image.digest,
+        allowed_registries=allowed_registries,
+    )
+
+
+def evidence(
+    meant: Declared,
+    container: Object | None,
+    networks: Sequence[Object],
+    volumes: Sequence[Object],
+    seen: datetime,
+    now: datetime,
+) -> DockerEvidence:
+    """Everything that was read of the container, as it was read."""
+    missing = Unread("there is no container")
+    return DockerEvidence(
+        declared=meant,
+        container=Reading(container, EvidenceSource.INSPECT, seen) if container is not None else missing,
+        now=now,
+        networks=tuple(networks),
+        volumes=tuple(volumes),
+        max_age=MAX_AGE,
+    )
+
+
+def without_health_checks(container: Object, sessions: Sequence[Object]) -> Object:
+    """The container's document without those exec sessions that are the engine's own health check.
+
+    To a container they look as any other would; each session's own document tells what it runs.
+    """
+    test = ((container.get("Config") or {}).get("Healthcheck") or {}).get("Test") or []
+    checks = {str(one["ID"]) for one in sessions if _command(one) == list(test[1:])}
+    left = [one for one in container.get("ExecIDs") or () if one not in checks]
+    return {**container, "ExecIDs": left or None}
+
+
+def isolation(wanted: Documents, container: Object | None, network: Object | None) -> Judgement:
+    """The `IsolationVerified` condition, as far as documents tell: never True, that takes a probe."""
+    if container is None:
+        return ConditionStatus.UNKNOWN, Reason.NO_WORKLOAD, "There is no container to isolate."
+    others = sorted(drift.networks_of(container).keys() - {wanted.names.network})
+    if others:
+        return ConditionStatus.FALSE, Reason.POLICY_WIDENED, f"The container is on other networks: {', '.join(others)}."
+    if network is None:
+        return ConditionStatus.FALSE, Reason.POLICY_MISSING, f"There is no network {wanted.names.network}."
+    if paths := drift.network_differences(wanted.network, network):
+        return (
+            ConditionStatus.FALSE,
+            Reason.POLICY_WIDENED,
+            f"The network {wanted.names.network} is not the desired one: {', '.join(paths)}.",
+        )
+    return (
+        ConditionStatus.UNKNOWN,
+        Reason.NOT_PROBED,
+        "the only network is the sandbox's own and internal; that nothing can be reached has not been probed",
+    )
+
+
+def _command(session: Object) -> list[str]:
+    process = session.get("ProcessConfig") or {}
+    return [str(process.get("entrypoint", "")), *(process.get("arguments") or ())]

@@ -1,0 +1,126 @@
+"""What an engine has of one sandbox. Reads only."""
+
+import asyncio
+import posixpath
+
+from claude_sandbox.backends.docker import drift, keys, names
+from claude_sandbox.backends.docker.engine import Engine
+from claude_sandbox.backends.docker.errors import EngineError
+from claude_sandbox.backends.docker.names import is_owned, selector
+from claude_sandbox.backends.docker.plan import Desired, Inside, Observed, is_outdated, name_of_summary
+from claude_sandbox.backends.docker.raw import Object, running, started_at
+from claude_sandbox.blueprint.model import Blueprint
+
+
+class Observer:
+    """One engine's. Remembers what can't change: an image's document, and what was delivered to one start."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._images: dict[str, Object] = {}
+        self._inside: dict[str, tuple[str, Inside]] = {}
+        # The container that was last seen under the sandbox's name, by the sandbox's UID: ours, if it is renamed.
+        self._known: dict[str, str] = {}
+
+    async def observe(self, desired: Desired, blueprint: Blueprint) -> Observed:
+        """Everything under the sandbox's names and with its labels. Raises EngineError."""
+        called = desired.documents.names
+        container, listed, network, volumes = await asyncio.gather(
+            self._engine.container(called.container),
+            self._engine.containers(selector(desired.cluster, desired.identity)),
+            self._network(called.network, desired),
+            self._engine.volumes(called=called.volumes),
+        )
+        helpers = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.HELPER)
+        others = [
+            one
+            for one in listed
+            if one not in helpers and one["Id"] != (container["Id"] if container is not None else None)
+        ]
+        if container is None and len(others) == 1:
+            container = await self._renamed(desired, others[0])
+            others = others if container is None else []
+        image = None
+        if container is not None and is_owned(container, desired.cluster, desired.identity, names.AGENT):
+            self._known[desired.identity.uid] = str(container["Id"])
+            image = await self._image(container)
+        else:
+            self._known.pop(desired.identity.uid, None)
+        return Observed(
+            container=container,
+            image=image,
+            inside=await self._look_inside(container, blueprint),
+            network=network,
+            volumes={volume["Name"]: volume for volume in volumes},
+            helpers=helpers,
+            strays=tuple(sorted(map(name_of_summary, others))),
+        )
+
+    def delivered(self, container: Object | None) -> str | None:
+        """The generation of the key in a container, as far as was read since it was started."""
+        known = self._inside.get(container["Id"]) if container is not None else None
+        if container is None or known is None or known[0] != started_at(container) or not running(container):
+            return None
+        return known[1].key_generation
+
+    def changed(self, container: str) -> None:
+        """Forget what was read in a container: something was delivered to it, or it was started."""
+        self._inside.pop(container, None)
+
+    def forget(self, uid: str) -> None:
+        """The sandbox is gone."""
+        if (container := self._known.pop(uid, None)) is not None:
+            self._inside.pop(container, None)
+
+    async def _network(self, name: str, desired: Desired) -> Object | None:
+        try:
+            return await self._engine.network(name)
+        except EngineError as error:
+            # Older engines let several networks have one name, and don't decide between them.
+            if error.status not in (400, 409):
+                raise
+        found = await self._engine.networks(name=name)
+        ours = [one for one in found if is_owned(one, desired.cluster, desired.identity, names.NETWORK)]
+        # With somebody else's beside it the name is in the way, whoever it belongs to.
+        foreign = [one for one in found if one not in ours]
+        return await self._engine.network((foreign or ours)[0]["Id"]) if found else None
+
+    async def _renamed(self, desired: Desired, summary: Object) -> Object | None:
+        """The sandbox's container under another name, or None: its labels alone could be anybody's."""
+        live = await self._engine.container(summary["Id"])
+        if live is None or not is_owned(live, desired.cluster, desired.identity, names.AGENT):
+            return None
+        if self._known.get(desired.identity.uid) == live["Id"]:
+            return live
+        image = await self._image(live)
+        differs = drift.container_differences(desired.documents.container, live, image, desired.facts)
+        return None if is_outdated(desired, live) or differs.fixed else live
+
+    async def _image(self, container: Object) -> Object | None:
+        identifier = str(container.get("Image", ""))
+        if identifier not in self._images:
+            found = await self._engine.image(identifier)
+            if found is None:
+                return None
+            self._images[identifier] = found
+        return self._images[identifier]
+
+    async def _look_inside(self, container: Object | None, blueprint: Blueprint) -> Inside | None:
+        if container is None or not running(container):
+            return None
+        identifier, start = str(container["Id"]), started_at(container)
+        known = self._inside.get(identifier)
+        if known is not None and known[0] == start:
+            return known[1]
+        marker, settings = await asyncio.gather(
+            self._engine.read_file(identifier, posixpath.join(blueprint.key.directory, keys.MARKER)),
+            self._engine.read_file(identifier, posixpath.join(blueprint.settings.directory, blueprint.settings.file)),
+        )
+        found = Inside(_text(marker), _text(settings))
+        if found.key_generation is not None:
+            self._inside[identifier] = (start, found)
+        return found
+
+
+def _text(content: bytes | None) -> str | None:
+    return content.decode(errors="replace") if content else None

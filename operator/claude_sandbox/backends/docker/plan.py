@@ -1,0 +1,315 @@
+"""What has to be done so that the live objects become the desired ones. Pure.
+
+The order is the fail-closed one: what is in the way goes first; then the network that leads nowhere and the volumes;
+then what the container is on and made of; that it runs, with its key, comes last.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from claude_sandbox.api.spec import UpdateStrategyType
+from claude_sandbox.backends.base import Past
+from claude_sandbox.backends.docker import drift, names
+from claude_sandbox.backends.docker.facts import EngineFacts
+from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
+from claude_sandbox.backends.docker.objects import Documents
+from claude_sandbox.backends.docker.raw import Object, labels, name_of, running
+from claude_sandbox.blueprint.model import Identity
+
+CONTAINER, NETWORK, VOLUME = "Container", "Network", "Volume"
+
+
+class Verb(Enum):
+    """What is done to an object."""
+
+    CREATE = "create"
+    # Remove it, whatever is on it, and create it as it should be: networks and volumes can't be changed.
+    REPLACE = "replace"
+    REMOVE = "remove"
+    UPDATE = "update the limits of"
+    RENAME = "rename"
+    CONNECT = "connect"
+    DISCONNECT = "disconnect"
+    UNPAUSE = "unpause"
+    # Settings and key first, then the container itself.
+    START = "start"
+    DELIVER = "deliver the key to"
+
+
+class Cause(Enum):
+    """Why a step is needed: for a first time, because something drifted, or because of another wish."""
+
+    PROVISION = "provision"
+    HEAL = "heal"
+    UPDATE = "update"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do. `live` is what it was decided upon; `other` is the second party of a connection, by name."""
+
+    verb: Verb
+    cause: Cause
+    kind: str
+    name: str
+    live: Object | None = None
+    other: str = ""
+    paths: tuple[str, ...] = ()
+    # Repeated without bound it would be harmful: a workload that ends or drifts again at once.
+    paced: bool = False
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What a sandbox should have, and whether its container may run."""
+
+    identity: Identity
+    cluster: str
+    facts: EngineFacts
+    documents: Documents
+    settings: str
+    suspended: bool
+    # Whether the key that a container needs is there, and which generation it is; None for not known.
+    may_start: bool
+    key_generation: str | None
+    update: UpdateStrategyType
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What was delivered to a running container, as read from it: the generation of the key, and the settings."""
+
+    key_generation: str | None = None
+    settings: str | None = None
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The live objects under the sandbox's names, whoever made them, and those that have its labels."""
+
+    container: Object | None = None
+    # The document of the container's image; None where that is gone.
+    image: Object | None = None
+    # None for a container that does not run.
+    inside: Inside | None = None
+    network: Object | None = None
+    volumes: Mapping[str, Object] = field(default_factory=dict)
+    # Summaries of helper containers: of an earlier pass that did not end.
+    helpers: tuple[Object, ...] = ()
+    # Names of other containers that carry the sandbox's labels.
+    strays: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages, each of which needs the one before it; the steps of a stage don't need each other."""
+
+    stages: tuple[tuple[Step, ...], ...] = ()
+    # Objects in the way that are not ours, as "Kind name".
+    foreign: tuple[str, ...] = ()
+    # In what the running container is not the desired one, and only a new one could be.
+    drifted: tuple[str, ...] = ()
+    spec_changed: bool = False
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return tuple(step for stage in self.stages for step in stage)
+
+
+def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
+    """What to do, and why."""
+    foreign = tuple(_foreign(desired, observed))
+    missing = Cause.HEAL if past.provisioned else Cause.PROVISION
+    differs = Cause.HEAL if past.settled else Cause.UPDATE
+    live = observed.container
+    ours = live if live is not None and _is_agent(desired, live) else None
+    changed = ours is not None and is_outdated(desired, ours)
+    paths = _fixed(desired, observed, ours) if ours is not None and not changed else ()
+    removal = _removal(desired, ours, changed, paths, past)
+    blocked = bool(foreign) or desired.suspended
+    stages: list[tuple[Step, ...]] = [
+        tuple(
+            Step(Verb.REMOVE, Cause.PROVISION, CONTAINER, name_of_summary(helper), helper)
+            for helper in observed.helpers
+        ),
+        removal,
+        (
+            *_network(desired, observed, ours, (missing, differs), foreign),
+            *_volumes(desired, observed, (missing, differs), foreign, free=ours is None or bool(removal)),
+        ),
+    ]
+    if ours is not None and not removal:
+        stages += _live(desired, observed, ours, differs, past, foreign)
+    elif not blocked and desired.may_start and (ours is None or not desired.suspended):
+        made = Cause.HEAL if past.ran and past.settled and live is None else Cause.PROVISION
+        name = desired.documents.names.container
+        stages.append((Step(Verb.CREATE, made, CONTAINER, name),))
+        stages.append((Step(Verb.START, Cause.PROVISION, CONTAINER, name),))
+    return Plan(tuple(filter(None, stages)), foreign, paths, changed)
+
+
+def is_outdated(desired: Desired, live: Object) -> bool:
+    """Whether the container was made from another spec than the one that is asked for."""
+    wanted = desired.documents.container["Labels"][names.LABEL_SPEC_HASH]
+    return bool(labels(live).get(names.LABEL_SPEC_HASH) != wanted)
+
+
+def name_of_summary(summary: Object) -> str:
+    """The name of a container in a list."""
+    return str((summary.get("Names") or ["/"])[0]).removeprefix("/")
+
+
+def _is_agent(desired: Desired, live: Object) -> bool:
+    return is_owned(live, desired.cluster, desired.identity, names.AGENT)
+
+
+def _fixed(desired: Desired, observed: Observed, ours: Object) -> tuple[str, ...]:
+    wanted = desired.documents
+    found = drift.container_differences(wanted.container, ours, observed.image, desired.facts).fixed
+    volumes = tuple(
+        f"{VOLUME} {volume['Name']} {path}"
+        for volume in (wanted.key, wanted.settings)
+        if (live := observed.volumes.get(volume["Name"])) is not None
+        for path in drift.volume_differences(volume, live)
+    )
+    inside = observed.inside
+    settings = ("managed settings",) if inside is not None and inside.settings != desired.settings else ()
+    return (*found, *volumes, *settings)
+
+
+def _removal(
+    desired: Desired, ours: Object | None, changed: bool, paths: tuple[str, ...], past: Past
+) -> tuple[Step, ...]:
+    if ours is None:
+        return ()
+    status = ours.get("State", {}).get("Status")
+    name = name_of(ours)
+    if desired.suspended:
+        return (Step(Verb.REMOVE, Cause.UPDATE, CONTAINER, name, ours),)
+    if status in ("dead", "removing"):
+        return (Step(Verb.REMOVE, Cause.HEAL, CONTAINER, name, ours, paths=("State.Status",), paced=True),)
+    # One that does not run is of no use to anyone as it is; one that runs is left to whoever works in it, unless told.
+    replaceable = not running(ours) or desired.update is UpdateStrategyType.RECREATE
+    if not (changed or paths) or not replaceable or not desired.may_start:
+        return ()
+    cause = Cause.UPDATE if changed or not past.settled else Cause.HEAL
+    return (Step(Verb.REMOVE, cause, CONTAINER, name, ours, paths=paths, paced=True),)
+
+
+def _network(
+    desired: Desired, observed: Observed, ours: Object | None, causes: tuple[Cause, Cause], foreign: tuple[str, ...]
+) -> tuple[Step, ...]:
+    wanted, live = desired.documents.network, observed.network
+    name = desired.documents.names.network
+    if f"{NETWORK} {name}" in foreign:
+        return ()
+    if live is None:
+        return (Step(Verb.CREATE, causes[0], NETWORK, name),)
+    if paths := drift.network_differences(wanted, live):
+        return (Step(Verb.REPLACE, causes[1], NETWORK, name, live, paths=paths),)
+    own = ours["Id"] if ours is not None else None
+    members: Mapping[str, Object] = live.get("Containers") or {}
+    return tuple(
+        Step(
+            Verb.DISCONNECT, Cause.HEAL, NETWORK, name, live, other=identifier, paths=(f"Containers.{member['Name']}",)
+        )
+        for identifier, member in sorted(members.items())
+        if identifier != own
+    )
+
+
+def _volumes(
+    desired: Desired, observed: Observed, causes: tuple[Cause, Cause], foreign: tuple[str, ...], *, free: bool
+) -> Iterator[Step]:
+    """`free`: whether no container of ours has them mounted."""
+    for wanted in desired.documents.volumes:
+        name = wanted["Name"]
+        live = observed.volumes.get(name)
+        if live is None:
+            yield Step(Verb.CREATE, causes[0], VOLUME, name)
+        elif f"{VOLUME} {name}" not in foreign and free and (paths := drift.volume_differences(wanted, live)):
+            yield Step(Verb.REPLACE, causes[1], VOLUME, name, live, paths=paths)
+
+
+def _live(
+    desired: Desired, observed: Observed, ours: Object, differs: Cause, past: Past, foreign: tuple[str, ...]
+) -> list[tuple[Step, ...]]:
+    """What is done to a container that stays."""
+    called = desired.documents.names
+    strangers = f"{NETWORK} {called.network}" in foreign
+    # Another container that merely carries the labels is told of, and keeps this one from nothing.
+    blocked = set(foreign) - {f"{CONTAINER} {name}" for name in observed.strays}
+    first: list[Step] = []
+    if name_of(ours) != called.container:
+        first.append(Step(Verb.RENAME, Cause.HEAL, CONTAINER, called.container, ours, paths=("Name",)))
+    updatable = drift.container_differences(desired.documents.container, ours, observed.image, desired.facts).updatable
+    if updatable:
+        first.append(Step(Verb.UPDATE, differs, CONTAINER, called.container, ours, paths=updatable))
+    leave, join = _membership(desired, observed, ours, strangers)
+    return [leave, join, tuple(first), () if blocked else _run(desired, observed, ours, past)]
+
+
+def _membership(
+    desired: Desired, observed: Observed, ours: Object, strangers: bool
+) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
+    """The networks that the container has to leave, and then its own if it has to join that.
+
+    `strangers`: the network of its own's name is somebody else's.
+    """
+    own = desired.documents.names.network
+    on = drift.networks_of(ours)
+    replaced = observed.network is not None and bool(
+        drift.network_differences(desired.documents.network, observed.network)
+    )
+    # A network that was made again is another one, though it has the name; the container remembers the old one.
+    current = str(observed.network["Id"]) if observed.network is not None and not replaced else ""
+    stale = own in on and (strangers or replaced or on[own] not in ("", current))
+    leave = tuple(
+        Step(Verb.DISCONNECT, Cause.HEAL, CONTAINER, name_of(ours), ours, other=name, paths=(f"Networks.{name}",))
+        for name in sorted(on)
+        if name != own or stale
+    )
+    if strangers or (own in on and not stale):
+        return leave, ()
+    return leave, (
+        Step(Verb.CONNECT, Cause.HEAL, CONTAINER, name_of(ours), ours, other=own, paths=(f"Networks.{own}",)),
+    )
+
+
+def _run(desired: Desired, observed: Observed, ours: Object, past: Past) -> tuple[Step, ...]:
+    name = desired.documents.names.container
+    if not running(ours):
+        if not desired.may_start:
+            return ()
+        fresh = ours.get("State", {}).get("Status") == "created"
+        cause = Cause.HEAL if past.ran and past.settled and not fresh else Cause.PROVISION
+        return (Step(Verb.START, cause, CONTAINER, name, ours, paths=("State.Status",), paced=not fresh),)
+    if ours.get("State", {}).get("Paused"):
+        return (Step(Verb.UNPAUSE, Cause.HEAL, CONTAINER, name, ours, paths=("State.Paused",)),)
+    delivered = observed.inside.key_generation if observed.inside is not None else None
+    if not desired.may_start or (delivered is not None and desired.key_generation in (None, delivered)):
+        return ()
+    # Without any it was started by somebody else: the volume is empty after every start.
+    cause = Cause.UPDATE if delivered is not None else Cause.HEAL
+    return (Step(Verb.DELIVER, cause, VOLUME, desired.documents.names.key, ours),)
+
+
+def _foreign(desired: Desired, observed: Observed) -> Iterator[str]:
+    cluster, identity = desired.cluster, desired.identity
+    if observed.container is not None and not _is_agent(desired, observed.container):
+        yield f"{CONTAINER} {name_of(observed.container)}"
+    yield from (f"{CONTAINER} {name}" for name in observed.strays)
+    if observed.network is not None and not is_owned(observed.network, cluster, identity, names.NETWORK):
+        yield f"{NETWORK} {name_of(observed.network)}"
+    called = desired.documents.names
+    for name, component in ((called.key, names.KEY), (called.settings, names.SETTINGS)):
+        live = observed.volumes.get(name)
+        if live is not None and not is_owned(live, cluster, identity, component):
+            yield f"{VOLUME} {name}"
+    workspace = observed.volumes.get(called.workspace)
+    if workspace is not None and desired.documents.workspace is not None:
+        # What it holds can't be made again, so one that is not as the operator makes them is left alone as well.
+        same = not drift.volume_differences(desired.documents.workspace, workspace)
+        if not (same and is_workspace_of(workspace, cluster, identity)):
+            yield f"{VOLUME} {called.workspace}"

@@ -1,0 +1,83 @@
+"""The end of a sandbox on an engine: container first, then its volumes, then its network."""
+
+from dataclasses import dataclass
+
+from claude_sandbox.backends.docker import names
+from claude_sandbox.backends.docker.engine import Engine
+from claude_sandbox.backends.docker.errors import EngineError
+from claude_sandbox.backends.docker.names import identity_in, is_owned, is_workspace_of, names_of, selector
+from claude_sandbox.backends.docker.plan import name_of_summary
+from claude_sandbox.backends.docker.raw import Object, labels
+from claude_sandbox.blueprint.model import Identity
+
+# Seconds that processes get to end by themselves.
+GRACE = 10
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What became of it. Not `done`: `problem` says why, and it is to be tried again."""
+
+    done: bool
+    removed: tuple[str, ...] = ()
+    problem: str = ""
+
+
+async def remove(engine: Engine, cluster: str, identity: Identity, *, retain: bool) -> Removal:
+    """Remove what belongs to the sandbox, and its workspace unless that is to be kept; never raises EngineError.
+
+    Only what carries all its labels under its own names goes, or, for containers, what carries them under any name.
+    """
+    removed: list[str] = []
+    try:
+        await _remove(engine, cluster, identity, retain, removed)
+    except EngineError as error:
+        return Removal(False, tuple(removed), str(error))
+    return Removal(True, tuple(removed))
+
+
+async def orphans(engine: Engine, cluster: str, living: frozenset[str]) -> tuple[Identity, ...]:
+    """The sandboxes that have a container, a network or a volume of their own here and are not among the living UIDs.
+
+    A workspace that was kept makes no orphan: it waits for the next sandbox of its name. Raises EngineError.
+    """
+    wanted = selector(cluster)
+    found: list[Object] = [
+        *await engine.containers(wanted),
+        *await engine.networks(labels=wanted),
+        *await engine.volumes(labels=wanted),
+    ]
+    owners = (
+        identity_in(labels(live), cluster)
+        for live in found
+        if labels(live).get(names.LABEL_COMPONENT) != names.WORKSPACE
+    )
+    return tuple(dict.fromkeys(owner for owner in owners if owner is not None and owner.uid not in living))
+
+
+async def _remove(engine: Engine, cluster: str, identity: Identity, retain: bool, removed: list[str]) -> None:
+    called = names_of(cluster, identity)
+    for summary in await engine.containers(selector(cluster, identity)):
+        if any(is_owned(summary, cluster, identity, one) for one in (names.AGENT, names.HELPER)):
+            if summary.get("State") == "running":
+                await engine.stop(str(summary["Id"]), GRACE)
+            await engine.remove_container(str(summary["Id"]))
+            removed.append(f"Container {name_of_summary(summary)}")
+    for live in await engine.volumes(called=called.volumes):
+        mine = any(is_owned(live, cluster, identity, one) for one in (names.KEY, names.SETTINGS))
+        workspace = live["Name"] == called.workspace and is_workspace_of(live, cluster, identity)
+        if mine or (workspace and not retain):
+            await engine.remove_volume(str(live["Name"]))
+            removed.append(f"Volume {live['Name']}")
+    for network in await engine.networks(labels=selector(cluster, identity)):
+        if is_owned(network, cluster, identity, names.NETWORK):
+            await _empty(engine, str(network["Id"]))
+            await engine.remove_network(str(network["Id"]))
+            removed.append(f"Network {network['Name']}")
+
+
+async def _empty(engine: Engine, network: str) -> None:
+    """Take off whoever joined the network: it can't be removed before."""
+    live = await engine.network(network)
+    for member in (live or {}).get("Containers") or {}:
+        await engine.disconnect(network, member)

@@ -1,0 +1,98 @@
+"""What a live container says about the sandbox: can it be worked with, and if not, why and what to do. Pure."""
+
+from datetime import datetime
+
+from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.status import Workload
+from claude_sandbox.backends.base import WorkloadState
+from claude_sandbox.backends.docker.raw import Object, name_of, running
+
+# What a process gets as its exit code that a signal ended.
+_KILLED, _TERMINATED = 137, 143
+_NEVER = "0001-01-01"
+
+
+def state_of(container: Object | None, host: str, key_generation: str | None, gaps: tuple[str, ...]) -> WorkloadState:
+    """The state of the sandbox's container, None where there is none.
+
+    `gaps`: what the spec asks for and an engine can't give, each as a clause; said of a sandbox that can be used.
+    """
+    if container is None:
+        return WorkloadState(ConditionStatus.FALSE, Reason.NO_WORKLOAD, "There is no container.")
+    status, reason, message = _readiness(container)
+    if status is ConditionStatus.TRUE and gaps:
+        message = f"{message} But {'; '.join(gaps)}."
+    return WorkloadState(status, reason, message, workload=workload_of(container, host), key_generation=key_generation)
+
+
+def host_lost(host: str, why: str, last: WorkloadState | None) -> WorkloadState:
+    """The state of a sandbox whose host does not answer: nothing is known, and what was known last still counts."""
+    message = (
+        f"Docker host {host} can't be asked: {why}. The sandbox may still run there; nothing is made or removed until "
+        "it answers again."
+    )
+    return WorkloadState(
+        ConditionStatus.UNKNOWN,
+        Reason.OBSERVATION_FAILED,
+        message,
+        workload=last.workload if last else None,
+        key_generation=last.key_generation if last else None,
+    )
+
+
+def pulling(message: str) -> WorkloadState:
+    """The state of a sandbox whose image is still on its way to the host."""
+    return WorkloadState(ConditionStatus.FALSE, Reason.POD_PENDING, message)
+
+
+def workload_of(container: Object, host: str) -> Workload:
+    """What runs, for the status."""
+    named = str(container.get("Config", {}).get("Image", ""))
+    started = str(container.get("State", {}).get("StartedAt", ""))
+    return Workload(
+        name=name_of(container),
+        uid=str(container["Id"]),
+        node=host,
+        image=named if "@" in named else str(container.get("Image") or named) or None,
+        started_at=datetime.fromisoformat(started) if started and not started.startswith(_NEVER) else None,
+    )
+
+
+def _readiness(container: Object) -> tuple[ConditionStatus, Reason, str]:
+    name = name_of(container)
+    state = container.get("State", {})
+    if not running(container):
+        return ConditionStatus.FALSE, *_stopped(name, state)
+    if state.get("Paused"):
+        message = f"Container {name} is paused; it is resumed, or remove it from the spec with operatingMode Suspended."
+        return ConditionStatus.FALSE, Reason.POD_NOT_READY, message
+    health = (state.get("Health") or {}).get("Status")
+    if health == "healthy":
+        return ConditionStatus.TRUE, Reason.SANDBOX_READY, f"Claude Code can run in container {name}."
+    if health == "unhealthy":
+        message = (
+            f"Container {name} runs, but Claude Code does not answer in it any more, or has no key: see "
+            f"`docker logs {name}` on the host."
+        )
+        return ConditionStatus.FALSE, Reason.POD_NOT_READY, message
+    return ConditionStatus.FALSE, Reason.POD_PENDING, f"Container {name} runs; Claude Code does not answer in it yet."
+
+
+def _stopped(name: str, state: Object) -> tuple[Reason, str]:
+    status, code = state.get("Status"), state.get("ExitCode")
+    if status == "created":
+        # An engine leaves a container that it could not start as it was, and says why.
+        if why := state.get("Error"):
+            return Reason.CONTAINER_FAILING, f"Container {name} can't be started: {why}"
+        return Reason.POD_PENDING, f"Container {name} is about to be started."
+    if status in ("removing", "dead"):
+        return Reason.POD_TERMINATING, f"Container {name} is being removed; a new one is made when it is gone."
+    if state.get("OOMKilled"):
+        return (
+            Reason.CONTAINER_FAILING,
+            f"Container {name} needed more memory than spec.resources.memory and was killed; it is started again.",
+        )
+    if why := state.get("Error"):
+        return Reason.CONTAINER_FAILING, f"Container {name} can't be started: {why}"
+    how = {_KILLED: "was killed", _TERMINATED: "was told to end"}.get(code or 0, f"ended with exit code {code}")
+    return Reason.CONTAINER_FAILING, f"Container {name} {how}; it is started again, later each time that it ends soon."

@@ -1,0 +1,161 @@
+"""Which sandboxes an engine's events concern, for as long as it is wanted, through lost connections and restarts."""
+
+import asyncio
+import json
+import logging
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import Any
+
+from requests import Response
+
+from claude_sandbox.backends.docker import names
+from claude_sandbox.backends.docker.engine import Engine
+from claude_sandbox.backends.docker.raw import Object
+
+_LOG = logging.getLogger(__name__)
+
+Wake = tuple[str, str]
+"""The namespace and the name of a sandbox that is worth a look."""
+
+# What can change a sandbox's objects. Events of volumes and networks carry no labels, and so can't be filtered by them.
+_ACTIONS = {
+    "container": (
+        *("create", "start", "die", "stop", "oom", "pause", "unpause", "rename", "update", "destroy", "health_status"),
+    ),
+    "network": ("connect", "disconnect", "destroy"),
+    "volume": ("destroy",),
+}
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
+# Seconds of silence after which a connection is taken for dead: health checks of any sandbox make events more often,
+# and an engine without any has nothing to tell.
+SILENCE = 300.0
+
+
+class Registry:
+    """Whose the objects of an engine are, by their names and identifiers: for events that carry no labels."""
+
+    def __init__(self) -> None:
+        self._wakes: dict[str, Wake] = {}
+        self._of: dict[Wake, set[str]] = {}
+
+    def put(self, wake: Wake, handles: Iterable[str]) -> None:
+        """Remember names and identifiers of a sandbox's objects, and no others of it."""
+        self.forget(wake)
+        self._of[wake] = set(handles)
+        self._wakes |= dict.fromkeys(self._of[wake], wake)
+
+    def forget(self, wake: Wake) -> None:
+        """The sandbox is gone."""
+        for handle in self._of.pop(wake, ()):
+            self._wakes.pop(handle, None)
+
+    def find(self, handle: str) -> Wake | None:
+        """The sandbox that an object of this name or identifier belongs to."""
+        return self._wakes.get(handle)
+
+    def all(self) -> tuple[Wake, ...]:
+        """Every sandbox that is known here."""
+        return tuple(self._of)
+
+
+def wakes_of(event: Object, cluster: str, registry: Registry) -> Iterator[Wake]:
+    """The sandboxes that an event concerns, each at most once. Pure."""
+    actor = event.get("Actor") or {}
+    attributes = actor.get("Attributes") or {}
+    found: list[Wake | None] = []
+    if event.get("Type") == "container" and (owner := names.identity_in(attributes, cluster)) is not None:
+        found.append((owner.namespace, owner.name))
+    handles = (actor.get("ID"), attributes.get("name"), attributes.get("container"), attributes.get("oldName"))
+    found += [registry.find(str(handle).removeprefix("/")) for handle in handles if handle]
+    yield from dict.fromkeys(wake for wake in found if wake is not None)
+
+
+async def wakes(
+    engine: Engine, cluster: str, registry: Registry, *, pause: Callable[[float], Any] = asyncio.sleep
+) -> AsyncIterator[Wake]:
+    """Sandboxes that are worth a look, without end.
+
+    Whenever the events could not be followed for a while, all known ones are: what happened is not told again.
+    """
+    wait = FIRST_PAUSE
+    while True:
+        stream = _Stream(engine, asyncio.get_running_loop())
+        try:
+            if await stream.open():
+                wait = FIRST_PAUSE
+                for wake in registry.all():
+                    yield wake
+                async for event in stream:
+                    for wake in wakes_of(event, cluster, registry):
+                        yield wake
+        finally:
+            stream.close()
+        for wake in registry.all():
+            yield wake
+        await pause(wait)
+        wait = min(wait * 2, LONGEST_PAUSE)
+
+
+class _Stream:
+    """One connection that events come over, read in a thread of its own: reading blocks while nothing comes."""
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop) -> None:
+        self._engine = engine
+        self._loop = loop
+        self._events: asyncio.Queue[Object | None] = asyncio.Queue()
+        self._opened: asyncio.Future[bool] = loop.create_future()
+        self._response: Response | None = None
+        self._closed = threading.Event()
+        threading.Thread(target=self._read, name="docker-events", daemon=True).start()
+
+    async def open(self) -> bool:
+        """Whether the engine answered; then no event is missed any more."""
+        return await self._opened
+
+    def close(self) -> None:
+        """End the connection, and with it the thread."""
+        self._closed.set()
+        if self._response is not None:
+            _hang_up(self._response)
+
+    async def __aiter__(self) -> AsyncIterator[Object]:
+        while (event := await self._events.get()) is not None:
+            yield event
+
+    def _read(self) -> None:
+        filters = {"type": list(_ACTIONS), "event": sorted({one for some in _ACTIONS.values() for one in some})}
+        try:
+            self._response = self._engine.stream_events(filters, SILENCE)
+            self._tell(self._opened_with, True)
+            for line in self._response.iter_lines(chunk_size=None):
+                if self._closed.is_set():
+                    break
+                if line:
+                    self._tell(self._events.put_nowait, json.loads(line))
+        except Exception as error:  # noqa: BLE001 - whatever ended it, it is opened again
+            _LOG.debug("the events of a Docker host ended: %s", type(error).__name__)
+        finally:
+            self._tell(self._opened_with, False)
+            self._tell(self._events.put_nowait, None)
+
+    def _opened_with(self, answer: bool) -> None:
+        if not self._opened.done():
+            self._opened.set_result(answer)
+
+    def _tell(self, call: Callable[[Any], None], value: Any) -> None:
+        # The loop may have ended meanwhile, and then no one wants to know.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(call, value)
+
+
+def _hang_up(response: Response) -> None:
+    """Close the socket under a response: closing the response waits for the reader, who waits for the engine."""
+    with suppress(Exception):
+        raw: Any = response.raw
+        connection: Any = getattr(raw, "connection", None) or getattr(raw, "_connection", None)
+        connection.sock.shutdown(socket.SHUT_RDWR)
+    with suppress(Exception):
+        response.close()
