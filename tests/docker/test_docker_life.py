@@ -1,0 +1,198 @@
+"""A sandbox on a real engine, old and new: made, hardened, with its key, and taken away."""
+
+import asyncio
+import re
+
+import pytest
+from dockerkit import CLUSTER, FIRST, KEY, LATER, counted, on_the_disk, process_of, sandbox
+
+from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.status import Result
+from claude_sandbox.backends.base import KeyState
+from claude_sandbox.localcluster.engine import EngineDescription
+
+pytestmark = pytest.mark.engine
+
+
+async def test_a_sandbox_becomes_a_container_that_is_ready_and_then_nothing_is_left_to_do(
+    host: EngineDescription,
+) -> None:
+    async with sandbox(host) as one:
+        outcomes = await one.made()
+        assert outcomes[0].created == (
+            f"Network {one.names.network}",
+            *(f"Volume {name}" for name in one.names.volumes),
+            f"Container {one.names.container}",
+        )
+        assert not outcomes[0].healed
+        async with asyncio.timeout(60):
+            while (state := await one.state()).reason is Reason.POD_PENDING:
+                await asyncio.sleep(0.2)
+        assert (state.status, state.reason) == (ConditionStatus.TRUE, Reason.SANDBOX_READY), state
+        assert "allowedCIDRs" in state.message
+        assert state.workload is not None
+        assert state.workload.uid == one.inspected["Id"]
+        again = await one.once()
+        assert not again.wrote
+        assert not again.drifted
+
+
+async def test_the_kernel_says_of_the_process_what_the_blueprint_promised(host: EngineDescription) -> None:
+    async with sandbox(host, resources={"cpu": "1", "memory": "512Mi"}) as one:
+        await one.made()
+        status = (process_of(one) / "status").read_text()
+        for line in ("CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"):
+            assert line in status
+        assert re.search(r"^Uid:\t1000\t1000\t1000\t1000$", status, re.MULTILINE)
+        mounts = {fields[4]: fields[5] for fields in map(str.split, (process_of(one) / "mountinfo").open())}
+        assert mounts["/"].startswith("ro")
+        for path in ("/tmp", "/home/claude", "/run/claude-sandbox/api-key"):
+            assert {"nosuid", "nodev", "noexec"} <= set(mounts[path].split(","))
+        assert mounts["/run/claude-sandbox/api-key"].startswith("ro")
+        assert mounts["/etc/claude-code"].startswith("ro")
+        assert mounts["/workspace"].startswith("rw")
+        limits = (process_of(one) / "limits").read_text()
+        assert re.search(r"Max core file size +0 +0 ", limits)
+        assert one.sh("touch /workspace/a /tmp/a /home/claude/a && stat -c %u:%g /workspace") == "1000:1000\n"
+        assert "Read-only" in one.sh("touch /etc/a")
+        assert "Read-only" in one.sh("touch /etc/claude-code/managed-settings.json")
+
+
+async def test_the_key_is_its_owners_alone_and_nowhere_that_it_should_not_be(host: EngineDescription) -> None:
+    async with sandbox(host) as one:
+        await one.made()
+        listing = one.sh("stat -c '%a %u:%g %n' /run/claude-sandbox/api-key/api-key /run/claude-sandbox/api-key")
+        assert listing.splitlines() == [
+            "400 1000:1000 /run/claude-sandbox/api-key/api-key",
+            "700 1000:1000 /run/claude-sandbox/api-key",
+        ]
+        assert one.key_in_place() == KEY
+        assert "Read-only" in one.sh("touch /run/claude-sandbox/api-key/a")
+        word = KEY.strip()
+        assert word.decode() not in one.everything()
+        assert on_the_disk(host, word) == []
+        # A search that finds nothing is worth something only where it finds what is there.
+        assert on_the_disk(host, one.identity.uid.encode())
+        assert all(not any(key.value) for key in one.secrets.handed_out)
+        assert KEY.decode().strip() not in (process_of(one) / "environ").read_text()
+
+
+async def test_a_new_key_is_in_place_without_a_restart(host: EngineDescription) -> None:
+    async with sandbox(host) as one:
+        await one.made()
+        started = one.inspected["State"]["StartedAt"]
+        one.secrets.value, one.secrets.generation = b"another-key", "2"
+        outcome = await one.once()
+        assert outcome.key_sent
+        assert not outcome.healed
+        assert one.key_in_place() == b"another-key"
+        assert one.inspected["State"]["StartedAt"] == started
+        assert (await one.state()).key_generation == "2"
+        assert not (await one.once()).wrote
+
+
+async def test_nothing_is_started_without_its_key(host: EngineDescription) -> None:
+    async with sandbox(host) as one:
+        one.secrets.problem = KeyState(problem=Reason.SECRET_NOT_FOUND, message="there is none")
+        for _ in range(3):
+            await one.once(FIRST)
+        assert not one.running
+        one.secrets.problem = None
+        await one.made()
+        assert one.key_in_place() == KEY
+
+
+async def test_a_suspended_sandbox_keeps_its_files_and_has_no_container(host: EngineDescription) -> None:
+    async with sandbox(host) as one:
+        await one.made()
+        one.sh("echo mine > /workspace/file")
+        one.spec["operatingMode"] = "Suspended"
+        outcomes = await one.settled()
+        assert outcomes[0].ended
+        assert counted(host)["containers"] == []
+        one.spec["operatingMode"] = "Running"
+        await one.settled()
+        assert one.sh("cat /workspace/file") == "mine\n"
+
+
+async def test_limits_follow_the_spec_without_another_container(host: EngineDescription) -> None:
+    async with sandbox(host, resources={"cpu": "1", "memory": "2Gi"}) as one:
+        await one.made()
+        before = one.inspected
+        one.spec["resources"] = {"cpu": "1500m", "memory": "3Gi"}
+        outcomes = await one.settled(LATER)
+        after = one.inspected
+        assert (after["Id"], after["State"]["StartedAt"]) == (before["Id"], before["State"]["StartedAt"])
+        assert after["HostConfig"]["Memory"] == after["HostConfig"]["MemorySwap"] == 3 << 30
+        assert after["HostConfig"]["NanoCpus"] == 1_500_000_000
+        assert not outcomes[-1].spec_changed
+
+
+async def test_another_spec_is_told_of_or_carried_out_as_the_update_strategy_says(host: EngineDescription) -> None:
+    async with sandbox(host, env=[{"name": "COLOUR", "value": "red"}]) as one:
+        await one.made()
+        one.sh("echo mine > /workspace/file")
+        before = one.inspected["Id"]
+        one.spec["env"] = [{"name": "COLOUR", "value": "blue"}]
+        told = (await one.settled())[-1]
+        assert told.spec_changed
+        assert one.inspected["Id"] == before
+        one.spec["updateStrategy"] = {"type": "Recreate"}
+        await one.settled()
+        assert one.inspected["Id"] != before
+        assert one.sh("echo $COLOUR; cat /workspace/file") == "blue\nmine\n"
+        assert one.key_in_place() == KEY
+
+
+@pytest.mark.parametrize("retain", [True, False])
+async def test_a_deleted_sandbox_leaves_its_workspace_or_nothing(host: EngineDescription, retain: bool) -> None:
+    before = counted(host)
+    async with sandbox(host) as one:
+        await one.made()
+        one.sh("echo mine > /workspace/file")
+        removal = await one.backend.remove(one.identity, retain=retain)
+        assert removal.done
+        kinds = [each.split()[0] for each in removal.removed]
+        assert kinds == ["Container", *["Volume"] * (2 if retain else 3), "Network"]
+        left = counted(host)
+        kept = [one.names.workspace] if retain else []
+        assert left == before | {"volumes": sorted([*before["volumes"], *kept])}
+        assert (await one.backend.remove(one.identity, retain=retain)).removed == ()
+        if retain:
+            async with sandbox(host) as next_one:
+                await next_one.made()
+                assert next_one.sh("cat /workspace/file") == "mine\n"
+
+
+@pytest.mark.parametrize("profile", ["Development", "Production"])
+async def test_no_required_control_fails_and_every_result_says_where_it_is_from(
+    host: EngineDescription, profile: str
+) -> None:
+    async with sandbox(host, profile=profile) as one:
+        outcomes = await one.made()
+        while (await one.state()).reason is Reason.POD_PENDING:
+            await asyncio.sleep(0.2)
+        await one.once()
+        compliance, compliant, isolated = await one.backend.measure(one.blueprint, one.parsed, outcomes[-1])
+        failed = [f"{each.id}: {each.message}" for each in compliance.controls if each.result is Result.FAIL]
+        undecided = [
+            f"{each.id}: {each.message}"
+            for each in compliance.controls
+            if each.required and each.result is Result.UNKNOWN
+        ]
+        assert failed == []
+        assert undecided == []
+        assert compliant[0] is ConditionStatus.TRUE, compliant
+        assert isolated[:2] == (ConditionStatus.UNKNOWN, Reason.NOT_PROBED), isolated
+
+
+async def test_orphans_are_those_whose_sandbox_is_gone(host: EngineDescription) -> None:
+    async with sandbox(host, "alice") as one, sandbox(host, "bob") as other:
+        await one.made()
+        await other.made()
+        assert await one.backend.orphans(frozenset({one.identity.uid, other.identity.uid})) == ()
+        assert await one.backend.orphans(frozenset({one.identity.uid})) == (other.identity,)
+        await one.backend.remove(other.identity, retain=True)
+        assert await one.backend.orphans(frozenset({one.identity.uid})) == ()
+        assert one.running
+        assert CLUSTER

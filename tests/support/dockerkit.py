@@ -1,0 +1,226 @@
+"""What tests of the Docker backend share: an image with a stand-in for Claude Code, a key, and a sandbox's passes."""
+
+import contextlib
+import itertools
+import json
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from enginekit import BUSYBOX
+from nodekit import report
+
+from claude_sandbox.api.spec import ClaudeSandboxSpec
+from claude_sandbox.backends.base import KeyState, Outcome, Past, WorkloadState
+from claude_sandbox.backends.docker.backend import DockerBackend
+from claude_sandbox.backends.docker.engine import Engine
+from claude_sandbox.backends.docker.keys import Key
+from claude_sandbox.backends.docker.names import Names, names_of
+from claude_sandbox.backends.kubernetes.pacing import Pacer
+from claude_sandbox.blueprint.build import build
+from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
+from claude_sandbox.localcluster import builder, engine
+from claude_sandbox.localcluster.engine import EngineDescription
+from claude_sandbox.localcluster.images import ImageArchive
+from claude_sandbox.localcluster.images.archive import of_programs
+from claude_sandbox.localcluster.ospackages import ensure
+
+CLUSTER = "5f0e5a4c-cluster"
+IMAGE = "claudesandbox.dev/stand-in:1"
+KEY = b"not-really-a-key-4711\n"
+
+FIRST = Past(provisioned=False, ran=False, settled=False)
+LATER = Past(provisioned=True, ran=True, settled=True)
+
+_APPLETS = (
+    *("base64", "cat", "chmod", "echo", "env", "grep", "head", "id", "kill", "ls", "mv", "nc", "ps", "rm", "sh"),
+    *("sleep", "stat", "touch", "wget"),
+)
+_CLAUDE = "#!/bin/sh\n[ -f /etc/claude-code/managed-settings.json ]\n"
+_UIDS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def stand_in_image(tmp_path_factory: pytest.TempPathFactory) -> ImageArchive:
+    """A shell, the usual small programs, and a `claude` that is content where it finds its managed settings."""
+    directory = tmp_path_factory.mktemp("stand-in")
+    claude = directory / "claude"
+    claude.write_text(_CLAUDE)
+    program = ensure(BUSYBOX, report).file("bin/busybox")
+    assert program is not None
+    links = {f"/bin/{applet}": "busybox" for applet in _APPLETS}
+    programs = {"/bin/busybox": program, "/bin/claude": claude}
+    start = ("/bin/busybox", "sleep", "infinity")
+    return of_programs(programs, directory / "image.tar", IMAGE, builder.goarch(), start, links)
+
+
+@pytest.fixture(scope="session")
+def host(docker_engine: EngineDescription, stand_in_image: ImageArchive) -> EngineDescription:
+    """An engine of each release in turn, with the image."""
+    engine.load_image(docker_engine, stand_in_image)
+    return docker_engine
+
+
+@dataclass
+class Secrets:
+    """The control plane's Secrets, as far as the backend sees them."""
+
+    value: bytes = KEY
+    generation: str = "1"
+    problem: KeyState | None = None
+    handed_out: list[Key] = field(default_factory=list)
+
+    async def state(self, identity: Identity, secret: str, key: str) -> KeyState:
+        return self.problem or KeyState(generation=self.generation)
+
+    async def read(self, identity: Identity, secret: str, key: str) -> Key:
+        self.handed_out.append(Key(self.generation, bytearray(self.value)))
+        return self.handed_out[-1]
+
+
+@dataclass
+class Clock:
+    """Seconds as the pacing of repairs sees them."""
+
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Sandbox:
+    """One sandbox on one engine, with the passes that the reconcile loop would make."""
+
+    backend: DockerBackend
+    engine: Engine
+    sdk: docker.DockerClient
+    secrets: Secrets
+    clock: Clock
+    identity: Identity
+    image: str
+    spec: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def parsed(self) -> ClaudeSandboxSpec:
+        credentials = {"apiKeySecretRef": {"name": "anthropic"}}
+        return ClaudeSandboxSpec.model_validate_json(json.dumps({"credentials": credentials, **self.spec}))
+
+    @property
+    def blueprint(self) -> Blueprint:
+        return build(self.identity, self.parsed, Site(Image(self.image, None, "Never")))
+
+    @property
+    def names(self) -> Names:
+        return names_of(CLUSTER, self.identity)
+
+    async def once(self, past: Past = LATER) -> Outcome:
+        """One pass."""
+        blueprint = self.blueprint
+        key = await self.backend.key(self.identity, blueprint.key.secret, blueprint.key.key)
+        return await self.backend.ensure(blueprint, key, self.parsed, past)
+
+    async def settled(self, past: Past = LATER) -> list[Outcome]:
+        """Passes until there is nothing to do, as many as it takes; repairs that have to wait are not waited for."""
+        outcomes = []
+        for _ in range(12):
+            outcomes.append(await self.once(past))
+            last = outcomes[-1]
+            if not (last.wrote or last.stale or last.failure or last.key_sent or last.paced):
+                return outcomes
+            if last.paced:
+                self.clock.now += last.paced
+            if last.foreign:
+                return outcomes
+        raise AssertionError(f"does not come to rest: {outcomes[-3:]}")
+
+    async def made(self) -> list[Outcome]:
+        """From nothing to a running container."""
+        outcomes = await self.settled(FIRST)
+        assert self.running, outcomes
+        return outcomes
+
+    async def state(self) -> WorkloadState:
+        return await self.backend.state(self.identity)
+
+    @property
+    def inspected(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.sdk.api.inspect_container(self.names.container)
+        return found
+
+    @property
+    def running(self) -> bool:
+        try:
+            return bool(self.inspected["State"]["Running"])
+        except docker.errors.NotFound:
+            return False
+
+    @property
+    def networks(self) -> set[str]:
+        return set(self.inspected["NetworkSettings"]["Networks"])
+
+    def sh(self, script: str) -> str:
+        """What a script prints in the container, as the agent."""
+        code, output = self.sdk.containers.get(self.names.container).exec_run(["/bin/sh", "-c", script])
+        return str(output.decode()) if code == 0 else f"exit {code}: {output.decode()}"
+
+    def key_in_place(self) -> bytes:
+        return self.sh("cat /run/claude-sandbox/api-key/api-key").encode()
+
+    def everything(self) -> str:
+        """All that the engine tells of everything that it has, as text."""
+        api = self.sdk.api
+        found: list[Any] = [api.inspect_container(one["Id"]) for one in api.containers(all=True)]
+        found += [api.volumes(), api.networks(), api.images(), api.info()]
+        return json.dumps(found, default=str)
+
+
+@contextlib.asynccontextmanager
+async def sandbox(of: EngineDescription, name: str = "alice", **spec: Any) -> AsyncIterator[Sandbox]:
+    """A sandbox of a name and UID of its own; nothing of it is left on the engine."""
+    sdk = docker.DockerClient(base_url=of.socket, timeout=60, version="auto")
+    made = Engine(docker.APIClient(base_url=of.socket, timeout=60, version="auto"))
+    secrets, clock = Secrets(), Clock()
+    identity = Identity("agents", name, f"00000000-0000-4000-8000-{next(_UIDS):012d}")
+    image = str(sdk.images.get(IMAGE).id)
+    backend = DockerBackend(made, CLUSTER, of.name, secrets, Pacer(clock))
+    one = Sandbox(backend, made, sdk, secrets, clock, identity, image, dict(spec))
+    try:
+        yield one
+    finally:
+        with contextlib.suppress(Exception):
+            removal = await backend.remove(identity, retain=False)
+            assert removal.done, removal
+        await backend.close()
+        sdk.close()
+
+
+def counted(of: EngineDescription) -> dict[str, list[str]]:
+    """The names of everything on an engine that is not its own."""
+    with contextlib.closing(docker.APIClient(base_url=of.socket, version="auto")) as api:
+        return {
+            "containers": sorted(str(one["Names"]) for one in api.containers(all=True)),
+            "networks": sorted(one["Name"] for one in api.networks() if one["Name"] not in ("bridge", "host", "none")),
+            "volumes": sorted(one["Name"] for one in api.volumes()["Volumes"] or ()),
+        }
+
+
+def process_of(one: Sandbox) -> Path:
+    """The directory of the container's first process below the machine's /proc."""
+    return Path("/proc", str(one.inspected["State"]["Pid"]))
+
+
+def on_the_disk(of: EngineDescription, word: bytes) -> list[str]:
+    """The files below the engine's data directory that hold a word, as whoever owns the disk would find it."""
+    found = subprocess.run(
+        ["grep", "--recursive", "--binary-files=text", "--files-with-matches", "--devices=skip", "--fixed-strings",
+         word.decode(), str(of.data_root)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return found.stdout.splitlines()
+
+
