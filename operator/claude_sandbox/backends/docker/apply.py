@@ -213,7 +213,7 @@ async def _change(hands: Hands, desired: Desired, step: Step, live: Object) -> N
     engine, identifier = hands.engine, str(live["Id"])
     match step.verb:
         case Verb.REMOVE:
-            if running(live):
+            if running(live) and step.cause is not Cause.PROVISION:
                 await engine.stop(identifier, hands.blueprint.grace_seconds)
             await engine.remove_container(identifier)
         case Verb.RENAME:

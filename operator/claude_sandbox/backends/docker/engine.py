@@ -126,7 +126,11 @@ class Engine:
 
     async def remove_container(self, identifier: str) -> None:
         """Remove a container, running or not, with its nameless volumes. One that is gone is removed."""
-        await self._gone("DELETE", f"/containers/{identifier}", params={"force": "1", "v": "1"})
+        try:
+            await self._gone("DELETE", f"/containers/{identifier}", params={"force": "1", "v": "1"})
+        except EngineError as error:
+            if not (error.is_conflict and "already in progress" in error.message):
+                raise
 
     async def create_network(self, document: Object) -> str:
         """The new network's identifier."""

@@ -132,9 +132,12 @@ async def delivered(
                 await session.expect(READY)
                 yield
             finally:
+                # Before its input ends: then it would end too, and the engine would be removing it by itself.
+                await engine.remove_container(identifier)
                 await session.close()
-        finally:
+        except BaseException:
             await engine.remove_container(identifier)
+            raise
     finally:
         key.wipe()
         line[:] = bytes(len(line))

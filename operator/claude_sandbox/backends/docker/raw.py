@@ -19,8 +19,9 @@ def name_of(live: Object) -> str:
 
 
 def running(live: Object) -> bool:
-    """Whether a container's first process runs, be it paused or not."""
-    return bool(live.get("State", {}).get("Running"))
+    """Whether a container's first process runs, be it paused or not. Of a container in a list, too."""
+    state = live.get("State")
+    return bool(state.get("Running")) if isinstance(state, Mapping) else state in ("running", "paused")
 
 
 def started_at(live: Object) -> str:

@@ -7,7 +7,7 @@ from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.names import identity_in, is_owned, is_workspace_of, names_of, selector
 from claude_sandbox.backends.docker.plan import name_of_summary
-from claude_sandbox.backends.docker.raw import Object, labels
+from claude_sandbox.backends.docker.raw import Object, labels, running
 from claude_sandbox.blueprint.model import Identity
 
 # Seconds that processes get to end by themselves.
@@ -59,7 +59,7 @@ async def _remove(engine: Engine, cluster: str, identity: Identity, retain: bool
     called = names_of(cluster, identity)
     for summary in await engine.containers(selector(cluster, identity)):
         if any(is_owned(summary, cluster, identity, one) for one in (names.AGENT, names.HELPER)):
-            if summary.get("State") == "running":
+            if running(summary):
                 await engine.stop(str(summary["Id"]), GRACE)
             await engine.remove_container(str(summary["Id"]))
             removed.append(f"Container {name_of_summary(summary)}")
