@@ -1,0 +1,315 @@
+"""What becomes of a sandbox when somebody with the engine's socket is at it: put back, or refused and left alone."""
+
+from collections.abc import Callable
+
+import docker
+import pytest
+from dockerkit import CLUSTER, FIRST, KEY, LATER, Sandbox, counted, sandbox
+
+from claude_sandbox.api import meta
+from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.backends.base import Outcome
+from claude_sandbox.backends.docker import names
+from claude_sandbox.backends.docker.names import labels_of
+from claude_sandbox.localcluster import engine as engines
+from claude_sandbox.localcluster.engine import EngineDescription
+
+pytestmark = pytest.mark.engine
+
+
+def kill(one: Sandbox) -> None:
+    one.sdk.api.kill(one.names.container)
+
+
+def stop(one: Sandbox) -> None:
+    one.sdk.api.stop(one.names.container, timeout=2)
+
+
+def restart(one: Sandbox) -> None:
+    one.sdk.api.restart(one.names.container, timeout=2)
+
+
+def remove(one: Sandbox) -> None:
+    one.sdk.api.remove_container(one.names.container, force=True)
+
+
+def pause(one: Sandbox) -> None:
+    one.sdk.api.pause(one.names.container)
+
+
+def rename(one: Sandbox) -> None:
+    one.sdk.api.rename(one.names.container, "something-else")
+
+
+def loosen(one: Sandbox) -> None:
+    one.sdk.api.update_container(
+        one.names.container,
+        mem_limit=8 << 30,
+        memswap_limit=-1,
+        mem_reservation=1 << 30,
+        cpu_shares=4096,
+        restart_policy={"Name": "always", "MaximumRetryCount": 0},
+    )
+
+
+def disconnect(one: Sandbox) -> None:
+    one.sdk.api.disconnect_container_from_network(one.names.container, one.names.network)
+
+
+def connect(one: Sandbox) -> None:
+    one.sdk.api.connect_container_to_network(one.names.container, "bridge")
+
+
+def exchange_networks(one: Sandbox) -> None:
+    disconnect(one)
+    connect(one)
+
+
+def remove_network(one: Sandbox) -> None:
+    disconnect(one)
+    one.sdk.api.remove_network(one.names.network)
+
+
+def stop_and_remove_network(one: Sandbox) -> None:
+    stop(one)
+    one.sdk.api.remove_network(one.names.network)
+
+
+def open_network(one: Sandbox) -> None:
+    """Another network of that name, with the labels, that leads out."""
+    remove_network(one)
+    labels = labels_of(CLUSTER, one.identity, names.NETWORK)
+    one.sdk.api.create_network(one.names.network, driver="bridge", labels=labels)
+    one.sdk.api.connect_container_to_network(one.names.container, one.names.network)
+
+
+def remove_volumes(one: Sandbox) -> None:
+    remove(one)
+    for name in one.names.volumes:
+        one.sdk.api.remove_volume(name)
+
+
+def key_on_the_disk(one: Sandbox) -> None:
+    """A key volume of that name, with the labels, that is a directory of the disk."""
+    remove(one)
+    one.sdk.api.remove_volume(one.names.key)
+    one.sdk.api.create_volume(one.names.key, labels=labels_of(CLUSTER, one.identity, names.KEY))
+
+
+FAULTS: dict[Callable[[Sandbox], None], str] = {
+    kill: "Container {c} replaced (State.Status)",
+    stop: "Container {c} replaced (State.Status)",
+    restart: "Volume {c}-api-key made again",
+    remove: "Container {c} made again",
+    pause: "Container {c} put back (State.Paused)",
+    rename: "Container {c} put back (Name)",
+    loosen: "Container {c} put back (HostConfig.CpuShares",
+    disconnect: "Container {c} put back (Networks.{n})",
+    connect: "Container {c} put back (Networks.bridge)",
+    exchange_networks: "Container {c} put back (Networks.bridge)",
+    remove_network: "Network {n} made again",
+    stop_and_remove_network: "Network {n} made again",
+    open_network: "Network {n} put back (Internal",
+    remove_volumes: "Volume {c}-api-key made again",
+    key_on_the_disk: "Volume {c}-api-key put back (Options.device",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+async def test_is_put_back_and_told(host: EngineDescription, fault: Callable[[Sandbox], None]) -> None:
+    async with sandbox(host) as one:
+        await one.made()
+        before = counted(host)
+        fault(one)
+        outcomes = await one.settled()
+        told = [str(healed) for outcome in outcomes for healed in outcome.healed]
+        expected = FAULTS[fault].format(c=one.names.container, n=one.names.network)
+        assert any(each.startswith(expected) for each in told), told
+        assert_whole(one, outcomes)
+        assert counted(host) == before
+
+
+def assert_whole(one: Sandbox, outcomes: list[Outcome]) -> None:
+    live = one.inspected
+    assert live["State"]["Running"]
+    assert not live["State"]["Paused"]
+    assert one.networks == {one.names.network}
+    assert one.sdk.api.inspect_network(one.names.network)["Internal"]
+    host = live["HostConfig"]
+    assert (host["Memory"], host["MemorySwap"], host["CpuShares"]) == (2 << 30, 2 << 30, 256)
+    assert host["RestartPolicy"]["Name"] == "no"
+    assert one.key_in_place() == KEY
+    assert one.sh("stat -c %a /run/claude-sandbox/api-key/api-key") == "400\n"
+    assert "managed-settings.json" in one.sh("ls /etc/claude-code")
+    assert not (outcomes[-1].drifted or outcomes[-1].foreign or outcomes[-1].spec_changed)
+
+
+async def test_a_container_that_keeps_ending_is_started_later_each_time(host: EngineDescription) -> None:
+    async with sandbox(host, command=["/bin/sh", "-c", "exit 3"]) as one:
+        await one.once(FIRST)
+        await one.once()
+        waits = []
+        for _ in range(3):
+            # Exits at once, so that each look sees it ended.
+            one.sdk.api.wait(one.names.container, timeout=20)
+            outcome = await one.once()
+            assert outcome.paced is not None
+            waits.append(outcome.paced)
+            one.clock.now += outcome.paced
+            await one.once()
+        assert waits == sorted(set(waits))
+        state = await one.state()
+        assert (state.status, state.reason) == (ConditionStatus.FALSE, Reason.CONTAINER_FAILING)
+        assert "exit code 3" in state.message
+
+
+async def test_out_of_memory_is_said(host: EngineDescription) -> None:
+    script = "x=a; while :; do x=$x$x; done"
+    async with sandbox(host, command=["/bin/sh", "-c", script], resources={"memory": "256Mi"}) as one:
+        await one.once(FIRST)
+        one.sdk.api.wait(one.names.container, timeout=60)
+        state = await one.state()
+        assert state.reason is Reason.CONTAINER_FAILING
+        assert "spec.resources.memory" in state.message
+
+
+async def test_somebody_elses_objects_are_left_alone_and_nothing_is_started(host: EngineDescription) -> None:
+    async with sandbox(host) as one:
+        api = one.sdk.api
+        theirs = api.create_container(one.image, ["sleep", "1"], name=one.names.container)["Id"]
+        api.create_network(one.names.network)
+        api.create_volume(one.names.workspace)
+        try:
+            outcome = await one.once(FIRST)
+            assert set(outcome.foreign) == {
+                f"Container {one.names.container}",
+                f"Network {one.names.network}",
+                f"Volume {one.names.workspace}",
+            }
+            assert outcome.paced
+            assert api.inspect_container(theirs)["State"]["Status"] == "created"
+            assert (await one.backend.remove(one.identity, retain=False)).done
+            assert api.inspect_container(theirs)["Id"] == theirs
+            assert api.inspect_volume(one.names.workspace)
+        finally:
+            api.remove_container(theirs)
+            api.remove_network(one.names.network)
+            api.remove_volume(one.names.workspace)
+        await one.made()
+
+
+async def test_an_open_network_of_somebody_elses_is_left_at_once(host: EngineDescription) -> None:
+    """Its name is the sandbox's, so that the engine would let the container onto it."""
+    async with sandbox(host) as one:
+        await one.made()
+        remove_network(one)
+        one.sdk.api.create_network(one.names.network)
+        connect_own = one.sdk.api.connect_container_to_network
+        connect_own(one.names.container, one.names.network)
+        try:
+            outcome = await one.once()
+            assert outcome.foreign == (f"Network {one.names.network}",)
+            assert one.networks == set()
+            stop(one)
+            await one.once()
+            assert not one.running
+        finally:
+            one.sdk.api.remove_network(one.names.network)
+        one.clock.now += 1000
+        await one.settled()
+        assert one.networks == {one.names.network}
+
+
+async def test_another_container_with_our_labels_is_told_of_and_not_touched(host: EngineDescription) -> None:
+    async with sandbox(host) as one:
+        await one.made()
+        labels = labels_of(CLUSTER, one.identity, names.AGENT)
+        other = one.sdk.containers.run(one.image, name="impostor", labels=labels, detach=True)
+        one.sdk.api.connect_container_to_network(other.id, one.names.network)
+        try:
+            outcome = await one.once()
+            assert outcome.foreign == ("Container impostor",)
+            other.reload()
+            assert other.status == "running"
+            # On the sandbox's own network there is nobody else.
+            assert one.names.network not in other.attrs["NetworkSettings"]["Networks"]
+            one.secrets.generation = "2"
+            assert (await one.once()).key_sent
+        finally:
+            other.remove(force=True)
+
+
+async def test_an_impostor_is_not_taken_for_the_container_that_is_missing(host: EngineDescription) -> None:
+    async with sandbox(host) as one:
+        await one.made()
+        labels = {**one.inspected["Config"]["Labels"]}
+        remove(one)
+        other = one.sdk.containers.run(one.image, name="impostor", labels=labels, detach=True)
+        try:
+            outcome = await one.once()
+            assert outcome.foreign == ("Container impostor",)
+            assert not outcome.healed
+            other.reload()
+            assert other.name == "impostor"
+        finally:
+            other.remove(force=True)
+        await one.settled()
+        assert one.key_in_place() == KEY
+
+
+async def test_what_only_a_new_container_could_mend_is_told_or_mended(host: EngineDescription) -> None:
+    """A container that has everything, the name and the labels, but for one thing."""
+    async with sandbox(host) as one:
+        await one.made()
+        labels = one.inspected["Config"]["Labels"]
+        remove(one)
+        loose = one.sdk.api.create_container(
+            one.image,
+            name=one.names.container,
+            labels=labels,
+            host_config=one.sdk.api.create_host_config(privileged=True, network_mode=one.names.network),
+        )["Id"]
+        outcomes = await one.settled()
+        # It did not run, so nobody lost anything by its end.
+        assert one.inspected["Id"] != loose
+        assert_whole(one, outcomes)
+
+
+async def test_changed_settings_are_drift(host: EngineDescription) -> None:
+    async with sandbox(host) as one:
+        await one.made()
+        mount = one.sdk.api.inspect_volume(one.names.settings)["Mountpoint"]
+        engines.run_in(host, ["sh", "-c", f"rm -f {mount}/managed-settings.json"])
+        # Looked at once for each start; the operator's own restart looks again.
+        one.backend._observer.changed(one.inspected["Id"])
+        assert (await one.once()).drifted == ("managed settings",)
+        one.spec["updateStrategy"] = {"type": "Recreate"}
+        outcomes = await one.settled()
+        assert_whole(one, outcomes)
+
+
+async def test_a_killed_engine_is_waited_for(stand_in_image: object, engine_release: str, state_home: object) -> None:
+    from dockerkit import IMAGE  # noqa: F401, PLC0415
+    from enginekit import own, ready  # noqa: PLC0415
+
+    name = own(f"faults-{engine_release.replace('.', '-')}")
+    made = ready(name, engine_release, stand_in_image)  # type: ignore[arg-type]
+    try:
+        async with sandbox(made) as one:
+            await one.made()
+            before = await one.state()
+            engines.kill(made)
+            outcome = await one.once()
+            assert outcome.failure is not None
+            assert not outcome.failure.permanent
+            state = await one.state()
+            assert (state.status, state.reason) == (ConditionStatus.UNKNOWN, Reason.OBSERVATION_FAILED)
+            assert state.workload == before.workload
+            assert not (await one.backend.remove(one.identity, retain=False)).done
+            engines.start(made)
+            outcomes = await one.settled()
+            assert_whole(one, outcomes)
+    finally:
+        engines.down(name, print)
+
+
