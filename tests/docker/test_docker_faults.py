@@ -45,11 +45,15 @@ def loosen(one: Sandbox) -> None:
     one.sdk.api.update_container(
         one.names.container,
         mem_limit=8 << 30,
-        memswap_limit=-1,
+        memswap_limit=8 << 30,
         mem_reservation=1 << 30,
         cpu_shares=4096,
         restart_policy={"Name": "always", "MaximumRetryCount": 0},
     )
+
+
+def let_swap(one: Sandbox) -> None:
+    one.sdk.api.update_container(one.names.container, memswap_limit=-1)
 
 
 def disconnect(one: Sandbox) -> None:
@@ -104,6 +108,7 @@ FAULTS: dict[Callable[[Sandbox], None], str] = {
     pause: "Container {c} put back (State.Paused)",
     rename: "Container {c} put back (Name)",
     loosen: "Container {c} put back (HostConfig.CpuShares",
+    let_swap: "Container {c} put back (HostConfig.MemorySwap)",
     disconnect: "Container {c} put back (Networks.{n})",
     connect: "Container {c} put back (Networks.bridge)",
     exchange_networks: "Container {c} put back (Networks.bridge)",
@@ -167,6 +172,7 @@ async def test_out_of_memory_is_said(host: EngineDescription) -> None:
     script = "x=a; while :; do x=$x$x; done"
     async with sandbox(host, command=["/bin/sh", "-c", script], resources={"memory": "256Mi"}) as one:
         await one.once(FIRST)
+        await one.state()
         one.sdk.api.wait(one.names.container, timeout=60)
         state = await one.state()
         assert state.reason is Reason.CONTAINER_FAILING

@@ -192,11 +192,10 @@ async def sandbox(of: EngineDescription, name: str = "alice", **spec: Any) -> As
     try:
         yield one
     finally:
-        with contextlib.suppress(Exception):
-            removal = await backend.remove(identity, retain=False)
-            assert removal.done, removal
+        removal = await backend.remove(identity, retain=False)
         await backend.close()
         sdk.close()
+        assert removal.done, removal
 
 
 def counted(of: EngineDescription) -> dict[str, list[str]]:

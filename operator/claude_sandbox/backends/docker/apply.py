@@ -130,8 +130,7 @@ async def _do(hands: Hands, desired: Desired, step: Step) -> None:
         # What it was decided upon is gone, or no longer as it was: a container can't be unpaused that is not paused.
         if (error.is_not_found and not error.is_image_missing) or error.is_conflict:
             raise StaleError from None
-        if not error.is_unchanged:
-            raise
+        raise
 
 
 async def _by_kind(hands: Hands, desired: Desired, step: Step) -> None:

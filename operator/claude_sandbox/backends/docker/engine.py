@@ -29,6 +29,7 @@ CALL_TIMEOUT = 30.0
 """Seconds that the engine may take over an ordinary call."""
 PULL_TIMEOUT = 900.0
 THREADS = 8
+_UNCHANGED = 304
 LARGEST_FILE = 256 * 1024
 """Bytes of what is read out of a container."""
 
@@ -245,7 +246,8 @@ class Engine:
             timeout=timeout or self._timeout,
             stream=stream,
         )
-        if response.status_code >= 300:
+        # A container that is to be started or stopped may be so already.
+        if response.status_code >= 300 and response.status_code != _UNCHANGED:
             raise EngineError(response.status_code, _message(response))
         return response
 

@@ -43,11 +43,6 @@ class EngineError(Exception):
         return self.status == 409
 
     @property
-    def is_unchanged(self) -> bool:
-        """The container was in the state already that the call would have brought it to."""
-        return self.status == 304
-
-    @property
     def is_invalid(self) -> bool:
         """The engine does not accept the document: it stays refused until it is changed."""
         return self.status == 400
