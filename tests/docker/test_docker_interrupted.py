@@ -1,0 +1,106 @@
+"""The operator ends at any call to the engine, before it or after it: the next one brings everything to the same end."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from dockerkit import CLUSTER, FIRST, KEY, LATER, Clock, Sandbox, counted, sandbox
+
+from claude_sandbox.backends.docker.backend import DockerBackend
+from claude_sandbox.backends.kubernetes.pacing import Pacer
+from claude_sandbox.localcluster.engine import EngineDescription
+
+pytestmark = pytest.mark.engine
+
+# Calls that change something, from the first pass to a running sandbox: with room for a few more.
+CALLS = 16
+
+
+class EndedError(BaseException):
+    """The operator's process is gone: nothing that it would have done next is done."""
+
+
+class Mortal:
+    """A client that is cut off at its k-th call that changes anything, before the engine heard of it or after."""
+
+    def __init__(self, client: Any, last: int, *, heard: bool) -> None:
+        self._client, self._left, self._heard = client, last, heard
+        self.ended = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def request(self, method: str, url: str, **options: Any) -> Any:
+        if method == "GET":
+            return self._client.request(method, url, **options)
+        if self.ended:
+            # What a process does while it unwinds, one that was killed doesn't.
+            raise EndedError
+        self._left -= 1
+        if self._left <= 0:
+            self.ended = True
+            if self._heard:
+                self._client.request(method, url, **options)
+            raise EndedError
+        return self._client.request(method, url, **options)
+
+
+@contextlib.asynccontextmanager
+async def cut_off(one: Sandbox, last: int, *, heard: bool) -> AsyncIterator[Mortal]:
+    """Within it, the operator ends at a call; after it, another has started, which knows nothing."""
+    real = one.engine._client
+    mortal = Mortal(real, last, heard=heard)
+    one.engine._client = mortal
+    try:
+        yield mortal
+    finally:
+        one.engine._client = real
+        one.clock = Clock()
+        one.backend = DockerBackend(one.engine, CLUSTER, "host", one.secrets, Pacer(one.clock))
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["before", "after"])
+async def test_making_a_sandbox(host: EngineDescription, heard: bool) -> None:
+    before = counted(host)
+    async with sandbox(host) as one:
+        finished = False
+        for last in range(1, CALLS):
+            async with cut_off(one, last, heard=heard) as mortal:
+                with contextlib.suppress(EndedError):
+                    await one.once(FIRST)
+                finished = not mortal.ended
+            await one.settled(FIRST)
+            assert one.running
+            assert one.networks == {one.names.network}
+            assert one.key_in_place() == KEY
+            found = counted(host)
+            assert found["containers"] == [f"['/{one.names.container}']"]
+            assert len(found["volumes"]) == len(before["volumes"]) + 3
+            assert (await one.backend.remove(one.identity, retain=False)).done
+            assert counted(host) == before
+            if finished:
+                break
+        assert finished, "there are more calls than are tried"
+
+
+@pytest.mark.parametrize("heard", [False, True], ids=["before", "after"])
+async def test_replacing_and_healing_a_sandbox(host: EngineDescription, heard: bool) -> None:
+    async with sandbox(host, updateStrategy={"type": "Recreate"}) as one:
+        await one.made()
+        one.sh("echo mine > /workspace/file")
+        finished = False
+        for last in range(1, CALLS):
+            one.spec["env"] = [{"name": "ROUND", "value": str(last)}]
+            one.sdk.api.connect_container_to_network(one.names.container, "bridge")
+            async with cut_off(one, last, heard=heard) as mortal:
+                with contextlib.suppress(EndedError):
+                    await one.once(LATER)
+                finished = not mortal.ended
+            await one.settled(LATER)
+            assert one.sh("echo $ROUND; cat /workspace/file") == f"{last}\nmine\n"
+            assert one.networks == {one.names.network}
+            assert one.key_in_place() == KEY
+            if finished:
+                break
+        assert finished, "there are more calls than are tried"
