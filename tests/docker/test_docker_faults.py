@@ -2,11 +2,9 @@
 
 from collections.abc import Callable
 
-import docker
 import pytest
-from dockerkit import CLUSTER, FIRST, KEY, LATER, Sandbox, counted, sandbox
+from dockerkit import CLUSTER, FIRST, KEY, Sandbox, counted, sandbox
 
-from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.backends.base import Outcome
 from claude_sandbox.backends.docker import names
@@ -146,7 +144,8 @@ def assert_whole(one: Sandbox, outcomes: list[Outcome]) -> None:
     assert one.key_in_place() == KEY
     assert one.sh("stat -c %a /run/claude-sandbox/api-key/api-key") == "400\n"
     assert "managed-settings.json" in one.sh("ls /etc/claude-code")
-    assert not (outcomes[-1].drifted or outcomes[-1].foreign or outcomes[-1].spec_changed)
+    last = outcomes[-1]
+    assert (last.drifted, last.foreign, last.spec_changed) == ((), (), False)
 
 
 async def test_a_container_that_keeps_ending_is_started_later_each_time(host: EngineDescription) -> None:
@@ -295,8 +294,8 @@ async def test_changed_settings_are_drift(host: EngineDescription) -> None:
 
 
 async def test_a_killed_engine_is_waited_for(stand_in_image: object, engine_release: str, state_home: object) -> None:
-    from dockerkit import IMAGE  # noqa: F401, PLC0415
-    from enginekit import own, ready  # noqa: PLC0415
+    from dockerkit import IMAGE  # noqa: F401
+    from enginekit import own, ready
 
     name = own(f"faults-{engine_release.replace('.', '-')}")
     made = ready(name, engine_release, stand_in_image)  # type: ignore[arg-type]
@@ -317,5 +316,3 @@ async def test_a_killed_engine_is_waited_for(stand_in_image: object, engine_rele
             assert_whole(one, outcomes)
     finally:
         engines.down(name, print)
-
-

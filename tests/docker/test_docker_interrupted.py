@@ -1,4 +1,4 @@
-"""The operator ends at any call to the engine, before it or after it: the next one brings everything to the same end."""
+"""The operator ends at any call to the engine, before or after it: the next one brings all to the same end."""
 
 import contextlib
 from collections.abc import AsyncIterator

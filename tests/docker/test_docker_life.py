@@ -1,6 +1,5 @@
 """A sandbox on a real engine, old and new: made, hardened, with its key, and taken away."""
 
-import asyncio
 import re
 
 import pytest
@@ -25,9 +24,7 @@ async def test_a_sandbox_becomes_a_container_that_is_ready_and_then_nothing_is_l
             f"Container {one.names.container}",
         )
         assert not outcomes[0].healed
-        async with asyncio.timeout(60):
-            while (state := await one.state()).reason is Reason.POD_PENDING:
-                await asyncio.sleep(0.2)
+        state = await one.started()
         assert (state.status, state.reason) == (ConditionStatus.TRUE, Reason.SANDBOX_READY), state
         assert "allowedCIDRs" in state.message
         assert state.workload is not None
@@ -170,14 +167,11 @@ async def test_no_required_control_fails_and_every_result_says_where_it_is_from(
 ) -> None:
     async with sandbox(host, profile=profile) as one:
         outcomes = await one.made()
-        while (await one.state()).reason is Reason.POD_PENDING:
-            await asyncio.sleep(0.2)
+        await one.started()
         await one.once()
         compliance, compliant, isolated = await one.backend.measure(one.blueprint, one.parsed, outcomes[-1])
         failed = [
-            f"{each.id}: {each.message}"
-            for each in compliance.controls
-            if each.required and each.result is Result.FAIL
+            f"{each.id}: {each.message}" for each in compliance.controls if each.required and each.result is Result.FAIL
         ]
         undecided = [
             f"{each.id}: {each.message}"
@@ -188,6 +182,21 @@ async def test_no_required_control_fails_and_every_result_says_where_it_is_from(
         assert undecided == []
         assert compliant[0] is ConditionStatus.TRUE, compliant
         assert isolated[:2] == (ConditionStatus.UNKNOWN, Reason.NOT_PROBED), isolated
+
+
+async def test_an_image_that_cant_be_had_is_said_and_what_to_do(host: EngineDescription) -> None:
+    async with sandbox(host, image={"repository": "localhost:1/claude", "tag": "1"}) as one:
+        outcomes = [await one.once(FIRST)]
+        while outcomes[-1].failure is None and len(outcomes) < 10:
+            assert (await one.state()).reason in (Reason.POD_PENDING, Reason.NO_WORKLOAD)
+            outcomes.append(await one.once(FIRST))
+        failure = outcomes[-1].failure
+        assert failure is not None
+        assert failure.reason is Reason.IMAGE_PULL_FAILED
+        one.spec["image"]["pullPolicy"] = "Never"
+        failure = (await one.once(FIRST)).failure
+        assert failure is not None
+        assert "docker load" in failure.message
 
 
 async def test_orphans_are_those_whose_sandbox_is_gone(host: EngineDescription) -> None:

@@ -1,5 +1,6 @@
 """What tests of the Docker backend share: an image with a stand-in for Claude Code, a key, and a sandbox's passes."""
 
+import asyncio
 import contextlib
 import itertools
 import json
@@ -14,6 +15,7 @@ import pytest
 from enginekit import BUSYBOX
 from nodekit import report
 
+from claude_sandbox.api.conditions import Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.backends.base import KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.backends.docker.backend import DockerBackend
@@ -144,6 +146,13 @@ class Sandbox:
         assert self.running, outcomes
         return outcomes
 
+    async def started(self) -> WorkloadState:
+        """The state as soon as it is more than that it is on its way."""
+        async with asyncio.timeout(60):
+            while (state := await self.state()).reason is Reason.POD_PENDING:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+        return state
+
     async def state(self) -> WorkloadState:
         return await self.backend.state(self.identity)
 
@@ -221,5 +230,3 @@ def on_the_disk(of: EngineDescription, word: bytes) -> list[str]:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     return found.stdout.splitlines()
-
-

@@ -5,7 +5,8 @@ which an engine hands out again without a word, the labels are looked at. What i
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
@@ -15,7 +16,7 @@ from claude_sandbox.backends.docker import drift, keys, names, subnets
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError, ForeignObjectError
 from claude_sandbox.backends.docker.images import ImageMissingError, ImagePendingError, Images
-from claude_sandbox.backends.docker.keys import Key
+from claude_sandbox.backends.docker.keys import Key, KeyUnavailableError
 from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
 from claude_sandbox.backends.docker.plan import CONTAINER, NETWORK, VOLUME, Cause, Desired, Plan, Step, Verb
 from claude_sandbox.backends.docker.raw import Object, running
@@ -39,10 +40,6 @@ ReadKey = Callable[[], Awaitable[Key]]
 
 class StaleError(Exception):
     """What was seen is not so any more; another look is due."""
-
-
-class KeyUnavailableError(Exception):
-    """The key could not be read from its Secret; the message says why, and never holds the key."""
 
 
 @dataclass
@@ -114,7 +111,7 @@ def explain(step: Step, error: EngineError | ImageMissingError | KeyUnavailableE
     if isinstance(error, ImageMissingError):
         return Failure(Reason.IMAGE_PULL_FAILED, str(error), permanent=False)
     if isinstance(error, KeyUnavailableError):
-        return Failure(Reason.RETRYING, str(error), permanent=False)
+        return Failure(error.reason, str(error), permanent=error.reason is not Reason.RETRYING)
     if error.is_invalid:
         return Failure(Reason.REJECTED, f"The Docker host refused to {what}: {error.message}", permanent=True)
     if "address pool" in error.message or "fully subnetted" in error.message:
@@ -128,7 +125,9 @@ async def _do(hands: Hands, desired: Desired, step: Step) -> None:
         await _by_kind(hands, desired, step)
     except EngineError as error:
         # What it was decided upon is gone, or no longer as it was: a container can't be unpaused that is not paused.
-        if (error.is_not_found and not error.is_image_missing) or error.is_conflict:
+        # A volume that somebody else's container has mounted stays as it is, and that has to be said.
+        behind = error.is_conflict and not (step.kind == VOLUME and step.verb is Verb.REPLACE)
+        if behind or (error.is_not_found and not error.is_image_missing):
             raise StaleError from None
         raise
 
@@ -261,19 +260,31 @@ async def _start(hands: Hands, desired: Desired) -> None:
     key = await hands.read_key()
     identifier = str(live["Id"])
     hands.changed(identifier)
-    async with keys.delivered(engine, hands.blueprint, desired.documents, desired.cluster, key, settings=True):
+    async with _delivered(hands, desired, key, settings=True):
         await engine.start(identifier)
 
 
 async def _deliver(hands: Hands, desired: Desired, identifier: str) -> None:
     key = await hands.read_key()
     try:
-        async with keys.delivered(
-            hands.engine, hands.blueprint, desired.documents, desired.cluster, key, settings=False
-        ):
+        async with _delivered(hands, desired, key, settings=False):
             pass
     finally:
         hands.changed(identifier)
+
+
+@asynccontextmanager
+async def _delivered(hands: Hands, desired: Desired, key: Key, *, settings: bool) -> AsyncIterator[None]:
+    """As `keys.delivered`. Raises ForeignObjectError where somebody else's container has the helper's name."""
+    engine, wanted = hands.engine, desired.documents
+    try:
+        async with keys.delivered(engine, hands.blueprint, wanted, desired.cluster, key, settings=settings):
+            yield
+    except EngineError as error:
+        live = await engine.container(wanted.names.helper) if error.is_conflict else None
+        if live is not None and not is_owned(live, desired.cluster, desired.identity, names.HELPER):
+            raise ForeignObjectError(f"{CONTAINER} {wanted.names.helper}") from None
+        raise
 
 
 async def _own_network(engine: Engine, desired: Desired) -> str:

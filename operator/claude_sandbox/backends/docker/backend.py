@@ -19,7 +19,7 @@ from claude_sandbox.backends.docker.gaps import gaps
 from claude_sandbox.backends.docker.images import Images
 from claude_sandbox.backends.docker.keys import Key
 from claude_sandbox.backends.docker.names import names_of
-from claude_sandbox.backends.docker.objects import documents
+from claude_sandbox.backends.docker.objects import Documents, documents
 from claude_sandbox.backends.docker.observe import Observer
 from claude_sandbox.backends.docker.plan import Desired, Observed, plan
 from claude_sandbox.backends.docker.raw import Object
@@ -49,6 +49,7 @@ class KeySource(Protocol):
 class _Seen:
     """A sandbox's objects as last seen. `fresh`: by the pass that is under way, and not changed since."""
 
+    wanted: Documents
     observed: Observed
     at: datetime
     gaps: tuple[str, ...]
@@ -105,12 +106,17 @@ class DockerBackend:
             observed = await self._observe(desired, blueprint)
             wanted = plan(desired, observed, past)
             outcome = await carry_out(self._hands(blueprint), desired, wanted, lambda: self._pacer.wait(identity))
-            if wanted.steps:
-                observed = await self._observe(desired, blueprint)
         except EngineError as error:
             self._seen.pop(identity, None)
-            return Outcome(failure=Failure(Reason.RETRYING, self._trouble(error), permanent=False), paced=HOST_AGAIN)
-        self._seen[identity] = _Seen(observed, self._now(), gaps(blueprint))
+            return Outcome(failure=self._trouble(error), paced=HOST_AGAIN)
+        if wanted.steps:
+            try:
+                observed = await self._observe(desired, blueprint)
+            except EngineError as error:
+                self._seen.pop(identity, None)
+                # What was done is told all the same.
+                return replace(outcome, failure=outcome.failure or self._trouble(error), paced=HOST_AGAIN)
+        self._seen[identity] = _Seen(desired.documents, observed, self._now(), gaps(blueprint))
         self._note_pull(identity, blueprint, observed, outcome)
         return outcome
 
@@ -141,22 +147,20 @@ class DockerBackend:
         seen = self._seen.get(blueprint.identity)
         observed = seen.observed if seen is not None else Observed()
         container = await self._without_health_checks(observed.container)
+        missing = "there is no container" if seen is not None else f"Docker host {self._host} could not be asked"
         found = evaluate(
             evidence.evidence(
                 evidence.declared(blueprint, spec.profile, self._allowed_registries),
-                container,
+                container if container is not None else missing,
                 (observed.network,) if observed.network is not None else (),
                 tuple(observed.volumes.values()),
                 seen.at if seen is not None else self._now(),
                 self._now(),
             )
         )
-        facts = await self._engine.facts() if seen is not None else None
-        if facts is None:
-            lost: Judgement = (ConditionStatus.UNKNOWN, Reason.OBSERVATION_FAILED, "the Docker host could not be asked")
-            return found, compliant(found), lost
-        wanted = documents(blueprint, self._cluster, facts)
-        return found, compliant(found), evidence.isolation(wanted, container, observed.network)
+        if seen is None:
+            return found, compliant(found), (ConditionStatus.UNKNOWN, Reason.OBSERVATION_FAILED, f"{missing}.")
+        return found, compliant(found), evidence.isolation(seen.wanted, container, observed.network)
 
     async def remove(self, identity: Identity, *, retain: bool) -> Removal:
         """Take the sandbox off the host: container, volumes as `retain` says of the workspace, network.
@@ -235,8 +239,8 @@ class DockerBackend:
         left = {**container, "ExecIDs": [one for one in sessions if one not in ended] or None}
         return evidence.without_health_checks(left, [one for one in found if one is not None])
 
-    def _trouble(self, error: EngineError) -> str:
-        return f"Docker host {self._host} could not be asked: {error}."
+    def _trouble(self, error: EngineError) -> Failure:
+        return Failure(Reason.RETRYING, f"Docker host {self._host} could not be asked: {error}.", permanent=False)
 
     def _lose(self, identity: Identity) -> None:
         self._seen.pop(identity, None)

@@ -32,17 +32,16 @@ def declared(blueprint: Blueprint, profile: Profile, allowed_registries: tuple[s
 
 def evidence(
     meant: Declared,
-    container: Object | None,
+    container: Object | str,
     networks: Sequence[Object],
     volumes: Sequence[Object],
     seen: datetime,
     now: datetime,
 ) -> DockerEvidence:
-    """Everything that was read of the container, as it was read."""
-    missing = Unread("there is no container")
+    """Everything that was read of the container, as it was read. Instead of a container, why none was read."""
     return DockerEvidence(
         declared=meant,
-        container=Reading(container, EvidenceSource.INSPECT, seen) if container is not None else missing,
+        container=Unread(container) if isinstance(container, str) else Reading(container, EvidenceSource.INSPECT, seen),
         now=now,
         networks=tuple(networks),
         volumes=tuple(volumes),

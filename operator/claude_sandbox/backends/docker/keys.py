@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.engine import Engine, archive_of
 from claude_sandbox.backends.docker.names import labels_of
@@ -44,6 +45,14 @@ read -r _ || :
 
 _MEMORY = 64 << 20
 _PIDS = 16
+
+
+class KeyUnavailableError(Exception):
+    """The key could not be read from its Secret. The message says why and what to do, and never holds the key."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 @dataclass(repr=False)

@@ -13,6 +13,7 @@ from requests import Response
 
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.engine import Engine
+from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.raw import Object
 
 _LOG = logging.getLogger(__name__)
@@ -86,6 +87,9 @@ async def wakes(
         try:
             if await stream.open():
                 wait = FIRST_PAUSE
+                with suppress(EngineError):
+                    # It may have been upgraded while it was away.
+                    await engine.look()
                 for wake in registry.all():
                     yield wake
                 async for event in stream:

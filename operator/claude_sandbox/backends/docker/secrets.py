@@ -1,0 +1,55 @@
+"""Reads a sandbox's key out of its Secret, at the moment that it is needed."""
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable
+
+from claude_sandbox.api.conditions import Reason
+from claude_sandbox.backends.base import KeyState
+from claude_sandbox.backends.docker.keys import Key, KeyUnavailableError
+from claude_sandbox.backends.kubernetes.client import Api
+from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.resources import SECRETS
+from claude_sandbox.blueprint.model import Identity
+
+KeyStates = Callable[[Identity, str, str], Awaitable[KeyState]]
+"""Whether a Secret may be used and which generation it has: as for sandboxes on Kubernetes."""
+
+
+class SecretKeys:
+    """The keys of one control plane's Secrets. Keeps none."""
+
+    def __init__(self, api: Api, states: KeyStates) -> None:
+        self._api = api
+        self._states = states
+
+    async def state(self, identity: Identity, secret: str, key: str) -> KeyState:
+        """What is known of the Secret, without its data."""
+        return await self._states(identity, secret, key)
+
+    async def read(self, identity: Identity, secret: str, key: str) -> Key:
+        """The key as it is now, with the generation that it has. Raises KeyUnavailableError.
+
+        Asks again whether the Secret may be used: it may have been made anew since, by somebody who does not want that.
+        """
+        allowed = await self._states(identity, secret, key)
+        if allowed.problem is not None:
+            raise KeyUnavailableError(allowed.problem, allowed.message)
+        where = f"Secret {identity.namespace}/{secret}"
+        try:
+            live = await self._api.get(SECRETS, secret, identity.namespace)
+        except ApiError as error:
+            reason = Reason.SECRET_NOT_FOUND if error.is_not_found else Reason.RETRYING
+            raise KeyUnavailableError(reason, f"{where} could not be read: {error.reason}.") from None
+        encoded = (live.get("data") or {}).get(key)
+        try:
+            value = bytearray(base64.b64decode(encoded or "", validate=True))
+        except (binascii.Error, ValueError):
+            value = bytearray()
+        if not value.strip():
+            raise KeyUnavailableError(
+                Reason.SECRET_KEY_MISSING,
+                f"{where} has nothing under the key {key}: put the API key there, or name another key in "
+                "spec.credentials.apiKeySecretRef.key.",
+            )
+        return Key(str(live["metadata"]["resourceVersion"]), value)

@@ -1,0 +1,140 @@
+"""What a blueprint becomes on an engine: golden, and never less than hardened whatever the spec says."""
+
+import json
+from typing import Any
+
+import pytest
+from docker_world import CLUSTER, DIGEST, HERE, NEW, OLD, blueprint_of, desired_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_sandbox.backends.docker import keys
+from claude_sandbox.backends.docker.facts import EngineFacts, facts_of
+from claude_sandbox.backends.docker.gaps import gaps
+from claude_sandbox.backends.docker.objects import documents, spec_hash
+
+
+@pytest.mark.parametrize(("release", "facts"), [("29", NEW), ("20.10", OLD)])
+def test_the_minimal_sandbox_is_the_golden_one(release: str, facts: EngineFacts) -> None:
+    wanted = documents(blueprint_of(), CLUSTER, facts)
+    found = {"container": wanted.container, "network": wanted.network, "volumes": list(wanted.volumes)}
+    assert found == json.loads((HERE / f"golden-{release}.json").read_text())
+
+
+specs = st.fixed_dictionaries(
+    {},
+    optional={
+        "resources": st.fixed_dictionaries(
+            {"cpu": st.sampled_from(["100m", "1", "2500m"]), "memory": st.sampled_from(["256Mi", "2Gi", "64Gi"])}
+        ),
+        "command": st.just(["/bin/sh"]),
+        "args": st.just(["-c", "exit"]),
+        "env": st.just([{"name": "COLOUR", "value": "red"}]),
+        "workspace": st.sampled_from(
+            [{"type": "EmptyDir", "size": "64Mi"}, {"type": "EmptyDir", "size": "1Ti"}, {"readOnly": True}, {"size": "1Gi"}]
+        ),
+        "network": st.just({"ports": [{"name": "http", "containerPort": 8080}]}),
+        "operatingMode": st.sampled_from(["Running", "Suspended"]),
+    },
+)
+facts = st.builds(
+    EngineFacts,
+    version=st.just("x"),
+    api=st.sampled_from([(1, 40), (1, 41), (1, 44), (1, 48), (1, 56)]),
+    has_init=st.booleans(),
+    limits_swap=st.booleans(),
+    remaps_users=st.booleans(),
+    keeps_from_swap=st.booleans(),
+)
+
+
+@given(specs, facts)
+def test_nothing_that_may_be_asked_for_loosens_anything(spec: dict[str, Any], facts: EngineFacts) -> None:
+    blueprint = blueprint_of(**spec)
+    wanted = documents(blueprint, CLUSTER, facts)
+    host = wanted.container["HostConfig"]
+    assert wanted.container["User"] == "1000:1000"
+    assert host["CapDrop"] == ["ALL"]
+    assert not {"CapAdd", "Devices", "Binds", "PidMode", "UsernsMode", "PortBindings", "VolumesFrom"} & host.keys()
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["ReadonlyRootfs"] is True
+    assert host["Privileged"] is False
+    assert host["RestartPolicy"]["Name"] == "no"
+    assert host["Memory"] == blueprint.limits.memory
+    assert host["MemorySwap"] == (host["Memory"] if facts.limits_swap else -1)
+    assert 0 < host["MemoryReservation"] <= host["Memory"]
+    assert host["PidsLimit"] > 0
+    assert {mount["Type"] for mount in host["Mounts"]} == {"volume"}
+    for options in host["Tmpfs"].values():
+        assert {"nosuid", "nodev"} <= set(options.split(","))
+    # Together, what is in memory can never fill the limit.
+    sizes = [int(option[5:]) for options in host["Tmpfs"].values() for option in options.split(",") if "size=" in option]
+    assert sum(sizes) < host["Memory"]
+    writable = [mount["Target"] for mount in host["Mounts"] if not mount["ReadOnly"]]
+    assert writable in ([], ["/workspace"])
+    assert wanted.network["Internal"] is True
+    assert wanted.network["Options"]["com.docker.network.bridge.enable_icc"] == "false"
+    assert len(wanted.network["Options"]) == 2
+    assert {"type": "tmpfs", "device": "tmpfs"}.items() <= wanted.key["DriverOpts"].items()
+
+
+@given(specs)
+def test_an_engines_upgrade_is_no_other_spec_but_every_wish_is(spec: dict[str, Any]) -> None:
+    blueprint = blueprint_of(**spec)
+    old, new = (documents(blueprint, CLUSTER, one).container["Labels"] for one in (OLD, NEW))
+    assert old == new
+    other = blueprint_of(**{**spec, "env": [{"name": "COLOUR", "value": "blue"}]})
+    assert spec_hash(other, CLUSTER) != spec_hash(blueprint, CLUSTER)
+
+
+def test_limits_are_no_other_spec_since_they_can_be_changed_in_place() -> None:
+    before, after = ({"resources": {"cpu": cpu, "memory": memory}} for cpu, memory in (("1", "2Gi"), ("2", "3Gi")))
+    assert spec_hash(blueprint_of(**before), CLUSTER) == spec_hash(blueprint_of(**after), CLUSTER)
+
+
+def test_the_key_is_in_no_document_of_its_delivery() -> None:
+    blueprint = blueprint_of()
+    helper = keys.helper(blueprint, documents(blueprint, CLUSTER, NEW), CLUSTER, "7")
+    assert helper["HostConfig"]["NetworkMode"] == "none"
+    assert helper["HostConfig"]["LogConfig"] == {"Type": "none"}
+    assert helper["HostConfig"]["CapDrop"] == ["ALL"]
+    assert helper["Image"] == f"example.org/claude@{DIGEST}"
+    one = keys.Key("7", bytearray(b"very-secret"))
+    assert "very" not in repr(one)
+    one.wipe()
+    assert one.value == bytes(11)
+
+
+def test_what_an_engine_cant_give_is_said() -> None:
+    said = " ".join(gaps(blueprint_of(network={"ports": [{"name": "http", "containerPort": 8080}]})))
+    for word in ("allowedCIDRs", "name", "ports", "size"):
+        assert word in said
+    nothing = {"network": {"egress": {"allowedCIDRs": [], "dns": False}}, "workspace": {"type": "EmptyDir"}}
+    assert gaps(blueprint_of(**nothing)) == ()
+
+
+def test_facts_are_read_as_engines_tell_them() -> None:
+    new = {
+        "ServerVersion": "29.8.0",
+        "KernelVersion": "6.18.44-generic",
+        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "InitBinary": "docker-init",
+        "InitCommit": {"ID": "de40ad0"},
+        "SwapLimit": True,
+        "DefaultRuntime": "runc",
+    }
+    found = facts_of(new, "1.56")
+    assert (found.start_interval, found.isolated_gateway, found.has_init, found.keeps_from_swap) == (True,) * 4
+    old = facts_of({**new, "KernelVersion": "5.10.0", "InitCommit": {"ID": "N/A"}, "SwapLimit": False}, "1.41")
+    assert (old.start_interval, old.isolated_gateway, old.has_init, old.keeps_from_swap) == (False,) * 4
+    assert not old.limits_swap
+    rootless = facts_of({**new, "SecurityOptions": ["name=rootless"]}, "1.56")
+    assert not rootless.keeps_from_swap
+    assert facts_of({**new, "SecurityOptions": ["name=userns"]}, "1.56").remaps_users
+    assert facts_of({}, "nonsense").api == (0, 0)
+
+
+def test_users_that_an_engine_remaps_can_still_read_their_key() -> None:
+    desired = desired_of(EngineFacts("29", (1, 56), remaps_users=True))
+    assert "uid=" not in desired.documents.key["DriverOpts"]["o"]
+    assert "mode=1777" in desired.documents.key["DriverOpts"]["o"]

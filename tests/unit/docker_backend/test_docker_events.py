@@ -1,0 +1,119 @@
+"""Which sandbox an event concerns, and what a container's document says of its state."""
+
+from typing import Any
+
+import pytest
+from docker_world import CLUSTER, DIGEST, IDENTITY, recorded
+
+from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.backends.docker import evidence
+from claude_sandbox.backends.docker.names import labels_of, names_of
+from claude_sandbox.backends.docker.state import host_lost, state_of
+from claude_sandbox.backends.docker.wakes import Registry, wakes_of
+
+NAMES = names_of(CLUSTER, IDENTITY)
+ALICE = ("agents", "alice")
+CONTAINER = "1" * 64
+
+
+@pytest.fixture
+def registry() -> Registry:
+    known = Registry()
+    known.put(ALICE, [NAMES.container, NAMES.network, *NAMES.volumes, CONTAINER])
+    return known
+
+
+def event(kind: str, identifier: str, **attributes: str) -> dict[str, Any]:
+    return {"Type": kind, "Action": "x", "Actor": {"ID": identifier, "Attributes": attributes}}
+
+
+LABELS = labels_of(CLUSTER, IDENTITY, "agent")
+
+
+@pytest.mark.parametrize(
+    ("told", "woken"),
+    [
+        (event("container", "a" * 64, **LABELS), [ALICE]),
+        (event("container", "a" * 64, **labels_of("another", IDENTITY, "agent")), []),
+        (event("container", CONTAINER, name="elsewhere", oldName=f"/{NAMES.container}"), [ALICE]),
+        (event("container", "a" * 64, name="a-stranger"), []),
+        (event("network", "b" * 64, name=NAMES.network, container="c" * 64), [ALICE]),
+        (event("network", "b" * 64, name="bridge", container=CONTAINER), [ALICE]),
+        (event("network", "b" * 64, name="bridge", container="c" * 64), []),
+        (event("volume", NAMES.workspace, driver="local"), [ALICE]),
+        ({"Type": "daemon"}, []),
+    ],
+)
+def test_an_event_wakes_whom_it_concerns(registry: Registry, told: dict[str, Any], woken: list[Any]) -> None:
+    assert list(wakes_of(told, CLUSTER, registry)) == woken
+
+
+def test_who_is_forgotten_is_not_woken(registry: Registry) -> None:
+    registry.forget(ALICE)
+    assert list(wakes_of(event("volume", NAMES.workspace), CLUSTER, registry)) == []
+    assert registry.all() == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "reason", "word"),
+    [
+        ({"Health": {"Status": "healthy"}}, "True", Reason.SANDBOX_READY, "Claude Code can run"),
+        ({"Health": {"Status": "starting"}}, "False", Reason.POD_PENDING, "not answer in it yet"),
+        ({"Health": {"Status": "unhealthy"}}, "False", Reason.POD_NOT_READY, "docker logs"),
+        ({"Health": {"Status": "healthy"}, "Paused": True}, "False", Reason.POD_NOT_READY, "paused"),
+        ({"Running": False, "Status": "exited", "ExitCode": 3}, "False", Reason.CONTAINER_FAILING, "exit code 3"),
+        ({"Running": False, "Status": "exited", "ExitCode": 137}, "False", Reason.CONTAINER_FAILING, "was killed"),
+        (
+            {"Running": False, "Status": "exited", "ExitCode": 137, "OOMKilled": True},
+            "False",
+            Reason.CONTAINER_FAILING,
+            "spec.resources.memory",
+        ),
+        ({"Running": False, "Status": "created"}, "False", Reason.POD_PENDING, "about to be started"),
+        (
+            {"Running": False, "Status": "created", "Error": "no such file"},
+            "False",
+            Reason.CONTAINER_FAILING,
+            "no such file",
+        ),
+        ({"Running": False, "Status": "removing"}, "False", Reason.POD_TERMINATING, "removed"),
+    ],
+)
+def test_a_state_is_said_with_what_to_do(state: dict[str, Any], status: str, reason: Reason, word: str) -> None:
+    live = recorded("29")["container"]
+    live["State"] |= state
+    found = state_of(live, "host-1", "7", ())
+    assert (found.status, found.reason) == (ConditionStatus(status), reason)
+    assert word in found.message
+    assert found.workload is not None
+    assert (found.workload.node, found.workload.image) == ("host-1", f"example.org/claude@{DIGEST}")
+    assert found.workload.started_at is not None
+    assert found.key_generation == "7"
+
+
+def test_what_cant_be_given_is_said_of_a_sandbox_that_is_ready() -> None:
+    live = recorded("29")["container"]
+    live["State"]["Health"] = {"Status": "healthy"}
+    assert "nothing can be reached" in state_of(live, "host-1", "7", ("nothing can be reached",)).message
+
+
+def test_of_a_lost_host_only_the_past_is_known() -> None:
+    last = state_of(recorded("29")["container"], "host-1", "7", ())
+    found = host_lost("host-1", "no route", last)
+    assert (found.status, found.reason) == (ConditionStatus.UNKNOWN, Reason.OBSERVATION_FAILED)
+    assert found.workload == last.workload
+    assert "nothing is made or removed" in found.message
+    assert host_lost("host-1", "no route", None).workload is None
+
+
+def test_the_engines_own_health_check_is_no_foreign_session() -> None:
+    live = recorded("29")["container"]
+    test = live["Config"]["Healthcheck"]["Test"]
+    own = {"ID": "own", "ProcessConfig": {"entrypoint": test[1], "arguments": test[2:]}}
+    other = {"ID": "other", "ProcessConfig": {"entrypoint": "/bin/sh", "arguments": ["-c", "id"]}}
+    live["ExecIDs"] = ["own"]
+    assert evidence.without_health_checks(live, [own])["ExecIDs"] is None
+    live["ExecIDs"] = ["own", "other"]
+    assert evidence.without_health_checks(live, [own, other])["ExecIDs"] == ["other"]
+    # One that could not be asked about counts as somebody's.
+    assert evidence.without_health_checks(live, [own])["ExecIDs"] == ["other"]
