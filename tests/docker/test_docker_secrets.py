@@ -1,0 +1,76 @@
+"""The key is read from a real API server, at the moment that it is needed, and only where that is allowed."""
+
+import base64
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from claude_sandbox.api.conditions import Reason
+from claude_sandbox.backends.base import KeyState
+from claude_sandbox.backends.docker.keys import KeyUnavailableError
+from claude_sandbox.backends.docker.secrets import SecretKeys
+from claude_sandbox.backends.kubernetes.client import Api
+from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
+from claude_sandbox.backends.kubernetes.resources import NAMESPACES, SECRETS
+from claude_sandbox.blueprint.model import Identity
+from claude_sandbox.localcluster.cluster import Cluster
+
+pytestmark = pytest.mark.controlplane
+
+IDENTITY = Identity("docker-secrets", "alice", "1")
+
+
+@pytest.fixture
+async def api(control_plane: Cluster) -> AsyncIterator[Api]:
+    async with Api(from_kubeconfig(str(control_plane.kubeconfig))) as api:
+        namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": IDENTITY.namespace}}
+        known = {live["metadata"]["name"] for live in (await api.list(NAMESPACES)).items}
+        if IDENTITY.namespace not in known:
+            await api.create(NAMESPACES, namespace)
+        yield api
+
+
+async def secret(api: Api, name: str, **data: bytes) -> dict[str, Any]:
+    encoded = {key.replace("_", "-"): base64.b64encode(value).decode() for key, value in data.items()}
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded}
+    return dict(await api.create(SECRETS, body, IDENTITY.namespace))
+
+
+async def allowed(identity: Identity, name: str, key: str) -> KeyState:
+    return KeyState(generation="from-a-watch")
+
+
+async def test_the_bytes_and_the_generation_are_of_one_reading(api: Api) -> None:
+    made = await secret(api, "one", api_key=b"the-key\n")
+    key = await SecretKeys(api, allowed).read(IDENTITY, "one", "api-key")
+    assert key.value == b"the-key\n"
+    assert key.generation == made["metadata"]["resourceVersion"]
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "reason"),
+    [
+        ({"other": b"something"}, "two", Reason.SECRET_KEY_MISSING),
+        ({"api_key": b" \n"}, "three", Reason.SECRET_KEY_MISSING),
+        (None, "nowhere", Reason.SECRET_NOT_FOUND),
+    ],
+)
+async def test_what_is_missing_is_said(api: Api, data: dict[str, bytes] | None, name: str, reason: Reason) -> None:
+    if data is not None:
+        await secret(api, name, **data)
+    with pytest.raises(KeyUnavailableError) as refused:
+        await SecretKeys(api, allowed).read(IDENTITY, name, "api-key")
+    assert refused.value.reason is reason
+    assert name in str(refused.value)
+    assert "something" not in str(refused.value)
+
+
+async def test_a_secret_that_has_not_opted_in_is_not_read(api: Api) -> None:
+    await secret(api, "four", api_key=b"the-key")
+
+    async def refused(identity: Identity, name: str, key: str) -> KeyState:
+        return KeyState(problem=Reason.SECRET_NOT_OPTED_IN, message="it has not opted in")
+
+    with pytest.raises(KeyUnavailableError, match="opted in"):
+        await SecretKeys(api, refused).read(IDENTITY, "four", "api-key")
