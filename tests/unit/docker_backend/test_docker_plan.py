@@ -231,3 +231,10 @@ def test_whatever_is_seen_nothing_is_started_or_joined_too_early(world: tuple[De
     makes = [stage_of[id(step)] for step in order if step.kind == "Network"]
     needs = [stage_of[id(step)] for step in order if step.verb in (Verb.CONNECT, Verb.START)]
     assert not (makes and needs) or max(makes) < min(needs)
+
+
+def test_a_network_that_was_made_again_is_joined_anew() -> None:
+    """It has the name that the container knows, and is another one."""
+    desired = desired_of()
+    found = plan(desired, on(live_of(desired), desired.documents.names.network), LATER)
+    assert verbs(found) == [["DISCONNECT Container"], ["CONNECT Container"]]

@@ -35,6 +35,9 @@ GATEWAY_MODE = "com.docker.network.bridge.gateway_mode_ipv4"
 # resolver from the host's own network, an open way out of an internal network (CVE-2024-29018).
 NO_RESOLVER = "192.0.2.1"
 
+# An image may bring the same first process along, which complains where the engine's own is the first.
+_INIT = (("TINI_SUBREAPER", "1"),)
+
 # Without this, an engine that can't check a starting container more often would be asked 30 s later for the first time.
 _INTERVAL_WITHOUT_START = 10
 
@@ -96,7 +99,7 @@ def container(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> Manifes
         "Image": blueprint.image.reference,
         "User": f"{blueprint.user.uid}:{blueprint.user.gid}",
         "WorkingDir": blueprint.workspace.path,
-        "Env": [f"{name}={value}" for name, value in blueprint.environment],
+        "Env": [f"{name}={value}" for name, value in (*blueprint.environment, *_INIT)],
         "Labels": labels_of(cluster, blueprint.identity, names.AGENT),
         "Healthcheck": _health(blueprint, facts),
         "StopTimeout": blueprint.grace_seconds,
