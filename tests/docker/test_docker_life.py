@@ -181,6 +181,8 @@ async def test_no_required_control_fails_and_every_result_says_where_it_is_from(
         assert failed == []
         assert undecided == []
         assert compliant[0] is ConditionStatus.TRUE, compliant
+        passed, required = compliance.summary.required.split("/")
+        assert int(passed) == int(required) >= 25
         assert isolated[:2] == (ConditionStatus.UNKNOWN, Reason.NOT_PROBED), isolated
 
 

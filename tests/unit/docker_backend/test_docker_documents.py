@@ -31,7 +31,12 @@ specs = st.fixed_dictionaries(
         "args": st.just(["-c", "exit"]),
         "env": st.just([{"name": "COLOUR", "value": "red"}]),
         "workspace": st.sampled_from(
-            [{"type": "EmptyDir", "size": "64Mi"}, {"type": "EmptyDir", "size": "1Ti"}, {"readOnly": True}, {"size": "1Gi"}]
+            [
+                {"type": "EmptyDir", "size": "64Mi"},
+                {"type": "EmptyDir", "size": "1Ti"},
+                {"readOnly": True},
+                {"size": "1Gi"},
+            ]
         ),
         "network": st.just({"ports": [{"name": "http", "containerPort": 8080}]}),
         "operatingMode": st.sampled_from(["Running", "Suspended"]),
@@ -68,7 +73,9 @@ def test_nothing_that_may_be_asked_for_loosens_anything(spec: dict[str, Any], fa
     for options in host["Tmpfs"].values():
         assert {"nosuid", "nodev"} <= set(options.split(","))
     # Together, what is in memory can never fill the limit.
-    sizes = [int(option[5:]) for options in host["Tmpfs"].values() for option in options.split(",") if "size=" in option]
+    options = [option for options in host["Tmpfs"].values() for option in options.split(",")]
+    sizes = [int(option.removeprefix("size=")) for option in options if option.startswith("size=")]
+    assert len(sizes) == len(host["Tmpfs"])
     assert sum(sizes) < host["Memory"]
     writable = [mount["Target"] for mount in host["Mounts"] if not mount["ReadOnly"]]
     assert writable in ([], ["/workspace"])

@@ -139,9 +139,7 @@ NETWORK: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("release", "facts"), RELEASES)
 @pytest.mark.parametrize(("key", "value", "path"), NETWORK)
-def test_everything_about_the_network_counts(
-    release: str, facts: EngineFacts, key: str, value: Any, path: str
-) -> None:
+def test_everything_about_the_network_counts(release: str, facts: EngineFacts, key: str, value: Any, path: str) -> None:
     desired, found = desired_of(facts), recorded(release)
     found["network"][key] = value
     differs = drift.network_differences(desired.documents.network, found["network"])

@@ -180,9 +180,7 @@ def without_labels(observed: Observed, kind: str) -> Observed:
         return replace(observed, container=container)
     if kind == "network":
         return replace(observed, network={**(observed.network or {}), "Labels": {}})
-    volumes = {
-        name: {**live, "Labels": {}} if name.endswith(kind) else live for name, live in observed.volumes.items()
-    }
+    volumes = {name: {**live, "Labels": {}} if name.endswith(kind) else live for name, live in observed.volumes.items()}
     return replace(observed, volumes=volumes)
 
 

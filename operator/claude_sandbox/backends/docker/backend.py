@@ -28,7 +28,8 @@ from claude_sandbox.backends.docker.state import host_lost, pulling, state_of
 from claude_sandbox.backends.docker.wakes import Registry, Wake
 from claude_sandbox.backends.kubernetes.pacing import Pacer
 from claude_sandbox.blueprint.model import Blueprint, Identity
-from claude_sandbox.compliance.docker.report import evaluate
+from claude_sandbox.compliance.docker.report import findings
+from claude_sandbox.compliance.findings import compliance
 from claude_sandbox.compliance.report import Judgement, compliant
 
 # Seconds until a host that did not answer is asked again, for those who wait for it.
@@ -148,19 +149,23 @@ class DockerBackend:
         observed = seen.observed if seen is not None else Observed()
         container = await self._without_health_checks(observed.container)
         missing = "there is no container" if seen is not None else f"Docker host {self._host} could not be asked"
-        found = evaluate(
+        now = self._now()
+        found = findings(
             evidence.evidence(
                 evidence.declared(blueprint, spec.profile, self._allowed_registries),
                 container if container is not None else missing,
                 (observed.network,) if observed.network is not None else (),
                 tuple(observed.volumes.values()),
-                seen.at if seen is not None else self._now(),
-                self._now(),
+                seen.at if seen is not None else now,
+                now,
             )
         )
+        reported = compliance(found, now)
         if seen is None:
-            return found, compliant(found), (ConditionStatus.UNKNOWN, Reason.OBSERVATION_FAILED, f"{missing}.")
-        return found, compliant(found), evidence.isolation(seen.wanted, container, observed.network)
+            lost: Judgement = (ConditionStatus.UNKNOWN, Reason.OBSERVATION_FAILED, f"{missing}.")
+            return reported, compliant(found, reported), lost
+        isolated = evidence.isolation(seen.wanted, container, observed.network)
+        return reported, compliant(found, reported), isolated
 
     async def remove(self, identity: Identity, *, retain: bool) -> Removal:
         """Take the sandbox off the host: container, volumes as `retain` says of the workspace, network.
