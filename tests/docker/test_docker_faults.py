@@ -310,6 +310,9 @@ async def test_a_killed_engine_is_waited_for(stand_in_image: object, engine_rele
             state = await one.state()
             assert (state.status, state.reason) == (ConditionStatus.UNKNOWN, Reason.OBSERVATION_FAILED)
             assert state.workload == before.workload
+            _, compliant, isolated = await one.backend.measure(one.blueprint, one.parsed, outcome)
+            assert (compliant[0], isolated[0]) == (ConditionStatus.UNKNOWN, ConditionStatus.UNKNOWN)
+            assert made.name in isolated[2]
             assert not (await one.backend.remove(one.identity, retain=False)).done
             engines.start(made)
             outcomes = await one.settled()
