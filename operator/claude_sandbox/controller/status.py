@@ -15,6 +15,7 @@ from claude_sandbox.api.status import (
     Heal,
     Heals,
     Placement,
+    Workload,
 )
 from claude_sandbox.backends.base import KeyState, Outcome, Past, WorkloadState
 
@@ -75,7 +76,7 @@ def compose(previous: Mapping[str, Any], generation: int, findings: Findings, no
         conditions=_stamped(previous.get("conditions") or (), conditions_of(findings), generation, now),
         backend=findings.backend,
         placement=_placement(previous.get("placement")),
-        workload=findings.workload.workload,
+        workload=_workload(previous.get("workload"), findings.workload),
         credentials=_key(findings),
         compliance=findings.compliance,
         heals=_heals(previous.get("heals"), tuple(map(str, findings.outcome.healed)), now),
@@ -142,6 +143,8 @@ def _stalled(findings: Findings) -> State:
 
 def _ready(findings: Findings, stalled: State) -> State:
     workload = findings.workload
+    if workload.status is UNKNOWN:
+        return State(UNKNOWN, workload.reason, workload.message)
     if workload.workload is None and stalled.status is TRUE:
         return State(FALSE, stalled.reason, stalled.message)
     if findings.suspended and workload.workload is None:
@@ -202,6 +205,13 @@ def _key(findings: Findings) -> CredentialsStatus | None:
         return None
     mounted = findings.workload.key_generation
     return CredentialsStatus(secret=findings.secret, generation=findings.key.generation, mounted_generation=mounted)
+
+
+def _workload(previous: Mapping[str, Any] | None, found: WorkloadState) -> Workload | None:
+    """What runs, or where nobody can tell what ran when somebody could."""
+    if found.workload is None and found.status is UNKNOWN and previous:
+        return Workload.model_validate(previous)
+    return found.workload
 
 
 def _placement(previous: Mapping[str, Any] | None) -> Placement | None:

@@ -22,6 +22,7 @@ STARTING = WorkloadState(
 POLICY = Healed("NetworkPolicy", "sandbox-alice", "Drifted", ("spec.egress",))
 ACCOUNT = Healed("ServiceAccount", "sandbox-alice", "Missing")
 POD = Healed("Pod", "sandbox-alice", "Ended", ("status.phase",))
+LOST = WorkloadState(ConditionStatus.UNKNOWN, Reason.OBSERVATION_FAILED, "Docker host a can't be asked.")
 NONE = WorkloadState(ConditionStatus.FALSE, Reason.NO_WORKLOAD, "There is no pod.")
 
 findings = st.builds(
@@ -45,7 +46,7 @@ findings = st.builds(
             ]
         ),
     ),
-    workload=st.sampled_from([RUNNING, STARTING, NONE]),
+    workload=st.sampled_from([RUNNING, STARTING, NONE, LOST]),
 )
 
 
@@ -120,6 +121,15 @@ def test_a_running_sandbox_stays_ready_when_its_secret_goes_away() -> None:
     found = Findings(secret="key", key=KeyState(None, Reason.SECRET_NOT_FOUND, "make it"), workload=RUNNING)
     assert states(found)[ConditionType.READY].status is ConditionStatus.TRUE
     assert states(found)[ConditionType.CREDENTIALS].status is ConditionStatus.FALSE
+
+
+def test_what_can_not_be_asked_is_unknown_and_what_ran_is_remembered() -> None:
+    before = compose({}, 1, Findings(workload=RUNNING), NOW)
+    failing = Outcome(failure=Failure(Reason.RETRYING, "no answer", permanent=False))
+    after = compose(before, 1, Findings(workload=LOST, outcome=failing), NOW)
+    assert states(Findings(workload=LOST, outcome=failing))[ConditionType.READY].status is ConditionStatus.UNKNOWN
+    assert after["workload"] == before["workload"]
+    assert "workload" not in compose(before, 1, Findings(workload=NONE), NOW)
 
 
 def test_heals_add_up() -> None:
