@@ -86,7 +86,7 @@ def test_a_state_is_said_with_what_to_do(state: dict[str, Any], status: str, rea
     assert (found.status, found.reason) == (ConditionStatus(status), reason)
     assert word in found.message
     assert found.workload is not None
-    assert (found.workload.node, found.workload.image) == ("host-1", f"example.org/claude@{DIGEST}")
+    assert (found.workload.host, found.workload.image) == ("host-1", f"example.org/claude@{DIGEST}")
     assert found.workload.started_at is not None
     assert found.key_generation == "7"
 
