@@ -22,18 +22,28 @@ class Counting:
 
     def __init__(self, engine: Path) -> None:
         self._engine = engine
+        self._connections: set[asyncio.Task[None]] = set()
         self.requests: Counter[str] = Counter()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, until either side ends it."""
+    def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One more connection, which goes on until either side ends it."""
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def close(self) -> None:
+        """End all connections."""
+        for task in self._connections:
+            task.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             behind, before = await asyncio.open_unix_connection(self._engine)
         except OSError:
             writer.close()
             return
-        # Cancelled when the loop ends; asyncio's server would print that as an error.
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(self._pass(reader, before, counts=True), self._pass(behind, writer, counts=False))
+        await asyncio.gather(self._pass(reader, before, counts=True), self._pass(behind, writer, counts=False))
 
     async def _pass(self, source: asyncio.StreamReader, to: asyncio.StreamWriter, *, counts: bool) -> None:
         with contextlib.suppress(OSError):
@@ -51,11 +61,12 @@ class Counting:
 async def counting(engine: Path, socket: Path) -> AsyncIterator[Counting]:
     """Listen at `socket` for the engine that listens at `engine`."""
     found = Counting(engine)
-    server = await asyncio.start_unix_server(found.serve, socket)
+    server = await asyncio.start_unix_server(found.take, socket)
     try:
         yield found
     finally:
         server.close()
+        await found.close()
 
 
 def kinds(sent: bytes) -> Iterator[str]:
