@@ -69,7 +69,7 @@ generate: $(VENV)/.installed ## Write the files that are generated from the code
 # Every room's `generate` module writes its files, or with --check compares them.
 GENERATORS := $(subst /,.,$(patsubst operator/%.py,%,$(wildcard operator/claude_sandbox/*/generate.py)))
 
-bench: $(VENV)/.installed programs ## Measure speed and memory with hundreds of sandboxes on pretended nodes.
+bench: $(VENV)/.installed programs ## Measure speed and memory with hundreds of sandboxes on pretended nodes (ARGS=--docker: on an engine).
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 images: $(VENV)/.installed ## Build the operator's and the sandbox's image.

@@ -17,13 +17,14 @@ import click
 from tests.bench import account, scenarios
 from tests.bench.lab import Lab, lab, namespace, operator_kubeconfig
 from tests.bench.load import Slow
+from tests.bench.on_docker import run as on_docker
 from tests.bench.page import page
 from tests.bench.process import Operator, OperatorEnded
 from tests.bench.results import FASTEST, SLOW, Pair, Results
 from tests.bench.scenarios import AGENTS, FLOOR, Bench
 
 from claude_sandbox.demo.installation import NAMESPACE, OPERATOR
-from claude_sandbox.localcluster import ports
+from claude_sandbox.localcluster import engine, ports
 from claude_sandbox.localcluster.errors import LocalClusterError
 
 RATES: dict[str, float | None] = {SLOW: 20, "40/s": 40, FASTEST: None}
@@ -45,56 +46,71 @@ class Plan:
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Once instead of three times, and one minute at rest instead of ten.")
-@click.option("--count", default=300, show_default=True, help="Sandboxes for each rate.")
+@click.option("--docker", is_flag=True, help="Sandboxes on a Docker host instead. Needs root.")
+@click.option("--release", default=engine.DEFAULT_RELEASE, show_default=True, help="Of the Docker Engine.")
+@click.option("--count", type=int, help="Sandboxes for each rate. [default: 300; with --docker 20]")
 @click.option("--repeats", type=int, help="How often each rate is measured.")
-@click.option("--population", default=1000, show_default=True, help="Sandboxes at rest.")
+@click.option("--population", type=int, help="Sandboxes at rest. [default: 1000; with --docker 200]")
 @click.option("--healed", default=200, show_default=True, help="NetworkPolicies that are deleted.")
 @click.option("--rest", type=float, metavar="SECONDS", help="How long nothing happens.")
 @click.option("--nodes", default=20, show_default=True, help="Pretended nodes.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write all figures to this file, as JSON.")
 def main(
     quick: bool,
-    count: int,
+    docker: bool,
+    release: str,
+    count: int | None,
     repeats: int | None,
-    population: int,
+    population: int | None,
     healed: int,
     rest: float | None,
     nodes: int,
     output: Path | None,
 ) -> None:
-    """Measure the operator on a control plane of its own with pretended nodes, against raw pods in the same run.
+    """Measure the operator on a control plane of its own with pretended nodes, against raw pods in the same run; with
+    --docker on a real Docker Engine, against raw containers.
 
     A goal that is missed is printed, and is no failure.
     """
-    plan = Plan(
-        count,
-        repeats or (1 if quick else 3),
-        population,
-        min(healed, population),
-        rest or (60.0 if quick else 600.0),
-        nodes,
-    )
+    if docker and os.geteuid() != 0:
+        raise click.ClickException("a Docker Engine can only be started by root")
+    rest = rest or (60.0 if quick else 600.0)
+    population = population or (1000 if not docker else 30 if quick else 200)
+    plan = Plan(count or 300, repeats or (1 if quick else 3), population, min(healed, population), rest, nodes)
+    sizes = on_docker.Sizes(release, count or 20, population, rest)
     # As on Ctrl-C: nothing may stay behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="claude-sandbox-bench-") as directory:
         os.environ["XDG_STATE_HOME"] = directory
         try:
-            results = asyncio.run(_measure(plan, Path(directory)))
+            measured = _on_docker(sizes, Path(directory)) if docker else _measure(plan, Path(directory))
+            text, figures = asyncio.run(measured)
         except (LocalClusterError, OperatorEnded, Slow) as error:
             click.echo(f"Error: {error}", err=True)
             _show_end(Path(directory) / "operator.log")
             sys.exit(1)
-    click.echo(page(results))
+    click.echo(text)
     if output is not None:
-        output.write_text(json.dumps(results.document(), indent=2, ensure_ascii=False) + "\n")
+        output.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
 
 
-async def _measure(plan: Plan, directory: Path) -> Results:
+def _reporter() -> Report:
     started = time.monotonic()
 
     def report(line: str) -> None:
         click.echo(f"[{time.monotonic() - started:5.0f} s] {line}", err=True)
 
+    return report
+
+
+async def _on_docker(sizes: on_docker.Sizes, directory: Path) -> tuple[str, dict[str, Any]]:
+    description = f"{_hardware()}, everything on it: load, operator, API server, etcd without fsync, engine"
+    results = await on_docker.measure(sizes, directory, description, _reporter())
+    return on_docker.page(results), results.document()
+
+
+async def _measure(plan: Plan, directory: Path) -> tuple[str, dict[str, Any]]:
+    report = _reporter()
     async with lab(directory, plan.nodes, report) as place:
         operator = await _operator(place)
         try:
@@ -102,9 +118,10 @@ async def _measure(plan: Plan, directory: Path) -> Results:
                 await account.count_separately(place.api, OPERATOR, NAMESPACE)
                 report("Starting the operator.")
                 await operator.start()
-                return await _scenarios(plan, Bench(place, operator, accountant), report)
+                results = await _scenarios(plan, Bench(place, operator, accountant), report)
         finally:
             await operator.stop()
+    return page(results), results.document()
 
 
 async def _operator(place: Lab) -> Operator:
@@ -138,15 +155,20 @@ async def _scenarios(plan: Plan, bench: Bench, report: Report) -> Results:
     return Results(machine, pairs, filled, conditions, healed, at_rest, restarted)
 
 
+def _hardware() -> str:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count() or 0} CPUs, {memory:.0f} GiB"
+
+
 def _machine(plan: Plan) -> dict[str, Any]:
-    cpus = os.cpu_count() or 0
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     python = f"Python {platform.python_version()}"
     description = (
-        f"{cpus} CPUs, {memory:.0f} GiB, everything on it: load, operator ({python}), API server, etcd without fsync, "
+        f"{_hardware()}, everything on it: load, operator ({python}), API server, etcd without fsync, "
         f"controllers, {plan.nodes} pretended nodes"
     )
-    return {"description": description, "cpus": cpus, "memoryGiB": round(memory, 1), "load": os.getloadavg()[0]}
+    load = os.getloadavg()[0]
+    return {"description": description, "cpus": os.cpu_count() or 0, "memoryGiB": round(memory, 1), "load": load}
 
 
 def _show_end(log: Path) -> None:

@@ -23,14 +23,23 @@ class OperatorEnded(Exception):  # noqa: N818 - said to a person
 class Operator:
     """One operator process: of possibly several replicas, for all namespaces, as in its pod."""
 
-    def __init__(self, kubeconfig: Path, lease_namespace: str, port: int, log: Path) -> None:
+    def __init__(
+        self,
+        kubeconfig: Path,
+        lease_namespace: str,
+        port: int,
+        log: Path,
+        image: str = IMAGE,
+        options: tuple[str, ...] = (),
+    ) -> None:
         self._argv = (
             *(sys.executable, "-m", "claude_sandbox.cli.main", "run"),
             f"--kubeconfig={kubeconfig}",
-            f"--sandbox-image={IMAGE}",
+            f"--sandbox-image={image}",
             f"--bind=127.0.0.1:{port}",
             f"--lease-namespace={lease_namespace}",
             "--log-format=json",
+            *options,
         )
         self._url = f"http://127.0.0.1:{port}/metrics"
         self._log = log

@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -28,8 +31,8 @@ PATIENCE = 60.0
 class Place:
     """The API server, one engine as the DockerHost `engine-1`, and an operator between them."""
 
-    def __init__(self, api: Api, fleet: Fleet, host: EngineDescription, operator: Operator) -> None:
-        self.api, self.fleet, self.host, self.operator = api, fleet, host, operator
+    def __init__(self, api: Api, fleet: Fleet, host: EngineDescription, operator: Operator, cluster: Cluster) -> None:
+        self.api, self.fleet, self.host, self.operator, self.cluster = api, fleet, host, operator, cluster
         self.sdk = docker.DockerClient(base_url=host.socket, timeout=60, version="auto")
 
     async def join(self) -> None:
@@ -84,6 +87,19 @@ class Place:
         return self.sdk.containers.get(found["status"]["workload"]["uid"])
 
 
+async def run_check(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "claude_sandbox.cli.main", "check", *arguments, "-o", "json"]
+    return await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+
+
+async def checked(*arguments: str) -> tuple[int, list[dict[str, Any]]]:
+    done = await run_check(*arguments)
+    assert done.returncode in (0, 1, 3), done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
 def ready(found: Obj) -> bool:
     return condition(found["status"], "Ready")[0] == "True"
 
@@ -98,7 +114,7 @@ async def place(control_plane: Cluster, host: EngineDescription, tmp_path: Any) 
     before = counted(host)
     async with Api(credentials, user_agent="tests") as api:
         fleet = Fleet(api)
-        made = Place(api, fleet, host, operator)
+        made = Place(api, fleet, host, operator, control_plane)
         try:
             yield made
         finally:
@@ -137,6 +153,24 @@ async def test_a_sandbox_is_placed_runs_is_measured_heals_and_goes(place: Place)
 
     await place.api.delete(SANDBOXES, "alice", OWN)
     await place.goes("alice")
+
+
+async def test_the_check_of_its_container_measures_it_against_its_sandbox_as_the_status_does(place: Place) -> None:
+    await place.join()
+    await place.create("gina")
+    found = await place.comes_to("gina", lambda one: ready(one) and condition(one["status"], "Compliant")[0] == "True")
+    name, kubeconfig = found["status"]["workload"]["name"], str(place.cluster.kubeconfig)
+    code, (report,) = await checked("container", name, "--host", place.host.socket, "--kubeconfig", kubeconfig)
+    assert code == 0, report
+    assert "note" not in report
+    compliance = found["status"]["compliance"]
+    results = {one["id"]: one["result"] for one in compliance["controls"]}
+    results |= {id: "Pass" for group in compliance["passed"] for id in group["controls"]}
+    assert {one["id"]: one["result"] for one in report["controls"]} == results
+    # Who looks for it in the cluster is told where it is.
+    done = await run_check("sandbox", f"{OWN}/gina", "--kubeconfig", kubeconfig)
+    assert done.returncode == 4
+    assert f"on DockerHost engine-1; measure it there with `claude-sandbox check container {name}`" in done.stderr
 
 
 async def test_a_steady_sandbox_is_not_written_to_not_even_by_an_operator_that_starts_anew(place: Place) -> None:

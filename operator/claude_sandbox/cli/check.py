@@ -1,33 +1,24 @@
 """`claude-sandbox check`: the controls of any container or pod, and an exit code to gate a pipeline with."""
 
 import asyncio
-import codecs
+import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import IntEnum
 from importlib.metadata import version
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from pathlib import Path
 
 import click
 
 from claude_sandbox.api.spec import Profile
-from claude_sandbox.api.status import EvidenceSource
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import CredentialsError, load
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.survey import Standard, Survey, SurveyError, survey_pod, survey_sandbox
-from claude_sandbox.blueprint.build import parse_image
+from claude_sandbox.cli.check_documents import of_documents
+from claude_sandbox.cli.check_engines import of_containers, of_host
+from claude_sandbox.cli.check_options import Options, UnreadableError
+from claude_sandbox.cli.check_pods import of_pods
 from claude_sandbox.cli.check_reports import Report, as_json, as_sarif, as_table
-from claude_sandbox.compliance import report as kubernetes
-from claude_sandbox.compliance.any_pod import Meant
-from claude_sandbox.compliance.docker import documents
-from claude_sandbox.compliance.docker import report as docker
-from claude_sandbox.compliance.docker.documents import DocumentError
-from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence
-from claude_sandbox.compliance.evidence import Object, Reading
+from claude_sandbox.cli.engine_address import AddressError, EngineAddress, Tls, engine_address
+
+_CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
 
 class Exit(IntEnum):
@@ -37,28 +28,6 @@ class Exit(IntEnum):
     FAILING = 1
     UNDECIDED = 3
     UNREADABLE = 4
-
-
-class UnreadableError(Exception):
-    """The target could not be read: why, and what may help."""
-
-    def __init__(self, message: str, remedy: str = "") -> None:
-        super().__init__(message)
-        self.remedy = remedy
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the command line asks for."""
-
-    profile: Profile | None
-    workspace: str | None
-    mounts: tuple[str, ...]
-    peers: tuple[str, ...]
-    secrets: tuple[str, ...]
-    registries: tuple[str, ...]
-    sandbox_image: str | None
-    opened: tuple[IPv4Network | IPv6Network, ...]
 
 
 def _networks(
@@ -71,8 +40,9 @@ def _networks(
 
 
 @click.command()
-@click.argument("kind", required=False, type=click.Choice(["pod", "sandbox"]))
-@click.argument("names", nargs=-1, metavar="[NAMESPACE/NAME]...")
+@click.argument("kind", required=False, type=click.Choice(["container", "host", "pod", "sandbox"]))
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "everything", is_flag=True, help="Every container of the engine, running or not.")
 @click.option("--inspect", "file", metavar="FILE", help="Judge what `docker inspect` printed; - for standard input.")
 @click.option(
     "--output", "-o", type=click.Choice(["table", "json", "sarif"]), default="table", show_default=True, help="How."
@@ -122,6 +92,16 @@ def _networks(
     metavar="CIDR",
     help="As of the operator: a private network that sandboxes may be let into; may be repeated.",
 )
+@click.option(
+    "--host",
+    "-H",
+    metavar="ENDPOINT",
+    help="The engine: unix://, tcp:// or ssh://. [default: as docker: DOCKER_HOST, its context, the local socket]",
+)
+@click.option("--tlsverify", is_flag=True, help="Mutual TLS, for tcp://. [default: as docker: DOCKER_TLS_VERIFY]")
+@click.option("--tlscacert", metavar="FILE", help="Who signed the engine's certificate. [default: as docker]")
+@click.option("--tlscert", metavar="FILE", help="The certificate to show to the engine. [default: as docker]")
+@click.option("--tlskey", metavar="FILE", help="Its key. [default: as docker]")
 @click.option("--kubeconfig", metavar="FILE", help="[default: as kubectl]")
 @click.option("--context", metavar="NAME", help="[default: the current one]")
 @click.pass_context
@@ -130,6 +110,7 @@ def check(
     *,
     kind: str | None,
     names: tuple[str, ...],
+    everything: bool,
     file: str | None,
     output: str,
     only_failures: bool,
@@ -142,11 +123,22 @@ def check(
     registries: tuple[str, ...],
     sandbox_image: str | None,
     opened: tuple[IPv4Network | IPv6Network, ...],
+    host: str | None,
+    tlsverify: bool,
+    tlscacert: str | None,
+    tlscert: str | None,
+    tlskey: str | None,
     kubeconfig: str | None,
     context: str | None,
 ) -> None:
     """Measure a container or pod, whoever made it, and say for each control whether it holds, on what evidence, and
     what to do where it does not. Nothing is changed.
+
+    \b
+    Docker containers, as their engine tells of them, and the engine itself:
+      claude-sandbox check container my-agent
+      claude-sandbox check container --all --host ssh://me@build-1.example
+      claude-sandbox check host
 
     \b
     A Docker container, from its document:
@@ -179,7 +171,8 @@ def check(
       3  none fails, but at least one required control can't be verified (--allow-unknown makes that 0)
       4  the target could not be read
     """
-    _check_usage(ctx, kind, names, file, container_only=bool(mounts or peers), pod_only=bool(secrets))
+    _check_usage(kind, names, file, everything=everything)
+    _check_options(ctx, "--inspect" if file is not None else str(kind))
     options = Options(
         profile=Profile(profile) if profile else None,
         workspace=workspace.rstrip("/") or "/" if workspace else None,
@@ -189,17 +182,24 @@ def check(
         registries=registries,
         sandbox_image=sandbox_image,
         opened=opened,
+        kubeconfig=kubeconfig,
+        context=context,
     )
+    tls = Tls(tlsverify, tlscacert, tlscert, tlskey)
     try:
         if file is not None:
-            reports = _of_documents(file, options)
+            reports = of_documents(file, options)
+        elif kind == "host":
+            reports = [asyncio.run(of_host(_address(host, tls)))]
+        elif kind == "container":
+            reports = asyncio.run(of_containers(names, options, _address(host, tls)))
         else:
-            reports = asyncio.run(_of_pods(kind == "sandbox", names, options, kubeconfig, context))
+            reports = asyncio.run(of_pods(names, options, sandboxes=kind == "sandbox"))
     except UnreadableError as error:
         click.echo(f"Error: {error}" + (f"\nRemedy: {error.remedy}" if error.remedy else ""), err=True)
         sys.exit(Exit.UNREADABLE)
     if output == "table":
-        click.echo(as_table(reports, only_failures=only_failures))
+        click.echo(as_table(reports, only_failures=only_failures) or "The engine has no container.")
     elif output == "json":
         click.echo(as_json(reports, only_failures=only_failures))
     else:
@@ -207,30 +207,58 @@ def check(
     sys.exit(_exit_code(reports, allow_unknown=allow_unknown))
 
 
-def _check_usage(
-    ctx: click.Context,
-    kind: str | None,
-    names: Sequence[str],
-    file: str | None,
-    *,
-    container_only: bool,
-    pod_only: bool,
-) -> None:
+# What the options are good for; those that are not here are for everything.
+_MEANT_FOR = {
+    ("host", "tlsverify", "tlscacert", "tlscert", "tlskey"): ("container", "host"),
+    ("profile", "registries"): ("--inspect", "container", "pod", "sandbox"),
+    ("workspace",): ("--inspect", "container", "pod", "sandbox"),
+    ("mounts", "peers"): ("--inspect", "container"),
+    ("secrets",): ("pod", "sandbox"),
+    ("everything",): ("container",),
+}
+_INSTEAD = {
+    "secrets": "; of a container, --mount PATH declares where a secret is meant to be",
+    "mounts": "; a pod declares --secret",
+}
+
+
+def _check_usage(kind: str | None, names: Sequence[str], file: str | None, *, everything: bool) -> None:
     if (file is None) == (kind is None):
         raise click.UsageError(
-            "say what to measure: --inspect FILE, or pod NAMESPACE/NAME, or sandbox NAMESPACE/NAME", ctx
+            "say what to measure: --inspect FILE, or container NAME, or host, or pod NAMESPACE/NAME, or sandbox "
+            "NAMESPACE/NAME"
         )
-    if kind is not None and not names:
-        raise click.UsageError(f"say which: {kind} NAMESPACE/NAME", ctx)
-    for name in names:
-        if name.count("/") != 1 or not all(name.split("/")):
-            raise click.UsageError(f"{name!r} is not NAMESPACE/NAME", ctx)
-    if kind is not None and container_only:
-        raise click.UsageError("--mount and --peer are for containers (--inspect); a pod declares --secret", ctx)
-    if file is not None and pod_only:
-        raise click.UsageError(
-            "--secret is for pods; of a container, --mount PATH declares where a secret is meant to be", ctx
-        )
+    match kind:
+        case "container":
+            if everything == bool(names):
+                raise click.UsageError("say which: container NAME, or --all")
+            if wrong := [name for name in names if not _CONTAINER_NAME.fullmatch(name)]:
+                raise click.UsageError(f"{wrong[0]!r} is neither the name nor the ID of a container")
+        case "host":
+            if names:
+                raise click.UsageError("name the engine with --host ENDPOINT")
+        case "pod" | "sandbox":
+            if not names:
+                raise click.UsageError(f"say which: {kind} NAMESPACE/NAME")
+            if wrong := [name for name in names if name.count("/") != 1 or not all(name.split("/"))]:
+                raise click.UsageError(f"{wrong[0]!r} is not NAMESPACE/NAME")
+
+
+def _check_options(ctx: click.Context, kind: str) -> None:
+    """Refuse what would be left unheard: a declaration that counts for nothing looks as if it did."""
+    for options, kinds in _MEANT_FOR.items():
+        for name in options:
+            if kind not in kinds and ctx.params[name]:
+                (option,) = (one for one in ctx.command.params if one.name == name)
+                good_for = " and ".join(kinds)
+                raise click.UsageError(f"{option.opts[0]} is for {good_for}, not for {kind}{_INSTEAD.get(name, '')}")
+
+
+def _address(host: str | None, tls: Tls) -> EngineAddress:
+    try:
+        return engine_address(host, tls)
+    except AddressError as error:
+        raise click.UsageError(f"{error}") from None
 
 
 def _exit_code(reports: Sequence[Report], *, allow_unknown: bool) -> Exit:
@@ -239,118 +267,3 @@ def _exit_code(reports: Sequence[Report], *, allow_unknown: bool) -> Exit:
     if any(report.undecided for report in reports) and not allow_unknown:
         return Exit.UNDECIDED
     return Exit.COMPLIANT
-
-
-def _of_documents(file: str, options: Options) -> list[Report]:
-    text, observed_at = _read(file)
-    try:
-        found = documents.parse(text)
-    except DocumentError as error:
-        raise UnreadableError(f"{_called(file)}: {error}.") from None
-    declared = Declared(
-        profile=options.profile or Profile.DEVELOPMENT,
-        workspace=options.workspace,
-        mounts=frozenset(options.mounts),
-        peers=frozenset(options.peers),
-        allowed_registries=options.registries,
-    )
-    now = datetime.now(UTC)
-    return [
-        Report(
-            target=_container(container),
-            findings=docker.findings(
-                DockerEvidence(
-                    declared=declared,
-                    container=Reading(container, EvidenceSource.INSPECT, observed_at),
-                    now=now,
-                    networks=found.networks,
-                    volumes=found.volumes,
-                )
-            ),
-            evaluated_at=now,
-            file="" if file == "-" else file,
-        )
-        for container in found.containers
-    ]
-
-
-def _read(file: str) -> tuple[str, datetime]:
-    """The text, and when what it says was so at the latest: a saved document is as old as its file."""
-    if file == "-":
-        if sys.stdin.isatty():
-            raise click.UsageError("nothing is piped in: docker inspect NAME | claude-sandbox check --inspect -")
-        content, seen = sys.stdin.buffer.read(), datetime.now(UTC)
-    else:
-        try:
-            content, seen = Path(file).read_bytes(), datetime.fromtimestamp(Path(file).stat().st_mtime, UTC)
-        except OSError as error:
-            raise UnreadableError(
-                f"{file} can't be read: {error.strerror}.", "Write it with: docker inspect NAME > FILE"
-            ) from None
-    # PowerShell writes what is redirected to a file so.
-    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    try:
-        return content.decode("utf-16" if is_utf16 else "utf-8"), seen
-    except UnicodeDecodeError:
-        raise UnreadableError(f"{_called(file)} is not text.", "Write it with: docker inspect NAME > FILE") from None
-
-
-def _called(file: str) -> str:
-    return "standard input" if file == "-" else file
-
-
-def _container(document: Object) -> dict[str, str]:
-    identifier, name = document.get("Id"), document.get("Name")
-    target = {"kind": "Container", "name": str(name).lstrip("/") if name else str(identifier)[:12]}
-    return target | ({"id": str(identifier)} if identifier else {})
-
-
-async def _of_pods(
-    sandboxes: bool, names: Sequence[str], options: Options, kubeconfig: str | None, context: str | None
-) -> list[Report]:
-    standard = Standard(
-        profile=options.profile,
-        allowed_registries=options.registries,
-        image=parse_image(options.sandbox_image, "IfNotPresent") if options.sandbox_image else None,
-        opened=options.opened,
-        meant=Meant(options.workspace, frozenset(options.secrets)),
-    )
-    survey = survey_sandbox if sandboxes else survey_pod
-    reports = []
-    try:
-        async with Api(await asyncio.to_thread(load, kubeconfig, context)) as api:
-            for full_name in names:
-                namespace, _, name = full_name.partition("/")
-                try:
-                    reports.append(_surveyed(await survey(api, namespace, name, standard)))
-                except ApiError as error:
-                    raise UnreadableError(f"{full_name} could not be read: {error}.", _remedy(error)) from None
-    except CredentialsError as error:
-        raise UnreadableError(f"{error}.") from None
-    except SurveyError as error:
-        raise UnreadableError(f"{error}.") from None
-    return reports
-
-
-def _surveyed(survey: Survey) -> Report:
-    declaring = survey.sandbox or survey.pod
-    metadata = declaring["metadata"]
-    return Report(
-        target={
-            "kind": "ClaudeSandbox" if survey.sandbox else "Pod",
-            "namespace": metadata["namespace"],
-            "name": metadata["name"],
-            "uid": metadata["uid"],
-        },
-        findings=kubernetes.findings(survey.evidence, survey.controls),
-        evaluated_at=survey.evidence.now,
-        note=survey.note,
-    )
-
-
-def _remedy(error: ApiError) -> str:
-    if error.is_not_found:
-        return "Look for it with: kubectl get pods,claudesandboxes --all-namespaces"
-    if error.is_forbidden:
-        return "Ask for the right to get it, and to list what else is in its namespace."
-    return "Check that the API server answers: kubectl cluster-info"

@@ -91,7 +91,7 @@ async def test_sandboxes_that_are_placed_on_a_host_take_its_room(fleet: Fleet, e
         await fleet.api.delete(SANDBOXES, "alice", OWN)
 
 
-async def test_a_sandbox_on_docker_gets_no_pod_from_an_operator_of_pods(fleet: Fleet) -> None:
+async def test_a_sandbox_on_docker_gets_no_pod_where_there_is_no_host(fleet: Fleet) -> None:
     spec = {"backend": {"type": "Docker"}, "credentials": {"apiKeySecretRef": {"name": "key"}}}
     body = {"apiVersion": meta.API_VERSION, "kind": meta.KIND, "metadata": {"name": "bob"}, "spec": spec}
     await fleet.api.create(SANDBOXES, body, OWN)
@@ -102,7 +102,7 @@ async def test_a_sandbox_on_docker_gets_no_pod_from_an_operator_of_pods(fleet: F
                 if status.get("conditions"):
                     break
                 await asyncio.sleep(0.05)
-        assert condition(status, "Stalled") == ("True", "InvalidSpec")
+        assert condition(status, "Stalled") == ("True", "NoHost")
         assert "workload" not in status
     finally:
         await fleet.api.delete(SANDBOXES, "bob", OWN)

@@ -89,9 +89,19 @@ def test_the_profile_decides_what_is_required() -> None:
         (["pod", "alice"], "'alice' is not NAMESPACE/NAME"),
         (["pod", "/alice"], "is not NAMESPACE/NAME"),
         (["pod", "a/b", "--inspect", "-"], "say what to measure"),
-        (["pod", "a/b", "--mount", "/x"], "are for containers"),
-        (["container", "alice"], "'container' is not one of"),
-        (["--inspect", "-", "--secret", "x"], "for pods"),
+        (["pod", "a/b", "--mount", "/x"], "--mount is for --inspect and container, not for pod"),
+        (["image", "alice"], "'image' is not one of"),
+        (["container"], "say which: container NAME, or --all"),
+        (["container", "alice", "--all"], "say which: container NAME, or --all"),
+        (["container", "agents/alice"], "neither the name nor the ID"),
+        (["container", "alice", "--host", "http://x"], "neither unix:///path nor tcp://host:port"),
+        (["container", "alice", "--host", "unix:///x", "--tlsverify"], "not for unix://"),
+        (["container", "alice", "--host", "tcp://x:1", "--tlsverify", "--tlscacert", "/no"], "/no can't be read"),
+        (["host", "alice"], "name the engine with --host"),
+        (["host", "--workspace", "/x"], "--workspace is for"),
+        (["pod", "a/b", "--host", "unix:///x"], "--host is for container and host, not for pod"),
+        (["--inspect", "-", "--all"], "--all is for container, not for --inspect"),
+        (["--inspect", "-", "--secret", "x"], "--mount PATH declares where a secret is meant to be"),
         (["--inspect", "-", "-o", "yaml"], "'yaml' is not one of"),
         (["--inspect", "-", "--profile", "Staging"], "'Staging' is not one of"),
         (["sandbox", "a/b", "--open-private-network", "ten"], "write a network such as"),
@@ -124,6 +134,15 @@ def test_a_file_that_is_not_there_exits_4_with_a_remedy(tmp_path: Path) -> None:
     assert result.exit_code == 4
     assert "No such file" in result.output
     assert "Remedy: Write it with: docker inspect NAME > FILE" in result.output
+
+
+@pytest.mark.parametrize("arguments", [["container", "alice"], ["container", "--all"], ["host"]])
+def test_an_engine_that_is_not_there_exits_4_and_says_what_to_do(arguments: list[str], tmp_path: Path) -> None:
+    result = CliRunner().invoke(check, [*arguments, "--host", f"unix://{tmp_path}/none.sock"])
+    assert result.exit_code == 4
+    assert result.stdout == ""
+    assert "there is no socket at that path" in result.output
+    assert "Remedy: Start the engine, or name another with --host." in result.output
 
 
 def test_a_file_that_is_not_text_exits_4(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The Docker backend: one host's engine. Observes by asking it, applies, hands evidence to compliance."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from claude_sandbox.backends.docker import evidence, names, subnets, wakes
 from claude_sandbox.backends.docker.apply import Hands, carry_out
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError
+from claude_sandbox.backends.docker.execs import without_health_checks
 from claude_sandbox.backends.docker.gaps import gaps
 from claude_sandbox.backends.docker.images import Images
 from claude_sandbox.backends.docker.keys import Key
@@ -22,7 +22,6 @@ from claude_sandbox.backends.docker.names import names_of
 from claude_sandbox.backends.docker.objects import Documents, documents
 from claude_sandbox.backends.docker.observe import Observer
 from claude_sandbox.backends.docker.plan import Desired, Observed, plan
-from claude_sandbox.backends.docker.raw import Object
 from claude_sandbox.backends.docker.removal import Removal, orphans, remove
 from claude_sandbox.backends.docker.state import host_lost, pulling, state_of
 from claude_sandbox.backends.docker.wakes import Registry, Wake
@@ -147,7 +146,9 @@ class DockerBackend:
         """The controls' results, and what the Compliant and IsolationVerified conditions say."""
         seen = self._seen.get(blueprint.identity)
         observed = seen.observed if seen is not None else Observed()
-        container = await self._without_health_checks(observed.container)
+        container = observed.container
+        if container is not None:
+            container = await without_health_checks(self._engine, container)
         missing = "there is no container" if seen is not None else f"Docker host {self._host} could not be asked"
         now = self._now()
         found = findings(
@@ -230,19 +231,6 @@ class DockerBackend:
             self._pulling[identity] = f"The image {blueprint.image.reference} is being pulled."
         else:
             self._pulling.pop(identity, None)
-
-    async def _without_health_checks(self, container: Object | None) -> Object | None:
-        sessions = (container or {}).get("ExecIDs")
-        if container is None or not sessions:
-            return container
-        try:
-            found = await asyncio.gather(*(self._engine.session(one) for one in sessions))
-        except EngineError:
-            return container
-        # One that has ended meanwhile is in the container no more.
-        ended = {one for one, document in zip(sessions, found, strict=True) if document is None}
-        left = {**container, "ExecIDs": [one for one in sessions if one not in ended] or None}
-        return evidence.without_health_checks(left, [one for one in found if one is not None])
 
     def _trouble(self, error: EngineError) -> Failure:
         return Failure(Reason.RETRYING, f"Docker host {self._host} could not be asked: {error}.", permanent=False)

@@ -77,7 +77,7 @@ def _from_the_system(cause: BaseException, seconds: float) -> EngineError | None
         case PermissionError():
             return EngineError(
                 Trouble.DENIED,
-                "the operator may not open the engine's socket: run it as a user of the socket's group (docker)",
+                "the engine's socket may not be opened: that takes root, or a user of the socket's group (docker)",
             )
         case FileNotFoundError():
             return EngineError(

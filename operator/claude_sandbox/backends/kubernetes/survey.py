@@ -189,6 +189,13 @@ def _live_image(pod: Object) -> Image:
 
 
 def _why_none(sandbox: Object) -> str:
+    placement = (sandbox.get("status") or {}).get("placement")
+    if placement:
+        container = ((sandbox.get("status") or {}).get("workload") or {}).get("name", "NAME")
+        return (
+            f"it is on DockerHost {placement.get('host')}; measure it there with `claude-sandbox check container "
+            f"{container}` and --host"
+        )
     if (sandbox.get("spec") or {}).get("operatingMode") == "Suspended":
         return "it is suspended"
     conditions = (sandbox.get("status") or {}).get("conditions") or ()

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from claude_sandbox.api.spec import Profile
+from claude_sandbox.compliance.docker.process import Process
 from claude_sandbox.compliance.evidence import Object, Reading, Unread
 
 
@@ -39,5 +40,7 @@ class DockerEvidence:
     """Documents of `docker network inspect`, of the container's networks and perhaps of others."""
     volumes: tuple[Object, ...] = ()
     """Documents of `docker volume inspect`."""
+    process: Reading[Process] | None = None
+    """What the kernel says of the container's first process, where the engine is on this machine."""
     max_age: timedelta = timedelta.max
     """A reading older than this is stale, and makes results Unknown."""

@@ -1,36 +1,47 @@
 """From a container's evidence to what its controls found."""
 
+from typing import Any
+
 from claude_sandbox.api.status import Compliance, Result
 from claude_sandbox.compliance.control import Verdict, unknown
+from claude_sandbox.compliance.docker import witness
 from claude_sandbox.compliance.docker.catalogue import MEASURES
 from claude_sandbox.compliance.docker.container import Container
 from claude_sandbox.compliance.docker.evidence import DockerEvidence
 from claude_sandbox.compliance.docker.measure import Measure
-from claude_sandbox.compliance.evidence import Unread
+from claude_sandbox.compliance.evidence import Reading, Unread
 from claude_sandbox.compliance.findings import Finding, compliance
 
 
 def findings(evidence: DockerEvidence) -> tuple[Finding, ...]:
     """The outcome of every control, in the catalogue's order. Pure, and the same for the same evidence."""
-    container, reading = _container(evidence), evidence.container
-    source, observed_at = (None, None) if isinstance(reading, Unread) else (reading.source, reading.observed_at)
-    return tuple(
-        Finding(
-            control=measure.control,
-            verdict=verdict,
-            required=evidence.declared.profile in measure.control.required,
-            remedy=measure.remedy if verdict.result is Result.FAIL else "",
-            source=source if measure.judge else None,
-            observed_at=observed_at if measure.judge else None,
-        )
-        for measure in MEASURES
-        for verdict in (_verdict(measure, container),)
-    )
+    container = _container(evidence)
+    return tuple(_finding(measure, container, evidence) for measure in MEASURES)
 
 
 def evaluate(evidence: DockerEvidence) -> Compliance:
     """The same as a status says it."""
     return compliance(findings(evidence), evidence.now)
+
+
+def _finding(measure: Measure, container: Container | str, evidence: DockerEvidence) -> Finding:
+    verdict = _verdict(measure, container)
+    read: Reading[Any] | None = None
+    if measure.judge is not None and isinstance(evidence.container, Reading):
+        read = evidence.container
+    second = witness.JUDGES.get(measure.control.id)
+    if evidence.process is not None and second is not None and isinstance(container, Container):
+        told = second(evidence.process.value, container)
+        if told.result is not Result.UNKNOWN:
+            verdict, read = witness.weighed(measure.control.id, verdict, told), evidence.process
+    return Finding(
+        control=measure.control,
+        verdict=verdict,
+        required=evidence.declared.profile in measure.control.required,
+        remedy=measure.remedy if verdict.result is Result.FAIL else "",
+        source=read.source if read else None,
+        observed_at=read.observed_at if read else None,
+    )
 
 
 def _container(evidence: DockerEvidence) -> Container | str:

@@ -1,0 +1,111 @@
+"""One container, a sandbox's or not, read once and whole: the evidence for its controls without a running operator.
+
+Reads only.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from claude_sandbox.api.status import EvidenceSource
+from claude_sandbox.api.validate import InvalidSpec, parse_spec
+from claude_sandbox.backends.docker import names
+from claude_sandbox.backends.docker.drift import networks_of
+from claude_sandbox.backends.docker.engine import Engine
+from claude_sandbox.backends.docker.errors import EngineError
+from claude_sandbox.backends.docker.evidence import declared
+from claude_sandbox.backends.docker.execs import without_health_checks
+from claude_sandbox.backends.docker.host_proc import read_process
+from claude_sandbox.backends.docker.raw import Object, labels, name_of
+from claude_sandbox.backends.kubernetes.survey import Standard
+from claude_sandbox.blueprint.build import build, parse_image
+from claude_sandbox.blueprint.model import Identity, Site
+from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence
+from claude_sandbox.compliance.evidence import Reading
+
+SandboxOf = Callable[[Identity], Awaitable[Object | str]]
+"""Reads a ClaudeSandbox; instead of one, why it can't be read."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was read of a container, and what it is measured against."""
+
+    container: Object
+    evidence: DockerEvidence
+    note: str = ""
+    """Why it is not measured against the ClaudeSandbox that it says it belongs to."""
+
+
+async def survey(
+    engine: Engine, name: str, standard: Standard, meant: Declared, sandbox_of: SandboxOf, *, local: bool
+) -> Survey | None:
+    """Read a container by its name or identifier; None where there is none. Raises EngineError.
+
+    A sandbox's container is measured against its ClaudeSandbox, any other against `meant`. `local`: whether the engine
+    may be on this machine, so that its kernel can be asked as well.
+    """
+    container = await engine.container(name)
+    if container is None:
+        return None
+    read_at = datetime.now(UTC)
+    process = await asyncio.to_thread(read_process, container) if local else None
+    networks, volumes, without_checks = await asyncio.gather(
+        _all(engine.network, {identifier or name for name, identifier in networks_of(container).items()}),
+        _all(engine.volume, {str(one["Name"]) for one in container.get("Mounts") or () if one.get("Name")}),
+        without_health_checks(engine, container),
+    )
+    against, note = await _against(container, standard, meant, sandbox_of)
+    evidence = DockerEvidence(
+        declared=against,
+        container=Reading(without_checks, EvidenceSource.INSPECT, read_at),
+        now=datetime.now(UTC),
+        networks=networks,
+        volumes=volumes,
+        process=None if process is None else Reading(process, EvidenceSource.HOST_PROC, read_at),
+    )
+    return Survey(container, evidence, note)
+
+
+async def _against(
+    container: Object, standard: Standard, meant: Declared, sandbox_of: SandboxOf
+) -> tuple[Declared, str]:
+    """What the container is declared to be, and what has to be said about that."""
+    found = labels(container)
+    cluster = str(found.get(names.LABEL_CLUSTER) or "")
+    identity = names.identity_in(found, cluster)
+    if identity is None or found.get(names.LABEL_COMPONENT) != names.AGENT:
+        return meant, ""
+    whose = f"ClaudeSandbox {identity.namespace}/{identity.name}"
+    if names.names_of(cluster, identity).container != name_of(container):
+        return meant, f"it has the labels of {whose}, and not the name of its container"
+    sandbox = await sandbox_of(identity)
+    if isinstance(sandbox, str):
+        return meant, f"it is not measured against its {whose}, which could not be read: {sandbox}"
+    if sandbox["metadata"]["uid"] != identity.uid:
+        return meant, f"it belongs to an earlier {whose}"
+    try:
+        spec = parse_spec(sandbox)
+    except InvalidSpec as error:
+        return meant, f"it is not measured against its {whose}, whose spec is not valid: {error}"
+    # As a pod's: an image that nobody names is the one that it has.
+    image = standard.image or parse_image(str(container["Config"]["Image"]), "IfNotPresent")
+    blueprint = build(identity, spec, Site(image, standard.opened))
+    wanted = declared(blueprint, standard.profile or spec.profile, standard.allowed_registries)
+    return replace(wanted, peers=meant.peers), ""
+
+
+async def _all(read: Callable[[str], Awaitable[Object | None]], wanted: Iterable[str]) -> tuple[Object, ...]:
+    """Those that are there and may be read; without the others their controls are Unknown."""
+
+    async def one(name: str) -> Object | None:
+        try:
+            return await read(name)
+        except EngineError as error:
+            if error.is_unreachable:
+                raise
+            return None
+
+    found = await asyncio.gather(*map(one, sorted(wanted)))
+    return tuple(document for document in found if document is not None)

@@ -1,0 +1,56 @@
+"""What the command line of `claude-sandbox check` asks for."""
+
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+
+from claude_sandbox.api.spec import Profile
+from claude_sandbox.backends.kubernetes.survey import Standard
+from claude_sandbox.blueprint.build import parse_image
+from claude_sandbox.compliance.any_pod import Meant
+from claude_sandbox.compliance.docker.evidence import Declared
+
+
+class UnreadableError(Exception):
+    """The target could not be read: why, and what may help."""
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+
+
+@dataclass(frozen=True)
+class Options:
+    """How things are judged, and where their ClaudeSandboxes are read. Paths are without a slash at the end."""
+
+    profile: Profile | None
+    workspace: str | None
+    mounts: tuple[str, ...]
+    peers: tuple[str, ...]
+    secrets: tuple[str, ...]
+    registries: tuple[str, ...]
+    sandbox_image: str | None
+    opened: tuple[IPv4Network | IPv6Network, ...]
+    kubeconfig: str | None
+    context: str | None
+
+    @property
+    def declared(self) -> Declared:
+        """What a container is meant to be that no ClaudeSandbox declares."""
+        return Declared(
+            profile=self.profile or Profile.DEVELOPMENT,
+            workspace=self.workspace,
+            mounts=frozenset(self.mounts),
+            peers=frozenset(self.peers),
+            allowed_registries=self.registries,
+        )
+
+    @property
+    def standard(self) -> Standard:
+        """What a sandbox is measured against beside its ClaudeSandbox, and a pod that has none."""
+        return Standard(
+            profile=self.profile,
+            allowed_registries=self.registries,
+            image=parse_image(self.sandbox_image, "IfNotPresent") if self.sandbox_image else None,
+            opened=self.opened,
+            meant=Meant(self.workspace, frozenset(self.secrets)),
+        )

@@ -1,0 +1,1 @@
+"""The benchmark of sandboxes on a Docker host."""
