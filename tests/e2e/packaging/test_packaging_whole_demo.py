@@ -141,4 +141,4 @@ def test_a_deleted_policy_comes_back(first: str, demo: Demo) -> None:
 def test_down_leaves_nothing(first: str, demo: Demo) -> None:
     demo.run("--down")
     assert not demo.cluster.exists()
-    assert "There is no cluster of the demo's." in demo.run("--down")
+    assert "There is nothing of the demo's." in demo.run("--down")
