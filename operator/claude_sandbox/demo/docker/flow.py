@@ -50,7 +50,7 @@ def run(image: str | None, narrator: Narrator) -> None:
         sandbox.secret(kubectl, os.environ.get("ANTHROPIC_API_KEY", "").strip() or None, say)
         sandbox.on_docker(kubectl)
         sandbox.await_ready(kubectl, say, lambda: show.host_trouble(kubectl, HOST), _logs(running, program))
-        show.result(kubectl, engine.api, narrator)
+        show.result(kubectl, HOST, engine.api, narrator)
     show.further(running, program, endpoint, narrator)
 
 

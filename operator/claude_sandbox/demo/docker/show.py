@@ -11,9 +11,11 @@ from claude_sandbox.api import meta
 from claude_sandbox.demo import report, sandbox
 from claude_sandbox.demo.docker import containers, engines, operator
 from claude_sandbox.demo.kubectl import Kubectl
-from claude_sandbox.demo.narrator import Narrator
+from claude_sandbox.demo.narrator import Narrator, wait
 from claude_sandbox.localcluster.cluster import Cluster
 
+# Seconds; a host is looked at every ten.
+_HOST_PATIENCE = 15.0
 _NO_WAY_OUT = (
     "What Docker can't give it yet: a way to the Claude API. The sandbox's network is its own and leads nowhere, since"
     "\none with a way out would lead everywhere; so Claude Code starts and can't reach its model until sandboxes on "
@@ -31,9 +33,11 @@ def host_trouble(kubectl: Kubectl, name: str) -> str:
     return f"  DockerHost {name}: {ready['reason']}: {ready['message']}"
 
 
-def result(kubectl: Kubectl, api: APIClient, narrator: Narrator) -> None:
+def result(kubectl: Kubectl, host: str, api: APIClient, narrator: Narrator) -> None:
     """How everything is now. Raises DemoError."""
     narrator.step("What there is now")
+    # It counts its sandboxes when it is looked at next; a listing that says 0 would mislead.
+    wait(lambda: _uncounted(kubectl, host), narrator.say, _HOST_PATIENCE)
     listing = ("get", "claudesandboxes,dockerhosts", "--namespace", sandbox.NAMESPACE)
     narrator.show(f"$ kubectl {' '.join(listing)}")
     narrator.show(kubectl.run(*listing))
@@ -58,6 +62,11 @@ def further(running: Cluster, program: Path, endpoint: str, narrator: Narrator) 
     for line in _commands(running, program, endpoint, _container(container["status"])):
         narrator.show(line)
     narrator.show("\nTo remove all of it: make demo-down")
+
+
+def _uncounted(kubectl: Kubectl, host: str) -> str | None:
+    found = kubectl.get(meta.HOST_PLURAL, host)
+    return None if found and found.get("status", {}).get("sandboxes") else "The Docker host counts its sandboxes."
 
 
 def _container(status: dict[str, dict[str, str]]) -> str:
