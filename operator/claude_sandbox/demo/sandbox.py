@@ -53,7 +53,7 @@ def secret(kubectl: Kubectl, key: str | None, say: Say) -> None:
         return
     else:
         say(f"ANTHROPIC_API_KEY is not set: the Secret {SECRET} holds a placeholder, with which Claude Code starts but")
-        say("can't talk to the Claude API. Set it and run this again to have a sandbox that works.")
+        say("can't talk to the Claude API. Set it and run this again, and the key takes its place.")
     data = base64.b64encode((key or _PLACEHOLDER).encode()).decode()
     manifest: dict[str, Any] = {
         "apiVersion": "v1",

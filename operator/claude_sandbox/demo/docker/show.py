@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def result(kubectl: Kubectl, host: str, api: APIClient, narrator: Narrator) -> N
     for line in report.controls(found):
         narrator.show(line)
     (ready,) = (one for one in found["status"]["conditions"] if one["type"] == "Ready")
-    narrator.show(f"Its status says: {ready['message']}")
+    narrator.show(textwrap.fill(f"Its status says: {ready['message']}", 118))
     narrator.show(_NO_WAY_OUT)
 
 
