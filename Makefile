@@ -15,12 +15,17 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 # Further arguments of the command behind a target, for example `make test ARGS="-k policy -x"`.
 ARGS ?=
 
+# What the demo's sandbox runs on, `make demo BACKEND=docker`: a Docker Engine, yours or one that is brought along.
+BACKEND ?=
+BACKEND_OPTION = $(if $(BACKEND),--backend $(BACKEND))
+
 .PHONY: help demo demo-down test test-unit test-api test-e2e programs images-and-programs lint format generate bench images lock clean
 
 help: ## Print this.
 	@echo "claude-sandbox-operator: hardened, isolated and measured sandboxes for Claude Code agents."
 	@echo
 	@echo "To see it work:      make demo      (and 'make demo-down' to remove all of it)"
+	@echo "... on plain Docker: make demo BACKEND=docker"
 	@echo "To change it:        make test lint"
 	@echo
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,10 +33,10 @@ help: ## Print this.
 	@echo "Everything is kept in $(VENV) and in the cache (XDG_CACHE_HOME, by default ~/.cache/claude-sandbox)."
 
 demo: $(VENV)/.installed ## A cluster (yours by KUBECONFIG, kind, or one of its own), the operator, and a sandbox in it.
-	@$(BIN)/claude-sandbox demo $(ARGS)
+	@$(BIN)/claude-sandbox demo $(BACKEND_OPTION) $(ARGS)
 
-demo-down: $(VENV)/.installed ## Remove what the demo made.
-	@$(BIN)/claude-sandbox demo --down $(ARGS)
+demo-down: $(VENV)/.installed ## Remove what the demo made, on either backend.
+	@$(BIN)/claude-sandbox demo --down $(BACKEND_OPTION) $(ARGS)
 
 test: $(VENV)/.installed images-and-programs ## All tests. Those that need a node or a Docker Engine are skipped, and say so, unless run as root.
 	@$(BIN)/pytest $(ARGS)

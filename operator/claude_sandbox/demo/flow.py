@@ -11,11 +11,10 @@ from claude_sandbox.demo.clusters import Target
 from claude_sandbox.demo.errors import DemoError
 from claude_sandbox.demo.installation import NAMESPACE, OPERATOR, Installation
 from claude_sandbox.demo.kubectl import Kubectl
-from claude_sandbox.demo.narrator import Narrator, wait
+from claude_sandbox.demo.narrator import Narrator
 from claude_sandbox.localcluster import toolchain
 from claude_sandbox.localcluster.images import build_image
 
-_PATIENCE = 300.0
 _POD = f"pod/{meta.child_name(sandbox.NAME)}"
 
 
@@ -50,17 +49,19 @@ def run(options: Options, narrator: Narrator) -> None:
     sandbox.namespace(kubectl, say)
     sandbox.secret(kubectl, os.environ.get("ANTHROPIC_API_KEY", "").strip() or None, say)
     sandbox.sandbox(kubectl, say)
-    _await_sandbox(kubectl, target, narrator)
+    sandbox.await_ready(kubectl, say, lambda: _troubles(kubectl), _logs(target))
     _show(kubectl, target, program, narrator)
 
 
-def down(options: Options, narrator: Narrator) -> None:
-    """Remove what the demo made: its own cluster, or its objects from a cluster that was named."""
+def down(options: Options, narrator: Narrator) -> bool:
+    """Remove what the demo made: its own cluster, or its objects from a cluster that was named.
+
+    Whether there may have been anything.
+    """
     say = narrator.say
     explicit = clusters.named(options.kubeconfig)
     if explicit is None:
-        say("Everything is gone." if clusters.down(say) else "There is no cluster of the demo's.")
-        return
+        return clusters.down(say)
     kubectl = clusters.choose(explicit, options.context, toolchain.kubectl(say), say).kubectl
     sandbox.remove(kubectl, say)
     if not sandbox.is_demos(kubectl.get("namespace", NAMESPACE)):
@@ -71,7 +72,7 @@ def down(options: Options, narrator: Narrator) -> None:
     else:
         say("Removing the operator.")
         installing.uninstall(kubectl, say)
-    say("Done.")
+    return True
 
 
 def _is_anothers(kubectl: Kubectl) -> bool:
@@ -102,24 +103,19 @@ def _images(options: Options, target: Target, narrator: Narrator) -> dict[str, s
     return result
 
 
-def _await_sandbox(kubectl: Kubectl, target: Target, narrator: Narrator) -> None:
-    def look() -> str | None:
-        state = report.progress(kubectl.get(meta.PLURAL, sandbox.NAME, sandbox.NAMESPACE))
-        if state is not None and (why := installing.troubles(kubectl, NAMESPACE)):
-            return f"{state} The operator is in trouble:\n{why}"
-        return state
+def _troubles(kubectl: Kubectl) -> str:
+    """What keeps the operator's pods from running, else the sandbox's."""
+    if why := installing.troubles(kubectl, NAMESPACE):
+        return f"The operator is in trouble:\n{why}"
+    return installing.troubles(kubectl, sandbox.NAMESPACE)
 
-    if not wait(look, narrator.say, _PATIENCE):
-        raise DemoError(
-            f"The sandbox is not Ready and Compliant after {_PATIENCE:.0f} s. {look()}\n"
-            f"{installing.troubles(kubectl, sandbox.NAMESPACE)}".rstrip(),
-            "Mend what is said above, and run the command again.",
-            (
-                f"kubectl describe claudesandbox {sandbox.NAME} --namespace {sandbox.NAMESPACE}",
-                f"kubectl logs --namespace {NAMESPACE} deployment/{OPERATOR} --all-pods",
-                *target.logs,
-            ),
-        )
+
+def _logs(target: Target) -> tuple[str, ...]:
+    return (
+        f"kubectl describe claudesandbox {sandbox.NAME} --namespace {sandbox.NAMESPACE}",
+        f"kubectl logs --namespace {NAMESPACE} deployment/{OPERATOR} --all-pods",
+        *target.logs,
+    )
 
 
 def _show(kubectl: Kubectl, target: Target, program: Path, narrator: Narrator) -> None:

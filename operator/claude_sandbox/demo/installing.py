@@ -10,6 +10,7 @@ from claude_sandbox.demo.kubectl import Kubectl
 from claude_sandbox.demo.narrator import Say, wait
 
 CRD = f"{meta.PLURAL}.{meta.GROUP}"
+_CRDS = (CRD, f"{meta.HOST_PLURAL}.{meta.GROUP}")
 _OURS = f"app.kubernetes.io/name={OPERATOR}"
 _RIGHTS = "clusterroles,clusterrolebindings,roles,rolebindings"
 _PATIENCE = 180.0
@@ -57,11 +58,11 @@ def uninstall(kubectl: Kubectl, say: Say) -> None:
 
 
 def await_served(kubectl: Kubectl, say: Say) -> None:
-    """Wait until the API server serves ClaudeSandboxes. Raises DemoError where it does not."""
+    """Wait until the API server serves ClaudeSandboxes and DockerHosts. Raises DemoError where it does not."""
     if not wait(lambda: _unserved(kubectl), say, _PATIENCE):
         raise DemoError(
-            f"The API server does not serve ClaudeSandboxes after {_PATIENCE:.0f} s.",
-            f"See why: kubectl describe crd {CRD}",
+            f"After {_PATIENCE:.0f} s: {_unserved(kubectl)}",
+            f"See why: kubectl describe crd {' '.join(_CRDS)}",
         )
 
 
@@ -105,11 +106,13 @@ def _container_trouble(container: dict[str, Any]) -> list[str]:
 
 
 def _unserved(kubectl: Kubectl) -> str | None:
-    # `kubectl wait` fails on an object that has no conditions yet.
-    found = kubectl.get("crd", CRD)
-    conditions = found.get("status", {}).get("conditions") or () if found else ()
-    established = any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
-    return None if established else "The API server does not serve ClaudeSandboxes yet."
+    for name in _CRDS:
+        # `kubectl wait` fails on an object that has no conditions yet.
+        found = kubectl.get("crd", name)
+        conditions = found.get("status", {}).get("conditions") or () if found else ()
+        if not any(one["type"] == "Established" and one["status"] == "True" for one in conditions):
+            return f"The API server does not serve {name} yet."
+    return None
 
 
 def _rollout(kubectl: Kubectl) -> str | None:

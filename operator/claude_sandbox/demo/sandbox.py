@@ -1,13 +1,15 @@
 """The demo's own namespace, Secret and sandbox."""
 
 import base64
+from collections.abc import Callable
 from typing import Any
 
 from claude_sandbox.api import meta
+from claude_sandbox.demo import report
 from claude_sandbox.demo.errors import DemoError
 from claude_sandbox.demo.installation import Manifest
 from claude_sandbox.demo.kubectl import Kubectl
-from claude_sandbox.demo.narrator import Say
+from claude_sandbox.demo.narrator import Say, wait
 
 NAMESPACE = "agents"
 NAME = "alice"
@@ -17,6 +19,7 @@ KEY = "api-key"
 LABELS = {"app.kubernetes.io/part-of": "claude-sandbox-demo"}
 
 _ENFORCE = "pod-security.kubernetes.io/enforce"
+_PATIENCE = 300.0
 _PLACEHOLDER = "placeholder-this-is-not-a-key"
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
@@ -50,7 +53,7 @@ def secret(kubectl: Kubectl, key: str | None, say: Say) -> None:
         return
     else:
         say(f"ANTHROPIC_API_KEY is not set: the Secret {SECRET} holds a placeholder, with which Claude Code starts but")
-        say("can't talk to the Claude API. Set it and run this again to have a sandbox that works.")
+        say("can't talk to the Claude API. Set it and run this again, and the key takes its place.")
     data = base64.b64encode((key or _PLACEHOLDER).encode()).decode()
     manifest: dict[str, Any] = {
         "apiVersion": "v1",
@@ -73,6 +76,34 @@ def sandbox(kubectl: Kubectl, say: Say) -> None:
     if not any(_is_default(one) for one in kubectl.list("storageclasses")):
         say("The cluster has no default StorageClass, so the workspace is an EmptyDir and ends with its pod.")
         spec["workspace"] = {"type": "EmptyDir"}
+    _apply(kubectl, spec)
+
+
+def on_docker(kubectl: Kubectl) -> None:
+    """The smallest ClaudeSandbox that is a container of a Docker host."""
+    _apply(kubectl, {"backend": {"type": "Docker"}, "credentials": {"apiKeySecretRef": {"name": SECRET, "key": KEY}}})
+
+
+def await_ready(kubectl: Kubectl, say: Say, troubles: Callable[[], str], logs: tuple[str, ...]) -> None:
+    """Wait until the sandbox is Ready and Compliant. Raises DemoError where that takes too long.
+
+    `troubles` says what else is in the way, empty where nothing is known; `logs` are commands or files that tell more.
+    """
+
+    def look() -> str | None:
+        state = report.progress(kubectl.get(meta.PLURAL, NAME, NAMESPACE))
+        why = troubles() if state is not None else ""
+        return f"{state}\n{why}" if why else state
+
+    if not wait(look, say, _PATIENCE):
+        raise DemoError(
+            f"The sandbox is not Ready and Compliant after {_PATIENCE:.0f} s. {look()}",
+            "Mend what is said above, and run the command again.",
+            logs,
+        )
+
+
+def _apply(kubectl: Kubectl, spec: dict[str, Any]) -> None:
     metadata = {"name": NAME, "namespace": NAMESPACE, "labels": LABELS}
     kubectl.apply([{"apiVersion": meta.API_VERSION, "kind": meta.KIND, "metadata": metadata, "spec": spec}])
 

@@ -40,7 +40,13 @@ WORK = of(
 SECRETS = of({"/secrets": "get list watch"})
 CLUSTER = of({"/namespaces": "list watch", "/nodes": "get"})
 OWN_NAMESPACE = of({"/namespaces": "get"})
-HOSTS = of({"claudesandbox.dev/dockerhosts": "get list watch", "claudesandbox.dev/dockerhosts/status": "patch"})
+HOSTS = of(
+    {
+        "claudesandbox.dev/dockerhosts": "get list watch",
+        "claudesandbox.dev/dockerhosts/status": "patch",
+        "claudesandbox.dev/claudesandboxes": "patch",
+    }
+) | of({"/namespaces": "get"}, "kube-system")
 HOST_SECRETS = of({"/secrets": "get"})
 NODES = of({"/nodes": "get"})
 LEASE = of({"coordination.k8s.io/leases": "get update"}, "claude-sandbox-operator") | of(
@@ -119,7 +125,6 @@ def test_the_account_may_do_exactly_what_is_listed(variant: Variant, credentials
         ("patch", "/secrets"),
         ("delete", "/persistentvolumeclaims"),
         ("create", "claudesandbox.dev/claudesandboxes"),
-        ("patch", "claudesandbox.dev/claudesandboxes"),
         ("delete", "claudesandbox.dev/claudesandboxes"),
         ("create", "claudesandbox.dev/dockerhosts"),
         ("patch", "claudesandbox.dev/dockerhosts"),
@@ -134,6 +139,13 @@ def test_what_an_intruder_would_want_is_refused(
 ) -> None:
     # A full SubjectAccessReview: unlike the list of rights it asks every authorizer that the server has.
     assert not any(may(credentials, ACCOUNT, verb, resource, namespace) for namespace in (WATCHED, NAMESPACE, None))
+
+
+def test_sandboxes_are_held_and_let_go_only_where_there_are_docker_hosts(
+    variant: Variant, credentials: Credentials
+) -> None:
+    allowed = may(credentials, ACCOUNT, "patch", "claudesandbox.dev/claudesandboxes", WATCHED)
+    assert allowed == variant.installation.docker
 
 
 def test_secrets_are_out_of_reach_unless_the_installation_says_so(variant: Variant, credentials: Credentials) -> None:

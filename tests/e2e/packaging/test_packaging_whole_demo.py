@@ -1,70 +1,20 @@
 """`claude-sandbox demo` from nothing to a sandbox that is Ready and Compliant, again, and back to nothing."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
+from demokit import KEY, Demo, versions
 
 from claude_sandbox.demo.clusters import LOCAL
-from claude_sandbox.demo.kubectl import Kubectl
-from claude_sandbox.localcluster import toolchain
 
 # Images are built where no earlier run has left them.
 pytestmark = [pytest.mark.node, pytest.mark.timeout(1500)]
 
-KEY = "sk-ant-api03-a-key-that-must-not-be-seen"
-KINDS = (
-    "namespaces,customresourcedefinitions,clusterroles,clusterrolebindings,roles,rolebindings,serviceaccounts,secrets,"
-    "services,networkpolicies,poddisruptionbudgets,deployments,replicasets,pods,persistentvolumeclaims,claudesandboxes"
-)
-
-
-@dataclass(frozen=True)
-class Demo:
-    """The command, with a state directory of its own."""
-
-    home: Path
-
-    def run(self, *arguments: str, key: str | None = None) -> str:
-        """What the command prints, on both streams. Fails the test where the command does."""
-        environment = {**os.environ, "XDG_STATE_HOME": str(self.home), "PATH": path_without_kind()}
-        environment.pop("KUBECONFIG", None)
-        environment.pop("ANTHROPIC_API_KEY", None)
-        if key:
-            environment["ANTHROPIC_API_KEY"] = key
-        done = subprocess.run(
-            [sys.executable, "-m", "claude_sandbox.cli.main", "demo", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            env=environment,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
-
-    @property
-    def cluster(self) -> Path:
-        return self.home / "claude-sandbox/clusters" / LOCAL
-
-    @property
-    def kubectl(self) -> Kubectl:
-        return Kubectl(toolchain.kubectl(print), str(self.cluster / "kubeconfig"))
-
-
-def path_without_kind() -> str:
-    return ":".join(one for one in os.environ["PATH"].split(":") if not (Path(one) / "kind").exists())
-
 
 @pytest.fixture(scope="module")
 def demo(needs_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    demo = Demo(tmp_path_factory.mktemp("demo"))
+    demo = Demo(tmp_path_factory.mktemp("demo"), LOCAL)
     try:
         yield demo
     finally:
@@ -77,16 +27,6 @@ def first(demo: Demo) -> str:
     return demo.run(key=KEY)
 
 
-def versions(kubectl: Kubectl) -> dict[str, str]:
-    found = kubectl.list(KINDS)
-    return {
-        f"{one['kind']} {one['metadata'].get('namespace', '')}/{one['metadata']['name']}": one["metadata"][
-            "resourceVersion"
-        ]
-        for one in found
-    }
-
-
 def test_it_ends_with_a_sandbox_that_is_ready_and_compliant(first: str) -> None:
     lines = [line.split() for line in first.splitlines()]
     assert ["alice", "True", "True"] in [line[:3] for line in lines]
@@ -95,7 +35,7 @@ def test_it_ends_with_a_sandbox_that_is_ready_and_compliant(first: str) -> None:
 
 
 def test_it_says_how_to_look_further_and_how_to_clean_up(first: str, demo: Demo) -> None:
-    assert f"export KUBECONFIG={demo.cluster}/kubeconfig" in first
+    assert f"export KUBECONFIG={demo.layout.kubeconfig}" in first
     assert "make demo-down" in first
 
 
@@ -140,5 +80,5 @@ def test_a_deleted_policy_comes_back(first: str, demo: Demo) -> None:
 
 def test_down_leaves_nothing(first: str, demo: Demo) -> None:
     demo.run("--down")
-    assert not demo.cluster.exists()
-    assert "There is no cluster of the demo's." in demo.run("--down")
+    assert not demo.layout.root.exists()
+    assert "There is nothing of the demo's." in demo.run("--down")

@@ -1,0 +1,142 @@
+"""`make demo BACKEND=docker`, step by step. As with Kubernetes, a second run looks, and changes nothing."""
+
+import contextlib
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from claude_sandbox.api import meta
+from claude_sandbox.backends.docker.connect import Engine
+from claude_sandbox.demo import sandbox
+from claude_sandbox.demo.docker import containers, engines, operator, record, show
+from claude_sandbox.demo.docker.record import Made
+from claude_sandbox.demo.errors import DemoError
+from claude_sandbox.demo.kubectl import Kubectl
+from claude_sandbox.demo.narrator import Narrator, Say
+from claude_sandbox.localcluster import cluster, toolchain
+from claude_sandbox.localcluster.cluster import Cluster
+from claude_sandbox.localcluster.images import build_image
+from claude_sandbox.localcluster.layout import Layout
+
+CLUSTER = "demo-docker"
+HOST = "local"
+
+
+def run(image: str | None, narrator: Narrator) -> None:
+    """An engine, a control plane, the operator, and a sandbox that is Ready and Compliant.
+
+    `image`: what sandboxes run, rather than an image that is built here. Raises DemoError and LocalClusterError.
+    """
+    say = narrator.say
+    program = toolchain.kubectl(say)
+    narrator.step("A Docker Engine")
+    before = record.load()
+    endpoint = engines.choose(before, say)
+    with engines.connected(endpoint) as engine:
+        narrator.step("A control plane: etcd and kube-apiserver, on 127.0.0.1")
+        running = cluster.up(CLUSTER, report=say)
+        kubectl = Kubectl(program, str(running.kubeconfig))
+        made = _made(before, endpoint, engine, running, kubectl, say)
+        narrator.step("The sandbox's image")
+        chosen = image or _image(engine, made, say)
+        narrator.step("The operator, as a process of this machine")
+        operator.install(kubectl, say)
+        operator.start(running, program, made, chosen, say)
+        say(f"It may do what the operator's manifests say, and no more; its log is {operator.log(running.layout)}")
+        narrator.step(f"A sandbox, {sandbox.NAME}, in the namespace {sandbox.NAMESPACE}")
+        kubectl.apply([_host(endpoint)])
+        sandbox.namespace(kubectl, say)
+        sandbox.secret(kubectl, os.environ.get("ANTHROPIC_API_KEY", "").strip() or None, say)
+        sandbox.on_docker(kubectl)
+        sandbox.await_ready(kubectl, say, lambda: show.host_trouble(kubectl, HOST), _logs(running, program))
+        show.result(kubectl, HOST, engine.api, narrator)
+    show.further(running, program, endpoint, narrator)
+
+
+def down(say: Say) -> bool:
+    """Remove what the demo made, and nothing else; whether there was anything. Raises DemoError, LocalClusterError."""
+    made, layout = record.load(), Layout.of(CLUSTER)
+    if made is not None:
+        _let_go(layout, say)
+        operator.stop(layout)
+        if not engines.is_own(made.endpoint):
+            _clean(made, say)
+    found = [cluster.down(CLUSTER, say), engines.down(say), record.remove()]
+    with contextlib.suppress(OSError):
+        record.file().parent.rmdir()
+    return any(found)
+
+
+def is_demos(kubeconfig: str | None) -> bool:
+    """Whether it is that of the demo's own control plane."""
+    return kubeconfig == str(Layout.of(CLUSTER).kubeconfig)
+
+
+def _made(before: Made | None, endpoint: str, engine: Engine, running: Cluster, kubectl: Kubectl, say: Say) -> Made:
+    """The record, before anything is made that it has to tell of."""
+    found = kubectl.get("namespace", "kube-system")
+    assert found is not None  # noqa: S101 - an API server makes it before it is ready
+    own: str = found["metadata"]["uid"]
+    if before is not None and before.cluster == own:
+        return before
+    images: tuple[str, ...] = ()
+    if before is not None and before.endpoint == endpoint:
+        # The control plane was removed behind the demo's back, and with it all knowledge of what is left here.
+        left, images = containers.sweep(engine.api, before.cluster), before.images
+        say(f"Removed what an earlier control plane left on the engine: {left} containers, networks and volumes.")
+    made = Made(endpoint, own, operator.free_port(running.layout), images)
+    record.save(made)
+    return made
+
+
+def _image(engine: Engine, made: Made, say: Say) -> str:
+    before = containers.images(engine.api)
+    chosen = containers.give(engine.api, build_image("sandbox", say), say)
+    added = containers.images(engine.api) - before
+    record.save(replace(made, images=(*made.images, *sorted(added))))
+    return chosen
+
+
+def _host(endpoint: str) -> dict[str, Any]:
+    return {
+        "apiVersion": meta.API_VERSION,
+        "kind": meta.HOST_KIND,
+        "metadata": {"name": HOST, "labels": sandbox.LABELS},
+        "spec": {"endpoint": endpoint, "allowedNamespaces": {"names": [sandbox.NAMESPACE]}},
+    }
+
+
+def _logs(running: Cluster, program: Path) -> tuple[str, ...]:
+    describe = f"{program} --kubeconfig {running.kubeconfig} describe"
+    return (
+        f"{describe} claudesandbox {sandbox.NAME} --namespace {sandbox.NAMESPACE}",
+        f"{describe} dockerhost {HOST}",
+        str(operator.log(running.layout)),
+    )
+
+
+def _let_go(layout: Layout, say: Say) -> None:
+    """Have the operator remove the sandboxes, as far as it can: some may be on hosts that only it can reach."""
+    if not operator.runs(layout):
+        return
+    say("Removing the sandboxes.")
+    kubectl = Kubectl(toolchain.kubectl(say), str(layout.kubeconfig))
+    try:
+        kubectl.run("delete", meta.PLURAL, "--all", "--all-namespaces", "--wait", "--timeout=60s", timeout=90)
+    except DemoError as error:
+        say(f"Not all of them went: {error.message}")
+
+
+def _clean(made: Made, say: Say) -> None:
+    """Leave nothing on an engine that stays."""
+    try:
+        with engines.connected(made.endpoint) as engine:
+            containers.sweep(engine.api, made.cluster)
+            containers.remove_images(engine.api, made.images)
+    except DemoError as error:
+        raise DemoError(
+            f"{error.message} What the demo made on it can't be removed.",
+            f"Start it, and run this again. To leave it there, delete {record.file()} before.",
+        ) from None
+    say(f"Removed the demo's containers, networks, volumes and images from {made.endpoint}.")

@@ -1,0 +1,139 @@
+"""The operator as a process of this machine, with no more rights in the control plane than its pod would have."""
+
+import http.client
+import sys
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import yaml
+
+import claude_sandbox
+from claude_sandbox.demo.docker.record import Made
+from claude_sandbox.demo.errors import DemoError
+from claude_sandbox.demo.installation import NAMESPACE, OPERATOR, Installation, Manifest, render
+from claude_sandbox.demo.installing import await_served
+from claude_sandbox.demo.kubectl import Kubectl
+from claude_sandbox.demo.narrator import Say
+from claude_sandbox.localcluster import components, description, ports
+from claude_sandbox.localcluster.cluster import Cluster
+from claude_sandbox.localcluster.errors import LocalClusterError
+from claude_sandbox.localcluster.health import await_healthy
+from claude_sandbox.localcluster.layout import Layout, write_private
+from claude_sandbox.localcluster.locks import locked
+
+NAME = "operator"
+_ADDRESS = "127.0.0.1"
+_PATIENCE = 60.0
+_TOKEN_LIFE = timedelta(days=365)
+# What of the installation there is without pods.
+_FIRST = ("CustomResourceDefinition", "Namespace")
+_RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
+
+
+def install(kubectl: Kubectl, say: Say) -> None:
+    """The CRDs, and the operator's account with its rights. Raises DemoError."""
+    manifests = render(Installation(docker=True))
+    kubectl.apply(_of(manifests, _FIRST), force=True)
+    await_served(kubectl, say)
+    kubectl.apply(_of(manifests, _RIGHTS), force=True)
+
+
+def start(cluster: Cluster, program: Path, made: Made, image: str, say: Say) -> None:
+    """Have the operator run, as it is now, and return when it is ready. `program`: kubectl. Raises DemoError."""
+    layout = cluster.layout
+    with locked(layout.root):
+        credentials = _credentials(cluster, program)
+        if components.running(layout, NAME) is None:
+            say("Starting the operator.")
+        package = Path(claude_sandbox.__file__).parent
+        components.start(
+            layout,
+            NAME,
+            _command(credentials, image, made.port),
+            {"PYTHONPATH": str(package.parent)},
+            (credentials, *sorted(package.rglob("*.py"))),
+        )
+    try:
+        await_healthy(layout, NAME, lambda: _is_ready(made.port), _PATIENCE)
+    except LocalClusterError as error:
+        raise DemoError(
+            error.message,
+            "Mend what the log names and run this again, or begin afresh after make demo-down.",
+        ) from None
+
+
+def stop(layout: Layout) -> None:
+    """End the operator. What it looks after goes on."""
+    components.stop(layout, NAME)
+
+
+def runs(layout: Layout) -> bool:
+    """Whether the operator runs."""
+    return components.running(layout, NAME) is not None
+
+
+def log(layout: Layout) -> Path:
+    """Where the operator's log is."""
+    return components.log_file(layout, NAME)
+
+
+def free_port(layout: Layout) -> int:
+    """A port for the operator that no local cluster has. Raises LocalClusterError where none is left."""
+    taken = {port for one in description.all_descriptions() for port in one.ports.values()}
+    return ports.allocate(f"{layout.root} {NAME}", (NAME,), taken)[NAME]
+
+
+def _command(credentials: Path, image: str, port: int) -> tuple[str, ...]:
+    return (
+        # Without the directory that this happens to be started in.
+        *(sys.executable, "-P", "-m", "claude_sandbox.cli.main", "run", "--docker"),
+        f"--kubeconfig={credentials}",
+        f"--lease-namespace={NAMESPACE}",
+        # There is one of it, so nothing is to be elected, and a restart takes over at once.
+        "--no-leader-election",
+        f"--sandbox-image={image}",
+        f"--bind={_ADDRESS}:{port}",
+        "--log-format=json",
+    )
+
+
+def _credentials(cluster: Cluster, program: Path) -> Path:
+    """A kubeconfig with a token of the operator's own account, as its pod would have; kept while it will do."""
+    path = cluster.layout.config / f"{NAME}.kubeconfig"
+    if path.exists() and _will_do(path, program):
+        return path
+    duration = f"--duration={int(_TOKEN_LIFE.total_seconds())}s"
+    administrator = Kubectl(program, str(cluster.kubeconfig))
+    token = administrator.run("create", "token", OPERATOR, "--namespace", NAMESPACE, duration).strip()
+    document = yaml.safe_load(cluster.kubeconfig.read_text())
+    document["users"][0]["user"] = {"token": token}
+    write_private(path, yaml.safe_dump(document))
+    return path
+
+
+def _will_do(path: Path, program: Path) -> bool:
+    if time.time() - path.stat().st_mtime > (_TOKEN_LIFE / 2).total_seconds():
+        return False
+    try:
+        # A token ends with the account that it was made for, and the account may have been made anew.
+        Kubectl(program, str(path)).run("auth", "whoami")
+    except DemoError:
+        return False
+    return True
+
+
+def _is_ready(port: int) -> bool:
+    connection = http.client.HTTPConnection(_ADDRESS, port, timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _of(manifests: list[Manifest], kinds: tuple[str, ...]) -> Iterator[Manifest]:
+    return (manifest for manifest in manifests if manifest["kind"] in kinds)

@@ -1,0 +1,210 @@
+"""`claude-sandbox demo --backend docker` from nothing to a sandbox in a real container, again, and back to nothing.
+
+Once with the engine that it brings along, and once on an old engine that was there before and stays.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from demokit import KEY, Demo, versions
+from dockerkit import counted
+from enginekit import own
+from nodekit import report
+from traces import of_machine
+
+from claude_sandbox.demo.docker.engines import OWN
+from claude_sandbox.demo.docker.flow import CLUSTER
+from claude_sandbox.localcluster import components, engine
+from claude_sandbox.localcluster.engine import EngineDescription
+from claude_sandbox.localcluster.layout import Layout
+from claude_sandbox.localcluster.processes import Process
+
+# Images are built where no earlier run has left them.
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
+
+PATIENCE = 60.0
+
+
+@pytest.fixture(scope="module", params=["brought along", "20.10"])
+def present(request: pytest.FixtureRequest, may_have_engines: None) -> Iterator[EngineDescription | None]:
+    """The engine that the machine has, if any."""
+    if request.param == "brought along":
+        yield None
+        return
+    name = own("tests-demo")
+    try:
+        yield engine.up(name, request.param, say=report)
+    finally:
+        engine.down(name, report)
+
+
+@pytest.fixture(scope="module")
+def demo(present: EngineDescription | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    variables = {} if present is None else {"DOCKER_HOST": present.socket}
+    demo = Demo(tmp_path_factory.mktemp("demo"), CLUSTER, variables)
+    try:
+        yield demo
+    finally:
+        demo.run("--down")
+
+
+@pytest.fixture(scope="module")
+def before(demo: Demo, present: EngineDescription | None) -> set[str]:
+    """What there was on the machine."""
+    return left(demo, present)
+
+
+@pytest.fixture(scope="module")
+def first(demo: Demo, before: set[str]) -> str:
+    """What the first run printed."""
+    return demo.run("--backend=docker", key=KEY)
+
+
+def left(demo: Demo, present: EngineDescription | None) -> set[str]:
+    """One line for all that the demo could leave, as the machine and the engine tell."""
+    lines = of_machine(demo.layout) & of_machine(Layout(demo.home / "claude-sandbox/engines" / OWN))
+    lines |= {f"of the demo: {line}" for line in of_machine(demo.layout) if str(demo.home) in line}
+    lines |= {f"file {path}" for path in demo.home.rglob("*")}
+    if present is not None:
+        lines |= {f"{kind} {name}" for kind, names in counted(present).items() for name in names}
+        lines |= {f"image {identifier}" for identifier in images(present.socket)}
+    return lines
+
+
+def images(endpoint: str) -> set[str]:
+    with contextlib.closing(docker.APIClient(base_url=endpoint, version="auto")) as api:
+        return {one["Id"] for one in api.images(all=True)}
+
+
+def container(demo: Demo) -> Any:
+    """The sandbox's container, as its status names it."""
+    found = demo.kubectl.get("claudesandboxes", "alice", "agents")
+    assert found is not None
+    client = docker.DockerClient(base_url=demo.made_on_docker["endpoint"], version="auto")
+    return client.containers.get(found["status"]["workload"]["uid"])
+
+
+def inside(demo: Demo, *argv: str) -> str:
+    code, output = container(demo).exec_run(list(argv))
+    assert code == 0, output
+    return str(output.decode())
+
+
+def operator(demo: Demo) -> Process:
+    found = components.running(demo.layout, "operator")
+    assert found is not None
+    return found
+
+
+def test_it_ends_with_a_sandbox_that_is_ready_and_compliant(first: str) -> None:
+    lines = [line.split() for line in first.splitlines()]
+    assert ["claudesandbox.claudesandbox.dev/alice", "True", "True"] in [line[:3] for line in lines]
+    assert ["dockerhost.claudesandbox.dev/local", "True"] in [line[:2] for line in lines]
+    assert "(Claude Code)" in first
+
+
+def test_it_says_what_docker_does_not_give_how_to_look_further_and_how_to_clean_up(first: str, demo: Demo) -> None:
+    assert "leads nowhere" in first
+    assert f"export KUBECONFIG={demo.layout.kubeconfig}" in first
+    assert f"docker exec -it {container(demo).name} claude" in first
+    assert "make demo-down" in first
+
+
+def test_the_engine_and_the_kernel_say_what_the_status_says(first: str, demo: Demo) -> None:
+    one = container(demo)
+    config, host = one.attrs["Config"], one.attrs["HostConfig"]
+    assert (config["User"], host["ReadonlyRootfs"], host["CapDrop"]) == ("1000:1000", True, ["ALL"])
+    assert host["Privileged"] is False
+    assert list(one.attrs["NetworkSettings"]["Networks"]) == [one.name]
+    assert inside(demo, "sh", "-c", "touch /escaped 2>/dev/null || echo read-only").strip() == "read-only"
+    # Not the init process, but Claude Code's own user's: every process of the container.
+    pids = [process[1] for process in one.top()["Processes"]]
+    assert pids
+    for pid in pids:
+        status = dict(
+            line.split(":\t", 1) for line in Path("/proc", pid, "status").read_text().splitlines() if ":\t" in line
+        )
+        assert set(status["Uid"].split()) == {"1000"}
+        assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+        assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+
+
+def test_the_key_is_in_place_for_the_agent_only_and_nowhere_else(first: str, demo: Demo) -> None:
+    key = "/run/claude-sandbox/api-key/api-key"
+    assert inside(demo, "cat", key) == KEY
+    assert inside(demo, "stat", "--dereference", "--format=%a", key).strip() == "400"
+    assert KEY not in first
+    assert KEY not in json.dumps(container(demo).attrs)
+    assert KEY not in components.log_file(demo.layout, "operator").read_text()
+    assert KEY not in Path("/proc", str(operator(demo).pid), "environ").read_text()
+
+
+def test_the_operator_listens_to_this_machine_only_and_asks_for_nothing_that_it_may_not(first: str, demo: Demo) -> None:
+    port = demo.made_on_docker["port"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        requests = [
+            line for line in answer.read().decode().splitlines() if line.startswith("rest_client_requests_total{")
+        ]
+    assert requests
+    assert not [line for line in requests if 'code="401"' in line or 'code="403"' in line]
+    with pytest.raises(ConnectionRefusedError):
+        # Loopback, too, but another address than the one that it is bound to.
+        socket.create_connection(("127.0.0.2", port), 5)
+
+
+def test_run_again_it_changes_nothing(first: str, demo: Demo) -> None:
+    before, process, started = versions(demo.kubectl), operator(demo), container(demo).attrs["State"]["StartedAt"]
+    # The key of the first run stays where there is none now.
+    again = demo.run("--backend=docker")
+    assert "Giving the engine" not in again
+    assert "(Claude Code)" in again
+    assert versions(demo.kubectl) == before
+    assert operator(demo) == process
+    assert container(demo).attrs["State"]["StartedAt"] == started
+
+
+def test_an_operator_that_was_killed_is_started_again_and_the_sandbox_goes_on(first: str, demo: Demo) -> None:
+    killed, one = operator(demo), container(demo)
+    os.kill(killed.pid, signal.SIGKILL)
+    assert killed.wait(PATIENCE)
+    demo.run("--backend=docker")
+    assert operator(demo) != killed
+    assert container(demo).id == one.id
+
+
+def test_a_removed_container_comes_back(first: str, demo: Demo) -> None:
+    one = container(demo)
+    one.remove(force=True)
+    eventually(lambda: demo.kubectl.get("claudesandboxes", "alice", "agents")["status"]["workload"]["uid"] != one.id)  # type: ignore[index]
+
+
+def test_a_control_plane_that_was_lost_leaves_no_sandbox_behind(first: str, demo: Demo) -> None:
+    lost = container(demo)
+    demo.command("cluster", "down", "--name", CLUSTER)
+    demo.run("--backend=docker")
+    now = container(demo)
+    assert [one.id for one in now.client.containers.list(all=True)] == [now.id]
+    assert now.id != lost.id
+
+
+def test_down_leaves_nothing(first: str, demo: Demo, present: EngineDescription | None, before: set[str]) -> None:
+    demo.run("--down")
+    assert left(demo, present) ^ before == set()
+    assert "There is nothing of the demo's." in demo.run("--down")
+
+
+def eventually(true: Any) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
