@@ -27,6 +27,7 @@ from claude_sandbox.demo.docker.flow import CLUSTER
 from claude_sandbox.localcluster import components, engine
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.layout import Layout
+from claude_sandbox.localcluster.node.names import Names
 from claude_sandbox.localcluster.processes import Process
 
 # Images are built where no earlier run has left them.
@@ -72,8 +73,11 @@ def first(demo: Demo, before: set[str]) -> str:
 
 def left(demo: Demo, present: EngineDescription | None) -> set[str]:
     """One line for all that the demo could leave, as the machine and the engine tell."""
-    lines = of_machine(demo.layout) & of_machine(Layout(demo.home / "claude-sandbox/engines" / OWN))
-    lines |= {f"of the demo: {line}" for line in of_machine(demo.layout) if str(demo.home) in line}
+    lines = set()
+    for layout in (demo.layout, Layout(demo.home / "claude-sandbox/engines" / OWN)):
+        # Of the machine's settings none is its, and other tests' nodes may come and go meanwhile.
+        its = ("process", str(demo.home), Names.of(layout).id)
+        lines |= {line for line in of_machine(layout) if any(one in line for one in its)}
     lines |= {f"file {path}" for path in demo.home.rglob("*")}
     if present is not None:
         lines |= {f"{kind} {name}" for kind, names in counted(present).items() for name in names}
