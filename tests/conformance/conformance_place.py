@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,18 @@ from sandboxkit import Object, Sandbox
 
 KEY = "sk-ant-not-a-real-key-conformance"
 SECRET_TYPE = "claudesandbox.dev/api-key"
+VOLUME = {"type": "PersistentVolumeClaim", "size": "16Mi", "retention": "Delete"}
+
+EARLY: Mapping[str, Object] = {
+    "suspended": {"workspace": VOLUME},
+    "killed": {},
+    "loosened": {},
+    "altered": {"updateStrategy": {"type": "OnDelete"}},
+    "leaving": {},
+    "keeping": {"workspace": VOLUME | {"retention": "Retain"}},
+}
+"""Sandboxes, by name with their specs, that are made while others are looked at: an old engine asks after 10 s only
+whether one is ready."""
 
 
 @dataclass

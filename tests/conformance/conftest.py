@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import results
 from adapter import PORT, Backend
-from conformance_place import KEY, Place
+from conformance_place import EARLY, KEY, Place
 from docker_fleet import OWN, Operator, prepare
 from dockerkit import IMAGE, stand_in_image
 from enginekit import own
@@ -40,7 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if session.config.getoption("--write-results", default=False) and session.testsfailed == 0:
-        results.write(session.config.stash[_RESULTS])
+        results.write(session.config.stash[_RESULTS], set(BY_ID))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -122,6 +122,8 @@ def residents(place: Place, backend: Backend) -> tuple[Sandbox, Sandbox]:
     ports = [{"name": "web", "containerPort": PORT}]
     alice = place.apply("alice", backend, network={"egress": declared})
     bob = place.apply("bob", backend, network={"ports": ports})
+    for name, spec in EARLY.items():
+        place.apply(name, backend, **spec)
     for one in (alice, bob):
         one.wait("Ready")
     return alice, bob

@@ -98,7 +98,7 @@ class OnDocker:
             container.pop("ExecIDs", None)
         networks = [one.attrs for one in self._sdk.networks.list(filters=wanted)]
         volumes = [one.attrs for one in self._sdk.volumes.list(filters=wanted)]
-        return json.dumps([containers, networks, volumes], sort_keys=True)
+        return json.dumps(_ordered([containers, networks, volumes]), sort_keys=True)
 
     def told(self, made: Sandbox) -> str:
         api = self._sdk.api
@@ -145,3 +145,12 @@ class OnDocker:
 def _run(container: Any, script: str) -> Done:
     code, output = container.exec_run(["/bin/sh", "-c", script])
     return Done(code, output.decode(errors="replace"))
+
+
+def _ordered(value: Any) -> Any:
+    """Older engines tell mounts and the like in another order each time."""
+    if isinstance(value, dict):
+        return {key: _ordered(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return sorted(map(_ordered, value), key=lambda item: json.dumps(item, sort_keys=True))
+    return value

@@ -41,7 +41,8 @@ def read() -> dict[str, Any]:
     return found
 
 
-def write(results: Results) -> None:
-    """Replace what is committed of the backends that were asked, and of them only."""
-    found = read() | {backend: results.of(backend) for backend in results.titles}
+def write(results: Results, scenarios: set[str]) -> None:
+    """Replace what is committed of the backends on which all scenarios were run, and of them only."""
+    whole = [backend for backend, ran in results.scenarios.items() if set(ran) == scenarios]
+    found = read() | {backend: results.of(backend) for backend in whole}
     FILE.write_text(json.dumps(found, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -7,7 +7,7 @@ import kernel
 import pytest
 import results
 from adapter import CONNECT, Backend, Target
-from conformance_place import KEY, Place
+from conformance_place import EARLY, KEY, VOLUME, Place
 from nodekit import eventually
 from sandboxkit import Sandbox
 from scenarios import DOCKER, SCENARIOS, kind_of
@@ -18,7 +18,6 @@ scenario = pytest.mark.scenario
 MIB = 1 << 20
 KEY_FILE = "/run/claude-sandbox/api-key/api-key"
 SCRATCH = {"/tmp": 64 * MIB, "/home/claude": 128 * MIB}
-VOLUME = {"type": "PersistentVolumeClaim", "size": "16Mi", "retention": "Delete"}
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +226,7 @@ def test_what_is_declared_can_be_connected_to(backend: Backend, alice: Sandbox, 
 
 @scenario("suspended")
 def test_suspended_and_resumed_it_has_its_files(backend: Backend, place: Place) -> None:
-    made = place.apply("suspended", backend, workspace=VOLUME)
+    made = place.apply("suspended", backend, **EARLY["suspended"])
     made.wait("Ready")
     assert backend.run(made, "echo mine > /workspace/file").code == 0
     before = backend.workload(made)
@@ -244,7 +243,7 @@ def test_suspended_and_resumed_it_has_its_files(backend: Backend, place: Place) 
 
 @scenario("killed")
 def test_a_workload_that_was_killed_is_back(backend: Backend, place: Place) -> None:
-    made = place.apply("killed", backend)
+    made = place.apply("killed", backend, **EARLY["killed"])
     made.wait("Ready")
     before = backend.workload(made)
     backend.kill(made)
@@ -257,7 +256,7 @@ def test_a_workload_that_was_killed_is_back(backend: Backend, place: Place) -> N
 
 @scenario("loosened")
 def test_what_was_loosened_is_put_back(backend: Backend, place: Place) -> None:
-    made = place.apply("loosened", backend)
+    made = place.apply("loosened", backend, **EARLY["loosened"])
     made.wait("Compliant")
     before = backend.workload(made)
     backend.loosen(made)
@@ -270,7 +269,7 @@ def test_what_was_loosened_is_put_back(backend: Backend, place: Place) -> None:
 
 @scenario("altered")
 def test_what_only_a_new_workload_could_mend_is_told_or_mended(backend: Backend, place: Place) -> None:
-    made = place.apply("altered", backend, updateStrategy={"type": "OnDelete"})
+    made = place.apply("altered", backend, **EARLY["altered"])
     made.wait("Compliant")
     before = backend.workload(made)
     backend.alter(made)
@@ -285,8 +284,7 @@ def test_what_only_a_new_workload_could_mend_is_told_or_mended(backend: Backend,
 
 @scenario("deleted")
 def test_deleted_it_leaves_nothing_or_its_workspace(backend: Backend, place: Place) -> None:
-    retained = VOLUME | {"retention": "Retain"}
-    leaving, keeping = place.apply("leaving", backend), place.apply("keeping", backend, workspace=retained)
+    leaving, keeping = (place.apply(name, backend, **EARLY[name]) for name in ("leaving", "keeping"))
     for one in (leaving, keeping):
         one.wait("Ready")
     assert backend.run(keeping, "echo mine > /workspace/file").code == 0
