@@ -65,7 +65,7 @@ SCENARIOS = (
             " and device files there worthless, but programs can be run from it"
         },
     ),
-    Scenario("memory", _INSIDE, "Memory is limited, and swap is no way around it.", _both("RES-01")),
+    Scenario("memory", _INSIDE, "Memory is limited.", _both("RES-01")),
     Scenario("cpu", _INSIDE, "CPU time is limited.", _both("RES-02")),
     Scenario("processes", _INSIDE, "The number of processes is limited.", {DOCKER: ("RES-03",)}),
     Scenario("key-file", _KEY, "The key is a file that nobody but the agent and root can read.", _both("SEC-02")),
