@@ -19,7 +19,7 @@ ARGS ?=
 BACKEND ?=
 BACKEND_OPTION = $(if $(BACKEND),--backend $(BACKEND))
 
-.PHONY: help demo demo-down test test-unit test-api test-e2e programs images-and-programs lint format generate bench images lock clean
+.PHONY: help demo demo-down test test-unit test-api test-e2e programs images-and-programs conformance lint format generate bench images lock clean
 
 help: ## Print this.
 	@echo "claude-sandbox-operator: hardened, isolated and measured sandboxes for Claude Code agents."
@@ -50,6 +50,10 @@ test-api: $(VENV)/.installed programs ## The tests against a real API server (ma
 test-e2e: $(VENV)/.installed images-and-programs ## The tests on a real node and in real Docker Engines (made by them, as root).
 	@$(BIN)/pytest -m "node or engine" $(ARGS)
 
+conformance: $(VENV)/.installed images-and-programs ## Ask the same of every backend (as root), and write docs/reference/backends.md from what was found.
+	@$(BIN)/pytest tests/conformance --write-results $(ARGS)
+	@$(BIN)/python -m tests.conformance.table
+
 # Built before the tests rather than by the first that needs them: no test's time limit has to allow for a compiler.
 programs: $(VENV)/.installed
 	@$(BIN)/python -m tests.programs
@@ -71,8 +75,9 @@ format: $(VENV)/.installed ## Let ruff lay out the code.
 generate: $(VENV)/.installed ## Write the files that are generated from the code: CRDs, reference documentation.
 	@for module in $(GENERATORS); do echo "$$module"; $(BIN)/python -m "$$module"; done
 
-# Every room's `generate` module writes its files, or with --check compares them.
-GENERATORS := $(subst /,.,$(patsubst operator/%.py,%,$(wildcard operator/claude_sandbox/*/generate.py)))
+# Every room's `generate` module writes its files, or with --check compares them; so does the conformance suite's table.
+GENERATORS := $(subst /,.,$(patsubst operator/%.py,%,$(wildcard operator/claude_sandbox/*/generate.py))) \
+	tests.conformance.table
 
 bench: $(VENV)/.installed programs ## Measure speed and memory with hundreds of sandboxes on pretended nodes (ARGS=--docker: on an engine).
 	@$(BIN)/python -m tests.bench $(ARGS)

@@ -1,0 +1,81 @@
+"""What the scenarios need of a backend beyond the public surface, which is the same for all."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sandboxkit import Sandbox
+
+PORT = 8000
+"""Where every sandbox of the suite, and every plain workload, serves."""
+
+SERVE_AND_WAIT = f"/bin/busybox httpd -p {PORT} -h /bin; trap 'exit 0' TERM; /bin/sleep infinity & wait"
+"""A workload that answers, and that ends as soon as it is told to."""
+
+CONNECT = "/bin/busybox nc -w 2 {host} {port} </dev/null >/dev/null"
+"""Succeeds where a TCP connection can be opened."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that listens; `answers` is the control: a connection to it from where it is allowed."""
+
+    host: str
+    port: int
+    answers: Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a command."""
+
+    code: int
+    output: str
+
+
+class Backend(Protocol):
+    """One backend. `spec` is what a ClaudeSandbox has to say to be on it."""
+
+    id: str
+    title: str
+    spec: Mapping[str, Any]
+
+    def workload(self, made: Sandbox) -> str:
+        """The identifier of the sandbox's running container; empty where none runs."""
+
+    def run(self, made: Sandbox, script: str) -> Done:
+        """What a shell in the sandbox makes of a script."""
+
+    def kill(self, made: Sandbox) -> None:
+        """End the workload behind the operator's back."""
+
+    def loosen(self, made: Sandbox) -> None:
+        """Loosen what can be put back while the workload runs."""
+
+    def loosened(self, made: Sandbox) -> bool:
+        """Whether that is loosened now."""
+
+    def alter(self, made: Sandbox) -> None:
+        """Change the running workload in what only another one could mend."""
+
+    def left(self, name: str) -> set[str]:
+        """Everything that is there for sandboxes of the name, as `kind/name`."""
+
+    def fingerprint(self, name: str) -> str:
+        """Changes with every write to anything that is there for the sandbox."""
+
+    def told(self, made: Sandbox) -> str:
+        """All that the backend tells of everything on it, the workload's output too, but for Secrets."""
+
+    @property
+    def declared(self) -> Target:
+        """A plain workload that sandboxes may be allowed to connect to."""
+
+    def another_sandbox(self, other: Sandbox) -> Target:
+        """A sandbox, which serves."""
+
+    def host(self) -> Target:
+        """The machine that the workloads run on."""
+
+    def control_plane(self) -> Target:
+        """The API server."""

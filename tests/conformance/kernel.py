@@ -1,0 +1,59 @@
+"""What the machine's kernel says of a container's processes, where the container can't forge it."""
+
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def processes(container: str) -> list[Path]:
+    """The /proc directories of a container's processes, by the cgroup that bears its identifier."""
+    if not container:
+        return []
+    return [path.parent for path in Path("/proc").glob("[0-9]*/cgroup") if container in _text(path)]
+
+
+def agent(container: str) -> Path:
+    """The /proc directory of the agent's shell, and not of an init process before it."""
+    found = [path for path in processes(container) if _text(path / "cmdline").startswith("/bin/sh\0")]
+    assert found, f"no process of the agent among {processes(container)}"
+    return min(found, key=lambda path: int(path.name))
+
+
+def status(process: Path) -> dict[str, str]:
+    """/proc/PID/status."""
+    lines = (process / "status").read_text().splitlines()
+    return {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def mounts(process: Path) -> dict[str, tuple[str, set[str]]]:
+    """The file system, and the options of the mount and of the file system, by where it is mounted."""
+    found = {}
+    for line in (process / "mountinfo").read_text().splitlines():
+        mount, _, system = line.partition(" - ")
+        where, options = mount.split()[4:6]
+        kind, _, more = system.split()
+        found[where] = (kind, {*options.split(","), *more.split(",")})
+    return found
+
+
+def limits(process: Path, controller: str, file: str) -> list[str]:
+    """The values of a cgroup file, of the process's own group and of those above it, the own one first."""
+    groups = [line.split(":", 2)[1:] for line in (process / "cgroup").read_text().splitlines()]
+    by_controller = {name: path for names, path in groups for name in names.split(",")}
+    unified = not (_CGROUPS / controller).is_dir()
+    root = _CGROUPS if unified else _CGROUPS / controller
+    group = root / by_controller["" if unified else controller].lstrip("/")
+    above = [level for level in group.parents if level.is_relative_to(root)]
+    return [(level / file).read_text().strip() for level in (group, *above) if (level / file).is_file()]
+
+
+def unified() -> bool:
+    """Whether cgroups are of version 2."""
+    return (_CGROUPS / "cgroup.controllers").is_file()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode(errors="replace")
+    except OSError:
+        return ""

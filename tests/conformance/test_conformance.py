@@ -1,0 +1,330 @@
+"""The same scenarios on Kubernetes and on Docker, old and new, through the same public surface."""
+
+import base64
+from pathlib import Path
+
+import kernel
+import pytest
+import results
+from adapter import CONNECT, Backend, Target
+from conformance_place import EARLY, KEY, VOLUME, Place
+from nodekit import eventually
+from sandboxkit import Sandbox
+from scenarios import DOCKER, SCENARIOS, kind_of
+
+pytestmark = [pytest.mark.controlplane, pytest.mark.node, pytest.mark.engine]
+
+scenario = pytest.mark.scenario
+MIB = 1 << 20
+KEY_FILE = "/run/claude-sandbox/api-key/api-key"
+SCRATCH = {"/tmp": 64 * MIB, "/home/claude": 128 * MIB}
+
+
+@pytest.fixture(scope="module")
+def agent(backend: Backend, alice: Sandbox) -> Path:
+    """The /proc directory, on the machine, of the first resident's agent."""
+    return kernel.agent(backend.workload(alice))
+
+
+# Start
+
+
+@scenario("ready")
+def test_comes_to_ready_and_compliant(alice: Sandbox) -> None:
+    alice.wait("Ready", "True", "SandboxReady")
+    alice.wait("Compliant")
+    passed, _, required = alice.get()["status"]["compliance"]["summary"]["required"].partition("/")
+    assert passed == required
+    assert int(required) > 20
+
+
+def test_what_is_said_to_prove_a_scenario_passes(backend: Backend, alice: Sandbox, found: results.Results) -> None:
+    alice.wait("Compliant")
+    passed = {control for control, result in alice.results().items() if result == "Pass"}
+    named = {proof for each in SCENARIOS for proof in each.proofs.get(kind_of(backend.id), ()) if "-" in proof}
+    assert named <= passed, alice.get()["status"]["compliance"]
+    found.passed[backend.id] = sorted(passed)
+
+
+# What the kernel holds the agent to
+
+
+@scenario("user")
+def test_runs_as_uid_and_gid_1000(agent: Path) -> None:
+    status = kernel.status(agent)
+    assert status["Uid"].split() == status["Gid"].split() == ["1000"] * 4
+    assert set(status["Groups"].split()) <= {"1000"}
+
+
+@scenario("capabilities")
+def test_has_no_capability_and_can_get_none(agent: Path) -> None:
+    status = kernel.status(agent)
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert status["NoNewPrivs"] == "1"
+
+
+@scenario("seccomp")
+def test_a_seccomp_filter_is_in_force(agent: Path) -> None:
+    assert kernel.status(agent)["Seccomp"] == "2"
+
+
+@scenario("root")
+def test_the_root_and_the_settings_can_not_be_written_to(backend: Backend, alice: Sandbox, agent: Path) -> None:
+    assert backend.run(alice, "touch /workspace/x /tmp/x /home/claude/x").code == 0
+    for path in ("/x", "/bin/x", "/etc/claude-code/x", "/etc/claude-code/managed-settings.json"):
+        assert "Read-only file system" in backend.run(alice, f"touch {path}").output
+    assert "ro" in kernel.mounts(agent)["/"][1]
+
+
+@scenario("scratch")
+def test_scratch_space_is_in_memory_and_has_a_size(agent: Path) -> None:
+    mounts = kernel.mounts(agent)
+    for path, size in SCRATCH.items():
+        kind, options = mounts[path]
+        assert kind == "tmpfs"
+        assert f"size={size // 1024}k" in options
+
+
+@scenario("scratch-options")
+def test_nothing_in_scratch_space_gives_privileges_or_is_run(agent: Path) -> None:
+    options = [kernel.mounts(agent)[path][1] for path in SCRATCH]
+    if not all({"nosuid", "nodev", "noexec"} <= each for each in options):
+        raise results.CanNotError(options)
+
+
+@scenario("memory")
+def test_memory_is_limited(agent: Path) -> None:
+    memory, swap = ("memory.max", "memory.swap.max") if kernel.unified() else (
+        "memory.limit_in_bytes", "memory.memsw.limit_in_bytes",
+    )  # fmt: skip
+    limited = [value for value in kernel.limits(agent, "memory", memory) if value.isdigit()]
+    assert min(map(int, limited)) == 512 * MIB
+    with_swap = [int(value) for value in kernel.limits(agent, "memory", swap) if value.isdigit()]
+    assert not with_swap or min(with_swap) == (0 if kernel.unified() else 512 * MIB)
+
+
+@scenario("cpu")
+def test_cpu_time_is_limited(agent: Path) -> None:
+    if kernel.unified():
+        quota, period = kernel.limits(agent, "cpu", "cpu.max")[0].split()
+    else:
+        quota, period = (kernel.limits(agent, "cpu", f"cpu.cfs_{what}_us")[0] for what in ("quota", "period"))
+    assert int(quota) == int(period)
+
+
+@scenario("processes")
+def test_the_number_of_processes_is_limited(backend: Backend, alice: Sandbox, agent: Path) -> None:
+    limited = [int(value) for value in kernel.limits(agent, "pids", "pids.max") if value != "max"]
+    assert min(limited) == 512
+
+
+# The key
+
+
+@scenario("key-file")
+def test_the_key_is_a_file_for_the_agent_alone(backend: Backend, alice: Sandbox) -> None:
+    mode = "400 1000:1000" if kind_of(backend.id) == DOCKER else "440 0:1000"
+    assert backend.run(alice, f"stat -L -c '%a %u:%g' {KEY_FILE}").output.strip() == mode
+    assert backend.run(alice, f"cat {KEY_FILE}").output == KEY
+    assert backend.run(alice, f"echo other > {KEY_FILE}").code != 0
+
+
+@scenario("key-only-there")
+def test_the_key_is_nowhere_else(backend: Backend, alice: Sandbox, place: Place) -> None:
+    kinds = place.kubectl("api-resources", "--verbs=list", "-o", "name").stdout.split()
+    kinds = [kind for kind in kinds if kind != "secrets" and not kind.startswith("events.")]
+    objects = place.kubectl("get", ",".join(kinds), "-A", "-o", "json").stdout
+    running = kernel.processes(backend.workload(alice))
+    assert running
+    visible = [(process / file).read_bytes().decode() for process in running for file in ("environ", "cmdline")]
+    everything = {
+        "the API server's objects": objects,
+        "the processes": "\n".join(visible),
+        "the operator's log": place.operator.log.read_text(),
+        "the backend": backend.told(alice),
+    }
+    encoded = base64.b64encode(KEY.encode()).decode()
+    for where, text in everything.items():
+        assert KEY not in text, where
+        assert encoded not in text, where
+    # A search that finds nothing is worth something only where it finds what is there.
+    assert encoded in place.kubectl("get", "secrets", "-A", "-o", "json").stdout
+    assert '"alice"' in objects
+
+
+@scenario("key-renewed")
+def test_a_new_key_is_in_place_without_a_restart(backend: Backend, place: Place) -> None:
+    place.secret("renewed", "the-first")
+    made = place.apply("renewed", backend, credentials={"apiKeySecretRef": {"name": "renewed"}})
+    made.wait("Ready")
+    before = backend.workload(made)
+    seen = kernel.agent(before) / "root" / KEY_FILE.lstrip("/")
+    assert seen.read_text() == "the-first"
+    place.secret("renewed", "the-second")
+    eventually("the new key is there", lambda: seen.read_text() == "the-second")
+    made.wait("CredentialsCurrent", "True", "KeyMounted")
+    assert backend.workload(made) == before
+    place.delete(made)
+
+
+@scenario("secret-mended")
+def test_a_wrong_secret_is_told_and_mended(backend: Backend, place: Place) -> None:
+    missing, opaque = f"missing-{backend.id}", f"opaque-{backend.id}"
+    place.secret(opaque, "a-key-all-the-same", "Opaque")
+    first = place.apply("missing", backend, credentials={"apiKeySecretRef": {"name": missing}})
+    second = place.apply("opaque", backend, credentials={"apiKeySecretRef": {"name": opaque}})
+    first.wait("Stalled", "True", "SecretNotFound")
+    second.wait("Stalled", "True", "SecretNotOptedIn")
+    for made, secret, command in ((first, missing, "create secret generic"), (second, opaque, "label secret")):
+        remedy = made.condition("Stalled")["message"]
+        assert f"kubectl {command}" in remedy
+        assert secret in remedy
+        assert backend.workload(made) == ""
+    place.secret(missing, "a-key-at-last")
+    place.kubectl("label", "secret", "-n", place.namespace, opaque, "claudesandbox.dev/api-key=true")
+    for made, key in ((first, "a-key-at-last"), (second, "a-key-all-the-same")):
+        made.wait("Ready")
+        assert backend.run(made, f"cat {KEY_FILE}").output == key
+    place.delete(first, second)
+
+
+# The network
+
+
+def _refused(backend: Backend, made: Sandbox, target: Target) -> None:
+    eventually("the target answers where it may be asked", target.answers)
+    assert backend.run(made, CONNECT.format(host=target.host, port=target.port)).code != 0
+    assert target.answers()
+
+
+@scenario("not-another-sandbox")
+def test_another_sandbox_can_not_be_connected_to(backend: Backend, alice: Sandbox, bob: Sandbox) -> None:
+    _refused(backend, alice, backend.another_sandbox(bob))
+
+
+@scenario("not-the-host")
+def test_the_host_can_not_be_connected_to(backend: Backend, alice: Sandbox) -> None:
+    _refused(backend, alice, backend.host())
+
+
+@scenario("not-the-control-plane")
+def test_the_control_plane_can_not_be_connected_to(backend: Backend, alice: Sandbox) -> None:
+    _refused(backend, alice, backend.control_plane())
+
+
+@scenario("declared")
+def test_what_is_declared_can_be_connected_to(backend: Backend, alice: Sandbox, bob: Sandbox) -> None:
+    target = backend.declared
+    _refused(backend, bob, target)
+    done = backend.run(alice, CONNECT.format(host=target.host, port=target.port))
+    if done.code != 0:
+        raise results.CanNotError(done)
+
+
+# Life and repair
+
+
+@scenario("suspended")
+def test_suspended_and_resumed_it_has_its_files(backend: Backend, place: Place) -> None:
+    made = place.apply("suspended", backend, **EARLY["suspended"])
+    made.wait("Ready")
+    assert backend.run(made, "echo mine > /workspace/file").code == 0
+    before = backend.workload(made)
+    place.change(made, operatingMode="Suspended")
+    made.wait("Ready", "False", "Suspended")
+    eventually("no process is left", lambda: not kernel.processes(before))
+    assert backend.workload(made) == ""
+    place.change(made, operatingMode="Running")
+    made.wait("Ready")
+    assert backend.workload(made) not in ("", before)
+    assert backend.run(made, "cat /workspace/file").output == "mine\n"
+    place.delete(made)
+
+
+@scenario("killed")
+def test_a_workload_that_was_killed_is_back(backend: Backend, place: Place) -> None:
+    made = place.apply("killed", backend, **EARLY["killed"])
+    made.wait("Ready")
+    before = backend.workload(made)
+    backend.kill(made)
+    eventually("another workload runs", lambda: backend.workload(made) not in ("", before))
+    place.healed(made)
+    made.wait("Compliant")
+    assert backend.run(made, f"cat {KEY_FILE}").output == KEY
+    place.delete(made)
+
+
+@scenario("loosened")
+def test_what_was_loosened_is_put_back(backend: Backend, place: Place) -> None:
+    made = place.apply("loosened", backend, **EARLY["loosened"])
+    made.wait("Compliant")
+    before = backend.workload(made)
+    backend.loosen(made)
+    eventually("it is put back", lambda: not backend.loosened(made))
+    place.healed(made)
+    made.wait("Compliant")
+    assert backend.workload(made) == before
+    place.delete(made)
+
+
+@scenario("altered")
+def test_what_only_a_new_workload_could_mend_is_told_or_mended(backend: Backend, place: Place) -> None:
+    made = place.apply("altered", backend, **EARLY["altered"])
+    made.wait("Compliant")
+    before = backend.workload(made)
+    backend.alter(made)
+    made.wait("Drifted", "True", "PodDrifted")
+    assert backend.workload(made) == before
+    place.change(made, updateStrategy={"type": "Recreate"})
+    eventually("another workload runs", lambda: backend.workload(made) not in ("", before))
+    made.wait("Drifted", "False")
+    made.wait("Ready")
+    place.delete(made)
+
+
+@scenario("deleted")
+def test_deleted_it_leaves_nothing_or_its_workspace(backend: Backend, place: Place) -> None:
+    leaving, keeping = (place.apply(name, backend, **EARLY[name]) for name in ("leaving", "keeping"))
+    for one in (leaving, keeping):
+        one.wait("Ready")
+    assert backend.run(keeping, "echo mine > /workspace/file").code == 0
+    running = [backend.workload(one) for one in (leaving, keeping)]
+    assert all(running)
+    assert backend.left("leaving")
+    place.delete(leaving, keeping)
+    eventually("nothing is left", lambda: not backend.left("leaving"))
+    eventually("the workspace alone is left", lambda: len(backend.left("keeping")) == 1)
+    (kept,) = backend.left("keeping")
+    assert kept.endswith("-workspace")
+    eventually("no process is left", lambda: not any(map(kernel.processes, running)))
+    again = place.apply("keeping", backend, workspace=VOLUME)
+    again.wait("Ready")
+    assert backend.run(again, "cat /workspace/file").output == "mine\n"
+    place.delete(again)
+    eventually("nothing is left of it either", lambda: not backend.left("keeping"))
+
+
+@scenario("restarted")
+def test_an_operator_that_starts_anew_writes_nothing(backend: Backend, place: Place, alice: Sandbox) -> None:
+    alice.wait("Compliant")
+    assert place.operator.stop() == 0
+    before = alice.get()["metadata"]["resourceVersion"], backend.fingerprint(alice.name)
+    place.start_operator()
+    # Another sandbox comes to rest after it: then the first was looked at.
+    after = place.apply("after", backend)
+    after.wait("Compliant")
+    assert (alice.get()["metadata"]["resourceVersion"], backend.fingerprint(alice.name)) == before
+    place.delete(after)
+
+
+# Last, when all has been noted
+
+
+def test_the_committed_results_are_these(
+    request: pytest.FixtureRequest, backend: Backend, found: results.Results
+) -> None:
+    if set(found.scenarios.get(backend.id, {})) != {each.id for each in SCENARIOS}:
+        pytest.skip("not all scenarios were run")
+    if not request.config.getoption("--write-results", default=False):
+        remedy = "run `make conformance` and commit tests/conformance/results.json and docs/reference/backends.md"
+        assert results.read().get(backend.id) == found.of(backend.id), remedy
