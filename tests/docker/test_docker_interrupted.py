@@ -49,13 +49,13 @@ class Mortal:
 @contextlib.asynccontextmanager
 async def cut_off(one: Sandbox, last: int, *, heard: bool) -> AsyncIterator[Mortal]:
     """Within it, the operator ends at a call; after it, another has started, which knows nothing."""
-    real = one.engine._client
-    mortal = Mortal(real, last, heard=heard)
-    one.engine._client = mortal
+    real = one.engine._connected
+    mortal = Mortal(real(), last, heard=heard)
+    one.engine._connected = lambda: mortal
     try:
         yield mortal
     finally:
-        one.engine._client = real
+        one.engine._connected = real
         one.clock = Clock()
         one.backend = DockerBackend(one.engine, CLUSTER, "host", one.secrets, Pacer(one.clock))
 
