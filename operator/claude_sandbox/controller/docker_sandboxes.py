@@ -5,7 +5,7 @@ operator ends it is known where to look for what it made.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from claude_sandbox.api.conditions import Reason
@@ -16,12 +16,13 @@ from claude_sandbox.backends.base import Failure
 from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.fleet import Fleet
-from claude_sandbox.backends.docker.placement import Candidate, Refused, Wish, place
+from claude_sandbox.backends.docker.placement import Refused, Wish, keep, place
 from claude_sandbox.backends.docker.room import demand_of
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import SANDBOXES
 from claude_sandbox.blueprint.model import Identity
+from claude_sandbox.controller.hosts_reconciler import HostReconciler
 from claude_sandbox.controller.queue import Result
 from claude_sandbox.controller.reconciler import Reporter
 from claude_sandbox.controller.sandboxes import Raw, Sandboxes, is_held
@@ -35,9 +36,8 @@ REMOVED_AGAIN = 10.0
 class DockerSandboxes:
     """The sandboxes that are containers on the hosts of a fleet.
 
-    `candidates` are the hosts as last seen, `unseen` those that were not looked at yet; `labels_of` gives the labels of
-    a namespace, None where they are not known.
-    `namespaces` are those that the operator works for; none for all.
+    `labels_of` gives the labels of a namespace, None where they are not known. `namespaces` are those that the operator
+    works for; none for all.
     """
 
     def __init__(
@@ -46,8 +46,7 @@ class DockerSandboxes:
         sandboxes: Sandboxes,
         reporter: Reporter,
         fleet: Fleet,
-        candidates: Callable[[], Iterable[Candidate]],
-        unseen: Callable[[], set[str]],
+        hosts: HostReconciler,
         labels_of: Callable[[str], Mapping[str, str] | None],
         namespaces: tuple[str, ...] = (),
     ) -> None:
@@ -55,14 +54,13 @@ class DockerSandboxes:
         self._sandboxes = sandboxes
         self._reporter = reporter
         self._fleet = fleet
-        self._candidates = candidates
-        self._unseen = unseen
+        self._hosts = hosts
         self._labels_of = labels_of
         self._namespaces = namespaces
 
     def waits(self, raw: Raw) -> bool:
         """Whether nothing can be said of the sandbox before a host was looked at for the first time."""
-        unseen, placement = self._unseen(), _placement(raw)
+        unseen, placement = self._hosts.unseen(), _placement(raw)
         return bool(unseen) if placement is None else placement.host in unseen
 
     def backend(self, raw: Raw) -> DockerBackend | None:
@@ -80,7 +78,10 @@ class DockerSandboxes:
             metadata["namespace"], self._labels_of(metadata["namespace"]), spec.backend, demand_of(spec.resources)
         )
         current = _placement(raw)
-        chosen = place(wish, self._candidates(), current)
+        if current is None:
+            chosen = place(wish, self._hosts.candidates())
+        else:
+            chosen = keep(wish, self._hosts.standing(current.host), current)
         if isinstance(chosen, Refused):
             return Failure(Reason.NO_HOST, chosen.message, permanent=not chosen.passes)
         held = raw if is_held(raw) else await self._hold(raw)
@@ -96,12 +97,11 @@ class DockerSandboxes:
         """Remove what a sandbox that is being deleted has on its host, then let it go. Raises ApiError."""
         placement, metadata = _placement(raw), raw["metadata"]
         if placement is not None:
-            host = next((one for one in self._candidates() if one.name == placement.host), None)
-            if host is None:
+            if not self._hosts.exists(placement.host):
                 # The documented way out: who removes the DockerHost says that nothing of it is to be waited for.
                 message = f"DockerHost {placement.host} is gone; what the sandbox has on it is left there."
                 self._reporter.tell(raw, "Abandoned", message, warning=True)
-            elif problem := await self._remove(raw, host, placement):
+            elif problem := await self._remove(raw, placement):
                 self._reporter.tell(raw, "Failed", problem, warning=True)
                 return Result(requeue_after=REMOVED_AGAIN)
         left = [one for one in metadata.get("finalizers") or () if one != FINALIZER]
@@ -116,7 +116,7 @@ class DockerSandboxes:
 
     async def host_changed(self, host: str, answers: bool) -> None:
         """A host came, went, fell silent or answers again."""
-        if not any(candidate.name == host for candidate in self._candidates()):
+        if not self._hosts.exists(host):
             await self._fleet.forget(host)
         elif answers:
             await self.collect(host)
@@ -145,17 +145,18 @@ class DockerSandboxes:
         for backend in self._fleet:
             await backend.forget(namespace, name, last=False)
 
-    async def _remove(self, raw: Raw, host: Candidate, placement: Placement) -> str:
+    async def _remove(self, raw: Raw, placement: Placement) -> str:
         """Why not everything could be removed; empty where it was."""
-        where = f"What the sandbox has on DockerHost {host.name} can't be removed"
+        where = f"What the sandbox has on DockerHost {placement.host} can't be removed"
         remedy = "If the host is gone for good, delete the DockerHost."
-        if host.engine_id not in (None, placement.engine_id):
+        host = self._hosts.standing(placement.host)
+        if host is not None and host.engine_id not in (None, placement.engine_id):
             return f"{where}: it stands for another engine now. {remedy}"
         metadata = raw["metadata"]
         identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"])
         workspace = (raw.get("spec") or {}).get("workspace") or {}
         retain = workspace.get("retention", Retention.RETAIN) == Retention.RETAIN
-        removal = await self._fleet.of(host.name).remove(identity, retain=retain)
+        removal = await self._fleet.of(placement.host).remove(identity, retain=retain)
         if removal.removed:
             self._reporter.tell(raw, "Removed", f"Removed {', '.join(removal.removed)}.", warning=False)
         return "" if removal.done else f"{where}: {removal.problem}. {remedy}"

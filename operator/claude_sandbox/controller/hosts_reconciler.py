@@ -15,7 +15,7 @@ from claude_sandbox.api.host_spec import DockerHostSpec
 from claude_sandbox.api.validate import InvalidSpec, parse_host_spec, refused_host_metadata
 from claude_sandbox.backends.docker.hosts import Hosts, Known, Target
 from claude_sandbox.backends.docker.material import Material, MaterialError
-from claude_sandbox.backends.docker.placement import Candidate
+from claude_sandbox.backends.docker.placement import Candidate, Standing
 from claude_sandbox.backends.docker.room import Demand, capacity_of, cores_of
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.controller import hosts_status as report
@@ -93,30 +93,32 @@ class HostReconciler:
         """Hosts that were not looked at yet: of these nothing can be said. `on_change` tells when they were."""
         return {name for name in self._objects if name not in self._seen}
 
+    def exists(self, name: str) -> bool:
+        """Whether there is such a host, whatever becomes of it."""
+        return self._objects.get(name) is not None
+
+    def standing(self, name: str) -> Standing | None:
+        """What a host stands for; None where there is none, or its spec is refused."""
+        raw = self._objects.get(name)
+        spec = None if raw is None else _spec(raw)
+        return Standing(name, spec, self._hosts.known(name).engine_id) if isinstance(spec, DockerHostSpec) else None
+
     def candidates(self) -> list[Candidate]:
-        """The hosts that sandboxes may be placed on, or are, as last seen: what `placement.place` wants."""
-        found = []
-        for name in self._objects:
-            raw = self._objects.get(name)
-            spec = None if raw is None else _spec(raw)
-            if raw is None or isinstance(spec, str) or spec is None:
-                continue
-            known = self._hosts.known(name)
-            info = known.documents.info if known.documents is not None else {}
-            capacity = capacity_of(spec.capacity, info)
-            found.append(
-                Candidate(
-                    name=name,
-                    labels=raw["metadata"].get("labels") or {},
-                    spec=spec,
-                    engine_id=known.engine_id,
-                    answers=known.answers and self._older_of_the_same(name) is None,
-                    cores=cores_of(info),
-                    capacity=capacity,
-                    free=capacity.less(self._demands(name)),
-                )
-            )
-        return found
+        """The hosts that sandboxes may be placed on, as last seen. Adds up what all sandboxes on them ask for."""
+        return [self._candidate(found) for name in self._objects if (found := self.standing(name)) is not None]
+
+    def _candidate(self, host: Standing) -> Candidate:
+        raw, known = self._objects.get(host.name), self._hosts.known(host.name)
+        info = known.documents.info if known.documents is not None else {}
+        capacity = capacity_of(host.spec.capacity, info)
+        return Candidate(
+            **vars(host),
+            labels=(raw or {}).get("metadata", {}).get("labels") or {},
+            answers=known.answers and self._older_of_the_same(host.name) is None,
+            cores=cores_of(info),
+            capacity=capacity,
+            free=capacity.less(self._demands(host.name)),
+        )
 
     def _forget(self, name: str) -> None:
         self._hosts.forget(name)

@@ -73,8 +73,7 @@ class Operator:
             self.sandboxes,
             self._reporter,
             self._fleet,
-            hosts.reconciler.candidates,
-            hosts.reconciler.unseen,
+            hosts.reconciler,
             self._labels_of,
             settings.namespaces,
         )

@@ -17,14 +17,20 @@ from claude_sandbox.backends.docker.room import Demand, Room
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A DockerHost, as last seen."""
+class Standing:
+    """What a DockerHost stands for: all that a sandbox which is on it already depends on."""
 
     name: str
-    labels: Mapping[str, str]
     spec: DockerHostSpec
     engine_id: str | None
     """The identifier of its engine; None where the engine never answered."""
+
+
+@dataclass(frozen=True)
+class Candidate(Standing):
+    """A DockerHost, as last seen, with what it takes to choose among several."""
+
+    labels: Mapping[str, str]
     answers: bool
     """Whether its engine answered when it was last asked."""
     cores: int
@@ -71,11 +77,9 @@ class Refused:
         return self.refusal in (Refusal.NO_ROOM, Refusal.NO_ANSWER)
 
 
-def place(wish: Wish, hosts: Iterable[Candidate], current: Placement | None = None) -> Placement | Refused:
-    """The host for the sandbox: the one that it has, else the one that is left with the most room."""
+def place(wish: Wish, hosts: Iterable[Candidate]) -> Placement | Refused:
+    """The host for a sandbox that has none: the one that is left with the most room."""
     found = sorted(hosts, key=lambda host: host.name)
-    if current is not None:
-        return _kept(wish, found, current)
     usable = [host for host in found if _permits(host, wish) and _chosen(host, wish.backend)]
     if not usable:
         return Refused(Refusal.NO_HOST, _none(wish))
@@ -87,8 +91,8 @@ def place(wish: Wish, hosts: Iterable[Candidate], current: Placement | None = No
     return Placement(host=best.name, engine_id=best.engine_id or "")  # one that answers has one
 
 
-def _kept(wish: Wish, hosts: Iterable[Candidate], current: Placement) -> Placement | Refused:
-    host = next((host for host in hosts if host.name == current.host), None)
+def keep(wish: Wish, host: Standing | None, current: Placement) -> Placement | Refused:
+    """The host that the sandbox has, where it may go on using it. `host` None: it is not known any more."""
     if host is None:
         message = (
             f"The DockerHost {current.host} is gone, and the sandbox's workspace is on it. Make it known again, or"
@@ -110,7 +114,7 @@ def _kept(wish: Wish, hosts: Iterable[Candidate], current: Placement) -> Placeme
     return current
 
 
-def _permits(host: Candidate, wish: Wish) -> bool:
+def _permits(host: Standing, wish: Wish) -> bool:
     labels = None if wish.namespace_labels is None else dict(wish.namespace_labels)
     return host.spec.allowed_namespaces.permits(wish.namespace, labels)
 
