@@ -104,6 +104,10 @@ def ready(found: Obj) -> bool:
     return condition(found["status"], "Ready")[0] == "True"
 
 
+def why(found: Obj) -> str:
+    return condition(found["status"], "Ready")[1]
+
+
 @pytest.fixture
 async def place(control_plane: Cluster, host: EngineDescription, tmp_path: Any) -> AsyncIterator[Place]:
     credentials = from_kubeconfig(str(control_plane.kubeconfig))
@@ -253,3 +257,12 @@ async def test_a_host_that_is_given_up_holds_nobody_back_and_what_was_left_there
     async with asyncio.timeout(PATIENCE):
         while counted(place.host) != before:  # noqa: ASYNC110 - only asking tells
             await asyncio.sleep(0.1)
+
+
+async def test_sandboxes_that_come_together_get_no_more_room_than_there_is(place: Place) -> None:
+    names = [f"one-of-many-{number}" for number in range(6)]
+    await place.fleet.add("engine-1", place.host.socket, allowedNamespaces={"names": [OWN]}, capacity={"sandboxes": 2})
+    await place.fleet.comes_to("engine-1", is_ready)
+    await asyncio.gather(*map(place.create, names))
+    found = [await place.comes_to(name, lambda one: ready(one) or why(one) == "NoHost") for name in names]
+    assert sorted(map(why, found)) == ["NoHost"] * 4 + ["SandboxReady"] * 2

@@ -4,6 +4,7 @@ The finalizer and the placement are stored before anything is asked of the engin
 operator ends it is known where to look for what it made.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -57,6 +58,7 @@ class DockerSandboxes:
         self._hosts = hosts
         self._labels_of = labels_of
         self._namespaces = namespaces
+        self._choosing = asyncio.Lock()
 
     def waits(self, raw: Raw) -> bool:
         """Whether nothing can be said of the sandbox before a host was looked at for the first time."""
@@ -79,14 +81,21 @@ class DockerSandboxes:
         )
         current = _placement(raw)
         if current is None:
-            chosen = place(wish, self._hosts.candidates())
-        else:
-            chosen = keep(wish, self._hosts.standing(current.host), current)
+            # One at a time: the room that one takes is counted once its placement is stored.
+            async with self._choosing:
+                return await self._choose(raw, wish)
+        kept = keep(wish, self._hosts.standing(current.host), current)
+        if isinstance(kept, Refused):
+            return _failure(kept)
+        return raw if is_held(raw) else await self._hold(raw)
+
+    async def _choose(self, raw: Raw, wish: Wish) -> Raw | Failure | None:
+        chosen = place(wish, self._hosts.candidates())
         if isinstance(chosen, Refused):
-            return Failure(Reason.NO_HOST, chosen.message, permanent=not chosen.passes)
+            return _failure(chosen)
         held = raw if is_held(raw) else await self._hold(raw)
-        if held is None or chosen == current:
-            return held
+        if held is None:
+            return None
         placement = chosen.model_dump(mode="json", by_alias=True)
         placed = await self._reporter.write_status(held, {"placement": placement})
         if placed is not None:
@@ -176,6 +185,10 @@ class DockerSandboxes:
         metadata = raw["metadata"]
         patch = {"metadata": {"finalizers": wanted, "resourceVersion": metadata["resourceVersion"]}}
         return await self._api.patch(SANDBOXES, metadata["name"], metadata["namespace"], patch)
+
+
+def _failure(refused: Refused) -> Failure:
+    return Failure(Reason.NO_HOST, refused.message, permanent=not refused.passes)
 
 
 def _placement(raw: Raw) -> Placement | None:
