@@ -20,6 +20,7 @@ from claude_sandbox.controller.events import EventRecorder
 from claude_sandbox.controller.hosts_reconciler import HostReconciler
 from claude_sandbox.controller.hosts_store import HostObjects, Raw
 from claude_sandbox.controller.queue import Result, WorkQueue, run_workers
+from claude_sandbox.controller.status_writer import write_status
 
 logger = logging.getLogger(__name__)
 
@@ -35,22 +36,8 @@ class KubernetesHostReporter:
         self._events = events
 
     async def write_status(self, raw: Raw, patch: Mapping[str, Any]) -> Raw | None:
-        """Merge the patch into the status of this very object, not of a later one of the same name."""
-        metadata = raw["metadata"]
-        try:
-            return await self._api.patch_status(DOCKER_HOSTS, metadata["name"], None, patch, uid=metadata["uid"])
-        except ApiError as error:
-            unsure = error.is_conflict or error.is_invalid
-            if error.is_not_found or (unsure and await self._is_gone(metadata)):
-                return None
-            raise
-
-    async def _is_gone(self, metadata: Mapping[str, Any]) -> bool:
-        try:
-            live = await self._api.get(DOCKER_HOSTS, metadata["name"], metadata_only=True)
-        except ApiError as error:
-            return error.is_not_found
-        return bool(live["metadata"]["uid"] != metadata["uid"])
+        """Merge the patch into the host's status; None where the host is gone."""
+        return await write_status(self._api, DOCKER_HOSTS, raw, patch)
 
     def tell(self, raw: Raw, reason: str, message: str, *, warning: bool) -> None:
         """A Kubernetes Event about the host, and a line in the log."""

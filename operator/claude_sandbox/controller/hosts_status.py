@@ -1,6 +1,6 @@
 """The status of a Docker host that follows from what one look at it found. Pure: the clock is an argument."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from claude_sandbox.backends.docker.trouble import Trouble
 from claude_sandbox.compliance.docker.host_evidence import EngineDocuments, Host, HostEvidence
 from claude_sandbox.compliance.docker.host_report import evaluate
 from claude_sandbox.compliance.evidence import Reading, Unread
+from claude_sandbox.controller.conditions import stamped
 from claude_sandbox.controller.merge import without_times
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
@@ -85,9 +86,10 @@ def compose(previous: Mapping[str, Any], generation: int, found: HostFindings, n
     if documents is not None and found.spec is not None:
         room = capacity_of(found.spec.capacity, documents.info)
         capacity, free = _amounts(room), _amounts(room.less(found.demands))
+    before, states = previous.get("conditions") or (), conditions_of(found, compliance)
     status = DockerHostStatus(
         observed_generation=generation,
-        conditions=_stamped(previous.get("conditions") or (), conditions_of(found, compliance), generation, now),
+        conditions=stamped(HostCondition, before, states, generation, now),
         engine=None if documents is None else engine_of(documents),
         capacity=capacity,
         free=free,
@@ -217,27 +219,3 @@ def _amounts(room: Room) -> Amounts:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + "."
-
-
-def _stamped(
-    previous: Iterable[Mapping[str, Any]],
-    states: Mapping[HostConditionType, State],
-    generation: int,
-    now: datetime,
-) -> list[HostCondition]:
-    before = {condition["type"]: condition for condition in previous}
-    stamped = []
-    for kind, state in states.items():
-        old = before.get(kind)
-        same = old is not None and old["status"] == state.status
-        stamped.append(
-            HostCondition(
-                type=kind,
-                status=state.status,
-                observed_generation=generation,
-                last_transition_time=old["lastTransitionTime"] if old is not None and same else now,
-                reason=state.reason,
-                message=state.message,
-            )
-        )
-    return stamped

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from claude_sandbox.controller.sandboxes import not_newer
+
 Raw = Mapping[str, Any]
 
 
@@ -20,7 +22,7 @@ class HostObjects:
         """Remember an object; False where this version or a newer one was known (by our own write)."""
         metadata = raw["metadata"]
         known = self._by_name.get(metadata["name"])
-        if known is not None and _not_newer(metadata, known["metadata"]):
+        if known is not None and not_newer(metadata, known["metadata"]):
             return False
         self._by_name[metadata["name"]] = raw
         return True
@@ -49,8 +51,3 @@ class HostObjects:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)
-
-
-def _not_newer(new: Raw, known: Raw) -> bool:
-    # Resource versions of one resource can be compared as numbers (Kubernetes 1.35, KEP-5504; true of etcd before).
-    return bool(new["uid"] == known["uid"] and int(new["resourceVersion"]) <= int(known["resourceVersion"]))

@@ -6,11 +6,11 @@ from typing import Any
 
 from claude_sandbox.backends.base import Healed
 from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import SANDBOXES
 from claude_sandbox.controller.events import EventRecorder
 from claude_sandbox.controller.metrics import Metrics
 from claude_sandbox.controller.sandboxes import Key, Raw
+from claude_sandbox.controller.status_writer import write_status
 
 logger = logging.getLogger(__name__)
 
@@ -24,26 +24,8 @@ class KubernetesReporter:
         self._metrics = metrics
 
     async def write_status(self, raw: Raw, patch: Mapping[str, Any]) -> Raw | None:
-        """Merge the patch into the status of this very object, not of a later one of the same name."""
-        metadata = raw["metadata"]
-        try:
-            return await self._api.patch_status(
-                SANDBOXES, metadata["name"], metadata["namespace"], patch, uid=metadata["uid"]
-            )
-        except ApiError as error:
-            # A server under load answers a conflict for a patch as well: that the sandbox is gone has to be certain.
-            # For another one of its name it may find the patched status invalid before it looks at the UID.
-            unsure = error.is_conflict or error.is_invalid
-            if error.is_not_found or (unsure and await self._is_gone(metadata)):
-                return None
-            raise
-
-    async def _is_gone(self, metadata: Mapping[str, Any]) -> bool:
-        try:
-            live = await self._api.get(SANDBOXES, metadata["name"], metadata["namespace"], metadata_only=True)
-        except ApiError as error:
-            return error.is_not_found
-        return bool(live["metadata"]["uid"] != metadata["uid"])
+        """Merge the patch into the sandbox's status; None where the sandbox is gone."""
+        return await write_status(self._api, SANDBOXES, raw, patch)
 
     def tell(self, raw: Raw, reason: str, message: str, *, warning: bool) -> None:
         """A Kubernetes Event about the sandbox, and a line in the log."""

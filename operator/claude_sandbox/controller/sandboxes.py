@@ -48,7 +48,7 @@ class Sandboxes:
         """Remember an object; False where this version or a newer one was known (by our own write)."""
         key = key_of(raw)
         known = self.get(key)
-        if known is not None and _not_newer(raw["metadata"], known["metadata"]):
+        if known is not None and not_newer(raw["metadata"], known["metadata"]):
             return False
         self._by_namespace.setdefault(key.namespace, {})[key.name] = raw
         return True
@@ -112,6 +112,7 @@ class Sandboxes:
         return sum(map(len, self._by_namespace.values()))
 
 
-def _not_newer(new: Raw, known: Raw) -> bool:
+def not_newer(new: Raw, known: Raw) -> bool:
+    """Whether the first of two objects' metadata is of the same object and no newer version of it."""
     # Resource versions of one resource can be compared as numbers (Kubernetes 1.35, KEP-5504; true of etcd before).
     return bool(new["uid"] == known["uid"] and int(new["resourceVersion"]) <= int(known["resourceVersion"]))

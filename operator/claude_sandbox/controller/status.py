@@ -1,6 +1,6 @@
 """The status that follows from what one reconcile found. Pure: the clock is an argument."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,7 @@ from claude_sandbox.api.status import (
     Workload,
 )
 from claude_sandbox.backends.base import KeyState, Outcome, Past, WorkloadState
+from claude_sandbox.controller.conditions import stamped
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
@@ -71,9 +72,10 @@ def conditions_of(findings: Findings) -> dict[ConditionType, State]:
 
 def compose(previous: Mapping[str, Any], generation: int, findings: Findings, now: datetime) -> dict[str, Any]:
     """The whole status as it goes over the wire. `previous` is the status that the object has now."""
+    before, states = previous.get("conditions") or (), conditions_of(findings)
     status = ClaudeSandboxStatus(
         observed_generation=generation,
-        conditions=_stamped(previous.get("conditions") or (), conditions_of(findings), generation, now),
+        conditions=stamped(Condition, before, states, generation, now),
         backend=findings.backend,
         placement=_placement(previous.get("placement")),
         workload=_workload(previous.get("workload"), findings.workload),
@@ -225,24 +227,3 @@ def _heals(previous: Mapping[str, Any] | None, healed: tuple[str, ...], now: dat
         return before
     count = (before.count if before else 0) + len(healed)
     return Heals(count=count, last=Heal(what="; ".join(healed), at=now))
-
-
-def _stamped(
-    previous: Iterable[Mapping[str, Any]], states: Mapping[ConditionType, State], generation: int, now: datetime
-) -> list[Condition]:
-    before = {condition["type"]: condition for condition in previous}
-    stamped = []
-    for kind, state in states.items():
-        old = before.get(kind)
-        same = old is not None and old["status"] == state.status
-        stamped.append(
-            Condition(
-                type=kind,
-                status=state.status,
-                observed_generation=generation,
-                last_transition_time=old["lastTransitionTime"] if old is not None and same else now,
-                reason=state.reason,
-                message=state.message,
-            )
-        )
-    return stamped
