@@ -8,7 +8,7 @@ import pytest
 from dockerkit import CLUSTER, FIRST, KEY, LATER, Clock, Sandbox, counted, sandbox
 
 from claude_sandbox.backends.docker.backend import DockerBackend
-from claude_sandbox.backends.kubernetes.pacing import Pacer
+from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.localcluster.engine import EngineDescription
 
 pytestmark = pytest.mark.engine

@@ -22,7 +22,7 @@ from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.keys import Key
 from claude_sandbox.backends.docker.names import Names, names_of
-from claude_sandbox.backends.kubernetes.pacing import Pacer
+from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
 from claude_sandbox.localcluster import builder, engine

@@ -1,6 +1,7 @@
-"""What the reconcile loop and a backend tell each other. Data only."""
+"""What the reconcile loop and a backend tell each other, and what backends have in common. Data only."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.status import Workload
@@ -39,6 +40,14 @@ class Past:
     ran: bool
     settled: bool
     age: float = 0.0
+
+
+class Cause(Enum):
+    """Why a step is needed: for a first time, because something drifted, or because of another wish."""
+
+    PROVISION = "provision"
+    HEAL = "heal"
+    UPDATE = "update"
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from claude_sandbox.backends.kubernetes.access import AccessReviews
 from claude_sandbox.backends.kubernetes.backend import KubernetesBackend
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.informer import Pace
-from claude_sandbox.backends.kubernetes.pacing import Pacer
 from claude_sandbox.backends.kubernetes.watches import Watches
+from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.compliance.identity import QUESTIONS
 from claude_sandbox.controller.docker_sandboxes import DockerSandboxes
 from claude_sandbox.controller.hosts_operator import HostsOperator

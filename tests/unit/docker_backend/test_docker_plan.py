@@ -9,9 +9,9 @@ from docker_world import CLUSTER, IDENTITY, desired_of, live_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.backends.base import Past
+from claude_sandbox.backends.base import Cause, Past
 from claude_sandbox.backends.docker.names import labels_of
-from claude_sandbox.backends.docker.plan import Cause, Desired, Inside, Observed, Plan, Verb, plan
+from claude_sandbox.backends.docker.plan import Desired, Inside, Observed, Plan, Verb, plan
 
 FIRST = Past(provisioned=False, ran=False, settled=False)
 LATER = Past(provisioned=True, ran=True, settled=True)

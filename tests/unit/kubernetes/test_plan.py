@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.spec import ClaudeSandboxSpec, UpdateStrategyType
-from claude_sandbox.backends.base import Past
-from claude_sandbox.backends.kubernetes.plan import LEFTOVER_PATIENCE, Cause, Desired, Observed, Verb, desire, plan
+from claude_sandbox.backends.base import Cause, Past
+from claude_sandbox.backends.kubernetes.plan import LEFTOVER_PATIENCE, Desired, Observed, Verb, desire, plan
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Identity, Site
 

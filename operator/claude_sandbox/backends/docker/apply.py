@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from claude_sandbox.api.conditions import Reason
-from claude_sandbox.backends.base import Failure, Healed, Outcome
+from claude_sandbox.backends.base import Cause, Failure, Healed, Outcome
 from claude_sandbox.backends.docker import drift, keys, names, subnets
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError, ForeignObjectError
 from claude_sandbox.backends.docker.images import ImageMissingError, ImagePendingError, Images
 from claude_sandbox.backends.docker.keys import Key, KeyUnavailableError
 from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
-from claude_sandbox.backends.docker.plan import CONTAINER, NETWORK, VOLUME, Cause, Desired, Plan, Step, Verb
+from claude_sandbox.backends.docker.plan import CONTAINER, NETWORK, VOLUME, Desired, Plan, Step, Verb
 from claude_sandbox.backends.docker.raw import Object, running
 from claude_sandbox.blueprint.model import Blueprint
 

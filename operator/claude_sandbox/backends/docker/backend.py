@@ -25,7 +25,7 @@ from claude_sandbox.backends.docker.plan import Desired, Observed, plan
 from claude_sandbox.backends.docker.removal import Removal, orphans, remove
 from claude_sandbox.backends.docker.state import host_lost, pulling, state_of
 from claude_sandbox.backends.docker.wakes import Registry, Wake
-from claude_sandbox.backends.kubernetes.pacing import Pacer
+from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Blueprint, Identity
 from claude_sandbox.compliance.docker.report import findings
 from claude_sandbox.compliance.findings import compliance

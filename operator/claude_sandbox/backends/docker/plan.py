@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from claude_sandbox.api.spec import UpdateStrategyType
-from claude_sandbox.backends.base import Past
+from claude_sandbox.backends.base import Cause, Past
 from claude_sandbox.backends.docker import drift, names
 from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
@@ -35,14 +35,6 @@ class Verb(Enum):
     # Settings and key first, then the container itself.
     START = "start"
     DELIVER = "deliver the key to"
-
-
-class Cause(Enum):
-    """Why a step is needed: for a first time, because something drifted, or because of another wish."""
-
-    PROVISION = "provision"
-    HEAL = "heal"
-    UPDATE = "update"
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from dataclasses import replace
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import Reason
-from claude_sandbox.backends.base import Failure, Healed, Outcome
+from claude_sandbox.backends.base import Cause, Failure, Healed, Outcome
 from claude_sandbox.backends.kubernetes import drift
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.ownership import is_baseline, is_leftover, is_owned, is_retained_claim
-from claude_sandbox.backends.kubernetes.plan import Cause, Plan, Step, Verb
+from claude_sandbox.backends.kubernetes.plan import Plan, Step, Verb
 from claude_sandbox.backends.kubernetes.raw import Manifest, Object
 from claude_sandbox.backends.kubernetes.resources import (
     NETWORK_POLICIES,

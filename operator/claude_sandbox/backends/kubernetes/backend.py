@@ -10,7 +10,7 @@ from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status import Compliance, EvidenceSource
-from claude_sandbox.backends.base import KeyState, Outcome, Past, WorkloadState
+from claude_sandbox.backends.base import Cause, KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.backends.kubernetes import keys
 from claude_sandbox.backends.kubernetes.access import AccessReviews
 from claude_sandbox.backends.kubernetes.apply import carry_out
@@ -20,8 +20,7 @@ from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.expected import expected
 from claude_sandbox.backends.kubernetes.informer import Informer
 from claude_sandbox.backends.kubernetes.ownership import is_owned
-from claude_sandbox.backends.kubernetes.pacing import Pacer
-from claude_sandbox.backends.kubernetes.plan import Cause, Observed, desire, plan
+from claude_sandbox.backends.kubernetes.plan import Observed, desire, plan
 from claude_sandbox.backends.kubernetes.raw import Object, terminating
 from claude_sandbox.backends.kubernetes.resources import (
     LIMIT_RANGES,
@@ -38,6 +37,7 @@ from claude_sandbox.backends.kubernetes.resources import (
 )
 from claude_sandbox.backends.kubernetes.watches import Watches
 from claude_sandbox.backends.kubernetes.workload import node_lost, state_of
+from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Blueprint, Identity
 from claude_sandbox.compliance.evidence import KubernetesEvidence, Reading, Unread
 from claude_sandbox.compliance.report import measure

@@ -9,7 +9,7 @@ from enum import Enum
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.spec import UpdateStrategyType
-from claude_sandbox.backends.base import Past
+from claude_sandbox.backends.base import Cause, Past
 from claude_sandbox.backends.kubernetes import drift, objects
 from claude_sandbox.backends.kubernetes.ownership import is_baseline, is_leftover, is_owned, is_retained_claim
 from claude_sandbox.backends.kubernetes.raw import Object, annotations, terminating
@@ -26,14 +26,6 @@ class Verb(Enum):
     CREATE = "create"
     APPLY = "apply"
     DELETE = "delete"
-
-
-class Cause(Enum):
-    """Why a step is needed: for a first time, because something drifted, or because the spec changed."""
-
-    PROVISION = "provision"
-    HEAL = "heal"
-    UPDATE = "update"
 
 
 @dataclass(frozen=True)
