@@ -6,13 +6,11 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from claude_sandbox.api.status import EvidenceSource
-from claude_sandbox.backends.docker.connect import Engine as Connection
-from claude_sandbox.backends.docker.connect import connect
+from claude_sandbox.backends.docker.connect import Connection, connect
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.survey import SandboxOf, Survey, survey
-from claude_sandbox.backends.docker.trouble import EngineError as NoEngine
-from claude_sandbox.backends.docker.trouble import Trouble
+from claude_sandbox.backends.docker.trouble import ConnectError, Trouble
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.credentials import CredentialsError, load
 from claude_sandbox.backends.kubernetes.errors import ApiError
@@ -59,7 +57,7 @@ async def of_host(where: EngineAddress) -> Report:
     async with _connected(where) as connection:
         try:
             documents = await asyncio.to_thread(connection.documents)
-        except NoEngine as error:
+        except ConnectError as error:
             raise _unreadable(error, where) from None
     now = datetime.now(UTC)
     evidence = HostEvidence(
@@ -78,7 +76,7 @@ async def of_host(where: EngineAddress) -> Report:
 async def _connected(where: EngineAddress) -> AsyncIterator[Connection]:
     try:
         connection = await asyncio.to_thread(connect, where.address, where.material)
-    except NoEngine as error:
+    except ConnectError as error:
         raise _unreadable(error, where) from None
     with connection:
         yield connection
@@ -127,7 +125,7 @@ async def _sandboxes(options: Options) -> AsyncIterator[SandboxOf]:
         yield read
 
 
-def _unreadable(error: NoEngine, where: EngineAddress) -> UnreadableError:
+def _unreadable(error: ConnectError, where: EngineAddress) -> UnreadableError:
     """In the words of someone who has no operator and no Secret."""
     secure = "Name its authority's certificate and your own with --tlsverify, --tlscacert, --tlscert and --tlskey."
     remedies = {

@@ -21,7 +21,7 @@ from small_engine import SmallEngine
 from claude_sandbox.api.endpoints import parse
 from claude_sandbox.backends.docker.connect import connect
 from claude_sandbox.backends.docker.material import Material, SshMaterial, TlsMaterial
-from claude_sandbox.backends.docker.trouble import EngineError, Trouble
+from claude_sandbox.backends.docker.trouble import ConnectError, Trouble
 
 ANSWERS = {"info": good_info(), "version": good_version(), "networks/bridge": good_bridge()}
 
@@ -87,8 +87,8 @@ def tls_engine(tmp_path: Path) -> Iterator[SmallEngine]:
         yield engine
 
 
-def refused(endpoint: str, material: Material | None) -> EngineError:
-    with pytest.raises(EngineError) as error:
+def refused(endpoint: str, material: Material | None) -> ConnectError:
+    with pytest.raises(ConnectError) as error:
         connect(parse(endpoint), material, timeout=5)
     return error.value
 

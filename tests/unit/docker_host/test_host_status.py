@@ -14,7 +14,7 @@ from claude_sandbox.api.validate import parse_host_spec
 from claude_sandbox.backends.docker.hosts import Known
 from claude_sandbox.backends.docker.material import MaterialError
 from claude_sandbox.backends.docker.room import Demand
-from claude_sandbox.backends.docker.trouble import EngineError, Trouble
+from claude_sandbox.backends.docker.trouble import ConnectError, Trouble
 from claude_sandbox.compliance.docker.host_evidence import EngineDocuments
 from claude_sandbox.controller.hosts_status import PATIENCE, HostFindings, compose, worth_writing
 
@@ -28,7 +28,7 @@ def spec(**changes: Any) -> DockerHostSpec:
 
 
 def known(trouble: Trouble | None = None, silent: float = 0.0, documents: EngineDocuments | None = DOCUMENTS) -> Known:
-    error = None if trouble is None else EngineError(trouble, "something is wrong")
+    error = None if trouble is None else ConnectError(trouble, "something is wrong")
     return Known(documents, NOW, NOW, silent, error) if documents else Known(silent=silent, trouble=error)
 
 

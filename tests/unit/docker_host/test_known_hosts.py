@@ -10,7 +10,7 @@ from engine_documents import good_bridge, good_info, good_version
 from small_engine import BROKEN, CLOSING, DRIPPING, SILENT, WELL, SmallEngine
 
 from claude_sandbox.api.endpoints import Address, parse
-from claude_sandbox.backends.docker.connect import Engine, connect
+from claude_sandbox.backends.docker.connect import Connection, connect
 from claude_sandbox.backends.docker.hosts import Hosts, Target
 from claude_sandbox.backends.docker.material import Material
 from claude_sandbox.backends.docker.trouble import Trouble
@@ -163,12 +163,12 @@ async def test_a_host_that_is_forgotten_while_it_is_asked_keeps_no_connection(
     closed = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    class Watched(Engine):
+    class Watched(Connection):
         def close(self) -> None:
             super().close()
             loop.call_soon_threadsafe(closed.set)
 
-    def watched(address: Address, material: Material | None) -> Engine:
+    def watched(address: Address, material: Material | None) -> Connection:
         made = connect(address, material, timeout=10)
         return Watched(made.api, made.version)
 

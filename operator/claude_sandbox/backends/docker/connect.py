@@ -13,7 +13,7 @@ from claude_sandbox.api.endpoints import Address
 from claude_sandbox.backends.docker.material import Material, SshMaterial, TlsMaterial
 from claude_sandbox.backends.docker.ssh import SshAdapter
 from claude_sandbox.backends.docker.tls import TlsAdapter, context_of, handshake
-from claude_sandbox.backends.docker.trouble import EngineError, Trouble, explain
+from claude_sandbox.backends.docker.trouble import ConnectError, Trouble, explain
 from claude_sandbox.compliance.docker.host_evidence import EngineDocuments, numbers
 
 T = TypeVar("T")
@@ -27,8 +27,8 @@ POOL_SIZE = 16
 _USER_AGENT = "claude-sandbox-operator"
 
 
-class Engine:
-    """A connected engine. `api` is docker's low-level client; its errors are made plain by `explain`."""
+class Connection:
+    """A connection to an engine. `api` is docker's low-level client; its errors are made plain by `explain`."""
 
     def __init__(self, api: APIClient, version: dict[str, Any], adapter: SshAdapter | None = None) -> None:
         self.api = api
@@ -36,11 +36,11 @@ class Engine:
         self._adapter = adapter
 
     def ping(self) -> None:
-        """Whether it answers. Raises EngineError."""
+        """Whether it answers. Raises ConnectError."""
         self._asked(self.api.ping)
 
     def documents(self) -> EngineDocuments:
-        """What it says of itself now. Raises EngineError."""
+        """What it says of itself now. Raises ConnectError."""
         return self._asked(self._documents)
 
     def _documents(self) -> EngineDocuments:
@@ -72,8 +72,8 @@ class Engine:
 
 def connect(
     address: Address, material: Material | None = None, *, timeout: int = TIMEOUT, pool_size: int = POOL_SIZE
-) -> Engine:
-    """Connect, see that it is a Docker Engine, and agree on a version of the API. Raises EngineError.
+) -> Connection:
+    """Connect, see that it is a Docker Engine, and agree on a version of the API. Raises ConnectError.
 
     By tcp without material there is no TLS: whether that is wanted is for the caller to know.
     """
@@ -86,24 +86,24 @@ def connect(
         case (("tcp" | "unix"), None):
             pass
         case _:
-            raise EngineError(Trouble.BAD_CREDENTIALS, f"what it is to connect with is not for {address.scheme}://")
+            raise ConnectError(Trouble.BAD_CREDENTIALS, f"what it is to connect with is not for {address.scheme}://")
     ssh = adapter if isinstance(adapter, SshAdapter) else None
     api = _client(address, adapter, timeout, pool_size, OLDEST_API)
     try:
         version = api.version(api_version=False)
         api._version = _agreed(version)  # type: ignore[attr-defined]  # the only way to tell a client that exists
-    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError, EngineError) as error:
+    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError, ConnectError) as error:
         found = _explained(error, timeout, ssh)
         api.close()
     else:
-        return Engine(api, version, ssh)
+        return Connection(api, version, ssh)
     # Out of the handler, lest what is raised next is taken to come from what was raised before.
     if found.passes and isinstance(material, TlsMaterial):
         found = _judged(address, material, timeout) or found
     raise found
 
 
-def _judged(address: Address, material: TlsMaterial, timeout: int) -> EngineError | None:
+def _judged(address: Address, material: TlsMaterial, timeout: int) -> ConnectError | None:
     """Whether the engine refuses the certificate, where a connection merely broke."""
     try:
         handshake(address, material, timeout)
@@ -135,23 +135,23 @@ def _client(
 
 
 def _agreed(version: dict[str, Any]) -> str:
-    """The version of the API to speak: the newest that both know. Raises EngineError."""
+    """The version of the API to speak: the newest that both know. Raises ConnectError."""
     parts = {part.get("Name") for part in version.get("Components") or () if isinstance(part, dict)}
     newest = numbers(str(version.get("ApiVersion", "")))
     if newest is None or "Podman Engine" in parts:
-        raise EngineError(Trouble.UNSUPPORTED, "what answers is no Docker Engine")
+        raise ConnectError(Trouble.UNSUPPORTED, "what answers is no Docker Engine")
     if version.get("Os") != "linux":
-        raise EngineError(Trouble.UNSUPPORTED, "the engine does not run Linux containers")
+        raise ConnectError(Trouble.UNSUPPORTED, "the engine does not run Linux containers")
     ours = numbers(docker.constants.DEFAULT_DOCKER_API_VERSION) or ()
     oldest = numbers(str(version.get("MinAPIVersion", OLDEST_API))) or ()
     if newest < (numbers(OLDEST_API) or ()):
         message = f"Docker {version.get('Version', '')} is too old: 20.10 is the oldest that sandboxes run on"
-        raise EngineError(Trouble.UNSUPPORTED, message)
+        raise ConnectError(Trouble.UNSUPPORTED, message)
     return ".".join(map(str, max(min(newest, ours), oldest)))
 
 
-def _explained(error: BaseException, seconds: float, adapter: SshAdapter | None) -> EngineError:
+def _explained(error: BaseException, seconds: float, adapter: SshAdapter | None) -> ConnectError:
     # What came as an answer came through ssh; else ssh may have said why nothing did.
-    answered = isinstance(error, docker.errors.APIError | EngineError)
+    answered = isinstance(error, docker.errors.APIError | ConnectError)
     told = adapter.trouble() if adapter is not None and not answered else None
     return told or explain(error, seconds)

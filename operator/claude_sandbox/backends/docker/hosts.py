@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from claude_sandbox.api.endpoints import Address
-from claude_sandbox.backends.docker.connect import Engine, connect
+from claude_sandbox.backends.docker.connect import Connection, connect
 from claude_sandbox.backends.docker.material import Material
-from claude_sandbox.backends.docker.trouble import EngineError, Trouble
+from claude_sandbox.backends.docker.trouble import ConnectError, Trouble
 from claude_sandbox.compliance.docker.host_evidence import EngineDocuments
 
 LOOK_TIMEOUT = 15.0
@@ -43,7 +43,7 @@ class Known:
     read_at: datetime | None = None
     contact: datetime | None = None
     silent: float = 0.0
-    trouble: EngineError | None = None
+    trouble: ConnectError | None = None
 
     @property
     def answers(self) -> bool:
@@ -62,7 +62,7 @@ class _Entry:
 
     first_asked: float
     target: Target | None = None
-    engine: Engine | None = None
+    engine: Connection | None = None
     known: Known = field(default_factory=Known)
     last_contact: float | None = None
     read: float = float("-inf")
@@ -76,7 +76,7 @@ class Hosts:
 
     def __init__(
         self,
-        connect: Callable[[Address, Material | None], Engine] = connect,
+        connect: Callable[[Address, Material | None], Connection] = connect,
         *,
         clock: Callable[[], float] = time.monotonic,
         look_timeout: float = LOOK_TIMEOUT,
@@ -100,7 +100,7 @@ class Hosts:
                 entry.known, entry.last_contact, entry.first_asked = Known(), None, self._clock()
             try:
                 documents = await self._ask(entry, target)
-            except EngineError as error:
+            except ConnectError as error:
                 self._failed(entry, error)
             else:
                 self._answered(entry, documents)
@@ -111,7 +111,7 @@ class Hosts:
         entry = self._entries.get(name)
         return entry.known if entry is not None else Known()
 
-    def engine(self, name: str) -> Engine | None:
+    def engine(self, name: str) -> Connection | None:
         """The connection to a host that answered when it was last asked."""
         entry = self._entries.get(name)
         return entry.engine if entry is not None and entry.known.answers else None
@@ -133,7 +133,7 @@ class Hosts:
 
     async def _ask(self, entry: _Entry, target: Target) -> EngineDocuments | None:
         if entry.looking is not None and not entry.looking.done():
-            raise EngineError(Trouble.UNREACHABLE, "the engine still has not answered what it was asked before")
+            raise ConnectError(Trouble.UNREACHABLE, "the engine still has not answered what it was asked before")
         wanted = self._clock() - entry.read >= self._documents_age
         loop = asyncio.get_running_loop()
         entry.looking = loop.run_in_executor(self._threads, _look, entry, target, self._connect, wanted)
@@ -142,7 +142,7 @@ class Hosts:
         except TimeoutError:
             entry.looking.add_done_callback(_ignore)
             message = f"the engine did not say all that it was asked within {self._look_timeout:.0f} s"
-            raise EngineError(Trouble.UNREACHABLE, message) from None
+            raise ConnectError(Trouble.UNREACHABLE, message) from None
 
     def _answered(self, entry: _Entry, documents: EngineDocuments | None) -> None:
         entry.last_contact = self._clock()
@@ -153,7 +153,7 @@ class Hosts:
         entry.read = entry.last_contact
         entry.known = Known(documents, now, now)
 
-    def _failed(self, entry: _Entry, error: EngineError) -> None:
+    def _failed(self, entry: _Entry, error: ConnectError) -> None:
         # The next look makes a new connection, and asks what it is: it may have been restarted as something else.
         self._disconnect(entry)
         since = entry.first_asked if entry.last_contact is None else entry.last_contact
@@ -168,15 +168,15 @@ class Hosts:
 
 
 def _look(
-    entry: _Entry, target: Target, connect: Callable[[Address, Material | None], Engine], wanted: bool
+    entry: _Entry, target: Target, connect: Callable[[Address, Material | None], Connection], wanted: bool
 ) -> EngineDocuments | None:
-    """In a thread of its own. Raises EngineError."""
+    """In a thread of its own. Raises ConnectError."""
     engine = entry.engine
     if engine is None:
         engine = connect(target.address, target.material)
         if entry.target != target:
             engine.close()
-            raise EngineError(Trouble.UNREACHABLE, "the host was changed meanwhile")
+            raise ConnectError(Trouble.UNREACHABLE, "the host was changed meanwhile")
         entry.engine, wanted = engine, True
     if wanted:
         return engine.documents()

@@ -16,7 +16,7 @@ from docker.transport.unixconn import UnixHTTPAdapter
 from claude_sandbox.api.endpoints import Address
 from claude_sandbox.backends.docker.material import SshMaterial
 from claude_sandbox.backends.docker.memory_file import MemoryFile
-from claude_sandbox.backends.docker.trouble import EngineError, Trouble
+from claude_sandbox.backends.docker.trouble import ConnectError, Trouble
 
 # Seconds for the client to end by itself once its connection is closed.
 _END = 2.0
@@ -42,7 +42,7 @@ class SshAdapter(UnixHTTPAdapter):
     def __init__(self, address: Address, material: SshMaterial | None, timeout: int, pool_size: int) -> None:
         program = shutil.which("ssh")
         if program is None:
-            raise EngineError(
+            raise ConnectError(
                 Trouble.UNSUPPORTED, "the operator's machine or image has no ssh client: install OpenSSH's"
             )
         super().__init__("http+unix:///unused", timeout, max_pool_size=pool_size)
@@ -57,7 +57,7 @@ class SshAdapter(UnixHTTPAdapter):
                 pool = self.pools[_ANY] = _Pool(self._command, self._words, self.timeout, self.max_pool_size)
             return pool
 
-    def trouble(self) -> EngineError | None:
+    def trouble(self) -> ConnectError | None:
         """Why ssh ended, if it has said so since the last time this was asked."""
         return _told(self._words.take(_LAST_WORDS).decode(errors="replace"))
 
@@ -129,26 +129,26 @@ class _Pool(urllib3.connectionpool.HTTPConnectionPool):
         return _Connection(self._command, self._words, self._seconds)
 
 
-def _told(words: str) -> EngineError | None:
+def _told(words: str) -> ConnectError | None:
     """What the client's last words mean. Its own, not the server's, decide: a banner can't pretend."""
     if "Host key verification failed" in words or "REMOTE HOST IDENTIFICATION HAS CHANGED" in words:
         message = "the host's key is not the one in known_hosts: see with ssh-keyscan whether it was changed on purpose"
-        return EngineError(Trouble.UNTRUSTED, message)
+        return ConnectError(Trouble.UNTRUSTED, message)
     if "Permission denied (" in words:
-        return EngineError(
+        return ConnectError(
             Trouble.DENIED,
             "the ssh server refuses the operator's key: add its public half to the user's authorized_keys",
         )
     if "docker: not found" in words or "docker: command not found" in words or "system dial-stdio" in words:
-        return EngineError(
+        return ConnectError(
             Trouble.UNSUPPORTED, "the host has no docker client (18.09 or newer), which ssh:// needs there"
         )
     if "permission denied while trying to connect" in words.lower():
-        return EngineError(
+        return ConnectError(
             Trouble.DENIED, "the ssh user may not open the host's Docker socket: add it to the group docker"
         )
     if "No user exists for uid" in words:
-        return EngineError(Trouble.UNSUPPORTED, "ssh needs a name for the operator's own user in /etc/passwd")
+        return ConnectError(Trouble.UNSUPPORTED, "ssh needs a name for the operator's own user in /etc/passwd")
     if words.strip():
-        return EngineError(Trouble.UNREACHABLE, "no connection by ssh: the host does not answer, or ended it")
+        return ConnectError(Trouble.UNREACHABLE, "no connection by ssh: the host does not answer, or ended it")
     return None

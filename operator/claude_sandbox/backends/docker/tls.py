@@ -11,24 +11,24 @@ import requests.adapters
 from claude_sandbox.api.endpoints import Address
 from claude_sandbox.backends.docker.material import TlsMaterial
 from claude_sandbox.backends.docker.memory_file import MemoryFile
-from claude_sandbox.backends.docker.trouble import EngineError, Trouble
+from claude_sandbox.backends.docker.trouble import ConnectError, Trouble
 
 
 def context_of(material: TlsMaterial) -> ssl.SSLContext:
-    """Trusts the authority of the Secret and no other, and shows the Secret's certificate. Raises EngineError."""
+    """Trusts the authority of the Secret and no other, and shows the Secret's certificate. Raises ConnectError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
         context.load_verify_locations(cadata=material.ca.decode("ascii"))
     except (ssl.SSLError, ValueError):
-        raise EngineError(Trouble.BAD_CREDENTIALS, "ca.crt is no certificate in PEM") from None
+        raise ConnectError(Trouble.BAD_CREDENTIALS, "ca.crt is no certificate in PEM") from None
     with MemoryFile(material.certificate) as certificate, MemoryFile(material.key) as key:
         try:
             # A key with a passphrase must fail, not ask a terminal.
             context.load_cert_chain(certificate.path, key.path, password=lambda: "")
         except (ssl.SSLError, ValueError, OSError):
             message = "tls.crt and tls.key are not a certificate and its own key, in PEM and without a passphrase"
-            raise EngineError(Trouble.BAD_CREDENTIALS, message) from None
+            raise ConnectError(Trouble.BAD_CREDENTIALS, message) from None
     return context
 
 

@@ -28,7 +28,7 @@ class Trouble(StrEnum):
     """What the operator is to connect with is no certificate or key."""
 
 
-class EngineError(Exception):
+class ConnectError(Exception):
     """An engine can't be used. The message names no secret, and says what to do where that is known."""
 
     def __init__(self, trouble: Trouble, message: str) -> None:
@@ -42,65 +42,65 @@ class EngineError(Exception):
         return self.trouble is Trouble.UNREACHABLE
 
 
-def explain(error: BaseException, seconds: float) -> EngineError:
+def explain(error: BaseException, seconds: float) -> ConnectError:
     """What a failed request means. `seconds`: how long it was allowed to wait."""
-    if isinstance(error, EngineError):
+    if isinstance(error, ConnectError):
         return error
     for cause in _causes(error):
         if isinstance(cause, docker.errors.APIError):
             return _refused(cause)
         if found := _from_the_system(cause, seconds):
             return found
-    return EngineError(Trouble.UNREACHABLE, "the connection broke before the engine had answered")
+    return ConnectError(Trouble.UNREACHABLE, "the connection broke before the engine had answered")
 
 
-def _from_the_system(cause: BaseException, seconds: float) -> EngineError | None:
+def _from_the_system(cause: BaseException, seconds: float) -> ConnectError | None:
     match cause:
         case ssl.SSLCertVerificationError():
-            return EngineError(
+            return ConnectError(
                 Trouble.UNTRUSTED,
                 f"the engine's certificate is not accepted ({cause.verify_message}): ca.crt has to be of the authority"
                 " that signed it, and the certificate of the endpoint's own host name",
             )
         case ssl.SSLEOFError():
-            return EngineError(Trouble.UNREACHABLE, "the connection ended before the engine had answered")
+            return ConnectError(Trouble.UNREACHABLE, "the connection ended before the engine had answered")
         case ssl.SSLError() if "ALERT" in (cause.reason or ""):
-            return EngineError(
+            return ConnectError(
                 Trouble.DENIED,
                 "the engine refuses the operator's certificate: tls.crt has to be signed by the authority that dockerd"
                 " --tlscacert names",
             )
         case ssl.SSLError():
-            return EngineError(Trouble.UNTRUSTED, "no TLS connection could be made: does the engine speak TLS there?")
+            return ConnectError(Trouble.UNTRUSTED, "no TLS connection could be made: does the engine speak TLS there?")
         case TimeoutError() | requests.exceptions.Timeout() | urllib3.exceptions.TimeoutError():
-            return EngineError(Trouble.UNREACHABLE, f"the engine did not answer within {seconds:.0f} s")
+            return ConnectError(Trouble.UNREACHABLE, f"the engine did not answer within {seconds:.0f} s")
         case PermissionError():
-            return EngineError(
+            return ConnectError(
                 Trouble.DENIED,
                 "the engine's socket may not be opened: that takes root, or a user of the socket's group (docker)",
             )
         case FileNotFoundError():
-            return EngineError(
+            return ConnectError(
                 Trouble.UNREACHABLE, "there is no socket at that path: is Docker installed, and dockerd running?"
             )
         case socket.gaierror():
-            return EngineError(Trouble.UNREACHABLE, "the host's name is not known to the resolver")
+            return ConnectError(Trouble.UNREACHABLE, "the host's name is not known to the resolver")
         case ConnectionRefusedError():
-            return EngineError(Trouble.UNREACHABLE, "nobody listens there: is dockerd running?")
+            return ConnectError(Trouble.UNREACHABLE, "nobody listens there: is dockerd running?")
         case OSError() if cause.strerror and not isinstance(cause, requests.exceptions.RequestException):
-            return EngineError(Trouble.UNREACHABLE, f"the connection failed: {cause.strerror}")
+            return ConnectError(Trouble.UNREACHABLE, f"the connection failed: {cause.strerror}")
     return None
 
 
-def _refused(error: docker.errors.APIError) -> EngineError:
+def _refused(error: docker.errors.APIError) -> ConnectError:
     status = error.status_code
     if status in (401, 403):
-        return EngineError(Trouble.DENIED, f"the engine refuses the operator (HTTP {status})")
+        return ConnectError(Trouble.DENIED, f"the engine refuses the operator (HTTP {status})")
     if status == 400 and "HTTPS server" in str(error.explanation):
-        return EngineError(Trouble.UNTRUSTED, "the engine wants TLS: name a Secret in spec.credentialsSecretRef")
+        return ConnectError(Trouble.UNTRUSTED, "the engine wants TLS: name a Secret in spec.credentialsSecretRef")
     if status is not None and status >= 500:
-        return EngineError(Trouble.UNREACHABLE, f"the engine has an error of its own (HTTP {status})")
-    return EngineError(Trouble.UNSUPPORTED, f"what answers is no Docker Engine (HTTP {status})")
+        return ConnectError(Trouble.UNREACHABLE, f"the engine has an error of its own (HTTP {status})")
+    return ConnectError(Trouble.UNSUPPORTED, f"what answers is no Docker Engine (HTTP {status})")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

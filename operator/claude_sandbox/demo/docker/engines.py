@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from claude_sandbox.api.endpoints import parse
-from claude_sandbox.backends.docker.connect import Engine, connect
-from claude_sandbox.backends.docker.trouble import EngineError, Trouble
+from claude_sandbox.backends.docker.connect import Connection, connect
+from claude_sandbox.backends.docker.trouble import ConnectError, Trouble
 from claude_sandbox.demo.docker.record import Made
 from claude_sandbox.demo.errors import DemoError
 from claude_sandbox.demo.narrator import Say
@@ -54,11 +54,11 @@ def choose(before: Made | None, say: Say) -> str:
 
 
 @contextmanager
-def connected(endpoint: str) -> Iterator[Engine]:
+def connected(endpoint: str) -> Iterator[Connection]:
     """The engine. Raises DemoError where it does not answer."""
     try:
         engine = connect(parse(endpoint), timeout=_PATIENCE)
-    except EngineError as error:
+    except ConnectError as error:
         raise DemoError(
             f"The Docker Engine at {endpoint} can't be used: {error.message}.", "Start it, and run this again."
         ) from None
@@ -109,7 +109,7 @@ def _of_this_machine(say: Say) -> str | None:
     endpoint = f"unix://{SOCKET}"
     try:
         engine = connect(parse(endpoint))
-    except EngineError as error:
+    except ConnectError as error:
         if error.trouble is Trouble.UNREACHABLE:
             say(f"{SOCKET} is there, but {error.message}.")
             return None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.docker.connect import Engine
+from claude_sandbox.backends.docker.connect import Connection
 from claude_sandbox.demo import sandbox
 from claude_sandbox.demo.docker import containers, engines, operator, record, show
 from claude_sandbox.demo.docker.record import Made
@@ -73,7 +73,7 @@ def is_demos(kubeconfig: str | None) -> bool:
     return kubeconfig == str(Layout.of(CLUSTER).kubeconfig)
 
 
-def _made(before: Made | None, endpoint: str, engine: Engine, running: Cluster, kubectl: Kubectl, say: Say) -> Made:
+def _made(before: Made | None, endpoint: str, engine: Connection, running: Cluster, kubectl: Kubectl, say: Say) -> Made:
     """The record, before anything is made that it has to tell of."""
     found = kubectl.get("namespace", "kube-system")
     assert found is not None  # noqa: S101 - an API server makes it before it is ready
@@ -90,7 +90,7 @@ def _made(before: Made | None, endpoint: str, engine: Engine, running: Cluster, 
     return made
 
 
-def _image(engine: Engine, made: Made, say: Say) -> str:
+def _image(engine: Connection, made: Made, say: Say) -> str:
     before = containers.images(engine.api)
     chosen = containers.give(engine.api, build_image("sandbox", say), say)
     added = containers.images(engine.api) - before
