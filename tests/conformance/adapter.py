@@ -3,8 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from sandboxkit import Sandbox
+
+from claude_sandbox.localcluster.cluster import Cluster
 
 PORT = 8000
 """Where every sandbox of the suite, and every plain workload, serves."""
@@ -31,6 +34,14 @@ class Done:
 
     code: int
     output: str
+
+
+def api_server(cluster: Cluster) -> tuple[str, int]:
+    """The address and the port of a cluster's API server."""
+    server = urlsplit(cluster.server)
+    assert server.hostname
+    assert server.port
+    return server.hostname, server.port
 
 
 class Backend(Protocol):

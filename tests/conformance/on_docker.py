@@ -6,10 +6,9 @@ import sys
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import docker
-from adapter import CONNECT, PORT, SERVE_AND_WAIT, Done, Target
+from adapter import CONNECT, PORT, SERVE_AND_WAIT, Done, Target, api_server
 from nodekit import Kubectl, eventually
 from sandboxkit import Sandbox
 
@@ -132,10 +131,7 @@ class OnDocker:
         return self._answering(configuration["Gateway"], _HOST_PORT)
 
     def control_plane(self) -> Target:
-        server = urlsplit(self._cluster.server)
-        assert server.hostname
-        assert server.port
-        return self._answering(server.hostname, server.port)
+        return self._answering(*api_server(self._cluster))
 
     def _answering(self, host: str, port: int) -> Target:
         script = CONNECT.format(host=host, port=port)

@@ -3,9 +3,8 @@
 import json
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
-from adapter import CONNECT, PORT, SERVE_AND_WAIT, Done, Target
+from adapter import CONNECT, PORT, SERVE_AND_WAIT, Done, Target, api_server
 from nodekit import Kubectl, pod
 from sandboxkit import Sandbox
 
@@ -81,10 +80,7 @@ class OnKubernetes:
         return self._answering(address, _KUBELET)
 
     def control_plane(self) -> Target:
-        server = urlsplit(self._cluster.server)
-        assert server.hostname
-        assert server.port
-        return self._answering(server.hostname, server.port)
+        return self._answering(*api_server(self._cluster))
 
     def _answering(self, host: str, port: int) -> Target:
         script = CONNECT.format(host=host, port=port)

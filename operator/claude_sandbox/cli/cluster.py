@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from claude_sandbox.cli.columns import columns
 from claude_sandbox.localcluster import cluster as local
 from claude_sandbox.localcluster import logs as local_logs
 from claude_sandbox.localcluster import status as local_status
@@ -159,10 +160,8 @@ def _as_table(now: local_status.ClusterStatus) -> str:
     for one in now.components:
         pid = "-" if one.pid is None else str(one.pid)
         rows.append((one.name, pid, "yes" if one.healthy else "no", one.version or "-", one.endpoint or "-"))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     head = f"{now.name}: Kubernetes {now.kubernetes_version} at {now.server}, kubeconfig {now.kubeconfig}"
-    return "\n".join([head, *table])
+    return "\n".join([head, *columns(rows)])
 
 
 def _as_json(now: local_status.ClusterStatus) -> str:

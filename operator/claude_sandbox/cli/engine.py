@@ -6,6 +6,7 @@ import time
 
 import click
 
+from claude_sandbox.cli.columns import columns
 from claude_sandbox.localcluster import engine as local
 
 _name = click.option(
@@ -105,14 +106,12 @@ def _as_table(now: local.EngineStatus) -> str:
     rows = [("COMPONENT", "PID", "HEALTHY")]
     rows += [(one.name, "-" if one.pid is None else str(one.pid), "yes" if one.healthy else "no")
              for one in now.components]  # fmt: skip
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     said = now.version.get("Version", f"{made.release}, which does not answer")
     listens = ", ".join(filter(None, (made.socket, made.endpoint)))
     return "\n".join(
         [
             f"{made.name}: Docker Engine {said} at {listens}",
-            *table,
+            *columns(rows),
             f"Data: {made.data_root}",
             f"In its network, where published ports are: nsenter --net={made.netns} COMMAND",
         ]

@@ -47,6 +47,18 @@ class Probe:
             return None
 
 
+def answers_ok(host: str, port: int, path: str) -> bool:
+    """Whether an endpoint without TLS answers 200 now."""
+    connection = http.client.HTTPConnection(host, port, timeout=_PATIENCE)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == http.client.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
 def await_healthy(layout: Layout, name: str, probe: Callable[[], bool], seconds: float) -> None:
     """Wait until the component is well.
 

@@ -1,6 +1,5 @@
 """The operator as a process of this machine, with no more rights in the control plane than its pod would have."""
 
-import http.client
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from claude_sandbox.demo.narrator import Say
 from claude_sandbox.localcluster import components, description, ports
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.errors import LocalClusterError
-from claude_sandbox.localcluster.health import await_healthy
+from claude_sandbox.localcluster.health import answers_ok, await_healthy
 from claude_sandbox.localcluster.layout import Layout, write_private
 from claude_sandbox.localcluster.locks import locked
 
@@ -56,7 +55,7 @@ def start(cluster: Cluster, program: Path, made: Made, image: str, say: Say) -> 
             (credentials, *sorted(package.rglob("*.py"))),
         )
     try:
-        await_healthy(layout, NAME, lambda: _is_ready(made.port), _PATIENCE)
+        await_healthy(layout, NAME, lambda: answers_ok(_ADDRESS, made.port, "/readyz"), _PATIENCE)
     except LocalClusterError as error:
         raise DemoError(
             error.message,
@@ -122,17 +121,6 @@ def _will_do(path: Path, program: Path) -> bool:
     except DemoError:
         return False
     return True
-
-
-def _is_ready(port: int) -> bool:
-    connection = http.client.HTTPConnection(_ADDRESS, port, timeout=5)
-    try:
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
 
 
 def _of(manifests: list[Manifest], kinds: tuple[str, ...]) -> Iterator[Manifest]:

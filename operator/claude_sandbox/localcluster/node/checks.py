@@ -1,6 +1,5 @@
 """Whether a node and its parts do what they are there for, asked of each of them now."""
 
-import http.client
 import os
 import sys
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from claude_sandbox.localcluster import components
 from claude_sandbox.localcluster.errors import LocalClusterError
-from claude_sandbox.localcluster.health import Probe
+from claude_sandbox.localcluster.health import Probe, answers_ok
 from claude_sandbox.localcluster.layout import Layout
 from claude_sandbox.localcluster.node import resolve
 from claude_sandbox.localcluster.node.api import Api
@@ -37,7 +36,7 @@ def health(layout: Layout, name: str) -> bool:
         return _containerd_answers(Names.of(layout), ensure(NEEDED, lambda _line: None))
     address = address_file(layout).read_text()
     if name in HEALTH_PORTS:
-        return _answers_ok(address, HEALTH_PORTS[name])
+        return answers_ok(address, HEALTH_PORTS[name], "/healthz")
     ca = Files(layout.pki, "ca").certificate
     return Probe(address, _KUBELET_PORT, "/healthz", ca, Files(layout.pki, "admin"))()
 
@@ -120,14 +119,3 @@ def _node(api: Api, name: str) -> Manifest | None:
 def _containerd_answers(names: Names, programs: Programs) -> bool:
     ctr = [*enter(names), str(programs.path("ctr")), "--address", CONTAINERD_SOCKET, "version"]
     return succeeds(ctr, {**os.environ, **programs.environment()})
-
-
-def _answers_ok(host: str, port: int) -> bool:
-    connection = http.client.HTTPConnection(host, port, timeout=5)
-    try:
-        connection.request("GET", "/healthz")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
