@@ -1,14 +1,18 @@
 """What becomes of a sandbox when somebody with the engine's socket is at it: put back, or refused and left alone."""
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
-from dockerkit import CLUSTER, FIRST, KEY, Sandbox, counted, sandbox
+from dockerkit import BROKEN, CLUSTER, FIRST, KEY, Sandbox, counted, sandbox
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.backends.base import Outcome
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.names import labels_of
+from claude_sandbox.blueprint.model import Blueprint, Probe
 from claude_sandbox.localcluster import engine as engines
 from claude_sandbox.localcluster.engine import EngineDescription
 
@@ -167,15 +171,96 @@ async def test_a_container_that_keeps_ending_is_started_later_each_time(host: En
         assert "exit code 3" in state.message
 
 
-async def test_out_of_memory_is_said(host: EngineDescription) -> None:
-    script = "x=a; while :; do x=$x$x; done"
+async def test_out_of_memory_is_said_and_it_is_started_again(host: EngineDescription) -> None:
+    script = "while [ ! -e /tmp/go ]; do sleep 0.1; done; x=a; while :; do x=$x$x; done"
     async with sandbox(host, command=["/bin/sh", "-c", script], resources={"memory": "256Mi"}) as one:
-        await one.once(FIRST)
+        await one.made()
+        one.sh("echo mine > /workspace/file; touch /tmp/go")
         await one.state()
         one.sdk.api.wait(one.names.container, timeout=60)
         state = await one.state()
         assert state.reason is Reason.CONTAINER_FAILING
         assert "spec.resources.memory" in state.message
+        outcomes = await one.settled()
+        (told,) = [str(healed) for outcome in outcomes for healed in outcome.healed]
+        assert told.startswith(f"Container {one.names.container} started again after it needed more memory"), told
+        assert one.running
+        assert one.key_in_place() == KEY
+        assert one.sh("cat /workspace/file") == "mine\n"
+
+
+def hasty(blueprint: Blueprint) -> Blueprint:
+    """Checked every second, given up after three: what takes minutes otherwise."""
+    short = Probe(("claude", "--version"), period=1, timeout=1, failures=3)
+    return replace(blueprint, liveness=short, readiness=replace(blueprint.readiness, period=1, timeout=1))
+
+
+@pytest.mark.parametrize("seconds", [0, 3600], ids=["fails", "hangs"])
+async def test_where_claude_code_does_not_answer_the_container_is_restarted_later_each_time(
+    host: EngineDescription, seconds: int
+) -> None:
+    async with sandbox(host) as one:
+        one.adjusted = hasty
+        await one.made()
+        assert (await one.started()).reason is Reason.SANDBOX_READY
+        one.sh("echo mine > /workspace/file")
+        before = one.inspected
+        outcomes = await broken(one, seconds)
+        (told,) = [str(healed) for outcome in outcomes for healed in outcome.healed]
+        assert told == (
+            f"Container {one.names.container} restarted after Claude Code did not answer in it any more (State.Health)"
+        )
+        after = one.inspected
+        assert after["Id"] == before["Id"]
+        assert after["State"]["StartedAt"] > before["State"]["StartedAt"]
+        assert_whole(one, await one.settled())
+        assert one.sh("cat /workspace/file") == "mine\n"
+        assert (await one.started()).reason is Reason.SANDBOX_READY
+        (last,) = (await broken(one, seconds))[-1:]
+        assert last.paced
+        assert one.inspected["State"]["StartedAt"] == after["State"]["StartedAt"]
+        one.clock.now += last.paced
+        assert (await one.once()).healed
+
+
+async def broken(one: Sandbox, seconds: int) -> list[Outcome]:
+    """What the passes did until something was done, or put off, about a Claude Code that can't run any more."""
+    one.sh(f"echo {seconds} > {BROKEN}")
+    outcomes = []
+    async with asyncio.timeout(90):
+        while True:
+            outcomes.append(await one.once())
+            if outcomes[-1].wrote or outcomes[-1].paced:
+                return outcomes
+            assert not outcomes[-1].failure
+            state = await one.state()
+            assert (state.again is None) is (state.reason is not Reason.POD_NOT_READY)
+            await asyncio.sleep(0.5)
+
+
+async def test_one_that_only_lacks_its_key_or_is_paused_is_not_restarted(host: EngineDescription) -> None:
+    async with sandbox(host) as one:
+        one.adjusted = hasty
+        one.secrets.value = b" \n"
+        await one.made()
+        before = one.inspected["State"]["StartedAt"]
+        await waits_for(one, lambda health: health["Status"] == "unhealthy" and health["FailingStreak"] > 5)
+        assert not (await one.once()).wrote
+        assert "has no key" in (await one.state()).message
+        one.sh(f"echo 0 > {BROKEN}")
+        await waits_for(one, lambda health: health["Log"][-1]["ExitCode"] != 1)
+        pause(one)
+        outcome = await one.once()
+        (told,) = map(str, outcome.healed)
+        assert told == f"Container {one.names.container} put back (State.Paused)"
+        assert one.inspected["State"]["StartedAt"] == before
+
+
+async def waits_for(one: Sandbox, wanted: Callable[[dict[str, Any]], bool]) -> None:
+    """Until the engine's word on the container's health is as wanted."""
+    async with asyncio.timeout(60):
+        while not wanted(one.inspected["State"]["Health"]):  # noqa: ASYNC110 - only asking tells
+            await asyncio.sleep(0.3)
 
 
 async def test_somebody_elses_objects_are_left_alone_and_nothing_is_started(host: EngineDescription) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import itertools
 import json
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,21 @@ _APPLETS = (
     *("base64", "cat", "chmod", "echo", "env", "grep", "head", "id", "kill", "ls", "mv", "nc", "ps", "rm", "sh"),
     *("sleep", "stat", "touch", "wget"),
 )
-_CLAUDE = "#!/bin/sh\n[ -f /etc/claude-code/managed-settings.json ]\n"
+BROKEN = "/tmp/claude-is-broken"
+"""The file in a sandbox with which the stand-in can't run; where it holds a number, only after as many seconds."""
+_CLAUDE = f"""#!/bin/sh
+[ ! -e {BROKEN} ] || {{ sleep "$(cat {BROKEN})"; exit 1; }}
+[ -f /etc/claude-code/managed-settings.json ]
+"""
 _UIDS = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
 def stand_in_image(tmp_path_factory: pytest.TempPathFactory) -> ImageArchive:
-    """A shell, the usual small programs, and a `claude` that is content where it finds its managed settings."""
+    """A shell, the usual small programs, and a `claude` that is content where it finds its managed settings.
+
+    Until it is broken.
+    """
     directory = tmp_path_factory.mktemp("stand-in")
     claude = directory / "claude"
     claude.write_text(_CLAUDE)
@@ -106,6 +114,8 @@ class Sandbox:
     identity: Identity
     image: str
     spec: dict[str, Any] = field(default_factory=dict)
+    # What a test would have to wait long for otherwise.
+    adjusted: Callable[[Blueprint], Blueprint] = lambda blueprint: blueprint
 
     @property
     def parsed(self) -> ClaudeSandboxSpec:
@@ -114,7 +124,7 @@ class Sandbox:
 
     @property
     def blueprint(self) -> Blueprint:
-        return build(self.identity, self.parsed, Site(Image(self.image, None, "Never")))
+        return self.adjusted(build(self.identity, self.parsed, Site(Image(self.image, None, "Never"))))
 
     @property
     def names(self) -> Names:

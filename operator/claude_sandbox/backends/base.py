@@ -52,7 +52,7 @@ class Cause(Enum):
 
 @dataclass(frozen=True)
 class Healed:
-    """Something that had drifted or vanished and was put back. `reason` is one of Missing, Drifted and Ended."""
+    """Something that had drifted or vanished and was put back. `reason` is one of those in `_HOW`."""
 
     kind: str
     name: str
@@ -60,9 +60,17 @@ class Healed:
     paths: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        how = {"Missing": "made again", "Drifted": "put back", "Ended": "replaced"}[self.reason]
         paths = f" ({', '.join(self.paths[:5])})" if self.paths else ""
-        return f"{self.kind} {self.name} {how}{paths}"
+        return f"{self.kind} {self.name} {_HOW[self.reason]}{paths}"
+
+
+_HOW = {
+    "Missing": "made again",
+    "Drifted": "put back",
+    "Ended": "replaced",
+    "OutOfMemory": "started again after it needed more memory than spec.resources.memory",
+    "Unhealthy": "restarted after Claude Code did not answer in it any more",
+}
 
 
 @dataclass(frozen=True)

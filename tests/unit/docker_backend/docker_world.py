@@ -41,6 +41,7 @@ def desired_of(facts: EngineFacts = NEW, **fields: Any) -> Desired:
         may_start=True,
         key_generation="7",
         update=spec.update_strategy.type,
+        liveness=blueprint.liveness,
     )
 
 

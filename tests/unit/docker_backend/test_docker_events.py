@@ -14,6 +14,8 @@ from claude_sandbox.backends.docker.wakes import Registry, wakes_of
 NAMES = names_of(CLUSTER, IDENTITY)
 ALICE = ("agents", "alice")
 CONTAINER = "1" * 64
+UNANSWERED = {"Health": {"Status": "unhealthy", "Log": [{"ExitCode": 1}, {"ExitCode": -1}]}}
+REFUSED = {"Health": {"Status": "unhealthy", "Log": [{"ExitCode": -1}, {"ExitCode": 1}]}}
 
 
 @pytest.fixture
@@ -59,7 +61,8 @@ def test_who_is_forgotten_is_not_woken(registry: Registry) -> None:
     [
         ({"Health": {"Status": "healthy"}}, "True", Reason.SANDBOX_READY, "Claude Code can run"),
         ({"Health": {"Status": "starting"}}, "False", Reason.POD_PENDING, "not answer in it yet"),
-        ({"Health": {"Status": "unhealthy"}}, "False", Reason.POD_NOT_READY, "docker logs"),
+        (UNANSWERED, "False", Reason.POD_NOT_READY, "restarted when that lasts"),
+        (REFUSED, "False", Reason.POD_NOT_READY, "has no key"),
         ({"Health": {"Status": "healthy"}, "Paused": True}, "False", Reason.POD_NOT_READY, "paused"),
         ({"Running": False, "Status": "exited", "ExitCode": 3}, "False", Reason.CONTAINER_FAILING, "exit code 3"),
         ({"Running": False, "Status": "exited", "ExitCode": 137}, "False", Reason.CONTAINER_FAILING, "was killed"),

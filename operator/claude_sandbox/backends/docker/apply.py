@@ -221,6 +221,10 @@ async def _change(hands: Hands, desired: Desired, step: Step, live: Object) -> N
             await engine.update(identifier, {key: host[key] for key in sorted(drift.UPDATABLE)})
         case Verb.UNPAUSE:
             await engine.unpause(identifier)
+        case Verb.RESTART:
+            # Not the engine's own restart: the volume for the key is empty after it.
+            await engine.stop(identifier, hands.blueprint.grace_seconds)
+            await _start(hands, desired)
         case Verb.DISCONNECT:
             await engine.disconnect(step.other, identifier)
         case Verb.CONNECT:
@@ -305,4 +309,4 @@ _REASONS = {Verb.CREATE: "Missing", Verb.DELIVER: "Missing", Verb.REMOVE: "Ended
 
 
 def _healed(step: Step) -> Healed:
-    return Healed(step.kind, step.name, _REASONS.get(step.verb, "Drifted"), step.paths)
+    return Healed(step.kind, step.name, step.reason or _REASONS.get(step.verb, "Drifted"), step.paths)

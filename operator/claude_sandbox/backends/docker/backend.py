@@ -205,6 +205,7 @@ class DockerBackend:
             may_start=key.problem is None,
             key_generation=key.generation,
             update=spec.update_strategy.type,
+            liveness=blueprint.liveness,
         )
 
     async def _observe(self, desired: Desired, blueprint: Blueprint) -> Observed:

@@ -1,12 +1,14 @@
 """A blueprint as documents of the Engine API. Pure: golden documents for the tests."""
 
 import hashlib
+import shlex
 from dataclasses import dataclass
 
 import orjson
 
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.facts import EngineFacts
+from claude_sandbox.backends.docker.health import NOT_ALIVE
 from claude_sandbox.backends.docker.names import Names, labels_of, names_of
 from claude_sandbox.backends.docker.raw import Manifest
 from claude_sandbox.blueprint.model import Amounts, Blueprint, User
@@ -174,16 +176,20 @@ def _privileges(facts: EngineFacts) -> Manifest:
 
 
 def _health(blueprint: Blueprint, facts: EngineFacts) -> Manifest:
-    """Readiness: an engine has one check only, and does nothing about a container that fails it."""
-    ready, startup = blueprint.readiness, blueprint.startup
+    """Liveness and readiness in one: an engine has one check only, and does nothing about a container that fails it.
+
+    The exit code tells which of the two it was.
+    """
+    ready, alive, startup = blueprint.readiness, blueprint.liveness, blueprint.startup
+    script = f"{shlex.join(alive.command)} >/dev/null 2>&1 || exit {NOT_ALIVE}; exec {shlex.join(ready.command)}"
     pace = (
         {"Interval": ready.period * _SECOND, "StartInterval": startup.period * _SECOND}
         if facts.start_interval
         else {"Interval": min(ready.period, _INTERVAL_WITHOUT_START) * _SECOND}
     )
     return {
-        "Test": ["CMD", *ready.command],
-        "Timeout": ready.timeout * _SECOND,
+        "Test": ["CMD", "/bin/sh", "-c", script],
+        "Timeout": (alive.timeout + ready.timeout) * _SECOND,
         "Retries": ready.failures,
         "StartPeriod": startup.period * startup.failures * _SECOND,
         **pace,

@@ -12,10 +12,11 @@ from claude_sandbox.api.spec import UpdateStrategyType
 from claude_sandbox.backends.base import Cause, Past
 from claude_sandbox.backends.docker import drift, names
 from claude_sandbox.backends.docker.facts import EngineFacts
+from claude_sandbox.backends.docker.health import is_lost
 from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.backends.docker.raw import Object, labels, name_of, running
-from claude_sandbox.blueprint.model import Identity
+from claude_sandbox.blueprint.model import Identity, Probe
 
 CONTAINER, NETWORK, VOLUME = "Container", "Network", "Volume"
 
@@ -32,6 +33,7 @@ class Verb(Enum):
     CONNECT = "connect"
     DISCONNECT = "disconnect"
     UNPAUSE = "unpause"
+    RESTART = "restart"
     # Settings and key first, then the container itself.
     START = "start"
     DELIVER = "deliver the key to"
@@ -50,6 +52,8 @@ class Step:
     paths: tuple[str, ...] = ()
     # Repeated without bound it would be harmful: a workload that ends or drifts again at once.
     paced: bool = False
+    # Of a repair: why it was needed, where the verb alone does not tell; one of `Healed`'s reasons.
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Desired:
     may_start: bool
     key_generation: str | None
     update: UpdateStrategyType
+    liveness: Probe
 
 
 @dataclass(frozen=True)
@@ -272,19 +277,26 @@ def _membership(
 def _run(desired: Desired, observed: Observed, ours: Object, past: Past) -> tuple[Step, ...]:
     name = desired.documents.names.container
     if not running(ours):
-        if not desired.may_start:
-            return ()
-        fresh = ours.get("State", {}).get("Status") == "created"
-        cause = Cause.HEAL if past.ran and past.settled and not fresh else Cause.PROVISION
-        return (Step(Verb.START, cause, CONTAINER, name, ours, paths=("State.Status",), paced=not fresh),)
+        return (_start(name, ours, past),) if desired.may_start else ()
     if ours.get("State", {}).get("Paused"):
         return (Step(Verb.UNPAUSE, Cause.HEAL, CONTAINER, name, ours, paths=("State.Paused",)),)
+    if desired.may_start and is_lost(ours, desired.liveness):
+        told = ("State.Health",)
+        return (Step(Verb.RESTART, Cause.HEAL, CONTAINER, name, ours, paths=told, paced=True, reason="Unhealthy"),)
     delivered = observed.inside.key_generation if observed.inside is not None else None
     if not desired.may_start or (delivered is not None and desired.key_generation in (None, delivered)):
         return ()
     # Without any it was started by somebody else: the volume is empty after every start.
     cause = Cause.UPDATE if delivered is not None else Cause.HEAL
     return (Step(Verb.DELIVER, cause, VOLUME, desired.documents.names.key, ours),)
+
+
+def _start(name: str, ours: Object, past: Past) -> Step:
+    state = ours.get("State", {})
+    fresh = state.get("Status") == "created"
+    cause = Cause.HEAL if past.ran and past.settled and not fresh else Cause.PROVISION
+    path, reason = ("State.OOMKilled", "OutOfMemory") if state.get("OOMKilled") else ("State.Status", "")
+    return Step(Verb.START, cause, CONTAINER, name, ours, paths=(path,), paced=not fresh, reason=reason)
 
 
 def _foreign(desired: Desired, observed: Observed) -> Iterator[str]:

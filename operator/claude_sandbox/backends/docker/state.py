@@ -5,6 +5,7 @@ from datetime import datetime
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.status import Workload
 from claude_sandbox.backends.base import WorkloadState
+from claude_sandbox.backends.docker import health
 from claude_sandbox.backends.docker.raw import Object, name_of, running
 
 # What a process gets as its exit code that a signal ended.
@@ -22,7 +23,15 @@ def state_of(container: Object | None, host: str, key_generation: str | None, ga
     status, reason, message = _readiness(container)
     if status is ConditionStatus.TRUE and gaps:
         message = f"{message} But {'; '.join(gaps)}."
-    return WorkloadState(status, reason, message, workload=workload_of(container, host), key_generation=key_generation)
+    return WorkloadState(
+        status,
+        reason,
+        message,
+        workload=workload_of(container, host),
+        key_generation=key_generation,
+        # An engine tells that a container became unhealthy, and not that it still is.
+        again=health.interval(container) if health.status(container) == "unhealthy" else None,
+    )
 
 
 def host_lost(host: str, why: str, last: WorkloadState | None) -> WorkloadState:
@@ -66,15 +75,21 @@ def _readiness(container: Object) -> tuple[ConditionStatus, Reason, str]:
     if state.get("Paused"):
         message = f"Container {name} is paused; it is resumed, or remove it from the spec with operatingMode Suspended."
         return ConditionStatus.FALSE, Reason.POD_NOT_READY, message
-    health = (state.get("Health") or {}).get("Status")
-    if health == "healthy":
-        return ConditionStatus.TRUE, Reason.SANDBOX_READY, f"Claude Code can run in container {name}."
-    if health == "unhealthy":
-        message = (
-            f"Container {name} runs, but Claude Code does not answer in it any more, or has no key: see "
-            f"`docker logs {name}` on the host."
-        )
-        return ConditionStatus.FALSE, Reason.POD_NOT_READY, message
+    match health.status(container):
+        case "healthy":
+            return ConditionStatus.TRUE, Reason.SANDBOX_READY, f"Claude Code can run in container {name}."
+        case "unhealthy" if health.answers(container):
+            message = (
+                f"Container {name} runs, but Claude Code can't work in it: it has no key, or can't write to its home. "
+                f"See `docker inspect {name}` on the host, State.Health."
+            )
+            return ConditionStatus.FALSE, Reason.POD_NOT_READY, message
+        case "unhealthy":
+            message = (
+                f"Container {name} runs, but Claude Code does not answer in it any more; it is restarted when that "
+                "lasts, later each time that it happens soon again."
+            )
+            return ConditionStatus.FALSE, Reason.POD_NOT_READY, message
     return ConditionStatus.FALSE, Reason.POD_PENDING, f"Container {name} runs; Claude Code does not answer in it yet."
 
 
