@@ -6,7 +6,7 @@ from itertools import groupby
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.compliance.catalogue import CONTROLS, FAMILIES, Family
 from claude_sandbox.compliance.control import Control, Evidence, Level
-from claude_sandbox.compliance.docker import host
+from claude_sandbox.compliance.docker import host, witness
 from claude_sandbox.compliance.docker.catalogue import MEASURES
 from claude_sandbox.compliance.docker.measure import Measure
 from claude_sandbox.compliance.pss import NEWEST_MINOR
@@ -143,7 +143,8 @@ def _on_kubernetes(control: Control) -> Iterator[str]:
 def _on_docker(measure: Measure, control: Control) -> Iterator[str]:
     only = "On Docker" if measure.on_kubernetes else "Only on Docker"
     differs = f" and {_required(measure.control)}" if measure.control.required != control.required else ""
-    yield f"- {only}, read from `docker inspect`{differs}. Remedy: {measure.remedy}"
+    kernel = " and, where the engine is on the same machine, from its `/proc`" if control.id in witness.JUDGES else ""
+    yield f"- {only}, read from `docker inspect`{kernel}{differs}. Remedy: {measure.remedy}"
 
 
 def _required(control: Control) -> str:

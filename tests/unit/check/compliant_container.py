@@ -32,6 +32,8 @@ class World:
     networks: list[Object]
     volumes: list[Object]
     declared: Declared
+    drift: tuple[str, ...] | None = ()
+    remaps_users: bool | None = None
 
     @property
     def host(self) -> Object:
@@ -73,6 +75,8 @@ class World:
                 now=NOW,
                 networks=tuple(self.networks),
                 volumes=tuple(self.volumes),
+                drift=None if self.drift is None else Reading(self.drift, EvidenceSource.INSPECT, NOW),
+                remaps_users=self.remaps_users,
             )
         )
 

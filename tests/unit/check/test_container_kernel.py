@@ -3,6 +3,7 @@ this very container.
 """
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from compliant_container import NOW, compliant
 
 from claude_sandbox.api.status import EvidenceSource, Result
 from claude_sandbox.backends.docker.host_proc import read_process
+from claude_sandbox.compliance.docker import mountinfo
 from claude_sandbox.compliance.docker.evidence import DockerEvidence
+from claude_sandbox.compliance.docker.mountinfo import KernelMount
 from claude_sandbox.compliance.docker.process import Limits, Process
 from claude_sandbox.compliance.docker.report import findings
 from claude_sandbox.compliance.docker.witness import JUDGES
@@ -28,14 +31,57 @@ STATUS = {
 }
 SAME = "         0          0 4294967295\n"
 REMAPPED = "         0     100000      65536\n"
+# Of a sandbox's container on an engine of the release 29, with some of its mounts left out.
+MOUNTS = """\
+1094 1056 0:62 / / ro,relatime - overlay overlay rw,lowerdir=/var/lib/docker/l/A:/var/lib/docker/l/B,index=off
+1095 1094 0:65 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw
+1096 1094 0:66 / /dev rw,nosuid - tmpfs tmpfs rw,size=65536k,mode=755
+1097 1096 0:67 / /dev/pts rw,nosuid,noexec,relatime - devpts devpts rw,gid=5,mode=620,ptmxmode=666
+1098 1094 0:68 / /sys ro,nosuid,nodev,noexec,relatime - sysfs sysfs ro
+1099 1098 0:29 / /sys/fs/cgroup ro,nosuid,nodev,noexec,relatime - cgroup2 cgroup rw
+1100 1096 0:64 / /dev/mqueue rw,nosuid,nodev,noexec,relatime - mqueue mqueue rw
+1101 1096 0:69 / /dev/shm rw,nosuid,nodev,noexec,relatime - tmpfs shm rw,size=65536k
+1102 1094 0:70 / /tmp rw,nosuid,nodev,noexec,relatime - tmpfs tmpfs rw,size=262144k,mode=700,uid=1000,gid=1000
+1103 1094 254:0 /docker/volumes/w/_data /workspace rw,relatime - ext4 /dev/vda rw
+1104 1094 254:0 /docker/containers/c/hosts /etc/hosts ro,relatime - ext4 /dev/vda rw
+1105 1094 0:71 / /run/claude-sandbox/api-key ro,nosuid,nodev,noexec,relatime - tmpfs tmpfs rw,size=64k,mode=700
+1106 1095 0:65 /sys /proc/sys ro,nosuid,nodev,noexec,relatime - proc proc rw
+1107 1095 0:66 /null /proc/kcore rw,nosuid - tmpfs tmpfs rw,size=65536k,mode=755
+1108 1095 0:66 /null /proc/keys rw,nosuid - tmpfs tmpfs rw,size=65536k,mode=755
+1109 1098 0:72 / /sys/firmware ro,relatime - tmpfs tmpfs ro
+"""
 
 
 def status(**changes: str) -> str:
     return "".join(f"{name}:\t{value}\n" for name, value in {"Name": "sleep", **STATUS, **changes}.items())
 
 
-def process(text: str = "", limits: Limits | None = None, uid_map: str = SAME) -> Process:
-    return Process(text or status(), uid_map, SAME, limits or Limits())
+def process(text: str = "", limits: Limits | None = None, uid_map: str = SAME, **fields: Any) -> Process:
+    return Process(text or status(), uid_map, SAME, limits or Limits(), **fields)
+
+
+def complete(**fields: Any) -> Process:
+    """Of a container that nothing is wrong with, on a kernel that tells everything."""
+    told: dict[str, Any] = {
+        "limits": limits_of(compliant().container),
+        "uid_map": REMAPPED,
+        "text": status(Uid="101000\t101000\t101000\t101000"),
+        "open_files": compliant().container["HostConfig"]["Ulimits"][0]["Hard"],
+        "mounts": mountinfo.parse(MOUNTS),
+        "system_files": frozenset({"kcore", "keys"}),
+        "confinement": "docker-default (enforce)",
+        "host_namespaces": frozenset(),
+        "maps_are_the_hosts": True,
+    }
+    return process(**(told | fields))
+
+
+def mounted(place: str, **fields: Any) -> tuple[KernelMount, ...]:
+    """The mounts with another one in this place, which is added where there is none."""
+    mounts = {one.place: one for one in mountinfo.parse(MOUNTS)}
+    other = KernelMount("254:0", "/x", place, frozenset({"rw"}), False, "ext4", False)
+    mounts[place] = replace(mounts.get(place, other), **fields)
+    return tuple(mounts.values())
 
 
 def found(one: Process, **document: Any) -> dict[str, Finding]:
@@ -61,10 +107,84 @@ def limits_of(document: dict[str, Any], factor: float = 1) -> Limits:
 
 
 def test_where_both_agree_the_kernel_is_what_the_result_rests_on() -> None:
-    results = found(process(limits=limits_of(compliant().container)))
+    results = found(complete())
     for id in JUDGES:
         assert (results[id].result, results[id].source) == (Result.PASS, EvidenceSource.HOST_PROC), results[id]
-    assert results["FS-01"].source is EvidenceSource.INSPECT
+    assert results["FS-05"].source is EvidenceSource.INSPECT
+
+
+@pytest.mark.parametrize(
+    ("id", "fields", "word"),
+    [
+        ("PRIV-01", {"text": status(CapBnd="000001ffffffffff", Uid="101000\t101000\t101000\t101000")}, "all"),
+        ("PRIV-06", {"uid_map": SAME, "text": status()}, "root on the host"),
+        ("KERN-02", {"confinement": "unconfined"}, "unconfined"),
+        ("KERN-02", {"confinement": "docker-default (complain)"}, "complain"),
+        ("KERN-04", {"mounts": mounted("/proc/sys", options=frozenset({"rw"}))}, "/proc/sys"),
+        ("KERN-04", {"mounts": mounted("/sys", options=frozenset({"rw"}))}, "/sys"),
+        ("KERN-04", {"system_files": frozenset({"kcore", "timer_list"})}, "/proc/timer_list"),
+        *((id, {"host_namespaces": frozenset({name})}, f"host's {name}") for id, name in (
+            ("NS-01", "pid"), ("NS-02", "ipc"), ("NS-03", "net"), ("NS-04", "uts"), ("NS-04", "cgroup"))),
+        ("FS-01", {"mounts": mounted("/", options=frozenset({"rw"}))}, "root file system"),
+        ("FS-06", {"mounts": mounted("/workspace", shared=True)}, "/workspace"),
+        ("FS-07", {"mounts": mounted("/tmp", sized=False)}, "/tmp"),
+        ("FS-07", {"mounts": mounted("/tmp", options=frozenset({"rw", "nosuid"}))}, "/tmp"),
+        ("FS-07", {"mounts": mounted("/tmp", options=frozenset({"rw", "nodev"}))}, "/tmp"),
+        ("FS-08", {"mounts": mounted("/data")}, "/data"),
+        ("FS-08", {"mounts": mounted("/etc/hosts", options=frozenset({"rw"}))}, "/etc/hosts"),
+        ("FS-08", {"mounts": mounted("/mnt/x", kind="tmpfs")}, "/mnt/x"),
+        ("RES-04", {"open_files": float("inf")}, "open files"),
+    ],
+)  # fmt: skip
+def test_what_the_kernel_has_otherwise_than_the_engine_says_fails_and_both_are_told(
+    id: str, fields: dict[str, Any], word: str
+) -> None:
+    results = found(complete(**fields))
+    failing = {one for one, finding in results.items() if finding.result is Result.FAIL}
+    # Who may have all capabilities may have more than one.
+    assert failing == ({id, "PRIV-02"} if id == "PRIV-01" else {id})
+    message = results[id].verdict.message
+    assert word in message
+    assert id == "PRIV-06" or "the engine's document says that it is as it should be" in message
+    assert results[id].source is EvidenceSource.HOST_PROC
+
+
+def test_old_words_of_the_kernel_count_for_nothing_and_the_result_is_as_old_as_the_older_witness() -> None:
+    long_ago = NOW - timedelta(hours=1)
+    loose = complete(host_namespaces=frozenset({"pid"}))
+    evidence = DockerEvidence(
+        declared=compliant().declared,
+        container=Reading(compliant().container, EvidenceSource.INSPECT, NOW - timedelta(minutes=2)),
+        now=NOW,
+        networks=(),
+        process=Reading(loose, EvidenceSource.HOST_PROC, NOW),
+        max_age=timedelta(minutes=10),
+    )
+    result = {finding.control.id: finding for finding in findings(evidence)}["NS-01"]
+    assert (result.result, result.observed_at) == (Result.FAIL, NOW - timedelta(minutes=2))
+    stale = replace(evidence, process=Reading(loose, EvidenceSource.HOST_PROC, long_ago))
+    result = {finding.control.id: finding for finding in findings(stale)}["NS-01"]
+    assert (result.result, result.source) == (Result.PASS, EvidenceSource.INSPECT)
+    lost = replace(evidence, container=Reading(compliant().container, EvidenceSource.INSPECT, long_ago))
+    assert not {finding.result for finding in findings(lost)} & {Result.PASS, Result.FAIL}
+
+
+def test_whose_users_a_container_has_is_told_by_the_engine_where_the_kernel_can_not_be_asked() -> None:
+    for remaps, result in ((True, Result.PASS), (False, Result.FAIL), (None, Result.UNKNOWN)):
+        world = compliant()
+        world.remaps_users = remaps
+        assert world.results()["PRIV-06"] is result
+    # Within a user namespace, the host's numbers are not to be seen.
+    inside = found(complete(maps_are_the_hosts=False))["PRIV-06"]
+    assert (inside.result, inside.source) == (Result.UNKNOWN, EvidenceSource.INSPECT)
+
+
+def test_a_path_with_a_space_and_one_that_the_file_system_keeps_from_writing_are_read_right() -> None:
+    line = "9 8 254:0 /a\\040b /mnt/c\\040d rw,relatime shared:4 master:2 - ext4 /dev/vda ro,errors=x\n"
+    (one,) = mountinfo.parse(line)
+    assert (one.root, one.place, one.shared, one.writable) == ("/a b", "/mnt/c d", True, False)
+    with pytest.raises(ValueError, match="separator"):
+        mountinfo.parse("nonsense\n")
 
 
 @pytest.mark.parametrize(
@@ -96,8 +216,9 @@ def test_looser_limits_than_the_engine_tells_fail(factor: float) -> None:
 
 def test_what_the_kernel_does_not_tell_leaves_the_engines_word() -> None:
     results = found(process("Name:\tsleep\n"))
-    for id in JUDGES:
+    for id in JUDGES.keys() - {"PRIV-06"}:
         assert (results[id].result, results[id].source) == (Result.PASS, EvidenceSource.INSPECT)
+    assert results["PRIV-06"].result is Result.UNKNOWN
 
 
 def test_what_the_engine_says_is_wrong_stays_wrong() -> None:

@@ -396,6 +396,8 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     # OPS
     "no health check": (without("Config.Healthcheck"), "OPS-01"),
     "a health check turned off": (config(Healthcheck={"Test": ["NONE"]}), "OPS-01"),
+    "not what its sandbox asks for": (lambda world: setattr(world, "drift", ("HostConfig.Privileged",)), "OPS-03"),
+    "nobody's sandbox": (lambda world: setattr(world, "drift", None), "OPS-03-"),
 }
 
 NOT_DECIDED = {"PRIV-06", "KERN-07", "NET-03"}
@@ -421,8 +423,8 @@ def test_exactly_the_controls_change_that_are_about_it(name: str) -> None:
 
 def test_every_control_that_can_fail_is_seen_failing() -> None:
     seen = {id for _, expected in MUTATIONS.values() for id in expected.split()}
-    # Whose exec sessions are in a container, its document can't tell.
-    assert {measure.control.id for measure in MEASURES if measure.judge} - seen == {"PRIV-08"}
+    # Whose exec sessions are in a container, its document can't tell; what was not read lately decides nothing at all.
+    assert {measure.control.id for measure in MEASURES if measure.judge} - seen == {"PRIV-08", "OPS-04"}
 
 
 PERMITTED: dict[str, Mutate] = {

@@ -1,5 +1,6 @@
 """The Docker backend: one host's engine. Observes by asking it, applies, hands evidence to compliance."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,7 +16,9 @@ from claude_sandbox.backends.docker.apply import Hands, carry_out
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.execs import without_health_checks
+from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.gaps import gaps
+from claude_sandbox.backends.docker.host_proc import read_process
 from claude_sandbox.backends.docker.images import Images
 from claude_sandbox.backends.docker.keys import Key
 from claude_sandbox.backends.docker.names import names_of
@@ -51,6 +54,7 @@ class _Seen:
 
     wanted: Documents
     observed: Observed
+    facts: EngineFacts
     at: datetime
     gaps: tuple[str, ...]
     fresh: bool = True
@@ -116,7 +120,7 @@ class DockerBackend:
                 self._seen.pop(identity, None)
                 # What was done is told all the same.
                 return replace(outcome, failure=outcome.failure or self._trouble(error), paced=HOST_AGAIN)
-        self._seen[identity] = _Seen(desired.documents, observed, self._now(), gaps(blueprint))
+        self._seen[identity] = _Seen(desired.documents, observed, desired.facts, self._now(), gaps(blueprint))
         self._note_pull(identity, blueprint, observed, outcome)
         return outcome
 
@@ -147,7 +151,10 @@ class DockerBackend:
         seen = self._seen.get(blueprint.identity)
         observed = seen.observed if seen is not None else Observed()
         container = observed.container
+        process = None
         if container is not None:
+            if self._engine.may_be_local:
+                process = await asyncio.to_thread(read_process, container)
             container = await without_health_checks(self._engine, container)
         missing = "there is no container" if seen is not None else f"Docker host {self._host} could not be asked"
         now = self._now()
@@ -159,6 +166,9 @@ class DockerBackend:
                 tuple(observed.volumes.values()),
                 seen.at if seen is not None else now,
                 now,
+                process=process,
+                drifted=outcome.drifted,
+                remaps_users=seen.facts.gives_users if seen is not None else None,
             )
         )
         reported = compliance(found, now)

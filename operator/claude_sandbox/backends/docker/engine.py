@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import docker
 from docker.errors import DockerException
+from docker.transport import UnixHTTPAdapter
 from requests import Response
 from requests.exceptions import RequestException, Timeout
 from urllib3.exceptions import HTTPError
@@ -58,6 +59,15 @@ class Engine:
     def close(self) -> None:
         """Give the threads back; calls under way end by their time-outs."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def may_be_local(self) -> bool:
+        """Whether it is reached by a socket of this machine, which may lead elsewhere all the same."""
+        try:
+            connected = self._connected()
+        except EngineError:
+            return False
+        return isinstance(connected.get_adapter(connected.base_url), UnixHTTPAdapter)
 
     async def facts(self) -> EngineFacts:
         """What the engine can do, as it said when it was last asked."""

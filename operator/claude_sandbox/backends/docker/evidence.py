@@ -11,6 +11,7 @@ from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.backends.docker.raw import Object
 from claude_sandbox.blueprint.model import Blueprint
 from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence
+from claude_sandbox.compliance.docker.process import Process
 from claude_sandbox.compliance.evidence import Reading, Unread
 from claude_sandbox.compliance.report import Judgement
 
@@ -37,14 +38,24 @@ def evidence(
     volumes: Sequence[Object],
     seen: datetime,
     now: datetime,
+    *,
+    process: Process | None = None,
+    drifted: tuple[str, ...] = (),
+    remaps_users: bool | None = None,
 ) -> DockerEvidence:
-    """Everything that was read of the container, as it was read. Instead of a container, why none was read."""
+    """Everything that was read of the container, as it was read. Instead of a container, why none was read.
+
+    `process` was read at `now`; `drifted` is of when the container was `seen`.
+    """
     return DockerEvidence(
         declared=meant,
         container=Unread(container) if isinstance(container, str) else Reading(container, EvidenceSource.INSPECT, seen),
         now=now,
         networks=tuple(networks),
         volumes=tuple(volumes),
+        process=None if process is None else Reading(process, EvidenceSource.HOST_PROC, now),
+        drift=Reading(drifted, EvidenceSource.INSPECT, seen),
+        remaps_users=remaps_users,
         max_age=MAX_AGE,
     )
 

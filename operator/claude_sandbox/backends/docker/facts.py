@@ -23,6 +23,8 @@ class EngineFacts:
     limits_swap: bool = True
     remaps_users: bool = False
     """Whether root in a container is another user of the host (userns-remap)."""
+    rootless: bool = False
+    """Whether it runs without root, in a user namespace of its own."""
     keeps_from_swap: bool = False
     """Whether its kernel knows a tmpfs that is never written to a swap device."""
 
@@ -30,6 +32,11 @@ class EngineFacts:
     def start_interval(self) -> bool:
         """Whether it checks a starting container's health more often than a running one's."""
         return self.api >= _START_INTERVAL
+
+    @property
+    def gives_users(self) -> bool:
+        """Whether root in a container is somebody else on the host."""
+        return self.remaps_users or self.rootless
 
     @property
     def isolated_gateway(self) -> bool:
@@ -49,6 +56,7 @@ def facts_of(info: Object, api_version: str) -> EngineFacts:
         has_init=bool(info.get("InitBinary")) and (info.get("InitCommit") or {}).get("ID") != "N/A",
         limits_swap=info.get("SwapLimit") is not False,
         remaps_users=any(option.startswith("name=userns") for option in options),
+        rootless=rootless,
         keeps_from_swap=_pair(str(info.get("KernelVersion", ""))) >= _NOSWAP and not rootless,
     )
 

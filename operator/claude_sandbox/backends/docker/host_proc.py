@@ -2,18 +2,30 @@
 
 A socket may lead elsewhere (into a virtual machine, or by ssh to another one), where the same number is another
 process: what is read counts only if the kernel says that the process is in the container's control group.
+Of what only root may read, or this kernel does not have, nothing is said.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from claude_sandbox.backends.docker.raw import Object
-from claude_sandbox.compliance.docker.process import Limits, Process
+from claude_sandbox.compliance.docker import mountinfo
+from claude_sandbox.compliance.docker.process import SYSTEM_FILES, Limits, Process, ranges
 from claude_sandbox.compliance.docker.witness import tells
+
+T = TypeVar("T")
 
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
+
+_NAMESPACES = ("cgroup", "ipc", "net", "pid", "uts")
+_ALL_USERS = (0, 0, 2**32 - 1)
+"""The map of a process that sees the host's users as they are."""
+# A table of mounts can be long; what is longer than any that an engine makes is not read.
+_MOUNTINFO_LIMIT = 1 << 20
 
 
 def read_process(container: Object, proc: Path = PROC, cgroups: Path = CGROUPS) -> Process | None:
@@ -29,12 +41,58 @@ def read_process(container: Object, proc: Path = PROC, cgroups: Path = CGROUPS) 
             uid_map=(place / "uid_map").read_text(),
             gid_map=(place / "gid_map").read_text(),
             limits=_limits(before, cgroups),
+            open_files=_if_told(lambda: _open_files(place)),
+            mounts=_if_told(lambda: mountinfo.parse(_bounded(place / "mountinfo"))),
+            system_files=frozenset(name for name in SYSTEM_FILES if (proc / name).exists()),
+            confinement=_confinement(place),
+            host_namespaces=_if_told(lambda: _host_namespaces(proc, place)),
+            maps_are_the_hosts=_if_told(lambda: ranges((proc / "self/uid_map").read_text()) == (_ALL_USERS,)) or False,
         )
         # The number may have become another process's while it was read.
         after = (place / "cgroup").read_text()
     except OSError:
         return None
     return found if identifier in before and identifier in after else None
+
+
+def _if_told(read: Callable[[], T]) -> T | None:
+    try:
+        return read()
+    except (OSError, ValueError):
+        return None
+
+
+def _bounded(file: Path) -> str:
+    """Raises ValueError for a file that is longer than it can honestly be."""
+    with file.open() as opened:
+        text = opened.read(_MOUNTINFO_LIMIT)
+    if len(text) == _MOUNTINFO_LIMIT:
+        raise ValueError(f"{file} is too long")
+    return text
+
+
+def _open_files(place: Path) -> float:
+    for line in (place / "limits").read_text().splitlines():
+        if line.startswith("Max open files"):
+            return _finite(line.split()[-2])
+    raise ValueError("the kernel tells no limit of open files")
+
+
+def _confinement(place: Path) -> str | None:
+    """What AppArmor says, where it is in force; of another security module, nothing."""
+    # Kernels from 5.8 on tell it there, whatever other modules there are.
+    for name in ("attr/apparmor/current", "attr/current"):
+        with suppress(OSError):
+            told = (place / name).read_text().strip("\0\n ")
+            # The labels of SELinux have colons and no mode.
+            return told if told == "unconfined" or told.endswith(")") else None
+    return None
+
+
+def _host_namespaces(proc: Path, place: Path) -> frozenset[str]:
+    return frozenset(
+        name for name in _NAMESPACES if (place / "ns" / name).readlink() == (proc / "1/ns" / name).readlink()
+    )
 
 
 def _limits(membership: str, cgroups: Path) -> Limits:
@@ -80,4 +138,4 @@ def _share(*words: str) -> float | None:
 
 def _finite(word: str) -> float:
     # Version 1 writes -1 where there is no quota.
-    return math.inf if word in ("max", "-1") else float(word)
+    return math.inf if word in ("max", "-1", "unlimited") else float(word)

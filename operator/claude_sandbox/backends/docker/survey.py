@@ -11,18 +11,20 @@ from datetime import UTC, datetime
 from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.api.validate import InvalidSpec, parse_spec
 from claude_sandbox.backends.docker import names
-from claude_sandbox.backends.docker.drift import networks_of
+from claude_sandbox.backends.docker.drift import container_differences, networks_of
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.evidence import declared
 from claude_sandbox.backends.docker.execs import without_health_checks
+from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.host_proc import read_process
+from claude_sandbox.backends.docker.objects import documents
 from claude_sandbox.backends.docker.raw import Object, labels, name_of
 from claude_sandbox.backends.kubernetes.survey import Standard
 from claude_sandbox.blueprint.build import build, parse_image
-from claude_sandbox.blueprint.model import Identity, Site
+from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence
-from claude_sandbox.compliance.evidence import Reading
+from claude_sandbox.compliance.evidence import Reading, Unread
 
 SandboxOf = Callable[[Identity], Awaitable[Object | str]]
 """Reads a ClaudeSandbox; instead of one, why it can't be read."""
@@ -51,12 +53,13 @@ async def survey(
         return None
     read_at = datetime.now(UTC)
     process = await asyncio.to_thread(read_process, container) if local else None
-    networks, volumes, without_checks = await asyncio.gather(
+    networks, volumes, without_checks, facts = await asyncio.gather(
         _all(engine.network, {identifier or name for name, identifier in networks_of(container).items()}),
         _all(engine.volume, {str(one["Name"]) for one in container.get("Mounts") or () if one.get("Name")}),
         without_health_checks(engine, container),
+        _facts(engine),
     )
-    against, note = await _against(container, standard, meant, sandbox_of)
+    against, blueprint, note = await _against(container, standard, meant, sandbox_of)
     evidence = DockerEvidence(
         declared=against,
         container=Reading(without_checks, EvidenceSource.INSPECT, read_at),
@@ -64,36 +67,62 @@ async def survey(
         networks=networks,
         volumes=volumes,
         process=None if process is None else Reading(process, EvidenceSource.HOST_PROC, read_at),
+        drift=None if blueprint is None else await _drift(engine, container, blueprint, facts, read_at),
+        remaps_users=None if facts is None else facts.gives_users,
     )
     return Survey(container, evidence, note)
 
 
+async def _facts(engine: Engine) -> EngineFacts | None:
+    """None where the engine may not be asked about itself."""
+    try:
+        return await engine.facts()
+    except EngineError as error:
+        if error.is_unreachable:
+            raise
+        return None
+
+
+async def _drift(
+    engine: Engine, container: Object, blueprint: Blueprint, facts: EngineFacts | None, read_at: datetime
+) -> Reading[tuple[str, ...]] | Unread:
+    """In what the container is not the one that the operator would make."""
+    if facts is None:
+        return Unread("the engine could not be asked what it can do (docker info)")
+    (image,) = await _all(engine.image, {str(container.get("Image", ""))}) or (None,)
+    wanted = documents(blueprint, str(labels(container)[names.LABEL_CLUSTER]), facts)
+    found = container_differences(wanted.container, container, image, facts)
+    return Reading((*found.updatable, *found.fixed), EvidenceSource.INSPECT, read_at)
+
+
 async def _against(
     container: Object, standard: Standard, meant: Declared, sandbox_of: SandboxOf
-) -> tuple[Declared, str]:
-    """What the container is declared to be, and what has to be said about that."""
+) -> tuple[Declared, Blueprint | None, str]:
+    """What the container is declared to be, by the blueprint of its ClaudeSandbox where it has one, and what has to be
+    said about that.
+    """
     found = labels(container)
     cluster = str(found.get(names.LABEL_CLUSTER) or "")
     identity = names.identity_in(found, cluster)
     if identity is None or found.get(names.LABEL_COMPONENT) != names.AGENT:
-        return meant, ""
+        return meant, None, ""
     whose = f"ClaudeSandbox {identity.namespace}/{identity.name}"
     if names.names_of(cluster, identity).container != name_of(container):
-        return meant, f"it has the labels of {whose}, and not the name of its container"
+        return meant, None, f"it has the labels of {whose}, and not the name of its container"
     sandbox = await sandbox_of(identity)
     if isinstance(sandbox, str):
-        return meant, f"it is not measured against its {whose}, which could not be read: {sandbox}"
+        return meant, None, f"it is not measured against its {whose}, which could not be read: {sandbox}"
     if sandbox["metadata"]["uid"] != identity.uid:
-        return meant, f"it belongs to an earlier {whose}"
+        return meant, None, f"it belongs to an earlier {whose}"
     try:
         spec = parse_spec(sandbox)
     except InvalidSpec as error:
-        return meant, f"it is not measured against its {whose}, whose spec is not valid: {error}"
+        return meant, None, f"it is not measured against its {whose}, whose spec is not valid: {error}"
     # As a pod's: an image that nobody names is the one that it has.
     image = standard.image or parse_image(str(container["Config"]["Image"]), "IfNotPresent")
     blueprint = build(identity, spec, Site(image, standard.opened))
     wanted = declared(blueprint, standard.profile or spec.profile, standard.allowed_registries)
-    return replace(wanted, peers=meant.peers), ""
+    return replace(wanted, peers=meant.peers), blueprint, ""
 
 
 async def _all(read: Callable[[str], Awaitable[Object | None]], wanted: Iterable[str]) -> tuple[Object, ...]:

@@ -23,11 +23,17 @@ class Container(Document):
         declared: Declared | None = None,
         networks: Sequence[Object] = (),
         volumes: Sequence[Object] = (),
+        *,
+        drift: tuple[str, ...] | str | None = None,
+        remaps_users: bool | None = None,
     ) -> None:
         super().__init__(document)
         self.declared = declared or Declared()
         self._networks = networks
         self._volumes = volumes
+        self.drift = drift
+        """In what it differs from what is declared; why that is not known; None where nothing declares it."""
+        self.remaps_users = remaps_users
 
     @cached_property
     def running(self) -> bool:

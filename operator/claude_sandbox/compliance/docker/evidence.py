@@ -42,5 +42,9 @@ class DockerEvidence:
     """Documents of `docker volume inspect`."""
     process: Reading[Process] | None = None
     """What the kernel says of the container's first process, where the engine is on this machine."""
+    drift: Reading[tuple[str, ...]] | Unread | None = None
+    """In what the container differs from what its ClaudeSandbox asks for; None where none declares it."""
+    remaps_users: bool | None = None
+    """Whether the engine gives containers users of their own (userns-remap, rootless); None where it was not asked."""
     max_age: timedelta = timedelta.max
     """A reading older than this is stale, and makes results Unknown."""

@@ -1,6 +1,6 @@
 """OPS on Docker: whether the container is looked after."""
 
-from claude_sandbox.compliance.control import Verdict, failed, passed, unknown
+from claude_sandbox.compliance.control import Verdict, failed, not_applicable, passed, unknown
 from claude_sandbox.compliance.docker.container import Container, untold
 from claude_sandbox.compliance.docker.measure import shared
 
@@ -20,10 +20,26 @@ def health_checked(container: Container) -> Verdict:
     return passed(container.text("State.Health.Status") or "")
 
 
+def in_sync(container: Container) -> Verdict:
+    """What lives is what is wanted."""
+    if container.drift is None:
+        return not_applicable("nothing declares what the container is to be")
+    if isinstance(container.drift, str):
+        return unknown(f"what it differs in from what is declared could not be told: {container.drift}")
+    return failed(f"differs from what is wanted: {', '.join(container.drift)}") if container.drift else passed()
+
+
+def fresh(_container: Container) -> Verdict:
+    """Everything that is said of it was read lately. Stale or missing evidence never gets here."""
+    return passed()
+
+
 MEASURES = (
     shared(
         "OPS-01",
         health_checked,
         "Run it with --health-cmd, for example --health-cmd 'claude --version'.",
     ),
+    shared("OPS-03", in_sync, "Undo the change, or remove the container: it comes back as declared."),
+    shared("OPS-04", fresh, "Look at the operator's health and logs, and at the DockerHost: it could not be read."),
 )

@@ -103,7 +103,13 @@ def user_namespace(container: Container) -> Verdict:
         return unknown(untold("HostConfig.UsernsMode"))
     if mode == "host":
         return failed("users in it are the same users on the host")
-    return unknown("it uses the engine's default, which only `docker info` tells (userns or rootless)")
+    match container.remaps_users:
+        case None:
+            return unknown("it uses the engine's default, which only `docker info` tells (userns or rootless)")
+        case True:
+            return passed("the engine's own")
+        case False:
+            return failed("users in it are the same users on the host: the engine neither remaps them nor is rootless")
 
 
 def foreign_processes(container: Container) -> Verdict:

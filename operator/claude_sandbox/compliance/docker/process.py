@@ -1,8 +1,16 @@
-"""What the kernel says of a container's first process. Fields are those of proc(5) and cgroups(7)."""
+"""What the kernel says of a container's first process. Fields are those of proc(5) and cgroups(7).
+
+Its environment is not among them: a process can rewrite it, and can keep whoever reads it waiting for ever.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+
+from claude_sandbox.compliance.docker.mountinfo import KernelMount
+
+SYSTEM_FILES = ("kcore", "keys", "latency_stats", "sched_debug", "timer_list")
+"""The files of /proc that every engine masks. Which of them there are depends on the kernel."""
 
 
 @dataclass(frozen=True)
@@ -17,12 +25,26 @@ class Limits:
 
 @dataclass(frozen=True)
 class Process:
-    """A container's first process: `status`, `uid_map` and `gid_map` as below /proc, and its control group's limits."""
+    """A container's first process: `status`, `uid_map` and `gid_map` as below /proc, and its control group's limits.
+
+    What could not be read, or is not to be had on this machine, is None.
+    """
 
     status: str
     uid_map: str
     gid_map: str
     limits: Limits
+    open_files: float | None = None
+    """How many it may have open, as its hard limit."""
+    mounts: tuple[KernelMount, ...] | None = None
+    system_files: frozenset[str] = frozenset()
+    """Those of SYSTEM_FILES that this kernel has."""
+    confinement: str | None = None
+    """What AppArmor says of it, for example `docker-default (enforce)`; None also without AppArmor."""
+    host_namespaces: frozenset[str] | None = None
+    """Which of its namespaces are those of the host's first process, by their names below /proc/PID/ns."""
+    maps_are_the_hosts: bool = False
+    """Whether users and groups outside the container, in its maps, are the host's own."""
 
     @cached_property
     def fields(self) -> Mapping[str, str]:
@@ -35,10 +57,16 @@ class Process:
         return tuple(_translated(map(int, self.fields.get(name, "").split()), of))
 
 
+def ranges(mapping: str) -> tuple[tuple[int, int, int], ...]:
+    """Of a map of users or groups: first inside, first outside, how many."""
+    lines = (tuple(map(int, line.split())) for line in mapping.splitlines())
+    return tuple((inside, outside, count) for inside, outside, count in lines)
+
+
 def _translated(numbers: Iterator[int], mapping: str) -> Iterator[int]:
-    """From the host's numbers to the container's, by lines of: first inside, first outside, how many."""
-    ranges = [tuple(map(int, line.split())) for line in mapping.splitlines()]
+    """From the host's numbers to the container's."""
+    known = ranges(mapping)
     for number in numbers:
-        for inside, outside, count in ranges:
+        for inside, outside, count in known:
             if outside <= number < outside + count:
                 yield inside + number - outside

@@ -1,5 +1,6 @@
 """From a container's evidence to what its controls found."""
 
+from dataclasses import replace
 from typing import Any
 
 from claude_sandbox.api.status import Compliance, Result
@@ -9,6 +10,7 @@ from claude_sandbox.compliance.docker.catalogue import MEASURES
 from claude_sandbox.compliance.docker.container import Container
 from claude_sandbox.compliance.docker.evidence import DockerEvidence
 from claude_sandbox.compliance.docker.measure import Measure
+from claude_sandbox.compliance.docker.process import Process
 from claude_sandbox.compliance.evidence import Reading, Unread
 from claude_sandbox.compliance.findings import Finding, compliance
 
@@ -30,10 +32,12 @@ def _finding(measure: Measure, container: Container | str, evidence: DockerEvide
     if measure.judge is not None and isinstance(evidence.container, Reading):
         read = evidence.container
     second = witness.JUDGES.get(measure.control.id)
-    if evidence.process is not None and second is not None and isinstance(container, Container):
-        told = second(evidence.process.value, container)
+    if second is not None and read is not None and (process := _process(evidence)) and isinstance(container, Container):
+        told = second(process.value, container)
         if told.result is not Result.UNKNOWN:
-            verdict, read = witness.weighed(measure.control.id, verdict, told), evidence.process
+            verdict = witness.weighed(measure.control.id, verdict, told)
+            # It rests on both, and is as old as the older.
+            read = replace(process, observed_at=min(read.observed_at, process.observed_at))
     return Finding(
         control=measure.control,
         verdict=verdict,
@@ -51,7 +55,30 @@ def _container(evidence: DockerEvidence) -> Container | str:
         return f"the container could not be read: {reading.reason}"
     if evidence.now - reading.observed_at > evidence.max_age:
         return f"what is known of the container is older than {evidence.max_age.total_seconds():.0f} s"
-    return Container(reading.value, evidence.declared, evidence.networks, evidence.volumes)
+    return Container(
+        reading.value,
+        evidence.declared,
+        evidence.networks,
+        evidence.volumes,
+        drift=_drift(evidence),
+        remaps_users=evidence.remaps_users,
+    )
+
+
+def _process(evidence: DockerEvidence) -> Reading[Process] | None:
+    """The second witness, unless what it said is too old."""
+    process = evidence.process
+    return None if process is None or evidence.now - process.observed_at > evidence.max_age else process
+
+
+def _drift(evidence: DockerEvidence) -> tuple[str, ...] | str | None:
+    """In what it differs, or why that can't be said."""
+    drift = evidence.drift
+    if isinstance(drift, Unread):
+        return drift.reason
+    if drift is not None and evidence.now - drift.observed_at > evidence.max_age:
+        return f"it was looked at more than {evidence.max_age.total_seconds():.0f} s ago"
+    return None if drift is None else drift.value
 
 
 def _verdict(measure: Measure, container: Container | str) -> Verdict:

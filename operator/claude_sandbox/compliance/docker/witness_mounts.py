@@ -1,0 +1,79 @@
+"""The kernel as a second witness of what a container can write to. A part of `witness`, which says what that means."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+from claude_sandbox.compliance.control import Verdict, unknown
+from claude_sandbox.compliance.docker.container import Container
+from claude_sandbox.compliance.docker.measure import decided
+from claude_sandbox.compliance.docker.mountinfo import KernelMount
+from claude_sandbox.compliance.docker.process import Process
+
+# File systems in which the kernel shows itself; what may be done with them is not a matter of files.
+_KERNELS_OWN = frozenset({"proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue"})
+
+_UNREAD = "what is mounted in it could not be read from the kernel"
+
+
+def read_only_root(process: Process, _: Container) -> Verdict:
+    """The root file system is mounted read-only."""
+    roots = [mount for mount in process.mounts or () if mount.place == "/"]
+    if not roots:
+        return unknown(_UNREAD)
+    return decided(["the kernel lets it write to its root file system"] if roots[-1].writable else [], (), "kernel: ro")
+
+
+def system_paths(process: Process, _: Container) -> Verdict:
+    """/sys and /proc/sys are read-only, and what of /proc engines mask is covered."""
+    if process.mounts is None:
+        return unknown(_UNREAD)
+    last = {mount.place: mount for mount in process.mounts}
+    problems = [
+        f"the kernel lets it write to {place}"
+        for place in ("/sys", "/proc/sys")
+        if place not in last or last[place].writable
+    ]
+    problems += [
+        f"the kernel shows it /proc/{name}" for name in sorted(process.system_files) if f"/proc/{name}" not in last
+    ]
+    return decided(problems, (), "kernel: covered")
+
+
+def propagation(process: Process, _: Container) -> Verdict:
+    """No mount that is made in it is seen elsewhere."""
+    return _each(process, process.mounts, lambda one: one.shared, "the kernel shares what is mounted at {}")
+
+
+def scratch(process: Process, _: Container) -> Verdict:
+    """Every tmpfs of its own that can be written to is bounded, and no file in it has a privilege or is a device."""
+
+    def is_loose(mount: KernelMount) -> bool:
+        return not (mount.sized and {"nosuid", "nodev"} <= mount.options)
+
+    own = (one for one in _written(process) if one.kind == "tmpfs" and one.root == "/")
+    return _each(process, own, is_loose, "the kernel has the tmpfs at {} without a size, or not nosuid and nodev")
+
+
+def writable(process: Process, container: Container) -> Verdict:
+    """Nothing but the workspace, of what is not the kernel's own and not in memory."""
+    workspace = container.declared.workspace
+    if workspace is None:
+        return unknown("nothing declares where it may write")
+    kept = (one for one in _written(process) if one.place != "/" and not (one.kind == "tmpfs" and one.root == "/"))
+    return _each(process, kept, lambda one: one.place != workspace, "the kernel lets it write to {}")
+
+
+def _written(process: Process) -> Iterator[KernelMount]:
+    """What can be written to, but for devices: /dev, and what is covered with one of them."""
+    mounts = process.mounts or ()
+    devices = {mount.device for mount in mounts if mount.place == "/dev"}
+    for mount in mounts:
+        if mount.writable and mount.kind not in _KERNELS_OWN and mount.device not in devices:
+            yield mount
+
+
+def _each(
+    process: Process, mounts: Iterable[KernelMount] | None, is_wrong: Callable[[KernelMount], bool], problem: str
+) -> Verdict:
+    if process.mounts is None or mounts is None:
+        return unknown(_UNREAD)
+    return decided([problem.format(one.place) for one in mounts if is_wrong(one)], (), "kernel: so mounted")
