@@ -18,13 +18,15 @@ from enginekit import client, hardened, isolated_network, own
 from nodekit import report
 
 from claude_sandbox.backends.docker.engine import archive_of
+from claude_sandbox.compliance.docker.witness import JUDGES
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription, Tcp
 
 pytestmark = pytest.mark.engine
 
 TINY = "claudesandbox.dev/tiny:1"
-KERNEL = {"PRIV-02", "PRIV-03", "PRIV-04", "PRIV-05", "KERN-01", "RES-01", "RES-02", "RES-03"}
+# What no machine lacks; PRIV-06 fails on engines that share the machine's users, and says so by the kernel.
+KERNEL = set(JUDGES) - {"KERN-02", "FS-08"}
 
 
 def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -82,7 +84,7 @@ def test_a_hardened_container_passes_on_the_engines_and_the_kernels_word(docker_
         assert code == 0, found
         assert found["target"] == {"kind": "Container", "name": made.name, "id": made.id}
         assert _results(found)["NET-08"] == "Pass"
-        assert _sources(found, "HostProc") == KERNEL
+        assert _sources(found, "HostProc") - {"KERN-02"} == KERNEL
 
 
 def test_a_privileged_container_fails_and_is_found_by_its_identifier(docker_engine: EngineDescription) -> None:
@@ -161,7 +163,7 @@ async def test_what_says_that_it_is_a_sandbox_is_not_believed_without_its_declar
         assert not _failing(found)
         assert "ClaudeSandbox agents/alice, which could not be read" in found["note"]
         assert _results(found)["PRIV-08"] == "Pass", "its health checks are nobody's sessions"
-        assert _sources(found, "HostProc") == KERNEL
+        assert _sources(found, "HostProc") - {"KERN-02"} == KERNEL
 
 
 def test_no_container_of_that_name_exits_4_and_says_where_it_was_looked_for(docker_engine: EngineDescription) -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -17,7 +18,7 @@ from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.client import Api, Obj
 from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
 from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.resources import SANDBOXES, SECRETS
+from claude_sandbox.backends.kubernetes.resources import EVENTS, SANDBOXES, SECRETS
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
@@ -82,6 +83,21 @@ class Place:
         async with asyncio.timeout(PATIENCE):
             while await self.get(name) is not None:  # noqa: ASYNC110 - only asking tells
                 await asyncio.sleep(0.05)
+
+    async def tells(self, name: str, reason: str, note: str) -> None:
+        """Wait until there is an Event about the sandbox whose note begins like this."""
+        notes: list[str] = []
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not any(one.startswith(note) for one in notes):
+                    await asyncio.sleep(0.05)
+                    events = (await self.api.list(EVENTS, OWN)).items
+                    about = [one for one in events if one["regarding"]["name"] == name and one["reason"] == reason]
+                    notes = [one["note"] for one in about]
+        except TimeoutError:
+            raise AssertionError(
+                f"no Event {reason} says {note}, but {notes}\n{self.operator.log.read_text()}"
+            ) from None
 
     def container(self, found: Obj) -> Any:
         return self.sdk.containers.get(found["status"]["workload"]["uid"])
@@ -157,6 +173,89 @@ async def test_a_sandbox_is_placed_runs_is_measured_heals_and_goes(place: Place)
 
     await place.api.delete(SANDBOXES, "alice", OWN)
     await place.goes("alice")
+
+
+async def test_whatever_is_done_to_it_is_told_in_an_event_and_counted(place: Place) -> None:
+    await place.join()
+    hungry = "while [ ! -e /tmp/go ]; do sleep 0.1; done; x=a; while :; do x=$x$x; done"
+    await place.create("hal", command=["/bin/sh", "-c", hungry], resources={"memory": "256Mi"})
+    found = await place.comes_to("hal", ready)
+    name = found["status"]["workload"]["name"]
+    labels = place.container(found).labels
+    api = place.sdk.api
+
+    def run_out_of_memory() -> None:
+        place.sdk.containers.get(name).exec_run(["/bin/sh", "-c", "touch /tmp/go"])
+
+    def remove_network() -> None:
+        api.disconnect_container_from_network(name, name)
+        api.remove_network(name)
+
+    def remove_volume() -> None:
+        api.remove_container(name, force=True)
+        api.remove_volume(f"{name}-api-key")
+
+    faults: list[tuple[Callable[[], None], str]] = [
+        (lambda: api.pause(name), f"Container {name} put back (State.Paused)"),
+        (lambda: api.rename(name, "something-else"), f"Container {name} put back (Name)"),
+        (lambda: api.connect_container_to_network(name, "bridge"), f"Container {name} put back (Networks.bridge)"),
+        (
+            lambda: api.update_container(name, mem_limit=1 << 30, memswap_limit=1 << 30),
+            f"Container {name} put back (HostConfig.Memory, HostConfig.MemorySwap)",
+        ),
+        (remove_network, f"Network {name} made again"),
+        (remove_volume, f"Volume {name}-api-key made again"),
+        (lambda: api.kill(name), f"Container {name} replaced (State.Status)"),
+        (run_out_of_memory, f"Container {name} started again after it needed more memory than spec.resources.memory"),
+    ]
+    for fault, told in faults:
+        before = await place.comes_to("hal", ready)
+        counted_before = before["status"].get("heals", {}).get("count", 0)
+        await asyncio.to_thread(fault)
+        await place.tells("hal", "Healed", told)
+        await place.comes_to("hal", lambda one, least=counted_before: one["status"]["heals"]["count"] > least)
+    await place.comes_to("hal", ready)
+
+    impostor = place.sdk.containers.create(IMAGE, name="impostor", labels=labels)
+    try:
+        await place.tells("hal", "Refused", "Not this sandbox's own and in the way: Container impostor")
+        stalled = await place.comes_to("hal", lambda one: condition(one["status"], "Stalled")[0] == "True")
+        assert condition(stalled["status"], "Stalled")[1] == "ForeignObject"
+    finally:
+        impostor.remove()
+    await place.comes_to("hal", lambda one: ready(one) and condition(one["status"], "Stalled")[0] == "False")
+
+
+async def test_the_kernel_is_a_second_witness_and_counts_where_it_says_otherwise(place: Place) -> None:
+    await place.join()
+    await place.create("iris")
+    found = await place.comes_to("iris", lambda one: condition(one["status"], "Compliant")[0] == "True")
+    passed = {group["source"]: set(group["controls"]) for group in found["status"]["compliance"]["passed"]}
+    assert {"PRIV-02", "KERN-01", "NS-01", "FS-01", "FS-07", "FS-08", "RES-01", "RES-03"} <= passed["HostProc"]
+    assert {"NET-08", "SEC-01", "OPS-03"} <= passed["Inspect"]
+    container = place.container(found)
+    limit = pids_limit(container.attrs["State"]["Pid"])
+    before = limit.read_text()
+    limit.write_text("max")
+    # Nothing tells of that: it is noticed when the sandbox is looked at the next time.
+    await place.api.patch(SANDBOXES, "iris", OWN, {"metadata": {"annotations": {"look": "again"}}})
+    broken = await place.comes_to("iris", lambda one: condition(one["status"], "Compliant")[0] == "False")
+    controls = broken["status"]["compliance"]["controls"]
+    (failing,) = [one for one in controls if one["result"] == "Fail" and one.get("required")]
+    assert (failing["id"], failing["evidence"]["source"]) == ("RES-03", "HostProc")
+    assert "more than the engine says" in failing["message"]
+    assert "512" in failing["evidence"]["value"]
+    limit.write_text(before)
+    await place.api.patch(SANDBOXES, "iris", OWN, {"metadata": {"annotations": {"look": "once more"}}})
+    await place.comes_to("iris", lambda one: condition(one["status"], "Compliant")[0] == "True")
+
+
+def pids_limit(pid: int) -> Path:
+    """The file of a process's control group, of either version."""
+    groups = Path("/proc", str(pid), "cgroup").read_text().splitlines()
+    paths = {controllers: path for _, controllers, path in (line.split(":", 2) for line in groups)}
+    top = Path("/sys/fs/cgroup/pids", paths["pids"][1:]) if "pids" in paths else Path("/sys/fs/cgroup", paths[""][1:])
+    return top / "pids.max"
 
 
 async def test_the_check_of_its_container_measures_it_against_its_sandbox_as_the_status_does(place: Place) -> None:

@@ -30,6 +30,7 @@ STATUS = {
     "Seccomp": "2",
 }
 SAME = "         0          0 4294967295\n"
+ALONE = dict.fromkeys(("cgroup", "ipc", "net", "pid", "uts"), False)
 REMAPPED = "         0     100000      65536\n"
 # Of a sandbox's container on an engine of the release 29, with some of its mounts left out.
 MOUNTS = """\
@@ -38,7 +39,8 @@ MOUNTS = """\
 1096 1094 0:66 / /dev rw,nosuid - tmpfs tmpfs rw,size=65536k,mode=755
 1097 1096 0:67 / /dev/pts rw,nosuid,noexec,relatime - devpts devpts rw,gid=5,mode=620,ptmxmode=666
 1098 1094 0:68 / /sys ro,nosuid,nodev,noexec,relatime - sysfs sysfs ro
-1099 1098 0:29 / /sys/fs/cgroup ro,nosuid,nodev,noexec,relatime - cgroup2 cgroup rw
+1099 1098 0:28 / /sys/fs/cgroup rw,nosuid,nodev,noexec,relatime - tmpfs tmpfs rw,mode=755
+1110 1099 0:29 / /sys/fs/cgroup/pids ro,nosuid,nodev,noexec,relatime - cgroup cgroup rw,pids
 1100 1096 0:64 / /dev/mqueue rw,nosuid,nodev,noexec,relatime - mqueue mqueue rw
 1101 1096 0:69 / /dev/shm rw,nosuid,nodev,noexec,relatime - tmpfs shm rw,size=65536k
 1102 1094 0:70 / /tmp rw,nosuid,nodev,noexec,relatime - tmpfs tmpfs rw,size=262144k,mode=700,uid=1000,gid=1000
@@ -70,7 +72,7 @@ def complete(**fields: Any) -> Process:
         "mounts": mountinfo.parse(MOUNTS),
         "system_files": frozenset({"kcore", "keys"}),
         "confinement": "docker-default (enforce)",
-        "host_namespaces": frozenset(),
+        "namespaces": ALONE,
         "maps_are_the_hosts": True,
     }
     return process(**(told | fields))
@@ -123,7 +125,7 @@ def test_where_both_agree_the_kernel_is_what_the_result_rests_on() -> None:
         ("KERN-04", {"mounts": mounted("/proc/sys", options=frozenset({"rw"}))}, "/proc/sys"),
         ("KERN-04", {"mounts": mounted("/sys", options=frozenset({"rw"}))}, "/sys"),
         ("KERN-04", {"system_files": frozenset({"kcore", "timer_list"})}, "/proc/timer_list"),
-        *((id, {"host_namespaces": frozenset({name})}, f"host's {name}") for id, name in (
+        *((id, {"namespaces": ALONE | {name: True}}, f"host's {name}") for id, name in (
             ("NS-01", "pid"), ("NS-02", "ipc"), ("NS-03", "net"), ("NS-04", "uts"), ("NS-04", "cgroup"))),
         ("FS-01", {"mounts": mounted("/", options=frozenset({"rw"}))}, "root file system"),
         ("FS-06", {"mounts": mounted("/workspace", shared=True)}, "/workspace"),
@@ -131,7 +133,7 @@ def test_where_both_agree_the_kernel_is_what_the_result_rests_on() -> None:
         ("FS-07", {"mounts": mounted("/tmp", options=frozenset({"rw", "nosuid"}))}, "/tmp"),
         ("FS-07", {"mounts": mounted("/tmp", options=frozenset({"rw", "nodev"}))}, "/tmp"),
         ("FS-08", {"mounts": mounted("/data")}, "/data"),
-        ("FS-08", {"mounts": mounted("/etc/hosts", options=frozenset({"rw"}))}, "/etc/hosts"),
+        ("FS-08", {"mounts": mounted("/etc/passwd")}, "/etc/passwd"),
         ("FS-08", {"mounts": mounted("/mnt/x", kind="tmpfs")}, "/mnt/x"),
         ("RES-04", {"open_files": float("inf")}, "open files"),
     ],
@@ -151,7 +153,7 @@ def test_what_the_kernel_has_otherwise_than_the_engine_says_fails_and_both_are_t
 
 def test_old_words_of_the_kernel_count_for_nothing_and_the_result_is_as_old_as_the_older_witness() -> None:
     long_ago = NOW - timedelta(hours=1)
-    loose = complete(host_namespaces=frozenset({"pid"}))
+    loose = complete(namespaces={"pid": True})
     evidence = DockerEvidence(
         declared=compliant().declared,
         container=Reading(compliant().container, EvidenceSource.INSPECT, NOW - timedelta(minutes=2)),

@@ -21,7 +21,8 @@ T = TypeVar("T")
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 
-_NAMESPACES = ("cgroup", "ipc", "net", "pid", "uts")
+# The numbers of a machine's first namespaces, the same on every kernel (linux/proc_ns.h). That of the network is not.
+_FIRST = {"ipc": 4026531839, "uts": 4026531838, "pid": 4026531836, "cgroup": 4026531835}
 _ALL_USERS = (0, 0, 2**32 - 1)
 """The map of a process that sees the host's users as they are."""
 # A table of mounts can be long; what is longer than any that an engine makes is not read.
@@ -45,7 +46,7 @@ def read_process(container: Object, proc: Path = PROC, cgroups: Path = CGROUPS) 
             mounts=_if_told(lambda: mountinfo.parse(_bounded(place / "mountinfo"))),
             system_files=frozenset(name for name in SYSTEM_FILES if (proc / name).exists()),
             confinement=_confinement(place),
-            host_namespaces=_if_told(lambda: _host_namespaces(proc, place)),
+            namespaces=_namespaces(proc, place),
             maps_are_the_hosts=_if_told(lambda: ranges((proc / "self/uid_map").read_text()) == (_ALL_USERS,)) or False,
         )
         # The number may have become another process's while it was read.
@@ -89,10 +90,23 @@ def _confinement(place: Path) -> str | None:
     return None
 
 
-def _host_namespaces(proc: Path, place: Path) -> frozenset[str]:
-    return frozenset(
-        name for name in _NAMESPACES if (place / "ns" / name).readlink() == (proc / "1/ns" / name).readlink()
-    )
+def _namespaces(proc: Path, place: Path) -> dict[str, bool]:
+    """Whether each is the host's. What can't be told is left out: to see them takes rights over the process."""
+    own, host = proc / "self/ns", proc / "1/ns"
+    found = {}
+    for name, number in _FIRST.items():
+        if mine := _namespace(place / "ns" / name):
+            found[name] = mine in (f"{name}:[{number}]", _namespace(own / name), _namespace(host / name))
+    # Who is in all of the host's other namespaces is in its network as well.
+    at_home = all(_namespace(own / name) == f"{name}:[{_FIRST[name]}]" for name in _FIRST)
+    network = _namespace(host / "net") or (_namespace(own / "net") if at_home else None)
+    if network and (mine := _namespace(place / "ns/net")):
+        found["net"] = mine == network
+    return found
+
+
+def _namespace(link: Path) -> str | None:
+    return _if_told(lambda: str(link.readlink()))
 
 
 def _limits(membership: str, cgroups: Path) -> Limits:

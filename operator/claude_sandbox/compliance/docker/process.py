@@ -4,7 +4,7 @@ Its environment is not among them: a process can rewrite it, and can keep whoeve
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from claude_sandbox.compliance.docker.mountinfo import KernelMount
@@ -41,8 +41,8 @@ class Process:
     """Those of SYSTEM_FILES that this kernel has."""
     confinement: str | None = None
     """What AppArmor says of it, for example `docker-default (enforce)`; None also without AppArmor."""
-    host_namespaces: frozenset[str] | None = None
-    """Which of its namespaces are those of the host's first process, by their names below /proc/PID/ns."""
+    namespaces: Mapping[str, bool] = field(default_factory=dict)
+    """Whether each of its namespaces is the host's, by their names below /proc/PID/ns; without those not told."""
     maps_are_the_hosts: bool = False
     """Whether users and groups outside the container, in its maps, are the host's own."""
 

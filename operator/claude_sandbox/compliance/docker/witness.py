@@ -105,14 +105,13 @@ def app_armor(process: Process, _: Container) -> Verdict:
 
 
 def of_its_own(*names: str) -> Judge:
-    """Fails where one of these namespaces is that of the host's first process."""
+    """Fails where one of these namespaces is the host's."""
 
     def judge(process: Process, _: Container) -> Verdict:
-        if process.host_namespaces is None:
-            return unknown("the kernel does not tell its namespaces")
-        shared = (name for name in names if name in process.host_namespaces)
-        problems = [f"the kernel has it in the host's {name} namespace" for name in shared]
-        return decided(problems, (), "kernel: its own")
+        told = {name: process.namespaces.get(name) for name in names}
+        problems = [f"the kernel has it in the host's {name} namespace" for name, shared in told.items() if shared]
+        doubts = [f"the kernel does not tell its {name} namespace" for name, shared in told.items() if shared is None]
+        return decided(problems, doubts, "kernel: its own")
 
     return judge
 

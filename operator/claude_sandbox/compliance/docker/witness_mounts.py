@@ -10,6 +10,10 @@ from claude_sandbox.compliance.docker.process import Process
 
 # File systems in which the kernel shows itself; what may be done with them is not a matter of files.
 _KERNELS_OWN = frozenset({"proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue"})
+# Root's, and without files: where version 1 of the control groups is mounted.
+_CGROUPS = "/sys/fs/cgroup"
+# What an engine writes for each container, and mounts as it does the root.
+_ENGINES_OWN = frozenset({"/", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"})
 
 _UNREAD = "what is mounted in it could not be read from the kernel"
 
@@ -49,7 +53,7 @@ def scratch(process: Process, _: Container) -> Verdict:
     def is_loose(mount: KernelMount) -> bool:
         return not (mount.sized and {"nosuid", "nodev"} <= mount.options)
 
-    own = (one for one in _written(process) if one.kind == "tmpfs" and one.root == "/")
+    own = (one for one in _written(process) if one.kind == "tmpfs" and one.root == "/" and one.place != _CGROUPS)
     return _each(process, own, is_loose, "the kernel has the tmpfs at {} without a size, or not nosuid and nodev")
 
 
@@ -58,7 +62,11 @@ def writable(process: Process, container: Container) -> Verdict:
     workspace = container.declared.workspace
     if workspace is None:
         return unknown("nothing declares where it may write")
-    kept = (one for one in _written(process) if one.place != "/" and not (one.kind == "tmpfs" and one.root == "/"))
+    kept = (
+        one
+        for one in _written(process)
+        if one.place not in _ENGINES_OWN and not (one.kind == "tmpfs" and one.root == "/")
+    )
     return _each(process, kept, lambda one: one.place != workspace, "the kernel lets it write to {}")
 
 
