@@ -192,7 +192,8 @@ async def test_out_of_memory_is_said_and_it_is_started_again(host: EngineDescrip
 def hasty(blueprint: Blueprint) -> Blueprint:
     """Checked every second, given up after three: what takes minutes otherwise."""
     short = Probe(("claude", "--version"), period=1, timeout=1, failures=3)
-    return replace(blueprint, liveness=short, readiness=replace(blueprint.readiness, period=1, timeout=1))
+    ready = replace(blueprint.readiness, period=1, timeout=1)
+    return replace(blueprint, liveness=short, readiness=ready, startup=replace(blueprint.startup, failures=3))
 
 
 @pytest.mark.parametrize("seconds", [0, 3600], ids=["fails", "hangs"])

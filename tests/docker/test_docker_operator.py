@@ -116,6 +116,10 @@ async def checked(*arguments: str) -> tuple[int, list[dict[str, Any]]]:
     return done.returncode, json.loads(done.stdout)
 
 
+def heals(found: Obj) -> int:
+    return int(found["status"].get("heals", {}).get("count", 0))
+
+
 def ready(found: Obj) -> bool:
     return condition(found["status"], "Ready")[0] == "True"
 
@@ -192,11 +196,13 @@ async def test_whatever_is_done_to_it_is_told_in_an_event_and_counted(place: Pla
         api.remove_network(name)
 
     def remove_volume() -> None:
+        # While nobody looks, since a container that is made meanwhile would make it again.
+        place.operator.stop()
         api.remove_container(name, force=True)
         api.remove_volume(f"{name}-api-key")
+        place.operator.start()
 
     faults: list[tuple[Callable[[], None], str]] = [
-        (lambda: api.pause(name), f"Container {name} put back (State.Paused)"),
         (lambda: api.rename(name, "something-else"), f"Container {name} put back (Name)"),
         (lambda: api.connect_container_to_network(name, "bridge"), f"Container {name} put back (Networks.bridge)"),
         (
@@ -207,13 +213,13 @@ async def test_whatever_is_done_to_it_is_told_in_an_event_and_counted(place: Pla
         (remove_volume, f"Volume {name}-api-key made again"),
         (lambda: api.kill(name), f"Container {name} replaced (State.Status)"),
         (run_out_of_memory, f"Container {name} started again after it needed more memory than spec.resources.memory"),
+        (lambda: api.pause(name), f"Container {name} put back (State.Paused)"),
     ]
     for fault, told in faults:
-        before = await place.comes_to("hal", ready)
-        counted_before = before["status"].get("heals", {}).get("count", 0)
+        before = heals(await place.comes_to("hal", ready))
         await asyncio.to_thread(fault)
         await place.tells("hal", "Healed", told)
-        await place.comes_to("hal", lambda one, least=counted_before: one["status"]["heals"]["count"] > least)
+        await place.comes_to("hal", lambda one, before=before: heals(one) > before)
     await place.comes_to("hal", ready)
 
     impostor = place.sdk.containers.create(IMAGE, name="impostor", labels=labels)

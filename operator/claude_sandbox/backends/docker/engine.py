@@ -238,7 +238,11 @@ class Engine:
 
     async def _run(self, call: Callable[[], T], bound: float) -> T:
         """Run what blocks in a thread. The bound is a little longer than that of the connection itself."""
-        done = asyncio.get_running_loop().run_in_executor(self._threads, _mapped, call)
+        try:
+            done = asyncio.get_running_loop().run_in_executor(self._threads, _mapped, call)
+        except RuntimeError:
+            # The host was taken out of the operator's care while something was still being done on it.
+            raise EngineError(UNREACHABLE, "the connection to the Docker Engine was given up") from None
         try:
             return await asyncio.wait_for(done, bound + 5.0)
         except TimeoutError:
