@@ -2,6 +2,7 @@
 this very container.
 """
 
+import shutil
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -262,6 +263,13 @@ class Machine:
         for name, content in files.items():
             (self.cgroups / path / name.replace("__", ".")).write_text(content + "\n")
 
+    def namespaces(self, process: str, **numbers: int) -> None:
+        directory = self.proc / process / "ns"
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, number in numbers.items():
+            (directory / name).unlink(missing_ok=True)
+            (directory / name).symlink_to(f"{name}:[{number}]")
+
     def read(self, **container: Any) -> Process | None:
         document = {"Id": "c" * 64, "State": {"Pid": 42}, "HostConfig": {"Runtime": "runc"}} | container
         return read_process(document, self.proc, self.cgroups)
@@ -299,3 +307,38 @@ def test_a_limit_that_can_not_be_read_says_nothing(tmp_path: Path) -> None:
     read = machine.read()
     assert read is not None
     assert read == replace(read, limits=Limits())
+
+
+def test_the_hosts_namespaces_are_known_by_their_numbers_or_by_whose_they_are(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, f"0::/docker/{'c' * 64}\n")
+    assert (read := machine.read()) is not None
+    assert read.namespaces == {}
+    first = {"ipc": 4026531839, "uts": 4026531838, "pid": 4026531836, "cgroup": 4026531835, "net": 4026531840}
+    machine.namespaces("42", **{**first, "ipc": 1})
+    # Nobody may look at the first process, and the reader is elsewhere: whose network it is can't be told.
+    machine.namespaces("self", **dict.fromkeys(first, 7))
+    assert (read := machine.read()) is not None
+    assert read.namespaces == {"ipc": False, "uts": True, "pid": True, "cgroup": True}
+    machine.namespaces("1", net=4026531840)
+    assert (read := machine.read()) is not None
+    assert read.namespaces["net"] is True
+    # An operator that is itself on the host is as good.
+    shutil.rmtree(machine.proc / "1")
+    machine.namespaces("self", **{**first, "net": 4026531999})
+    assert (read := machine.read()) is not None
+    assert read.namespaces["net"] is False
+
+
+def test_app_armor_is_told_from_other_modules_and_from_none(tmp_path: Path) -> None:
+    machine = Machine(tmp_path, f"0::/docker/{'c' * 64}\n")
+    for path, content, confinement in (
+        (None, "", None),
+        ("attr/current", "system_u:system_r:container_t:s0:c1,c2\0", None),
+        ("attr/current", "docker-default (enforce)\n", "docker-default (enforce)"),
+        ("attr/apparmor/current", "unconfined\n", "unconfined"),
+    ):
+        if path:
+            (machine.place / path).parent.mkdir(parents=True, exist_ok=True)
+            (machine.place / path).write_text(content)
+        assert (read := machine.read()) is not None
+        assert read.confinement == confinement
