@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import linux_calls
 import pytest
 
 from claude_sandbox.seccomp.calls import ALLOWED, CONDITIONAL, NEW_NAMESPACES, REFUSED
@@ -14,11 +15,6 @@ from claude_sandbox.seccomp.generate import PATH, main
 from claude_sandbox.seccomp.profile import STRICT, document, is_strict
 
 PROJECT = Path(__file__).parents[3]
-LINUX = {
-    line.split()[0]
-    for line in (Path(__file__).parent / "linux-calls.txt").read_text().splitlines()
-    if not line.startswith("#")
-}
 ALLOW, ERRNO = "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"
 
 
@@ -35,7 +31,7 @@ def test_every_call_of_linux_is_in_one_place_of_the_declaration_and_no_name_is_m
         ]
     )
     assert {call for call, times in declared.items() if times > 1} == set()
-    assert declared.keys() == LINUX
+    assert declared.keys() == linux_calls.NAMES
 
 
 def test_what_is_refused_is_in_no_rule_that_allows() -> None:
@@ -103,4 +99,4 @@ def test_the_page_in_the_repository_is_up_to_date(tmp_path: Path, capsys: pytest
     assert "differs from the declaration" in capsys.readouterr().err
     assert main([str(tmp_path)]) == 0
     page = (tmp_path / PATH).read_text(encoding="utf-8")
-    assert all(f"`{call}`" in page for call in LINUX)
+    assert all(f"`{call}`" in page for call in linux_calls.NAMES)
