@@ -308,8 +308,8 @@ class SeccompProfile(Strict):
     type: SeccompProfileType = SeccompProfileType.RUNTIME_DEFAULT
     """RuntimeDefault: what the runtime lets through. Strict: only what Claude Code and ordinary development need.
 
-    Strict also refuses debuggers and other ways into another process, sockets but for IP, Unix and route netlink, and
-    32-bit programs. It is for backend type Docker. Unconfined and profiles of one's own can't be chosen.
+    Strict also refuses debuggers, sockets but for IP, Unix and route netlink, and 32-bit programs. It is for backend
+    type Docker. Unconfined and profiles of one's own can't be chosen.
     """
 
 

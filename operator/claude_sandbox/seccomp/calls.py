@@ -135,9 +135,8 @@ CONDITIONAL: tuple[Condition, ...] = (
 
 REFUSED: tuple[Refusal, ...] = (
     Refusal(
-        "Other processes' memory and files",
-        "what one process of the agent knows, such as the key, another can't take from it; debuggers, tracers and leak"
-        " sanitizers need them",
+        "Ways into other processes",
+        "much of the kernel lies behind them, and only debuggers, tracers and leak sanitizers need them",
         _names("kcmp pidfd_getfd process_vm_readv process_vm_writev ptrace"),
     ),
     Refusal(

@@ -20,11 +20,15 @@ What people notice of it:
 
 - Debuggers and tracers (gdb, strace) don't work, and leak sanitizers don't either: set `ASAN_OPTIONS=detect_leaks=0`.
 - `ss` reads `/proc` instead of asking the kernel, and says so.
+- There are no POSIX message queues, and what would use io_uring or the kernel's asynchronous I/O does without.
 - Programs for 32 bits end at their first call with `Bad system call`.
 
-Engines for x86-64 and arm64 can run it; on others a container with it does not start. Everything was tried on x86-64;
-for arm64 the names are the kernel's. `docker inspect` shows the whole filter, and KERN-01 tells whether a container has
-it.
+It keeps the agent from parts of the kernel, not its processes from each other: they have one user, and what `/proc`
+shows of one to another is no matter of system calls (`kernel.yama.ptrace_scope` of the host is).
+
+It is for engines on x86-64 and arm64; on others nothing in it can start a process, so no sandbox becomes ready.
+Everything was tried on x86-64; for arm64 the names are the kernel's. `docker inspect` shows the whole filter, and
+KERN-01 tells whether a container has it.
 """
 
 

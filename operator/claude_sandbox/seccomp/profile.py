@@ -5,7 +5,8 @@ The document says which calls are allowed; everything else is answered with EPER
   the process, so that no rule has to hold for two tables of calls.
 - An engine ignores names that its libseccomp does not know. Such calls are newer than all that it knows, and runc
   answers those with ENOSYS.
-- An architecture that is not named here gets no clone, whose arguments have another order on some: nothing starts.
+- An architecture that is not named here gets no clone, whose arguments have another order on some: nothing in the
+  container can start a process.
 """
 
 import json
