@@ -53,6 +53,16 @@ SCENARIOS = (
         _both("PRIV-02", "PRIV-03"),
     ),
     Scenario("seccomp", _INSIDE, "A seccomp filter is in force.", _both("KERN-01")),
+    Scenario(
+        "strict-seccomp",
+        _INSIDE,
+        "With `Strict`, calls are refused that the runtime's own filter lets through and no agent needs.",
+        _both("KERN-01"),
+        {
+            KUBERNETES: "a filter of one's own is a file on every node there, which nothing in a pod brings along; the"
+            " API server refuses `Strict` and says so"
+        },
+    ),
     Scenario("root", _INSIDE, "The root file system and the managed settings can't be written to.", _both("FS-01")),
     Scenario("scratch", _INSIDE, "Scratch space is in memory and has a size.", _both("FS-07")),
     Scenario(

@@ -10,7 +10,7 @@ from adapter import CONNECT, Backend, Target
 from conformance_place import EARLY, KEY, VOLUME, Place
 from nodekit import eventually
 from sandboxkit import Sandbox
-from scenarios import DOCKER, SCENARIOS, kind_of
+from scenarios import DOCKER, KUBERNETES, SCENARIOS, kind_of
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.node, pytest.mark.engine]
 
@@ -66,6 +66,25 @@ def test_has_no_capability_and_can_get_none(agent: Path) -> None:
 @scenario("seccomp")
 def test_a_seccomp_filter_is_in_force(agent: Path) -> None:
     assert kernel.status(agent)["Seccomp"] == "2"
+
+
+@scenario("strict-seccomp")
+def test_the_strict_filter_refuses_what_the_runtimes_own_lets_through(
+    backend: Backend, alice: Sandbox, place: Place
+) -> None:
+    # It asks the kernel how it adjusts its clock.
+    script = "/bin/busybox adjtimex"
+    assert backend.run(alice, script).code == 0
+    strict = {"seccompProfile": {"type": "Strict"}}
+    if kind_of(backend.id) == KUBERNETES:
+        with pytest.raises(AssertionError, match="use RuntimeDefault, or set spec") as refused:
+            place.apply("strict", backend, security=strict)
+        raise results.CanNotError(refused)
+    made = place.apply("strict", backend, security=strict)
+    made.wait("Ready")
+    made.wait("Compliant")
+    assert "Operation not permitted" in backend.run(made, script).output
+    place.delete(made)
 
 
 @scenario("root")

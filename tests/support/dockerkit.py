@@ -119,8 +119,8 @@ class Sandbox:
 
     @property
     def parsed(self) -> ClaudeSandboxSpec:
-        credentials = {"apiKeySecretRef": {"name": "anthropic"}}
-        return ClaudeSandboxSpec.model_validate_json(json.dumps({"credentials": credentials, **self.spec}))
+        fields = {"credentials": {"apiKeySecretRef": {"name": "anthropic"}}, "backend": {"type": "Docker"}}
+        return ClaudeSandboxSpec.model_validate_json(json.dumps(fields | self.spec))
 
     @property
     def blueprint(self) -> Blueprint:

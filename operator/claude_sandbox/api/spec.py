@@ -295,6 +295,31 @@ class Network(Strict):
     """The agent's own ports that pods of the same namespace may connect to."""
 
 
+class SeccompProfileType(Choice):
+    """Which filter of system calls the kernel holds the agent to. There is none without one."""
+
+    RUNTIME_DEFAULT = "RuntimeDefault"
+    STRICT = "Strict"
+
+
+class SeccompProfile(Strict):
+    """The filter of system calls, as a container's securityContext has one."""
+
+    type: SeccompProfileType = SeccompProfileType.RUNTIME_DEFAULT
+    """RuntimeDefault: what the runtime lets through. Strict: only what Claude Code and ordinary development need.
+
+    Strict also refuses debuggers, sockets but for IP, Unix and route netlink, and 32-bit programs. It is for backend
+    type Docker. Unconfined and profiles of one's own can't be chosen.
+    """
+
+
+class Security(Strict):
+    """What can be tightened beyond the defaults. Nothing here can loosen them."""
+
+    seccomp_profile: SeccompProfile = SeccompProfile()
+    """Which system calls the kernel carries out for the agent."""
+
+
 class UpdateStrategyType(Choice):
     """What happens when the running pod is not what the spec asks for and only a new pod could be."""
 
@@ -344,6 +369,8 @@ class ClaudeSandboxSpec(Strict):
     """The agent's working directory."""
     network: Network = Network()
     """Who may connect to whom. Everything else is denied in both directions."""
+    security: Security = Security()
+    """What is tightened beyond the defaults."""
     update_strategy: UpdateStrategy = UpdateStrategy()
     """How a pod that differs from the spec becomes what the spec says."""
 
@@ -399,6 +426,13 @@ class ClaudeSandboxSpec(Strict):
             lambda spec: not spec.on_docker or spec.workspace.storage_class_name is None,
             "means nothing on backend type Docker, where the workspace is a volume of the host: remove it",
             field="workspace.storageClassName",
+        ),
+        Rule(
+            "self.backend.type == 'Docker' || self.security.seccompProfile.type != 'Strict'",
+            lambda spec: spec.on_docker or spec.security.seccomp_profile.type is not SeccompProfileType.STRICT,
+            "can't be Strict on backend type Kubernetes, where a profile is a file on every node, which nothing in a"
+            " pod brings there: use RuntimeDefault, or set spec.backend.type to Docker",
+            field="security.seccompProfile.type",
         ),
     )
 

@@ -44,6 +44,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         args=tuple(spec.args),
         environment=(*agent.environment(), *((variable.name, variable.value) for variable in spec.env)),
         user=AGENT,
+        seccomp=spec.security.seccomp_profile.type,
         limits=limits,
         requests=_requests(limits),
         # Files in memory count towards the memory limit: together they may never fill it.

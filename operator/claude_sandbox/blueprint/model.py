@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
+from claude_sandbox.api.spec import SeccompProfileType
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -140,8 +142,8 @@ class Site:
 class Blueprint:
     """Everything that is decided about a workload.
 
-    What is not a field is not a choice: no capability, no privilege escalation, the runtime's default seccomp
-    profile, a read-only root file system, no service account token, no namespace of the host.
+    What is not a field is not a choice: no capability, no privilege escalation, a seccomp filter, a read-only root
+    file system, no service account token, no namespace of the host.
     """
 
     identity: Identity
@@ -151,6 +153,7 @@ class Blueprint:
     args: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
     user: User
+    seccomp: SeccompProfileType
     limits: Amounts
     requests: Amounts
     scratch: tuple[Scratch, ...]

@@ -16,7 +16,8 @@ POOLS: dict[str, list[Json]] = {
     "profile": ["Development", "Production", "production", ""],
     "operatingMode": ["Running", "Suspended", "Paused"],
     "pullPolicy": ["Always", "IfNotPresent", "Never", "always"],
-    "type": ["Kubernetes", "Docker", "PersistentVolumeClaim", "EmptyDir", "OnDelete", "Recreate", "emptyDir"],
+    "type": ["Kubernetes", "Docker", "PersistentVolumeClaim", "EmptyDir", "OnDelete", "Recreate", "emptyDir",
+             "RuntimeDefault", "Strict", "Unconfined"],
     "retention": ["Retain", "Delete", "Keep"],
     "readOnly": [True, False, "true", 1],
     "dns": [True, False, "yes", 0],
@@ -99,6 +100,17 @@ BACKENDS: list[Json] = [
     {"type": "Docker", "hostSelector": {"matchLabels": {"a": "b"}, "matchExpressions": []}},
     {"type": "docker"}, {"type": ""}, {"type": None}, {"type": "Docker", "hostRef": None},
     {"type": "Docker", "hostRef": "a"}, {"type": "Docker", "host": "a"},
+]  # fmt: skip
+
+# The first three are right; the very first on Docker only.
+SECCOMP_PROFILES: list[Json] = [
+    {"type": "Strict"}, {"type": "RuntimeDefault"}, {}, {"type": "Unconfined"}, {"type": "Localhost"},
+    {"type": "Localhost", "localhostProfile": "x"}, {"type": "Strict", "localhostProfile": "x"}, {"type": "strict"},
+    {"type": ""}, {"type": None}, {"type": 1}, None, [], "Strict",
+]  # fmt: skip
+SECURITIES: list[Json] = [
+    *({"seccompProfile": profile} for profile in SECCOMP_PROFILES),
+    {}, {"privileged": True}, {"capabilities": {"add": ["ALL"]}}, [], "Strict",
 ]  # fmt: skip
 
 ENV_NAMES = [
@@ -187,6 +199,9 @@ def _combinations() -> Iterator[Json]:
         yield {"backend": {"type": "Docker", "hostRef": {"name": name}}}
     for labels in MATCH_LABELS:
         yield {"backend": {"type": "Docker", "hostSelector": {"matchLabels": labels}}}
+    for backend in ({"type": "Docker"}, {"type": "Kubernetes"}, {}):
+        yield from ({"backend": backend, "security": security} for security in SECURITIES)
+    yield from ({"security": security} for security in SECURITIES)
     yield {"backend": {"type": "Docker"}, "workspace": {"storageClassName": "fast"}}
     yield {"backend": {"type": "Docker"}, "workspace": {"type": "EmptyDir"}}
     for text, count in ((4096, 8), (4096, 9), (4095, 8), (1, 64), (1, 65)):

@@ -16,7 +16,9 @@ from field_values import (
     PARENTS,
     POOLS,
     PORT_NAMES,
+    SECCOMP_PROFILES,
     SECRET_NAMES,
+    SECURITIES,
     document,
 )
 
@@ -66,6 +68,7 @@ def good(rng: random.Random) -> Json:
         ),
         "workspace": lambda: _workspace(rng, production),
         "network": lambda: _network(rng),
+        "security": lambda: copy.deepcopy(rng.choice(SECURITIES[:3])),
         "updateStrategy": lambda: rng.choice(({}, {"type": "OnDelete"}, {"type": "Recreate"})),
     }
     spec |= _some(rng, optional)
@@ -73,6 +76,8 @@ def good(rng: random.Random) -> Json:
         spec["profile"] = "Production"
     if spec.get("backend", {}).get("type") == "Docker":
         spec.get("workspace", {}).pop("storageClassName", None)
+    elif "security" in spec:
+        spec["security"] = copy.deepcopy(rng.choice(SECURITIES[1:3]))
     name = "".join(rng.choices(string.ascii_lowercase + string.digits, k=rng.choice((1, 8, 45))))
     return document(name, spec)
 
@@ -109,7 +114,7 @@ def _extend(rng: random.Random, value: Json) -> None:
 
 def _add_field(rng: random.Random, spec: Json) -> None:
     # A field of interest with a value of interest, wherever it belongs.
-    field = rng.choice([*PARENTS, "args", "command", "env", "ports"])
+    field = rng.choice([*PARENTS, "args", "command", "env", "ports", "security"])
     value = rng.choice(POOLS.get(field, [""]))
     target = spec
     for step in PARENTS.get(field, ("network",) if field == "ports" else ()):
@@ -124,6 +129,8 @@ def _add_field(rng: random.Random, spec: Json) -> None:
         value = [rng.choice(POOLS["value"]) for _ in range(rng.choice((1, 2, 9, 16, 17)))]
     elif field == "env":
         value = [{"name": rng.choice(ENV_NAMES), "value": rng.choice(POOLS["value"])}]
+    elif field == "security":
+        value = copy.deepcopy(rng.choice(SECURITIES))
     elif field == "ports":
         value = [
             {"name": rng.choice(PORT_NAMES), "containerPort": rng.choice((8080, 8081, 9000))}
@@ -140,6 +147,10 @@ def _pool(path: Path) -> list[Json]:
             return named.get(fields[-2], SECRET_NAMES)
         case "backend":
             return BACKENDS
+        case "security":
+            return SECURITIES
+        case "seccompProfile":
+            return SECCOMP_PROFILES
         case "matchLabels":
             return MATCH_LABELS
         case "args" | "command":

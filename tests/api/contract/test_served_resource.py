@@ -112,6 +112,7 @@ async def test_a_minimal_sandbox_is_stored_with_every_default(alice: Server) -> 
             },
             "ports": [],
         },
+        "security": {"seccompProfile": {"type": "RuntimeDefault"}},
         "updateStrategy": {"type": "OnDelete"},
     }
 

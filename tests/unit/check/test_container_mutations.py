@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from compliant_container import DIGEST, World, changed, compliant, different, written
 
+from claude_sandbox.api.spec import SeccompProfileType
 from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.docker.catalogue import MEASURES
+from claude_sandbox.seccomp.profile import STRICT
 
 Mutate = Callable[[World], Any]
 
@@ -44,6 +46,11 @@ def without(path: str) -> Mutate:
 def security(*options: str) -> Mutate:
     """Add security options."""
     return lambda world: world.host["SecurityOpt"].extend(options)
+
+
+def declared_strict(world: World) -> None:
+    """Its sandbox asks for the Strict filter."""
+    world.declare(seccomp=SeccompProfileType.STRICT)
 
 
 def env(*variables: str) -> Mutate:
@@ -155,6 +162,12 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     ),
     "a profile that is cut off": (security('seccomp={"defaultAction":'), "KERN-01"),
     "a profile that is not shown": (security("seccomp=/etc/docker/mine.json"), "KERN-01?"),
+    "a profile of its own where the Strict one is asked for": (
+        both(security('seccomp={"defaultAction":"SCMP_ACT_ERRNO"}'), declared_strict),
+        "KERN-01",
+    ),
+    "the engine's own where the Strict one is asked for": (declared_strict, "KERN-01"),
+    "none where the Strict one is asked for": (both(security("seccomp=unconfined"), declared_strict), "KERN-01"),
     "apparmor=unconfined": (both(security("apparmor=unconfined"), top(AppArmorProfile="unconfined")), "KERN-02"),
     "apparmor:unconfined, asked for since the last start": (security("apparmor:unconfined"), "KERN-02"),
     "a host without AppArmor": (top(AppArmorProfile=""), "KERN-02-"),
@@ -440,6 +453,8 @@ PERMITTED: dict[str, Mutate] = {
         'seccomp={"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mount"],"action":"SCMP_ACT_ERRNO"}]}'
     ),
     "the engine's own filter by name": security("seccomp=builtin"),
+    "the Strict filter": security(f"seccomp={STRICT}"),
+    "the Strict filter, as it is asked for": both(security(f"seccomp={STRICT}"), declared_strict),
     "another profile of AppArmor": top(AppArmorProfile="claude"),
     "an SELinux level": security("label=level:s0:c1,c2"),
     "fewer masks, as older engines have them": host(
@@ -505,6 +520,22 @@ PERMITTED: dict[str, Mutate] = {
 @pytest.mark.parametrize("name", PERMITTED)
 def test_what_is_not_wrong_changes_nothing(name: str) -> None:
     assert written(different(compliant().results(), changed(PERMITTED[name]).results())) == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ((), "the engine's default"),
+        ((f"seccomp={STRICT}",), "Strict"),
+        (("seccomp=" + STRICT.replace('"accept",', '"accept","ptrace",'),), "a profile of its own"),
+        (('seccomp={"defaultAction":"SCMP_ACT_ERRNO"}',), "a profile of its own"),
+        ((f"seccomp={STRICT}", 'seccomp={"defaultAction":"SCMP_ACT_ERRNO"}'), "a profile of its own"),
+    ],
+    ids=["none", "strict", "loosened", "another", "another after it"],
+)
+def test_which_filter_it_has_is_told(options: tuple[str, ...], told: str) -> None:
+    (found,) = [one for one in changed(security(*options)).found() if one.control.id == "KERN-01"]
+    assert found.verdict.value == told
 
 
 def test_an_image_named_by_the_engine_s_own_identifier_must_be_the_one_that_runs() -> None:

@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 
 
 def spec_of(**fields: Any) -> ClaudeSandboxSpec:
-    wanted = {"credentials": {"apiKeySecretRef": {"name": "anthropic"}}, **fields}
+    wanted = {"credentials": {"apiKeySecretRef": {"name": "anthropic"}}, "backend": {"type": "Docker"}, **fields}
     return ClaudeSandboxSpec.model_validate_json(json.dumps(wanted))
 
 

@@ -12,6 +12,7 @@ from claude_sandbox.backends.docker import keys
 from claude_sandbox.backends.docker.facts import EngineFacts, facts_of
 from claude_sandbox.backends.docker.gaps import gaps
 from claude_sandbox.backends.docker.objects import documents, spec_hash
+from claude_sandbox.seccomp.profile import STRICT
 
 
 @pytest.mark.parametrize(("release", "facts"), [("29", NEW), ("20.10", OLD)])
@@ -40,6 +41,7 @@ specs = st.fixed_dictionaries(
         ),
         "network": st.just({"ports": [{"name": "http", "containerPort": 8080}]}),
         "operatingMode": st.sampled_from(["Running", "Suspended"]),
+        "security": st.just({"seccompProfile": {"type": "Strict"}}),
     },
 )
 facts = st.builds(
@@ -57,11 +59,12 @@ facts = st.builds(
 def test_nothing_that_may_be_asked_for_loosens_anything(spec: dict[str, Any], facts: EngineFacts) -> None:
     blueprint = blueprint_of(**spec)
     wanted = documents(blueprint, CLUSTER, facts)
+    strict = [f"seccomp={STRICT}"] if "security" in spec else []
     host = wanted.container["HostConfig"]
     assert wanted.container["User"] == "1000:1000"
     assert host["CapDrop"] == ["ALL"]
     assert not {"CapAdd", "Devices", "Binds", "PidMode", "UsernsMode", "PortBindings", "VolumesFrom"} & host.keys()
-    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["SecurityOpt"] == ["no-new-privileges:true", *strict]
     assert host["ReadonlyRootfs"] is True
     assert host["Privileged"] is False
     assert host["RestartPolicy"]["Name"] == "no"
@@ -92,6 +95,20 @@ def test_an_engines_upgrade_is_no_other_spec_but_every_wish_is(spec: dict[str, A
     assert old == new
     other = blueprint_of(**{**spec, "env": [{"name": "COLOUR", "value": "blue"}]})
     assert spec_hash(other, CLUSTER) != spec_hash(blueprint, CLUSTER)
+
+
+def test_another_filter_is_another_spec_and_the_engines_own_is_what_there_was_before() -> None:
+    strict, default = ({"security": {"seccompProfile": {"type": kind}}} for kind in ("Strict", "RuntimeDefault"))
+    assert spec_hash(blueprint_of(**strict), CLUSTER) != spec_hash(blueprint_of(**default), CLUSTER)
+    assert spec_hash(blueprint_of(**default), CLUSTER) == spec_hash(blueprint_of(), CLUSTER)
+
+
+def test_what_delivers_the_key_is_held_to_the_same_filter() -> None:
+    for kind in ("Strict", "RuntimeDefault"):
+        blueprint = blueprint_of(security={"seccompProfile": {"type": kind}})
+        wanted = documents(blueprint, CLUSTER, NEW)
+        helper = keys.helper(blueprint, wanted, CLUSTER, "7")
+        assert helper["HostConfig"]["SecurityOpt"] == wanted.container["HostConfig"]["SecurityOpt"]
 
 
 def test_limits_are_no_other_spec_since_they_can_be_changed_in_place() -> None:

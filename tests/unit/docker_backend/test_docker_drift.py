@@ -9,6 +9,7 @@ from docker_world import NEW, OLD, desired_of, recorded
 from claude_sandbox.backends.docker import drift
 from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.plan import Desired
+from claude_sandbox.seccomp.profile import STRICT
 
 RELEASES = [("29", NEW), ("20.10", OLD)]
 
@@ -67,6 +68,27 @@ def test_every_setting_of_the_host_counts(release: str, facts: EngineFacts) -> N
         if f"HostConfig.{key}" not in place:
             unnoticed.append(key)
     assert set(unnoticed) <= HARMLESS.keys()
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "seccomp=unconfined",
+        'seccomp={"defaultAction":"SCMP_ACT_ALLOW"}',
+        "seccomp=" + STRICT.replace('"accept",', '"accept","ptrace",'),
+        None,
+    ],
+    ids=["none", "nothing refused", "one call more", "the engine's own"],
+)
+def test_a_filter_that_is_not_the_one_asked_for_counts(option: str | None) -> None:
+    desired, found = desired_of(security={"seccompProfile": {"type": "Strict"}}), recorded("29")
+    options = found["container"]["HostConfig"]["SecurityOpt"]
+    with_strict = copy.deepcopy(found["container"])
+    with_strict["HostConfig"]["SecurityOpt"] = [f"seccomp={STRICT}", *options]
+    found["container"]["HostConfig"]["SecurityOpt"] = [*options, *([option] if option else [])]
+    for live, differs in ((with_strict, ()), (found["container"], ("HostConfig.SecurityOpt",))):
+        fixed = drift.container_differences(desired.documents.container, live, found["image"], NEW).fixed
+        assert fixed == differs
 
 
 CONFIG = {

@@ -23,6 +23,7 @@ def declared(blueprint: Blueprint, profile: Profile, allowed_registries: tuple[s
     """What the container is meant to be."""
     return Declared(
         profile=profile,
+        seccomp=blueprint.seccomp,
         # A workspace that is read-only is not where may be written.
         workspace=None if blueprint.workspace.read_only else blueprint.workspace.path,
         mounts=frozenset({blueprint.key.directory, blueprint.settings.directory, blueprint.workspace.path}),

@@ -16,7 +16,7 @@ from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.engine import Engine, archive_of
 from claude_sandbox.backends.docker.names import labels_of
-from claude_sandbox.backends.docker.objects import Documents
+from claude_sandbox.backends.docker.objects import Documents, security_options
 from claude_sandbox.backends.docker.raw import Manifest
 from claude_sandbox.blueprint.model import Blueprint
 
@@ -90,7 +90,7 @@ def helper(blueprint: Blueprint, wanted: Documents, cluster: str, generation: st
             "AutoRemove": True,
             "NetworkMode": "none",
             "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges:true"],
+            "SecurityOpt": security_options(blueprint),
             "IpcMode": "private",
             "CgroupnsMode": "private",
             "Memory": _MEMORY,

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 import orjson
 
+from claude_sandbox.api.spec import SeccompProfileType
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.health import NOT_ALIVE
 from claude_sandbox.backends.docker.names import Names, labels_of, names_of
 from claude_sandbox.backends.docker.raw import Manifest
 from claude_sandbox.blueprint.model import Amounts, Blueprint, User
+from claude_sandbox.seccomp.profile import STRICT
 
 _MIB = 1 << 20
 _SECOND = 1_000_000_000
@@ -106,7 +108,7 @@ def container(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> Manifes
         "Healthcheck": _health(blueprint, facts),
         "StopTimeout": blueprint.grace_seconds,
         "HostConfig": {
-            **_privileges(facts),
+            **_privileges(blueprint, facts),
             **limits(blueprint, facts),
             "ReadonlyRootfs": True,
             "Tmpfs": _tmpfs(blueprint),
@@ -157,17 +159,26 @@ def spec_hash(blueprint: Blueprint, cluster: str) -> str:
     parts = [
         *(blueprint.identity.uid, blueprint.image.reference, blueprint.command, blueprint.args, blueprint.environment),
         *(_tmpfs(blueprint), _mounts(blueprint, cluster, facts), called.network, _health(blueprint, facts)),
-        *(blueprint.grace_seconds, blueprint.settings.content),
+        *(blueprint.grace_seconds, blueprint.settings.content, *_filters(blueprint)),
     ]
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
-def _privileges(facts: EngineFacts) -> Manifest:
+def security_options(blueprint: Blueprint) -> list[str]:
+    """For every container in which something of the sandbox's image runs."""
+    return ["no-new-privileges:true", *_filters(blueprint)]
+
+
+def _filters(blueprint: Blueprint) -> tuple[str, ...]:
+    """Where no filter is named, an engine uses its own."""
+    return (f"seccomp={STRICT}",) if blueprint.seccomp is SeccompProfileType.STRICT else ()
+
+
+def _privileges(blueprint: Blueprint, facts: EngineFacts) -> Manifest:
     return {
         "Privileged": False,
         "CapDrop": ["ALL"],
-        # Its own seccomp profile is what an engine uses where none is named.
-        "SecurityOpt": ["no-new-privileges:true"],
+        "SecurityOpt": security_options(blueprint),
         "IpcMode": "private",
         "CgroupnsMode": "private",
         # The sandbox image has one of its own; this is for images that don't.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from claude_sandbox.api.spec import Profile
+from claude_sandbox.api.spec import Profile, SeccompProfileType
 from claude_sandbox.compliance.docker.process import Process
 from claude_sandbox.compliance.evidence import Object, Reading, Unread
 
@@ -26,6 +26,8 @@ class Declared:
     image_digest: str | None = None
     allowed_registries: tuple[str, ...] = ()
     """Registries, or registries with the beginning of a path, that images may come from. Empty: any."""
+    seccomp: SeccompProfileType = SeccompProfileType.RUNTIME_DEFAULT
+    """The filter of system calls that it has at least."""
 
 
 @dataclass(frozen=True)

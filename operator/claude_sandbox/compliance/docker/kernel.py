@@ -4,11 +4,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from claude_sandbox.api.spec import SeccompProfileType
 from claude_sandbox.compliance.control import Verdict, failed, not_applicable, passed, unknown
 from claude_sandbox.compliance.docker.container import Container, doubts_of, untold
 from claude_sandbox.compliance.docker.measure import decided, shared, unmeasured
 from claude_sandbox.compliance.kernel import HARDENED_HANDLERS, PLAIN_HANDLERS
 from claude_sandbox.compliance.pss import SAFE_SYSCTLS, SELINUX_TYPES
+from claude_sandbox.seccomp.profile import is_strict
 
 _ALLOWING = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG")
 _BUILT_IN = ("", "builtin")
@@ -31,7 +33,10 @@ _READ_ONLY = frozenset({"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/pro
 
 
 def seccomp(container: Container) -> Verdict:
-    """A filter of system calls: the engine's own, unless another is named, and not one that lets everything pass."""
+    """A filter of system calls: the engine's own, unless another is named, and not one that lets everything pass.
+
+    A sandbox that asks for the Strict one has to have it.
+    """
     if container.security is None:
         return unknown(untold("HostConfig.SecurityOpt"))
     profile = (container.option("seccomp") or "").strip()
@@ -49,6 +54,10 @@ def seccomp(container: Container) -> Verdict:
             return unknown(
                 "whether a privileged container gets the filter that it names depends on the engine's version"
             )
+    if is_its_own and is_strict(profile):
+        return passed("Strict")
+    if container.declared.seccomp is SeccompProfileType.STRICT:
+        return failed("its filter is not the Strict one that its sandbox asks for; a new container would have it")
     if is_its_own:
         return passed("a profile of its own")
     if profile in _BUILT_IN:

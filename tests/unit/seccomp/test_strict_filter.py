@@ -1,0 +1,102 @@
+"""The Strict filter decides every call of Linux once, its document says the same, and nothing else passes for it."""
+
+import copy
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import linux_calls
+import pytest
+
+from claude_sandbox.seccomp.calls import ALLOWED, CONDITIONAL, NEW_NAMESPACES, REFUSED
+from claude_sandbox.seccomp.generate import PATH, main
+from claude_sandbox.seccomp.profile import STRICT, document, is_strict
+
+PROJECT = Path(__file__).parents[3]
+ALLOW, ERRNO = "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"
+
+
+def rules(action: str) -> list[dict[str, Any]]:
+    return [rule for rule in document()["syscalls"] if rule["action"] == action]
+
+
+def test_every_call_of_linux_is_in_one_place_of_the_declaration_and_no_name_is_misspelt() -> None:
+    declared = Counter(
+        [
+            *(call for calls in ALLOWED.values() for call in calls),
+            *{condition.call for condition in CONDITIONAL},
+            *(call for one in REFUSED for call in one.calls),
+        ]
+    )
+    assert {call for call, times in declared.items() if times > 1} == set()
+    assert declared.keys() == linux_calls.NAMES
+
+
+def test_what_is_refused_is_in_no_rule_that_allows() -> None:
+    allowed = {name for rule in rules(ALLOW) for name in rule["names"]}
+    assert allowed & {call for one in REFUSED for call in one.calls} == set()
+    assert document()["defaultAction"] == ERRNO
+    assert {rule["errnoRet"] for rule in rules(ERRNO)} == {38}
+
+
+def test_what_depends_on_arguments_is_never_allowed_without() -> None:
+    by_call: dict[str, list[Any]] = {}
+    for rule in rules(ALLOW):
+        for name in rule["names"]:
+            by_call.setdefault(name, []).append(rule.get("args"))
+    assert {name for name, args in by_call.items() if any(args)} == {"clone", "personality", "socket", "socketpair"}
+    for name in ("clone", "personality", "socket", "socketpair"):
+        assert all(by_call[name])
+    # Seven namespaces: mount, cgroup, UTS, IPC, user, PID and network.
+    assert by_call["clone"] == [[{"index": 0, "op": "SCMP_CMP_MASKED_EQ", "value": NEW_NAMESPACES, "valueTwo": 0}]]
+    assert NEW_NAMESPACES.bit_count() == 7
+
+
+def test_programs_for_another_architecture_have_no_way_in() -> None:
+    assert all(one["subArchitectures"] == [] for one in document()["archMap"])
+
+
+def without_ptrace_refused(found: dict[str, Any]) -> None:
+    found["syscalls"][0]["names"].append("ptrace")
+
+
+def with_every_socket(found: dict[str, Any]) -> None:
+    found["syscalls"].append({"names": ["socket"], "action": ALLOW})
+
+
+def allowing_by_default(found: dict[str, Any]) -> None:
+    found["defaultAction"] = ALLOW
+
+
+def with_every_clone(found: dict[str, Any]) -> None:
+    del next(rule for rule in found["syscalls"] if rule["names"] == ["clone"])["args"]
+
+
+def for_32_bits_too(found: dict[str, Any]) -> None:
+    found["archMap"][0]["subArchitectures"] = ["SCMP_ARCH_X86"]
+
+
+@pytest.mark.parametrize(
+    "loosen", [without_ptrace_refused, with_every_socket, allowing_by_default, with_every_clone, for_32_bits_too]
+)
+def test_a_loosened_one_is_not_taken_for_it(loosen: Callable[[dict[str, Any]], None]) -> None:
+    found = copy.deepcopy(document())
+    assert is_strict(json.dumps(found, indent=2))
+    loosen(found)
+    assert not is_strict(json.dumps(found))
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", "[" * 100_000, STRICT[:-1]])
+def test_what_is_no_profile_is_not_taken_for_it(text: str) -> None:
+    assert not is_strict(text)
+
+
+def test_the_page_in_the_repository_is_up_to_date(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check", str(PROJECT)]) == 0
+    assert main(["--check", str(tmp_path)]) == 1
+    assert "differs from the declaration" in capsys.readouterr().err
+    assert main([str(tmp_path)]) == 0
+    page = (tmp_path / PATH).read_text(encoding="utf-8")
+    assert all(f"`{call}`" in page for call in linux_calls.NAMES)
