@@ -9,6 +9,7 @@ import pytest
 from dockerkit import BROKEN, CLUSTER, FIRST, KEY, Sandbox, counted, sandbox
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.status import Result
 from claude_sandbox.backends.base import Outcome
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.names import labels_of
@@ -373,7 +374,12 @@ async def test_changed_settings_are_drift(host: EngineDescription) -> None:
         engines.run_in(host, ["sh", "-c", f"rm -f {mount}/managed-settings.json"])
         # Looked at once for each start; the operator's own restart looks again.
         one.backend._observer.changed(one.inspected["Id"])
-        assert (await one.once()).drifted == ("managed settings",)
+        outcome = await one.once()
+        assert outcome.drifted == ("managed settings",)
+        found, compliant, _ = await one.backend.measure(one.blueprint, one.parsed, outcome)
+        (failing,) = [control for control in found.controls if control.result is Result.FAIL and control.required]
+        assert (failing.id, compliant[0]) == ("OPS-03", ConditionStatus.FALSE)
+        assert "managed settings" in failing.message
         one.spec["updateStrategy"] = {"type": "Recreate"}
         outcomes = await one.settled()
         assert_whole(one, outcomes)

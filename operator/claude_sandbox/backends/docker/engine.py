@@ -23,6 +23,7 @@ from claude_sandbox.backends.docker.errors import UNREACHABLE, EngineError
 from claude_sandbox.backends.docker.facts import EngineFacts, facts_of
 from claude_sandbox.backends.docker.raw import Object
 from claude_sandbox.backends.docker.session import Session
+from claude_sandbox.backends.docker.ssh import SshAdapter
 
 T = TypeVar("T")
 
@@ -67,7 +68,9 @@ class Engine:
             connected = self._connected()
         except EngineError:
             return False
-        return isinstance(connected.get_adapter(connected.base_url), UnixHTTPAdapter)
+        way = connected.get_adapter(connected.base_url)
+        # ssh comes as a socket too.
+        return isinstance(way, UnixHTTPAdapter) and not isinstance(way, SshAdapter)
 
     async def facts(self) -> EngineFacts:
         """What the engine can do, as it said when it was last asked."""
