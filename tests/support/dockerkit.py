@@ -115,7 +115,7 @@ class Sandbox:
     image: str
     spec: dict[str, Any] = field(default_factory=dict)
     # What a test would have to wait long for otherwise.
-    adjusted: Callable[[Blueprint], Blueprint] = lambda blueprint: blueprint
+    adjusted: Callable[[Blueprint], Blueprint] = field(default=lambda blueprint: blueprint, kw_only=True)
 
     @property
     def parsed(self) -> ClaudeSandboxSpec:
