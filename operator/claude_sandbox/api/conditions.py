@@ -42,6 +42,8 @@ class Reason(StrEnum):
     PROGRESSING = "Progressing"
     RETRYING = "Retrying"
     UP_TO_DATE = "UpToDate"
+    # Ready and Reconciling
+    MOVING = "Moving"
     # Stalled, and Ready=False with it
     INVALID_SPEC = "InvalidSpec"
     FOREIGN_OBJECT = "ForeignObject"
@@ -102,12 +104,14 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.PROGRESSING: "What the spec asks for is being made.",
     Reason.RETRYING: "Something failed that may pass by itself; it is tried again.",
     Reason.UP_TO_DATE: "There is nothing to do.",
+    Reason.MOVING: "The sandbox's Docker host is being drained, and the sandbox is on its way to another. It is removed"
+    " from the one before it is made on the other.",
     Reason.INVALID_SPEC: "The spec or the metadata has fields that are refused; nothing is started until they are"
     " corrected.",
     Reason.FOREIGN_OBJECT: "An object with a name that the sandbox needs was not made by the operator; it is left"
     " alone.",
-    Reason.NO_HOST: "No Docker host takes the sandbox; the message says why. One that it was placed on is never"
-    " exchanged for another.",
+    Reason.NO_HOST: "No Docker host takes the sandbox; the message says why. One that it was placed on is exchanged for"
+    " another only where it is being drained, and never where files would be lost.",
     Reason.SECRET_NOT_FOUND: "There is no Secret of that name yet; the sandbox starts when there is.",
     Reason.SECRET_NOT_OPTED_IN: "The Secret is there, but nobody said that sandboxes may use it.",
     Reason.SECRET_KEY_MISSING: "The Secret has no such key.",

@@ -163,6 +163,7 @@ _HOST_COLUMNS = (
     Column("Free-Sandboxes", ".status.free.sandboxes", "For how many there is room", kind="integer", always=False),
     Column("Free-CPU", ".status.free.cpu", "CPU that is left", always=False),
     Column("Free-Memory", ".status.free.memory", "Memory that is left", always=False),
+    Column("Drained", _condition("Drained", "reason"), "How far draining is: the condition's reason", always=False),
     Column("Message", _condition("Ready", "message"), "The same as Reason, in words", always=False),
 )
 

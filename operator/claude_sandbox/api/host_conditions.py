@@ -11,6 +11,7 @@ class HostConditionType(StrEnum):
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
     COMPLIANT = "Compliant"
+    DRAINED = "Drained"
 
 
 class HostReason(StrEnum):
@@ -40,6 +41,11 @@ class HostReason(StrEnum):
     CONTROLS_FAIL = "ControlsFail"
     CONTROLS_UNKNOWN = "ControlsUnknown"
     NOT_EVALUATED = "NotEvaluated"
+    # Drained
+    NOT_DRAINING = "NotDraining"
+    DRAINING = "Draining"
+    SANDBOXES_STAY = "SandboxesStay"
+    NO_SANDBOX_LEFT = "NoSandboxLeft"
 
 
 HOST_CONDITIONS: Mapping[HostConditionType, str] = {
@@ -49,6 +55,8 @@ HOST_CONDITIONS: Mapping[HostConditionType, str] = {
     HostConditionType.STALLED: "The host can't be used until somebody acts; the message says what to do.",
     HostConditionType.COMPLIANT: "Every required control of the host passes. One that fails makes it False, else one"
     " that could not be verified makes it Unknown.",
+    HostConditionType.DRAINED: "The host is being drained, and no sandbox is left on it. Unknown while it can't be"
+    " drained because it does not answer.",
 }
 """What it means that a condition is True."""
 
@@ -76,5 +84,10 @@ HOST_MEANINGS: Mapping[HostReason, str] = {
     HostReason.CONTROLS_FAIL: "At least one required control fails; the message names them.",
     HostReason.CONTROLS_UNKNOWN: "At least one required control could not be verified, and none fails.",
     HostReason.NOT_EVALUATED: "There is nothing to measure yet.",
+    HostReason.NOT_DRAINING: "spec.drain is false.",
+    HostReason.DRAINING: "Sandboxes are being moved to other hosts, a few at a time.",
+    HostReason.SANDBOXES_STAY: "All that could be moved is; what is left can't be, and goes on running. The message and"
+    " status.drain.staying say why.",
+    HostReason.NO_SANDBOX_LEFT: "No sandbox is placed on the host, and none will be.",
 }
 """What each reason says to a user."""

@@ -80,9 +80,11 @@ class DockerHostSpec(Strict):
     unschedulable: bool = False
     """Places no further sandboxes on the host. Those that are on it stay."""
     drain: bool = False
-    """Places no further sandboxes on the host, and moves those that lose nothing by it to another.
+    """Places no further sandboxes on the host, and moves those that lose nothing by it to others.
 
-    These have a workspace that is not kept anyway, and did not choose the host by name.
+    These have a workspace of type EmptyDir, don't name the host, and either don't run or say by their update strategy
+    (Recreate) that their container may be replaced. The others stay, and go on running; the condition Drained and
+    `status.drain` say which and why.
     """
     allowed_namespaces: AllowedNamespaces = AllowedNamespaces()
     """Which namespaces' sandboxes may run on the host. By default none."""

@@ -11,7 +11,7 @@ from pydantic import Field
 from claude_sandbox.api.clip import Clip
 from claude_sandbox.api.conditions import ConditionStatus
 from claude_sandbox.api.host_conditions import HostConditionType, HostReason
-from claude_sandbox.api.model import Model
+from claude_sandbox.api.model import Choice, Model
 from claude_sandbox.api.rules import UniqueBy
 from claude_sandbox.api.status import Compliance
 
@@ -87,13 +87,61 @@ class Amounts(Model):
     """Memory."""
 
 
+class StayReason(Choice):
+    """Why sandboxes stay on a host that is being drained."""
+
+    WORKSPACE_ON_HOST = "WorkspaceOnHost"
+    """Their workspace is a volume of the host."""
+    HOST_NAMED = "HostNamed"
+    """They name the host."""
+    IN_USE = "InUse"
+    """Their container runs, and their update strategy leaves it alone."""
+    NO_OTHER_HOST = "NoOtherHost"
+    """There is no other host that they may use."""
+    NO_ROOM = "NoRoom"
+    """The other hosts have no room."""
+    NO_ANSWER = "NoAnswer"
+    """One of the other hosts does not answer, and no other has room."""
+    NO_IMAGE = "NoImage"
+    """The host that would take them can't get their image."""
+    REFUSED = "Refused"
+    """What they ask for is refused, so nothing is done for them."""
+
+
+MAX_NAMED = 5
+
+
+class Staying(Model):
+    """Sandboxes that stay for the same reason."""
+
+    reason: StayReason
+    """Why they stay."""
+    count: int
+    """How many they are."""
+    sandboxes: Annotated[list[Annotated[str, Clip(128)]], Field(max_length=MAX_NAMED)]
+    """The first of them, as namespace/name."""
+    message: Annotated[str, Clip(256)] = ""
+    """The same for people, of the first of them, with the remedy."""
+
+
+class DrainStatus(Model):
+    """How far the draining of a host is."""
+
+    moved: int = 0
+    """How many sandboxes were moved to other hosts since it began."""
+    moving: int = 0
+    """How many are being moved or wait for their turn; one or two are moved at a time."""
+    staying: Annotated[list[Staying], Field(max_length=len(StayReason)), UniqueBy("reason")] = []
+    """Those that stay, which go on running, by reason."""
+
+
 class DockerHostStatus(Model):
     """What the operator last observed."""
 
     observed_generation: int = -1
     """The metadata.generation that this status is about; -1 until the operator has seen the host."""
     conditions: Annotated[list[HostCondition], Field(max_length=16), UniqueBy("type")] = []
-    """Ready, Reconciling, Stalled and Compliant."""
+    """Ready, Reconciling, Stalled, Compliant and Drained."""
     engine: EngineStatus | None = None
     """The engine, as it last described itself."""
     capacity: Amounts | None = None
@@ -101,7 +149,9 @@ class DockerHostStatus(Model):
     free: Amounts | None = None
     """How much of that is left."""
     sandboxes: int = 0
-    """How many sandboxes are placed on the host."""
+    """How many sandboxes are placed on the host, or on their way to it."""
+    drain: DrainStatus | None = None
+    """How far the draining is; only while `spec.drain` is true."""
     last_contact: datetime | None = None
     """When the engine last answered, as of the last change of this status.
 

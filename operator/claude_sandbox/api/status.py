@@ -148,7 +148,10 @@ class Compliance(Model):
 
 
 class Placement(Model):
-    """The Docker host that was chosen. It stays chosen, whatever becomes of the workload: the workspace is there."""
+    """The Docker host that was chosen. It stays chosen, whatever becomes of the workload: the workspace is there.
+
+    Only where an administrator drains the host is another chosen, for a sandbox without files that could be lost.
+    """
 
     host: HostName
     """The DockerHost's name."""

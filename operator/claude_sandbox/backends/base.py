@@ -11,12 +11,14 @@ from claude_sandbox.api.status import Workload
 class KeyState:
     """What is known of the Secret that a sandbox names, without ever having seen its data.
 
-    `problem` says why a workload can't start with it. `generation` is None where the operator may not look.
+    `problem` says why a workload can't start with it. `generation` is None where the operator may not look. Not
+    `followed`: no watch tells when that changes, so it has to be looked at again.
     """
 
     generation: str | None = None
     problem: Reason | None = None
     message: str = ""
+    followed: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a sandbox on Docker needs around the loop: a host, chosen once, and an end that leaves nothing on it.
+"""What a sandbox on Docker needs around the loop: a host, and an end that leaves nothing on it.
 
 The finalizer and the placement are stored before anything is asked of the engine, so that at whatever moment the
 operator ends it is known where to look for what it made.
@@ -22,11 +22,12 @@ from claude_sandbox.backends.docker.room import demand_of
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import SANDBOXES
-from claude_sandbox.blueprint.model import Identity
+from claude_sandbox.blueprint.model import Blueprint, Identity
+from claude_sandbox.controller.drains import Drains
 from claude_sandbox.controller.hosts_reconciler import HostReconciler
 from claude_sandbox.controller.queue import Result
-from claude_sandbox.controller.reconciler import Reporter
-from claude_sandbox.controller.sandboxes import Raw, Sandboxes, is_held
+from claude_sandbox.controller.reconciler import Moving, Reporter
+from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, is_held, key_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class DockerSandboxes:
     """The sandboxes that are containers on the hosts of a fleet.
 
     `labels_of` gives the labels of a namespace, None where they are not known. `namespaces` are those that the operator
-    works for; none for all.
+    works for; none for all. `wake` has a sandbox looked at after so many seconds, `wake_host` a host.
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class DockerSandboxes:
         fleet: Fleet,
         hosts: HostReconciler,
         labels_of: Callable[[str], Mapping[str, str] | None],
+        wake: Callable[[Key, float], None],
+        wake_host: Callable[[str], None],
         namespaces: tuple[str, ...] = (),
     ) -> None:
         self._api = api
@@ -58,7 +61,9 @@ class DockerSandboxes:
         self._hosts = hosts
         self._labels_of = labels_of
         self._namespaces = namespaces
+        self._wake_host = wake_host
         self._choosing = asyncio.Lock()
+        self.drains = Drains(sandboxes, reporter, fleet, hosts, labels_of, self._choosing, wake, wake_host)
 
     def waits(self, raw: Raw) -> bool:
         """Whether nothing can be said of the sandbox before a host was looked at for the first time."""
@@ -70,10 +75,30 @@ class DockerSandboxes:
         placement = _placement(raw)
         return None if placement is None else self._fleet.of(placement.host)
 
-    async def settle(self, raw: Raw, spec: ClaudeSandboxSpec) -> Raw | Failure | None:
-        """Hold the sandbox and choose its host, where that was not done before.
+    async def fresh(self, raw: Raw) -> Raw | None:
+        """The sandbox as it is stored now, where another host may have been stored than the one that is known here.
 
-        The sandbox as it is then, why there is no host, or None where the sandbox itself is gone. Raises ApiError.
+        What is known may be behind: it must not be made anew where it was before it was moved. None: it is gone.
+        """
+        if not self.drains.concern(raw):
+            return raw
+        metadata = raw["metadata"]
+        try:
+            live: Raw = await self._api.get(SANDBOXES, metadata["name"], metadata["namespace"])
+        except ApiError as error:
+            if error.is_not_found:
+                return None
+            raise
+        if live["metadata"]["uid"] != metadata["uid"]:
+            return None
+        self._sandboxes.learn(live)
+        return live
+
+    async def settle(self, raw: Raw, blueprint: Blueprint, spec: ClaudeSandboxSpec) -> Raw | Failure | Moving | None:
+        """Hold the sandbox and choose its host, where that was not done before or the host is being drained.
+
+        The sandbox as it is then, why there is no host, what its move waits for, or None where the sandbox itself is
+        gone. Raises ApiError.
         """
         metadata = raw["metadata"]
         wish = Wish(
@@ -84,10 +109,15 @@ class DockerSandboxes:
             # One at a time: the room that one takes is counted once its placement is stored.
             async with self._choosing:
                 return await self._choose(raw, wish)
-        kept = keep(wish, self._hosts.standing(current.host), current)
+        host = self._hosts.standing(current.host)
+        kept = keep(wish, host, current)
+        drained = host is not None and host.spec.drain and not isinstance(kept, Refused)
+        if not drained:
+            self.drains.forget(key_of(raw))
         if isinstance(kept, Refused):
             return _failure(kept)
-        return raw if is_held(raw) else await self._hold(raw)
+        held = raw if is_held(raw) else await self._hold(raw)
+        return held if held is None or not drained else await self.drains.move(held, blueprint, spec, wish)
 
     async def _choose(self, raw: Raw, wish: Wish) -> Raw | Failure | None:
         chosen = place(wish, self._hosts.candidates())
@@ -100,11 +130,13 @@ class DockerSandboxes:
         placed = await self._reporter.write_status(held, {"placement": placement})
         if placed is not None:
             self._sandboxes.learn(placed)
+            self._wake_host(chosen.host)
         return placed
 
     async def finish(self, raw: Raw) -> Result:
         """Remove what a sandbox that is being deleted has on its host, then let it go. Raises ApiError."""
         placement, metadata = _placement(raw), raw["metadata"]
+        self.drains.forget(key_of(raw))
         if placement is not None:
             if not self._hosts.exists(placement.host):
                 # The documented way out: who removes the DockerHost says that nothing of it is to be waited for.
@@ -121,38 +153,58 @@ class DockerSandboxes:
                 raise
         else:
             self._sandboxes.learn(written)
+        if placement is not None:
+            self._wake_host(placement.host)
         return Result()
 
     async def host_changed(self, host: str, answers: bool) -> None:
-        """A host came, went, fell silent or answers again."""
+        """A host came, went, was changed, fell silent or answers again."""
+        standing = self._hosts.standing(host)
+        if standing is None or not standing.spec.drain:
+            self.drains.forget_host(host)
         if not self._hosts.exists(host):
             await self._fleet.forget(host)
         elif answers:
             await self.collect(host)
 
     async def collect(self, host: str) -> None:
-        """Remove what sandboxes that are gone left on a host: they were let go while it was not known.
+        """Remove what is left on a host of sandboxes that are gone, let go while it was not known, or on another host.
 
         Their workspaces stay: nobody can be asked any more whether they were to be kept.
         """
         known = (self._sandboxes.get(key) for key in self._sandboxes)
-        living = frozenset(raw["metadata"]["uid"] for raw in known if raw is not None)
+        living = frozenset(raw["metadata"]["uid"] for raw in known if raw is not None and not self._is_left(raw, host))
         backend = self._fleet.of(host)
         try:
             for identity in await backend.orphans(living):
                 if self._namespaces and identity.namespace not in self._namespaces:
                     continue
+                now = self._sandboxes.get(Key(identity.namespace, identity.name))
+                if now is not None and now["metadata"]["uid"] == identity.uid and not self._is_left(now, host):
+                    continue  # it was moved here meanwhile
                 removal = await backend.remove(identity, retain=True)
                 if removal.removed:
                     what = ", ".join(removal.removed)
-                    logger.info("%s/%s is gone; removed from %s: %s", identity.namespace, identity.name, host, what)
+                    logger.info("%s/%s is not on %s; removed: %s", identity.namespace, identity.name, host, what)
         except EngineError as error:
             logger.debug("what is left on %s could not be looked for: %s", host, error)
 
     async def forget(self, namespace: str, name: str) -> None:
         """The sandbox is gone."""
+        self.drains.forget(Key(namespace, name))
         for backend in self._fleet:
             await backend.forget(namespace, name, last=False)
+
+    def _is_left(self, raw: Raw, host: str) -> bool:
+        """Whether what this host may have of the sandbox is a leftover: the sandbox is on another engine for certain.
+
+        A DockerHost that was given another name, or an engine with a new identifier, makes nothing a leftover.
+        """
+        placement, here = _placement(raw), self._hosts.standing(host)
+        if placement is None or placement.host == host or here is None or here.engine_id is None:
+            return False
+        there = self._hosts.standing(placement.host)
+        return there is not None and there.engine_id == placement.engine_id != here.engine_id
 
     async def _remove(self, raw: Raw, placement: Placement) -> str:
         """Why not everything could be removed; empty where it was."""

@@ -4,16 +4,24 @@ from collections.abc import Iterator
 
 from claude_sandbox.api.validate import InvalidSpec, parse_spec
 from claude_sandbox.backends.docker.room import Demand, demand_of
-from claude_sandbox.controller.sandboxes import Sandboxes
+from claude_sandbox.controller.sandboxes import Raw, Sandboxes, is_held
 
 
-def demands_on(sandboxes: Sandboxes, host: str) -> Iterator[Demand]:
-    """One for each sandbox of the host, suspended ones too: they come back to where their workspace is."""
+def placed_on(sandboxes: Sandboxes, host: str) -> Iterator[Raw]:
+    """The sandboxes of a host, suspended ones too: they come back to where their workspace is."""
     for key in sandboxes:
         raw = sandboxes.get(key)
         placement = ((raw or {}).get("status") or {}).get("placement") or {}
         if raw is None or placement.get("host") != host:
             continue
+        # One that is being deleted and was let go has nothing there any more.
+        if is_held(raw) or not raw["metadata"].get("deletionTimestamp"):
+            yield raw
+
+
+def demands_on(sandboxes: Sandboxes, host: str) -> Iterator[Demand]:
+    """One for each sandbox of the host."""
+    for raw in placed_on(sandboxes, host):
         try:
             yield demand_of(parse_spec(raw).resources)
         except InvalidSpec:

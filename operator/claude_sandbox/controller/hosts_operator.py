@@ -10,14 +10,16 @@ import kopf
 
 from claude_sandbox.api import meta
 from claude_sandbox.backends.docker.host_secrets import HostSecrets
-from claude_sandbox.backends.docker.hosts import Hosts
+from claude_sandbox.backends.docker.hosts import Hosts, Known
 from claude_sandbox.backends.docker.room import Demand
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.raw import Manifest
 from claude_sandbox.backends.kubernetes.resources import DOCKER_HOSTS
 from claude_sandbox.controller.events import EventRecorder
+from claude_sandbox.controller.host_metrics import HostCollector
 from claude_sandbox.controller.hosts_reconciler import HostReconciler
+from claude_sandbox.controller.hosts_status import Outlook
 from claude_sandbox.controller.hosts_store import HostObjects, Raw
 from claude_sandbox.controller.queue import Result, WorkQueue, run_workers
 from claude_sandbox.controller.status_writer import write_status
@@ -26,14 +28,17 @@ logger = logging.getLogger(__name__)
 
 WORKERS = 8
 """Hosts looked at a time. One that does not answer holds a worker for a bounded time."""
+SOON = 0.5
+"""Seconds until a host is looked at that a sandbox came to or left: several that come together are one look."""
 
 
 class KubernetesHostReporter:
     """Reports to the API server that the hosts came from."""
 
-    def __init__(self, api: Api, events: EventRecorder) -> None:
+    def __init__(self, api: Api, events: EventRecorder, metrics: HostCollector) -> None:
         self._api = api
         self._events = events
+        self._metrics = metrics
 
     async def write_status(self, raw: Raw, patch: Mapping[str, Any]) -> Raw | None:
         """Merge the patch into the host's status; None where the host is gone."""
@@ -44,6 +49,13 @@ class KubernetesHostReporter:
         level = logging.WARNING if warning else logging.INFO
         logger.log(level, "DockerHost %s: %s: %s", raw["metadata"]["name"], reason, message)
         self._events.tell(raw, reason, message, warning=warning)
+
+    def observe(self, name: str, status: Mapping[str, Any] | None, known: Known) -> None:
+        """Bring the metrics of the host up to date."""
+        if status is None:
+            self._metrics.remove(name)
+        else:
+            self._metrics.put(name, status, known.contact)
 
 
 class HostsOperator:
@@ -59,7 +71,9 @@ class HostsOperator:
         namespace: str,
         *,
         resync: float,
+        metrics: HostCollector,
         demands: Callable[[str], Iterable[Demand]] = lambda _: (),
+        drain: Callable[[str, int], Outlook] = lambda _host, _moved: Outlook(),
         on_change: Callable[[str, bool], None] = lambda _host, _answers: None,
     ) -> None:
         self._api = api
@@ -71,8 +85,9 @@ class HostsOperator:
             self.objects,
             self.hosts,
             HostSecrets(api, namespace),
-            KubernetesHostReporter(api, events),
+            KubernetesHostReporter(api, events, metrics),
             demands=demands,
+            drain=drain,
             on_change=on_change,
         )
 
@@ -87,6 +102,10 @@ class HostsOperator:
         """Remember what the event says, and have the host looked at unless it was our own write."""
         if self.objects.lose(raw) if kind == "DELETED" else self.objects.put(raw):
             self.queue.add(raw["metadata"]["name"])
+
+    def wake(self, name: str) -> None:
+        """Have the host looked at soon: a sandbox came to it or left it."""
+        self.queue.add_after(name, SOON)
 
     async def list(self) -> None:
         """Take over the list of all hosts; what changed is looked at. Raises ApiError."""

@@ -1,16 +1,18 @@
 """One look at one Docker host: what the spec says, what the engine answers, and the status that follows.
 
 Nothing here touches a sandbox. A host that does not answer, or that is gone, is remembered or forgotten; what runs
-there is the backend's to think about.
+there is the backend's to think about, and who leaves a host that is being drained `drains.py`'s.
 """
 
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from claude_sandbox.api.conditions import ConditionStatus
+from claude_sandbox.api.host_conditions import HostConditionType
 from claude_sandbox.api.host_spec import DockerHostSpec
 from claude_sandbox.api.validate import InvalidSpec, parse_host_spec, refused_host_metadata
 from claude_sandbox.backends.docker.hosts import Hosts, Known, Target
@@ -49,12 +51,17 @@ class HostReporter(Protocol):
     def tell(self, raw: Raw, reason: str, message: str, *, warning: bool) -> None:
         """A Kubernetes Event."""
 
+    def observe(self, name: str, status: Mapping[str, Any] | None, known: Known) -> None:
+        """The status for the metrics, which is not always written; None where the host is gone."""
+
 
 class HostReconciler:
     """Callable for the work queue, whose keys are names of hosts.
 
-    `demands` tells what the sandboxes that are placed on a host may use. `on_change` is called with a host's name
-    and whether it answers when it began or ceased to answer, became ready or not, or was changed by an administrator.
+    `demands` tells what the sandboxes that are placed on a host may use. `drain` has the next sandboxes of a host that
+    is being drained moved, given how many were before, and tells how far that is. `on_change` is called with a host's
+    name and whether it answers when it began or ceased to answer, became ready or not, or was changed by an
+    administrator.
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class HostReconciler:
         reporter: HostReporter,
         *,
         demands: Callable[[str], Iterable[Demand]] = lambda _: (),
+        drain: Callable[[str, int], report.Outlook] = lambda _host, _moved: report.Outlook(),
         on_change: Callable[[str, bool], None] = lambda _host, _answers: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -73,6 +81,7 @@ class HostReconciler:
         self._secrets = secrets
         self._reporter = reporter
         self._demands = demands
+        self._drain = drain
         self._on_change = on_change
         self._clock = clock
         self._material: dict[str, tuple[float, tuple[str, str], Material]] = {}
@@ -86,6 +95,8 @@ class HostReconciler:
             return Result()
         found = await self._look(name, raw)
         self._notice(name, raw, found)
+        if found.spec is not None and found.spec.drain:
+            found = replace(found, drain=self._drain(name, report.moved_before(raw.get("status") or {})))
         written = await self._report(raw, found)
         return Result(requeue_after=_pause(found)) if written else Result(requeue_after=0)
 
@@ -102,6 +113,11 @@ class HostReconciler:
         raw = self._objects.get(name)
         spec = None if raw is None else _spec(raw)
         return Standing(name, spec, self._hosts.known(name).engine_id) if isinstance(spec, DockerHostSpec) else None
+
+    def tell(self, name: str, reason: str, message: str) -> None:
+        """A Kubernetes Event about a host, where there still is one."""
+        if (raw := self._objects.get(name)) is not None:
+            self._reporter.tell(raw, reason, message, warning=False)
 
     def candidates(self) -> list[Candidate]:
         """The hosts that sandboxes may be placed on, as last seen. Adds up what all sandboxes on them ask for."""
@@ -123,6 +139,7 @@ class HostReconciler:
     def _forget(self, name: str) -> None:
         self._hosts.forget(name)
         self._material.pop(name, None)
+        self._reporter.observe(name, None, Known())
         if self._seen.pop(name, None) is not None:
             self._on_change(name, False)
 
@@ -206,6 +223,7 @@ class HostReconciler:
         previous = raw.get("status") or {}
         now = datetime.now(UTC).replace(microsecond=0)
         status = report.compose(previous, raw["metadata"]["generation"], found, now)
+        self._reporter.observe(raw["metadata"]["name"], status, found.known)
         if not report.worth_writing(previous, status):
             return True
         written = await self._reporter.write_status(raw, merge_patch(previous, status))
@@ -213,6 +231,9 @@ class HostReconciler:
             self._objects.lose(raw)
             return False
         self._objects.learn(written)
+        drained = report.drained(found)
+        if report.is_news(previous, HostConditionType.DRAINED, drained):
+            self._reporter.tell(raw, drained.reason, drained.message, warning=False)
         return True
 
 

@@ -1,6 +1,6 @@
 """The status of a Docker host that follows from what one look at it found. Pure: the clock is an argument."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -8,10 +8,21 @@ from typing import Any
 from claude_sandbox.api.conditions import ConditionStatus
 from claude_sandbox.api.host_conditions import HostConditionType, HostReason
 from claude_sandbox.api.host_spec import DockerHostSpec
-from claude_sandbox.api.host_status import Amounts, DockerHostStatus, EngineStatus, HostCondition, SecurityOptions
+from claude_sandbox.api.host_status import (
+    MAX_NAMED,
+    Amounts,
+    DockerHostStatus,
+    DrainStatus,
+    EngineStatus,
+    HostCondition,
+    SecurityOptions,
+    Staying,
+    StayReason,
+)
 from claude_sandbox.api.status import Compliance, EvidenceSource, Result
 from claude_sandbox.backends.docker.hosts import Known
 from claude_sandbox.backends.docker.material import MaterialError
+from claude_sandbox.backends.docker.placement import Bound
 from claude_sandbox.backends.docker.room import Demand, Room, capacity_of
 from claude_sandbox.backends.docker.trouble import Trouble
 from claude_sandbox.compliance.docker.host_evidence import EngineDocuments, Host, HostEvidence
@@ -46,11 +57,25 @@ class State:
 
 
 @dataclass(frozen=True)
+class Outlook:
+    """How far the draining of a host is.
+
+    `moved`: how many sandboxes left it since it began; `moving`: how many are on their way or wait for their turn;
+    `stays`: the others, as namespace/name, and why they stay.
+    """
+
+    moved: int = 0
+    moving: int = 0
+    stays: Mapping[str, Bound] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class HostFindings:
     """What one look found. `spec` is None where it could not be understood; then `invalid` says why.
 
     `secret` is why the Secret can't be used; `secret_unread` why nobody knows. `same_engine` is the older DockerHost
-    that stands for the same engine. `demands` are those of the sandboxes that are placed on the host.
+    that stands for the same engine. `demands` are those of the sandboxes that are placed on the host. `drain` is None
+    where it is not being drained.
     """
 
     spec: DockerHostSpec | None
@@ -60,6 +85,7 @@ class HostFindings:
     known: Known = field(default_factory=Known)
     same_engine: str | None = None
     demands: tuple[Demand, ...] = ()
+    drain: Outlook | None = None
 
 
 def conditions_of(found: HostFindings, compliance: Compliance | None) -> dict[HostConditionType, State]:
@@ -70,12 +96,34 @@ def conditions_of(found: HostFindings, compliance: Compliance | None) -> dict[Ho
         HostConditionType.RECONCILING: _reconciling(found, stalled),
         HostConditionType.STALLED: stalled,
         HostConditionType.COMPLIANT: _compliant(compliance),
+        HostConditionType.DRAINED: drained(found),
     }
 
 
 def ready(found: HostFindings) -> State:
     """The condition Ready."""
     return _ready(found, _stalled(found))
+
+
+def drained(found: HostFindings) -> State:
+    """The condition Drained."""
+    drain, state = found.drain, ready(found)
+    if drain is None:
+        return State(FALSE, HostReason.NOT_DRAINING, "spec.drain is false.")
+    left = drain.moving + len(drain.stays)
+    said = f"{drain.moved} moved, {drain.moving} moving, {len(drain.stays)} staying"
+    if not left:
+        return State(TRUE, HostReason.NO_SANDBOX_LEFT, f"No sandbox is left: {said}.")
+    if state.status is not TRUE:
+        message = f"The host does not answer, so nothing can be moved from it: {said}. {left} may still run there."
+        return State(UNKNOWN, state.reason, message)
+    why = "; ".join(
+        f"{one.count} because of {one.reason} ({', '.join(one.sandboxes)}{', …' if one.count > MAX_NAMED else ''})"
+        for one in _staying(drain.stays.items())
+    )
+    if drain.moving:
+        return State(FALSE, HostReason.DRAINING, f"{said}{f': {why}' if why else ''}.")
+    return State(FALSE, HostReason.SANDBOXES_STAY, f"{said}: {why}. What to do is in status.drain.staying.")
 
 
 def compose(previous: Mapping[str, Any], generation: int, found: HostFindings, now: datetime) -> dict[str, Any]:
@@ -94,6 +142,7 @@ def compose(previous: Mapping[str, Any], generation: int, found: HostFindings, n
         capacity=capacity,
         free=free,
         sandboxes=len(found.demands),
+        drain=None if found.drain is None else _drain(found.drain),
         last_contact=None if found.known.contact is None else found.known.contact.replace(microsecond=0),
         compliance=compliance,
     )
@@ -110,6 +159,17 @@ def compose(previous: Mapping[str, Any], generation: int, found: HostFindings, n
 def worth_writing(previous: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
     """Whether anything but a time changed: that an engine goes on answering is no news."""
     return _timeless(previous) != _timeless(status)
+
+
+def moved_before(status: Mapping[str, Any]) -> int:
+    """How many sandboxes were moved since the draining began that the status tells of."""
+    return int((status.get("drain") or {}).get("moved") or 0)
+
+
+def is_news(previous: Mapping[str, Any], kind: HostConditionType, state: State) -> bool:
+    """Whether a condition that there was already has another status or reason now."""
+    before = [one for one in previous.get("conditions") or () if one["type"] == kind]
+    return any((one["status"], one["reason"]) != (state.status, state.reason) for one in before)
 
 
 def _timeless(status: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,6 +267,27 @@ def engine_of(documents: EngineDocuments) -> EngineStatus:
             user_namespaces="userns" in security,
         ),
     )
+
+
+def _drain(outlook: Outlook) -> DrainStatus:
+    return DrainStatus(moved=outlook.moved, moving=outlook.moving, staying=_staying(outlook.stays.items()))
+
+
+def _staying(stays: Iterable[tuple[str, Bound]]) -> list[Staying]:
+    """By reason, in the order of the reasons; of each the first by name."""
+    by_reason: dict[StayReason, list[tuple[str, str]]] = {}
+    for name, bound in sorted(stays, key=lambda stay: stay[0]):
+        by_reason.setdefault(bound.reason, []).append((name, bound.message))
+    return [
+        Staying(
+            reason=reason,
+            count=len(found),
+            sandboxes=[name for name, _ in found[:MAX_NAMED]],
+            message=_sentence(found[0][1]),
+        )
+        for reason in StayReason
+        if (found := by_reason.get(reason))
+    ]
 
 
 def _amounts(room: Room) -> Amounts:

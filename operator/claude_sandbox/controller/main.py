@@ -21,7 +21,6 @@ from claude_sandbox.controller import garbage, logs, watching
 from claude_sandbox.controller.election import Election, LeadershipLostError, own_identity
 from claude_sandbox.controller.events import EventRecorder
 from claude_sandbox.controller.health import HealthServer, all_set, no_stuck_worker
-from claude_sandbox.controller.hosts_demand import demands_on
 from claude_sandbox.controller.hosts_operator import HostsOperator
 from claude_sandbox.controller.metrics import Metrics
 from claude_sandbox.controller.operator import Operator
@@ -68,7 +67,7 @@ async def run_operator(settings: Settings) -> None:
         except ApiError as error:
             raise OperatorError(_cannot_start(api, error)) from None
         operator = Operator(settings, api, KubernetesReporter(api, events, metrics), metrics, minor)
-        hosts = await _hosts(operator, events, credentials) if settings.docker else None
+        hosts = await _hosts(operator, events, credentials, metrics) if settings.docker else None
         if hosts is not None:
             stack.callback(hosts.close)
             operator.use_hosts(hosts, await _cluster(api))
@@ -101,7 +100,9 @@ async def run_operator(settings: Settings) -> None:
             raise OperatorError("the lease was lost to another replica; start anew") from None
 
 
-async def _hosts(operator: Operator, events: EventRecorder, credentials: Credentials) -> HostsOperator:
+async def _hosts(
+    operator: Operator, events: EventRecorder, credentials: Credentials, metrics: Metrics
+) -> HostsOperator:
     """The part that looks after Docker hosts, which knows them all. Raises OperatorError."""
     settings = operator.settings
     hosts = HostsOperator(
@@ -109,7 +110,9 @@ async def _hosts(operator: Operator, events: EventRecorder, credentials: Credent
         events,
         settings.lease_namespace or credentials.namespace,
         resync=settings.resync,
-        demands=lambda host: demands_on(operator.sandboxes, host),
+        metrics=metrics.hosts,
+        demands=operator.demands_on,
+        drain=operator.drain,
         on_change=operator.host_changed,
     )
     try:

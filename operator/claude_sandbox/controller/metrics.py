@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from claude_sandbox.backends.kubernetes.informer import Informer
 from claude_sandbox.backends.kubernetes.transport import RequestObserver
+from claude_sandbox.controller.host_metrics import HostCollector
 from claude_sandbox.controller.queue import WorkQueue
 from claude_sandbox.controller.sandbox_metrics import SandboxCollector
 
@@ -52,6 +53,7 @@ class Metrics:
         prometheus_client.GCCollector(registry=registry)
         self.sandboxes = SandboxCollector()
         registry.register(self.sandboxes)
+        self.hosts = HostCollector()
         info = Gauge("claudesandbox_info", "The operator that runs; always 1.", ["version"], registry=registry)
         info.labels(version).set(1)
 
@@ -150,6 +152,10 @@ class Metrics:
     def watch_informers(self, informers: Callable[[], Iterable[Informer]]) -> None:
         """Show what the informers hold and how old it may be."""
         self.registry.register(_InformerCollector(informers))
+
+    def watch_hosts(self) -> None:
+        """Show what is known of the Docker hosts."""
+        self.registry.register(self.hosts)
 
     def watch_leading(self, name: str, leading: Callable[[], bool]) -> None:
         """Show whether this replica leads."""

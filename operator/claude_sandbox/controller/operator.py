@@ -1,11 +1,13 @@
 """The parts of one operator process, put together."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 
 from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.fleet import Fleet
+from claude_sandbox.backends.docker.room import Demand
 from claude_sandbox.backends.docker.secrets import SecretKeys
 from claude_sandbox.backends.kubernetes.access import AccessReviews
 from claude_sandbox.backends.kubernetes.backend import KubernetesBackend
@@ -15,7 +17,9 @@ from claude_sandbox.backends.kubernetes.watches import Watches
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.compliance.identity import QUESTIONS
 from claude_sandbox.controller.docker_sandboxes import DockerSandboxes
+from claude_sandbox.controller.hosts_demand import demands_on
 from claude_sandbox.controller.hosts_operator import HostsOperator
+from claude_sandbox.controller.hosts_status import Outlook
 from claude_sandbox.controller.logs import about
 from claude_sandbox.controller.metrics import Metrics
 from claude_sandbox.controller.queue import Result, WorkQueue
@@ -31,6 +35,7 @@ class Operator:
     def __init__(self, settings: Settings, api: Api, reporter: Reporter, metrics: Metrics, minor: int) -> None:
         self.settings = settings
         self.api = api
+        self._metrics = metrics
         self._reporter = reporter
         self.sandboxes = Sandboxes()
         self.refusals = Refusals()
@@ -67,7 +72,11 @@ class Operator:
         def make(host: str, engine: Engine) -> DockerBackend:
             return DockerBackend(engine, cluster, host, secrets, pacer, allowed_registries=settings.allowed_registries)
 
-        self._fleet = Fleet(hosts.hosts, make, lambda namespace, name: self.queue.add(Key(namespace, name)))
+        def wake(namespace: str, name: str) -> None:
+            self.queue.add(Key(namespace, name))
+
+        self._metrics.watch_hosts()
+        self._fleet = Fleet(hosts.hosts, make, wake, self._metrics.hosts.failed)
         self._docker = DockerSandboxes(
             self.api,
             self.sandboxes,
@@ -75,9 +84,20 @@ class Operator:
             self._fleet,
             hosts.reconciler,
             self._labels_of,
+            self.queue.add_after,
+            hosts.wake,
             settings.namespaces,
         )
         self.reconciler = self._reconciler()
+
+    def demands_on(self, host: str) -> Iterator[Demand]:
+        """What the sandboxes that are placed on a Docker host, or on their way to it, may use."""
+        coming = self._docker.drains.demands_on(host) if self._docker is not None else ()
+        return chain(demands_on(self.sandboxes, host), coming)
+
+    def drain(self, host: str, moved: int) -> Outlook:
+        """Have the next sandboxes of a Docker host that is being drained moved; how far that is."""
+        return self._docker.drains.look(host, moved) if self._docker is not None else Outlook(moved)
 
     async def close(self) -> None:
         """End what follows Docker hosts; the sandboxes go on."""

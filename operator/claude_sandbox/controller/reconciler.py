@@ -1,5 +1,6 @@
 """One pass for one sandbox: observe, plan, apply, measure, report. Level-triggered: why it was woken is no matter."""
 
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,6 +26,10 @@ PROGRESS_AFTER = 1.0
 PROGRESS_AFTER_WHEN_BUSY = 10.0
 # How long the kubelet takes to bring a changed key, once told: measured at 0.9 s, promised within 2.
 KEY_SETTLES_AFTER = 2.0
+# Seconds until a Secret that can't be used is looked at again, at first and at most: only those that opted in are
+# followed, so that nothing tells of another that is made or taken away.
+SECRET_AGAIN = 10.0
+SECRET_AGAIN_AT_MOST = 60.0
 
 
 Judgement = tuple[ConditionStatus, Reason, str]
@@ -52,8 +57,19 @@ class Backend(Protocol):
         """The sandbox is gone. `last`: no other is left in its namespace."""
 
 
+@dataclass(frozen=True)
+class Moving:
+    """A sandbox is on its way from one host to another, and that is not done yet. To be looked at again in seconds."""
+
+    message: str
+    again: float
+
+
 class Hosted(Protocol):
     """What sandboxes need around the loop that run on hosts of their own. Raises ApiError."""
+
+    async def fresh(self, raw: Raw) -> Raw | None:
+        """The sandbox, read anew where it may be on another host than is known here; None where it is gone."""
 
     def waits(self, raw: Raw) -> bool:
         """Whether nothing can be said of the sandbox yet; it is looked at again when that has changed."""
@@ -61,8 +77,11 @@ class Hosted(Protocol):
     def backend(self, raw: Raw) -> Backend | None:
         """Of the host that was chosen; None before."""
 
-    async def settle(self, raw: Raw, spec: ClaudeSandboxSpec) -> Raw | Failure | None:
-        """Choose the host; the sandbox as it is then, why there is no host, or None where the sandbox is gone."""
+    async def settle(self, raw: Raw, blueprint: Blueprint, spec: ClaudeSandboxSpec) -> Raw | Failure | Moving | None:
+        """Choose the host: the sandbox as it is then.
+
+        Or why there is no host, what the way to another one waits for, or None where the sandbox is gone.
+        """
 
     async def finish(self, raw: Raw) -> Result:
         """Remove what a sandbox that is being deleted has, then let it go."""
@@ -123,6 +142,8 @@ class Reconciler:
         self._ended: dict[Key, str] = {}
         # Since when a new generation of the key has been on its way to a running workload.
         self._key_sent: dict[Key, float] = {}
+        # Since when the Secret can't be used, and nothing tells when that changes.
+        self._keyless: dict[Key, float] = {}
 
     async def __call__(self, key: Key) -> Result:
         """One pass. Raises ApiError where the status could not be written."""
@@ -131,11 +152,19 @@ class Reconciler:
             self._progressing.pop(key, None)
             self._key_sent.pop(key, None)
             self._ended.pop(key, None)
+            self._keyless.pop(key, None)
             self._reporter.observe(key, None, ())
             await self._backend.forget(*key, last=not self._living(key.namespace))
             return await self._finish(key, raw)
-        if self._hosted is not None and on_docker(raw) and self._hosted.waits(raw):
-            return Result()
+        if self._hosted is not None and on_docker(raw):
+            if self._hosted.waits(raw):
+                return Result()
+            live = await self._hosted.fresh(raw)
+            if live is None:
+                return self._lose(raw)
+            if live["metadata"].get("deletionTimestamp"):
+                return Result(requeue_after=0)
+            raw = live
         done = await self._pass(raw)
         if done.findings.outcome.gone:
             return self._lose(raw)
@@ -179,21 +208,24 @@ class Reconciler:
         except InvalidSpec as error:
             return _Pass(raw, replace(found, invalid=str(error)))
         reference = spec.credentials.api_key_secret_ref
+        blueprint = build(identity, spec, self._site)
         if self._hosted is not None and spec.on_docker:
-            settled = await self._hosted.settle(raw, spec)
+            settled = await self._hosted.settle(raw, blueprint, spec)
             if settled is None:
                 return _Pass(raw, replace(found, outcome=Outcome(gone=True)))
+            if isinstance(settled, Moving):
+                return _Pass(raw, replace(found, secret=reference.name, moving=settled.message), settled.again)
             if isinstance(settled, Failure):
                 return _Pass(raw, replace(found, secret=reference.name, outcome=Outcome(failure=settled)))
             raw, backend = settled, self._hosted.backend(settled)
         assert backend is not None  # noqa: S101 - what is on Kubernetes has one, and what was settled
-        blueprint = build(identity, spec, self._site)
         key = await backend.key(identity, reference.name, reference.key)
         outcome = await backend.ensure(blueprint, key, spec, self._past(raw))
         if outcome.ended and found.workload.workload is not None:
             self._ended[key_of(raw)] = found.workload.workload.uid
         workload = await backend.state(identity)
-        settling = self._key_settles_in(Key(identity.namespace, identity.name), outcome)
+        settling = self._key_settles_in(key_of(raw), outcome)
+        secret = self._secret_again(key_of(raw), key)
         findings = replace(
             found,
             suspended=spec.operating_mode is OperatingMode.SUSPENDED,
@@ -203,7 +235,7 @@ class Reconciler:
             outcome=outcome,
             workload=workload,
         )
-        waits = [wait for wait in (outcome.paced, settling, workload.again) if wait is not None]
+        waits = [wait for wait in (outcome.paced, settling, secret, workload.again) if wait is not None]
         return _Pass(raw, findings, min(waits, default=None), (backend, blueprint, spec))
 
     def _backend_of(self, raw: Raw) -> Backend | None:
@@ -265,6 +297,15 @@ class Reconciler:
             return left
         self._key_sent.pop(key, None)
         return None
+
+    def _secret_again(self, key: Key, state: KeyState) -> float | None:
+        """Seconds until the Secret is worth another look, the longer the longer it lasts; None where that is told."""
+        if state.followed:
+            self._keyless.pop(key, None)
+            return None
+        now = self._clock()
+        lasts = now - self._keyless.setdefault(key, now)
+        return min(max(SECRET_AGAIN, lasts / 2), SECRET_AGAIN_AT_MOST) * random.uniform(0.9, 1.1)  # noqa: S311
 
     async def _report(self, key: Key, raw: Raw, requeue: float | None, findings: report.Findings) -> Result:
         previous = raw.get("status") or {}

@@ -45,6 +45,8 @@ class Findings:
     suspended: bool = False
     secret: str | None = None
     invalid: str | None = None
+    # What the sandbox's way from one host to another waits for; empty where it is not on its way.
+    moving: str = ""
     key: KeyState = field(default_factory=KeyState)
     # Whether a new generation of the key is on its way to the running workload.
     key_settling: bool = False
@@ -105,7 +107,7 @@ _NOT_WRITTEN = frozenset(
 )
 _UNFINISHED: Mapping[str, frozenset[Reason]] = {
     ConditionType.READY: frozenset({Reason.PROGRESSING}),
-    ConditionType.RECONCILING: _NOT_WRITTEN,
+    ConditionType.RECONCILING: _NOT_WRITTEN | {Reason.MOVING},
     ConditionType.STALLED: _NOT_WRITTEN,
 }
 
@@ -147,6 +149,8 @@ def _ready(findings: Findings, stalled: State) -> State:
     workload = findings.workload
     if workload.status is UNKNOWN:
         return State(UNKNOWN, workload.reason, workload.message)
+    if findings.moving:
+        return State(FALSE, Reason.MOVING, findings.moving)
     if workload.workload is None and stalled.status is TRUE:
         return State(FALSE, stalled.reason, stalled.message)
     if findings.suspended and workload.workload is None:
@@ -158,6 +162,8 @@ def _ready(findings: Findings, stalled: State) -> State:
 
 def _reconciling(findings: Findings, stalled: State, ready: State) -> State:
     failure = findings.outcome.failure
+    if findings.moving:
+        return State(TRUE, Reason.MOVING, findings.moving)
     if stalled.status is TRUE:
         return State(FALSE, stalled.reason, "Waits for the cause of Stalled to be removed.")
     if failure is not None:
@@ -170,6 +176,8 @@ def _reconciling(findings: Findings, stalled: State, ready: State) -> State:
 
 def _credentials(findings: Findings) -> State:
     key, workload = findings.key, findings.workload
+    if findings.moving:
+        return State(UNKNOWN, Reason.NO_WORKLOAD, findings.moving)
     if key.problem is not None:
         return State(FALSE, key.problem, key.message)
     if workload.workload is None:
@@ -190,6 +198,8 @@ def _credentials(findings: Findings) -> State:
 
 def _drifted(findings: Findings) -> State:
     outcome, workload = findings.outcome, findings.workload
+    if findings.moving:
+        return State(UNKNOWN, Reason.NO_WORKLOAD, findings.moving)
     if workload.workload is None:
         return State(UNKNOWN, Reason.NO_WORKLOAD, "There is no workload that could have drifted.")
     what = {BackendType.KUBERNETES: "pod", BackendType.DOCKER: "container"}[findings.backend]

@@ -47,6 +47,7 @@ def test_a_host_that_answers_is_ready_and_compliant() -> None:
         "Reconciling": ("False", "UpToDate"),
         "Stalled": ("False", "NotStalled"),
         "Compliant": ("True", "AllControlsPass"),
+        "Drained": ("False", "NotDraining"),
     }
 
 
@@ -61,6 +62,7 @@ def test_a_long_silence_makes_everything_unknown_and_nothing_false() -> None:
         "Reconciling": ("True", "Connecting"),
         "Stalled": ("False", "NotStalled"),
         "Compliant": ("Unknown", "ControlsUnknown"),
+        "Drained": ("False", "NotDraining"),
     }
     status = compose({}, 1, findings, NOW)
     assert {control["result"] for control in status["compliance"]["controls"]} == {"Unknown"}
@@ -90,6 +92,7 @@ def test_what_somebody_has_to_mend_stalls_at_once(trouble: Trouble, reason: str)
         "Reconciling": ("False", reason),
         "Stalled": ("True", reason),
         "Compliant": ("Unknown", "ControlsUnknown"),
+        "Drained": ("False", "NotDraining"),
     }
 
 

@@ -7,10 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_sandbox.api.host_spec import Capacity
-from claude_sandbox.api.spec import Backend, Resources
+from claude_sandbox.api.host_status import StayReason
+from claude_sandbox.api.spec import Backend, ClaudeSandboxSpec, Resources
 from claude_sandbox.api.status import Placement
-from claude_sandbox.api.validate import parse_host_spec
+from claude_sandbox.api.validate import parse_host_spec, parse_spec
 from claude_sandbox.backends.docker.placement import (
+    Bound,
     Candidate,
     Placed,
     Refusal,
@@ -18,6 +20,7 @@ from claude_sandbox.backends.docker.placement import (
     Wish,
     bound,
     drain,
+    elsewhere,
     keep,
     place,
 )
@@ -146,26 +149,69 @@ def test_who_is_not_allowed_any_more_is_refused() -> None:
     assert chosen(stay(wish(), [host("a", namespaces={"names": ["others"]})], there)) is Refusal.NOT_ALLOWED
 
 
-def test_draining_moves_what_loses_nothing_by_it() -> None:
-    def placed(key: str, **backend: Any) -> Placed[str]:
-        there = Placement(host="old", engine_id="engine-of-old")
-        wished = wish(**backend)
-        return Placed(key, wished, there, bound(wished.backend, keeps_files=key == "with-files"))
+def sandbox(workspace: str = "EmptyDir", update: str = "Recreate", **backend: Any) -> ClaudeSandboxSpec:
+    raw = {
+        "backend": {"type": "Docker", **backend},
+        "credentials": {"apiKeySecretRef": {"name": "key"}},
+        "workspace": {"type": workspace},
+        "updateStrategy": {"type": update},
+    }
+    return parse_spec({"spec": raw})
 
-    elsewhere = Placed("elsewhere", wish(), Placement(host="new", engine_id="engine-of-new"), "")
+
+@pytest.mark.parametrize(
+    ("spec", "runs", "reason"),
+    [
+        (sandbox(), True, None),
+        (sandbox(hostSelector={"matchLabels": {"zone": "1"}}), True, None),
+        # What its user has not allowed to be replaced is moved only when nobody works in it.
+        (sandbox(update="OnDelete"), True, StayReason.IN_USE),
+        (sandbox(update="OnDelete"), False, None),
+        (sandbox(workspace="PersistentVolumeClaim"), True, StayReason.WORKSPACE_ON_HOST),
+        (sandbox(workspace="PersistentVolumeClaim"), False, StayReason.WORKSPACE_ON_HOST),
+        (sandbox(hostRef={"name": "old"}), False, StayReason.HOST_NAMED),
+    ],
+)
+def test_only_what_loses_nothing_may_move(spec: ClaudeSandboxSpec, runs: bool, reason: StayReason | None) -> None:
+    found = bound(spec, runs=runs)
+    assert (found.reason if found else None) == reason
+
+
+def test_draining_moves_as_many_as_there_is_room_for() -> None:
+    there = Placement(host="old", engine_id="engine-of-old")
+    tied = Bound(StayReason.WORKSPACE_ON_HOST, "its workspace is a volume of the host")
+    elsewhere = Placed("elsewhere", wish(), Placement(host="new", engine_id="engine-of-new"), None)
     hosts = [host("old", drain=True), host("new", sandboxes=1)]
-    result = drain(
-        [placed("with-files"), placed("by-name", hostRef={"name": "old"}), placed("a"), placed("b"), elsewhere], hosts
-    )
+    placed = [Placed("tied", wish(), there, tied), Placed("a", wish(), there, None), Placed("b", wish(), there, None)]
+    result = drain([*placed, elsewhere], hosts)
     assert {key: placement.host for key, placement in result.moves.items()} == {"a": "new"}
-    assert result.stays.keys() == {"with-files", "by-name", "b"}
-    assert "volume" in result.stays["with-files"]
-    assert "hostRef" in result.stays["by-name"]
-    assert "as many sandboxes" in result.stays["b"]
+    assert result.stays["tied"] == tied
+    assert result.stays["b"].reason is StayReason.NO_ROOM
+    assert "new has as many sandboxes" in result.stays["b"].message
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({"unschedulable": True}, StayReason.NO_ROOM),
+        ({"drain": True}, StayReason.NO_ROOM),
+        ({"answers": False}, StayReason.NO_ANSWER),
+        ({"namespaces": {"names": ["others"]}}, StayReason.NO_OTHER_HOST),
+        ({"labels": {"zone": "2"}}, StayReason.NO_OTHER_HOST),
+    ],
+)
+def test_a_sandbox_moves_only_where_it_could_be_placed(other: dict[str, Any], reason: StayReason) -> None:
+    wished = wish(hostSelector={"matchLabels": {"zone": "1"}})
+    hosts = [host("old", labels={"zone": "1"}, drain=True), host("new", **{"labels": {"zone": "1"}, **other})]
+    found = elsewhere(wished, "old", hosts)
+    assert isinstance(found, Bound)
+    assert found.reason is reason
+    # What its namespace may not use it is not told of.
+    assert ("new" in found.message) is (reason is not StayReason.NO_OTHER_HOST)
 
 
 def test_nothing_moves_while_nothing_is_drained() -> None:
-    there = Placed("a", wish(), Placement(host="a", engine_id="engine-of-a"), "")
+    there = Placed("a", wish(), Placement(host="a", engine_id="engine-of-a"), None)
     assert drain([there], [host("a", unschedulable=True), host("b")]).moves == {}
 
 

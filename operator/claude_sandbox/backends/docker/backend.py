@@ -25,11 +25,12 @@ from claude_sandbox.backends.docker.names import names_of
 from claude_sandbox.backends.docker.objects import Documents, documents
 from claude_sandbox.backends.docker.observe import Observer
 from claude_sandbox.backends.docker.plan import Desired, Observed, plan
+from claude_sandbox.backends.docker.raw import running
 from claude_sandbox.backends.docker.removal import Removal, orphans, remove
 from claude_sandbox.backends.docker.state import host_lost, pulling, state_of
 from claude_sandbox.backends.docker.wakes import Registry, Wake
 from claude_sandbox.backends.pacing import Pacer
-from claude_sandbox.blueprint.model import Blueprint, Identity
+from claude_sandbox.blueprint.model import Blueprint, Identity, Image
 from claude_sandbox.compliance.docker.report import findings
 from claude_sandbox.compliance.findings import compliance
 from claude_sandbox.compliance.report import Judgement, compliant
@@ -187,6 +188,18 @@ class DockerBackend:
         if removal.done:
             self._lose(identity)
         return removal
+
+    async def runs(self, identity: Identity) -> bool:
+        """Whether a container of the sandbox runs, paused or not, under whatever name. Raises EngineError."""
+        found = await self._engine.containers(names.selector(self._cluster, identity))
+        return any(running(one) and names.is_owned(one, self._cluster, identity, names.AGENT) for one in found)
+
+    async def provide(self, image: Image) -> None:
+        """Have an image on the host, as its pull policy says.
+
+        Raises ImagePendingError, ImageMissingError, and EngineError where the engine could not be asked.
+        """
+        await self._images.provide(image)
 
     async def orphans(self, living: frozenset[str]) -> tuple[Identity, ...]:
         """Sandboxes of this cluster with objects here whose UID is not among the living. Raises EngineError."""

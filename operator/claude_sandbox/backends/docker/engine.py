@@ -39,6 +39,8 @@ LARGEST_FILE = 256 * 1024
 class Engine:
     """An engine. `connected` gives the present connection, in a thread, and raises EngineError where there is none.
 
+    `failed` is told of each call that the engine did not answer, with 0, or answered with a fault of its own (5xx).
+
     Every method raises EngineError, and nothing else, for what the engine or the way there does.
 
     What is looked for and not there is None. Containers and networks are named by their identifiers wherever they are
@@ -51,8 +53,10 @@ class Engine:
         *,
         threads: int = THREADS,
         timeout: float = CALL_TIMEOUT,
+        failed: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._connected = connected
+        self._failed = failed
         self._threads = ThreadPoolExecutor(threads, "docker")
         self._timeout = timeout
         self._facts: EngineFacts | None = None
@@ -249,7 +253,12 @@ class Engine:
         try:
             return await asyncio.wait_for(done, bound + 5.0)
         except TimeoutError:
+            self._failed(UNREACHABLE)
             raise EngineError(UNREACHABLE, "the Docker Engine did not answer in time") from None
+        except EngineError as error:
+            if error.is_unreachable or error.status >= 500:
+                self._failed(error.status)
+            raise
 
     def _call(
         self,

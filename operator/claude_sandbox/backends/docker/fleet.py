@@ -22,7 +22,8 @@ class Fleet:
     """Makes a backend when it is first asked for, and follows the events of its engine from then on.
 
     A backend outlives the connection that it began with: a host that is silent for a while is the same host after it.
-    `wake` is called with a sandbox's namespace and name when its host tells that something happened to it.
+    `wake` is called with a sandbox's namespace and name when its host tells that something happened to it, `failed`
+    with a host and an HTTP status, or 0, when a call to its engine failed.
     """
 
     def __init__(
@@ -30,17 +31,20 @@ class Fleet:
         hosts: Hosts,
         make: Callable[[str, Engine], DockerBackend],
         wake: Callable[[str, str], None],
+        failed: Callable[[str, int], None] = lambda _host, _status: None,
     ) -> None:
         self._hosts = hosts
         self._make = make
         self._wake = wake
+        self._failed = failed
         self._members: dict[str, _Member] = {}
 
     def of(self, host: str) -> DockerBackend:
         """The backend of a host, whether it answers now or not."""
         member = self._members.get(host)
         if member is None:
-            backend = self._make(host, Engine(lambda: self._connection(host)))
+            engine = Engine(lambda: self._connection(host), failed=lambda status: self._failed(host, status))
+            backend = self._make(host, engine)
             events = asyncio.create_task(self._follow(backend), name=f"events of {host}")
             member = self._members[host] = _Member(backend, events)
         return member.backend

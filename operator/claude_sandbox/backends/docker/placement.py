@@ -1,7 +1,8 @@
 """On which Docker host a sandbox runs. Pure, and the same for the same hosts in whatever order.
 
-A choice is made once: the workspace is a volume of the host. Nothing here looks for another host for a sandbox that
-has one, whatever becomes of that one.
+A choice is made once: the workspace is a volume of the host. Another host is looked for only where an administrator
+drains the one that was chosen, and only for sandboxes that lose nothing by it; whatever else becomes of a host moves
+none.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,7 +12,8 @@ from fractions import Fraction
 from typing import Generic, TypeVar
 
 from claude_sandbox.api.host_spec import DockerHostSpec
-from claude_sandbox.api.spec import Backend
+from claude_sandbox.api.host_status import StayReason
+from claude_sandbox.api.spec import Backend, ClaudeSandboxSpec, UpdateStrategyType, WorkspaceType
 from claude_sandbox.api.status import Placement
 from claude_sandbox.backends.docker.room import Demand, Room
 
@@ -79,16 +81,13 @@ class Refused:
 
 def place(wish: Wish, hosts: Iterable[Candidate]) -> Placement | Refused:
     """The host for a sandbox that has none: the one that is left with the most room."""
-    found = sorted(hosts, key=lambda host: host.name)
-    usable = [host for host in found if _permits(host, wish) and _chosen(host, wish.backend)]
-    if not usable:
+    found = _best(wish, hosts)
+    if isinstance(found, Placement):
+        return found
+    if not found:
         return Refused(Refusal.NO_HOST, _none(wish))
-    obstacles = {host.name: _obstacle(host, wish.demand) for host in usable}
-    fitting = [host for host in usable if obstacles[host.name] is None]
-    if not fitting:
-        return _no_room(usable, obstacles)
-    best = max(fitting, key=lambda host: _left(host, wish.demand))  # of equal ones the first by name
-    return Placement(host=best.name, engine_id=best.engine_id or "")  # one that answers has one
+    remedy = "It is placed as soon as one can take it; ask for less, or delete sandboxes that are not needed."
+    return Refused(_worst(found), f"{_said(found)}. {remedy}")
 
 
 def keep(wish: Wish, host: Standing | None, current: Placement) -> Placement | Refused:
@@ -112,6 +111,18 @@ def keep(wish: Wish, host: Standing | None, current: Placement) -> Placement | R
         )
         return Refused(Refusal.NOT_ALLOWED, message)
     return current
+
+
+def _best(wish: Wish, hosts: Iterable[Candidate]) -> Placement | list[Refused]:
+    """The host that is left with the most room, or why each that may be used can't take the sandbox."""
+    found = sorted(hosts, key=lambda host: host.name)
+    usable = [host for host in found if _permits(host, wish) and _chosen(host, wish.backend)]
+    obstacles = {host.name: _obstacle(host, wish.demand) for host in usable}
+    fitting = [host for host in usable if obstacles[host.name] is None]
+    if not fitting:
+        return [obstacle for obstacle in obstacles.values() if obstacle is not None]
+    best = max(fitting, key=lambda host: _left(host, wish.demand))  # of equal ones the first by name
+    return Placement(host=best.name, engine_id=best.engine_id or "")  # one that answers has one
 
 
 def _permits(host: Standing, wish: Wish) -> bool:
@@ -176,13 +187,14 @@ def _none(wish: Wish) -> str:
     )
 
 
-def _no_room(hosts: Iterable[Candidate], obstacles: Mapping[str, Refused | None]) -> Refused:
-    found = [obstacle for host in hosts if (obstacle := obstacles[host.name]) is not None]
-    silent = any(obstacle.refusal is Refusal.NO_ANSWER for obstacle in found)
-    said = "; ".join(obstacle.message for obstacle in found[:5])
-    more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
-    remedy = "It is placed as soon as one can take it; ask for less, or delete sandboxes that are not needed."
-    return Refused(Refusal.NO_ANSWER if silent else Refusal.NO_ROOM, f"{said}{more}. {remedy}")
+def _worst(obstacles: list[Refused]) -> Refusal:
+    silent = any(obstacle.refusal is Refusal.NO_ANSWER for obstacle in obstacles)
+    return Refusal.NO_ANSWER if silent else Refusal.NO_ROOM
+
+
+def _said(obstacles: list[Refused]) -> str:
+    more = f"; and {len(obstacles) - 5} more" if len(obstacles) > 5 else ""
+    return "; ".join(obstacle.message for obstacle in obstacles[:5]) + more
 
 
 def _cores(amount: int) -> str:
@@ -197,13 +209,53 @@ K = TypeVar("K")
 
 
 @dataclass(frozen=True)
+class Bound:
+    """Why a sandbox stays on a host that is being drained. The message is a clause."""
+
+    reason: StayReason
+    message: str
+
+
+def bound(spec: ClaudeSandboxSpec, *, runs: bool) -> Bound | None:
+    """Why a sandbox can't be moved to another host without loss; None where it can. `runs`: its container runs.
+
+    Moving ends what runs, and with it what an agent is doing. Whether the operator may do that to a sandbox its user
+    says once, for all occasions: with the update strategy.
+    """
+    if spec.workspace.type is not WorkspaceType.EMPTY_DIR:
+        message = "its workspace is a volume of the host: copy the files into a new sandbox, and delete this one"
+        return Bound(StayReason.WORKSPACE_ON_HOST, message)
+    if spec.backend.host_ref is not None:
+        message = "it names the host (spec.backend.hostRef): make a new sandbox that does not, and delete this one"
+        return Bound(StayReason.HOST_NAMED, message)
+    if runs and spec.update_strategy.type is not UpdateStrategyType.RECREATE:
+        message = (
+            "its container runs, and spec.updateStrategy.type OnDelete leaves it alone: set Recreate, suspend the"
+            " sandbox, or remove the container"
+        )
+        return Bound(StayReason.IN_USE, message)
+    return None
+
+
+def elsewhere(wish: Wish, source: str, hosts: Iterable[Candidate]) -> Placement | Bound:
+    """The host that takes a sandbox from the one that is being drained, or why there is none."""
+    found = _best(wish, [host for host in hosts if host.name != source])
+    if isinstance(found, Placement):
+        return found
+    if not found:
+        return Bound(StayReason.NO_OTHER_HOST, "there is no other DockerHost that it may use")
+    reason = StayReason.NO_ANSWER if _worst(found) is Refusal.NO_ANSWER else StayReason.NO_ROOM
+    return Bound(reason, f"no other DockerHost takes it now: {_said(found)}")
+
+
+@dataclass(frozen=True)
 class Placed(Generic[K]):
-    """A sandbox that has a host. `bound`: why it can't be moved without loss; empty where it can."""
+    """A sandbox that has a host. `bound`: why it can't be moved; None where it can."""
 
     key: K
     wish: Wish
     placement: Placement
-    bound: str
+    bound: Bound | None
 
 
 @dataclass(frozen=True)
@@ -211,8 +263,7 @@ class Drain(Generic[K]):
     """What becomes of the sandboxes of hosts that are being drained."""
 
     moves: Mapping[K, Placement]
-    stays: Mapping[K, str]
-    """Those that stay, and why."""
+    stays: Mapping[K, Bound]
 
 
 def drain(placed: Iterable[Placed[K]], hosts: Iterable[Candidate]) -> Drain[K]:
@@ -222,26 +273,16 @@ def drain(placed: Iterable[Placed[K]], hosts: Iterable[Candidate]) -> Drain[K]:
     """
     by_name = {host.name: host for host in hosts}
     moves: dict[K, Placement] = {}
-    stays: dict[K, str] = {}
+    stays: dict[K, Bound] = {}
     for one in placed:
         source = by_name.get(one.placement.host)
         if source is None or not source.spec.drain:
             continue
-        if one.bound:
-            stays[one.key] = one.bound
-            continue
-        target = place(one.wish, by_name.values())
-        if isinstance(target, Refused):
-            stays[one.key] = target.message
+        target = one.bound or elsewhere(one.wish, source.name, by_name.values())
+        if isinstance(target, Bound):
+            stays[one.key] = target
             continue
         moves[one.key] = target
         chosen = by_name[target.host]
         by_name[target.host] = replace(chosen, free=chosen.free.less([one.wish.demand]))
     return Drain(moves, stays)
-
-
-def bound(backend: Backend, *, keeps_files: bool) -> str:
-    """Why a sandbox can't be moved to another host without loss; empty where it can."""
-    if keeps_files:
-        return "its workspace is a volume of the host"
-    return "it names the host (spec.backend.hostRef)" if backend.host_ref is not None else ""

@@ -87,7 +87,7 @@ class KubernetesBackend:
             if error.is_not_found:
                 return keys.not_found(namespace, secret, key)
             message = f"Secret {namespace}/{secret} could not be looked at: {error.reason}."
-            return KeyState(problem=Reason.OBSERVATION_FAILED, message=message)
+            return KeyState(problem=Reason.OBSERVATION_FAILED, message=message, followed=False)
         return keys.not_opted_in(namespace, secret)
 
     async def ensure(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec, past: Past) -> Outcome:

@@ -21,7 +21,7 @@ def not_opted_in(namespace: str, name: str) -> KeyState:
         f"Make it with `kubectl create secret generic {name} --type={meta.SECRET_TYPE} --from-file=…`, or label it: "
         f"`kubectl label secret -n {namespace} {name} {meta.LABEL_SECRET_OPT_IN}={meta.LABEL_SECRET_OPT_IN_VALUE}`."
     )
-    return KeyState(problem=Reason.SECRET_NOT_OPTED_IN, message=message)
+    return KeyState(problem=Reason.SECRET_NOT_OPTED_IN, message=message, followed=False)
 
 
 def not_found(namespace: str, name: str, key: str) -> KeyState:
@@ -31,7 +31,7 @@ def not_found(namespace: str, name: str, key: str) -> KeyState:
         f"{name} --type={meta.SECRET_TYPE} --from-file={key}`, where {key} is the file that holds it; "
         "the sandbox starts by itself."
     )
-    return KeyState(problem=Reason.SECRET_NOT_FOUND, message=message)
+    return KeyState(problem=Reason.SECRET_NOT_FOUND, message=message, followed=False)
 
 
 def by_namespace(namespace: str, name: str, live: Mapping[str, Any] | None) -> KeyState:
