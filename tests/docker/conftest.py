@@ -1,5 +1,26 @@
 """A sandbox's image on the engines, for every test in here."""
 
-from dockerkit import host, stand_in_image
+from collections.abc import Iterator
+from pathlib import Path
 
-__all__ = ["host", "stand_in_image"]
+import pytest
+from dockerkit import host, stand_in_image
+from enginekit import own, ready
+from nodekit import report
+
+from claude_sandbox.localcluster import engine
+from claude_sandbox.localcluster.engine import EngineDescription
+from claude_sandbox.localcluster.images import ImageArchive
+
+__all__ = ["host", "other_host", "stand_in_image"]
+
+
+@pytest.fixture(scope="session")
+def other_host(host: EngineDescription, state_home: Path, stand_in_image: ImageArchive) -> Iterator[EngineDescription]:
+    """A second engine, of another release than the first, with the image."""
+    release = next(one for one in engine.RELEASES if one != host.release)
+    name = own(f"other-{release.replace('.', '-')}")
+    try:
+        yield ready(name, release, stand_in_image)
+    finally:
+        engine.down(name, report)

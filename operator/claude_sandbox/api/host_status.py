@@ -108,7 +108,7 @@ class StayReason(Choice):
     """What they ask for is refused, so nothing is done for them."""
 
 
-MAX_NAMED = 5
+MAX_NAMED = 3
 
 
 class Staying(Model):
@@ -118,9 +118,9 @@ class Staying(Model):
     """Why they stay."""
     count: int
     """How many they are."""
-    sandboxes: Annotated[list[Annotated[str, Clip(128)]], Field(max_length=MAX_NAMED)]
+    sandboxes: Annotated[list[Annotated[str, Clip(127)]], Field(max_length=MAX_NAMED)]
     """The first of them, as namespace/name."""
-    message: Annotated[str, Clip(256)] = ""
+    message: Annotated[str, Clip(192)] = ""
     """The same for people, of the first of them, with the remedy."""
 
 
@@ -130,7 +130,7 @@ class DrainStatus(Model):
     moved: int = 0
     """How many sandboxes were moved to other hosts since it began."""
     moving: int = 0
-    """How many are being moved or wait for their turn; one or two are moved at a time."""
+    """How many are leaving: being moved, two at a time, waiting for their turn, or being deleted."""
     staying: Annotated[list[Staying], Field(max_length=len(StayReason)), UniqueBy("reason")] = []
     """Those that stay, which go on running, by reason."""
 

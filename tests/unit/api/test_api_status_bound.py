@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from claude_sandbox.api.clip import clip
 from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
 from claude_sandbox.api.host_conditions import HostConditionType, HostReason
-from claude_sandbox.api.host_status import Amounts, DockerHostStatus, EngineStatus, HostCondition, SecurityOptions
+from claude_sandbox.api.host_status import (
+    MAX_NAMED,
+    Amounts,
+    DockerHostStatus,
+    DrainStatus,
+    EngineStatus,
+    HostCondition,
+    SecurityOptions,
+    Staying,
+    StayReason,
+)
 from claude_sandbox.api.model import Model
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.api.status import (
@@ -31,6 +41,7 @@ from claude_sandbox.api.status import (
     Summary,
     Workload,
 )
+from claude_sandbox.compliance.docker.host import MEASURES
 
 # As the API server writes JSON (Go's encoding/json): compact, UTF-8, with these escaped.
 _ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -89,6 +100,14 @@ def worst_host(text: str, controls: int) -> DockerHostStatus:
         capacity=amounts,
         free=amounts,
         sandboxes=2**63 - 1,
+        drain=DrainStatus(
+            moved=2**63 - 1,
+            moving=2**63 - 1,
+            staying=[
+                Staying(reason=reason, count=2**63 - 1, sandboxes=[text] * MAX_NAMED, message=text)
+                for reason in StayReason
+            ],
+        ),
         last_contact=NOW,
         compliance=compliance(text, controls),
     )
@@ -112,7 +131,8 @@ def compliance(text: str, controls: int) -> Compliance:
 @pytest.mark.parametrize("character", ["x", "ü", "😀", '"', "\\", "\n", "\x00", "<", "&", "\u2028"])
 def test_the_worst_status_is_below_the_bound(character: str) -> None:
     assert size(worst(character * 100_000, MAX_CONTROLS)) <= MAX_STATUS
-    assert size(worst_host(character * 100_000, MAX_CONTROLS)) <= MAX_STATUS
+    # A host has controls of its own, far fewer than a sandbox may have.
+    assert size(worst_host(character * 100_000, len(MEASURES))) <= MAX_STATUS
 
 
 def test_more_controls_than_fit_are_refused() -> None:

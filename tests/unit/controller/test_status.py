@@ -1,5 +1,6 @@
 """What a status says, and when it is worth a write."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
+from claude_sandbox.api.spec import BackendType
 from claude_sandbox.api.status import Workload
 from claude_sandbox.backends.base import Failure, Healed, KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.controller.merge import merge_patch
@@ -183,3 +185,20 @@ def test_a_spec_counts_as_carried_out_only_when_nothing_was_left_to_write(found:
 
 def test_nothing_was_done_for_a_sandbox_without_a_status() -> None:
     assert past({}, 1) == past({"observedGeneration": -1}, 1) == Past(provisioned=False, ran=False, settled=False)
+
+
+MOVING = "Moves from DockerHost a to b, since a is being drained."
+
+
+@given(findings)
+def test_a_sandbox_on_its_way_to_another_host_says_so_and_never_that_it_can_be_used(found: Findings) -> None:
+    conditions = states(replace(found, moving=MOVING, invalid=None))
+    ready, reconciling = conditions[ConditionType.READY], conditions[ConditionType.RECONCILING]
+    assert ready.status is not ConditionStatus.TRUE
+    assert ready.reason is Reason.MOVING or ready.status is ConditionStatus.UNKNOWN
+    assert (reconciling.status, reconciling.reason) == (ConditionStatus.TRUE, Reason.MOVING)
+
+
+def test_what_a_moved_sandbox_has_no_more_is_no_loss() -> None:
+    moved = compose({}, 1, Findings(backend=BackendType.DOCKER, workload=RUNNING, moving=MOVING), NOW)
+    assert past(moved, 1) == Past(provisioned=False, ran=True, settled=False)
