@@ -139,7 +139,7 @@ class Life:
         for _ in range(PASSES):
             await self.operator.reconcile(KEY)
             raw = self.operator.sandboxes.get(KEY)
-            if raw is not None and done(dict(raw)):
+            if raw is not None and (raw.get("status") or {}).get("conditions") and done(dict(raw)):
                 return
             await asyncio.sleep(0.05)
         raise AssertionError(f"does not come to an end: {self.operator.sandboxes.get(KEY)}")

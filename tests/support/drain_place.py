@@ -166,7 +166,9 @@ def ready(found: Obj) -> bool:
 
 def ready_on(host: str) -> Callable[[Obj], bool]:
     """Ready, and there."""
-    return lambda found: ready(found) and placed_on(found) == host == found["status"]["workload"]["host"]
+    return lambda found: (
+        ready(found) and placed_on(found) == host == (found["status"].get("workload") or {}).get("host")
+    )
 
 
 def moving(found: Obj) -> bool:

@@ -331,7 +331,10 @@ class UpdateStrategy(Strict):
     """How a pod that differs from the spec becomes what the spec says."""
 
     type: UpdateStrategyType = UpdateStrategyType.ON_DELETE
-    """OnDelete reports `Drifted` and leaves the pod alone; Recreate replaces it, keeping the workspace."""
+    """OnDelete reports `Drifted` and leaves the pod alone; Recreate replaces it, keeping the workspace.
+
+    Recreate also lets a sandbox without a workspace of its own be moved when its Docker host is drained.
+    """
 
 
 Argument = Annotated[str, Field(max_length=MAX_ARGUMENT), *NO_CREDENTIAL, NO_ASSIGNMENT]
