@@ -1,5 +1,6 @@
 """Which Secrets a sandbox may use, how a new key gets to it, and that the operator never sees one."""
 
+import asyncio
 import time
 import uuid
 from collections.abc import Callable
@@ -28,6 +29,10 @@ def _generation(world: World) -> str | None:
 
 def _credentials(world: World) -> object:
     return ((world.sandbox("alice") or {}).get("status") or {}).get("credentials")
+
+
+def _looks(world: World) -> int:
+    return len([call for call in world.gate.calls if call.path.endswith(f"/secrets/{SECRET}")])
 
 
 def _asked_for_metadata_only(world: World) -> None:
@@ -85,6 +90,24 @@ async def test_a_secret_that_did_not_opt_in_can_not_be_used(worlds: Worlds, kind
     await world.change(r.SECRETS, "database-password", {"metadata": {"labels": OPT_IN}})
     await world.ready("alice")
     _asked_for_metadata_only(world)
+
+
+# No watch tells of a Secret that did not opt in, so it is looked for now and then.
+async def test_a_secret_that_did_not_opt_in_is_told_of_soon_and_nothing_is_written_before(worlds: Worlds) -> None:
+    world = await worlds(secret=False)
+    await world.operator().start()
+    await world.create("alice")
+    await world.said("alice", "Stalled", "True", "SecretNotFound")
+    looks, before = _looks(world), world.sandbox("alice")
+    async with asyncio.timeout(30):
+        while _looks(world) == looks:  # noqa: ASYNC110 - that it is looked at leaves no trace
+            await asyncio.sleep(0.1)
+    await asyncio.sleep(0.5)
+    assert world.sandbox("alice") == before
+    await world.add_secret(kind="Opaque")
+    await world.said("alice", "Stalled", "True", "SecretNotOptedIn")
+    await world.delete(SECRET, r.SECRETS)
+    await world.said("alice", "Stalled", "True", "SecretNotFound")
 
 
 async def test_a_secret_that_opts_out_again_is_reported_and_what_runs_goes_on(worlds: Worlds) -> None:
