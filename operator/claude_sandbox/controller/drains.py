@@ -16,12 +16,13 @@ from claude_sandbox.api.host_status import StayReason
 from claude_sandbox.api.spec import Backend, BackendType, ClaudeSandboxSpec
 from claude_sandbox.api.status import Placement
 from claude_sandbox.api.validate import InvalidSpec, parse_spec
+from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.fleet import Fleet
 from claude_sandbox.backends.docker.images import ImageMissingError, ImagePendingError
 from claude_sandbox.backends.docker.placement import Bound, Placed, Refused, Wish, bound, drain, elsewhere, keep
 from claude_sandbox.backends.docker.room import Demand, demand_of
-from claude_sandbox.blueprint.model import Blueprint
+from claude_sandbox.blueprint.model import Blueprint, Identity
 from claude_sandbox.controller.hosts_demand import placed_on
 from claude_sandbox.controller.hosts_reconciler import HostReconciler
 from claude_sandbox.controller.hosts_status import Outlook
@@ -37,6 +38,7 @@ TURN = 2.0
 """Seconds until a sandbox that waits for its turn, or for its image, is looked at again."""
 STAYS_FOR = 60.0
 """Seconds for which a sandbox is taken to stay that a pass could not move, so that the others get their turn."""
+_ONLY_SEEN_BY_A_PASS = (StayReason.IN_USE, StayReason.NO_IMAGE, StayReason.NO_ANSWER)
 
 
 @dataclass(frozen=True)
@@ -149,10 +151,8 @@ class Drains:
             move = begun
         if not _is_announced(raw):
             return Moving(_saying(move), 0.0)
-        # Without files of its own there is no workspace to remove; were there one, it would stay.
-        removal = await old.remove(blueprint.identity, retain=True)
-        if not removal.done:
-            return Moving(_waits_for(move, removal.problem), AGAIN)
+        if problem := await _removed(old, blueprint.identity, _placement(raw)):
+            return Moving(_waits_for(move, problem), AGAIN)
         return await self._store(key, raw, wish)
 
     async def _begin(self, key: Key, raw: Raw, blueprint: Blueprint, wish: Wish, *, runs: bool) -> _Move | Raw | Moving:
@@ -212,7 +212,8 @@ class Drains:
     def _stay(self, key: Key, raw: Raw, source: str, why: Bound) -> Raw:
         """It goes on where it is."""
         self._moves.pop(key, None)
-        self._stays[key] = self._clock() + STAYS_FOR, why
+        if why.reason in _ONLY_SEEN_BY_A_PASS:
+            self._stays[key] = self._clock() + STAYS_FOR, why
         if self._told.get(key) is not why.reason:
             self._told[key] = why.reason
             message = f"DockerHost {source} is being drained, and the sandbox stays on it: {why.message}."
@@ -231,6 +232,17 @@ class Drains:
         if isinstance(keep(wish, self._hosts.standing(placement.host), placement), Refused):
             return Placed(key, wish, placement, _REFUSED)
         return Placed(key, wish, placement, bound(spec, runs=bool(raw["status"].get("workload"))))
+
+
+async def _removed(old: DockerBackend, identity: Identity, placement: Placement) -> str:
+    """Why it is not certain that an engine has nothing of the sandbox any more; empty where it is."""
+    try:
+        if await old.engine_id() != placement.engine_id:
+            return "another engine answers there now"
+    except EngineError as error:
+        return str(error)
+    # Without files of its own there is no workspace to remove; were there one, it would stay.
+    return (await old.remove(identity, retain=True)).problem
 
 
 _REFUSED = Bound(StayReason.REFUSED, "what it asks for is refused, so nothing is done for it: see its status")

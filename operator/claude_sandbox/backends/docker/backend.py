@@ -194,6 +194,10 @@ class DockerBackend:
         found = await self._engine.containers(names.selector(self._cluster, identity))
         return any(running(one) and names.is_owned(one, self._cluster, identity, names.AGENT) for one in found)
 
+    async def engine_id(self) -> str:
+        """The identifier of the engine that answers now. Raises EngineError."""
+        return await self._engine.identifier()
+
     async def provide(self, image: Image) -> None:
         """Have an image on the host, as its pull policy says.
 

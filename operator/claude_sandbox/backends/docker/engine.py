@@ -87,6 +87,10 @@ class Engine:
         self._facts = found
         return found
 
+    async def identifier(self) -> str:
+        """The engine's own identifier, asked for now."""
+        return str((await self._json("GET", "/info")).get("ID") or "")
+
     async def container(self, name: str) -> Object | None:
         return await self._found("GET", f"/containers/{name}/json")
 
