@@ -242,7 +242,8 @@ async def _removed(old: DockerBackend, identity: Identity, placement: Placement)
     except EngineError as error:
         return str(error)
     # Without files of its own there is no workspace to remove; were there one, it would stay.
-    return (await old.remove(identity, retain=True)).problem
+    removal = await old.remove(identity, retain=True)
+    return "" if removal.done else removal.problem or "it gives no reason"
 
 
 _REFUSED = Bound(StayReason.REFUSED, "what it asks for is refused, so nothing is done for it: see its status")
