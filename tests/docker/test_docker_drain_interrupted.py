@@ -181,7 +181,7 @@ class Ledger(Api):
 
 @pytest.fixture
 async def pair(control_plane: Cluster, host: EngineDescription, other_host: EngineDescription) -> AsyncIterator[Pair]:
-    if host.release != engine.RELEASES[0]:
+    if host.release != engine.DEFAULT_RELEASE:
         pytest.skip("moves go both ways between the two engines already")
     credentials = from_kubeconfig(str(control_plane.kubeconfig))
     await prepare(credentials)
