@@ -204,7 +204,7 @@ class Drains:
             self._sandboxes.learn(placed)
         self._moved[source] = self._moved.get(source, 0) + 1
         self._reporter.tell(placed, "Moved", f"Moved from DockerHost {source} to {target.host}.", warning=False)
-        self._hosts.tell(source, "SandboxMoved", f"Sandbox {key} was moved to DockerHost {target.host}.")
+        self._hosts.tell(source, "SandboxMoved", f"A sandbox was moved to DockerHost {target.host}.")
         for host in (source, target.host):
             self._wake_host(host)
         return placed

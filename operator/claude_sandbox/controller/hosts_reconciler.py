@@ -233,7 +233,9 @@ class HostReconciler:
         self._objects.learn(written)
         drained = report.drained(found)
         if report.is_news(previous, HostConditionType.DRAINED, drained):
-            self._reporter.tell(raw, drained.reason, drained.message, warning=False)
+            # Events about hosts are in a namespace that others read: they name no sandbox.
+            message = drained.message if found.drain is None else f"Sandboxes: {found.drain}."
+            self._reporter.tell(raw, drained.reason, message, warning=False)
         return True
 
 

@@ -68,6 +68,9 @@ class Outlook:
     moving: int = 0
     stays: Mapping[str, Bound] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return f"{self.moved} moved, {self.moving} moving, {len(self.stays)} staying"
+
 
 @dataclass(frozen=True)
 class HostFindings:
@@ -111,19 +114,18 @@ def drained(found: HostFindings) -> State:
     if drain is None:
         return State(FALSE, HostReason.NOT_DRAINING, "spec.drain is false.")
     left = drain.moving + len(drain.stays)
-    said = f"{drain.moved} moved, {drain.moving} moving, {len(drain.stays)} staying"
     if not left:
-        return State(TRUE, HostReason.NO_SANDBOX_LEFT, f"No sandbox is left: {said}.")
+        return State(TRUE, HostReason.NO_SANDBOX_LEFT, f"No sandbox is left: {drain}.")
     if state.status is not TRUE:
-        message = f"The host does not answer, so nothing can be moved from it: {said}. {left} may still run there."
+        message = f"The host does not answer, so nothing can be moved from it: {drain}. {left} may still run there."
         return State(UNKNOWN, state.reason, message)
     why = "; ".join(
         f"{one.count} because of {one.reason} ({', '.join(one.sandboxes)}{', …' if one.count > MAX_NAMED else ''})"
         for one in _staying(drain.stays.items())
     )
     if drain.moving:
-        return State(FALSE, HostReason.DRAINING, f"{said}{f': {why}' if why else ''}.")
-    return State(FALSE, HostReason.SANDBOXES_STAY, f"{said}: {why}. What to do is in status.drain.staying.")
+        return State(FALSE, HostReason.DRAINING, f"{drain}{f': {why}' if why else ''}.")
+    return State(FALSE, HostReason.SANDBOXES_STAY, f"{drain}: {why}. What to do is in status.drain.staying.")
 
 
 def compose(previous: Mapping[str, Any], generation: int, found: HostFindings, now: datetime) -> dict[str, Any]:
