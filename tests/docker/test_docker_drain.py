@@ -8,13 +8,14 @@ from typing import Any
 
 import aiohttp
 import pytest
-from docker_fleet import ADDRESS, OWN, Operator, condition, prepare, unchanged
+from docker_fleet import ADDRESS, OWN, Operator, condition, is_ready, prepare, unchanged
 from dockerkit import IMAGE
 from drain_place import FIRST, MAY_MOVE, SECOND, STUBBORN, Pair, drained, moving, placed_on, ready, ready_on
 
+from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.client import Api, Obj
 from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
-from claude_sandbox.backends.kubernetes.resources import SANDBOXES, SECRETS
+from claude_sandbox.backends.kubernetes.resources import DOCKER_HOSTS, SANDBOXES, SECRETS
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
@@ -104,6 +105,39 @@ async def test_what_may_move_moves_and_the_rest_goes_on_running_and_says_why(pai
     await pair.fleet.change(FIRST, drain=False)
     status = await pair.fleet.comes_to(FIRST, lambda status: drained(status) == ("False", "NotDraining"))
     assert "drain" not in status
+
+
+async def test_what_turns_up_of_a_sandbox_where_it_is_not_is_removed(pair: Pair) -> None:
+    await pair.joined(FIRST)
+    await pair.create("mover", **MAY_MOVE)
+    await pair.comes_to("mover", ready_on(FIRST))
+    (own,) = pair.sdk[FIRST].networks.list(filters={"label": f"{meta.LABEL_SANDBOX}=mover"})
+    await pair.joined(SECOND)
+    await pair.fleet.change(FIRST, drain=True)
+    found = await pair.comes_to("mover", ready_on(SECOND))
+    # As if the last call of an operator that lost its lead had come late.
+    pair.sdk[FIRST].networks.create(own.name, internal=True, labels=own.attrs["Labels"])
+    await pair.fleet.change(FIRST, drain=False)
+    async with asyncio.timeout(30):
+        while pair.left(FIRST, "mover"):  # noqa: ASYNC110 - only asking tells
+            await asyncio.sleep(0.1)
+    assert [one.id for one in pair.containers(SECOND)] == [found["status"]["workload"]["uid"]]
+
+
+async def test_an_engine_under_another_name_keeps_what_it_has(pair: Pair) -> None:
+    await pair.joined(FIRST, SECOND)
+    await pair.fleet.change(SECOND, unschedulable=True)
+    await pair.create("stayer", **MAY_MOVE)
+    found = await pair.comes_to("stayer", ready_on(FIRST))
+    await pair.api.delete(DOCKER_HOSTS, FIRST)
+    await pair.fleet.add("renamed", pair.engines[FIRST].socket, allowedNamespaces={"names": [OWN]}, drain=True)
+    await pair.fleet.comes_to("renamed", is_ready)
+    await asyncio.sleep(3)
+    # It is said to be on a host that is gone: what may be of it elsewhere is nobody's to remove.
+    assert [one.id for one in pair.containers(FIRST)] == [found["status"]["workload"]["uid"]]
+    await pair.api.delete(DOCKER_HOSTS, "renamed")
+    await pair.joined(FIRST)
+    await pair.comes_to("stayer", ready_on(FIRST))
 
 
 async def test_no_more_move_than_there_is_room_for_and_the_next_when_there_is(pair: Pair) -> None:
