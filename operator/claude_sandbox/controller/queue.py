@@ -1,7 +1,8 @@
 """The keyed work queue and its workers: whatever happens to a key, it is worked on once more after it happened.
 
 The contract is the one that Kubernetes controllers know: a key that is added while it waits is worked on once; a key
-that is added while it is being worked on is worked on again, afterwards, by one worker.
+that is added while it is being worked on is worked on again, afterwards, by one worker. Beyond that, a run meets every
+wish to have its key worked on later that is older than the run: what has to be looked at again, that run says anew.
 """
 
 import asyncio
@@ -89,7 +90,7 @@ class WorkQueue(Generic[K]):
             self._wake()
 
     def add_after(self, key: K, seconds: float) -> None:
-        """Have `key` worked on after `seconds`. Of several such wishes the earliest counts, and only that."""
+        """Have `key` worked on in `seconds`, unless it is before. Of several such wishes only the earliest counts."""
         if seconds <= 0:
             self.add(key)
             return
@@ -142,6 +143,7 @@ class WorkQueue(Generic[K]):
         if self._closed:
             raise ShutDown
         key = self._line.popleft()
+        self._due.pop(key, None)
         now = self._loop.time()
         since = self._dirty.pop(key)
         self._processing[key] = now
