@@ -1,6 +1,7 @@
 """One pass for one sandbox: observe, plan, apply, measure, report. Level-triggered: why it was woken is no matter."""
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, is_held, ke
 PROGRESS_AFTER = 1.0
 # While others are in line: a write that only says "not yet" would make all of them later, and so more of its kind.
 PROGRESS_AFTER_WHEN_BUSY = 10.0
+# Specs that are kept as they were understood: a new sandbox is looked at several times within seconds.
+REMEMBERED_SPECS = 256
 # How long the kubelet takes to bring a changed key, once told: measured at 0.9 s, promised within 2.
 KEY_SETTLES_AFTER = 2.0
 
@@ -123,6 +126,8 @@ class Reconciler:
         self._ended: dict[Key, str] = {}
         # Since when a new generation of the key has been on its way to a running workload.
         self._key_sent: dict[Key, float] = {}
+        # By UID and generation, the one that was asked for last at the end.
+        self._understood: OrderedDict[tuple[str, int], tuple[ClaudeSandboxSpec, Blueprint]] = OrderedDict()
 
     async def __call__(self, key: Key) -> Result:
         """One pass. Raises ApiError where the status could not be written."""
@@ -175,7 +180,7 @@ class Reconciler:
         if backend is not None:
             found = replace(found, workload=await backend.state(identity))
         try:
-            spec = self._accepted(raw)
+            spec, blueprint = self._accepted(raw, identity)
         except InvalidSpec as error:
             return _Pass(raw, replace(found, invalid=str(error)))
         reference = spec.credentials.api_key_secret_ref
@@ -187,7 +192,6 @@ class Reconciler:
                 return _Pass(raw, replace(found, secret=reference.name, outcome=Outcome(failure=settled)))
             raw, backend = settled, self._hosted.backend(settled)
         assert backend is not None  # noqa: S101 - what is on Kubernetes has one, and what was settled
-        blueprint = build(identity, spec, self._site)
         key = await backend.key(identity, reference.name, reference.key)
         outcome = await backend.ensure(blueprint, key, spec, self._past(raw))
         if outcome.ended and found.workload.workload is not None:
@@ -236,17 +240,28 @@ class Reconciler:
             del self._progressing[key]
         return wait
 
-    def _accepted(self, raw: Raw) -> ClaudeSandboxSpec:
-        """The spec, if the schema, what it can't see, and the administrator let it pass. Raises InvalidSpec."""
+    def _accepted(self, raw: Raw, identity: Identity) -> tuple[ClaudeSandboxSpec, Blueprint]:
+        """The spec and what it asks for, if schema, what that can't see, and administrator let it pass.
+
+        Raises InvalidSpec.
+        """
         if refused := refused_metadata(raw):
             raise InvalidSpec(refused)
+        version = identity.uid, raw["metadata"]["generation"]
+        found = self._understood.pop(version, None) or self._understand(raw, identity)
+        self._understood[version] = found
+        if len(self._understood) > REMEMBERED_SPECS:
+            self._understood.popitem(last=False)
+        return found
+
+    def _understand(self, raw: Raw, identity: Identity) -> tuple[ClaudeSandboxSpec, Blueprint]:
         spec = parse_spec(raw)
         if spec.on_docker and self._hosted is None:
             raise InvalidSpec((_NO_DOCKER,))
         cidrs = spec.network.egress.allowed_cidrs
         if closed := tuple(out_of_reach(cidrs, self._site.opened)):
             raise InvalidSpec(tuple(_closed(index, private) for index, private in closed))
-        return spec
+        return spec, build(identity, spec, self._site)
 
     def _past(self, raw: Raw) -> Past:
         status = raw.get("status") or {}
