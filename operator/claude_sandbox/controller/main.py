@@ -158,7 +158,7 @@ async def _run(
         resync = resync_forever(operator.api, namespaces, operator.sandboxes, operator.queue, operator.settings.resync)
         background.append(group.create_task(resync, name="resync"))
         background.append(group.create_task(events.run(), name="events"))
-        idle = garbage.collect_when_idle(lambda: len(operator.queue) > 0)
+        idle = garbage.collect_when_idle(operator.queue.idle)
         background.append(group.create_task(idle, name="garbage"))
         await _lead(election, stop, lambda: _work(operator, hosts, events, metrics, stop))
         stop.set()

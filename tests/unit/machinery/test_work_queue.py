@@ -265,6 +265,28 @@ def test_a_run_for_another_reason_meets_what_was_wished_for_later() -> None:
     assert run(main()) == 2
 
 
+def test_a_queue_is_idle_from_the_end_of_its_work_on() -> None:
+    async def main() -> None:
+        queue: WorkQueue[str] = WorkQueue()
+        await asyncio.sleep(3)
+        assert queue.idle() == 3
+        queue.add("a")
+        assert queue.idle() == 0
+        await queue.get()
+        await asyncio.sleep(1)
+        assert queue.idle() == 0
+        queue.add("a")
+        queue.done("a")
+        assert queue.idle() == 0
+        await queue.get()
+        queue.done("a")
+        queue.add_after("a", 60)
+        await asyncio.sleep(2)
+        assert queue.idle() == 2
+
+    run(main())
+
+
 def test_shutdown_finishes_what_is_in_work_and_starts_nothing() -> None:
     async def main() -> tuple[list[str], list[str]]:
         queue: WorkQueue[str] = WorkQueue()
