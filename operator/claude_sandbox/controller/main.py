@@ -157,7 +157,7 @@ async def _run(
         _stop_on_signals(stop)
         resync = resync_forever(operator.api, namespaces, operator.sandboxes, operator.queue, operator.settings.resync)
         background.append(group.create_task(resync, name="resync"))
-        background.append(group.create_task(events.run(), name="events"))
+        background.append(group.create_task(events.run(lambda: bool(operator.queue.in_work())), name="events"))
         idle = garbage.collect_when_idle(operator.queue.idle)
         background.append(group.create_task(idle, name="garbage"))
         await _lead(election, stop, lambda: _work(operator, hosts, events, metrics, stop))
