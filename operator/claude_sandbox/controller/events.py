@@ -33,6 +33,10 @@ BURST = 25
 REFILL_SECONDS = 300.0
 SERIES_SECONDS = 360.0
 
+# For how many seconds at most an Event lets other work go first, and how often it looks whether it still has to.
+GIVES_WAY = 5.0
+LOOKS_EVERY = 0.05
+
 MAX_PENDING = 1000
 MAX_REMEMBERED = 4096
 
@@ -100,7 +104,7 @@ class EventRecorder:
         self._clock = clock
         self._series: OrderedDict[_Key, _Series] = OrderedDict()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
-        self._pending: deque[_Series] = deque()
+        self._pending: deque[tuple[_Series, float]] = deque()  # and since when
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -135,17 +139,19 @@ class EventRecorder:
             self._drop(QUEUE_FULL)
         else:
             series.pending = True
-            self._pending.append(series)
+            self._pending.append((series, now))
             self._idle.clear()
             self._wake.set()
 
-    async def run(self) -> None:
-        """Write what is told, until cancelled."""
+    async def run(self, busy: Callable[[], bool] = lambda: False) -> None:
+        """Write what is told, until cancelled: while `busy`, five seconds later, for nobody waits for an Event."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             while self._pending:
-                series = self._pending.popleft()
+                while busy() and self._clock() - self._pending[0][1] < GIVES_WAY:  # noqa: ASYNC110 - nothing tells
+                    await asyncio.sleep(LOOKS_EVERY)
+                series, _ = self._pending.popleft()
                 series.pending = False
                 await self._write(series)
             self._idle.set()

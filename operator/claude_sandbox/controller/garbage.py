@@ -6,6 +6,7 @@ else runs meanwhile: tenths of a second with 1,000 sandboxes.
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable
 
 # Objects more made than freed, until the young ones are looked at, and how many times until older ones are as well.
@@ -13,6 +14,10 @@ from collections.abc import Callable
 _YOUNG, _OLDER, _NEVER = 20_000, 10, 1_000_000
 PAUSE = 60.0
 """Seconds between two looks at everything."""
+CALM = 2.0
+"""Seconds without work after which there is nothing to do: between two sandboxes of a row there is more to come."""
+PATIENCE = 600.0
+"""Seconds after which everything is looked at however much there is to do, or memory would grow for ever."""
 
 
 def tune() -> None:
@@ -22,10 +27,11 @@ def tune() -> None:
     gc.set_threshold(_YOUNG, _OLDER, _NEVER)
 
 
-async def collect_when_idle(busy: Callable[[], bool]) -> None:
-    """Look at everything about once a minute, while there is nothing to do."""
+async def collect_when_idle(idle: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
+    """Look at everything about once a minute, while there is nothing to do. `idle`: for how many seconds already."""
     while True:
         await asyncio.sleep(PAUSE)
-        while busy():  # noqa: ASYNC110 - nothing tells when it is not
+        due = clock() + PATIENCE
+        while idle() < CALM and clock() < due:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(1.0)
         gc.collect()

@@ -28,6 +28,9 @@ from claude_sandbox.controller.sandboxes import Key, Sandboxes
 from claude_sandbox.controller.settings import Settings
 from claude_sandbox.controller.watching import Refusals
 
+# Seconds in which a change is looked at that tells nothing new of how far a sandbox is.
+SOON = 1.0
+
 
 class Operator:
     """Everything that one process holds. Built inside a running event loop."""
@@ -47,6 +50,7 @@ class Operator:
             settings.namespaces,
             secrets=settings.secrets,
             wake=lambda namespace, name: self.queue.add(Key(namespace, name)),
+            wake_soon=lambda namespace, name: self.queue.add_after(Key(namespace, name), SOON),
             wake_all=self._wake_all,
             wake_users=self._wake_users,
             pace=Pace(resync=settings.resync * 2),

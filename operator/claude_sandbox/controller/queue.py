@@ -1,7 +1,8 @@
 """The keyed work queue and its workers: whatever happens to a key, it is worked on once more after it happened.
 
 The contract is the one that Kubernetes controllers know: a key that is added while it waits is worked on once; a key
-that is added while it is being worked on is worked on again, afterwards, by one worker.
+that is added while it is being worked on is worked on again, afterwards, by one worker. Beyond that, a run meets every
+wish to have its key worked on later that is older than the run: what has to be looked at again, that run says anew.
 """
 
 import asyncio
@@ -72,6 +73,7 @@ class WorkQueue(Generic[K]):
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
+        self._worked = self._loop.time()  # when work ended last
 
     def __len__(self) -> int:
         """Keys in line, those that are in work or due later not counted."""
@@ -89,7 +91,7 @@ class WorkQueue(Generic[K]):
             self._wake()
 
     def add_after(self, key: K, seconds: float) -> None:
-        """Have `key` worked on after `seconds`. Of several such wishes the earliest counts, and only that."""
+        """Have `key` worked on in `seconds`, unless it is before. Of several such wishes only the earliest counts."""
         if seconds <= 0:
             self.add(key)
             return
@@ -142,6 +144,7 @@ class WorkQueue(Generic[K]):
         if self._closed:
             raise ShutDown
         key = self._line.popleft()
+        self._due.pop(key, None)
         now = self._loop.time()
         since = self._dirty.pop(key)
         self._processing[key] = now
@@ -152,8 +155,9 @@ class WorkQueue(Generic[K]):
     def done(self, key: K) -> None:
         """The key's work ended, well or not. If it was added meanwhile it goes to the end of the line."""
         since = self._processing.pop(key)
+        self._worked = self._loop.time()
         if self._observer is not None:
-            self._observer.done(self._loop.time() - since)
+            self._observer.done(self._worked - since)
         if key in self._dirty:
             self._line.append(key)
             self._wake()
@@ -170,6 +174,10 @@ class WorkQueue(Generic[K]):
         """The keys in work and for how many seconds they have been."""
         now = self._loop.time()
         return {key: now - since for key, since in list(self._processing.items())}  # may be asked by another thread
+
+    def idle(self) -> float:
+        """For how many seconds no key has been in line or in work; what is due later does not count."""
+        return 0.0 if self._dirty or self._processing else self._loop.time() - self._worked
 
     def _wake(self) -> None:
         while self._waiters:

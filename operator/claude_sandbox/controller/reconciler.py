@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, is_held, ke
 PROGRESS_AFTER = 1.0
 # While others are in line: a write that only says "not yet" would make all of them later, and so more of its kind.
 PROGRESS_AFTER_WHEN_BUSY = 10.0
+# Specs that are kept as they were understood: a new sandbox is looked at several times within seconds.
+REMEMBERED_SPECS = 256
 # How long the kubelet takes to bring a changed key, once told: measured at 0.9 s, promised within 2.
 KEY_SETTLES_AFTER = 2.0
 # Seconds until a Secret that can't be used is looked at again, at first and at most: only those that opted in are
@@ -144,6 +147,8 @@ class Reconciler:
         self._key_sent: dict[Key, float] = {}
         # Since when the Secret can't be used, and nothing tells when that changes.
         self._keyless: dict[Key, float] = {}
+        # By UID and generation, the one that was asked for last at the end.
+        self._understood: OrderedDict[tuple[str, int], tuple[ClaudeSandboxSpec, Blueprint]] = OrderedDict()
 
     async def __call__(self, key: Key) -> Result:
         """One pass. Raises ApiError where the status could not be written."""
@@ -204,11 +209,10 @@ class Reconciler:
         if backend is not None:
             found = replace(found, workload=await backend.state(identity))
         try:
-            spec = self._accepted(raw)
+            spec, blueprint = self._accepted(raw, identity)
         except InvalidSpec as error:
             return _Pass(raw, replace(found, invalid=str(error)))
         reference = spec.credentials.api_key_secret_ref
-        blueprint = build(identity, spec, self._site)
         if self._hosted is not None and spec.on_docker:
             settled = await self._hosted.settle(raw, blueprint, spec)
             if settled is None:
@@ -268,17 +272,28 @@ class Reconciler:
             del self._progressing[key]
         return wait
 
-    def _accepted(self, raw: Raw) -> ClaudeSandboxSpec:
-        """The spec, if the schema, what it can't see, and the administrator let it pass. Raises InvalidSpec."""
+    def _accepted(self, raw: Raw, identity: Identity) -> tuple[ClaudeSandboxSpec, Blueprint]:
+        """The spec and what it asks for, if schema, what that can't see, and administrator let it pass.
+
+        Raises InvalidSpec.
+        """
         if refused := refused_metadata(raw):
             raise InvalidSpec(refused)
+        version = identity.uid, raw["metadata"]["generation"]
+        found = self._understood.pop(version, None) or self._understand(raw, identity)
+        self._understood[version] = found
+        if len(self._understood) > REMEMBERED_SPECS:
+            self._understood.popitem(last=False)
+        return found
+
+    def _understand(self, raw: Raw, identity: Identity) -> tuple[ClaudeSandboxSpec, Blueprint]:
         spec = parse_spec(raw)
         if spec.on_docker and self._hosted is None:
             raise InvalidSpec((_NO_DOCKER,))
         cidrs = spec.network.egress.allowed_cidrs
         if closed := tuple(out_of_reach(cidrs, self._site.opened)):
             raise InvalidSpec(tuple(_closed(index, private) for index, private in closed))
-        return spec
+        return spec, build(identity, spec, self._site)
 
     def _past(self, raw: Raw) -> Past:
         status = raw.get("status") or {}

@@ -77,6 +77,25 @@ async def test_an_event_is_about_its_object_and_kubectl_finds_it(api: Api, alice
     assert {e["reportingComponent"] for e in found.items} == {"claudesandbox.dev/operator"}
 
 
+async def test_an_event_lets_other_work_go_first_but_not_for_ever(api: Api, alice: Obj, events: Events) -> None:
+    busy, clock = True, Clock()
+    recorder = EventRecorder(api, "operator-0_uuid", clock=clock)
+    task = asyncio.create_task(recorder.run(lambda: busy))
+    recorder.tell(alice, "Created", "Created Pod sandbox-alice.")
+    await asyncio.sleep(0.3)
+    assert await events() == []
+    busy = False
+    await asyncio.wait_for(recorder.drain(), 20)
+    assert [event["reason"] for event in await events()] == ["Created"]
+    busy = True
+    recorder.tell(alice, "Healed", "Pod sandbox-alice made again.")
+    clock.now += 5
+    await asyncio.wait_for(recorder.drain(), 20)
+    assert {event["reason"] for event in await events()} == {"Created", "Healed"}
+    task.cancel()
+    await asyncio.wait((task,))
+
+
 async def test_the_same_thing_said_again_is_counted_in_the_first_event(api: Api, alice: Obj, events: Events) -> None:
     clock = Clock()
     async with recording(api, clock=clock) as recorder:

@@ -79,6 +79,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert key not in self.working, "one key in two hands"
         assert key == self.order.pop(0), "not first come, first served"
         self.wanted.discard(key)
+        self.due.pop(key, None)
         self.working.add(key)
 
     @precondition(lambda self: self.working)
@@ -239,6 +240,51 @@ def test_requeue_after_runs_again_then() -> None:
 
     times = run(main())
     assert [round(b - a) for a, b in pairwise(times)] == [600, 600]
+
+
+def test_a_run_for_another_reason_meets_what_was_wished_for_later() -> None:
+    async def main() -> int:
+        queue: WorkQueue[str] = WorkQueue()
+        runs = 0
+
+        async def reconcile(_: str) -> Result | None:
+            nonlocal runs
+            runs += 1
+            return Result(requeue_after=1.0) if runs == 1 else None
+
+        async def feed() -> None:
+            queue.add("a")
+            await asyncio.sleep(0.5)
+            queue.add("a")
+            await asyncio.sleep(10)
+            queue.shutdown()
+
+        await asyncio.gather(feed(), run_workers(queue, 2, reconcile))
+        return runs
+
+    assert run(main()) == 2
+
+
+def test_a_queue_is_idle_from_the_end_of_its_work_on() -> None:
+    async def main() -> None:
+        queue: WorkQueue[str] = WorkQueue()
+        await asyncio.sleep(3)
+        assert queue.idle() == 3
+        queue.add("a")
+        assert queue.idle() == 0
+        await queue.get()
+        await asyncio.sleep(1)
+        assert queue.idle() == 0
+        queue.add("a")
+        queue.done("a")
+        assert queue.idle() == 0
+        await queue.get()
+        queue.done("a")
+        queue.add_after("a", 60)
+        await asyncio.sleep(2)
+        assert queue.idle() == 2
+
+    run(main())
 
 
 def test_shutdown_finishes_what_is_in_work_and_starts_nothing() -> None:

@@ -25,9 +25,10 @@ from claude_sandbox.backends.kubernetes.resources import (
     SERVICES,
     Resource,
 )
+from claude_sandbox.backends.kubernetes.workload import keeps_starting
 
 Wake = Callable[[str, str], None]
-"""Have the sandbox of this namespace and name looked at."""
+"""Have the sandbox of this namespace and name looked at: at once, or soon."""
 WakeAll = Callable[[str], None]
 """Have all sandboxes of this namespace looked at."""
 
@@ -49,6 +50,7 @@ class Watches:
         *,
         secrets: bool,
         wake: Wake,
+        wake_soon: Wake,
         wake_all: WakeAll,
         wake_users: Wake,
         pace: Pace = Pace(),  # noqa: B008 - frozen
@@ -56,13 +58,15 @@ class Watches:
         self._api = api
         self._pace = pace
         self._wake = wake
+        self._wake_soon = wake_soon
         self._wake_all = wake_all
         self._wake_users = wake_users
         self._informers: dict[Resource, dict[str | None, Informer]] = {}
         self._secrets: list[dict[str | None, Informer]] = []
         scopes: tuple[str | None, ...] = namespaces or (None,)
         for resource in _CHILDREN:
-            self._informers[resource] = self._each(scopes, resource, self._child_changed, label_selector=_OURS)
+            changed = self._pod_changed if resource is PODS else self._child_changed
+            self._informers[resource] = self._each(scopes, resource, changed, label_selector=_OURS)
         for resource in _WHOLE:
             changed = self._child_changed if resource in (NETWORK_POLICIES, SERVICES) else self._neighbour_changed
             self._informers[resource] = self._each(scopes, resource, changed)
@@ -148,6 +152,12 @@ class Watches:
             pace=self._pace,
             **selectors,
         )
+
+    def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
+        if old is not None and new is not None and keeps_starting(old, new) and (name := _sandbox_of(new)):
+            self._wake_soon(new["metadata"]["namespace"], name)
+        else:
+            self._child_changed(old, new)
 
     def _child_changed(self, old: Obj | None, new: Obj | None) -> None:
         live = new or old

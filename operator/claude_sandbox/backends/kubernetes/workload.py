@@ -40,6 +40,20 @@ def node_lost(pod: Object) -> WorkloadState:
     return replace(state_of(pod), status=ConditionStatus.UNKNOWN, reason=Reason.NODE_LOST, message=message)
 
 
+def keeps_starting(before: Object, now: Object) -> bool:
+    """Whether the pod is on its way as it was before: a node took it, or the kubelet got a step further."""
+    return (
+        all(_readiness(pod)[1] is Reason.POD_PENDING for pod in (before, now))
+        and _without(before["metadata"], "resourceVersion", "generation")
+        == _without(now["metadata"], "resourceVersion", "generation")
+        and _without(before["spec"], "nodeName") == _without(now["spec"], "nodeName")
+    )
+
+
+def _without(fields: Object, *names: str) -> Object:
+    return {name: value for name, value in fields.items() if name not in names}
+
+
 def _readiness(pod: Object) -> tuple[ConditionStatus, Reason, str]:
     name = pod["metadata"]["name"]
     status = pod.get("status", {})
