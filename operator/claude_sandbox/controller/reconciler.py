@@ -172,26 +172,25 @@ class Reconciler:
         identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"])
         backend = self._backend_of(raw)
         found = report.Findings(backend=BackendType.DOCKER if on_docker(raw) else BackendType.KUBERNETES)
-        if backend is not None:
-            found = replace(found, workload=await backend.state(identity))
         try:
             spec = self._accepted(raw)
         except InvalidSpec as error:
-            return _Pass(raw, replace(found, invalid=str(error)))
+            return _Pass(raw, replace(found, invalid=str(error), workload=await _state(backend, identity)))
         reference = spec.credentials.api_key_secret_ref
         if self._hosted is not None and spec.on_docker:
             settled = await self._hosted.settle(raw, spec)
             if settled is None:
                 return _Pass(raw, replace(found, outcome=Outcome(gone=True)))
             if isinstance(settled, Failure):
-                return _Pass(raw, replace(found, secret=reference.name, outcome=Outcome(failure=settled)))
+                refused = replace(found, secret=reference.name, outcome=Outcome(failure=settled))
+                return _Pass(raw, replace(refused, workload=await _state(backend, identity)))
             raw, backend = settled, self._hosted.backend(settled)
         assert backend is not None  # noqa: S101 - what is on Kubernetes has one, and what was settled
         blueprint = build(identity, spec, self._site)
         key = await backend.key(identity, reference.name, reference.key)
         outcome = await backend.ensure(blueprint, key, spec, self._past(raw))
-        if outcome.ended and found.workload.workload is not None:
-            self._ended[key_of(raw)] = found.workload.workload.uid
+        if outcome.ended is not None:
+            self._ended[key_of(raw)] = outcome.ended
         workload = await backend.state(identity)
         settling = self._key_settles_in(Key(identity.namespace, identity.name), outcome)
         findings = replace(
@@ -305,6 +304,11 @@ class Reconciler:
             self._reporter.tell(raw, "Refused", stalled.message, warning=True)
         if (failed := outcome.failure) and not failed.permanent and failed.reason is Reason.RETRYING:
             self._reporter.tell(raw, "Failed", failed.message, warning=True)
+
+
+async def _state(backend: Backend | None, identity: Identity) -> WorkloadState:
+    """What runs for a sandbox that nothing can be done for; no host was chosen yet where there is no backend."""
+    return report.NOTHING if backend is None else await backend.state(identity)
 
 
 _NO_DOCKER = FieldError(

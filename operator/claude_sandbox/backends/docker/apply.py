@@ -97,7 +97,7 @@ async def carry_out(hands: Hands, desired: Desired, wanted: Plan, pace: Pace) ->
         foreign=tuple(foreign),
         drifted=wanted.drifted,
         spec_changed=wanted.spec_changed,
-        ended=any(step.verb is Verb.REMOVE and step.cause is not Cause.PROVISION for step in done),
+        ended=next((_uid(step) for step in done if _ends(step)), None),
         key_sent=any(step.verb is Verb.DELIVER for step in done),
         paced=paced,
         failure=failure,
@@ -303,6 +303,15 @@ async def _own_network(engine: Engine, desired: Desired) -> str:
 
 def _said(done: list[Step], verbs: tuple[Verb, ...], causes: tuple[Cause, ...]) -> tuple[str, ...]:
     return tuple(f"{step.kind} {step.name}" for step in done if step.verb in verbs and step.cause in causes)
+
+
+def _ends(step: Step) -> bool:
+    return step.verb is Verb.REMOVE and step.cause is not Cause.PROVISION
+
+
+def _uid(step: Step) -> str:
+    assert step.live is not None  # noqa: S101 - the planner's promise
+    return str(step.live["Id"])
 
 
 _REASONS = {Verb.CREATE: "Missing", Verb.DELIVER: "Missing", Verb.REMOVE: "Ended", Verb.START: "Ended"}
