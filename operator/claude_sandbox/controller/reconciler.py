@@ -19,8 +19,9 @@ from claude_sandbox.controller.merge import merge_patch, without_times
 from claude_sandbox.controller.queue import Result
 from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, is_held, key_of, on_docker
 
-# How long a sandbox may be on its way to Ready before that is worth a write of its own: most are there sooner.
-PROGRESS_AFTER = 1.0
+# How long a sandbox may be on its way to Ready before that is worth a write of its own: most are there sooner. An engine
+# looks for the first time after a second whether a container is healthy.
+PROGRESS_AFTER = {BackendType.KUBERNETES: 1.0, BackendType.DOCKER: 3.0}
 # While others are in line: a write that only says "not yet" would make all of them later, and so more of its kind.
 PROGRESS_AFTER_WHEN_BUSY = 10.0
 # How long the kubelet takes to bring a changed key, once told: measured at 0.9 s, promised within 2.
@@ -144,7 +145,7 @@ class Reconciler:
             # Not all of this spec was carried out, so nothing is said of it yet.
             return Result(requeue_after=done.requeue)
         if (wait := self._held(key, done.findings)) > 0:
-            return Result(requeue_after=wait)
+            return Result(requeue_after=wait if done.requeue is None else min(wait, done.requeue))
         return await self._report(key, done.raw, done.requeue, await self._measured(done))
 
     def _living(self, namespace: str) -> bool:
@@ -229,7 +230,7 @@ class Reconciler:
             self._progressing.pop(key, None)
             return 0.0
         now = self._clock()
-        patience = PROGRESS_AFTER_WHEN_BUSY if self._busy() else PROGRESS_AFTER
+        patience = PROGRESS_AFTER_WHEN_BUSY if self._busy() else PROGRESS_AFTER[findings.backend]
         wait = self._progressing.setdefault(key, now) + patience - now
         if wait <= 0:
             del self._progressing[key]

@@ -75,9 +75,14 @@ def wakes_of(event: Object, cluster: str, registry: Registry) -> Iterator[Wake]:
 
 
 async def wakes(
-    engine: Engine, cluster: str, registry: Registry, *, pause: Callable[[float], Any] = asyncio.sleep
+    engine: Engine,
+    cluster: str,
+    registry: Registry,
+    *,
+    keep: Callable[[Wake, Object], bool] = lambda _sandbox, _event: False,
+    pause: Callable[[float], Any] = asyncio.sleep,
 ) -> AsyncIterator[Wake]:
-    """Sandboxes that are worth a look, without end.
+    """Sandboxes that are worth a look, without end. `keep`: whether one is not to be woken by an event.
 
     Whenever the events could not be followed for a while, all known ones are: what happened is not told again.
     """
@@ -94,7 +99,8 @@ async def wakes(
                     yield wake
                 async for event in stream:
                     for wake in wakes_of(event, cluster, registry):
-                        yield wake
+                        if not keep(wake, event):
+                            yield wake
         finally:
             stream.close()
         for wake in registry.all():
