@@ -119,9 +119,13 @@ class DockerSandboxes:
         except ApiError as error:
             if not error.is_not_found:
                 raise
-        else:
+            left = []
+        if left:
             self._sandboxes.learn(written)
-        return Result()
+            return Result()
+        # What held it last was ours. Before its watch has told so, what was removed would wake it once more.
+        self._sandboxes.lose(raw)
+        return Result(requeue_after=0)
 
     async def host_changed(self, host: str, answers: bool) -> None:
         """A host came, went, fell silent or answers again."""

@@ -19,8 +19,8 @@ from claude_sandbox.controller.merge import merge_patch, without_times
 from claude_sandbox.controller.queue import Result
 from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, is_held, key_of, on_docker
 
-# How long a sandbox may be on its way to Ready before that is worth a write of its own: most are there sooner. An engine
-# looks for the first time after a second whether a container is healthy.
+# How long a sandbox may be on its way to Ready before that is worth a write of its own: most are there sooner.
+# An engine does not check before a second has passed whether a container is healthy.
 PROGRESS_AFTER = {BackendType.KUBERNETES: 1.0, BackendType.DOCKER: 3.0}
 # While others are in line: a write that only says "not yet" would make all of them later, and so more of its kind.
 PROGRESS_AFTER_WHEN_BUSY = 10.0

@@ -53,6 +53,8 @@ class Hands:
     read_key: ReadKey
     changed: Callable[[str], None]
     """Told of each container that something is delivered to, or that is started."""
+    made: Callable[[str], None]
+    """Told of the sandbox's container as soon as there is one: what happens to it from then on has to be heard."""
     learned: Learned
     """Of this pass."""
     pool: IPv4Network | None = subnets.POOL
@@ -251,7 +253,7 @@ async def _create(hands: Hands, desired: Desired) -> None:
     if image.pull_policy == "Always" or hands.images.pulls(image):
         await hands.images.provide(image)
     try:
-        await _made(hands, called.container, desired.documents.container)
+        hands.made(await _made(hands, called.container, desired.documents.container))
     except EngineError as error:
         if not error.is_conflict:
             raise
@@ -262,15 +264,15 @@ async def _create(hands: Hands, desired: Desired) -> None:
         raise StaleError from None
 
 
-async def _made(hands: Hands, name: str, document: Object) -> None:
-    """A container, its image fetched only where the engine says that it has none."""
+async def _made(hands: Hands, name: str, document: Object) -> str:
+    """The identifier of a new container, whose image is fetched only where the engine says that it has none."""
     try:
-        await hands.engine.create_container(name, document)
+        return await hands.engine.create_container(name, document)
     except EngineError as error:
         if not error.is_image_missing:
             raise
         await hands.images.provide(hands.blueprint.image)
-        await hands.engine.create_container(name, document)
+        return await hands.engine.create_container(name, document)
 
 
 async def _start(hands: Hands, desired: Desired) -> None:

@@ -254,13 +254,15 @@ class DockerBackend:
         return observed
 
     def _hands(self, blueprint: Blueprint, learned: Learned) -> Hands:
-        reference = blueprint.key
+        reference, identity = blueprint.key, blueprint.identity
+        sandbox = (identity.namespace, identity.name)
         return Hands(
             engine=self._engine,
             images=self._images,
             blueprint=blueprint,
-            read_key=lambda: self._secrets.read(blueprint.identity, reference.secret, reference.key),
+            read_key=lambda: self._secrets.read(identity, reference.secret, reference.key),
             changed=self._observer.changed,
+            made=lambda container: self._registry.add(sandbox, container),
             learned=learned,
             pool=self._pool,
         )
@@ -288,8 +290,8 @@ class DockerBackend:
 
 def _unseen(observed: Observed, events: list[Object], told: int, learned: Learned) -> list[Object]:
     """The events that what was observed last does not answer for; it was looked at when `told` of them were known."""
-    container = str(observed.container["Id"]) if observed.container is not None else ""
+    container, network = (str((one or {}).get("Id", "")) for one in (observed.container, observed.network))
     if learned.started is not None:
         # It was read as soon as it was started, and not once more after that.
         told = doings.until_start(events, container)
-    return doings.unseen(events, container, told, learned.removed)
+    return doings.unseen(events, container, network, told, learned.removed)

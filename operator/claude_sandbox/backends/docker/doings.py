@@ -63,10 +63,15 @@ def until_start(events: Sequence[Object], container: str) -> int:
     return 0
 
 
-def unseen(events: Sequence[Object], container: str, before: int, gone: Collection[str]) -> list[Object]:
-    """The events that a look at that container does not answer for, which came after the first `before` of them."""
+def unseen(events: Sequence[Object], container: str, network: str, before: int, gone: Collection[str]) -> list[Object]:
+    """The events that a look at a container and its network does not answer for.
+
+    All by identifiers. The look came after the first `before` of the events; `gone` are containers that were removed.
+    """
     return [
         event
         for number, event in enumerate(events)
-        if (about := container_of(event)) not in gone and (number >= before or about != container)
+        if (about := container_of(event)) not in gone
+        and (number >= before or about != container)
+        and not (about == "" and event.get("Action") == "create" and event["Actor"]["ID"] == network)
     ]

@@ -26,7 +26,8 @@ _ACTIONS = {
     "container": (
         *("create", "start", "die", "stop", "oom", "pause", "unpause", "rename", "update", "destroy", "health_status"),
     ),
-    "network": ("connect", "disconnect", "destroy"),
+    # One of the name may be made beside the sandbox's own on older engines.
+    "network": ("create", "connect", "disconnect", "destroy"),
     "volume": ("destroy",),
 }
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
@@ -48,6 +49,11 @@ class Registry:
         self._of[wake] = set(handles)
         self._wakes |= dict.fromkeys(self._of[wake], wake)
 
+    def add(self, wake: Wake, handle: str) -> None:
+        """Remember one more, until `put` says which there are."""
+        self._of.setdefault(wake, set()).add(handle)
+        self._wakes[handle] = wake
+
     def forget(self, wake: Wake) -> None:
         """The sandbox is gone."""
         for handle in self._of.pop(wake, ()):
@@ -64,6 +70,9 @@ class Registry:
 
 def wakes_of(event: Object, cluster: str, registry: Registry) -> Iterator[Wake]:
     """The sandboxes that an event concerns, each at most once. Pure."""
+    # The engine was asked for any of the actions of any kind of object. That of a health check's event has its outcome.
+    if str(event.get("Action")).partition(":")[0] not in _ACTIONS.get(str(event.get("Type")), ()):
+        return
     actor = event.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
     found: list[Wake | None] = []
