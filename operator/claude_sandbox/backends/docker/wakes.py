@@ -30,9 +30,10 @@ _ACTIONS = {
     "network": ("create", "connect", "disconnect", "destroy"),
     "volume": ("destroy",),
 }
+# The end of each health check: it tells that the connection is alive, and nobody is woken by it.
+_HEARTBEAT = "exec_die"
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
-# Seconds of silence after which a connection is taken for dead: health checks of any sandbox make events more often,
-# and an engine without any has nothing to tell.
+# Seconds of silence after which a connection is taken for dead: where any sandbox runs, its health is checked sooner.
 SILENCE = 300.0
 
 
@@ -70,8 +71,7 @@ class Registry:
 
 def wakes_of(event: Object, cluster: str, registry: Registry) -> Iterator[Wake]:
     """The sandboxes that an event concerns, each at most once. Pure."""
-    # The engine was asked for any of the actions of any kind of object. That of a health check's event has its outcome.
-    if str(event.get("Action")).partition(":")[0] not in _ACTIONS.get(str(event.get("Type")), ()):
+    if not _matters(event):
         return
     actor = event.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
@@ -145,15 +145,16 @@ class _Stream:
             yield event
 
     def _read(self) -> None:
-        filters = {"type": list(_ACTIONS), "event": sorted({one for some in _ACTIONS.values() for one in some})}
+        actions = {_HEARTBEAT, *(one for some in _ACTIONS.values() for one in some)}
+        filters = {"type": list(_ACTIONS), "event": sorted(actions)}
         try:
             self._response = self._engine.stream_events(filters, SILENCE)
             self._tell(self._opened_with, True)
             for line in self._response.iter_lines(chunk_size=None):
                 if self._closed.is_set():
                     break
-                if line:
-                    self._tell(self._events.put_nowait, json.loads(line))
+                if line and _matters(event := json.loads(line)):
+                    self._tell(self._events.put_nowait, event)
         except Exception as error:  # noqa: BLE001 - whatever ended it, it is opened again
             _LOG.debug("the events of a Docker host ended: %s", type(error).__name__)
         finally:
@@ -168,6 +169,12 @@ class _Stream:
         # The loop may have ended meanwhile, and then no one wants to know.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, value)
+
+
+def _matters(event: Object) -> bool:
+    """Whether it may concern a sandbox: an engine tells of all pairs of the kinds and actions that it was asked for."""
+    # What is told of health has the outcome behind a colon.
+    return str(event.get("Action")).partition(":")[0] in _ACTIONS.get(str(event.get("Type")), ())
 
 
 def _hang_up(response: Response) -> None:
