@@ -97,9 +97,10 @@ class DockerSandboxes:
         if held is None:
             return None
         placement = chosen.model_dump(mode="json", by_alias=True)
-        placed = await self._reporter.write_status(held, {"placement": placement})
-        if placed is not None:
-            self._sandboxes.learn(placed)
+        with self._sandboxes.writing(held):
+            placed = await self._reporter.write_status(held, {"placement": placement})
+            if placed is not None:
+                self._sandboxes.learn(placed)
         return placed
 
     async def finish(self, raw: Raw) -> Result:
@@ -175,13 +176,14 @@ class DockerSandboxes:
         return "" if removal.done else f"{where}: {removal.problem}. {remedy}"
 
     async def _hold(self, raw: Raw) -> Raw | None:
-        try:
-            held = await self._finalizers(raw, [*(raw["metadata"].get("finalizers") or ()), FINALIZER])
-        except ApiError as error:
-            if error.is_not_found:
-                return None
-            raise
-        self._sandboxes.learn(held)
+        with self._sandboxes.writing(raw):
+            try:
+                held = await self._finalizers(raw, [*(raw["metadata"].get("finalizers") or ()), FINALIZER])
+            except ApiError as error:
+                if error.is_not_found:
+                    return None
+                raise
+            self._sandboxes.learn(held)
         return held
 
     async def _finalizers(self, raw: Raw, wanted: list[str]) -> dict[str, Any]:

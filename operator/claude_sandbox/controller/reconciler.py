@@ -17,7 +17,7 @@ from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 from claude_sandbox.controller import status as report
 from claude_sandbox.controller.merge import merge_patch, without_times
 from claude_sandbox.controller.queue import Result
-from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, is_held, key_of, on_docker
+from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, is_held, key_of, on_docker, overtaken
 
 # How long a sandbox may be on its way to Ready before that is worth a write of its own: most are there sooner.
 # An engine does not check before a second has passed whether a container is healthy.
@@ -185,6 +185,8 @@ class Reconciler:
             if isinstance(settled, Failure):
                 refused = replace(found, secret=reference.name, outcome=Outcome(failure=settled))
                 return _Pass(raw, replace(refused, workload=await _state(backend, identity)))
+            if overtaken(raw, settled):
+                return _Pass(settled, replace(found, outcome=Outcome(stale=True)), requeue=0)
             raw, backend = settled, self._hosted.backend(settled)
         assert backend is not None  # noqa: S101 - what is on Kubernetes has one, and what was settled
         blueprint = build(identity, spec, self._site)
@@ -274,11 +276,14 @@ class Reconciler:
         if without_times(status) == without_times(previous):
             self._reporter.observe(key, previous, ())
             return Result(requeue_after=requeue, retry=retry)
-        written = await self._reporter.write_status(raw, merge_patch(previous, status))
-        if written is None:
-            return self._lose(raw)
-        self._sandboxes.learn(written)
+        with self._sandboxes.writing(raw):
+            written = await self._reporter.write_status(raw, merge_patch(previous, status))
+            if written is None:
+                return self._lose(raw)
+            self._sandboxes.learn(written)
         self._reporter.observe(key, status, findings.outcome.healed)
+        if overtaken(raw, written):
+            return Result(requeue_after=0)
         return Result(requeue_after=requeue, retry=retry)
 
     def _lose(self, raw: Raw) -> Result:
