@@ -88,6 +88,31 @@ async def test_a_strangers_container_wakes_nobody(host: EngineDescription) -> No
             await ear.close()
 
 
+async def test_silence_is_broken_by_health_checks_and_wakes_nobody(
+    host: EngineDescription, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sandbox(host) as one:
+        await one.made()
+        await one.started()
+        monkeypatch.setattr("claude_sandbox.backends.docker.wakes.SILENCE", 5.0)
+        ear = Ear(one.backend.wakes())
+        try:
+            await ear.hears(one)
+            # As the engine does it now and then by itself.
+            await ear.quiet()
+            for _ in range(12):
+                await asyncio.to_thread(one.sh, "true")
+                with pytest.raises(TimeoutError):
+                    await ear.hears(one, within=0.8)
+            # Without, it might be dead, and nobody knows what was not told.
+            await asyncio.to_thread(one.sdk.api.pause, one.names.container)
+            await ear.quiet(0.5)
+            await ear.hears(one, within=20.0)
+        finally:
+            await ear.close()
+            one.sdk.api.unpause(one.names.container)
+
+
 async def test_an_engine_that_was_killed_is_heard_again(
     stand_in_image: ImageArchive, engine_release: str, may_have_engines: None
 ) -> None:

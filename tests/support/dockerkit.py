@@ -114,6 +114,8 @@ class Sandbox:
     identity: Identity
     image: str
     spec: dict[str, Any] = field(default_factory=dict)
+    # The sandboxes that the backend itself has asked another pass for.
+    woken: list[tuple[str, str]] = field(default_factory=list)
     # What a test would have to wait long for otherwise.
     adjusted: Callable[[Blueprint], Blueprint] = field(default=lambda blueprint: blueprint, kw_only=True)
 
@@ -207,8 +209,11 @@ async def sandbox(of: EngineDescription, name: str = "alice", **spec: Any) -> As
     secrets, clock = Secrets(), Clock()
     identity = Identity("agents", name, f"00000000-0000-4000-8000-{next(_UIDS):012d}")
     image = str(sdk.images.get(IMAGE).id)
-    backend = DockerBackend(made, CLUSTER, of.name, secrets, Pacer(clock))
-    one = Sandbox(backend, made, sdk, secrets, clock, identity, image, dict(spec))
+    woken: list[tuple[str, str]] = []
+    backend = DockerBackend(
+        made, CLUSTER, of.name, secrets, Pacer(clock), wake=lambda namespace, name: woken.append((namespace, name))
+    )
+    one = Sandbox(backend, made, sdk, secrets, clock, identity, image, dict(spec), woken)
     try:
         yield one
     finally:

@@ -86,8 +86,8 @@ class Outcome:
     foreign: tuple[str, ...] = ()
     drifted: tuple[str, ...] = ()
     spec_changed: bool = False
-    # Whether the workload was told to end, for another one or for none.
-    ended: bool = False
+    # The UID of the workload that was told to end, for another one or for none.
+    ended: str | None = None
     # Whether the running workload was told of a new generation of its key.
     key_sent: bool = False
     # Whether the sandbox itself turned out to be gone; then nothing was done.

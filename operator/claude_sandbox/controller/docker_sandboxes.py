@@ -127,9 +127,11 @@ class DockerSandboxes:
         if held is None:
             return None
         placement = chosen.model_dump(mode="json", by_alias=True)
-        placed = await self._reporter.write_status(held, {"placement": placement})
+        with self._sandboxes.writing(held):
+            placed = await self._reporter.write_status(held, {"placement": placement})
+            if placed is not None:
+                self._sandboxes.learn(placed)
         if placed is not None:
-            self._sandboxes.learn(placed)
             self._wake_host(chosen.host)
         return placed
 
@@ -151,11 +153,15 @@ class DockerSandboxes:
         except ApiError as error:
             if not error.is_not_found:
                 raise
-        else:
+            left = []
+        if left:
             self._sandboxes.learn(written)
+            return Result()
+        # What held it last was ours. Before its watch has told so, what was removed would wake it once more.
+        self._sandboxes.lose(raw)
         if placement is not None:
             self._wake_host(placement.host)
-        return Result()
+        return Result(requeue_after=0)
 
     async def host_changed(self, host: str, answers: bool) -> None:
         """A host came, went, was changed, fell silent or answers again."""
@@ -223,13 +229,14 @@ class DockerSandboxes:
         return "" if removal.done else f"{where}: {removal.problem}. {remedy}"
 
     async def _hold(self, raw: Raw) -> Raw | None:
-        try:
-            held = await self._finalizers(raw, [*(raw["metadata"].get("finalizers") or ()), FINALIZER])
-        except ApiError as error:
-            if error.is_not_found:
-                return None
-            raise
-        self._sandboxes.learn(held)
+        with self._sandboxes.writing(raw):
+            try:
+                held = await self._finalizers(raw, [*(raw["metadata"].get("finalizers") or ()), FINALIZER])
+            except ApiError as error:
+                if error.is_not_found:
+                    return None
+                raise
+            self._sandboxes.learn(held)
         return held
 
     async def _finalizers(self, raw: Raw, wanted: list[str]) -> dict[str, Any]:

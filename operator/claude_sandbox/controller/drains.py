@@ -197,11 +197,12 @@ class Drains:
             # Until it is known whether this was stored it counts as under way, and is read anew before the next try.
             self._moves[key] = _Move(source, target, wish.demand)
             placement = target.model_dump(mode="json", by_alias=True)
-            placed = await self._reporter.write_status(raw, {"placement": placement, "workload": None})
-            self._moves.pop(key, None)
-            if placed is None:
-                return None
-            self._sandboxes.learn(placed)
+            with self._sandboxes.writing(raw):
+                placed = await self._reporter.write_status(raw, {"placement": placement, "workload": None})
+                self._moves.pop(key, None)
+                if placed is None:
+                    return None
+                self._sandboxes.learn(placed)
         self._moved[source] = self._moved.get(source, 0) + 1
         self._reporter.tell(placed, "Moved", f"Moved from DockerHost {source} to {target.host}.", warning=False)
         self._hosts.tell(source, "SandboxMoved", f"A sandbox was moved to DockerHost {target.host}.")

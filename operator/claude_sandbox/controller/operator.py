@@ -73,11 +73,12 @@ class Operator:
         """Run sandboxes on Docker hosts too. `cluster` tells this control plane from others that use an engine."""
         settings, pacer, secrets = self.settings, Pacer(), SecretKeys(self.api, self.backend.key)
 
-        def make(host: str, engine: Engine) -> DockerBackend:
-            return DockerBackend(engine, cluster, host, secrets, pacer, allowed_registries=settings.allowed_registries)
-
         def wake(namespace: str, name: str) -> None:
             self.queue.add(Key(namespace, name))
+
+        def make(host: str, engine: Engine) -> DockerBackend:
+            registries = settings.allowed_registries
+            return DockerBackend(engine, cluster, host, secrets, pacer, allowed_registries=registries, wake=wake)
 
         self._metrics.watch_hosts()
         self._fleet = Fleet(hosts.hosts, make, wake, self._metrics.hosts.failed)

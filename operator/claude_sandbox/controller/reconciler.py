@@ -19,10 +19,11 @@ from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 from claude_sandbox.controller import status as report
 from claude_sandbox.controller.merge import merge_patch, without_times
 from claude_sandbox.controller.queue import Result
-from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, is_held, key_of, on_docker
+from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, is_held, key_of, on_docker, overtaken
 
 # How long a sandbox may be on its way to Ready before that is worth a write of its own: most are there sooner.
-PROGRESS_AFTER = 1.0
+# An engine does not check before a second has passed whether a container is healthy.
+PROGRESS_AFTER = {BackendType.KUBERNETES: 1.0, BackendType.DOCKER: 3.0}
 # While others are in line: a write that only says "not yet" would make all of them later, and so more of its kind.
 PROGRESS_AFTER_WHEN_BUSY = 10.0
 # Specs that are kept as they were understood: a new sandbox is looked at several times within seconds.
@@ -178,7 +179,7 @@ class Reconciler:
             # Not all of this spec was carried out, so nothing is said of it yet.
             return Result(requeue_after=done.requeue)
         if (wait := self._held(key, done.findings)) > 0:
-            return Result(requeue_after=wait)
+            return Result(requeue_after=wait if done.requeue is None else min(wait, done.requeue))
         return await self._report(key, done.raw, done.requeue, await self._measured(done))
 
     def _living(self, namespace: str) -> bool:
@@ -206,27 +207,29 @@ class Reconciler:
         identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"])
         backend = self._backend_of(raw)
         found = report.Findings(backend=BackendType.DOCKER if on_docker(raw) else BackendType.KUBERNETES)
-        if backend is not None:
-            found = replace(found, workload=await backend.state(identity))
         try:
             spec, blueprint = self._accepted(raw, identity)
         except InvalidSpec as error:
-            return _Pass(raw, replace(found, invalid=str(error)))
+            return _Pass(raw, replace(found, invalid=str(error), workload=await _state(backend, identity)))
         reference = spec.credentials.api_key_secret_ref
         if self._hosted is not None and spec.on_docker:
             settled = await self._hosted.settle(raw, blueprint, spec)
             if settled is None:
                 return _Pass(raw, replace(found, outcome=Outcome(gone=True)))
             if isinstance(settled, Moving):
-                return _Pass(raw, replace(found, secret=reference.name, moving=settled.message), settled.again)
+                moving = replace(found, secret=reference.name, moving=settled.message)
+                return _Pass(raw, replace(moving, workload=await _state(backend, identity)), settled.again)
             if isinstance(settled, Failure):
-                return _Pass(raw, replace(found, secret=reference.name, outcome=Outcome(failure=settled)))
+                refused = replace(found, secret=reference.name, outcome=Outcome(failure=settled))
+                return _Pass(raw, replace(refused, workload=await _state(backend, identity)))
+            if overtaken(raw, settled):
+                return _Pass(settled, replace(found, outcome=Outcome(stale=True)), requeue=0)
             raw, backend = settled, self._hosted.backend(settled)
         assert backend is not None  # noqa: S101 - what is on Kubernetes has one, and what was settled
         key = await backend.key(identity, reference.name, reference.key)
         outcome = await backend.ensure(blueprint, key, spec, self._past(raw))
-        if outcome.ended and found.workload.workload is not None:
-            self._ended[key_of(raw)] = found.workload.workload.uid
+        if outcome.ended is not None:
+            self._ended[key_of(raw)] = outcome.ended
         workload = await backend.state(identity)
         settling = self._key_settles_in(key_of(raw), outcome)
         secret = self._secret_again(key_of(raw), key)
@@ -266,7 +269,7 @@ class Reconciler:
             self._progressing.pop(key, None)
             return 0.0
         now = self._clock()
-        patience = PROGRESS_AFTER_WHEN_BUSY if self._busy() else PROGRESS_AFTER
+        patience = PROGRESS_AFTER_WHEN_BUSY if self._busy() else PROGRESS_AFTER[findings.backend]
         wait = self._progressing.setdefault(key, now) + patience - now
         if wait <= 0:
             del self._progressing[key]
@@ -330,11 +333,14 @@ class Reconciler:
         if without_times(status) == without_times(previous):
             self._reporter.observe(key, previous, ())
             return Result(requeue_after=requeue, retry=retry)
-        written = await self._reporter.write_status(raw, merge_patch(previous, status))
-        if written is None:
-            return self._lose(raw)
-        self._sandboxes.learn(written)
+        with self._sandboxes.writing(raw):
+            written = await self._reporter.write_status(raw, merge_patch(previous, status))
+            if written is None:
+                return self._lose(raw)
+            self._sandboxes.learn(written)
         self._reporter.observe(key, status, findings.outcome.healed)
+        if overtaken(raw, written):
+            return Result(requeue_after=0)
         return Result(requeue_after=requeue, retry=retry)
 
     def _lose(self, raw: Raw) -> Result:
@@ -361,6 +367,11 @@ class Reconciler:
             self._reporter.tell(raw, "Refused", stalled.message, warning=True)
         if (failed := outcome.failure) and not failed.permanent and failed.reason is Reason.RETRYING:
             self._reporter.tell(raw, "Failed", failed.message, warning=True)
+
+
+async def _state(backend: Backend | None, identity: Identity) -> WorkloadState:
+    """What runs for a sandbox that nothing can be done for; no host was chosen yet where there is no backend."""
+    return report.NOTHING if backend is None else await backend.state(identity)
 
 
 _NO_DOCKER = FieldError(

@@ -1,6 +1,8 @@
 """The ClaudeSandboxes as last seen, and which of them a change elsewhere concerns."""
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from claude_sandbox.api.meta import FINALIZER
@@ -39,6 +41,7 @@ class Sandboxes:
 
     def __init__(self) -> None:
         self._by_namespace: dict[str, dict[str, Raw]] = {}
+        self._writing: dict[Key, asyncio.Event] = {}
 
     def get(self, key: Key) -> Raw | None:
         """The sandbox as last seen."""
@@ -52,6 +55,22 @@ class Sandboxes:
             return False
         self._by_namespace.setdefault(key.namespace, {})[key.name] = raw
         return True
+
+    @contextmanager
+    def writing(self, raw: Raw) -> Iterator[None]:
+        """A write of ours to a sandbox, until its answer was learned. One at a time for each."""
+        key, written = key_of(raw), asyncio.Event()
+        self._writing[key] = written
+        try:
+            yield
+        finally:
+            del self._writing[key]
+            written.set()
+
+    async def written(self, raw: Raw) -> None:
+        """Wait while a write of ours is under way: its watch may be told of it before it is answered."""
+        while (writing := self._writing.get(key_of(raw))) is not None:
+            await writing.wait()
 
     def learn(self, written: Raw) -> None:
         """Remember the answer to a write of ours, unless that very sandbox was deleted while it was on its way."""
@@ -110,6 +129,12 @@ class Sandboxes:
 
     def __len__(self) -> int:
         return sum(map(len, self._by_namespace.values()))
+
+
+def overtaken(before: Raw, written: Raw) -> bool:
+    """Whether somebody changed the sandbox before a write of ours, of which its watch tells nothing new then."""
+    told = ("generation", "deletionTimestamp", "labels", "annotations")
+    return any(before["metadata"].get(one) != written["metadata"].get(one) for one in told)
 
 
 def not_newer(new: Raw, known: Raw) -> bool:

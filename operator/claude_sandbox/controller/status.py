@@ -22,7 +22,7 @@ from claude_sandbox.controller.conditions import stamped
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
-_NONE = WorkloadState(FALSE, Reason.NO_WORKLOAD, "There is no workload.")
+NOTHING = WorkloadState(FALSE, Reason.NO_WORKLOAD, "There is no workload.")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Findings:
     # Whether a new generation of the key is on its way to the running workload.
     key_settling: bool = False
     outcome: Outcome = field(default_factory=Outcome)
-    workload: WorkloadState = _NONE
+    workload: WorkloadState = NOTHING
     compliance: Compliance | None = None
     compliant: State = State(UNKNOWN, Reason.NOT_EVALUATED, "There is no workload to measure.")
     isolated: State = State(UNKNOWN, Reason.NO_WORKLOAD, "There is no workload to isolate.")

@@ -114,6 +114,7 @@ def registry_for(
 
     @kopf.on.event(meta.GROUP, meta.VERSION, meta.PLURAL, registry=registry)
     async def sandbox_changed(event: Any, **_: Any) -> None:
+        await sandboxes.written(event["object"])
         take(sandboxes, enqueue, event["type"], event["object"])
 
     return registry

@@ -1,11 +1,13 @@
 """Which sandboxes there are, whatever order the news comes in."""
 
+import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.controller.sandboxes import Key, Sandboxes
+from claude_sandbox.controller.sandboxes import Key, Sandboxes, overtaken
 from claude_sandbox.controller.watching import take
 
 
@@ -36,6 +38,35 @@ def test_the_echo_of_our_own_write_wakes_nobody() -> None:
     assert woken == []
     take(sandboxes, woken.append, "MODIFIED", raw(version=6))
     assert woken == [ALICE]
+
+
+async def test_the_echo_of_a_write_that_comes_before_its_answer_waits_for_it() -> None:
+    sandboxes, told = Sandboxes(), []
+    sandboxes.put(raw(version=5))
+
+    async def hear(version: int) -> None:
+        await sandboxes.written(raw())
+        take(sandboxes, told.append, "MODIFIED", raw(version=version))
+
+    with sandboxes.writing(raw()):
+        heard = [asyncio.create_task(hear(version)) for version in (6, 7)]
+        await asyncio.sleep(0)
+        assert sandboxes.get(ALICE) == raw(version=5)
+        sandboxes.learn(raw(version=6))
+    await asyncio.gather(*heard)
+    # The later one is somebody else's.
+    assert told == [ALICE]
+    assert sandboxes.get(ALICE) == raw(version=7)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("generation", 2), ("deletionTimestamp", "2026-01-01T00:00:00Z"), ("labels", {"a": "b"})]
+)
+def test_what_somebody_changed_before_our_write_is_noticed_by_its_answer(field: str, value: Any) -> None:
+    before, written = raw(version=5), raw(version=7)
+    assert not overtaken(before, written)
+    written["metadata"][field] = value
+    assert overtaken(before, written)
 
 
 def test_a_late_deletion_does_not_hide_the_sandbox_that_was_made_again() -> None:

@@ -25,8 +25,11 @@ def registry() -> Registry:
     return known
 
 
-def event(kind: str, identifier: str, **attributes: str) -> dict[str, Any]:
-    return {"Type": kind, "Action": "x", "Actor": {"ID": identifier, "Attributes": attributes}}
+_ACTIONS = {"container": "health_status: healthy", "network": "connect", "volume": "destroy"}
+
+
+def event(kind: str, identifier: str, action: str = "", **attributes: str) -> dict[str, Any]:
+    return {"Type": kind, "Action": action or _ACTIONS[kind], "Actor": {"ID": identifier, "Attributes": attributes}}
 
 
 LABELS = labels_of(CLUSTER, IDENTITY, "agent")
@@ -43,6 +46,9 @@ LABELS = labels_of(CLUSTER, IDENTITY, "agent")
         (event("network", "b" * 64, name="bridge", container=CONTAINER), [ALICE]),
         (event("network", "b" * 64, name="bridge", container="c" * 64), []),
         (event("volume", NAMES.workspace, driver="local"), [ALICE]),
+        (event("volume", NAMES.workspace, "create", driver="local"), []),
+        (event("container", CONTAINER, "exec_start: /bin/sh"), []),
+        (event("network", "b" * 64, "create", name=NAMES.network), [ALICE]),
         ({"Type": "daemon"}, []),
     ],
 )

@@ -17,8 +17,9 @@ from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError, ForeignObjectError
 from claude_sandbox.backends.docker.images import ImageMissingError, ImagePendingError, Images
 from claude_sandbox.backends.docker.keys import Key, KeyUnavailableError
+from claude_sandbox.backends.docker.learned import Learned, Started
 from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
-from claude_sandbox.backends.docker.plan import CONTAINER, NETWORK, VOLUME, Desired, Plan, Step, Verb
+from claude_sandbox.backends.docker.plan import CONTAINER, NETWORK, VOLUME, Desired, Inside, Plan, Step, Verb
 from claude_sandbox.backends.docker.raw import Object, running
 from claude_sandbox.blueprint.model import Blueprint
 
@@ -51,7 +52,11 @@ class Hands:
     blueprint: Blueprint
     read_key: ReadKey
     changed: Callable[[str], None]
-    """Told of each container that something was delivered to, or that was started."""
+    """Told of each container that something is delivered to, or that is started."""
+    made: Callable[[str], None]
+    """Told of the sandbox's container as soon as there is one: what happens to it from then on has to be heard."""
+    learned: Learned
+    """Of this pass."""
     pool: IPv4Network | None = subnets.POOL
     """Where sandboxes' networks get their addresses; None: from the engine's own pools."""
 
@@ -97,7 +102,7 @@ async def carry_out(hands: Hands, desired: Desired, wanted: Plan, pace: Pace) ->
         foreign=tuple(foreign),
         drifted=wanted.drifted,
         spec_changed=wanted.spec_changed,
-        ended=any(step.verb is Verb.REMOVE and step.cause is not Cause.PROVISION for step in done),
+        ended=next((_uid(step) for step in done if _ends(step)), None),
         key_sent=any(step.verb is Verb.DELIVER for step in done),
         paced=paced,
         failure=failure,
@@ -137,7 +142,7 @@ async def _by_kind(hands: Hands, desired: Desired, step: Step) -> None:
         case "Network":
             await _network(hands, desired, step)
         case "Volume" if step.verb is not Verb.DELIVER:
-            await _volume(hands.engine, desired, step)
+            await _volume(hands, desired, step)
         case _:
             await _container(hands, desired, step)
 
@@ -167,25 +172,31 @@ async def _create_network(hands: Hands, desired: Desired) -> None:
     if hands.pool is None:
         await hands.engine.create_network(document)
         return
-    taken = subnets.taken_by(await hands.engine.networks())
-    for number, subnet in enumerate(subnets.candidates(hands.pool, document["Name"], taken)):
+    # An engine refuses addresses that are taken, and there are far more than networks: asked for only where it does.
+    taken: tuple[IPv4Network, ...] = ()
+    for number in range(_TRIES):
+        subnet = next(subnets.candidates(hands.pool, document["Name"], taken), None)
+        if subnet is None:
+            break
         try:
             await hands.engine.create_network({**document, "IPAM": {"Config": [{"Subnet": str(subnet)}]}})
         except EngineError as error:
-            if not error.is_pool_overlap or number == _TRIES:
+            if not error.is_pool_overlap or number == _TRIES - 1:
                 raise
+            taken = (subnet, *taken, *subnets.taken_by(await hands.engine.networks()))
         else:
             return
     raise EngineError(400, f"no addresses are left in {hands.pool} for another sandbox's network")
 
 
-async def _volume(engine: Engine, desired: Desired, step: Step) -> None:
+async def _volume(hands: Hands, desired: Desired, step: Step) -> None:
     document = next(volume for volume in desired.documents.volumes if volume["Name"] == step.name)
     if step.verb is Verb.REPLACE:
-        await engine.remove_volume(step.name)
-    live = await engine.create_volume(document)
+        await hands.engine.remove_volume(step.name)
+    live = await hands.engine.create_volume(document)
     if drift.volume_differences(document, live) or not _is_ours(desired, live):
         raise ForeignObjectError(f"{VOLUME} {step.name}")
+    hands.learned.volumes[step.name] = live
 
 
 def _is_ours(desired: Desired, live: Object) -> bool:
@@ -214,6 +225,7 @@ async def _change(hands: Hands, desired: Desired, step: Step, live: Object) -> N
             if running(live) and step.cause is not Cause.PROVISION:
                 await engine.stop(identifier, hands.blueprint.grace_seconds)
             await engine.remove_container(identifier)
+            hands.learned.removed.append(identifier)
         case Verb.RENAME:
             await engine.rename(identifier, step.name)
         case Verb.UPDATE:
@@ -229,7 +241,7 @@ async def _change(hands: Hands, desired: Desired, step: Step, live: Object) -> N
             await engine.disconnect(step.other, identifier)
         case Verb.CONNECT:
             network = await _own_network(engine, desired)
-            await engine.connect(network, identifier)
+            await engine.connect(str(network["Id"]), identifier)
         case Verb.DELIVER:
             await _deliver(hands, desired, identifier)
         case _:
@@ -237,10 +249,11 @@ async def _change(hands: Hands, desired: Desired, step: Step, live: Object) -> N
 
 
 async def _create(hands: Hands, desired: Desired) -> None:
-    await hands.images.provide(hands.blueprint.image)
-    called = desired.documents.names
+    called, image = desired.documents.names, hands.blueprint.image
+    if image.pull_policy == "Always" or hands.images.pulls(image):
+        await hands.images.provide(image)
     try:
-        await hands.engine.create_container(called.container, desired.documents.container)
+        hands.made(await _made(hands, called.container, desired.documents.container))
     except EngineError as error:
         if not error.is_conflict:
             raise
@@ -251,39 +264,64 @@ async def _create(hands: Hands, desired: Desired) -> None:
         raise StaleError from None
 
 
+async def _made(hands: Hands, name: str, document: Object) -> str:
+    """The identifier of a new container, whose image is fetched only where the engine says that it has none."""
+    try:
+        return await hands.engine.create_container(name, document)
+    except EngineError as error:
+        if not error.is_image_missing:
+            raise
+        await hands.images.provide(hands.blueprint.image)
+        return await hands.engine.create_container(name, document)
+
+
 async def _start(hands: Hands, desired: Desired) -> None:
     """Start the container with its settings and its key, unless it is on any network but its own by now."""
-    engine, called = hands.engine, desired.documents.names
+    engine, key = hands.engine, await hands.read_key()
+    generation = key.generation
+    async with _helping(hands, desired, key, settings=True) as helper:
+        live, network = await asyncio.gather(_about_to_start(engine, desired), _own_network(engine, desired))
+        if drift.networks_of(live)[desired.documents.names.network] not in ("", network["Id"]):
+            raise StaleError
+        identifier = str(live["Id"])
+        hands.changed(identifier)
+        await helper.deliver()
+        await engine.start(identifier)
+        # While the helper keeps the key in memory: whenever it was started since, it has the key.
+        now = await engine.container(identifier)
+    if now is None:
+        raise StaleError
+    hands.learned.started = Started(now, network, Inside(generation, desired.settings))
+
+
+async def _about_to_start(engine: Engine, desired: Desired) -> Object:
+    """The sandbox's container, if it does not run and is on no network but its own. Raises StaleError."""
+    called = desired.documents.names
     live = await engine.container(called.container)
     if live is None or not is_owned(live, desired.cluster, desired.identity, names.AGENT) or running(live):
         raise StaleError
-    network = await _own_network(engine, desired)
-    on = drift.networks_of(live)
-    if set(on) != {called.network} or on[called.network] not in ("", network):
+    if set(drift.networks_of(live)) != {called.network}:
         raise StaleError
-    key = await hands.read_key()
-    identifier = str(live["Id"])
-    hands.changed(identifier)
-    async with _delivered(hands, desired, key, settings=True):
-        await engine.start(identifier)
+    return live
 
 
 async def _deliver(hands: Hands, desired: Desired, identifier: str) -> None:
     key = await hands.read_key()
     try:
-        async with _delivered(hands, desired, key, settings=False):
-            pass
+        async with _helping(hands, desired, key, settings=False) as helper:
+            await helper.deliver()
     finally:
         hands.changed(identifier)
 
 
 @asynccontextmanager
-async def _delivered(hands: Hands, desired: Desired, key: Key, *, settings: bool) -> AsyncIterator[None]:
-    """As `keys.delivered`. Raises ForeignObjectError where somebody else's container has the helper's name."""
+async def _helping(hands: Hands, desired: Desired, key: Key, *, settings: bool) -> AsyncIterator[keys.Helper]:
+    """As `keys.helping`. Raises ForeignObjectError where somebody else's container has the helper's name."""
     engine, wanted = hands.engine, desired.documents
     try:
-        async with keys.delivered(engine, hands.blueprint, wanted, desired.cluster, key, settings=settings):
-            yield
+        async with keys.helping(engine, hands.blueprint, wanted, desired.cluster, key, settings=settings) as helper:
+            hands.learned.removed.append(helper.identifier)
+            yield helper
     except EngineError as error:
         live = await engine.container(wanted.names.helper) if error.is_conflict else None
         if live is not None and not is_owned(live, desired.cluster, desired.identity, names.HELPER):
@@ -291,18 +329,27 @@ async def _delivered(hands: Hands, desired: Desired, key: Key, *, settings: bool
         raise
 
 
-async def _own_network(engine: Engine, desired: Desired) -> str:
-    """The identifier of the sandbox's network, if it is as it should be. Raises StaleError."""
+async def _own_network(engine: Engine, desired: Desired) -> Object:
+    """The sandbox's network, if it is as it should be. Raises StaleError."""
     live = await engine.network(desired.documents.names.network)
     if live is None or not is_owned(live, desired.cluster, desired.identity, names.NETWORK):
         raise StaleError
     if drift.network_differences(desired.documents.network, live):
         raise StaleError
-    return str(live["Id"])
+    return live
 
 
 def _said(done: list[Step], verbs: tuple[Verb, ...], causes: tuple[Cause, ...]) -> tuple[str, ...]:
     return tuple(f"{step.kind} {step.name}" for step in done if step.verb in verbs and step.cause in causes)
+
+
+def _ends(step: Step) -> bool:
+    return step.verb is Verb.REMOVE and step.cause is not Cause.PROVISION
+
+
+def _uid(step: Step) -> str:
+    assert step.live is not None  # noqa: S101 - the planner's promise
+    return str(step.live["Id"])
 
 
 _REASONS = {Verb.CREATE: "Missing", Verb.DELIVER: "Missing", Verb.REMOVE: "Ended", Verb.START: "Ended"}

@@ -11,8 +11,9 @@ from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, WorkloadState
-from claude_sandbox.backends.docker import evidence, names, subnets, wakes
+from claude_sandbox.backends.docker import doings, evidence, names, subnets, wakes
 from claude_sandbox.backends.docker.apply import Hands, carry_out
+from claude_sandbox.backends.docker.doings import Doings
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.execs import without_health_checks
@@ -21,11 +22,12 @@ from claude_sandbox.backends.docker.gaps import gaps
 from claude_sandbox.backends.docker.host_proc import read_process
 from claude_sandbox.backends.docker.images import Images
 from claude_sandbox.backends.docker.keys import Key
+from claude_sandbox.backends.docker.learned import Learned
 from claude_sandbox.backends.docker.names import names_of
 from claude_sandbox.backends.docker.objects import Documents, documents
 from claude_sandbox.backends.docker.observe import Observer
 from claude_sandbox.backends.docker.plan import Desired, Observed, plan
-from claude_sandbox.backends.docker.raw import running
+from claude_sandbox.backends.docker.raw import Object, running
 from claude_sandbox.backends.docker.removal import Removal, orphans, remove
 from claude_sandbox.backends.docker.state import host_lost, pulling, state_of
 from claude_sandbox.backends.docker.wakes import Registry, Wake
@@ -62,7 +64,10 @@ class _Seen:
 
 
 class DockerBackend:
-    """One Docker host. `cluster` identifies the control plane of the sandboxes; `host` is what a user calls it."""
+    """One Docker host. `cluster` identifies the control plane of the sandboxes; `host` is what a user calls it.
+
+    `wake` is called with the namespace and name of a sandbox that another pass is due for, beside what `wakes` gives.
+    """
 
     def __init__(
         self,
@@ -74,6 +79,7 @@ class DockerBackend:
         *,
         allowed_registries: tuple[str, ...] = (),
         pool: IPv4Network | None = subnets.POOL,
+        wake: Callable[[str, str], None] = lambda _namespace, _name: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._engine = engine
@@ -83,10 +89,12 @@ class DockerBackend:
         self._pacer = pacer
         self._allowed_registries = allowed_registries
         self._pool = pool
+        self._wake = wake
         self._now = now
         self._images = Images(engine)
         self._observer = Observer(engine)
         self._registry = Registry()
+        self._doings = Doings()
         self._seen: dict[Identity, _Seen] = {}
         self._last: dict[Identity, WorkloadState] = {}
         self._pulling: dict[Identity, str] = {}
@@ -101,7 +109,7 @@ class DockerBackend:
         return await self._secrets.state(identity, secret, key)
 
     async def ensure(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec, past: Past) -> Outcome:
-        """Observe, plan and apply."""
+        """Observe, plan and apply; where something was written, look at what came of it."""
         identity = blueprint.identity
         if not past.settled:
             # A user's new wish is carried out at once, however often the container was replaced before.
@@ -109,18 +117,25 @@ class DockerBackend:
         try:
             desired = await self._desire(blueprint, key, spec)
             observed = await self._observe(desired, blueprint)
-            wanted = plan(desired, observed, past)
-            outcome = await carry_out(self._hands(blueprint), desired, wanted, lambda: self._pacer.wait(identity))
         except EngineError as error:
-            self._seen.pop(identity, None)
-            return Outcome(failure=self._trouble(error), paced=HOST_AGAIN)
-        if wanted.steps:
-            try:
-                observed = await self._observe(desired, blueprint)
-            except EngineError as error:
-                self._seen.pop(identity, None)
-                # What was done is told all the same.
-                return replace(outcome, failure=outcome.failure or self._trouble(error), paced=HOST_AGAIN)
+            return self._not_asked(identity, error, Outcome())
+        wanted, learned = plan(desired, observed, past), Learned()
+        with self._doings.during((identity.namespace, identity.name), learned.removed) as events:
+            hands = self._hands(blueprint, learned)
+            outcome = await carry_out(hands, desired, wanted, lambda: self._pacer.wait(identity))
+            told = len(events)
+            if wanted.steps:
+                try:
+                    observed = await self._observe_again(desired, blueprint, observed, outcome, learned)
+                except EngineError as error:
+                    if events:
+                        self._wake(identity.namespace, identity.name)
+                    return self._not_asked(identity, error, outcome)
+        whole = outcome.failure is None and not outcome.stale
+        unseen = _unseen(observed, events, told if whole else 0, learned)
+        # What was seen last may still have to be acted upon.
+        if unseen or (events and whole and plan(desired, observed, past).steps):
+            self._wake(identity.namespace, identity.name)
         self._seen[identity] = _Seen(desired.documents, observed, desired.facts, self._now(), gaps(blueprint))
         self._note_pull(identity, blueprint, observed, outcome)
         return outcome
@@ -218,7 +233,7 @@ class DockerBackend:
 
     def wakes(self) -> AsyncIterator[Wake]:
         """Keys of sandboxes that are worth a look, without end."""
-        return wakes.wakes(self._engine, self._cluster, self._registry)
+        return wakes.wakes(self._engine, self._cluster, self._registry, keep=self._doings.keep)
 
     async def _desire(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec) -> Desired:
         facts = await self._engine.facts()
@@ -236,21 +251,35 @@ class DockerBackend:
         )
 
     async def _observe(self, desired: Desired, blueprint: Blueprint) -> Observed:
-        observed = await self._observer.observe(desired, blueprint)
+        return self._registered(desired, await self._observer.observe(desired, blueprint))
+
+    async def _observe_again(
+        self, desired: Desired, blueprint: Blueprint, before: Observed, outcome: Outcome, learned: Learned
+    ) -> Observed:
+        """What came of a pass. Where not all went as planned, nothing that it learned is relied upon."""
+        if outcome.failure is not None or outcome.stale or outcome.paced is not None:
+            return await self._observe(desired, blueprint)
+        return self._registered(desired, await self._observer.again(desired, blueprint, before, learned))
+
+    def _registered(self, desired: Desired, observed: Observed) -> Observed:
+        """Have events of what was observed wake the sandbox."""
         identity, called = desired.identity, desired.documents.names
         handles = [called.container, called.network, *called.volumes]
         handles += [str(one["Id"]) for one in (observed.container, observed.network) if one is not None]
         self._registry.put((identity.namespace, identity.name), handles)
         return observed
 
-    def _hands(self, blueprint: Blueprint) -> Hands:
-        reference = blueprint.key
+    def _hands(self, blueprint: Blueprint, learned: Learned) -> Hands:
+        reference, identity = blueprint.key, blueprint.identity
+        sandbox = (identity.namespace, identity.name)
         return Hands(
             engine=self._engine,
             images=self._images,
             blueprint=blueprint,
-            read_key=lambda: self._secrets.read(blueprint.identity, reference.secret, reference.key),
+            read_key=lambda: self._secrets.read(identity, reference.secret, reference.key),
             changed=self._observer.changed,
+            made=lambda container: self._registry.add(sandbox, container),
+            learned=learned,
             pool=self._pool,
         )
 
@@ -260,6 +289,11 @@ class DockerBackend:
         else:
             self._pulling.pop(identity, None)
 
+    def _not_asked(self, identity: Identity, error: EngineError, done: Outcome) -> Outcome:
+        """The engine did not answer. What was done before is told all the same."""
+        self._seen.pop(identity, None)
+        return replace(done, failure=done.failure or self._trouble(error), paced=HOST_AGAIN)
+
     def _trouble(self, error: EngineError) -> Failure:
         return Failure(Reason.RETRYING, f"Docker host {self._host} could not be asked: {error}.", permanent=False)
 
@@ -268,3 +302,12 @@ class DockerBackend:
         self._last.pop(identity, None)
         self._pulling.pop(identity, None)
         self._observer.forget(identity.uid)
+
+
+def _unseen(observed: Observed, events: list[Object], told: int, learned: Learned) -> list[Object]:
+    """The events that what was observed last does not answer for; it was looked at when `told` of them were known."""
+    container, network = (str((one or {}).get("Id", "")) for one in (observed.container, observed.network))
+    if learned.started is not None:
+        # It was read as soon as it was started, and not once more after that.
+        told = doings.until_start(events, container)
+    return doings.unseen(events, container, network, told, learned.removed)

@@ -18,12 +18,13 @@ from claude_sandbox.backends.docker.engine import Engine, archive_of
 from claude_sandbox.backends.docker.names import labels_of
 from claude_sandbox.backends.docker.objects import Documents, security_options
 from claude_sandbox.backends.docker.raw import Manifest
+from claude_sandbox.backends.docker.session import Session
 from claude_sandbox.blueprint.model import Blueprint
 
 MARKER = ".generation"
 """Beside the key: which generation it is. Never a byte of it."""
 
-READY, DONE = b"ready", b"done"
+READY = b"ready"
 
 # $1: the directory, $2: the key's file, $3: the generation. The key comes as one line of base64: it may hold anything.
 # It must never reach a disk, so where there is no tmpfs nothing is written.
@@ -117,39 +118,48 @@ def settings_archive(blueprint: Blueprint) -> bytes:
     return archive_of(entries)
 
 
+class Helper:
+    """A helper container that runs and waits for the key."""
+
+    def __init__(self, identifier: str, session: Session, line: bytearray) -> None:
+        self.identifier = identifier
+        self._session = session
+        self._line = line
+
+    async def deliver(self) -> None:
+        """Hand over the key; it is in place then, and stays for as long as the helper does. Raises EngineError."""
+        await self._session.send(self._line)
+        await self._session.expect(READY)
+
+
 @asynccontextmanager
-async def delivered(
+async def helping(
     engine: Engine, blueprint: Blueprint, wanted: Documents, cluster: str, key: Key, *, settings: bool
-) -> AsyncIterator[None]:
-    """Put the key in place, and keep it there until the block is left. Raises EngineError.
+) -> AsyncIterator[Helper]:
+    """A helper for as long as the block lasts, and no longer. Raises EngineError.
 
     `settings`: write the managed settings too. Only while the sandbox does not run: a file of another content must
     not appear, nor the old one be missing for a moment, under a running agent.
     """
     line = bytearray(base64.b64encode(key.value) + b"\n")
+    session: Session | None = None
     try:
-        identifier = await engine.create_container(
-            wanted.names.helper, helper(blueprint, wanted, cluster, key.generation)
-        )
+        document = helper(blueprint, wanted, cluster, key.generation)
+        identifier = await engine.create_container(wanted.names.helper, document)
         try:
             if settings:
                 await engine.put_archive(identifier, "/", settings_archive(blueprint))
             session = await engine.attach(identifier)
-            try:
-                await engine.start(identifier)
-                await session.send(line)
-                await session.expect(READY)
-                yield
-            finally:
-                # Before its input ends: then it would end too, and the engine would be removing it by itself.
-                await engine.remove_container(identifier)
-                await session.close()
-        except BaseException:
+            await engine.start(identifier)
+            yield Helper(identifier, session, line)
+        finally:
+            # Before its input ends: then it would end too, and the engine would be removing it by itself.
             await engine.remove_container(identifier)
-            raise
     finally:
         key.wipe()
         line[:] = bytes(len(line))
+        if session is not None:
+            await session.close()
 
 
 def _entry(path: str, mode: int, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:

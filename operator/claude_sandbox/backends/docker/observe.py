@@ -6,6 +6,7 @@ import posixpath
 from claude_sandbox.backends.docker import drift, keys, names
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError
+from claude_sandbox.backends.docker.learned import Learned
 from claude_sandbox.backends.docker.names import is_owned, selector
 from claude_sandbox.backends.docker.plan import Desired, Inside, Observed, is_outdated, name_of_summary
 from claude_sandbox.backends.docker.raw import Object, running, started_at
@@ -40,15 +41,9 @@ class Observer:
         if container is None and len(others) == 1:
             container = await self._renamed(desired, others[0])
             others = others if container is None else []
-        image = None
-        if container is not None and is_owned(container, desired.cluster, desired.identity, names.AGENT):
-            self._known[desired.identity.uid] = str(container["Id"])
-            image = await self._image(container)
-        else:
-            self._known.pop(desired.identity.uid, None)
         return Observed(
             container=container,
-            image=image,
+            image=await self._recognize(container, desired),
             inside=await self._look_inside(container, blueprint),
             network=network,
             volumes={volume["Name"]: volume for volume in volumes},
@@ -56,8 +51,31 @@ class Observer:
             strays=tuple(sorted(map(name_of_summary, others))),
         )
 
+    async def again(self, desired: Desired, blueprint: Blueprint, before: Observed, learned: Learned) -> Observed:
+        """What there is after a pass has done all that it planned upon `before`. Raises EngineError.
+
+        What its own writes told is not asked for again.
+        """
+        called, started = desired.documents.names, learned.started
+        if started is not None:
+            container: Object | None = started.container
+            network: Object | None = started.network
+            self._inside[str(started.container["Id"])] = (started_at(started.container), started.inside)
+        else:
+            container, network = await asyncio.gather(
+                self._engine.container(called.container), self._network(called.network, desired)
+            )
+        return Observed(
+            container=container,
+            image=await self._recognize(container, desired),
+            inside=await self._look_inside(container, blueprint),
+            network=network,
+            volumes=learned.volumes_over(before.volumes),
+            strays=before.strays,
+        )
+
     def delivered(self, container: Object | None) -> str | None:
-        """The generation of the key in a container, as far as was read since it was started."""
+        """The generation of the key in a container, as far as it was read, or brought, since it was started."""
         known = self._inside.get(container["Id"]) if container is not None else None
         if container is None or known is None or known[0] != started_at(container) or not running(container):
             return None
@@ -71,6 +89,14 @@ class Observer:
         """The sandbox is gone."""
         if (container := self._known.pop(uid, None)) is not None:
             self._inside.pop(container, None)
+
+    async def _recognize(self, container: Object | None, desired: Desired) -> Object | None:
+        """Remember a container that is the sandbox's; the document of its image, None where it is somebody else's."""
+        if container is None or not is_owned(container, desired.cluster, desired.identity, names.AGENT):
+            self._known.pop(desired.identity.uid, None)
+            return None
+        self._known[desired.identity.uid] = str(container["Id"])
+        return await self._image(container)
 
     async def _network(self, name: str, desired: Desired) -> Object | None:
         try:

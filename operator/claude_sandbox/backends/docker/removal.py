@@ -1,5 +1,6 @@
 """The end of a sandbox on an engine: container first, then its volumes, then its network."""
 
+import asyncio
 from dataclasses import dataclass
 
 from claude_sandbox.backends.docker import names
@@ -63,21 +64,29 @@ async def _remove(engine: Engine, cluster: str, identity: Identity, retain: bool
                 await engine.stop(str(summary["Id"]), GRACE)
             await engine.remove_container(str(summary["Id"]))
             removed.append(f"Container {name_of_summary(summary)}")
+    volumes = []
     for live in await engine.volumes(called=called.volumes):
         mine = any(is_owned(live, cluster, identity, one) for one in (names.KEY, names.SETTINGS))
         workspace = live["Name"] == called.workspace and is_workspace_of(live, cluster, identity)
         if mine or (workspace and not retain):
-            await engine.remove_volume(str(live["Name"]))
-            removed.append(f"Volume {live['Name']}")
+            volumes.append(str(live["Name"]))
+    await asyncio.gather(*(_remove_volume(engine, name, removed) for name in volumes))
     for network in await engine.networks(labels=selector(cluster, identity)):
         if is_owned(network, cluster, identity, names.NETWORK):
-            await _empty(engine, str(network["Id"]))
-            await engine.remove_network(str(network["Id"]))
+            await _remove_network(engine, str(network["Id"]))
             removed.append(f"Network {network['Name']}")
 
 
-async def _empty(engine: Engine, network: str) -> None:
-    """Take off whoever joined the network: it can't be removed before."""
-    live = await engine.network(network)
-    for member in (live or {}).get("Containers") or {}:
-        await engine.disconnect(network, member)
+async def _remove_volume(engine: Engine, name: str, removed: list[str]) -> None:
+    await engine.remove_volume(name)
+    removed.append(f"Volume {name}")
+
+
+async def _remove_network(engine: Engine, network: str) -> None:
+    """Remove a network; where somebody else joined it, it is emptied first."""
+    try:
+        await engine.remove_network(network)
+    except EngineError:
+        for member in (await engine.network(network) or {}).get("Containers") or {}:
+            await engine.disconnect(network, member)
+        await engine.remove_network(network)

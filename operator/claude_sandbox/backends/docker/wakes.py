@@ -26,12 +26,14 @@ _ACTIONS = {
     "container": (
         *("create", "start", "die", "stop", "oom", "pause", "unpause", "rename", "update", "destroy", "health_status"),
     ),
-    "network": ("connect", "disconnect", "destroy"),
+    # One of the name may be made beside the sandbox's own on older engines.
+    "network": ("create", "connect", "disconnect", "destroy"),
     "volume": ("destroy",),
 }
+# The end of each health check: it tells that the connection is alive, and nobody is woken by it.
+_HEARTBEAT = "exec_die"
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
-# Seconds of silence after which a connection is taken for dead: health checks of any sandbox make events more often,
-# and an engine without any has nothing to tell.
+# Seconds of silence after which a connection is taken for dead: where any sandbox runs, its health is checked sooner.
 SILENCE = 300.0
 
 
@@ -47,6 +49,11 @@ class Registry:
         self.forget(wake)
         self._of[wake] = set(handles)
         self._wakes |= dict.fromkeys(self._of[wake], wake)
+
+    def add(self, wake: Wake, handle: str) -> None:
+        """Remember one more, until `put` says which there are."""
+        self._of.setdefault(wake, set()).add(handle)
+        self._wakes[handle] = wake
 
     def forget(self, wake: Wake) -> None:
         """The sandbox is gone."""
@@ -64,6 +71,8 @@ class Registry:
 
 def wakes_of(event: Object, cluster: str, registry: Registry) -> Iterator[Wake]:
     """The sandboxes that an event concerns, each at most once. Pure."""
+    if not _matters(event):
+        return
     actor = event.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
     found: list[Wake | None] = []
@@ -75,9 +84,14 @@ def wakes_of(event: Object, cluster: str, registry: Registry) -> Iterator[Wake]:
 
 
 async def wakes(
-    engine: Engine, cluster: str, registry: Registry, *, pause: Callable[[float], Any] = asyncio.sleep
+    engine: Engine,
+    cluster: str,
+    registry: Registry,
+    *,
+    keep: Callable[[Wake, Object], bool] = lambda _sandbox, _event: False,
+    pause: Callable[[float], Any] = asyncio.sleep,
 ) -> AsyncIterator[Wake]:
-    """Sandboxes that are worth a look, without end.
+    """Sandboxes that are worth a look, without end. `keep`: whether one is not to be woken by an event.
 
     Whenever the events could not be followed for a while, all known ones are: what happened is not told again.
     """
@@ -94,7 +108,8 @@ async def wakes(
                     yield wake
                 async for event in stream:
                     for wake in wakes_of(event, cluster, registry):
-                        yield wake
+                        if not keep(wake, event):
+                            yield wake
         finally:
             stream.close()
         for wake in registry.all():
@@ -130,15 +145,16 @@ class _Stream:
             yield event
 
     def _read(self) -> None:
-        filters = {"type": list(_ACTIONS), "event": sorted({one for some in _ACTIONS.values() for one in some})}
+        actions = {_HEARTBEAT, *(one for some in _ACTIONS.values() for one in some)}
+        filters = {"type": list(_ACTIONS), "event": sorted(actions)}
         try:
             self._response = self._engine.stream_events(filters, SILENCE)
             self._tell(self._opened_with, True)
             for line in self._response.iter_lines(chunk_size=None):
                 if self._closed.is_set():
                     break
-                if line:
-                    self._tell(self._events.put_nowait, json.loads(line))
+                if line and _matters(event := json.loads(line)):
+                    self._tell(self._events.put_nowait, event)
         except Exception as error:  # noqa: BLE001 - whatever ended it, it is opened again
             _LOG.debug("the events of a Docker host ended: %s", type(error).__name__)
         finally:
@@ -153,6 +169,12 @@ class _Stream:
         # The loop may have ended meanwhile, and then no one wants to know.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, value)
+
+
+def _matters(event: Object) -> bool:
+    """Whether it may concern a sandbox: an engine tells of all pairs of the kinds and actions that it was asked for."""
+    # What is told of health has the outcome behind a colon.
+    return str(event.get("Action")).partition(":")[0] in _ACTIONS.get(str(event.get("Type")), ())
 
 
 def _hang_up(response: Response) -> None:

@@ -99,7 +99,7 @@ async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: 
         foreign=tuple(foreign),
         drifted=plan.drifted,
         spec_changed=plan.spec_changed,
-        ended=any(step.kind == "Pod" and step.verb is Verb.DELETE for step in done),
+        ended=next((_uid(step) for step in done if step.kind == "Pod" and step.verb is Verb.DELETE), None),
         key_sent=any(_sends_key(step) for step in done),
         paced=paced,
         failure=failure or _waiting(plan.leftover),
@@ -110,6 +110,11 @@ async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: 
 def _is_outdated(step: Step, result: Step | BaseException | None) -> bool:
     """Whether what was to be applied is gone or another one by now: no failure, but a picture that is behind."""
     return isinstance(result, ApiError) and result.is_conflict and step.verb is Verb.APPLY
+
+
+def _uid(step: Step) -> str:
+    assert step.live is not None  # noqa: S101 - the planner's promise
+    return str(step.live["metadata"]["uid"])
 
 
 def _waiting(leftover: tuple[str, ...]) -> Failure | None:
