@@ -37,7 +37,10 @@ async def test_a_sandbox_is_ready_and_compliant_and_its_key_its_owners_alone(rem
         state = await one.started()
         assert (state.status, state.reason) == (ConditionStatus.TRUE, Reason.SANDBOX_READY), state
         compliance, compliant, _ = await one.backend.measure(one.blueprint, one.parsed, await one.once())
-        assert compliant[0] is ConditionStatus.TRUE, compliance.controls
+        assert compliant[0] is ConditionStatus.TRUE, [
+            f"{each.id}: {each.message}" for each in compliance.controls if each.required
+        ]
+        assert "PRIV-06" in {id for group in compliance.passed for id in group.controls}
         assert not (await one.once()).wrote
         assert outcomes[0].created
 

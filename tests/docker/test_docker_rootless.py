@@ -50,6 +50,16 @@ async def test_a_sandbox_becomes_ready_with_its_key_and_leaves_nothing(of_a_user
         await one.made()
         state = await one.started()
         assert (state.status, state.reason) == (ConditionStatus.TRUE, Reason.SANDBOX_READY), state
+        compliance, compliant, _ = await one.backend.measure(one.blueprint, one.parsed, await one.once())
+        failing = {each.id for each in compliance.controls if each.result is Result.FAIL and each.required}
+        if one.sdk.info()["CgroupDriver"] == "none":
+            # The documents say that it has limits; nothing holds it to them.
+            assert one.inspected["HostConfig"]["Memory"] > 0
+            assert failing == {"RES-01", "RES-02", "RES-03"}
+            assert compliant[0] is ConditionStatus.FALSE
+        else:
+            assert failing == set()
+        assert "PRIV-06" in {id for group in compliance.passed for id in group.controls}
         assert not (await one.once()).wrote
         assert one.key_in_place() == KEY
         assert one.sh("stat -c '%a %u:%g' /run/claude-sandbox/api-key/api-key") == "400 1000:1000\n"
