@@ -1,4 +1,4 @@
-"""A sandbox's image on the engines, for every test in here."""
+"""Fixtures for every test in here: a sandbox's image on the engines, and an ssh client."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,12 +7,13 @@ import pytest
 from dockerkit import host, stand_in_image
 from enginekit import own, ready
 from nodekit import report
+from sshkit import ssh_client
 
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import ImageArchive
 
-__all__ = ["host", "other_host", "stand_in_image"]
+__all__ = ["host", "other_host", "ssh_client", "stand_in_image"]
 
 
 @pytest.fixture(scope="session")

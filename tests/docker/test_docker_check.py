@@ -14,13 +14,14 @@ import pytest
 from docker.errors import APIError
 from docker.models.containers import Container
 from dockerkit import sandbox
-from enginekit import client, hardened, isolated_network, own
+from enginekit import client, hardened, isolated_network, own, ready
 from nodekit import report
 
 from claude_sandbox.backends.docker.engine import archive_of
 from claude_sandbox.compliance.docker.witness import JUDGES
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription, Tcp
+from claude_sandbox.localcluster.images import ImageArchive
 
 pytestmark = pytest.mark.engine
 
@@ -76,6 +77,21 @@ def _container(of: EngineDescription, image: str = TINY, **options: Any) -> Iter
             if made is not None:
                 made.remove(force=True)
             network.remove()
+
+
+@pytest.mark.parametrize("engine_release", ["29"], indirect=True)  # the older one knows no such setting
+def test_a_container_whose_engine_filters_no_system_calls_fails(
+    engine_release: str, state_home: Path, tiny_image: ImageArchive
+) -> None:
+    name = own("tests-unfiltered")
+    try:
+        made = ready(name, engine_release, tiny_image, settings={"seccomp-profile": "unconfined"})
+        with _container(made) as container:
+            code, (report,) = _check("container", str(container.name), "--host", made.socket)
+        assert code == 1
+        assert "KERN-01" in _failing(report)
+    finally:
+        engine.down(name, lambda _line: None)
 
 
 def test_a_hardened_container_passes_on_the_engines_and_the_kernels_word(docker_engine: EngineDescription) -> None:

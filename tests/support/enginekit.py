@@ -78,6 +78,35 @@ def ready(name: str, release: str, image: ImageArchive, **options: Any) -> Engin
     return made
 
 
+REMAPPED = 200_000
+"""Which user of the machine root is in the containers of an engine that remaps them; the others follow."""
+
+# In the engine's own view of the machine alone, whose /etc stays as it is.
+_REMAP = f"""
+mkdir /run/etc /run/etc/upper /run/etc/work
+cd /run/etc/upper
+cat /etc/passwd - >passwd <<<'remapped:x:4711:4711::/:/bin/false'
+cat /etc/group - >group <<<'remapped:x:4711:'
+tee subuid subgid >/dev/null <<<'remapped:{REMAPPED}:65536'
+mount -t overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work own /etc
+"""
+
+
+def remapping(name: str, release: str, **settings: Any) -> EngineDescription:
+    """An engine with userns-remap: root in its containers is nobody on the machine."""
+    plain = engine.up(name, release, say=report)
+    run_inside(plain, _REMAP)
+    # Every directory above has to let the remapped root pass; a test's own does not.
+    return engine.up(
+        name, say=report, settings={"userns-remap": "remapped", "data-root": "/var/lib/docker", **settings}
+    )
+
+
+def run_inside(of: EngineDescription, script: str) -> None:
+    """Run a shell script in the engine's own view of the machine."""
+    subprocess.run(["nsenter", f"--mount={of.mntns}", "--", "bash", "-eu"], input=script, text=True, check=True)
+
+
 @contextlib.contextmanager
 def client(of: EngineDescription) -> Iterator[docker.DockerClient]:
     connected = docker.DockerClient(base_url=of.socket, timeout=60)

@@ -34,6 +34,8 @@ class World:
     declared: Declared
     drift: tuple[str, ...] | None = ()
     remaps_users: bool | None = None
+    unenforced: frozenset[str] = frozenset()
+    default_seccomp: str | None = None
 
     @property
     def host(self) -> Object:
@@ -77,6 +79,8 @@ class World:
                 volumes=tuple(self.volumes),
                 drift=None if self.drift is None else Reading(self.drift, EvidenceSource.INSPECT, NOW),
                 remaps_users=self.remaps_users,
+                unenforced=self.unenforced,
+                default_seccomp=self.default_seccomp,
             )
         )
 

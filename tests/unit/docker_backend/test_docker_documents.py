@@ -158,6 +158,16 @@ def test_facts_are_read_as_engines_tell_them() -> None:
     assert facts_of({}, "nonsense").api == (0, 0)
 
 
+def test_what_an_engine_takes_and_does_nothing_about_is_known() -> None:
+    every = {"MemoryLimit": True, "CpuCfsQuota": True, "PidsLimit": True, "SecurityOptions": ["name=cgroupns"]}
+    assert facts_of(every, "1.56").unenforced == facts_of({}, "1.56").unenforced == frozenset()
+    assert facts_of({**every, "PidsLimit": False}, "1.56").unenforced == {"PidsLimit"}
+    for option, profile in (("name=seccomp,profile=builtin", "builtin"), ("name=seccomp,profile=/a/b", "/a/b")):
+        assert facts_of({"SecurityOptions": ["name=cgroupns", option]}, "1.56").seccomp == profile
+    assert facts_of(every, "1.56").seccomp == ""
+    assert facts_of({}, "1.56").seccomp is None
+
+
 def test_users_that_an_engine_remaps_can_still_read_their_key() -> None:
     desired = desired_of(EngineFacts("29", (1, 56), remaps_users=True))
     assert "uid=" not in desired.documents.key["DriverOpts"]["o"]

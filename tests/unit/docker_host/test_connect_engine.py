@@ -209,7 +209,7 @@ while data := engine.recv(65536):
     os.write(1, data)
 """
 
-SSH = SshMaterial(b"a private key", b"build-1 ssh-ed25519 AAAA")
+SSH = SshMaterial(OPERATOR.key_pem, b"build-1 ssh-ed25519 AAAA")
 
 
 class Ssh:
@@ -263,8 +263,8 @@ def test_the_key_reaches_ssh_and_is_in_no_file_and_no_argument(ssh: Ssh) -> None
         engine.ping()
     key = Path(f"{ssh.record}.key").read_text()
     # ssh refuses a key that others could read.
-    assert key == "a private key" + oct(stat.S_IFREG | 0o600)
-    assert "a private key" not in ssh.record.read_text()
+    assert key == SSH.private_key.decode() + oct(stat.S_IFREG | 0o600)
+    assert SSH.private_key.decode()[40:80] not in ssh.record.read_text()
     (path,) = (one.partition("=")[2] for one in ssh.arguments if one.startswith("IdentityFile="))
     assert path.startswith("/proc/")
     # Nothing of the user's own comes between.
@@ -287,7 +287,10 @@ def test_without_a_secret_the_users_own_ssh_is_used(ssh: Ssh) -> None:
         ("bash: line 1: docker: command not found\n", Trouble.UNSUPPORTED),
         ("permission denied while trying to connect to the Docker daemon socket", Trouble.DENIED),
         ("ssh: connect to host build-1 port 22: Connection timed out\r\n", Trouble.UNREACHABLE),
-        ('Load key "/proc/1/fd/9": error in libcrypto: private key a private key\n', Trouble.UNREACHABLE),
+        ("zsh:1: command not found: docker\n", Trouble.UNSUPPORTED),
+        ("docker@build-1: Connection closed by remote host\r\n", Trouble.UNREACHABLE),
+        ('Load key "/proc/1/fd/9": bad permissions\r\nPermission denied (publickey).\n', Trouble.BAD_CREDENTIALS),
+        ("a private key\n", Trouble.UNREACHABLE),
     ],
 )
 def test_what_ssh_says_becomes_a_remedy(ssh: Ssh, words: str, trouble: Trouble) -> None:
@@ -297,7 +300,8 @@ def test_what_ssh_says_becomes_a_remedy(ssh: Ssh, words: str, trouble: Trouble) 
     assert "a private key" not in error.message
 
 
-def test_the_real_ssh_tells_that_nobody_listens() -> None:
-    error = refused("ssh://docker@127.0.0.1:1", SSH)
-    assert error.trouble is Trouble.UNREACHABLE
-    assert "by ssh" in error.message
+def test_where_there_is_no_ssh_client_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    error = refused("ssh://docker@build-1", SSH)
+    assert error.trouble is Trouble.UNSUPPORTED
+    assert "openssh-client" in error.message

@@ -62,6 +62,10 @@ def runc(version: str) -> dict[str, Any]:
             {"info": {"RegistryConfig": REGISTRIES | {"IndexConfigs": {"reg.example:5000": {"Secure": False}}}}},
             {"HOST-02": FAIL},
         ),
+        *(
+            ({"info": {"RegistryConfig": REGISTRIES | {"IndexConfigs": {name: {"Secure": False}}}}}, {})
+            for name in ("127.0.0.1:5000", "localhost:5000", "[::1]:5000", "localhost")
+        ),
         ({"info": {"RegistryConfig": None}}, {"HOST-02": UNKNOWN}),
         ({"info": without("seccomp")}, {"HOST-03": FAIL}),
         ({"info": security("name=seccomp,profile=unconfined")}, {"HOST-03": FAIL}),

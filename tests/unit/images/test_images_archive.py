@@ -58,7 +58,8 @@ def test_an_image_of_a_program_holds_it_and_runs_it_as_nobody_in_particular(tmp_
     assert config["config"]["User"] == "65532:65532"
     layer = members[f"blobs/sha256/{config['rootfs']['diff_ids'][0].removeprefix('sha256:')}"]
     with tarfile.open(fileobj=io.BytesIO(layer)) as content:
-        [member] = content.getmembers()
+        [directory, member] = content.getmembers()
+        assert (directory.name, directory.isdir(), directory.mode, directory.uid) == ("bin", True, 0o755, 0)
         assert (member.name, member.mode, member.uid) == ("bin/pause", 0o755, 0)
     assert archive.pinned == f"example.test/thing@{archive.digest}"
 

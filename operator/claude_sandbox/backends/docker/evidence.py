@@ -43,6 +43,8 @@ def evidence(
     process: Process | None = None,
     drifted: tuple[str, ...] = (),
     remaps_users: bool | None = None,
+    unenforced: frozenset[str] = frozenset(),
+    default_seccomp: str | None = None,
 ) -> DockerEvidence:
     """Everything that was read of the container, as it was read. Instead of a container, why none was read.
 
@@ -57,6 +59,8 @@ def evidence(
         process=None if process is None else Reading(process, EvidenceSource.HOST_PROC, now),
         drift=Reading(drifted, EvidenceSource.INSPECT, seen),
         remaps_users=remaps_users,
+        unenforced=unenforced,
+        default_seccomp=default_seccomp,
         max_age=MAX_AGE,
     )
 

@@ -9,6 +9,7 @@ _START_INTERVAL = (1, 44)
 _ISOLATED_GATEWAY = (1, 48)
 # tmpfs can be told to stay out of swap since Linux 6.4, but not from within a user namespace.
 _NOSWAP = (6, 4)
+_LIMITS = ("MemoryLimit", "CpuCfsQuota", "PidsLimit")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class EngineFacts:
     """Whether root in a container is another user of the host (userns-remap)."""
     rootless: bool = False
     """Whether it runs without root, in a user namespace of its own."""
+    unenforced: frozenset[str] = frozenset()
+    """Limits that it takes and can't enforce, as `docker info` calls them: MemoryLimit, CpuCfsQuota, PidsLimit."""
+    seccomp: str | None = None
+    """The profile of containers that name none: `builtin`, `default`, `unconfined`, a file, or empty where it can't
+    filter; None where it does not tell."""
     keeps_from_swap: bool = False
     """Whether its kernel knows a tmpfs that is never written to a swap device."""
 
@@ -57,8 +63,16 @@ def facts_of(info: Object, api_version: str) -> EngineFacts:
         limits_swap=info.get("SwapLimit") is not False,
         remaps_users=any(option.startswith("name=userns") for option in options),
         rootless=rootless,
+        seccomp=_seccomp(options) if options else None,
+        unenforced=frozenset(name for name in _LIMITS if info.get(name) is False),
         keeps_from_swap=_pair(str(info.get("KernelVersion", ""))) >= _NOSWAP and not rootless,
     )
+
+
+def _seccomp(options: list[str]) -> str:
+    """Of `name=seccomp,profile=builtin`."""
+    found = [option for option in options if option.startswith("name=seccomp")]
+    return found[0].partition("profile=")[2] if found else ""
 
 
 def _pair(version: str) -> tuple[int, int]:

@@ -69,6 +69,8 @@ async def survey(
         process=None if process is None else Reading(process, EvidenceSource.HOST_PROC, read_at),
         drift=None if blueprint is None else await _drift(engine, container, blueprint, facts, read_at),
         remaps_users=None if facts is None else facts.gives_users,
+        unenforced=frozenset() if facts is None else facts.unenforced,
+        default_seccomp=None if facts is None else facts.seccomp,
     )
     return Survey(container, evidence, note)
 

@@ -26,6 +26,8 @@ class Container(Document):
         *,
         drift: tuple[str, ...] | str | None = None,
         remaps_users: bool | None = None,
+        unenforced: frozenset[str] = frozenset(),
+        default_seccomp: str | None = None,
     ) -> None:
         super().__init__(document)
         self.declared = declared or Declared()
@@ -34,6 +36,8 @@ class Container(Document):
         self.drift = drift
         """In what it differs from what is declared; why that is not known; None where nothing declares it."""
         self.remaps_users = remaps_users
+        self.unenforced = unenforced
+        self.default_seccomp = default_seccomp
 
     @cached_property
     def running(self) -> bool:

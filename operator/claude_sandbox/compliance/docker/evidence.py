@@ -48,5 +48,9 @@ class DockerEvidence:
     """In what the container differs from what its ClaudeSandbox asks for; None where none declares it."""
     remaps_users: bool | None = None
     """Whether the engine gives containers users of their own (userns-remap, rootless); None where it was not asked."""
+    unenforced: frozenset[str] = frozenset()
+    """Limits that the engine is known to take and not to enforce, as `docker info` calls them (MemoryLimit, …)."""
+    default_seccomp: str | None = None
+    """The profile of containers that name none, as the engine calls it. Empty: it can't filter. None: not known."""
     max_age: timedelta = timedelta.max
     """A reading older than this is stale, and makes results Unknown."""

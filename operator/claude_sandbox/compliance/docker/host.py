@@ -64,7 +64,11 @@ def registries(host: Host) -> Verdict:
     names = host.info.mapping("RegistryConfig.IndexConfigs") or {}
     insecure = sorted(
         [network for network in networks if not _loopback(network)]
-        + [name for name, index in names.items() if isinstance(index, Mapping) and index.get("Secure") is False]
+        + [
+            name
+            for name, index in names.items()
+            if isinstance(index, Mapping) and index.get("Secure") is False and not _loopback(_host(name))
+        ]
     )
     return decided([f"{name} is trusted without a certificate" for name in insecure])
 
@@ -201,7 +205,15 @@ def _flag(host: Host, field: str, *, good: bool, problem: str) -> Verdict:
     return passed() if value is good else failed(problem)
 
 
+def _host(registry: str) -> str:
+    """Without the port: `localhost:5000`, `[::1]:5000`."""
+    host, colon, _ = registry.rpartition(":")
+    return (host if colon else registry).strip("[]")
+
+
 def _loopback(network: str) -> bool:
+    if network == "localhost":
+        return True
     try:
         return ip_network(network, strict=False).is_loopback
     except ValueError:

@@ -61,8 +61,17 @@ def seccomp(container: Container) -> Verdict:
     if is_its_own:
         return passed("a profile of its own")
     if profile in _BUILT_IN:
-        return passed("the engine's default")
+        return _default(container.default_seccomp)
     return unknown("it names a seccomp profile that its document does not show")
+
+
+def _default(profile: str | None) -> Verdict:
+    """Of an engine that was not asked it is taken to be the one that is built in."""
+    if profile in ("", "unconfined"):
+        return failed("its engine filters no system calls by default (control HOST-03 of the host)", "the default")
+    if profile is None or profile in ("builtin", "default"):
+        return passed("the engine's default")
+    return unknown("the engine's default profile is a file of its host, whose content it does not show", profile)
 
 
 def app_armor(container: Container) -> Verdict:

@@ -62,6 +62,8 @@ def _container(evidence: DockerEvidence) -> Container | str:
         evidence.volumes,
         drift=_drift(evidence),
         remaps_users=evidence.remaps_users,
+        unenforced=evidence.unenforced,
+        default_seccomp=evidence.default_seccomp,
     )
 
 

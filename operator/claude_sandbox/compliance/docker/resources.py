@@ -11,16 +11,16 @@ def memory(container: Container) -> Verdict:
     limit = container.number("HostConfig.Memory")
     if limit is None:
         return unknown(untold("HostConfig.Memory"))
-    return passed(f"{limit} bytes") if limit > 0 else failed("it has no memory limit")
+    return _enforced(container, "MemoryLimit", f"{limit} bytes") if limit > 0 else failed("it has no memory limit")
 
 
 def cpu(container: Container) -> Verdict:
     """By either of the two ways of setting a quota."""
     nano, quota = container.number("HostConfig.NanoCpus"), container.number("HostConfig.CpuQuota")
     if nano is not None and nano > 0:
-        return passed(f"{nano / 1e9:g} CPUs")
+        return _enforced(container, "CpuCfsQuota", f"{nano / 1e9:g} CPUs")
     if quota is not None and quota > 0:
-        return passed(f"quota of {quota} µs")
+        return _enforced(container, "CpuCfsQuota", f"quota of {quota} µs")
     doubts = list(doubts_of(("HostConfig.NanoCpus", nano), ("HostConfig.CpuQuota", quota)))
     return unknown("; ".join(doubts)) if doubts else failed("it has no CPU limit")
 
@@ -30,7 +30,7 @@ def processes(container: Container) -> Verdict:
     limit = container.number("HostConfig.PidsLimit")
     if limit is None:
         return unknown(untold("HostConfig.PidsLimit"))
-    return passed(str(limit)) if limit > 0 else failed("it has no process limit")
+    return _enforced(container, "PidsLimit", str(limit)) if limit > 0 else failed("it has no process limit")
 
 
 def ulimits(container: Container) -> Verdict:
@@ -67,6 +67,13 @@ def restarts(container: Container) -> Verdict:
     return (
         passed(f"on-failure:{retries}") if retries > 0 else failed("it is restarted after each failure, for ever", name)
     )
+
+
+def _enforced(container: Container, limit: str, value: str) -> Verdict:
+    """An engine without control groups of its own keeps in mind what it was asked for, and does nothing about it."""
+    if limit in container.unenforced:
+        return failed("its engine can't enforce the limit (control HOST-06 of the host)", value)
+    return passed(value)
 
 
 MEASURES = (

@@ -14,6 +14,9 @@ _KERNELS_OWN = frozenset({"proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueu
 _CGROUPS = "/sys/fs/cgroup"
 # What an engine writes for each container, and mounts as it does the root.
 _ENGINES_OWN = frozenset({"/", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"})
+# Devices that every container has (OCI runtime specification, default devices). In a user namespace none can be made,
+# so that runtimes mount those of the host.
+_DEVICES = frozenset({"null", "zero", "full", "random", "urandom", "tty"})
 
 _UNREAD = "what is mounted in it could not be read from the kernel"
 
@@ -73,10 +76,18 @@ def writable(process: Process, container: Container) -> Verdict:
 def _written(process: Process) -> Iterator[KernelMount]:
     """What can be written to, but for devices: /dev, and what is covered with one of them."""
     mounts = process.mounts or ()
-    devices = {mount.device for mount in mounts if mount.place == "/dev"}
+    own = {mount.device for mount in mounts if mount.place == "/dev"}
+    hosts = {(mount.device, mount.root) for mount in mounts if _is_device(mount)}
     for mount in mounts:
-        if mount.writable and mount.kind not in _KERNELS_OWN and mount.device not in devices:
+        is_file = mount.device not in own and (mount.device, mount.root) not in hosts
+        if mount.writable and mount.kind not in _KERNELS_OWN and is_file:
             yield mount
+
+
+def _is_device(mount: KernelMount) -> bool:
+    """One of the host's own devices under its own name, from where the host has its devices."""
+    name = mount.root.lstrip("/")
+    return name in _DEVICES and mount.place == f"/dev/{name}" and mount.kind in ("devtmpfs", "tmpfs")
 
 
 def _each(

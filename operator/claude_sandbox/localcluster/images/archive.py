@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -73,6 +73,12 @@ def of_programs(
     """
     layer = _beside(target, "layer")
     with tarfile.open(layer, "w") as content:
+        # What an archive does not say of a directory an engine that is not root's makes up, so that nobody may enter.
+        above = {path for name in (*programs, *(links or {})) for path in PurePosixPath(name).parents}
+        for directory in sorted(map(str, above - {PurePosixPath("/")})):
+            info = tarfile.TarInfo(directory.lstrip("/"))
+            info.type, info.mode = tarfile.DIRTYPE, 0o755
+            content.addfile(info)
         for name, program in programs.items():
             info = tarfile.TarInfo(name.lstrip("/"))
             info.size = program.stat().st_size

@@ -1,0 +1,87 @@
+"""Sandboxes on engines with userns-remap, old and new: root in a container is nobody on the machine."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dockerkit import IMAGE, KEY, counted, process_of, sandbox
+from enginekit import REMAPPED, client, own, remapping
+from nodekit import report
+
+from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.backends.docker.host_proc import read_process
+from claude_sandbox.localcluster import engine
+from claude_sandbox.localcluster.engine import EngineDescription
+from claude_sandbox.localcluster.images import ImageArchive
+
+pytestmark = pytest.mark.engine
+
+AGENT = REMAPPED + 1000
+
+
+@pytest.fixture(scope="module")
+def remapped(engine_release: str, state_home: Path, stand_in_image: ImageArchive) -> Iterator[EngineDescription]:
+    name = own(f"tests-userns-{engine_release.replace('.', '-')}")
+    try:
+        made = remapping(name, engine_release)
+        engine.load_image(made, stand_in_image)
+        yield made
+    finally:
+        engine.down(name, report)
+
+
+async def test_a_sandbox_is_ready_and_compliant_and_its_key_its_owners_alone(remapped: EngineDescription) -> None:
+    before = counted(remapped)
+    async with sandbox(remapped) as one:
+        outcomes = await one.made()
+        state = await one.started()
+        assert (state.status, state.reason) == (ConditionStatus.TRUE, Reason.SANDBOX_READY), state
+        compliance, compliant, _ = await one.backend.measure(one.blueprint, one.parsed, await one.once())
+        assert compliant[0] is ConditionStatus.TRUE, [
+            f"{each.id}: {each.message}" for each in compliance.controls if each.required
+        ]
+        assert "PRIV-06" in {id for group in compliance.passed for id in group.controls}
+        assert not (await one.once()).wrote
+        assert outcomes[0].created
+
+        directory = "/run/claude-sandbox/api-key"
+        assert one.key_in_place() == KEY
+        assert one.sh(f"stat -c '%a %u:%g' {directory}/api-key") == "400 1000:1000\n"
+        assert "Read-only" in one.sh(f"touch {directory}/a")
+        inside = process_of(one) / "root" / directory.lstrip("/") / "api-key"
+        # On the machine it belongs to a user that nobody is.
+        assert (inside.stat().st_uid, inside.stat().st_mode & 0o777) == (AGENT, 0o400)
+        assert one.sh("touch /workspace/a /tmp/a && stat -c %u:%g /workspace") == "1000:1000\n"
+    assert counted(remapped) == before
+
+
+async def test_a_new_key_arrives_and_a_container_that_ended_gets_it_again(remapped: EngineDescription) -> None:
+    async with sandbox(remapped) as one:
+        await one.made()
+        one.secrets.value, one.secrets.generation = b"another-key", "2"
+        assert (await one.once()).key_sent
+        assert one.key_in_place() == b"another-key"
+        one.sdk.containers.get(one.names.container).kill()
+        await one.settled()
+        assert one.running
+        assert one.key_in_place() == b"another-key"
+
+
+async def test_the_kernel_tells_users_as_the_container_calls_them(remapped: EngineDescription) -> None:
+    async with sandbox(remapped) as one:
+        await one.made()
+        assert f"Uid:\t{AGENT}\t" in (process_of(one) / "status").read_text()
+        found = read_process(one.inspected)
+        assert found is not None
+        assert set(found.numbers("Uid", found.uid_map)) == {1000}
+        assert set(found.numbers("Gid", found.gid_map)) == {1000}
+    # And root is root there, whatever number it has here.
+    with client(remapped) as connected:
+        made = connected.containers.run(IMAGE, ["sleep", "infinity"], user="0:0", detach=True, network_mode="none")
+        try:
+            made.reload()
+            found = read_process(made.attrs)
+            assert found is not None
+            assert set(found.numbers("Uid", found.uid_map)) == {0}
+        finally:
+            made.remove(force=True)

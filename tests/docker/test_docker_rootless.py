@@ -1,0 +1,76 @@
+"""Sandboxes on rootless engines, old and new: the engine itself is nobody on the machine."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from dockerkit import KEY, counted, sandbox
+from rootless import OTHERS, RootlessEngine, rootless
+
+from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.endpoints import parse
+from claude_sandbox.api.status import EvidenceSource, Result
+from claude_sandbox.backends.docker.connect import connect
+from claude_sandbox.compliance.docker.host_evidence import HostEvidence
+from claude_sandbox.compliance.docker.host_report import findings
+from claude_sandbox.compliance.evidence import Reading
+from claude_sandbox.controller.hosts_status import engine_of
+from claude_sandbox.localcluster import engine
+from claude_sandbox.localcluster.images import ImageArchive
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(scope="module")
+def of_a_user(
+    engine_release: str, stand_in_image: ImageArchive, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RootlessEngine]:
+    with rootless(tmp_path_factory.mktemp("rootless"), engine_release) as made:
+        engine.load_image(made, stand_in_image)
+        yield made
+
+
+def test_what_it_is_and_can_do_is_measured(of_a_user: RootlessEngine) -> None:
+    with connect(parse(of_a_user.socket)) as connected:
+        documents = connected.documents()
+    assert engine_of(documents).security_options.rootless
+    now = datetime.now(UTC)
+    read = Reading(documents, EvidenceSource.INSPECT, now)
+    found = findings(HostEvidence("unix", False, read, now, timedelta.max))
+    result = {finding.control.id: finding.result for finding in found}
+    assert result["HOST-05"] is Result.PASS
+    # Who may have no control groups of its own (without systemd, or of version 1) limits nothing.
+    limits = documents.info["CgroupDriver"] != "none"
+    assert result["HOST-06"] is (Result.PASS if limits else Result.FAIL)
+
+
+async def test_a_sandbox_becomes_ready_with_its_key_and_leaves_nothing(of_a_user: RootlessEngine) -> None:
+    before = counted(of_a_user)
+    async with sandbox(of_a_user) as one:
+        await one.made()
+        state = await one.started()
+        assert (state.status, state.reason) == (ConditionStatus.TRUE, Reason.SANDBOX_READY), state
+        compliance, compliant, _ = await one.backend.measure(one.blueprint, one.parsed, await one.once())
+        failing = {each.id for each in compliance.controls if each.result is Result.FAIL and each.required}
+        if one.sdk.info()["CgroupDriver"] == "none":
+            # The documents say that it has limits; nothing holds it to them.
+            assert one.inspected["HostConfig"]["Memory"] > 0
+            assert failing == {"RES-01", "RES-02", "RES-03"}
+            assert compliant[0] is ConditionStatus.FALSE
+        else:
+            assert failing == set()
+        assert "PRIV-06" in {id for group in compliance.passed for id in group.controls}
+        assert not (await one.once()).wrote
+        assert one.key_in_place() == KEY
+        assert one.sh("stat -c '%a %u:%g' /run/claude-sandbox/api-key/api-key") == "400 1000:1000\n"
+        assert "Read-only" in one.sh("touch /run/claude-sandbox/api-key/a")
+        users = one.sh("cat /proc/self/uid_map").split()
+        assert users[3:5] == ["1", str(OTHERS)]
+        assert one.sh("touch /workspace/a /tmp/a && stat -c %u:%g /workspace") == "1000:1000\n"
+        one.secrets.value, one.secrets.generation = b"another-key", "2"
+        assert (await one.once()).key_sent
+        assert one.key_in_place() == b"another-key"
+        one.sdk.containers.get(one.names.container).kill()
+        await one.settled()
+        assert one.key_in_place() == b"another-key"
+    assert counted(of_a_user) == before
