@@ -95,7 +95,7 @@ class World:
         # As whoever takes the disk away finds it; then as the engine itself sees it, with what is in memory.
         found += self.search.in_files(self.host.places.root, self.temporary, self.place.cluster.layout.logs)
         inside = self.search.in_files(
-            *(self.host.places.root, Path("/run"), Path("/var/lib"), Path("/var/log"), Path("/tmp")),
+            *(self.host.places.root, Path("/run"), Path("/var/lib"), Path("/var/log"), self.temporary),
             within=enter(self.host.names),
         )
         found += [one for one in inside if not self._is_the_file(one)]

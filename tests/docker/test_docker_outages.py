@@ -15,17 +15,21 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from dockerkit import IMAGE
 from engine_relay import CutError
 from enginekit import own
 from enginekit import ready as engine_with
 from fault_place import CREATING, PHASES, Made, Moment, Phase, Place, fault_place, ready, recorded, settled
+from small_registry import registry
 
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import ImageArchive
+from claude_sandbox.localcluster.node.namespaces import enter_network
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.engine]
 
@@ -34,6 +38,8 @@ SEED = 7
 AT_A_TIME = 7
 # Seconds; less than the operator waits for an answer.
 HELD = 25.0
+# In the engine's own network, where nothing else listens.
+PORT = 5000
 
 Point = tuple[Phase, int]
 
@@ -104,11 +110,7 @@ async def _outage(place: Place, what: Callable[[Place], None], answered: bool, p
     came = await asyncio.gather(*(asyncio.to_thread(moment.came.wait, HELD - 5) for moment in moments))
     await asyncio.to_thread(what, place)
     released.set()
-    if what is operator_killed:
-        place.operator.start()
-        await place.operator.is_ready()
-    elif what is not connection_cut:
-        await asyncio.to_thread(engine.start, place.host)
+    await _back(place, what)
     failures = []
     for one, (phase, call), arrived in zip(made, points, came, strict=True):
         where = f"{what.__name__} at call {call} of {phase.name}{', carried out' if answered else ''}"
@@ -121,6 +123,15 @@ async def _outage(place: Place, what: Callable[[Place], None], answered: bool, p
         elif why := await place.comes_to(one, phase.amiss, 5.0):
             failures.append(f"{where}, at last: {why}")
     return failures + await place.ended(*made)
+
+
+async def _back(place: Place, what: Callable[[Place], None]) -> None:
+    """Start what was ended."""
+    if what is operator_killed:
+        place.operator.start()
+        await place.operator.is_ready()
+    elif what is not connection_cut:
+        await asyncio.to_thread(engine.start, place.host)
 
 
 _NUMBERS = itertools.count(1)
@@ -151,6 +162,40 @@ async def test_all_at_once_in_the_middle_of_something(place: Place) -> None:
     for number, (what, answered) in enumerate(OUTAGES):
         failures += await _outage(place, what, answered, points[number * AT_A_TIME :][:AT_A_TIME])
     assert not failures, "\n".join(failures)
+
+
+async def test_while_an_image_is_on_its_way(place: Place, stand_in_image: ImageArchive, tmp_path: Path) -> None:
+    # An engine that has what is in it has nothing to fetch.
+    place.sdk.images.remove(IMAGE)
+    gate = tmp_path / "gate"
+    try:
+        with registry(enter_network(place.host.names), stand_in_image.path, PORT, gate):
+            for number, (what, _) in enumerate(OUTAGES[:-1]):
+                await asyncio.to_thread(gate.touch)
+                await _pulled(place, f"pulled-{number}", what, gate.unlink)
+    finally:
+        gate.unlink(missing_ok=True)
+        await asyncio.to_thread(engine.load_image, place.host, stand_in_image)
+
+
+async def _pulled(place: Place, name: str, what: Callable[[Place], None], let_go: Callable[[], None]) -> None:
+    image = {"repository": f"127.0.0.1:{PORT}/{name}", "tag": "1"}
+    moment = Moment(lambda call: call.path == "/images/create", lambda: None)
+    made = await place.create(name, moment, image=image)
+    assert await asyncio.to_thread(moment.came.wait, 30), [call.kind for call in made.calls]
+    assert not (why := await place.is_told(made, _waits_for_image)), why
+    await asyncio.to_thread(what, place)
+    let_go()
+    await _back(place, what)
+    assert not (why := await place.comes_to(made, Made.amiss)), f"{what.__name__}: {why}"
+    assert not (why := await place.is_told(made, ready)), f"{what.__name__}: {why}"
+    assert not (left := await place.ended(made)), left
+    place.sdk.images.remove(f"{image['repository']}:1")
+
+
+def _waits_for_image(found: dict[str, Any] | None) -> bool:
+    conditions = ((found or {}).get("status") or {}).get("conditions") or ()
+    return any("is being pulled" in one["message"] for one in conditions)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Watches an engine's own events, past the operator: on which networks sandboxes' containers run, and for how long.
 
 What it holds against every sandbox, whoever did what to it meanwhile:
-- when its container is started it is on one network, and that is the sandbox's own, which leads nowhere;
+- when its container is started it is on no network but the sandbox's own, which leads nowhere;
 - while it runs it joins no other, unless the test itself put it there; then it is off it again soon;
 - the helper that brings the key is on no network, ever.
 """
@@ -189,8 +189,6 @@ class Watch:
         others = [self._names.get(network, network) for network in one.on if not self._is_own(one, network)]
         if others and not self._is_excused(container, one):
             self._says(f"{one.name} was started on {', '.join(others)}")
-        if one.labels.get(COMPONENT) == "agent" and not one.on and not self._is_excused(container, one):
-            self._says(f"{one.name} was started on no network")
 
     def _ends(self, container: str) -> None:
         one = self._containers.get(container)

@@ -253,19 +253,25 @@ async def _create(hands: Hands, desired: Desired) -> None:
 
 async def _start(hands: Hands, desired: Desired) -> None:
     """Start the container with its settings and its key, unless it is on any network but its own by now."""
-    engine, called = hands.engine, desired.documents.names
-    live = await engine.container(called.container)
+    await _startable(hands.engine, desired)
+    key = await hands.read_key()
+    async with _delivered(hands, desired, key, settings=True):
+        # Once more, since bringing the key took a while: nothing is left between this look and the start.
+        identifier = await _startable(hands.engine, desired)
+        hands.changed(identifier)
+        await hands.engine.start(identifier)
+
+
+async def _startable(engine: Engine, desired: Desired) -> str:
+    """The identifier of the container, if it may be started as it is now. Raises StaleError."""
+    called = desired.documents.names
+    live, network = await asyncio.gather(engine.container(called.container), _own_network(engine, desired))
     if live is None or not is_owned(live, desired.cluster, desired.identity, names.AGENT) or running(live):
         raise StaleError
-    network = await _own_network(engine, desired)
     on = drift.networks_of(live)
     if set(on) != {called.network} or on[called.network] not in ("", network):
         raise StaleError
-    key = await hands.read_key()
-    identifier = str(live["Id"])
-    hands.changed(identifier)
-    async with _delivered(hands, desired, key, settings=True):
-        await engine.start(identifier)
+    return str(live["Id"])
 
 
 async def _deliver(hands: Hands, desired: Desired, identifier: str) -> None:
