@@ -206,7 +206,6 @@ async def _is_found_where_it_is_planted(world: World) -> None:
         place.operator.log.write_bytes(place.operator.log.read_bytes().removesuffix(shown["repr"]))
     for where in (
         "inspect of ['/planted']: raw",
-        "inspect of ['/planted']: json",
         "inspect of ['/planted']: base64+1",
         "logs of ['/planted']: raw",
         "image ['planted:history']: base64+0",

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dockerkit import IMAGE
+from dockerkit import make_stand_in
 from engine_relay import CutError
 from enginekit import own
 from enginekit import ready as engine_with
@@ -164,18 +164,16 @@ async def test_all_at_once_in_the_middle_of_something(place: Place) -> None:
     assert not failures, "\n".join(failures)
 
 
-async def test_while_an_image_is_on_its_way(place: Place, stand_in_image: ImageArchive, tmp_path: Path) -> None:
-    # An engine that has what is in it has nothing to fetch.
-    place.sdk.images.remove(IMAGE)
+async def test_while_an_image_is_on_its_way(place: Place, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    try:
-        with registry(enter_network(place.host.names), stand_in_image.path, PORT, gate):
-            for number, (what, _) in enumerate(OUTAGES[:-1]):
-                await asyncio.to_thread(gate.touch)
-                await _pulled(place, f"pulled-{number}", what, gate.unlink)
-    finally:
-        gate.unlink(missing_ok=True)
-        await asyncio.to_thread(engine.load_image, place.host, stand_in_image)
+    for number, (what, _) in enumerate(OUTAGES[:-1]):
+        # An engine that has what is in it has nothing to fetch.
+        directory = tmp_path / str(number)
+        await asyncio.to_thread(directory.mkdir)
+        archive = await asyncio.to_thread(make_stand_in, directory, str(number))
+        await asyncio.to_thread(gate.touch)
+        with registry(enter_network(place.host.names), archive.path, PORT, gate):
+            await _pulled(place, f"pulled-{number}", what, gate.unlink)
 
 
 async def _pulled(place: Place, name: str, what: Callable[[Place], None], let_go: Callable[[], None]) -> None:

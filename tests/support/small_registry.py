@@ -28,6 +28,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer(body=True)
 
+    def parse_request(self) -> bool:
+        if self.raw_requestline[:1] == b"\x16":
+            # Somebody tries TLS first, and goes on without where the answer is plainly none.
+            self.wfile.write(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            self.close_connection = True
+            return False
+        return super().parse_request()
+
     def log_message(self, *_: object) -> None:
         pass
 
