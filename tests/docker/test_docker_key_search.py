@@ -37,7 +37,7 @@ from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import ImageArchive
 from claude_sandbox.localcluster.node.namespaces import enter
 
-pytestmark = [pytest.mark.controlplane, pytest.mark.engine, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.controlplane, pytest.mark.engine, pytest.mark.timeout(900)]
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", True, "ConfigMap")
 # Of letters that every encoding writes in another way; long enough that nothing else has them by chance.

@@ -27,7 +27,7 @@ from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
 
-pytestmark = [pytest.mark.controlplane, pytest.mark.engine]
+pytestmark = [pytest.mark.controlplane, pytest.mark.engine, pytest.mark.timeout(900)]
 
 SEED = 20
 AT_A_TIME = 6
