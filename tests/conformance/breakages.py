@@ -70,6 +70,17 @@ _INSIDE: Mapping[str, tuple[Breakage, ...]] = {
         _pods("capabilities", '{"drop": ["ALL"]}', '{"drop": ["KILL"]}'),
         _pods("capabilities scratch-options", '"allowPrivilegeEscalation": False', '"allowPrivilegeEscalation": True'),
         _pods("seccomp", '{"type": "RuntimeDefault"}', '{"type": "Unconfined"}'),
+        # Its API server takes what it can't carry out.
+        Breakage(
+            ("strict-seccomp",),
+            (
+                Edit(
+                    "operator/claude_sandbox/api/spec.py",
+                    "self.backend.type == 'Docker' || self.security.seccompProfile.type != 'Strict'",
+                    "self.backend.type == 'Docker' || self.security.seccompProfile.type != 'None'",
+                ),
+            ),
+        ),
         _pods("root", '"readOnlyRootFilesystem": True', '"readOnlyRootFilesystem": False'),
         _pods(
             "scratch",
@@ -95,9 +106,9 @@ _INSIDE: Mapping[str, tuple[Breakage, ...]] = {
         _containers("user ready", 'f"{blueprint.user.uid}:{blueprint.user.gid}"', 'f"{blueprint.user.uid}:1001"'),
         _containers("capabilities", '"CapDrop": ["ALL"]', '"CapDrop": ["KILL"]'),
         _containers(
-            "seccomp",
-            '"SecurityOpt": ["no-new-privileges:true"]',
-            '"SecurityOpt": ["no-new-privileges:true", "seccomp=unconfined"]',
+            "seccomp strict-seccomp",
+            'return ["no-new-privileges:true", *_filters(blueprint)]',
+            'return ["no-new-privileges:true", "seccomp=unconfined"]',
         ),
         _containers("root", '"ReadonlyRootfs": True', '"ReadonlyRootfs": False'),
         _containers("scratch", "size={scratch.size}", "size={scratch.size * 2}"),
@@ -219,8 +230,8 @@ _LIFE: Mapping[str, tuple[Breakage, ...]] = {
         ),
         _containers(
             "killed",
-            "        if not desired.may_start:\n            return ()\n        fresh",
-            "        if not desired.may_start or (past.ran and past.settled):\n            return ()\n        fresh",
+            "return (_start(name, ours, past),) if desired.may_start else ()",
+            "return (_start(name, ours, past),) if desired.may_start and not (past.ran and past.settled) else ()",
             "plan.py",
         ),
         _containers(
