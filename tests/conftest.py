@@ -16,6 +16,14 @@ from claude_sandbox.localcluster.images import ImageArchive, build_image
 from claude_sandbox.localcluster.node import load_image
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the slow tests out, whatever is selected by `-m`, unless it names them."""
+    if "slow" not in config.option.markexpr:
+        slow = [item for item in items if item.get_closest_marker("slow")]
+        items[:] = [item for item in items if item not in slow]
+        config.hook.pytest_deselected(items=slow)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where the tests' clusters live, so that a person's own are never touched. Built programs are shared."""

@@ -49,6 +49,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     marker = pyfuncitem.get_closest_marker("scenario")
     if marker is None:
         return (yield)
+    # For whoever reads a report of the run: see breakages.py.
+    pyfuncitem.user_properties.append(("scenario", marker.args[0]))
     backend: Backend = pyfuncitem.funcargs["backend"]
     scenario, noted = BY_ID[marker.args[0]], pyfuncitem.config.stash[_RESULTS]
     if kind_of(backend.id) not in scenario.unavailable:

@@ -91,7 +91,8 @@ class OnKubernetes:
 
     def _run(self, name: str, script: str) -> Done:
         done = self._kubectl.run(self._namespace, name, "/bin/sh", "-c", script, check=False)
-        return Done(done.returncode, done.stdout + done.stderr)
+        # kubectl writes there too, of messages that come late on a busy machine, where all went well.
+        return Done(done.returncode, done.stdout + (done.stderr if done.returncode else ""))
 
     def _get(self, kind: str, name: str) -> dict[str, Any]:
         found = self._kubectl("get", kind, "-n", self._namespace, name, "-o", "json", check=False)

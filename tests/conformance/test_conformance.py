@@ -105,9 +105,18 @@ def test_scratch_space_is_in_memory_and_has_a_size(agent: Path) -> None:
 
 
 @scenario("scratch-options")
-def test_nothing_in_scratch_space_gives_privileges_or_is_run(agent: Path) -> None:
+def test_nothing_in_scratch_space_gives_privileges_or_is_run(backend: Backend, alice: Sandbox, agent: Path) -> None:
+    runs = []
+    for path in SCRATCH:
+        program = f"{path}/busybox"
+        assert backend.run(alice, f"cat /bin/busybox > {program} && chmod 6755 {program}").code == 0
+        runs.append(backend.run(alice, f"{program} true").code == 0)
+        # Whatever can be run, it is of no more worth there than anywhere else.
+        assert backend.run(alice, f"/bin/busybox mknod {path}/device c 1 3").code != 0
+        assert backend.run(alice, f"rm {program}").code == 0
+    assert kernel.status(agent)["NoNewPrivs"] == "1"
     options = [kernel.mounts(agent)[path][1] for path in SCRATCH]
-    if not all({"nosuid", "nodev", "noexec"} <= each for each in options):
+    if any(runs) or not all({"nosuid", "nodev", "noexec"} <= each for each in options):
         raise results.CanNotError(options)
 
 
@@ -146,6 +155,11 @@ def test_the_key_is_a_file_for_the_agent_alone(backend: Backend, alice: Sandbox)
     assert backend.run(alice, f"stat -L -c '%a %u:%g' {KEY_FILE}").output.strip() == mode
     assert backend.run(alice, f"cat {KEY_FILE}").output == KEY
     assert backend.run(alice, f"echo other > {KEY_FILE}").code != 0
+    # Nor can it be put away and another one put in its place.
+    directory = KEY_FILE.rpartition("/")[0]
+    assert "Read-only file system" in backend.run(alice, f"touch {directory}/x").output
+    if kind_of(backend.id) == DOCKER:
+        assert backend.run(alice, f"stat -c '%a %u:%g' {directory}").output.strip() == "700 1000:1000"
 
 
 @scenario("key-only-there")

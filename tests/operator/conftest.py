@@ -25,14 +25,6 @@ CRD = Path(__file__).parents[2] / "crds" / "claudesandbox.dev_claudesandboxes.ya
 CRDS = r.Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", False, "CustomResourceDefinition")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the slow tests out, whatever is selected by `-m`, unless it names them."""
-    if "slow" not in config.option.markexpr:
-        slow = [item for item in items if item.get_closest_marker("slow")]
-        items[:] = [item for item in items if item not in slow]
-        config.hook.pytest_deselected(items=slow)
-
-
 @pytest.fixture(scope="session")
 def ground(control_plane_with_controllers: Cluster) -> Cluster:
     """The cluster with the CRD and a default StorageClass."""

@@ -21,7 +21,8 @@ from claude_sandbox.localcluster.cluster import Cluster
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", False, "CustomResourceDefinition")
 OWN = "docker-hosts-operator"
 ADDRESS = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}:8080"
-PATIENCE = 30.0
+PATIENCE = 90.0
+"""Seconds; generous, because the machine may be busy. Nothing waits as long as this when all is well."""
 
 
 async def prepare(credentials: Credentials) -> None:

@@ -57,9 +57,13 @@ def stand_in_image(tmp_path_factory: pytest.TempPathFactory) -> ImageArchive:
 
     Until it is broken.
     """
-    directory = tmp_path_factory.mktemp("stand-in")
+    return make_stand_in(tmp_path_factory.mktemp("stand-in"))
+
+
+def make_stand_in(directory: Path, mark: str = "") -> ImageArchive:
+    """The image; one of another mark has no layer in common with it."""
     claude = directory / "claude"
-    claude.write_text(_CLAUDE)
+    claude.write_text(f"{_CLAUDE}# {mark}\n" if mark else _CLAUDE)
     program = ensure(BUSYBOX, report).file("bin/busybox")
     assert program is not None
     links = {f"/bin/{applet}": "busybox" for applet in _APPLETS}

@@ -1,6 +1,7 @@
 """`claude-sandbox run`: the operator itself."""
 
 import asyncio
+import resource
 import sys
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
@@ -148,6 +149,8 @@ def run(
 
     Every option can be given as an environment variable, for example CLAUDE_SANDBOX_LOG_LEVEL=DEBUG.
     """
+    # A dump of this process's memory would put the keys that it delivers on the disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logs.configure(log_format, log_level)
     settings = Settings(
         site=Site(parse_image(sandbox_image, sandbox_pull_policy), opened),

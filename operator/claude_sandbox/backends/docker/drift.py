@@ -189,10 +189,15 @@ def _without_empty(value: Any) -> Any:
 
 
 def _by_target(mounts: Any) -> dict[str, Any]:
-    """Mounts without what engines say differently: whether swap is kept away depends on the kernel of the day."""
+    """Mounts without what engines say differently: whether swap is kept away depends on the kernel of the day.
+
+    Nor do labels count, which are for a volume that was missing when the container was made.
+    """
     found = {}
     for mount in mounts or ():
         one = _without_empty(mount)
+        if "VolumeOptions" in one:
+            one["VolumeOptions"] = {key: value for key, value in one["VolumeOptions"].items() if key != "Labels"}
         driver = (one.get("VolumeOptions") or {}).get("DriverConfig") or {}
         if "o" in (driver.get("Options") or {}):
             options = {**driver["Options"], "o": sorted(_mount_options(driver["Options"]["o"]))}

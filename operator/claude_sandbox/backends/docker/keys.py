@@ -95,6 +95,8 @@ def helper(blueprint: Blueprint, wanted: Documents, cluster: str, generation: st
             "IpcMode": "private",
             "CgroupnsMode": "private",
             "Memory": _MEMORY,
+            # Without swap, as the sandbox itself: an engine that is not told gives as much again.
+            "MemorySwap": min(_MEMORY, wanted.container["HostConfig"]["MemorySwap"]),
             "PidsLimit": _PIDS,
             "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
             "LogConfig": {"Type": "none"},

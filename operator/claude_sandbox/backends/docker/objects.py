@@ -112,7 +112,7 @@ def container(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> Manifes
             **limits(blueprint, facts),
             "ReadonlyRootfs": True,
             "Tmpfs": _tmpfs(blueprint),
-            "Mounts": _mounts(blueprint, cluster, facts),
+            "Mounts": _labelled_mounts(blueprint, cluster, facts),
             "ShmSize": SHARED_MEMORY,
             "OomScoreAdj": OOM_SCORE_ADJUSTMENT,
             "Ulimits": [
@@ -218,6 +218,19 @@ def _tmpfs(blueprint: Blueprint) -> dict[str, str]:
         size = min(blueprint.workspace.size, blueprint.limits.memory // 2)
         found[blueprint.workspace.path] = f"rw,nosuid,nodev,exec,size={size},uid={user.uid},gid={user.gid},mode=0755"
     return found
+
+
+def _labelled_mounts(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> list[Manifest]:
+    """The mounts, with what an engine labels a volume with that it makes because it is missing.
+
+    One that somebody removed a moment before would else come back as nobody's, and be in the way.
+    """
+    called = names_of(cluster, blueprint.identity)
+    components = {called.key: names.KEY, called.settings: names.SETTINGS, called.workspace: names.WORKSPACE}
+    mounts = _mounts(blueprint, cluster, facts)
+    for one in mounts:
+        one["VolumeOptions"]["Labels"] = labels_of(cluster, blueprint.identity, components[one["Source"]])
+    return mounts
 
 
 def _mounts(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> list[Manifest]:

@@ -1,0 +1,256 @@
+"""Every fault that somebody with the engine's socket can cause, at every call of every phase of a sandbox's life.
+
+The operator is a process; its calls to the engine go through a relay. When the k-th call of a sandbox that changes
+anything comes by, it is held, the fault is done to the engine, and the call goes on: the operator acts upon what it saw
+before. Sandboxes are many at a time, each with a fault of its own. Of each it is asked that it comes to what its spec
+says, and that nothing is left in the end; of the engine's own events, that none ever ran where it should not.
+
+By default the engines share the pairs of a fault and a phase, with one call chosen for each (by SEED); `-m "engine and
+slow"` does all faults at all calls.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from docker.errors import APIError
+from engine_relay import Call
+from fault_place import CREATING, PHASES, Made, Moment, Phase, Place, fault_place, ready, recorded, settled
+
+from claude_sandbox.localcluster import engine
+from claude_sandbox.localcluster.cluster import Cluster
+from claude_sandbox.localcluster.engine import EngineDescription
+
+pytestmark = [pytest.mark.controlplane, pytest.mark.engine, pytest.mark.timeout(900)]
+
+SEED = 20
+AT_A_TIME = 6
+# Seconds that a running sandbox may be on a network that somebody put it on: until the operator heard of it and
+# has taken it off, on a machine that is busy with all the others.
+LONGEST_STAY = 20.0
+
+# The faults. Each says whether it changed anything: there may be nothing yet that could be.
+
+
+def kill(made: Made) -> bool:
+    live = made.container
+    return live is not None and _done(lambda: made.place.sdk.api.kill(live["Id"]))
+
+
+def remove(made: Made) -> bool:
+    live = made.container
+    return live is not None and _done(lambda: made.place.sdk.api.remove_container(live["Id"], force=True))
+
+
+def loosen(made: Made) -> bool:
+    live, sdk = made.container, made.place.sdk.api
+    return live is not None and _done(
+        lambda: sdk.update_container(live["Id"], mem_limit=8 << 30, memswap_limit=8 << 30, cpu_shares=4096)
+    )
+
+
+def connect(made: Made) -> bool:
+    live, sdk = made.container, made.place.sdk.api
+    if live is None:
+        return False
+    call = made.calls[-1] if made.calls else None
+    if live["State"]["Running"] or (call is not None and call.path == f"/containers/{live['Id']}/start"):
+        # Nothing that the operator could look at before: it runs, or the call that starts it is on its way.
+        made.place.watch.excuse(str(live["Id"]))
+    return _done(lambda: sdk.connect_container_to_network(live["Id"], "bridge"))
+
+
+def disconnect(made: Made) -> bool:
+    live, networks, sdk = made.container, made.left["networks"], made.place.sdk.api
+    if live is None or not networks:
+        return False
+    return _done(lambda: sdk.disconnect_container_from_network(live["Id"], networks[0], force=True))
+
+
+def remove_network(made: Made) -> bool:
+    """`docker network rm`, for which it has to be empty."""
+    done, sdk = False, made.place.sdk.api
+    for network in made.left["networks"]:
+        with contextlib.suppress(APIError):
+            for member in sdk.inspect_network(network)["Containers"] or {}:
+                sdk.disconnect_container_from_network(member, network, force=True)
+            sdk.remove_network(network)
+            done = True
+    return done
+
+
+def remove_volumes(made: Made) -> bool:
+    """`docker volume rm`, as far as nothing has them mounted."""
+    sdk = made.place.sdk.api
+    return _each(made.left["volumes"], lambda name: sdk.remove_volume(name, force=True))
+
+
+def remove_helper(made: Made) -> bool:
+    """The one that brings the key, in the middle of it."""
+    sdk = made.place.sdk.api
+    helpers = [name for name in made.left["containers"] if name.endswith("-key")]
+    return _each(helpers, lambda name: sdk.remove_container(name, force=True))
+
+
+def remove_all(made: Made) -> bool:
+    """Everything that there is of it."""
+    sdk = made.place.sdk.api
+    done = _each(made.left["containers"], lambda name: sdk.remove_container(name, force=True))
+    return any([done, remove_volumes(made), remove_network(made)])
+
+
+def _each(names: list[str], call: Callable[[str], object]) -> bool:
+    return sum(_done(lambda name=name: call(name)) for name in names) > 0
+
+
+def _done(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except APIError:
+        return False
+    return True
+
+
+FAULTS: tuple[Callable[[Made], bool], ...] = (
+    kill,
+    remove,
+    loosen,
+    connect,
+    disconnect,
+    remove_network,
+    remove_volumes,
+    remove_helper,
+    remove_all,
+)
+# Those that can be done before there is a container.
+WITHOUT_CONTAINER = (remove_network, remove_volumes, remove_all)
+# Where a fault has nothing to be done to, whichever call it comes at.
+POINTLESS = {("remove_helper", phase) for phase in ("running", "updating", "suspending", "deleting")}
+
+
+@dataclass
+class Cell:
+    """One fault at one call of a phase; at no call: at rest."""
+
+    fault: Callable[[Made], bool]
+    phase: Phase
+    call: int
+    done: bool | None = None
+
+    def __str__(self) -> str:
+        return f"{self.fault.__name__} at call {self.call} of {self.phase.name}"
+
+
+@pytest.fixture
+async def place(control_plane: Cluster, host: EngineDescription, tmp_path: Path) -> AsyncIterator[Place]:
+    async with fault_place(control_plane, host, tmp_path / "log") as made:
+        yield made
+
+
+def _first_with_container(phase: Phase, calls: list[Call]) -> int:
+    """The first call of a phase at which the sandbox has a container."""
+    if phase.name not in (CREATING, "resuming"):
+        return min(1, len(calls))
+    creates = [n for n, call in enumerate(calls, 1) if call.path == "/containers/create"]
+    return creates[0] + 1
+
+
+async def _try(place: Place, cell: Cell, number: int) -> str:
+    """What is amiss in the end; empty where nothing is."""
+    name = f"s{number:03d}"
+
+    def act() -> None:
+        cell.done = cell.fault(made)
+
+    moment = Moment(cell.call, act)
+    if cell.phase.name == CREATING:
+        made = place.prepare(name)
+        await place.create(name, moment)
+    else:
+        made = await place.create(name)
+        if why := await place.comes_to(made, Made.amiss) or await place.is_told(made, settled):
+            return f"was not made: {why}"
+        if cell.phase.begin is not None:
+            await cell.phase.begin(place, made)
+        place.conductor.arm(made, moment)
+        await cell.phase.trigger(place, made)
+    if not cell.call:
+        await asyncio.to_thread(moment.act)
+    if not await asyncio.to_thread(moment.acted.wait, 60):
+        return f"there was no call {cell.call}: {[call.kind for call in made.calls]}"
+    if moment.error is not None:
+        return f"the fault failed: {moment.error!r}"
+    return await place.comes_to(made, cell.phase.amiss)
+
+
+async def _all(place: Place, cells: list[Cell]) -> None:
+    room = asyncio.Semaphore(AT_A_TIME)
+    failures: list[str] = []
+
+    async def one(number: int, cell: Cell) -> None:
+        async with room:
+            why = await _try(place, cell, number)
+        made = place.sandboxes[f"s{number:03d}"]
+        # It stays as it came to be, and its status says so.
+        if not why and cell.phase.amiss is Made.amiss:
+            why = await place.is_told(made, ready)
+        why = why or await place.comes_to(made, cell.phase.amiss, 5.0)
+        if why:
+            calls = ", ".join(call.kind for call in made.calls)
+            failures.append(f"{cell}{'' if cell.done else ' (had no effect)'}: {why}; calls: {calls}")
+        failures.extend(f"{cell}: {left}" for left in await place.ended(made))
+
+    await asyncio.gather(*(one(number, cell) for number, cell in enumerate(cells)))
+    effects = Counter(cell.fault.__name__ for cell in cells if cell.done)
+    print(f"{len(cells)} faults, {place.watch.starts} starts; with an effect: {dict(effects)}")
+    assert not failures, "\n".join(failures)
+    assert place.watch.violations == []
+    assert place.watch.on_now == []
+    stays = place.watch.stays
+    print("seconds on another network:", sorted(round(stay.seconds, 2) for stay in stays))
+    assert all(stay.seconds < LONGEST_STAY for stay in stays), stays
+    assert {fault.__name__ for fault in FAULTS} <= effects.keys()
+    # Somebody was put on another network while it ran, and that was seen: the watch can see it.
+    assert stays
+
+
+def _pairs() -> list[tuple[Callable[[Made], bool], Phase]]:
+    every = itertools.product(FAULTS, PHASES.values())
+    return [(fault, phase) for fault, phase in every if (fault.__name__, phase.name) not in POINTLESS]
+
+
+async def test_each_fault_in_each_phase(place: Place) -> None:
+    calls = await recorded(place)
+    print({phase: [call.kind for call in made] for phase, made in calls.items()})
+    mine = engine.RELEASES.index(place.host.release)
+    chosen = []
+    for number, (fault, phase) in enumerate(_pairs()):
+        if number % len(engine.RELEASES) != mine:
+            continue
+        last = len(calls[phase.name])
+        first = (
+            1
+            if fault in (remove_network, remove_volumes, remove_all)
+            else _first_with_container(phase, calls[phase.name])
+        )
+        # By a seed of the pair's own: that another fault is added changes nothing of the others.
+        draw = random.Random(f"{SEED} {fault.__name__} {phase.name}")  # noqa: S311
+        chosen.append(Cell(fault, phase, draw.randint(min(first, last), last)))
+    await _all(place, chosen)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+async def test_each_fault_at_each_call_of_each_phase(place: Place) -> None:
+    calls = await recorded(place)
+    cells = [
+        Cell(fault, phase, call) for fault, phase in _pairs() for call in range(1, len(calls[phase.name]) + 1) or [0]
+    ]
+    random.Random(SEED).shuffle(cells)  # noqa: S311
+    await _all(place, cells)

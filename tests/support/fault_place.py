@@ -1,0 +1,454 @@
+"""One engine behind a relay, an operator as a process, and sandboxes that are brought from one state to another."""
+
+import asyncio
+import contextlib
+import io
+import json
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+from docker_fleet import OWN, Fleet, Operator, condition, is_ready, prepare
+from dockerkit import IMAGE, counted
+from engine_relay import Call, Relay, Rule
+from engine_watch import UID, Watch
+from requests.exceptions import RequestException
+
+from claude_sandbox.api import meta
+from claude_sandbox.backends.kubernetes.client import Api, Obj
+from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
+from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.resources import SANDBOXES, SECRETS
+from claude_sandbox.localcluster.cluster import Cluster
+from claude_sandbox.localcluster.engine import EngineDescription
+
+KEY, NEXT_KEY = "not-really-a-key-1234", "not-really-a-key-5678"
+KEY_FILE = "/run/claude-sandbox/api-key/api-key"
+PATIENCE = 90.0
+"""Seconds for anything to come about: repairs after the first wait 10 s and 20 s, and the machine may be busy."""
+HOST = "engine-1"
+
+Wanted = Callable[[Obj | None], bool]
+
+
+@dataclass
+class Made:
+    """One sandbox of the test, and the container that it has on the engine, as the engine itself tells."""
+
+    place: "Place"
+    name: str
+    uid: str
+    spec: dict[str, Any]
+    key: str = KEY
+    # The calls that changed anything of it since it was last armed.
+    calls: list[Call] = field(default_factory=list)
+
+    @property
+    def container(self) -> dict[str, Any] | None:
+        """Its container, whatever it is called now; None where there is none."""
+        sdk = self.place.sdk.api
+        wanted = {"label": [f"{UID}={self.uid}", f"{meta.LABEL_COMPONENT}=agent"]}
+        for summary in sdk.containers(all=True, filters=wanted):
+            with contextlib.suppress(NotFound):
+                found: dict[str, Any] = sdk.inspect_container(summary["Id"])
+                return found
+        return None
+
+    @property
+    def left(self) -> dict[str, list[str]]:
+        """The names of everything that the engine has for it, by kind."""
+        sdk = self.place.sdk.api
+        wanted = {"label": f"{UID}={self.uid}"}
+        return {
+            "containers": sorted(str(one["Names"][0])[1:] for one in sdk.containers(all=True, filters=wanted)),
+            "networks": sorted(one["Name"] for one in sdk.networks(filters=wanted)),
+            "volumes": sorted(one["Name"] for one in sdk.volumes(filters=wanted)["Volumes"] or ()),
+        }
+
+    def amiss(self) -> str:
+        """In what the engine's state is not that of a sandbox that runs as asked for; empty where it is."""
+        live = self.container
+        if live is None or not live["State"]["Running"] or live["State"]["Paused"]:
+            return f"it does not run: {None if live is None else live['State']}"
+        left = self.left
+        if [len(left[kind]) for kind in ("containers", "networks", "volumes")] != [1, 1, 3]:
+            return f"it has {left}"
+        (network,) = left["networks"]
+        if (on := set(live["NetworkSettings"]["Networks"])) != {network}:
+            return f"it is on {on}"
+        if not self.place.sdk.api.inspect_network(network)["Internal"]:
+            return "its network is open"
+        memory = 3 << 30 if self.spec.get("resources") else 2 << 30
+        if (live["HostConfig"]["Memory"], live["HostConfig"]["MemorySwap"]) != (memory, memory):
+            return f"its memory is {live['HostConfig']['Memory']}"
+        asked = {f"{one['name']}={one['value']}" for one in self.spec.get("env", ())}
+        if not asked <= set(live["Config"]["Env"]):
+            return "it has another environment"
+        found = self.read(str(live["Id"]), KEY_FILE)
+        if found != (self.key.encode(), 0o400, 1000):
+            return f"its key is {None if found is None else found[1:]}"
+        if self.read(str(live["Id"]), "/etc/claude-code/managed-settings.json") is None:
+            return "it has no settings"
+        return ""
+
+    def read(self, container: str, path: str) -> tuple[bytes, int, int] | None:
+        """A file's content, mode and owner, as the engine itself reads them."""
+        try:
+            stream, _ = self.place.sdk.api.get_archive(container, path)
+            with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
+                member = archive.next()
+                file = archive.extractfile(member) if member is not None else None
+                return (file.read(), member.mode & 0o777, member.uid) if member is not None and file else None
+        except APIError:
+            return None
+
+    def suspended_amiss(self) -> str:
+        """As `amiss`, of one that is suspended."""
+        left = self.left
+        right = [len(left[kind]) for kind in ("containers", "networks", "volumes")] == [0, 1, 3]
+        return "" if right else f"it has {left}"
+
+    def gone_amiss(self) -> str:
+        """As `amiss`, of one that was deleted, with its workspace."""
+        left = self.left
+        return f"it has left {left}" if any(left.values()) else ""
+
+
+class Conductor(Rule):
+    """Knows whose call each is, counts them, and does what was asked for at the k-th of a sandbox."""
+
+    def __init__(self, place: "Place") -> None:
+        self._place = place
+        self._owners: dict[str, str] = {}
+        self._armed: dict[str, Moment] = {}
+        self._lock = threading.Lock()
+        self.calls: list[Call] = []
+
+    def arm(self, made: Made, at: "Moment | None") -> None:
+        """Count this sandbox's calls from the first, and do something at one of them."""
+        with self._lock:
+            made.calls.clear()
+            self._armed.pop(made.name, None)
+            if at is not None:
+                self._armed[made.name] = at
+
+    def before(self, call: Call) -> None:
+        made = self._owner(call)
+        with self._lock:
+            self.calls.append(call)
+            if made is None:
+                return
+            made.calls.append(call)
+            moment = self._armed.get(made.name)
+            if moment is None or not moment.is_at(call, len(made.calls)):
+                return
+            moment.call = call
+        if not moment.answered:
+            moment.act()
+
+    def after(self, call: Call) -> None:
+        with self._lock:
+            moment = next((one for one in self._armed.values() if one.call is call), None)
+        if moment is not None and moment.answered:
+            moment.act()
+
+    def _owner(self, call: Call) -> Made | None:
+        text = f"{call.path}?{call.query} {call.body[:4096].decode('latin-1')}"
+        for name, made in self._place.sandboxes.items():
+            # By the names of its objects, or by that of its image where it has one of its own.
+            if f"-{name}-" in text or f"%2F{name}&" in f"{call.query}&":
+                return made
+        for part in call.path.split("/"):
+            if len(part) == 64:
+                return self._place.sandboxes.get(self._owner_of(part))
+        return None
+
+    def _owner_of(self, identifier: str) -> str:
+        """The sandbox of a container or network, asked of the engine itself, past the relay."""
+        if identifier not in self._owners:
+            sdk = self._place.sdk.api
+            for inspect in (sdk.inspect_container, sdk.inspect_network):
+                with contextlib.suppress(APIError, RequestException):
+                    found = inspect(identifier)
+                    labels = (found.get("Config") or found).get("Labels") or {}
+                    self._owners[identifier] = str(labels.get(meta.LABEL_SANDBOX, ""))
+                    break
+        return self._owners.get(identifier, "")
+
+
+@dataclass
+class Moment:
+    """Before the engine hears of a sandbox's call, or, `answered`, when it has carried it out.
+
+    `which`: the number of the call, from 1, or whether a call is the one.
+    """
+
+    which: int | Callable[[Call], bool]
+    action: Callable[[], None]
+    answered: bool = False
+    call: Call | None = None
+    came: threading.Event = field(default_factory=threading.Event)
+    """Set as soon as the call is there."""
+    acted: threading.Event = field(default_factory=threading.Event)
+    """Set when what was to be done is done."""
+    error: BaseException | None = None
+
+    def is_at(self, call: Call, number: int) -> bool:
+        """Whether it has come with this call, the sandbox's `number`-th; it comes once."""
+        if self.call is not None:
+            return False
+        return self.which == number if isinstance(self.which, int) else self.which(call)
+
+    def act(self) -> None:
+        self.came.set()
+        try:
+            self.action()
+        except BaseException as error:
+            self.error = error
+            raise
+        finally:
+            self.acted.set()
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A way from one state of a sandbox to another. `begin` None: from a sandbox that runs and is at rest."""
+
+    name: str
+    begin: Callable[["Place", Made], Awaitable[None]] | None
+    trigger: Callable[["Place", Made], Awaitable[None]]
+    amiss: Callable[[Made], str] = Made.amiss
+
+
+class Place:
+    """The API server, the engine as a DockerHost behind the relay, the operator, and whoever watches the engine."""
+
+    def __init__(
+        self, api: Api, host: EngineDescription, operator: Operator, relay_at: Path, watch: Watch, cluster: Cluster
+    ) -> None:
+        self.api, self.host, self.operator, self.watch, self.cluster = api, host, operator, watch, cluster
+        self.sandboxes: dict[str, Made] = {}
+        self.sdk = docker.DockerClient(base_url=host.socket, timeout=60, version="auto", max_pool_size=32)
+        self.conductor = Conductor(self)
+        self.relay = Relay(relay_at, host.socket_path, self.conductor)
+        self.fleet = Fleet(api)
+
+    async def join(self) -> None:
+        """Make the engine known by the relay's socket."""
+        await self.fleet.add(HOST, f"unix://{self.relay.path}", allowedNamespaces={"names": [OWN]})
+        await self.fleet.comes_to(HOST, is_ready)
+
+    def prepare(self, name: str) -> Made:
+        """The sandbox of that name, before it is created."""
+        return self.sandboxes.setdefault(name, Made(self, name, "", {}))
+
+    async def create(self, name: str, at: Moment | None = None, key: str = KEY, **spec: Any) -> Made:
+        """Create a sandbox with a Secret of its own; with a moment for what is done when it comes to be."""
+        secret = {"metadata": {"name": name}, "type": meta.SECRET_TYPE, "stringData": {"api-key": key}}
+        await self.api.create(SECRETS, secret, OWN)
+        made = self.prepare(name)
+        made.key = key
+        self.conductor.arm(made, at)
+        body = {
+            "apiVersion": SANDBOXES.api_version,
+            "kind": SANDBOXES.kind,
+            "metadata": {"name": name},
+            "spec": {
+                "backend": {"type": "Docker"},
+                "credentials": {"apiKeySecretRef": {"name": name}},
+                "workspace": {"type": "PersistentVolumeClaim", "size": "16Mi", "retention": "Delete"},
+                "updateStrategy": {"type": "Recreate"},
+                **spec,
+            },
+        }
+        made.uid = (await self.api.create(SANDBOXES, body, OWN))["metadata"]["uid"]
+        return made
+
+    async def change(self, made: Made, **spec: Any) -> None:
+        made.spec |= spec
+        await self.api.patch(SANDBOXES, made.name, OWN, {"spec": spec})
+
+    async def renew_key(self, made: Made, key: str = NEXT_KEY) -> None:
+        made.key = key
+        await self.api.patch(SECRETS, made.name, OWN, {"stringData": {"api-key": key}})
+
+    async def delete(self, made: Made) -> None:
+        with contextlib.suppress(ApiError):
+            await self.api.delete(SANDBOXES, made.name, OWN)
+
+    async def get(self, made: Made) -> Obj | None:
+        try:
+            return await self.api.get(SANDBOXES, made.name, OWN)
+        except ApiError as error:
+            if error.is_not_found:
+                return None
+            raise
+
+    async def comes_to(self, made: Made, amiss: Callable[[Made], str], patience: float = PATIENCE) -> str:
+        """Wait until the engine's state is as it should be; why it is not, where it doesn't come to be."""
+        deadline = time.monotonic() + patience
+        why = "it was never looked at"
+        while time.monotonic() < deadline:
+            try:
+                if not (why := await asyncio.to_thread(amiss, made)):
+                    return ""
+            except (APIError, RequestException) as error:
+                why = str(error)
+            await asyncio.sleep(0.3)
+        return why
+
+    async def is_told(self, made: Made, wanted: Wanted, patience: float = PATIENCE) -> str:
+        """Wait until the resource is as it should be; what it says, where it doesn't come to be."""
+        deadline = time.monotonic() + patience
+        found: Obj | None = None
+        while time.monotonic() < deadline:
+            found = await self.get(made)
+            if wanted(found):
+                return ""
+            await asyncio.sleep(0.3)
+        return json.dumps((found or {}).get("status", {}).get("conditions"))
+
+    async def ended(self, *made: Made) -> list[str]:
+        """Delete sandboxes; what is left of them after all."""
+        for one in made:
+            self.conductor.arm(one, None)
+        await asyncio.gather(*map(self.delete, made))
+        left = await asyncio.gather(*(self.comes_to(one, Made.gone_amiss) for one in made))
+        told = await asyncio.gather(*(self.is_told(one, lambda found: found is None) for one in made))
+        for one in made:
+            with contextlib.suppress(ApiError):
+                await self.api.delete(SECRETS, one.name, OWN)
+            self.sandboxes.pop(one.name, None)
+        return [f"{one.name}: {why}" for one, *whys in zip(made, left, told, strict=True) for why in whys if why]
+
+
+def ready(found: Obj | None) -> bool:
+    """Whether the operator says that the sandbox can be worked with, of the spec that it has now."""
+    status = (found or {}).get("status") or {}
+    if found is None or status.get("observedGeneration") != found["metadata"]["generation"]:
+        return False
+    return condition(status, "Ready")[0] == "True"
+
+
+def settled(found: Obj | None) -> bool:
+    """Whether all of the spec was carried out, be the sandbox ready yet or not."""
+    status = (found or {}).get("status") or {}
+    if found is None or status.get("observedGeneration") != found["metadata"]["generation"]:
+        return False
+    return bool(status.get("workload")) and condition(status, "Drifted")[0] == "False"
+
+
+def suspended(found: Obj | None) -> bool:
+    """Whether the operator says that the sandbox is suspended."""
+    status = (found or {}).get("status") or {}
+    return bool(status.get("conditions")) and condition(status, "Ready")[1] == "Suspended"
+
+
+async def _suspend(place: Place, made: Made) -> None:
+    await place.change(made, operatingMode="Suspended")
+
+
+async def _suspended(place: Place, made: Made) -> None:
+    await _suspend(place, made)
+    assert not await place.is_told(made, suspended)
+
+
+async def _resume(place: Place, made: Made) -> None:
+    await place.change(made, operatingMode="Running")
+
+
+async def _nothing(place: Place, made: Made) -> None:
+    pass
+
+
+async def _limits(place: Place, made: Made) -> None:
+    await place.change(made, resources={"cpu": "1500m", "memory": "3Gi"})
+
+
+async def _another(place: Place, made: Made) -> None:
+    await place.change(made, env=[{"name": "COLOUR", "value": "blue"}])
+
+
+CREATING = "creating"
+PHASES: Mapping[str, Phase] = {
+    phase.name: phase
+    for phase in (
+        # From nothing: by the resource's own creation, which is what begins it.
+        Phase(CREATING, None, _nothing),
+        Phase("running", None, _nothing),
+        Phase("renewing", None, lambda place, made: place.renew_key(made)),
+        Phase("updating", None, _limits),
+        Phase("recreating", None, _another),
+        Phase("suspending", None, _suspend, Made.suspended_amiss),
+        Phase("resuming", _suspended, _resume),
+        Phase("deleting", None, lambda place, made: place.delete(made), Made.gone_amiss),
+    )
+}
+
+
+async def recorded(place: Place) -> dict[str, list[Call]]:
+    """The calls of each phase, as one sandbox goes through all of them undisturbed."""
+    made = await place.create("undisturbed")
+    found: dict[str, list[Call]] = {}
+    for phase in PHASES.values():
+        if phase.name != CREATING:
+            if phase.begin is not None and phase.name != "resuming":
+                await phase.begin(place, made)
+            place.conductor.arm(made, None)
+            await phase.trigger(place, made)
+        assert not (why := await place.comes_to(made, phase.amiss)), f"{phase.name}: {why}"
+        if phase.amiss is Made.amiss:
+            assert not await place.is_told(made, settled)
+        elif phase.amiss is Made.suspended_amiss:
+            assert not await place.is_told(made, suspended)
+        found[phase.name] = list(made.calls)
+    assert not await place.ended(made)
+    return found
+
+
+@contextlib.asynccontextmanager
+async def fault_place(cluster: Cluster, host: EngineDescription, log: Path) -> AsyncIterator[Place]:
+    """All of it; afterwards nothing is left on the engine, and nothing was ever seen that should not be."""
+    # A socket's path may have 108 characters.
+    with tempfile.TemporaryDirectory(prefix="csb-") as short:
+        async with _fault_place(cluster, host, log, Path(short)) as place:
+            yield place
+
+
+@contextlib.asynccontextmanager
+async def _fault_place(cluster: Cluster, host: EngineDescription, log: Path, directory: Path) -> AsyncIterator[Place]:
+    credentials = from_kubeconfig(str(cluster.kubeconfig))
+    await prepare(credentials)
+    operator = Operator(cluster, log, f"--sandbox-image={IMAGE}")
+    before = counted(host)
+    async with Api(credentials, user_agent="tests") as api:
+        with Watch(host) as watch:
+            place = Place(api, host, operator, directory / "relay.sock", watch, cluster)
+            with place.relay:
+                operator.start()
+                try:
+                    await operator.is_ready()
+                    await place.join()
+                    yield place
+                    if not operator.alive:
+                        # A test that failed may have left it so.
+                        operator.start()
+                    left = await place.ended(*place.sandboxes.values())
+                    assert not left, left
+                finally:
+                    await place.fleet.close()
+                    ended = operator.stop()
+                    place.sdk.close()
+                    print(operator.log.read_text())
+            assert watch.violations == [], watch.violations
+    assert ended == 0
+    assert "Traceback" not in operator.log.read_text()
+    assert KEY not in operator.log.read_text()
+    assert counted(host) == before
