@@ -10,6 +10,7 @@ import sys
 from claude_sandbox.localcluster import builder, controlplane, engine, images, node, toolchain
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.tools import DEFAULT_KUBERNETES, ENGINE, KUBERNETES_RELEASES, kubernetes_release, tool
+from claude_sandbox.machine import settings
 
 _CONTROL_PLANE = (
     controlplane.ETCD,
@@ -26,6 +27,7 @@ def main() -> int:
         release = kubernetes_release(DEFAULT_KUBERNETES)
         wanted += [tool(name, release) for name in (*node.BINARIES, "coredns", "pause")]
         wanted += ENGINE.values()
+        wanted += [tool(name, release) for name in settings.PROGRAMS if name != "kubectl"]
     try:
         toolchain.kubectl(_report)
         builder.build_all(list(dict.fromkeys(wanted)), _report)

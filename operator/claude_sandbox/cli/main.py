@@ -32,6 +32,7 @@ COMMANDS = {
     "demo": Entry("claude_sandbox.cli.demo:demo", "Everything at work: a cluster, the operator, a sandbox in it."),
     "install": Entry("claude_sandbox.cli.install:install", "The operator into a cluster, with the least rights."),
     "cluster": Entry("claude_sandbox.cli.cluster:cluster", "A Kubernetes cluster of your own on this machine."),
+    "machine": Entry("claude_sandbox.cli.machine:machine", "Sandboxes on this Docker machine for good, by systemd."),
     "engine": Entry("claude_sandbox.cli.engine:engine", "A Docker Engine of your own on this machine."),
 }
 

@@ -58,6 +58,21 @@ def choose(kubeconfig: str | None, context: str | None, program: Path, say: Say)
     )
 
 
+def require_node(kubectl: Kubectl) -> None:
+    """Raise DemoError for a cluster in which no pod will ever run, rather than wait for one."""
+    try:
+        nodes = kubectl.run("get", "nodes", "--output=name").strip()
+    except DemoError:
+        # Who may not look at nodes may have some.
+        return
+    if not nodes:
+        raise DemoError(
+            "This cluster has no node: it is a control plane alone, and no pod can run in it.",
+            "For sandboxes on this machine's Docker Engine, with a control plane of the demo's own: "
+            "make demo BACKEND=docker. Or name a cluster with nodes, or unset KUBECONFIG to have one made.",
+        )
+
+
 def down(say: Say) -> bool:
     """Remove the clusters that the demo made; whether there was one. Raises DemoError and LocalClusterError."""
     found = False

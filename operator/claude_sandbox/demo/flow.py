@@ -35,6 +35,7 @@ def run(options: Options, narrator: Narrator) -> None:
     narrator.step("A cluster")
     target = clusters.choose(options.kubeconfig, options.context, program, say)
     kubectl = target.kubectl
+    clusters.require_node(kubectl)
     if _is_anothers(kubectl):
         narrator.step("The operator")
         say(f"One is installed in this cluster already (namespace {NAMESPACE}); it is used as it is.")

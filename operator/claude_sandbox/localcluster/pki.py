@@ -82,14 +82,16 @@ def subjects(gateway_ip: str | None, node: tuple[str, str] | None) -> dict[str, 
     return leaves
 
 
-def ensure(directory: Path, leaves: dict[str, tuple[str, Subject]]) -> frozenset[str]:
+def ensure(
+    directory: Path, leaves: dict[str, tuple[str, Subject]], authorities: tuple[str, ...] = AUTHORITIES
+) -> frozenset[str]:
     """Make what is missing, damaged, about to expire or no longer right, and leave the rest alone.
 
     Returns the names of what was made. A new authority makes all its leaves new.
     """
     now = datetime.now(UTC)
     made: set[str] = set()
-    for name in AUTHORITIES:
+    for name in authorities:
         authority_pair = read(Files(directory, name))
         if authority_pair is None or not is_pair(authority_pair):
             _write(Files(directory, name), new_ca(f"claude-sandbox {name}", now))

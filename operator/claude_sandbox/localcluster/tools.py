@@ -42,6 +42,10 @@ class Tool:
 
 
 _ETCD = Tool("etcd", "3.6.16", "etcd", "go.etcd.io/etcd/server/v3")
+# etcd's own tools for backups, from a go.mod of theirs: etcd itself needs less.
+_ETCDCTL, _ETCDUTL = (
+    Tool(name, "3.6.16", "etcd-tools", f"go.etcd.io/etcd/{name}/v3") for name in ("etcdctl", "etcdutl")
+)
 _KUBE_ROUTER = Tool("kube-router", "2.1.0", "kube-router", "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router")
 _KWOK = Tool("kwok", "0.8.0", "kwok", "sigs.k8s.io/kwok/cmd/kwok")
 # A Docker Engine, its parts from one go.mod: they share most of their dependencies, which are then compiled once.
@@ -71,7 +75,7 @@ _RUNC = Tool(
 # Programs of our own, their main package beside their go.mod.
 _COREDNS = Tool("coredns", "1.14.7", "coredns", ".")
 _PAUSE = Tool("pause", "1", "pause", ".")
-_OTHERS = {tool.name: tool for tool in (_ETCD, _KUBE_ROUTER, _KWOK, _COREDNS, _PAUSE)}
+_OTHERS = {tool.name: tool for tool in (_ETCD, _ETCDCTL, _ETCDUTL, _KUBE_ROUTER, _KWOK, _COREDNS, _PAUSE)}
 # What Docker Engine 29 is made of, by name.
 ENGINE = {tool.name: tool for tool in (_DOCKERD, _DOCKER_PROXY, _CONTAINERD, _SHIM, _RUNC)}
 

@@ -7,7 +7,7 @@ import tarfile
 from docker import APIClient
 from docker.errors import APIError, NotFound
 
-from claude_sandbox.backends.docker.names import selector
+from claude_sandbox.backends.docker.names import LABEL_COMPONENT, WORKSPACE, selector
 from claude_sandbox.demo.errors import DemoError
 from claude_sandbox.demo.narrator import Say
 from claude_sandbox.localcluster.images import ImageArchive
@@ -56,6 +56,24 @@ def run_in(api: APIClient, container: str, *argv: str) -> str:
 
 def sweep(api: APIClient, cluster: str) -> int:
     """Remove every container, network and volume of a control plane's sandboxes; how many there were."""
+    count = _sweep_running(api, cluster)
+    volumes = _volumes(api, cluster)
+    for name in volumes:
+        _remove_volume(api, name)
+    return count + len(volumes)
+
+
+def sweep_but_workspaces(api: APIClient, cluster: str) -> tuple[int, list[str]]:
+    """Remove all of that but workspaces; how many there were, and the names of the workspaces' volumes."""
+    count = _sweep_running(api, cluster)
+    volumes = _volumes(api, cluster)
+    workspaces = sorted(name for name, component in volumes.items() if component == WORKSPACE)
+    for name in volumes.keys() - set(workspaces):
+        _remove_volume(api, name)
+    return count + len(volumes) - len(workspaces), workspaces
+
+
+def _sweep_running(api: APIClient, cluster: str) -> int:
     wanted = {"label": selector(cluster)}
     containers = api.containers(all=True, filters=wanted)
     for one in containers:
@@ -65,11 +83,18 @@ def sweep(api: APIClient, cluster: str) -> int:
     for one in networks:
         with contextlib.suppress(NotFound):
             api.remove_network(one["Id"])
-    volumes = api.volumes(filters=wanted)["Volumes"] or []
-    for one in volumes:
-        with contextlib.suppress(NotFound):
-            api.remove_volume(one["Name"])
-    return len(containers) + len(networks) + len(volumes)
+    return len(containers) + len(networks)
+
+
+def _volumes(api: APIClient, cluster: str) -> dict[str, str]:
+    """Names, and what each is for."""
+    found = api.volumes(filters={"label": selector(cluster)})["Volumes"] or []
+    return {one["Name"]: (one.get("Labels") or {}).get(LABEL_COMPONENT, "") for one in found}
+
+
+def _remove_volume(api: APIClient, name: str) -> None:
+    with contextlib.suppress(NotFound):
+        api.remove_volume(name)
 
 
 def remove_images(api: APIClient, identifiers: tuple[str, ...]) -> None:
