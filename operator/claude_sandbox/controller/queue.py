@@ -12,7 +12,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +53,14 @@ class Observer(Protocol):
         """A key failed and will be tried again."""
 
 
+class _Wish(NamedTuple, Generic[K]):
+    """To have a key worked on later. Of two for the same moment the older is met first."""
+
+    due: float
+    sequence: int
+    key: K
+
+
 class WorkQueue(Generic[K]):
     """Keys in line, in work, and due later. Use it from one event loop, whose clock is its clock."""
 
@@ -65,8 +73,8 @@ class WorkQueue(Generic[K]):
         self._line: deque[K] = deque()
         self._dirty: dict[K, float] = {}  # to be worked on -> since when
         self._processing: dict[K, float] = {}  # in work -> since when
-        self._due: dict[K, float] = {}  # later -> when
-        self._heap: list[tuple[float, int, K]] = []  # of `_due`, with outdated entries among it
+        self._due: dict[K, _Wish[K]] = {}  # later -> when
+        self._heap: list[_Wish[K]] = []  # of `_due`, with outdated ones among it
         self._sequence = 0
         self._failures: dict[K, int] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
@@ -96,11 +104,11 @@ class WorkQueue(Generic[K]):
             self.add(key)
             return
         due = self._loop.time() + seconds
-        if self._closed or self._due.get(key, float("inf")) <= due:
+        if self._closed or (key in self._due and self._due[key].due <= due):
             return
-        self._due[key] = due
         self._sequence += 1
-        heapq.heappush(self._heap, (due, self._sequence, key))
+        wish = self._due[key] = _Wish(due, self._sequence, key)
+        heapq.heappush(self._heap, wish)
         self._arm()
 
     def retry(self, key: K, at_least: float = 0.0) -> float:
@@ -188,25 +196,25 @@ class WorkQueue(Generic[K]):
 
     def _arm(self) -> None:
         if len(self._heap) > 2 * len(self._due) + 64:
-            self._heap = [entry for entry in self._heap if self._due.get(entry[2]) == entry[0]]
+            self._heap = [wish for wish in self._heap if self._due.get(wish.key) is wish]
             heapq.heapify(self._heap)
-        while self._heap and self._due.get(self._heap[0][2]) != self._heap[0][0]:
+        while self._heap and self._due.get(self._heap[0].key) is not self._heap[0]:
             heapq.heappop(self._heap)
         if self._timer is not None:
-            if self._heap and self._timer.when() == self._heap[0][0]:
+            if self._heap and self._timer.when() == self._heap[0].due:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._heap[0][0], self._promote) if self._heap else None
+        self._timer = self._loop.call_at(self._heap[0].due, self._promote) if self._heap else None
 
     def _promote(self) -> None:
         # call_at fires up to the clock's resolution early.
         now = max(self._loop.time(), self._timer.when() if self._timer else 0.0)
         self._timer = None
-        while self._heap and self._heap[0][0] <= now:
-            due, _, key = heapq.heappop(self._heap)
-            if self._due.get(key) == due:
-                del self._due[key]
-                self.add(key)
+        while self._heap and self._heap[0].due <= now:
+            wish = heapq.heappop(self._heap)
+            if self._due.get(wish.key) is wish:
+                del self._due[wish.key]
+                self.add(wish.key)
         self._arm()
 
 

@@ -265,6 +265,20 @@ def test_a_run_for_another_reason_meets_what_was_wished_for_later() -> None:
     assert run(main()) == 2
 
 
+def test_a_wish_that_was_met_does_not_help_the_next_one_forward() -> None:
+    async def main() -> list[str]:
+        queue: WorkQueue[str] = WorkQueue()
+        queue.add_after("a", 1)
+        queue.add("a")
+        queue.done(await queue.get())
+        queue.add_after("b", 1)
+        queue.add_after("a", 1)
+        await asyncio.sleep(2)
+        return [await queue.get(), await queue.get()]
+
+    assert run(main()) == ["b", "a"]
+
+
 def test_a_queue_is_idle_from_the_end_of_its_work_on() -> None:
     async def main() -> None:
         queue: WorkQueue[str] = WorkQueue()
