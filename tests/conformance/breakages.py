@@ -179,7 +179,7 @@ _SECRETS = Edit(
     f"{_KUBERNETES}/keys.py",
     f"""{'LABEL_SECRET_OPT_IN_VALUE}`."'}
     )
-    return KeyState(problem=Reason.SECRET_NOT_OPTED_IN, message=message)""",
+    return KeyState(problem=Reason.SECRET_NOT_OPTED_IN, message=message, followed=False)""",
     f"""{'LABEL_SECRET_OPT_IN_VALUE}`."'}
     )
     return KeyState(generation=message[:7])""",
