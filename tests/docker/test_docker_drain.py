@@ -90,10 +90,12 @@ async def test_what_may_move_moves_and_the_rest_goes_on_running_and_says_why(pai
     # Whoever may read the namespace of a host's Events may not have a right to others' sandboxes.
     assert not [note for note in told.values() if OWN in note or "in-use" in note]
 
-    # A new sandbox goes elsewhere; and who removes a container that is left alone while it runs has it moved.
+    # A new sandbox goes elsewhere; and one that is left alone while it runs moves when it is suspended.
     await pair.create("late")
     await pair.comes_to("late", ready_on(SECOND))
-    pair.containers(FIRST, "in-use")[0].remove(force=True)
+    await pair.api.patch(SANDBOXES, "in-use", OWN, {"spec": {"operatingMode": "Suspended"}})
+    await pair.comes_to("in-use", lambda one: placed_on(one) == SECOND and not moving(one))
+    await pair.api.patch(SANDBOXES, "in-use", OWN, {"spec": {"operatingMode": "Running"}})
     await pair.comes_to("in-use", ready_on(SECOND))
     pair.never_two("in-use")
 

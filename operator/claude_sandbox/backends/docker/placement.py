@@ -230,8 +230,8 @@ def bound(spec: ClaudeSandboxSpec, *, runs: bool) -> Bound | None:
         return Bound(StayReason.HOST_NAMED, message)
     if runs and spec.update_strategy.type is not UpdateStrategyType.RECREATE:
         message = (
-            "its container runs, and its updateStrategy leaves it alone: set type Recreate, suspend it, or remove the"
-            " container"
+            "its container runs, and its updateStrategy leaves it alone: set type Recreate, or suspend it until it has"
+            " moved"
         )
         return Bound(StayReason.IN_USE, message)
     return None
