@@ -1,23 +1,20 @@
 """One control plane with controllers, one node without a machine, and for each test a namespace with an operator."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
 import yaml
-from gate import Gate
 from kubelet import Kubelet, provide_storage
-from ledger import Ledger
 from nursery import Nursery
 from world import World
+from worlds import Worlds
 
 from claude_sandbox.backends.kubernetes import resources as r
 from claude_sandbox.backends.kubernetes.client import Api, Obj
 from claude_sandbox.backends.kubernetes.credentials import Credentials, from_kubeconfig
-from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.localcluster import cluster
 from claude_sandbox.localcluster.cluster import Cluster
 
@@ -59,44 +56,6 @@ def nursery() -> Iterator[Nursery]:
     """Where operators are started."""
     with Nursery() as nursery:
         yield nursery
-
-
-class Worlds:
-    """Makes worlds, and ends them all."""
-
-    def __init__(self, api: Api, credentials: Credentials, directory: Path, nursery: Nursery) -> None:
-        self.worlds: list[World] = []
-        self._api = api
-        self._credentials = credentials
-        self._directory = directory
-        self._nursery = nursery
-        self._stack = AsyncExitStack()
-
-    async def __call__(self, *, secret: bool = True, upstream: Credentials | None = None) -> World:
-        """A new namespace, with a key in it unless said otherwise; `upstream` is what the operator logs in with."""
-        name = f"t-{uuid.uuid4().hex[:8]}"
-        await self._api.create(r.NAMESPACES, {"metadata": {"name": name}})
-        ledger = await self._stack.enter_async_context(Ledger(self._api, name))
-        gate = await self._stack.enter_async_context(Gate(upstream or self._credentials))
-        world = World(self._api, name, ledger, gate, self._directory, self._nursery)
-        self._stack.push_async_callback(world.close)
-        self.worlds.append(world)
-        if secret:
-            await world.add_secret()
-        return world
-
-    async def gate(self) -> Gate:
-        """A further way to the server."""
-        return await self._stack.enter_async_context(Gate(self._credentials))
-
-    async def close(self) -> None:
-        """End the operators, show what they said, and give the namespaces back."""
-        await self._stack.aclose()
-        for world in self.worlds:
-            for process in world.operators:
-                print(f"--- {process.log.name}\n{process.said()[-60000:]}")
-            with suppress(ApiError):
-                await self._api.delete(r.NAMESPACES, world.namespace)
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 from invariants import violations
 from oracle import complaints
 from world import PORTS, World
+from worlds import Worlds
 
 from claude_sandbox.backends.kubernetes import resources as r
 from claude_sandbox.localcluster import cluster, components
 from claude_sandbox.localcluster.cluster import Cluster
-from conftest import Worlds
 
 pytestmark = pytest.mark.controlplane
 

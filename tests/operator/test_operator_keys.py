@@ -9,13 +9,13 @@ import pytest
 from ledger import says
 from limited import account
 from world import KEY, SECRET, World
+from worlds import Worlds
 
 from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes import resources as r
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.demo.installation import Installation
 from claude_sandbox.localcluster.cluster import Cluster
-from conftest import Worlds
 
 pytestmark = pytest.mark.controlplane
 

@@ -11,9 +11,9 @@ from gate import Call, Gate
 from operator_process import OperatorProcess
 from oracle import complaints
 from world import PORTS, World
+from worlds import Worlds
 
 from claude_sandbox.backends.kubernetes import resources as r
-from conftest import Worlds
 
 pytestmark = pytest.mark.controlplane
 

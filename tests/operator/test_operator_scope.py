@@ -7,11 +7,11 @@ import pytest
 from limited import account, withdraw
 from oracle import complaints
 from world import PORTS
+from worlds import Worlds
 
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.demo.installation import Installation
 from claude_sandbox.localcluster.cluster import Cluster
-from conftest import Worlds
 
 pytestmark = pytest.mark.controlplane
 
