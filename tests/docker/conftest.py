@@ -19,6 +19,8 @@ __all__ = ["host", "other_host", "ssh_client", "stand_in_image"]
 @pytest.fixture(scope="session")
 def other_host(host: EngineDescription, state_home: Path, stand_in_image: ImageArchive) -> Iterator[EngineDescription]:
     """A second engine, of another release than the first, with the image."""
+    if host.release != engine.DEFAULT_RELEASE:
+        pytest.skip("the same two engines as in the first round; where one is cut off, moves go both ways between them")
     release = next(one for one in engine.RELEASES if one != host.release)
     name = own(f"other-{release.replace('.', '-')}")
     try:
