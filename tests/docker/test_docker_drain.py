@@ -207,6 +207,8 @@ def stored(pair: Pair, found: Obj) -> bool:
     return placed_on(found) == SECOND
 
 
+# By default test_docker_drain_interrupted has the two that follow, at more moments and without a process.
+@pytest.mark.slow
 @pytest.mark.parametrize("when", [announced, ended, stored])
 async def test_an_operator_that_is_killed_in_the_middle_of_a_move_leaves_it_to_the_next(
     pair: Pair, operator: Operator, when: Callable[[Pair, Obj], bool]
@@ -233,6 +235,7 @@ async def test_an_operator_that_is_killed_in_the_middle_of_a_move_leaves_it_to_t
     await pair.fleet.comes_to(FIRST, lambda status: drained(status) == ("True", "NoSandboxLeft"))
 
 
+@pytest.mark.slow
 async def test_a_host_that_falls_silent_in_the_middle_holds_the_sandbox_until_it_is_back(pair: Pair) -> None:
     await pair.joined(FIRST)
     await pair.create("slow", **MAY_MOVE, **STUBBORN)

@@ -167,6 +167,8 @@ async def test_a_container_that_keeps_ending_is_started_later_each_time(host: En
             one.clock.now += outcome.paced
             await one.once()
         assert waits == sorted(set(waits))
+        one.sdk.api.wait(one.names.container, timeout=20)
+        await one.once()
         state = await one.state()
         assert (state.status, state.reason) == (ConditionStatus.FALSE, Reason.CONTAINER_FAILING)
         assert "exit code 3" in state.message
