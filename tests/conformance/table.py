@@ -3,7 +3,6 @@
 `python -m tests.conformance.table`. The results themselves are written by `make conformance`.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from itertools import groupby
@@ -12,6 +11,8 @@ from typing import Any
 
 from tests.conformance import results
 from tests.conformance.scenarios import BACKENDS, SCENARIOS, Scenario, kind_of
+
+from claude_sandbox import generated
 
 PATH = Path("docs/reference/backends.md")
 
@@ -74,24 +75,17 @@ def _cell(scenario: Scenario, backend: str, found: dict[str, Any]) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 1 where --check finds a difference, or the results are not of these scenarios."""
-    parser = argparse.ArgumentParser(prog="python -m tests.conformance.table", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="change nothing, fail where the page differs")
-    options = parser.parse_args(arguments)
     found = results.read()
     if lacking := missing(found):
         print(f"tests/conformance/results.json is not of these scenarios: {'; '.join(lacking)}", file=sys.stderr)
         print("Run `make conformance` as root and commit the results.", file=sys.stderr)
         return 1
-    content = to_markdown(found)
-    if PATH.is_file() and PATH.read_text(encoding="utf-8") == content:
-        return 0
-    if options.check:
-        print(f"{PATH} differs from the results of the conformance suite", file=sys.stderr)
-        print("Run `python -m tests.conformance.table` and commit the result.", file=sys.stderr)
-        return 1
-    PATH.write_text(content, encoding="utf-8")
-    print(f"wrote {PATH}")
-    return 0
+    return generated.run(
+        {PATH: to_markdown(found)},
+        "tests.conformance.table",
+        "the results of the conformance suite",
+        arguments,
+    )
 
 
 if __name__ == "__main__":

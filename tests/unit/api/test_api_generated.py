@@ -46,7 +46,7 @@ def test_check_names_a_file_that_differs_and_changes_nothing(
     changed = tmp_path / "crds" / crd.SANDBOX.file
     changed.write_text("edited by hand\n", encoding="utf-8")
     assert generate.main(["--check", str(tmp_path)]) == 1
-    assert f"crds/{crd.SANDBOX.file} differs" in capsys.readouterr().out
+    assert f"crds/{crd.SANDBOX.file} differs" in capsys.readouterr().err
     assert changed.read_text(encoding="utf-8") == "edited by hand\n"
 
 
