@@ -31,7 +31,7 @@ from claude_sandbox.machine.services import etcd_members
 from claude_sandbox.machine.settings import Settings
 
 DEFAULT_KEPT = 14
-_NAME = re.compile(r"claude-sandbox-\d{8}T\d{6}Z\.tar\.gz")
+_NAME = re.compile(r"claude-sandbox-\d{8}T\d{6}\.\d{3}Z\.tar\.gz")
 _SNAPSHOT = "snapshot.db"
 _ACCOUNT = "backup.json"
 _ENCRYPTION = "encryption.yaml"
@@ -161,7 +161,9 @@ def _write(places: Places, found: Settings, target: Path, scratch: Path) -> Back
                 tar.add(path, name)
         out.flush()
         os.fsync(out.fileno())
-    path = target / f"claude-sandbox-{now.strftime('%Y%m%dT%H%M%SZ')}.tar.gz"
+    # To the millisecond: one that follows at once is not to replace it.
+    moment = f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03}Z"
+    path = target / f"claude-sandbox-{moment}.tar.gz"
     partial.replace(path)
     _sync(target)
     return _told(path, account)

@@ -88,7 +88,7 @@ def test_a_python_that_services_cannot_see_is_refused(monkeypatch: pytest.Monkey
 
 
 def test_backups_are_told_from_other_files_the_newest_first(tmp_path: Path) -> None:
-    names = ("claude-sandbox-20260102T000000Z.tar.gz", "claude-sandbox-20251231T235959Z.tar.gz")
+    names = ("claude-sandbox-20260102T000000.000Z.tar.gz", "claude-sandbox-20251231T235959.999Z.tar.gz")
     for name in (*names, "notes.txt", ".partial-x", "claude-sandbox-latest.tar.gz"):
         (tmp_path / name).touch()
     assert [path.name for path in backups.present(tmp_path)] == list(names)

@@ -287,11 +287,13 @@ async def _start(hands: Hands, desired: Desired) -> None:
         hands.changed(identifier)
         await helper.deliver()
         await engine.start(identifier)
-        # While the helper keeps the key in memory: whenever it was started since, it has the key.
-        now = await engine.container(identifier)
+        # While the helper keeps the key in memory: whenever it was started since, it has the key. Somebody may have
+        # removed the helper, though, and the key with it.
+        now, kept = await asyncio.gather(engine.container(identifier), engine.container(helper.identifier))
     if now is None:
         raise StaleError
-    hands.learned.started = Started(now, network, Inside(generation, desired.settings))
+    if kept is not None and running(kept):
+        hands.learned.started = Started(now, network, Inside(generation, desired.settings))
 
 
 async def _about_to_start(engine: Engine, desired: Desired) -> Object:
