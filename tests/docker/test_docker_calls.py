@@ -14,7 +14,7 @@ from claude_sandbox.localcluster.engine import EngineDescription
 pytestmark = pytest.mark.engine
 
 # Attaching to the helper goes another way.
-READS, WRITES = 7, 10
+READS, WRITES = 8, 10
 
 
 class Overheard:

@@ -191,7 +191,11 @@ def ssh_client(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _descendants(pid: int) -> Iterator[int]:
-    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return  # it has ended meanwhile
+    for child in children:
         yield int(child)
         yield from _descendants(int(child))
 
