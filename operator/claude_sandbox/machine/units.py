@@ -11,11 +11,9 @@ from claude_sandbox.machine.settings import Settings
 # A running process tells by it what it was started from: systemd knows no such thing of credentials and programs.
 MARK = "CLAUDE_SANDBOX_STARTED_FROM"
 
-# What no service here needs. systemd.exec(5) has the meaning of each.
-_HARDENED = (
+# What nothing of the installation needs. systemd.exec(5) has the meaning of each.
+_COMMON = (
     "NoNewPrivileges=yes",
-    "CapabilityBoundingSet=",
-    "AmbientCapabilities=",
     "ProtectSystem=strict",
     "ProtectHome=yes",
     "PrivateTmp=yes",
@@ -25,7 +23,6 @@ _HARDENED = (
     "ProtectKernelTunables=yes",
     "ProtectKernelModules=yes",
     "ProtectKernelLogs=yes",
-    "ProtectControlGroups=yes",
     "RestrictNamespaces=yes",
     "RestrictRealtime=yes",
     "RestrictSUIDSGID=yes",
@@ -33,38 +30,25 @@ _HARDENED = (
     "LockPersonality=yes",
     "MemoryDenyWriteExecute=yes",
     "SystemCallArchitectures=native",
+    "UMask=0077",
+)
+# What no service needs, either.
+_HARDENED = (
+    *_COMMON,
+    "CapabilityBoundingSet=",
+    "AmbientCapabilities=",
+    "ProtectControlGroups=yes",
     "SystemCallFilter=@system-service",
     "SystemCallFilter=~@privileged @resources",
     "SystemCallErrorNumber=EPERM",
     "RemoveIPC=yes",
     "KeyringMode=private",
-    "UMask=0077",
 )
 _AT_HOME = ("IPAddressDeny=any", "IPAddressAllow=localhost")
 _BLIND = ("ProtectProc=invisible", "ProcSubset=pid", "PrivateUsers=yes")
 
 # Maintenance is root's: it reads every key, and starts services anew.
-_MAINTENANCE = (
-    "NoNewPrivileges=yes",
-    "ProtectSystem=strict",
-    "ProtectHome=yes",
-    "PrivateTmp=yes",
-    "PrivateDevices=yes",
-    "ProtectHostname=yes",
-    "ProtectClock=yes",
-    "ProtectKernelTunables=yes",
-    "ProtectKernelModules=yes",
-    "ProtectKernelLogs=yes",
-    "RestrictNamespaces=yes",
-    "RestrictRealtime=yes",
-    "RestrictSUIDSGID=yes",
-    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
-    "LockPersonality=yes",
-    "MemoryDenyWriteExecute=yes",
-    "SystemCallArchitectures=native",
-    "UMask=0077",
-    *_AT_HOME,
-)
+_MAINTENANCE = (*_COMMON, *_AT_HOME)
 
 
 def texts(services: Iterable[Service], settings: Settings, places: Places) -> dict[str, str]:
