@@ -184,9 +184,7 @@ class DockerBackend:
                 now,
                 process=process,
                 drifted=outcome.drifted,
-                remaps_users=seen.facts.gives_users if seen is not None else None,
-                unenforced=seen.facts.unenforced if seen is not None else frozenset(),
-                default_seccomp=seen.facts.seccomp if seen is not None else None,
+                facts=seen.facts if seen is not None else None,
             )
         )
         reported = compliance(found, now)

@@ -7,6 +7,7 @@ from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.backends.docker import drift
+from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.backends.docker.raw import Object
 from claude_sandbox.blueprint.model import Blueprint
@@ -42,13 +43,11 @@ def evidence(
     *,
     process: Process | None = None,
     drifted: tuple[str, ...] = (),
-    remaps_users: bool | None = None,
-    unenforced: frozenset[str] = frozenset(),
-    default_seccomp: str | None = None,
+    facts: EngineFacts | None = None,
 ) -> DockerEvidence:
     """Everything that was read of the container, as it was read. Instead of a container, why none was read.
 
-    `process` was read at `now`; `drifted` is of when the container was `seen`.
+    `process` was read at `now`; `drifted` and the engine's `facts` are of when the container was `seen`.
     """
     return DockerEvidence(
         declared=meant,
@@ -58,9 +57,9 @@ def evidence(
         volumes=tuple(volumes),
         process=None if process is None else Reading(process, EvidenceSource.HOST_PROC, now),
         drift=Reading(drifted, EvidenceSource.INSPECT, seen),
-        remaps_users=remaps_users,
-        unenforced=unenforced,
-        default_seccomp=default_seccomp,
+        remaps_users=facts.gives_users if facts is not None else None,
+        unenforced=facts.unenforced if facts is not None else frozenset(),
+        default_seccomp=facts.seccomp if facts is not None else None,
         max_age=MAX_AGE,
     )
 
