@@ -11,7 +11,7 @@ from typing import Any
 
 import docker
 import pytest
-from docker_fleet import OWN, Fleet, Operator, condition, is_ready, prepare
+from docker_fleet import OWN, Fleet, Operator, condition, create_sandbox, get_sandbox, is_ready, prepare
 from dockerkit import IMAGE, counted
 
 from claude_sandbox.api import meta
@@ -42,28 +42,11 @@ class Place:
         await self.fleet.comes_to("engine-1", is_ready)
 
     async def create(self, name: str, **spec: Any) -> Obj:
-        secret = {"metadata": {"name": name}, "type": meta.SECRET_TYPE, "stringData": {"api-key": KEY}}
-        await self.api.create(SECRETS, secret, OWN)
-        body = {
-            "apiVersion": SANDBOXES.api_version,
-            "kind": SANDBOXES.kind,
-            "metadata": {"name": name},
-            "spec": {
-                "backend": {"type": "Docker"},
-                "credentials": {"apiKeySecretRef": {"name": name}},
-                "workspace": {"type": "EmptyDir", "size": "16Mi"},
-                **spec,
-            },
-        }
-        return await self.api.create(SANDBOXES, body, OWN)
+        await self.fleet.secret(name, {"api-key": KEY}, meta.SECRET_TYPE)
+        return await create_sandbox(self.api, name, **{"workspace": {"type": "EmptyDir", "size": "16Mi"}, **spec})
 
     async def get(self, name: str) -> Obj | None:
-        try:
-            return await self.api.get(SANDBOXES, name, OWN)
-        except ApiError as error:
-            if error.is_not_found:
-                return None
-            raise
+        return await get_sandbox(self.api, name)
 
     async def comes_to(self, name: str, wanted: Callable[[Obj], bool]) -> Obj:
         """Wait until the sandbox is as wanted."""

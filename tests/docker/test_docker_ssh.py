@@ -8,7 +8,7 @@ from typing import Any
 
 import docker
 import pytest
-from docker_fleet import OWN, Fleet, Operator, condition, is_ready, prepare
+from docker_fleet import OWN, Fleet, Operator, condition, create_sandbox, is_ready, prepare
 from dockerkit import IMAGE, counted, on_the_disk
 from sshkit import SshServer, ssh_server
 
@@ -45,15 +45,9 @@ class Far:
         return await self.fleet.comes_to("far", is_ready)
 
     async def create(self, name: str) -> None:
-        secret = {"metadata": {"name": name}, "type": meta.SECRET_TYPE, "stringData": {"api-key": KEY}}
-        await self.api.create(SECRETS, secret, OWN)
-        spec = {
-            "backend": {"type": "Docker", "hostRef": {"name": "far"}},
-            "credentials": {"apiKeySecretRef": {"name": name}},
-            "workspace": {"type": "EmptyDir", "size": "16Mi"},
-        }
-        body = {"apiVersion": SANDBOXES.api_version, "kind": SANDBOXES.kind, "metadata": {"name": name}, "spec": spec}
-        await self.api.create(SANDBOXES, body, OWN)
+        await self.fleet.secret(name, {"api-key": KEY}, meta.SECRET_TYPE)
+        backend, workspace = {"type": "Docker", "hostRef": {"name": "far"}}, {"type": "EmptyDir", "size": "16Mi"}
+        await create_sandbox(self.api, name, backend=backend, workspace=workspace)
 
     async def comes_to(self, name: str, wanted: Callable[[Obj], bool]) -> Obj:
         found: Obj = {}

@@ -15,7 +15,7 @@ from claude_sandbox.api import crd, meta
 from claude_sandbox.backends.kubernetes.client import Api, Obj
 from claude_sandbox.backends.kubernetes.credentials import Credentials
 from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.resources import DOCKER_HOSTS, NAMESPACES, SECRETS, Resource
+from claude_sandbox.backends.kubernetes.resources import DOCKER_HOSTS, NAMESPACES, SANDBOXES, SECRETS, Resource
 from claude_sandbox.localcluster.cluster import Cluster
 
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", False, "CustomResourceDefinition")
@@ -23,6 +23,27 @@ OWN = "docker-hosts-operator"
 ADDRESS = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}:8080"
 PATIENCE = 90.0
 """Seconds; generous, because the machine may be busy. Nothing waits as long as this when all is well."""
+
+
+async def create_sandbox(api: Api, name: str, **spec: Any) -> Obj:
+    """One on Docker, whose key is in the Secret of its name."""
+    body = {
+        "apiVersion": SANDBOXES.api_version,
+        "kind": SANDBOXES.kind,
+        "metadata": {"name": name},
+        "spec": {"backend": {"type": "Docker"}, "credentials": {"apiKeySecretRef": {"name": name}}, **spec},
+    }
+    return await api.create(SANDBOXES, body, OWN)
+
+
+async def get_sandbox(api: Api, name: str) -> Obj | None:
+    """None where there is none."""
+    try:
+        return await api.get(SANDBOXES, name, OWN)
+    except ApiError as error:
+        if error.is_not_found:
+            return None
+        raise
 
 
 async def prepare(credentials: Credentials) -> None:

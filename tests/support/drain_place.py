@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import docker
-from docker_fleet import OWN, Fleet, condition, is_ready
+from docker_fleet import OWN, Fleet, condition, create_sandbox, get_sandbox, is_ready
 
 from claude_sandbox.api import meta
 from claude_sandbox.backends.docker import names
@@ -57,27 +57,11 @@ class Pair:
         """A sandbox without files that would be kept, and its key in a Secret of this type."""
         if secret is not None:
             await self.key(name, secret)
-        body = {
-            "apiVersion": SANDBOXES.api_version,
-            "kind": SANDBOXES.kind,
-            "metadata": {"name": name},
-            "spec": {
-                "backend": {"type": "Docker"},
-                "credentials": {"apiKeySecretRef": {"name": name}},
-                "workspace": {"type": "EmptyDir", "size": "16Mi"},
-                "resources": {"cpu": "500m", "memory": "256Mi"},
-                **spec,
-            },
-        }
-        return await self.api.create(SANDBOXES, body, OWN)
+        workspace, resources = {"type": "EmptyDir", "size": "16Mi"}, {"cpu": "500m", "memory": "256Mi"}
+        return await create_sandbox(self.api, name, **{"workspace": workspace, "resources": resources, **spec})
 
     async def get(self, name: str) -> Obj | None:
-        try:
-            return await self.api.get(SANDBOXES, name, OWN)
-        except ApiError as error:
-            if error.is_not_found:
-                return None
-            raise
+        return await get_sandbox(self.api, name)
 
     async def comes_to(self, name: str, wanted: Callable[[Obj], bool], patience: float = PATIENCE) -> Obj:
         """Wait until the sandbox is as wanted."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import docker
 from docker.errors import APIError, NotFound
-from docker_fleet import OWN, Fleet, Operator, condition, is_ready, prepare
+from docker_fleet import OWN, Fleet, Operator, condition, create_sandbox, get_sandbox, is_ready, prepare
 from dockerkit import IMAGE, counted
 from engine_relay import Call, Relay, Rule
 from engine_watch import UID, Watch
@@ -251,24 +251,16 @@ class Place:
 
     async def create(self, name: str, at: Moment | None = None, key: str = KEY, **spec: Any) -> Made:
         """Create a sandbox with a Secret of its own; with a moment for what is done when it comes to be."""
-        secret = {"metadata": {"name": name}, "type": meta.SECRET_TYPE, "stringData": {"api-key": key}}
-        await self.api.create(SECRETS, secret, OWN)
+        await self.fleet.secret(name, {"api-key": key}, meta.SECRET_TYPE)
         made = self.prepare(name)
         made.key = key
         self.conductor.arm(made, at)
-        body = {
-            "apiVersion": SANDBOXES.api_version,
-            "kind": SANDBOXES.kind,
-            "metadata": {"name": name},
-            "spec": {
-                "backend": {"type": "Docker"},
-                "credentials": {"apiKeySecretRef": {"name": name}},
-                "workspace": {"type": "PersistentVolumeClaim", "size": "16Mi", "retention": "Delete"},
-                "updateStrategy": {"type": "Recreate"},
-                **spec,
-            },
+        own = {
+            "workspace": {"type": "PersistentVolumeClaim", "size": "16Mi", "retention": "Delete"},
+            "updateStrategy": {"type": "Recreate"},
+            **spec,
         }
-        made.uid = (await self.api.create(SANDBOXES, body, OWN))["metadata"]["uid"]
+        made.uid = (await create_sandbox(self.api, name, **own))["metadata"]["uid"]
         return made
 
     async def change(self, made: Made, **spec: Any) -> None:
@@ -284,12 +276,7 @@ class Place:
             await self.api.delete(SANDBOXES, made.name, OWN)
 
     async def get(self, made: Made) -> Obj | None:
-        try:
-            return await self.api.get(SANDBOXES, made.name, OWN)
-        except ApiError as error:
-            if error.is_not_found:
-                return None
-            raise
+        return await get_sandbox(self.api, made.name)
 
     async def comes_to(self, made: Made, amiss: Callable[[Made], str], patience: float = PATIENCE) -> str:
         """Wait until the engine's state is as it should be; why it is not, where it doesn't come to be."""
