@@ -17,8 +17,7 @@ from claude_sandbox.backends.base import Failure
 from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.fleet import Fleet
-from claude_sandbox.backends.docker.placement import Refused, Wish, keep, place
-from claude_sandbox.backends.docker.room import demand_of
+from claude_sandbox.backends.docker.placement import Refused, Wish, keep, place, wish_of
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import SANDBOXES
@@ -27,7 +26,7 @@ from claude_sandbox.controller.drains import Drains
 from claude_sandbox.controller.hosts_reconciler import HostReconciler
 from claude_sandbox.controller.queue import Result
 from claude_sandbox.controller.reconciler import Moving, Reporter
-from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, is_held, key_of
+from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, is_held, key_of, placement_of
 
 logger = logging.getLogger(__name__)
 
@@ -67,12 +66,12 @@ class DockerSandboxes:
 
     def waits(self, raw: Raw) -> bool:
         """Whether nothing can be said of the sandbox before a host was looked at for the first time."""
-        unseen, placement = self._hosts.unseen(), _placement(raw)
+        unseen, placement = self._hosts.unseen(), placement_of(raw)
         return bool(unseen) if placement is None else placement.host in unseen
 
     def backend(self, raw: Raw) -> DockerBackend | None:
         """Of the host that was chosen; None before."""
-        placement = _placement(raw)
+        placement = placement_of(raw)
         return None if placement is None else self._fleet.of(placement.host)
 
     async def fresh(self, raw: Raw) -> Raw | None:
@@ -100,11 +99,9 @@ class DockerSandboxes:
         The sandbox as it is then, why there is no host, what its move waits for, or None where the sandbox itself is
         gone. Raises ApiError.
         """
-        metadata = raw["metadata"]
-        wish = Wish(
-            metadata["namespace"], self._labels_of(metadata["namespace"]), spec.backend, demand_of(spec.resources)
-        )
-        current = _placement(raw)
+        namespace = raw["metadata"]["namespace"]
+        wish = wish_of(namespace, self._labels_of(namespace), spec)
+        current = placement_of(raw)
         if current is None:
             # One at a time: the room that one takes is counted once its placement is stored.
             async with self._choosing:
@@ -117,7 +114,7 @@ class DockerSandboxes:
         if isinstance(kept, Refused):
             return _failure(kept)
         held = raw if is_held(raw) else await self._hold(raw)
-        return held if held is None or not drained else await self.drains.move(held, blueprint, spec, wish)
+        return held if held is None or not drained else await self.drains.move(held, current, blueprint, spec, wish)
 
     async def _choose(self, raw: Raw, wish: Wish) -> Raw | Failure | None:
         chosen = place(wish, self._hosts.candidates())
@@ -137,7 +134,7 @@ class DockerSandboxes:
 
     async def finish(self, raw: Raw) -> Result:
         """Remove what a sandbox that is being deleted has on its host, then let it go. Raises ApiError."""
-        placement, metadata = _placement(raw), raw["metadata"]
+        placement, metadata = placement_of(raw), raw["metadata"]
         self.drains.forget(key_of(raw))
         if placement is not None:
             if not self._hosts.exists(placement.host):
@@ -206,7 +203,7 @@ class DockerSandboxes:
 
         A DockerHost that was given another name, or an engine with a new identifier, makes nothing a leftover.
         """
-        placement, here = _placement(raw), self._hosts.standing(host)
+        placement, here = placement_of(raw), self._hosts.standing(host)
         if placement is None or placement.host == host or here is None or here.engine_id is None:
             return False
         there = self._hosts.standing(placement.host)
@@ -248,8 +245,3 @@ class DockerSandboxes:
 
 def _failure(refused: Refused) -> Failure:
     return Failure(Reason.NO_HOST, refused.message, permanent=not refused.passes)
-
-
-def _placement(raw: Raw) -> Placement | None:
-    found = (raw.get("status") or {}).get("placement")
-    return Placement.model_validate(found) if found else None

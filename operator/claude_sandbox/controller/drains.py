@@ -20,14 +20,25 @@ from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.fleet import Fleet
 from claude_sandbox.backends.docker.images import ImageMissingError, ImagePendingError
-from claude_sandbox.backends.docker.placement import Bound, Placed, Refused, Wish, bound, drain, elsewhere, keep
-from claude_sandbox.backends.docker.room import Demand, demand_of
+from claude_sandbox.backends.docker.placement import (
+    Bound,
+    Placed,
+    Refused,
+    Wish,
+    bound,
+    drain,
+    elsewhere,
+    keep,
+    wish_of,
+)
+from claude_sandbox.backends.docker.room import Demand
+from claude_sandbox.backends.kubernetes.raw import terminating
 from claude_sandbox.blueprint.model import Blueprint, Identity
 from claude_sandbox.controller.hosts_demand import placed_on
 from claude_sandbox.controller.hosts_reconciler import HostReconciler
 from claude_sandbox.controller.hosts_status import Outlook
 from claude_sandbox.controller.reconciler import Moving, Reporter
-from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, key_of
+from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, host_of, key_of, placement_of
 
 AT_A_TIME = 2
 """Sandboxes of one host that are moved at the same time: an agent's work is interrupted for as long as its move takes,
@@ -86,14 +97,15 @@ class Drains:
 
     def concern(self, raw: Raw) -> bool:
         """Whether the sandbox is on a host that is being drained, or was when its move began."""
-        host = self._hosts.standing(_placement(raw).host) if _is_placed(raw) else None
+        placed = host_of(raw)
+        host = None if placed is None else self._hosts.standing(placed)
         return key_of(raw) in self._moves or (host is not None and host.spec.drain)
 
     def demands_on(self, host: str) -> Iterator[Demand]:
         """What is on its way to a host, and not yet placed there."""
         for key, move in self._moves.items():
             raw = self._sandboxes.get(key)
-            arrived = raw is not None and _is_placed(raw) and _placement(raw).host == host
+            arrived = raw is not None and host_of(raw) == host
             if move.target.host == host and not arrived:
                 yield move.demand
 
@@ -113,7 +125,7 @@ class Drains:
         going = {key for key, move in self._moves.items() if move.source == host}
         waiting = [raw for raw in found if key_of(raw) not in going]
         hosts = self._hosts.candidates()
-        fates = drain((self._placed(raw) for raw in waiting if not _is_going(raw)), hosts)
+        fates = drain((self._placed(raw) for raw in waiting if not terminating(raw)), hosts)
         now = self._clock()
         stays = dict(fates.stays) | {
             key: why for key, (until, why) in self._stays.items() if key in fates.moves and now < until
@@ -126,13 +138,15 @@ class Drains:
         moving = len(found) - len(stays)
         return Outlook(total, moving, {str(key): why for key, why in stays.items()})
 
-    async def move(self, raw: Raw, blueprint: Blueprint, spec: ClaudeSandboxSpec, wish: Wish) -> Raw | Moving | None:
-        """Move the sandbox, as far as that is possible now.
+    async def move(
+        self, raw: Raw, current: Placement, blueprint: Blueprint, spec: ClaudeSandboxSpec, wish: Wish
+    ) -> Raw | Moving | None:
+        """Move the sandbox from where it is, as far as that is possible now.
 
         The sandbox as it is then, on its new host or, where it can't be moved, on its old one; or what is being waited
         for; or None where the sandbox is gone. Raises ApiError.
         """
-        key, source = key_of(raw), _placement(raw).host
+        key, source = key_of(raw), current.host
         if (why := bound(spec, runs=False)) is not None:
             return self._stay(key, raw, source, why)
         old = self._fleet.of(source)
@@ -145,19 +159,20 @@ class Drains:
         if (why := bound(spec, runs=runs)) is not None:
             return self._stay(key, raw, source, why)
         if move is None or move.source != source:
-            begun = await self._begin(key, raw, blueprint, wish, runs=runs)
+            begun = await self._begin(key, raw, source, blueprint, wish, runs=runs)
             if not isinstance(begun, _Move):
                 return begun
             move = begun
         if not _is_announced(raw):
             return Moving(_saying(move), 0.0)
-        if problem := await _removed(old, blueprint.identity, _placement(raw)):
+        if problem := await _removed(old, blueprint.identity, current):
             return Moving(_waits_for(move, problem), AGAIN)
-        return await self._store(key, raw, wish)
+        return await self._store(key, raw, source, wish)
 
-    async def _begin(self, key: Key, raw: Raw, blueprint: Blueprint, wish: Wish, *, runs: bool) -> _Move | Raw | Moving:
+    async def _begin(
+        self, key: Key, raw: Raw, source: str, blueprint: Blueprint, wish: Wish, *, runs: bool
+    ) -> _Move | Raw | Moving:
         """Take room on another host, and see that it has the image: the sandbox itself where it is not to move now."""
-        source = _placement(raw).host
         # What neither runs nor is to: it can wait where it is. Else it would be started only to be stopped, or to stay
         # for good where it is left alone once it runs.
         can_wait = runs or not blueprint.running
@@ -185,9 +200,8 @@ class Drains:
         self._reporter.tell(raw, "Moving", _saying(move), warning=False)
         return move
 
-    async def _store(self, key: Key, raw: Raw, wish: Wish) -> Raw | None:
+    async def _store(self, key: Key, raw: Raw, source: str, wish: Wish) -> Raw | None:
         """Store where the sandbox is from now on. The old host has nothing of it any more."""
-        source = _placement(raw).host
         async with self._choosing:
             self._moves.pop(key, None)
             target = elsewhere(wish, source, self._hosts.candidates())
@@ -223,13 +237,14 @@ class Drains:
 
     def _placed(self, raw: Raw) -> Placed[Key]:
         """The sandbox as its stored state tells, without asking its host."""
-        key, placement = key_of(raw), _placement(raw)
+        key, placement = key_of(raw), placement_of(raw)
+        assert placement is not None  # noqa: S101 - it is one of the host's
         namespace = key.namespace
         try:
             spec = parse_spec(raw)
         except InvalidSpec:
             return Placed(key, _nothing(namespace), placement, _REFUSED)
-        wish = Wish(namespace, self._labels_of(namespace), spec.backend, demand_of(spec.resources))
+        wish = wish_of(namespace, self._labels_of(namespace), spec)
         if isinstance(keep(wish, self._hosts.standing(placement.host), placement), Refused):
             return Placed(key, wish, placement, _REFUSED)
         return Placed(key, wish, placement, bound(spec, runs=bool(raw["status"].get("workload"))))
@@ -262,19 +277,6 @@ def _waits_for(move: _Move, problem: str) -> str:
 def _nothing(namespace: str) -> Wish:
     """The wish of a sandbox whose spec can't be understood."""
     return Wish(namespace, None, Backend(type=BackendType.DOCKER), Demand(0, 0))
-
-
-def _is_placed(raw: Raw) -> bool:
-    return bool((raw.get("status") or {}).get("placement"))
-
-
-def _placement(raw: Raw) -> Placement:
-    return Placement.model_validate(raw["status"]["placement"])
-
-
-def _is_going(raw: Raw) -> bool:
-    """Whether it is being deleted: it leaves by itself."""
-    return bool(raw["metadata"].get("deletionTimestamp"))
 
 
 def _is_announced(raw: Raw) -> bool:

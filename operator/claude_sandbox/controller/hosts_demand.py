@@ -4,18 +4,18 @@ from collections.abc import Iterator
 
 from claude_sandbox.api.validate import InvalidSpec, parse_spec
 from claude_sandbox.backends.docker.room import Demand, demand_of
-from claude_sandbox.controller.sandboxes import Raw, Sandboxes, is_held
+from claude_sandbox.backends.kubernetes.raw import terminating
+from claude_sandbox.controller.sandboxes import Raw, Sandboxes, host_of, is_held
 
 
 def placed_on(sandboxes: Sandboxes, host: str) -> Iterator[Raw]:
     """The sandboxes of a host, suspended ones too: they come back to where their workspace is."""
     for key in sandboxes:
         raw = sandboxes.get(key)
-        placement = ((raw or {}).get("status") or {}).get("placement") or {}
-        if raw is None or placement.get("host") != host:
+        if raw is None or host_of(raw) != host:
             continue
         # One that is being deleted and was let go has nothing there any more.
-        if is_held(raw) or not raw["metadata"].get("deletionTimestamp"):
+        if is_held(raw) or not terminating(raw):
             yield raw
 
 

@@ -20,6 +20,7 @@ from claude_sandbox.backends.docker.material import Material, MaterialError
 from claude_sandbox.backends.docker.placement import Candidate, Standing
 from claude_sandbox.backends.docker.room import Demand, capacity_of, cores_of
 from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.raw import terminating
 from claude_sandbox.controller import hosts_status as report
 from claude_sandbox.controller.hosts_store import HostObjects, Raw
 from claude_sandbox.controller.merge import merge_patch
@@ -90,7 +91,7 @@ class HostReconciler:
     async def __call__(self, name: str) -> Result:
         """One look. Raises ApiError where the status could not be written."""
         raw = self._objects.get(name)
-        if raw is None or raw["metadata"].get("deletionTimestamp"):
+        if raw is None or terminating(raw):
             self._forget(name)
             return Result()
         found = await self._look(name, raw)

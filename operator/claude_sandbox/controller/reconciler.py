@@ -13,6 +13,7 @@ from claude_sandbox.api.spec import BackendType, ClaudeSandboxSpec, OperatingMod
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.api.validate import FieldError, InvalidSpec, parse_spec, refused_metadata
 from claude_sandbox.backends.base import Failure, Healed, KeyState, Outcome, Past, WorkloadState
+from claude_sandbox.backends.kubernetes.raw import terminating
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.egress import Network, out_of_reach
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
@@ -154,7 +155,7 @@ class Reconciler:
     async def __call__(self, key: Key) -> Result:
         """One pass. Raises ApiError where the status could not be written."""
         raw = self._sandboxes.get(key)
-        if raw is None or raw["metadata"].get("deletionTimestamp"):
+        if raw is None or terminating(raw):
             self._progressing.pop(key, None)
             self._key_sent.pop(key, None)
             self._ended.pop(key, None)
@@ -168,7 +169,7 @@ class Reconciler:
             live = await self._hosted.fresh(raw)
             if live is None:
                 return self._lose(raw)
-            if live["metadata"].get("deletionTimestamp"):
+            if terminating(live):
                 return Result(requeue_after=0)
             raw = live
         done = await self._pass(raw)
@@ -185,9 +186,7 @@ class Reconciler:
     def _living(self, namespace: str) -> bool:
         """Whether the namespace has a sandbox with a pod in it."""
         found = (self._sandboxes.get(key) for key in self._sandboxes.of(namespace))
-        return any(
-            raw is not None and not raw["metadata"].get("deletionTimestamp") and not on_docker(raw) for raw in found
-        )
+        return any(raw is not None and not terminating(raw) and not on_docker(raw) for raw in found)
 
     async def _finish(self, key: Key, raw: Raw | None) -> Result:
         """What is left to do for a sandbox that is gone, or is to go."""

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from claude_sandbox.api.meta import FINALIZER
 from claude_sandbox.api.spec import BackendType
+from claude_sandbox.api.status import Placement
 
 Raw = Mapping[str, Any]
 
@@ -34,6 +35,21 @@ def on_docker(raw: Raw) -> bool:
 def is_held(raw: Raw) -> bool:
     """Whether the sandbox may still have something on a Docker host."""
     return FINALIZER in (raw["metadata"].get("finalizers") or ())
+
+
+def placement_of(raw: Raw) -> Placement | None:
+    """Where the sandbox was placed; None before."""
+    found = _placement(raw)
+    return Placement.model_validate(found) if found else None
+
+
+def host_of(raw: Raw) -> str | None:
+    """The Docker host that the sandbox was placed on; None before."""
+    return _placement(raw).get("host")
+
+
+def _placement(raw: Raw) -> Mapping[str, Any]:
+    return (raw.get("status") or {}).get("placement") or {}
 
 
 class Sandboxes:
@@ -113,11 +129,7 @@ class Sandboxes:
     def on_host(self, host: str) -> list[Key]:
         """Those on Docker that are placed on this host, or on none yet."""
         placed = ((key, self.get(key) or {}) for key in self)
-        return [
-            key
-            for key, raw in placed
-            if on_docker(raw) and ((raw.get("status") or {}).get("placement") or {}).get("host", host) == host
-        ]
+        return [key for key, raw in placed if on_docker(raw) and host_of(raw) in (host, None)]
 
     def using(self, namespace: str, secret: str) -> list[Key]:
         """Those of a namespace that name this Secret."""

@@ -15,7 +15,7 @@ from claude_sandbox.api.host_spec import DockerHostSpec
 from claude_sandbox.api.host_status import StayReason
 from claude_sandbox.api.spec import Backend, ClaudeSandboxSpec, UpdateStrategyType, WorkspaceType
 from claude_sandbox.api.status import Placement
-from claude_sandbox.backends.docker.room import Demand, Room
+from claude_sandbox.backends.docker.room import Demand, Room, demand_of
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class Wish:
     namespace_labels: Mapping[str, str] | None
     backend: Backend
     demand: Demand
+
+
+def wish_of(namespace: str, namespace_labels: Mapping[str, str] | None, spec: ClaudeSandboxSpec) -> Wish:
+    """What a sandbox of the namespace asks for with this spec."""
+    return Wish(namespace, namespace_labels, spec.backend, demand_of(spec.resources))
 
 
 class Refusal(StrEnum):
