@@ -11,7 +11,7 @@ from typing import Any
 
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence
+from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence, EngineWord
 from claude_sandbox.compliance.docker.report import findings
 from claude_sandbox.compliance.evidence import Reading
 from claude_sandbox.compliance.findings import Finding
@@ -78,9 +78,7 @@ class World:
                 networks=tuple(self.networks),
                 volumes=tuple(self.volumes),
                 drift=None if self.drift is None else Reading(self.drift, EvidenceSource.INSPECT, NOW),
-                remaps_users=self.remaps_users,
-                unenforced=self.unenforced,
-                default_seccomp=self.default_seccomp,
+                engine=EngineWord(self.remaps_users, self.unenforced, self.default_seccomp),
             )
         )
 

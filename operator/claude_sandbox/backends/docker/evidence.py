@@ -11,7 +11,7 @@ from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.backends.docker.raw import Object
 from claude_sandbox.blueprint.model import Blueprint
-from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence
+from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence, EngineWord
 from claude_sandbox.compliance.docker.process import Process
 from claude_sandbox.compliance.evidence import Reading, Unread
 from claude_sandbox.compliance.report import Judgement
@@ -57,11 +57,14 @@ def evidence(
         volumes=tuple(volumes),
         process=None if process is None else Reading(process, EvidenceSource.HOST_PROC, now),
         drift=Reading(drifted, EvidenceSource.INSPECT, seen),
-        remaps_users=facts.gives_users if facts is not None else None,
-        unenforced=facts.unenforced if facts is not None else frozenset(),
-        default_seccomp=facts.seccomp if facts is not None else None,
+        engine=word_of(facts),
         max_age=MAX_AGE,
     )
+
+
+def word_of(facts: EngineFacts | None) -> EngineWord:
+    """What of the engine's facts decides about its containers; None: it was not asked."""
+    return EngineWord() if facts is None else EngineWord(facts.gives_users, facts.unenforced, facts.seccomp)
 
 
 def without_health_checks(container: Object, sessions: Sequence[Object]) -> Object:

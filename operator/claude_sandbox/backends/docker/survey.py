@@ -14,7 +14,7 @@ from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.drift import container_differences, networks_of
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError
-from claude_sandbox.backends.docker.evidence import declared
+from claude_sandbox.backends.docker.evidence import declared, word_of
 from claude_sandbox.backends.docker.execs import without_health_checks
 from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.host_proc import read_process
@@ -68,9 +68,7 @@ async def survey(
         volumes=volumes,
         process=None if process is None else Reading(process, EvidenceSource.HOST_PROC, read_at),
         drift=None if blueprint is None else await _drift(engine, container, blueprint, facts, read_at),
-        remaps_users=None if facts is None else facts.gives_users,
-        unenforced=frozenset() if facts is None else facts.unenforced,
-        default_seccomp=None if facts is None else facts.seccomp,
+        engine=word_of(facts),
     )
     return Survey(container, evidence, note)
 

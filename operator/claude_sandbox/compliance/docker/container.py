@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from claude_sandbox.compliance.docker.document import Document
-from claude_sandbox.compliance.docker.evidence import Declared
+from claude_sandbox.compliance.docker.evidence import Declared, EngineWord
 from claude_sandbox.compliance.docker.mounts import Mount, asked_mounts, bound_mounts, listed_mounts
 from claude_sandbox.compliance.evidence import Object
 
@@ -25,9 +25,7 @@ class Container(Document):
         volumes: Sequence[Object] = (),
         *,
         drift: tuple[str, ...] | str | None = None,
-        remaps_users: bool | None = None,
-        unenforced: frozenset[str] = frozenset(),
-        default_seccomp: str | None = None,
+        engine: EngineWord = EngineWord(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__(document)
         self.declared = declared or Declared()
@@ -35,9 +33,7 @@ class Container(Document):
         self._volumes = volumes
         self.drift = drift
         """In what it differs from what is declared; why that is not known; None where nothing declares it."""
-        self.remaps_users = remaps_users
-        self.unenforced = unenforced
-        self.default_seccomp = default_seccomp
+        self.engine = engine
 
     @cached_property
     def running(self) -> bool:

@@ -31,6 +31,18 @@ class Declared:
 
 
 @dataclass(frozen=True)
+class EngineWord:
+    """What an engine says of itself that decides about its containers, as far as it was asked."""
+
+    remaps_users: bool | None = None
+    """Whether the engine gives containers users of their own (userns-remap, rootless); None where it was not asked."""
+    unenforced: frozenset[str] = frozenset()
+    """Limits that the engine is known to take and not to enforce, as `docker info` calls them (MemoryLimit, …)."""
+    default_seccomp: str | None = None
+    """The profile of containers that name none, as the engine calls it. Empty: it can't filter. None: not known."""
+
+
+@dataclass(frozen=True)
 class DockerEvidence:
     """Everything that is known about a container at `now`."""
 
@@ -46,11 +58,6 @@ class DockerEvidence:
     """What the kernel says of the container's first process, where the engine is on this machine."""
     drift: Reading[tuple[str, ...]] | Unread | None = None
     """In what the container differs from what its ClaudeSandbox asks for; None where none declares it."""
-    remaps_users: bool | None = None
-    """Whether the engine gives containers users of their own (userns-remap, rootless); None where it was not asked."""
-    unenforced: frozenset[str] = frozenset()
-    """Limits that the engine is known to take and not to enforce, as `docker info` calls them (MemoryLimit, …)."""
-    default_seccomp: str | None = None
-    """The profile of containers that name none, as the engine calls it. Empty: it can't filter. None: not known."""
+    engine: EngineWord = EngineWord()
     max_age: timedelta = timedelta.max
     """A reading older than this is stale, and makes results Unknown."""

@@ -61,7 +61,7 @@ def seccomp(container: Container) -> Verdict:
     if is_its_own:
         return passed("a profile of its own")
     if profile in _BUILT_IN:
-        return _default(container.default_seccomp)
+        return _default(container.engine.default_seccomp)
     return unknown("it names a seccomp profile that its document does not show")
 
 

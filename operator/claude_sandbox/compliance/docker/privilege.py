@@ -103,7 +103,7 @@ def user_namespace(container: Container) -> Verdict:
         return unknown(untold("HostConfig.UsernsMode"))
     if mode == "host":
         return failed("users in it are the same users on the host")
-    match container.remaps_users:
+    match container.engine.remaps_users:
         case None:
             return unknown("it uses the engine's default, which only `docker info` tells (userns or rootless)")
         case True:

@@ -61,9 +61,7 @@ def _container(evidence: DockerEvidence) -> Container | str:
         evidence.networks,
         evidence.volumes,
         drift=_drift(evidence),
-        remaps_users=evidence.remaps_users,
-        unenforced=evidence.unenforced,
-        default_seccomp=evidence.default_seccomp,
+        engine=evidence.engine,
     )
 
 

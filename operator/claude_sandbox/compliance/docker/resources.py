@@ -71,7 +71,7 @@ def restarts(container: Container) -> Verdict:
 
 def _enforced(container: Container, limit: str, value: str) -> Verdict:
     """An engine without control groups of its own keeps in mind what it was asked for, and does nothing about it."""
-    if limit in container.unenforced:
+    if limit in container.engine.unenforced:
         return failed("its engine can't enforce the limit (control HOST-06 of the host)", value)
     return passed(value)
 
