@@ -8,7 +8,7 @@ slow"` visits all.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import pytest
@@ -236,42 +236,7 @@ async def now(pair: Pair) -> Obj:
     return found
 
 
-some = pytest.mark.parametrize(
-    ("heard", "calls"), [(False, range(1, CALLS, 3)), (True, range(2, CALLS, 3))], ids=["before", "after"]
-)
-every = pytest.mark.parametrize("heard", [False, True], ids=["before", "after"])
-
-
-@pytest.mark.timeout(900)
-@some
-async def test_the_operator_ends_in_the_middle_of_a_move(
-    pair: Pair, credentials: Credentials, heard: bool, calls: Iterable[int]
-) -> None:
-    await operator_ends(pair, credentials, heard, calls)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@every
-async def test_the_operator_ends_at_any_step_of_a_move(pair: Pair, credentials: Credentials, heard: bool) -> None:
-    await operator_ends(pair, credentials, heard, range(1, CALLS))
-
-
-@pytest.mark.timeout(900)
-@some
-async def test_the_old_host_falls_silent_in_the_middle_of_a_move(
-    pair: Pair, credentials: Credentials, heard: bool, calls: Iterable[int]
-) -> None:
-    await host_falls_silent(pair, credentials, heard, calls)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(3600)
-@every
-async def test_the_old_host_falls_silent_at_any_step_of_a_move(
-    pair: Pair, credentials: Credentials, heard: bool
-) -> None:
-    await host_falls_silent(pair, credentials, heard, range(1, CALLS))
+CutOff = Callable[[Pair, Credentials, bool, Iterable[int]], Awaitable[None]]
 
 
 async def operator_ends(pair: Pair, credentials: Credentials, heard: bool, calls: Iterable[int]) -> None:
@@ -324,3 +289,25 @@ async def host_falls_silent(pair: Pair, credentials: Credentials, heard: bool, c
         raise AssertionError("there are more calls than are tried")
     assert call > 4, "removing a sandbox takes more steps than that"
     pair.never_two(NAME)
+
+
+ENDS = pytest.mark.parametrize("cut_off", [operator_ends, host_falls_silent])
+
+
+@pytest.mark.timeout(900)
+@ENDS
+@pytest.mark.parametrize(
+    ("heard", "calls"), [(False, range(1, CALLS, 3)), (True, range(2, CALLS, 3))], ids=["before", "after"]
+)
+async def test_in_the_middle_of_a_move(
+    pair: Pair, credentials: Credentials, cut_off: CutOff, heard: bool, calls: Iterable[int]
+) -> None:
+    await cut_off(pair, credentials, heard, calls)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@ENDS
+@pytest.mark.parametrize("heard", [False, True], ids=["before", "after"])
+async def test_at_any_step_of_a_move(pair: Pair, credentials: Credentials, cut_off: CutOff, heard: bool) -> None:
+    await cut_off(pair, credentials, heard, range(1, CALLS))
