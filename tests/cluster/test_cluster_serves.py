@@ -196,7 +196,11 @@ def _listening(pid: int) -> set[tuple[str, int]]:
     """The TCP addresses on which the process listens, from the kernel's own tables."""
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        target = os.readlink(descriptor)  # noqa: PTH115 - no file is behind the link
+        try:
+            target = os.readlink(descriptor)  # noqa: PTH115 - no file is behind the link
+        except FileNotFoundError:
+            # Closed since: what a server listens on stays open.
+            continue
         if target.startswith("socket:["):
             inodes.add(target[len("socket:[") : -1])
     found = set()
