@@ -15,6 +15,9 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3
 # Further arguments of the command behind a target, for example `make test ARGS="-k policy -x"`.
 ARGS ?=
 
+# How many processes share the tests; ARGS=-n0 runs them in one.
+WORKERS ?= 3
+
 # What the demo's sandbox runs on, `make demo BACKEND=docker`: a Docker Engine, yours or one that is brought along.
 BACKEND ?=
 BACKEND_OPTION = $(if $(BACKEND),--backend $(BACKEND))
@@ -39,7 +42,7 @@ demo-down: $(VENV)/.installed ## Remove what the demo made, on either backend.
 	@$(BIN)/claude-sandbox demo --down $(BACKEND_OPTION) $(ARGS)
 
 test: $(VENV)/.installed images-and-programs ## All tests. Those that need a node or a Docker Engine are skipped, and say so, unless run as root.
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 test-unit: $(VENV)/.installed ## The tests that need nothing but Python.
 	@$(BIN)/pytest -m "not controlplane and not node and not engine" $(ARGS)

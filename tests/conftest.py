@@ -15,13 +15,33 @@ from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.images import ImageArchive, build_image
 from claude_sandbox.localcluster.node import load_image
 
+# With a node, or a way out of an engine, come changed settings of the whole machine; the lifecycles look whether they
+# are put back. So no two of these may run at once.
+_WITH_THE_MACHINES_SETTINGS = (
+    "node/", "e2e/", "conformance/", "docker/test_engines_outside.py", "docker/test_engines_lifecycle.py",
+)  # fmt: skip
 
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the slow tests out, whatever is selected by `-m`, unless it names them."""
+    """Leave the slow tests out, whatever is selected by `-m`, unless it names them. Say what is to run side by side."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
     if "slow" not in config.option.markexpr:
         slow = [item for item in items if item.get_closest_marker("slow")]
         items[:] = [item for item in items if item not in slow]
         config.hook.pytest_deselected(items=slow)
+
+
+def _group(item: pytest.Item) -> str:
+    """Tests of one group are run by one process (pytest-xdist), in order, so that they share what they need."""
+    file = item.path.relative_to(Path(__file__).parent).as_posix()
+    if file.startswith(_WITH_THE_MACHINES_SETTINGS):
+        return "settings of the machine"
+    callspec = getattr(item, "callspec", None)
+    if callspec is not None and "engine_release" in callspec.params:
+        return f"engine {callspec.params['engine_release']}"
+    return file if file.startswith("docker/") else file.partition("/")[0]
 
 
 @pytest.fixture(scope="session", autouse=True)
