@@ -23,7 +23,7 @@ from tests.bench.process import Operator, OperatorEnded
 from tests.bench.results import FASTEST, SLOW, Pair, Results
 from tests.bench.scenarios import AGENTS, FLOOR, Bench
 
-from claude_sandbox.demo.installation import NAMESPACE, OPERATOR
+from claude_sandbox.install.manifests import NAMESPACE, OPERATOR
 from claude_sandbox.localcluster import engine, ports
 from claude_sandbox.localcluster.errors import LocalClusterError
 

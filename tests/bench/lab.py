@@ -17,7 +17,7 @@ from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.credentials import Credentials, load
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import NAMESPACES, NODES, SECRETS, SERVICE_ACCOUNTS, Resource
-from claude_sandbox.demo.installation import NAMESPACE, OPERATOR, Installation, render
+from claude_sandbox.install.manifests import NAMESPACE, OPERATOR, Installation, render
 from claude_sandbox.localcluster import builder, cluster, components
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.tools import tool

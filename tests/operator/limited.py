@@ -8,7 +8,7 @@ from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.credentials import Authorization, Credentials
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import Resource
-from claude_sandbox.demo.installation import NAMESPACE, OPERATOR, Installation, render
+from claude_sandbox.install.manifests import NAMESPACE, OPERATOR, Installation, render
 from claude_sandbox.localcluster.cluster import Cluster
 
 _RBAC = "rbac.authorization.k8s.io"

@@ -10,7 +10,7 @@ from world import PORTS
 from worlds import Worlds
 
 from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.demo.installation import Installation
+from claude_sandbox.install.manifests import Installation
 from claude_sandbox.localcluster.cluster import Cluster
 
 pytestmark = pytest.mark.controlplane

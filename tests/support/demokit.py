@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from claude_sandbox.demo.kubectl import Kubectl
+from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.localcluster import toolchain
 from claude_sandbox.localcluster.layout import Layout
 

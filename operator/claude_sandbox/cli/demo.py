@@ -6,8 +6,8 @@ import click
 
 from claude_sandbox.demo import clusters, flow
 from claude_sandbox.demo.docker import flow as docker
-from claude_sandbox.demo.errors import DemoError
 from claude_sandbox.demo.narrator import Narrator
+from claude_sandbox.install.errors import SetupError
 
 KUBERNETES, DOCKER = "kubernetes", "docker"
 
@@ -60,7 +60,7 @@ def demo(
             docker.run(sandbox_image, narrator)
         else:
             flow.run(options, narrator)
-    except DemoError as error:
+    except SetupError as error:
         tell(error)
         sys.exit(1)
 
@@ -73,7 +73,7 @@ def _down(backend: str | None, options: flow.Options, narrator: Narrator) -> Non
     narrator.say("Done." if found else "There is nothing of the demo's.")
 
 
-def tell(error: DemoError) -> None:
+def tell(error: SetupError) -> None:
     """What failed, what to do about it, and where to read more."""
     click.echo(f"\nError: {error.message}\nRemedy: {error.remedy}", err=True)
     for log in error.logs:

@@ -6,10 +6,10 @@ import click
 import yaml
 
 from claude_sandbox.cli.demo import tell
-from claude_sandbox.demo.errors import DemoError
-from claude_sandbox.demo.installation import Installation, render
-from claude_sandbox.demo.installing import install as apply
-from claude_sandbox.demo.kubectl import Kubectl
+from claude_sandbox.install.applying import install as apply
+from claude_sandbox.install.errors import SetupError
+from claude_sandbox.install.kubectl import Kubectl
+from claude_sandbox.install.manifests import Installation, render
 from claude_sandbox.localcluster import toolchain
 
 
@@ -66,7 +66,7 @@ def install(
         kubectl = Kubectl(toolchain.kubectl(_say), kubeconfig, context)
         _say(f"Installing the operator by the context {context or kubectl.run('config', 'current-context').strip()!r}.")
         apply(kubectl, wanted, _say, force=force)
-    except DemoError as error:
+    except SetupError as error:
         tell(error)
         sys.exit(1)
     click.echo("The operator is ready. Samples: manifests/samples")

@@ -8,7 +8,7 @@ import click
 
 from claude_sandbox.cli.columns import columns
 from claude_sandbox.cli.demo import tell
-from claude_sandbox.demo.errors import DemoError
+from claude_sandbox.install.errors import SetupError
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.machine import backups, docker, installing, settings, systemd
 from claude_sandbox.machine import status as state
@@ -90,7 +90,7 @@ def install(
     _require_engine(socket or (before.socket if before else settings.DEFAULT_SOCKET), install_docker)
     try:
         made = installing.install(places, wish, _say)
-    except DemoError as error:
+    except SetupError as error:
         tell(error)
         sys.exit(1)
     click.echo(
@@ -207,7 +207,7 @@ def uninstall(what: str | None) -> None:
         else:
             installing.uninstall_keeping(places, _say)
             click.echo(f"Removed. {places.config} and {places.data} stay, and sandboxes go on as they are.")
-    except DemoError as error:
+    except SetupError as error:
         tell(error)
         sys.exit(1)
 

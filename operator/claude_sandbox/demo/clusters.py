@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claude_sandbox.demo import kind
-from claude_sandbox.demo.errors import DemoError
-from claude_sandbox.demo.kubectl import Kubectl
-from claude_sandbox.demo.narrator import Say
+from claude_sandbox.install.errors import SetupError
+from claude_sandbox.install.kubectl import Kubectl
+from claude_sandbox.install.waiting import Say
 from claude_sandbox.localcluster import cluster as local
 from claude_sandbox.localcluster import description, node
 from claude_sandbox.localcluster.images import ImageArchive
@@ -34,11 +34,11 @@ def named(kubeconfig: str | None) -> str | None:
 
 
 def choose(kubeconfig: str | None, context: str | None, program: Path, say: Say) -> Target:
-    """The cluster, brought up where it is one of the demo's own. Raises DemoError and LocalClusterError."""
+    """The cluster, brought up where it is one of the demo's own. Raises SetupError and LocalClusterError."""
     if explicit := named(kubeconfig):
         return _existing(explicit, context, program, say)
     if context:
-        raise DemoError(
+        raise SetupError(
             f"--context {context} says nothing without a kubeconfig.", "Give one: --kubeconfig FILE, or set KUBECONFIG."
         )
     if kind.usable(say):
@@ -59,14 +59,14 @@ def choose(kubeconfig: str | None, context: str | None, program: Path, say: Say)
 
 
 def require_node(kubectl: Kubectl) -> None:
-    """Raise DemoError for a cluster in which no pod will ever run, rather than wait for one."""
+    """Raise SetupError for a cluster in which no pod will ever run, rather than wait for one."""
     try:
         nodes = kubectl.run("get", "nodes", "--output=name").strip()
-    except DemoError:
+    except SetupError:
         # Who may not look at nodes may have some.
         return
     if not nodes:
-        raise DemoError(
+        raise SetupError(
             "This cluster has no node: it is a control plane alone, and no pod can run in it.",
             "For sandboxes on this machine's Docker Engine, with a control plane of the demo's own: "
             "make demo BACKEND=docker. Or name a cluster with nodes, or unset KUBECONFIG to have one made.",
@@ -74,7 +74,7 @@ def require_node(kubectl: Kubectl) -> None:
 
 
 def down(say: Say) -> bool:
-    """Remove the clusters that the demo made; whether there was one. Raises DemoError and LocalClusterError."""
+    """Remove the clusters that the demo made; whether there was one. Raises SetupError and LocalClusterError."""
     found = False
     if kind.exists():
         say(f"Removing the kind cluster {kind.NAME!r}.")
@@ -88,7 +88,7 @@ def down(say: Say) -> bool:
 
 def _existing(kubeconfig: str, context: str | None, program: Path, say: Say) -> Target:
     if not any(Path(file).is_file() for file in kubeconfig.split(os.pathsep)):
-        raise DemoError(
+        raise SetupError(
             f"There is no kubeconfig {kubeconfig}.",
             "Name a file that exists, or unset KUBECONFIG to have a cluster made.",
         )

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claude_sandbox.api import meta
-from claude_sandbox.demo import clusters, installing, report, sandbox
+from claude_sandbox.demo import clusters, report, sandbox
 from claude_sandbox.demo.clusters import Target
-from claude_sandbox.demo.errors import DemoError
-from claude_sandbox.demo.installation import NAMESPACE, OPERATOR, Installation
-from claude_sandbox.demo.kubectl import Kubectl
 from claude_sandbox.demo.narrator import Narrator
+from claude_sandbox.install import applying
+from claude_sandbox.install.errors import SetupError
+from claude_sandbox.install.kubectl import Kubectl
+from claude_sandbox.install.manifests import NAMESPACE, OPERATOR, Installation
 from claude_sandbox.localcluster import toolchain
 from claude_sandbox.localcluster.images import build_image
 
@@ -29,7 +30,7 @@ class Options:
 
 
 def run(options: Options, narrator: Narrator) -> None:
-    """A cluster, the operator, and a sandbox that is Ready and Compliant. Raises DemoError and LocalClusterError."""
+    """A cluster, the operator, and a sandbox that is Ready and Compliant. Raises SetupError and LocalClusterError."""
     say = narrator.say
     program = toolchain.kubectl(say)
     narrator.step("A cluster")
@@ -44,7 +45,7 @@ def run(options: Options, narrator: Narrator) -> None:
         images = _images(options, target, narrator)
         narrator.step("The operator")
         wanted = Installation(operator_image=images["operator"], sandbox_image=images["sandbox"])
-        installing.install(kubectl, wanted, say, labels=sandbox.LABELS, force=True)
+        applying.install(kubectl, wanted, say, labels=sandbox.LABELS, force=True)
         say(f"Two replicas run in the namespace {NAMESPACE}; the one that holds the Lease acts.")
     narrator.step(f"A sandbox, {sandbox.NAME}, in the namespace {sandbox.NAMESPACE}")
     sandbox.namespace(kubectl, say)
@@ -67,12 +68,12 @@ def down(options: Options, narrator: Narrator) -> bool:
     sandbox.remove(kubectl, say)
     if not sandbox.is_demos(kubectl.get("namespace", NAMESPACE)):
         say("The operator was not installed by the demo, so it stays.")
-    elif others := kubectl.list(meta.PLURAL) if kubectl.get("crd", installing.CRD) else []:
+    elif others := kubectl.list(meta.PLURAL) if kubectl.get("crd", applying.CRD) else []:
         names = ", ".join(f"{one['metadata']['namespace']}/{one['metadata']['name']}" for one in others[:5])
         say(f"There are other sandboxes ({names}), so the operator stays. Delete them and run this again.")
     else:
         say("Removing the operator.")
-        installing.uninstall(kubectl, say)
+        applying.uninstall(kubectl, say)
     return True
 
 
@@ -90,7 +91,7 @@ def _images(options: Options, target: Target, narrator: Narrator) -> dict[str, s
     missing = [name for name in given if name not in result]
     if missing and target.load is None:
         options_missing = " ".join(f"--{name}-image REFERENCE" for name in missing)
-        raise DemoError(
+        raise SetupError(
             "This cluster is not on this machine, so its nodes can't be given images that no registry has.",
             "Build the images (`make images`), push them to a registry that the cluster pulls from, and run "
             f"`claude-sandbox demo {options_missing}`.",
@@ -106,9 +107,9 @@ def _images(options: Options, target: Target, narrator: Narrator) -> dict[str, s
 
 def _troubles(kubectl: Kubectl) -> str:
     """What keeps the operator's pods from running, else the sandbox's."""
-    if why := installing.troubles(kubectl, NAMESPACE):
+    if why := applying.troubles(kubectl, NAMESPACE):
         return f"The operator is in trouble:\n{why}"
-    return installing.troubles(kubectl, sandbox.NAMESPACE)
+    return applying.troubles(kubectl, sandbox.NAMESPACE)
 
 
 def _logs(target: Target) -> tuple[str, ...]:
@@ -148,7 +149,7 @@ def _show_denial(kubectl: Kubectl, inside: tuple[str, ...], narrator: Narrator) 
         " && echo connected || echo denied"
     )
     if kubectl.run(*inside, "bash", "-c", attempt).strip() != "denied":
-        raise DemoError(
+        raise SetupError(
             "The sandbox can connect to the API server, which its NetworkPolicy denies: this cluster's network does "
             "not enforce NetworkPolicies, so sandboxes in it are not isolated.",
             "Use a cluster with a network that enforces them, for example Cilium, Calico, or kind 0.24 and newer.",

@@ -5,9 +5,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from claude_sandbox.demo.errors import DemoError
-from claude_sandbox.demo.installation import sources
-from claude_sandbox.demo.narrator import Say
+from claude_sandbox.install.errors import SetupError
+from claude_sandbox.install.manifests import sources
+from claude_sandbox.install.waiting import Say
 from claude_sandbox.localcluster.images import ImageArchive
 from claude_sandbox.localcluster.layout import clusters_dir
 
@@ -19,7 +19,7 @@ _PATIENCE = 300.0
 
 
 def usable(say: Say) -> bool:
-    """Whether kind and a Docker Engine are there. Raises DemoError where kind is too old to enforce policies."""
+    """Whether kind and a Docker Engine are there. Raises SetupError where kind is too old to enforce policies."""
     if shutil.which("kind") is None:
         say("kind is not installed.")
         return False
@@ -32,7 +32,7 @@ def usable(say: Say) -> bool:
     found = re.search(r"v(\d+)\.(\d+)", _run("kind", "version"))
     version = (int(found[1]), int(found[2])) if found else (0, 0)
     if version < ENFORCES_SINCE:
-        raise DemoError(
+        raise SetupError(
             f"kind {'.'.join(map(str, version))} does not enforce NetworkPolicies.",
             f"Install kind {'.'.join(map(str, ENFORCES_SINCE))} or newer, or give another cluster by KUBECONFIG.",
         )
@@ -45,7 +45,7 @@ def exists() -> bool:
 
 
 def up(say: Say) -> str:
-    """The cluster's kubeconfig file, after making the cluster where there is none. Raises DemoError."""
+    """The cluster's kubeconfig file, after making the cluster where there is none. Raises SetupError."""
     file = _kubeconfig()
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if exists():
@@ -62,13 +62,13 @@ def up(say: Say) -> str:
 
 
 def down() -> None:
-    """Remove the cluster. Raises DemoError."""
+    """Remove the cluster. Raises SetupError."""
     _run("kind", "delete", "cluster", "--name", NAME, "--kubeconfig", str(_kubeconfig()))
     _kubeconfig().unlink(missing_ok=True)
 
 
 def load(name: str, image: ImageArchive) -> None:
-    """Give the image to the cluster's nodes, by tag and by digest, where they lack it. Raises DemoError."""
+    """Give the image to the cluster's nodes, by tag and by digest, where they lack it. Raises SetupError."""
     ctr = ("ctr", "--namespace", "k8s.io", "images")
     nodes = _run("kind", "get", "nodes", "--name", name).split()
     if all(image.pinned in _run("docker", "exec", node, *ctr, "list", "--quiet").split() for node in nodes):
@@ -89,11 +89,11 @@ def _run(*command: str, patience: float = _PATIENCE) -> str:
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=patience
         )
     except subprocess.TimeoutExpired:
-        raise DemoError(
+        raise SetupError(
             f"{' '.join(command)} did not end within {patience:.0f} s.", "Run it yourself and see what it waits for."
         ) from None
     if done.returncode != 0:
-        raise DemoError(
+        raise SetupError(
             f"{' '.join(command)} failed:\n{done.stderr.strip() or done.stdout.strip()}",
             "Mend what it says, and run the command again. To have a cluster without kind, take kind off PATH.",
         )

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator
 
 from claude_sandbox.api import meta
-from claude_sandbox.demo.installation import Manifest
+from claude_sandbox.install.manifests import Manifest
 
 CONTAINER = "agent"
 

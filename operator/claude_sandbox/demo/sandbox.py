@@ -6,10 +6,10 @@ from typing import Any
 
 from claude_sandbox.api import meta
 from claude_sandbox.demo import report
-from claude_sandbox.demo.errors import DemoError
-from claude_sandbox.demo.installation import Manifest
-from claude_sandbox.demo.kubectl import Kubectl
-from claude_sandbox.demo.narrator import Say, wait
+from claude_sandbox.install.errors import SetupError
+from claude_sandbox.install.kubectl import Kubectl
+from claude_sandbox.install.manifests import Manifest
+from claude_sandbox.install.waiting import Say, wait
 
 NAMESPACE = "agents"
 NAME = "alice"
@@ -64,10 +64,10 @@ def secret(kubectl: Kubectl, key: str | None, say: Say) -> None:
     }
     try:
         kubectl.apply([manifest], force=True)
-    except DemoError as error:
+    except SetupError as error:
         # A refusal may repeat what was refused.
         message = error.message.replace(data, "…").replace(key or _PLACEHOLDER, "…")
-        raise DemoError(message, error.remedy, error.logs) from None
+        raise SetupError(message, error.remedy, error.logs) from None
 
 
 def sandbox(kubectl: Kubectl, say: Say) -> None:
@@ -85,7 +85,7 @@ def on_docker(kubectl: Kubectl) -> None:
 
 
 def await_ready(kubectl: Kubectl, say: Say, troubles: Callable[[], str], logs: tuple[str, ...]) -> None:
-    """Wait until the sandbox is Ready and Compliant. Raises DemoError where that takes too long.
+    """Wait until the sandbox is Ready and Compliant. Raises SetupError where that takes too long.
 
     `troubles` says what else is in the way, empty where nothing is known; `logs` are commands or files that tell more.
     """
@@ -96,7 +96,7 @@ def await_ready(kubectl: Kubectl, say: Say, troubles: Callable[[], str], logs: t
         return f"{state}\n{why}" if why else state
 
     if not wait(look, say, _PATIENCE):
-        raise DemoError(
+        raise SetupError(
             f"The sandbox is not Ready and Compliant after {_PATIENCE:.0f} s. {look()}",
             "Mend what is said above, and run the command again.",
             logs,

@@ -9,10 +9,10 @@ from typing import Any
 
 from claude_sandbox.api import meta
 from claude_sandbox.backends.docker.connect import Connection
-from claude_sandbox.demo.docker import containers, engines
-from claude_sandbox.demo.errors import DemoError
-from claude_sandbox.demo.installing import await_served
-from claude_sandbox.demo.kubectl import Kubectl
+from claude_sandbox.install import containers
+from claude_sandbox.install.applying import await_served
+from claude_sandbox.install.errors import SetupError
+from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.localcluster import builder, toolchain
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.images import build_image
@@ -46,13 +46,13 @@ class Wish:
 def install(places: Places, wish: Wish, say: Say) -> Settings:
     """Have everything run as asked for, now and after each start of the machine. Again, it changes what is to change.
 
-    Raises LocalClusterError and DemoError where it can't be done.
+    Raises LocalClusterError and SetupError where it can't be done.
     """
     systemd.require()
     with locked(places.config, lambda: say("Waiting for another command on this installation.")):
         before = settings.load(places)
         wanted = _settings(before, wish)
-        with engines.connected(wanted.endpoint) as engine:
+        with containers.connected(wanted.endpoint) as engine:
             wanted = replace(wanted, group=docker.group(wanted.socket))
             wanted = _with_programs(places, wanted, say)
             if not wanted.image_named:
@@ -95,7 +95,7 @@ def renew(places: Places, say: Say) -> None:
 def uninstall(places: Places, say: Say) -> None:
     """Remove everything: sandboxes first, then services, programs, keys and data.
 
-    Workspaces that were to be retained stay, and are named. Raises LocalClusterError and DemoError.
+    Workspaces that were to be retained stay, and are named. Raises LocalClusterError and SetupError.
     """
     _require_anything(places)
     with locked(places.config):
@@ -209,7 +209,7 @@ def _let_go(places: Places, found: Settings, say: Say) -> None:
         try:
             options = ("--all", "--all-namespaces", "--wait", f"--timeout={_PATIENCE}s")
             kubectl.run("delete", meta.PLURAL, *options, timeout=_PATIENCE + 30)
-        except DemoError as error:
+        except SetupError as error:
             raise LocalClusterError(
                 f"Not all sandboxes could be removed: {error.message}",
                 "See why (kubectl describe claudesandboxes -A; systemctl status claude-sandbox-operator), or give up a"
@@ -219,7 +219,7 @@ def _let_go(places: Places, found: Settings, say: Say) -> None:
         say("The API server doesn't answer. What its sandboxes have on other machines' engines stays there.")
     if not found.cluster:
         return
-    with engines.connected(found.endpoint) as engine:
+    with containers.connected(found.endpoint) as engine:
         left, workspaces = containers.sweep_but_workspaces(engine.api, found.cluster)
         if left:
             say(f"Removed {left} containers, networks and volumes that were left.")

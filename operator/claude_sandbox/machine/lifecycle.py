@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 
-from claude_sandbox.demo.kubectl import Kubectl
+from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.localcluster import ports
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.health import Probe, answers_ok

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from claude_sandbox.demo.installation import Installation, Manifest, render
+from claude_sandbox.install.manifests import Installation, Manifest, render
 
 USER = "claude-sandbox-operator"
 """The operator's name in its certificate. No service account: its tokens end, and its name is too long for one."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from claude_sandbox.demo.installation import NAMESPACE
+from claude_sandbox.install.manifests import NAMESPACE
 from claude_sandbox.localcluster.network import SERVICE_CIDR
 from claude_sandbox.localcluster.pki import Files
 from claude_sandbox.machine.places import APISERVER, CONTROLLERS, ETCD, OPERATOR, Places

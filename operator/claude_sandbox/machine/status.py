@@ -7,7 +7,7 @@ from pathlib import Path
 from cryptography import x509
 
 from claude_sandbox.api import meta
-from claude_sandbox.demo.errors import DemoError
+from claude_sandbox.install.errors import SetupError
 from claude_sandbox.localcluster.pki import Files
 from claude_sandbox.machine import backups, keys, lifecycle, settings, systemd
 from claude_sandbox.machine.places import APISERVER, DAILY, SERVICES, Places, unit
@@ -75,7 +75,7 @@ def status(places: Places, host: str) -> Status:
 def _host(places: Places, found: settings.Settings, host: str) -> tuple[str, bool]:
     try:
         document = lifecycle.kubectl(places, found).get(meta.HOST_PLURAL, host)
-    except DemoError as error:
+    except SetupError as error:
         return error.message, False
     conditions = ((document or {}).get("status") or {}).get("conditions") or ()
     ready = next((one for one in conditions if one["type"] == "Ready"), None)

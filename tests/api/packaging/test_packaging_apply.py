@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 import yaml
 
-from claude_sandbox.demo.errors import DemoError
-from claude_sandbox.demo.installation import NAMESPACE, Installation, Manifest, render, sources
-from claude_sandbox.demo.installing import await_served, superfluous
-from claude_sandbox.demo.kubectl import Kubectl, as_list
+from claude_sandbox.install.applying import await_served, superfluous
+from claude_sandbox.install.errors import SetupError
+from claude_sandbox.install.kubectl import Kubectl, as_list
+from claude_sandbox.install.manifests import NAMESPACE, Installation, Manifest, render, sources
 from claude_sandbox.localcluster import toolchain
 from claude_sandbox.localcluster.cluster import Cluster
 
@@ -52,7 +52,7 @@ def versions(kubectl: Kubectl, manifests: list[Manifest]) -> list[str]:
 def test_a_field_that_does_not_exist_is_refused(installed: Kubectl) -> None:
     (policy,) = (m for m in render(Installation()) if m["kind"] == "NetworkPolicy")
     policy["spec"]["ingres"] = []
-    with pytest.raises(DemoError, match="ingres"):
+    with pytest.raises(SetupError, match="ingres"):
         installed.apply([policy], dry_run=True)
 
 
@@ -76,7 +76,7 @@ def test_the_operators_pod_is_restricted(installed: Kubectl) -> None:
 def test_each_of_its_restrictions_is_needed(installed: Kubectl, loosen: Callable[[Manifest], object]) -> None:
     pod = operator_pod()
     loosen(pod["spec"])
-    with pytest.raises(DemoError, match="violates PodSecurity"):
+    with pytest.raises(SetupError, match="violates PodSecurity"):
         installed.apply([pod], dry_run=True)
 
 

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from claude_sandbox.cli.main import cli
-from claude_sandbox.demo.kubectl import Kubectl
+from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.localcluster import toolchain
 from claude_sandbox.localcluster.cluster import Cluster
 

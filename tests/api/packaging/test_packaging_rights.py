@@ -7,8 +7,8 @@ import pytest
 from access import ACCOUNT, Right, may, rights
 
 from claude_sandbox.backends.kubernetes.credentials import Credentials, from_kubeconfig
-from claude_sandbox.demo.installation import NAMESPACE, Installation, Manifest, render
-from claude_sandbox.demo.kubectl import Kubectl
+from claude_sandbox.install.kubectl import Kubectl
+from claude_sandbox.install.manifests import NAMESPACE, Installation, Manifest, render
 from claude_sandbox.localcluster import toolchain
 from claude_sandbox.localcluster.cluster import Cluster
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from claude_sandbox.demo.installation import Installation, render
+from claude_sandbox.install.manifests import Installation, render
 from claude_sandbox.machine import docker, keys, rights, units
 from claude_sandbox.machine.places import APISERVER, CONTROLLERS, DAILY, ETCD, OPERATOR, Places, unit
 from claude_sandbox.machine.services import Service, services

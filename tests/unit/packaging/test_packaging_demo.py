@@ -8,9 +8,10 @@ import pytest
 
 from claude_sandbox.demo import clusters, flow, kind, report, sandbox
 from claude_sandbox.demo.clusters import Target
-from claude_sandbox.demo.errors import DemoError
-from claude_sandbox.demo.kubectl import Kubectl
-from claude_sandbox.demo.narrator import Narrator, wait
+from claude_sandbox.demo.narrator import Narrator
+from claude_sandbox.install.errors import SetupError
+from claude_sandbox.install.kubectl import Kubectl
+from claude_sandbox.install.waiting import wait
 from claude_sandbox.localcluster.images import ImageArchive
 
 IMAGE = ImageArchive(Path("/images/operator.tar"), "claudesandbox.dev/operator:0.1.0", "sha256:" + "a" * 64)
@@ -83,7 +84,7 @@ def test_kind_without_an_engine_is_not_used(program: Program) -> None:
 def test_a_kind_that_enforces_no_policies_is_refused(program: Program, version: str) -> None:
     program("kind", kind_of(version))
     program("docker", "")
-    with pytest.raises(DemoError, match="does not enforce NetworkPolicies") as caught:
+    with pytest.raises(SetupError, match="does not enforce NetworkPolicies") as caught:
         kind.usable(print)
     assert "0.24" in caught.value.remedy
 
@@ -107,7 +108,7 @@ def test_an_image_that_the_nodes_have_is_not_loaded_again(path: Path, program: P
 
 def test_what_kind_says_when_it_fails_is_passed_on(program: Program) -> None:
     program("kind", 'case "$*" in *clusters) ;; *) echo "no space left on device" >&2; exit 1;; esac')
-    with pytest.raises(DemoError, match="no space left on device"):
+    with pytest.raises(SetupError, match="no space left on device"):
         kind.up(print)
 
 
@@ -128,7 +129,7 @@ def test_a_kubeconfig_that_was_named_goes_before_kind(path: Path, program: Progr
 
 
 def test_a_kubeconfig_that_is_not_there_is_told_with_the_remedy(path: Path) -> None:
-    with pytest.raises(DemoError, match=r"no kubeconfig /not/there") as caught:
+    with pytest.raises(SetupError, match=r"no kubeconfig /not/there") as caught:
         clusters.choose("/not/there", None, path / "kubectl", print)
     assert "unset KUBECONFIG" in caught.value.remedy
 
@@ -147,7 +148,7 @@ def test_a_default_kubeconfig_is_not_taken_as_a_wish(monkeypatch: pytest.MonkeyP
 
 
 def test_a_context_alone_names_no_cluster(path: Path) -> None:
-    with pytest.raises(DemoError) as caught:
+    with pytest.raises(SetupError) as caught:
         clusters.choose(None, "production", path / "kubectl", print)
     assert "--kubeconfig" in caught.value.remedy
 
@@ -155,7 +156,7 @@ def test_a_context_alone_names_no_cluster(path: Path) -> None:
 def test_a_cluster_elsewhere_needs_images_from_a_registry(program: Program) -> None:
     target = Target(Kubectl(program("kubectl", "")), "/some/kubeconfig", None)
     options = flow.Options(operator_image="registry.example.com/operator:1")
-    with pytest.raises(DemoError, match="no registry has") as caught:
+    with pytest.raises(SetupError, match="no registry has") as caught:
         flow._images(options, target, Narrator())
     assert "--sandbox-image" in caught.value.remedy
     assert "--operator-image" not in caught.value.remedy
@@ -179,7 +180,7 @@ def test_the_key_is_on_no_command_line_and_in_no_output(
 
 def test_an_api_server_that_repeats_the_key_does_not_leak_it(program: Program) -> None:
     kubectl = Kubectl(program("kubectl", f'case "$*" in apply*) cat >&2; echo "{KEY}" >&2; exit 1;; esac'))
-    with pytest.raises(DemoError) as caught:
+    with pytest.raises(SetupError) as caught:
         sandbox.secret(kubectl, KEY, print)
     told = f"{caught.value.message} {caught.value.remedy} {caught.value!r}"
     assert KEY not in told

@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 from claude_sandbox.cli.main import cli
 from claude_sandbox.demo.docker import engines, flow, record
 from claude_sandbox.demo.docker.record import Made
-from claude_sandbox.demo.errors import DemoError
+from claude_sandbox.install.errors import SetupError
 from claude_sandbox.localcluster.layout import Layout
 
 MADE = Made("unix:///not/there.sock", "some-control-plane", 23456, ("sha256:" + "a" * 64,))
@@ -29,7 +29,7 @@ def demo(*arguments: str) -> Result:
 
 
 def test_without_an_engine_it_says_what_to_install() -> None:
-    with pytest.raises(DemoError, match="No Docker Engine answers") as caught:
+    with pytest.raises(SetupError, match="No Docker Engine answers") as caught:
         engines.choose(None, print)
     assert "apt-get install docker.io" in caught.value.remedy
     assert "as root" in caught.value.remedy
@@ -38,7 +38,7 @@ def test_without_an_engine_it_says_what_to_install() -> None:
 def test_a_socket_behind_which_nobody_is_does_not_end_it_without_a_word(tmp_path: Path) -> None:
     (tmp_path / "docker.sock").touch()
     said: list[str] = []
-    with pytest.raises(DemoError, match="No Docker Engine answers"):
+    with pytest.raises(SetupError, match="No Docker Engine answers"):
         engines.choose(None, said.append)
     assert "docker.sock is there, but" in said[0]
 
@@ -46,7 +46,7 @@ def test_a_socket_behind_which_nobody_is_does_not_end_it_without_a_word(tmp_path
 @pytest.mark.parametrize("endpoint", ["tcp://192.0.2.1:2376", "ssh://root@192.0.2.1"])
 def test_an_engine_of_another_machine_is_not_used(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("DOCKER_HOST", endpoint)
-    with pytest.raises(DemoError, match="not on this machine") as caught:
+    with pytest.raises(SetupError, match="not on this machine") as caught:
         engines.choose(None, print)
     assert "docs/operations.md" in caught.value.remedy
 
@@ -55,14 +55,14 @@ def test_an_engine_that_was_named_and_does_not_answer_is_not_replaced_by_another
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", MADE.endpoint)
-    with pytest.raises(DemoError, match=MADE.endpoint):
+    with pytest.raises(SetupError, match=MADE.endpoint):
         engines.choose(None, print)
 
 
 def test_it_stays_on_the_engine_that_it_began_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert engines.choose(MADE, print) == MADE.endpoint
     monkeypatch.setenv("DOCKER_HOST", "unix:///another.sock")
-    with pytest.raises(DemoError, match="already") as caught:
+    with pytest.raises(SetupError, match="already") as caught:
         engines.choose(MADE, print)
     assert "make demo-down" in caught.value.remedy
 

@@ -10,7 +10,7 @@ import yaml
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.validate import parse_host_spec, parse_spec, refused_host_metadata, refused_metadata
-from claude_sandbox.demo.installation import NAMESPACE, Installation, render, sources
+from claude_sandbox.install.manifests import NAMESPACE, Installation, render, sources
 from claude_sandbox.localcluster import toolchain
 
 Manifest = dict[str, Any]

@@ -1,23 +1,20 @@
 """Which Docker Engine the demo uses: this machine's own where one answers, else one that it brings along."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from claude_sandbox.api.endpoints import parse
-from claude_sandbox.backends.docker.connect import Connection, connect
+from claude_sandbox.backends.docker.connect import connect
 from claude_sandbox.backends.docker.trouble import ConnectError, Trouble
 from claude_sandbox.demo.docker.record import Made
-from claude_sandbox.demo.errors import DemoError
-from claude_sandbox.demo.narrator import Say
+from claude_sandbox.install.containers import connected
+from claude_sandbox.install.errors import SetupError
+from claude_sandbox.install.waiting import Say
 from claude_sandbox.localcluster import engine as local
 from claude_sandbox.localcluster.engine.places import Places
 
 OWN = "demo"
 SOCKET = Path("/var/run/docker.sock")
-# Seconds between two bytes: an engine takes its time over an image.
-_PATIENCE = 600
 _INSTALL = (
     "Install Docker Engine (Debian, Ubuntu: apt-get install docker.io; others: https://docs.docker.com/engine/install)"
     " and see that this user may use it: docker info."
@@ -25,7 +22,7 @@ _INSTALL = (
 
 
 def choose(before: Made | None, say: Say) -> str:
-    """The endpoint of an engine that answers; the demo stays on the one that it began on. Raises DemoError.
+    """The endpoint of an engine that answers; the demo stays on the one that it began on. Raises SetupError.
 
     Raises LocalClusterError where an engine of the demo's own can't be had.
     """
@@ -33,7 +30,7 @@ def choose(before: Made | None, say: Say) -> str:
     present = _present(before, say)
     if present is not None:
         if named not in (None, present):
-            raise DemoError(
+            raise SetupError(
                 f"The demo is on the Docker Engine at {present} already, and DOCKER_HOST names {named}.",
                 "Remove it first (make demo-down), or unset DOCKER_HOST.",
             )
@@ -43,7 +40,7 @@ def choose(before: Made | None, say: Say) -> str:
     if SOCKET.exists() and (usable := _of_this_machine(say)) is not None:
         return usable
     if os.geteuid() != 0:
-        raise DemoError(
+        raise SetupError(
             "No Docker Engine answers on this machine.",
             f"{_INSTALL} Or set DOCKER_HOST, or run this as root: then the demo brings an engine of its own along.",
         )
@@ -51,19 +48,6 @@ def choose(before: Made | None, say: Say) -> str:
     say("minutes the first time. It is not installed: it is in namespaces of its own, and goes with the demo")
     say(f"(make demo-down, or claude-sandbox engine down --name {OWN}).")
     return _own(say)
-
-
-@contextmanager
-def connected(endpoint: str) -> Iterator[Connection]:
-    """The engine. Raises DemoError where it does not answer."""
-    try:
-        engine = connect(parse(endpoint), timeout=_PATIENCE)
-    except ConnectError as error:
-        raise DemoError(
-            f"The Docker Engine at {endpoint} can't be used: {error.message}.", "Start it, and run this again."
-        ) from None
-    with engine:
-        yield engine
 
 
 def is_own(endpoint: str) -> bool:
@@ -96,7 +80,7 @@ def _own_endpoint() -> str:
 
 def _named(endpoint: str) -> str:
     if not endpoint.startswith("unix://"):
-        raise DemoError(
+        raise SetupError(
             f"DOCKER_HOST names an engine that is not on this machine: {endpoint}",
             "The demo is for one machine: unset DOCKER_HOST. For others see docs/operations.md, Docker hosts.",
         )
@@ -105,7 +89,7 @@ def _named(endpoint: str) -> str:
 
 
 def _of_this_machine(say: Say) -> str | None:
-    """The engine at the usual place; None where nobody answers there. Raises DemoError where it can't be used."""
+    """The engine at the usual place; None where nobody answers there. Raises SetupError where it can't be used."""
     endpoint = f"unix://{SOCKET}"
     try:
         engine = connect(parse(endpoint))
@@ -114,7 +98,7 @@ def _of_this_machine(say: Say) -> str | None:
             say(f"{SOCKET} is there, but {error.message}.")
             return None
         remedy = "Add this user to the group docker, or run this as root." if error.trouble is Trouble.DENIED else ""
-        raise DemoError(
+        raise SetupError(
             f"The Docker Engine at {endpoint} can't be used: {error.message}.", remedy or _INSTALL
         ) from None
     with engine:

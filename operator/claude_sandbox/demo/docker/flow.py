@@ -9,11 +9,13 @@ from typing import Any
 from claude_sandbox.api import meta
 from claude_sandbox.backends.docker.connect import Connection
 from claude_sandbox.demo import sandbox
-from claude_sandbox.demo.docker import containers, engines, operator, record, show
+from claude_sandbox.demo.docker import engines, operator, record, show
 from claude_sandbox.demo.docker.record import Made
-from claude_sandbox.demo.errors import DemoError
-from claude_sandbox.demo.kubectl import Kubectl
-from claude_sandbox.demo.narrator import Narrator, Say
+from claude_sandbox.demo.narrator import Narrator
+from claude_sandbox.install import containers
+from claude_sandbox.install.errors import SetupError
+from claude_sandbox.install.kubectl import Kubectl
+from claude_sandbox.install.waiting import Say
 from claude_sandbox.localcluster import cluster, toolchain
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.images import build_image
@@ -26,14 +28,14 @@ HOST = "local"
 def run(image: str | None, narrator: Narrator) -> None:
     """An engine, a control plane, the operator, and a sandbox that is Ready and Compliant.
 
-    `image`: what sandboxes run, rather than an image that is built here. Raises DemoError and LocalClusterError.
+    `image`: what sandboxes run, rather than an image that is built here. Raises SetupError and LocalClusterError.
     """
     say = narrator.say
     program = toolchain.kubectl(say)
     narrator.step("A Docker Engine")
     before = record.load()
     endpoint = engines.choose(before, say)
-    with engines.connected(endpoint) as engine:
+    with containers.connected(endpoint) as engine:
         narrator.step("A control plane: etcd and kube-apiserver, on 127.0.0.1")
         running = cluster.up(CLUSTER, report=say)
         kubectl = Kubectl(program, str(running.kubeconfig))
@@ -55,7 +57,7 @@ def run(image: str | None, narrator: Narrator) -> None:
 
 
 def down(say: Say) -> bool:
-    """Remove what the demo made, and nothing else; whether there was anything. Raises DemoError, LocalClusterError."""
+    """Remove what the demo made, and nothing else; whether there was anything. Raises SetupError, LocalClusterError."""
     made, layout = record.load(), Layout.of(CLUSTER)
     if made is not None:
         _let_go(layout, say)
@@ -124,18 +126,18 @@ def _let_go(layout: Layout, say: Say) -> None:
     kubectl = Kubectl(toolchain.kubectl(say), str(layout.kubeconfig))
     try:
         kubectl.run("delete", meta.PLURAL, "--all", "--all-namespaces", "--wait", "--timeout=60s", timeout=90)
-    except DemoError as error:
+    except SetupError as error:
         say(f"Not all of them went: {error.message}")
 
 
 def _clean(made: Made, say: Say) -> None:
     """Leave nothing on an engine that stays."""
     try:
-        with engines.connected(made.endpoint) as engine:
+        with containers.connected(made.endpoint) as engine:
             containers.sweep(engine.api, made.cluster)
             containers.remove_images(engine.api, made.images)
-    except DemoError as error:
-        raise DemoError(
+    except SetupError as error:
+        raise SetupError(
             f"{error.message} What the demo made on it can't be removed.",
             f"Start it, and run this again. To leave it there, delete {record.file()} before.",
         ) from None

@@ -10,11 +10,11 @@ import yaml
 
 import claude_sandbox
 from claude_sandbox.demo.docker.record import Made
-from claude_sandbox.demo.errors import DemoError
-from claude_sandbox.demo.installation import NAMESPACE, OPERATOR, Installation, Manifest, render
-from claude_sandbox.demo.installing import await_served
-from claude_sandbox.demo.kubectl import Kubectl
-from claude_sandbox.demo.narrator import Say
+from claude_sandbox.install.applying import await_served
+from claude_sandbox.install.errors import SetupError
+from claude_sandbox.install.kubectl import Kubectl
+from claude_sandbox.install.manifests import NAMESPACE, OPERATOR, Installation, Manifest, render
+from claude_sandbox.install.waiting import Say
 from claude_sandbox.localcluster import components, description, ports
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.errors import LocalClusterError
@@ -32,7 +32,7 @@ _RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleB
 
 
 def install(kubectl: Kubectl, say: Say) -> None:
-    """The CRDs, and the operator's account with its rights. Raises DemoError."""
+    """The CRDs, and the operator's account with its rights. Raises SetupError."""
     manifests = render(Installation(docker=True))
     kubectl.apply(_of(manifests, _FIRST), force=True)
     await_served(kubectl, say)
@@ -40,7 +40,7 @@ def install(kubectl: Kubectl, say: Say) -> None:
 
 
 def start(cluster: Cluster, program: Path, made: Made, image: str, say: Say) -> None:
-    """Have the operator run, as it is now, and return when it is ready. `program`: kubectl. Raises DemoError."""
+    """Have the operator run, as it is now, and return when it is ready. `program`: kubectl. Raises SetupError."""
     layout = cluster.layout
     with locked(layout.root):
         credentials = _credentials(cluster, program)
@@ -57,7 +57,7 @@ def start(cluster: Cluster, program: Path, made: Made, image: str, say: Say) -> 
     try:
         await_healthy(layout, NAME, lambda: answers_ok(_ADDRESS, made.port, "/readyz"), _PATIENCE)
     except LocalClusterError as error:
-        raise DemoError(
+        raise SetupError(
             error.message,
             "Mend what the log names and run this again, or begin afresh after make demo-down.",
         ) from None
@@ -118,7 +118,7 @@ def _will_do(path: Path, program: Path) -> bool:
     try:
         # A token ends with the account that it was made for, and the account may have been made anew.
         Kubectl(program, str(path)).run("auth", "whoami")
-    except DemoError:
+    except SetupError:
         return False
     return True
 

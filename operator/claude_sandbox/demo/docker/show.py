@@ -10,9 +10,11 @@ from docker import APIClient
 
 from claude_sandbox.api import meta
 from claude_sandbox.demo import report, sandbox
-from claude_sandbox.demo.docker import containers, engines, operator
-from claude_sandbox.demo.kubectl import Kubectl
-from claude_sandbox.demo.narrator import Narrator, wait
+from claude_sandbox.demo.docker import engines, operator
+from claude_sandbox.demo.narrator import Narrator
+from claude_sandbox.install.errors import SetupError
+from claude_sandbox.install.kubectl import Kubectl
+from claude_sandbox.install.waiting import wait
 from claude_sandbox.localcluster.cluster import Cluster
 
 # Seconds; a host is looked at every ten.
@@ -35,7 +37,7 @@ def host_trouble(kubectl: Kubectl, name: str) -> str:
 
 
 def result(kubectl: Kubectl, host: str, api: APIClient, narrator: Narrator) -> None:
-    """How everything is now. Raises DemoError."""
+    """How everything is now. Raises SetupError."""
     narrator.step("What there is now")
     # It counts its sandboxes when it is looked at next; a listing that says 0 would mislead.
     wait(lambda: _uncounted(kubectl, host), narrator.say, _HOST_PATIENCE)
@@ -47,7 +49,7 @@ def result(kubectl: Kubectl, host: str, api: APIClient, narrator: Narrator) -> N
     container = _container(found["status"])
     # By the engine's API, which is what `docker exec` uses: not every machine has Docker's client.
     narrator.show(f"$ docker exec {container} claude --version")
-    narrator.show(containers.run_in(api, container, "claude", "--version"))
+    narrator.show(_run_in(api, container, "claude", "--version"))
     for line in report.controls(found):
         narrator.show(line)
     (ready,) = (one for one in found["status"]["conditions"] if one["type"] == "Ready")
@@ -90,3 +92,15 @@ def _commands(running: Cluster, program: Path, endpoint: str, container: str) ->
     yield f"docker exec -it {container} claude     # Claude Code in the sandbox"
     yield f"docker rm --force {container}     # comes back by itself"
     yield f"tail -f {operator.log(running.layout)}     # what the operator does"
+
+
+def _run_in(api: APIClient, container: str, *argv: str) -> str:
+    """What a program prints in a container, as the container's own user. Raises SetupError where it fails."""
+    session = api.exec_create(container, list(argv))["Id"]
+    said = str(api.exec_start(session).decode(errors="replace"))
+    code = api.exec_inspect(session)["ExitCode"]
+    if code != 0:
+        raise SetupError(
+            f"{' '.join(argv)} failed in the sandbox with exit code {code}:\n{said}", "See the sandbox's Events."
+        )
+    return said

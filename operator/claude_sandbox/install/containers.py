@@ -1,18 +1,37 @@
-"""What the demo does on an engine by itself: an image in, a program run, and everything of a control plane out."""
+"""What is done on an engine by its address: an image in, and everything of a control plane out."""
 
 import contextlib
 import json
 import tarfile
+from collections.abc import Iterator
 
 from docker import APIClient
 from docker.errors import APIError, NotFound
 
+from claude_sandbox.api.endpoints import parse
+from claude_sandbox.backends.docker.connect import Connection, connect
 from claude_sandbox.backends.docker.names import LABEL_COMPONENT, WORKSPACE, selector
-from claude_sandbox.demo.errors import DemoError
-from claude_sandbox.demo.narrator import Say
+from claude_sandbox.backends.docker.trouble import ConnectError
+from claude_sandbox.install.errors import SetupError
+from claude_sandbox.install.waiting import Say
 from claude_sandbox.localcluster.images import ImageArchive
 
 _OURS = "claudesandbox.dev/*"
+# Seconds between two bytes: an engine takes its time over an image.
+_PATIENCE = 600
+
+
+@contextlib.contextmanager
+def connected(endpoint: str) -> Iterator[Connection]:
+    """The engine. Raises SetupError where it does not answer."""
+    try:
+        engine = connect(parse(endpoint), timeout=_PATIENCE)
+    except ConnectError as error:
+        raise SetupError(
+            f"The Docker Engine at {endpoint} can't be used: {error.message}.", "Start it, and run this again."
+        ) from None
+    with engine:
+        yield engine
 
 
 def images(api: APIClient) -> frozenset[str]:
@@ -21,7 +40,7 @@ def images(api: APIClient) -> frozenset[str]:
 
 
 def give(api: APIClient, archive: ImageArchive, say: Say) -> str:
-    """Have the image on the engine; what containers are to name. Raises DemoError.
+    """Have the image on the engine; what containers are to name. Raises SetupError.
 
     An engine that keeps images as registries do knows it by the digest of its manifest. Others know only their own
     identifier of an image that came from no registry, the digest of its configuration.
@@ -33,25 +52,13 @@ def give(api: APIClient, archive: ImageArchive, say: Say) -> str:
     with archive.path.open("rb") as file:
         for line in api.load_image(file):  # type: ignore[no-untyped-call]
             if problem := line.get("error"):
-                raise DemoError(f"The Docker Engine refused the image: {problem}", "See that its disk is not full.")
+                raise SetupError(f"The Docker Engine refused the image: {problem}", "See that its disk is not full.")
     if (found := _first(api, names)) is None:
-        raise DemoError(
+        raise SetupError(
             f"The Docker Engine took the image {archive.reference}, and does not know it by its digest.",
             "Remove that image (docker image rm), and run this again.",
         )
     return found
-
-
-def run_in(api: APIClient, container: str, *argv: str) -> str:
-    """What a program prints in a container, as the container's own user. Raises DemoError where it fails."""
-    session = api.exec_create(container, list(argv))["Id"]
-    said = str(api.exec_start(session).decode(errors="replace"))
-    code = api.exec_inspect(session)["ExitCode"]
-    if code != 0:
-        raise DemoError(
-            f"{' '.join(argv)} failed in the sandbox with exit code {code}:\n{said}", "See the sandbox's Events."
-        )
-    return said
 
 
 def sweep(api: APIClient, cluster: str) -> int:
@@ -121,6 +128,6 @@ def _configuration(archive: ImageArchive) -> str:
     with tarfile.open(archive.path, "r:") as content:
         file = content.extractfile("manifest.json")
         if file is None:
-            raise DemoError(f"{archive.path} is no image.", "Delete it, and run this again.")
+            raise SetupError(f"{archive.path} is no image.", "Delete it, and run this again.")
         (document,) = json.load(file)
     return str(document["Config"]).rpartition("/")[2]

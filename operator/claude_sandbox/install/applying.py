@@ -4,10 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 from claude_sandbox.api import meta
-from claude_sandbox.demo.errors import DemoError
-from claude_sandbox.demo.installation import NAMESPACE, OPERATOR, Installation, Manifest, render
-from claude_sandbox.demo.kubectl import Kubectl
-from claude_sandbox.demo.narrator import Say, wait
+from claude_sandbox.install.errors import SetupError
+from claude_sandbox.install.kubectl import Kubectl
+from claude_sandbox.install.manifests import NAMESPACE, OPERATOR, Installation, Manifest, render
+from claude_sandbox.install.waiting import Say, wait
 
 CRD = f"{meta.PLURAL}.{meta.GROUP}"
 _CRDS = (CRD, f"{meta.HOST_PLURAL}.{meta.GROUP}")
@@ -21,7 +21,7 @@ def install(
 ) -> None:
     """Apply the objects, take back rights that this installation doesn't have, and wait until the operator is ready.
 
-    `labels` go onto the operator's namespace. Raises DemoError.
+    `labels` go onto the operator's namespace. Raises SetupError.
     """
     manifests = render(replace(wanted, api_server_ports=wanted.api_server_ports | api_server_ports(kubectl)))
     for manifest in manifests:
@@ -36,7 +36,7 @@ def install(
         say(f"Taking back rights of an earlier installation: {stale['kind']} {stale['metadata']['name']}")
         kubectl.delete([stale])
     if not wait(lambda: _rollout(kubectl), say, _PATIENCE):
-        raise DemoError(
+        raise SetupError(
             f"The operator is not ready after {_PATIENCE:.0f} s: {_rollout(kubectl)}\n{troubles(kubectl, NAMESPACE)}",
             "Mend what is said above, and run the command again.",
             (
@@ -47,7 +47,7 @@ def install(
 
 
 def uninstall(kubectl: Kubectl, say: Say) -> None:
-    """Remove the operator, its rights and the CRD, and with that all sandboxes. Raises DemoError."""
+    """Remove the operator, its rights and the CRD, and with that all sandboxes. Raises SetupError."""
     manifests = render(Installation())
     last = [m for m in manifests if m["kind"] in ("CustomResourceDefinition", "Namespace")]
     kubectl.delete(reversed([m for m in manifests if m not in last]))
@@ -58,9 +58,9 @@ def uninstall(kubectl: Kubectl, say: Say) -> None:
 
 
 def await_served(kubectl: Kubectl, say: Say) -> None:
-    """Wait until the API server serves ClaudeSandboxes and DockerHosts. Raises DemoError where it does not."""
+    """Wait until the API server serves ClaudeSandboxes and DockerHosts. Raises SetupError where it does not."""
     if not wait(lambda: _unserved(kubectl), say, _PATIENCE):
-        raise DemoError(
+        raise SetupError(
             f"After {_PATIENCE:.0f} s: {_unserved(kubectl)}",
             f"See why: kubectl describe crd {' '.join(_CRDS)}",
         )

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from claude_sandbox.demo.errors import DemoError
-from claude_sandbox.demo.installation import Manifest
+from claude_sandbox.install.errors import SetupError
+from claude_sandbox.install.manifests import Manifest
 
 _MANAGER = "claude-sandbox-install"
 
@@ -25,7 +25,7 @@ class Kubectl:
         self._context = ("--context", context) if context else ()
 
     def run(self, *arguments: str, stdin: str | None = None, timeout: float = 60.0) -> str:
-        """What kubectl prints. Raises DemoError where it fails, or takes longer than `timeout` seconds."""
+        """What kubectl prints. Raises SetupError where it fails, or takes longer than `timeout` seconds."""
         try:
             done = subprocess.run(
                 [self._program, *self._context, *arguments],
@@ -37,20 +37,20 @@ class Kubectl:
                 env=self._environment,
             )
         except subprocess.TimeoutExpired:
-            raise DemoError(
+            raise SetupError(
                 f"kubectl {' '.join(arguments)} gave no answer within {timeout:.0f} s.",
                 "See whether the cluster's API server can be reached: kubectl cluster-info",
             ) from None
         if done.returncode != 0:
             said = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
-            raise DemoError(
+            raise SetupError(
                 f"kubectl {' '.join(arguments)}: {said}",
                 "See that the kubeconfig's user may do this, and that the cluster is well: kubectl get --raw /readyz",
             )
         return done.stdout
 
     def get(self, resource: str, name: str, namespace: str | None = None) -> Manifest | None:
-        """One object, None where there is none. Raises DemoError where the cluster doesn't know the kind."""
+        """One object, None where there is none. Raises SetupError where the cluster doesn't know the kind."""
         scope = ("--namespace", namespace) if namespace else ()
         found = self.run("get", resource, name, *scope, "--ignore-not-found", "--output=json")
         result: Manifest | None = json.loads(found) if found.strip() else None

@@ -1,9 +1,9 @@
-"""The one exception of the demo."""
+"""The one exception of whoever sets something up: the demo and the installation on one machine."""
 
 from collections.abc import Iterable
 
 
-class DemoError(Exception):
+class SetupError(Exception):
     """A step that did not succeed.
 
     `message` says what failed, `remedy` what to do about it, `logs` are commands or files that tell more.
