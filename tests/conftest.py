@@ -15,10 +15,11 @@ from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.images import ImageArchive, build_image
 from claude_sandbox.localcluster.node import load_image
 
-# With a node, or a way out of an engine, come changed settings of the whole machine; the lifecycles look whether they
-# are put back. So no two of these may run at once.
-_WITH_THE_MACHINES_SETTINGS = (
-    "node/", "e2e/", "conformance/", "docker/test_engines_outside.py", "docker/test_engines_lifecycle.py",
+# With a node, or a way out of an engine, come changed settings of the whole machine, with an engine for builds a file;
+# the lifecycles look whether all is put back. So no two of these may run at once.
+_CHANGE_THE_MACHINE = (
+    "node/", "e2e/", "conformance/",
+    "docker/test_engines_outside.py", "docker/test_engines_lifecycle.py", "docker/test_engines_for_builds.py",
 )  # fmt: skip
 
 
@@ -36,8 +37,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _group(item: pytest.Item) -> str:
     """Tests of one group are run by one process (pytest-xdist), in order, so that they share what they need."""
     file = item.path.relative_to(Path(__file__).parent).as_posix()
-    if file.startswith(_WITH_THE_MACHINES_SETTINGS):
-        return "settings of the machine"
+    if file.startswith(_CHANGE_THE_MACHINE):
+        return "changes of the machine"
     callspec = getattr(item, "callspec", None)
     if callspec is not None and "engine_release" in callspec.params:
         return f"engine {callspec.params['engine_release']}"
