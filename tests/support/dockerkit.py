@@ -22,6 +22,7 @@ from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.keys import Key
 from claude_sandbox.backends.docker.names import Names, names_of
+from claude_sandbox.backends.docker.relays import NO_PUBLISHING, Publishing
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
@@ -205,7 +206,9 @@ class Sandbox:
 
 
 @contextlib.asynccontextmanager
-async def sandbox(of: EngineDescription, name: str = "alice", **spec: Any) -> AsyncIterator[Sandbox]:
+async def sandbox(
+    of: EngineDescription, name: str = "alice", publishing: Publishing = NO_PUBLISHING, **spec: Any
+) -> AsyncIterator[Sandbox]:
     """A sandbox of a name and UID of its own; nothing of it is left on the engine."""
     sdk = docker.DockerClient(base_url=of.socket, timeout=60, version="auto")
     client = docker.APIClient(base_url=of.socket, timeout=60, version="auto")
@@ -215,7 +218,13 @@ async def sandbox(of: EngineDescription, name: str = "alice", **spec: Any) -> As
     image = str(sdk.images.get(IMAGE).id)
     woken: list[tuple[str, str]] = []
     backend = DockerBackend(
-        made, CLUSTER, of.name, secrets, Pacer(clock), wake=lambda namespace, name: woken.append((namespace, name))
+        made,
+        CLUSTER,
+        of.name,
+        secrets,
+        Pacer(clock),
+        publishing=lambda: publishing,
+        wake=lambda namespace, name: woken.append((namespace, name)),
     )
     one = Sandbox(backend, made, sdk, secrets, clock, identity, image, dict(spec), woken)
     try:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from claude_sandbox.api import endpoints
+from claude_sandbox.api import endpoints, networks
 from claude_sandbox.api.endpoints import Address, Endpoint, parse
 from claude_sandbox.api.labels import LabelSelector
 from claude_sandbox.api.names import HOST_SECRET_NAME, NAMESPACE
@@ -88,6 +88,16 @@ class DockerHostSpec(Strict):
     """
     allowed_namespaces: AllowedNamespaces = AllowedNamespaces()
     """Which namespaces' sandboxes may run on the host. By default none."""
+
+    publish_addresses: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=39), networks.ADDRESS]],
+        Field(max_length=16),
+        networks.DISTINCT_ADDRESSES,
+    ] = []
+    """Addresses of the host, besides 127.0.0.1 and ::1, that sandboxes may publish their declared ports on.
+
+    By default none: then only the host itself can connect to a sandbox. 0.0.0.0 stands for every address.
+    """
 
     RULES = (
         Rule(
