@@ -11,7 +11,7 @@ from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, WorkloadState
-from claude_sandbox.backends.docker import doings, evidence, names, relays, subnets, wakes
+from claude_sandbox.backends.docker import doings, evidence, names, relay_evidence, relays, subnets, wakes
 from claude_sandbox.backends.docker.apply import Hands, carry_out
 from claude_sandbox.backends.docker.doings import Doings
 from claude_sandbox.backends.docker.engine import Engine
@@ -195,7 +195,13 @@ class DockerBackend:
         now = self._now()
         found = findings(
             evidence.evidence(
-                evidence.declared(blueprint, spec.profile, self._allowed_registries),
+                evidence.declared(
+                    blueprint,
+                    spec.profile,
+                    self._allowed_registries,
+                    relay=names_of(self._cluster, blueprint.identity).relay,
+                    addresses=self._publishing().addresses,
+                ),
                 container if container is not None else missing,
                 (observed.network,) if observed.network is not None else (),
                 tuple(observed.volumes.values()),
@@ -204,6 +210,7 @@ class DockerBackend:
                 process=process,
                 drifted=outcome.drifted,
                 facts=seen.facts if seen is not None else None,
+                relay=relay_evidence.of(seen.wanted, seen.observed, seen.facts) if seen is not None else None,
             )
         )
         reported = compliance(found, now)
