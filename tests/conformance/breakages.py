@@ -248,8 +248,8 @@ _LIFE: Mapping[str, tuple[Breakage, ...]] = {
         ),
         _containers(
             "deleted",
-            "        if is_owned(network, cluster, identity, names.NETWORK):",
-            "        if is_owned(network, cluster, identity, names.KEY):",
+            "        if any(is_owned(network, cluster, identity, one) for one in (names.NETWORK, names.OUTER)):",
+            "        if is_owned(network, cluster, identity, names.OUTER):",
             "removal.py",
         ),
         _containers(

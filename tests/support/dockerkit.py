@@ -153,7 +153,7 @@ class Sandbox:
                 return outcomes
             if last.paced:
                 self.clock.now += last.paced
-            if last.foreign:
+            if last.foreign or last.unpublished:
                 return outcomes
         raise AssertionError(f"does not come to rest: {outcomes[-3:]}")
 

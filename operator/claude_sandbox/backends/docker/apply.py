@@ -5,6 +5,7 @@ which an engine hands out again without a word, the labels are looked at. What i
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ PULL_AGAIN = 2.0
 PORTS_AGAIN = 30.0
 # Another network may take the addresses between looking and creating; so often is another part of the pool tried.
 _TRIES = 16
+# In an engine's messages; of an endpoint, which is another one at each try.
+_IDENTIFIER = re.compile(r" \([0-9a-f]{64}\)")
 
 Pace = Callable[[], float]
 """Seconds until a paced step may be done; 0 for now, which then counts as done."""
@@ -145,8 +148,9 @@ def _unpublished(step: Step, error: EngineError | ImageMissingError | KeyUnavail
         return ""
     if isinstance(error, ImageMissingError):
         return f"No port of spec.network.ports is published, for want of the relay's image (--relay-image): {error}"
+    said = _IDENTIFIER.sub("", error.message)
     return (
-        f"No port of spec.network.ports is published: the Docker host answers: {error.message}. Where a port is taken,"
+        f"No port of spec.network.ports is published: the Docker host answers: {said}. Where a port is taken,"
         " write another hostPort or leave it out; it is tried again."
     )
 

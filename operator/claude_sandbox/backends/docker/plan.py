@@ -290,7 +290,7 @@ def _membership(
     )
     if strangers or (own in on and not stale):
         return leave, ()
-    return leave, (Step(Verb.CONNECT, again, CONTAINER, name_of(ours), ours, other=own, paths=(f"Networks.{own}",)),)
+    return leave, (Step(Verb.CONNECT, differs, CONTAINER, name_of(ours), ours, other=own, paths=(f"Networks.{own}",)),)
 
 
 def _run(desired: Desired, observed: Observed, ours: Object, past: Past) -> tuple[Step, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.control import Level, Verdict, failed, maps, passed, unknown
 from claude_sandbox.compliance.docker.container import Container, doubts_of, untold
+from claude_sandbox.compliance.docker.document import Document
 from claude_sandbox.compliance.docker.measure import Judge, decided, docker_only, shared
 from claude_sandbox.compliance.evidence import Object
 
@@ -92,9 +93,9 @@ def bindings_of(document: Object) -> tuple[tuple[str, str | None], ...]:
 
     Ports as the engine writes them, for example 8080/tcp.
     """
-    asked = (document.get("HostConfig") or {}).get("PortBindings") or {}
-    actual = (document.get("NetworkSettings") or {}).get("Ports") or {}
-    return tuple(dict.fromkeys((*_addresses(asked), *_addresses(actual))))
+    read = Document(document)
+    asked, actual = read.mapping("HostConfig.PortBindings"), read.mapping("NetworkSettings.Ports")
+    return tuple(dict.fromkeys((*_addresses(asked or {}), *_addresses(actual or {}))))
 
 
 def _addresses(bindings: Mapping[str, object]) -> Iterator[tuple[str, str | None]]:
