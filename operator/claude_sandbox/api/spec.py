@@ -285,7 +285,10 @@ class Port(Strict):
     container_port: Annotated[int, Field(ge=1024, le=65535)]
     """The port's number. Ports below 1024 would need a privilege that a sandbox never has."""
     host_port: Annotated[int, Field(ge=1024, le=65535)] | None = None
-    """The Docker host's port that leads to it. Without it the engine chooses a free one: see status.endpoints."""
+    """The Docker host's port that leads to it. Without it the engine chooses a free one: see status.endpoints.
+
+    It has to be one that the DockerHost's spec.publishPorts allows, by default 30000 to 32767.
+    """
     host_ip: Annotated[str, Field(min_length=1, max_length=39), networks.ADDRESS] | None = Field(
         default=None, alias="hostIP"
     )

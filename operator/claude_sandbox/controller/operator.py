@@ -79,8 +79,10 @@ class Operator:
 
         def publishing(host: str) -> Publishing:
             standing = hosts.reconciler.standing(host)
-            allowed = standing.spec.publish_addresses if standing is not None else ()
-            return Publishing(settings.relay_image, tuple(allowed))
+            if standing is None:
+                return Publishing(settings.relay_image)
+            allowed, ports = standing.spec.publish_addresses, standing.spec.publish_ports
+            return Publishing(settings.relay_image, tuple(allowed), (ports.first, ports.last))
 
         def make(host: str, engine: Engine) -> DockerBackend:
             registries = settings.allowed_registries

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from claude_sandbox.api.host_spec import PortRange
 from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.names import OUTER, RELAY, Names, labels_of
 from claude_sandbox.backends.docker.raw import Manifest, Object, running
@@ -36,14 +37,26 @@ _MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 
 @dataclass(frozen=True)
 class Publishing:
-    """What administrators give for declared ports: the relay's image, and a host's addresses besides loopback."""
+    """What administrators give for declared ports: the relay's image, and a host's addresses besides loopback.
+
+    `ports`: which of the host's may be asked for, as the first and the last.
+    """
 
     image: Image | None = None
     addresses: tuple[str, ...] = ()
+    ports: tuple[int, int] = (PortRange().first, PortRange().last)
 
-    def permits(self, address: str) -> bool:
-        """Whether ports may be published on that address of the host."""
-        return address in LOOPBACK or address in self.addresses
+    def permits(self, port: Port) -> bool:
+        """Whether it may be published as it is declared."""
+        return self.permits_address(port) and self.permits_number(port)
+
+    def permits_address(self, port: Port) -> bool:
+        """Whether anything may be published on its address of the host."""
+        return port.host_ip in LOOPBACK or port.host_ip in self.addresses
+
+    def permits_number(self, port: Port) -> bool:
+        """Whether its port of the host may be asked for; one that the engine chooses is asked for by nobody."""
+        return port.host_port is None or self.ports[0] <= port.host_port <= self.ports[1]
 
 
 NO_PUBLISHING = Publishing()
@@ -63,7 +76,7 @@ def relay_of(
     identity: Identity, cluster: str, called: Names, ports: Iterable[Port], given: Publishing, facts: EngineFacts
 ) -> Relay | None:
     """The relay that a sandbox with these ports should have; None where there is nothing that it could publish."""
-    permitted = tuple(port for port in ports if given.permits(port.host_ip))
+    permitted = tuple(port for port in ports if given.permits(port))
     if given.image is None or not permitted:
         return None
     network: Manifest = {
@@ -89,14 +102,20 @@ def refusals(ports: Iterable[Port], given: Publishing) -> str:
             "No port of spec.network.ports is published: the operator has no image for the relay. Have its"
             " administrator start it with --relay-image."
         )
-    refused = [port for port in ports if not given.permits(port.host_ip)]
-    if not refused:
-        return ""
-    named = ", ".join(f"{port.name} ({port.host_ip})" for port in refused)
-    return (
-        f"Not published, since the DockerHost does not allow the address in spec.network.ports[].hostIP: {named}. Use"
-        " 127.0.0.1, or have its administrator list the address in the DockerHost's spec.publishAddresses."
-    )
+    messages = []
+    if named := ", ".join(f"{port.name} ({port.host_ip})" for port in ports if not given.permits_address(port)):
+        messages.append(
+            f"Not published, since the DockerHost does not allow the address in spec.network.ports[].hostIP: {named}."
+            " Use 127.0.0.1, or have its administrator list the address in the DockerHost's spec.publishAddresses."
+        )
+    if named := ", ".join(f"{port.name} ({port.host_port})" for port in ports if not given.permits_number(port)):
+        first, last = given.ports
+        messages.append(
+            f"Not published, since the DockerHost allows {first} to {last} in spec.network.ports[].hostPort: {named}."
+            " Choose one of these or leave it out, or have its administrator change the DockerHost's"
+            " spec.publishPorts."
+        )
+    return " ".join(messages)
 
 
 def with_ports(container: Manifest, published: Mapping[str, int], ports: Iterable[Port]) -> Manifest:
