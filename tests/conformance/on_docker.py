@@ -62,7 +62,9 @@ class OnDocker:
         self._sdk.close()
 
     def workload(self, made: Sandbox) -> str:
-        found = self._sdk.containers.list(filters={"label": f"{_LABEL}={made.name}", "status": "running"})
+        # Not its relay.
+        labels = [f"{_LABEL}={made.name}", "claudesandbox.dev/component=agent"]
+        found = self._sdk.containers.list(filters={"label": labels, "status": "running"})
         return str(found[0].id) if found else ""
 
     def run(self, made: Sandbox, script: str) -> Done:

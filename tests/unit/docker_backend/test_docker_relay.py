@@ -241,6 +241,13 @@ def test_it_is_replaced_and_never_the_sandbox_for_it() -> None:
         assert found.steps[0].paced
 
 
+def test_what_an_administrator_changes_is_carried_out_and_no_repair() -> None:
+    observed = living(wanting(HTTP))
+    other = Publishing(Image("example.org/operator:2", None, "IfNotPresent"))
+    found = plan(wanting(HTTP, given=other), observed, LATER)
+    assert [(step.verb, step.kind, step.cause) for step in found.steps] == [(Verb.REPLACE, "Relay", Cause.UPDATE)]
+
+
 def test_on_another_address_or_port_than_asked_for_it_is_replaced() -> None:
     desired = wanting(HTTP | {"hostPort": 9000})
     for place in ({"HostIp": "0.0.0.0", "HostPort": "9000"}, {"HostIp": "127.0.0.1", "HostPort": "9001"}):  # noqa: S104
