@@ -78,6 +78,12 @@ class Backend(Protocol):
     def told(self, made: Sandbox) -> str:
         """All that the backend tells of everything on it, the workload's output too, but for Secrets."""
 
+    def connects(self, made: Sandbox, port: int) -> bool:
+        """Whether a port of the sandbox's can be connected to from where declared ones may be.
+
+        By way of what is published under the name `p` and the port, where the backend publishes ports.
+        """
+
     @property
     def declared(self) -> Target:
         """A plain workload that sandboxes may be allowed to connect to."""

@@ -67,6 +67,9 @@ class OnKubernetes:
     def told(self, made: Sandbox) -> str:
         return self._kubectl("logs", "-n", self._namespace, made.pod).stdout
 
+    def connects(self, made: Sandbox, port: int) -> bool:
+        return self._answering(self._address(made.pod), port).answers()
+
     @property
     def declared(self) -> Target:
         return self._answering(self._address("server"), PORT)

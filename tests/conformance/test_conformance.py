@@ -6,7 +6,7 @@ from pathlib import Path
 import kernel
 import pytest
 import results
-from adapter import CONNECT, Backend, Target
+from adapter import CONNECT, PORT, Backend, Target
 from conformance_place import EARLY, KEY, VOLUME, Place
 from nodekit import eventually
 from sandboxkit import Sandbox
@@ -252,6 +252,19 @@ def test_what_is_declared_can_be_connected_to(backend: Backend, alice: Sandbox, 
     done = backend.run(alice, CONNECT.format(host=target.host, port=target.port))
     if done.code != 0:
         raise results.CanNotError(done)
+
+
+@scenario("ports")
+def test_a_declared_port_can_be_connected_to_and_no_other(backend: Backend, place: Place) -> None:
+    undeclared = PORT + 1
+    network = {"egress": {"allowedCIDRs": []}, "ports": [{"name": f"p{PORT}", "containerPort": PORT}]}
+    made = place.apply("ports", backend, network=network)
+    made.wait("Ready")
+    eventually("the declared port answers", lambda: backend.connects(made, PORT))
+    opened = f"/bin/busybox httpd -p {undeclared} -h /bin && {CONNECT.format(host='127.0.0.1', port=undeclared)}"
+    assert backend.run(made, opened).code == 0
+    assert not backend.connects(made, undeclared)
+    assert backend.connects(made, PORT)
 
 
 # Life and repair

@@ -90,13 +90,13 @@ def machine_addresses(of: EngineDescription) -> list[str]:
 
 
 async def test_it_answers_on_no_other_address_of_the_host(host: EngineDescription, relay_image: Image) -> None:
-    async with serving(host, relay_image, HTTP | {"hostPort": 18080}) as one:
-        assert (await endpoints(one))["http"] == "127.0.0.1:18080"
-        assert await asked(host, "127.0.0.1:18080") == "hello\n"
+    async with serving(host, relay_image, HTTP | {"hostPort": 30080}) as one:
+        assert (await endpoints(one))["http"] == "127.0.0.1:30080"
+        assert await asked(host, "127.0.0.1:30080") == "hello\n"
         others = machine_addresses(host)
         assert others
         for address in others:
-            assert not answers(host, f"{address}:18080"), address
+            assert not answers(host, f"{address}:30080"), address
 
 
 async def test_only_an_address_that_is_allowed_is_published_on(host: EngineDescription, relay_image: Image) -> None:
@@ -256,25 +256,25 @@ async def test_ports_come_and_go_without_the_container_being_restarted(
         outcomes = await one.settled(wish)
         assert not any(outcome.healed or outcome.drifted or outcome.spec_changed for outcome in outcomes), outcomes
         assert await asked(host, (await endpoints(one))["http"]) == "hello\n"
-        one.spec["network"] = {"egress": {"allowedCIDRs": []}, "ports": [HTTP | {"hostPort": 18081}]}
+        one.spec["network"] = {"egress": {"allowedCIDRs": []}, "ports": [HTTP | {"hostPort": 30081}]}
         await one.settled(wish)
-        assert await endpoints(one) == {"http": "127.0.0.1:18081"}
-        assert await asked(host, "127.0.0.1:18081") == "hello\n"
+        assert await endpoints(one) == {"http": "127.0.0.1:30081"}
+        assert await asked(host, "127.0.0.1:30081") == "hello\n"
         one.spec["network"] = {"egress": {"allowedCIDRs": []}, "ports": []}
         outcomes = await one.settled(wish)
         assert f"Relay {one.names.relay}" in outcomes[0].removed
-        assert not answers(host, "127.0.0.1:18081")
+        assert not answers(host, "127.0.0.1:30081")
         assert await endpoints(one) == {}
         assert counted(host) == before
         assert one.inspected["State"]["StartedAt"] == started
 
 
 async def test_a_port_of_the_host_that_is_taken_harms_nobody(host: EngineDescription, relay_image: Image) -> None:
-    port = HTTP | {"hostPort": 18082}
+    port = HTTP | {"hostPort": 30082}
     async with serving(host, relay_image, port) as one, serving(host, relay_image, port) as other:
-        assert await asked(host, "127.0.0.1:18082") == "hello\n"
+        assert await asked(host, "127.0.0.1:30082") == "hello\n"
         outcome = await other.once()
-        assert "18082" in outcome.unpublished
+        assert "30082" in outcome.unpublished
         assert "hostPort" in outcome.unpublished
         assert outcome.failure is None
         assert other.running
@@ -289,15 +289,15 @@ async def test_a_port_of_the_host_that_is_taken_harms_nobody(host: EngineDescrip
 
 async def test_nothing_is_left_when_it_is_deleted_or_suspended(host: EngineDescription, relay_image: Image) -> None:
     before = counted(host)
-    async with serving(host, relay_image, HTTP | {"hostPort": 18083}) as one:
-        assert await asked(host, "127.0.0.1:18083")
+    async with serving(host, relay_image, HTTP | {"hostPort": 30083}) as one:
+        assert await asked(host, "127.0.0.1:30083")
         one.spec["operatingMode"] = "Suspended"
         await one.settled(Past(provisioned=True, ran=True, settled=False))
         assert counted(host)["containers"] == before["containers"]
         assert one.names.relay not in counted(host)["networks"]
         one.spec["operatingMode"] = "Running"
         await one.settled(Past(provisioned=True, ran=False, settled=False))
-        assert await asked(host, "127.0.0.1:18083")
+        assert await asked(host, "127.0.0.1:30083")
     assert counted(host) == before
 
 

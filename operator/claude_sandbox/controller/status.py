@@ -145,7 +145,9 @@ def _stalled(findings: Findings) -> State:
         return State(TRUE, outcome.failure.reason, outcome.failure.message)
     if key.problem is not None and not findings.suspended and outcome.failure is None:
         return State(TRUE, key.problem, key.message)
-    if outcome.unpublished:
+    # Of all that may be amiss it is the last: only what is there otherwise lacks nothing but a port.
+    whole = findings.workload.status is TRUE and outcome.failure is None and not findings.moving
+    if outcome.unpublished and whole:
         return State(TRUE, Reason.PORT_NOT_PUBLISHED, outcome.unpublished)
     return State(FALSE, Reason.NOT_STALLED)
 
@@ -169,8 +171,7 @@ def _reconciling(findings: Findings, stalled: State, ready: State) -> State:
     failure = findings.outcome.failure
     if findings.moving:
         return State(TRUE, Reason.MOVING, findings.moving)
-    # A sandbox whose ports can't be published is on its way like any other.
-    if stalled.status is TRUE and (stalled.reason is not Reason.PORT_NOT_PUBLISHED or ready.status is TRUE):
+    if stalled.status is TRUE:
         return State(FALSE, stalled.reason, "Waits for the cause of Stalled to be removed.")
     if failure is not None:
         waits = ready.reason is Reason.PROGRESSING

@@ -352,7 +352,9 @@ def _relay(desired: Desired, observed: Observed, past: Past, *, wanted: bool) ->
     paths = relay_drift.differences(
         documents.relay, documents.names, live, observed.relay_image, outer, inner, desired.facts
     )
-    if paths:
+    wish = labels(live).get(names.LABEL_SPEC_HASH) != documents.relay.container["Labels"][names.LABEL_SPEC_HASH]
+    if wish or paths:
+        cause = Cause.UPDATE if wish else cause
         reason = "Ended" if "State.Status" in paths else ""
         return (Step(Verb.REPLACE, cause, RELAY, name, live, paths=paths, paced=True, reason=reason),)
     return tuple(

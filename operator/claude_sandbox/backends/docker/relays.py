@@ -4,13 +4,16 @@ An engine publishes nothing from an internal network. So the relay is on two: th
 and an outer one of its own, where it only listens, and from which the engine publishes.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+import orjson
+
 from claude_sandbox.api.host_spec import PortRange
 from claude_sandbox.backends.docker.facts import EngineFacts
-from claude_sandbox.backends.docker.names import OUTER, RELAY, Names, labels_of
+from claude_sandbox.backends.docker.names import LABEL_SPEC_HASH, OUTER, RELAY, Names, labels_of
 from claude_sandbox.backends.docker.raw import Manifest, Object, running
 from claude_sandbox.blueprint.model import Identity, Image, Port
 
@@ -91,6 +94,9 @@ def relay_of(
         "Labels": labels_of(cluster, identity, OUTER),
     }
     container = _container(identity, cluster, called, permitted, given.image, facts)
+    # What an administrator changes, as another image, is no drift of what is there.
+    made_of = orjson.dumps([container, network], option=orjson.OPT_SORT_KEYS)
+    container["Labels"][LABEL_SPEC_HASH] = hashlib.sha256(made_of).hexdigest()[:32]
     return Relay(given.image, container, network, permitted)
 
 
