@@ -176,6 +176,9 @@ async def test_a_killed_relay_heals_and_keeps_its_port(host: EngineDescription, 
         past = replace(LATER, endpoints=before)
         relay, agent = one.sdk.containers.get(one.names.relay), one.inspected["Id"]
         relay.kill()
+        # It is not its turn yet; where it is published is remembered.
+        assert (await one.once(past)).paced
+        assert dict((await one.state()).endpoints) == before
         one.clock.now += 60
         outcomes = await one.settled(past)
         assert [(healed.kind, healed.reason) for outcome in outcomes for healed in outcome.healed] == [
