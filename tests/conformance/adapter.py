@@ -54,6 +54,9 @@ class Backend(Protocol):
     def workload(self, made: Sandbox) -> str:
         """The identifier of the sandbox's running container; empty where none runs."""
 
+    def started(self, made: Sandbox) -> str:
+        """Changes with each start of the sandbox's workload; empty where none runs."""
+
     def run(self, made: Sandbox, script: str) -> Done:
         """What a shell in the sandbox makes of a script."""
 

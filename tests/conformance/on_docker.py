@@ -62,10 +62,15 @@ class OnDocker:
         self._sdk.close()
 
     def workload(self, made: Sandbox) -> str:
-        # Not its relay.
+        # Neither its relay nor what brings its key.
         labels = [f"{_LABEL}={made.name}", "claudesandbox.dev/component=agent"]
         found = self._sdk.containers.list(filters={"label": labels, "status": "running"})
         return str(found[0].id) if found else ""
+
+    def started(self, made: Sandbox) -> str:
+        # One that was killed is started again, and has the identifier that it had.
+        identifier = self.workload(made)
+        return str(self._sdk.api.inspect_container(identifier)["State"]["StartedAt"]) if identifier else ""
 
     def run(self, made: Sandbox, script: str) -> Done:
         return _run(self._sdk.containers.get(self.workload(made)), script)

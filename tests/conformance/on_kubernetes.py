@@ -39,6 +39,9 @@ class OnKubernetes:
         ]
         return str(states[0]["containerID"].rpartition("/")[2]) if states else ""
 
+    def started(self, made: Sandbox) -> str:
+        return self.workload(made)
+
     def run(self, made: Sandbox, script: str) -> Done:
         return self._run(made.pod, script)
 

@@ -291,9 +291,9 @@ def test_suspended_and_resumed_it_has_its_files(backend: Backend, place: Place) 
 def test_a_workload_that_was_killed_is_back(backend: Backend, place: Place) -> None:
     made = place.apply("killed", backend, **EARLY["killed"])
     made.wait("Ready")
-    before = backend.workload(made)
+    before = backend.started(made)
     backend.kill(made)
-    eventually("another workload runs", lambda: backend.workload(made) not in ("", before))
+    eventually("a workload was started since", lambda: backend.started(made) not in ("", before))
     place.healed(made)
     made.wait("Compliant")
     assert backend.run(made, f"cat {KEY_FILE}").output == KEY

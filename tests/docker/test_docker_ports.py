@@ -7,18 +7,14 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
-import docker
 import pytest
 from dockerkit import LATER, Sandbox, counted, sandbox
-from nodekit import report
 
 from claude_sandbox.api.status import Result
 from claude_sandbox.backends.base import Outcome, Past
 from claude_sandbox.backends.docker.relays import Publishing
 from claude_sandbox.blueprint.model import Image
-from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription, run_in
-from claude_sandbox.localcluster.images import build_image
 from claude_sandbox.localcluster.node.namespaces import enter_network
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
@@ -26,15 +22,6 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 PORT = 8080
 SERVES = ["/bin/sh", "-c", f"while :; do echo hello | nc -l -p {PORT}; done"]
 HTTP = {"name": "http", "containerPort": PORT}
-
-
-@pytest.fixture(scope="session")
-def relay_image(host: EngineDescription) -> Image:
-    """The operator's image on the engine."""
-    archive = build_image("operator", report)
-    engine.load_image(host, archive)
-    with contextlib.closing(docker.APIClient(base_url=host.socket, version="auto")) as api:
-        return Image(str(api.inspect_image(archive.reference)["Id"]), None, "Never")
 
 
 @contextlib.asynccontextmanager
@@ -189,6 +176,9 @@ async def test_a_killed_relay_heals_and_keeps_its_port(host: EngineDescription, 
         past = replace(LATER, endpoints=before)
         relay, agent = one.sdk.containers.get(one.names.relay), one.inspected["Id"]
         relay.kill()
+        # It is not its turn yet; where it is published is remembered.
+        assert (await one.once(past)).paced
+        assert dict((await one.state()).endpoints) == before
         one.clock.now += 60
         outcomes = await one.settled(past)
         assert [(healed.kind, healed.reason) for outcome in outcomes for healed in outcome.healed] == [

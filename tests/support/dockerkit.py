@@ -28,7 +28,7 @@ from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
 from claude_sandbox.localcluster import builder, engine
 from claude_sandbox.localcluster.engine import EngineDescription
-from claude_sandbox.localcluster.images import ImageArchive
+from claude_sandbox.localcluster.images import ImageArchive, build_image
 from claude_sandbox.localcluster.images.archive import of_programs
 from claude_sandbox.localcluster.ospackages import ensure
 
@@ -78,6 +78,15 @@ def host(docker_engine: EngineDescription, stand_in_image: ImageArchive) -> Engi
     """An engine of each release in turn, with the image."""
     engine.load_image(docker_engine, stand_in_image)
     return docker_engine
+
+
+@pytest.fixture(scope="session")
+def relay_image(host: EngineDescription) -> Image:
+    """The operator's image on the engine, which publishes ports there."""
+    archive = build_image("operator", report)
+    engine.load_image(host, archive)
+    with contextlib.closing(docker.APIClient(base_url=host.socket, version="auto")) as api:
+        return Image(str(api.inspect_image(archive.reference)["Id"]), None, "Never")
 
 
 @dataclass

@@ -248,6 +248,18 @@ def test_what_an_administrator_changes_is_carried_out_and_no_repair() -> None:
     assert [(step.verb, step.kind, step.cause) for step in found.steps] == [(Verb.REPLACE, "Relay", Cause.UPDATE)]
 
 
+def test_a_relay_that_is_there_is_mended_whatever_else_is_in_the_way() -> None:
+    desired = wanting(HTTP)
+
+    def third(relay: Any) -> None:
+        relay["NetworkSettings"]["Networks"]["bridge"] = {"NetworkID": "9"}
+
+    observed = replace(with_relay(living(desired), third), strays=("somebody",))
+    assert verbs(plan(desired, observed, LATER)) == [["REPLACE Relay"]]
+    keyless = replace(desired, may_start=False)
+    assert verbs(plan(keyless, with_relay(living(desired), third), LATER)) == [["REPLACE Relay"]]
+
+
 def test_on_another_address_or_port_than_asked_for_it_is_replaced() -> None:
     desired = wanting(HTTP | {"hostPort": 30090})
     for place in ({"HostIp": "0.0.0.0", "HostPort": "30090"}, {"HostIp": "127.0.0.1", "HostPort": "30091"}):  # noqa: S104

@@ -61,13 +61,9 @@ class _Seen:
     facts: EngineFacts
     at: datetime
     gaps: tuple[str, ...]
+    # Where declared ports are published.
+    endpoints: tuple[tuple[str, str], ...] = ()
     fresh: bool = True
-
-    @property
-    def endpoints(self) -> tuple[tuple[str, str], ...]:
-        """Where declared ports are published."""
-        relay = self.wanted.relay
-        return () if relay is None else relays.endpoints(relay.ports, self.observed.relay)
 
 
 class DockerBackend:
@@ -153,9 +149,13 @@ class DockerBackend:
         # What was seen last may still have to be acted upon.
         if unseen or (events and whole and plan(desired, observed, past).steps):
             self._wake(identity.namespace, identity.name)
-        self._seen[identity] = _Seen(desired.documents, observed, desired.facts, self._now(), gaps(blueprint))
+        unpublished = self._why_unpublished(blueprint, observed, outcome)
+        found = self._endpoints(identity, desired.documents.relay, observed, past)
+        self._seen[identity] = _Seen(
+            desired.documents, observed, desired.facts, self._now(), gaps(blueprint), endpoints=found
+        )
         self._note_pull(identity, blueprint, observed, outcome)
-        return replace(outcome, unpublished=self._why_unpublished(blueprint, observed, outcome))
+        return replace(outcome, unpublished=unpublished)
 
     async def state(self, identity: Identity) -> WorkloadState:
         """Whether the container can be worked with now."""
@@ -318,6 +318,17 @@ class DockerBackend:
         """Another relay is wanted than before, or none: it is made at once."""
         self._unpublished.pop(identity, None)
         self._pacer.forget(identity.namespace, _relay_of(identity.name))
+
+    def _endpoints(
+        self, identity: Identity, relay: Relay | None, observed: Observed, past: Past
+    ) -> tuple[tuple[str, str], ...]:
+        """Where declared ports are published; of a relay that is about to be made again, where they were."""
+        if relay is None:
+            return ()
+        found = relays.endpoints(relay.ports, observed.relay)
+        if found or identity in self._unpublished:
+            return found
+        return tuple((port.name, past.endpoints[port.name]) for port in relay.ports if port.name in past.endpoints)
 
     def _why_unpublished(self, blueprint: Blueprint, observed: Observed, outcome: Outcome) -> str:
         """Why a declared port is not published; empty where all are, and where there is nothing yet to publish."""

@@ -152,8 +152,7 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
         name = desired.documents.names.container
         stages.append((Step(Verb.CREATE, made, CONTAINER, name),))
         stages.append((Step(Verb.START, Cause.PROVISION, CONTAINER, name),))
-    made_or_there = ours is not None or (not blocked and desired.may_start)
-    stages.append(_relay(desired, observed, past, wanted=made_or_there and not blocked))
+    stages.append(_relay(desired, observed, past, may_be_made=not blocked and (ours is not None or desired.may_start)))
     return Plan(tuple(filter(None, stages)), foreign, paths, changed)
 
 
@@ -331,20 +330,20 @@ def _is_outer(desired: Desired, live: Object | None) -> bool:
     return live is not None and is_owned(live, desired.cluster, desired.identity, names.OUTER)
 
 
-def _relay(desired: Desired, observed: Observed, past: Past, *, wanted: bool) -> tuple[Step, ...]:
-    """What is done about the relay, after everything else: nothing waits for it. `wanted`: it may be made now."""
+def _relay(desired: Desired, observed: Observed, past: Past, *, may_be_made: bool) -> tuple[Step, ...]:
+    """What is done about the relay, after everything else: nothing waits for it. One that is there is mended
+    whatever is in the sandbox's way, so that it is never looser than it should be.
+    """
     name, documents = desired.documents.names.relay, desired.documents
     live = observed.relay if _is_relay(desired, observed.relay) else None
     if documents.relay is None or desired.suspended:
         if live is None and not _is_outer(desired, observed.outer):
             return ()
         return (Step(Verb.REMOVE, Cause.UPDATE, RELAY, name, live),)
-    if not wanted:
-        return ()
     # One that could not be made before was not lost.
     cause = (Cause.HEAL if past.endpoints else Cause.PROVISION) if past.settled else Cause.UPDATE
     if live is None:
-        return (Step(Verb.CREATE, cause, RELAY, name, paced=True),)
+        return (Step(Verb.CREATE, cause, RELAY, name, paced=True),) if may_be_made else ()
     own = observed.network
     kept = own is not None and not drift.network_differences(documents.network, own)
     inner = str(own["Id"]) if own is not None and kept else ""
