@@ -116,6 +116,8 @@ async def test_the_agent_gains_neither_a_way_out_nor_a_listener(host: EngineDesc
         networks = relay["NetworkSettings"]["Networks"]
         assert set(networks) == {one.names.network, one.names.relay}
         inner, outer = networks[one.names.network]["IPAddress"], networks[one.names.relay]["IPAddress"]
+        # Of its two networks it is no router, whatever else keeps them apart.
+        assert in_network_of(one, one.names.relay, ["grep", "--quiet", "^0$", "/proc/sys/net/ipv4/ip_forward"])
         with listening(host) as (target, port):
             # The control: from the relay's own outer network that target is reachable.
             assert reached(one, one.names.relay, target, port)
