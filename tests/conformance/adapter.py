@@ -54,6 +54,9 @@ class Backend(Protocol):
     def workload(self, made: Sandbox) -> str:
         """The identifier of the sandbox's running container; empty where none runs."""
 
+    def started(self, made: Sandbox) -> str:
+        """Changes with each start of the sandbox's workload; empty where none runs."""
+
     def run(self, made: Sandbox, script: str) -> Done:
         """What a shell in the sandbox makes of a script."""
 
@@ -77,6 +80,12 @@ class Backend(Protocol):
 
     def told(self, made: Sandbox) -> str:
         """All that the backend tells of everything on it, the workload's output too, but for Secrets."""
+
+    def connects(self, made: Sandbox, port: int) -> bool:
+        """Whether a port of the sandbox's can be connected to from where declared ones may be.
+
+        By way of what is published under the name `p` and the port, where the backend publishes ports.
+        """
 
     @property
     def declared(self) -> Target:

@@ -144,7 +144,7 @@ _FLUSH = """
 _NETWORK: Mapping[str, tuple[Breakage, ...]] = {
     KUBERNETES: (
         _pods("not-the-host not-the-control-plane declared ready", '"egress": _egress(blueprint),', '"egress": [{}],'),
-        _pods("not-another-sandbox", '"ingress": _ingress(blueprint),', '"ingress": [{}],'),
+        _pods("not-another-sandbox ports", '"ingress": _ingress(blueprint),', '"ingress": [{}],'),
     ),
     DOCKER: (
         # The directory alone, that the file itself does not hide it.
@@ -156,6 +156,7 @@ _NETWORK: Mapping[str, tuple[Breakage, ...]] = {
             '{GATEWAY_MODE: "isolated"} if facts.isolated_gateway else {INHIBIT: "true"}',
             "{}",
         ),
+        _containers("ports", "{called.container}:{port.number}", "{called.container}:{port.number + 1}", "relays.py"),
         # The engine itself keeps its networks apart, so that takes its rules as well.
         Breakage(
             ("not-another-sandbox",),
@@ -164,11 +165,6 @@ _NETWORK: Mapping[str, tuple[Breakage, ...]] = {
                     "tests/conformance/on_docker.py",
                     "        container = self._sdk.containers.get(self.workload(other))\n",
                     f"{_FLUSH}        container = self._sdk.containers.get(self.workload(other))\n",
-                ),
-                Edit(
-                    "tests/conformance/on_docker.py",
-                    "        self._cluster, self._kubectl = cluster, kubectl\n        self.id",
-                    "        self._cluster, self._kubectl, self._of = cluster, kubectl, of\n        self.id",
                 ),
             ),
         ),
@@ -248,8 +244,8 @@ _LIFE: Mapping[str, tuple[Breakage, ...]] = {
         ),
         _containers(
             "deleted",
-            "        if is_owned(network, cluster, identity, names.NETWORK):",
-            "        if is_owned(network, cluster, identity, names.KEY):",
+            "        if any(is_owned(network, cluster, identity, one) for one in (names.NETWORK, names.OUTER)):",
+            "        if is_owned(network, cluster, identity, names.OUTER):",
             "removal.py",
         ),
         _containers(

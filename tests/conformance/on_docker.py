@@ -24,7 +24,7 @@ class OnDocker:
     """A DockerHost with its engine, two plain containers on its default network, and a server of the host's own."""
 
     def __init__(self, cluster: Cluster, kubectl: Kubectl, namespace: str, image: str, of: EngineDescription) -> None:
-        self._cluster, self._kubectl = cluster, kubectl
+        self._cluster, self._kubectl, self._of = cluster, kubectl, of
         self.id = f"docker-{of.release}"
         self._host = self.id.replace(".", "-")
         self.spec: Mapping[str, Any] = {"backend": {"type": "Docker", "hostRef": {"name": self._host}}}
@@ -62,8 +62,15 @@ class OnDocker:
         self._sdk.close()
 
     def workload(self, made: Sandbox) -> str:
-        found = self._sdk.containers.list(filters={"label": f"{_LABEL}={made.name}", "status": "running"})
+        # Neither its relay nor what brings its key.
+        labels = [f"{_LABEL}={made.name}", "claudesandbox.dev/component=agent"]
+        found = self._sdk.containers.list(filters={"label": labels, "status": "running"})
         return str(found[0].id) if found else ""
+
+    def started(self, made: Sandbox) -> str:
+        # One that was killed is started again, and has the identifier that it had.
+        identifier = self.workload(made)
+        return str(self._sdk.api.inspect_container(identifier)["State"]["StartedAt"]) if identifier else ""
 
     def run(self, made: Sandbox, script: str) -> Done:
         return _run(self._sdk.containers.get(self.workload(made)), script)
@@ -112,6 +119,15 @@ class OnDocker:
             list(api.events(since=0, until=int(time.time()), decode=True)),
         ]
         return json.dumps(found, default=str)
+
+    def connects(self, made: Sandbox, port: int) -> bool:
+        published = made.get().get("status", {}).get("endpoints") or ()
+        found = [one["address"] for one in published if one["name"] == f"p{port}"]
+        host, _, number = (found or [f"127.0.0.1:{port}"])[0].rpartition(":")
+        # A relay accepts before it knows whether anybody is behind it: only an answer counts.
+        asked = f"exec 3<>/dev/tcp/{host}/{number} && printf 'GET /sh HTTP/1.0\\r\\n\\r\\n' >&3 && read -r -t 5 _ <&3"
+        command = [*enter_network(self._of.names), "timeout", "8", "bash", "-c", asked]
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
 
     @property
     def declared(self) -> Target:

@@ -39,6 +39,9 @@ class OnKubernetes:
         ]
         return str(states[0]["containerID"].rpartition("/")[2]) if states else ""
 
+    def started(self, made: Sandbox) -> str:
+        return self.workload(made)
+
     def run(self, made: Sandbox, script: str) -> Done:
         return self._run(made.pod, script)
 
@@ -66,6 +69,9 @@ class OnKubernetes:
 
     def told(self, made: Sandbox) -> str:
         return self._kubectl("logs", "-n", self._namespace, made.pod).stdout
+
+    def connects(self, made: Sandbox, port: int) -> bool:
+        return self._answering(self._address(made.pod), port).answers()
 
     @property
     def declared(self) -> Target:

@@ -104,6 +104,12 @@ SCENARIOS = (
         {},
         {DOCKER: "a sandbox's network is internal and leads nowhere; its condition `Ready` says so"},
     ),
+    Scenario(
+        "ports",
+        _NETWORK,
+        "A declared port can be connected to from where it is meant to be, and another that the agent opens can't.",
+        {KUBERNETES: ("NET-11",), DOCKER: ("NET-11", "endpoints")},
+    ),
     Scenario("suspended", _LIFE, "Suspended, it keeps its workspace and has no process; resumed, it finds its files."),
     Scenario("killed", _LIFE, "A workload that was killed is back.", _both("heals", "Event Healed")),
     Scenario("loosened", _LIFE, "What was loosened is put back at once.", _both("heals", "Event Healed")),

@@ -6,7 +6,7 @@ from pathlib import Path
 import kernel
 import pytest
 import results
-from adapter import CONNECT, Backend, Target
+from adapter import CONNECT, PORT, Backend, Target
 from conformance_place import EARLY, KEY, VOLUME, Place
 from nodekit import eventually
 from sandboxkit import Sandbox
@@ -254,6 +254,19 @@ def test_what_is_declared_can_be_connected_to(backend: Backend, alice: Sandbox, 
         raise results.CanNotError(done)
 
 
+@scenario("ports")
+def test_a_declared_port_can_be_connected_to_and_no_other(backend: Backend, place: Place) -> None:
+    undeclared = PORT + 1
+    network = {"egress": {"allowedCIDRs": []}, "ports": [{"name": f"p{PORT}", "containerPort": PORT}]}
+    made = place.apply("ports", backend, network=network)
+    made.wait("Ready")
+    eventually("the declared port answers", lambda: backend.connects(made, PORT))
+    opened = f"/bin/busybox httpd -p {undeclared} -h /bin && {CONNECT.format(host='127.0.0.1', port=undeclared)}"
+    assert backend.run(made, opened).code == 0
+    assert not backend.connects(made, undeclared)
+    assert backend.connects(made, PORT)
+
+
 # Life and repair
 
 
@@ -278,9 +291,9 @@ def test_suspended_and_resumed_it_has_its_files(backend: Backend, place: Place) 
 def test_a_workload_that_was_killed_is_back(backend: Backend, place: Place) -> None:
     made = place.apply("killed", backend, **EARLY["killed"])
     made.wait("Ready")
-    before = backend.workload(made)
+    before = backend.started(made)
     backend.kill(made)
-    eventually("another workload runs", lambda: backend.workload(made) not in ("", before))
+    eventually("a workload was started since", lambda: backend.started(made) not in ("", before))
     place.healed(made)
     made.wait("Compliant")
     assert backend.run(made, f"cat {KEY_FILE}").output == KEY

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dockerkit import host, stand_in_image
+from dockerkit import host, relay_image, stand_in_image
 from enginekit import own, ready
 from nodekit import report
 from sshkit import ssh_client
@@ -13,7 +13,7 @@ from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import ImageArchive
 
-__all__ = ["host", "other_host", "ssh_client", "stand_in_image"]
+__all__ = ["host", "other_host", "relay_image", "ssh_client", "stand_in_image"]
 
 
 @pytest.fixture(scope="session")

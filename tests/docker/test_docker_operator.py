@@ -19,9 +19,11 @@ from claude_sandbox.backends.kubernetes.client import Api, Obj
 from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import EVENTS, SANDBOXES, SECRETS
+from claude_sandbox.blueprint.model import Image
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
+from claude_sandbox.localcluster.images.recipes import recipe
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.engine]
 
@@ -115,7 +117,8 @@ def why(found: Obj) -> str:
 async def place(control_plane: Cluster, host: EngineDescription, tmp_path: Any) -> AsyncIterator[Place]:
     credentials = from_kubeconfig(str(control_plane.kubeconfig))
     await prepare(credentials)
-    operator = Operator(control_plane, tmp_path / "log", f"--sandbox-image={IMAGE}")
+    images = (f"--sandbox-image={IMAGE}", f"--relay-image={recipe('operator').reference}")
+    operator = Operator(control_plane, tmp_path / "log", *images)
     operator.start()
     await operator.is_ready()
     before = counted(host)
@@ -354,3 +357,31 @@ async def test_sandboxes_that_come_together_get_no_more_room_than_there_is(place
     await asyncio.gather(*map(place.create, names))
     found = [await place.comes_to(name, lambda one: ready(one) or why(one) == "NoHost") for name in names]
     assert sorted(map(why, found)) == ["NoHost"] * 4 + ["SandboxReady"] * 2
+
+
+def published(found: Obj) -> dict[str, str]:
+    return {one["name"]: one["address"] for one in found["status"].get("endpoints") or ()}
+
+
+async def test_ports_are_published_told_and_published_again(place: Place, relay_image: Image) -> None:
+    await place.join()
+    web = {"name": "web", "containerPort": 9090, "hostIP": "0.0.0.0"}  # noqa: S104
+    ports = [{"name": "http", "containerPort": 8080}, web]
+    await place.create("ports", network={"ports": ports})
+    found = await place.comes_to("ports", lambda found: ready(found) and bool(published(found)))
+    found = await place.comes_to("ports", lambda found: condition(found["status"], "Stalled")[0] == "True")
+    assert condition(found["status"], "Stalled")[1] == "PortNotPublished"
+    assert ready(found)
+    assert set(before := published(found)) == {"http"}
+    await place.tells("ports", "Refused", "Not published")
+    # Whose relay it is, only its labels tell the events.
+    relay = place.sdk.containers.get(f"{found['status']['workload']['name']}-relay")
+    relay.kill()
+    await place.tells("ports", "Healed", f"Relay {relay.name} replaced")
+    found = await place.comes_to("ports", lambda found: heals(found) == 1)
+    assert published(found) == before
+    await place.fleet.change("engine-1", publishAddresses=["0.0.0.0"])  # noqa: S104
+    found = await place.comes_to("ports", lambda found: set(published(found)) == {"http", "web"})
+    assert condition(found["status"], "Stalled")[0] == "False"
+    assert heals(found) == 1
+    assert found["status"]["workload"]["uid"] == place.container(found).id

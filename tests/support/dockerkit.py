@@ -22,12 +22,13 @@ from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.keys import Key
 from claude_sandbox.backends.docker.names import Names, names_of
+from claude_sandbox.backends.docker.relays import NO_PUBLISHING, Publishing
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
 from claude_sandbox.localcluster import builder, engine
 from claude_sandbox.localcluster.engine import EngineDescription
-from claude_sandbox.localcluster.images import ImageArchive
+from claude_sandbox.localcluster.images import ImageArchive, build_image
 from claude_sandbox.localcluster.images.archive import of_programs
 from claude_sandbox.localcluster.ospackages import ensure
 
@@ -77,6 +78,15 @@ def host(docker_engine: EngineDescription, stand_in_image: ImageArchive) -> Engi
     """An engine of each release in turn, with the image."""
     engine.load_image(docker_engine, stand_in_image)
     return docker_engine
+
+
+@pytest.fixture(scope="session")
+def relay_image(host: EngineDescription) -> Image:
+    """The operator's image on the engine, which publishes ports there."""
+    archive = build_image("operator", report)
+    engine.load_image(host, archive)
+    with contextlib.closing(docker.APIClient(base_url=host.socket, version="auto")) as api:
+        return Image(str(api.inspect_image(archive.reference)["Id"]), None, "Never")
 
 
 @dataclass
@@ -152,7 +162,7 @@ class Sandbox:
                 return outcomes
             if last.paced:
                 self.clock.now += last.paced
-            if last.foreign:
+            if last.foreign or last.unpublished:
                 return outcomes
         raise AssertionError(f"does not come to rest: {outcomes[-3:]}")
 
@@ -205,7 +215,9 @@ class Sandbox:
 
 
 @contextlib.asynccontextmanager
-async def sandbox(of: EngineDescription, name: str = "alice", **spec: Any) -> AsyncIterator[Sandbox]:
+async def sandbox(
+    of: EngineDescription, name: str = "alice", publishing: Publishing = NO_PUBLISHING, **spec: Any
+) -> AsyncIterator[Sandbox]:
     """A sandbox of a name and UID of its own; nothing of it is left on the engine."""
     sdk = docker.DockerClient(base_url=of.socket, timeout=60, version="auto")
     client = docker.APIClient(base_url=of.socket, timeout=60, version="auto")
@@ -215,7 +227,13 @@ async def sandbox(of: EngineDescription, name: str = "alice", **spec: Any) -> As
     image = str(sdk.images.get(IMAGE).id)
     woken: list[tuple[str, str]] = []
     backend = DockerBackend(
-        made, CLUSTER, of.name, secrets, Pacer(clock), wake=lambda namespace, name: woken.append((namespace, name))
+        made,
+        CLUSTER,
+        of.name,
+        secrets,
+        Pacer(clock),
+        publishing=lambda: publishing,
+        wake=lambda namespace, name: woken.append((namespace, name)),
     )
     one = Sandbox(backend, made, sdk, secrets, clock, identity, image, dict(spec), woken)
     try:

@@ -53,6 +53,7 @@ class Reason(StrEnum):
     PERMISSION_DENIED = "PermissionDenied"
     REJECTED = "Rejected"
     NO_HOST = "NoHost"
+    PORT_NOT_PUBLISHED = "PortNotPublished"
     NOT_STALLED = "NotStalled"
     # Compliant
     ALL_CONTROLS_PASS = "AllControlsPass"
@@ -112,6 +113,8 @@ MEANINGS: Mapping[Reason, str] = {
     " alone.",
     Reason.NO_HOST: "No Docker host takes the sandbox; the message says why. One that it was placed on is exchanged for"
     " another only where it is being drained, and never where files would be lost.",
+    Reason.PORT_NOT_PUBLISHED: "A declared port can't be published on the Docker host; the message says why and what to"
+    " do. Everything else of the sandbox is as it should be.",
     Reason.SECRET_NOT_FOUND: "There is no Secret of that name yet; the sandbox starts when there is.",
     Reason.SECRET_NOT_OPTED_IN: "The Secret is there, but nobody said that sandboxes may use it.",
     Reason.SECRET_KEY_MISSING: "The Secret has no such key.",

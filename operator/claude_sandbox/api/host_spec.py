@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from claude_sandbox.api import endpoints
+from claude_sandbox.api import endpoints, networks
 from claude_sandbox.api.endpoints import Address, Endpoint, parse
 from claude_sandbox.api.labels import LabelSelector
 from claude_sandbox.api.names import HOST_SECRET_NAME, NAMESPACE
@@ -55,6 +55,25 @@ class AllowedNamespaces(Strict):
         return self.selector is not None and labels is not None and self.selector.matches(labels)
 
 
+class PortRange(Strict):
+    """Ports of the host, the first and the last included. By default 30000 to 32767, as node ports of Kubernetes."""
+
+    first: Annotated[int, Field(ge=1024, le=65535)] = 30000
+    """The lowest port."""
+    last: Annotated[int, Field(ge=1024, le=65535)] = 32767
+    """The highest port."""
+
+    RULES = (
+        Rule(
+            # The API server also tries this on the schema's own default, an object without any field.
+            "!has(self.first) || !has(self.last) || self.first <= self.last",
+            lambda ports: ports.first <= ports.last,
+            "must not be below first: write the higher of the two as last",
+            field="last",
+        ),
+    )
+
+
 def _scheme_is(spec: "DockerHostSpec", scheme: endpoints.Scheme) -> bool:
     return spec.endpoint.startswith(f"{scheme}://")
 
@@ -88,6 +107,21 @@ class DockerHostSpec(Strict):
     """
     allowed_namespaces: AllowedNamespaces = AllowedNamespaces()
     """Which namespaces' sandboxes may run on the host. By default none."""
+
+    publish_addresses: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=39), networks.ADDRESS]],
+        Field(max_length=16),
+        networks.DISTINCT_ADDRESSES,
+    ] = []
+    """Addresses of the host, besides 127.0.0.1 and ::1, that sandboxes may publish their declared ports on.
+
+    By default none: then only the host itself can connect to a sandbox. 0.0.0.0 stands for every address.
+    """
+    publish_ports: PortRange = PortRange()
+    """Ports of the host that sandboxes may choose as hostPort.
+
+    Who may have any could stand in for a service of the host that is not running at the moment.
+    """
 
     RULES = (
         Rule(

@@ -1,7 +1,7 @@
 """Which destinations may be declared at all."""
 
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from claude_sandbox.api.rules import Rule
 
@@ -73,6 +73,23 @@ def narrow_cel(name: str, widest: tuple[int, int]) -> str:
     return f"!isCIDR({name}) || cidr({name}).prefixLength() >= {limit}"
 
 
+def is_address(text: str) -> bool:
+    """Whether the text is an address exactly as it is written canonically (RFC 5952), not IPv4 in IPv6 and no zone."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return False
+    if isinstance(address, IPv6Address) and (address.ipv4_mapped is not None or address.scope_id is not None):
+        return False
+    return str(address) == text
+
+
+ADDRESS = Rule(
+    "isIP(self) && ip.isCanonical(self)",
+    is_address,
+    "must be an IP address in its canonical form, for example 127.0.0.1 or ::1 (names are not supported here)",
+)
+
 CANONICAL = Rule(
     "isCIDR(self) && string(cidr(self).masked()) == self",
     lambda text: parse(text) is not None,
@@ -99,6 +116,12 @@ DISTINCT_PORTS = Rule(
     "self.all(a, self.exists_one(b, a == b))",
     lambda items: len(set(items)) == len(items),
     "lists a port twice: write each once",
+)
+
+DISTINCT_ADDRESSES = Rule(
+    "self.all(a, self.exists_one(b, a == b))",
+    lambda items: len(set(items)) == len(items),
+    "lists an address twice: write each once",
 )
 
 DISTINCT = Rule(

@@ -159,6 +159,15 @@ class Placement(Model):
     """The identifier of its engine: the DockerHost may come to stand for another machine, without the workspace."""
 
 
+class Endpoint(Model):
+    """Where a declared port can be connected to."""
+
+    name: Annotated[str, Clip(15)]
+    """The port's name in spec.network.ports."""
+    address: Annotated[str, Clip(48)]
+    """The Docker host's address and port, for example 127.0.0.1:49153."""
+
+
 class Workload(Model):
     """What runs now."""
 
@@ -221,6 +230,8 @@ class ClaudeSandboxStatus(Model):
     """The Docker host that was chosen; only on backend type Docker."""
     workload: Workload | None = None
     """What runs now."""
+    endpoints: Annotated[list[Endpoint], Field(max_length=32), UniqueBy("name")] | None = None
+    """Where the declared ports are published; only on backend type Docker."""
     credentials: CredentialsStatus | None = None
     """Which generation of the key is mounted."""
     compliance: Compliance | None = None

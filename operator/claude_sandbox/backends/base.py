@@ -1,6 +1,7 @@
 """What the reconcile loop and a backend tell each other, and what backends have in common. Data only."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
@@ -42,6 +43,8 @@ class Past:
     ran: bool
     settled: bool
     age: float = 0.0
+    # Where declared ports were published when last looked at, by their names: ADDRESS:PORT of a Docker host.
+    endpoints: Mapping[str, str] = field(default_factory=dict)
 
 
 class Cause(Enum):
@@ -96,6 +99,8 @@ class Outcome:
     # object in the way that no watch shows.
     paced: float | None = None
     failure: Failure | None = None
+    # Why a declared port can't be published, with the remedy; nothing else waits for it.
+    unpublished: str = ""
     # Whether what was seen turned out to be behind, so that not everything could be done; another look is due.
     stale: bool = False
 
@@ -114,5 +119,7 @@ class WorkloadState:
     message: str
     workload: Workload | None = None
     key_generation: str | None = None
+    # Where declared ports are published: their names and ADDRESS:PORT.
+    endpoints: tuple[tuple[str, str], ...] = ()
     # Seconds after which it is worth another look although nothing may have told of a change.
     again: float | None = None

@@ -59,7 +59,10 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
             egress=egress.blocks(spec.network.egress.allowed_cidrs, site.opened),
             egress_ports=tuple(spec.network.egress.allowed_ports),
             dns=spec.network.egress.dns,
-            ports=tuple(Port(port.name, port.container_port) for port in spec.network.ports),
+            ports=tuple(
+                Port(port.name, port.container_port, port.effective_host_ip, port.host_port)
+                for port in spec.network.ports
+            ),
         ),
         startup=Probe(agent.liveness(), period=1, timeout=10, failures=120),
         readiness=Probe(agent.readiness(key.path), period=30, timeout=10, failures=3),

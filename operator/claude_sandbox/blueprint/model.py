@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
-from claude_sandbox.api.spec import SeccompProfileType
+from claude_sandbox.api.spec import HOST_ADDRESS, SeccompProfileType
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,15 @@ class SettingsFile:
 
 @dataclass(frozen=True)
 class Port:
-    """A TCP port that may be connected to."""
+    """A TCP port that may be connected to.
+
+    On a Docker host it is published on the address `host_ip`, there on `host_port`; None: on any that is free.
+    """
 
     name: str
     number: int
+    host_ip: str = HOST_ADDRESS
+    host_port: int | None = None
 
 
 @dataclass(frozen=True)

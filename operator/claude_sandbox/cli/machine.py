@@ -53,6 +53,12 @@ def machine() -> None:
     metavar="IMAGE",
     help="What sandboxes without spec.image run: REPOSITORY@sha256:…. [default: the one that is built here]",
 )
+@click.option(
+    "--relay-image",
+    metavar="IMAGE",
+    help="What publishes declared ports: an operator's image. [default: the one that is built here; none beside"
+    " --sandbox-image]",
+)
 @click.option("--built-image", is_flag=True, help="The one that is built here again, after another was named.")
 @click.option("--install-docker", is_flag=True, help="Where no Docker Engine is there, install the distribution's.")
 @click.option(
@@ -67,6 +73,7 @@ def install(
     port: int | None,
     socket: str | None,
     sandbox_image: str | None,
+    relay_image: str | None,
     built_image: bool,
     install_docker: bool,
     root: Path | None,
@@ -78,7 +85,7 @@ def install(
     if built_image and sandbox_image:
         raise click.UsageError("--built-image and --sandbox-image exclude each other.")
     image = BUILT if built_image else sandbox_image or None
-    wish = Wish(port, socket, image, tuple(dict.fromkeys(namespaces)))
+    wish = Wish(port, socket, image, relay_image or None, tuple(dict.fromkeys(namespaces)))
     if root is not None:
         installing.lay_out(Places(root.absolute()), wish, _say)
         click.echo(f"Laid out below {root}. On the machine: claude-sandbox machine install")

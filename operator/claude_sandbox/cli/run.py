@@ -101,6 +101,13 @@ def _networks(
     help="Look after DockerHosts too. Who operates on Kubernetes only need not grant the rights that this takes.",
 )
 @click.option(
+    "--relay-image",
+    callback=lambda _ctx, _param, value: value or None,
+    metavar="IMAGE",
+    help="What publishes the declared ports of sandboxes on Docker hosts: the operator's own image, pinned by digest, "
+    "where the hosts can get it. Default: none, and no port is published.",
+)
+@click.option(
     "--workers", type=click.IntRange(1, 256), default=24, show_default=True, help="Sandboxes worked on at a time."
 )
 @click.option(
@@ -134,6 +141,7 @@ def run(
     leader_election: bool,
     lease_namespace: str | None,
     docker: bool,
+    relay_image: str | None,
     workers: int,
     resync: float,
     bind: tuple[str, int],
@@ -160,6 +168,7 @@ def run(
         leader_election=leader_election,
         lease_namespace=lease_namespace,
         docker=docker,
+        relay_image=parse_image(relay_image, "IfNotPresent") if relay_image else None,
         workers=workers,
         resync=resync,
         bind_host=bind[0],

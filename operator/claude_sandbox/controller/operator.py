@@ -7,6 +7,7 @@ from itertools import chain
 from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.fleet import Fleet
+from claude_sandbox.backends.docker.relays import Publishing
 from claude_sandbox.backends.docker.room import Demand
 from claude_sandbox.backends.docker.secrets import SecretKeys
 from claude_sandbox.backends.kubernetes.access import AccessReviews
@@ -76,9 +77,25 @@ class Operator:
         def wake(namespace: str, name: str) -> None:
             self.queue.add(Key(namespace, name))
 
+        def publishing(host: str) -> Publishing:
+            standing = hosts.reconciler.standing(host)
+            if standing is None:
+                return Publishing(settings.relay_image)
+            allowed, ports = standing.spec.publish_addresses, standing.spec.publish_ports
+            return Publishing(settings.relay_image, tuple(allowed), (ports.first, ports.last))
+
         def make(host: str, engine: Engine) -> DockerBackend:
             registries = settings.allowed_registries
-            return DockerBackend(engine, cluster, host, secrets, pacer, allowed_registries=registries, wake=wake)
+            return DockerBackend(
+                engine,
+                cluster,
+                host,
+                secrets,
+                pacer,
+                allowed_registries=registries,
+                publishing=lambda: publishing(host),
+                wake=wake,
+            )
 
         self._metrics.watch_hosts()
         self._fleet = Fleet(hosts.hosts, make, wake, self._metrics.hosts.failed)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from claude_sandbox.blueprint.model import Site
+from claude_sandbox.blueprint.model import Image, Site
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class Settings:
     leader_election: bool = True
     # Whether Docker hosts are looked after.
     docker: bool = False
+    # What publishes the declared ports of sandboxes on Docker hosts: the operator's own image; None: nothing does.
+    relay_image: Image | None = None
     # Where the Lease and the credentials of Docker hosts are; None: the namespace of the operator's own credentials.
     lease_namespace: str | None = None
     identity: str | None = None

@@ -1,6 +1,6 @@
 """The status that follows from what one reconcile found. Pure: the clock is an argument."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from claude_sandbox.api.status import (
     Compliance,
     Condition,
     CredentialsStatus,
+    Endpoint,
     Heal,
     Heals,
     Placement,
@@ -81,6 +82,7 @@ def compose(previous: Mapping[str, Any], generation: int, findings: Findings, no
         backend=findings.backend,
         placement=_placement(previous.get("placement")),
         workload=_workload(previous.get("workload"), findings.workload),
+        endpoints=_endpoints(previous.get("endpoints"), findings.workload),
         credentials=_key(findings),
         compliance=findings.compliance,
         heals=_heals(previous.get("heals"), tuple(map(str, findings.outcome.healed)), now),
@@ -122,6 +124,7 @@ def past(status: Mapping[str, Any], generation: int) -> Past:
         provisioned=finished,
         ran=bool(status.get("workload")),
         settled=finished and status.get("observedGeneration") == generation,
+        endpoints={one["name"]: one["address"] for one in status.get("endpoints") or ()},
     )
 
 
@@ -142,6 +145,10 @@ def _stalled(findings: Findings) -> State:
         return State(TRUE, outcome.failure.reason, outcome.failure.message)
     if key.problem is not None and not findings.suspended and outcome.failure is None:
         return State(TRUE, key.problem, key.message)
+    # Of all that may be amiss it is the last: only what is there otherwise lacks nothing but a port.
+    whole = findings.workload.status is TRUE and outcome.failure is None and not findings.moving
+    if outcome.unpublished and whole:
+        return State(TRUE, Reason.PORT_NOT_PUBLISHED, outcome.unpublished)
     return State(FALSE, Reason.NOT_STALLED)
 
 
@@ -224,6 +231,13 @@ def _workload(previous: Mapping[str, Any] | None, found: WorkloadState) -> Workl
     if found.workload is None and found.status is UNKNOWN and previous:
         return Workload.model_validate(previous)
     return found.workload
+
+
+def _endpoints(previous: Sequence[Mapping[str, Any]] | None, found: WorkloadState) -> list[Endpoint] | None:
+    """Where declared ports are published, or where nobody can tell, were when somebody could."""
+    if found.status is UNKNOWN and previous:
+        return [Endpoint.model_validate(one) for one in previous]
+    return [Endpoint(name=name, address=address) for name, address in found.endpoints] or None
 
 
 def _placement(previous: Mapping[str, Any] | None) -> Placement | None:

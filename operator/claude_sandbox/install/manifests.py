@@ -80,7 +80,7 @@ def _adapted(manifest: Manifest, wanted: Installation) -> Manifest:
     if manifest["kind"] == "Deployment":
         container = manifest["spec"]["template"]["spec"]["containers"][0]
         container["image"] = wanted.operator_image or container["image"]
-        container["args"] = _arguments(container["args"], wanted)
+        container["args"] = _arguments(container["args"], wanted, container["image"])
     if manifest["kind"] == "NetworkPolicy":
         to_api_server = manifest["spec"]["egress"][0]["ports"]
         further = sorted(wanted.api_server_ports - API_SERVER_PORTS)
@@ -91,7 +91,8 @@ def _adapted(manifest: Manifest, wanted: Installation) -> Manifest:
     return manifest
 
 
-def _arguments(given: list[str], wanted: Installation) -> list[str]:
+def _arguments(given: list[str], wanted: Installation, image: str) -> list[str]:
+    """`image`: the operator's own, which is the relays' too."""
     option = "--sandbox-image="
     result = [
         f"{option}{wanted.sandbox_image}" if wanted.sandbox_image and argument.startswith(option) else argument
@@ -101,5 +102,5 @@ def _arguments(given: list[str], wanted: Installation) -> list[str]:
     if not wanted.secrets:
         result.append("--without-secrets")
     if wanted.docker:
-        result.append("--docker")
+        result += ["--docker", f"--relay-image={image}"]
     return result

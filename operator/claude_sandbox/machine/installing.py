@@ -39,6 +39,8 @@ class Wish:
     socket: str | None = None
     image: str | None = None
     """What sandboxes run that name no image; BUILT is the one that belongs to this version of the program."""
+    relay: str | None = None
+    """What publishes declared ports. Where the image of this version is brought along, so is this."""
     namespaces: tuple[str, ...] = ()
     """Namespaces for sandboxes, which are made, and allowed to use this machine's engine."""
 
@@ -56,7 +58,7 @@ def install(places: Places, wish: Wish, say: Say) -> Settings:
             wanted = replace(wanted, group=docker.group(wanted.socket))
             wanted = _with_programs(places, wanted, say)
             if not wanted.image_named:
-                wanted = _with_image(wanted, engine, say)
+                wanted = _with_images(wanted, wish, engine, say)
         if before is None or before.port != wanted.port:
             # One may be to have the port that another has now.
             lifecycle.stop(reversed(SERVICES), say)
@@ -135,6 +137,7 @@ def _settings(before: Settings | None, wish: Wish) -> Settings:
         port=wish.port or before.port,
         image=image,
         image_named=before.image_named if wish.image is None else wish.image != BUILT,
+        relay=wish.relay or before.relay,
         socket=wish.socket or before.socket,
         python=package.interpreter(),
     )
@@ -158,12 +161,14 @@ def _launcher(places: Places, made: Settings) -> str:
     return f'#!/bin/sh\n{variables} exec {shlex.join(operator_command(made))} "$@"\n'
 
 
-def _with_image(wanted: Settings, engine: Connection, say: Say) -> Settings:
-    """With the image that belongs to this version of the program, which the engine is given."""
+def _with_images(wanted: Settings, wish: Wish, engine: Connection, say: Say) -> Settings:
+    """With the images that belong to this version of the program, which the engine is given."""
     present = containers.images(engine.api)
     chosen = containers.give(engine.api, build_image("sandbox", say), say)
+    relay = wish.relay or containers.give(engine.api, build_image("operator", say), say)
     brought = containers.images(engine.api) - present
-    return replace(wanted, image=chosen, images=(*wanted.images, *sorted(brought - set(wanted.images))))
+    images = (*wanted.images, *sorted(brought - set(wanted.images)))
+    return replace(wanted, image=chosen, relay=relay, images=images)
 
 
 def _identity(kubectl: Kubectl) -> str:

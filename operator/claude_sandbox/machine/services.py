@@ -139,6 +139,7 @@ def _operator(settings: Settings, places: Places) -> Service:
         # There is one of it, so nothing is to be elected, and a restart takes over at once.
         "--no-leader-election",
         f"--sandbox-image={settings.image}",
+        *([f"--relay-image={settings.relay}"] if settings.relay else ()),
         f"--bind={_HOST}:{settings.ports.operator}",
         "--log-format=json",
     )

@@ -57,6 +57,8 @@ class Settings:
     """The directory there with the operator's Python packages."""
     python: str
     """The interpreter that they were made for."""
+    relay: str = ""
+    """What publishes declared ports; empty: nothing does."""
     images: tuple[str, ...] = ()
     """Identifiers of images that the installation brought onto the engine."""
     cluster: str = ""

@@ -128,6 +128,16 @@ ENV_NAMES = [
     "CLAUDE_CODE_SKIP_X", "CLAUDE_CODE_REMOTE", "CLAUDE_CODE_PLUGIN_DIRS", "X_PAT", "PATTERN", "X_PASS", "COMPASS",
     "OAUTH_X", "IDENTITY_TOKEN_FILE", "SSHKEY", "LICENCE_KEY", "LICENSE_KEY", "COOKIE_JAR", "AUTH_HEADER",
 ]  # fmt: skip
+HOST_ADDRESSES = (
+    "127.0.0.1", "::1", "0.0.0.0", "::", "192.0.2.7",  # noqa: S104
+    "2001:db8::7", "127.0.0.01", "127.1", "127.0.0.1/32", "0:0::1",
+    "::0001", "2001:DB8::7", "2001:db8:0:0:0:0:0:7", "::ffff:192.0.2.7", "::ffff:c000:207", "fe80::1%eth0",
+    "[::1]", "localhost", "", " ",
+    "127.0.0.1 ", "256.0.0.1", "1", "2130706433", "0x7f.0.0.1", "1.2.3.4.5", "::1::", "x" * 40, 1, True, ["127.0.0.1"],
+    "::1.2.3.4", "64:ff9b::1.2.3.4", "1:0:0:2::3", "2001:0:0:1:0:0:0:1", "1:0:2:3:4:5:6:7",
+)  # fmt: skip
+"""Addresses of a host, canonical and otherwise."""
+
 PORT_NAMES = ["http", "HTTP", "8080", "a", "-a", "a-", "a-b", "a--b", "x" * 15, "x" * 16, "", "ü", "h2", "2-h", "h\n"]
 NAMES = [
     "a", "alice", "a-b", "a.b", "-a", "a-", "A", "a" * 45, "a" * 46, "a" * 63, "a" * 253, "a_b", "0", "ä", "x--y",
@@ -189,6 +199,16 @@ def _listed_values() -> Iterator[Json]:
         yield {"env": [{"name": "X", "value": value}]}
     yield from ({"env": [{"name": name}]} for name in ENV_NAMES)
     yield from ({"network": {"ports": [{"name": name, "containerPort": 8080}]}} for name in PORT_NAMES)
+    for backend in ({"type": "Docker"}, {"type": "Kubernetes"}):
+        for address in HOST_ADDRESSES:
+            port = {"name": "a", "containerPort": 8080, "hostIP": address}
+            yield {"backend": backend, "network": {"ports": [port]}}
+        for host_port in (0, 80, 1023, 1024, 8080, 65535, 65536, -1, "8080", 8080.5, None):
+            port = {"name": "a", "containerPort": 8080, "hostPort": host_port}
+            yield {"backend": backend, "network": {"ports": [port]}}
+    for pair in ((9000, 9000), (9000, 9001), (9000, None), (None, None)):
+        ports = [{"name": f"a{i}", "containerPort": 8080 + i, "hostPort": n} for i, n in enumerate(pair)]
+        yield {"backend": {"type": "Docker"}, "network": {"ports": ports}}
     for number in POOLS["containerPort"]:
         yield {"network": {"ports": [{"name": "a", "containerPort": number}]}}
 

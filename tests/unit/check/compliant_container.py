@@ -11,7 +11,7 @@ from typing import Any
 
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence, EngineWord
+from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence, EngineWord, Relay
 from claude_sandbox.compliance.docker.report import findings
 from claude_sandbox.compliance.evidence import Reading
 from claude_sandbox.compliance.findings import Finding
@@ -36,6 +36,7 @@ class World:
     remaps_users: bool | None = None
     unenforced: frozenset[str] = frozenset()
     default_seccomp: str | None = None
+    relay: Relay | None = None
 
     @property
     def host(self) -> Object:
@@ -79,6 +80,7 @@ class World:
                 volumes=tuple(self.volumes),
                 drift=None if self.drift is None else Reading(self.drift, EvidenceSource.INSPECT, NOW),
                 engine=EngineWord(self.remaps_users, self.unenforced, self.default_seccomp),
+                relay=self.relay,
             )
         )
 
@@ -118,6 +120,7 @@ def compliant() -> World:
         declared=Declared(
             profile=Profile.PRODUCTION,
             workspace="/workspace",
+            ports=(),
             image_digest=DIGEST,
             allowed_registries=("registry.example/sandboxes",),
         ),

@@ -10,6 +10,7 @@ from compliant_container import DIGEST, World, changed, compliant, different, wr
 from claude_sandbox.api.spec import SeccompProfileType
 from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.docker.catalogue import MEASURES
+from claude_sandbox.compliance.docker.evidence import DeclaredPort, Relay
 from claude_sandbox.seccomp.profile import STRICT
 
 Mutate = Callable[[World], Any]
@@ -70,6 +71,35 @@ def bind(source: str, destination: str = "/mnt/x", *, declared: bool = True, **f
 
 def published(*addresses: str) -> Mutate:
     return lambda world: world.publish("8080/tcp", *addresses)
+
+
+def undeclared(world: World) -> None:
+    """Nothing says which ports it is to have."""
+    world.declare(ports=None)
+
+
+def relayed(
+    address: str = "127.0.0.1",
+    declared: tuple[DeclaredPort, ...] = (DeclaredPort(8080, "127.0.0.1"),),
+    user: str = "65532:65532",
+    differences: tuple[str, ...] = (),
+    **host: Any,
+) -> Mutate:
+    """A hardened relay publishes port 8080 on an address, but for what is changed of its HostConfig."""
+    bindings = {"8080/tcp": [{"HostIp": address, "HostPort": "8080"}]}
+    hardened = {
+        "Privileged": False, "CapDrop": ["ALL"], "CapAdd": None, "SecurityOpt": ["no-new-privileges:true"],
+        "ReadonlyRootfs": True, "Binds": None, "NetworkMode": "outer", "PidMode": "", "IpcMode": "private",
+        "UTSMode": "", "PortBindings": bindings,
+    }  # fmt: skip
+    ports = {"Ports": bindings}
+    document = {"HostConfig": hardened | host, "Config": {"User": user}, "Mounts": [], "NetworkSettings": ports}
+
+    def mutate(world: World) -> None:
+        world.relay = Relay(document, differences)
+        world.declare(ports=declared)
+
+    return mutate
 
 
 def network(**fields: Any) -> Mutate:
@@ -199,26 +229,65 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "an engine that knows no cgroup namespace": (without("HostConfig.CgroupnsMode"), "NS-04?"),
     "the processes of another container": (host(PidMode="container:abc"), "NS-01? NS-05"),
     "the IPC namespace of another container": (host(IpcMode="container:abc"), "NS-02? NS-05"),
-    "the network of another container": (host(NetworkMode="container:abc"), "NS-03? NS-05 NS-06? NET-08?"),
+    "the network of another container": (host(NetworkMode="container:abc"), "NS-03? NS-05 NS-06? NET-08? NET-11?"),
     "the cgroup of another container": (host(Cgroup="container:abc"), "NS-05"),
-    "a port on every IPv4 address": (published("0.0.0.0"), "NS-06"),  # noqa: S104
-    "a port on every IPv6 address": (published("::"), "NS-06"),
-    "a port on loopback and on every IPv6 address": (published("127.0.0.1", "::"), "NS-06"),
-    "a port on one of the host's addresses": (published("192.0.2.1"), "NS-06"),
+    "a port on every IPv4 address": (published("0.0.0.0"), "NS-06 NET-11"),  # noqa: S104
+    "a port on every IPv6 address": (published("::"), "NS-06 NET-11"),
+    "a port on loopback and on every IPv6 address": (published("127.0.0.1", "::"), "NS-06 NET-11"),
+    "a port on one of the host's addresses": (published("192.0.2.1"), "NS-06 NET-11"),
     "a port asked for and not published yet": (
         both(never_started, host(PortBindings={"80/tcp": [{"HostIp": "", "HostPort": "80"}]})),
-        "NS-06",
+        "NS-06 NET-11",
     ),
-    "all ports": (host(PublishAllPorts=True), "NS-06"),
+    "all ports": (host(PublishAllPorts=True), "NS-06 NET-11"),
     "a port on loopback, of an engine that lets neighbours in": (
         both(published("127.0.0.1"), without("NetworkSettings.Networks.sandbox-alice.GwPriority")),
-        "NS-06?",
+        "NS-06? NET-11",
     ),
     "a port somewhere": (
         lambda world: world.container["NetworkSettings"]["Ports"].update({"80/tcp": [{"HostPort": "80"}]}),
+        "NS-06? NET-11",
+    ),
+    "ports not told": (without("NetworkSettings.Ports"), "NS-06? NET-11?"),
+    "a port on loopback, published by itself": (published("127.0.0.1"), "NET-11"),
+    "a port on IPv6's loopback, published by itself": (published("::1"), "NET-11"),
+    "a port on the engine's default address, which is loopback": (
+        both(published("127.0.0.1"), lambda world: world.host["PortBindings"]["8080/tcp"][0].update(HostIp="")),
+        "NET-11",
+    ),
+    "a port of which nobody says anything": (both(published("127.0.0.1"), undeclared), "NET-11-"),
+    # The relay
+    "a relay for a port that is not declared": (relayed(declared=()), "NET-11"),
+    "a relay on another address of loopback than declared": (relayed(address="::1"), "NET-11"),
+    "a relay on every address": (relayed(address=""), "NS-06 NET-11"),
+    "a relay on an address that the administrator has not allowed": (
+        relayed(address="192.0.2.1", declared=(DeclaredPort(8080, "192.0.2.1"),)),
+        "NS-06",
+    ),
+    "a relay on an address of which is not known whether it is allowed": (
+        both(
+            relayed(address="192.0.2.1", declared=(DeclaredPort(8080, "192.0.2.1"),)),
+            lambda world: world.declare(addresses=None),
+        ),
         "NS-06?",
     ),
-    "ports not told": (without("NetworkSettings.Ports"), "NS-06?"),
+    "a relay on loopback, of an engine that lets neighbours in": (
+        both(relayed(), without("NetworkSettings.Networks.sandbox-alice.GwPriority")),
+        "NS-06?",
+    ),
+    "a relay that is privileged": (relayed(Privileged=True), "NET-11"),
+    "a relay with a capability": (relayed(CapAdd=["NET_ADMIN"]), "NET-11"),
+    "a relay that keeps capabilities": (relayed(CapDrop=None), "NET-11"),
+    "a relay that may gain privileges": (relayed(SecurityOpt=None), "NET-11"),
+    "a relay without a filter of system calls": (
+        relayed(SecurityOpt=["no-new-privileges:true", "seccomp=unconfined"]),
+        "NET-11",
+    ),
+    "a relay that can be written to": (relayed(ReadonlyRootfs=False), "NET-11"),
+    "a relay with something of the host": (relayed(Binds=["/etc:/etc"]), "NET-11"),
+    "a relay in the host's network": (relayed(NetworkMode="host"), "NET-11"),
+    "a relay that runs as root": (relayed(user="0"), "NET-11"),
+    "a relay that is not the desired one": (relayed(differences=("Networks.other",)), "NET-11"),
     # FS
     "a writable root": (host(ReadonlyRootfs=False), "FS-01"),
     "the host's root": (bind("/"), "FS-02 FS-03 SEC-03"),
@@ -467,10 +536,11 @@ PERMITTED: dict[str, Mutate] = {
     "a port that is exposed and not published": lambda world: world.container["NetworkSettings"]["Ports"].update(
         {"80/tcp": None}
     ),
-    "a port on loopback, of an engine that keeps it there": published("127.0.0.1"),
-    "a port on IPv6's loopback": published("::1"),
-    "a port on the engine's default address, which is loopback": both(
-        published("127.0.0.1"), lambda world: world.host["PortBindings"]["8080/tcp"][0].update(HostIp="")
+    "a relay on loopback, of an engine that keeps it there": relayed(),
+    "a relay on IPv6's loopback": relayed("::1", (DeclaredPort(8080, "::1"),)),
+    "a relay on an address that the administrator allows": both(
+        relayed("192.0.2.1", (DeclaredPort(8080, "192.0.2.1"),)),
+        lambda world: world.declare(addresses=frozenset({"192.0.2.1"})),
     ),
     "a project as the declared workspace": both(
         lambda world: world.container["Mounts"].pop(0),

@@ -38,6 +38,7 @@ findings = st.builds(
         foreign=st.sampled_from([(), ("Pod sandbox-alice",)]),
         drifted=st.sampled_from([(), ("spec.hostNetwork",)]),
         spec_changed=st.booleans(),
+        unpublished=st.sampled_from(["", "Not published."]),
         healed=st.sampled_from([(), (Healed("NetworkPolicy", "sandbox-alice", "Missing"),)]),
         failure=st.sampled_from(
             [
@@ -202,3 +203,37 @@ def test_a_sandbox_on_its_way_to_another_host_says_so_and_never_that_it_can_be_u
 def test_what_a_moved_sandbox_has_no_more_is_no_loss() -> None:
     moved = compose({}, 1, Findings(backend=BackendType.DOCKER, workload=RUNNING, moving=MOVING), NOW)
     assert past(moved, 1) == Past(provisioned=False, ran=True, settled=False)
+
+
+def test_a_port_that_is_not_published_is_told_and_takes_nothing_else_away() -> None:
+    told = "Not published: write another hostPort."
+    conditions = conditions_of(
+        Findings(backend=BackendType.DOCKER, workload=RUNNING, outcome=Outcome(unpublished=told))
+    )
+    assert conditions[ConditionType.STALLED] == State(ConditionStatus.TRUE, Reason.PORT_NOT_PUBLISHED, told)
+    assert conditions[ConditionType.READY].status is ConditionStatus.TRUE
+    assert conditions[ConditionType.RECONCILING].status is ConditionStatus.FALSE
+    starting = replace(RUNNING, status=ConditionStatus.FALSE, reason=Reason.POD_PENDING)
+    conditions = conditions_of(Findings(workload=starting, outcome=Outcome(unpublished=told)))
+    assert conditions[ConditionType.RECONCILING].reason is Reason.PROGRESSING
+    assert conditions[ConditionType.STALLED].status is ConditionStatus.FALSE
+    # What really stands in the way comes first.
+    failing = Outcome(unpublished=told, foreign=("Network x",))
+    assert conditions_of(Findings(workload=RUNNING, outcome=failing))[ConditionType.STALLED].reason is (
+        Reason.FOREIGN_OBJECT
+    )
+
+
+def test_endpoints_are_told_remembered_and_kept_while_nobody_can_tell() -> None:
+    published = replace(RUNNING, endpoints=(("http", "127.0.0.1:49153"),))
+    status = compose({}, 1, Findings(backend=BackendType.DOCKER, workload=published), NOW)
+    assert status["endpoints"] == [{"name": "http", "address": "127.0.0.1:49153"}]
+    assert past(status, 1).endpoints == {"http": "127.0.0.1:49153"}
+    assert (
+        compose(status, 1, Findings(backend=BackendType.DOCKER, workload=LOST), NOW)["endpoints"]
+        == (status["endpoints"])
+    )
+    assert "endpoints" not in compose(status, 1, Findings(backend=BackendType.DOCKER, workload=RUNNING), NOW)
+    # Which reasons mean that not all of the spec was carried out: this one does not, so that what is lost then heals.
+    told = Findings(backend=BackendType.DOCKER, workload=published, outcome=Outcome(unpublished="x"))
+    assert past(compose({}, 1, told, NOW), 1).settled

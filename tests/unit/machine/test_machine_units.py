@@ -184,3 +184,9 @@ def test_arguments_are_written_as_systemd_reads_them(argument: str, written: str
 )
 def test_docker_is_offered_where_the_distribution_has_it_by_that_name(release: dict[str, str], supported: bool) -> None:
     assert docker.is_supported(release) is supported
+
+
+def test_ports_are_published_by_the_image_that_was_brought_along(places: Places) -> None:
+    relay = "claudesandbox.dev/operator@sha256:" + "b" * 64
+    assert not any("relay" in argument for argument in each(places)[OPERATOR].argv)
+    assert f"--relay-image={relay}" in each(places, replace(SETTINGS, relay=relay))[OPERATOR].argv

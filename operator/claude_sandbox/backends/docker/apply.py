@@ -5,23 +5,25 @@ which an engine hands out again without a word, the labels are looked at. What i
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.base import Cause, Failure, Healed, Outcome
-from claude_sandbox.backends.docker import drift, keys, names, subnets
+from claude_sandbox.backends.docker import drift, keys, names, relays, subnets
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError, ForeignObjectError
 from claude_sandbox.backends.docker.images import ImageMissingError, ImagePendingError, Images
 from claude_sandbox.backends.docker.keys import Key, KeyUnavailableError
 from claude_sandbox.backends.docker.learned import Learned, Started
 from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
-from claude_sandbox.backends.docker.plan import CONTAINER, NETWORK, VOLUME, Desired, Inside, Plan, Step, Verb
+from claude_sandbox.backends.docker.plan import CONTAINER, NETWORK, RELAY, VOLUME, Desired, Inside, Plan, Step, Verb
 from claude_sandbox.backends.docker.raw import Object, running
-from claude_sandbox.blueprint.model import Blueprint
+from claude_sandbox.backends.docker.removal import remove_network
+from claude_sandbox.blueprint.model import Blueprint, Image
 
 # Seconds until an object in the way is looked at again, of which no event may tell.
 FOREIGN_AGAIN = 10.0
@@ -29,8 +31,12 @@ FOREIGN_AGAIN = 10.0
 STALE_AGAIN = 1.0
 # Seconds until a pull is looked at again.
 PULL_AGAIN = 2.0
+# Seconds until a port is tried again that the engine refused to publish: somebody else may have given it up.
+PORTS_AGAIN = 30.0
 # Another network may take the addresses between looking and creating; so often is another part of the pool tried.
 _TRIES = 16
+# In an engine's messages; of an endpoint, which is another one at each try.
+_IDENTIFIER = re.compile(r" \([0-9a-f]{64}\)")
 
 Pace = Callable[[], float]
 """Seconds until a paced step may be done; 0 for now, which then counts as done."""
@@ -57,56 +63,95 @@ class Hands:
     """Told of the sandbox's container as soon as there is one: what happens to it from then on has to be heard."""
     learned: Learned
     """Of this pass."""
+    pace_relay: Pace = lambda: 0.0
+    """Of the relay, which has nothing to do with how often the sandbox itself is replaced."""
+    published: Mapping[str, int] = field(default_factory=dict)
+    """The host's ports that declared ones had before, by their names."""
     pool: IPv4Network | None = subnets.POOL
     """Where sandboxes' networks get their addresses; None: from the engine's own pools."""
 
 
 async def carry_out(hands: Hands, desired: Desired, wanted: Plan, pace: Pace) -> Outcome:
     """Do what the plan says. Stops after the first stage that did not wholly succeed; never raises EngineError."""
-    done: list[Step] = []
-    foreign = list(wanted.foreign)
-    failure: Failure | None = None
-    paced: float | None = None
-    stale = False
+    found = _Found()
     for stage in wanted.stages:
-        if any(step.paced for step in stage) and (wait := pace()) > 0:
+        if any(step.paced for step in stage) and (wait := _pace(hands, stage, pace)()) > 0:
             # What comes after it would need it done.
-            paced = wait
+            found.paced = wait
             break
         results = await asyncio.gather(*(_do(hands, desired, step) for step in stage), return_exceptions=True)
         for step, result in zip(stage, results, strict=True):
-            if isinstance(result, ForeignObjectError):
-                foreign.append(str(result))
-            elif isinstance(result, StaleError):
-                stale = True
-            elif isinstance(result, ImagePendingError):
-                paced = PULL_AGAIN
-            elif isinstance(result, EngineError | ImageMissingError | KeyUnavailableError):
-                failure = failure or explain(step, result)
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                done.append(step)
-        blocked = len(foreign) > len(wanted.foreign)
-        if blocked or stale:
-            paced = FOREIGN_AGAIN if blocked else STALE_AGAIN
-        if failure or blocked or stale or paced is not None:
+            found.note(step, result)
+        if found.foreign or found.stale:
+            found.paced = FOREIGN_AGAIN if found.foreign else STALE_AGAIN
+        if found.failure or found.paced is not None:
             break
-    if wanted.foreign and paced is None:
-        paced = FOREIGN_AGAIN
+    if wanted.foreign and found.paced is None:
+        found.paced = FOREIGN_AGAIN
+    done = found.done
     return Outcome(
         created=_said(done, (Verb.CREATE,), (Cause.PROVISION, Cause.UPDATE)),
         updated=_said(done, (Verb.UPDATE, Verb.REPLACE, Verb.DELIVER), (Cause.UPDATE,)),
         removed=_said(done, (Verb.REMOVE,), (Cause.UPDATE,)),
         healed=tuple(_healed(step) for step in done if step.cause is Cause.HEAL),
-        foreign=tuple(foreign),
+        foreign=(*wanted.foreign, *found.foreign),
         drifted=wanted.drifted,
         spec_changed=wanted.spec_changed,
         ended=next((_uid(step) for step in done if _ends(step)), None),
         key_sent=any(step.verb is Verb.DELIVER for step in done),
-        paced=paced,
-        failure=failure,
-        stale=stale,
+        paced=found.paced,
+        failure=found.failure,
+        unpublished=found.unpublished,
+        stale=found.stale,
+    )
+
+
+@dataclass
+class _Found:
+    """What became of a plan's steps so far."""
+
+    done: list[Step] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    failure: Failure | None = None
+    unpublished: str = ""
+    paced: float | None = None
+    stale: bool = False
+
+    def note(self, step: Step, result: BaseException | None) -> None:
+        """Take in one step's result. Raises what is neither the engine's doing nor the key's."""
+        if result is None:
+            self.done.append(step)
+        elif isinstance(result, ForeignObjectError):
+            self.foreign.append(str(result))
+        elif isinstance(result, StaleError):
+            self.stale = True
+        elif isinstance(result, ImagePendingError):
+            self.paced = PULL_AGAIN
+        elif isinstance(result, EngineError | ImageMissingError | KeyUnavailableError):
+            if why := _unpublished(step, result):
+                self.unpublished, self.paced = why, PORTS_AGAIN
+            else:
+                self.failure = self.failure or explain(step, result)
+        else:
+            raise result
+
+
+def _pace(hands: Hands, stage: tuple[Step, ...], pace: Pace) -> Pace:
+    return hands.pace_relay if any(step.kind == RELAY for step in stage) else pace
+
+
+def _unpublished(step: Step, error: EngineError | ImageMissingError | KeyUnavailableError) -> str:
+    """Why declared ports are not published, as something that a person can act upon; empty where it is not that."""
+    if step.kind != RELAY or isinstance(error, KeyUnavailableError):
+        return ""
+    if isinstance(error, EngineError) and error.is_unreachable:
+        return ""
+    if isinstance(error, ImageMissingError):
+        return f"No port of spec.network.ports is published, for want of the relay's image (--relay-image): {error}"
+    said = _IDENTIFIER.sub("", error.message)
+    return (
+        f"No port of spec.network.ports is published: the Docker host answers: {said}. Where a port is taken,"
+        " write another hostPort or leave it out; it is tried again."
     )
 
 
@@ -141,6 +186,8 @@ async def _by_kind(hands: Hands, desired: Desired, step: Step) -> None:
     match step.kind:
         case "Network":
             await _network(hands, desired, step)
+        case "Relay":
+            await _relay(hands, desired, step)
         case "Volume" if step.verb is not Verb.DELIVER:
             await _volume(hands, desired, step)
         case _:
@@ -150,7 +197,7 @@ async def _by_kind(hands: Hands, desired: Desired, step: Step) -> None:
 async def _network(hands: Hands, desired: Desired, step: Step) -> None:
     engine = hands.engine
     if step.verb is Verb.CREATE:
-        await _create_network(hands, desired)
+        await _create_network(hands, desired.documents.network)
         return
     assert step.live is not None  # noqa: S101 - the planner's promise
     identifier = str(step.live["Id"])
@@ -164,11 +211,63 @@ async def _network(hands: Hands, desired: Desired, step: Step) -> None:
     if live is not None and not is_owned(live, desired.cluster, desired.identity, names.NETWORK):
         raise ForeignObjectError(f"{NETWORK} {step.name}")
     await engine.remove_network(identifier)
-    await _create_network(hands, desired)
+    await _create_network(hands, desired.documents.network)
 
 
-async def _create_network(hands: Hands, desired: Desired) -> None:
-    document = desired.documents.network
+async def _relay(hands: Hands, desired: Desired, step: Step) -> None:
+    """Make the relay with its outer network, anew where there is one, or take both away."""
+    engine, relay = hands.engine, desired.documents.relay
+    # The network first: where the rest is not done, the container tells that there is something left.
+    outer = await engine.network(step.name)
+    if outer is not None and (relay is None or step.verb is Verb.REMOVE or _differs(relay, outer)):
+        if not is_owned(outer, desired.cluster, desired.identity, names.OUTER):
+            raise ForeignObjectError(f"{NETWORK} {step.name}")
+        await remove_network(engine, str(outer["Id"]))
+        outer = None
+    if step.live is not None:
+        await engine.remove_container(str(step.live["Id"]))
+        hands.learned.removed.append(str(step.live["Id"]))
+    if relay is None or step.verb is Verb.REMOVE:
+        return
+    inner = await _own_network(engine, desired)
+    if outer is None:
+        await _create_network(hands, relay.network)
+    try:
+        await _run_relay(hands, desired, relay, str(inner["Id"]), hands.published)
+    except EngineError as error:
+        # Somebody may have taken a port of the host that any other would do for.
+        if error.is_unreachable or not hands.published:
+            raise
+        await _run_relay(hands, desired, relay, str(inner["Id"]), {})
+
+
+def _differs(relay: relays.Relay, outer: Object) -> bool:
+    return bool(drift.network_differences(relay.network, outer))
+
+
+async def _run_relay(
+    hands: Hands, desired: Desired, relay: relays.Relay, inner: str, published: Mapping[str, int]
+) -> None:
+    engine, name = hands.engine, desired.documents.names.relay
+    document = relays.with_ports(relay.container, published, relay.ports)
+    try:
+        identifier = await _made(hands, name, document, relay.image)
+    except EngineError as error:
+        live = await engine.container(name) if error.is_conflict else None
+        if live is not None and not is_owned(live, desired.cluster, desired.identity, names.RELAY):
+            raise ForeignObjectError(f"{CONTAINER} {name}") from None
+        raise
+    try:
+        await engine.connect(inner, identifier)
+        await engine.start(identifier)
+    except EngineError as error:
+        if not error.is_unreachable:
+            await engine.remove_container(identifier)
+            hands.learned.removed.append(identifier)
+        raise
+
+
+async def _create_network(hands: Hands, document: Object) -> None:
     if hands.pool is None:
         await hands.engine.create_network(document)
         return
@@ -253,7 +352,7 @@ async def _create(hands: Hands, desired: Desired) -> None:
     if image.pull_policy == "Always" or hands.images.pulls(image):
         await hands.images.provide(image)
     try:
-        hands.made(await _made(hands, called.container, desired.documents.container))
+        hands.made(await _made(hands, called.container, desired.documents.container, image))
     except EngineError as error:
         if not error.is_conflict:
             raise
@@ -264,14 +363,14 @@ async def _create(hands: Hands, desired: Desired) -> None:
         raise StaleError from None
 
 
-async def _made(hands: Hands, name: str, document: Object) -> str:
+async def _made(hands: Hands, name: str, document: Object, image: Image) -> str:
     """The identifier of a new container, whose image is fetched only where the engine says that it has none."""
     try:
         return await hands.engine.create_container(name, document)
     except EngineError as error:
         if not error.is_image_missing:
             raise
-        await hands.images.provide(hands.blueprint.image)
+        await hands.images.provide(image)
         return await hands.engine.create_container(name, document)
 
 
@@ -346,7 +445,7 @@ def _said(done: list[Step], verbs: tuple[Verb, ...], causes: tuple[Cause, ...]) 
 
 
 def _ends(step: Step) -> bool:
-    return step.verb is Verb.REMOVE and step.cause is not Cause.PROVISION
+    return step.kind == CONTAINER and step.verb is Verb.REMOVE and step.cause is not Cause.PROVISION
 
 
 def _uid(step: Step) -> str:

@@ -11,7 +11,7 @@ from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, WorkloadState
-from claude_sandbox.backends.docker import doings, evidence, names, subnets, wakes
+from claude_sandbox.backends.docker import doings, evidence, names, relay_evidence, relays, subnets, wakes
 from claude_sandbox.backends.docker.apply import Hands, carry_out
 from claude_sandbox.backends.docker.doings import Doings
 from claude_sandbox.backends.docker.engine import Engine
@@ -28,6 +28,7 @@ from claude_sandbox.backends.docker.objects import Documents, documents
 from claude_sandbox.backends.docker.observe import Observer
 from claude_sandbox.backends.docker.plan import Desired, Observed, plan
 from claude_sandbox.backends.docker.raw import Object, running
+from claude_sandbox.backends.docker.relays import NO_PUBLISHING, Publishing, Relay
 from claude_sandbox.backends.docker.removal import Removal, orphans, remove
 from claude_sandbox.backends.docker.state import host_lost, pulling, state_of
 from claude_sandbox.backends.docker.wakes import Registry, Wake
@@ -60,12 +61,15 @@ class _Seen:
     facts: EngineFacts
     at: datetime
     gaps: tuple[str, ...]
+    # Where declared ports are published.
+    endpoints: tuple[tuple[str, str], ...] = ()
     fresh: bool = True
 
 
 class DockerBackend:
     """One Docker host. `cluster` identifies the control plane of the sandboxes; `host` is what a user calls it.
 
+    `publishing` tells what administrators give for declared ports now.
     `wake` is called with the namespace and name of a sandbox that another pass is due for, beside what `wakes` gives.
     """
 
@@ -79,6 +83,7 @@ class DockerBackend:
         *,
         allowed_registries: tuple[str, ...] = (),
         pool: IPv4Network | None = subnets.POOL,
+        publishing: Callable[[], Publishing] = lambda: NO_PUBLISHING,
         wake: Callable[[str, str], None] = lambda _namespace, _name: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -89,6 +94,7 @@ class DockerBackend:
         self._pacer = pacer
         self._allowed_registries = allowed_registries
         self._pool = pool
+        self._publishing = publishing
         self._wake = wake
         self._now = now
         self._images = Images(engine)
@@ -98,6 +104,9 @@ class DockerBackend:
         self._seen: dict[Identity, _Seen] = {}
         self._last: dict[Identity, WorkloadState] = {}
         self._pulling: dict[Identity, str] = {}
+        # The relay that each sandbox was to have last, and why the engine did not publish its ports.
+        self._relays: dict[Identity, Relay | None] = {}
+        self._unpublished: dict[Identity, str] = {}
 
     async def close(self) -> None:
         """Give back what was taken; the sandboxes go on."""
@@ -119,9 +128,13 @@ class DockerBackend:
             observed = await self._observe(desired, blueprint)
         except EngineError as error:
             return self._not_asked(identity, error, Outcome())
+        relay = desired.documents.relay
+        if self._relays.get(identity) != relay:
+            self._forget_relay(identity)
+            self._relays[identity] = relay
         wanted, learned = plan(desired, observed, past), Learned()
         with self._doings.during((identity.namespace, identity.name), learned.removed) as events:
-            hands = self._hands(blueprint, learned)
+            hands = self._hands(blueprint, learned, past)
             outcome = await carry_out(hands, desired, wanted, lambda: self._pacer.wait(identity))
             told = len(events)
             if wanted.steps:
@@ -136,9 +149,13 @@ class DockerBackend:
         # What was seen last may still have to be acted upon.
         if unseen or (events and whole and plan(desired, observed, past).steps):
             self._wake(identity.namespace, identity.name)
-        self._seen[identity] = _Seen(desired.documents, observed, desired.facts, self._now(), gaps(blueprint))
+        unpublished = self._why_unpublished(blueprint, observed, outcome)
+        found = self._endpoints(identity, desired.documents.relay, observed, past)
+        self._seen[identity] = _Seen(
+            desired.documents, observed, desired.facts, self._now(), gaps(blueprint), endpoints=found
+        )
         self._note_pull(identity, blueprint, observed, outcome)
-        return outcome
+        return replace(outcome, unpublished=unpublished)
 
     async def state(self, identity: Identity) -> WorkloadState:
         """Whether the container can be worked with now."""
@@ -157,6 +174,8 @@ class DockerBackend:
             return pulling(waiting) if waiting else state_of(None, self._host, None, ())
         generation = self._observer.delivered(container)
         found = state_of(container, self._host, generation, seen.gaps if seen else ())
+        if seen is not None:
+            found = replace(found, endpoints=seen.endpoints)
         self._last[identity] = found
         return found
 
@@ -176,7 +195,13 @@ class DockerBackend:
         now = self._now()
         found = findings(
             evidence.evidence(
-                evidence.declared(blueprint, spec.profile, self._allowed_registries),
+                evidence.declared(
+                    blueprint,
+                    spec.profile,
+                    self._allowed_registries,
+                    relay=names_of(self._cluster, blueprint.identity).relay,
+                    addresses=self._publishing().addresses,
+                ),
                 container if container is not None else missing,
                 (observed.network,) if observed.network is not None else (),
                 tuple(observed.volumes.values()),
@@ -185,6 +210,7 @@ class DockerBackend:
                 process=process,
                 drifted=outcome.drifted,
                 facts=seen.facts if seen is not None else None,
+                relay=relay_evidence.of(seen.wanted, seen.observed, seen.facts) if seen is not None else None,
             )
         )
         reported = compliance(found, now)
@@ -230,6 +256,7 @@ class DockerBackend:
             self._lose(identity)
         self._registry.forget((namespace, name))
         self._pacer.forget(namespace, name)
+        self._pacer.forget(namespace, _relay_of(name))
 
     def wakes(self) -> AsyncIterator[Wake]:
         """Keys of sandboxes that are worth a look, without end."""
@@ -241,7 +268,7 @@ class DockerBackend:
             identity=blueprint.identity,
             cluster=self._cluster,
             facts=facts,
-            documents=documents(blueprint, self._cluster, facts),
+            documents=documents(blueprint, self._cluster, facts, self._publishing()),
             settings=blueprint.settings.content,
             suspended=not blueprint.running,
             may_start=key.problem is None,
@@ -265,11 +292,13 @@ class DockerBackend:
         """Have events of what was observed wake the sandbox."""
         identity, called = desired.identity, desired.documents.names
         handles = [called.container, called.network, *called.volumes]
-        handles += [str(one["Id"]) for one in (observed.container, observed.network) if one is not None]
+        live = (observed.container, observed.network, observed.relay, observed.outer)
+        handles += [called.relay] if desired.documents.relay is not None else []
+        handles += [str(one["Id"]) for one in live if one is not None]
         self._registry.put((identity.namespace, identity.name), handles)
         return observed
 
-    def _hands(self, blueprint: Blueprint, learned: Learned) -> Hands:
+    def _hands(self, blueprint: Blueprint, learned: Learned, past: Past) -> Hands:
         reference, identity = blueprint.key, blueprint.identity
         sandbox = (identity.namespace, identity.name)
         return Hands(
@@ -280,8 +309,37 @@ class DockerBackend:
             changed=self._observer.changed,
             made=lambda container: self._registry.add(sandbox, container),
             learned=learned,
+            pace_relay=lambda: self._pacer.wait(replace(identity, name=_relay_of(identity.name))),
+            published={name: port for name, one in past.endpoints.items() if (port := relays.host_port(one))},
             pool=self._pool,
         )
+
+    def _forget_relay(self, identity: Identity) -> None:
+        """Another relay is wanted than before, or none: it is made at once."""
+        self._unpublished.pop(identity, None)
+        self._pacer.forget(identity.namespace, _relay_of(identity.name))
+
+    def _endpoints(
+        self, identity: Identity, relay: Relay | None, observed: Observed, past: Past
+    ) -> tuple[tuple[str, str], ...]:
+        """Where declared ports are published; of a relay that is about to be made again, where they were."""
+        if relay is None:
+            return ()
+        found = relays.endpoints(relay.ports, observed.relay)
+        if found or identity in self._unpublished:
+            return found
+        return tuple((port.name, past.endpoints[port.name]) for port in relay.ports if port.name in past.endpoints)
+
+    def _why_unpublished(self, blueprint: Blueprint, observed: Observed, outcome: Outcome) -> str:
+        """Why a declared port is not published; empty where all are, and where there is nothing yet to publish."""
+        identity, ports = blueprint.identity, blueprint.network.ports
+        if observed.relay is not None and running(observed.relay):
+            self._unpublished.pop(identity, None)
+        if outcome.unpublished:
+            self._unpublished[identity] = outcome.unpublished
+        if observed.container is None:
+            return ""
+        return self._unpublished.get(identity) or relays.refusals(ports, self._publishing())
 
     def _note_pull(self, identity: Identity, blueprint: Blueprint, observed: Observed, outcome: Outcome) -> None:
         if observed.container is None and self._images.pulls(blueprint.image) and outcome.failure is None:
@@ -301,13 +359,26 @@ class DockerBackend:
         self._seen.pop(identity, None)
         self._last.pop(identity, None)
         self._pulling.pop(identity, None)
+        self._relays.pop(identity, None)
+        self._forget_relay(identity)
         self._observer.forget(identity.uid)
+
+
+def _relay_of(name: str) -> str:
+    """What the pace of a sandbox's relay is kept under: no name of a sandbox has a slash."""
+    return f"{name}/relay"
 
 
 def _unseen(observed: Observed, events: list[Object], told: int, learned: Learned) -> list[Object]:
     """The events that what was observed last does not answer for; it was looked at when `told` of them were known."""
     container, network = (str((one or {}).get("Id", "")) for one in (observed.container, observed.network))
+    looked = told
     if learned.started is not None:
         # It was read as soon as it was started, and not once more after that.
         told = doings.until_start(events, container)
-    return doings.unseen(events, container, network, told, learned.removed)
+    relay, outer = (str((one or {}).get("Id", "")) for one in (observed.relay, observed.outer))
+    # The relay is looked at after all that the pass did.
+    seen = [event for event in events[:looked] if relay and relay == doings.container_of(event)]
+    made = [event for event in events[:looked] if outer and outer == (event.get("Actor") or {}).get("ID")]
+    left = doings.unseen(events, container, network, told, learned.removed)
+    return [event for event in left if event not in seen and event not in made]

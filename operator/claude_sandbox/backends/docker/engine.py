@@ -176,8 +176,12 @@ class Engine:
         await self._json("POST", f"/networks/{network}/connect", body={"Container": container, "EndpointConfig": {}})
 
     async def disconnect(self, network: str, container: str) -> None:
-        """Take a container off a network, whatever state either is in."""
-        await self._json("POST", f"/networks/{network}/disconnect", body={"Container": container, "Force": True})
+        """Take a container off a network, whatever state either is in. One that is not on it is off it."""
+        try:
+            await self._json("POST", f"/networks/{network}/disconnect", body={"Container": container, "Force": True})
+        except EngineError as error:
+            if "is not connected to" not in error.message:
+                raise
 
     async def create_volume(self, document: Object) -> Object:
         """The volume of that name: an engine answers with the old one where there is one already."""

@@ -11,7 +11,7 @@ from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.backends.docker.raw import Object
 from claude_sandbox.blueprint.model import Blueprint
-from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence, EngineWord
+from claude_sandbox.compliance.docker.evidence import Declared, DeclaredPort, DockerEvidence, EngineWord, Relay
 from claude_sandbox.compliance.docker.process import Process
 from claude_sandbox.compliance.evidence import Reading, Unread
 from claude_sandbox.compliance.report import Judgement
@@ -20,14 +20,27 @@ from claude_sandbox.compliance.report import Judgement
 MAX_AGE = timedelta(minutes=10)
 
 
-def declared(blueprint: Blueprint, profile: Profile, allowed_registries: tuple[str, ...]) -> Declared:
-    """What the container is meant to be."""
+def declared(
+    blueprint: Blueprint,
+    profile: Profile,
+    allowed_registries: tuple[str, ...],
+    *,
+    relay: str,
+    addresses: tuple[str, ...] | None = (),
+) -> Declared:
+    """What the container is meant to be. `relay`: the name of the one that publishes its ports, if it has any.
+
+    `addresses`: of the host, on which it may; None where they are not known.
+    """
     return Declared(
         profile=profile,
         seccomp=blueprint.seccomp,
         # A workspace that is read-only is not where may be written.
         workspace=None if blueprint.workspace.read_only else blueprint.workspace.path,
         mounts=frozenset({blueprint.key.directory, blueprint.settings.directory, blueprint.workspace.path}),
+        peers=frozenset({relay}) if blueprint.network.ports else frozenset(),
+        ports=tuple(DeclaredPort(port.number, port.host_ip) for port in blueprint.network.ports),
+        addresses=None if addresses is None else frozenset(addresses),
         image_digest=blueprint.image.digest,
         allowed_registries=allowed_registries,
     )
@@ -44,6 +57,7 @@ def evidence(
     process: Process | None = None,
     drifted: tuple[str, ...] = (),
     facts: EngineFacts | None = None,
+    relay: Relay | None = None,
 ) -> DockerEvidence:
     """Everything that was read of the container, as it was read. Instead of a container, why none was read.
 
@@ -58,6 +72,7 @@ def evidence(
         process=None if process is None else Reading(process, EvidenceSource.HOST_PROC, now),
         drift=Reading(drifted, EvidenceSource.INSPECT, seen),
         engine=word_of(facts),
+        relay=relay,
         max_age=MAX_AGE,
     )
 

@@ -20,7 +20,5 @@ def _gaps(blueprint: Blueprint) -> Iterator[str]:
         yield "none of spec.network.egress.allowedCIDRs can be reached from its internal network"
     if network.dns:
         yield "no name can be resolved"
-    if network.ports:
-        yield "no one can connect to its ports"
     if blueprint.workspace.volume is not None:
         yield "the size of its workspace is not enforced"

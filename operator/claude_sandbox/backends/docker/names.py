@@ -25,6 +25,8 @@ KEY = "api-key"
 SETTINGS = "settings"
 WORKSPACE = "workspace"
 NETWORK = "network"
+RELAY = "relay"
+OUTER = "relay-network"
 
 # Namespaces and names are DNS labels of up to 63 and 45 characters; with these cuts no name is longer than 63.
 _READABLE = 18
@@ -41,6 +43,8 @@ class Names:
     key: str
     settings: str
     workspace: str
+    relay: str
+    """Of the relay and of its outer network."""
 
     @property
     def volumes(self) -> tuple[str, str, str]:
@@ -61,6 +65,7 @@ def names_of(cluster: str, identity: Identity) -> Names:
         key=f"{own}-api-key",
         settings=f"{own}-settings",
         workspace=f"{_name(cluster, identity, '')}-workspace",
+        relay=f"{own}-relay",
     )
 
 

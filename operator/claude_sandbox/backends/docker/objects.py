@@ -12,6 +12,7 @@ from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.health import NOT_ALIVE
 from claude_sandbox.backends.docker.names import Names, labels_of, names_of
 from claude_sandbox.backends.docker.raw import Manifest
+from claude_sandbox.backends.docker.relays import NO_PUBLISHING, Publishing, Relay, relay_of
 from claude_sandbox.blueprint.model import Amounts, Blueprint, User
 from claude_sandbox.seccomp.profile import STRICT
 
@@ -48,7 +49,10 @@ _INTERVAL_WITHOUT_START = 10
 
 @dataclass(frozen=True)
 class Documents:
-    """Everything that a sandbox should have on an engine. `workspace` is None for one that is in memory."""
+    """Everything that a sandbox should have on an engine.
+
+    `workspace` is None for one that is in memory, `relay` where no port can be published.
+    """
 
     names: Names
     container: Manifest
@@ -56,6 +60,7 @@ class Documents:
     key: Manifest
     settings: Manifest
     workspace: Manifest | None
+    relay: Relay | None = None
 
     @property
     def volumes(self) -> tuple[Manifest, ...]:
@@ -63,23 +68,30 @@ class Documents:
         return tuple(volume for volume in found if volume is not None)
 
 
-def documents(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> Documents:
+def documents(
+    blueprint: Blueprint, cluster: str, facts: EngineFacts, publishing: Publishing = NO_PUBLISHING
+) -> Documents:
     """The documents for the engine's creates, which also say what is desired of live objects."""
     called = names_of(cluster, blueprint.identity)
+    relay = relay_of(blueprint.identity, cluster, called, blueprint.network.ports, publishing, facts)
     return Documents(
         names=called,
         container=container(blueprint, cluster, facts),
-        network=network(blueprint, cluster, facts),
+        network=network(blueprint, cluster, facts, shared=relay is not None),
         key=_volume(blueprint, cluster, called.key, names.KEY, _in_memory(blueprint.user, facts)),
         settings=_volume(blueprint, cluster, called.settings, names.SETTINGS, {}),
         workspace=(
             _volume(blueprint, cluster, called.workspace, names.WORKSPACE, {}) if blueprint.workspace.volume else None
         ),
+        relay=relay,
     )
 
 
-def network(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> Manifest:
-    """A bridge of the sandbox's own without a way out, and without an address of the host on it."""
+def network(blueprint: Blueprint, cluster: str, facts: EngineFacts, *, shared: bool = False) -> Manifest:
+    """A bridge of the sandbox's own without a way out, and without an address of the host on it.
+
+    `shared` with the relay, which then can connect to the sandbox; there is nobody else, and nothing listens on it.
+    """
     called = names_of(cluster, blueprint.identity)
     # Either keeps the host's address off the bridge; the newer one also keeps one from being reserved.
     hostless = {GATEWAY_MODE: "isolated"} if facts.isolated_gateway else {INHIBIT: "true"}
@@ -90,7 +102,7 @@ def network(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> Manifest:
         "Attachable": False,
         "Ingress": False,
         "EnableIPv6": False,
-        "Options": {ICC: "false", **hostless},
+        "Options": {ICC: "true" if shared else "false", **hostless},
         "Labels": labels_of(cluster, blueprint.identity, names.NETWORK),
     }
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import posixpath
+from dataclasses import dataclass
 
 from claude_sandbox.backends.docker import drift, keys, names
 from claude_sandbox.backends.docker.engine import Engine
@@ -11,6 +12,15 @@ from claude_sandbox.backends.docker.names import is_owned, selector
 from claude_sandbox.backends.docker.plan import Desired, Inside, Observed, is_outdated, name_of_summary
 from claude_sandbox.backends.docker.raw import Object, running, started_at
 from claude_sandbox.blueprint.model import Blueprint
+
+
+@dataclass(frozen=True)
+class _SeenRelay:
+    """The container and the network under a relay's name, and the document of the relay's image."""
+
+    container: Object | None = None
+    network: Object | None = None
+    image: Object | None = None
 
 
 class Observer:
@@ -33,14 +43,18 @@ class Observer:
             self._engine.volumes(called=called.volumes),
         )
         helpers = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.HELPER)
+        relays = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.RELAY)
         others = [
             one
             for one in listed
-            if one not in helpers and one["Id"] != (container["Id"] if container is not None else None)
+            if one not in helpers
+            and one not in relays
+            and one["Id"] != (container["Id"] if container is not None else None)
         ]
         if container is None and len(others) == 1:
             container = await self._renamed(desired, others[0])
             others = others if container is None else []
+        relay = await self._relay(desired, bool(relays) or desired.documents.relay is not None)
         return Observed(
             container=container,
             image=await self._recognize(container, desired),
@@ -48,6 +62,10 @@ class Observer:
             network=network,
             volumes={volume["Name"]: volume for volume in volumes},
             helpers=helpers,
+            relay=relay.container,
+            outer=relay.network,
+            relay_image=relay.image,
+            other_relays=tuple(one for one in relays if name_of_summary(one) != called.relay),
             strays=tuple(sorted(map(name_of_summary, others))),
         )
 
@@ -65,12 +83,16 @@ class Observer:
             container, network = await asyncio.gather(
                 self._engine.container(called.container), self._network(called.network, desired)
             )
+        relay = await self._relay(desired, before.relay is not None or desired.documents.relay is not None)
         return Observed(
             container=container,
             image=await self._recognize(container, desired),
             inside=await self._look_inside(container, blueprint),
             network=network,
             volumes=learned.volumes_over(before.volumes),
+            relay=relay.container,
+            outer=relay.network,
+            relay_image=relay.image,
             strays=before.strays,
         )
 
@@ -98,7 +120,18 @@ class Observer:
         self._known[desired.identity.uid] = str(container["Id"])
         return await self._image(container)
 
-    async def _network(self, name: str, desired: Desired) -> Object | None:
+    async def _relay(self, desired: Desired, sought: bool) -> "_SeenRelay":
+        """What is under the relay's name. Not `sought`: the sandbox has none and should have none."""
+        if not sought:
+            return _SeenRelay()
+        name = desired.documents.names.relay
+        container, network = await asyncio.gather(
+            self._engine.container(name), self._network(name, desired, names.OUTER)
+        )
+        ours = container is not None and is_owned(container, desired.cluster, desired.identity, names.RELAY)
+        return _SeenRelay(container, network, await self._image(container) if container is not None and ours else None)
+
+    async def _network(self, name: str, desired: Desired, component: str = names.NETWORK) -> Object | None:
         try:
             return await self._engine.network(name)
         except EngineError as error:
@@ -106,7 +139,7 @@ class Observer:
             if error.status not in (400, 409):
                 raise
         found = await self._engine.networks(name=name)
-        ours = [one for one in found if is_owned(one, desired.cluster, desired.identity, names.NETWORK)]
+        ours = [one for one in found if is_owned(one, desired.cluster, desired.identity, component)]
         # With somebody else's beside it the name is in the way, whoever it belongs to.
         foreign = [one for one in found if one not in ours]
         return await self._engine.network((foreign or ours)[0]["Id"]) if found else None

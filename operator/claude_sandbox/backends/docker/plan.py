@@ -10,7 +10,7 @@ from enum import Enum
 
 from claude_sandbox.api.spec import UpdateStrategyType
 from claude_sandbox.backends.base import Cause, Past
-from claude_sandbox.backends.docker import drift, names
+from claude_sandbox.backends.docker import drift, names, relay_drift
 from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.health import is_lost
 from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
@@ -19,6 +19,8 @@ from claude_sandbox.backends.docker.raw import Object, labels, name_of, running
 from claude_sandbox.blueprint.model import Identity, Probe
 
 CONTAINER, NETWORK, VOLUME = "Container", "Network", "Volume"
+# A relay with its outer network: made and removed together.
+RELAY = "Relay"
 
 
 class Verb(Enum):
@@ -94,6 +96,13 @@ class Observed:
     volumes: Mapping[str, Object] = field(default_factory=dict)
     # Summaries of helper containers: of an earlier pass that did not end.
     helpers: tuple[Object, ...] = ()
+    # The container and the outer network under the relay's name, whoever made them, and the relay's image. Only looked
+    # for where the sandbox should have a relay, or has one.
+    relay: Object | None = None
+    outer: Object | None = None
+    relay_image: Object | None = None
+    # Summaries of relays of the sandbox's under other names.
+    other_relays: tuple[Object, ...] = ()
     # Names of other containers that carry the sandbox's labels.
     strays: tuple[str, ...] = ()
 
@@ -128,7 +137,7 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
     stages: list[tuple[Step, ...]] = [
         tuple(
             Step(Verb.REMOVE, Cause.PROVISION, CONTAINER, name_of_summary(helper), helper)
-            for helper in observed.helpers
+            for helper in (*observed.helpers, *observed.other_relays)
         ),
         removal,
         (
@@ -143,6 +152,7 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
         name = desired.documents.names.container
         stages.append((Step(Verb.CREATE, made, CONTAINER, name),))
         stages.append((Step(Verb.START, Cause.PROVISION, CONTAINER, name),))
+    stages.append(_relay(desired, observed, past, may_be_made=not blocked and (ours is not None or desired.may_start)))
     return Plan(tuple(filter(None, stages)), foreign, paths, changed)
 
 
@@ -206,13 +216,14 @@ def _network(
     if paths := drift.network_differences(wanted, live):
         return (Step(Verb.REPLACE, causes[1], NETWORK, name, live, paths=paths),)
     own = ours["Id"] if ours is not None else None
+    relay = observed.relay["Id"] if observed.relay is not None and _keeps_relay(desired, observed) else None
     members: Mapping[str, Object] = live.get("Containers") or {}
     return tuple(
         Step(
             Verb.DISCONNECT, Cause.HEAL, NETWORK, name, live, other=identifier, paths=(f"Containers.{member['Name']}",)
         )
         for identifier, member in sorted(members.items())
-        if identifier != own
+        if identifier not in (own, relay)
     )
 
 
@@ -243,16 +254,16 @@ def _live(
     updatable = drift.container_differences(desired.documents.container, ours, observed.image, desired.facts).updatable
     if updatable:
         first.append(Step(Verb.UPDATE, differs, CONTAINER, called.container, ours, paths=updatable))
-    leave, join = _membership(desired, observed, ours, strangers)
+    leave, join = _membership(desired, observed, ours, strangers, differs)
     return [leave, join, tuple(first), () if blocked else _run(desired, observed, ours, past)]
 
 
 def _membership(
-    desired: Desired, observed: Observed, ours: Object, strangers: bool
+    desired: Desired, observed: Observed, ours: Object, strangers: bool, differs: Cause
 ) -> tuple[tuple[Step, ...], tuple[Step, ...]]:
     """The networks that the container has to leave, and then its own if it has to join that.
 
-    `strangers`: the network of its own's name is somebody else's.
+    `strangers`: the network of its own's name is somebody else's. `differs`: why its own is replaced, if it is.
     """
     own = desired.documents.names.network
     on = drift.networks_of(ours)
@@ -262,16 +273,23 @@ def _membership(
     # A network that was made again is another one, though it has the name; the container remembers the old one.
     current = str(observed.network["Id"]) if observed.network is not None and not replaced else ""
     stale = own in on and (strangers or replaced or on[own] not in ("", current))
+    again = differs if replaced else Cause.HEAL
     leave = tuple(
-        Step(Verb.DISCONNECT, Cause.HEAL, CONTAINER, name_of(ours), ours, other=name, paths=(f"Networks.{name}",))
+        Step(
+            Verb.DISCONNECT,
+            again if name == own else Cause.HEAL,
+            CONTAINER,
+            name_of(ours),
+            ours,
+            other=name,
+            paths=(f"Networks.{name}",),
+        )
         for name in sorted(on)
         if name != own or stale
     )
     if strangers or (own in on and not stale):
         return leave, ()
-    return leave, (
-        Step(Verb.CONNECT, Cause.HEAL, CONTAINER, name_of(ours), ours, other=own, paths=(f"Networks.{own}",)),
-    )
+    return leave, (Step(Verb.CONNECT, differs, CONTAINER, name_of(ours), ours, other=own, paths=(f"Networks.{own}",)),)
 
 
 def _run(desired: Desired, observed: Observed, ours: Object, past: Past) -> tuple[Step, ...]:
@@ -299,8 +317,58 @@ def _start(name: str, ours: Object, past: Past) -> Step:
     return Step(Verb.START, cause, CONTAINER, name, ours, paths=(path,), paced=not fresh, reason=reason)
 
 
+def _keeps_relay(desired: Desired, observed: Observed) -> bool:
+    """Whether the live relay is the sandbox's own, and it should have one."""
+    return desired.documents.relay is not None and not desired.suspended and _is_relay(desired, observed.relay)
+
+
+def _is_relay(desired: Desired, live: Object | None) -> bool:
+    return live is not None and is_owned(live, desired.cluster, desired.identity, names.RELAY)
+
+
+def _is_outer(desired: Desired, live: Object | None) -> bool:
+    return live is not None and is_owned(live, desired.cluster, desired.identity, names.OUTER)
+
+
+def _relay(desired: Desired, observed: Observed, past: Past, *, may_be_made: bool) -> tuple[Step, ...]:
+    """What is done about the relay, after everything else: nothing waits for it. One that is there is mended
+    whatever is in the sandbox's way, so that it is never looser than it should be.
+    """
+    name, documents = desired.documents.names.relay, desired.documents
+    live = observed.relay if _is_relay(desired, observed.relay) else None
+    if documents.relay is None or desired.suspended:
+        if live is None and not _is_outer(desired, observed.outer):
+            return ()
+        return (Step(Verb.REMOVE, Cause.UPDATE, RELAY, name, live),)
+    # One that could not be made before was not lost.
+    cause = (Cause.HEAL if past.endpoints else Cause.PROVISION) if past.settled else Cause.UPDATE
+    if live is None:
+        return (Step(Verb.CREATE, cause, RELAY, name, paced=True),) if may_be_made else ()
+    own = observed.network
+    kept = own is not None and not drift.network_differences(documents.network, own)
+    inner = str(own["Id"]) if own is not None and kept else ""
+    outer = observed.outer
+    paths = relay_drift.differences(
+        documents.relay, documents.names, live, observed.relay_image, outer, inner, desired.facts
+    )
+    wish = labels(live).get(names.LABEL_SPEC_HASH) != documents.relay.container["Labels"][names.LABEL_SPEC_HASH]
+    if wish or paths:
+        cause = Cause.UPDATE if wish else cause
+        reason = "Ended" if "State.Status" in paths else ""
+        return (Step(Verb.REPLACE, cause, RELAY, name, live, paths=paths, paced=True, reason=reason),)
+    return tuple(
+        Step(Verb.DISCONNECT, Cause.HEAL, NETWORK, name, outer, other=one, paths=(f"Containers.{member}",))
+        for one, member in relay_drift.strangers(outer, live)
+    )
+
+
 def _foreign(desired: Desired, observed: Observed) -> Iterator[str]:
     cluster, identity = desired.cluster, desired.identity
+    if desired.documents.relay is not None:
+        if observed.relay is not None and not _is_relay(desired, observed.relay):
+            yield f"{CONTAINER} {name_of(observed.relay)}"
+        if observed.outer is not None and not _is_outer(desired, observed.outer):
+            yield f"{NETWORK} {name_of(observed.outer)}"
     if observed.container is not None and not _is_agent(desired, observed.container):
         yield f"{CONTAINER} {name_of(observed.container)}"
     yield from (f"{CONTAINER} {name}" for name in observed.strays)

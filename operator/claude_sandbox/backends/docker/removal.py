@@ -1,4 +1,4 @@
-"""The end of a sandbox on an engine: container first, then its volumes, then its network."""
+"""The end of a sandbox on an engine: its relay and its container first, then its volumes, then its networks."""
 
 import asyncio
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ async def orphans(engine: Engine, cluster: str, living: frozenset[str]) -> tuple
 async def _remove(engine: Engine, cluster: str, identity: Identity, retain: bool, removed: list[str]) -> None:
     called = names_of(cluster, identity)
     for summary in await engine.containers(selector(cluster, identity)):
-        if any(is_owned(summary, cluster, identity, one) for one in (names.AGENT, names.HELPER)):
+        if any(is_owned(summary, cluster, identity, one) for one in (names.AGENT, names.HELPER, names.RELAY)):
             if running(summary):
                 await engine.stop(str(summary["Id"]), GRACE)
             await engine.remove_container(str(summary["Id"]))
@@ -72,8 +72,8 @@ async def _remove(engine: Engine, cluster: str, identity: Identity, retain: bool
             volumes.append(str(live["Name"]))
     await asyncio.gather(*(_remove_volume(engine, name, removed) for name in volumes))
     for network in await engine.networks(labels=selector(cluster, identity)):
-        if is_owned(network, cluster, identity, names.NETWORK):
-            await _remove_network(engine, str(network["Id"]))
+        if any(is_owned(network, cluster, identity, one) for one in (names.NETWORK, names.OUTER)):
+            await remove_network(engine, str(network["Id"]))
             removed.append(f"Network {network['Name']}")
 
 
@@ -82,8 +82,8 @@ async def _remove_volume(engine: Engine, name: str, removed: list[str]) -> None:
     removed.append(f"Volume {name}")
 
 
-async def _remove_network(engine: Engine, network: str) -> None:
-    """Remove a network; where somebody else joined it, it is emptied first."""
+async def remove_network(engine: Engine, network: str) -> None:
+    """Remove a network; where somebody else joined it, it is emptied first. Raises EngineError."""
     try:
         await engine.remove_network(network)
     except EngineError:

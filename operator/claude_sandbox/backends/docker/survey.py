@@ -23,7 +23,7 @@ from claude_sandbox.backends.docker.raw import Object, labels, name_of
 from claude_sandbox.backends.kubernetes.survey import Standard
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
-from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence
+from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence, Relay
 from claude_sandbox.compliance.evidence import Reading, Unread
 
 SandboxOf = Callable[[Identity], Awaitable[Object | str]]
@@ -69,6 +69,7 @@ async def survey(
         process=None if process is None else Reading(process, EvidenceSource.HOST_PROC, read_at),
         drift=None if blueprint is None else await _drift(engine, container, blueprint, facts, read_at),
         engine=word_of(facts),
+        relay=await _relay(engine, container, blueprint),
     )
     return Survey(container, evidence, note)
 
@@ -81,6 +82,15 @@ async def _facts(engine: Engine) -> EngineFacts | None:
         if error.is_unreachable:
             raise
         return None
+
+
+async def _relay(engine: Engine, container: Object, blueprint: Blueprint | None) -> Relay | None:
+    """What publishes the ports of a sandbox's container, if something does."""
+    if blueprint is None or not blueprint.network.ports:
+        return None
+    called = names.names_of(str(labels(container)[names.LABEL_CLUSTER]), blueprint.identity)
+    found = await engine.container(called.relay)
+    return None if found is None else Relay(found)
 
 
 async def _drift(
@@ -121,8 +131,10 @@ async def _against(
     # As a pod's: an image that nobody names is the one that it has.
     image = standard.image or parse_image(str(container["Config"]["Image"]), "IfNotPresent")
     blueprint = build(identity, spec, Site(image, standard.opened))
-    wanted = declared(blueprint, standard.profile or spec.profile, standard.allowed_registries)
-    return replace(wanted, peers=meant.peers), blueprint, ""
+    called = names.names_of(cluster, identity)
+    profile = standard.profile or spec.profile
+    wanted = declared(blueprint, profile, standard.allowed_registries, relay=called.relay, addresses=None)
+    return replace(wanted, peers=wanted.peers | meant.peers), blueprint, ""
 
 
 async def _all(read: Callable[[str], Awaitable[Object | None]], wanted: Iterable[str]) -> tuple[Object, ...]:

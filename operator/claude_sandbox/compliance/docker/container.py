@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 from claude_sandbox.compliance.docker.document import Document
-from claude_sandbox.compliance.docker.evidence import Declared, EngineWord
+from claude_sandbox.compliance.docker.evidence import Declared, EngineWord, Relay
 from claude_sandbox.compliance.docker.mounts import Mount, asked_mounts, bound_mounts, listed_mounts
 from claude_sandbox.compliance.evidence import Object
 
@@ -26,6 +26,7 @@ class Container(Document):
         *,
         drift: tuple[str, ...] | str | None = None,
         engine: EngineWord = EngineWord(),  # noqa: B008 - frozen
+        relay: Relay | None = None,
     ) -> None:
         super().__init__(document)
         self.declared = declared or Declared()
@@ -34,6 +35,8 @@ class Container(Document):
         self.drift = drift
         """In what it differs from what is declared; why that is not known; None where nothing declares it."""
         self.engine = engine
+        self.relay = relay
+        """What publishes its ports for it."""
 
     @cached_property
     def running(self) -> bool:

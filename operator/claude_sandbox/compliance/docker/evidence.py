@@ -9,6 +9,22 @@ from claude_sandbox.compliance.evidence import Object, Reading, Unread
 
 
 @dataclass(frozen=True)
+class DeclaredPort:
+    """A TCP port of the container's, and the address of the host that it may be published on."""
+
+    number: int
+    address: str
+
+
+@dataclass(frozen=True)
+class Relay:
+    """The container that publishes ports for another: its document, and in what it is not the desired one."""
+
+    document: Object
+    differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Declared:
     """What the container is meant to be.
 
@@ -23,6 +39,13 @@ class Declared:
     """Where else something of the host or a secret is meant to be mounted, to be read."""
     peers: frozenset[str] = field(default_factory=frozenset)
     """Names of containers that are meant to be on the same network, for example a proxy."""
+    ports: tuple[DeclaredPort, ...] | None = None
+    """What may be connected to, by a relay; None where nobody declares that."""
+    addresses: frozenset[str] | None = frozenset()
+    """Addresses of the host, besides those of its loopback, that its administrator lets be published on.
+
+    None: that is not known.
+    """
     image_digest: str | None = None
     allowed_registries: tuple[str, ...] = ()
     """Registries, or registries with the beginning of a path, that images may come from. Empty: any."""
@@ -59,5 +82,7 @@ class DockerEvidence:
     drift: Reading[tuple[str, ...]] | Unread | None = None
     """In what the container differs from what its ClaudeSandbox asks for; None where none declares it."""
     engine: EngineWord = EngineWord()
+    relay: Relay | None = None
+    """What publishes its ports, where something does; as old as `container`."""
     max_age: timedelta = timedelta.max
     """A reading older than this is stale, and makes results Unknown."""

@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.control import Level, Verdict, failed, maps, passed, unknown
 from claude_sandbox.compliance.docker.container import Container, doubts_of, untold
+from claude_sandbox.compliance.docker.document import Document
 from claude_sandbox.compliance.docker.measure import Judge, decided, docker_only, shared
+from claude_sandbox.compliance.evidence import Object
 
 _JOINABLE = ("HostConfig.PidMode", "HostConfig.IpcMode", "HostConfig.NetworkMode", "HostConfig.Cgroup")
 
@@ -72,9 +74,28 @@ def published(container: Container) -> Verdict:
         ("HostConfig.PortBindings", asked),
         ("NetworkSettings.Ports", actual),
     )
+    for port, address in bindings_of(container.relay.document if container.relay is not None else {}):
+        if address is None:
+            doubts.append(f"the relay's document does not tell where {port} is published")
+        elif not _is_loopback(address) and container.declared.addresses is None:
+            doubts.append(f"its relay publishes {port} on {address}, and what the DockerHost allows is not known")
+        elif not _is_loopback(address) and address not in (container.declared.addresses or ()):
+            problems.append(f"its relay publishes {port} on {address or 'every address'}")
+        else:
+            local.append(f"{port} on {address} (relay)")
     if local and not _is_confined_to_host(container):
         doubts.append("an engine before 28.0 lets neighbours of the host connect to ports on its loopback address")
     return decided(problems, doubts, ", ".join(sorted(set(local))))
+
+
+def bindings_of(document: Object) -> tuple[tuple[str, str | None], ...]:
+    """Each port that a container asks to publish, or publishes, with the host's address; None where that is not told.
+
+    Ports as the engine writes them, for example 8080/tcp.
+    """
+    read = Document(document)
+    asked, actual = read.mapping("HostConfig.PortBindings"), read.mapping("NetworkSettings.Ports")
+    return tuple(dict.fromkeys((*_addresses(asked or {}), *_addresses(actual or {}))))
 
 
 def _addresses(bindings: Mapping[str, object]) -> Iterator[tuple[str, str | None]]:

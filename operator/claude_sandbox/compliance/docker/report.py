@@ -62,6 +62,7 @@ def _container(evidence: DockerEvidence) -> Container | str:
         evidence.volumes,
         drift=_drift(evidence),
         engine=evidence.engine,
+        relay=evidence.relay,
     )
 
 

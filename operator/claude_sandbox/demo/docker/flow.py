@@ -40,8 +40,8 @@ def run(image: str | None, narrator: Narrator) -> None:
         running = cluster.up(CLUSTER, report=say)
         kubectl = Kubectl(program, str(running.kubeconfig))
         made = _made(before, endpoint, engine, running, kubectl, say)
-        narrator.step("The sandbox's image")
-        chosen = image or _image(engine, made, say)
+        narrator.step("The images of sandboxes, and of what publishes their ports")
+        chosen = operator.Images(image) if image else _images(engine, made, say)
         narrator.step("The operator, as a process of this machine")
         operator.install(kubectl, say)
         operator.start(running, program, made, chosen, say)
@@ -92,9 +92,12 @@ def _made(before: Made | None, endpoint: str, engine: Connection, running: Clust
     return made
 
 
-def _image(engine: Connection, made: Made, say: Say) -> str:
+def _images(engine: Connection, made: Made, say: Say) -> operator.Images:
     before = containers.images(engine.api)
-    chosen = containers.give(engine.api, build_image("sandbox", say), say)
+    chosen = operator.Images(
+        containers.give(engine.api, build_image("sandbox", say), say),
+        containers.give(engine.api, build_image("operator", say), say),
+    )
     added = containers.images(engine.api) - before
     record.save(replace(made, images=(*made.images, *sorted(added))))
     return chosen

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -39,7 +40,15 @@ def install(kubectl: Kubectl, say: Say) -> None:
     kubectl.apply(_of(manifests, _RIGHTS), force=True)
 
 
-def start(cluster: Cluster, program: Path, made: Made, image: str, say: Say) -> None:
+@dataclass(frozen=True)
+class Images:
+    """What sandboxes run, and what publishes their ports; None: nothing does."""
+
+    sandbox: str
+    relay: str | None = None
+
+
+def start(cluster: Cluster, program: Path, made: Made, images: Images, say: Say) -> None:
     """Have the operator run, as it is now, and return when it is ready. `program`: kubectl. Raises SetupError."""
     layout = cluster.layout
     with locked(layout.root):
@@ -50,7 +59,7 @@ def start(cluster: Cluster, program: Path, made: Made, image: str, say: Say) -> 
         components.start(
             layout,
             NAME,
-            _command(credentials, image, made.port),
+            _command(credentials, images, made.port),
             {"PYTHONPATH": str(package.parent)},
             (credentials, *sorted(package.rglob("*.py"))),
         )
@@ -84,7 +93,7 @@ def free_port(layout: Layout) -> int:
     return ports.allocate(f"{layout.root} {NAME}", (NAME,), taken)[NAME]
 
 
-def _command(credentials: Path, image: str, port: int) -> tuple[str, ...]:
+def _command(credentials: Path, images: Images, port: int) -> tuple[str, ...]:
     return (
         # Without the directory that this happens to be started in.
         *(sys.executable, "-P", "-m", "claude_sandbox.cli.main", "run", "--docker"),
@@ -92,7 +101,8 @@ def _command(credentials: Path, image: str, port: int) -> tuple[str, ...]:
         f"--lease-namespace={NAMESPACE}",
         # There is one of it, so nothing is to be elected, and a restart takes over at once.
         "--no-leader-election",
-        f"--sandbox-image={image}",
+        f"--sandbox-image={images.sandbox}",
+        *([f"--relay-image={images.relay}"] if images.relay else ()),
         f"--bind={_ADDRESS}:{port}",
         "--log-format=json",
     )
