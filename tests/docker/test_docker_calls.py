@@ -41,7 +41,9 @@ class Overheard:
         return answer
 
     def _kind(self, method: str, url: str) -> str:
-        """What of the start's calls it is."""
+        """What of the calls of a start or a removal it is."""
+        if url.partition("?")[0].endswith("/stop"):
+            return "stop"
         if not url.endswith("/start"):
             return "helper's end" if method == "DELETE" and "/containers/" in url else ""
         inspected = self._one.sdk.api.inspect_container(url.split("/")[-2])
@@ -159,3 +161,14 @@ async def test_addresses_that_another_network_has_are_left_to_it(host: EngineDes
             (await one.backend.remove(one.identity, retain=False))
             one.sdk.api.remove_network("in-the-way")
     assert counted(host) == before
+
+
+async def test_a_container_that_somebody_else_removes_first_is_removed(host: EngineDescription) -> None:
+    async with sandbox(host) as one:
+        await prepared(one)
+        await one.once()
+        heard = overhear(one)
+        heard.before["stop"] = lambda: one.sdk.api.remove_container(one.names.container, force=True)
+        removal = await one.backend.remove(one.identity, retain=False)
+        assert removal.done, removal.problem
+        assert "stop" not in heard.before

@@ -61,7 +61,7 @@ async def _remove(engine: Engine, cluster: str, identity: Identity, retain: bool
     for summary in await engine.containers(selector(cluster, identity)):
         if any(is_owned(summary, cluster, identity, one) for one in (names.AGENT, names.HELPER, names.RELAY)):
             if running(summary):
-                await engine.stop(str(summary["Id"]), GRACE)
+                await _stop(engine, str(summary["Id"]))
             await engine.remove_container(str(summary["Id"]))
             removed.append(f"Container {name_of_summary(summary)}")
     volumes = []
@@ -75,6 +75,15 @@ async def _remove(engine: Engine, cluster: str, identity: Identity, retain: bool
         if any(is_owned(network, cluster, identity, one) for one in (names.NETWORK, names.OUTER)):
             await remove_network(engine, str(network["Id"]))
             removed.append(f"Network {network['Name']}")
+
+
+async def _stop(engine: Engine, container: str) -> None:
+    try:
+        await engine.stop(container, GRACE)
+    except EngineError as error:
+        # Somebody was faster, which is as good.
+        if not error.is_not_found:
+            raise
 
 
 async def _remove_volume(engine: Engine, name: str, removed: list[str]) -> None:
