@@ -359,6 +359,26 @@ async def test_sandboxes_that_come_together_get_no_more_room_than_there_is(place
     assert sorted(map(why, found)) == ["NoHost"] * 4 + ["SandboxReady"] * 2
 
 
+async def test_room_that_is_given_back_goes_to_the_one_that_has_waited_longest(place: Place) -> None:
+    await place.fleet.add("engine-1", place.host.socket, allowedNamespaces={"names": [OWN]}, capacity={"sandboxes": 1})
+    await place.fleet.comes_to("engine-1", is_ready)
+    await place.create("first")
+    await place.comes_to("first", ready)
+    for name in ("second", "third"):
+        await place.create(name)
+        await place.comes_to(name, lambda one: why(one) == "NoHost")
+        # Their creation is told in whole seconds.
+        await asyncio.sleep(1.0)
+    # By now they look for room by themselves every sixteen seconds or less often.
+    await asyncio.sleep(15.0)
+    await place.api.delete(SANDBOXES, "first", OWN)
+    await place.goes("first")
+    async with asyncio.timeout(4.0):
+        while not ((await place.get("second") or {}).get("status") or {}).get("placement"):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert why(await place.get("third") or {}) == "NoHost"
+
+
 def published(found: Obj) -> dict[str, str]:
     return {one["name"]: one["address"] for one in found["status"].get("endpoints") or ()}
 

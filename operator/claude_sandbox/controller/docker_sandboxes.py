@@ -60,6 +60,7 @@ class DockerSandboxes:
         self._hosts = hosts
         self._labels_of = labels_of
         self._namespaces = namespaces
+        self._wake = wake
         self._wake_host = wake_host
         self._choosing = asyncio.Lock()
         self.drains = Drains(sandboxes, reporter, fleet, hosts, labels_of, self._choosing, wake, wake_host)
@@ -158,6 +159,7 @@ class DockerSandboxes:
         self._sandboxes.lose(raw)
         if placement is not None:
             self._wake_host(placement.host)
+            self._offer_room()
         return Result(requeue_after=0)
 
     async def host_changed(self, host: str, answers: bool) -> None:
@@ -195,8 +197,14 @@ class DockerSandboxes:
     async def forget(self, namespace: str, name: str) -> None:
         """The sandbox is gone."""
         self.drains.forget(Key(namespace, name))
+        self._offer_room()
         for backend in self._fleet:
             await backend.forget(namespace, name, last=False)
+
+    def _offer_room(self) -> None:
+        """A sandbox gave back its room. Who waits for it would else be overtaken by whoever comes next."""
+        for key in self._sandboxes.homeless():
+            self._wake(key, 0)
 
     def _is_left(self, raw: Raw, host: str) -> bool:
         """Whether what this host may have of the sandbox is a leftover: the sandbox is on another engine for certain.

@@ -131,6 +131,15 @@ class Sandboxes:
         placed = ((key, self.get(key) or {}) for key in self)
         return [key for key, raw in placed if on_docker(raw) and host_of(raw) in (host, None)]
 
+    def homeless(self) -> list[Key]:
+        """Those on Docker that wait for a host, the oldest first."""
+        waiting = [
+            (raw["metadata"].get("creationTimestamp", ""), key)
+            for key in self
+            if on_docker(raw := self.get(key) or {}) and not _placement(raw)
+        ]
+        return [key for _, key in sorted(waiting)]
+
     def using(self, namespace: str, secret: str) -> list[Key]:
         """Those of a namespace that name this Secret."""
         return [

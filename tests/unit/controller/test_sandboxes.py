@@ -90,3 +90,19 @@ def test_a_secret_concerns_those_who_name_it() -> None:
     sandboxes.put(raw("alice", key="one"))
     sandboxes.put(raw("bob", key="two"))
     assert sandboxes.using("agents", "two") == [Key("agents", "bob")]
+
+
+def test_who_waits_for_a_host_is_told_the_oldest_first() -> None:
+    sandboxes = Sandboxes()
+
+    def put(name: str, second: int, backend: str = "Docker", **status: Any) -> None:
+        one = raw(name)
+        one["metadata"]["creationTimestamp"] = f"2026-01-01T00:00:0{second}Z"
+        sandboxes.put(one | {"spec": {"backend": {"type": backend}}, "status": status})
+
+    put("late", 3)
+    put("early", 1)
+    put("placed", 0, placement={"host": "one", "engineID": "e"})
+    put("elsewhere", 0, backend="Kubernetes")
+    put("between", 2)
+    assert [key.name for key in sandboxes.homeless()] == ["early", "between", "late"]
