@@ -104,17 +104,16 @@ _INSIDE: Mapping[str, tuple[Breakage, ...]] = {
     ),
     DOCKER: (
         _containers("user ready", 'f"{blueprint.user.uid}:{blueprint.user.gid}"', 'f"{blueprint.user.uid}:1001"'),
-        _containers("capabilities", '"CapDrop": ["ALL"]', '"CapDrop": ["KILL"]'),
+        _containers("capabilities", '"CapDrop": ["ALL"]', '"CapDrop": ["KILL"]', "hardening.py"),
         _containers(
             "seccomp strict-seccomp",
-            'return ["no-new-privileges:true", *_filters(blueprint)]',
-            'return ["no-new-privileges:true", "seccomp=unconfined"]',
+            "return [NO_NEW_PRIVILEGES, *_filters(blueprint)]",
+            'return [NO_NEW_PRIVILEGES, "seccomp=unconfined"]',
         ),
         _containers("root", '"ReadonlyRootfs": True', '"ReadonlyRootfs": False'),
         _containers("scratch", "size={scratch.size}", "size={scratch.size * 2}"),
         _containers("scratch-options", "rw,nosuid,nodev,noexec,size=", "rw,nosuid,nodev,exec,size="),
-        _containers("memory", '"Memory": most.memory,', '"Memory": most.memory * 2,'),
-        _containers("memory", '"MemorySwap": most.memory if', '"MemorySwap": most.memory * 2 if'),
+        _containers("memory", "limited_memory(most.memory,", "limited_memory(most.memory * 2,"),
         _containers(
             "cpu", '"NanoCpus": most.cpu_millicores * _MILLICORE', '"NanoCpus": most.cpu_millicores * _MILLICORE // 2'
         ),

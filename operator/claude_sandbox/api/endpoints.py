@@ -52,6 +52,11 @@ def scheme_of(endpoint: str) -> Scheme:
     return cast(Scheme, endpoint.partition("://")[0])
 
 
+def bracketed(host: str) -> str:
+    """A host as it is written before a port."""
+    return f"[{host}]" if ":" in host else host
+
+
 def _bare(host: str) -> str:
     return host.strip("[]")
 

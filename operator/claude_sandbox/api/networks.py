@@ -112,20 +112,15 @@ PERMITTED = Rule(
     " metadata service such as 169.254.169.254): leave it out, or name a network without them",
 )
 
-DISTINCT_PORTS = Rule(
-    "self.all(a, self.exists_one(b, a == b))",
-    lambda items: len(set(items)) == len(items),
-    "lists a port twice: write each once",
-)
 
-DISTINCT_ADDRESSES = Rule(
-    "self.all(a, self.exists_one(b, a == b))",
-    lambda items: len(set(items)) == len(items),
-    "lists an address twice: write each once",
-)
+def _distinct(item: str) -> Rule:
+    return Rule(
+        "self.all(a, self.exists_one(b, a == b))",
+        lambda items: len(set(items)) == len(items),
+        f"lists {item} twice: write each once",
+    )
 
-DISTINCT = Rule(
-    "self.all(a, self.exists_one(b, a == b))",
-    lambda items: len(set(items)) == len(items),
-    "lists a network twice: write each once",
-)
+
+DISTINCT = _distinct("a network")
+DISTINCT_PORTS = _distinct("a port")
+DISTINCT_ADDRESSES = _distinct("an address")

@@ -3,7 +3,8 @@
 import contextlib
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from docker import APIClient
 from docker.errors import APIError, NotFound
@@ -14,7 +15,7 @@ from claude_sandbox.backends.docker.names import LABEL_COMPONENT, WORKSPACE, sel
 from claude_sandbox.backends.docker.trouble import ConnectError
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.waiting import Say
-from claude_sandbox.localcluster.images import ImageArchive
+from claude_sandbox.localcluster.images import ImageArchive, build_image
 
 _OURS = "claudesandbox.dev/*"
 # Seconds between two bytes: an engine takes its time over an image.
@@ -34,7 +35,23 @@ def connected(endpoint: str) -> Iterator[Connection]:
         yield engine
 
 
-def images(api: APIClient) -> frozenset[str]:
+@dataclass(frozen=True)
+class Brought:
+    """Images of this project that an engine has: what containers are to name, by what each is for."""
+
+    names: Mapping[str, str]
+    added: tuple[str, ...]
+    """Identifiers of those that it did not have before, in order."""
+
+
+def bring(api: APIClient, kinds: Iterable[str], say: Say) -> Brought:
+    """Build images of these kinds, and have them on the engine. Raises SetupError."""
+    before = _images(api)
+    names = {kind: give(api, build_image(kind, say), say) for kind in kinds}
+    return Brought(names, tuple(sorted(_images(api) - before)))
+
+
+def _images(api: APIClient) -> frozenset[str]:
     """Identifiers of this project's images that the engine has."""
     return frozenset(one["Id"] for one in api.images(filters={"reference": _OURS}))
 

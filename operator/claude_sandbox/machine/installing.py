@@ -15,7 +15,6 @@ from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.localcluster import builder, toolchain
 from claude_sandbox.localcluster.errors import LocalClusterError
-from claude_sandbox.localcluster.images import build_image
 from claude_sandbox.localcluster.locks import locked
 from claude_sandbox.localcluster.tools import DEFAULT_KUBERNETES, kubernetes_release, tool
 from claude_sandbox.machine import docker, lifecycle, package, rights, settings, systemd
@@ -163,12 +162,10 @@ def _launcher(places: Places, made: Settings) -> str:
 
 def _with_images(wanted: Settings, wish: Wish, engine: Connection, say: Say) -> Settings:
     """With the images that belong to this version of the program, which the engine is given."""
-    present = containers.images(engine.api)
-    chosen = containers.give(engine.api, build_image("sandbox", say), say)
-    relay = wish.relay or containers.give(engine.api, build_image("operator", say), say)
-    brought = containers.images(engine.api) - present
-    images = (*wanted.images, *sorted(brought - set(wanted.images)))
-    return replace(wanted, image=chosen, relay=relay, images=images)
+    brought = containers.bring(engine.api, ("sandbox",) if wish.relay else ("sandbox", "operator"), say)
+    images = (*wanted.images, *(one for one in brought.added if one not in wanted.images))
+    relay = wish.relay or brought.names["operator"]
+    return replace(wanted, image=brought.names["sandbox"], relay=relay, images=images)
 
 
 def _identity(kubectl: Kubectl) -> str:

@@ -9,7 +9,7 @@ from docker_world import CLUSTER, IDENTITY, NEW, OLD, blueprint_of, desired_of, 
 
 from claude_sandbox.api.spec import UpdateStrategyType
 from claude_sandbox.backends.base import Cause, Past
-from claude_sandbox.backends.docker import names, relay_evidence, relays
+from claude_sandbox.backends.docker import hardening, names, relay_evidence, relays
 from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.objects import documents
 from claude_sandbox.backends.docker.plan import Desired, Observed, Plan, Verb, plan
@@ -102,7 +102,7 @@ def test_a_relay_is_hardened_and_holds_nothing_of_the_sandboxs(facts: EngineFact
     assert host["NetworkMode"] == called.relay
     assert relay.container["Cmd"] == [f"8080={called.container}:8080"]
     assert not relay.network["Internal"]
-    assert relay.network["Options"] == {relays._ICC: "false", relays._MASQUERADE: "false"}
+    assert relay.network["Options"] == {hardening.ICC: "false", relays._MASQUERADE: "false"}
 
 
 def test_the_sandboxs_own_network_stays_closed_and_lets_members_speak_only_where_there_is_a_relay() -> None:

@@ -9,7 +9,7 @@ import docker.errors
 import requests
 from docker import APIClient
 
-from claude_sandbox.api.endpoints import Address
+from claude_sandbox.api.endpoints import Address, bracketed
 from claude_sandbox.backends.docker.material import Material, SshMaterial, TlsMaterial
 from claude_sandbox.backends.docker.ssh import SshAdapter
 from claude_sandbox.backends.docker.tls import TlsAdapter, context_of, handshake
@@ -116,14 +116,13 @@ def _judged(address: Address, material: TlsMaterial, timeout: int) -> ConnectErr
 def _client(
     address: Address, adapter: SshAdapter | TlsAdapter | None, timeout: int, pool_size: int, version: str
 ) -> APIClient:
-    host = f"[{address.host}]" if ":" in address.host else address.host
     match address.scheme:
         case "unix":
             url = f"unix://{address.path}"
         case "ssh":
             url = "unix:///unused"  # what it is mounted at below
         case _:
-            url = f"{'https' if adapter else 'http'}://{host}:{address.port}"
+            url = f"{'https' if adapter else 'http'}://{bracketed(address.host)}:{address.port}"
     api = APIClient(url, version=version, timeout=timeout, user_agent=_USER_AGENT, max_pool_size=pool_size)
     # Neither a proxy nor an authority of the environment's is to come between.
     api.trust_env = False

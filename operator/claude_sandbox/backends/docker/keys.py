@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.engine import Engine, archive_of
+from claude_sandbox.backends.docker.hardening import confined, no_core_dump
 from claude_sandbox.backends.docker.names import labels_of
 from claude_sandbox.backends.docker.objects import Documents, security_options
 from claude_sandbox.backends.docker.raw import Manifest
@@ -90,15 +91,13 @@ def helper(blueprint: Blueprint, wanted: Documents, cluster: str, generation: st
         "HostConfig": {
             "AutoRemove": True,
             "NetworkMode": "none",
-            "CapDrop": ["ALL"],
+            **confined(),
             "SecurityOpt": security_options(blueprint),
-            "IpcMode": "private",
-            "CgroupnsMode": "private",
             "Memory": _MEMORY,
             # Without swap, as the sandbox itself: an engine that is not told gives as much again.
             "MemorySwap": min(_MEMORY, wanted.container["HostConfig"]["MemorySwap"]),
             "PidsLimit": _PIDS,
-            "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
+            "Ulimits": [no_core_dump()],
             "LogConfig": {"Type": "none"},
             "RestartPolicy": {"Name": "no"},
             "Mounts": mounts,

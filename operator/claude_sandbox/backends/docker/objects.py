@@ -9,6 +9,14 @@ import orjson
 from claude_sandbox.api.spec import SeccompProfileType
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.facts import EngineFacts
+from claude_sandbox.backends.docker.hardening import (
+    ICC,
+    NO_NEW_PRIVILEGES,
+    NO_RESOLVER,
+    confined,
+    limited_memory,
+    no_core_dump,
+)
 from claude_sandbox.backends.docker.health import NOT_ALIVE
 from claude_sandbox.backends.docker.names import Names, labels_of, names_of
 from claude_sandbox.backends.docker.raw import Manifest
@@ -32,13 +40,8 @@ OPEN_FILES = (4096, 8192)
 LOG_SIZE, LOG_FILES = "10m", "3"
 KEY_SIZE = "64k"
 
-ICC = "com.docker.network.bridge.enable_icc"
 INHIBIT = "com.docker.network.bridge.inhibit_ipv4"
 GATEWAY_MODE = "com.docker.network.bridge.gateway_mode_ipv4"
-
-# An address for documentation (RFC 5737), which nothing answers at. Older engines forward what a sandbox asks their
-# resolver from the host's own network, an open way out of an internal network (CVE-2024-29018).
-NO_RESOLVER = "192.0.2.1"
 
 # An image may bring the same first process along, which complains where the engine's own is the first.
 _INIT = (("TINI_SUBREAPER", "1"),)
@@ -128,8 +131,7 @@ def container(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> Manifes
             "ShmSize": SHARED_MEMORY,
             "OomScoreAdj": OOM_SCORE_ADJUSTMENT,
             "Ulimits": [
-                # A dump of the agent's memory would put its key on the disk.
-                {"Name": "core", "Soft": 0, "Hard": 0},
+                no_core_dump(),
                 {"Name": "nofile", "Soft": OPEN_FILES[0], "Hard": OPEN_FILES[1]},
             ],
             "LogConfig": {"Type": "local", "Config": {"max-size": LOG_SIZE, "max-file": LOG_FILES}},
@@ -150,9 +152,7 @@ def limits(blueprint: Blueprint, facts: EngineFacts) -> Manifest:
     """What of a container can be changed while it runs: each said, since none can be taken back by not saying it."""
     most, promised = blueprint.limits, blueprint.requests
     return {
-        "Memory": most.memory,
-        # The same as the memory alone: no swap. Where the kernel doesn't account for swap the engine stores -1.
-        "MemorySwap": most.memory if facts.limits_swap else -1,
+        **limited_memory(most.memory, limits_swap=facts.limits_swap),
         "MemoryReservation": promised.memory,
         "NanoCpus": most.cpu_millicores * _MILLICORE,
         "CpuShares": _shares(promised),
@@ -178,7 +178,7 @@ def spec_hash(blueprint: Blueprint, cluster: str) -> str:
 
 def security_options(blueprint: Blueprint) -> list[str]:
     """For every container in which something of the sandbox's image runs."""
-    return ["no-new-privileges:true", *_filters(blueprint)]
+    return [NO_NEW_PRIVILEGES, *_filters(blueprint)]
 
 
 def _filters(blueprint: Blueprint) -> tuple[str, ...]:
@@ -188,11 +188,9 @@ def _filters(blueprint: Blueprint) -> tuple[str, ...]:
 
 def _privileges(blueprint: Blueprint, facts: EngineFacts) -> Manifest:
     return {
+        **confined(),
         "Privileged": False,
-        "CapDrop": ["ALL"],
         "SecurityOpt": security_options(blueprint),
-        "IpcMode": "private",
-        "CgroupnsMode": "private",
         # The sandbox image has one of its own; this is for images that don't.
         "Init": facts.has_init,
     }

@@ -7,12 +7,20 @@ and an outer one of its own, where it only listens, and from which the engine pu
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 import orjson
 
+from claude_sandbox.api.endpoints import bracketed
 from claude_sandbox.api.host_spec import PortRange
 from claude_sandbox.backends.docker.facts import EngineFacts
+from claude_sandbox.backends.docker.hardening import (
+    ICC,
+    NO_NEW_PRIVILEGES,
+    NO_RESOLVER,
+    confined,
+    limited_memory,
+    no_core_dump,
+)
 from claude_sandbox.backends.docker.names import LABEL_SPEC_HASH, OUTER, RELAY, Names, labels_of
 from claude_sandbox.backends.docker.raw import Manifest, Object, running
 from claude_sandbox.blueprint.model import Identity, Image, Port
@@ -32,9 +40,7 @@ PIDS = 32
 _CPU = 500_000_000
 """Half a CPU, in the engine's NanoCpus."""
 _OOM_SCORE_ADJUSTMENT = 600
-_NO_RESOLVER = "192.0.2.1"
 
-_ICC = "com.docker.network.bridge.enable_icc"
 _MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 
 
@@ -90,7 +96,7 @@ def relay_of(
         "Ingress": False,
         "EnableIPv6": False,
         # What begins in it leaves with an address that no one can answer to.
-        "Options": {_ICC: "false", _MASQUERADE: "false"},
+        "Options": {ICC: "false", _MASQUERADE: "false"},
         "Labels": labels_of(cluster, identity, OUTER),
     }
     container = _container(identity, cluster, called, permitted, given.image, facts)
@@ -135,7 +141,7 @@ def endpoints(ports: Iterable[Port], live: Object | None) -> tuple[tuple[str, st
         return ()
     bound: Mapping[str, list[Object] | None] = (live.get("NetworkSettings") or {}).get("Ports") or {}
     return tuple(
-        (port.name, _joined(str(place.get("HostIp")), str(place.get("HostPort"))))
+        (port.name, f"{bracketed(str(place.get('HostIp')))}:{place.get('HostPort')}")
         for port in ports
         for place in (bound.get(f"{port.number}/tcp") or ())[:1]
     )
@@ -164,29 +170,23 @@ def _container(
         "Cmd": [f"{port.number}={called.container}:{port.number}" for port in ports],
         "ExposedPorts": {f"{port.number}/tcp": {} for port in ports},
         "HostConfig": {
+            **confined(),
             "Privileged": False,
-            "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges:true"],
-            "IpcMode": "private",
-            "CgroupnsMode": "private",
+            "SecurityOpt": [NO_NEW_PRIVILEGES],
             "ReadonlyRootfs": True,
             "Mounts": [],
             "ShmSize": _MIB,
             "OomScoreAdj": _OOM_SCORE_ADJUSTMENT,
-            "Memory": MEMORY,
-            "MemorySwap": MEMORY if facts.limits_swap else -1,
+            **limited_memory(MEMORY, limits_swap=facts.limits_swap),
             "NanoCpus": _CPU,
             "PidsLimit": PIDS,
             "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
-            "Ulimits": [
-                {"Name": "core", "Soft": 0, "Hard": 0},
-                {"Name": "nofile", "Soft": 1024, "Hard": 1024},
-            ],
+            "Ulimits": [no_core_dump(), {"Name": "nofile", "Soft": 1024, "Hard": 1024}],
             "LogConfig": {"Type": "local", "Config": {"max-size": "1m", "max-file": "2"}},
             # Of two networks it is to be no router.
             "Sysctls": {"net.ipv4.ip_forward": "0"},
             "NetworkMode": called.relay,
-            "Dns": [_NO_RESOLVER],
+            "Dns": [NO_RESOLVER],
             "PortBindings": bindings(ports, {}),
         },
         "NetworkingConfig": {"EndpointsConfig": {called.relay: {}}},
@@ -201,10 +201,3 @@ def bindings(ports: Iterable[Port], published: Mapping[str, int]) -> Manifest:
         return str(wanted) if wanted else ""
 
     return {f"{port.number}/tcp": [{"HostIp": port.host_ip, "HostPort": number(port)}] for port in ports}
-
-
-def _joined(address: str, port: str) -> str:
-    try:
-        return f"[{address}]:{port}" if ip_address(address).version == 6 else f"{address}:{port}"
-    except ValueError:
-        return f"{address}:{port}"

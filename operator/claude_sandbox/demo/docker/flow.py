@@ -18,7 +18,6 @@ from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.install.waiting import Say
 from claude_sandbox.localcluster import cluster, toolchain
 from claude_sandbox.localcluster.cluster import Cluster
-from claude_sandbox.localcluster.images import build_image
 from claude_sandbox.localcluster.layout import Layout
 
 CLUSTER = "demo-docker"
@@ -93,14 +92,9 @@ def _made(before: Made | None, endpoint: str, engine: Connection, running: Clust
 
 
 def _images(engine: Connection, made: Made, say: Say) -> operator.Images:
-    before = containers.images(engine.api)
-    chosen = operator.Images(
-        containers.give(engine.api, build_image("sandbox", say), say),
-        containers.give(engine.api, build_image("operator", say), say),
-    )
-    added = containers.images(engine.api) - before
-    record.save(replace(made, images=(*made.images, *sorted(added))))
-    return chosen
+    brought = containers.bring(engine.api, ("sandbox", "operator"), say)
+    record.save(replace(made, images=(*made.images, *brought.added)))
+    return operator.Images(brought.names["sandbox"], brought.names["operator"])
 
 
 def _host(endpoint: str) -> dict[str, Any]:

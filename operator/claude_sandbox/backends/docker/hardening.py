@@ -1,0 +1,30 @@
+"""What all containers of a sandbox have in common, whatever they are for: the agent's, the key's helper, the relay."""
+
+from claude_sandbox.backends.docker.raw import Manifest
+
+ICC = "com.docker.network.bridge.enable_icc"
+"""Whether those on a bridge can connect to each other."""
+
+NO_RESOLVER = "192.0.2.1"
+"""An address for documentation (RFC 5737), which nothing answers at.
+
+Older engines forward what a container asks their resolver from the host's own network, an open way out of an internal
+network (CVE-2024-29018).
+"""
+
+NO_NEW_PRIVILEGES = "no-new-privileges:true"
+
+
+def confined() -> Manifest:
+    """Of a HostConfig: no capability, and namespaces of its own."""
+    return {"CapDrop": ["ALL"], "IpcMode": "private", "CgroupnsMode": "private"}
+
+
+def no_core_dump() -> Manifest:
+    """One of a HostConfig's Ulimits: a dump of the agent's memory would put its key on the disk."""
+    return {"Name": "core", "Soft": 0, "Hard": 0}
+
+
+def limited_memory(amount: int, *, limits_swap: bool) -> Manifest:
+    """Of a HostConfig: so many bytes, none of them swap. Where the kernel doesn't account for swap it stores -1."""
+    return {"Memory": amount, "MemorySwap": amount if limits_swap else -1}
