@@ -109,7 +109,8 @@ async def test_a_leader_that_sleeps_in_the_midst_of_its_work_writes_nothing_when
     leader.gate.strike_at(1, hold)
     for name in names:
         await world.create(name, **PORTS)
-    await world.asked(lambda: len(_writes(leader.gate)) >= len(names), "writes of all of them")
+    # What is made of each before its pod: an account, a policy and a Service.
+    await world.asked(lambda: len(_made_of(leader.gate, names)) == 3 * len(names), "all first writes of all of them")
     leader.process.freeze()
     # The server does what it was asked for; the answers lie there until the leader wakes up.
     asleep.set()
@@ -128,6 +129,12 @@ def _writes(gate: Gate) -> list[Call]:
     """What the operator sent to be written of sandboxes, whether it was carried out yet or not."""
     aside = ("/leases", "accessreviews")
     return [call for call in gate.calls if call.method != "GET" and not any(part in call.path for part in aside)]
+
+
+def _made_of(gate: Gate, names: list[str]) -> list[Call]:
+    """What the operator asked to be made of these sandboxes."""
+    children = {f"sandbox-{name}" for name in names}
+    return [call for call in _writes(gate) if call.method == "POST" and call.body["metadata"].get("name") in children]
 
 
 async def _taken_over(world: World, standby: Replica, end: Callable[[], None]) -> float:
