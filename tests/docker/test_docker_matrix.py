@@ -5,6 +5,8 @@ anything comes by, it is held, the fault is done to the engine, and the call goe
 before. Sandboxes are many at a time, each with a fault of its own. Of each it is asked that it comes to what its spec
 says, and that nothing is left in the end; of the engine's own events, that none ever ran where it should not.
 
+Once for sandboxes without ports, and once for those with a port, which a relay publishes.
+
 By default the engines share the pairs of a fault and a phase, with one call chosen for each (by SEED); `-m "engine and
 slow"` does all faults at all calls.
 """
@@ -17,12 +19,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docker.errors import APIError
 from engine_relay import Call
-from fault_place import CREATING, PHASES, Made, Moment, Phase, Place, fault_place, ready, recorded, settled
+from fault_place import PHASES, PORT_PHASES, Made, Moment, Phase, Phases, Place, fault_place, recorded, settled
 
+from claude_sandbox.blueprint.model import Image
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
@@ -34,6 +38,8 @@ AT_A_TIME = 6
 # Seconds that a running sandbox may be on a network that somebody put it on: until the operator heard of it and
 # has taken it off, on a machine that is busy with all the others.
 LONGEST_STAY = 20.0
+
+RELAY = "-relay"
 
 # The faults. Each says whether it changed anything: there may be nothing yet that could be.
 
@@ -56,10 +62,13 @@ def loosen(made: Made) -> bool:
 
 
 def connect(made: Made) -> bool:
-    live, sdk = made.container, made.place.sdk.api
+    return _connected(made, made.container)
+
+
+def _connected(made: Made, live: dict[str, Any] | None) -> bool:
     if live is None:
         return False
-    call = made.calls[-1] if made.calls else None
+    sdk, call = made.place.sdk.api, made.calls[-1] if made.calls else None
     if live["State"]["Running"] or (call is not None and call.path == f"/containers/{live['Id']}/start"):
         # Nothing that the operator could look at before: it runs, or the call that starts it is on its way.
         made.place.watch.excuse(str(live["Id"]))
@@ -67,16 +76,29 @@ def connect(made: Made) -> bool:
 
 
 def disconnect(made: Made) -> bool:
-    live, networks, sdk = made.container, made.left["networks"], made.place.sdk.api
+    return _disconnected(made, made.container)
+
+
+def _disconnected(made: Made, live: dict[str, Any] | None) -> bool:
+    """From the sandbox's own network."""
+    networks, sdk = _own_networks(made), made.place.sdk.api
     if live is None or not networks:
         return False
     return _done(lambda: sdk.disconnect_container_from_network(live["Id"], networks[0], force=True))
 
 
+def _own_networks(made: Made) -> list[str]:
+    return [name for name in made.left["networks"] if not name.endswith(RELAY)]
+
+
 def remove_network(made: Made) -> bool:
+    return _without_network(made, _own_networks(made))
+
+
+def _without_network(made: Made, names: list[str]) -> bool:
     """`docker network rm`, for which it has to be empty."""
     done, sdk = False, made.place.sdk.api
-    for network in made.left["networks"]:
+    for network in names:
         with contextlib.suppress(APIError):
             for member in sdk.inspect_network(network)["Containers"] or {}:
                 sdk.disconnect_container_from_network(member, network, force=True)
@@ -102,7 +124,36 @@ def remove_all(made: Made) -> bool:
     """Everything that there is of it."""
     sdk = made.place.sdk.api
     done = _each(made.left["containers"], lambda name: sdk.remove_container(name, force=True))
-    return any([done, remove_volumes(made), remove_network(made)])
+    return any([done, remove_volumes(made), _without_network(made, made.left["networks"])])
+
+
+def kill_relay(made: Made) -> bool:
+    live = made.relay
+    return live is not None and _done(lambda: made.place.sdk.api.kill(live["Id"]))
+
+
+def remove_relay(made: Made) -> bool:
+    live = made.relay
+    return live is not None and _done(lambda: made.place.sdk.api.remove_container(live["Id"], force=True))
+
+
+def loosen_relay(made: Made) -> bool:
+    live, sdk = made.relay, made.place.sdk.api
+    return live is not None and _done(
+        lambda: sdk.update_container(live["Id"], mem_limit=1 << 30, memswap_limit=1 << 30)
+    )
+
+
+def connect_relay(made: Made) -> bool:
+    return _connected(made, made.relay)
+
+
+def disconnect_relay(made: Made) -> bool:
+    return _disconnected(made, made.relay)
+
+
+def remove_outer(made: Made) -> bool:
+    return _without_network(made, [name for name in made.left["networks"] if name.endswith(RELAY)])
 
 
 def _each(names: list[str], call: Callable[[str], object]) -> bool:
@@ -117,7 +168,8 @@ def _done(call: Callable[[], object]) -> bool:
     return True
 
 
-FAULTS: tuple[Callable[[Made], bool], ...] = (
+Fault = Callable[[Made], bool]
+OF_SANDBOX: tuple[Fault, ...] = (
     kill,
     remove,
     loosen,
@@ -128,17 +180,46 @@ FAULTS: tuple[Callable[[Made], bool], ...] = (
     remove_helper,
     remove_all,
 )
-# Those that can be done before there is a container.
-WITHOUT_CONTAINER = (remove_network, remove_volumes, remove_all)
+OF_RELAY: tuple[Fault, ...] = (
+    kill_relay,
+    remove_relay,
+    loosen_relay,
+    connect_relay,
+    disconnect_relay,
+    remove_outer,
+)
 # Where a fault has nothing to be done to, whichever call it comes at.
 POINTLESS = {("remove_helper", phase) for phase in ("running", "updating", "suspending", "deleting")}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of sandboxes: what can happen to them, and when."""
+
+    name: str
+    faults: tuple[Fault, ...]
+    phases: Phases
+
+    @property
+    def pairs(self) -> list[tuple[Fault, Phase]]:
+        """Each fault in each phase."""
+        every = itertools.product(self.faults, self.phases.values())
+        return [(fault, phase) for fault, phase in every if (fault.__name__, phase.name) not in POINTLESS]
+
+
+# Of what befalls the sandbox itself, that which befalls the relay as well.
+KINDS = (
+    Kind("plain", OF_SANDBOX, PHASES),
+    Kind("ports", (*OF_RELAY, kill, remove, remove_network, remove_all), PORT_PHASES),
+)
+each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 
 @dataclass
 class Cell:
     """One fault at one call of a phase; at no call: at rest."""
 
-    fault: Callable[[Made], bool]
+    fault: Fault
     phase: Phase
     call: int
     done: bool | None = None
@@ -148,17 +229,22 @@ class Cell:
 
 
 @pytest.fixture
-async def place(control_plane: Cluster, host: EngineDescription, tmp_path: Path) -> AsyncIterator[Place]:
+async def place(
+    control_plane: Cluster, host: EngineDescription, relay_image: Image, tmp_path: Path
+) -> AsyncIterator[Place]:
     async with fault_place(control_plane, host, tmp_path / "log") as made:
         yield made
 
 
-def _first_with_container(phase: Phase, calls: list[Call]) -> int:
-    """The first call of a phase at which the sandbox has a container."""
-    if phase.name not in (CREATING, "resuming"):
-        return min(1, len(calls))
-    creates = [n for n, call in enumerate(calls, 1) if call.path == "/containers/create"]
-    return creates[0] + 1
+def _first(fault: Fault, phase: Phase, calls: list[Call]) -> int:
+    """The first call of a phase at which there is something that the fault can be done to."""
+    if fault in (remove_network, remove_volumes, remove_all):
+        return 1
+    of_relay = fault in OF_RELAY
+    if phase.creates or phase.name == "resuming" or (phase.name == "publishing" and of_relay):
+        made = [n for n, call in enumerate(calls, 1) if call.path == "/containers/create"]
+        return (made[-1] if of_relay else made[0]) + 1
+    return 1
 
 
 async def _try(place: Place, cell: Cell, number: int) -> str:
@@ -169,11 +255,11 @@ async def _try(place: Place, cell: Cell, number: int) -> str:
         cell.done = cell.fault(made)
 
     moment = Moment(cell.call, act)
-    if cell.phase.name == CREATING:
+    if cell.phase.creates:
         made = place.prepare(name)
-        await place.create(name, moment)
+        await place.create(name, moment, **cell.phase.spec)
     else:
-        made = await place.create(name)
+        made = await place.create(name, **cell.phase.spec)
         if why := await place.comes_to(made, Made.amiss) or await place.is_told(made, settled):
             return f"was not made: {why}"
         if cell.phase.begin is not None:
@@ -189,7 +275,7 @@ async def _try(place: Place, cell: Cell, number: int) -> str:
     return await place.comes_to(made, cell.phase.amiss)
 
 
-async def _all(place: Place, cells: list[Cell]) -> None:
+async def _all(place: Place, kind: Kind, cells: list[Cell]) -> None:
     room = asyncio.Semaphore(AT_A_TIME)
     failures: list[str] = []
 
@@ -199,7 +285,7 @@ async def _all(place: Place, cells: list[Cell]) -> None:
         made = place.sandboxes[f"s{number:03d}"]
         # It stays as it came to be, and its status says so.
         if not why and cell.phase.amiss is Made.amiss:
-            why = await place.is_told(made, ready)
+            why = await place.is_told(made, made.told)
         why = why or await place.comes_to(made, cell.phase.amiss, 5.0)
         if why:
             calls = ", ".join(call.kind for call in made.calls)
@@ -215,42 +301,34 @@ async def _all(place: Place, cells: list[Cell]) -> None:
     stays = place.watch.stays
     print("seconds on another network:", sorted(round(stay.seconds, 2) for stay in stays))
     assert all(stay.seconds < LONGEST_STAY for stay in stays), stays
-    assert {fault.__name__ for fault in FAULTS} <= effects.keys()
+    assert {fault.__name__ for fault in kind.faults} <= effects.keys()
     # Somebody was put on another network while it ran, and that was seen: the watch can see it.
     assert stays
 
 
-def _pairs() -> list[tuple[Callable[[Made], bool], Phase]]:
-    every = itertools.product(FAULTS, PHASES.values())
-    return [(fault, phase) for fault, phase in every if (fault.__name__, phase.name) not in POINTLESS]
-
-
-async def test_each_fault_in_each_phase(place: Place) -> None:
-    calls = await recorded(place)
+@each_kind
+async def test_each_fault_in_each_phase(place: Place, kind: Kind) -> None:
+    calls = await recorded(place, kind.phases)
     print({phase: [call.kind for call in made] for phase, made in calls.items()})
     mine = engine.RELEASES.index(place.host.release)
     chosen = []
-    for number, (fault, phase) in enumerate(_pairs()):
+    for number, (fault, phase) in enumerate(kind.pairs):
         if number % len(engine.RELEASES) != mine:
             continue
         last = len(calls[phase.name])
-        first = (
-            1
-            if fault in (remove_network, remove_volumes, remove_all)
-            else _first_with_container(phase, calls[phase.name])
-        )
         # By a seed of the pair's own: that another fault is added changes nothing of the others.
         draw = random.Random(f"{SEED} {fault.__name__} {phase.name}")  # noqa: S311
-        chosen.append(Cell(fault, phase, draw.randint(min(first, last), last)))
-    await _all(place, chosen)
+        chosen.append(Cell(fault, phase, draw.randint(min(_first(fault, phase, calls[phase.name]), last), last)))
+    await _all(place, kind, chosen)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
-async def test_each_fault_at_each_call_of_each_phase(place: Place) -> None:
-    calls = await recorded(place)
+@pytest.mark.timeout(7200)
+@each_kind
+async def test_each_fault_at_each_call_of_each_phase(place: Place, kind: Kind) -> None:
+    calls = await recorded(place, kind.phases)
     cells = [
-        Cell(fault, phase, call) for fault, phase in _pairs() for call in range(1, len(calls[phase.name]) + 1) or [0]
+        Cell(fault, phase, call) for fault, phase in kind.pairs for call in range(1, len(calls[phase.name]) + 1) or [0]
     ]
     random.Random(SEED).shuffle(cells)  # noqa: S311
-    await _all(place, cells)
+    await _all(place, kind, cells)

@@ -22,13 +22,14 @@ from dockerkit import make_stand_in
 from engine_relay import CutError
 from enginekit import own
 from enginekit import ready as engine_with
-from fault_place import CREATING, PHASES, Made, Moment, Phase, Place, fault_place, ready, recorded, settled
+from fault_place import PHASES, PORT_PHASES, Made, Moment, Phase, Place, fault_place, ready, recorded, settled
+from nodekit import report
 from small_registry import registry
 
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
-from claude_sandbox.localcluster.images import ImageArchive
+from claude_sandbox.localcluster.images import ImageArchive, build_image
 from claude_sandbox.localcluster.node.namespaces import enter_network
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.engine, pytest.mark.timeout(900)]
@@ -79,6 +80,7 @@ def own_host(
     name = own(f"outages-{engine_release.replace('.', '-')}")
     try:
         made = engine_with(name, engine_release, stand_in_image)
+        engine.load_image(made, build_image("operator", report))
         yield made
     finally:
         engine.down(name, print)
@@ -102,8 +104,8 @@ async def _outage(place: Place, what: Callable[[Place], None], answered: bool, p
     made = [place.prepare(f"o{next(_NUMBERS):03d}") for _ in points]
     await asyncio.gather(*(_begin(place, one, phase) for one, (phase, _) in zip(made, points, strict=True)))
     for one, (phase, _), moment in zip(made, points, moments, strict=True):
-        if phase.name == CREATING:
-            await place.create(one.name, moment)
+        if phase.creates:
+            await place.create(one.name, moment, **phase.spec)
         else:
             place.conductor.arm(one, moment)
             await phase.trigger(place, one)
@@ -118,7 +120,7 @@ async def _outage(place: Place, what: Callable[[Place], None], answered: bool, p
             failures.append(f"{where}: it never came: {[each.kind for each in one.calls]}")
         elif why := await place.comes_to(one, phase.amiss):
             failures.append(f"{where}: {why}; calls: {[each.kind for each in one.calls]}")
-        elif phase.amiss is Made.amiss and (why := await place.is_told(one, ready)):
+        elif phase.amiss is Made.amiss and (why := await place.is_told(one, one.told)):
             failures.append(f"{where}: {why}")
         elif why := await place.comes_to(one, phase.amiss, 5.0):
             failures.append(f"{where}, at last: {why}")
@@ -138,9 +140,9 @@ _NUMBERS = itertools.count(1)
 
 
 async def _begin(place: Place, made: Made, phase: Phase) -> None:
-    if phase.name == CREATING:
+    if phase.creates:
         return
-    await place.create(made.name)
+    await place.create(made.name, **phase.spec)
     assert not (why := await place.comes_to(made, Made.amiss)), why
     assert not (why := await place.is_told(made, settled)), why
     if phase.begin is not None:
@@ -148,9 +150,13 @@ async def _begin(place: Place, made: Made, phase: Phase) -> None:
 
 
 async def _points(place: Place) -> list[Point]:
-    calls = await recorded(place)
-    found = [(PHASES[phase], call) for phase, made in calls.items() for call in range(1, len(made) + 1)]
-    assert len(found) > 30, calls
+    """All calls of all phases, of sandboxes without ports and with."""
+    found = []
+    for phases in (PHASES, PORT_PHASES):
+        calls = await recorded(place, phases)
+        of_these = [(phases[phase], call) for phase, made in calls.items() for call in range(1, len(made) + 1)]
+        assert len(of_these) > 30, calls
+        found += of_these
     return found
 
 

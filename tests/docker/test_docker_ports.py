@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from dockerkit import LATER, Sandbox, counted, sandbox
+from dockerkit import LATER, PORT, SERVES, Sandbox, answers, counted, sandbox
 
 from claude_sandbox.api.status import Result
 from claude_sandbox.backends.base import Outcome, Past
@@ -19,8 +19,6 @@ from claude_sandbox.localcluster.node.namespaces import enter_network
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
-PORT = 8080
-SERVES = ["/bin/sh", "-c", f"while :; do echo hello | nc -l -p {PORT}; done"]
 HTTP = {"name": "http", "containerPort": PORT}
 
 
@@ -39,13 +37,6 @@ async def endpoints(one: Sandbox) -> dict[str, str]:
     """Where its ports are published, as its status would say."""
     await one.once()
     return dict((await one.state()).endpoints)
-
-
-def answers(of: EngineDescription, address: str) -> str:
-    """What a connection from the engine's own machine gets: empty where there is none."""
-    host, _, port = address.rpartition(":")
-    script = f"exec 3<>/dev/tcp/{host}/{port} && timeout 5 cat <&3"
-    return run_in(of, ["timeout", "8", "bash", "-c", script], check=False).stdout
 
 
 async def asked(of: EngineDescription, address: str) -> str:

@@ -49,6 +49,9 @@ _CLAUDE = f"""#!/bin/sh
 [ ! -e {BROKEN} ] || {{ sleep "$(cat {BROKEN})"; exit 1; }}
 [ -f /etc/claude-code/managed-settings.json ]
 """
+PORT = 8080
+SERVES = ["/bin/sh", "-c", f"while :; do echo hello | nc -l -p {PORT}; done"]
+"""The command of a sandbox that says hello on a port."""
 _UIDS = itertools.count(1)
 
 
@@ -87,6 +90,13 @@ def relay_image(host: EngineDescription) -> Image:
     engine.load_image(host, archive)
     with contextlib.closing(docker.APIClient(base_url=host.socket, version="auto")) as api:
         return Image(str(api.inspect_image(archive.reference)["Id"]), None, "Never")
+
+
+def answers(of: EngineDescription, address: str) -> str:
+    """What a connection from the engine's own machine gets: empty where there is none."""
+    host, _, port = address.rpartition(":")
+    script = f"exec 3<>/dev/tcp/{host}/{port} && timeout 5 cat <&3"
+    return engine.run_in(of, ["timeout", "8", "bash", "-c", script], check=False).stdout
 
 
 @dataclass

@@ -3,7 +3,8 @@
 What it holds against every sandbox, whoever did what to it meanwhile:
 - when its container is started it is on no network but the sandbox's own, which leads nowhere;
 - while it runs it joins no other, unless the test itself put it there; then it is off it again soon;
-- the helper that brings the key is on no network, ever.
+- the helper that brings the key is on no network, ever;
+- the relay that publishes its ports is on the sandbox's own network and an outer one of its own, and no other.
 """
 
 import contextlib
@@ -53,8 +54,9 @@ class Watch:
         self._of = of
         self._api = docker.APIClient(base_url=of.socket, timeout=60, version="auto")
         self._containers: dict[str, _Seen] = {}
-        # The networks by identifier, and whether each is a sandbox's own that leads nowhere: then its UID.
-        self._networks: dict[str, str | None] = {}
+        # Networks by identifier, and of which sandbox (by UID) each is the own one, which leads nowhere, or the outer.
+        self._networks: dict[str, str] = {}
+        self._outer: dict[str, str] = {}
         self._names: dict[str, str] = {}
         self._excused: set[str] = set()
         self._stays: dict[tuple[str, str], float] = {}
@@ -150,17 +152,21 @@ class Watch:
             return
         self._names[network] = live["Name"]
         labels = live.get("Labels") or {}
-        closed = live["Internal"] and live["Driver"] == "bridge" and labels.get(COMPONENT) == "network"
-        self._networks[network] = labels.get(UID) if closed else None
+        if live["Internal"] and live["Driver"] == "bridge" and labels.get(COMPONENT) == "network":
+            self._networks[network] = labels.get(UID, "")
+        elif labels.get(COMPONENT) == "relay-network":
+            self._outer[network] = labels.get(UID, "")
 
     def _is_own(self, one: _Seen, network: str) -> bool:
         if one.labels.get(COMPONENT) == "key-delivery":
             return self._names.get(network) == "none"
-        uid = one.labels.get(UID)
-        return uid is not None and self._networks.get(network) == uid
+        uid = one.labels[UID]
+        return self._networks.get(network) == uid or (
+            one.labels[COMPONENT] == "relay" and self._outer.get(network) == uid
+        )
 
     def _is_watched(self, one: _Seen | None) -> bool:
-        return one is not None and one.labels.get(COMPONENT) in ("agent", "key-delivery")
+        return one is not None and one.labels.get(COMPONENT) in ("agent", "key-delivery", "relay")
 
     def _joins(self, container: str, network: str) -> None:
         one = self._containers.get(container)

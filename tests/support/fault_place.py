@@ -3,20 +3,21 @@
 import asyncio
 import contextlib
 import io
+import itertools
 import json
 import tarfile
 import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import docker
 from docker.errors import APIError, NotFound
 from docker_fleet import OWN, Fleet, Operator, condition, create_sandbox, get_sandbox, is_ready, prepare
-from dockerkit import IMAGE, counted
+from dockerkit import IMAGE, PORT, SERVES, answers, counted
 from engine_relay import Call, Relay, Rule
 from engine_watch import UID, Watch
 from requests.exceptions import RequestException
@@ -28,9 +29,12 @@ from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import SANDBOXES, SECRETS
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
+from claude_sandbox.localcluster.images.recipes import recipe
 
 KEY, NEXT_KEY = "not-really-a-key-1234", "not-really-a-key-5678"
 KEY_FILE = "/run/claude-sandbox/api-key/api-key"
+RELAY_MEMORY = 128 << 20
+"""Bytes that a relay may have at most."""
 PATIENCE = 90.0
 """Seconds for anything to come about: repairs after the first wait 10 s and 20 s, and the machine may be busy."""
 HOST = "engine-1"
@@ -53,8 +57,16 @@ class Made:
     @property
     def container(self) -> dict[str, Any] | None:
         """Its container, whatever it is called now; None where there is none."""
+        return self._container("agent")
+
+    @property
+    def relay(self) -> dict[str, Any] | None:
+        """As `container`, of what publishes its ports."""
+        return self._container("relay")
+
+    def _container(self, component: str) -> dict[str, Any] | None:
         sdk = self.place.sdk.api
-        wanted = {"label": [f"{UID}={self.uid}", f"{meta.LABEL_COMPONENT}=agent"]}
+        wanted = {"label": [f"{UID}={self.uid}", f"{meta.LABEL_COMPONENT}={component}"]}
         for summary in sdk.containers(all=True, filters=wanted):
             with contextlib.suppress(NotFound):
                 found: dict[str, Any] = sdk.inspect_container(summary["Id"])
@@ -72,15 +84,23 @@ class Made:
             "volumes": sorted(one["Name"] for one in sdk.volumes(filters=wanted)["Volumes"] or ()),
         }
 
+    @property
+    def ports(self) -> list[dict[str, Any]]:
+        """Those that it declares."""
+        found: list[dict[str, Any]] = self.spec.get("network", {}).get("ports", [])
+        return found
+
     def amiss(self) -> str:
         """In what the engine's state is not that of a sandbox that runs as asked for; empty where it is."""
         live = self.container
         if live is None or not live["State"]["Running"] or live["State"]["Paused"]:
             return f"it does not run: {None if live is None else live['State']}"
         left = self.left
-        if [len(left[kind]) for kind in ("containers", "networks", "volumes")] != [1, 1, 3]:
+        # With a relay come its container and its outer network.
+        both = 2 if self.ports else 1
+        if [len(left[kind]) for kind in ("containers", "networks", "volumes")] != [both, both, 3]:
             return f"it has {left}"
-        (network,) = left["networks"]
+        network = min(left["networks"])
         if (on := set(live["NetworkSettings"]["Networks"])) != {network}:
             return f"it is on {on}"
         if not self.place.sdk.api.inspect_network(network)["Internal"]:
@@ -96,7 +116,43 @@ class Made:
             return f"its key is {None if found is None else found[1:]}"
         if self.read(str(live["Id"]), "/etc/claude-code/managed-settings.json") is None:
             return "it has no settings"
-        return ""
+        return self._unpublished(str(live["Id"]), network) if self.ports else ""
+
+    def _unpublished(self, agent: str, network: str) -> str:
+        """In what its port is not published as it should be."""
+        live, sdk, (port,) = self.relay, self.place.sdk.api, self.ports
+        if live is None or not live["State"]["Running"] or live["State"]["Paused"]:
+            return f"its relay does not run: {None if live is None else live['State']}"
+        outer = max(self.left["networks"])
+        networks = {name: sdk.inspect_network(name) for name in (network, outer)}
+        on = {name: one["NetworkID"] for name, one in live["NetworkSettings"]["Networks"].items()}
+        if on != {name: one["Id"] for name, one in networks.items()}:
+            return f"its relay is on {on}"
+        members = [set(one["Containers"]) for one in networks.values()]
+        if members != [{agent, live["Id"]}, {live["Id"]}]:
+            return f"its networks have {[list(one['Containers'].values()) for one in networks.values()]}"
+        if live["HostConfig"]["Memory"] > RELAY_MEMORY:
+            return f"its relay's memory is {live['HostConfig']['Memory']}"
+        wanted = str(port.get("hostPort", ""))
+        match self.published:
+            case [("127.0.0.1", number)] if wanted in ("", number):
+                found = answers(self.place.host, f"127.0.0.1:{number}")
+                return "" if found == "hello\n" else f"its port answers {found!r}"
+            case published:
+                return f"its port is published on {published}"
+
+    @property
+    def published(self) -> list[tuple[str, str]]:
+        """Where on the host its port is published, by the engine's word."""
+        found = ((self.relay or {}).get("NetworkSettings") or {}).get("Ports") or {}
+        return [(one["HostIp"], one["HostPort"]) for one in found.get(f"{PORT}/tcp") or ()]
+
+    def told(self, found: Obj | None) -> bool:
+        """Whether the operator says that the sandbox can be worked with, and where its port is published."""
+        if not ready(found) or found is None:
+            return False
+        endpoints = [one["address"] for one in found["status"].get("endpoints") or ()]
+        return endpoints == [f"{address}:{number}" for address, number in self.published if self.ports]
 
     def read(self, container: str, path: str) -> tuple[bytes, int, int] | None:
         """A file's content, mode and owner, as the engine itself reads them."""
@@ -219,12 +275,21 @@ class Moment:
 
 @dataclass(frozen=True)
 class Phase:
-    """A way from one state of a sandbox to another. `begin` None: from a sandbox that runs and is at rest."""
+    """A way from one state of a sandbox to another. `begin` None: from a sandbox that runs and is at rest.
+
+    `spec`: what the sandbox is created with.
+    """
 
     name: str
     begin: Callable[["Place", Made], Awaitable[None]] | None
     trigger: Callable[["Place", Made], Awaitable[None]]
     amiss: Callable[[Made], str] = Made.amiss
+    spec: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def creates(self) -> bool:
+        """Whether it begins with the sandbox's creation."""
+        return self.name == CREATING
 
 
 class Place:
@@ -260,6 +325,7 @@ class Place:
             "updateStrategy": {"type": "Recreate"},
             **spec,
         }
+        made.spec = own
         made.uid = (await create_sandbox(self.api, name, **own))["metadata"]["uid"]
         return made
 
@@ -363,29 +429,68 @@ async def _another(place: Place, made: Made) -> None:
     await place.change(made, env=[{"name": "COLOUR", "value": "blue"}])
 
 
+def _with_ports(*ports: dict[str, Any]) -> dict[str, Any]:
+    return {"network": {"egress": {"allowedCIDRs": []}, "ports": list(ports)}}
+
+
+_HTTP = {"name": "http", "containerPort": PORT}
+
+
+async def _publish(place: Place, made: Made) -> None:
+    await place.change(made, **_with_ports(_HTTP))
+
+
+async def _move(place: Place, made: Made) -> None:
+    """To a port of the host that no other sandbox here asks for."""
+    await place.change(made, **_with_ports(_HTTP | {"hostPort": next(_HOST_PORTS)}))
+
+
+async def _withdraw(place: Place, made: Made) -> None:
+    await place.change(made, **_with_ports())
+
+
+# Below those that the engine chooses from.
+_HOST_PORTS = itertools.count(30_000)
+
 CREATING = "creating"
-PHASES: Mapping[str, Phase] = {
+# From nothing: by the resource's own creation, which is what begins it.
+_CREATING = Phase(CREATING, None, _nothing)
+_RUNNING = Phase("running", None, _nothing)
+_RENEWING = Phase("renewing", None, lambda place, made: place.renew_key(made))
+_UPDATING = Phase("updating", None, _limits)
+_RECREATING = Phase("recreating", None, _another)
+_SUSPENDING = Phase("suspending", None, _suspend, Made.suspended_amiss)
+_RESUMING = Phase("resuming", _suspended, _resume)
+_DELETING = Phase("deleting", None, lambda place, made: place.delete(made), Made.gone_amiss)
+
+Phases = Mapping[str, Phase]
+PHASES: Phases = {
     phase.name: phase
     for phase in (
-        # From nothing: by the resource's own creation, which is what begins it.
-        Phase(CREATING, None, _nothing),
-        Phase("running", None, _nothing),
-        Phase("renewing", None, lambda place, made: place.renew_key(made)),
-        Phase("updating", None, _limits),
-        Phase("recreating", None, _another),
-        Phase("suspending", None, _suspend, Made.suspended_amiss),
-        Phase("resuming", _suspended, _resume),
-        Phase("deleting", None, lambda place, made: place.delete(made), Made.gone_amiss),
+        *(_CREATING, _RUNNING, _RENEWING, _UPDATING, _RECREATING),
+        *(_SUSPENDING, _RESUMING, _DELETING),
     )
 }
+"""Those of a sandbox without ports, in an order in which one can go through all of them."""
+PORT_PHASES: Phases = {
+    phase.name: replace(phase, spec={"command": SERVES, **spec})
+    for phase, spec in (
+        *((phase, _with_ports(_HTTP)) for phase in (_CREATING, _RUNNING, _RENEWING, _UPDATING, _RECREATING)),
+        (Phase("withdrawing", None, _withdraw), _with_ports(_HTTP)),
+        (Phase("publishing", None, _publish), _with_ports()),
+        (Phase("moving", None, _move), _with_ports(_HTTP)),
+        *((phase, _with_ports(_HTTP)) for phase in (_SUSPENDING, _RESUMING, _DELETING)),
+    )
+}
+"""The same of a sandbox with a port, and how ports come and go."""
 
 
-async def recorded(place: Place) -> dict[str, list[Call]]:
+async def recorded(place: Place, phases: Phases = PHASES) -> dict[str, list[Call]]:
     """The calls of each phase, as one sandbox goes through all of them undisturbed."""
-    made = await place.create("undisturbed")
+    made = await place.create("undisturbed", **phases[CREATING].spec)
     found: dict[str, list[Call]] = {}
-    for phase in PHASES.values():
-        if phase.name != CREATING:
+    for phase in phases.values():
+        if not phase.creates:
             if phase.begin is not None and phase.name != "resuming":
                 await phase.begin(place, made)
             place.conductor.arm(made, None)
@@ -393,6 +498,7 @@ async def recorded(place: Place) -> dict[str, list[Call]]:
         assert not (why := await place.comes_to(made, phase.amiss)), f"{phase.name}: {why}"
         if phase.amiss is Made.amiss:
             assert not await place.is_told(made, settled)
+            assert not await place.is_told(made, made.told)
         elif phase.amiss is Made.suspended_amiss:
             assert not await place.is_told(made, suspended)
         found[phase.name] = list(made.calls)
@@ -413,7 +519,8 @@ async def fault_place(cluster: Cluster, host: EngineDescription, log: Path) -> A
 async def _fault_place(cluster: Cluster, host: EngineDescription, log: Path, directory: Path) -> AsyncIterator[Place]:
     credentials = from_kubeconfig(str(cluster.kubeconfig))
     await prepare(credentials)
-    operator = Operator(cluster, log, f"--sandbox-image={IMAGE}")
+    images = (f"--sandbox-image={IMAGE}", f"--relay-image={recipe('operator').reference}")
+    operator = Operator(cluster, log, *images)
     before = counted(host)
     async with Api(credentials, user_agent="tests") as api:
         with Watch(host) as watch:

@@ -104,8 +104,8 @@ def _script(directory: Path, release: str) -> str:
     for place, root in places.items():
         environment = {name: value.replace(str(root), place) for name, value in environment.items()}
     kit = (
-        "rootlesskit --net=slirp4netns --mtu=65520 --disable-host-loopback --copy-up=/etc --copy-up=/run"
-        f" --propagation=rslave sh -c {quote(_DOCKERD)}"
+        "rootlesskit --state-dir=/run/user/rootlesskit --net=slirp4netns --mtu=65520 --disable-host-loopback"
+        f" --copy-up=/etc --copy-up=/run --propagation=rslave sh -c {quote(_DOCKERD)}"
     )
     return "".join(
         [

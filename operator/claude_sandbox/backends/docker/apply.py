@@ -259,9 +259,13 @@ async def _run_relay(
         raise
     try:
         await engine.connect(inner, identifier)
+        live = await engine.container(identifier)
+        if live is None or set(drift.networks_of(live)) != {name, desired.documents.names.network}:
+            # Somebody has put it on another network since, or taken it off one.
+            raise StaleError
         await engine.start(identifier)
-    except EngineError as error:
-        if not error.is_unreachable:
+    except (EngineError, StaleError) as error:
+        if isinstance(error, StaleError) or not error.is_unreachable:
             await engine.remove_container(identifier)
             hands.learned.removed.append(identifier)
         raise
