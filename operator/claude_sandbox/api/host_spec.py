@@ -24,14 +24,17 @@ class Capacity(Strict):
     """How much of the host sandboxes may take together. What is left out follows from the engine."""
 
     sandboxes: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """How many sandboxes at most. Without it, as many as the engine has networks for in its address pools."""
+    """How many sandboxes at most. Without it, as many as there is memory for."""
     cpu: Annotated[Quantity, at_least("100m"), at_most("4096")] | None = None
     """Sum of the sandboxes' CPU limits, in cores. Without it only each sandbox alone has to fit.
 
     A limit reserves nothing, so a host can give more than it has.
     """
     memory: Annotated[Quantity, at_least("256Mi", ": write a unit, for example 64Gi"), at_most("64Ti")] | None = None
-    """Sum of the sandboxes' memory limits. Without it nine tenths of the host's memory."""
+    """Sum of the sandboxes' memory limits, and of 96Mi for each that publishes ports.
+
+    Without it nine tenths of the host's memory.
+    """
 
 
 class AllowedNamespaces(Strict):

@@ -23,6 +23,6 @@ def demands_on(sandboxes: Sandboxes, host: str) -> Iterator[Demand]:
     """One for each sandbox of the host."""
     for raw in placed_on(sandboxes, host):
         try:
-            yield demand_of(parse_spec(raw).resources)
+            yield demand_of(parse_spec(raw))
         except InvalidSpec:
             continue

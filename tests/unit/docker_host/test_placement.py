@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from claude_sandbox.api.host_spec import Capacity
 from claude_sandbox.api.host_status import StayReason
-from claude_sandbox.api.spec import Backend, ClaudeSandboxSpec, Resources
+from claude_sandbox.api.spec import Backend, ClaudeSandboxSpec
 from claude_sandbox.api.status import Placement
 from claude_sandbox.api.validate import parse_host_spec, parse_spec
+from claude_sandbox.backends.docker import relays
 from claude_sandbox.backends.docker.placement import (
     Bound,
     Candidate,
@@ -293,24 +294,18 @@ def test_equal_sandboxes_are_spread_evenly_over_equal_hosts(count: int, sandboxe
 
 def test_room_follows_from_the_engine_unless_the_administrator_says_otherwise() -> None:
     info = {"NCPU": 4, "MemTotal": 10 * GI}
-    assert capacity_of(Capacity(), info) == Room(30, None, 9 * GI)
+    assert capacity_of(Capacity(), info) == Room(None, None, 9 * GI)
     assert cores_of(info) == 4000
     said = Capacity(sandboxes=3, cpu="16", memory="64Gi")
     assert capacity_of(said, info) == Room(3, 16000, 64 * GI)
 
 
-@pytest.mark.parametrize(
-    ("pools", "sandboxes"),
-    [
-        ([{"Base": "10.200.0.0/16", "Size": 24}], 255),
-        ([{"Base": "10.200.0.0/24", "Size": 28}, {"Base": "10.201.0.0/24", "Size": 28}], 31),
-        ([{"Base": "fd00::/32", "Size": 64}], 30),
-        ([{"Base": "nonsense"}], 30),
-    ],
-)
-def test_there_is_a_network_for_each_sandbox(pools: list[dict[str, Any]], sandboxes: int) -> None:
-    assert capacity_of(Capacity(), {"MemTotal": GI, "DefaultAddressPools": pools}).sandboxes == sandboxes
-
-
-def test_a_sandbox_takes_its_limits() -> None:
-    assert demand_of(Resources(cpu="1.5", memory="2Gi")) == Demand(1500, 2 * GI)
+def test_a_sandbox_takes_its_limits_and_what_publishes_its_ports_some_memory_more() -> None:
+    fields: dict[str, Any] = {
+        "backend": {"type": "Docker"},
+        "credentials": {"apiKeySecretRef": {"name": "anthropic"}},
+        "resources": {"cpu": "1.5", "memory": "2Gi"},
+    }
+    assert demand_of(parse_spec({"spec": fields})) == Demand(1500, 2 * GI)
+    ports = {"network": {"ports": [{"name": "http", "containerPort": 8080}, {"name": "api", "containerPort": 8081}]}}
+    assert demand_of(parse_spec({"spec": fields | ports})) == Demand(1500, 2 * GI + relays.MEMORY)

@@ -53,7 +53,7 @@ class Wish:
 
 def wish_of(namespace: str, namespace_labels: Mapping[str, str] | None, spec: ClaudeSandboxSpec) -> Wish:
     """What a sandbox of the namespace asks for with this spec."""
-    return Wish(namespace, namespace_labels, spec.backend, demand_of(spec.resources))
+    return Wish(namespace, namespace_labels, spec.backend, demand_of(spec))
 
 
 class Refusal(StrEnum):
