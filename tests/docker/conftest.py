@@ -4,16 +4,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dockerkit import host, relay_image, stand_in_image
+from dockerkit import host, stand_in_image
 from enginekit import own, ready
 from nodekit import report
+from portkit import relay_on
 from sshkit import ssh_client
 
+from claude_sandbox.blueprint.model import Image
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import ImageArchive
 
 __all__ = ["host", "other_host", "relay_image", "ssh_client", "stand_in_image"]
+
+
+@pytest.fixture(scope="session")
+def relay_image(host: EngineDescription) -> Image:
+    """What publishes ports, on the engine."""
+    return relay_on(host)
 
 
 @pytest.fixture(scope="session")

@@ -23,13 +23,13 @@ from engine_relay import CutError
 from enginekit import own
 from enginekit import ready as engine_with
 from fault_place import PHASES, PORT_PHASES, Made, Moment, Phase, Place, fault_place, ready, recorded, settled
-from nodekit import report
+from portkit import relay_on
 from small_registry import registry
 
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
-from claude_sandbox.localcluster.images import ImageArchive, build_image
+from claude_sandbox.localcluster.images import ImageArchive
 from claude_sandbox.localcluster.node.namespaces import enter_network
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.engine, pytest.mark.timeout(900)]
@@ -80,7 +80,7 @@ def own_host(
     name = own(f"outages-{engine_release.replace('.', '-')}")
     try:
         made = engine_with(name, engine_release, stand_in_image)
-        engine.load_image(made, build_image("operator", report))
+        relay_on(made)
         yield made
     finally:
         engine.down(name, print)

@@ -1,51 +1,21 @@
 """Declared ports of a sandbox on a real engine, old and new: published by a relay, and by nothing else."""
 
-import asyncio
 import contextlib
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from dockerkit import LATER, PORT, SERVES, Sandbox, answers, counted, sandbox
+from dockerkit import LATER, Sandbox, counted
+from portkit import HTTP, PORT, answers, asked, endpoints, serving
 
 from claude_sandbox.api.status import Result
 from claude_sandbox.backends.base import Outcome, Past
-from claude_sandbox.backends.docker.relays import Publishing
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.localcluster.engine import EngineDescription, run_in
 from claude_sandbox.localcluster.node.namespaces import enter_network
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
-
-HTTP = {"name": "http", "containerPort": PORT}
-
-
-@contextlib.asynccontextmanager
-async def serving(of: EngineDescription, relay: Image | None, *ports: Any, **more: Any) -> AsyncIterator[Sandbox]:
-    """A sandbox that runs, says hello on a port, and declares these."""
-    allowed = more.pop("addresses", ())
-    network = {"egress": {"allowedCIDRs": []}, "ports": list(ports)}
-    spec = {"command": SERVES, "workspace": {"type": "EmptyDir"}, "network": network, **more}
-    async with sandbox(of, publishing=Publishing(relay, allowed), **spec) as one:
-        await one.made()
-        yield one
-
-
-async def endpoints(one: Sandbox) -> dict[str, str]:
-    """Where its ports are published, as its status would say."""
-    await one.once()
-    return dict((await one.state()).endpoints)
-
-
-async def asked(of: EngineDescription, address: str) -> str:
-    """The same, once it answers, or after some seconds: a relay takes a moment to listen."""
-    for _ in range(40):
-        if found := await asyncio.to_thread(answers, of, address):
-            return found
-        await asyncio.sleep(0.25)
-    return ""
 
 
 async def test_a_declared_port_answers_on_the_hosts_loopback_address(
@@ -59,6 +29,18 @@ async def test_a_declared_port_answers_on_the_hosts_loopback_address(
         again = await one.once()
         assert not again.wrote
         assert not again.unpublished
+
+
+async def test_the_other_loopback_address_needs_nobodys_permission_either(
+    host: EngineDescription, relay_image: Image
+) -> None:
+    async with serving(host, relay_image, HTTP | {"hostIP": "::1"}) as one:
+        assert not (await one.once()).unpublished
+        address = (await endpoints(one))["http"]
+        assert address.startswith("[::1]:")
+        assert await asked(host, address) == "hello\n"
+        assert not answers(host, address.replace("[::1]", "127.0.0.1"))
+        assert not (await one.once()).wrote
 
 
 def machine_addresses(of: EngineDescription) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 from dockerkit import IMAGE, KEY, counted, process_of, sandbox
 from enginekit import REMAPPED, client, own, remapping
 from nodekit import report
+from portkit import HTTP, asked, endpoints, relay_on, serving
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.backends.docker.host_proc import read_process
@@ -65,6 +66,17 @@ async def test_a_new_key_arrives_and_a_container_that_ended_gets_it_again(remapp
         await one.settled()
         assert one.running
         assert one.key_in_place() == b"another-key"
+
+
+async def test_declared_ports_are_published_by_a_relay_that_is_nobody_on_the_machine(
+    remapped: EngineDescription,
+) -> None:
+    before = counted(remapped)
+    async with serving(remapped, relay_on(remapped), HTTP) as one:
+        assert await asked(remapped, (await endpoints(one))["http"]) == "hello\n"
+        assert f"Uid:\t{REMAPPED + 65532}\t" in (process_of(one, one.names.relay) / "status").read_text()
+        assert not (await one.once()).wrote
+    assert counted(remapped) == before
 
 
 async def test_the_kernel_tells_users_as_the_container_calls_them(remapped: EngineDescription) -> None:

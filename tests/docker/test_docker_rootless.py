@@ -1,10 +1,13 @@
 """Sandboxes on rootless engines, old and new: the engine itself is nobody on the machine."""
 
+import asyncio
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from dockerkit import KEY, counted, sandbox
+from portkit import HTTP, dial, endpoints, relay_on, serving
 from rootless import OTHERS, RootlessEngine, rootless
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
@@ -74,3 +77,22 @@ async def test_a_sandbox_becomes_ready_with_its_key_and_leaves_nothing(of_a_user
         await one.settled()
         assert one.key_in_place() == b"another-key"
     assert counted(of_a_user) == before
+
+
+async def test_declared_ports_are_published_where_the_engine_is(of_a_user: RootlessEngine) -> None:
+    """From there on it is RootlessKit's to lead to the machine itself, if somebody has told it to."""
+    before = counted(of_a_user)
+    async with serving(of_a_user, relay_on(of_a_user), HTTP) as one:
+        address = (await endpoints(one))["http"]
+        for _ in range(40):
+            if found := await asyncio.to_thread(from_beside, of_a_user, address):
+                break
+            await asyncio.sleep(0.25)
+        assert found == "hello\n", one.sdk.containers.get(one.names.relay).logs()
+        assert not (await one.once()).wrote
+    assert counted(of_a_user) == before
+
+
+def from_beside(of: RootlessEngine, address: str) -> str:
+    """What a connection gets that is made where the engine is."""
+    return subprocess.run(of.beside(dial(address)), capture_output=True, text=True, check=False).stdout

@@ -28,7 +28,7 @@ from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
 from claude_sandbox.localcluster import builder, engine
 from claude_sandbox.localcluster.engine import EngineDescription
-from claude_sandbox.localcluster.images import ImageArchive, build_image
+from claude_sandbox.localcluster.images import ImageArchive
 from claude_sandbox.localcluster.images.archive import of_programs
 from claude_sandbox.localcluster.ospackages import ensure
 
@@ -49,9 +49,6 @@ _CLAUDE = f"""#!/bin/sh
 [ ! -e {BROKEN} ] || {{ sleep "$(cat {BROKEN})"; exit 1; }}
 [ -f /etc/claude-code/managed-settings.json ]
 """
-PORT = 8080
-SERVES = ["/bin/sh", "-c", f"while :; do echo hello | nc -l -p {PORT}; done"]
-"""The command of a sandbox that says hello on a port."""
 _UIDS = itertools.count(1)
 
 
@@ -81,22 +78,6 @@ def host(docker_engine: EngineDescription, stand_in_image: ImageArchive) -> Engi
     """An engine of each release in turn, with the image."""
     engine.load_image(docker_engine, stand_in_image)
     return docker_engine
-
-
-@pytest.fixture(scope="session")
-def relay_image(host: EngineDescription) -> Image:
-    """The operator's image on the engine, which publishes ports there."""
-    archive = build_image("operator", report)
-    engine.load_image(host, archive)
-    with contextlib.closing(docker.APIClient(base_url=host.socket, version="auto")) as api:
-        return Image(str(api.inspect_image(archive.reference)["Id"]), None, "Never")
-
-
-def answers(of: EngineDescription, address: str) -> str:
-    """What a connection from the engine's own machine gets: empty where there is none."""
-    host, _, port = address.rpartition(":")
-    script = f"exec 3<>/dev/tcp/{host}/{port} && timeout 5 cat <&3"
-    return engine.run_in(of, ["timeout", "8", "bash", "-c", script], check=False).stdout
 
 
 @dataclass
@@ -265,9 +246,10 @@ def counted(of: EngineDescription) -> dict[str, list[str]]:
         }
 
 
-def process_of(one: Sandbox) -> Path:
-    """The directory of the container's first process below the machine's /proc."""
-    return Path("/proc", str(one.inspected["State"]["Pid"]))
+def process_of(one: Sandbox, container: str = "") -> Path:
+    """The directory of the first process of the sandbox's container, or of another, below the machine's /proc."""
+    found = one.sdk.api.inspect_container(container or one.names.container)
+    return Path("/proc", str(found["State"]["Pid"]))
 
 
 def on_the_disk(of: EngineDescription, word: bytes) -> list[str]:

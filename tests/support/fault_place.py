@@ -17,9 +17,10 @@ from typing import Any
 import docker
 from docker.errors import APIError, NotFound
 from docker_fleet import OWN, Fleet, Operator, condition, create_sandbox, get_sandbox, is_ready, prepare
-from dockerkit import IMAGE, PORT, SERVES, answers, counted
+from dockerkit import IMAGE, counted
 from engine_relay import Call, Relay, Rule
 from engine_watch import UID, Watch
+from portkit import HTTP, PORT, SERVES, answers
 from requests.exceptions import RequestException
 
 from claude_sandbox.api import meta
@@ -433,16 +434,13 @@ def _with_ports(*ports: dict[str, Any]) -> dict[str, Any]:
     return {"network": {"egress": {"allowedCIDRs": []}, "ports": list(ports)}}
 
 
-_HTTP = {"name": "http", "containerPort": PORT}
-
-
 async def _publish(place: Place, made: Made) -> None:
-    await place.change(made, **_with_ports(_HTTP))
+    await place.change(made, **_with_ports(HTTP))
 
 
 async def _move(place: Place, made: Made) -> None:
     """To a port of the host that no other sandbox here asks for."""
-    await place.change(made, **_with_ports(_HTTP | {"hostPort": next(_HOST_PORTS)}))
+    await place.change(made, **_with_ports(HTTP | {"hostPort": next(_HOST_PORTS)}))
 
 
 async def _withdraw(place: Place, made: Made) -> None:
@@ -475,11 +473,11 @@ PHASES: Phases = {
 PORT_PHASES: Phases = {
     phase.name: replace(phase, spec={"command": SERVES, **spec})
     for phase, spec in (
-        *((phase, _with_ports(_HTTP)) for phase in (_CREATING, _RUNNING, _RENEWING, _UPDATING, _RECREATING)),
-        (Phase("withdrawing", None, _withdraw), _with_ports(_HTTP)),
+        *((phase, _with_ports(HTTP)) for phase in (_CREATING, _RUNNING, _RENEWING, _UPDATING, _RECREATING)),
+        (Phase("withdrawing", None, _withdraw), _with_ports(HTTP)),
         (Phase("publishing", None, _publish), _with_ports()),
-        (Phase("moving", None, _move), _with_ports(_HTTP)),
-        *((phase, _with_ports(_HTTP)) for phase in (_SUSPENDING, _RESUMING, _DELETING)),
+        (Phase("moving", None, _move), _with_ports(HTTP)),
+        *((phase, _with_ports(HTTP)) for phase in (_SUSPENDING, _RESUMING, _DELETING)),
     )
 }
 """The same of a sandbox with a port, and how ports come and go."""

@@ -53,6 +53,8 @@ class RootlessEngine(EngineDescription):
     """Its files are below `directory`; it has no namespaces that could be entered by name."""
 
     directory: Path = Path()
+    # Of `unshare`, whose only child is the first of the engine's processes.
+    pid: int = 0
 
     @property
     def socket_path(self) -> Path:
@@ -62,12 +64,21 @@ class RootlessEngine(EngineDescription):
     def socket(self) -> str:
         return f"unix://{self.socket_path}"
 
+    @property
+    def first(self) -> int:
+        """The process with which all others end."""
+        return int(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text())
+
+    def beside(self, argv: list[str]) -> list[str]:
+        """A command in the engine's own network namespace."""
+        within = 'exec nsenter --net="/proc/$(cat /run/user/rootlesskit/child_pid)/ns/net" -- "$@"'
+        return ["nsenter", f"--target={self.first}", "--mount", "--pid", "--", "sh", "-c", within, "sh", *argv]
+
 
 @contextlib.contextmanager
 def rootless(directory: Path, release: str) -> Iterator[RootlessEngine]:
     """A rootless engine of the release, until the block is left."""
     _require()
-    made = RootlessEngine("rootless", release, directory=directory)
     spaces = ("--mount", "--propagation", "private", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
     log = directory / "log"
     with log.open("wb") as out:
@@ -75,6 +86,7 @@ def rootless(directory: Path, release: str) -> Iterator[RootlessEngine]:
             ["unshare", *spaces, "bash", "-euc", _script(directory, release)],
             stdin=subprocess.DEVNULL, stdout=out, stderr=out,
         )  # fmt: skip
+    made = RootlessEngine("rootless", release, directory=directory, pid=process.pid)
     try:
         deadline = time.monotonic() + PATIENCE
         while not (made.socket_path.exists() and api.answers(made.socket_path)):
@@ -84,8 +96,8 @@ def rootless(directory: Path, release: str) -> Iterator[RootlessEngine]:
         yield made
     finally:
         # The first process of its namespace: the kernel ends all others with it.
-        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-            os.kill(int(child), 9)
+        if process.poll() is None:
+            os.kill(made.first, 9)
         process.wait()
 
 
