@@ -24,7 +24,19 @@ from typing import Any
 import pytest
 from docker.errors import APIError
 from engine_relay import Call
-from fault_place import PHASES, PORT_PHASES, Made, Moment, Phase, Phases, Place, fault_place, recorded, settled
+from fault_place import (
+    PHASES,
+    PORT_PHASES,
+    Made,
+    Moment,
+    Phase,
+    Phases,
+    Place,
+    before_relay,
+    fault_place,
+    recorded,
+    settled,
+)
 
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.localcluster import engine
@@ -237,14 +249,22 @@ async def place(
 
 
 def _first(fault: Fault, phase: Phase, calls: list[Call]) -> int:
-    """The first call of a phase at which there is something that the fault can be done to."""
-    if fault in (remove_network, remove_volumes, remove_all):
+    """The first call of a phase at which the fault has something to be done to, and not as it is without ports."""
+    if fault in OF_RELAY:
+        if not (phase.creates or phase.name in ("resuming", "publishing")):
+            return 1
+        # Before the container there is its network.
+        return _made(calls)[-1] + (fault is not remove_outer)
+    if before := before_relay(phase, calls):
+        return before + 1
+    if fault in (remove_network, remove_volumes, remove_all) or not (phase.creates or phase.name == "resuming"):
         return 1
-    of_relay = fault in OF_RELAY
-    if phase.creates or phase.name == "resuming" or (phase.name == "publishing" and of_relay):
-        made = [n for n, call in enumerate(calls, 1) if call.path == "/containers/create"]
-        return (made[-1] if of_relay else made[0]) + 1
-    return 1
+    return _made(calls)[0] + 1
+
+
+def _made(calls: list[Call]) -> list[int]:
+    """At which calls a container is made."""
+    return [number for number, call in enumerate(calls, 1) if call.path == "/containers/create"]
 
 
 async def _try(place: Place, cell: Cell, number: int) -> str:
@@ -328,7 +348,9 @@ async def test_each_fault_in_each_phase(place: Place, kind: Kind) -> None:
 async def test_each_fault_at_each_call_of_each_phase(place: Place, kind: Kind) -> None:
     calls = await recorded(place, kind.phases)
     cells = [
-        Cell(fault, phase, call) for fault, phase in kind.pairs for call in range(1, len(calls[phase.name]) + 1) or [0]
+        Cell(fault, phase, call)
+        for fault, phase in kind.pairs
+        for call in range(_first(fault, phase, calls[phase.name]), len(calls[phase.name]) + 1) or [0]
     ]
     random.Random(SEED).shuffle(cells)  # noqa: S311
     await _all(place, kind, cells)

@@ -22,7 +22,19 @@ from dockerkit import make_stand_in
 from engine_relay import CutError
 from enginekit import own
 from enginekit import ready as engine_with
-from fault_place import PHASES, PORT_PHASES, Made, Moment, Phase, Place, fault_place, ready, recorded, settled
+from fault_place import (
+    PHASES,
+    PORT_PHASES,
+    Made,
+    Moment,
+    Phase,
+    Place,
+    before_relay,
+    fault_place,
+    ready,
+    recorded,
+    settled,
+)
 from portkit import relay_on
 from small_registry import registry
 
@@ -150,11 +162,15 @@ async def _begin(place: Place, made: Made, phase: Phase) -> None:
 
 
 async def _points(place: Place) -> list[Point]:
-    """All calls of all phases, of sandboxes without ports and with."""
+    """All calls of all phases, of sandboxes without ports, and of those with some what differs by them."""
     found = []
     for phases in (PHASES, PORT_PHASES):
         calls = await recorded(place, phases)
-        of_these = [(phases[phase], call) for phase, made in calls.items() for call in range(1, len(made) + 1)]
+        of_these = [
+            (phases[phase], call)
+            for phase, made in calls.items()
+            for call in range(1 + before_relay(phases[phase], made), len(made) + 1)
+        ]
         assert len(of_these) > 30, calls
         found += of_these
     return found

@@ -483,6 +483,14 @@ PORT_PHASES: Phases = {
 """The same of a sandbox with a port, and how ports come and go."""
 
 
+def before_relay(phase: Phase, calls: list[Call]) -> int:
+    """How many of the calls of a phase come before those that make a relay, the same as without ports."""
+    if not (phase.creates or phase.name == "resuming") or not phase.spec:
+        return 0
+    networks = [number for number, call in enumerate(calls) if call.path == "/networks/create"]
+    return networks[-1]
+
+
 async def recorded(place: Place, phases: Phases = PHASES) -> dict[str, list[Call]]:
     """The calls of each phase, as one sandbox goes through all of them undisturbed."""
     made = await place.create("undisturbed", **phases[CREATING].spec)
