@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from dockerkit import LATER, Sandbox, counted
+from dockerkit import CLUSTER, LATER, Sandbox, counted
+from overheard import overhear
 from portkit import HTTP, PORT, answers, asked, endpoints, serving
 
 from claude_sandbox.api.status import Result
 from claude_sandbox.backends.base import Outcome, Past
+from claude_sandbox.backends.docker.backend import DockerBackend
+from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.localcluster.engine import EngineDescription, run_in
 from claude_sandbox.localcluster.node.namespaces import enter_network
@@ -232,6 +235,23 @@ async def test_ports_come_and_go_without_the_container_being_restarted(
         assert await endpoints(one) == {}
         assert counted(host) == before
         assert one.inspected["State"]["StartedAt"] == started
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["lost meanwhile", "lost while nobody looked"])
+async def test_with_its_last_port_goes_the_network_of_a_relay_that_was_lost(
+    host: EngineDescription, relay_image: Image, knows: bool
+) -> None:
+    async with serving(host, relay_image, HTTP) as one:
+        one.sdk.containers.get(one.names.relay).remove(force=True)
+        one.spec["network"] = {"egress": {"allowedCIDRs": []}, "ports": []}
+        if not knows:
+            one.backend = DockerBackend(one.engine, CLUSTER, "host", one.secrets, Pacer(one.clock))
+        await one.settled(Past(provisioned=True, ran=True, settled=False))
+        assert one.running
+        assert counted(host)["networks"] == [one.names.network]
+        overheard = overhear(one)
+        assert not (await one.once()).wrote
+        assert not [call for call in overheard.calls if one.names.relay in call]
 
 
 async def test_a_port_of_the_host_that_is_taken_harms_nobody(host: EngineDescription, relay_image: Image) -> None:

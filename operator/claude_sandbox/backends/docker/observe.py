@@ -32,6 +32,8 @@ class Observer:
         self._inside: dict[str, tuple[str, Inside]] = {}
         # The container that was last seen under the sandbox's name, by the sandbox's UID: ours, if it is renamed.
         self._known: dict[str, str] = {}
+        # By their UIDs the sandboxes that have nothing of a relay: neither the container, nor the network without it.
+        self._without_relay: set[str] = set()
 
     async def observe(self, desired: Desired, blueprint: Blueprint) -> Observed:
         """Everything under the sandbox's names and with its labels. Raises EngineError."""
@@ -54,7 +56,10 @@ class Observer:
         if container is None and len(others) == 1:
             container = await self._renamed(desired, others[0])
             others = others if container is None else []
-        relay = await self._relay(desired, bool(relays) or desired.documents.relay is not None)
+        if container is None and network is None and not listed:
+            # Nothing was made for it yet.
+            self._without_relay.add(desired.identity.uid)
+        relay = await self._relay(desired, has=bool(relays))
         return Observed(
             container=container,
             image=await self._recognize(container, desired),
@@ -83,7 +88,7 @@ class Observer:
             container, network = await asyncio.gather(
                 self._engine.container(called.container), self._network(called.network, desired)
             )
-        relay = await self._relay(desired, before.relay is not None or desired.documents.relay is not None)
+        relay = await self._relay(desired, has=before.relay is not None)
         return Observed(
             container=container,
             image=await self._recognize(container, desired),
@@ -109,6 +114,7 @@ class Observer:
 
     def forget(self, uid: str) -> None:
         """The sandbox is gone."""
+        self._without_relay.discard(uid)
         if (container := self._known.pop(uid, None)) is not None:
             self._inside.pop(container, None)
 
@@ -120,14 +126,18 @@ class Observer:
         self._known[desired.identity.uid] = str(container["Id"])
         return await self._image(container)
 
-    async def _relay(self, desired: Desired, sought: bool) -> "_SeenRelay":
-        """What is under the relay's name. Not `sought`: the sandbox has none and should have none."""
-        if not sought:
+    async def _relay(self, desired: Desired, *, has: bool) -> "_SeenRelay":
+        """What is under the relay's name. `has`: the sandbox has a relay by its labels, or had a moment ago."""
+        uid, name, wanted = desired.identity.uid, desired.documents.names.relay, desired.documents.relay is not None
+        if not (wanted or has) and uid in self._without_relay:
             return _SeenRelay()
-        name = desired.documents.names.relay
         container, network = await asyncio.gather(
             self._engine.container(name), self._network(name, desired, names.OUTER)
         )
+        if wanted or container is not None or network is not None:
+            self._without_relay.discard(uid)
+        else:
+            self._without_relay.add(uid)
         ours = container is not None and is_owned(container, desired.cluster, desired.identity, names.RELAY)
         return _SeenRelay(container, network, await self._image(container) if container is not None and ours else None)
 

@@ -97,7 +97,7 @@ class Observed:
     # Summaries of helper containers: of an earlier pass that did not end.
     helpers: tuple[Object, ...] = ()
     # The container and the outer network under the relay's name, whoever made them, and the relay's image. Only looked
-    # for where the sandbox should have a relay, or has one.
+    # for where the sandbox should have a relay, or may have something of one.
     relay: Object | None = None
     outer: Object | None = None
     relay_image: Object | None = None
