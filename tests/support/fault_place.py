@@ -80,7 +80,10 @@ class Made:
         sdk = self.place.sdk.api
         wanted = {"label": f"{UID}={self.uid}"}
         return {
-            "containers": sorted(str(one["Names"][0])[1:] for one in sdk.containers(all=True, filters=wanted)),
+            # One that is just being removed has no name any more.
+            "containers": sorted(
+                str((one["Names"] or [f"/{one['Id']}"])[0])[1:] for one in sdk.containers(all=True, filters=wanted)
+            ),
             "networks": sorted(one["Name"] for one in sdk.networks(filters=wanted)),
             "volumes": sorted(one["Name"] for one in sdk.volumes(filters=wanted)["Volumes"] or ()),
         }
