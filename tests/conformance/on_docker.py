@@ -12,6 +12,7 @@ from adapter import CONNECT, PORT, SERVE_AND_WAIT, Done, Target, api_server
 from nodekit import Kubectl, eventually
 from sandboxkit import Sandbox
 
+from claude_sandbox.install.inside import run_inside
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.node.namespaces import enter_network
@@ -155,8 +156,7 @@ class OnDocker:
 
 
 def _run(container: Any, script: str) -> Done:
-    code, output = container.exec_run(["/bin/sh", "-c", script])
-    return Done(code, output.decode(errors="replace"))
+    return Done(*run_inside(container.client.api, container.id, "/bin/sh", "-c", script))
 
 
 def _ordered(value: Any) -> Any:

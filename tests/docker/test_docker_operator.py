@@ -20,6 +20,7 @@ from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import EVENTS, SANDBOXES, SECRETS
 from claude_sandbox.blueprint.model import Image
+from claude_sandbox.install.inside import run_inside
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
@@ -154,7 +155,7 @@ async def test_a_sandbox_is_placed_runs_is_measured_heals_and_goes(place: Place)
     assert condition(status, "Drifted")[0] == "False"
     container = place.container(found)
     assert container.attrs["HostConfig"]["ReadonlyRootfs"] is True
-    assert container.exec_run(["cat", "/run/claude-sandbox/api-key/api-key"]).output.decode() == KEY
+    assert run_inside(container.client.api, container.id, "cat", "/run/claude-sandbox/api-key/api-key") == (0, KEY)
 
     container.remove(force=True)
     again = await place.comes_to("alice", lambda one: ready(one) and one["status"].get("heals", {}).get("count"))

@@ -19,6 +19,7 @@ from enginekit import client, hardened
 from nodekit import report
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.install.inside import run_inside
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import build_image
@@ -49,9 +50,10 @@ def container_of(one: Sandbox) -> Container:
 
 def python(container: Container, script: str, *arguments: str) -> str:
     """What a script of tests/docker/inside prints in the container."""
-    code, output = container.exec_run(["python3", "-c", (INSIDE / script).read_text(), *arguments])
-    assert code == 0, output.decode()
-    return str(output.decode())
+    api = container.client.api
+    code, output = run_inside(api, container.id, "python3", "-c", (INSIDE / script).read_text(), *arguments)
+    assert code == 0, output
+    return output
 
 
 def checked(inspected: dict[str, Any]) -> list[dict[str, Any]]:

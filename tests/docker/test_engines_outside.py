@@ -12,6 +12,7 @@ from docker.models.containers import Container
 from enginekit import client, hardened, isolated_network, own, packet_filter, ready
 from nodekit import report
 
+from claude_sandbox.install.inside import run_inside
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine.places import EngineNames, Places
 from claude_sandbox.localcluster.images import ImageArchive
@@ -44,8 +45,8 @@ def _listening(host: str) -> Iterator[int]:
 
 
 def _reaches(container: Container, host: str, port: int) -> bool:
-    answer = container.exec_run(["sh", "-c", f"timeout 3 nc {host} {port} </dev/null"]).output
-    return bool(b"welcome" in answer)
+    _, answer = run_inside(container.client.api, container.id, "sh", "-c", f"timeout 3 nc {host} {port} </dev/null")
+    return "welcome" in answer
 
 
 def test_containers_get_out_where_they_may_and_nothing_is_left_of_the_way(

@@ -26,6 +26,7 @@ from claude_sandbox.backends.docker.relays import NO_PUBLISHING, Publishing
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
+from claude_sandbox.install.inside import run_inside
 from claude_sandbox.localcluster import builder, engine
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import ImageArchive
@@ -191,8 +192,8 @@ class Sandbox:
 
     def sh(self, script: str) -> str:
         """What a script prints in the container, as the agent."""
-        code, output = self.sdk.containers.get(self.names.container).exec_run(["/bin/sh", "-c", script])
-        return str(output.decode()) if code == 0 else f"exit {code}: {output.decode()}"
+        code, output = run_inside(self.sdk.api, self.names.container, "/bin/sh", "-c", script)
+        return output if code == 0 else f"exit {code}: {output}"
 
     def key_in_place(self) -> bytes:
         return self.sh("cat /run/claude-sandbox/api-key/api-key").encode()

@@ -19,6 +19,7 @@ from nodekit import report
 from systemd_machine import Machine
 
 from claude_sandbox.api import meta
+from claude_sandbox.install.inside import run_inside
 from claude_sandbox.localcluster import engine, toolchain
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import ImageArchive
@@ -106,10 +107,10 @@ class Installed:
 
     def exec(self, name: str, *argv: str) -> str:
         """What a program prints in the sandbox's container."""
-        with contextlib.closing(docker.DockerClient(base_url=self.engine.socket, version="auto")) as sdk:
-            code, output = sdk.containers.get(self.container(name)["Id"]).exec_run(list(argv))
+        with contextlib.closing(docker.APIClient(base_url=self.engine.socket, version="auto")) as api:
+            code, output = run_inside(api, self.container(name)["Id"], *argv)
         assert code == 0, output
-        return str(output.decode())
+        return output
 
 
 def images(of: EngineDescription) -> list[str]:

@@ -24,6 +24,7 @@ from traces import of_machine
 
 from claude_sandbox.demo.docker.engines import OWN
 from claude_sandbox.demo.docker.flow import CLUSTER
+from claude_sandbox.install.inside import run_inside
 from claude_sandbox.localcluster import components, engine
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.layout import Layout
@@ -105,9 +106,10 @@ def container(demo: Demo) -> Any:
 
 
 def inside(demo: Demo, *argv: str) -> str:
-    code, output = container(demo).exec_run(list(argv))
+    found = container(demo)
+    code, output = run_inside(found.client.api, found.id, *argv)
     assert code == 0, output
-    return str(output.decode())
+    return output
 
 
 def operator(demo: Demo) -> Process:

@@ -13,6 +13,7 @@ from claude_sandbox.demo import report, sandbox
 from claude_sandbox.demo.docker import engines, operator
 from claude_sandbox.demo.narrator import Narrator
 from claude_sandbox.install.errors import SetupError
+from claude_sandbox.install.inside import run_inside
 from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.install.waiting import wait
 from claude_sandbox.localcluster.cluster import Cluster
@@ -96,9 +97,7 @@ def _commands(running: Cluster, program: Path, endpoint: str, container: str) ->
 
 def _run_in(api: APIClient, container: str, *argv: str) -> str:
     """What a program prints in a container, as the container's own user. Raises SetupError where it fails."""
-    session = api.exec_create(container, list(argv))["Id"]
-    said = str(api.exec_start(session).decode(errors="replace"))
-    code = api.exec_inspect(session)["ExitCode"]
+    code, said = run_inside(api, container, *argv)
     if code != 0:
         raise SetupError(
             f"{' '.join(argv)} failed in the sandbox with exit code {code}:\n{said}", "See the sandbox's Events."
