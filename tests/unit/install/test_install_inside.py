@@ -30,21 +30,26 @@ def engine(path: Path, *packets: bytes) -> Iterator[docker.APIClient]:
     listener.bind(str(path))
     listener.listen()
 
-    def serve() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with connection:
-                while data := connection.recv(1 << 16):
-                    if b"/start" in data.partition(b"\r\n")[0]:
-                        for packet in packets:
-                            connection.sendall(packet)
-                        break
-                    connection.sendall(document(b'{"Id": "1", "ExitCode": 3}'))
+    def serve(connection: socket.socket) -> None:
+        with connection, connection.makefile("rb") as requests:
+            while first := requests.readline():
+                length = 0
+                while (line := requests.readline()) not in (b"\r\n", b""):
+                    if line.lower().startswith(b"content-length:"):
+                        length = int(line.partition(b":")[2])
+                requests.read(length)
+                if b"/start" in first:
+                    for packet in packets:
+                        connection.sendall(packet)
+                    return
+                connection.sendall(document(b'{"Id": "1", "ExitCode": 3}'))
 
-    threading.Thread(target=serve, daemon=True).start()
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
     with contextlib.closing(docker.APIClient(base_url=f"unix://{path}", version="1.41")) as api:
         yield api
     listener.shutdown(socket.SHUT_RDWR)
