@@ -57,12 +57,18 @@ RELAY = "-relay"
 
 
 def kill(made: Made) -> bool:
-    live = made.container
+    return _killed(made, made.container)
+
+
+def _killed(made: Made, live: dict[str, Any] | None) -> bool:
     return live is not None and _done(lambda: made.place.sdk.api.kill(live["Id"]))
 
 
 def remove(made: Made) -> bool:
-    live = made.container
+    return _removed(made, made.container)
+
+
+def _removed(made: Made, live: dict[str, Any] | None) -> bool:
     return live is not None and _done(lambda: made.place.sdk.api.remove_container(live["Id"], force=True))
 
 
@@ -140,13 +146,11 @@ def remove_all(made: Made) -> bool:
 
 
 def kill_relay(made: Made) -> bool:
-    live = made.relay
-    return live is not None and _done(lambda: made.place.sdk.api.kill(live["Id"]))
+    return _killed(made, made.relay)
 
 
 def remove_relay(made: Made) -> bool:
-    live = made.relay
-    return live is not None and _done(lambda: made.place.sdk.api.remove_container(live["Id"], force=True))
+    return _removed(made, made.relay)
 
 
 def loosen_relay(made: Made) -> bool:

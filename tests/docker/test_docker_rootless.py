@@ -1,13 +1,12 @@
 """Sandboxes on rootless engines, old and new: the engine itself is nobody on the machine."""
 
-import asyncio
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from dockerkit import KEY, counted, sandbox
-from portkit import HTTP, dial, endpoints, relay_on, serving
+from portkit import HTTP, dial, endpoints, heard, relay_on, serving
 from rootless import OTHERS, RootlessEngine, rootless
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
@@ -84,10 +83,7 @@ async def test_declared_ports_are_published_where_the_engine_is(of_a_user: Rootl
     before = counted(of_a_user)
     async with serving(of_a_user, relay_on(of_a_user), HTTP) as one:
         address = (await endpoints(one))["http"]
-        for _ in range(40):
-            if found := await asyncio.to_thread(from_beside, of_a_user, address):
-                break
-            await asyncio.sleep(0.25)
+        found = await heard(lambda: from_beside(of_a_user, address))
         assert found == "hello\n", one.sdk.containers.get(one.names.relay).logs()
         assert not (await one.once()).wrote
     assert counted(of_a_user) == before

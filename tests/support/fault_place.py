@@ -467,10 +467,7 @@ _DELETING = Phase("deleting", None, lambda place, made: place.delete(made), Made
 Phases = Mapping[str, Phase]
 PHASES: Phases = {
     phase.name: phase
-    for phase in (
-        *(_CREATING, _RUNNING, _RENEWING, _UPDATING, _RECREATING),
-        *(_SUSPENDING, _RESUMING, _DELETING),
-    )
+    for phase in (_CREATING, _RUNNING, _RENEWING, _UPDATING, _RECREATING, _SUSPENDING, _RESUMING, _DELETING)
 }
 """Those of a sandbox without ports, in an order in which one can go through all of them."""
 PORT_PHASES: Phases = {

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import docker
@@ -59,9 +59,14 @@ def dial(address: str) -> list[str]:
 
 
 async def asked(of: EngineDescription, address: str) -> str:
-    """As `answers`, once it answers, or after some seconds: a relay takes a moment to listen."""
+    """As `answers`, once it answers, or after some seconds."""
+    return await heard(lambda: answers(of, address))
+
+
+async def heard(ask: Callable[[], str]) -> str:
+    """What asking brings, as soon as that is anything, or after some seconds: a relay takes a moment to listen."""
     for _ in range(40):
-        if found := await asyncio.to_thread(answers, of, address):
+        if found := await asyncio.to_thread(ask):
             return found
         await asyncio.sleep(0.25)
     return ""
