@@ -1,4 +1,4 @@
-"""Texts of bounded length, so that a status stays bounded whatever it has to say."""
+"""Texts of bounded length that a terminal shows as they are, whatever a hostile program put into them."""
 
 import json
 from dataclasses import dataclass
@@ -11,12 +11,30 @@ from pydantic_core import CoreSchema, core_schema
 ELLIPSIS = "…"
 
 
-@lru_cache(maxsize=8192)
-def clip(text: str, limit: int) -> str:
-    """The text, cut with an ellipsis where it would take more than `limit` bytes as JSON.
+def plain(text: str) -> str:
+    """The text with everything that is not seen as itself written as Python writes it (`\\x1b`, `\\u202e`, `\\udcff`).
 
-    Bytes as the API server writes them: UTF-8, with quotes, control characters and `<>&` escaped.
+    That is what Unicode's categories Other (control and format characters, halves of pairs, what is not assigned) and
+    Separator hold, but for the space: what moves a cursor, turns the direction of writing, or ends a line.
     """
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def clip(text: str, limit: int) -> str:
+    """The text as `plain` has it, cut with an ellipsis where it would take more than `limit` bytes as JSON.
+
+    Bytes as the API server writes them: UTF-8, with quotes and `<>&` escaped. Takes a time that goes with `limit`,
+    however long the text is.
+    """
+    # Each character takes a byte at least: what is behind so many is not seen, and not to be kept in the cache either.
+    return _clipped(text[: limit + 1], limit)
+
+
+@lru_cache(maxsize=8192)
+def _clipped(text: str, limit: int) -> str:
+    text = plain(text)
     if _size(text) <= limit:
         return text
     room = limit - len(ELLIPSIS.encode())

@@ -60,6 +60,8 @@ class Reason(StrEnum):
     CONTROLS_FAIL = "ControlsFail"
     CONTROLS_UNKNOWN = "ControlsUnknown"
     NOT_EVALUATED = "NotEvaluated"
+    EVALUATION_FAILED = "EvaluationFailed"
+    EVALUATION_OVERDUE = "EvaluationOverdue"
     # IsolationVerified
     POLICY_IN_PLACE = "PolicyInPlace"
     POLICY_WIDENED = "PolicyWidened"
@@ -125,6 +127,10 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.CONTROLS_FAIL: "At least one required control fails; the message names them.",
     Reason.CONTROLS_UNKNOWN: "At least one required control could not be verified, and none fails.",
     Reason.NOT_EVALUATED: "There is nothing to measure.",
+    Reason.EVALUATION_FAILED: "What was to be measured made measuring it fail; the message says where. What was found"
+    " before no longer counts.",
+    Reason.EVALUATION_OVERDUE: "The last evaluation is too old to count: no look at the sandbox has come to its end"
+    " since.",
     Reason.POLICY_IN_PLACE: "The NetworkPolicy is in place, and undeclared connections were tried and refused.",
     Reason.POLICY_WIDENED: "Another NetworkPolicy of the namespace allows what the sandbox's own does not.",
     Reason.POLICY_MISSING: "No NetworkPolicy denies what is not declared.",

@@ -140,6 +140,13 @@ _SANDBOX_COLUMNS = (
     Column("Age", ".metadata.creationTimestamp", "Time since the sandbox was made", kind="date"),
     Column("Profile", ".spec.profile", "Development or Production", always=False),
     Column("Mode", ".spec.operatingMode", "Running or Suspended", always=False),
+    Column(
+        "Since",
+        _condition("Compliant", "lastTransitionTime"),
+        "Time since Compliant has been what it is",
+        kind="date",
+        always=False,
+    ),
     Column("Isolated", _condition("IsolationVerified", "status"), "Whether isolation was verified", always=False),
     Column("Credentials", _condition("CredentialsCurrent", "status"), "Whether the key is current", always=False),
     Column("Drifted", _condition("Drifted", "status"), "Whether the workload differs from the spec", always=False),

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from claude_sandbox.api.clip import plain
+from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.spec import BackendType, Profile
 from claude_sandbox.api.status import EvidenceSource, Result, Severity
 from claude_sandbox.compliance.view import View
@@ -45,11 +47,18 @@ class Evidence(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a control found. `value` is what was seen; neither it nor the message ever holds a secret or a time."""
+    """What a control found. `value` is what was seen; neither it nor the message ever holds a secret or a time.
+
+    Both may name what a sandbox or an image chose: they are made plain here, for whoever prints them.
+    """
 
     result: Result
     message: str = ""
     value: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", plain(self.message))
+        object.__setattr__(self, "value", plain(self.value))
 
 
 @dataclass(frozen=True)
@@ -118,6 +127,14 @@ def unknown(message: str, value: str = "") -> Verdict:
 def not_applicable(message: str) -> Verdict:
     """There is nothing to judge."""
     return Verdict(Result.NOT_APPLICABLE, message)
+
+
+def guarded(read: Callable[[], Verdict]) -> Verdict:
+    """What `read` finds; Unknown where it raises, whatever it raises: what it looked at is another's to choose."""
+    try:
+        return read()
+    except Exception as error:  # noqa: BLE001 - what is raised depends on what was read
+        return unknown(mishap(error))
 
 
 def judged(problems: Iterable[str], value: str = "") -> Verdict:

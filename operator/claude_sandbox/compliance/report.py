@@ -1,13 +1,14 @@
 """From evidence to what the status says."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.status import Compliance, EvidenceSource, Result
 from claude_sandbox.compliance.catalogue import CONTROLS
-from claude_sandbox.compliance.control import Control, Evidence, Verdict, unknown
+from claude_sandbox.compliance.control import Control, Evidence, Verdict, guarded, unknown
 from claude_sandbox.compliance.evidence import KubernetesEvidence, Reading, Unread
 from claude_sandbox.compliance.findings import Finding, compliance
 from claude_sandbox.compliance.network import default_deny, egress, ingress
@@ -84,9 +85,11 @@ def _isolation(view: View) -> Judgement:
         (egress, Reason.POLICY_WIDENED),
         (ingress, Reason.POLICY_WIDENED),
     ):
-        verdict = judge(view)
+        verdict = guarded(partial(judge, view))
         if verdict.result is Result.FAIL:
             return ConditionStatus.FALSE, reason, verdict.message
+        if verdict.result is Result.UNKNOWN:
+            return ConditionStatus.UNKNOWN, Reason.OBSERVATION_FAILED, verdict.message
     return (
         ConditionStatus.UNKNOWN,
         Reason.NOT_PROBED,
@@ -99,12 +102,17 @@ def _unusable(evidence: KubernetesEvidence, need: Evidence) -> str:
     reading: Reading[Any] | Unread = getattr(evidence, need.value)
     if isinstance(reading, Unread):
         return f"{_NAMES[need]} could not be read: {reading.reason}"
-    if need is Evidence.POD and not (reading.value.get("spec") or {}).get("containers"):
+    if need is Evidence.POD and not _has_containers(reading.value):
         # Nothing can be said about containers that were left out.
         return "the pod was read without its containers"
     if evidence.now - reading.observed_at > evidence.max_age:
         return f"what is known of {_NAMES[need]} is older than {evidence.max_age.total_seconds():.0f} s"
     return ""
+
+
+def _has_containers(pod: Any) -> bool:
+    spec = pod.get("spec") if isinstance(pod, Mapping) else None
+    return isinstance(spec, Mapping) and bool(spec.get("containers"))
 
 
 def _basis(evidence: KubernetesEvidence, needs: tuple[Evidence, ...]) -> Basis | None:
@@ -121,7 +129,8 @@ def _verdict(control: Control, view: View, unusable: dict[Evidence, str]) -> Ver
     for need in control.needs:
         if need in unusable:
             return unknown(unusable[need])
-    return control.judge(view)
+    judge = control.judge
+    return guarded(lambda: judge(view))
 
 
 def _listed(what: str, findings: Sequence[Finding]) -> str:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from claude_sandbox.api.clip import plain
 from claude_sandbox.backends.kubernetes.client import Api, Obj
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import EVENTS
@@ -119,7 +120,7 @@ class EventRecorder:
         """
         metadata = regarding["metadata"]
         uid = metadata["uid"]
-        key = _Key(uid, "Warning" if warning else "Normal", reason, _cut(redact(note), MAX_NOTE))
+        key = _Key(uid, "Warning" if warning else "Normal", reason, _cut(plain(redact(note)), MAX_NOTE))
         now = self._clock()
         series = self._series.get(key)
         if series is None or now - series.last > SERIES_SECONDS:

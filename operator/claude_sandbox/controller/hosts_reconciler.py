@@ -4,6 +4,7 @@ Nothing here touches a sandbox. A host that does not answer, or that is gone, is
 there is the backend's to think about, and who leaves a host that is being drained `drains.py`'s.
 """
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -14,17 +15,21 @@ from typing import Any, Protocol
 from claude_sandbox.api.conditions import ConditionStatus
 from claude_sandbox.api.host_conditions import HostConditionType
 from claude_sandbox.api.host_spec import DockerHostSpec
+from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.validate import InvalidSpec, parse_host_spec, refused_host_metadata
 from claude_sandbox.backends.docker.hosts import Hosts, Known, Target
 from claude_sandbox.backends.docker.material import Material, MaterialError
 from claude_sandbox.backends.docker.placement import Candidate, Standing
 from claude_sandbox.backends.docker.room import Demand, capacity_of, cores_of
+from claude_sandbox.backends.docker.trouble import ConnectError, Trouble
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.raw import terminating
 from claude_sandbox.controller import hosts_status as report
 from claude_sandbox.controller.hosts_store import HostObjects, Raw
 from claude_sandbox.controller.merge import merge_patch
 from claude_sandbox.controller.queue import Result
+
+logger = logging.getLogger(__name__)
 
 POLL = 10.0
 """Seconds between two looks at a host that answers."""
@@ -94,7 +99,14 @@ class HostReconciler:
         if raw is None or terminating(raw):
             self._forget(name)
             return Result()
-        found = await self._look(name, raw)
+        try:
+            found = await self._look(name, raw)
+        except ApiError:
+            raise
+        except Exception as error:
+            logger.warning("the look at a Docker host ended early", exc_info=True)
+            trouble = ConnectError(Trouble.UNSUPPORTED, f"it could not be looked at: {mishap(error)}")
+            found = report.HostFindings(None, known=replace(self._hosts.known(name), trouble=trouble))
         self._notice(name, raw, found)
         if found.spec is not None and found.spec.drain:
             found = replace(found, drain=self._drain(name, report.moved_before(raw.get("status") or {})))

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TextIO
 
 import orjson
 
+from claude_sandbox.api.clip import plain
 from claude_sandbox.controller.redaction import clean, redact, text_of
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": plain(record.getMessage()),
         }
         if (sandbox := _sandbox_of(record)) is not None:
             line["sandbox"] = sandbox._asdict()
@@ -106,7 +107,7 @@ class TextFormatter(logging.Formatter):
         sandbox = _sandbox_of(record)
         where = f" {sandbox.namespace}/{sandbox.name}" if sandbox else ""
         extra = "".join(f" {key}={value}" for key, value in vars(record).items() if key not in _STANDARD)
-        lines = [f"{_time(record)} {record.levelname:8}{where} {record.getMessage()}{extra} ({record.name})"]
+        lines = [f"{_time(record)} {record.levelname:8}{where} {plain(record.getMessage())}{extra} ({record.name})"]
         lines += [text for text in (record.exc_text, record.stack_info) if text]
         return "\n".join(lines)
 

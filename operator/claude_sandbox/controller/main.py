@@ -22,6 +22,7 @@ from claude_sandbox.controller.election import Election, LeadershipLostError, ow
 from claude_sandbox.controller.events import EventRecorder
 from claude_sandbox.controller.health import HealthServer, all_set, no_stuck_worker
 from claude_sandbox.controller.hosts_operator import HostsOperator
+from claude_sandbox.controller.lapses import OVERDUE_AFTER, lapse_forever
 from claude_sandbox.controller.metrics import Metrics
 from claude_sandbox.controller.operator import Operator
 from claude_sandbox.controller.queue import run_workers
@@ -49,7 +50,7 @@ async def run_operator(settings: Settings) -> None:
         credentials = load(settings.kubeconfig)
     except CredentialsError as error:
         raise OperatorError(str(error)) from None
-    metrics = Metrics(version=version("claude-sandbox-operator"))
+    metrics = Metrics(version=version("claude-sandbox-operator"), overdue_after=OVERDUE_AFTER * settings.resync)
     async with AsyncExitStack() as stack:
         election = None
         if settings.leader_election:
@@ -192,6 +193,8 @@ async def _work(
         run_workers(operator.queue, operator.settings.workers, operator.reconcile, metrics.reconciled)
     )
     looks = asyncio.create_task(hosts.work()) if hosts is not None else None
+    overdue = OVERDUE_AFTER * operator.settings.resync
+    lapses = asyncio.create_task(lapse_forever(operator.reconciler.lapses, operator.queue, overdue))
     try:
         await stop.wait()
         logger.info("stopping: what is in hand is finished first")
@@ -205,6 +208,7 @@ async def _work(
                     await looks
                 await events.drain()
     finally:
+        lapses.cancel()
         workers.cancel()
         if looks is not None:
             looks.cancel()

@@ -1,5 +1,6 @@
 """What Prometheus sees: controller-runtime's conventional metrics, so that existing dashboards fit, and our own."""
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,15 +44,18 @@ class Rendered:
 
 
 class Metrics:
-    """All metrics of one process, in a registry of their own."""
+    """All metrics of one process, in a registry of their own.
 
-    def __init__(self, *, version: str = "") -> None:
+    `overdue_after`: seconds after which an evaluation of a sandbox counts for nothing.
+    """
+
+    def __init__(self, *, version: str = "", overdue_after: float = math.inf) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         prometheus_client.ProcessCollector(registry=registry)
         prometheus_client.PlatformCollector(registry=registry)
         prometheus_client.GCCollector(registry=registry)
-        self.sandboxes = SandboxCollector()
+        self.sandboxes = SandboxCollector(overdue_after)
         registry.register(self.sandboxes)
         self.hosts = HostCollector()
         info = Gauge("claudesandbox_info", "The operator that runs; always 1.", ["version"], registry=registry)

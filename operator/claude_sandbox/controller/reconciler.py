@@ -1,5 +1,6 @@
 """One pass for one sandbox: observe, plan, apply, measure, report. Level-triggered: why it was woken is no matter."""
 
+import logging
 import random
 import time
 from collections import OrderedDict
@@ -9,18 +10,23 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
+from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.spec import BackendType, ClaudeSandboxSpec, OperatingMode
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.api.validate import FieldError, InvalidSpec, parse_spec, refused_metadata
 from claude_sandbox.backends.base import Failure, Healed, KeyState, Outcome, Past, WorkloadState
+from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.raw import terminating
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.egress import Network, out_of_reach
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 from claude_sandbox.controller import status as report
+from claude_sandbox.controller.lapses import Lapses, write
 from claude_sandbox.controller.merge import merge_patch, without_times
 from claude_sandbox.controller.queue import Result
 from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, is_held, key_of, on_docker, overtaken
+
+logger = logging.getLogger(__name__)
 
 # How long a sandbox may be on its way to Ready before that is worth a write of its own: most are there sooner.
 # An engine does not check before a second has passed whether a container is healthy.
@@ -141,6 +147,7 @@ class Reconciler:
         self._site = site
         self._busy = busy
         self._clock = clock
+        self.lapses = Lapses(sandboxes, reporter, clock)
         # Since when a sandbox has been on its way without that having been reported.
         self._progressing: dict[Key, float] = {}
         # The workload that was told to end last: that it is missing is no loss.
@@ -160,9 +167,22 @@ class Reconciler:
             self._key_sent.pop(key, None)
             self._ended.pop(key, None)
             self._keyless.pop(key, None)
+            self.lapses.forget(key)
             self._reporter.observe(key, None, ())
             await self._backend.forget(*key, last=not self._living(key.namespace))
             return await self._finish(key, raw)
+        try:
+            return await self._look(key, raw)
+        except ApiError:
+            raise
+        except Exception as error:
+            # Nothing that a sandbox, its image, an engine or a tenant chose may keep the status as it was.
+            found = report.unclear(report.Findings(backend=_backend_type(raw)), mishap(error))
+            await self._report(key, self._sandboxes.get(key) or raw, None, found)
+            raise
+
+    async def _look(self, key: Key, raw: Raw) -> Result:
+        """One pass for a sandbox that is there."""
         if self._hosted is not None and on_docker(raw):
             if self._hosted.waits(raw):
                 return Result()
@@ -205,7 +225,7 @@ class Reconciler:
         metadata = raw["metadata"]
         identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"])
         backend = self._backend_of(raw)
-        found = report.Findings(backend=BackendType.DOCKER if on_docker(raw) else BackendType.KUBERNETES)
+        found = report.Findings(backend=_backend_type(raw))
         try:
             spec, blueprint = self._accepted(raw, identity)
         except InvalidSpec as error:
@@ -254,7 +274,11 @@ class Reconciler:
         if done.desired is None or findings.workload.workload is None:
             return findings
         backend, blueprint, spec = done.desired
-        compliance, compliant, isolated = await backend.measure(blueprint, spec, findings.outcome)
+        try:
+            compliance, compliant, isolated = await backend.measure(blueprint, spec, findings.outcome)
+        except Exception as error:
+            logger.warning("the controls could not be evaluated", exc_info=True)
+            return report.unmeasured(findings, mishap(error))
         return replace(
             findings,
             compliance=compliance,
@@ -328,15 +352,15 @@ class Reconciler:
         previous = raw.get("status") or {}
         now = datetime.now(UTC).replace(microsecond=0)
         status = report.compose(previous, raw["metadata"]["generation"], findings, now)
-        retry = findings.outcome.failure is not None
+        retry = findings.outcome.failure is not None or findings.unmeasured
+        if not findings.unmeasured:
+            self.lapses.evaluated(key)
         if without_times(status) == without_times(previous):
             self._reporter.observe(key, previous, ())
             return Result(requeue_after=requeue, retry=retry)
-        with self._sandboxes.writing(raw):
-            written = await self._reporter.write_status(raw, merge_patch(previous, status))
-            if written is None:
-                return self._lose(raw)
-            self._sandboxes.learn(written)
+        written = await write(self._sandboxes, self._reporter, raw, merge_patch(previous, status))
+        if written is None:
+            return self._lose(raw)
         self._reporter.observe(key, status, findings.outcome.healed)
         if overtaken(raw, written):
             return Result(requeue_after=0)
@@ -378,6 +402,10 @@ _NO_DOCKER = FieldError(
     "is Docker, and this operator runs sandboxes on Kubernetes only: write Kubernetes, or have an administrator start"
     " it with --docker",
 )
+
+
+def _backend_type(raw: Raw) -> BackendType:
+    return BackendType.DOCKER if on_docker(raw) else BackendType.KUBERNETES
 
 
 def _closed(index: int, private: Network) -> FieldError:

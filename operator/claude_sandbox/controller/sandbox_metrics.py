@@ -1,5 +1,6 @@
 """The metrics that are about single sandboxes: read from their statuses when asked, gone when they are."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -22,10 +23,12 @@ class _Seen(NamedTuple):
 class SandboxCollector(Collector):
     """Holds the last status of each sandbox. A status is immutable once it is handed in.
 
+    What was handed in longer than `overdue_after` seconds ago makes nobody compliant any more.
     Handing one in costs next to nothing; what it means is worked out when Prometheus asks.
     """
 
-    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, overdue_after: float = math.inf, *, clock: Callable[[], float] = time.time) -> None:
+        self._overdue_after = overdue_after
         self._clock = clock
         self._seen: dict[tuple[str, str], _Seen] = {}
 
@@ -57,6 +60,8 @@ class SandboxCollector(Collector):
         )
         for (namespace, name), seen in list(self._seen.items()):
             conditions = {c["type"]: c["status"] for c in seen.status.get("conditions") or ()}
+            if self._clock() - seen.at > self._overdue_after:
+                conditions["Compliant"] = UNKNOWN
             sandboxes[namespace, conditions.get("Ready", UNKNOWN), conditions.get("Compliant", UNKNOWN)] += 1
             compliance = seen.status.get("compliance")
             if not compliance:

@@ -1,7 +1,7 @@
 """The status that follows from what one reconcile found. Pure: the clock is an argument."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from claude_sandbox.api.status import (
     Placement,
     Workload,
 )
-from claude_sandbox.backends.base import KeyState, Outcome, Past, WorkloadState
+from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.controller.conditions import stamped
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
@@ -56,6 +56,36 @@ class Findings:
     compliance: Compliance | None = None
     compliant: State = State(UNKNOWN, Reason.NOT_EVALUATED, "There is no workload to measure.")
     isolated: State = State(UNKNOWN, Reason.NO_WORKLOAD, "There is no workload to isolate.")
+    # Whether what was to be measured could not be.
+    unmeasured: bool = False
+
+
+def unmeasured(found: Findings, why: str) -> Findings:
+    """The findings of a pass whose measurement failed: what was measured before is no evidence any more."""
+    state = State(UNKNOWN, Reason.EVALUATION_FAILED, f"The controls could not be evaluated: {why}.")
+    return replace(found, compliance=None, compliant=state, isolated=state, unmeasured=True)
+
+
+def unclear(found: Findings, why: str) -> Findings:
+    """The findings of a pass that failed before there was anything to say, with what was known until then."""
+    message = f"The sandbox could not be looked at: {why}. That is tried again, later each time."
+    failure = Failure(Reason.RETRYING, message, permanent=False)
+    lost = WorkloadState(UNKNOWN, Reason.OBSERVATION_FAILED, message)
+    return unmeasured(replace(found, outcome=Outcome(failure=failure), workload=lost), why)
+
+
+def overdue(previous: Mapping[str, Any], generation: int, seconds: float, now: datetime) -> dict[str, Any] | None:
+    """The status of a sandbox that was not evaluated for so long; None where it claims nothing that needs it."""
+    before = previous.get("conditions") or ()
+    message = f"No evaluation has come to its end for more than {seconds:.0f} s; the operator's log says why."
+    lapsed = State(UNKNOWN, Reason.EVALUATION_OVERDUE, message)
+    kinds = {ConditionType.COMPLIANT, ConditionType.ISOLATED}
+    held = {one["type"] for one in before if one["type"] in kinds and one["status"] != UNKNOWN}
+    if not held:
+        return None
+    stamps = stamped(Condition, before, dict.fromkeys(held, lapsed), generation, now)
+    fresh = {one.type: one.model_dump(mode="json", by_alias=True, exclude_none=True) for one in stamps}
+    return {**previous, "conditions": [fresh.get(one["type"], one) for one in before]}
 
 
 def conditions_of(findings: Findings) -> dict[ConditionType, State]:
@@ -188,7 +218,7 @@ def _credentials(findings: Findings) -> State:
     if key.problem is not None:
         return State(FALSE, key.problem, key.message)
     if workload.workload is None:
-        return State(UNKNOWN, Reason.NO_WORKLOAD, "No workload has the key mounted.")
+        return _of_none(workload, "No workload has the key mounted.")
     if key.generation is None:
         if findings.backend is BackendType.DOCKER:
             return State(UNKNOWN, Reason.KEY_NOT_OBSERVED, "The operator may not look at Secrets.")
@@ -203,12 +233,19 @@ def _credentials(findings: Findings) -> State:
     return State(TRUE, Reason.KEY_MOUNTED, message)
 
 
+def _of_none(workload: WorkloadState, message: str) -> State:
+    """Where no workload is known: that there is none, or why that can't be said."""
+    if workload.status is UNKNOWN:
+        return State(UNKNOWN, workload.reason, workload.message)
+    return State(UNKNOWN, Reason.NO_WORKLOAD, message)
+
+
 def _drifted(findings: Findings) -> State:
     outcome, workload = findings.outcome, findings.workload
     if findings.moving:
         return State(UNKNOWN, Reason.NO_WORKLOAD, findings.moving)
     if workload.workload is None:
-        return State(UNKNOWN, Reason.NO_WORKLOAD, "There is no workload that could have drifted.")
+        return _of_none(workload, "There is no workload that could have drifted.")
     what = {BackendType.KUBERNETES: "pod", BackendType.DOCKER: "container"}[findings.backend]
     remedy = f"Delete the {what} to get a new one, or set spec.updateStrategy.type: Recreate."
     if outcome.spec_changed:

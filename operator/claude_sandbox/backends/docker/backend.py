@@ -1,6 +1,7 @@
 """The Docker backend: one host's engine. Observes by asking it, applies, hands evidence to compliance."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -8,6 +9,7 @@ from ipaddress import IPv4Network
 from typing import Protocol
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, WorkloadState
@@ -19,7 +21,7 @@ from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.execs import without_health_checks
 from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.gaps import gaps
-from claude_sandbox.backends.docker.host_proc import read_process
+from claude_sandbox.backends.docker.host_proc import witness_of
 from claude_sandbox.backends.docker.images import Images
 from claude_sandbox.backends.docker.keys import Key
 from claude_sandbox.backends.docker.learned import Learned
@@ -30,13 +32,15 @@ from claude_sandbox.backends.docker.plan import Desired, Observed, plan
 from claude_sandbox.backends.docker.raw import Object, running
 from claude_sandbox.backends.docker.relays import NO_PUBLISHING, Publishing, Relay
 from claude_sandbox.backends.docker.removal import Removal, orphans, remove
-from claude_sandbox.backends.docker.state import host_lost, pulling, state_of
+from claude_sandbox.backends.docker.state import host_lost, pulling, state_of, unclear
 from claude_sandbox.backends.docker.wakes import Registry, Wake
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image
 from claude_sandbox.compliance.docker.report import findings
 from claude_sandbox.compliance.findings import compliance
 from claude_sandbox.compliance.report import Judgement, compliant
+
+logger = logging.getLogger(__name__)
 
 # Seconds until a host that did not answer is asked again, for those who wait for it.
 HOST_AGAIN = 10.0
@@ -118,7 +122,21 @@ class DockerBackend:
         return await self._secrets.state(identity, secret, key)
 
     async def ensure(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec, past: Past) -> Outcome:
-        """Observe, plan and apply; where something was written, look at what came of it."""
+        """Observe, plan and apply; where something was written, look at what came of it.
+
+        What is known of the sandbox afterwards is what this pass saw, or nothing.
+        """
+        identity = blueprint.identity
+        try:
+            return await self._ensure(blueprint, key, spec, past)
+        except Exception as error:
+            # An engine's documents are in part what a container, an image or another user of the engine makes of them.
+            logger.warning("a pass over what Docker host %s has ended early", self._host, exc_info=True)
+            self._seen.pop(identity, None)
+            message = f"Docker host {self._host} was asked, and {mishap(error)}."
+            return Outcome(failure=Failure(Reason.RETRYING, message, permanent=False), paced=HOST_AGAIN)
+
+    async def _ensure(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec, past: Past) -> Outcome:
         identity = blueprint.identity
         if not past.settled:
             # A user's new wish is carried out at once, however often the container was replaced before.
@@ -159,6 +177,12 @@ class DockerBackend:
 
     async def state(self, identity: Identity) -> WorkloadState:
         """Whether the container can be worked with now."""
+        try:
+            return await self._state(identity)
+        except Exception as error:  # noqa: BLE001 - as in `ensure`
+            return unclear(self._host, mishap(error), self._last.get(identity))
+
+    async def _state(self, identity: Identity) -> WorkloadState:
         seen = self._seen.get(identity)
         if seen is not None and seen.fresh:
             self._seen[identity] = replace(seen, fresh=False)
@@ -189,7 +213,7 @@ class DockerBackend:
         process = None
         if container is not None:
             if self._engine.may_be_local:
-                process = await asyncio.to_thread(read_process, container)
+                process = await asyncio.to_thread(witness_of, container, self._now())
             container = await without_health_checks(self._engine, container)
         missing = "there is no container" if seen is not None else f"Docker host {self._host} could not be asked"
         now = self._now()

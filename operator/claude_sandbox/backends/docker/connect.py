@@ -13,7 +13,7 @@ from claude_sandbox.api.endpoints import Address, bracketed
 from claude_sandbox.backends.docker.material import Material, SshMaterial, TlsMaterial
 from claude_sandbox.backends.docker.ssh import SshAdapter
 from claude_sandbox.backends.docker.tls import TlsAdapter, context_of, handshake
-from claude_sandbox.backends.docker.trouble import ConnectError, Trouble, explain
+from claude_sandbox.backends.docker.trouble import UNREADABLE, ConnectError, Trouble, explain
 from claude_sandbox.compliance.docker.host_evidence import EngineDocuments, numbers
 
 T = TypeVar("T")
@@ -25,6 +25,8 @@ TIMEOUT = 5
 POOL_SIZE = 16
 
 _USER_AGENT = "claude-sandbox-operator"
+# What the way to an engine raises, and what reading an answer does that is not an engine's.
+_FAILURES = (docker.errors.DockerException, requests.RequestException, OSError, ValueError, *UNREADABLE)
 
 
 class Connection:
@@ -49,12 +51,14 @@ class Connection:
             bridge = self.api.inspect_network("bridge")
         except docker.errors.NotFound:
             bridge = None
+        if not all(isinstance(one, dict) for one in (info, self.version, bridge or {})):
+            raise TypeError("an answer that is no document")
         return EngineDocuments(info, self.version, bridge)
 
     def _asked(self, ask: Callable[[], T]) -> T:
         try:
             return ask()
-        except (docker.errors.DockerException, requests.RequestException, OSError, ValueError) as error:
+        except _FAILURES as error:
             raise _explained(error, self.api.timeout, self._adapter) from None
 
     def close(self) -> None:
@@ -92,7 +96,7 @@ def connect(
     try:
         version = api.version(api_version=False)
         api._version = _agreed(version)  # type: ignore[attr-defined]  # the only way to tell a client that exists
-    except (docker.errors.DockerException, requests.RequestException, OSError, ValueError, ConnectError) as error:
+    except (*_FAILURES, ConnectError) as error:
         found = _explained(error, timeout, ssh)
         api.close()
     else:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from claude_sandbox.backends.docker.raw import Object
+from claude_sandbox.compliance.docker.document import Document
 
 Sandbox = tuple[str, str]
 """Namespace and name."""
@@ -49,10 +50,10 @@ class Doings:
 
 def container_of(event: Object) -> str:
     """The identifier of the container that an event is about, or that it puts on or takes off a network."""
-    actor = event.get("Actor") or {}
+    told = Document(event)
     if event.get("Type") == "container":
-        return str(actor.get("ID") or "")
-    return str((actor.get("Attributes") or {}).get("container") or "")
+        return told.text("Actor.ID") or ""
+    return told.text("Actor.Attributes.container") or ""
 
 
 def until_start(events: Sequence[Object], container: str) -> int:
@@ -73,5 +74,5 @@ def unseen(events: Sequence[Object], container: str, network: str, before: int, 
         for number, event in enumerate(events)
         if (about := container_of(event)) not in gone
         and (number >= before or about != container)
-        and not (about == "" and event.get("Action") == "create" and event["Actor"]["ID"] == network)
+        and not (about == "" and event.get("Action") == "create" and Document(event).text("Actor.ID") == network)
     ]

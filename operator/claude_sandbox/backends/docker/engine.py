@@ -19,11 +19,13 @@ from requests import Response
 from requests.exceptions import RequestException, Timeout
 from urllib3.exceptions import HTTPError
 
+from claude_sandbox.api.mishap import mishap
 from claude_sandbox.backends.docker.errors import UNREACHABLE, EngineError
 from claude_sandbox.backends.docker.facts import EngineFacts, facts_of
 from claude_sandbox.backends.docker.raw import Object
 from claude_sandbox.backends.docker.session import Session
 from claude_sandbox.backends.docker.ssh import SshAdapter
+from claude_sandbox.backends.docker.trouble import UNREADABLE
 
 T = TypeVar("T")
 
@@ -83,8 +85,8 @@ class Engine:
     async def look(self) -> EngineFacts:
         """Ask what the engine can do: it may have been upgraded while it was away."""
         info = await self._json("GET", "/info")
-        found = facts_of(info, str(self._connected().api_version))
-        self._facts = found
+        version = str(self._connected().api_version)
+        self._facts = found = await self._run(lambda: facts_of(info, version), self._timeout)
         return found
 
     async def identifier(self) -> str:
@@ -325,6 +327,8 @@ def _mapped(call: Callable[[], T]) -> T:
         raise
     except Timeout:
         raise EngineError(UNREACHABLE, "the Docker Engine did not answer in time") from None
+    except UNREADABLE as error:
+        raise EngineError(UNREACHABLE, f"the Docker Engine's answer can't be used: {mishap(error)}") from None
     except (DockerException, RequestException, HTTPError, OSError, EOFError, ValueError) as error:
         status = getattr(getattr(error, "response", None), "status_code", UNREACHABLE)
         if status:

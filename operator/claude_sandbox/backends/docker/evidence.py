@@ -11,6 +11,7 @@ from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.backends.docker.raw import Object
 from claude_sandbox.blueprint.model import Blueprint
+from claude_sandbox.compliance.docker.document import Document
 from claude_sandbox.compliance.docker.evidence import Declared, DeclaredPort, DockerEvidence, EngineWord, Relay
 from claude_sandbox.compliance.docker.process import Process
 from claude_sandbox.compliance.evidence import Reading, Unread
@@ -54,14 +55,14 @@ def evidence(
     seen: datetime,
     now: datetime,
     *,
-    process: Process | None = None,
+    process: Reading[Process] | Unread | None = None,
     drifted: tuple[str, ...] = (),
     facts: EngineFacts | None = None,
     relay: Relay | None = None,
 ) -> DockerEvidence:
     """Everything that was read of the container, as it was read. Instead of a container, why none was read.
 
-    `process` was read at `now`; `drifted` and the engine's `facts` are of when the container was `seen`.
+    `drifted` and the engine's `facts` are of when the container was `seen`.
     """
     return DockerEvidence(
         declared=meant,
@@ -69,7 +70,7 @@ def evidence(
         now=now,
         networks=tuple(networks),
         volumes=tuple(volumes),
-        process=None if process is None else Reading(process, EvidenceSource.HOST_PROC, now),
+        process=process,
         drift=Reading(drifted, EvidenceSource.INSPECT, seen),
         engine=word_of(facts),
         relay=relay,
@@ -87,8 +88,8 @@ def without_health_checks(container: Object, sessions: Sequence[Object]) -> Obje
 
     To a container they look as any other would; each session's own document tells what it runs.
     """
-    test = ((container.get("Config") or {}).get("Healthcheck") or {}).get("Test") or []
-    checks = {str(one["ID"]) for one in sessions if _command(one) == list(test[1:])}
+    test = Document(container).strings("Config.Healthcheck.Test") or ()
+    checks = {one.get("ID") for one in sessions if test and _command(one) == test[1:]}
     left = [one for one in container.get("ExecIDs") or () if one not in checks]
     return {**container, "ExecIDs": left or None}
 
@@ -115,6 +116,6 @@ def isolation(wanted: Documents, container: Object | None, network: Object | Non
     )
 
 
-def _command(session: Object) -> list[str]:
-    process = session.get("ProcessConfig") or {}
-    return [str(process.get("entrypoint", "")), *(process.get("arguments") or ())]
+def _command(session: Object) -> tuple[str, ...]:
+    told = Document(session)
+    return (told.text("ProcessConfig.entrypoint") or "", *(told.strings("ProcessConfig.arguments") or ()))

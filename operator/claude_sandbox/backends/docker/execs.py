@@ -6,13 +6,14 @@ from claude_sandbox.backends.docker import evidence
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.raw import Object
+from claude_sandbox.compliance.docker.document import Document
 
 
 async def without_health_checks(engine: Engine, container: Object) -> Object:
     """The container's document without the sessions that are health checks or have ended; as it is where that can't be
     told.
     """
-    sessions = container.get("ExecIDs")
+    sessions = Document(container).strings("ExecIDs")
     if not sessions:
         return container
     try:

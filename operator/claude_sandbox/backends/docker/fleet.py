@@ -1,6 +1,7 @@
 """The backends of all Docker hosts: one for each host, for as long as the host is known."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import UNREACHABLE, EngineError
 from claude_sandbox.backends.docker.hosts import Hosts
+from claude_sandbox.backends.docker.wakes import FIRST_PAUSE
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -70,5 +74,11 @@ class Fleet:
         raise EngineError(UNREACHABLE, trouble.message if trouble is not None else "it has not answered yet")
 
     async def _follow(self, backend: DockerBackend) -> None:
-        async for namespace, name in backend.wakes():
-            self._wake(namespace, name)
+        while True:
+            try:
+                async for namespace, name in backend.wakes():
+                    self._wake(namespace, name)
+            except Exception:
+                # Nobody would be woken by this host any more.
+                logger.warning("the events of a Docker host are followed anew", exc_info=True)
+            await asyncio.sleep(FIRST_PAUSE)

@@ -2,19 +2,25 @@
 
 A socket may lead elsewhere (into a virtual machine, or by ssh to another one), where the same number is another
 process: what is read counts only if the kernel says that the process is in the container's control group.
-Of what only root may read, or this kernel does not have, nothing is said.
+Of what only root may read, or this kernel does not have, nothing is said. What is said and can't be understood is
+told apart from that: the process chooses its name and its paths, of any bytes, and must not end its own measurement.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from claude_sandbox.api.mishap import mishap
+from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.backends.docker.raw import Object
 from claude_sandbox.compliance.docker import mountinfo
+from claude_sandbox.compliance.docker.document import Document
 from claude_sandbox.compliance.docker.process import SYSTEM_FILES, Limits, Process, ranges
 from claude_sandbox.compliance.docker.witness import tells
+from claude_sandbox.compliance.evidence import Reading, Unread
 
 T = TypeVar("T")
 
@@ -25,55 +31,81 @@ CGROUPS = Path("/sys/fs/cgroup")
 _FIRST = {"ipc": 4026531839, "uts": 4026531838, "pid": 4026531836, "cgroup": 4026531835}
 _ALL_USERS = (0, 0, 2**32 - 1)
 """The map of a process that sees the host's users as they are."""
-# A table of mounts can be long; what is longer than any that an engine makes is not read.
-_MOUNTINFO_LIMIT = 1 << 20
+# Bytes. A table of mounts can be long; what is longer than any that an engine makes is not read.
+_LONGEST = 1 << 20
+
+
+class UnclearError(Exception):
+    """The kernel said something that could not be understood. The message quotes none of it."""
+
+
+def witness_of(
+    container: Object, at: datetime, proc: Path = PROC, cgroups: Path = CGROUPS
+) -> Reading[Process] | Unread | None:
+    """What the kernel says of the container's first process, as evidence read `at`. Never raises."""
+    try:
+        process = read_process(container, proc, cgroups)
+    except UnclearError as error:
+        return Unread(str(error))
+    return None if process is None else Reading(process, EvidenceSource.HOST_PROC, at)
 
 
 def read_process(container: Object, proc: Path = PROC, cgroups: Path = CGROUPS) -> Process | None:
-    """The container's first process; None where there is none on this machine, or it may not be read."""
-    pid, identifier = (container.get("State") or {}).get("Pid"), str(container.get("Id") or "")
-    if not isinstance(pid, int) or pid <= 0 or not identifier or not tells(container):
-        return None
-    place = proc / str(pid)
+    """The container's first process; None where there is none on this machine, or it may not be read.
+
+    Raises UnclearError.
+    """
     try:
-        before = (place / "cgroup").read_text()
-        found = Process(
-            status=(place / "status").read_text(),
-            uid_map=(place / "uid_map").read_text(),
-            gid_map=(place / "gid_map").read_text(),
-            limits=_limits(before, cgroups),
-            open_files=_if_told(lambda: _open_files(place)),
-            mounts=_if_told(lambda: mountinfo.parse(_bounded(place / "mountinfo"))),
-            system_files=frozenset(name for name in SYSTEM_FILES if (proc / name).exists()),
-            confinement=_confinement(place),
-            namespaces=_namespaces(proc, place),
-            maps_are_the_hosts=_if_told(lambda: ranges((proc / "self/uid_map").read_text()) == (_ALL_USERS,)) or False,
-        )
-        # The number may have become another process's while it was read.
-        after = (place / "cgroup").read_text()
+        return _read(container, proc, cgroups)
     except OSError:
         return None
-    return found if identifier in before and identifier in after else None
+    except Exception as error:  # noqa: BLE001 - what is raised depends on what was read
+        raise UnclearError(mishap(error)) from None
+
+
+def _read(container: Object, proc: Path, cgroups: Path) -> Process | None:
+    told = Document(container)
+    pid, identifier = told.number("State.Pid") or 0, told.text("Id")
+    if pid <= 0 or not identifier or not tells(container):
+        return None
+    place = proc / str(pid)
+    before = _text(place / "cgroup")
+    if identifier not in before:
+        return None
+    found = Process(
+        status=_text(place / "status"),
+        uid_map=_text(place / "uid_map"),
+        gid_map=_text(place / "gid_map"),
+        limits=_limits(before, cgroups),
+        open_files=_if_told(lambda: _open_files(place)),
+        mounts=_if_told(lambda: mountinfo.parse(_text(place / "mountinfo"))),
+        system_files=frozenset(name for name in SYSTEM_FILES if (proc / name).exists()),
+        confinement=_confinement(place),
+        namespaces=_namespaces(proc, place),
+        maps_are_the_hosts=_if_told(lambda: ranges(_text(proc / "self/uid_map")) == (_ALL_USERS,)) or False,
+    )
+    # The number may have become another process's while it was read.
+    return found if identifier in _text(place / "cgroup") else None
 
 
 def _if_told(read: Callable[[], T]) -> T | None:
     try:
         return read()
-    except (OSError, ValueError):
+    except OSError:
         return None
 
 
-def _bounded(file: Path) -> str:
-    """Raises ValueError for a file that is longer than it can honestly be."""
-    with file.open() as opened:
-        text = opened.read(_MOUNTINFO_LIMIT)
-    if len(text) == _MOUNTINFO_LIMIT:
-        raise ValueError(f"{file} is too long")
-    return text
+def _text(file: Path) -> str:
+    """A file's text; bytes that are none are written as `\\xff`. Raises ValueError where it is too long."""
+    with file.open("rb") as opened:
+        content = opened.read(_LONGEST)
+    if len(content) == _LONGEST:
+        raise ValueError("a file of the kernel's that is too long")
+    return content.decode(errors="backslashreplace")
 
 
 def _open_files(place: Path) -> float:
-    for line in (place / "limits").read_text().splitlines():
+    for line in _text(place / "limits").split("\n"):
         if line.startswith("Max open files"):
             return _finite(line.split()[-2])
     raise ValueError("the kernel tells no limit of open files")
@@ -84,7 +116,7 @@ def _confinement(place: Path) -> str | None:
     # Kernels from 5.8 on tell it there, whatever other modules there are.
     for name in ("attr/apparmor/current", "attr/current"):
         with suppress(OSError):
-            told = (place / name).read_text().strip("\0\n ")
+            told = _text(place / name).strip("\0\n ")
             # The labels of SELinux have colons and no mode.
             return told if told == "unconfined" or told.endswith(")") else None
     return None
@@ -112,7 +144,7 @@ def _namespace(link: Path) -> str | None:
 def _limits(membership: str, cgroups: Path) -> Limits:
     """From the lines of /proc/PID/cgroup, each `number:controllers:path`; of version 2 the controllers are none."""
     paths: dict[str, Path] = {}
-    for line in membership.splitlines():
+    for line in filter(None, membership.split("\n")):
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
             paths[controller] = cgroups / (controllers or "") / path.lstrip("/")
@@ -133,7 +165,7 @@ def _limits(membership: str, cgroups: Path) -> Limits:
 
 def _words(file: Path) -> Iterator[str]:
     try:
-        yield from file.read_text().split()
+        yield from _text(file).split()
     except OSError:
         return
 

@@ -109,7 +109,7 @@ def identity_in(found: Mapping[str, str], cluster: str) -> Identity | None:
     if found.get(meta.LABEL_MANAGED_BY) != meta.MANAGED_BY or found.get(LABEL_CLUSTER) != cluster:
         return None
     values = (found.get(LABEL_NAMESPACE), found.get(meta.LABEL_SANDBOX), found.get(meta.LABEL_SANDBOX_UID))
-    namespace, name, uid = values
+    namespace, name, uid = (value if isinstance(value, str) else None for value in values)
     return Identity(namespace, name, uid) if namespace and name and uid else None
 
 

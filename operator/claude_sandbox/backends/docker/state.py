@@ -40,6 +40,15 @@ def host_lost(host: str, why: str, last: WorkloadState | None) -> WorkloadState:
         f"Docker host {host} can't be asked: {why}. The sandbox may still run there; nothing is made or removed until "
         "it answers again."
     )
+    return _not_known(message, last)
+
+
+def unclear(host: str, why: str, last: WorkloadState | None) -> WorkloadState:
+    """The state of a sandbox of which the host tells what can't be understood."""
+    return _not_known(f"What Docker host {host} tells of the container can't be used: {why}.", last)
+
+
+def _not_known(message: str, last: WorkloadState | None) -> WorkloadState:
     return WorkloadState(
         ConditionStatus.UNKNOWN,
         Reason.OBSERVATION_FAILED,

@@ -17,7 +17,7 @@ from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.evidence import declared, word_of
 from claude_sandbox.backends.docker.execs import without_health_checks
 from claude_sandbox.backends.docker.facts import EngineFacts
-from claude_sandbox.backends.docker.host_proc import read_process
+from claude_sandbox.backends.docker.host_proc import witness_of
 from claude_sandbox.backends.docker.objects import documents
 from claude_sandbox.backends.docker.raw import Object, labels, name_of
 from claude_sandbox.backends.kubernetes.survey import Standard
@@ -52,7 +52,7 @@ async def survey(
     if container is None:
         return None
     read_at = datetime.now(UTC)
-    process = await asyncio.to_thread(read_process, container) if local else None
+    process = await asyncio.to_thread(witness_of, container, read_at) if local else None
     networks, volumes, without_checks, facts = await asyncio.gather(
         _all(engine.network, {identifier or name for name, identifier in networks_of(container).items()}),
         _all(engine.volume, {str(one["Name"]) for one in container.get("Mounts") or () if one.get("Name")}),
@@ -66,7 +66,7 @@ async def survey(
         now=datetime.now(UTC),
         networks=networks,
         volumes=volumes,
-        process=None if process is None else Reading(process, EvidenceSource.HOST_PROC, read_at),
+        process=process,
         drift=None if blueprint is None else await _drift(engine, container, blueprint, facts, read_at),
         engine=word_of(facts),
         relay=await _relay(engine, container, blueprint),

@@ -12,6 +12,11 @@ import docker.errors
 import requests.exceptions
 import urllib3.exceptions
 
+from claude_sandbox.api.mishap import mishap
+
+UNREADABLE = (AttributeError, LookupError, TypeError, RecursionError)
+"""What reading a document raises that is of another shape than an engine's, or nested deeper than any."""
+
 
 class Trouble(StrEnum):
     """What kind of trouble it is. Only the first passes by itself."""
@@ -51,6 +56,8 @@ def explain(error: BaseException, seconds: float) -> ConnectError:
             return _refused(cause)
         if found := _from_the_system(cause, seconds):
             return found
+    if isinstance(error, UNREADABLE):
+        return ConnectError(Trouble.UNSUPPORTED, f"what answers is no Docker Engine: {mishap(error)}")
     return ConnectError(Trouble.UNREACHABLE, "the connection broke before the engine had answered")
 
 

@@ -15,6 +15,7 @@ from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.raw import Object
+from claude_sandbox.compliance.docker.document import Document
 
 _LOG = logging.getLogger(__name__)
 
@@ -73,12 +74,12 @@ def wakes_of(event: Object, cluster: str, registry: Registry) -> Iterator[Wake]:
     """The sandboxes that an event concerns, each at most once. Pure."""
     if not _matters(event):
         return
-    actor = event.get("Actor") or {}
-    attributes = actor.get("Attributes") or {}
+    told = Document(event)
+    attributes = told.mapping("Actor.Attributes", omissible=True) or {}
     found: list[Wake | None] = []
     if event.get("Type") == "container" and (owner := names.identity_in(attributes, cluster)) is not None:
         found.append((owner.namespace, owner.name))
-    handles = (actor.get("ID"), attributes.get("name"), attributes.get("container"), attributes.get("oldName"))
+    handles = (told.text("Actor.ID"), attributes.get("name"), attributes.get("container"), attributes.get("oldName"))
     found += [registry.find(str(handle).removeprefix("/")) for handle in handles if handle]
     yield from dict.fromkeys(wake for wake in found if wake is not None)
 
@@ -153,7 +154,7 @@ class _Stream:
             for line in self._response.iter_lines(chunk_size=None):
                 if self._closed.is_set():
                     break
-                if line and _matters(event := json.loads(line)):
+                if line and (event := event_in(line)) is not None and _matters(event):
                     self._tell(self._events.put_nowait, event)
         except Exception as error:  # noqa: BLE001 - whatever ended it, it is opened again
             _LOG.debug("the events of a Docker host ended: %s", type(error).__name__)
@@ -169,6 +170,15 @@ class _Stream:
         # The loop may have ended meanwhile, and then no one wants to know.
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(call, value)
+
+
+def event_in(line: bytes | str) -> Object | None:
+    """The event that a line of the engine's is; None where it is none. What else it tells must not end the watch."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) else None
 
 
 def _matters(event: Object) -> bool:

@@ -77,8 +77,12 @@ class DockerEvidence:
     """Documents of `docker network inspect`, of the container's networks and perhaps of others."""
     volumes: tuple[Object, ...] = ()
     """Documents of `docker volume inspect`."""
-    process: Reading[Process] | None = None
-    """What the kernel says of the container's first process, where the engine is on this machine."""
+    process: Reading[Process] | Unread | None = None
+    """What the kernel says of the container's first process, where the engine is on this machine.
+
+    Unread: it says something, and that could not be understood. What it is a witness to is Unknown then, since a
+    sandbox must gain nothing by confusing it. None: it says nothing.
+    """
     drift: Reading[tuple[str, ...]] | Unread | None = None
     """In what the container differs from what its ClaudeSandbox asks for; None where none declares it."""
     engine: EngineWord = EngineWord()

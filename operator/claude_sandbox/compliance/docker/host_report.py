@@ -1,7 +1,7 @@
 """From a host's evidence to what its controls found."""
 
 from claude_sandbox.api.status import Compliance, Result
-from claude_sandbox.compliance.control import Verdict, unknown
+from claude_sandbox.compliance.control import Verdict, guarded, unknown
 from claude_sandbox.compliance.docker.host import MEASURES
 from claude_sandbox.compliance.docker.host_evidence import Host, HostEvidence
 from claude_sandbox.compliance.docker.host_measure import Judge
@@ -43,4 +43,4 @@ def _host(evidence: HostEvidence) -> Host | str:
 
 
 def _judged(judge: Judge, host: Host | str) -> Verdict:
-    return unknown(host) if isinstance(host, str) else judge(host)
+    return unknown(host) if isinstance(host, str) else guarded(lambda: judge(host))

@@ -36,7 +36,9 @@ def parse(text: str) -> tuple[KernelMount, ...]:
 
 
 def _mounts(text: str) -> Iterator[KernelMount]:
-    for line in text.splitlines():
+    # A path may hold whatever else ends a line elsewhere: the kernel writes newlines, tabs, spaces and backslashes in
+    # octal, and nothing else.
+    for line in filter(None, text.split("\n")):
         mount, separator, system = line.partition(" - ")
         if not separator:
             raise ValueError("a line of mountinfo without a separator")

@@ -49,8 +49,10 @@ class Process:
     @cached_property
     def fields(self) -> Mapping[str, str]:
         """The lines of `status` by name."""
-        pairs = (line.partition(":") for line in self.status.splitlines())
-        return {name: value.strip() for name, _, value in pairs}
+        # Only a newline ends a line of the kernel's. A process may have any other character in its name, which is
+        # the first field.
+        pairs = (line.partition(":\t") for line in self.status.split("\n"))
+        return {name: value.strip(" \t") for name, separator, value in pairs if separator}
 
     def numbers(self, name: str, of: str) -> tuple[int, ...]:
         """Users or groups as the container itself calls them; those that mean nothing there are left out."""
@@ -59,7 +61,7 @@ class Process:
 
 def ranges(mapping: str) -> tuple[tuple[int, int, int], ...]:
     """Of a map of users or groups: first inside, first outside, how many."""
-    lines = (tuple(map(int, line.split())) for line in mapping.splitlines())
+    lines = (tuple(map(int, line.split())) for line in mapping.split("\n") if line)
     return tuple((inside, outside, count) for inside, outside, count in lines)
 
 

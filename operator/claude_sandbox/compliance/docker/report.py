@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Any
 
+from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.status import Compliance, Result
-from claude_sandbox.compliance.control import Verdict, unknown
+from claude_sandbox.compliance.control import Verdict, guarded, unknown
 from claude_sandbox.compliance.docker import witness
 from claude_sandbox.compliance.docker.catalogue import MEASURES
 from claude_sandbox.compliance.docker.container import Container
@@ -32,12 +33,8 @@ def _finding(measure: Measure, container: Container | str, evidence: DockerEvide
     if measure.judge is not None and isinstance(evidence.container, Reading):
         read = evidence.container
     second = witness.JUDGES.get(measure.control.id)
-    if second is not None and read is not None and (process := _process(evidence)) and isinstance(container, Container):
-        told = second(process.value, container)
-        if told.result is not Result.UNKNOWN:
-            verdict = witness.weighed(measure.control.id, verdict, told)
-            # It rests on both, and is as old as the older.
-            read = replace(process, observed_at=min(read.observed_at, process.observed_at))
+    if second is not None and read is not None and isinstance(container, Container):
+        verdict, read = _with_the_kernel(second, measure.control.id, verdict, read, container, evidence)
     return Finding(
         control=measure.control,
         verdict=verdict,
@@ -46,6 +43,38 @@ def _finding(measure: Measure, container: Container | str, evidence: DockerEvide
         source=read.source if read else None,
         observed_at=read.observed_at if read else None,
     )
+
+
+def _with_the_kernel(
+    second: witness.Judge,
+    id: str,
+    verdict: Verdict,
+    read: Reading[Any],
+    container: Container,
+    evidence: DockerEvidence,
+) -> tuple[Verdict, Reading[Any]]:
+    """The verdict of both witnesses, and what it rests on."""
+    process = _process(evidence)
+    if process is None:
+        return verdict, read
+    try:
+        if isinstance(process, Unread):
+            return _doubted(verdict, process.reason), read
+        told = second(process.value, container)
+    except Exception as error:  # noqa: BLE001 - what is raised depends on what was read
+        return _doubted(verdict, mishap(error)), read
+    if told.result is Result.UNKNOWN:
+        return verdict, read
+    # It rests on both, and is as old as the older.
+    both = replace(process, observed_at=min(read.observed_at, process.observed_at))
+    return witness.weighed(id, verdict, told), both
+
+
+def _doubted(verdict: Verdict, why: str) -> Verdict:
+    """What is left of a verdict while the kernel's word can't be understood: what fails, fails."""
+    if verdict.result is not Result.PASS:
+        return verdict
+    return unknown(f"the kernel's word on its first process can't be taken: {why}", verdict.value)
 
 
 def _container(evidence: DockerEvidence) -> Container | str:
@@ -66,10 +95,12 @@ def _container(evidence: DockerEvidence) -> Container | str:
     )
 
 
-def _process(evidence: DockerEvidence) -> Reading[Process] | None:
+def _process(evidence: DockerEvidence) -> Reading[Process] | Unread | None:
     """The second witness, unless what it said is too old."""
     process = evidence.process
-    return None if process is None or evidence.now - process.observed_at > evidence.max_age else process
+    if isinstance(process, Reading) and evidence.now - process.observed_at > evidence.max_age:
+        return None
+    return process
 
 
 def _drift(evidence: DockerEvidence) -> tuple[str, ...] | str | None:
@@ -85,4 +116,5 @@ def _drift(evidence: DockerEvidence) -> tuple[str, ...] | str | None:
 def _verdict(measure: Measure, container: Container | str) -> Verdict:
     if measure.judge is None:
         return unknown(f"not measured; it would take {measure.control.unproven}")
-    return unknown(container) if isinstance(container, str) else measure.judge(container)
+    judge = measure.judge
+    return unknown(container) if isinstance(container, str) else guarded(lambda: judge(container))
