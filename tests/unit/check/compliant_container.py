@@ -36,6 +36,7 @@ class World:
     remaps_users: bool | None = None
     unenforced: frozenset[str] = frozenset()
     default_seccomp: str | None = None
+    isolates: bool | None = None
     relay: Relay | None = None
 
     @property
@@ -79,7 +80,7 @@ class World:
                 networks=tuple(self.networks),
                 volumes=tuple(self.volumes),
                 drift=None if self.drift is None else Reading(self.drift, EvidenceSource.INSPECT, NOW),
-                engine=EngineWord(self.remaps_users, self.unenforced, self.default_seccomp),
+                engine=EngineWord(self.remaps_users, self.unenforced, self.default_seccomp, self.isolates),
                 relay=self.relay,
             )
         )
@@ -144,12 +145,14 @@ _NETWORK: Object = {
     "Id": NETWORK,
     "Scope": "local",
     "Driver": "bridge",
+    "EnableIPv4": True,
+    "EnableIPv6": False,
     "IPAM": {"Driver": "default", "Options": None, "Config": [{"Subnet": "172.18.0.0/16"}]},
     "Internal": True,
     "Attachable": False,
     "Ingress": False,
     "Containers": {IDENTIFIER: {"Name": "alice", "IPv4Address": "172.18.0.2/16"}},
-    "Options": {},
+    "Options": {"com.docker.network.bridge.gateway_mode_ipv4": "isolated"},
     "Labels": {},
 }
 

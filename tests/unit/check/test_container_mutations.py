@@ -575,7 +575,7 @@ PERMITTED: dict[str, Mutate] = {
     ),
     "somebody else who can't be connected to": both(
         lambda world: world.networks[0]["Containers"].update({"7" * 64: {"Name": "bob"}}),
-        network(Options={"com.docker.network.bridge.enable_icc": "false"}),
+        lambda world: world.networks[0]["Options"].update({"com.docker.network.bridge.enable_icc": "false"}),
     ),
     "a network that is not internal, of others": lambda world: world.networks.append(
         {"Name": "other", "Id": "6" * 64, "Internal": False}

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from claude_sandbox.backends.docker import names, objects
+from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.raw import Object
+from claude_sandbox.compliance.docker.network import GATEWAY_MODE, INHIBIT, host_address
 
 # What `docker update` can change, and change back.
 UPDATABLE = frozenset(
@@ -74,7 +75,11 @@ def network_differences(desired: Object, live: Object) -> tuple[str, ...]:
         found.append("Scope")
     options: Mapping[str, str] = live.get("Options") or {}
     wanted: Mapping[str, str] = desired["Options"]
-    found += [f"Options.{key}" for key in sorted({*wanted, *options}) if _option_differs(key, wanted, options)]
+    # Either of two options keeps the host off the network: one that was made before an engine's upgrade is as good. One
+    # that was made before a return to an older engine is not: that one ignores the newer option.
+    hostless = host_address(live, isolates=wanted.get(GATEWAY_MODE) == "isolated") is False
+    as_good = frozenset({INHIBIT, GATEWAY_MODE}) if hostless else frozenset()
+    found += [f"Options.{key}" for key in sorted({*wanted, *options} - as_good) if wanted.get(key) != options.get(key)]
     return (*found, *_label_differences(desired, live))
 
 
@@ -154,14 +159,6 @@ def _mount_differences(desired: Iterable[Object], live: Iterable[Object], image:
         elif mount.get("Name") != expected["Source"] or mount.get("RW") is bool(expected.get("ReadOnly")):
             yield f"Mounts.{target}"
     yield from (f"Mounts.{target}" for target in wanted)
-
-
-def _option_differs(key: str, wanted: Mapping[str, str], live: Mapping[str, str]) -> bool:
-    if wanted.get(key) == live.get(key):
-        return False
-    # Either of the two keeps the host off the network: one that was made before an engine's upgrade is as good.
-    hostless = live.get(objects.INHIBIT) == "true" or live.get(objects.GATEWAY_MODE) == "isolated"
-    return not (hostless and key in (objects.INHIBIT, objects.GATEWAY_MODE))
 
 
 def _label_differences(desired: Object, live: Object) -> tuple[str, ...]:

@@ -80,7 +80,9 @@ def evidence(
 
 def word_of(facts: EngineFacts | None) -> EngineWord:
     """What of the engine's facts decides about its containers; None: it was not asked."""
-    return EngineWord() if facts is None else EngineWord(facts.gives_users, facts.unenforced, facts.seccomp)
+    if facts is None:
+        return EngineWord()
+    return EngineWord(facts.gives_users, facts.unenforced, facts.seccomp, facts.isolated_gateway)
 
 
 def without_health_checks(container: Object, sessions: Sequence[Object]) -> Object:

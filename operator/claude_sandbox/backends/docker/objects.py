@@ -22,6 +22,7 @@ from claude_sandbox.backends.docker.names import Names, labels_of, names_of
 from claude_sandbox.backends.docker.raw import Manifest
 from claude_sandbox.backends.docker.relays import NO_PUBLISHING, Publishing, Relay, relay_of
 from claude_sandbox.blueprint.model import Amounts, Blueprint, User
+from claude_sandbox.compliance.docker.network import GATEWAY_MODE, INHIBIT
 from claude_sandbox.seccomp.profile import STRICT
 
 _MIB = 1 << 20
@@ -39,9 +40,6 @@ OOM_SCORE_ADJUSTMENT = 500
 OPEN_FILES = (4096, 8192)
 LOG_SIZE, LOG_FILES = "10m", "3"
 KEY_SIZE = "64k"
-
-INHIBIT = "com.docker.network.bridge.inhibit_ipv4"
-GATEWAY_MODE = "com.docker.network.bridge.gateway_mode_ipv4"
 
 # An image may bring the same first process along, which complains where the engine's own is the first.
 _INIT = (("TINI_SUBREAPER", "1"),)

@@ -63,6 +63,8 @@ class EngineWord:
     """Limits that the engine is known to take and not to enforce, as `docker info` calls them (MemoryLimit, …)."""
     default_seccomp: str | None = None
     """The profile of containers that name none, as the engine calls it. Empty: it can't filter. None: not known."""
+    isolates: bool | None = None
+    """Whether it knows networks on which the host has no address (`gateway_mode` isolated); None: it was not asked."""
 
 
 @dataclass(frozen=True)
