@@ -95,8 +95,9 @@ lock: ## Pin the dependencies anew after a change of pyproject.toml (ARGS=--upgr
 	$(PYTHON) -m venv "$$scratch/uv"; "$$scratch/uv/bin/pip" install --quiet --disable-pip-version-check uv==$(UV_VERSION); \
 	compile=("$$scratch/uv/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header $(ARGS)); \
 	"$${compile[@]}" pyproject.toml --output-file requirements.lock; \
+	"$${compile[@]}" --group build --output-file requirements-build.lock; \
 	"$${compile[@]}" pyproject.toml --group dev --output-file requirements-dev.lock; \
-	echo "Wrote requirements.lock and requirements-dev.lock."
+	echo "Wrote requirements.lock, requirements-build.lock and requirements-dev.lock."
 
 clean: ## Remove what was made in this directory. The cache of built programs stays.
 	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

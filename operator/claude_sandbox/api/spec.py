@@ -122,6 +122,14 @@ class Image(Strict):
             lambda image: image.tag is not None or image.digest is not None,
             "needs a tag or, better, a digest: write spec.image.tag, or spec.image.digest to be certain what runs",
         ),
+        Rule(
+            # With a tag of 64 digits a runtime takes it for the identifier of whatever image it has.
+            "!(self.repository in ['sha256', 'sha384', 'sha512'])",
+            lambda image: image.repository not in ("sha256", "sha384", "sha512"),
+            "must not be the name of a kind of digest, which with a tag names an image by its identifier: write the"
+            " repository with its registry, for example docker.io/library/sha256",
+            field="repository",
+        ),
     )
 
 

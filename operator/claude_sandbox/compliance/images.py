@@ -1,5 +1,6 @@
 """IMG: which program runs."""
 
+from claude_sandbox.api import references
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.control import (
     PRODUCTION,
@@ -12,8 +13,6 @@ from claude_sandbox.compliance.control import (
     unknown,
 )
 from claude_sandbox.compliance.view import View
-
-_DEFAULT_REGISTRY = "docker.io"
 
 
 def pinned(view: View) -> Verdict:
@@ -42,29 +41,16 @@ def from_allowed_registry(view: View) -> Verdict:
     allowed = view.expected.allowed_registries
     if not allowed:
         return not_applicable("the operator is not told to allow only some registries")
-    return judged(
-        f"container {container.name} has an image from {repository.partition('/')[0]}"
-        for container in view.containers
-        if not is_from(repository := repository_of(str(container.spec.get("image", ""))), allowed)
-    )
-
-
-def repository_of(reference: str) -> str:
-    """The repository with its registry, as the runtime completes it: `python:3` is `docker.io/library/python`."""
-    name = reference.partition("@")[0]
-    head, _, last = name.rpartition("/")
-    last = last.partition(":")[0]
-    name = f"{head}/{last}" if head else last
-    registry, slash, rest = name.partition("/")
-    if slash and ("." in registry or ":" in registry or registry == "localhost"):
-        if registry == "index.docker.io":
-            registry = _DEFAULT_REGISTRY
-        return f"{registry}/{rest}" if registry != _DEFAULT_REGISTRY or "/" in rest else f"{registry}/library/{rest}"
-    return f"{_DEFAULT_REGISTRY}/{name}" if slash else f"{_DEFAULT_REGISTRY}/library/{name}"
-
-
-def is_from(repository: str, allowed: tuple[str, ...]) -> bool:
-    return any(f"{repository}/".startswith(f"{one.rstrip('/')}/") for one in allowed)
+    named = {container.name: references.parse(str(container.spec.get("image", ""))) for container in view.containers}
+    problems = [
+        f"container {name} has an image from {image.registry}"
+        for name, image in named.items()
+        if image is not None and not references.is_among(image.repository, allowed)
+    ]
+    if problems or None not in named.values():
+        return judged(problems)
+    unsure = ", ".join(name for name, image in named.items() if image is None)
+    return unknown(f"no registry is named by the image of container {unsure}")
 
 
 def _digest(reference: str) -> str:

@@ -468,7 +468,7 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "an image by its tag": (config(Image="registry.example/sandboxes/claude:1"), "IMG-01"),
     "an image by nothing": (config(Image="registry.example/sandboxes/claude"), "IMG-01"),
     "another digest than declared": (config(Image="registry.example/sandboxes/claude@sha256:" + "b" * 64), "IMG-01"),
-    "a digest that is cut off": (config(Image="registry.example/sandboxes/claude@sha256:abc"), "IMG-01"),
+    "a digest that is cut off": (config(Image="registry.example/sandboxes/claude@sha256:abc"), "IMG-01 IMG-02?"),
     "an image from elsewhere": (config(Image=f"ghcr.io/x/claude@{DIGEST}"), "IMG-02"),
     "an image from Docker's own registry": (config(Image=f"claude@{DIGEST}"), "IMG-02"),
     "an image from a registry that only begins alike": (

@@ -66,7 +66,13 @@ def test_only_the_distributions_own_sources_make_a_base_image() -> None:
 
 def test_an_image_is_built_anew_when_one_of_its_files_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = recipes.project()
-    for part in ("images", "pyproject.toml", "requirements.lock", "operator/claude_sandbox/cli"):
+    for part in (
+        "images",
+        "pyproject.toml",
+        "requirements.lock",
+        "requirements-build.lock",
+        "operator/claude_sandbox/cli",
+    ):
         copy = shutil.copytree if (root / part).is_dir() else shutil.copy
         (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
         copy(root / part, tmp_path / part)

@@ -2,10 +2,10 @@
 
 import re
 
+from claude_sandbox.api import references
 from claude_sandbox.compliance.control import Verdict, failed, judged, not_applicable, passed, unknown
 from claude_sandbox.compliance.docker.container import Container, untold
 from claude_sandbox.compliance.docker.measure import shared
-from claude_sandbox.compliance.images import is_from, repository_of
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -40,11 +40,11 @@ def from_allowed_registry(container: Container) -> Verdict:
     reference = container.text("Config.Image")
     if reference is None:
         return unknown(untold("Config.Image"))
-    if _DIGEST.fullmatch(reference):
-        return unknown("it names its image by an identifier, which does not tell where it is from")
-    repository = repository_of(reference)
-    problems = [] if is_from(repository, allowed) else [f"its image is from {repository.partition('/')[0]}"]
-    return judged(problems, repository)
+    image = references.parse(reference)
+    if image is None:
+        return unknown("it names its image by an identifier, or by no name, which does not tell where it is from")
+    problems = [] if references.is_among(image.repository, allowed) else [f"its image is from {image.registry}"]
+    return judged(problems, image.repository)
 
 
 MEASURES = (

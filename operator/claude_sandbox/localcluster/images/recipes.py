@@ -2,9 +2,10 @@
 
 import base64
 import hashlib
-import importlib.util
+import os
 import platform
 import shutil
+import tempfile
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -110,6 +111,7 @@ def _operator(root: Path) -> Recipe:
             root / "images/install-packages",
             root / "operator/claude_sandbox",
             root / "requirements.lock",
+            root / "requirements-build.lock",
             root / "pyproject.toml",
         ),
         pins=(),
@@ -181,8 +183,14 @@ def _fetch_wheels(root: Path, directory: Path, python: str, report: Callable[[st
          "--requirement", root / "requirements.lock", "--requirement", directory / "pip.txt"],
         "Fetching the operator's wheels", report, remedy=remedy,
     )  # fmt: skip
-    backend = importlib.util.find_spec("hatchling") is not None
-    run(
-        [*pip, "wheel", "--no-deps", *(["--no-build-isolation"] if backend else []), "--wheel-dir", wheels, root],
-        "Building the operator's wheel", report, remedy=remedy,
-    )  # fmt: skip
+    # pip by itself would fetch whatever goes by the name of the build's backend and of what that needs.
+    with tempfile.TemporaryDirectory() as backend:
+        run(
+            [*pip, "install", "--require-hashes", "--no-deps", "--only-binary=:all:", "--target", backend,
+             "--requirement", root / "requirements-build.lock"],
+            "Fetching what builds the operator's wheel", report, remedy=remedy,
+        )  # fmt: skip
+        run(
+            [*pip, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", wheels, root],
+            "Building the operator's wheel", report, remedy=remedy, environment=os.environ | {"PYTHONPATH": backend},
+        )  # fmt: skip
