@@ -12,24 +12,54 @@ ANTHROPIC_CIDRS = ("160.79.104.0/23", "2607:6bc0::/48")
 WIDEST = (8, 16)
 WIDEST_IN_PRODUCTION = (16, 32)
 
-# Addresses that no agent has business with, because of what answers there. Ranges of the IANA special-purpose
-# registries, and the metadata services of clouds, which hand out credentials of the machine.
-FORBIDDEN = (
+# RFC 1918, RFC 6598 (used for pods by some providers), RFC 4193. A sandbox may be let in by the administrator.
+PRIVATE = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+
+# Addresses that no agent has business with, because of what answers there: ranges of the IANA special-purpose
+# registries, and the metadata services of clouds, which hand out credentials of the machine. Ranges that are for
+# documentation only answer nowhere and are left out.
+_SPECIAL_IPV4 = (
     ("0.0.0.0/8", "this network"),
     ("127.0.0.0/8", "loopback"),
     ("169.254.0.0/16", "link-local, with the clouds' metadata service 169.254.169.254"),
     ("100.100.100.200/32", "Alibaba Cloud's metadata service"),
     ("168.63.129.16/32", "Azure's host service"),
-    ("192.0.0.192/32", "Oracle Cloud's metadata service"),
-    ("224.0.0.0/4", "multicast"),
-    ("240.0.0.0/4", "reserved, with the broadcast address"),
-    ("::/127", "unspecified and loopback"),
-    ("fe80::/10", "link-local"),
-    ("ff00::/8", "multicast"),
-    ("fd00:ec2::254/128", "Amazon EC2's metadata service"),
-    ("fd20:ce::254/128", "Google Cloud's metadata service"),
-    ("64:ff9b::a9fe:0/112", "IPv4 link-local through NAT64"),
+    ("192.0.0.0/24", "protocol assignments, with Oracle Cloud's metadata service 192.0.0.192"),
+    ("192.88.99.0/24", "relays of 6to4"),
+    ("198.18.0.0/15", "benchmarks of networks, used as private addresses by some"),
+    ("224.0.0.0/3", "multicast, and reserved with the broadcast address"),
 )
+_SPECIAL_IPV6 = (
+    ("::/64", "unspecified, loopback, and IPv4 in IPv6: compatible, mapped and translated (RFC 4291, RFC 2765)"),
+    ("64:ff9b:1::/48", "a network's own NAT64 (RFC 8215)"),
+    ("100::/64", "discarded (RFC 6666)"),
+    ("2001::/23", "protocol assignments, with Teredo (RFC 4380), which leads to any IPv4 address"),
+    ("2002::/16", "6to4 (RFC 3056), which leads to any IPv4 address"),
+    ("5f00::/16", "segment routing (RFC 9602)"),
+    ("fe80::/10", "link-local"),
+    ("fec0::/10", "site-local (RFC 3879)"),
+    ("ff00::/8", "multicast"),
+    ("fd00:42::42/128", "Scaleway's metadata service"),
+    ("fd00:c1::a9fe:a9fe/128", "Oracle Cloud's metadata service"),
+    ("fd00:ec2::/32", "Amazon EC2's metadata service and resolver"),
+    ("fd20:ce::254/128", "Google Cloud's metadata service"),
+)
+
+
+def _by_nat64(cidr: str) -> str:
+    """The IPv4 network as NAT64's well-known prefix writes it (RFC 6052, which forbids that for private ones)."""
+    network = IPv4Network(cidr)
+    first = int(IPv6Address("64:ff9b::")) | int(network.network_address)
+    return str(IPv6Network((first, 96 + network.prefixlen)))
+
+
+FORBIDDEN = (
+    *_SPECIAL_IPV4,
+    *_SPECIAL_IPV6,
+    *((_by_nat64(cidr), f"through NAT64: {what}") for cidr, what in _SPECIAL_IPV4 if cidr != "100.100.100.200/32"),
+    *((_by_nat64(cidr), f"through NAT64: the private network {cidr}") for cidr in PRIVATE if ":" not in cidr),
+)
+NEVER_REACHED = tuple(cidr for cidr, _ in FORBIDDEN)
 
 Network = IPv4Network | IPv6Network
 
@@ -108,8 +138,9 @@ PERMITTED = Rule(
     "!isCIDR(self) || [" + ", ".join(f"'{cidr}'" for cidr, _ in FORBIDDEN) + "].all(n,"
     " !cidr(n).containsIP(cidr(self).ip()) && !cidr(self).containsIP(cidr(n).ip()))",
     _permitted,
-    "overlaps addresses that a sandbox may never reach (loopback, link-local, multicast, reserved, or a cloud's"
-    " metadata service such as 169.254.169.254): leave it out, or name a network without them",
+    "overlaps addresses that a sandbox may never reach (loopback, link-local, multicast, reserved, a cloud's metadata"
+    " service such as 169.254.169.254, or private ones in the form of IPv4 in IPv6): leave it out, or name a network"
+    " without them",
 )
 
 

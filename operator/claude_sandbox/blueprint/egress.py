@@ -7,15 +7,13 @@ reach unless the administrator of the operator opened them.
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
+from claude_sandbox.api import networks
 from claude_sandbox.blueprint.model import EgressBlock
 
 Network = IPv4Network | IPv6Network
 
-# RFC 1918, RFC 6598 (used for pods by some providers), RFC 4193. Loopback, link-local and multicast addresses are
-# refused by the schema already.
-PRIVATE: tuple[Network, ...] = tuple(
-    ip_network(cidr) for cidr in ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
-)
+# Loopback, link-local and multicast addresses are refused by the schema already, and other forms of these.
+PRIVATE: tuple[Network, ...] = tuple(map(ip_network, networks.PRIVATE))
 
 
 def blocks(cidrs: Iterable[str], opened: Iterable[Network]) -> tuple[EgressBlock, ...]:

@@ -52,5 +52,5 @@ class Options:
             allowed_registries=self.registries,
             image=parse_image(self.sandbox_image, "IfNotPresent") if self.sandbox_image else None,
             opened=self.opened,
-            meant=Meant(self.workspace, frozenset(self.secrets)),
+            meant=Meant(self.workspace, frozenset(self.secrets), tuple(map(str, self.opened))),
         )

@@ -21,11 +21,16 @@ from claude_sandbox.compliance.control import (
     passed,
     unknown,
 )
+from claude_sandbox.compliance.coverage import is_anyone, never_reached, too_wide
 from claude_sandbox.compliance.evidence import Expected, Object
 from claude_sandbox.compliance.filesystem import READ_ONLY_SOURCES
-from claude_sandbox.compliance.policies import Everyone, Granted, Pods, too_wide
+from claude_sandbox.compliance.network import widened
+from claude_sandbox.compliance.policies import Block, Granted
 from claude_sandbox.compliance.secrets import TIGHTEST_MODE, loosest_mode, secrets_of
 from claude_sandbox.compliance.view import View
+
+_WHOLE = (16, 48)
+"""Prefixes (IPv4, IPv6) of what is a whole private network: 192.168.0.0/16, and a site of RFC 4193."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,8 @@ class Meant:
     """The path in the containers that may be written to and keeps its files."""
     secrets: frozenset[str] = field(default_factory=frozenset)
     """Names of Secrets that may be mounted."""
+    opened: tuple[str, ...] = ()
+    """The private networks that it may connect to."""
 
 
 def expected(
@@ -82,7 +89,12 @@ def _changed(control: Control, meant: Meant) -> Control:
         case "NET-01":
             return replace(control, remedy="Make a NetworkPolicy that selects it, with policyTypes Ingress and Egress.")
         case "NET-02":
-            return replace(control, judge=_egress, remedy="Narrow the policies named to where it has to connect to.")
+            return replace(
+                control,
+                judge=lambda view: _egress(view, meant.opened),
+                remedy="Narrow the policies named to where it has to connect to; what it needs of a private network,"
+                " declare (--open-private-network).",
+            )
         case "NET-11":
             return replace(control, judge=_ingress, remedy="Narrow the policies named to who has to connect to it.")
         case "ID-02":
@@ -123,32 +135,40 @@ def _writable(view: View, workspace: str | None) -> Verdict:
     return judged(places)
 
 
-def _egress(view: View) -> Verdict:
+def _egress(view: View, opened: tuple[str, ...]) -> Verdict:
     granted = view.network.egress
+    if view.network.unjudged:
+        return failed(view.network.unjudged)
     if granted is None:
         return failed("no NetworkPolicy restricts egress: everything can be connected to")
-    return judged(_boundless(granted, "egress to"), f"{len(granted)} allowed")
+    inside = tuple(never_reached(granted, opened))
+    problems = widened(inside, "egress into private, link-local or other addresses of special use,")
+    return judged([*_boundless(granted, "egress to"), *problems], f"{len(granted)} allowed")
 
 
 def _ingress(view: View) -> Verdict:
     granted = view.network.ingress
+    if view.network.unjudged:
+        return failed(view.network.unjudged)
     if granted is None:
         return failed("no NetworkPolicy restricts ingress: everyone can connect")
-    return judged(_boundless(granted, "ingress from"), f"{len(granted)} allowed")
+    # Whoever has a narrow address of the cluster may be meant; a whole private network is everybody in it.
+    wide = tuple(one for one in never_reached(granted) if _is_network(one))
+    problems = widened(wide, "ingress from the whole of a private network,")
+    return judged([*_boundless(granted, "ingress from"), *problems], f"{len(granted)} allowed")
 
 
 def _boundless(granted: tuple[Granted, ...], what: str) -> list[str]:
-    found = [f"NetworkPolicy {one.policy} allows {what} {one.allow}" for one in granted if _is_anyone(one)]
-    if wide := too_wide(granted, WIDEST):
-        found.append(f"the network {wide} is not narrow")
-    return found
+    found = widened(tuple(one for one in granted if is_anyone(one.allow.peer)), what)
+    return [*found, wide] if (wide := too_wide(granted, WIDEST)) else found
 
 
-def _is_anyone(granted: Granted) -> bool:
+def _is_network(granted: Granted) -> bool:
     peer = granted.allow.peer
-    if isinstance(peer, Pods):
-        return not peer.namespaces.requirements and not peer.pods.requirements
-    return isinstance(peer, Everyone)
+    if not isinstance(peer, Block):
+        return False
+    smallest = 1 << (128 - _WHOLE[1]) if ":" in peer.network else 1 << (32 - _WHOLE[0])
+    return sum(last - first + 1 for first, last in peer.addresses) >= smallest
 
 
 def _secrets(view: View, meant: frozenset[str]) -> Verdict:

@@ -1,6 +1,6 @@
 """NET: whom the sandbox can speak with."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain, repeat
 
@@ -16,6 +16,7 @@ from claude_sandbox.compliance.control import (
     listed,
     maps,
 )
+from claude_sandbox.compliance.coverage import beyond, too_wide
 from claude_sandbox.compliance.evidence import Expected, Object
 from claude_sandbox.compliance.policies import (
     Allow,
@@ -23,16 +24,15 @@ from claude_sandbox.compliance.policies import (
     Granted,
     Pods,
     Ports,
-    beyond,
-    network,
     own_namespace,
-    too_wide,
 )
 from claude_sandbox.compliance.selectors import Selector, matches
 from claude_sandbox.compliance.view import View
 
 _RESOLVER = Pods(own_namespace("kube-system"), Selector.parse({"matchLabels": {"k8s-app": "kube-dns"}}))
 """The cluster's resolver, as kubeadm, kind, k3s and the managed offerings label it."""
+_NAMED = 10
+"""Problems of a kind that a message names."""
 _DNS = (Ports("UDP", 53, 53), Ports("TCP", 53, 53))
 
 
@@ -41,6 +41,8 @@ def default_deny(view: View) -> Verdict:
     if view.spec.get("hostNetwork"):
         return failed("NetworkPolicies do not hold for a pod in its node's network")
     effective = view.network
+    if effective.unjudged:
+        return failed(effective.unjudged)
     return judged(
         f"no NetworkPolicy of the namespace restricts the sandbox's {direction}"
         for direction, granted in (("ingress", effective.ingress), ("egress", effective.egress))
@@ -51,20 +53,24 @@ def default_deny(view: View) -> Verdict:
 def egress(view: View) -> Verdict:
     """All policies together allow the declared networks and the resolver, and those networks are narrow."""
     granted = view.network.egress
+    if view.network.unjudged:
+        return failed(view.network.unjudged)
     if granted is None:
         return failed("no NetworkPolicy restricts egress: everything can be connected to")
-    problems = _widened(beyond(granted, declared_egress(view.expected)), "egress to")
+    problems = widened(beyond(granted, declared_egress(view.expected)), "egress to")
     if wide := too_wide(granted, WIDEST):
-        problems.append(f"the network {wide} is not narrow")
+        problems.append(wide)
     return judged(problems, f"{len(granted)} allowed")
 
 
 def ingress(view: View) -> Verdict:
     """All policies together allow the declared ports, to pods of the same namespace."""
     granted = view.network.ingress
+    if view.network.unjudged:
+        return failed(view.network.unjudged)
     if granted is None:
         return failed("no NetworkPolicy restricts ingress: everyone can connect")
-    return judged(_widened(beyond(granted, declared_ingress(view)), "ingress from"), f"{len(granted)} allowed")
+    return judged(widened(beyond(granted, declared_ingress(view)), "ingress from"), f"{len(granted)} allowed")
 
 
 def exposed(view: View) -> Verdict:
@@ -101,8 +107,7 @@ def _declared_egress(
 ) -> tuple[Allow, ...]:
     allowed = tuple(Ports("TCP", port, port) for port in ports)
     blocks = tuple(
-        Allow(Block(network(cidr), tuple(map(network, parts))), allowed)
-        for cidr, parts in zip(cidrs, chain(excepted, repeat(())), strict=False)
+        Allow(Block(cidr, parts), allowed) for cidr, parts in zip(cidrs, chain(excepted, repeat(())), strict=False)
     )
     return (*blocks, Allow(_RESOLVER, _DNS)) if dns else blocks
 
@@ -114,8 +119,10 @@ def _declared_ingress(namespace: str, ports: tuple[int, ...]) -> tuple[Allow, ..
     return (Allow(Pods(own_namespace(namespace), Selector()), tuple(Ports("TCP", port, port) for port in ports)),)
 
 
-def _widened(extra: Iterable[Granted], what: str) -> list[str]:
-    return [f"NetworkPolicy {one.policy} allows {what} {one.allow}" for one in extra]
+def widened(extra: Sequence[Granted], what: str) -> list[str]:
+    """A text for each of them, or for the first ones and how many there are."""
+    found = [f"NetworkPolicy {one.policy} allows {what} {one.allow}" for one in extra[:_NAMED]]
+    return [*found, f"and {len(extra) - _NAMED} more"] if len(extra) > _NAMED else found
 
 
 def _leads_out(spec: Object) -> str:

@@ -2,19 +2,30 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
-from itertools import pairwise
+from functools import cached_property
 from typing import Any, Literal
 
+from claude_sandbox.compliance.addresses import Range, merged, span, without
 from claude_sandbox.compliance.selectors import NAMESPACE_NAME_LABEL, Requirement, Selector, matches
 
 Object = Mapping[str, Any]
-Network = IPv4Network | IPv6Network
 Direction = Literal["ingress", "egress"]
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
-_LAST_PORT = 65535
+LAST_PORT = 65535
+
+MAX_ENTRIES = 5000
+"""What all policies that select a pod may hold together: peers, exceptions, ports, labels and values.
+
+A control has to be judged within milliseconds for each sandbox of a namespace, whatever anybody writes there; and a
+list that nobody can read through is no declaration of where a sandbox may connect to.
+"""
+
+OUTSIZE = "outsize"
+"""Beside `spec`, in place of what is too large to be kept of an object: why, as a clause. No API server sends it."""
+
+_SHOWN = 5
+"""Exceptions and values that a text names; of more it says how many there are."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +34,13 @@ class Ports:
 
     protocol: str
     first: int = 0
-    last: int = _LAST_PORT
+    last: int = LAST_PORT
     name: str = ""
 
     def __str__(self) -> str:
         if self.name:
             return f"{self.protocol} {self.name}"
-        if (self.first, self.last) == (0, _LAST_PORT):
+        if (self.first, self.last) == (0, LAST_PORT):
             return f"every {self.protocol} port"
         return f"{self.protocol} {self.first}" + ("" if self.first == self.last else f"-{self.last}")
 
@@ -46,11 +57,23 @@ class Everyone:
 class Block:
     """The addresses of a network but for some."""
 
-    network: Network
-    excepted: tuple[Network, ...] = ()
+    network: str
+    excepted: tuple[str, ...] = ()
+
+    @cached_property
+    def span(self) -> Range:
+        """The whole network, what is excepted included."""
+        return span(self.network)
+
+    @cached_property
+    def addresses(self) -> tuple[Range, ...]:
+        """What is left of it."""
+        if not self.excepted:
+            return (self.span,)
+        return tuple(without([self.span], merged(map(span, self.excepted))))
 
     def __str__(self) -> str:
-        return str(self.network) + (f" except {', '.join(map(str, self.excepted))}" if self.excepted else "")
+        return self.network + (f" except {_listed(self.excepted)}" if self.excepted else "")
 
 
 @dataclass(frozen=True)
@@ -78,7 +101,7 @@ class Allow:
     ports: tuple[Ports, ...] | None
 
     def __str__(self) -> str:
-        return f"{self.peer} on {'every port' if self.ports is None else ', '.join(map(str, self.ports))}"
+        return f"{self.peer} on {'every port' if self.ports is None else _listed(self.ports)}"
 
 
 @dataclass(frozen=True)
@@ -95,48 +118,27 @@ class Union:
 
     ingress: tuple[Granted, ...] | None
     egress: tuple[Granted, ...] | None
+    unjudged: str = ""
+    """Why it was not worked out, and what to do: the policies are too large. Then both directions are empty."""
 
 
 def union(policies: Iterable[Object], pod: Object) -> Union:
     """What `policies`, all those of the pod's namespace, allow `pod`; both as the API server answers them."""
     metadata = pod.get("metadata") or {}
     labels = metadata.get("labels") or {}
-    selecting = [policy for policy in policies if matches(policy["spec"].get("podSelector") or {}, labels)]
+    selecting = [policy for policy in policies if _selects(policy, labels)]
     selecting.sort(key=_name)
+    if why := _unjudged(selecting):
+        return Union((), (), why)
     return Union(
         ingress=_granted(selecting, "ingress", pod),
         egress=_granted(selecting, "egress", pod),
     )
 
 
-def beyond(granted: Iterable[Granted], declared: Sequence[Allow]) -> tuple[Granted, ...]:
-    """Those of `granted` that allow something that `declared`, all of it together, does not."""
-    known = frozenset(declared)
-    return tuple(one for one in granted if one.allow not in known and not _covered(one.allow, declared))
-
-
-def too_wide(granted: Iterable[Granted], widest: tuple[int, int]) -> Network | None:
-    """A network with a prefix shorter than `widest` (IPv4, IPv6) that is allowed, even in parts or with exceptions."""
-    networks = [one.allow.peer.network for one in granted if isinstance(one.allow.peer, Block)]
-    for version, prefix in zip((IPv4Network, IPv6Network), widest, strict=True):
-        for network in collapse_addresses([one for one in networks if isinstance(one, version)]):  # type: ignore[type-var]
-            if network.prefixlen < prefix:
-                return network
-    return None
-
-
 def own_namespace(name: str) -> Selector:
     """Selects the namespace `name`."""
     return Selector(frozenset({Requirement(NAMESPACE_NAME_LABEL, "In", frozenset({name}))}))
-
-
-@lru_cache(maxsize=4096)
-def network(cidr: str) -> Network:
-    """The network that `cidr` writes. As for the API server, 010 is ten, and bits beyond the prefix don't matter."""
-    address, _, prefix = cidr.partition("/")
-    if ":" not in address:
-        address = ".".join(str(int(octet)) for octet in address.split("."))
-    return ip_network(f"{address}/{prefix}", strict=False)
 
 
 def _name(policy: Object) -> str:
@@ -171,7 +173,7 @@ def _peers(peers: Sequence[Object] | None, namespace: str) -> Iterator[Peer]:
         yield Everyone()
     for peer in peers or ():
         if block := peer.get("ipBlock"):
-            yield Block(network(block["cidr"]), tuple(network(one) for one in block.get("except") or ()))
+            yield _block(block)
             continue
         namespaces, pods = peer.get("namespaceSelector"), peer.get("podSelector")
         if namespaces is None and pods is None:
@@ -205,84 +207,73 @@ def _resolved(port: Object, direction: Direction, pod: Object) -> Iterator[Ports
                     yield Ports(protocol, declared["containerPort"], declared["containerPort"])
 
 
-def _covered(allow: Allow, declared: Sequence[Allow]) -> bool:
-    """Whether `declared` allows all that `allow` does, port by port where need be."""
-    if allow.ports is None:
-        return _peer_covered(allow.peer, [one.peer for one in declared if one.ports is None])
-    return all(
-        _peer_covered(allow.peer, [one.peer for one in declared if _includes(one.ports, part)])
-        for ports in allow.ports
-        for part in _parts(ports, declared)
-    )
+def _block(block: Object) -> Peer:
+    """What can't be read as a network must not be taken for nothing, nor its exception for one."""
+    try:
+        found = Block(block["cidr"], tuple(one for one in block.get("except") or () if _is_network(one)))
+        _ = found.span
+    except (ValueError, AttributeError, KeyError):
+        return Everyone()
+    return found
 
 
-def _parts(ports: Ports, declared: Sequence[Allow]) -> Iterator[Ports]:
-    """`ports`, cut where a declared range begins or ends, so that each part is wholly in a range or out of it."""
-    if ports.name:
-        yield ports
-        return
-    cuts = {ports.first, ports.last + 1}
-    for allow in declared:
-        for other in allow.ports or ():
-            if other.protocol == ports.protocol and not other.name:
-                cuts |= {cut for cut in (other.first, other.last + 1) if ports.first < cut <= ports.last}
-    edges = sorted(cuts)
-    for first, end in pairwise(edges):
-        yield Ports(ports.protocol, first, end - 1)
+def _is_network(text: str) -> bool:
+    try:
+        span(text)
+    except (ValueError, AttributeError):
+        return False
+    return True
 
 
-def _includes(ports: tuple[Ports, ...] | None, part: Ports) -> bool:
-    if ports is None:
+def _selects(policy: Object, labels: Mapping[str, str]) -> bool:
+    selector = policy["spec"].get("podSelector")
+    if selector is None and OUTSIZE in policy:
         return True
-    for one in ports:
-        if one.protocol != part.protocol:
-            continue
-        if one.name == part.name and one.first <= part.first and part.last <= one.last:
-            return True
-        # Which number a name stands for is the peer's to say.
-        if not one.name and (one.first, one.last) == (0, _LAST_PORT):
-            return True
-    return False
+    return matches(selector or {}, labels)
 
 
-def _peer_covered(peer: Peer, declared: Sequence[Peer]) -> bool:
-    if any(isinstance(one, Everyone) for one in declared):
-        return True
-    match peer:
-        case Everyone():
-            return False
-        case Pods():
-            return any(
-                peer.namespaces.within(one.namespaces) and peer.pods.within(one.pods)
-                for one in declared
-                if isinstance(one, Pods)
-            )
-        case Block():
-            left = _without([peer.network], peer.excepted)
-            for one in declared:
-                if isinstance(one, Block):
-                    left = _without(left, _without([one.network], one.excepted))
-            return not left
+def _unjudged(policies: Sequence[Object]) -> str:
+    remedy = "write fewer and wider rules, or delete policies that are not needed"
+    entries = 0
+    for policy in policies:
+        if OUTSIZE in policy:
+            return f"NetworkPolicy {_name(policy)} is not judged: {policy[OUTSIZE]}; {remedy}"
+        for size in _sizes(policy["spec"]):
+            entries += size
+            if entries > MAX_ENTRIES:
+                return (
+                    f"the NetworkPolicies that select the pod are not judged: with {_name(policy)} they have more than"
+                    f" {MAX_ENTRIES} entries (peers, exceptions, ports, labels, values); {remedy}"
+                )
+    return ""
 
 
-def _without(networks: Iterable[Network], taken: Iterable[Network]) -> list[Network]:
-    left = list(networks)
-    for one in taken:
-        left = [rest for network in left for rest in _difference(network, one)]
-    return left
+def _sizes(spec: Object) -> Iterator[int]:
+    """The numbers of entries of a policy, bit by bit, so that counting ends where there are too many."""
+    yield from _selector_sizes(spec.get("podSelector"))
+    for rule in (*(spec.get("ingress") or ()), *(spec.get("egress") or ())):
+        yield 1 + len(rule.get("ports") or ())
+        for peer in rule.get("from") or rule.get("to") or ():
+            yield 1 + len((peer.get("ipBlock") or {}).get("except") or ())
+            yield from _selector_sizes(peer.get("namespaceSelector"))
+            yield from _selector_sizes(peer.get("podSelector"))
 
 
-def _difference(network: Network, taken: Network) -> Iterator[Network]:
-    if network.version != taken.version or not network.overlaps(taken):
-        yield network
-    elif taken.prefixlen > network.prefixlen:
-        yield from network.address_exclude(taken)  # type: ignore[arg-type]
+def _selector_sizes(selector: Object | None) -> Iterator[int]:
+    yield len((selector or {}).get("matchLabels") or ())
+    for expression in (selector or {}).get("matchExpressions") or ():
+        yield 1 + len(expression.get("values") or ())
+
+
+def _listed(texts: Sequence[Any]) -> str:
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return ", ".join(map(str, texts[:_SHOWN])) + more
 
 
 def _describe(selector: Selector, what: str) -> str:
     if not selector.requirements:
         return f"all {what}"
-    return f"{what} with " + ", ".join(sorted(_describe_one(one) for one in selector.requirements))
+    return f"{what} with " + _listed(sorted(_describe_one(one) for one in selector.requirements))
 
 
 def _describe_one(requirement: Requirement) -> str:
@@ -295,4 +286,4 @@ def _describe_one(requirement: Requirement) -> str:
         case "DoesNotExist":
             return f"!{requirement.key}"
         case operator:
-            return f"{requirement.key} {operator.lower()} ({', '.join(values)})"
+            return f"{requirement.key} {operator.lower()} ({_listed(values)})"

@@ -81,6 +81,19 @@ class Selector:
         """Whether an object with `labels` is selected."""
         return all(requirement.holds(labels) for requirement in self.requirements)
 
+    def lists_values(self) -> bool:
+        """Whether it bounds what it selects by a list of values of some label."""
+        return any(one.operator == "In" for one in self.requirements)
+
+    def bounds_namespaces(self) -> bool:
+        """Whether not nearly every namespace is selected.
+
+        All have the label with their own name, and nearly all of them lack any given label or value.
+        """
+        return self.lists_values() or any(
+            one.operator == "Exists" and one.key != NAMESPACE_NAME_LABEL for one in self.requirements
+        )
+
     def within(self, other: Self) -> bool:
         """Whether everything that this one selects, `other` selects too.
 
