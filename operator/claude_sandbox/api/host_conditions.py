@@ -20,6 +20,7 @@ class HostReason(StrEnum):
     # Ready
     ENGINE_READY = "EngineReady"
     ENGINE_UNREACHABLE = "EngineUnreachable"
+    ENGINE_SLOW = "EngineSlow"
     NOT_YET_CONTACTED = "NotYetContacted"
     # Stalled, and Ready=False with it
     INVALID_SPEC = "InvalidSpec"
@@ -64,6 +65,8 @@ HOST_MEANINGS: Mapping[HostReason, str] = {
     HostReason.ENGINE_READY: "The engine answers.",
     HostReason.ENGINE_UNREACHABLE: "The engine has not answered for too long, or never did. Nothing is deleted, and no"
     " sandbox is placed on it or moved from it, while that lasts.",
+    HostReason.ENGINE_SLOW: "The engine answers its ping, but several calls in a row, of those that make sandboxes or"
+    " look at them, were not answered in time. Nothing is asked of it for a while.",
     HostReason.NOT_YET_CONTACTED: "The engine has not been asked yet.",
     HostReason.INVALID_SPEC: "The spec or the metadata has fields that are refused.",
     HostReason.SECRET_NOT_FOUND: "There is no Secret of that name in the operator's own namespace.",

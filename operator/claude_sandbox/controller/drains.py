@@ -186,7 +186,7 @@ class Drains:
             move = self._moves[key] = _Move(source, target, wish.demand)
         try:
             if blueprint.running:
-                await self._fleet.of(target.host).provide(blueprint.image)
+                await self._fleet.of(target.host).provide(blueprint)
         except ImagePendingError as error:
             del self._moves[key]
             self._wake(key, TURN)

@@ -26,8 +26,8 @@ from claude_sandbox.controller.status_writer import write_status
 
 logger = logging.getLogger(__name__)
 
-WORKERS = 8
-"""Hosts looked at a time. One that does not answer holds a worker for a bounded time."""
+WORKERS = 32
+"""Hosts looked at a time, as many as there are threads for. One that hangs holds a worker for a bounded time."""
 SOON = 0.5
 """Seconds until a host is looked at that a sandbox came to or left: several that come together are one look."""
 
@@ -79,8 +79,8 @@ class HostsOperator:
         self._api = api
         self._resync = resync
         self.objects = HostObjects()
-        self.hosts = Hosts()
         self.queue: WorkQueue[str] = WorkQueue()
+        self.hosts = Hosts(on_slow=self.queue.add)
         self.reconciler = HostReconciler(
             self.objects,
             self.hosts,

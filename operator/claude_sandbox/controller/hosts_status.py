@@ -40,6 +40,7 @@ EVIDENCE_AGE = timedelta(minutes=3)
 
 _REASONS = {
     Trouble.UNREACHABLE: HostReason.ENGINE_UNREACHABLE,
+    Trouble.SLOW: HostReason.ENGINE_SLOW,
     Trouble.DENIED: HostReason.ACCESS_DENIED,
     Trouble.UNTRUSTED: HostReason.ENGINE_UNTRUSTED,
     Trouble.UNSUPPORTED: HostReason.ENGINE_UNSUPPORTED,
@@ -196,6 +197,10 @@ def _ready(found: HostFindings, stalled: State) -> State:
     known = found.known
     if stalled.status is TRUE:
         return State(FALSE, stalled.reason, stalled.message)
+    if known.trouble is not None and known.trouble.trouble is Trouble.SLOW:
+        return State(
+            FALSE, HostReason.ENGINE_SLOW, f"{_sentence(known.trouble.message)} What runs there is left alone."
+        )
     if known.documents is not None and (known.trouble is None or known.silent <= PATIENCE):
         version = engine_of(known.documents).version
         return State(TRUE, HostReason.ENGINE_READY, f"Docker {version} answers.")

@@ -189,9 +189,7 @@ async def _work(
     operator: Operator, hosts: HostsOperator | None, events: EventRecorder, metrics: Metrics, stop: asyncio.Event
 ) -> None:
     """Everything that was heard of while another replica led is in the queue already."""
-    workers = asyncio.create_task(
-        run_workers(operator.queue, operator.settings.workers, operator.reconcile, metrics.reconciled)
-    )
+    workers = asyncio.create_task(run_workers(operator.queue, None, operator.reconcile, metrics.reconciled))
     looks = asyncio.create_task(hosts.work()) if hosts is not None else None
     overdue = OVERDUE_AFTER * operator.settings.resync
     lapses = asyncio.create_task(lapse_forever(operator.reconciler.lapses, operator.queue, overdue))

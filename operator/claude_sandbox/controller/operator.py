@@ -7,6 +7,7 @@ from itertools import chain
 from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.fleet import Fleet
+from claude_sandbox.backends.docker.lanes import of_tenant
 from claude_sandbox.backends.docker.relays import Publishing
 from claude_sandbox.backends.docker.room import Demand
 from claude_sandbox.backends.docker.secrets import SecretKeys
@@ -23,14 +24,24 @@ from claude_sandbox.controller.hosts_operator import HostsOperator
 from claude_sandbox.controller.hosts_status import Outlook
 from claude_sandbox.controller.logs import about
 from claude_sandbox.controller.metrics import Metrics
-from claude_sandbox.controller.queue import Result, WorkQueue
+from claude_sandbox.controller.queue import Limits, Result, WorkQueue
 from claude_sandbox.controller.reconciler import Reconciler, Reporter
-from claude_sandbox.controller.sandboxes import Key, Sandboxes
+from claude_sandbox.controller.sandboxes import Key, Sandboxes, host_of, on_docker
 from claude_sandbox.controller.settings import Settings
 from claude_sandbox.controller.watching import Refusals
 
 # Seconds in which a change is looked at that tells nothing new of how far a sandbox is.
 SOON = 1.0
+HOST_PASSES, TENANT_PASSES = 32, 8
+"""Passes at a time on one Docker host, and for one namespace there: a host that hangs holds these and no others."""
+PASS_LIMIT = 110.0
+"""Seconds for a pass on a Docker host. Before the liveness check takes it for one that hangs (`main.STUCK_AFTER`)."""
+
+
+class PassTooLongError(Exception):
+    """A pass was ended; what it had begun is found by the next."""
+
+    is_transient = True
 
 
 class Operator:
@@ -44,7 +55,7 @@ class Operator:
         self.sandboxes = Sandboxes()
         self.refusals = Refusals()
         observer = metrics.queue_observer()
-        self.queue: WorkQueue[Key] = WorkQueue(observer=observer)
+        self.queue: WorkQueue[Key] = WorkQueue(observer=observer, limits=self._limits)
         metrics.watch_queue(self.queue, observer, settings.workers)
         self.watches = Watches(
             api,
@@ -154,8 +165,24 @@ class Operator:
     async def reconcile(self, key: Key) -> Result:
         """One pass, its log lines marked with the sandbox."""
         raw = self.sandboxes.get(key)
-        with about(key.namespace, key.name, raw["metadata"]["uid"] if raw else ""):
-            return await self.reconciler(key)
+        with about(key.namespace, key.name, raw["metadata"]["uid"] if raw else ""), of_tenant(key.namespace):
+            if raw is None or not on_docker(raw):
+                return await self.reconciler(key)
+            try:
+                async with asyncio.timeout(PASS_LIMIT):
+                    return await self.reconciler(key)
+            except TimeoutError:
+                raise PassTooLongError(f"it was not done within {PASS_LIMIT:.0f} s") from None
+
+    def _limits(self, key: Key) -> Limits:
+        """How many passes there may be at a time of the same kind: what holds one up must not hold up others."""
+        raw = self.sandboxes.get(key)
+        if raw is None or not on_docker(raw):
+            return {"Kubernetes": self.settings.workers}
+        if (host := host_of(raw)) is None:
+            # On whichever host it is placed, it goes on there.
+            return {("homeless", key.namespace): TENANT_PASSES}
+        return {("host", host): HOST_PASSES, ("host", host, key.namespace): TENANT_PASSES}
 
     def _wake_all(self, namespace: str) -> None:
         for key in self.sandboxes.of(namespace):

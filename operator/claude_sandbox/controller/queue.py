@@ -3,14 +3,17 @@
 The contract is the one that Kubernetes controllers know: a key that is added while it waits is worked on once; a key
 that is added while it is being worked on is worked on again, afterwards, by one worker. Beyond that, a run meets every
 wish to have its key worked on later that is older than the run: what has to be looked at again, that run says anew.
+
+Keys may be of groups with a limit each. A key of a group that has as many in work as it may waits aside, outside of the
+workers, and keeps nobody of another group waiting. Invariant: no key waits aside for a group with room.
 """
 
 import asyncio
 import heapq
 import logging
 import random
-from collections import deque
-from collections.abc import Awaitable, Callable, Hashable
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -61,13 +64,27 @@ class _Wish(NamedTuple, Generic[K]):
     key: K
 
 
+Group = Hashable
+Limits = Mapping[Group, int]
+"""Of a key: its groups, and how many of each may be in work at a time, at least one."""
+
+
 class WorkQueue(Generic[K]):
     """Keys in line, in work, and due later. Use it from one event loop, whose clock is its clock."""
 
     def __init__(
-        self, *, observer: Observer | None = None, first_retry: float = FIRST_RETRY, max_retry: float = MAX_RETRY
+        self,
+        *,
+        observer: Observer | None = None,
+        first_retry: float = FIRST_RETRY,
+        max_retry: float = MAX_RETRY,
+        limits: Callable[[K], Limits] = lambda _: {},
     ) -> None:
         self._observer = observer
+        self._limits = limits
+        self._aside: dict[Group, deque[K]] = {}  # for the group that is full
+        self._in_group: Counter[Group] = Counter()  # in work
+        self._groups: dict[K, tuple[Group, ...]] = {}  # of those in work, as they were when they were taken
         self._first_retry = first_retry
         self._max_retry = max_retry
         self._line: deque[K] = deque()
@@ -84,8 +101,8 @@ class WorkQueue(Generic[K]):
         self._worked = self._loop.time()  # when work ended last
 
     def __len__(self) -> int:
-        """Keys in line, those that are in work or due later not counted."""
-        return len(self._line)
+        """Keys in line or aside, those that are in work or due later not counted."""
+        return len(self._line) + sum(map(len, self._aside.values()))
 
     def add(self, key: K) -> None:
         """Have `key` worked on. Does nothing if it is in line already, or after `shutdown()`."""
@@ -135,7 +152,7 @@ class WorkQueue(Generic[K]):
 
     async def get(self) -> K:
         """The next key, which is then in work until `done(key)`. Raises `ShutDown`."""
-        while not self._line:
+        while (key := self._next()) is None:
             if self._closed:
                 raise ShutDown
             waiter = self._loop.create_future()
@@ -149,9 +166,6 @@ class WorkQueue(Generic[K]):
             finally:
                 if waiter in self._waiters:
                     self._waiters.remove(waiter)
-        if self._closed:
-            raise ShutDown
-        key = self._line.popleft()
         self._due.pop(key, None)
         now = self._loop.time()
         since = self._dirty.pop(key)
@@ -164,6 +178,11 @@ class WorkQueue(Generic[K]):
         """The key's work ended, well or not. If it was added meanwhile it goes to the end of the line."""
         since = self._processing.pop(key)
         self._worked = self._loop.time()
+        for group in self._groups.pop(key):
+            self._in_group[group] -= 1
+            if not self._in_group[group]:
+                del self._in_group[group]
+            self._call_back(group)
         if self._observer is not None:
             self._observer.done(self._worked - since)
         if key in self._dirty:
@@ -186,6 +205,44 @@ class WorkQueue(Generic[K]):
     def idle(self) -> float:
         """For how many seconds no key has been in line or in work; what is due later does not count."""
         return 0.0 if self._dirty or self._processing else self._loop.time() - self._worked
+
+    def _next(self) -> K | None:
+        """Take the first key in line whose groups have room; those before it go aside."""
+        while self._line and not self._closed:
+            key = self._line.popleft()
+            limits = self._limits(key)
+            if (full := self._full(limits)) is None:
+                self._groups[key] = tuple(limits)
+                self._in_group.update(limits.keys())
+                return key
+            self._put_aside(key, full)
+            for other in limits.keys() - {full}:
+                self._call_back(other)  # it may have been called for that group's room, and can't use it
+        return None
+
+    def _full(self, limits: Limits) -> Group | None:
+        return next((group for group, limit in limits.items() if self._in_group[group] >= limit), None)
+
+    def _put_aside(self, key: K, group: Group) -> None:
+        self._aside.setdefault(group, deque()).append(key)
+
+    def _call_back(self, group: Group) -> None:
+        """A group may have room: the first that waits for it, and can use it, is next."""
+        waiting = self._aside.get(group)
+        while waiting:
+            key = waiting.popleft()
+            if not waiting:
+                del self._aside[group]
+            full = self._full(self._limits(key))
+            if full is None:
+                self._line.appendleft(key)
+                self._wake()
+                return
+            self._put_aside(key, full)
+            if full == group:
+                # Still no room; it goes back to where it was.
+                self._aside[group].rotate(1)
+                return
 
     def _wake(self) -> None:
         while self._waiters:
@@ -224,33 +281,38 @@ OnResult = Callable[[str, float], None]
 
 
 async def run_workers(
-    queue: WorkQueue[K], workers: int, reconcile: Reconcile[K], on_result: OnResult | None = None
+    queue: WorkQueue[K], workers: int | None, reconcile: Reconcile[K], on_result: OnResult | None = None
 ) -> None:
-    """Work on the queue's keys, up to `workers` of them at a time, until `queue.shutdown()`, and finish those in work.
+    """Work on the queue's keys until `queue.shutdown()`, and finish those in work.
 
+    Up to `workers` of them at a time; None: as many as the limits of the keys' groups let through.
     A reconcile that raises is logged and tried again later; an exception's `retry_after` (seconds) is respected.
     Cancelling this coroutine cancels the reconciles in work.
     """
+    room = asyncio.Semaphore(workers) if workers is not None else None
     async with asyncio.TaskGroup() as group:
-        for number in range(workers):
-            group.create_task(_work(queue, reconcile, on_result), name=f"worker-{number}")
+        while True:
+            if room is not None:
+                await room.acquire()
+            try:
+                key = await queue.get()
+            except ShutDown:
+                return
+            task = group.create_task(_work(queue, key, reconcile, on_result), name=f"work on {key}")
+            if room is not None:
+                task.add_done_callback(lambda _: room.release())
 
 
-async def _work(queue: WorkQueue[K], reconcile: Reconcile[K], on_result: OnResult | None) -> None:
+async def _work(queue: WorkQueue[K], key: K, reconcile: Reconcile[K], on_result: OnResult | None) -> None:
     loop = asyncio.get_running_loop()
-    while True:
-        try:
-            key = await queue.get()
-        except ShutDown:
-            return
-        started = loop.time()
-        outcome = "error"
-        try:
-            outcome = await _reconcile_once(queue, key, reconcile)
-        finally:
-            queue.done(key)
-            if on_result is not None:
-                on_result(outcome, loop.time() - started)
+    started = loop.time()
+    outcome = "error"
+    try:
+        outcome = await _reconcile_once(queue, key, reconcile)
+    finally:
+        queue.done(key)
+        if on_result is not None:
+            on_result(outcome, loop.time() - started)
 
 
 async def _reconcile_once(queue: WorkQueue[K], key: K, reconcile: Reconcile[K]) -> str:

@@ -132,11 +132,7 @@ def test_what_an_engine_says_of_itself_is_used_or_refused(info: Any) -> None:
         def request(self, *_: Any, **__: Any) -> Any:
             class Response:
                 status_code = 200
-                content = b"x"
-
-                @staticmethod
-                def json() -> Any:
-                    return info
+                content = json.dumps(info).encode()
 
             return Response()
 

@@ -29,8 +29,8 @@ from claude_sandbox.blueprint.model import Blueprint, Image
 FOREIGN_AGAIN = 10.0
 # Seconds until a pass whose picture was behind is made again.
 STALE_AGAIN = 1.0
-# Seconds until a pull is looked at again.
-PULL_AGAIN = 2.0
+# Seconds until it is told how far a pull is; its end is told at once.
+PULL_AGAIN = 10.0
 # Seconds until a port is tried again that the engine refused to publish: somebody else may have given it up.
 PORTS_AGAIN = 30.0
 # Another network may take the addresses between looking and creating; so often is another part of the pool tried.
@@ -69,6 +69,11 @@ class Hands:
     """The host's ports that declared ones had before, by their names."""
     pool: IPv4Network | None = subnets.POOL
     """Where sandboxes' networks get their addresses; None: from the engine's own pools."""
+
+    @property
+    def waiter(self) -> tuple[str, str]:
+        """Who waits for what takes long."""
+        return self.blueprint.identity.namespace, self.blueprint.identity.name
 
 
 async def carry_out(hands: Hands, desired: Desired, wanted: Plan, pace: Pace) -> Outcome:
@@ -354,7 +359,7 @@ async def _change(hands: Hands, desired: Desired, step: Step, live: Object) -> N
 async def _create(hands: Hands, desired: Desired) -> None:
     called, image = desired.documents.names, hands.blueprint.image
     if image.pull_policy == "Always" or hands.images.pulls(image):
-        await hands.images.provide(image)
+        await hands.images.provide(image, hands.waiter)
     try:
         hands.made(await _made(hands, called.container, desired.documents.container, image))
     except EngineError as error:
@@ -374,7 +379,7 @@ async def _made(hands: Hands, name: str, document: Object, image: Image) -> str:
     except EngineError as error:
         if not error.is_image_missing:
             raise
-        await hands.images.provide(image)
+        await hands.images.provide(image, hands.waiter)
         return await hands.engine.create_container(name, document)
 
 

@@ -17,13 +17,14 @@ from claude_sandbox.backends.docker import doings, evidence, names, relay_eviden
 from claude_sandbox.backends.docker.apply import Hands, carry_out
 from claude_sandbox.backends.docker.doings import Doings
 from claude_sandbox.backends.docker.engine import Engine
-from claude_sandbox.backends.docker.errors import EngineError
+from claude_sandbox.backends.docker.errors import UNREACHABLE, EngineError
 from claude_sandbox.backends.docker.execs import without_health_checks
 from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.gaps import gaps
 from claude_sandbox.backends.docker.host_proc import witness_of
-from claude_sandbox.backends.docker.images import Images
+from claude_sandbox.backends.docker.images import Images, Login, anonymously
 from claude_sandbox.backends.docker.keys import Key
+from claude_sandbox.backends.docker.lanes import of_tenant
 from claude_sandbox.backends.docker.learned import Learned
 from claude_sandbox.backends.docker.names import names_of
 from claude_sandbox.backends.docker.objects import Documents, documents
@@ -35,7 +36,7 @@ from claude_sandbox.backends.docker.removal import Removal, orphans, remove
 from claude_sandbox.backends.docker.state import host_lost, pulling, state_of, unclear
 from claude_sandbox.backends.docker.wakes import Registry, Wake
 from claude_sandbox.backends.pacing import Pacer
-from claude_sandbox.blueprint.model import Blueprint, Identity, Image
+from claude_sandbox.blueprint.model import Blueprint, Identity
 from claude_sandbox.compliance.docker.report import findings
 from claude_sandbox.compliance.findings import compliance
 from claude_sandbox.compliance.report import Judgement, compliant
@@ -44,6 +45,8 @@ logger = logging.getLogger(__name__)
 
 # Seconds until a host that did not answer is asked again, for those who wait for it.
 HOST_AGAIN = 10.0
+# Seconds that an engine may take over what one pass asks of it, however many calls that are.
+ENOUGH = 60.0
 
 
 class KeySource(Protocol):
@@ -88,6 +91,7 @@ class DockerBackend:
         allowed_registries: tuple[str, ...] = (),
         pool: IPv4Network | None = subnets.POOL,
         publishing: Callable[[], Publishing] = lambda: NO_PUBLISHING,
+        login: Login = anonymously,
         wake: Callable[[str, str], None] = lambda _namespace, _name: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -101,7 +105,7 @@ class DockerBackend:
         self._publishing = publishing
         self._wake = wake
         self._now = now
-        self._images = Images(engine)
+        self._images = Images(engine, login=login, wake=wake)
         self._observer = Observer(engine)
         self._registry = Registry()
         self._doings = Doings()
@@ -128,7 +132,11 @@ class DockerBackend:
         """
         identity = blueprint.identity
         try:
-            return await self._ensure(blueprint, key, spec, past)
+            async with asyncio.timeout(ENOUGH):
+                return await self._ensure(blueprint, key, spec, past)
+        except TimeoutError:
+            why = EngineError(UNREACHABLE, f"it did not do within {ENOUGH:.0f} s what it was asked")
+            return self._not_asked(identity, why, Outcome())
         except Exception as error:
             # An engine's documents are in part what a container, an image or another user of the engine makes of them.
             logger.warning("a pass over what Docker host %s has ended early", self._host, exc_info=True)
@@ -249,7 +257,11 @@ class DockerBackend:
 
         To be called until it is done, before the resource's finalizer is taken away.
         """
-        removal = await remove(self._engine, self._cluster, identity, retain=retain)
+        try:
+            async with asyncio.timeout(ENOUGH):
+                removal = await remove(self._engine, self._cluster, identity, retain=retain)
+        except TimeoutError:
+            return Removal(False, problem=f"the Docker Engine did not do within {ENOUGH:.0f} s what it was asked")
         if removal.done:
             self._lose(identity)
         return removal
@@ -263,12 +275,14 @@ class DockerBackend:
         """The identifier of the engine that answers now. Raises EngineError."""
         return await self._engine.identifier()
 
-    async def provide(self, image: Image) -> None:
-        """Have an image on the host, as its pull policy says.
+    async def provide(self, blueprint: Blueprint) -> None:
+        """Have a sandbox's image on the host, as its pull policy says.
 
         Raises ImagePendingError, ImageMissingError, and EngineError where the engine could not be asked.
         """
-        await self._images.provide(image)
+        identity = blueprint.identity
+        with of_tenant(identity.namespace):
+            await self._images.provide(blueprint.image, (identity.namespace, identity.name))
 
     async def orphans(self, living: frozenset[str]) -> tuple[Identity, ...]:
         """Sandboxes of this cluster with objects here whose UID is not among the living. Raises EngineError."""
@@ -367,7 +381,7 @@ class DockerBackend:
 
     def _note_pull(self, identity: Identity, blueprint: Blueprint, observed: Observed, outcome: Outcome) -> None:
         if observed.container is None and self._images.pulls(blueprint.image) and outcome.failure is None:
-            self._pulling[identity] = f"The image {blueprint.image.reference} is being pulled."
+            self._pulling[identity] = self._images.state(blueprint.image)
         else:
             self._pulling.pop(identity, None)
 

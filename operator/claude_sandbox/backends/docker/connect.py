@@ -8,12 +8,14 @@ import docker.constants
 import docker.errors
 import requests
 from docker import APIClient
+from requests.adapters import HTTPAdapter
 
 from claude_sandbox.api.endpoints import Address, bracketed
 from claude_sandbox.backends.docker.material import Material, SshMaterial, TlsMaterial
 from claude_sandbox.backends.docker.ssh import SshAdapter
 from claude_sandbox.backends.docker.tls import TlsAdapter, context_of, handshake
 from claude_sandbox.backends.docker.trouble import UNREADABLE, ConnectError, Trouble, explain
+from claude_sandbox.backends.docker.wire import Client, TcpAdapter, UnixAdapter
 from claude_sandbox.compliance.docker.host_evidence import EngineDocuments, numbers
 
 T = TypeVar("T")
@@ -119,22 +121,19 @@ def _judged(address: Address, material: TlsMaterial, timeout: int) -> ConnectErr
 
 def _client(
     address: Address, adapter: SshAdapter | TlsAdapter | None, timeout: int, pool_size: int, version: str
-) -> APIClient:
+) -> Client:
+    way: HTTPAdapter
     match address.scheme:
         case "unix":
             url = f"unix://{address.path}"
+            way = UnixAdapter(f"http+unix://{address.path}", timeout, max_pool_size=pool_size)
         case "ssh":
-            url = "unix:///unused"  # what it is mounted at below
+            assert adapter is not None  # noqa: S101 - the caller made one
+            url, way = "unix:///unused", adapter
         case _:
             url = f"{'https' if adapter else 'http'}://{bracketed(address.host)}:{address.port}"
-    api = APIClient(url, version=version, timeout=timeout, user_agent=_USER_AGENT, max_pool_size=pool_size)
-    # Neither a proxy nor an authority of the environment's is to come between.
-    api.trust_env = False
-    if isinstance(adapter, SshAdapter):
-        api.mount("http+docker://", adapter)
-    elif adapter is not None:
-        api.mount("https://", adapter)
-    return api
+            way = adapter or TcpAdapter(pool_maxsize=pool_size)
+    return Client(url, way, version=version, timeout=timeout, user_agent=_USER_AGENT)
 
 
 def _agreed(version: dict[str, Any]) -> str:

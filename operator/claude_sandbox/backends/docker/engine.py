@@ -1,16 +1,15 @@
-"""One Docker Engine, asynchronously: the SDK's client blocks, so each call runs in one of a few threads, with a bound.
+"""One Docker Engine, asynchronously: the SDK's client blocks, so each call runs in a thread, with a bound.
 
 Documents go to the engine and come back as they are; the SDK's own methods would leave fields out (PidsLimit,
 NanoCpus) and add others (the proxies of whoever runs the operator).
 """
 
-import asyncio
+import base64
 import io
 import json
 import tarfile
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol, TypeVar
 
 import docker
 from docker.errors import DockerException
@@ -20,28 +19,51 @@ from requests.exceptions import RequestException, Timeout
 from urllib3.exceptions import HTTPError
 
 from claude_sandbox.api.mishap import mishap
+from claude_sandbox.api.references import Reference
 from claude_sandbox.backends.docker.errors import UNREACHABLE, EngineError
 from claude_sandbox.backends.docker.facts import EngineFacts, facts_of
+from claude_sandbox.backends.docker.lanes import Lanes
 from claude_sandbox.backends.docker.raw import Object
 from claude_sandbox.backends.docker.session import Session
 from claude_sandbox.backends.docker.ssh import SshAdapter
 from claude_sandbox.backends.docker.trouble import UNREADABLE
+from claude_sandbox.backends.docker.wire import UntrustedAnswerError, document, lines
 
 T = TypeVar("T")
 
+
+class Lane(Protocol):
+    """Runs what blocks in a thread, for so many seconds at most; raises TimeoutError, and RuntimeError when closed."""
+
+    def __call__(self, what: Callable[[], T], seconds: float, /) -> Awaitable[T]: ...
+
+
 CALL_TIMEOUT = 30.0
 """Seconds that the engine may take over an ordinary call."""
+LEEWAY = 5.0
+"""Seconds for a thread to be free, and for the connection's own time-out to come first."""
 PULL_TIMEOUT = 900.0
-THREADS = 8
+"""Seconds that a pull may take altogether."""
+PULL_SILENCE = 300.0
+"""Seconds in which an engine tells nothing of a pull: the checksum of a large layer takes minutes."""
+LONGEST_MESSAGE = 1000
+"""Characters of what an engine says went wrong."""
 _UNCHANGED = 304
+LATE = "the Docker Engine did not answer in time"
 LARGEST_FILE = 256 * 1024
 """Bytes of what is read out of a container."""
+
+
+def _no_one(_: object) -> None:
+    pass
 
 
 class Engine:
     """An engine. `connected` gives the present connection, in a thread, and raises EngineError where there is none.
 
-    `failed` is told of each call that the engine did not answer, with 0, or answered with a fault of its own (5xx).
+    `failed` is told of each call that the engine did not answer, with 0, or answered with a fault of its own (5xx);
+    `timely` of each "read" and each "change" whether the engine answered it, whatever it said, or was too late. Calls
+    that take as long as what a sandbox has is large are neither: their being late says nothing of the engine.
 
     Every method raises EngineError, and nothing else, for what the engine or the way there does.
 
@@ -53,19 +75,21 @@ class Engine:
         self,
         connected: Callable[[], docker.APIClient],
         *,
-        threads: int = THREADS,
+        lanes: Lanes | None = None,
         timeout: float = CALL_TIMEOUT,
         failed: Callable[[int], None] = lambda _: None,
+        timely: Callable[[str, bool], None] = lambda _kind, _answered: None,
     ) -> None:
         self._connected = connected
         self._failed = failed
-        self._threads = ThreadPoolExecutor(threads, "docker")
+        self._timely = timely
+        self._lanes = lanes or Lanes()
         self._timeout = timeout
         self._facts: EngineFacts | None = None
 
     def close(self) -> None:
         """Give the threads back; calls under way end by their time-outs."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._lanes.close()
 
     @property
     def may_be_local(self) -> bool:
@@ -132,13 +156,19 @@ class Engine:
         """An exec session of a container."""
         return await self._found("GET", f"/exec/{identifier}/json")
 
-    async def pull(self, reference: str) -> None:
-        """Have the engine fetch an image, and wait until it is there."""
-        await self._run(lambda: self._pull(reference), PULL_TIMEOUT)
+    async def pull(
+        self, image: Reference, login: Object | None = None, told: Callable[[Object], None] = _no_one
+    ) -> None:
+        """Have the engine fetch an image, and wait until it is there.
+
+        `login`: as the Engine API's X-Registry-Auth; None: as anybody. `told` gets what the engine tells of it, in
+        another thread.
+        """
+        await self._run(lambda: self._pull(image, login or {}, told), PULL_TIMEOUT, self._lanes.pull)
 
     async def create_container(self, name: str, document: Object) -> str:
         """The new container's identifier."""
-        answer = await self._json("POST", "/containers/create", params={"name": name}, body=document)
+        answer = await self._json("POST", "/containers/create", params={"name": name}, body=document, sized=True)
         return str(answer["Id"])
 
     async def start(self, identifier: str) -> None:
@@ -149,7 +179,9 @@ class Engine:
 
     async def stop(self, identifier: str, grace: int) -> None:
         """End a container's processes, by force after `grace` seconds."""
-        await self._json("POST", f"/containers/{identifier}/stop", params={"t": str(grace)}, within=grace + 30.0)
+        await self._json(
+            "POST", f"/containers/{identifier}/stop", params={"t": str(grace)}, within=grace + 30.0, sized=True
+        )
 
     async def rename(self, identifier: str, name: str) -> None:
         await self._json("POST", f"/containers/{identifier}/rename", params={"name": name})
@@ -231,7 +263,7 @@ class Engine:
 
     async def _gone(self, method: str, path: str, params: dict[str, str] | None = None) -> None:
         try:
-            await self._json(method, path, params=params)
+            await self._json(method, path, params=params, sized=True)
         except EngineError as error:
             if not error.is_not_found:
                 raise
@@ -244,31 +276,40 @@ class Engine:
         params: dict[str, str] | None = None,
         body: Object | None = None,
         within: float | None = None,
+        sized: bool = False,
     ) -> Any:
+        """`sized`: it takes as long as what a sandbox has is large."""
         bound = within or self._timeout
 
         def call() -> Any:
-            response = self._call(method, path, params=params, json=body, timeout=bound)
-            return response.json() if response.content else {}
+            return document(self._call(method, path, params=params, json=body, timeout=bound).content)
 
-        return await self._run(call, bound)
+        kind = "" if sized else "read" if method == "GET" else "change"
+        return await self._run(call, bound, kind=kind)
 
-    async def _run(self, call: Callable[[], T], bound: float) -> T:
-        """Run what blocks in a thread. The bound is a little longer than that of the connection itself."""
+    async def _run(self, call: Callable[[], T], bound: float, lane: Lane | None = None, kind: str = "") -> T:
+        """Run what blocks in a thread, and no longer than it may take altogether, however often something comes."""
         try:
-            done = asyncio.get_running_loop().run_in_executor(self._threads, _mapped, call)
+            found = await (lane or self._lanes.call)(lambda: _mapped(call), bound + LEEWAY)
         except RuntimeError:
             # The host was taken out of the operator's care while something was still being done on it.
             raise EngineError(UNREACHABLE, "the connection to the Docker Engine was given up") from None
-        try:
-            return await asyncio.wait_for(done, bound + 5.0)
         except TimeoutError:
             self._failed(UNREACHABLE)
-            raise EngineError(UNREACHABLE, "the Docker Engine did not answer in time") from None
+            self._tell(kind, False)
+            raise EngineError(UNREACHABLE, LATE) from None
         except EngineError as error:
             if error.is_unreachable or error.status >= 500:
                 self._failed(error.status)
+            if not error.is_unreachable or error.message == LATE:
+                self._tell(kind, not error.is_unreachable)
             raise
+        self._tell(kind, True)
+        return found
+
+    def _tell(self, kind: str, answered: bool) -> None:
+        if kind:
+            self._timely(kind, answered)
 
     def _call(
         self,
@@ -278,6 +319,7 @@ class Engine:
         params: dict[str, str] | None = None,
         json: Object | None = None,
         data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
         stream: bool = False,
     ) -> Response:
@@ -288,19 +330,33 @@ class Engine:
             params=params,
             json=json,
             data=data,
+            headers=headers,
             timeout=timeout or self._timeout,
             stream=stream,
+            allow_redirects=False,
         )
         # A container that is to be started or stopped may be so already.
         if response.status_code >= 300 and response.status_code != _UNCHANGED:
             raise EngineError(response.status_code, _message(response))
         return response
 
-    def _pull(self, reference: str) -> None:
-        # The registry's credentials, if any, are those that the SDK found for the operator itself.
-        for line in self._connected().pull(reference, stream=True, decode=True):
-            if problem := line.get("error"):
-                raise EngineError(404, str(problem))
+    def _pull(self, image: Reference, login: Object, told: Callable[[Object], None]) -> None:
+        response = self._call(
+            "POST",
+            "/images/create",
+            params={"fromImage": image.repository, "tag": image.digest or image.tag or "latest"},
+            # Said in any case: what the operator's own user may have for a registry is nobody's.
+            headers={"X-Registry-Auth": base64.urlsafe_b64encode(json.dumps(login).encode()).decode()},
+            timeout=PULL_SILENCE,
+            stream=True,
+        )
+        with response:
+            for line in lines(response):
+                said = document(line)
+                if isinstance(said, dict):
+                    if problem := said.get("error"):
+                        raise EngineError(404, str(problem)[:LONGEST_MESSAGE])
+                    told(said)
 
     def _read_file(self, identifier: str, path: str) -> bytes:
         response = self._call("GET", f"/containers/{identifier}/archive", params={"path": path}, stream=True)
@@ -326,23 +382,27 @@ def _mapped(call: Callable[[], T]) -> T:
     except EngineError:
         raise
     except Timeout:
-        raise EngineError(UNREACHABLE, "the Docker Engine did not answer in time") from None
+        raise EngineError(UNREACHABLE, LATE) from None
+    except UntrustedAnswerError as error:
+        raise EngineError(UNREACHABLE, f"what answers is no Docker Engine: {error}") from None
     except UNREADABLE as error:
         raise EngineError(UNREACHABLE, f"the Docker Engine's answer can't be used: {mishap(error)}") from None
     except (DockerException, RequestException, HTTPError, OSError, EOFError, ValueError) as error:
         status = getattr(getattr(error, "response", None), "status_code", UNREACHABLE)
         if status:
-            raise EngineError(status, str(getattr(error, "explanation", "") or "no reason given")) from None
+            why = str(getattr(error, "explanation", "") or "no reason given")
+            raise EngineError(status, why[:LONGEST_MESSAGE]) from None
         raise EngineError(UNREACHABLE, f"the Docker Engine can't be reached ({type(error).__name__})") from None
 
 
 def _message(response: Response) -> str:
     try:
-        body = response.json()
-    except ValueError:
+        body = document(response.content)
+    except (ValueError, RecursionError, UntrustedAnswerError):
         return f"the Docker Engine answered HTTP {response.status_code} without a reason"
     message = body.get("message") if isinstance(body, dict) else None
-    return str(message or f"the Docker Engine answered HTTP {response.status_code} without a reason").strip()
+    said = str(message or f"the Docker Engine answered HTTP {response.status_code} without a reason").strip()
+    return said[:LONGEST_MESSAGE]
 
 
 def archive_of(entries: Iterable[tuple[tarfile.TarInfo, bytes]]) -> bytes:

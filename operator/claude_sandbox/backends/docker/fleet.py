@@ -47,7 +47,11 @@ class Fleet:
         """The backend of a host, whether it answers now or not."""
         member = self._members.get(host)
         if member is None:
-            engine = Engine(lambda: self._connection(host), failed=lambda status: self._failed(host, status))
+            engine = Engine(
+                lambda: self._connection(host),
+                failed=lambda status: self._failed(host, status),
+                timely=lambda kind, answered: self._hosts.told(host, kind, answered),
+            )
             backend = self._make(host, engine)
             events = asyncio.create_task(self._follow(backend), name=f"events of {host}")
             member = self._members[host] = _Member(backend, events)

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from claude_sandbox.api.endpoints import Address
@@ -21,6 +21,10 @@ LOOK_TIMEOUT = 15.0
 DOCUMENTS_AGE = 60.0
 """Seconds after which an engine is asked again what it is; between, only whether it answers."""
 LOOKS_AT_A_TIME = 32
+LATE_CALLS = 3
+"""Calls in a row that an engine was too late with, after which nothing is asked of it for a while."""
+REST, LONGEST_REST = 30.0, 240.0
+"""Seconds for which nothing is asked of such an engine; twice as long each time that it goes on so."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,10 @@ class _Entry:
     known: Known = field(default_factory=Known)
     last_contact: float | None = None
     read: float = float("-inf")
+    late: dict[str, int] = field(default_factory=dict)
+    """Calls in a row that the engine was too late with, by their kind."""
+    rests_until: float = float("-inf")
+    rest: float = REST
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     looking: "asyncio.Future[EngineDocuments | None] | None" = None
     """A look that was given up, and whose thread has not noticed yet."""
@@ -81,11 +89,13 @@ class Hosts:
         clock: Callable[[], float] = time.monotonic,
         look_timeout: float = LOOK_TIMEOUT,
         documents_age: float = DOCUMENTS_AGE,
+        on_slow: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._connect = connect
         self._clock = clock
         self._look_timeout = look_timeout
         self._documents_age = documents_age
+        self._on_slow = on_slow
         self._entries: dict[str, _Entry] = {}
         self._threads = ThreadPoolExecutor(LOOKS_AT_A_TIME, thread_name_prefix="docker-host")
 
@@ -98,12 +108,15 @@ class Hosts:
                 entry.target, entry.read = target, float("-inf")
                 # Another address may be another machine.
                 entry.known, entry.last_contact, entry.first_asked = Known(), None, self._clock()
+                entry.late, entry.rests_until, entry.rest = {}, float("-inf"), REST
             try:
                 documents = await self._ask(entry, target)
             except ConnectError as error:
                 self._failed(entry, error)
             else:
                 self._answered(entry, documents)
+                if self._clock() < entry.rests_until:
+                    entry.known = replace(entry.known, trouble=_slow(max(entry.late.values(), default=0)))
             return entry.known
 
     def known(self, name: str) -> Known:
@@ -115,6 +128,24 @@ class Hosts:
         """The connection to a host that answered when it was last asked."""
         entry = self._entries.get(name)
         return entry.engine if entry is not None and entry.known.answers else None
+
+    def told(self, name: str, kind: str, answered: bool) -> None:
+        """A call of that kind to the host's engine was answered, or not in time.
+
+        A host that is late again and again is one that does not answer, until it has rested.
+        """
+        if (entry := self._entries.get(name)) is None:
+            return
+        if answered:
+            if entry.late.pop(kind, 0):
+                entry.rest = REST
+            return
+        entry.late[kind] = entry.late.get(kind, 0) + 1
+        if entry.late[kind] >= LATE_CALLS and self._clock() >= entry.rests_until:
+            entry.rests_until = self._clock() + entry.rest
+            entry.rest = min(entry.rest * 2, LONGEST_REST)
+            entry.known = replace(entry.known, trouble=_slow(entry.late[kind]))
+            self._on_slow(name)
 
     def forget(self, name: str) -> None:
         """The host is no longer to be looked after."""
@@ -182,6 +213,14 @@ def _look(
         return engine.documents()
     engine.ping()
     return None
+
+
+def _slow(late: int) -> ConnectError:
+    return ConnectError(
+        Trouble.SLOW,
+        f"the engine answers its ping, but the last {late} calls in a row were not answered in time: see what keeps it"
+        " (its disk, its memory, its log); it is tried again after a while",
+    )
 
 
 def _ignore(future: "asyncio.Future[EngineDocuments | None]") -> None:

@@ -10,9 +10,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from claude_sandbox.backends.docker.errors import UNREACHABLE, EngineError
+from claude_sandbox.backends.docker.wire import uses
 
 TIMEOUT = 30.0
 _HEADER = 8
+# Bytes; an engine sends what it reads from a container, 32 KiB at a time.
+_LARGEST_FRAME = 1 << 20
 
 
 class Run(Protocol):
@@ -37,6 +40,7 @@ class Session:
 
         def call() -> None:
             try:
+                uses(lambda: self._socket)
                 self._socket.sendall(memoryview(line))
             finally:
                 line[:] = bytes(len(line))
@@ -52,12 +56,15 @@ class Session:
         await self._run(self._close, self._timeout)
 
     def _expect(self, line: bytes) -> None:
+        uses(lambda: self._socket)
         seen = b""
         while not seen.endswith(line):
             header = self._read(_HEADER)
             if not header:
                 raise EngineError(UNREACHABLE, "the helper container ended without having put the key in place")
             (length,) = struct.unpack(">I", header[4:])
+            if length > _LARGEST_FRAME:
+                raise EngineError(UNREACHABLE, "what came over the connection is not as an engine sends it")
             seen = (seen + self._read(length))[-len(line) :]
 
     def _read(self, length: int) -> bytes:

@@ -21,6 +21,7 @@ from claude_sandbox.api.endpoints import Address
 from claude_sandbox.backends.docker.material import SshMaterial
 from claude_sandbox.backends.docker.memory_file import MemoryFile
 from claude_sandbox.backends.docker.trouble import ConnectError, Trouble
+from claude_sandbox.backends.docker.wire import Stoppable
 
 # Seconds for the client to end by itself once its connection is closed.
 _END = 2.0
@@ -114,7 +115,7 @@ def _command(program: str, address: Address, timeout: int, key: str = "", known_
     return [program, "-T", *configuration, *given, "--", address.host, "docker system dial-stdio"]
 
 
-class _Connection(urllib3.connection.HTTPConnection):
+class _SshConnection(urllib3.connection.HTTPConnection):
     """One ssh client, and the socket that it reads from and writes to.
 
     It has logged in when its first answer comes; until then it takes one of the `logins`.
@@ -164,6 +165,10 @@ class _Connection(urllib3.connection.HTTPConnection):
         if self._logging_in:
             self._logging_in = False
             self._logins.release()
+
+
+class _Connection(Stoppable, _SshConnection):
+    pass
 
 
 class _Pool(urllib3.connectionpool.HTTPConnectionPool):

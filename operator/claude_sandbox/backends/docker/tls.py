@@ -5,13 +5,11 @@ import socket
 import ssl
 from typing import Any
 
-import requests
-import requests.adapters
-
 from claude_sandbox.api.endpoints import Address
 from claude_sandbox.backends.docker.material import TlsMaterial
 from claude_sandbox.backends.docker.memory_file import MemoryFile
 from claude_sandbox.backends.docker.trouble import ConnectError, Trouble
+from claude_sandbox.backends.docker.wire import TcpAdapter
 
 
 def context_of(material: TlsMaterial) -> ssl.SSLContext:
@@ -60,7 +58,7 @@ def _shaken(tls: ssl.SSLObject) -> bool:
     return True
 
 
-class TlsAdapter(requests.adapters.HTTPAdapter):
+class TlsAdapter(TcpAdapter):
     """Connects with the given context, whatever else requests has been told about certificates."""
 
     def __init__(self, context: ssl.SSLContext, pool_size: int) -> None:

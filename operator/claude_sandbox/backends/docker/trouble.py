@@ -13,16 +13,19 @@ import requests.exceptions
 import urllib3.exceptions
 
 from claude_sandbox.api.mishap import mishap
+from claude_sandbox.backends.docker.wire import UntrustedAnswerError
 
 UNREADABLE = (AttributeError, LookupError, TypeError, RecursionError)
 """What reading a document raises that is of another shape than an engine's, or nested deeper than any."""
 
 
 class Trouble(StrEnum):
-    """What kind of trouble it is. Only the first passes by itself."""
+    """What kind of trouble it is. Only the first two pass by themselves."""
 
     UNREACHABLE = "Unreachable"
     """Nobody answers, or not in time."""
+    SLOW = "Slow"
+    """It answers when it is asked whether it is there, and not when it is asked for work."""
     DENIED = "Denied"
     """The socket, the engine or the ssh server refuses the operator."""
     UNTRUSTED = "Untrusted"
@@ -44,7 +47,7 @@ class ConnectError(Exception):
     @property
     def passes(self) -> bool:
         """Whether it may pass without anybody doing anything."""
-        return self.trouble is Trouble.UNREACHABLE
+        return self.trouble in (Trouble.UNREACHABLE, Trouble.SLOW)
 
 
 def explain(error: BaseException, seconds: float) -> ConnectError:
@@ -54,6 +57,8 @@ def explain(error: BaseException, seconds: float) -> ConnectError:
     for cause in _causes(error):
         if isinstance(cause, docker.errors.APIError):
             return _refused(cause)
+        if isinstance(cause, UntrustedAnswerError):
+            return ConnectError(Trouble.UNSUPPORTED, f"what answers is no Docker Engine: {cause}")
         if found := _from_the_system(cause, seconds):
             return found
     if isinstance(error, UNREADABLE):

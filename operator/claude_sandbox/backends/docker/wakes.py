@@ -15,6 +15,7 @@ from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.raw import Object
+from claude_sandbox.backends.docker.wire import lines
 from claude_sandbox.compliance.docker.document import Document
 
 _LOG = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ _HEARTBEAT = "exec_die"
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 # Seconds of silence after which a connection is taken for dead: where any sandbox runs, its health is checked sooner.
 SILENCE = 300.0
+# Events that wait to be looked at; then the engine is read no further.
+_MANY = 10_000
 
 
 class Registry:
@@ -151,10 +154,13 @@ class _Stream:
         try:
             self._response = self._engine.stream_events(filters, SILENCE)
             self._tell(self._opened_with, True)
-            for line in self._response.iter_lines(chunk_size=None):
+            for line in lines(self._response):
+                # A loop that is behind is not to hold all that an engine tells meanwhile.
+                while self._events.qsize() > _MANY and not self._closed.wait(0.05):
+                    pass
                 if self._closed.is_set():
                     break
-                if line and (event := event_in(line)) is not None and _matters(event):
+                if (event := event_in(line)) is not None and _matters(event):
                     self._tell(self._events.put_nowait, event)
         except Exception as error:  # noqa: BLE001 - whatever ended it, it is opened again
             _LOG.debug("the events of a Docker host ended: %s", type(error).__name__)
