@@ -15,8 +15,10 @@ from claude_sandbox.localcluster.cluster import Cluster
 
 pytestmark = pytest.mark.controlplane
 
-# Which version the server has, what it serves, and the node of a pod that doesn't end.
-CLUSTER_WIDE = re.compile(r"/version|/apis?(/[^/]+){0,2}|/api/v1/nodes/[^/]+")
+# Which version the server has, what it serves, the node of a pod that doesn't end, and who was given which rights.
+CLUSTER_WIDE = re.compile(
+    r"/version|/apis?(/[^/]+){0,2}|/api/v1/nodes/[^/]+|/apis/rbac.authorization.k8s.io/v1/(cluster)?role(binding)?s"
+)
 
 
 @pytest.fixture(autouse=True)

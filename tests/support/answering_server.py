@@ -36,6 +36,10 @@ class Cluster:
     claims: Object = field(default_factory=dict)
     quotas: list[Object] = field(default_factory=list)
     runtime_classes: Object = field(default_factory=dict)
+    roles: list[Object] = field(default_factory=list)
+    """ClusterRoles."""
+    bindings: list[Object] = field(default_factory=list)
+    """RoleBindings of all namespaces."""
     refused: tuple[str, ...] = ()
     """Plurals that are answered with 403."""
     allowed: bool = False
@@ -55,7 +59,8 @@ class Cluster:
             labels = {"kubernetes.io/metadata.name": name, "pod-security.kubernetes.io/enforce": "restricted"}
             return 200, {"metadata": {"name": name, "labels": labels}}
         lists = {"networkpolicies": self.policies, "services": self.services, "resourcequotas": self.quotas}
-        if name in (*lists, "limitranges"):
+        lists |= {"rolebindings": self.bindings, "clusterroles": self.roles}
+        if name in (*lists, "limitranges", "roles", "clusterrolebindings"):
             return 200, {"metadata": {"resourceVersion": "1"}, "items": lists.get(name, [])}
         single = {
             "pods": self.pods,

@@ -9,6 +9,7 @@ from typing import Any
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import Compliance, EvidenceSource, Result
 from claude_sandbox.compliance.evidence import Access, Expected, KubernetesEvidence, Reading, Unread
+from claude_sandbox.compliance.grants import Grant
 from claude_sandbox.compliance.identity import QUESTIONS
 from claude_sandbox.compliance.report import findings, measure
 
@@ -32,6 +33,7 @@ class World:
     access: list[Access]
     runtime_class: Object | None
     quotas: list[Object]
+    grants: list[Grant] = field(default_factory=list)
     drift: list[str] = field(default_factory=list)
     minor: int = 34
 
@@ -77,6 +79,7 @@ class World:
             services=read(tuple(self.services)),
             service_account=read(self.service_account),
             access=read(tuple(self.access), EvidenceSource.ACCESS_REVIEW),
+            grants=read(tuple(self.grants)),
             runtime_class=read(self.runtime_class),
             quotas=read(tuple(self.quotas)),
             drift=read(tuple(self.drift)),

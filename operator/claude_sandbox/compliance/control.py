@@ -40,6 +40,7 @@ class Evidence(StrEnum):
     SERVICES = "services"
     SERVICE_ACCOUNT = "service_account"
     ACCESS = "access"
+    GRANTS = "grants"
     RUNTIME_CLASS = "runtime_class"
     QUOTAS = "quotas"
     DRIFT = "drift"
@@ -85,6 +86,8 @@ class Control:
     remedy: str
     judge: Callable[[View], Verdict] | None = None
     needs: tuple[Evidence, ...] = (Evidence.POD,)
+    weighs: tuple[Evidence, ...] = ()
+    """What it looks at beside that; what it means that it could not be read is the judge's to say."""
     required: frozenset[Profile] = ALWAYS
     mappings: tuple[Mapping, ...] = ()
     backends: tuple[BackendType, ...] = (BackendType.KUBERNETES,)

@@ -27,6 +27,7 @@ _EVIDENCE = {
     Evidence.SERVICES: "all Services of the namespace",
     Evidence.SERVICE_ACCOUNT: "ServiceAccount",
     Evidence.ACCESS: "SubjectAccessReviews of the ServiceAccount",
+    Evidence.GRANTS: "all Roles and ClusterRoles that are bound to the ServiceAccount or to one of its groups",
     Evidence.RUNTIME_CLASS: "RuntimeClass",
     Evidence.QUOTAS: "ResourceQuotas and LimitRanges of the namespace",
     Evidence.DRIFT: "comparison of the live objects with what is declared",
@@ -136,7 +137,7 @@ def _on_kubernetes(control: Control) -> Iterator[str]:
     if control.judge is None:
         yield f"- Not measured in this version; it would take {control.unproven} (`{control.decided_by.value}`)."
     else:
-        yield f"- Read from: {', '.join(_EVIDENCE[need] for need in control.needs)}."
+        yield f"- Read from: {', '.join(_EVIDENCE[need] for need in (*control.needs, *control.weighs))}."
     yield f"- Remedy: {control.remedy}"
 
 

@@ -7,6 +7,7 @@ from typing import Any, Generic, TypeVar
 
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import EvidenceSource
+from claude_sandbox.compliance.grants import Grant
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -89,6 +90,8 @@ class KubernetesEvidence:
     service_account: Reading[Object] | Unread
     access: Reading[tuple[Access, ...]] | Unread
     """SubjectAccessReviews of the sandbox's ServiceAccount: the answers to `identity.QUESTIONS`."""
+    grants: Reading[tuple[Grant, ...]] | Unread
+    """What roles grant the ServiceAccount and its groups, beyond what Kubernetes grants everybody."""
     runtime_class: Reading[Object | None] | Unread
     """The RuntimeClass that the pod names; None where it names none."""
     quotas: Reading[tuple[Object, ...]] | Unread

@@ -1,19 +1,25 @@
 """ID: what the sandbox may do with the cluster's own API, and with the cloud's."""
 
+from collections.abc import Iterator
+
 from claude_sandbox.api.status import Severity
-from claude_sandbox.compliance.control import Control, Evidence, Level, Verdict, judged, maps, unknown
+from claude_sandbox.compliance.control import Control, Evidence, Level, Verdict, failed, judged, maps, passed, unknown
 from claude_sandbox.compliance.evidence import Access
+from claude_sandbox.compliance.grants import Grant
 from claude_sandbox.compliance.view import View
 
 QUESTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("get", "", "pods", ""),
-    ("get", "", "secrets", ""),
+    ("list", "", "secrets", ""),
     ("create", "", "pods", ""),
 )
 """What to ask of the sandbox's ServiceAccount: verb, API group, resource, subresource.
 
-Few, because each is a request for each sandbox: what the built-in roles view, edit and admin grant first.
+Few, because each is a request for each sandbox: all that roles grant is read from the roles. These are a second
+witness, for what authorizers other than RBAC grant, which can't be read anywhere.
 """
+
+_MOST_TOLD = 3
 
 _CLOUD_IDENTITIES = (
     "azure.workload.identity/client-id",
@@ -46,13 +52,29 @@ def dedicated(view: View) -> Verdict:
 
 
 def no_rights(view: View) -> Verdict:
-    """Nothing that it was asked about is allowed, and no cloud identity comes with the account."""
+    """No role grants it anything beyond what everybody may, no authorizer allows it anything, no cloud identity."""
     annotations = (view.service_account.get("metadata") or {}).get("annotations") or {}
-    problems = [f"may {_described(one)}" for one in view.access if one.allowed]
+    grants = view.grants
+    told = () if isinstance(grants, str) else grants
+    problems = list(_granted(told))
+    if not problems:
+        by = "" if isinstance(grants, str) else ", which no role grants it"
+        problems += [f"may {_described(one)}{by}" for one in view.access if one.allowed]
     problems += [f"has the cloud identity {name}" for name in _CLOUD_IDENTITIES if name in annotations]
-    if not view.access and not problems:
-        return unknown("the API server was asked about no right")
-    return judged([f"the ServiceAccount {problem}" for problem in problems], f"{len(view.access)} asked")
+    value = f"{len(told)} granted, {len(view.access)} asked"
+    if problems:
+        return failed("; ".join(f"the ServiceAccount {problem}" for problem in problems), value)
+    if isinstance(grants, str):
+        return unknown(grants, value)
+    return passed(value) if view.access else unknown("the API server was asked about no right", value)
+
+
+def _granted(grants: tuple[Grant, ...]) -> Iterator[str]:
+    """What is granted beyond what everybody may, the worst first."""
+    found = sorted(grants, key=lambda one: one.severity, reverse=True)
+    yield from (f"may {one}" for one in found[:_MOST_TOLD])
+    if (more := len(found) - _MOST_TOLD) > 0:
+        yield f"is granted {more} more rules"
 
 
 def _described(access: Access) -> str:
@@ -90,6 +112,7 @@ CONTROLS = (
         "Remove the role bindings and annotations that give the sandbox's ServiceAccount, or all accounts, rights.",
         no_rights,
         needs=(Evidence.ACCESS, Evidence.SERVICE_ACCOUNT),
+        weighs=(Evidence.GRANTS,),
         mappings=maps(
             kubescape=("C-0035", "C-0267", "C-0272"),
             trivy=("KSV-0041", "KSV-0044", "KSV-0046", "KSV-0053"),

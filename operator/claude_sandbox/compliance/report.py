@@ -27,6 +27,7 @@ _NAMES = {
     Evidence.SERVICES: "the namespace's Services",
     Evidence.SERVICE_ACCOUNT: "the ServiceAccount",
     Evidence.ACCESS: "the ServiceAccount's rights",
+    Evidence.GRANTS: "the roles that reach the ServiceAccount",
     Evidence.RUNTIME_CLASS: "the RuntimeClass",
     Evidence.QUOTAS: "the namespace's quotas",
     Evidence.DRIFT: "the difference from what is declared",

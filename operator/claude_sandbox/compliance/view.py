@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from claude_sandbox.compliance import pss
 from claude_sandbox.compliance.evidence import Access, Expected, KubernetesEvidence, Object, Reading, Unread
+from claude_sandbox.compliance.grants import Grant
 from claude_sandbox.compliance.policies import Union, union
 
 T = TypeVar("T")
@@ -58,6 +59,16 @@ class View:
     @property
     def access(self) -> tuple[Access, ...]:
         return _value(self.evidence.access)
+
+    @property
+    def grants(self) -> tuple[Grant, ...] | str:
+        """What roles grant the ServiceAccount beyond what everybody may; or why that is not known."""
+        reading, oldest = self.evidence.grants, self.evidence.now - self.evidence.max_age
+        if isinstance(reading, Unread):
+            return f"the roles that reach the ServiceAccount could not be read: {reading.reason}"
+        if reading.observed_at < oldest:
+            return "what is known of the roles that reach the ServiceAccount is too old"
+        return reading.value
 
     @property
     def runtime_class(self) -> Object | None:

@@ -45,7 +45,7 @@ def sources() -> Path:
 def render(wanted: Installation) -> list[Manifest]:
     """The objects to apply, in an order in which each finds what it needs."""
     scope = "namespaced" if wanted.namespaces else "cluster"
-    parts = ["../crds", "operator", "rbac/users", "rbac/roles", f"rbac/{scope}"]
+    parts = ["../crds", "operator", "rbac/users", "rbac/roles", "rbac/rights", f"rbac/{scope}"]
     if wanted.secrets:
         parts.append(f"rbac/secrets-{scope}")
     if wanted.docker:

@@ -16,7 +16,8 @@ from claude_sandbox.backends.kubernetes.access import AccessReviews
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
 from claude_sandbox.backends.kubernetes.expected import expected
-from claude_sandbox.backends.kubernetes.resources import Resource
+from claude_sandbox.backends.kubernetes.resources import ROLE_BINDINGS, ROLES, Resource
+from claude_sandbox.backends.kubernetes.surroundings import read_surroundings
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 from claude_sandbox.compliance.evidence import KubernetesEvidence, Reading
@@ -28,8 +29,6 @@ pytestmark = pytest.mark.controlplane
 
 NAMESPACE = "live-sandboxes"
 IMAGE = "registry.example/claude@sha256:" + "a" * 64
-ROLES = Resource("rbac.authorization.k8s.io", "v1", "roles", True, "Role")
-ROLE_BINDINGS = Resource("rbac.authorization.k8s.io", "v1", "rolebindings", True, "RoleBinding")
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,7 @@ class Sandbox:
         async def everything(resource: Resource) -> tuple[dict[str, Any], ...]:
             return tuple((await self.api.list(resource, NAMESPACE)).items)
 
+        pod = await self.api.get(resources.PODS, self.name, NAMESPACE)
         reviews = AccessReviews(self.api, QUESTIONS)
         await reviews.ask(NAMESPACE, self.name)
         now = datetime.now(UTC)
@@ -58,12 +58,13 @@ class Sandbox:
 
         return KubernetesEvidence(
             expected=expected(self.blueprint, Profile.DEVELOPMENT, ()),
-            pod=read(await self.api.get(resources.PODS, self.name, NAMESPACE)),
+            pod=read(pod),
             namespace=read(await self.api.get(resources.NAMESPACES, NAMESPACE)),
             policies=read(await everything(resources.NETWORK_POLICIES)),
             services=read(await everything(resources.SERVICES)),
             service_account=read(await self.api.get(resources.SERVICE_ACCOUNTS, self.name, NAMESPACE)),
             access=reviews.known(NAMESPACE, self.name),
+            grants=(await read_surroundings(self.api, pod)).grants,
             runtime_class=read(None),
             quotas=read(await everything(resources.RESOURCE_QUOTAS)),
             drift=read(()),
@@ -185,7 +186,8 @@ async def test_rights_that_someone_gives_to_all_accounts_are_seen(sandbox: Sandb
         while await sandbox.failing() != {"ID-03"}:  # noqa: ASYNC110 - only asking tells
             await asyncio.sleep(0.05)
     messages = [one.verdict.message for one in findings(await sandbox.evidence()) if one.control.id == "ID-03"]
-    assert messages == ["the ServiceAccount may get pods; the ServiceAccount may get secrets"]
+    told = "the ServiceAccount may get pods, secrets in namespace live-sandboxes (RoleBinding other)"
+    assert messages == [told]
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,12 @@ HOSTS = of(
 ) | of({"/namespaces": "get"}, "kube-system")
 HOST_SECRETS = of({"/secrets": "get"})
 NODES = of({"/nodes": "get"})
+RIGHTS = of(
+    {
+        f"rbac.authorization.k8s.io/{plural}": "list watch"
+        for plural in ("roles", "clusterroles", "rolebindings", "clusterrolebindings")
+    }
+)
 LEASE = of({"coordination.k8s.io/leases": "get update"}, "claude-sandbox-operator") | of(
     {"coordination.k8s.io/leases": "create"}
 )
@@ -65,13 +71,15 @@ class Variant:
 
 
 VARIANTS = {
-    "cluster": Variant(Installation(), WORK | SECRETS | CLUSTER, set()),
-    "cluster without Secrets": Variant(Installation(secrets=False), WORK | CLUSTER, set()),
-    "namespaced": Variant(Installation(namespaces=(WATCHED,)), NODES, WORK | OWN_NAMESPACE | SECRETS),
+    "cluster": Variant(Installation(), WORK | SECRETS | CLUSTER | RIGHTS, set()),
+    "cluster without Secrets": Variant(Installation(secrets=False), WORK | CLUSTER | RIGHTS, set()),
+    "namespaced": Variant(Installation(namespaces=(WATCHED,)), NODES | RIGHTS, WORK | OWN_NAMESPACE | SECRETS),
     "namespaced without Secrets": Variant(
-        Installation(namespaces=(WATCHED,), secrets=False), NODES, WORK | OWN_NAMESPACE
+        Installation(namespaces=(WATCHED,), secrets=False), NODES | RIGHTS, WORK | OWN_NAMESPACE
     ),
-    "with Docker hosts": Variant(Installation(secrets=False, docker=True), WORK | CLUSTER | HOSTS, set(), HOST_SECRETS),
+    "with Docker hosts": Variant(
+        Installation(secrets=False, docker=True), WORK | CLUSTER | RIGHTS | HOSTS, set(), HOST_SECRETS
+    ),
 }
 
 

@@ -56,7 +56,7 @@ def test_every_namespace_that_is_looked_after_gets_its_rights_and_no_other() -> 
         *((name, role) for name in ("one", "two") for role in IN_A_NAMESPACE),
     }
     everywhere = [m["roleRef"]["name"] for m in found if m["kind"] == "ClusterRoleBinding"]
-    assert everywhere == ["claude-sandbox-operator-nodes"]
+    assert everywhere == ["claude-sandbox-operator-rights", "claude-sandbox-operator-nodes"]
     assert arguments(found)[-2:] == ["--namespace=one", "--namespace=two"]
 
 

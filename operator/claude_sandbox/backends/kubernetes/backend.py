@@ -191,6 +191,7 @@ class KubernetesBackend:
             services=self._all(SERVICES, namespace),
             service_account=_reading(accounts, accounts.store.get(namespace, child), "there is no ServiceAccount"),
             access=self._access.known(namespace, child),
+            grants=self._watches.rights.of(namespace, child),
             runtime_class=_runtime_class(pod),
             quotas=both,
             drift=pod if isinstance(pod, Unread) else Reading(outcome.drifted, pod.source, pod.observed_at),

@@ -12,22 +12,28 @@ from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.raw import Object
 from claude_sandbox.backends.kubernetes.resources import (
+    CLUSTER_ROLE_BINDINGS,
+    CLUSTER_ROLES,
     LIMIT_RANGES,
     NAMESPACES,
     NETWORK_POLICIES,
     RESOURCE_QUOTAS,
+    ROLE_BINDINGS,
+    ROLES,
     RUNTIME_CLASSES,
     SERVICE_ACCOUNTS,
     SERVICES,
     Resource,
 )
 from claude_sandbox.compliance.evidence import Expected, KubernetesEvidence, Reading, Unread
+from claude_sandbox.compliance.grants import Grant, granted, identities, subjects, telling
 from claude_sandbox.compliance.identity import QUESTIONS
 
 T = TypeVar("T")
 
 _MAX_AGE = timedelta(minutes=5)
 _STRICTEST_MINOR = 34
+_RIGHTS = (ROLES, CLUSTER_ROLES, ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS)
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class Surroundings:
     services: Reading[tuple[Object, ...]] | Unread
     account: Reading[Object] | Unread
     access: AccessReviews
+    grants: Reading[tuple[Grant, ...]] | Unread
     runtime_class: Reading[Object | None] | Unread
     quotas: Reading[tuple[Object, ...]] | Unread
     minor: int
@@ -56,6 +63,7 @@ class Surroundings:
             services=self.services,
             service_account=self.account,
             access=self.access.known(namespace, account_of(pod)),
+            grants=self.grants,
             runtime_class=self.runtime_class,
             quotas=self.quotas,
             drift=differences,
@@ -78,6 +86,7 @@ async def read_surroundings(api: Api, pod: Object) -> Surroundings:
         quotas = group.create_task(_all(api, RESOURCE_QUOTAS, namespace))
         ranges = group.create_task(_all(api, LIMIT_RANGES, namespace))
         minor = group.create_task(_minor(api))
+        grants = group.create_task(_grants(api, namespace, account))
         group.create_task(access.ask(namespace, account))
     return Surroundings(
         namespace=space.result(),
@@ -85,6 +94,7 @@ async def read_surroundings(api: Api, pod: Object) -> Surroundings:
         services=services.result(),
         account=live_account.result(),
         access=access,
+        grants=grants.result(),
         runtime_class=runtime_class.result(),
         quotas=_joined(quotas.result(), ranges.result()),
         minor=minor.result(),
@@ -121,6 +131,24 @@ async def _all(api: Api, resource: Resource, namespace: str) -> Reading[tuple[Ob
         return now_read(tuple((await api.list(resource, namespace)).items))
     except ApiError as error:
         return Unread(error.reason)
+
+
+async def _grants(api: Api, namespace: str, account: str) -> Reading[tuple[Grant, ...]] | Unread:
+    """All rules that reach the ServiceAccount, wherever in the cluster they are granted."""
+    try:
+        roles, cluster_roles, *bindings = await asyncio.gather(*(api.list(resource) for resource in _RIGHTS))
+    except ApiError as error:
+        return Unread(f"{', '.join(map(str, _RIGHTS))}: {error.reason}")
+    # Items of a list come without a kind.
+    rules = {
+        (kind, one["metadata"].get("namespace") or "", one["metadata"]["name"]): telling(one.get("rules") or ())
+        for kind, listing in (("Role", roles), ("ClusterRole", cluster_roles))
+        for one in listing.items
+    }
+    who = set(identities(namespace, account))
+    ours = (one for listing in bindings for one in listing.items if who.intersection(subjects(one)))
+    found = granted(ours, lambda *role: rules.get(role, ()))
+    return Unread(found) if isinstance(found, str) else now_read(found)
 
 
 async def _runtime_class(api: Api, pod: Object) -> Reading[Object | None] | Unread:

@@ -25,6 +25,7 @@ from claude_sandbox.backends.kubernetes.resources import (
     SERVICES,
     Resource,
 )
+from claude_sandbox.backends.kubernetes.rights import Rights
 from claude_sandbox.backends.kubernetes.workload import keeps_starting
 
 Wake = Callable[[str, str], None]
@@ -63,6 +64,12 @@ class Watches:
         self._wake_users = wake_users
         self._informers: dict[Resource, dict[str | None, Informer]] = {}
         self._secrets: list[dict[str | None, Informer]] = []
+        self.rights = Rights(
+            lambda resource, changed, transform, indexes: self._informer(
+                resource, None, changed, transform, indexes=indexes
+            ),
+            self._rights_changed,
+        )
         scopes: tuple[str | None, ...] = namespaces or (None,)
         for resource in _CHILDREN:
             changed = self._pod_changed if resource is PODS else self._child_changed
@@ -87,6 +94,7 @@ class Watches:
             ]
 
     def __iter__(self) -> Iterator[Informer]:
+        yield from self.rights.informers.values()
         for scoped in (*self._informers.values(), *self._secrets):
             yield from scoped.values()
 
@@ -183,6 +191,19 @@ class Watches:
             live = new or old
             assert live is not None  # noqa: S101
             self._wake_all(live["metadata"]["name"])
+
+    def _rights_changed(self, namespace: str | None, account: str | None) -> None:
+        """Have those sandboxes looked at soon that run as these ServiceAccounts; None: as any."""
+        for informer in self._informers[PODS].values():
+            if namespace is not None and account is not None:
+                # A sandbox's account is called as its pod is.
+                pod = informer.store.get(namespace, account)
+                found: Iterable[Obj] = () if pod is None else (pod,)
+            else:
+                found = informer.store if namespace is None else informer.store.by_namespace(namespace)
+            for pod in found:
+                if name := _sandbox_of(pod):
+                    self._wake_soon(pod["metadata"]["namespace"], name)
 
     def _secret_changed(self, old: Obj | None, new: Obj | None) -> None:
         live = new or old
