@@ -32,6 +32,7 @@ class Cluster:
     sandboxes: Object = field(default_factory=dict)
     policies: list[Object] = field(default_factory=list)
     services: list[Object] = field(default_factory=list)
+    slices: list[Object] = field(default_factory=list)
     accounts: Object = field(default_factory=dict)
     claims: Object = field(default_factory=dict)
     quotas: list[Object] = field(default_factory=list)
@@ -58,7 +59,12 @@ class Cluster:
         if head.endswith("/api/v1/namespaces"):
             labels = {"kubernetes.io/metadata.name": name, "pod-security.kubernetes.io/enforce": "restricted"}
             return 200, {"metadata": {"name": name, "labels": labels}}
-        lists = {"networkpolicies": self.policies, "services": self.services, "resourcequotas": self.quotas}
+        lists = {
+            "networkpolicies": self.policies,
+            "services": self.services,
+            "endpointslices": self.slices,
+            "resourcequotas": self.quotas,
+        }
         lists |= {"rolebindings": self.bindings, "clusterroles": self.roles}
         if name in (*lists, "limitranges", "roles", "clusterrolebindings"):
             return 200, {"metadata": {"resourceVersion": "1"}, "items": lists.get(name, [])}

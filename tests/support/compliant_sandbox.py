@@ -35,6 +35,7 @@ class World:
     quotas: list[Object]
     grants: list[Grant] = field(default_factory=list)
     drift: list[str] = field(default_factory=list)
+    slices: list[Object] = field(default_factory=list)
     minor: int = 34
 
     @property
@@ -77,6 +78,7 @@ class World:
             namespace=read(self.namespace),
             policies=read(tuple(self.policies)),
             services=read(tuple(self.services)),
+            slices=read(tuple(self.slices)),
             service_account=read(self.service_account),
             access=read(tuple(self.access), EvidenceSource.ACCESS_REVIEW),
             grants=read(tuple(self.grants)),

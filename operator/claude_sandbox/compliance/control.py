@@ -38,6 +38,7 @@ class Evidence(StrEnum):
     NAMESPACE = "namespace"
     POLICIES = "policies"
     SERVICES = "services"
+    SLICES = "slices"
     SERVICE_ACCOUNT = "service_account"
     ACCESS = "access"
     GRANTS = "grants"

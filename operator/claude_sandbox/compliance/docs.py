@@ -25,6 +25,7 @@ _EVIDENCE = {
     Evidence.NAMESPACE: "Namespace",
     Evidence.POLICIES: "all NetworkPolicies of the namespace",
     Evidence.SERVICES: "all Services of the namespace",
+    Evidence.SLICES: "all EndpointSlices that name the pod or its address",
     Evidence.SERVICE_ACCOUNT: "ServiceAccount",
     Evidence.ACCESS: "SubjectAccessReviews of the ServiceAccount",
     Evidence.GRANTS: "all Roles and ClusterRoles that are bound to the ServiceAccount or to one of its groups",

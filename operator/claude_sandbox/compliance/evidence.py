@@ -87,6 +87,9 @@ class KubernetesEvidence:
     """All NetworkPolicies of the namespace, the operator's own and others'."""
     services: Reading[tuple[Object, ...]] | Unread
     """All Services of the namespace."""
+    slices: Reading[tuple[Object, ...]] | Unread
+    """The EndpointSlices that name the pod or its address, in any namespace that is looked at; and those of the pod's
+    own namespace that are too large to be kept."""
     service_account: Reading[Object] | Unread
     access: Reading[tuple[Access, ...]] | Unread
     """SubjectAccessReviews of the sandbox's ServiceAccount: the answers to `identity.QUESTIONS`."""

@@ -21,7 +21,7 @@ witness, for what authorizers other than RBAC grant, which can't be read anywher
 
 _MOST_TOLD = 3
 
-_CLOUD_IDENTITIES = (
+CLOUD_IDENTITIES = (
     "azure.workload.identity/client-id",
     "eks.amazonaws.com/role-arn",
     "iam.gke.io/gcp-service-account",
@@ -60,7 +60,7 @@ def no_rights(view: View) -> Verdict:
     if not problems:
         by = "" if isinstance(grants, str) else ", which no role grants it"
         problems += [f"may {_described(one)}{by}" for one in view.access if one.allowed]
-    problems += [f"has the cloud identity {name}" for name in _CLOUD_IDENTITIES if name in annotations]
+    problems += [f"has the cloud identity {name}" for name in CLOUD_IDENTITIES if name in annotations]
     value = f"{len(told)} granted, {len(view.access)} asked"
     if problems:
         return failed("; ".join(f"the ServiceAccount {problem}" for problem in problems), value)

@@ -1,6 +1,6 @@
 """NET: whom the sandbox can speak with."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, repeat
 
@@ -19,6 +19,7 @@ from claude_sandbox.compliance.control import (
 from claude_sandbox.compliance.coverage import beyond, too_wide
 from claude_sandbox.compliance.evidence import Expected, Object
 from claude_sandbox.compliance.policies import (
+    OUTSIZE,
     Allow,
     Block,
     Granted,
@@ -31,6 +32,8 @@ from claude_sandbox.compliance.view import View
 
 _RESOLVER = Pods(own_namespace("kube-system"), Selector.parse({"matchLabels": {"k8s-app": "kube-dns"}}))
 """The cluster's resolver, as kubeadm, kind, k3s and the managed offerings label it."""
+SLICE_OF = "kubernetes.io/service-name"
+"""The label of an EndpointSlice that names its Service."""
 _NAMED = 10
 """Problems of a kind that a message names."""
 _DNS = (Ports("UDP", 53, 53), Ports("TCP", 53, 53))
@@ -74,20 +77,36 @@ def ingress(view: View) -> Verdict:
 
 
 def exposed(view: View) -> Verdict:
-    """No Service of others leads to the pod, and its own does not lead out of the cluster."""
-    problems, seen = [], []
+    """No Service of others leads to the pod, by selector or by endpoints; its own does not lead out of the cluster."""
+    problems, seen = [], set()
     for service in view.services:
         spec = service.get("spec") or {}
-        selector = spec.get("selector")
+        selector, name = spec.get("selector"), _name(service)
+        if OUTSIZE in service:
+            problems.append(f"the Service {name} is not judged: {service[OUTSIZE]}; delete it")
         if not selector or not matches({"matchLabels": selector}, view.labels):
             continue
-        name = str((service.get("metadata") or {}).get("name"))
-        seen.append(name)
+        seen.add(name)
         if name not in view.expected.service_names:
             problems.append(f"the Service {name}, which is not the sandbox's own, leads to it")
         elif reason := _leads_out(spec):
             problems.append(f"the Service {name} {reason}")
-    return judged(sorted(problems), ", ".join(sorted(seen)))
+    problems += _by_endpoints(view, seen)
+    return judged(_first(sorted(problems)), ", ".join(sorted(seen)))
+
+
+def _by_endpoints(view: View, seen: Collection[str]) -> Iterator[str]:
+    """A Service without a selector leads to whatever its EndpointSlices name."""
+    home = (view.pod.get("metadata") or {}).get("namespace")
+    known = view.expected.service_names | set(seen)
+    for one in view.slices:
+        metadata = one.get("metadata") or {}
+        service, namespace = (metadata.get("labels") or {}).get(SLICE_OF), metadata.get("namespace")
+        if OUTSIZE in one:
+            yield f"the EndpointSlice {_name(one)} is not judged: {one[OUTSIZE]}; delete it"
+        elif service and not (namespace == home and service in known):
+            where = service if namespace == home else f"{namespace}/{service}"
+            yield f"the Service {where}, which is not the sandbox's own, leads to it by EndpointSlice {_name(one)}"
 
 
 def declared_egress(expected: Expected) -> tuple[Allow, ...]:
@@ -121,8 +140,16 @@ def _declared_ingress(namespace: str, ports: tuple[int, ...]) -> tuple[Allow, ..
 
 def widened(extra: Sequence[Granted], what: str) -> list[str]:
     """A text for each of them, or for the first ones and how many there are."""
-    found = [f"NetworkPolicy {one.policy} allows {what} {one.allow}" for one in extra[:_NAMED]]
-    return [*found, f"and {len(extra) - _NAMED} more"] if len(extra) > _NAMED else found
+    return _first([f"NetworkPolicy {one.policy} allows {what} {one.allow}" for one in extra[: _NAMED + 1]], len(extra))
+
+
+def _first(texts: Sequence[str], count: int | None = None) -> list[str]:
+    count = len(texts) if count is None else count
+    return [*texts[:_NAMED], f"and {count - _NAMED} more"] if count > _NAMED else list(texts)
+
+
+def _name(live: Object) -> str:
+    return str((live.get("metadata") or {}).get("name"))
 
 
 def _leads_out(spec: Object) -> str:
@@ -173,9 +200,9 @@ CONTROLS = (
         "Not exposed by a Service",
         Severity.HIGH,
         Level.SANDBOX,
-        "Change the selector of the Service named, or make it a ClusterIP without external addresses.",
+        "Delete or change the Service or EndpointSlice named, or make it a ClusterIP without external addresses.",
         exposed,
-        needs=(Evidence.SERVICES, Evidence.POD),
+        needs=(Evidence.SERVICES, Evidence.SLICES, Evidence.POD),
         mappings=maps(kubescape=("C-0256",), trivy=("KSV-0108",)),
     ),
     Control(

@@ -25,6 +25,7 @@ _NAMES = {
     Evidence.NAMESPACE: "the namespace",
     Evidence.POLICIES: "the namespace's NetworkPolicies",
     Evidence.SERVICES: "the namespace's Services",
+    Evidence.SLICES: "the EndpointSlices that name the pod",
     Evidence.SERVICE_ACCOUNT: "the ServiceAccount",
     Evidence.ACCESS: "the ServiceAccount's rights",
     Evidence.GRANTS: "the roles that reach the ServiceAccount",

@@ -53,6 +53,10 @@ class View:
         return _value(self.evidence.services)
 
     @property
+    def slices(self) -> tuple[Object, ...]:
+        return _value(self.evidence.slices)
+
+    @property
     def service_account(self) -> Object:
         return _value(self.evidence.service_account)
 

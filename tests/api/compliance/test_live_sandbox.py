@@ -62,6 +62,7 @@ class Sandbox:
             namespace=read(await self.api.get(resources.NAMESPACES, NAMESPACE)),
             policies=read(await everything(resources.NETWORK_POLICIES)),
             services=read(await everything(resources.SERVICES)),
+            slices=read(()),
             service_account=read(await self.api.get(resources.SERVICE_ACCOUNTS, self.name, NAMESPACE)),
             access=reviews.known(NAMESPACE, self.name),
             grants=(await read_surroundings(self.api, pod)).grants,

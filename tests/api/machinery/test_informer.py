@@ -14,7 +14,8 @@ from claude_sandbox.backends.kubernetes import resources as r
 from claude_sandbox.backends.kubernetes.client import Api, Obj
 from claude_sandbox.backends.kubernetes.credentials import Authorization, Credentials
 from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.informer import Informer, Pace, names_only
+from claude_sandbox.backends.kubernetes.informer import Informer, Pace
+from claude_sandbox.backends.kubernetes.projections import PROJECTIONS
 
 pytestmark = pytest.mark.controlplane
 
@@ -22,6 +23,10 @@ QUICK = Pace(resync=600, watch=300, idle=90, backoff=0.02, backoff_cap=0.1, refu
 RBAC = "rbac.authorization.k8s.io"
 ROLES = r.Resource(RBAC, "v1", "roles", True, "Role")
 BINDINGS = r.Resource(RBAC, "v1", "rolebindings", True, "RoleBinding")
+
+
+# A label that is kept of every kind.
+OURS = "claudesandbox.dev/x"
 
 
 def account(name: str, **labels: str) -> Obj:
@@ -77,7 +82,7 @@ async def test_what_is_there_and_what_comes_later_is_told_once(api: Api, namespa
     async with following(Informer(api, r.SERVICE_ACCOUNTS, namespace=namespace, on_change=history)) as informer:
         assert informer.synced.is_set()
         await api.create(r.SERVICE_ACCOUNTS, account("after"), namespace)
-        await api.patch(r.SERVICE_ACCOUNTS, "before", namespace, {"metadata": {"labels": {"x": "1"}}})
+        await api.patch(r.SERVICE_ACCOUNTS, "before", namespace, {"metadata": {"labels": {OURS: "1"}}})
         await api.delete(r.SERVICE_ACCOUNTS, "after", namespace)
         await eventually(lambda: len(history.told) == 4)
     assert history.told == [("before", "added"), ("after", "added"), ("before", "changed"), ("after", "deleted")]
@@ -112,7 +117,7 @@ async def test_secrets_are_known_by_their_names_only(api: Api, namespace: str) -
     arrived: list[Obj] = []
 
     def look(obj: Obj) -> Obj:
-        arrived.append(names_only(obj))
+        arrived.append(PROJECTIONS[r.SECRETS](obj))
         return arrived[-1]
 
     informer = Informer(
@@ -299,7 +304,7 @@ async def test_a_change_by_someone_else_below_our_own_write_is_told(
             await eventually(lambda: proxy.streams == 1)
             told.clear()
             proxy.online.clear()
-            await api.patch(r.SERVICE_ACCOUNTS, "a", namespace, {"metadata": {"labels": {"x": "theirs"}}})
+            await api.patch(r.SERVICE_ACCOUNTS, "a", namespace, {"metadata": {"labels": {OURS: "theirs"}}})
             ours = await api.patch(r.SERVICE_ACCOUNTS, "a", namespace, {"metadata": {"annotations": {"y": "ours"}}})
             informer.learn(ours)
             proxy.online.set()
@@ -308,7 +313,7 @@ async def test_a_change_by_someone_else_below_our_own_write_is_told(
             assert old is not None
             assert new is not None
             assert "labels" not in old["metadata"]
-            assert new["metadata"]["labels"] == {"x": "theirs"}
+            assert new["metadata"]["labels"] == {OURS: "theirs"}
             assert versions(informer.store)["a"] == ours["metadata"]["resourceVersion"]
 
 
@@ -327,7 +332,7 @@ async def test_what_was_learnt_while_a_list_was_read_is_not_undone_by_it(
             await api.create(r.SERVICE_ACCOUNTS, account("cause"), namespace)  # its event becomes a 410
             await listed.wait()
             informer.learn(await api.create(r.SERVICE_ACCOUNTS, account("new"), namespace))
-            patch = {"metadata": {"labels": {"x": "1"}}}
+            patch = {"metadata": {"labels": {OURS: "1"}}}
             informer.learn(await api.patch(r.SERVICE_ACCOUNTS, "old", namespace, patch))
             release.set()
             await eventually(lambda: informer.relists == 2)
@@ -354,7 +359,7 @@ async def test_what_was_learnt_before_an_outage_is_told_when_the_list_cannot_tel
         async with following(informer):
             await eventually(lambda: proxy.streams == 1)
             proxy.online.clear()
-            await api.patch(r.SERVICE_ACCOUNTS, "a", namespace, {"metadata": {"labels": {"x": "theirs"}}})
+            await api.patch(r.SERVICE_ACCOUNTS, "a", namespace, {"metadata": {"labels": {OURS: "theirs"}}})
             patch = {"metadata": {"annotations": {"y": "ours"}}}
             informer.learn(await api.patch(r.SERVICE_ACCOUNTS, "a", namespace, patch))
             proxy.online.set()
@@ -411,7 +416,7 @@ async def one_write(api: Api, namespace: str, rng: random.Random, name: str) -> 
             case 0:
                 return await api.create(r.SERVICE_ACCOUNTS, account(name), namespace)
             case 1:
-                labels = {"x": str(rng.random())}
+                labels = {OURS: str(rng.random())}
                 return await api.patch(r.SERVICE_ACCOUNTS, name, namespace, {"metadata": {"labels": labels}})
             case 2:
                 await api.delete(r.SERVICE_ACCOUNTS, name, namespace)

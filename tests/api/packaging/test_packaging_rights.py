@@ -32,6 +32,7 @@ WORK = of(
         "networking.k8s.io/networkpolicies": "get list watch create patch delete",
         "/persistentvolumeclaims": "get list watch create patch",
         "/resourcequotas": "list watch",
+        "discovery.k8s.io/endpointslices": "list watch",
         "/limitranges": "list watch",
         "authorization.k8s.io/localsubjectaccessreviews": "create",
         "events.k8s.io/events": "create patch",

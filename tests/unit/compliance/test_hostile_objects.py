@@ -18,6 +18,12 @@ PARTS: dict[str, Any] = {
     "namespace": WORLD.namespace,
     "policies": WORLD.policies,
     "services": WORLD.services,
+    "slices": [
+        {
+            "metadata": {"name": "s", "namespace": "agents", "labels": {"kubernetes.io/service-name": "s"}},
+            "endpoints": [{"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "name": "sandbox-alice"}}],
+        }
+    ],
     "service_account": WORLD.service_account,
     "quotas": WORLD.quotas,
     "runtime_class": WORLD.runtime_class,

@@ -189,6 +189,7 @@ class KubernetesBackend:
             namespace=_reading(namespaces, space, "the Namespace was not found"),
             policies=self._all(NETWORK_POLICIES, namespace),
             services=self._all(SERVICES, namespace),
+            slices=self._slices(pod),
             service_account=_reading(accounts, accounts.store.get(namespace, child), "there is no ServiceAccount"),
             access=self._access.known(namespace, child),
             grants=self._watches.rights.of(namespace, child),
@@ -199,6 +200,9 @@ class KubernetesBackend:
             max_age=MAX_AGE,
             minor=self._minor,
         )
+
+    def _slices(self, pod: Reading[Object] | Unread) -> Reading[tuple[Object, ...]] | Unread:
+        return pod if isinstance(pod, Unread) else _reading(*self._watches.slices(pod.value), "")
 
     def _all(self, resource: Resource, namespace: str) -> Reading[tuple[Object, ...]] | Unread:
         informer = self._watches.of(resource, namespace)

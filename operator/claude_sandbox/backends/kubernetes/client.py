@@ -4,7 +4,7 @@ On the hot path of a reconcile each call costs what aiohttp costs (about 150 µs
 cost three times as much and drop the fields that they do not know.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlencode
@@ -13,8 +13,9 @@ import aiohttp
 import orjson
 
 from claude_sandbox.api.meta import FIELD_MANAGER
+from claude_sandbox.backends.kubernetes.breath import Breath
 from claude_sandbox.backends.kubernetes.credentials import Credentials
-from claude_sandbox.backends.kubernetes.errors import INVALID_RESPONSE, ApiError, from_status
+from claude_sandbox.backends.kubernetes.errors import INVALID_RESPONSE, TOO_LARGE, ApiError, from_status
 from claude_sandbox.backends.kubernetes.resources import SECRETS, Resource
 from claude_sandbox.backends.kubernetes.transport import (
     JSON,
@@ -33,6 +34,11 @@ Propagation = Literal["Background", "Foreground", "Orphan"]
 
 ATTEMPTS = 4
 PAGE = 500
+PAGE_BYTES = 2 * 1024 * 1024
+"""A page of a list that has more is asked for again with fewer objects: decoding it holds up everything else.
+
+An object can have 1.5 MiB (etcd's limit for a request), and 500 of them 750.
+"""
 MAX_EVENT_BYTES = 32 * 1024 * 1024
 
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
@@ -135,8 +141,15 @@ class Api:
             page = query | ({"limit": str(limit)} if limit else {}) | ({"continue": token} if token else {})
             accept = _METADATA_LIST if metadata_only else JSON
             path = resource.collection(namespace) + _query(page)
-            request = Request("GET", path, accept=accept, sensitive=resource is SECRETS)
-            body = await self._transport.call(request)
+            at_most = PAGE_BYTES if limit > 1 else None
+            request = Request("GET", path, accept=accept, sensitive=resource is SECRETS, at_most=at_most)
+            try:
+                body = await self._transport.call(request)
+            except ApiError as error:
+                if error.reason != TOO_LARGE or limit <= 1:
+                    raise
+                limit = max(1, limit // 8)
+                continue
             metadata = body.get("metadata") or {}
             yield Listing(body.get("items") or [], metadata.get("resourceVersion", ""))
             token = metadata.get("continue") or ""
@@ -152,8 +165,12 @@ class Api:
         field_selector: str | None = None,
         metadata_only: bool = False,
         limit: int = PAGE,
+        keep: Callable[[Obj], Obj] = lambda obj: obj,
     ) -> Listing:
-        """All objects of a namespace or of the cluster. Falls back to one big page when a continue token expires."""
+        """All objects of a namespace or of the cluster, of each what `keep` makes of it as it arrives.
+
+        Falls back to one big page when a continue token expires.
+        """
         for size in (limit, 0):
             items: list[Obj] = []
             version = ""
@@ -166,7 +183,10 @@ class Api:
                     metadata_only=metadata_only,
                     limit=size,
                 ):
-                    items += page.items
+                    breath = Breath()
+                    for item in page.items:
+                        items.append(keep(item))
+                        await breath()
                     version = page.resource_version
             except ApiError as error:
                 if not error.is_gone or size == 0:
@@ -211,14 +231,8 @@ class Api:
                     raise refusal(response, await response.read(), sensitive=sensitive)
                 if on_open is not None:
                     on_open()
-                rest = b""
-                async for chunk in response.content.iter_any():
-                    lines = (rest + chunk).split(b"\n")
-                    rest = lines.pop()
-                    if len(rest) > MAX_EVENT_BYTES:
-                        raise ApiError(200, INVALID_RESPONSE, f"an event of more than {MAX_EVENT_BYTES} bytes")
-                    for line in lines:
-                        yield _event(line, sensitive=sensitive)
+                async for line in _lines(response.content.iter_any()):
+                    yield _event(line, sensitive=sensitive)
             finally:
                 response.close()
         except (aiohttp.ClientError, OSError) as error:
@@ -369,6 +383,25 @@ def _preconditions(uid: str | None, resource_version: str | None) -> dict[str, s
     if resource_version is not None:
         result["resourceVersion"] = resource_version
     return result
+
+
+async def _lines(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+    """Whole lines. Raises ApiError for one that is too long. What came of a long one is looked through once."""
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
+        first, *others = chunk.split(b"\n")
+        parts.append(first)
+        size += len(first)
+        if size > MAX_EVENT_BYTES:
+            raise ApiError(200, INVALID_RESPONSE, f"an event of more than {MAX_EVENT_BYTES} bytes")
+        if not others:
+            continue
+        *whole, last = others
+        yield b"".join(parts)
+        for line in whole:
+            yield line
+        parts, size = [last], len(last)
 
 
 def _event(line: bytes, *, sensitive: bool) -> Obj:

@@ -8,6 +8,7 @@ TRANSIENT = frozenset({429, 500, 502, 503, 504})
 # Reasons of our own, for what no server answered. CamelCase as metav1.StatusReason.
 CONNECTION_FAILED = "ConnectionFailed"
 TIMED_OUT = "TimedOut"
+TOO_LARGE = "TooLarge"
 INVALID_RESPONSE = "InvalidResponse"
 UNTRUSTED_SERVER = "UntrustedServer"
 CLOSED = "Closed"

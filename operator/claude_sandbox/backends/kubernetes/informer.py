@@ -12,10 +12,14 @@ from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from claude_sandbox.backends.kubernetes.breath import Breath
 from claude_sandbox.backends.kubernetes.client import Api, Obj
 from claude_sandbox.backends.kubernetes.errors import INVALID_RESPONSE, TIMED_OUT, ApiError
+from claude_sandbox.backends.kubernetes.projections import PROJECTIONS
+from claude_sandbox.backends.kubernetes.rations import Rations
 from claude_sandbox.backends.kubernetes.resources import Resource
-from claude_sandbox.backends.kubernetes.store import Change, IndexFunction, Key, Store, key_of, same_version, version_of
+from claude_sandbox.backends.kubernetes.store import IndexFunction, Key, Store, key_of, same_version, version_of
+from claude_sandbox.compliance.policies import OUTSIZE
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +29,7 @@ OnChange = Callable[[Obj | None, Obj | None], None]
 They can be two different objects of one name (their UIDs differ) where a deletion was not seen by itself."""
 
 Transform = Callable[[Obj], Obj]
-"""Called with each object as it arrives, before anyone else sees it; may change it in place."""
-
-LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""Called with each object as it arrives, before anyone else sees it; what it gives is kept."""
 
 
 @dataclass(frozen=True)
@@ -65,32 +67,13 @@ class _Ahead:
     """Which list was the last to begin when it was learnt."""
 
 
-def slim(obj: Obj) -> Obj:
-    """Drop what nothing here reads and what makes up half of an object."""
-    metadata = obj["metadata"]
-    metadata.pop("managedFields", None)
-    annotations = metadata.get("annotations")
-    if annotations:
-        annotations.pop(LAST_APPLIED, None)
-    return obj
-
-
-def names_only(obj: Obj) -> Obj:
-    """Drop a Secret's data wherever it may be: kubectl apply leaves a copy of it in an annotation."""
-    metadata = obj["metadata"]
-    metadata.pop("managedFields", None)
-    metadata.pop("annotations", None)
-    obj.pop("data", None)
-    obj.pop("stringData", None)
-    return obj
-
-
 class Informer:
     """Follows the objects of one kind, in one namespace or in all.
 
     Read `store` after `synced` is set. `readable` and `why_not` tell whether the server lets us list them at all: a
     refusal (403, or a kind that does not exist) is a state that is looked at again, not a crash, and leaves the store
-    as it is. `age()` tells how old the picture may be.
+    as it is. `age()` tells how old the picture may be. Of each object its kind's projection is kept, or `transform`'s,
+    as far as `rations` go.
     """
 
     def __init__(
@@ -102,7 +85,8 @@ class Informer:
         label_selector: str | None = None,
         field_selector: str | None = None,
         metadata_only: bool = False,
-        transform: Transform = slim,
+        transform: Transform | None = None,
+        rations: Rations | None = None,
         indexes: Mapping[str, IndexFunction] | None = None,
         on_change: OnChange | None = None,
         pace: Pace = Pace(),
@@ -124,12 +108,14 @@ class Informer:
         self._label_selector = label_selector
         self._field_selector = field_selector
         self._metadata_only = metadata_only
-        self._transform = transform
+        self._transform = transform or PROJECTIONS.get(resource) or (lambda obj: obj)
+        self.rations = rations or Rations(resource)
         self._handlers: list[OnChange] = [on_change] if on_change else []
         self._pace = pace
         self._reached = 0  # the resourceVersion that the list or the watch has come to
         self._ahead: dict[Key, _Ahead] = {}
         self._lists_begun = 0
+        self._unlearnt: set[str] = set()  # UIDs of what our deletes removed since the last list began
 
     def __repr__(self) -> str:
         return f"<Informer {self.resource} {self.namespace or 'all namespaces'}: {len(self.store)} objects>"
@@ -164,7 +150,8 @@ class Informer:
         held = self.store.get(*key)
         if held is not None and held["metadata"]["uid"] == obj["metadata"]["uid"]:
             self._ahead.pop(key, None)
-            self.store.remove(key)
+            self._unlearnt.add(obj["metadata"]["uid"])
+            self._remove(key)
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -181,16 +168,17 @@ class Informer:
     async def _list(self) -> str:
         """List everything and tell the differences; the resourceVersion to watch from."""
         self._lists_begun += 1
+        self._unlearnt.clear()
         listing = await self._api.list(
             self.resource,
             self.namespace,
             label_selector=self._label_selector,
             field_selector=self._field_selector,
             metadata_only=self._metadata_only,
+            keep=self._arrived,
         )
         reached = int(listing.resource_version)
-        for old, new in self._replace([self._arrived(item) for item in listing.items], reached):
-            self._tell(old, new)
+        await self._replace(listing.items, reached)
         self._reached = reached
         if not self.readable:
             logger.info("%s can be read again", self)
@@ -201,20 +189,42 @@ class Informer:
         self.settled.set()
         return listing.resource_version
 
-    def _replace(self, items: list[Obj], reached: int) -> list[Change]:
-        """Hold what was listed, and what was learnt after the list was read."""
-        objects = {key_of(item): item for item in items}
-        unsure: dict[Key, Obj | None] = {}
-        for key, ahead in list(self._ahead.items()):
-            learnt = self.store.get(*key)
-            if learnt is not None and ahead.list == self._lists_begun and version_of(learnt) > reached:
-                objects[key] = learnt
+    async def _replace(self, items: list[Obj], reached: int) -> None:
+        """Hold what was listed, and what was learnt after the list was read; tell the differences.
+
+        Others have the loop in between, so what they learn and unlearn meanwhile is looked at for each object.
+        """
+        breath = Breath()
+        listed: set[Key] = set()
+        for item in items:
+            await breath()
+            key = key_of(item)
+            listed.add(key)
+            if self._is_ahead(key, reached) or item["metadata"]["uid"] in self._unlearnt:
                 continue
-            del self._ahead[key]
-            if learnt is not None and key in objects and same_version(learnt, objects[key]):
-                unsure[key] = ahead.told  # what came between, a list doesn't tell
-        changes = self.store.replace(objects.values())
-        return changes + [(told, objects[key]) for key, told in unsure.items()]
+            ahead, held = self._ahead.pop(key, None), self.store.get(*key)
+            if held is None or not same_version(held, item) or OUTSIZE in held:
+                self.store.put(item)
+                self._tell(held, item)
+            elif ahead is not None:
+                self._tell(ahead.told, item)  # what came between, a list doesn't tell
+        known = self.store.keys()
+        for key in known:
+            await breath()
+            if key not in listed and not self._is_ahead(key, reached):
+                self._ahead.pop(key, None)
+                self._tell(self._remove(key), None)
+
+    def _is_ahead(self, key: Key, reached: int) -> bool:
+        """Whether the object was learnt from a write after the list was read that came to `reached`."""
+        ahead, held = self._ahead.get(key), self.store.get(*key)
+        if ahead is None or held is None:
+            return False
+        return ahead.list == self._lists_begun and version_of(held) > reached
+
+    def _remove(self, key: Key) -> Obj | None:
+        self.rations.forget(key)
+        return self.store.remove(key)
 
     async def _follow(self, version: str) -> int:
         """Watch from `version` until it is time to list again; failures in a row, to go on counting."""
@@ -257,9 +267,11 @@ class Informer:
             idle_timeout=self._pace.idle,
             on_open=self._touch,
         )
+        breath = Breath()
         try:
             async with aclosing(stream):
                 async for event in stream:
+                    await breath()
                     obj = event["object"]
                     if event["type"] != "BOOKMARK":
                         self._apply(event["type"], obj)
@@ -292,14 +304,15 @@ class Informer:
         if kind != "DELETED":
             self.store.put(obj)
             self._tell(held, obj)
-        elif held is not None:
-            self.store.remove(key)
-            self._tell(held, None)
+        else:
+            self._remove(key)
+            if held is not None:
+                self._tell(held, None)
 
     def _arrived(self, obj: Obj) -> Obj:
         # Items of a list come without a kind, and metadata with that of PartialObjectMetadata.
         obj["apiVersion"], obj["kind"] = self.resource.api_version, self.resource.kind
-        return self._transform(obj)
+        return self.rations.admit(self._transform(obj))
 
     def _tell(self, old: Obj | None, new: Obj | None) -> None:
         for handler in self._handlers:

@@ -53,6 +53,7 @@ def segment(name: str) -> str:
 PODS = Resource("", "v1", "pods", True, "Pod")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", True, "ServiceAccount")
 SERVICES = Resource("", "v1", "services", True, "Service")
+ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", True, "EndpointSlice")
 PERSISTENT_VOLUME_CLAIMS = Resource("", "v1", "persistentvolumeclaims", True, "PersistentVolumeClaim")
 SECRETS = Resource("", "v1", "secrets", True, "Secret")
 RESOURCE_QUOTAS = Resource("", "v1", "resourcequotas", True, "ResourceQuota")

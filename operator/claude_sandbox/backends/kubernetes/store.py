@@ -94,7 +94,7 @@ class Store:
         self._objects[key] = obj
         for name, function in self._functions.items():
             index = self._indexes[name]
-            values = function(obj)
+            values = frozenset(function(obj))
             if old is not None:
                 for value in function(old):
                     if value not in values:

@@ -2,18 +2,20 @@
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.backends.kubernetes.access import AccessReviews
 from claude_sandbox.backends.kubernetes.client import Api
+from claude_sandbox.backends.kubernetes.endpoints import addresses_of, endpoints_of
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.raw import Object
 from claude_sandbox.backends.kubernetes.resources import (
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
+    ENDPOINT_SLICES,
     LIMIT_RANGES,
     NAMESPACES,
     NETWORK_POLICIES,
@@ -43,6 +45,8 @@ class Surroundings:
     namespace: Reading[Object] | Unread
     policies: Reading[tuple[Object, ...]] | Unread
     services: Reading[tuple[Object, ...]] | Unread
+    slices: Reading[tuple[Object, ...]] | Unread
+    """The EndpointSlices of the namespace that name the pod."""
     account: Reading[Object] | Unread
     access: AccessReviews
     grants: Reading[tuple[Grant, ...]] | Unread
@@ -61,6 +65,7 @@ class Surroundings:
             namespace=self.namespace,
             policies=self.policies,
             services=self.services,
+            slices=self.slices,
             service_account=self.account,
             access=self.access.known(namespace, account_of(pod)),
             grants=self.grants,
@@ -81,6 +86,7 @@ async def read_surroundings(api: Api, pod: Object) -> Surroundings:
         space = group.create_task(_reading(api.get(NAMESPACES, namespace)))
         policies = group.create_task(_all(api, NETWORK_POLICIES, namespace))
         services = group.create_task(_all(api, SERVICES, namespace))
+        slices = group.create_task(_all(api, ENDPOINT_SLICES, namespace))
         live_account = group.create_task(_reading(api.get(SERVICE_ACCOUNTS, account, namespace)))
         runtime_class = group.create_task(_runtime_class(api, pod))
         quotas = group.create_task(_all(api, RESOURCE_QUOTAS, namespace))
@@ -92,6 +98,7 @@ async def read_surroundings(api: Api, pod: Object) -> Surroundings:
         namespace=space.result(),
         policies=policies.result(),
         services=services.result(),
+        slices=_naming(pod, slices.result()),
         account=live_account.result(),
         access=access,
         grants=grants.result(),
@@ -149,6 +156,14 @@ async def _grants(api: Api, namespace: str, account: str) -> Reading[tuple[Grant
     ours = (one for listing in bindings for one in listing.items if who.intersection(subjects(one)))
     found = granted(ours, lambda *role: rules.get(role, ()))
     return Unread(found) if isinstance(found, str) else now_read(found)
+
+
+def _naming(pod: Object, slices: Reading[tuple[Object, ...]] | Unread) -> Reading[tuple[Object, ...]] | Unread:
+    """Those that name the pod."""
+    if isinstance(slices, Unread):
+        return slices
+    targets = {(pod["metadata"]["namespace"], pod["metadata"]["name"]), *addresses_of(pod)}
+    return replace(slices, value=tuple(one for one in slices.value if not targets.isdisjoint(endpoints_of(one))))
 
 
 async def _runtime_class(api: Api, pod: Object) -> Reading[Object | None] | Unread:

@@ -19,6 +19,7 @@ from claude_sandbox.backends.kubernetes.errors import (
     CONNECTION_FAILED,
     INVALID_RESPONSE,
     TIMED_OUT,
+    TOO_LARGE,
     UNTRUSTED_SERVER,
     ApiError,
     from_status,
@@ -45,6 +46,8 @@ class Request(NamedTuple):
     accept: str = JSON
     content_type: str = JSON
     sensitive: bool = False
+    at_most: int | None = None
+    """Bytes that an answer may have; of more nothing is decoded, and the error's reason is TooLarge."""
     repeatable: bool = True
     """Whether it may be sent again although it may have been carried out."""
 
@@ -124,7 +127,7 @@ class Transport:
                 if self._write_permit is not None and request.method != "GET":
                     seconds = min(seconds, self._write_permit())
                 async with await self.open(request, aiohttp.ClientTimeout(total=seconds)) as response:
-                    data = await response.read()
+                    data = await _read(response, request.at_most)
         except (aiohttp.ClientError, OSError) as error:
             raise no_answer(error) from None
         if response.status >= 300:
@@ -189,6 +192,19 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
         if hasattr(socket, option):
             result.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     return result
+
+
+async def _read(response: aiohttp.ClientResponse, at_most: int | None) -> bytes:
+    if at_most is None or response.status >= 300:
+        return await response.read()
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > at_most:
+            response.close()
+            raise ApiError(response.status, TOO_LARGE, f"the answer has more than {at_most} bytes")
+        parts.append(part)
+    return b"".join(parts)
 
 
 def _may_retry(error: ApiError, request: Request) -> bool:

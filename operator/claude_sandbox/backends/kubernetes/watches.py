@@ -1,19 +1,21 @@
 """Everything that is followed of the cluster, and which sandboxes a change concerns.
 
-Pods, ServiceAccounts and claims are followed by label. NetworkPolicies and Services are followed whole, because
-those of others matter as well: policies add up, and any Service may select a sandbox's pod.
+Pods, ServiceAccounts and claims are followed by label. NetworkPolicies, Services and EndpointSlices are followed
+whatever they are, because those of others matter as well: policies add up, and any Service may lead to a sandbox's pod.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.client import Api, Obj
-from claude_sandbox.backends.kubernetes.informer import Informer, Pace, Transform, names_only, slim
+from claude_sandbox.backends.kubernetes.endpoints import addresses_of, endpoints_of, outsize_in
+from claude_sandbox.backends.kubernetes.informer import Informer, Pace, Transform
 from claude_sandbox.backends.kubernetes.poller import Poller
 from claude_sandbox.backends.kubernetes.raw import Object, labels
 from claude_sandbox.backends.kubernetes.resources import (
+    ENDPOINT_SLICES,
     LIMIT_RANGES,
     NAMESPACES,
     NETWORK_POLICIES,
@@ -26,6 +28,7 @@ from claude_sandbox.backends.kubernetes.resources import (
     Resource,
 )
 from claude_sandbox.backends.kubernetes.rights import Rights
+from claude_sandbox.backends.kubernetes.store import key_of
 from claude_sandbox.backends.kubernetes.workload import keeps_starting
 
 Wake = Callable[[str, str], None]
@@ -37,6 +40,8 @@ WakeAll = Callable[[str], None]
 NO_SANDBOX = ""
 
 _OURS = meta.LABEL_SANDBOX
+BY_ENDPOINT = "endpoint"
+"""Of EndpointSlices: by address, and by the namespace and name of a pod. Of pods by address."""
 _CHILDREN = (PODS, SERVICE_ACCOUNTS, PERSISTENT_VOLUME_CLAIMS)
 _WHOLE = (NETWORK_POLICIES, SERVICES, RESOURCE_QUOTAS, LIMIT_RANGES)
 
@@ -73,7 +78,11 @@ class Watches:
         scopes: tuple[str | None, ...] = namespaces or (None,)
         for resource in _CHILDREN:
             changed = self._pod_changed if resource is PODS else self._child_changed
-            self._informers[resource] = self._each(scopes, resource, changed, label_selector=_OURS)
+            indexes = {BY_ENDPOINT: addresses_of} if resource is PODS else None
+            self._informers[resource] = self._each(scopes, resource, changed, label_selector=_OURS, indexes=indexes)
+        self._informers[ENDPOINT_SLICES] = self._each(
+            scopes, ENDPOINT_SLICES, self._slice_changed, indexes={BY_ENDPOINT: endpoints_of}
+        )
         for resource in _WHOLE:
             changed = self._child_changed if resource in (NETWORK_POLICIES, SERVICES) else self._neighbour_changed
             self._informers[resource] = self._each(scopes, resource, changed)
@@ -89,7 +98,7 @@ class Watches:
                 {"label_selector": f"{meta.LABEL_SECRET_OPT_IN}={meta.LABEL_SECRET_OPT_IN_VALUE}"},
             )
             self._secrets = [
-                self._each(scopes, SECRETS, self._secret_changed, names_only, metadata_only=True, **selector)
+                self._each(scopes, SECRETS, self._secret_changed, metadata_only=True, **selector)
                 for selector in selectors
             ]
 
@@ -129,6 +138,14 @@ class Watches:
         found = (informer.store.get(namespace, name) for informer in informers)
         return readable, next((secret for secret in found if secret is not None), None)
 
+    def slices(self, pod: Object) -> tuple[Informer, tuple[Obj, ...]]:
+        """The EndpointSlices that name the pod, or are too large to tell; and the informer that they are from."""
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        informer = self.of(ENDPOINT_SLICES, namespace)
+        targets = ((namespace, name), outsize_in(namespace), *addresses_of(pod))
+        found = {key_of(one): one for target in targets for one in informer.store.by_index(BY_ENDPOINT, target)}
+        return informer, tuple(found.values())
+
     def learn(self, resource: Resource, live: Obj) -> None:
         """Take in the answer to a write of ours."""
         self.of(resource, live["metadata"]["namespace"]).learn(live)
@@ -138,17 +155,16 @@ class Watches:
         scopes: Iterable[str | None],
         resource: Resource,
         changed: Callable[[Obj | None, Obj | None], None],
-        transform: Transform = slim,
         **selectors: Any,
     ) -> dict[str | None, Informer]:
-        return {scope: self._informer(resource, scope, changed, transform, **selectors) for scope in scopes}
+        return {scope: self._informer(resource, scope, changed, **selectors) for scope in scopes}
 
     def _informer(
         self,
         resource: Resource,
         scope: str | None,
         changed: Callable[[Obj | None, Obj | None], None],
-        transform: Transform = slim,
+        transform: Transform | None = None,
         **selectors: Any,
     ) -> Informer:
         return Informer(
@@ -185,6 +201,22 @@ class Watches:
         live = new or old
         assert live is not None  # noqa: S101
         self._wake_all(live["metadata"]["namespace"])
+
+    def _slice_changed(self, old: Obj | None, new: Obj | None) -> None:
+        """Which addresses there are changes seldom; that one of them is ready is dropped at the door."""
+        before, now = (set(endpoints_of(one)) if one is not None else set() for one in (old, new))
+        for target in before ^ now:
+            for pod in self._pods_at(target):
+                if name := _sandbox_of(pod):
+                    self._wake_soon(pod["metadata"]["namespace"], name)
+
+    def _pods_at(self, target: Hashable) -> Iterator[Obj]:
+        for informer in self._informers[PODS].values():
+            if isinstance(target, tuple):
+                pod = informer.store.get(*target[:2])
+                yield from () if pod is None else (pod,)
+            else:
+                yield from informer.store.by_index(BY_ENDPOINT, target)
 
     def _namespace_changed(self, old: Obj | None, new: Obj | None) -> None:
         if old is None or new is None or _told(old) != _told(new):
