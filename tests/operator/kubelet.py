@@ -6,6 +6,7 @@ from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 from claude_sandbox.backends.kubernetes import resources as r
 from claude_sandbox.backends.kubernetes.client import Api, Obj
@@ -58,8 +59,8 @@ class Kubelet:
         running: dict[str, Any] = {
             "phase": "Running",
             "startTime": now,
-            "podIP": "192.0.2.1",
-            "podIPs": [{"ip": "192.0.2.1"}],
+            "podIP": (address := _address(pod["metadata"]["uid"])),
+            "podIPs": [{"ip": address}],
             "conditions": [
                 *(pod.get("status", {}).get("conditions") or ()),
                 *({"type": kind, "status": "True", "lastTransitionTime": now} for kind in kinds),
@@ -176,3 +177,9 @@ async def provide_volume(api: Api, name: str) -> None:
     }
     with suppress(ApiError):
         await api.create(VOLUMES, {"metadata": {"name": name}, "spec": spec})
+
+
+def _address(uid: str) -> str:
+    """An address that no other pod has: whose endpoints lead to it leads to the pod."""
+    number = int(UUID(uid)) % 2**24
+    return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
