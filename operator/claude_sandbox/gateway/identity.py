@@ -1,0 +1,73 @@
+"""Which sandbox a request comes from, by what it presents. Pure.
+
+`Identify` is the interface: it takes what was presented and gives the sandbox, or None. Here it is by placeholder; a
+review of the cluster's tokens can take its place.
+"""
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from claude_sandbox.gateway.config import Sandbox
+
+
+class Identify(Protocol):
+    """Tells which sandbox presents this."""
+
+    async def __call__(self, presented: str) -> Sandbox | None:
+        """The sandbox whose it is, or None."""
+
+
+class Placeholders:
+    """Knows sandboxes by the digests of their placeholders: 256 bits each, made at random, worth nothing elsewhere.
+
+    All digests are compared, each in constant time, so that how long it takes tells nothing of any.
+    """
+
+    def __init__(self, sandboxes: Sequence[Sandbox]) -> None:
+        self._by_digest = [(digest.encode(), one) for one in sandboxes for digest in one.identity]
+
+    async def __call__(self, presented: str) -> Sandbox | None:
+        """See Identify."""
+        digest = hashlib.sha256(presented.encode("utf-8", "surrogateescape")).hexdigest().encode()
+        found = None
+        for known, sandbox in self._by_digest:
+            if hmac.compare_digest(known, digest):
+                found = sandbox
+        return found
+
+
+def presented_to_broker(headers: Mapping[str, str]) -> str | None:
+    """What `x-api-key` and `Authorization: Bearer` present; None where there is nothing, or two different things."""
+    key = headers.get("x-api-key")
+    authorization = headers.get("authorization")
+    token = None
+    if authorization is not None:
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        token = token.strip()
+    if key is not None and token is not None and not hmac.compare_digest(_bytes(key), _bytes(token)):
+        return None
+    return key if key is not None else token
+
+
+def presented_to_proxy(authorization: str | None) -> str | None:
+    """The password of `Proxy-Authorization: Basic`, or the token of `Bearer`; None where there is none."""
+    scheme, _, value = (authorization or "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip() or None
+    if scheme.lower() != "basic":
+        return None
+    try:
+        decoded = base64.b64decode(value.strip(), validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        return None
+    return decoded.partition(":")[2] or None
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

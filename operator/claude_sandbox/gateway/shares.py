@@ -1,0 +1,60 @@
+"""Who may have another connection, and how many requests a minute: so that one sandbox can't starve another. Pure."""
+
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Slots:
+    """Places that clients share. `total`: of all; `each`: of one at most; `clients`: how many there can be.
+
+    Each client has its share, `total // clients`, for certain: a place beyond it is given only while all that others
+    have not yet taken of theirs stays free.
+    """
+
+    total: int
+    each: int
+    clients: int = 1
+    taken: Counter[Hashable] = field(default_factory=Counter)
+
+    def take(self, client: Hashable) -> bool:
+        """Take a place. False where there is none for this client."""
+        share = self.total // max(1, self.clients)
+        own, all_taken = self.taken[client], self.taken.total()
+        if own >= self.each or all_taken >= self.total:
+            return False
+        if own >= share:
+            others = [count for other, count in self.taken.items() if other != client]
+            owed = sum(max(0, share - count) for count in others)
+            owed += share * max(0, self.clients - 1 - len(others))
+            if self.total - all_taken <= owed:
+                return False
+        self.taken[client] += 1
+        return True
+
+    def give(self, client: Hashable) -> None:
+        """Give a place back."""
+        self.taken[client] -= 1
+        if self.taken[client] <= 0:
+            del self.taken[client]
+
+
+@dataclass
+class Rate:
+    """Requests a minute, with as many at once as a minute may have (a token bucket). Seconds of any one clock."""
+
+    per_minute: int
+    left: float = -1.0
+    at: float = 0.0
+
+    def take(self, now: float) -> float:
+        """0 where the request may go on, else the seconds after which it may."""
+        if self.left < 0:
+            self.left, self.at = float(self.per_minute), now
+        self.left = min(float(self.per_minute), self.left + (now - self.at) * self.per_minute / 60)
+        self.at = now
+        if self.left < 1:
+            return (1 - self.left) * 60 / self.per_minute
+        self.left -= 1
+        return 0.0
