@@ -75,9 +75,12 @@ def parse_request(head: bytes) -> Request:
     method, target, version = parts
     if version == "HTTP/2.0":
         raise BadRequestError("HTTP/2 is not spoken here", 505)
-    if version != "HTTP/1.1":
+    # Python before 3.12 asks for tunnels in HTTP/1.0, without a Host; there is nothing in one that differs.
+    if version != "HTTP/1.1" and not (version == "HTTP/1.0" and method == "CONNECT"):
         raise BadRequestError("only HTTP/1.1 is spoken here", 505)
     found = _singles(headers)
+    if version == "HTTP/1.0":
+        found.setdefault("host", target)
     length = _body_length(found, headers)
     if method == "CONNECT":
         if length != 0:

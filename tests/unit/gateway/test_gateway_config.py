@@ -31,7 +31,8 @@ def test_a_whole_document() -> None:
         allowedDomains=["github.com", "*.example.org:8443", {"domain": "git.example.org:22", "protocol": "Any"}],
         budget={"maxCostUSD": "0.50", "maxOutputTokens": 10, "window": "24h"}, apis=["Messages", "Files"],
     )  # fmt: skip
-    found["egress"] = {"privateNetworks": ["10.0.0.0/8"], "deniedDomains": ["*.bad.org"], "hosts": {"A.Example.org": ["10.0.0.1"]},
+    found["egress"] = {"privateNetworks": ["10.0.0.0/8"], "deniedDomains": ["*.bad.org"],
+                       "hosts": {"A.Example.org": ["10.0.0.1"]},
                        "upstreamProxy": "http://proxy.example.org:8080"}  # fmt: skip
     config = parse(json.dumps(found))
     sandbox = config.sandboxes[0]
@@ -52,7 +53,10 @@ def test_a_whole_document() -> None:
         ({"credential": {}}, "sandboxes[0].credential.file: it is missing"),
         ({"credential": {"file": "/k", "value": "sk-ant"}}, "sandboxes[0].credential.value: there is no such field"),
         ({"allowedDomains": ["10.0.0.1"]}, "sandboxes[0].allowedDomains[0]: addresses can't be allowed"),
-        ({"allowedDomains": [{"domain": "a.org", "protocol": "tls"}]}, "allowedDomains[0].protocol: write one of TLS, Any"),
+        (
+            {"allowedDomains": [{"domain": "a.org", "protocol": "tls"}]},
+            "allowedDomains[0].protocol: write one of TLS, Any",
+        ),
         ({"budget": {"maxCostUSD": 20}}, "sandboxes[0].budget.maxCostUSD: write a string"),
         ({"budget": {"maxCostUSD": "-1"}}, "sandboxes[0].budget.maxCostUSD: write an amount in USD above 0"),
         ({"budget": {"window": "1w"}}, "sandboxes[0].budget.window: write a number and s, m, h or d"),
@@ -69,7 +73,9 @@ def test_what_is_wrong_elsewhere_is_named() -> None:
     assert refused("[" * 100_000).startswith("the document: it is no JSON")
     assert refused('{"version":1,"version":1}') == "the document: a field is there twice: remove one"
     assert refused({**document(), "version": 2}).startswith("version: ")
-    assert refused({**document(), "egress": {"privateNetworks": ["10.0.0.1/8"]}}).startswith("egress.privateNetworks[0]: ")
+    assert refused({**document(), "egress": {"privateNetworks": ["10.0.0.1/8"]}}).startswith(
+        "egress.privateNetworks[0]: "
+    )
     assert refused({**document(), "provider": {"baseURL": "ftp://x"}}).startswith("provider.baseURL: ")
     assert refused({**document(), "limits": {"streamIdleSeconds": 60}}).startswith("limits.streamIdleSeconds: ")
     assert "certificateFile" in refused({**document(), "listen": {"broker": {"certificateFile": "/c"}}})

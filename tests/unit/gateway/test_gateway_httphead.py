@@ -24,6 +24,10 @@ def test_connect() -> None:
     assert (found.method, found.host, found.port, found.authorization) == ("CONNECT", "example.org", 8443, "Basic eA==")
 
 
+def test_connect_as_older_pythons_ask() -> None:
+    assert parse_request(b"CONNECT example.org:443 HTTP/1.0\r\n\r\n").host == "example.org"
+
+
 def test_an_absolute_form_goes_on_in_origin_form_without_what_is_of_one_hop() -> None:
     found = parse_request(
         head("GET http://example.org/a?b=c HTTP/1.1", "Host: example.org", "Accept: */*", "Connection: X-Mine, close",
@@ -35,7 +39,9 @@ def test_an_absolute_form_goes_on_in_origin_form_without_what_is_of_one_hop() ->
 @pytest.mark.parametrize(
     "lines",
     [
-        ("CONNECT example.org:443 HTTP/1.0", "Host: example.org"),
+        ("CONNECT example.org:443 HTTP/1.0", "Host: evil.org"),
+        ("CONNECT example.org:443 HTTP/0.9", "Host: example.org"),
+        ("GET http://example.org/ HTTP/1.0", "Host: example.org"),
         ("CONNECT example.org:443 HTTP/2.0", "Host: example.org"),
         ("CONNECT example.org HTTP/1.1", "Host: example.org"),
         ("CONNECT example.org:443 HTTP/1.1",),

@@ -1,0 +1,68 @@
+"""One JSON line for each request and tunnel, on standard output; never a body, a credential, or a query.
+
+Lines are written by one task, outside the event loop, since who reads them may be slow: a thousand may wait, and then
+the next that is to be written is waited for. What a client chose (a name, a model, a session) is cut to a length and
+to plain characters.
+"""
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+
+_WAITING = 1000
+_STRANGE = re.compile(r"[^\x20-\x7e]")
+_SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+Value = str | int | float | bool | None
+
+
+class Audit:
+    """Writes records. `sink` takes whole lines and may block; by default it is standard output."""
+
+    def __init__(self, sink: Callable[[bytes], None] | None = None) -> None:
+        self._sink = sink or _standard_output
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue(_WAITING)
+        self._task: asyncio.Task[None] | None = None
+
+    async def record(self, kind: str, fields: Mapping[str, Value]) -> None:
+        """Write a line. Fields that are None are left out."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = {"time": now, "kind": kind, **{key: value for key, value in fields.items() if value is not None}}
+        if self._task is None:
+            self._task = asyncio.create_task(self._write())
+        await self._queue.put(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+    async def close(self) -> None:
+        """Write what waits."""
+        if self._task is not None:
+            await self._queue.join()
+            self._task.cancel()
+
+    async def _write(self) -> None:
+        while True:
+            lines = [await self._queue.get()]
+            while not self._queue.empty():
+                lines.append(self._queue.get_nowait())
+            try:
+                await asyncio.to_thread(self._sink, b"".join(lines))
+            finally:
+                for _ in lines:
+                    self._queue.task_done()
+
+
+def plain(text: str | None, length: int = 253) -> str | None:
+    """What a client chose, as it may stand in a line."""
+    return None if text is None else _STRANGE.sub("?", text[:length])
+
+
+def session(text: str | None) -> str | None:
+    """A session's id, or None for what is none."""
+    return text if text is not None and _SESSION.fullmatch(text) else None
+
+
+def _standard_output(data: bytes) -> None:
+    while data:
+        data = data[os.write(1, data) :]

@@ -1,0 +1,143 @@
+"""The whole gateway: its listeners, what they share, and how it begins and ends."""
+
+import asyncio
+import json
+import ssl
+import sys
+from pathlib import Path
+
+from aiohttp import web
+
+from claude_sandbox.gateway.audit import Audit
+from claude_sandbox.gateway.bookkeeper import Bookkeeper
+from claude_sandbox.gateway.broker import Broker
+from claude_sandbox.gateway.config import Listener
+from claude_sandbox.gateway.dial import BUFFER, SystemResolver
+from claude_sandbox.gateway.follow import Follower, Live
+from claude_sandbox.gateway.ledger_store import FileStore, MemoryStore
+from claude_sandbox.gateway.proxy import Proxy
+from claude_sandbox.gateway.upstream import Upstreams
+
+_MAX_HEADER = 16 * 1024
+_BACKLOG = 512
+
+
+class Gateway:
+    """Starts with a configuration, runs until told, then lets what is under way come to its end.
+
+    What is listened on, and where accounts are, is as it was at the start; all else follows the configuration.
+    """
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+        self._audit = Audit()
+        directory = follower.live.config.ledger
+        self._books = Bookkeeper(FileStore(directory) if directory is not None else MemoryStore())
+        self._upstreams = Upstreams()
+        self._broker = Broker(lambda: follower.live, self._audit, self._books, self._upstreams)
+        self._proxy = Proxy(lambda: follower.live, self._audit, SystemResolver())
+        self._runners: list[web.ServerRunner] = []
+        self._servers: list[asyncio.Server] = []
+        self._draining = False
+
+    async def run(self, told: asyncio.Event) -> None:
+        """Serve until told to end. Raises OSError where it can't listen."""
+        config = self._follower.live.config
+        broker = web.Server(
+            self._broker.handle, handler_cancellation=True, access_log=None, auto_decompress=False,
+            max_line_size=_MAX_HEADER, max_field_size=_MAX_HEADER, keepalive_timeout=75.0,
+        )  # fmt: skip
+        health = web.Server(self._health, access_log=None)
+        where = {
+            "broker": await self._listen(broker, config.broker),
+            "proxy": await self._listen_proxy(config.proxy),
+            "health": await self._listen(health, config.health),
+        }
+        print(f"gateway: listening {json.dumps(where)}", file=sys.stderr, flush=True)
+        following = asyncio.create_task(self._follower.follow(self._changed))
+        try:
+            await told.wait()
+            await self._drain()
+        finally:
+            following.cancel()
+            await self._end()
+
+    async def _changed(self, live: Live) -> None:
+        self._broker.changed()
+        self._proxy.changed()
+
+    async def _drain(self) -> None:
+        """Take nothing new, and wait for what is under way, as long as is configured."""
+        self._draining = self._broker.draining = True
+        for server in self._servers:
+            server.close()
+        for site in self._runners[0].sites:
+            await site.stop()
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._follower.live.config.limits.drain
+        while (self._broker.open or self._proxy.open) and loop.time() < end:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+    async def _end(self) -> None:
+        for server in self._servers:
+            server.close()
+        await self._proxy.close()
+        for runner in self._runners:
+            await runner.cleanup()
+        await self._upstreams.close()
+        await self._books.flush()
+        await self._audit.close()
+
+    async def _listen(self, server: web.Server, listener: Listener) -> str:
+        # Who is under way was waited for; who is still there then is ended at once.
+        runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.5)
+        await runner.setup()
+        self._runners.append(runner)
+        site = web.TCPSite(
+            runner, listener.host, listener.port, ssl_context=_context(listener), backlog=_BACKLOG, reuse_address=True
+        )
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        return f"{host}:{port}"
+
+    async def _listen_proxy(self, listener: Listener) -> str:
+        server = await asyncio.start_server(
+            self._proxy.accepted, listener.host, listener.port, limit=BUFFER, backlog=_BACKLOG, reuse_address=True,
+            ssl=_context(listener),
+        )  # fmt: skip
+        self._servers.append(server)
+        host, port = server.sockets[0].getsockname()[:2]
+        return f"{host}:{port}"
+
+    async def _health(self, request: web.BaseRequest) -> web.StreamResponse:
+        """`/healthz`: the program answers. `/readyz`: it takes requests, and what it follows is what is written."""
+        if request.path == "/healthz":
+            return web.json_response({"status": "ok"})
+        if request.path != "/readyz":
+            return web.Response(status=404)
+        live, refused = self._follower.live, self._follower.refused
+        without = sorted(set(live.sandboxes) - set(live.credentials))
+        found = {
+            "draining": self._draining,
+            "configuration": refused or "followed",
+            "sandboxesWithoutCredential": without,
+            "requests": self._broker.open,
+            "connections": self._proxy.open,
+        }
+        return web.json_response(found, status=503 if self._draining else 200)
+
+
+def _context(listener: Listener) -> ssl.SSLContext | None:
+    if listener.certificate is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(listener.certificate, listener.key)
+    return context
+
+
+def follower(path: Path) -> Follower:
+    """What follows the file, after a first look. Raises ConfigError."""
+    found = Follower(path)
+    found.start()
+    return found

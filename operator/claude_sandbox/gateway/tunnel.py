@@ -1,0 +1,79 @@
+"""Bytes both ways between a client and a server, counted, with limits on how long nothing moves and how long at all."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+CHUNK = 64 * 1024
+"""Bytes that are read at a time."""
+
+
+@dataclass
+class Moved:
+    """Bytes that went each way: `up` to the server, `down` to the client."""
+
+    up: int = 0
+    down: int = 0
+
+
+@dataclass(frozen=True)
+class Side:
+    """One end of a tunnel."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
+async def splice(client: Side, server: Side, moved: Moved, idle: float, total: float) -> str:
+    """Pass on until both have ended, one has failed, or a limit is reached; how it ended. Both are closed then."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + total
+    for one in (client, server):
+        # A peer that vanished without a word is noticed by the kernel.
+        one.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    try:
+        async with asyncio.timeout_at(min(end, loop.time() + idle)) as bound:
+
+            def up(count: int) -> None:
+                moved.up += count
+                bound.reschedule(min(end, loop.time() + idle))
+
+            def down(count: int) -> None:
+                moved.down += count
+                bound.reschedule(min(end, loop.time() + idle))
+
+            await _both((client, server, up), (server, client, down))
+    except TimeoutError:
+        return "total time" if loop.time() >= end else "idle"
+    except OSError:
+        return "broken"
+    return "ended"
+
+
+Way = tuple[Side, Side, Callable[[int], None]]
+
+
+async def _both(one: Way, other: Way) -> None:
+    tasks = [asyncio.create_task(_one_way(*way)) for way in (one, other)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    # Both ends were told; what is still in the buffers has to get out before the connections are dropped.
+    for side in (one[0], one[1]):
+        side.writer.close()
+        with suppress(OSError):
+            await side.writer.wait_closed()
+
+
+async def _one_way(source: Side, target: Side, moved: Callable[[int], None]) -> None:
+    while part := await source.reader.read(CHUNK):
+        moved(len(part))
+        target.writer.write(part)
+        await target.writer.drain()
+        moved(0)
+    target.writer.write_eof()

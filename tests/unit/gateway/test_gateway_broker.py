@@ -1,0 +1,311 @@
+"""The broker as a real program: what goes on, what is put in, what is refused, what it counts, and how it ends."""
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from gatewaykit import KEY, PLACEHOLDER, answered, document, message, provider, running, until, write
+from yarl import URL
+
+BODY = {"model": "claude-sonnet-5-5", "max_tokens": 1000, "messages": [{"role": "user", "content": "hi"}]}
+IDENTITY = {"x-api-key": PLACEHOLDER, "content-type": "application/json", "anthropic-version": "2023-06-01"}
+
+
+async def post(
+    where: str, body: Any = BODY, path: str = "/v1/messages", **headers: str
+) -> tuple[int, Any, aiohttp.ClientResponse]:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    async with (
+        aiohttp.ClientSession(auto_decompress=False) as session,
+        session.post(URL(f"http://{where}{path}", encoded=True), data=data, headers={**IDENTITY, **headers}) as answer,
+    ):
+        text = await answer.read()
+        return answer.status, json.loads(text) if text else None, answer
+
+
+async def test_a_request_goes_on_unchanged_but_for_the_credential(tmp_path: Path) -> None:
+    async with provider() as api:
+        with running(tmp_path, document(tmp_path, provider=f"{api.url}/base")) as gateway:
+            api.answer = answered(headers={"request-id": "r-1", "anthropic-organization-id": "o", "set-cookie": "a=b"})
+            status, found, answer = await post(
+                gateway.broker, path="/v1/messages?beta=true", authorization=f"Bearer {PLACEHOLDER}", cookie="a=b",
+                **{"anthropic-beta": "x-1,y-2", "x-claude-code-session-id": "s-1", "user-agent": "claude-cli",
+                   "x-forwarded-for": "1.2.3.4", "x-goog-api-key": "k", "proxy-authorization": "Basic eA==",
+                   "x-app": "cli"},
+            )  # fmt: skip
+    assert (status, found, answer.headers["request-id"]) == (200, message(), "r-1")
+    assert "set-cookie" not in answer.headers
+    (seen,) = api.seen
+    assert (seen.method, seen.target, json.loads(seen.body)) == ("POST", "/base/v1/messages?beta=true", BODY)
+    assert sorted(name.lower() for name, _ in seen.headers) == [
+        "accept", "accept-encoding", "anthropic-beta", "anthropic-version", "content-length", "content-type", "host",
+        "user-agent", "x-api-key", "x-app", "x-claude-code-session-id",
+    ]  # fmt: skip
+    assert (seen.header("x-api-key"), seen.header("anthropic-beta")) == ([KEY], ["x-1,y-2"])
+    assert PLACEHOLDER not in str(seen.headers)
+
+
+async def test_an_oauth_token_goes_as_bearer_with_its_beta(tmp_path: Path) -> None:
+    configuration = document(tmp_path, credential={"file": str(tmp_path / "key"), "kind": "OAuthToken"})
+    async with provider() as api:
+        configuration["provider"]["baseURL"] = api.url
+        with running(tmp_path, configuration) as gateway:
+            assert (await post(gateway.broker, **{"anthropic-beta": "x-1"}))[0] == 200
+    (seen,) = api.seen
+    assert seen.header("authorization") == [f"Bearer {KEY}"]
+    assert (seen.header("x-api-key"), seen.header("anthropic-beta")) == ([], ["x-1,oauth-2025-04-20"])
+
+
+async def test_what_is_refused_is_refused_in_the_apis_own_form_and_never_sent(tmp_path: Path) -> None:
+    cases: list[tuple[int, str, dict[str, Any]]] = [
+        (401, "authentication_error", {"x-api-key": "wrong"}),
+        (401, "authentication_error", {"authorization": "Bearer other"}),
+        (400, "invalid_request_error", {"body": b"{}"}),
+        (400, "invalid_request_error", {"body": {**BODY, "model": 1}}),
+        (400, "invalid_request_error", {"body": b'{"model":"a","model":"b"}'}),
+        (400, "invalid_request_error", {"body": b'{"model":"claude-sonnet-5-5","mod\\u0065l":"claude-opus-5-5"}'}),
+        (400, "invalid_request_error", {"body": {**BODY, "model": "claude-opus-5-5"}}),
+        (400, "invalid_request_error", {"content-encoding": "gzip"}),
+        (400, "invalid_request_error", {"path": "/v1/messages?a=<"}),
+        (404, "not_found_error", {"path": "/v1/messages/"}),
+        (404, "not_found_error", {"path": "/v1//messages"}),
+        (404, "not_found_error", {"path": "/v1/messages%2f"}),
+        (404, "not_found_error", {"path": "/v1/files"}),
+        (404, "not_found_error", {"path": "/v1/messages/batches"}),
+        (404, "not_found_error", {"path": "/v1/organizations/me"}),
+        (404, "not_found_error", {"path": "/v1/models/../organizations"}),
+    ]
+    async with provider() as api:
+        with running(tmp_path, document(tmp_path, provider=api.url, models=["claude-sonnet-*"])) as gateway:
+            for expected, kind, case in cases:
+                status, found, _ = await post(gateway.broker, **case)
+                assert (status, found["type"], found["error"]["type"]) == (expected, "error", kind), case
+    assert api.seen == []
+
+
+async def test_a_stream_comes_as_it_is_sent_and_a_client_that_goes_ends_it_at_the_provider(tmp_path: Path) -> None:
+    go_on = asyncio.Event()
+
+    async def stream(request: web.BaseRequest, _body: bytes) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        start = {"type": "message_start", "message": message(1)}
+        await response.write(f"event: message_start\ndata: {json.dumps(start)}\n\n".encode())
+        await go_on.wait()
+        await response.write(b"event: ping\ndata: {}\n\n")
+        await asyncio.sleep(30)
+        return response
+
+    async with provider() as api, aiohttp.ClientSession() as session:
+        api.answer = stream
+        with running(tmp_path, document(tmp_path, provider=api.url, budget={"maxCostUSD": "1"})) as gateway:
+            async with session.post(f"http://{gateway.broker}/v1/messages", json=BODY, headers=IDENTITY) as answer:
+                assert b"message_start" in await asyncio.wait_for(answer.content.readany(), 5)
+                go_on.set()
+                assert await asyncio.wait_for(answer.content.readany(), 5) == b"event: ping\ndata: {}\n\n"
+                answer.close()
+            await until(lambda: api.cancelled)
+            (line,) = gateway.audit(1)
+    assert (line["verdict"], line["estimated"], line["inputTokens"], line["outputTokens"]) == (
+        "Cancelled",
+        True,
+        10,
+        1000,
+    )
+
+
+async def test_who_does_not_read_makes_the_provider_wait(tmp_path: Path) -> None:
+    written = 0
+
+    async def flood(request: web.BaseRequest, _body: bytes) -> web.StreamResponse:
+        nonlocal written
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for _ in range(1000):
+            await response.write(b"data: " + b"x" * 65529 + b"\n")
+            written += 65536
+        return response
+
+    async with provider() as api:
+        api.answer = flood
+        with running(tmp_path, document(tmp_path, provider=api.url)) as gateway:
+            host, _, port = gateway.broker.partition(":")
+            reader, writer = await asyncio.open_connection(host, int(port), limit=2**16)
+            data = json.dumps(BODY)
+            lines = [
+                f"{name}: {value}" for name, value in {**IDENTITY, "host": "x", "content-length": len(data)}.items()
+            ]
+            writer.write(("POST /v1/messages HTTP/1.1\r\n" + "\r\n".join(lines) + "\r\n\r\n" + data).encode())
+            assert b"200" in await reader.readline()
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            await asyncio.sleep(0.5)
+            before = written
+            await asyncio.sleep(0.5)
+            assert written == before < 40 << 20
+            writer.transport.abort()
+
+
+async def test_a_body_of_32_megabytes_passes_and_one_that_is_refused_at_its_end_never_ends_at_the_provider(
+    tmp_path: Path,
+) -> None:
+    big = {**BODY, "messages": ["x" * (31 << 20)]}
+    async with provider() as api:
+        with running(tmp_path, document(tmp_path, provider=api.url, models=["claude-sonnet-*"])) as gateway:
+            assert (await post(gateway.broker, big))[0] == 200
+            assert len(api.seen[0].body) > 31 << 20
+            api.seen.clear()
+            late = json.dumps({"messages": big["messages"], "max_tokens": 1, "model": "claude-opus-5-5"}).encode()
+            status, found, _ = await post(gateway.broker, late)
+            assert (status, found["error"]["type"]) == (400, "invalid_request_error")
+            status, found, _ = await post(gateway.broker, b" " * (33 << 20))
+            assert (status, found["error"]["type"]) == (413, "request_too_large")
+    assert api.seen == []
+
+
+async def test_200_requests_at_once_against_a_budget_for_ten(tmp_path: Path) -> None:
+    # By the bound of a request: 1,000 tokens written, and its body and what is hidden read at the dearest rate.
+    prompt = len(json.dumps(BODY)) + 3000
+    one = 1000 * 10 + prompt * 4
+    spent = message(1000, input_tokens=0, cache_creation_input_tokens=prompt)
+    configuration = document(tmp_path, budget={"maxCostUSD": f"{one * 10 / 10**6:.6f}"})
+    configuration["ledgerDirectory"] = str(tmp_path / "ledger")
+    (tmp_path / "ledger").mkdir()
+    async with provider() as api, asyncio.timeout(60):
+        api.answer = answered(body=spent)
+        configuration["provider"]["baseURL"] = api.url
+        with running(tmp_path, configuration) as gateway:
+            found = await asyncio.gather(*(post(gateway.broker) for _ in range(200)))
+            statuses = sorted(status for status, _, _ in found)
+            assert (len(api.seen), statuses.count(200)) == (10, 10)
+            assert set(statuses) <= {200, 402, 429}
+            status, refusal, answer = await post(gateway.broker)
+            assert (status, refusal["error"]["type"], answer.headers["x-should-retry"]) == (
+                402,
+                "billing_error",
+                "false",
+            )
+            assert "The budget of this sandbox is spent" in refusal["error"]["message"]
+            assert sum(line.get("costUSD", 0) for line in gateway.audit(201)) == pytest.approx(one * 10 / 10**6)
+            assert gateway.stop() == 0
+    account = json.loads((tmp_path / "ledger" / "uid-1.json").read_text())["account"]
+    assert (account["spent"], account["overrun"], account["reserved"]) == (one * 10 * 1000, 0, {})
+
+
+async def test_what_failed_costs_nothing(tmp_path: Path) -> None:
+    configuration = document(tmp_path, budget={"maxCostUSD": "0.03"})
+    async with provider() as api:
+        configuration["provider"]["baseURL"] = api.url
+        with running(tmp_path, configuration) as gateway:
+            api.answer = answered(529, {"type": "error", "error": {"type": "overloaded_error", "message": "m"}})
+            for _ in range(5):
+                status, found, _ = await post(gateway.broker)
+                assert (status, found["error"]["type"]) == (529, "overloaded_error")
+            api.answer = answered()
+            assert (await post(gateway.broker))[0] == 200
+        configuration["provider"]["baseURL"] = "http://127.0.0.1:9"
+        with running(tmp_path, configuration) as gateway:
+            for _ in range(5):
+                assert (await post(gateway.broker))[0] == 502
+
+
+async def test_rate_and_concurrency(tmp_path: Path) -> None:
+    configuration = document(tmp_path)
+    configuration["limits"] = {"requestsPerMinutePerSandbox": 3}
+    async with provider() as api:
+        configuration["provider"]["baseURL"] = api.url
+        with running(tmp_path, configuration) as gateway:
+            found = [await post(gateway.broker) for _ in range(4)]
+    assert [status for status, _, _ in found] == [200, 200, 200, 429]
+    assert found[3][1]["error"]["type"] == "rate_limit_error"
+    assert 1 <= int(found[3][2].headers["retry-after"]) <= 20
+
+
+async def test_a_new_key_is_used_within_a_second_and_fails_nothing_under_way(tmp_path: Path) -> None:
+    release = asyncio.Event()
+
+    async def slow(_request: web.BaseRequest, _body: bytes) -> web.StreamResponse:
+        await release.wait()
+        return web.json_response(message())
+
+    async with provider() as api:
+        with running(tmp_path, document(tmp_path, provider=api.url)) as gateway:
+            api.answer = slow
+            under_way = asyncio.create_task(post(gateway.broker))
+            await until(lambda: api.seen)
+            api.answer = answered()
+            write(tmp_path / "key", "sk-ant-another")
+            await asyncio.sleep(1)
+            assert (await post(gateway.broker))[0] == 200
+            release.set()
+            assert (await under_way)[0] == 200
+            (tmp_path / "key").unlink()
+            await asyncio.sleep(1)
+            assert (await post(gateway.broker))[0] == 503
+    assert [seen.header("x-api-key") for seen in api.seen] == [[KEY], ["sk-ant-another"]]
+
+
+async def test_a_wrong_configuration_changes_nothing_and_is_told(tmp_path: Path) -> None:
+    configuration = document(tmp_path)
+    async with provider() as api, aiohttp.ClientSession() as session:
+        configuration["provider"]["baseURL"] = api.url
+        with running(tmp_path, configuration) as gateway:
+            gateway.configure({**configuration, "limits": {"drainSeconds": -1}})
+            await asyncio.sleep(1)
+            assert (await post(gateway.broker))[0] == 200
+            async with session.get(f"http://{gateway.health}/readyz") as answer:
+                found = await answer.json()
+            assert found["configuration"] == "limits.drainSeconds: write a whole number from 0 to 86400"
+            assert gateway.output().count("the configuration is not followed: limits.drainSeconds") == 1
+            gateway.configure({**configuration, "sandboxes": []})
+            await asyncio.sleep(1)
+            assert (await post(gateway.broker))[0] == 401
+
+
+async def test_it_ends_when_what_is_under_way_has_ended(tmp_path: Path) -> None:
+    async def slow(_request: web.BaseRequest, _body: bytes) -> web.StreamResponse:
+        await asyncio.sleep(1.5)
+        return web.json_response(message())
+
+    async with provider() as api:
+        api.answer = slow
+        with running(tmp_path, document(tmp_path, provider=api.url)) as gateway:
+            under_way = asyncio.create_task(post(gateway.broker))
+            await until(lambda: api.seen)
+            started = time.monotonic()
+            gateway.process.terminate()
+            assert (await under_way)[0] == 200
+            assert await asyncio.to_thread(gateway.process.wait, 5) == 0
+            assert time.monotonic() - started < 5
+            assert [line["status"] for line in gateway.audit(1)] == [200]
+
+
+async def test_no_secret_is_in_anything_that_it_writes(tmp_path: Path) -> None:
+    async with provider() as api:
+        api.answer = answered(401, {"type": "error", "error": {"type": "authentication_error", "message": "invalid"}})
+        with running(tmp_path, document(tmp_path, provider=api.url, budget={"maxCostUSD": "1"})) as gateway:
+            await post(gateway.broker, {**BODY, "system": "a-word-of-the-prompt"}, path="/v1/messages?q=in-the-query")
+            await post(gateway.broker, path="/v1/unknown-path", **{"x-api-key": "a-wrong-identity"})
+            await post(
+                gateway.broker, {**BODY, "model": 'm\r\n{"forged":1}'}, **{"x-claude-code-session-id": "s\u00e9"}
+            )
+            gateway.stop()
+            text = gateway.output()
+            lines = gateway.audit(3)
+    for secret in (
+        KEY,
+        PLACEHOLDER,
+        "a-word-of-the-prompt",
+        "in-the-query",
+        "a-wrong-identity",
+        "unknown-path",
+        'forged":1',
+    ):
+        assert secret not in text
+    assert len(lines) == 3
+    assert lines[2]["model"] == 'm??{"forged":1}'
+    assert "sessionId" not in lines[2]
