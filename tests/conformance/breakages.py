@@ -24,6 +24,7 @@ from tests.conformance.scenarios import BACKENDS, DOCKER, KUBERNETES, kind_of
 ROOT = Path(__file__).parents[2]
 _KUBERNETES = "operator/claude_sandbox/backends/kubernetes"
 _DOCKER = "operator/claude_sandbox/backends/docker"
+_DELIVERY = "operator/claude_sandbox/delivery/__main__.py"
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ _INSIDE: Mapping[str, tuple[Breakage, ...]] = {
             "cpu", '"NanoCpus": most.cpu_millicores * _MILLICORE', '"NanoCpus": most.cpu_millicores * _MILLICORE // 2'
         ),
         _containers("processes", "PIDS = 512", "PIDS = 1024"),
-        _containers("key-file", "chmod 0400 .new\nmv", "chmod 0444 .new\nmv", "keys.py"),
+        Breakage(("key-file",), (Edit(_DELIVERY, "os.O_NOFOLLOW, 0o400)", "os.O_NOFOLLOW, 0o444)"),)),
         _containers(
             "key-only-there",
             '        return Key(str(live["metadata"]["resourceVersion"]), value)',
@@ -172,12 +173,8 @@ _NETWORK: Mapping[str, tuple[Breakage, ...]] = {
 
 _SECRETS = Edit(
     f"{_KUBERNETES}/keys.py",
-    f"""{'LABEL_SECRET_OPT_IN_VALUE}`."'}
-    )
-    return KeyState(problem=Reason.SECRET_NOT_OPTED_IN, message=message, followed=False)""",
-    f"""{'LABEL_SECRET_OPT_IN_VALUE}`."'}
-    )
-    return KeyState(generation=message[:7])""",
+    '    return by_label or secret.get("type") == meta.SECRET_TYPE',
+    "    return bool(secret) or by_label",
 )
 _NEWS = Edit(
     "operator/claude_sandbox/controller/reconciler.py",
@@ -189,8 +186,8 @@ _LIFE: Mapping[str, tuple[Breakage, ...]] = {
     KUBERNETES: (
         _pods(
             "suspended",
-            "    if desired.suspended:\n",
-            "    if desired.suspended and not desired.may_start:\n",
+            "    if desired.suspended or desired.withdrawn:\n",
+            "    if (desired.suspended or desired.withdrawn) and not desired.may_start:\n",
             "plan.py",
         ),
         _pods(
@@ -219,8 +216,8 @@ _LIFE: Mapping[str, tuple[Breakage, ...]] = {
     DOCKER: (
         _containers(
             "suspended",
-            "    if desired.suspended:\n        return (Step(Verb.REMOVE",
-            "    if desired.suspended and not desired.may_start:\n        return (Step(Verb.REMOVE",
+            "    if desired.ended:\n        return (Step(Verb.REMOVE",
+            "    if desired.ended and not desired.may_start:\n        return (Step(Verb.REMOVE",
             "plan.py",
         ),
         _containers(
@@ -249,8 +246,8 @@ _LIFE: Mapping[str, tuple[Breakage, ...]] = {
         ),
         _containers(
             "key-renewed",
-            "(delivered is not None and desired.key_generation in (None, delivered))",
-            "(delivered is not None)",
+            "inside.is_current(desired.key_generation)",
+            "inside.is_keyed",
             "plan.py",
         ),
         Breakage(("secret-mended",), (_SECRETS,)),

@@ -13,7 +13,7 @@ from sshkit import ssh_client
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription
-from claude_sandbox.localcluster.images import ImageArchive
+from claude_sandbox.localcluster.images import ImageArchive, build_image
 
 __all__ = ["host", "other_host", "relay_image", "ssh_client", "stand_in_image"]
 
@@ -32,6 +32,6 @@ def other_host(host: EngineDescription, state_home: Path, stand_in_image: ImageA
     release = next(one for one in engine.RELEASES if one != host.release)
     name = own(f"other-{release.replace('.', '-')}")
     try:
-        yield ready(name, release, stand_in_image)
+        yield ready(name, release, stand_in_image, build_image("operator", report))
     finally:
         engine.down(name, report)

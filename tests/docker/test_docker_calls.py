@@ -42,6 +42,8 @@ async def prepared(one: Sandbox) -> None:
     """Have what is asked once for each engine and image asked, and the sandbox known."""
     await one.made()
     one.sdk.api.remove_container(one.names.container, force=True)
+    # Another helper container is not made at once.
+    one.clock.now += 60.0
 
 
 async def test_a_sandbox_is_made_with_few_calls_and_wakes_nobody_by_that(host: EngineDescription) -> None:
@@ -103,7 +105,7 @@ async def test_a_restart_right_after_the_start_is_not_taken_for_it(host: EngineD
                 while not one.woken:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
             assert one.key_in_place() != KEY
-            await one.once()
+            await one.settled()
             assert one.key_in_place() == KEY
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 from docker_fleet import ADDRESS, OWN, Operator, condition, is_ready, prepare, unchanged
-from dockerkit import IMAGE
+from dockerkit import HELPER, IMAGE
 from drain_place import FIRST, MAY_MOVE, SECOND, STUBBORN, Pair, drained, moving, placed_on, ready, ready_on
 
 from claude_sandbox.api import meta
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.controlplane, pytest.mark.engine]
 @pytest.fixture
 async def operator(control_plane: Cluster, tmp_path: Any) -> AsyncIterator[Operator]:
     await prepare(from_kubeconfig(str(control_plane.kubeconfig)))
-    made = Operator(control_plane, tmp_path / "log", f"--sandbox-image={IMAGE}")
+    made = Operator(control_plane, tmp_path / "log", f"--sandbox-image={IMAGE}", f"--relay-image={HELPER.reference}")
     made.start()
     await made.is_ready()
     yield made

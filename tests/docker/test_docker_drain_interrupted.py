@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import requests
 from docker_fleet import OWN, prepare
-from dockerkit import CLUSTER, IMAGE
+from dockerkit import CLUSTER, HELPER, IMAGE
 from drain_place import FIRST, MAY_MOVE, SECOND, Pair, drained, placed_on, ready_on
 
 from claude_sandbox.backends.kubernetes.client import Api, Obj
@@ -99,7 +99,7 @@ class Life:
         self.api, self.fault, self.silent = api, fault, silent
         metrics = Metrics()
         events = EventRecorder(api, "tests")
-        settings = Settings(Site(parse_image(IMAGE, "Never")), namespaces=(OWN,), docker=True)
+        settings = Settings(Site(parse_image(IMAGE, "Never")), namespaces=(OWN,), docker=True, relay_image=HELPER)
         self.operator = Operator(settings, api, KubernetesReporter(api, events, metrics), metrics, 34)
         self.hosts = HostsOperator(
             api,

@@ -390,9 +390,12 @@ async def test_changed_settings_are_drift(host: EngineDescription) -> None:
 async def test_a_killed_engine_is_waited_for(stand_in_image: object, engine_release: str, state_home: object) -> None:
     from dockerkit import IMAGE  # noqa: F401
     from enginekit import own, ready
+    from nodekit import report
+
+    from claude_sandbox.localcluster.images import build_image
 
     name = own(f"faults-{engine_release.replace('.', '-')}")
-    made = ready(name, engine_release, stand_in_image)  # type: ignore[arg-type]
+    made = ready(name, engine_release, stand_in_image, build_image("operator", report))  # type: ignore[arg-type]
     try:
         async with sandbox(made) as one:
             await one.made()

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from dockerkit import CLUSTER, FIRST, KEY, LATER, Clock, Sandbox, counted, sandbox
+from dockerkit import CLUSTER, FIRST, HELPER, KEY, LATER, Clock, Sandbox, counted, sandbox
 
 from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.pacing import Pacer
@@ -57,7 +57,7 @@ async def cut_off(one: Sandbox, last: int, *, heard: bool) -> AsyncIterator[Mort
     finally:
         one.engine._connected = real
         one.clock = Clock()
-        one.backend = DockerBackend(one.engine, CLUSTER, "host", one.secrets, Pacer(one.clock))
+        one.backend = DockerBackend(one.engine, CLUSTER, "host", one.secrets, Pacer(one.clock), helper=HELPER)
 
 
 @pytest.mark.parametrize("heard", [False, True], ids=["before", "after"])

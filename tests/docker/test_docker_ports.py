@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from dockerkit import CLUSTER, LATER, Sandbox, counted
+from dockerkit import CLUSTER, HELPER, LATER, Sandbox, counted
 from overheard import overhear
 from portkit import HTTP, PORT, answers, asked, endpoints, serving
 
@@ -245,7 +245,7 @@ async def test_with_its_last_port_goes_the_network_of_a_relay_that_was_lost(
         one.sdk.containers.get(one.names.relay).remove(force=True)
         one.spec["network"] = {"egress": {"allowedCIDRs": []}, "ports": []}
         if not knows:
-            one.backend = DockerBackend(one.engine, CLUSTER, "host", one.secrets, Pacer(one.clock))
+            one.backend = DockerBackend(one.engine, CLUSTER, "host", one.secrets, Pacer(one.clock), helper=HELPER)
         await one.settled(Past(provisioned=True, ran=True, settled=False))
         assert one.running
         assert counted(host)["networks"] == [one.names.network]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dockerkit import IMAGE, KEY, counted, process_of, sandbox
+from dockerkit import IMAGE, KEY, counted, furnish, process_of, sandbox
 from enginekit import REMAPPED, client, own, remapping
 from nodekit import report
 from portkit import HTTP, asked, endpoints, relay_on, serving
@@ -25,7 +25,7 @@ def remapped(engine_release: str, state_home: Path, stand_in_image: ImageArchive
     name = own(f"tests-userns-{engine_release.replace('.', '-')}")
     try:
         made = remapping(name, engine_release)
-        engine.load_image(made, stand_in_image)
+        furnish(made, stand_in_image)
         yield made
     finally:
         engine.down(name, report)

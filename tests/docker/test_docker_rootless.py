@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from dockerkit import KEY, counted, sandbox
+from dockerkit import KEY, counted, furnish, sandbox
 from portkit import HTTP, dial, endpoints, heard, relay_on, serving
 from rootless import OTHERS, RootlessEngine, rootless
 
@@ -17,7 +17,6 @@ from claude_sandbox.compliance.docker.host_evidence import HostEvidence
 from claude_sandbox.compliance.docker.host_report import findings
 from claude_sandbox.compliance.evidence import Reading
 from claude_sandbox.controller.hosts_status import engine_of
-from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.images import ImageArchive
 
 pytestmark = pytest.mark.engine
@@ -28,7 +27,7 @@ def of_a_user(
     engine_release: str, stand_in_image: ImageArchive, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[RootlessEngine]:
     with rootless(tmp_path_factory.mktemp("rootless"), engine_release) as made:
-        engine.load_image(made, stand_in_image)
+        furnish(made, stand_in_image)
         yield made
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.base import KeyState
 from claude_sandbox.backends.docker.keys import KeyUnavailableError
@@ -31,9 +32,9 @@ async def api(control_plane: Cluster) -> AsyncIterator[Api]:
         yield api
 
 
-async def secret(api: Api, name: str, **data: bytes) -> dict[str, Any]:
+async def secret(api: Api, name: str, kind: str = meta.SECRET_TYPE, **data: bytes) -> dict[str, Any]:
     encoded = {key.replace("_", "-"): base64.b64encode(value).decode() for key, value in data.items()}
-    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded}
+    body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": kind, "data": encoded}
     return dict(await api.create(SECRETS, body, IDENTITY.namespace))
 
 
@@ -67,10 +68,27 @@ async def test_what_is_missing_is_said(api: Api, data: dict[str, bytes] | None, 
 
 
 async def test_a_secret_that_has_not_opted_in_is_not_read(api: Api) -> None:
-    await secret(api, "four", api_key=b"the-key")
+    await secret(api, "four", "Opaque", api_key=b"the-key")
 
     async def refused(identity: Identity, name: str, key: str) -> KeyState:
         return KeyState(problem=Reason.SECRET_NOT_OPTED_IN, message="it has not opted in")
 
     with pytest.raises(KeyUnavailableError, match="opted in"):
         await SecretKeys(api, refused).read(IDENTITY, "four", "api-key")
+
+
+async def test_it_is_the_document_that_was_read_that_has_to_have_opted_in(api: Api) -> None:
+    """What was seen before may be of another Secret of the name, which somebody else has made since."""
+    await secret(api, "five", "Opaque", api_key=b"somebody-elses")
+    with pytest.raises(KeyUnavailableError) as refused:
+        await SecretKeys(api, allowed).read(IDENTITY, "five", "api-key")
+    assert refused.value.reason is Reason.SECRET_NOT_OPTED_IN
+
+
+async def test_an_administrators_word_for_it_counts_where_its_own_is_not_followed(api: Api) -> None:
+    await secret(api, "six", "Opaque", api_key=b"the-key")
+
+    async def listed(identity: Identity, name: str, key: str) -> KeyState:
+        return KeyState()
+
+    assert (await SecretKeys(api, listed).read(IDENTITY, "six", "api-key")).value == b"the-key"

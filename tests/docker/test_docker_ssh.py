@@ -9,7 +9,7 @@ from typing import Any
 import docker
 import pytest
 from docker_fleet import OWN, Fleet, Operator, condition, create_sandbox, is_ready, prepare
-from dockerkit import IMAGE, counted, on_the_disk
+from dockerkit import HELPER, IMAGE, counted, on_the_disk
 from sshkit import SshServer, ssh_server
 
 from claude_sandbox.api import meta
@@ -81,7 +81,9 @@ async def far(control_plane: Cluster, host: EngineDescription, tmp_path: Path) -
     await prepare(credentials)
     directory = tmp_path / "ssh"
     directory.mkdir()
-    operator = Operator(control_plane, tmp_path / "log", f"--sandbox-image={IMAGE}")
+    operator = Operator(
+        control_plane, tmp_path / "log", f"--sandbox-image={IMAGE}", f"--relay-image={HELPER.reference}"
+    )
     before = counted(host)
     with ssh_server(directory, host.names.sockets) as server:
         operator.start()

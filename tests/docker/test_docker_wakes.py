@@ -7,10 +7,11 @@ import docker
 import pytest
 from dockerkit import Sandbox, sandbox
 from enginekit import own, ready
+from nodekit import report
 
 from claude_sandbox.localcluster import engine as engines
 from claude_sandbox.localcluster.engine import EngineDescription
-from claude_sandbox.localcluster.images import ImageArchive
+from claude_sandbox.localcluster.images import ImageArchive, build_image
 
 pytestmark = pytest.mark.engine
 
@@ -117,7 +118,7 @@ async def test_an_engine_that_was_killed_is_heard_again(
     stand_in_image: ImageArchive, engine_release: str, may_have_engines: None
 ) -> None:
     name = own(f"wakes-{engine_release.replace('.', '-')}")
-    made = ready(name, engine_release, stand_in_image)
+    made = ready(name, engine_release, stand_in_image, build_image("operator", report))
     try:
         async with sandbox(made) as one:
             await one.made()

@@ -110,22 +110,56 @@ async def test_a_secret_that_did_not_opt_in_is_told_of_soon_and_nothing_is_writt
     await world.said("alice", "Stalled", "True", "SecretNotFound")
 
 
-async def test_a_secret_that_opts_out_again_is_reported_and_what_runs_goes_on(worlds: Worlds) -> None:
+# The kubelet mounts whatever the Secret that a pod names holds by now, opted in or not.
+@pytest.mark.parametrize("how", ["unlabelled", "deleted", "swapped"])
+async def test_what_runs_with_a_secret_that_is_withdrawn_ends_at_once(worlds: Worlds, how: str) -> None:
     world = await worlds(secret=False)
     await world.add_secret(kind="Opaque", **OPT_IN)
     await world.operator().start()
     await world.create("alice")
     await world.ready("alice")
     before = world.child(r.PODS, "alice")
-    await world.change(r.SECRETS, SECRET, {"metadata": {"labels": {meta.LABEL_SECRET_OPT_IN: None}}})
-    await world.said("alice", "Stalled", "True", "SecretNotOptedIn")
+    began = time.monotonic()
+    if how == "unlabelled":
+        await world.change(r.SECRETS, SECRET, {"metadata": {"labels": {meta.LABEL_SECRET_OPT_IN: None}}})
+    else:
+        await world.delete(SECRET, r.SECRETS)
+        if how == "swapped":
+            await world.add_secret(kind="Opaque")
+    why = "SecretNotFound" if how == "deleted" else "SecretNotOptedIn"
+    await world.said("alice", "Ready", "False", why)
+    await world.said("alice", "Stalled", "True", why)
+    async with asyncio.timeout(20):
+        while (now := world.child(r.PODS, "alice")) is not None and not now["metadata"].get("deletionTimestamp"):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    print(f"{how}: the pod was told to end {time.monotonic() - began:.2f} s after the change")
+    assert before is not None
+    assert now is None or now["metadata"]["deletionGracePeriodSeconds"] <= 1
+    async with asyncio.timeout(20):
+        while world.child(r.PODS, "alice") is not None:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    if how == "unlabelled":
+        await world.change(r.SECRETS, SECRET, {"metadata": {"labels": OPT_IN}})
+        await world.ready("alice")
+
+
+async def test_a_secret_that_is_made_again_at_once_ends_nothing(worlds: Worlds) -> None:
+    """As `kubectl replace --force` does, and what brings Secrets from elsewhere."""
+    world = await worlds(secret=False)
+    await world.add_secret()
+    await world.operator().start()
+    await world.create("alice")
+    await world.ready("alice")
+    before = world.child(r.PODS, "alice")
+    await world.delete(SECRET, r.SECRETS)
+    made = await world.add_secret()
+    await world.said("alice", "CredentialsCurrent", "True", "KeyMounted")
+    await asyncio.sleep(1.5)
     after = world.child(r.PODS, "alice")
     assert before is not None
     assert after is not None
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
-    await world.delete("sandbox-alice", r.PODS)
-    await world.said("alice", "Ready", "False", "SecretNotOptedIn")
-    assert world.child(r.PODS, "alice") is None, "it is not started again with a Secret that opted out"
+    assert after["metadata"]["annotations"][meta.ANNOTATION_KEY_GENERATION] == made["metadata"]["resourceVersion"]
 
 
 async def test_a_new_key_is_told_to_the_kubelet_without_a_restart(

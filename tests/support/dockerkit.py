@@ -29,12 +29,15 @@ from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
 from claude_sandbox.install.inside import run_inside
 from claude_sandbox.localcluster import builder, engine
 from claude_sandbox.localcluster.engine import EngineDescription
-from claude_sandbox.localcluster.images import ImageArchive
+from claude_sandbox.localcluster.images import ImageArchive, build_image
 from claude_sandbox.localcluster.images.archive import of_programs
+from claude_sandbox.localcluster.images.recipes import recipe
 from claude_sandbox.localcluster.ospackages import ensure
 
 CLUSTER = "5f0e5a4c-cluster"
 IMAGE = "claudesandbox.dev/stand-in:1"
+HELPER = Image(recipe("operator").reference, None, "Never")
+"""What brings the keys."""
 KEY = b"not-really-a-key-4711\n"
 
 FIRST = Past(provisioned=False, ran=False, settled=False)
@@ -76,9 +79,15 @@ def make_stand_in(directory: Path, mark: str = "") -> ImageArchive:
 
 @pytest.fixture(scope="session")
 def host(docker_engine: EngineDescription, stand_in_image: ImageArchive) -> EngineDescription:
-    """An engine of each release in turn, with the image."""
-    engine.load_image(docker_engine, stand_in_image)
+    """An engine of each release in turn, with the images."""
+    furnish(docker_engine, stand_in_image)
     return docker_engine
+
+
+def furnish(of: EngineDescription, stand_in: ImageArchive) -> None:
+    """Bring the images onto an engine: of sandboxes, and of what brings them their keys."""
+    engine.load_image(of, stand_in)
+    engine.load_image(of, build_image("operator", report))
 
 
 @dataclass
@@ -224,6 +233,7 @@ async def sandbox(
         of.name,
         secrets,
         Pacer(clock),
+        helper=HELPER,
         publishing=lambda: publishing,
         wake=lambda namespace, name: woken.append((namespace, name)),
     )

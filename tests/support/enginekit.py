@@ -71,10 +71,11 @@ def own(kind: str) -> str:
     return f"{kind}-{os.getpid()}"
 
 
-def ready(name: str, release: str, image: ImageArchive, **options: Any) -> EngineDescription:
-    """An engine that is up and has the image."""
+def ready(name: str, release: str, *images: ImageArchive, **options: Any) -> EngineDescription:
+    """An engine that is up and has the images."""
     made = engine.up(name, release, say=report, **options)
-    engine.load_image(made, image)
+    for image in images:
+        engine.load_image(made, image)
     return made
 
 

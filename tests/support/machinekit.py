@@ -13,7 +13,7 @@ from typing import Any
 
 import docker
 import pytest
-from dockerkit import IMAGE, counted
+from dockerkit import IMAGE, counted, furnish
 from enginekit import own
 from nodekit import report
 from systemd_machine import Machine
@@ -146,7 +146,7 @@ def machine_engine(
     name = own("tests-machine")
     try:
         made = engine.up(name, say=report)
-        engine.load_image(made, stand_in_image)
+        furnish(made, stand_in_image)
         yield made
     finally:
         engine.down(name, report)

@@ -13,13 +13,17 @@ class KeyState:
     """What is known of the Secret that a sandbox names, without ever having seen its data.
 
     `problem` says why a workload can't start with it. `generation` is None where the operator may not look. Not
-    `followed`: no watch tells when that changes, so it has to be looked at again.
+    `followed`: no watch tells when that changes, so it has to be looked at again; `again` says in how many seconds,
+    where that is not left to the loop. `withdrawn`: it is certain that the key may not be used (any more), so what runs
+    with it has to end; a problem that may be the operator's own, as a permission that it lost, is none of these.
     """
 
     generation: str | None = None
     problem: Reason | None = None
     message: str = ""
     followed: bool = True
+    withdrawn: bool = False
+    again: float | None = None
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,12 @@ class Pacer:
         self._clock = clock
         self._paces: dict[tuple[str, str], _Pace] = {}
 
-    def wait(self, identity: Identity) -> float:
-        """Seconds until it may be done; 0 means now, and counts as done."""
+    def wait(self, identity: Identity, first: float = FIRST) -> float:
+        """Seconds until it may be done; 0 means now, and counts as done. `first`: the pause after the first time."""
         key, now = (identity.namespace, identity.name), self._clock()
         pace = self._paces.get(key)
         if pace is None or now - pace.last > FORGIVEN_AFTER:
-            self._paces[key] = _Pace(now, FIRST)
+            self._paces[key] = _Pace(now, first)
             return 0.0
         if (left := pace.last + pace.pause - now) > 0:
             return left

@@ -56,8 +56,7 @@ def machine() -> None:
 @click.option(
     "--relay-image",
     metavar="IMAGE",
-    help="What publishes declared ports: an operator's image. [default: the one that is built here; none beside"
-    " --sandbox-image]",
+    help="What brings keys and publishes declared ports: an operator's image. [default: the one that is built here]",
 )
 @click.option("--built-image", is_flag=True, help="The one that is built here again, after another was named.")
 @click.option("--install-docker", is_flag=True, help="Where no Docker Engine is there, install the distribution's.")

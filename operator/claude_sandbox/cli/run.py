@@ -104,8 +104,8 @@ def _networks(
     "--relay-image",
     callback=lambda _ctx, _param, value: value or None,
     metavar="IMAGE",
-    help="What publishes the declared ports of sandboxes on Docker hosts: the operator's own image, pinned by digest, "
-    "where the hosts can get it. Default: none, and no port is published.",
+    help="What brings keys to sandboxes on Docker hosts and publishes their declared ports: the operator's own image, "
+    "pinned by digest, where the hosts can get it. Default: none, and no sandbox starts on a Docker host.",
 )
 @click.option(
     "--workers", type=click.IntRange(1, 256), default=24, show_default=True, help="Sandboxes worked on at a time."

@@ -104,6 +104,7 @@ class Operator:
                 secrets,
                 pacer,
                 allowed_registries=registries,
+                helper=settings.relay_image,
                 publishing=lambda: publishing(host),
                 wake=wake,
             )

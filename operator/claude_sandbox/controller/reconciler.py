@@ -261,7 +261,7 @@ class Reconciler:
             outcome=outcome,
             workload=workload,
         )
-        waits = [wait for wait in (outcome.paced, settling, secret, workload.again) if wait is not None]
+        waits = [wait for wait in (outcome.paced, settling, secret, key.again, workload.again) if wait is not None]
         return _Pass(raw, findings, min(waits, default=None), (backend, blueprint, spec))
 
     def _backend_of(self, raw: Raw) -> Backend | None:

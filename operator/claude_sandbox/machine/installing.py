@@ -39,7 +39,7 @@ class Wish:
     image: str | None = None
     """What sandboxes run that name no image; BUILT is the one that belongs to this version of the program."""
     relay: str | None = None
-    """What publishes declared ports. Where the image of this version is brought along, so is this."""
+    """What brings keys and publishes declared ports: an operator's image; else the one of this version."""
     namespaces: tuple[str, ...] = ()
     """Namespaces for sandboxes, which are made, and allowed to use this machine's engine."""
 
@@ -56,8 +56,7 @@ def install(places: Places, wish: Wish, say: Say) -> Settings:
         with containers.connected(wanted.endpoint) as engine:
             wanted = replace(wanted, group=docker.group(wanted.socket))
             wanted = _with_programs(places, wanted, say)
-            if not wanted.image_named:
-                wanted = _with_images(wanted, wish, engine, say)
+            wanted = _with_images(wanted, wish, engine, say)
         if before is None or before.port != wanted.port:
             # One may be to have the port that another has now.
             lifecycle.stop(reversed(SERVICES), say)
@@ -162,10 +161,11 @@ def _launcher(places: Places, made: Settings) -> str:
 
 def _with_images(wanted: Settings, wish: Wish, engine: Connection, say: Say) -> Settings:
     """With the images that belong to this version of the program, which the engine is given."""
-    brought = containers.bring(engine.api, ("sandbox",) if wish.relay else ("sandbox", "operator"), say)
+    kinds = (*(() if wanted.image_named else ("sandbox",)), *(() if wish.relay else ("operator",)))
+    brought = containers.bring(engine.api, kinds, say)
     images = (*wanted.images, *(one for one in brought.added if one not in wanted.images))
-    relay = wish.relay or brought.names["operator"]
-    return replace(wanted, image=brought.names["sandbox"], relay=relay, images=images)
+    image, relay = brought.names.get("sandbox", wanted.image), brought.names.get("operator", wanted.relay)
+    return replace(wanted, image=image, relay=relay, images=images)
 
 
 def _identity(kubectl: Kubectl) -> str:

@@ -58,7 +58,7 @@ class Settings:
     python: str
     """The interpreter that they were made for."""
     relay: str = ""
-    """What publishes declared ports; empty: nothing does."""
+    """What brings keys and publishes declared ports: an operator's image."""
     images: tuple[str, ...] = ()
     """Identifiers of images that the installation brought onto the engine."""
     cluster: str = ""

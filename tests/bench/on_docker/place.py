@@ -19,7 +19,9 @@ from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import DOCKER_HOSTS, NAMESPACES, SANDBOXES, SECRETS, Resource
 from claude_sandbox.localcluster import builder, cluster, engine, ports
 from claude_sandbox.localcluster.engine import EngineDescription
+from claude_sandbox.localcluster.images import build_image
 from claude_sandbox.localcluster.images.archive import of_programs
+from claude_sandbox.localcluster.images.recipes import recipe
 from claude_sandbox.localcluster.ospackages import Needed, ensure
 
 Report = Callable[[str], None]
@@ -68,7 +70,8 @@ async def place(directory: Path, release: str, report: Report) -> AsyncIterator[
         api = await stack.enter_async_context(Api(load(str(running.kubeconfig)), attempts=1, user_agent="bench"))
         await _prepare(api)
         (port,) = ports.allocate("bench-operator", ("operator",), ()).values()
-        operator = Operator(running.kubeconfig, OPERATOR, port, directory / "operator.log", IMAGE, ("--docker",))
+        options = ("--docker", f"--relay-image={recipe('operator').reference}")
+        operator = Operator(running.kubeconfig, OPERATOR, port, directory / "operator.log", IMAGE, options)
         stack.push_async_callback(operator.stop)
         report("Starting the operator.")
         await operator.start()
@@ -90,6 +93,7 @@ def _load_image(made: EngineDescription, directory: Path, report: Report) -> Non
     programs = {"/bin/busybox": program, "/bin/claude": claude}
     start = ("/bin/busybox", "sleep", "infinity")
     engine.load_image(made, of_programs(programs, directory / "image.tar", IMAGE, builder.goarch(), start, links))
+    engine.load_image(made, build_image("operator", report))
 
 
 async def _prepare(api: Api) -> None:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from docker_world import CLUSTER, DIGEST, HERE, NEW, OLD, blueprint_of, desired_of
+from docker_world import CLUSTER, HERE, NEW, OLD, blueprint_of, desired_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +12,7 @@ from claude_sandbox.backends.docker import keys
 from claude_sandbox.backends.docker.facts import EngineFacts, facts_of
 from claude_sandbox.backends.docker.gaps import gaps
 from claude_sandbox.backends.docker.objects import documents, spec_hash
+from claude_sandbox.blueprint.model import Image
 from claude_sandbox.seccomp.profile import STRICT
 
 
@@ -103,14 +104,6 @@ def test_another_filter_is_another_spec_and_the_engines_own_is_what_there_was_be
     assert spec_hash(blueprint_of(**default), CLUSTER) == spec_hash(blueprint_of(), CLUSTER)
 
 
-def test_what_delivers_the_key_is_held_to_the_same_filter() -> None:
-    for kind in ("Strict", "RuntimeDefault"):
-        blueprint = blueprint_of(security={"seccompProfile": {"type": kind}})
-        wanted = documents(blueprint, CLUSTER, NEW)
-        helper = keys.helper(blueprint, wanted, CLUSTER, "7")
-        assert helper["HostConfig"]["SecurityOpt"] == wanted.container["HostConfig"]["SecurityOpt"]
-
-
 def test_limits_are_no_other_spec_since_they_can_be_changed_in_place() -> None:
     before, after = ({"resources": {"cpu": cpu, "memory": memory}} for cpu, memory in (("1", "2Gi"), ("2", "3Gi")))
     assert spec_hash(blueprint_of(**before), CLUSTER) == spec_hash(blueprint_of(**after), CLUSTER)
@@ -118,11 +111,12 @@ def test_limits_are_no_other_spec_since_they_can_be_changed_in_place() -> None:
 
 def test_the_key_is_in_no_document_of_its_delivery() -> None:
     blueprint = blueprint_of()
-    helper = keys.helper(blueprint, documents(blueprint, CLUSTER, NEW), CLUSTER, "7")
+    own = Image("example.org/operator@sha256:" + "b" * 64, None, "IfNotPresent")
+    helper = keys.helper(blueprint, documents(blueprint, CLUSTER, NEW), CLUSTER, "7", own, settings=False)
     assert helper["HostConfig"]["NetworkMode"] == "none"
     assert helper["HostConfig"]["LogConfig"] == {"Type": "none"}
     assert helper["HostConfig"]["CapDrop"] == ["ALL"]
-    assert helper["Image"] == f"example.org/claude@{DIGEST}"
+    assert helper["Image"] == own.reference
     one = keys.Key("7", bytearray(b"very-secret"))
     assert "very" not in repr(one)
     one.wipe()

@@ -108,6 +108,8 @@ def test_a_paused_container_is_resumed() -> None:
         (Inside(None, "…"), "7", Cause.HEAL),
         (Inside("7", "…"), "7", None),
         (Inside("7", "…"), None, None),
+        (Inside(None, "…", has_key=True), "7", Cause.UPDATE),
+        (Inside(None, "…", has_key=True), None, None),
     ],
 )
 def test_a_key_is_delivered_where_another_or_none_is(inside: Inside, generation: str | None, cause: Cause) -> None:
@@ -115,6 +117,14 @@ def test_a_key_is_delivered_where_another_or_none_is(inside: Inside, generation:
     observed = replace(live_of(desired), inside=replace(inside, settings=desired.settings))
     steps = plan(desired, observed, LATER).steps
     assert [(step.verb, step.cause) for step in steps] == ([(Verb.DELIVER, cause)] if cause else [])
+
+
+def test_a_key_that_is_withdrawn_ends_what_runs_without_a_grace_and_makes_nothing() -> None:
+    desired = replace(desired_of(updateStrategy={"type": "OnDelete"}), withdrawn=True, may_start=False)
+    (step,) = plan(desired, live_of(desired), LATER).steps
+    assert (step.verb, step.kind, step.at_once) == (Verb.REMOVE, "Container", True)
+    left = plan(desired, replace(live_of(desired), container=None, inside=None), LATER)
+    assert not left.steps
 
 
 def test_another_spec_is_told_or_carried_out_and_one_that_ended_is_made_anew() -> None:

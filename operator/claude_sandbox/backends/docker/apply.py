@@ -35,6 +35,9 @@ PULL_AGAIN = 10.0
 PORTS_AGAIN = 30.0
 # Another network may take the addresses between looking and creating; so often is another part of the pool tried.
 _TRIES = 16
+# What the reading of a key may show of one that runs already. One that is missing may be made again at this moment,
+# which the next look at it tells.
+_WITHDRAWN = (Reason.SECRET_NOT_OPTED_IN, Reason.SECRET_KEY_MISSING)
 # In an engine's messages; of an endpoint, which is another one at each try.
 _IDENTIFIER = re.compile(r" \([0-9a-f]{64}\)")
 
@@ -63,6 +66,10 @@ class Hands:
     """Told of the sandbox's container as soon as there is one: what happens to it from then on has to be heard."""
     learned: Learned
     """Of this pass."""
+    pace_key: Pace = lambda: 0.0
+    """Of helper containers: whatever makes another one necessary, it is not made without end."""
+    helper: Image | None = None
+    """What brings the key: the operator's own image. None: none can be brought."""
     pace_relay: Pace = lambda: 0.0
     """Of the relay, which has nothing to do with how often the sandbox itself is replaced."""
     published: Mapping[str, int] = field(default_factory=dict)
@@ -80,7 +87,7 @@ async def carry_out(hands: Hands, desired: Desired, wanted: Plan, pace: Pace) ->
     """Do what the plan says. Stops after the first stage that did not wholly succeed; never raises EngineError."""
     found = _Found()
     for stage in wanted.stages:
-        if any(step.paced for step in stage) and (wait := _pace(hands, stage, pace)()) > 0:
+        if (wait := _wait(hands, stage, pace)) > 0:
             # What comes after it would need it done.
             found.paced = wait
             break
@@ -141,8 +148,13 @@ class _Found:
             raise result
 
 
-def _pace(hands: Hands, stage: tuple[Step, ...], pace: Pace) -> Pace:
-    return hands.pace_relay if any(step.kind == RELAY for step in stage) else pace
+def _wait(hands: Hands, stage: tuple[Step, ...], pace: Pace) -> float:
+    """Seconds until a stage may be carried out."""
+    if any(step.paced for step in stage):
+        wait = (hands.pace_relay if any(step.kind == RELAY for step in stage) else pace)()
+        if wait > 0:
+            return wait
+    return hands.pace_key() if any(step.brings_key for step in stage) else 0.0
 
 
 def _unpublished(step: Step, error: EngineError | ImageMissingError | KeyUnavailableError) -> str:
@@ -330,7 +342,7 @@ async def _change(hands: Hands, desired: Desired, step: Step, live: Object) -> N
     engine, identifier = hands.engine, str(live["Id"])
     match step.verb:
         case Verb.REMOVE:
-            if running(live) and step.cause is not Cause.PROVISION:
+            if running(live) and step.cause is not Cause.PROVISION and not step.at_once:
                 await engine.stop(identifier, hands.blueprint.grace_seconds)
             await engine.remove_container(identifier)
             hands.learned.removed.append(identifier)
@@ -416,7 +428,14 @@ async def _about_to_start(engine: Engine, desired: Desired) -> Object:
 
 
 async def _deliver(hands: Hands, desired: Desired, identifier: str) -> None:
-    key = await hands.read_key()
+    try:
+        key = await hands.read_key()
+    except KeyUnavailableError as error:
+        if error.reason in _WITHDRAWN:
+            # What it still has, nobody lets it have any more.
+            await hands.engine.remove_container(identifier)
+            hands.learned.removed.append(identifier)
+        raise
     try:
         async with _helping(hands, desired, key, settings=False) as helper:
             await helper.deliver()
@@ -427,9 +446,19 @@ async def _deliver(hands: Hands, desired: Desired, identifier: str) -> None:
 @asynccontextmanager
 async def _helping(hands: Hands, desired: Desired, key: Key, *, settings: bool) -> AsyncIterator[keys.Helper]:
     """As `keys.helping`. Raises ForeignObjectError where somebody else's container has the helper's name."""
-    engine, wanted = hands.engine, desired.documents
+    engine, wanted, image = hands.engine, desired.documents, hands.helper
+    if image is None:
+        key.wipe()
+        raise ImageMissingError(
+            "The operator has no image to bring the key with: have its administrator start it with --relay-image."
+        )
+
+    async def make(generation: str) -> str:
+        document = keys.helper(hands.blueprint, wanted, desired.cluster, generation, image, settings=settings)
+        return await _made(hands, wanted.names.helper, document, image)
+
     try:
-        async with keys.helping(engine, hands.blueprint, wanted, desired.cluster, key, settings=settings) as helper:
+        async with keys.helping(engine, make, hands.blueprint, key, settings=settings) as helper:
             hands.learned.removed.append(helper.identifier)
             yield helper
     except EngineError as error:

@@ -36,7 +36,7 @@ from claude_sandbox.backends.docker.removal import Removal, orphans, remove
 from claude_sandbox.backends.docker.state import host_lost, pulling, state_of, unclear
 from claude_sandbox.backends.docker.wakes import Registry, Wake
 from claude_sandbox.backends.pacing import Pacer
-from claude_sandbox.blueprint.model import Blueprint, Identity
+from claude_sandbox.blueprint.model import Blueprint, Identity, Image
 from claude_sandbox.compliance.docker.report import findings
 from claude_sandbox.compliance.findings import compliance
 from claude_sandbox.compliance.report import Judgement, compliant
@@ -47,6 +47,8 @@ logger = logging.getLogger(__name__)
 HOST_AGAIN = 10.0
 # Seconds that an engine may take over what one pass asks of it, however many calls that are.
 ENOUGH = 60.0
+# Seconds between the first two helper containers of a sandbox, and twice as long each time after.
+KEY_PAUSE = 1.0
 
 
 class KeySource(Protocol):
@@ -76,6 +78,7 @@ class _Seen:
 class DockerBackend:
     """One Docker host. `cluster` identifies the control plane of the sandboxes; `host` is what a user calls it.
 
+    `helper` is the operator's own image, which brings the keys; None: none can be brought.
     `publishing` tells what administrators give for declared ports now.
     `wake` is called with the namespace and name of a sandbox that another pass is due for, beside what `wakes` gives.
     """
@@ -90,6 +93,7 @@ class DockerBackend:
         *,
         allowed_registries: tuple[str, ...] = (),
         pool: IPv4Network | None = subnets.POOL,
+        helper: Image | None = None,
         publishing: Callable[[], Publishing] = lambda: NO_PUBLISHING,
         login: Login = anonymously,
         wake: Callable[[str, str], None] = lambda _namespace, _name: None,
@@ -102,6 +106,7 @@ class DockerBackend:
         self._pacer = pacer
         self._allowed_registries = allowed_registries
         self._pool = pool
+        self._helper = helper
         self._publishing = publishing
         self._wake = wake
         self._now = now
@@ -149,6 +154,7 @@ class DockerBackend:
         if not past.settled:
             # A user's new wish is carried out at once, however often the container was replaced before.
             self._pacer.forget(identity.namespace, identity.name)
+            self._pacer.forget(identity.namespace, _key_of(identity.name))
         try:
             desired = await self._desire(blueprint, key, spec)
             observed = await self._observe(desired, blueprint)
@@ -276,13 +282,16 @@ class DockerBackend:
         return await self._engine.identifier()
 
     async def provide(self, blueprint: Blueprint) -> None:
-        """Have a sandbox's image on the host, as its pull policy says.
+        """Have a sandbox's image on the host, as its pull policy says, and what brings its key.
 
         Raises ImagePendingError, ImageMissingError, and EngineError where the engine could not be asked.
         """
         identity = blueprint.identity
+        waiter = identity.namespace, identity.name
         with of_tenant(identity.namespace):
-            await self._images.provide(blueprint.image, (identity.namespace, identity.name))
+            await self._images.provide(blueprint.image, waiter)
+            if self._helper is not None:
+                await self._images.provide(self._helper, waiter)
 
     async def orphans(self, living: frozenset[str]) -> tuple[Identity, ...]:
         """Sandboxes of this cluster with objects here whose UID is not among the living. Raises EngineError."""
@@ -295,6 +304,7 @@ class DockerBackend:
         self._registry.forget((namespace, name))
         self._pacer.forget(namespace, name)
         self._pacer.forget(namespace, _relay_of(name))
+        self._pacer.forget(namespace, _key_of(name))
 
     def wakes(self) -> AsyncIterator[Wake]:
         """Keys of sandboxes that are worth a look, without end."""
@@ -310,6 +320,7 @@ class DockerBackend:
             settings=blueprint.settings.content,
             suspended=not blueprint.running,
             may_start=key.problem is None,
+            withdrawn=key.withdrawn,
             key_generation=key.generation,
             update=spec.update_strategy.type,
             liveness=blueprint.liveness,
@@ -347,6 +358,8 @@ class DockerBackend:
             changed=self._observer.changed,
             made=lambda container: self._registry.add(sandbox, container),
             learned=learned,
+            pace_key=lambda: self._pacer.wait(replace(identity, name=_key_of(identity.name)), first=KEY_PAUSE),
+            helper=self._helper,
             pace_relay=lambda: self._pacer.wait(replace(identity, name=_relay_of(identity.name))),
             published={name: port for name, one in past.endpoints.items() if (port := relays.host_port(one))},
             pool=self._pool,
@@ -405,6 +418,11 @@ class DockerBackend:
 def _relay_of(name: str) -> str:
     """What the pace of a sandbox's relay is kept under: no name of a sandbox has a slash."""
     return f"{name}/relay"
+
+
+def _key_of(name: str) -> str:
+    """What the pace of the helpers is kept under that bring a sandbox its key."""
+    return f"{name}/key"
 
 
 def _unseen(observed: Observed, events: list[Object], told: int, learned: Learned) -> list[Object]:

@@ -1,51 +1,33 @@
 """How the key and the managed settings come into a sandbox.
 
 The key is in a volume that is a tmpfs. Such a volume is empty whenever no running container has it mounted, so
-a helper container, of the sandbox's own image and without a network, takes the key on its standard input, writes it,
-and stays until the sandbox has been started and has the volume mounted as well. A new key is written beside the old
-one and renamed, which the sandbox sees at once.
+a helper container, of the operator's own image and without a network, takes the key on its standard input, writes it
+(`claude_sandbox.delivery`), and stays until the sandbox has been started and has the volume mounted as well. A new key
+is written beside the old one and renamed, which the sandbox sees at once. Nothing of the sandbox's image, which may be
+anybody's, ever runs with more than the sandbox itself has.
 """
 
 import base64
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from claude_sandbox import delivery
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.engine import Engine, archive_of
-from claude_sandbox.backends.docker.hardening import confined, no_core_dump
+from claude_sandbox.backends.docker.hardening import NO_NEW_PRIVILEGES, confined, no_core_dump
 from claude_sandbox.backends.docker.names import labels_of
-from claude_sandbox.backends.docker.objects import Documents, security_options
+from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.backends.docker.raw import Manifest
 from claude_sandbox.backends.docker.session import Session
-from claude_sandbox.blueprint.model import Blueprint
+from claude_sandbox.blueprint.model import Blueprint, Image
 
-MARKER = ".generation"
-"""Beside the key: which generation it is. Never a byte of it."""
-
-READY = b"ready"
-
-# $1: the directory, $2: the key's file, $3: the generation. The key comes as one line of base64: it may hold anything.
-# It must never reach a disk, so where there is no tmpfs nothing is written.
-_SCRIPT = f"""set -eu
-umask 077
-cd "$1"
-grep -qF " $1 tmpfs " /proc/self/mounts
-IFS= read -r line
-printf %s "$line" | base64 -d > .new
-unset line
-chmod 0400 .new
-mv -f .new "$2"
-printf %s "$3" > {MARKER}.new
-chmod 0400 {MARKER}.new
-mv -f {MARKER}.new {MARKER}
-echo {READY.decode()}
-read -r _ || :
-"""
-
+PROGRAM = ("python3", "-I", "-m", "claude_sandbox.delivery")
+"""Isolated: neither the working directory nor a variable decides what is imported."""
 _MEMORY = 64 << 20
+"""The interpreter takes some 20 MiB."""
 _PIDS = 16
 
 
@@ -72,16 +54,28 @@ class Key:
         self.value[:] = bytes(len(self.value))
 
 
-def helper(blueprint: Blueprint, wanted: Documents, cluster: str, generation: str) -> Manifest:
-    """The helper container's document. Nothing of the key is in it."""
-    mounts = [mount | {"ReadOnly": False} for mount in wanted.container["HostConfig"]["Mounts"]]
+def helper(
+    blueprint: Blueprint, wanted: Documents, cluster: str, generation: str, image: Image, *, settings: bool
+) -> Manifest:
+    """The helper container's document. Nothing of the key is in it, and nothing of the sandbox's image.
+
+    It has the key's volume, and only to write the settings (`settings`) also what the engine unpacks into.
+    """
     key = blueprint.key
+    needed = {wanted.names.key}
+    if settings:
+        needed.add(wanted.names.settings)
+        # Its directory is made the agent's own; of one that the agent may only read it needn't be.
+        needed |= set() if blueprint.workspace.read_only else {wanted.names.workspace}
+    mounts = [one for one in wanted.container["HostConfig"]["Mounts"] if one["Source"] in needed]
     return {
-        "Image": blueprint.image.reference,
+        "Image": image.reference,
+        # As the agent: the file is to be its own.
         "User": wanted.container["User"],
-        "Entrypoint": ["/bin/sh"],
-        "Cmd": ["-c", _SCRIPT, "deliver", key.directory, key.key, generation],
+        "Entrypoint": list(PROGRAM),
+        "Cmd": [key.directory, key.key, generation],
         "WorkingDir": "/",
+        "Env": [],
         "Labels": labels_of(cluster, blueprint.identity, names.HELPER),
         "Healthcheck": {"Test": ["NONE"]},
         "OpenStdin": True,
@@ -92,7 +86,9 @@ def helper(blueprint: Blueprint, wanted: Documents, cluster: str, generation: st
             "AutoRemove": True,
             "NetworkMode": "none",
             **confined(),
-            "SecurityOpt": security_options(blueprint),
+            "SecurityOpt": [NO_NEW_PRIVILEGES],
+            # An engine unpacks nothing into a container that is read-only.
+            "ReadonlyRootfs": not settings,
             "Memory": _MEMORY,
             # Without swap, as the sandbox itself: an engine that is not told gives as much again.
             "MemorySwap": min(_MEMORY, wanted.container["HostConfig"]["MemorySwap"]),
@@ -100,7 +96,7 @@ def helper(blueprint: Blueprint, wanted: Documents, cluster: str, generation: st
             "Ulimits": [no_core_dump()],
             "LogConfig": {"Type": "none"},
             "RestartPolicy": {"Name": "no"},
-            "Mounts": mounts,
+            "Mounts": [one | {"ReadOnly": False} for one in mounts],
         },
     }
 
@@ -112,7 +108,7 @@ def settings_archive(blueprint: Blueprint) -> bytes:
     """
     settings, user = blueprint.settings, blueprint.user
     entries = [(_entry(f"{settings.directory}/{settings.file}", 0o444), settings.content.encode())]
-    if blueprint.workspace.volume is not None:
+    if blueprint.workspace.volume is not None and not blueprint.workspace.read_only:
         directory = _entry(blueprint.workspace.path, 0o755, kind=tarfile.DIRTYPE)
         directory.uid, directory.gid = user.uid, user.gid
         entries.append((directory, b""))
@@ -130,14 +126,16 @@ class Helper:
     async def deliver(self) -> None:
         """Hand over the key; it is in place then, and stays for as long as the helper does. Raises EngineError."""
         await self._session.send(self._line)
-        await self._session.expect(READY)
+        await self._session.expect(delivery.READY.encode())
 
 
 @asynccontextmanager
 async def helping(
-    engine: Engine, blueprint: Blueprint, wanted: Documents, cluster: str, key: Key, *, settings: bool
+    engine: Engine, make: Callable[[str], Awaitable[str]], blueprint: Blueprint, key: Key, *, settings: bool
 ) -> AsyncIterator[Helper]:
-    """A helper for as long as the block lasts, and no longer. Raises EngineError.
+    """A helper for as long as the block lasts, and no longer. Raises EngineError, and what `make` raises.
+
+    `make` makes its container for a generation of the key, and gives the identifier.
 
     `settings`: write the managed settings too. Only while the sandbox does not run: a file of another content must
     not appear, nor the old one be missing for a moment, under a running agent.
@@ -145,8 +143,7 @@ async def helping(
     line = bytearray(base64.b64encode(key.value) + b"\n")
     session: Session | None = None
     try:
-        document = helper(blueprint, wanted, cluster, key.generation)
-        identifier = await engine.create_container(wanted.names.helper, document)
+        identifier = await make(key.generation)
         try:
             if settings:
                 await engine.put_archive(identifier, "/", settings_archive(blueprint))

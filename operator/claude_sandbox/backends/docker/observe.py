@@ -4,7 +4,8 @@ import asyncio
 import posixpath
 from dataclasses import dataclass
 
-from claude_sandbox.backends.docker import drift, keys, names
+from claude_sandbox import delivery
+from claude_sandbox.backends.docker import drift, names
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.learned import Learned
@@ -63,7 +64,7 @@ class Observer:
         return Observed(
             container=container,
             image=await self._recognize(container, desired),
-            inside=await self._look_inside(container, blueprint),
+            inside=await self._look_inside(container, blueprint, desired.key_generation),
             network=network,
             volumes={volume["Name"]: volume for volume in volumes},
             helpers=helpers,
@@ -92,7 +93,7 @@ class Observer:
         return Observed(
             container=container,
             image=await self._recognize(container, desired),
-            inside=await self._look_inside(container, blueprint),
+            inside=await self._look_inside(container, blueprint, desired.key_generation),
             network=network,
             volumes=learned.volumes_over(before.volumes),
             relay=relay.container,
@@ -102,7 +103,7 @@ class Observer:
         )
 
     def delivered(self, container: Object | None) -> str | None:
-        """The generation of the key in a container, as far as it was read, or brought, since it was started."""
+        """The generation of the key in a container, where it is known to be there since it was started."""
         known = self._inside.get(container["Id"]) if container is not None else None
         if container is None or known is None or known[0] != started_at(container) or not running(container):
             return None
@@ -174,7 +175,13 @@ class Observer:
             self._images[identifier] = found
         return self._images[identifier]
 
-    async def _look_inside(self, container: Object | None, blueprint: Blueprint) -> Inside | None:
+    async def _look_inside(
+        self, container: Object | None, blueprint: Blueprint, generation: str | None
+    ) -> Inside | None:
+        """What was delivered to a container that runs. `generation`: of the key that it should have.
+
+        What is read of the key's generation is compared with that, and kept nowhere: whatever made it, it is not shown.
+        """
         if container is None or not running(container):
             return None
         identifier, start = str(container["Id"]), started_at(container)
@@ -182,11 +189,12 @@ class Observer:
         if known is not None and known[0] == start:
             return known[1]
         marker, settings = await asyncio.gather(
-            self._engine.read_file(identifier, posixpath.join(blueprint.key.directory, keys.MARKER)),
+            self._engine.read_file(identifier, posixpath.join(blueprint.key.directory, delivery.MARKER)),
             self._engine.read_file(identifier, posixpath.join(blueprint.settings.directory, blueprint.settings.file)),
         )
-        found = Inside(_text(marker), _text(settings))
-        if found.key_generation is not None:
+        has_key, same = bool(marker), _text(marker) == generation
+        found = Inside(generation if same else None, _text(settings), has_key)
+        if has_key and (same or generation is None):
             self._inside[identifier] = (start, found)
         return found
 

@@ -56,6 +56,13 @@ class Step:
     paced: bool = False
     # Of a repair: why it was needed, where the verb alone does not tell; one of `Healed`'s reasons.
     reason: str = ""
+    # Of a removal: without a grace period.
+    at_once: bool = False
+
+    @property
+    def brings_key(self) -> bool:
+        """Whether it takes a helper container."""
+        return self.verb in (Verb.START, Verb.RESTART, Verb.DELIVER)
 
 
 @dataclass(frozen=True)
@@ -71,16 +78,37 @@ class Desired:
     # Whether the key that a container needs is there, and which generation it is; None for not known.
     may_start: bool
     key_generation: str | None
+    # Whether the key may certainly not be used any more: then nothing may run that has it.
+    withdrawn: bool = field(default=False, kw_only=True)
     update: UpdateStrategyType
     liveness: Probe
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it is to run."""
+        return self.suspended or self.withdrawn
 
 
 @dataclass(frozen=True)
 class Inside:
-    """What was delivered to a running container, as read from it: the generation of the key, and the settings."""
+    """What was delivered to a running container.
+
+    `key_generation`: the operator's own word for the key that is in it, where what was read there is that very word;
+    it is never what was read. `has_key`: whether any was delivered since its start. `settings` as they were read.
+    """
 
     key_generation: str | None = None
     settings: str | None = None
+    has_key: bool = False
+
+    def is_current(self, generation: str | None) -> bool:
+        """Whether the key of this generation is in it; where that is not known, whether any is."""
+        return self.is_keyed and generation in (None, self.key_generation)
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether any key was delivered."""
+        return self.has_key or self.key_generation is not None
 
 
 @dataclass(frozen=True)
@@ -133,7 +161,7 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
     changed = ours is not None and is_outdated(desired, ours)
     paths = _fixed(desired, observed, ours) if ours is not None and not changed else ()
     removal = _removal(desired, ours, changed, paths, past)
-    blocked = bool(foreign) or desired.suspended
+    blocked = bool(foreign) or desired.ended
     stages: list[tuple[Step, ...]] = [
         tuple(
             Step(Verb.REMOVE, Cause.PROVISION, CONTAINER, name_of_summary(helper), helper)
@@ -147,7 +175,7 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
     ]
     if ours is not None and not removal:
         stages += _live(desired, observed, ours, differs, past, foreign)
-    elif not blocked and desired.may_start and (ours is None or not desired.suspended):
+    elif not blocked and desired.may_start:
         made = Cause.HEAL if past.ran and past.settled and live is None else Cause.PROVISION
         name = desired.documents.names.container
         stages.append((Step(Verb.CREATE, made, CONTAINER, name),))
@@ -192,8 +220,8 @@ def _removal(
         return ()
     status = ours.get("State", {}).get("Status")
     name = name_of(ours)
-    if desired.suspended:
-        return (Step(Verb.REMOVE, Cause.UPDATE, CONTAINER, name, ours),)
+    if desired.ended:
+        return (Step(Verb.REMOVE, Cause.UPDATE, CONTAINER, name, ours, at_once=desired.withdrawn),)
     if status in ("dead", "removing"):
         return (Step(Verb.REMOVE, Cause.HEAL, CONTAINER, name, ours, paths=("State.Status",), paced=True),)
     # One that does not run is of no use to anyone as it is; one that runs is left to whoever works in it, unless told.
@@ -301,11 +329,11 @@ def _run(desired: Desired, observed: Observed, ours: Object, past: Past) -> tupl
     if desired.may_start and is_lost(ours, desired.liveness):
         told = ("State.Health",)
         return (Step(Verb.RESTART, Cause.HEAL, CONTAINER, name, ours, paths=told, paced=True, reason="Unhealthy"),)
-    delivered = observed.inside.key_generation if observed.inside is not None else None
-    if not desired.may_start or (delivered is not None and desired.key_generation in (None, delivered)):
+    inside = observed.inside
+    if not desired.may_start or (inside is not None and inside.is_current(desired.key_generation)):
         return ()
     # Without any it was started by somebody else: the volume is empty after every start.
-    cause = Cause.UPDATE if delivered is not None else Cause.HEAL
+    cause = Cause.UPDATE if inside is not None and inside.is_keyed else Cause.HEAL
     return (Step(Verb.DELIVER, cause, VOLUME, desired.documents.names.key, ours),)
 
 
@@ -319,7 +347,7 @@ def _start(name: str, ours: Object, past: Past) -> Step:
 
 def _keeps_relay(desired: Desired, observed: Observed) -> bool:
     """Whether the live relay is the sandbox's own, and it should have one."""
-    return desired.documents.relay is not None and not desired.suspended and _is_relay(desired, observed.relay)
+    return desired.documents.relay is not None and not desired.ended and _is_relay(desired, observed.relay)
 
 
 def _is_relay(desired: Desired, live: Object | None) -> bool:
@@ -336,7 +364,7 @@ def _relay(desired: Desired, observed: Observed, past: Past, *, may_be_made: boo
     """
     name, documents = desired.documents.names.relay, desired.documents
     live = observed.relay if _is_relay(desired, observed.relay) else None
-    if documents.relay is None or desired.suspended:
+    if documents.relay is None or desired.ended:
         if live is None and not _is_outer(desired, observed.outer):
             return ()
         return (Step(Verb.REMOVE, Cause.UPDATE, RELAY, name, live),)

@@ -13,6 +13,10 @@ from claude_sandbox.backends.docker.errors import UNREACHABLE, EngineError
 from claude_sandbox.backends.docker.wire import uses
 
 TIMEOUT = 30.0
+_ENDED = (
+    "the helper container ended without having put the key in place; if that lasts, see that --relay-image names the"
+    " operator's image of the operator's own version"
+)
 _HEADER = 8
 # Bytes; an engine sends what it reads from a container, 32 KiB at a time.
 _LARGEST_FRAME = 1 << 20
@@ -61,7 +65,7 @@ class Session:
         while not seen.endswith(line):
             header = self._read(_HEADER)
             if not header:
-                raise EngineError(UNREACHABLE, "the helper container ended without having put the key in place")
+                raise EngineError(UNREACHABLE, _ENDED)
             (length,) = struct.unpack(">I", header[4:])
             if length > _LARGEST_FRAME:
                 raise EngineError(UNREACHABLE, "what came over the connection is not as an engine sends it")

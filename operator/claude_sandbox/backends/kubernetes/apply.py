@@ -46,6 +46,8 @@ Seen = Callable[[Resource, Manifest], None]
 FOREIGN_AGAIN = 10.0
 # Seconds until a pass whose picture was behind is made again; the watch mostly has it sooner.
 STALE_AGAIN = 1.0
+# Seconds of grace of what has to end at once. None at all would take the pod's object away before it has ended.
+AT_ONCE = 1
 
 Pace = Callable[[Identity], float]
 """Seconds until a paced step may be done; 0 for now, which then counts as done."""
@@ -178,7 +180,8 @@ async def _delete(api: Api, resource: Resource, step: Step, seen: Seen) -> Step 
     assert step.live is not None  # noqa: S101 - the planner's promise
     metadata = step.live["metadata"]
     try:
-        answer = await api.delete(resource, step.name, metadata["namespace"], uid=metadata["uid"])
+        grace = AT_ONCE if step.at_once else None
+        answer = await api.delete(resource, step.name, metadata["namespace"], uid=metadata["uid"], grace_seconds=grace)
     except ApiError as error:
         if error.is_not_found or error.is_conflict:
             return None

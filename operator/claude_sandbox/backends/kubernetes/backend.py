@@ -11,7 +11,6 @@ from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status import Compliance, EvidenceSource
 from claude_sandbox.backends.base import Cause, KeyState, Outcome, Past, WorkloadState
-from claude_sandbox.backends.kubernetes import keys
 from claude_sandbox.backends.kubernetes.access import AccessReviews
 from claude_sandbox.backends.kubernetes.apply import carry_out
 from claude_sandbox.backends.kubernetes.baseline import Baselines
@@ -30,11 +29,11 @@ from claude_sandbox.backends.kubernetes.resources import (
     PODS,
     RESOURCE_QUOTAS,
     SANDBOXES,
-    SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
     Resource,
 )
+from claude_sandbox.backends.kubernetes.secrets import SecretStates
 from claude_sandbox.backends.kubernetes.watches import Watches
 from claude_sandbox.backends.kubernetes.workload import node_lost, state_of
 from claude_sandbox.backends.pacing import Pacer
@@ -67,6 +66,7 @@ class KubernetesBackend:
         self._api = api
         self._watches = watches
         self._access = access
+        self._secrets = SecretStates(api, watches)
         self._pacer = pacer
         self._baselines = Baselines(api, watches)
         self._minor = minor
@@ -75,20 +75,7 @@ class KubernetesBackend:
 
     async def key(self, identity: Identity, secret: str, key: str) -> KeyState:
         """What is known of the Secret; its data is never asked for."""
-        namespace = identity.namespace
-        readable, live = self._watches.opted_in(namespace, secret)
-        if live is not None:
-            return keys.opted_in(live)
-        if not readable:
-            return keys.by_namespace(namespace, secret, self._watches.namespace(namespace)[1])
-        try:
-            await self._api.get(SECRETS, secret, namespace, metadata_only=True)
-        except ApiError as error:
-            if error.is_not_found:
-                return keys.not_found(namespace, secret, key)
-            message = f"Secret {namespace}/{secret} could not be looked at: {error.reason}."
-            return KeyState(problem=Reason.OBSERVATION_FAILED, message=message, followed=False)
-        return keys.not_opted_in(namespace, secret)
+        return await self._secrets.of(identity, secret, key)
 
     async def ensure(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec, past: Past) -> Outcome:
         """Observe, plan and apply, and ask for the ServiceAccount's rights along with the first writes."""
@@ -101,7 +88,9 @@ class KubernetesBackend:
         if not past.settled:
             # A user's new wish is carried out at once, however often the workload was replaced before.
             self._pacer.forget(identity.namespace, identity.name)
-        desired = desire(blueprint, key.generation, key.problem is None, spec.update_strategy.type)
+        desired = replace(
+            desire(blueprint, key.generation, key.problem is None, spec.update_strategy.type), withdrawn=key.withdrawn
+        )
         wanted = plan(desired, self._observed(identity), past)
         if any(step.cause is Cause.HEAL for step in wanted.steps) and await self._is_gone(identity):
             return Outcome(gone=True)

@@ -39,6 +39,8 @@ class Step:
     paths: tuple[str, ...] = ()
     # Repeated without bound it would be harmful: a workload that fails or drifts again at once.
     paced: bool = False
+    # Of a deletion: with no more than a second's grace.
+    at_once: bool = False
 
     @property
     def kind(self) -> str:
@@ -64,6 +66,8 @@ class Desired:
     suspended: bool
     may_start: bool
     update: UpdateStrategyType
+    # Whether the key may certainly not be used any more: then nothing may run that has it.
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,8 +175,9 @@ def _live_pod(desired: Desired, pod: Object, drifted: tuple[str, ...], spec_chan
     if terminating(pod):
         return ()
     gone = _reference("v1", "Pod", pod)
-    if desired.suspended:
-        return (Step(Verb.DELETE, Cause.UPDATE, gone, pod),)
+    if desired.suspended or desired.withdrawn:
+        # The kubelet goes on mounting whatever the Secret that the pod names holds by now.
+        return (Step(Verb.DELETE, Cause.UPDATE, gone, pod, at_once=desired.withdrawn),)
     if pod.get("status", {}).get("phase") in ("Failed", "Succeeded"):
         return (Step(Verb.DELETE, Cause.HEAL, gone, pod, ("status.phase",), paced=True),)
     if desired.update is UpdateStrategyType.RECREATE and (drifted or spec_changed):

@@ -102,6 +102,11 @@ class Watches:
                 for selector in selectors
             ]
 
+    @property
+    def look_at_secrets(self) -> bool:
+        """Whether Secrets are to be looked at at all, be it allowed or not."""
+        return bool(self._secrets)
+
     def __iter__(self) -> Iterator[Informer]:
         yield from self.rights.informers.values()
         for scoped in (*self._informers.values(), *self._secrets):

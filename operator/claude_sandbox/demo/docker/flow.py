@@ -39,8 +39,8 @@ def run(image: str | None, narrator: Narrator) -> None:
         running = cluster.up(CLUSTER, report=say)
         kubectl = Kubectl(program, str(running.kubeconfig))
         made = _made(before, endpoint, engine, running, kubectl, say)
-        narrator.step("The images of sandboxes, and of what publishes their ports")
-        chosen = operator.Images(image) if image else _images(engine, made, say)
+        narrator.step("The images of sandboxes, and of what brings their keys and publishes their ports")
+        chosen = _images(engine, made, image, say)
         narrator.step("The operator, as a process of this machine")
         operator.install(kubectl, say)
         operator.start(running, program, made, chosen, say)
@@ -91,10 +91,10 @@ def _made(before: Made | None, endpoint: str, engine: Connection, running: Clust
     return made
 
 
-def _images(engine: Connection, made: Made, say: Say) -> operator.Images:
-    brought = containers.bring(engine.api, ("sandbox", "operator"), say)
+def _images(engine: Connection, made: Made, image: str | None, say: Say) -> operator.Images:
+    brought = containers.bring(engine.api, ("operator",) if image else ("sandbox", "operator"), say)
     record.save(replace(made, images=(*made.images, *brought.added)))
-    return operator.Images(brought.names["sandbox"], brought.names["operator"])
+    return operator.Images(image or brought.names["sandbox"], brought.names["operator"])
 
 
 def _host(endpoint: str) -> dict[str, Any]:

@@ -42,10 +42,10 @@ def install(kubectl: Kubectl, say: Say) -> None:
 
 @dataclass(frozen=True)
 class Images:
-    """What sandboxes run, and what publishes their ports; None: nothing does."""
+    """What sandboxes run, and what brings their keys and publishes their ports."""
 
     sandbox: str
-    relay: str | None = None
+    relay: str
 
 
 def start(cluster: Cluster, program: Path, made: Made, images: Images, say: Say) -> None:
@@ -102,7 +102,7 @@ def _command(credentials: Path, images: Images, port: int) -> tuple[str, ...]:
         # There is one of it, so nothing is to be elected, and a restart takes over at once.
         "--no-leader-election",
         f"--sandbox-image={images.sandbox}",
-        *([f"--relay-image={images.relay}"] if images.relay else ()),
+        f"--relay-image={images.relay}",
         f"--bind={_ADDRESS}:{port}",
         "--log-format=json",
     )
