@@ -381,6 +381,10 @@ class Reconciler:
             self._reporter.tell(raw, "Updated", f"Updated {', '.join(outcome.updated)}.", warning=False)
         if outcome.removed:
             self._reporter.tell(raw, "Removed", f"Removed {', '.join(outcome.removed)}.", warning=False)
+        before = _was(raw, ConditionType.READY)
+        for short in findings.workload.strain:
+            if before is None or short not in before[1]:
+                self._reporter.tell(raw, "Strained", f"Of what runs: {short}.", warning=True)
         states = report.conditions_of(findings)
         stalled = states[ConditionType.STALLED]
         if stalled.status is ConditionStatus.TRUE and _was(raw, ConditionType.STALLED) != (

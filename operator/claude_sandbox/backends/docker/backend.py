@@ -13,7 +13,7 @@ from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, WorkloadState
-from claude_sandbox.backends.docker import doings, evidence, names, relay_evidence, relays, subnets, wakes
+from claude_sandbox.backends.docker import doings, evidence, names, relay_evidence, relays, strain, subnets, wakes
 from claude_sandbox.backends.docker.apply import Hands, carry_out
 from claude_sandbox.backends.docker.doings import Doings
 from claude_sandbox.backends.docker.engine import Engine
@@ -70,6 +70,7 @@ class _Seen:
     facts: EngineFacts
     at: datetime
     gaps: tuple[str, ...]
+    blueprint: Blueprint
     # Where declared ports are published.
     endpoints: tuple[tuple[str, str], ...] = ()
     fresh: bool = True
@@ -114,6 +115,7 @@ class DockerBackend:
         self._observer = Observer(engine)
         self._registry = Registry()
         self._doings = Doings()
+        self._strains = strain.Strains()
         self._seen: dict[Identity, _Seen] = {}
         self._last: dict[Identity, WorkloadState] = {}
         self._pulling: dict[Identity, str] = {}
@@ -184,7 +186,7 @@ class DockerBackend:
         unpublished = self._why_unpublished(blueprint, observed, outcome)
         found = self._endpoints(identity, desired.documents.relay, observed, past)
         self._seen[identity] = _Seen(
-            desired.documents, observed, desired.facts, self._now(), gaps(blueprint), endpoints=found
+            desired.documents, observed, desired.facts, self._now(), gaps(blueprint), blueprint, endpoints=found
         )
         self._note_pull(identity, blueprint, observed, outcome)
         return replace(outcome, unpublished=unpublished)
@@ -211,11 +213,19 @@ class DockerBackend:
             waiting = self._pulling.get(identity)
             return pulling(waiting) if waiting else state_of(None, self._host, None, ())
         generation = self._observer.delivered(container)
-        found = state_of(container, self._host, generation, seen.gaps if seen else ())
+        short = await self._strain(identity, container, seen) if seen is not None and running(container) else ()
+        found = state_of(container, self._host, generation, seen.gaps if seen else (), short)
         if seen is not None:
             found = replace(found, endpoints=seen.endpoints)
         self._last[identity] = found
         return found
+
+    async def _strain(self, identity: Identity, container: Object, seen: _Seen) -> tuple[str, ...]:
+        """What the sandbox ran out of, each as a clause."""
+        found = strain.Strain()
+        if self._engine.may_be_local:
+            found = await asyncio.to_thread(strain.look, container, strain.places_of(seen.blueprint))
+        return strain.clauses(self._strains.said(identity, container, found), seen.blueprint)
 
     async def measure(
         self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome
@@ -308,7 +318,7 @@ class DockerBackend:
 
     def wakes(self) -> AsyncIterator[Wake]:
         """Keys of sandboxes that are worth a look, without end."""
-        return wakes.wakes(self._engine, self._cluster, self._registry, keep=self._doings.keep)
+        return wakes.wakes(self._engine, self._cluster, self._registry, keep=self._doings.keep, note=self._strains.note)
 
     async def _desire(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec) -> Desired:
         facts = await self._engine.facts()
@@ -409,6 +419,7 @@ class DockerBackend:
     def _lose(self, identity: Identity) -> None:
         self._seen.pop(identity, None)
         self._last.pop(identity, None)
+        self._strains.forget(identity)
         self._pulling.pop(identity, None)
         self._relays.pop(identity, None)
         self._forget_relay(identity)

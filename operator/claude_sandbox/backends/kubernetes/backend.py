@@ -11,6 +11,7 @@ from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status import Compliance, EvidenceSource
 from claude_sandbox.backends.base import Cause, KeyState, Outcome, Past, WorkloadState
+from claude_sandbox.backends.kubernetes import claims
 from claude_sandbox.backends.kubernetes.access import AccessReviews
 from claude_sandbox.backends.kubernetes.apply import carry_out
 from claude_sandbox.backends.kubernetes.baseline import Baselines
@@ -68,6 +69,7 @@ class KubernetesBackend:
         self._access = access
         self._secrets = SecretStates(api, watches)
         self._pacer = pacer
+        self._claims = claims.Claims(api)
         self._baselines = Baselines(api, watches)
         self._minor = minor
         self._allowed_registries = allowed_registries
@@ -106,13 +108,21 @@ class KubernetesBackend:
         if pod is None or not is_owned(pod, identity):
             return state_of(None)
         if not terminating(pod):
-            return state_of(pod)
+            return await self._with_claim(state_of(pod), identity)
         asked = datetime.fromisoformat(pod["metadata"]["deletionTimestamp"])
         patience = (asked - self._now()).total_seconds() + NODE_SUSPECTED_AFTER
         lost = patience <= 0 and await self._is_lost(pod)
         # Nobody follows the nodes: what becomes of one is found out by asking.
         again = patience if patience > 0 else NODE_SUSPECTED_AFTER
         return replace(node_lost(pod) if lost else state_of(pod), again=again)
+
+    async def _with_claim(self, state: WorkloadState, identity: Identity) -> WorkloadState:
+        """The state; where no node takes the pod, with what its claim waits for."""
+        if state.reason is not Reason.POD_UNSCHEDULABLE:
+            return state
+        name = meta.workspace_name(identity.name)
+        why = await self._claims.why_unbound(self._watches.get(PERSISTENT_VOLUME_CLAIMS, identity.namespace, name))
+        return replace(state, message=why, again=claims.AGAIN) if why else state
 
     async def measure(
         self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome
