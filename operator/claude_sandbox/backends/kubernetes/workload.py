@@ -17,6 +17,11 @@ OUT_OF_MEMORY = (
 )
 _IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _CONFIG_REASONS = frozenset({"CreateContainerConfigError"})
+# What a node refuses a pod for that runs elsewhere (k8s.io/kubernetes, pkg/kubelet/lifecycle/predicate.go).
+_REMEDIES = {
+    "SupplementalGroupsPolicyNotSupported": " Give the node containerd 2.0, CRI-O 1.31 or newer, or start the operator "
+    "with --supplemental-groups-policy=Merge, with which control PRIV-05 can't be sure of the groups.",
+}
 _CRASH_REASONS = frozenset({"CrashLoopBackOff", "RunContainerError", "CreateContainerError", "StartError"})
 
 
@@ -67,8 +72,9 @@ def _readiness(pod: Object) -> tuple[ConditionStatus, Reason, str]:
         message = f"Pod {name} is terminating; a new one is made when it is gone."
         return ConditionStatus.FALSE, Reason.POD_TERMINATING, message
     if status.get("phase") in ("Failed", "Succeeded"):
-        why = status.get("message") or status.get("reason") or "its container ended"
-        return ConditionStatus.FALSE, Reason.POD_FAILED, f"Pod {name} ended: {why}."
+        why = str(status.get("message") or status.get("reason") or "its container ended").rstrip(".")
+        remedy = _REMEDIES.get(status.get("reason"), "")
+        return ConditionStatus.FALSE, Reason.POD_FAILED, f"Pod {name} ended: {why}.{remedy}"
     if (ready := _condition(pod, "Ready")) and ready.get("status") == "True":
         return ConditionStatus.TRUE, Reason.SANDBOX_READY, f"Claude Code can run in pod {name}."
     if (scheduled := _condition(pod, "PodScheduled")) and scheduled.get("status") == "False":
