@@ -170,7 +170,7 @@ class Reconciler:
             self.lapses.forget(key)
             self._reporter.observe(key, None, ())
             await self._backend.forget(*key, last=not self._living(key.namespace))
-            return await self._finish(key, raw)
+            return await self._ended_well(key, raw)
         try:
             return await self._look(key, raw)
         except ApiError:
@@ -207,6 +207,18 @@ class Reconciler:
         """Whether the namespace has a sandbox with a pod in it."""
         found = (self._sandboxes.get(key) for key in self._sandboxes.of(namespace))
         return any(raw is not None and not terminating(raw) and not on_docker(raw) for raw in found)
+
+    async def _ended_well(self, key: Key, raw: Raw | None) -> Result:
+        """`_finish`, and a word about what keeps it from its end: nobody reads the status of what is being deleted."""
+        try:
+            return await self._finish(key, raw)
+        except ApiError:
+            raise
+        except Exception as error:
+            if raw is not None:
+                message = f"What the sandbox had could not be removed yet: {mishap(error)}."
+                self._reporter.tell(raw, "Failed", message, warning=True)
+            raise
 
     async def _finish(self, key: Key, raw: Raw | None) -> Result:
         """What is left to do for a sandbox that is gone, or is to go."""
