@@ -20,6 +20,7 @@ from claude_sandbox.backends.kubernetes.raw import terminating
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.egress import Network, out_of_reach
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
+from claude_sandbox.compliance.entries import OUTSIZE
 from claude_sandbox.controller import status as report
 from claude_sandbox.controller.lapses import Lapses, write
 from claude_sandbox.controller.merge import merge_patch, without_times
@@ -317,6 +318,8 @@ class Reconciler:
         """
         if refused := refused_metadata(raw):
             raise InvalidSpec(refused)
+        if why := raw.get(OUTSIZE):
+            raise InvalidSpec((FieldError("metadata", f"{why}: {_LESS}"),))
         version = identity.uid, raw["metadata"]["generation"]
         found = self._understood.pop(version, None) or self._understand(raw, identity)
         self._understood[version] = found
@@ -413,6 +416,7 @@ async def _state(backend: Backend | None, identity: Identity) -> WorkloadState:
     return report.NOTHING if backend is None else await backend.state(identity)
 
 
+_LESS = "make it smaller, or delete sandboxes of the namespace that are not needed"
 _NO_DOCKER = FieldError(
     "spec.backend.type",
     "is Docker, and this operator runs sandboxes on Kubernetes only: write Kubernetes, or have an administrator start"

@@ -17,6 +17,7 @@ from claude_sandbox.backends.kubernetes.apply import carry_out
 from claude_sandbox.backends.kubernetes.baseline import Baselines
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.evaluation import Evaluations, is_light
 from claude_sandbox.backends.kubernetes.expected import expected
 from claude_sandbox.backends.kubernetes.informer import Informer
 from claude_sandbox.backends.kubernetes.ownership import is_owned
@@ -71,6 +72,7 @@ class KubernetesBackend:
         self._pacer = pacer
         self._claims = claims.Claims(api)
         self._baselines = Baselines(api, watches)
+        self._evaluations = Evaluations()
         self._minor = minor
         self._allowed_registries = allowed_registries
         self._now = now
@@ -128,7 +130,11 @@ class KubernetesBackend:
         self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome
     ) -> tuple[Compliance, tuple[ConditionStatus, Reason, str], tuple[ConditionStatus, Reason, str]]:
         """The controls' results, and what the Compliant and IsolationVerified conditions say."""
-        return measure(self._evidence(blueprint, spec, outcome))
+        evidence = self._evidence(blueprint, spec, outcome)
+        namespace, child = blueprint.identity.namespace, meta.child_name(blueprint.identity.name)
+        if is_light(evidence, self._watches.of(PODS, namespace).rations.size((namespace, child))):
+            return measure(evidence)
+        return await self._evaluations.run(namespace, lambda: measure(evidence))
 
     async def forget(self, namespace: str, name: str, *, last: bool) -> None:
         """Owner references have the sandbox's objects collected; what belongs to no single one goes with the last."""

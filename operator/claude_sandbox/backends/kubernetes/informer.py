@@ -20,7 +20,7 @@ from claude_sandbox.backends.kubernetes.projections import PROJECTIONS
 from claude_sandbox.backends.kubernetes.rations import Rations
 from claude_sandbox.backends.kubernetes.resources import Resource
 from claude_sandbox.backends.kubernetes.store import IndexFunction, Key, Store, key_of, same_version, version_of
-from claude_sandbox.compliance.policies import OUTSIZE
+from claude_sandbox.compliance.entries import OUTSIZE
 
 logger = logging.getLogger(__name__)
 
