@@ -81,10 +81,11 @@ class HostsOperator:
         self.objects = HostObjects()
         self.queue: WorkQueue[str] = WorkQueue()
         self.hosts = Hosts(on_slow=self.queue.add)
+        self.secrets = HostSecrets(api, namespace)
         self.reconciler = HostReconciler(
             self.objects,
             self.hosts,
-            HostSecrets(api, namespace),
+            self.secrets,
             KubernetesHostReporter(api, events, metrics),
             demands=demands,
             drain=drain,

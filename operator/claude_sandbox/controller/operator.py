@@ -3,10 +3,13 @@
 import asyncio
 from collections.abc import Mapping
 
+from claude_sandbox.api.host_spec import HostImages
+from claude_sandbox.api.spec import Image
 from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.fleet import Fleet
 from claude_sandbox.backends.docker.lanes import of_tenant
+from claude_sandbox.backends.docker.logins import Logins
 from claude_sandbox.backends.docker.relays import Publishing
 from claude_sandbox.backends.docker.room import Taken
 from claude_sandbox.backends.docker.secrets import SecretKeys
@@ -97,6 +100,18 @@ class Operator:
             allowed, ports = standing.spec.publish_addresses, standing.spec.publish_ports
             return Publishing(settings.relay_image, tuple(allowed), (ports.first, ports.last))
 
+        def images(host: str) -> HostImages | None:
+            standing = hosts.reconciler.standing(host)
+            return None if standing is None else standing.spec.images
+
+        def keeps(host: str) -> int | None:
+            said = images(host)
+            return said.remove_unused_after_hours if said is not None and said.remove_unused else None
+
+        def permits(host: str, image: Image | None) -> bool:
+            said = images(host)
+            return image is None or (said is not None and said.permits(image))
+
         def make(host: str, engine: Engine) -> DockerBackend:
             registries = settings.allowed_registries
             return DockerBackend(
@@ -108,11 +123,13 @@ class Operator:
                 allowed_registries=registries,
                 helper=settings.relay_image,
                 publishing=lambda: publishing(host),
+                permits=lambda image: permits(host, image),
+                login=Logins(host, hosts.secrets, lambda: images(host)).of,
                 wake=wake,
             )
 
         self._metrics.watch_hosts()
-        self._fleet = Fleet(hosts.hosts, make, wake, self._metrics.hosts.failed)
+        self._fleet = Fleet(hosts.hosts, make, wake, self._metrics.hosts.failed, keeps)
         self._docker = DockerSandboxes(
             self.api,
             self.sandboxes,

@@ -97,6 +97,9 @@ def test_only_the_endpoint_of_a_host_is_required() -> None:
         # Optional themselves:
         "spec.credentialsSecretRef": ["name"],
         "spec.allowedNamespaces.selector": ["matchLabels"],
+        "spec.images.allowed[]": ["repository"],
+        "spec.images.credentials[]": ["repository", "secretRef"],
+        "spec.images.credentials[].secretRef": ["name"],
     }
 
 

@@ -11,6 +11,7 @@ from typing import Protocol
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.spec import ClaudeSandboxSpec
+from claude_sandbox.api.spec import Image as NamedImage
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.backends.docker import doings, evidence, names, relay_evidence, relays, strain, subnets, wakes
@@ -22,6 +23,7 @@ from claude_sandbox.backends.docker.execs import without_health_checks
 from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.gaps import gaps
 from claude_sandbox.backends.docker.host_proc import witness_of
+from claude_sandbox.backends.docker.image_store import ImageStore
 from claude_sandbox.backends.docker.images import Images, Login, anonymously
 from claude_sandbox.backends.docker.keys import Key
 from claude_sandbox.backends.docker.lanes import of_tenant
@@ -80,7 +82,8 @@ class DockerBackend:
     """One Docker host. `cluster` identifies the control plane of the sandboxes; `host` is what a user calls it.
 
     `helper` is the operator's own image, which brings the keys; None: none can be brought.
-    `publishing` tells what administrators give for declared ports now.
+    `publishing` tells what administrators give for declared ports now, `permits` whether they allow an image, None for
+    the operator's own default; `login` what its registry is logged in to with.
     `wake` is called with the namespace and name of a sandbox that another pass is due for, beside what `wakes` gives.
     """
 
@@ -96,6 +99,7 @@ class DockerBackend:
         pool: IPv4Network | None = subnets.POOL,
         helper: Image | None = None,
         publishing: Callable[[], Publishing] = lambda: NO_PUBLISHING,
+        permits: Callable[[NamedImage | None], bool] = lambda _: True,
         login: Login = anonymously,
         wake: Callable[[str, str], None] = lambda _namespace, _name: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -111,7 +115,9 @@ class DockerBackend:
         self._publishing = publishing
         self._wake = wake
         self._now = now
-        self._images = Images(engine, login=login, wake=wake)
+        self._permits = permits
+        self._store = ImageStore(engine, cluster)
+        self._images = Images(engine, store=self._store, login=login, wake=wake)
         self._observer = Observer(engine)
         self._registry = Registry()
         self._doings = Doings()
@@ -168,7 +174,7 @@ class DockerBackend:
             self._relays[identity] = relay
         wanted, learned = plan(desired, observed, past), Learned()
         with self._doings.during((identity.namespace, identity.name), learned.removed) as events:
-            hands = self._hands(blueprint, learned, past)
+            hands = self._hands(blueprint, learned, past, self._refusal(blueprint, spec))
             outcome = await carry_out(hands, desired, wanted, lambda: self._pacer.wait(identity))
             told = len(events)
             if wanted.steps:
@@ -249,6 +255,7 @@ class DockerBackend:
                     self._allowed_registries,
                     relay=names_of(self._cluster, blueprint.identity).relay,
                     addresses=self._publishing().addresses,
+                    image_refused="" if self._permits(spec.image) else "its DockerHost does not allow its image",
                 ),
                 container if container is not None else missing,
                 (observed.network,) if observed.network is not None else (),
@@ -302,6 +309,10 @@ class DockerBackend:
             await self._images.provide(blueprint.image, waiter)
             if self._helper is not None:
                 await self._images.provide(self._helper, waiter)
+
+    async def tidy(self, hours: int) -> tuple[str, ...]:
+        """Remove images that the operator had pulled and that nothing needed for so many hours. Raises EngineError."""
+        return await self._store.tidy(hours, self._images.awaited())
 
     async def orphans(self, living: frozenset[str]) -> tuple[Identity, ...]:
         """Sandboxes of this cluster with objects here whose UID is not among the living. Raises EngineError."""
@@ -357,7 +368,7 @@ class DockerBackend:
         self._registry.put((identity.namespace, identity.name), handles)
         return observed
 
-    def _hands(self, blueprint: Blueprint, learned: Learned, past: Past) -> Hands:
+    def _hands(self, blueprint: Blueprint, learned: Learned, past: Past, refusal: str) -> Hands:
         reference, identity = blueprint.key, blueprint.identity
         sandbox = (identity.namespace, identity.name)
         return Hands(
@@ -370,9 +381,20 @@ class DockerBackend:
             learned=learned,
             pace_key=lambda: self._pacer.wait(replace(identity, name=_key_of(identity.name)), first=KEY_PAUSE),
             helper=self._helper,
+            refusal=refusal,
             pace_relay=lambda: self._pacer.wait(replace(identity, name=_relay_of(identity.name))),
             published={name: port for name, one in past.endpoints.items() if (port := relays.host_port(one))},
             pool=self._pool,
+        )
+
+    def _refusal(self, blueprint: Blueprint, spec: ClaudeSandboxSpec) -> str:
+        """Why the sandbox's image must not be run here; empty where it may be."""
+        if self._permits(spec.image):
+            return ""
+        return (
+            f"The DockerHost {self._host} does not allow the image {blueprint.image.reference}: leave out spec.image"
+            " for the operator's own, or have its administrator list the repository in the DockerHost's"
+            " spec.images.allowed."
         )
 
     def _forget_relay(self, identity: Identity) -> None:
