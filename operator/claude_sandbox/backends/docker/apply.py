@@ -16,13 +16,7 @@ from claude_sandbox.backends.base import Cause, Failure, Healed, Outcome
 from claude_sandbox.backends.docker import drift, keys, names, relays, subnets
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError, ForeignObjectError
-from claude_sandbox.backends.docker.images import (
-    ImageMissingError,
-    ImagePendingError,
-    ImageRefusedError,
-    Images,
-    with_own_labels,
-)
+from claude_sandbox.backends.docker.images import ImageMissingError, ImagePendingError, ImageRefusedError, Images
 from claude_sandbox.backends.docker.keys import Key, KeyUnavailableError
 from claude_sandbox.backends.docker.learned import Learned, Started
 from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
@@ -388,7 +382,7 @@ async def _create(hands: Hands, desired: Desired) -> None:
     if image.pull_policy == "Always" or hands.images.pulls(image):
         await hands.images.provide(image, hands.waiter)
     try:
-        hands.made(await _made(hands, called.container, desired.documents.container, image))
+        hands.made(await _made(hands, called.container, desired.documents.container, image, theirs=True))
     except EngineError as error:
         if not error.is_conflict:
             raise
@@ -399,13 +393,23 @@ async def _create(hands: Hands, desired: Desired) -> None:
         raise StaleError from None
 
 
-async def _made(hands: Hands, name: str, document: Object, image: Image) -> str:
-    """The identifier of a new container, whose image is fetched where the engine has none."""
-    engine = hands.engine
-    if (found := await engine.image(image.reference)) is None:
+async def _made(hands: Hands, name: str, document: Object, image: Image, *, theirs: bool = False) -> str:
+    """The identifier of a new container, whose image is fetched only where the engine says that it has none.
+
+    `theirs`: the image is not the operator's own, and its labels are to reach nobody.
+    """
+
+    async def make() -> str:
+        wanted = await hands.images.with_own_labels(document, image) if theirs else document
+        return await hands.engine.create_container(name, wanted)
+
+    try:
+        return await make()
+    except EngineError as error:
+        if not error.is_image_missing:
+            raise
         await hands.images.provide(image, hands.waiter)
-        found = await engine.image(image.reference)
-    return await engine.create_container(name, with_own_labels(document, found, image.reference))
+        return await make()
 
 
 async def _start(hands: Hands, desired: Desired) -> None:

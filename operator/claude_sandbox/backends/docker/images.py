@@ -28,6 +28,7 @@ SHARE = 2
 ABANDONED = 60.0
 """Seconds after which a pull is ended that nobody has asked for: who waits asks every few seconds."""
 _MOST_LAYERS = 512
+_MOST_LABELLED = 512
 _OWN_LABELS = f"{GROUP}/"
 
 Waiter = tuple[str, str]
@@ -47,22 +48,6 @@ class ImageMissingError(Exception):
 
 class ImageRefusedError(Exception):
     """The image must not be run on the host; the message says why and what to do."""
-
-
-def with_own_labels(document: Object, image: Object | None, reference: str) -> Object:
-    """A container's document, with which it gets no label of its image's that has a value. Pure.
-
-    An engine gives a container all labels of its image, and a reverse proxy or another program may act upon them. None
-    can be left out, but each be made empty. Raises ImageRefusedError for one that has labels of the operator's.
-    """
-    config = (image or {}).get("Config")
-    found = (config.get("Labels") if isinstance(config, Mapping) else None) or {}
-    if any(key.startswith(_OWN_LABELS) for key in found):
-        raise ImageRefusedError(
-            f"The image {reference} has labels that begin with {_OWN_LABELS}, by which the operator knows what is its"
-            " own: use one that is built without."
-        )
-    return {**document, "Labels": dict.fromkeys(found, "") | document["Labels"]}
 
 
 async def anonymously(_: Reference) -> Object | None:
@@ -130,6 +115,7 @@ class Images:
         self._at_a_time, self._share = at_a_time, share
         self._clock = clock
         self._pulls: dict[str, _Pull] = {}
+        self._labels: dict[str, tuple[str, ...]] = {}
 
     async def provide(self, image: Image, waiter: Waiter) -> None:
         """Have the image on the engine, as its pull policy says.
@@ -175,6 +161,32 @@ class Images:
             bounds = f"{self._at_a_time} at a time on a host, {self._share} for a namespace"
             return f"The image {image.reference} waits for its turn to be pulled ({bounds})."
         return f"The image {image.reference} is being pulled: {pull.progress}."
+
+    async def with_own_labels(self, document: Object, image: Image) -> Object:
+        """A container's document, with which it gets no label of its image's that has a value.
+
+        An engine gives a container all labels of its image, and a reverse proxy or another program may act upon them.
+        None can be left out, but each be made empty. Raises ImageRefusedError for labels that are the operator's, and
+        EngineError (404) where there is no such image.
+        """
+        labels = await self._labels_of(image.reference)
+        if any(label.startswith(_OWN_LABELS) for label in labels):
+            raise ImageRefusedError(
+                f"The image {image.reference} has labels that begin with {_OWN_LABELS}, by which the operator knows"
+                " what is its own: use one that is built without."
+            )
+        return {**document, "Labels": dict.fromkeys(labels, "") | document["Labels"]}
+
+    async def _labels_of(self, reference: str) -> tuple[str, ...]:
+        if (known := self._labels.get(reference)) is not None:
+            return known
+        if (found := await self._engine.image(reference)) is None:
+            raise EngineError(404, f"No such image: {reference}")
+        config = found.get("Config")
+        labels = tuple((config.get("Labels") if isinstance(config, Mapping) else None) or {})
+        if "sha256:" in reference and len(self._labels) < _MOST_LABELLED:
+            self._labels[reference] = labels  # of what is named by a digest or an identifier, nothing ever changes
+        return labels
 
     async def close(self) -> None:
         """End all pulls."""
