@@ -91,6 +91,15 @@ class Lab:
         return found
 
 
+def _retrying(trust: Authority, reached: list[str]) -> ssl.SSLContext:
+    """Speaks TLS 1.3 by one group only, so that clients which guess another one have to say hello again."""
+    context = trust.server()
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_ecdh_curve("secp384r1")
+    context.sni_callback = lambda _socket, name, _context: reached.append(f"sni {name}")
+    return context
+
+
 @contextlib.asynccontextmanager
 async def servers(trust: Authority, reached: list[str]) -> AsyncIterator[dict[str, int]]:
     async def http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -114,7 +123,13 @@ async def servers(trust: Authority, reached: list[str]) -> AsyncIterator[dict[st
     context.sni_callback = lambda _socket, name, _context: reached.append(f"sni {name}")
     async with contextlib.AsyncExitStack() as stack:
         ports = {}
-        for name, handler, security in (("http", http, None), ("tls", http, context), ("raw", anything, None)):
+        kinds = (
+            ("http", http, None),
+            ("tls", http, context),
+            ("raw", anything, None),
+            ("retry", http, _retrying(trust, reached)),
+        )
+        for name, handler, security in kinds:
             server = await stack.enter_async_context(await asyncio.start_server(handler, "127.0.0.1", 0, ssl=security))
             ports[name] = server.sockets[0].getsockname()[1]
         inside = await asyncio.start_server(anything, "127.0.0.9", 0)
@@ -281,6 +296,45 @@ async def test_tunnels(lab: Lab) -> None:
         line = lab.gateway.audit(number + 1)[number]
         assert (line["verdict"], line["rule"]) == ("Refused", reason), name
     assert let_through == []
+
+
+async def test_a_second_client_hello_for_another_name(lab: Lab) -> None:
+    """The server asks for another ClientHello (it wants another group), and goes by the name in the second."""
+    same_length = "vice.example.net"
+    assert len(same_length) == len(ALLOWED)
+
+    async def attempt(proxy: str, name: str) -> None:
+        """Begin as the allowed name, and say this one in the second ClientHello."""
+        host, _, port = proxy.partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(connect(ALLOWED, lab.ports["retry"]).replace(b"AUTH", f"Proxy-Authorization: {basic()}".encode()))
+        await reader.readuntil(b"\r\n\r\n")
+        context = ssl.create_default_context(cafile=lab.trust.bundle)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(incoming, outgoing, server_hostname=ALLOWED)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        writer.write(outgoing.read())
+        incoming.write(await asyncio.wait_for(reader.read(65536), 5))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client.do_handshake()
+        second = outgoing.read()
+        assert ALLOWED.encode() in second
+        writer.write(second.replace(ALLOWED.encode(), name.encode()))
+        with contextlib.suppress(TimeoutError, OSError):
+            await asyncio.wait_for(reader.read(), 1)
+        writer.transport.abort()
+
+    await attempt(f"127.0.0.1:{lab.ports['plain proxy']}", same_length)
+    assert f"sni {same_length}" in lab.reached, "as an attack it does not work"
+    lab.reached.clear()
+    await attempt(lab.gateway.proxy, same_length)
+    assert lab.reached == [f"sni {ALLOWED}"]
+    await attempt(lab.gateway.proxy, ALLOWED)
+    assert set(lab.reached) == {f"sni {ALLOWED}"}
+    refused, allowed = await asyncio.to_thread(lab.gateway.audit, 2)
+    assert (refused["verdict"], refused["rule"]) == ("Refused", "SNIMismatch in a second ClientHello")
+    assert allowed["verdict"] == "Allowed"
 
 
 async def test_plain_requests(lab: Lab) -> None:
