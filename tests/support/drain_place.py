@@ -39,8 +39,7 @@ class Pair:
     async def join(self, *hosts: str, **spec: Any) -> None:
         """Make engines known, for the tests' namespace."""
         for host in hosts:
-            images = {"allowed": [{"repository": "claudesandbox.dev"}]}
-            spec = {"allowedNamespaces": {"names": [OWN]}, "images": images, **spec}
+            spec = {"allowedNamespaces": {"names": [OWN]}, **spec}
             await self.fleet.add(host, self.engines[host].socket, **spec)
 
     async def joined(self, *hosts: str, **spec: Any) -> None:

@@ -7,20 +7,13 @@ from pydantic import ConfigDict, Field
 
 from claude_sandbox.api import names, networks
 from claude_sandbox.api.labels import LabelSelector
-from claude_sandbox.api.leaks import (
-    NAME_IS_FREE,
-    NAME_IS_NO_CREDENTIAL,
-    NO_ASSIGNMENT,
-    NO_CREDENTIAL,
-    NO_CREDENTIAL_IN_HEADERS,
-    NO_HEADER,
-    NO_TAKEN_CREDENTIAL,
-)
+from claude_sandbox.api.leaks import NAME_IS_FREE, NAME_IS_NO_CREDENTIAL, NO_ASSIGNMENT, NO_CREDENTIAL
 from claude_sandbox.api.meta import MAX_HOST_NAME_LENGTH
 from claude_sandbox.api.model import Choice, Model
 from claude_sandbox.api.networks import ANTHROPIC_CIDRS
 from claude_sandbox.api.quantity import Quantity, at_least, at_most
-from claude_sandbox.api.rules import Rule, Transition, UniqueBy
+from claude_sandbox.api.rules import Rule, Transition, UniqueBy, literal
+from claude_sandbox.claudecode import pinned
 
 # In characters. Long prompts belong in the workspace; a bound keeps the API server's checks within their budget.
 MAX_ARGUMENT = 4096
@@ -141,15 +134,32 @@ class Image(Strict):
     )
 
 
+# Upper-case; names are compared without regard to case, since programs read proxies in either.
+_DECIDED = sorted({name.upper() for name in pinned.environment()} - set(pinned.CHOICES) | set(pinned.TRUSTS))
+_NAME_IS_UNDECIDED = Rule(
+    f"!(self.upperAscii() in [{', '.join(literal(name) for name in _DECIDED)}])",
+    lambda name: name.upper() not in _DECIDED,
+    "is not for a sandbox to set: Claude Code's managed settings decide where its requests and its key go, by what way"
+    " and whom it believes, whatever is set here: leave it out (this version has no way through a proxy of your own,"
+    " nor to an authority of your own)",
+)
+
+
 class EnvVar(Strict):
     """A literal environment variable. Credentials don't belong here."""
 
-    name: Annotated[str, Field(min_length=1, max_length=128), names.ENV_NAME, NAME_IS_NO_CREDENTIAL, *NAME_IS_FREE]
-    """The variable's name. Names of credentials, and those that the operator sets itself, are refused."""
+    name: Annotated[
+        str,
+        Field(min_length=1, max_length=128),
+        names.ENV_NAME,
+        NAME_IS_NO_CREDENTIAL,
+        *NAME_IS_FREE,
+        _NAME_IS_UNDECIDED,
+    ]
+    """The variable's name. Names of credentials, those that the operator sets itself, and those that managed settings
+    decide about (proxies, certificates, where requests go), are refused."""
     value: Annotated[str, Field(max_length=MAX_ARGUMENT), *NO_CREDENTIAL] = ""
     """The variable's value. What looks like a credential is refused."""
-
-    RULES = (NO_CREDENTIAL_IN_HEADERS,)
 
 
 class SecretKeyRef(Strict):
@@ -385,7 +395,7 @@ class UpdateStrategy(Strict):
     """
 
 
-Argument = Annotated[str, Field(max_length=MAX_ARGUMENT), *NO_CREDENTIAL, NO_HEADER, NO_ASSIGNMENT]
+Argument = Annotated[str, Field(max_length=MAX_ARGUMENT), *NO_CREDENTIAL, NO_ASSIGNMENT]
 
 
 def _length(texts: Iterable[str]) -> int:
@@ -433,7 +443,6 @@ class ClaudeSandboxSpec(Strict):
             " workspace",
             field="args",
         ),
-        *NO_TAKEN_CREDENTIAL,
         Rule(
             f"self.env.map(e, size(e.name) + size(e.value)).sum() <= {MAX_ENVIRONMENT}",
             lambda spec: sum(len(item.name) + len(item.value) for item in spec.env) <= MAX_ENVIRONMENT,

@@ -36,15 +36,15 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
     )
     reference = spec.credentials.api_key_secret_ref
     key = KeyFile(reference.name, reference.key, agent.KEY_DIRECTORY)
+    chosen = {variable.name: variable.value for variable in spec.env}
     return Blueprint(
         identity=identity,
         running=spec.operating_mode is OperatingMode.RUNNING,
         image=_image(spec.image) if spec.image else site.image,
         command=tuple(spec.command),
         args=tuple(spec.args),
-        environment=(*agent.environment(), *((variable.name, variable.value) for variable in spec.env)),
+        environment=(*agent.environment(), *chosen.items()),
         user=AGENT,
-        strict_groups=site.strict_groups,
         seccomp=spec.security.seccomp_profile.type,
         limits=limits,
         requests=_requests(limits),
@@ -55,7 +55,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         ),
         workspace=_workspace(spec),
         key=key,
-        settings=SettingsFile(agent.SETTINGS_DIRECTORY, agent.SETTINGS_FILE, agent.managed_settings(key.path)),
+        settings=SettingsFile(agent.SETTINGS_DIRECTORY, agent.SETTINGS_FILE, agent.managed_settings(key.path, chosen)),
         network=NetworkRules(
             egress=egress.blocks(spec.network.egress.allowed_cidrs, site.opened),
             egress_ports=tuple(spec.network.egress.allowed_ports),

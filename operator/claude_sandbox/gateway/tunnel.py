@@ -26,22 +26,8 @@ class Side:
     writer: asyncio.StreamWriter
 
 
-class WatchedError(Exception):
-    """What the client sends must not be passed on; the message says why."""
-
-
-async def splice(
-    client: Side,
-    server: Side,
-    moved: Moved,
-    idle: float,
-    total: float,
-    watch: Callable[[bytes], str | None] | None = None,
-) -> str:
-    """Pass on until both have ended, one has failed, or a limit is reached; how it ended. Both are closed then.
-
-    `watch` gets what the client sends before it is passed on, and says why it must not be. Raises WatchedError then.
-    """
+async def splice(client: Side, server: Side, moved: Moved, idle: float, total: float) -> str:
+    """Pass on until both have ended, one has failed, or a limit is reached; how it ended. Both are closed then."""
     loop = asyncio.get_running_loop()
     end = loop.time() + total
     for one in (client, server):
@@ -50,15 +36,12 @@ async def splice(
     try:
         async with asyncio.timeout_at(min(end, loop.time() + idle)) as bound:
 
-            def up(part: bytes) -> None:
-                reason = watch(part) if watch is not None and part else None
-                if reason:
-                    raise WatchedError(reason)
-                moved.up += len(part)
+            def up(count: int) -> None:
+                moved.up += count
                 bound.reschedule(min(end, loop.time() + idle))
 
-            def down(part: bytes) -> None:
-                moved.down += len(part)
+            def down(count: int) -> None:
+                moved.down += count
                 bound.reschedule(min(end, loop.time() + idle))
 
             await _both((client, server, up), (server, client, down))
@@ -69,7 +52,7 @@ async def splice(
     return "ended"
 
 
-Way = tuple[Side, Side, Callable[[bytes], None]]
+Way = tuple[Side, Side, Callable[[int], None]]
 
 
 async def _both(one: Way, other: Way) -> None:
@@ -87,10 +70,10 @@ async def _both(one: Way, other: Way) -> None:
             await side.writer.wait_closed()
 
 
-async def _one_way(source: Side, target: Side, moved: Callable[[bytes], None]) -> None:
+async def _one_way(source: Side, target: Side, moved: Callable[[int], None]) -> None:
     while part := await source.reader.read(CHUNK):
-        moved(part)
+        moved(len(part))
         target.writer.write(part)
         await target.writer.drain()
-        moved(b"")
+        moved(0)
     target.writer.write_eof()

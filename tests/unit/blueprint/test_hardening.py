@@ -10,6 +10,7 @@ from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.backends.kubernetes import objects
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
+from claude_sandbox.claudecode import pinned
 from claude_sandbox.compliance.pss import violations
 
 IDENTITY = Identity("agents", "alice", "11111111-1111-1111-1111-111111111111")
@@ -92,8 +93,14 @@ def test_a_repository_can_not_send_the_key_elsewhere() -> None:
     settings = json.loads(made.settings.content)
     assert settings["apiKeyHelper"] == f"/bin/cat {made.key.path}"
     assert settings["env"]["ANTHROPIC_BASE_URL"] == "https://api.anthropic.com"
-    for name in ("NO_PROXY", "no_proxy", "NODE_TLS_REJECT_UNAUTHORIZED", "NODE_EXTRA_CA_CERTS", "ANTHROPIC_API_KEY"):
-        assert name in settings["env"]
+    assert settings == pinned.managed_settings(made.key.path)
+
+
+def test_an_editor_that_the_sandbox_chooses_is_the_one_that_no_repository_can_change() -> None:
+    spec = {"credentials": {"apiKeySecretRef": {"name": "key"}}, "env": [{"name": "EDITOR", "value": "nano"}]}
+    made = blueprint(spec)
+    assert ("EDITOR", "nano") in made.environment
+    assert json.loads(made.settings.content)["env"]["EDITOR"] == "nano"
 
 
 def test_production_keeps_the_workspace_read_only() -> None:

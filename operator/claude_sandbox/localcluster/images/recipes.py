@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from claude_sandbox.claudecode import program, review
 from claude_sandbox.localcluster import toolchain
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.images.base import packages
@@ -68,9 +69,9 @@ class Recipe:
         """Lay out the build context in an empty directory. Raises LocalClusterError where a file can't be fetched."""
         shutil.copytree(self.sources[0], directory, dirs_exist_ok=True)
         shutil.copy(self.sources[0].parent / "install-packages", directory)
-        for program in _PROGRAMS:
-            if (directory / program).exists():
-                (directory / program).chmod(0o755)
+        for name in _PROGRAMS:
+            if (directory / name).exists():
+                (directory / name).chmod(0o755)
         self.fetch(directory, python, report)
 
 
@@ -96,7 +97,7 @@ def _sandbox(root: Path) -> Recipe:
         default_base="debian:bookworm-slim",
         sources=(root / "images/sandbox", root / "images/install-packages"),
         pins=_claude_package(),
-        fetch=lambda directory, _python, report: _fetch_claude(directory, report),
+        fetch=lambda directory, _python, report: _reviewed(fetch_claude(directory, report), report),
     )
 
 
@@ -130,7 +131,8 @@ def _claude_package() -> tuple[str, str]:
         ) from None
 
 
-def _fetch_claude(directory: Path, report: Callable[[str], None]) -> None:
+def fetch_claude(directory: Path, report: Callable[[str], None]) -> Path:
+    """Claude Code's program as `directory/claude`. Raises LocalClusterError where it can't be had."""
     package, integrity = _claude_package()
     parent = cache_dir() / "npm"
     archive = parent / f"{package.rpartition('/')[2]}-{CLAUDE_CODE}.tgz"
@@ -140,7 +142,27 @@ def _fetch_claude(directory: Path, report: Callable[[str], None]) -> None:
     # tar is quicker than Python's tarfile on 240 MB, and takes one member only.
     run(["tar", "-xzf", archive, "-C", directory, "--strip-components=1", "package/claude"],
         "Unpacking Claude Code", report)  # fmt: skip
-    (directory / "claude").chmod(0o755)
+    unpacked = directory / "claude"
+    unpacked.chmod(0o755)
+    return unpacked
+
+
+def _reviewed(file: Path, report: Callable[[str], None]) -> None:
+    """Raises LocalClusterError for a program that could be led astray in a way that nobody has decided about."""
+    report("Looking at what this release of Claude Code can be told.")
+    try:
+        code = file.read_bytes()
+        undecided = review.undecided(program.variables(code), program.settings(code))
+    except ValueError as error:
+        raise LocalClusterError(
+            f"Claude Code {CLAUDE_CODE} can't be reviewed: {error}.",
+            "Mend operator/claude_sandbox/claudecode/program.py for the way in which this release is built.",
+        ) from error
+    if undecided:
+        raise LocalClusterError(
+            f"Claude Code {CLAUDE_CODE} knows what is neither pinned nor waived:\n" + "\n".join(undecided),
+            "Pin each in operator/claude_sandbox/claudecode/pinned.py, or waive it with a reason in waived.py.",
+        )
 
 
 def _pack(package: str, integrity: str, archive: Path, report: Callable[[str], None]) -> None:

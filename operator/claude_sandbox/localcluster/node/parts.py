@@ -26,10 +26,9 @@ class Part:
     inputs: tuple[Path, ...]
 
 
-def containerd(context: NodeContext, files: Files) -> Part:
+def containerd(program: Path, files: Files) -> Part:
     """The container runtime, on which the others rely."""
-    argv = (str(context.binaries["containerd"]), "--config", str(files.containerd))
-    return Part("containerd", argv, (files.containerd, files.network))
+    return Part("containerd", (str(program), "--config", str(files.containerd)), (files.containerd, files.network))
 
 
 def kubelet(context: NodeContext, files: Files) -> Part:
