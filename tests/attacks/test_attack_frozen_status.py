@@ -19,6 +19,7 @@ import pytest
 from prometheus_client.core import GaugeMetricFamily
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.meta import FINALIZER
 from claude_sandbox.api.status import Workload
 from claude_sandbox.backends.base import KeyState, Outcome, WorkloadState
 from claude_sandbox.backends.docker.host_proc import read_process
@@ -218,3 +219,30 @@ def test_nor_does_a_metric_count_it_as_compliant() -> None:
     assert compliant() == {"True"}
     now = 901.0
     assert compliant() == {"Unknown"}
+
+
+async def test_what_keeps_a_deletion_from_its_end_is_told() -> None:
+    world = World()
+    told: list[tuple[str, str]] = []
+
+    class Docker:
+        """The part that looks after Docker hosts, which can't make sense of what is there."""
+
+        def waits(self, *_: Any) -> bool:
+            return False
+
+        async def finish(self, *_: Any) -> Any:
+            raise KeyError("\x1b[31m")
+
+    raw = world.sandboxes.get(KEY)
+    assert raw is not None
+    metadata = {**raw["metadata"], "resourceVersion": "99", "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    world.sandboxes.put({**raw, "metadata": {**metadata, "finalizers": [FINALIZER]}})
+    world.loop._hosted = Docker()  # type: ignore[assignment]
+    world.tell = lambda _raw, reason, message, *, warning: told.append((reason, message))  # type: ignore[method-assign]
+    with pytest.raises(KeyError):
+        await world.loop(KEY)
+    ((reason, message),) = told
+    assert reason == "Failed"
+    assert "KeyError" in message
+    assert "\x1b" not in message

@@ -1,7 +1,7 @@
 """A node without a machine: the test says what becomes of the pods on it, as a kubelet would."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import aclosing, suppress
 from datetime import UTC, datetime
 from types import TracebackType
@@ -74,6 +74,7 @@ class Kubelet:
                     "started": True,
                     "restartCount": 0,
                     "state": {"running": {"startedAt": now}},
+                    "user": {"linux": _user(pod["spec"].get("securityContext", {}))},
                 }
                 for name in names
             ],
@@ -183,3 +184,10 @@ def _address(uid: str) -> str:
     """An address that no other pod has: whose endpoints lead to it leads to the pod."""
     number = int(UUID(uid)) % 2**24
     return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+
+
+def _user(context: Mapping[str, Any]) -> dict[str, Any]:
+    """As a node tells it whose runtime knows supplementalGroupsPolicy."""
+    groups = {context.get("runAsGroup", 0), *context.get("supplementalGroups", ()), context.get("fsGroup", 0)}
+    found = sorted(groups)
+    return {"uid": context.get("runAsUser", 0), "gid": context.get("runAsGroup", 0), "supplementalGroups": found}

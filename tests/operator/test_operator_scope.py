@@ -18,6 +18,7 @@ pytestmark = pytest.mark.controlplane
 # Which version the server has, what it serves, the node of a pod that doesn't end, and who was given which rights.
 CLUSTER_WIDE = re.compile(
     r"/version|/apis?(/[^/]+){0,2}|/api/v1/nodes/[^/]+|/apis/rbac.authorization.k8s.io/v1/(cluster)?role(binding)?s"
+    r"|/apis/storage.k8s.io/v1/storageclasses/[^/]+"
 )
 
 

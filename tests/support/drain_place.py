@@ -39,7 +39,8 @@ class Pair:
     async def join(self, *hosts: str, **spec: Any) -> None:
         """Make engines known, for the tests' namespace."""
         for host in hosts:
-            spec = {"allowedNamespaces": {"names": [OWN]}, **spec}
+            images = {"allowed": [{"repository": "claudesandbox.dev"}]}
+            spec = {"allowedNamespaces": {"names": [OWN]}, "images": images, **spec}
             await self.fleet.add(host, self.engines[host].socket, **spec)
 
     async def joined(self, *hosts: str, **spec: Any) -> None:

@@ -311,7 +311,8 @@ class Place:
 
     async def join(self) -> None:
         """Make the engine known by the relay's socket."""
-        await self.fleet.add(HOST, f"unix://{self.relay.path}", allowedNamespaces={"names": [OWN]})
+        images = {"allowed": [{"repository": "127.0.0.1:5000"}]}
+        await self.fleet.add(HOST, f"unix://{self.relay.path}", allowedNamespaces={"names": [OWN]}, images=images)
         await self.fleet.comes_to(HOST, is_ready)
 
     def prepare(self, name: str) -> Made:

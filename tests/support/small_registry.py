@@ -80,8 +80,10 @@ class _Handler(BaseHTTPRequestHandler):
 def registry(enter: tuple[str, ...], archive: Path, port: int, gate: Path) -> Iterator[None]:
     """Run it as a process in the namespaces that a command enters."""
     command = [*enter, sys.executable, "-I", __file__, str(archive), str(port), str(gate)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         try:
+            assert process.stdout is not None
+            assert process.stdout.readline(), "the registry can't listen"
             yield
         finally:
             process.terminate()
@@ -89,4 +91,6 @@ def registry(enter: tuple[str, ...], archive: Path, port: int, gate: Path) -> It
 
 if __name__ == "__main__":
     _Handler.archive, _Handler.gate = Path(sys.argv[1]), Path(sys.argv[3])
-    ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), _Handler).serve_forever()
+    server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), _Handler)
+    print("listening", flush=True)
+    server.serve_forever()

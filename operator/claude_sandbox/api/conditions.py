@@ -53,6 +53,7 @@ class Reason(StrEnum):
     PERMISSION_DENIED = "PermissionDenied"
     REJECTED = "Rejected"
     NO_HOST = "NoHost"
+    IMAGE_NOT_ALLOWED = "ImageNotAllowed"
     PORT_NOT_PUBLISHED = "PortNotPublished"
     NOT_STALLED = "NotStalled"
     # Compliant
@@ -115,6 +116,8 @@ MEANINGS: Mapping[Reason, str] = {
     " alone.",
     Reason.NO_HOST: "No Docker host takes the sandbox; the message says why. One that it was placed on is exchanged for"
     " another only where it is being drained, and never where files would be lost.",
+    Reason.IMAGE_NOT_ALLOWED: "The sandbox's DockerHost does not allow its image, or the image has labels that are the"
+    " operator's. Nothing is pulled or started; a container that runs goes on, and fails IMG-02.",
     Reason.PORT_NOT_PUBLISHED: "A declared port can't be published on the Docker host; the message says why and what to"
     " do. Everything else of the sandbox is as it should be.",
     Reason.SECRET_NOT_FOUND: "There is no Secret of that name yet; the sandbox starts when there is.",

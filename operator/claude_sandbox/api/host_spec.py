@@ -4,13 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from claude_sandbox.api import endpoints, networks
+from claude_sandbox.api import endpoints, names, networks, references
 from claude_sandbox.api.endpoints import Address, Endpoint, parse
 from claude_sandbox.api.labels import LabelSelector
 from claude_sandbox.api.names import HOST_SECRET_NAME, NAMESPACE
 from claude_sandbox.api.quantity import Quantity, at_least, at_most
 from claude_sandbox.api.rules import Rule
-from claude_sandbox.api.spec import Strict
+from claude_sandbox.api.spec import Image, Strict
 
 
 class HostSecretRef(Strict):
@@ -77,6 +77,63 @@ class PortRange(Strict):
     )
 
 
+class AllowedImages(Strict):
+    """Images that sandboxes on the host may name."""
+
+    repository: Annotated[str, Field(min_length=1, max_length=255), names.REPOSITORIES_OR_ALL]
+    """A repository with its registry, and all below it: `ghcr.io/acme` allows ghcr.io/acme/claude too. `*` allows all.
+
+    Docker's own images are below docker.io/library. Registries are compared letter by letter.
+    """
+    require_digest: bool = False
+    """Allows only images that are named by their digest, so that nobody else can exchange what runs."""
+
+    def permits(self, image: Image) -> bool:
+        """Whether a sandbox may name this image."""
+        tag, digest = (f":{image.tag}" if image.tag else ""), (f"@{image.digest}" if image.digest else "")
+        named = references.parse(f"{image.repository}{tag}{digest}")
+        if named is None or (self.require_digest and not named.digest):
+            return False
+        return self.repository == "*" or references.is_among(named.repository, (self.repository,))
+
+
+class RegistryCredentials(Strict):
+    """What the host's engine logs in to a registry with, for some of its repositories."""
+
+    repository: Annotated[str, Field(min_length=1, max_length=255), names.REPOSITORIES]
+    """A repository with its registry, and all below it. Of several that match the longest counts."""
+    secret_ref: HostSecretRef
+    """A Secret with the keys username and password, which opted in as those for connecting to Docker hosts do."""
+
+
+class HostImages(Strict):
+    """Which images sandboxes on the host may be made of, how they are had, and when they go.
+
+    A sandbox without spec.image runs the operator's own default image, which needs no permission.
+    """
+
+    allowed: Annotated[list[AllowedImages], Field(max_length=64)] = []
+    """Images that sandboxes may name, whether they are pulled or on the host already. By default none."""
+    credentials: Annotated[list[RegistryCredentials], Field(max_length=32)] = []
+    """What registries are logged in to with. By default nothing: what anybody may pull is pulled, and nothing else.
+
+    Whoever may use the host gets what these can pull, as far as `allowed` lets them name it.
+    """
+    remove_unused: bool = True
+    """Removes images that the operator had pulled once no container is of them. Others are never touched."""
+    remove_unused_after_hours: Annotated[int, Field(ge=0, le=8760)] = 24
+    """For how many hours such an image is kept after it was needed last."""
+
+    def permits(self, image: Image | None) -> bool:
+        """Whether a sandbox may run the image; None for the operator's default."""
+        return image is None or any(one.permits(image) for one in self.allowed)
+
+    def secret_for(self, repository: str) -> str | None:
+        """The name of the Secret to log in with for a completed repository; None for nobody."""
+        found = [one for one in self.credentials if references.is_among(repository, (one.repository,))]
+        return max(found, key=lambda one: len(one.repository)).secret_ref.name if found else None
+
+
 def _scheme_is(spec: "DockerHostSpec", scheme: endpoints.Scheme) -> bool:
     return spec.endpoint.startswith(f"{scheme}://")
 
@@ -110,6 +167,9 @@ class DockerHostSpec(Strict):
     """
     allowed_namespaces: AllowedNamespaces = AllowedNamespaces()
     """Which namespaces' sandboxes may run on the host. By default none."""
+
+    images: HostImages = HostImages()
+    """Which images sandboxes on the host may be made of, how they are had, and when they go."""
 
     publish_addresses: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=39), networks.ADDRESS]],

@@ -6,49 +6,67 @@ secret scanners.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from claude_sandbox.api import command_lines, variables
 from claude_sandbox.api.rules import Rule, literal, never_matching
 
 # Before what must not be the middle of a longer word.
-_START = "(?:^|[^A-Za-z0-9])"
+_START = "(?:^|[\\W_])"
+
+# Of an URL (RFC 3986, 3.2.1) without what only JSON, quotes and lists have: `"http://a:80","@b/c"` has no password.
+_NEVER_IN_URL = '\\x00- "\\x27<>{`,/?#@'
 
 # For each kind of credential: how it looks, and a text that is in every one of them. To look for the latter first
 # is ten times cheaper.
 VALUES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "an API key (Anthropic, OpenAI, Google, Stripe, SendGrid)": (
         ("sk-ant-", "sk-ant-"),
-        (_START + "sk-[A-Za-z0-9_-]{20}", "sk-"),
-        (_START + "AIza[0-9A-Za-z_-]{35}", "AIza"),
-        (_START + "[rs]k_live_[A-Za-z0-9]{16}", "k_live_"),
-        (_START + "SG\\.[A-Za-z0-9_-]{16}", "SG."),
+        (_START + "sk-[\\w-]{20}", "sk-"),
+        (_START + "AIza[\\w-]{35}", "AIza"),
+        (_START + "[rs]k_live_[^\\W_]{16}", "k_live_"),
+        (_START + "SG\\.[\\w-]{16}", "SG."),
     ),
     "a code host's, registry's or chat's access token": (
-        ("gh[opsur]_[A-Za-z0-9]{20}", "gh"),
-        ("github_pat_[A-Za-z0-9_]{20}", "github_pat_"),
-        ("glpat-[A-Za-z0-9_-]{16}", "glpat-"),
-        ("npm_[A-Za-z0-9]{30}", "npm_"),
-        ("pypi-[A-Za-z0-9_-]{40}", "pypi-"),
-        (_START + "hf_[A-Za-z0-9]{30}", "hf_"),
-        ("dckr_pat_[A-Za-z0-9_-]{20}", "dckr_pat_"),
-        ("xox[a-z]-[A-Za-z0-9]{4}", "xox"),
-        ("xapp-[0-9]-[A-Za-z0-9]{4}", "xapp-"),
+        ("gh[opsur]_[^\\W_]{20}", "gh"),
+        ("github_pat_\\w{20}", "github_pat_"),
+        ("glpat-[\\w-]{16}", "glpat-"),
+        ("npm_[^\\W_]{30}", "npm_"),
+        ("pypi-[\\w-]{40}", "pypi-"),
+        (_START + "hf_[^\\W_]{30}", "hf_"),
+        ("dckr_pat_[\\w-]{20}", "dckr_pat_"),
+        ("xox[a-z]-[^\\W_]{4}", "xox"),
+        ("xapp-\\d-[^\\W_]{4}", "xapp-"),
     ),
     "a cloud's access key or token": (
         (_START + "A[KS]IA[A-Z0-9]{16}", "IA"),
-        ("ya29\\.[0-9A-Za-z_-]{20}", "ya29."),
+        ("ya29\\.[\\w-]{20}", "ya29."),
         ("dop_v1_[a-f0-9]{32}", "dop_v1_"),
-        (_START + "hv[bs]\\.[A-Za-z0-9_-]{20}", "hv"),
+        (_START + "hv[bs]\\.[\\w-]{20}", "hv"),
         ("(?:AccountKey|SharedAccessKey|SharedAccessSignature)=[A-Za-z0-9+/%]{20}", "="),
     ),
     "a private key, a signed token, an Authorization header or a URL with a password": (
         ("-----BEGIN [A-Z ]*PRIVATE KEY", "PRIVATE KEY"),
         ("AGE-SECRET-KEY-1", "AGE-SECRET-KEY-1"),
-        ("[A-Za-z0-9_-]\\.eyJ[A-Za-z0-9_-]{8}", ".eyJ"),
-        ("(?:Bearer|bearer|Basic|basic) [A-Za-z0-9+/._~-]{16}", "a"),
-        ("//[^/?#@: ]*:[^/?#@ ]+@", "@"),
+        ("[\\w-]\\.eyJ[\\w-]{8}", ".eyJ"),
+        # A user and a password in Base64 (RFC 7617): three bytes of ASCII in it are hardly a part of a word. Then a
+        # token with two numbers apart and letters between them, as no word is written.
+        ("[Bb]asic(?: |%20)(?:[I-Za-f][C-HS-Xi-nyz0-3][A-Za-z0-9+/]{2}){2}[I-Za-f][C-HS-Xi-nyz0-3]", "asic"),
+        ("[Bb]earer(?: |%20)[\\w.+-]*\\d[A-Za-z_]+\\d[\\w.+/-]{8}", "earer"),
+        # What an `@` leads to is no digest of an image.
+        (f":(?:\\\\?/){{2}}[^{_NEVER_IN_URL}:]*:[^{_NEVER_IN_URL}$*][^{_NEVER_IN_URL}]*@(?:[^s]|s[^h]|sh[^a])", "@"),
     ),
 }
+
+# Known to measurements only: what an API server may spend on the rules of a resource goes with their length, and is
+# nearly used up.
+_RARE = re.compile(
+    r"https?://[\w.~-]{32,}@|:[^ :@/$<{\"']+@(?:tcp|unix)\("
+    r"|; ?(?:[Pp]assword|PASSWORD|[Pp]wd|PWD)=[^;\"'$<{* ]{3}"
+    r"|(?:^|[^A-Za-z0-9_])_(?:authToken|auth|password)=[^$\" <{]"
+    r"|hooks\.slack\.com/(?:services|workflows)/\w+/\w+/\w{8}|/api/webhooks/[0-9]+/[\w-]{20}",
+    re.ASCII,
+)
 
 # Ends the message of every rule about credentials.
 REMEDY = (
@@ -58,7 +76,7 @@ REMEDY = (
 
 
 def _no_value(what: str, shapes: tuple[tuple[str, str], ...]) -> Rule:
-    compiled = [(re.compile(pattern), part) for pattern, part in shapes]
+    compiled = [(re.compile(pattern, re.ASCII), part) for pattern, part in shapes]
     return Rule(
         f"!self.matches({literal('|'.join(pattern for pattern, _ in shapes))})",
         lambda text: not any(part in text and pattern.search(text) for pattern, part in compiled),
@@ -67,12 +85,54 @@ def _no_value(what: str, shapes: tuple[tuple[str, str], ...]) -> Rule:
     )
 
 
+# All upper-case from here on: names of headers are compared without regard to case.
+_SCHEME = "(?:BASIC|BEARER|TOKEN|API-?KEY)(?: |%20)"
+_ASSIGNED = '["\\x27]?(?: ?: ?|=|%3D)["\\x27]?'
+# After the name of a header a text with a digit in it, of eight characters or more.
+HEADER = (
+    "(?:AUTHORIZATION|(?:X-|[?&])API[_-]?KEY|-TOKEN|HONEYCOMB-TEAM|[?&_](?:TOKEN|SIG|SIGNATURE))"
+    f"{_ASSIGNED}(?:{_SCHEME})?"
+    "(?:[A-Z_.+/-]{0,3}\\d[A-Z\\d_.+/%=-]{6}|[A-Z_.+/-]{4,7}\\d[A-Z\\d_.+/%=-]{3}|[A-Z_.+/-]{8,40}\\d)"
+)
+_HEADER = re.compile(HEADER, re.ASCII)
+IN_HEADER_LIST = (
+    '(?:^|[,;\\n"{]|%2C) *[A-Z\\d._-]*(?:AUTHORIZATION|KEY|TOKEN|SECRET|PASSWORD|COOKIE|DSN|-TEAM)'
+    f'{_ASSIGNED}(?:{_SCHEME}[^ %,$"<{{\\n]|(?:[^ %,;$"<{{\\n]|%(?:[^2]|2[^0]))+(?:$|[,;"\\n]))'
+)
+"""A credential in the value of a variable that is a list of headers: `k=v,k=v`, percent-encoded, or `Name: value`."""
+_IN_HEADER_LIST = re.compile(IN_HEADER_LIST, re.ASCII)
+_HEADER_LIST = "HEADERS?$"
+_IS_HEADER_LIST = re.compile(_HEADER_LIST)
+
+
+def _upper(text: str) -> str:
+    """As CEL's upperAscii: other letters stay as they are."""
+    return text.encode("utf-8", "surrogatepass").upper().decode("utf-8", "surrogatepass")
+
+
 NO_CREDENTIAL = tuple(_no_value(what, shapes) for what, shapes in VALUES.items())
 """Rules for any text that a user writes freely."""
 
+NO_HEADER = Rule(
+    f"!self.upperAscii().matches({literal(HEADER)})",
+    lambda text: not _HEADER.search(_upper(text)),
+    f"contains what looks like a header or a parameter of an address with a credential; {REMEDY}",
+    confidential=True,
+)
+"""For commands and arguments."""
+
+NO_CREDENTIAL_IN_HEADERS = Rule(
+    f"!self.name.upperAscii().matches({literal(_HEADER_LIST)}) || !has(self.value)"
+    f" || !self.value.upperAscii().matches({literal(IN_HEADER_LIST)})",
+    lambda variable: not credential_in_headers(variable.name, variable.value),
+    f"is a list of headers with what looks like a credential; {REMEDY}",
+    field="value",
+    confidential=True,
+)
+"""Of a model with a `name` and a `value`."""
+
 NO_ASSIGNMENT = never_matching(
-    '(?:API_?KEY|ACCESS_KEY|TOKEN|SECRET|PASSWORD|PASSWD)=["\\x27]?[^"\\x27$ ]'
-    '|--(?:api-key|token|auth-token|secret|password)=["\\x27]?[^"\\x27$ ]',
+    command_lines.IN_ARGUMENT,
     f"sets what looks like a credential; {REMEDY}",
     confidential=True,
 )
@@ -81,18 +141,15 @@ NO_ASSIGNMENT = never_matching(
 A reference such as `TOKEN=$X` passes, and so does a prompt that talks about `--api-key`.
 """
 
-# Upper-case; names are compared without regard to case.
-_CREDENTIAL_NAMES = (
-    "PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|SECRET|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|SIGNING_?KEY|ENCRYPTION_?KEY"
-    "|SERVICE_?KEY|DEPLOY_?KEY|ACCOUNT_?KEY|MASTER_?KEY|AUTH_?KEY|SSH_?KEY|CLIENT_?KEY|LICEN[CS]E_?KEY|COOKIE"
-    "|(?:ACCESS|API|AUTH|BEARER|ID|IDENTITY|OAUTH|REFRESH|SESSION|FEDERATED)_?TOKEN"
-    "|(?:^|_)TOKEN$|_(?:PWD|PASS|PAT|PSK|AUTH|DSN)$|AUTHORIZATION|AUTH_CONFIG|AUTH_HEADER|OAUTH"
+NO_TAKEN_CREDENTIAL = command_lines.taken_credentials(
+    lambda spec: (*(spec.command or ("",)), *(spec.args or ("",))),
+    f"have an option with what looks like a credential after it; {REMEDY}",
 )
-_CREDENTIAL_NAME = re.compile(_CREDENTIAL_NAMES)
+"""Of a model with a `command` and `args`."""
 
 NAME_IS_NO_CREDENTIAL = Rule(
-    f"!self.upperAscii().matches({literal(_CREDENTIAL_NAMES)})",
-    lambda name: not _CREDENTIAL_NAME.search(name.upper()),
+    f"!{variables.NAMES_CREDENTIAL}",
+    lambda name: not variables.names_credential(name),
     f"is the name of a credential, which must not be in the environment: {REMEDY}",
 )
 
@@ -104,7 +161,7 @@ _RESERVED = (
     "|(?:LD|BUN|GLIBC|DYLD|KUBERNETES|CLAUDE_SANDBOX|SELF_HOSTED_RUNNER|CCR)_.*|GCONV_PATH|GCE_METADATA_.*"
     "|NODE_(?:OPTIONS|PATH|TLS_REJECT_UNAUTHORIZED|REPL_EXTERNAL_MODULE|CHANNEL_FD)"
     "|DISABLE_(?:AUTOUPDATER|ERROR_REPORTING|GROWTHBOOK|INSTALLATION_CHECKS|TELEMETRY|UPDATES)"
-    "|BETA_TRACING_ENDPOINT|SESSION_INGRESS_URL"
+    "|BETA_TRACING_ENDPOINT|SESSION_INGRESS_URL|AWS_(?:WEB_IDENTITY_TOKEN|SHARED_CREDENTIALS)_FILE"
 )
 _RESERVED_CLAUDE = (
     "ANTHROPIC_(?:.*_)?(?:URL|SOCKET|HEADERS|CONFIG_DIR|PROFILE|FILE|ORGANIZATION_ID|RULE_ID|ACCOUNT_ID)"
@@ -123,4 +180,26 @@ NAME_IS_FREE = (
 
 def looks_like_credential(text: str) -> bool:
     """Whether the text contains what looks like a credential. For redaction as well as for validation."""
-    return not all(rule.holds(text) for rule in NO_CREDENTIAL)
+    return not all(rule.holds(text) for rule in (*NO_CREDENTIAL, NO_HEADER))
+
+
+def shows_credential(text: str) -> bool:
+    """As `looks_like_credential`, by some more signs that specs are not refused for."""
+    return looks_like_credential(text) or bool(_RARE.search(text))
+
+
+def credential_in_headers(name: str, value: str) -> bool:
+    """Whether a variable called `name` is a list of headers with a credential in it."""
+    return bool(_IS_HEADER_LIST.search(_upper(name)) and _IN_HEADER_LIST.search(_upper(value)))
+
+
+def variable_holds_credential(name: str, value: str) -> bool:
+    """Whether a variable holds a credential, by its name, by its value or by both."""
+    by_name = variables.holds_credential(name, value) or credential_in_headers(name, value)
+    return by_name or shows_credential(value)
+
+
+def command_line_holds_credential(words: Sequence[str]) -> bool:
+    """Whether a list of arguments has a credential in one of them, or after an option."""
+    in_one = any(shows_credential(word) or not NO_ASSIGNMENT.holds(word) for word in words)
+    return in_one or command_lines.takes_credential(words)

@@ -76,6 +76,21 @@ REPOSITORY = matching(
     " spec.image.tag and the digest in spec.image.digest",
 )
 
+_PORT = "(?::[0-9]{1,5})?"
+_REGISTRY = f"(?:localhost{_PORT}|{_HOST}(?:\\.{_HOST})+{_PORT}|{_HOST}:[0-9]{{1,5}}|\\[[a-fA-F0-9:]+\\]{_PORT})"
+
+REPOSITORIES = matching(
+    f"{_REGISTRY}(?:/{_PATH}(?:/{_PATH})*)?",
+    "must be a registry, or a repository with its registry, without tag and digest: for example ghcr.io/acme, or"
+    " docker.io/library/python for an image of Docker's own",
+)
+
+REPOSITORIES_OR_ALL = matching(
+    f"\\*|{_REGISTRY}(?:/{_PATH}(?:/{_PATH})*)?",
+    "must be a registry, or a repository with its registry, without tag and digest, for example ghcr.io/acme or"
+    " docker.io/library/python; or '*' for all",
+)
+
 TAG = matching(
     "[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}",
     "must be a tag without ':', at most 128 letters, digits, '_', '.' and '-', for example 2.1.331",

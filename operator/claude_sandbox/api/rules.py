@@ -75,15 +75,15 @@ def rule_error(*failed: tuple[str, str]) -> PydanticCustomError:
 
 
 def matching(pattern: str, message: str, *, confidential: bool = False) -> Rule:
-    """The string matches the whole pattern, which must mean the same to RE2 and to Python's re."""
-    compiled = re.compile(pattern)
+    """The string matches the whole pattern, which must mean the same to RE2 and to Python's re (`\\w` is of ASCII)."""
+    compiled = re.compile(pattern, re.ASCII)
     cel = f"self.matches({literal(f'^(?:{pattern})$')})"
     return Rule(cel, lambda text: bool(compiled.fullmatch(text)), message, confidential=confidential)
 
 
 def never_matching(pattern: str, message: str, *, confidential: bool = False) -> Rule:
     """The pattern is nowhere in the string."""
-    compiled = re.compile(pattern)
+    compiled = re.compile(pattern, re.ASCII)
     cel = f"!self.matches({literal(pattern)})"
     return Rule(cel, lambda text: not compiled.search(text), message, confidential=confidential)
 

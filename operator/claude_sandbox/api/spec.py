@@ -7,7 +7,15 @@ from pydantic import ConfigDict, Field
 
 from claude_sandbox.api import names, networks
 from claude_sandbox.api.labels import LabelSelector
-from claude_sandbox.api.leaks import NAME_IS_FREE, NAME_IS_NO_CREDENTIAL, NO_ASSIGNMENT, NO_CREDENTIAL
+from claude_sandbox.api.leaks import (
+    NAME_IS_FREE,
+    NAME_IS_NO_CREDENTIAL,
+    NO_ASSIGNMENT,
+    NO_CREDENTIAL,
+    NO_CREDENTIAL_IN_HEADERS,
+    NO_HEADER,
+    NO_TAKEN_CREDENTIAL,
+)
 from claude_sandbox.api.meta import MAX_HOST_NAME_LENGTH
 from claude_sandbox.api.model import Choice, Model
 from claude_sandbox.api.networks import ANTHROPIC_CIDRS
@@ -160,6 +168,8 @@ class EnvVar(Strict):
     decide about (proxies, certificates, where requests go), are refused."""
     value: Annotated[str, Field(max_length=MAX_ARGUMENT), *NO_CREDENTIAL] = ""
     """The variable's value. What looks like a credential is refused."""
+
+    RULES = (NO_CREDENTIAL_IN_HEADERS,)
 
 
 class SecretKeyRef(Strict):
@@ -395,7 +405,7 @@ class UpdateStrategy(Strict):
     """
 
 
-Argument = Annotated[str, Field(max_length=MAX_ARGUMENT), *NO_CREDENTIAL, NO_ASSIGNMENT]
+Argument = Annotated[str, Field(max_length=MAX_ARGUMENT), *NO_CREDENTIAL, NO_HEADER, NO_ASSIGNMENT]
 
 
 def _length(texts: Iterable[str]) -> int:
@@ -443,6 +453,7 @@ class ClaudeSandboxSpec(Strict):
             " workspace",
             field="args",
         ),
+        *NO_TAKEN_CREDENTIAL,
         Rule(
             f"self.env.map(e, size(e.name) + size(e.value)).sum() <= {MAX_ENVIRONMENT}",
             lambda spec: sum(len(item.name) + len(item.value) for item in spec.env) <= MAX_ENVIRONMENT,

@@ -45,6 +45,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         args=tuple(spec.args),
         environment=(*agent.environment(), *chosen.items()),
         user=AGENT,
+        strict_groups=site.strict_groups,
         seccomp=spec.security.seccomp_profile.type,
         limits=limits,
         requests=_requests(limits),

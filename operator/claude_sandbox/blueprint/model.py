@@ -137,10 +137,12 @@ class Site:
     """What the operator's administrator decided for all sandboxes.
 
     `image` is what sandboxes run that name none; `opened` are the private networks that they may be let into.
+    `strict_groups`: pods ask for the groups that they name and no others, which nodes with an old runtime refuse.
     """
 
     image: Image
     opened: tuple[IPv4Network | IPv6Network, ...] = ()
+    strict_groups: bool = True
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,8 @@ class Blueprint:
     args: tuple[str, ...]
     environment: tuple[tuple[str, str], ...]
     user: User
+    # Whether groups that the image's own /etc/group gives the user are left out.
+    strict_groups: bool
     seccomp: SeccompProfileType
     limits: Amounts
     requests: Amounts

@@ -78,6 +78,16 @@ def _networks(
     "Default: none, so that nobody reaches into the cluster's network through a sandbox.",
 )
 @click.option(
+    "--supplemental-groups-policy",
+    "groups",
+    type=click.Choice(["Strict", "Merge"]),
+    default="Strict",
+    show_default=True,
+    help="With Strict, pods are in the groups that they name and no others, and nodes whose runtime can't do that "
+    "(containerd before 2.0, CRI-O before 1.31) refuse them. With Merge they get the groups of /etc/group in their "
+    "image as well, for control PRIV-05 to judge where the node tells them.",
+)
+@click.option(
     "--without-secrets",
     is_flag=True,
     help="Never look at Secrets, not even at their metadata. Namespaces then name in their annotation "
@@ -137,6 +147,7 @@ def run(
     sandbox_pull_policy: str,
     registries: tuple[str, ...],
     opened: tuple[IPv4Network | IPv6Network, ...],
+    groups: str,
     without_secrets: bool,
     leader_election: bool,
     lease_namespace: str | None,
@@ -161,7 +172,7 @@ def run(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logs.configure(log_format, log_level)
     settings = Settings(
-        site=Site(parse_image(sandbox_image, sandbox_pull_policy), opened),
+        site=Site(parse_image(sandbox_image, sandbox_pull_policy), opened, strict_groups=groups == "Strict"),
         namespaces=tuple(dict.fromkeys(namespaces)),
         secrets=not without_secrets,
         allowed_registries=registries,

@@ -17,9 +17,9 @@ from claude_sandbox.compliance.control import (
     maps,
 )
 from claude_sandbox.compliance.coverage import beyond, too_wide
+from claude_sandbox.compliance.entries import OUTSIZE
 from claude_sandbox.compliance.evidence import Expected, Object
 from claude_sandbox.compliance.policies import (
-    OUTSIZE,
     Allow,
     Block,
     Granted,

@@ -6,23 +6,14 @@ from functools import cached_property
 from typing import Any, Literal
 
 from claude_sandbox.compliance.addresses import Range, merged, span, without
-from claude_sandbox.compliance.selectors import NAMESPACE_NAME_LABEL, Requirement, Selector, matches
+from claude_sandbox.compliance.entries import name_of, selects, unjudged
+from claude_sandbox.compliance.selectors import NAMESPACE_NAME_LABEL, Requirement, Selector
 
 Object = Mapping[str, Any]
 Direction = Literal["ingress", "egress"]
 
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 LAST_PORT = 65535
-
-MAX_ENTRIES = 5000
-"""What all policies that select a pod may hold together: peers, exceptions, ports, labels and values.
-
-A control has to be judged within milliseconds for each sandbox of a namespace, whatever anybody writes there; and a
-list that nobody can read through is no declaration of where a sandbox may connect to.
-"""
-
-OUTSIZE = "outsize"
-"""Beside `spec`, in place of what is too large to be kept of an object: why, as a clause. No API server sends it."""
 
 _SHOWN = 5
 """Exceptions and values that a text names; of more it says how many there are."""
@@ -126,10 +117,10 @@ def union(policies: Iterable[Object], pod: Object) -> Union:
     """What `policies`, all those of the pod's namespace, allow `pod`; both as the API server answers them."""
     metadata = pod.get("metadata") or {}
     labels = metadata.get("labels") or {}
-    selecting = [policy for policy in policies if _selects(policy, labels)]
-    selecting.sort(key=_name)
-    if why := _unjudged(selecting):
+    found = tuple(policies)
+    if why := unjudged(found, labels):
         return Union((), (), why)
+    selecting = sorted((policy for policy in found if selects(policy, labels)), key=name_of)
     return Union(
         ingress=_granted(selecting, "ingress", pod),
         egress=_granted(selecting, "egress", pod),
@@ -141,10 +132,6 @@ def own_namespace(name: str) -> Selector:
     return Selector(frozenset({Requirement(NAMESPACE_NAME_LABEL, "In", frozenset({name}))}))
 
 
-def _name(policy: Object) -> str:
-    return str((policy.get("metadata") or {}).get("name", ""))
-
-
 def _granted(policies: Sequence[Object], direction: Direction, pod: Object) -> tuple[Granted, ...] | None:
     isolating = [policy for policy in policies if _isolates(policy["spec"], direction)]
     if not isolating:
@@ -152,7 +139,7 @@ def _granted(policies: Sequence[Object], direction: Direction, pod: Object) -> t
     namespace = str((pod.get("metadata") or {}).get("namespace", ""))
     field = "from" if direction == "ingress" else "to"
     return tuple(
-        Granted(_name(policy), Allow(peer, ports))
+        Granted(name_of(policy), Allow(peer, ports))
         for policy in isolating
         for rule in policy["spec"].get(direction) or ()
         for ports in (_ports(rule.get("ports"), direction, pod),)
@@ -223,46 +210,6 @@ def _is_network(text: str) -> bool:
     except (ValueError, AttributeError):
         return False
     return True
-
-
-def _selects(policy: Object, labels: Mapping[str, str]) -> bool:
-    selector = policy["spec"].get("podSelector")
-    if selector is None and OUTSIZE in policy:
-        return True
-    return matches(selector or {}, labels)
-
-
-def _unjudged(policies: Sequence[Object]) -> str:
-    remedy = "write fewer and wider rules, or delete policies that are not needed"
-    entries = 0
-    for policy in policies:
-        if OUTSIZE in policy:
-            return f"NetworkPolicy {_name(policy)} is not judged: {policy[OUTSIZE]}; {remedy}"
-        for size in _sizes(policy["spec"]):
-            entries += size
-            if entries > MAX_ENTRIES:
-                return (
-                    f"the NetworkPolicies that select the pod are not judged: with {_name(policy)} they have more than"
-                    f" {MAX_ENTRIES} entries (peers, exceptions, ports, labels, values); {remedy}"
-                )
-    return ""
-
-
-def _sizes(spec: Object) -> Iterator[int]:
-    """The numbers of entries of a policy, bit by bit, so that counting ends where there are too many."""
-    yield from _selector_sizes(spec.get("podSelector"))
-    for rule in (*(spec.get("ingress") or ()), *(spec.get("egress") or ())):
-        yield 1 + len(rule.get("ports") or ())
-        for peer in rule.get("from") or rule.get("to") or ():
-            yield 1 + len((peer.get("ipBlock") or {}).get("except") or ())
-            yield from _selector_sizes(peer.get("namespaceSelector"))
-            yield from _selector_sizes(peer.get("podSelector"))
-
-
-def _selector_sizes(selector: Object | None) -> Iterator[int]:
-    yield len((selector or {}).get("matchLabels") or ())
-    for expression in (selector or {}).get("matchExpressions") or ():
-        yield 1 + len(expression.get("values") or ())
 
 
 def _listed(texts: Sequence[Any]) -> str:

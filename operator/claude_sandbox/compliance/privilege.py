@@ -62,22 +62,27 @@ def non_root(view: View) -> Verdict:
 
 def groups(view: View) -> Verdict:
     """Neither root's group nor one that may mean something on the host."""
-    problems, seen = [], []
+    problems, doubts, seen = [], [], []
     for container in view.containers:
+        asked = container.context.get("runAsGroup", view.context.get("runAsGroup"))
         user = _reported_user(container)
-        gid = user.get("gid", container.context.get("runAsGroup", view.context.get("runAsGroup")))
+        gid, others = user.get("gid", asked), user.get("supplementalGroups")
+        found = [] if gid is None else [gid]
+        if others is None:
+            doubts.append(f"its node does not tell which groups /etc/group of the image adds to {container.name}")
+        found += [group for group in others or () if group not in found]
         if gid is None:
             problems.append(f"the group of container {container.name} is not set, and may be root's")
-        elif gid == 0 or 0 in (user.get("supplementalGroups") or ()):
-            problems.append(f"container {container.name} is in root's group")
-        seen.append(f"{container.name}: gid {gid}")
-    asked = [*(view.context.get("supplementalGroups") or ()), view.context.get("fsGroup")]
+        problems += [
+            f"container {container.name} is in {_named(group)}" for group in found if group < FIRST_ORDINARY_GROUP
+        ]
+        seen.append(f"{container.name}: {', '.join(map(str, found))}")
+    wanted = [*(view.context.get("supplementalGroups") or ()), view.context.get("fsGroup")]
     problems += [
-        f"the pod asks for the system group {group}"
-        for group in asked
-        if group is not None and group < FIRST_ORDINARY_GROUP
+        f"the pod asks for {_named(group)}" for group in wanted if group is not None and group < FIRST_ORDINARY_GROUP
     ]
-    return judged(problems, ", ".join(seen))
+    value = "; ".join(seen)
+    return unknown("; ".join(doubts), value) if doubts and not problems else judged(problems, value)
 
 
 def user_namespace(view: View) -> Verdict:
@@ -103,6 +108,10 @@ def foreign_containers(view: View) -> Verdict:
 def _reported_user(container: Container) -> Object:
     user: Object = (container.status.get("user") or {}).get("linux") or {}
     return user
+
+
+def _named(group: int) -> str:
+    return "root's group" if group == 0 else f"the system group {group}"
 
 
 CONTROLS = (
@@ -167,7 +176,7 @@ CONTROLS = (
         "Not in root's or a system group",
         Severity.MEDIUM,
         Level.SANDBOX,
-        "Set runAsGroup above 0, and fsGroup and supplementalGroups to 1000 or above.",
+        "Set supplementalGroupsPolicy to Strict, and runAsGroup, fsGroup and supplementalGroups to 1000 or above.",
         groups,
         mappings=maps(kubescape=("C-0211",), trivy=("KSV-0116",)),
     ),

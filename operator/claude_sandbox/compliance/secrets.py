@@ -1,6 +1,5 @@
 """SEC: where credentials are."""
 
-import re
 from collections.abc import Iterator, Sequence
 
 from claude_sandbox.api import leaks
@@ -11,16 +10,6 @@ from claude_sandbox.compliance.view import Container, View
 
 TIGHTEST_MODE = 0o440
 """Readable by owner and group: what the kubelet makes of a Secret's files for a user who is not root."""
-
-_HARMLESS_VALUE = re.compile(r"|true|false|none|null|/[^\s]*|\d{1,6}", re.IGNORECASE)
-"""What is no credential whatever its name: nothing, a switch, a path, a small number."""
-
-
-def looks_like_credential(name: str, value: str) -> bool:
-    """Whether a variable called `name` with `value` seems to hold a credential."""
-    if leaks.looks_like_credential(value):
-        return True
-    return not leaks.NAME_IS_NO_CREDENTIAL.holds(name) and not _HARMLESS_VALUE.fullmatch(value)
 
 
 def environment(view: View) -> Verdict:
@@ -66,10 +55,10 @@ def _exposed(container: Container) -> Iterator[str]:
         name = variable.get("name", "")
         if (variable.get("valueFrom") or {}).get("secretKeyRef"):
             yield f"the variable {name} of container {container.name} comes from a Secret"
-        elif looks_like_credential(name, variable.get("value") or ""):
+        elif leaks.variable_holds_credential(name, variable.get("value") or ""):
             yield f"the variable {name} of container {container.name} looks like a credential"
     for field, words in _commands(container):
-        if any(leaks.looks_like_credential(word) or not leaks.NO_ASSIGNMENT.holds(word) for word in words):
+        if leaks.command_line_holds_credential(words):
             yield f"the {field} of container {container.name} looks like it holds a credential"
 
 
@@ -85,8 +74,8 @@ def _unseen(container: Container) -> Iterator[str]:
 
 
 def _commands(container: Container) -> Iterator[tuple[str, Sequence[str]]]:
-    for field in ("command", "args"):
-        yield field, container.spec.get(field) or ()
+    command, arguments = (container.spec.get(field) or () for field in ("command", "args"))
+    yield ("args" if arguments else "command"), (*command, *arguments)
     lifecycle = container.spec.get("lifecycle") or {}
     handlers = {probe: container.spec.get(probe) for probe in ("startupProbe", "readinessProbe", "livenessProbe")}
     for name, handler in (handlers | {hook: lifecycle.get(hook) for hook in ("postStart", "preStop")}).items():

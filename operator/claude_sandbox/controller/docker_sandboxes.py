@@ -17,7 +17,7 @@ from claude_sandbox.backends.base import Failure
 from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.fleet import Fleet
-from claude_sandbox.backends.docker.placement import Refused, Wish, keep, place, wish_of
+from claude_sandbox.backends.docker.placement import Refusal, Refused, Wish, keep, place, wish_of
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import SANDBOXES
@@ -252,4 +252,5 @@ class DockerSandboxes:
 
 
 def _failure(refused: Refused) -> Failure:
-    return Failure(Reason.NO_HOST, refused.message, permanent=not refused.passes)
+    reason = Reason.IMAGE_NOT_ALLOWED if refused.refusal is Refusal.NO_IMAGE else Reason.NO_HOST
+    return Failure(reason, refused.message, permanent=not refused.passes)

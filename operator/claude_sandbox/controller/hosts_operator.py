@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import kopf
@@ -11,7 +11,7 @@ import kopf
 from claude_sandbox.api import meta
 from claude_sandbox.backends.docker.host_secrets import HostSecrets
 from claude_sandbox.backends.docker.hosts import Hosts, Known
-from claude_sandbox.backends.docker.room import Demand
+from claude_sandbox.backends.docker.room import Taken
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.raw import Manifest
@@ -72,7 +72,7 @@ class HostsOperator:
         *,
         resync: float,
         metrics: HostCollector,
-        demands: Callable[[str], Iterable[Demand]] = lambda _: (),
+        demands: Callable[[str], Taken] = lambda _: Taken(),
         drain: Callable[[str, int], Outlook] = lambda _host, _moved: Outlook(),
         on_change: Callable[[str, bool], None] = lambda _host, _answers: None,
     ) -> None:
@@ -81,10 +81,11 @@ class HostsOperator:
         self.objects = HostObjects()
         self.queue: WorkQueue[str] = WorkQueue()
         self.hosts = Hosts(on_slow=self.queue.add)
+        self.secrets = HostSecrets(api, namespace)
         self.reconciler = HostReconciler(
             self.objects,
             self.hosts,
-            HostSecrets(api, namespace),
+            self.secrets,
             KubernetesHostReporter(api, events, metrics),
             demands=demands,
             drain=drain,

@@ -7,7 +7,7 @@ there is the backend's to think about, and who leaves a host that is being drain
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from claude_sandbox.api.validate import InvalidSpec, parse_host_spec, refused_ho
 from claude_sandbox.backends.docker.hosts import Hosts, Known, Target
 from claude_sandbox.backends.docker.material import Material, MaterialError
 from claude_sandbox.backends.docker.placement import Candidate, Standing
-from claude_sandbox.backends.docker.room import Demand, capacity_of, cores_of
+from claude_sandbox.backends.docker.room import Taken, capacity_of, cores_of
 from claude_sandbox.backends.docker.trouble import ConnectError, Trouble
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.raw import terminating
@@ -77,7 +77,7 @@ class HostReconciler:
         secrets: Secrets,
         reporter: HostReporter,
         *,
-        demands: Callable[[str], Iterable[Demand]] = lambda _: (),
+        demands: Callable[[str], Taken] = lambda _: Taken(),
         drain: Callable[[str, int], report.Outlook] = lambda _host, _moved: report.Outlook(),
         on_change: Callable[[str, bool], None] = lambda _host, _answers: None,
         clock: Callable[[], float] = time.monotonic,
@@ -133,7 +133,7 @@ class HostReconciler:
             self._reporter.tell(raw, reason, message, warning=False)
 
     def candidates(self) -> list[Candidate]:
-        """The hosts that sandboxes may be placed on, as last seen. Adds up what all sandboxes on them ask for."""
+        """The hosts that sandboxes may be placed on, as last seen."""
         return [self._candidate(found) for name in self._objects if (found := self.standing(name)) is not None]
 
     def _candidate(self, host: Standing) -> Candidate:
@@ -146,7 +146,7 @@ class HostReconciler:
             answers=known.answers and self._older_of_the_same(host.name) is None,
             cores=cores_of(info),
             capacity=capacity,
-            free=capacity.less(self._demands(host.name)),
+            free=capacity.without(self._demands(host.name)),
         )
 
     def _forget(self, name: str) -> None:
@@ -160,7 +160,7 @@ class HostReconciler:
         spec = _spec(raw)
         if isinstance(spec, str):
             self._hosts.forget(name)
-            return report.HostFindings(None, invalid=spec, demands=tuple(self._demands(name)))
+            return report.HostFindings(None, invalid=spec, demands=self._demands(name))
         known, secret, unread = self._hosts.known(name), None, ""
         try:
             material = await self._material_of(name, spec)
@@ -180,7 +180,7 @@ class HostReconciler:
             secret_unread=unread,
             known=known,
             same_engine=self._older_of_the_same(name),
-            demands=tuple(self._demands(name)),
+            demands=self._demands(name),
         )
 
     async def _material_of(self, name: str, spec: DockerHostSpec) -> Material | None:

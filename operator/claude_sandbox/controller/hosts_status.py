@@ -23,7 +23,7 @@ from claude_sandbox.api.status import Compliance, EvidenceSource, Result
 from claude_sandbox.backends.docker.hosts import Known
 from claude_sandbox.backends.docker.material import MaterialError
 from claude_sandbox.backends.docker.placement import Bound
-from claude_sandbox.backends.docker.room import Demand, Room, capacity_of
+from claude_sandbox.backends.docker.room import Room, Taken, capacity_of
 from claude_sandbox.backends.docker.trouble import Trouble
 from claude_sandbox.compliance.docker.host_evidence import EngineDocuments, Host, HostEvidence
 from claude_sandbox.compliance.docker.host_report import evaluate
@@ -88,7 +88,7 @@ class HostFindings:
     secret_unread: str = ""
     known: Known = field(default_factory=Known)
     same_engine: str | None = None
-    demands: tuple[Demand, ...] = ()
+    demands: Taken = field(default_factory=Taken)
     drain: Outlook | None = None
 
 
@@ -136,7 +136,7 @@ def compose(previous: Mapping[str, Any], generation: int, found: HostFindings, n
     capacity = free = None
     if documents is not None and found.spec is not None:
         room = capacity_of(found.spec.capacity, documents.info)
-        capacity, free = _amounts(room), _amounts(room.less(found.demands))
+        capacity, free = _amounts(room), _amounts(room.without(found.demands))
     before, states = previous.get("conditions") or (), conditions_of(found, compliance)
     status = DockerHostStatus(
         observed_generation=generation,
@@ -144,7 +144,7 @@ def compose(previous: Mapping[str, Any], generation: int, found: HostFindings, n
         engine=None if documents is None else engine_of(documents),
         capacity=capacity,
         free=free,
-        sandboxes=len(found.demands),
+        sandboxes=found.demands.sandboxes,
         drain=None if found.drain is None else _drain(found.drain),
         last_contact=None if found.known.contact is None else found.known.contact.replace(microsecond=0),
         compliance=compliance,

@@ -1,15 +1,17 @@
 """The parts of one operator process, put together."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from itertools import chain
+from collections.abc import Mapping
 
+from claude_sandbox.api.host_spec import HostImages
+from claude_sandbox.api.spec import Image
 from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.fleet import Fleet
 from claude_sandbox.backends.docker.lanes import of_tenant
+from claude_sandbox.backends.docker.logins import Logins
 from claude_sandbox.backends.docker.relays import Publishing
-from claude_sandbox.backends.docker.room import Demand
+from claude_sandbox.backends.docker.room import Taken
 from claude_sandbox.backends.docker.secrets import SecretKeys
 from claude_sandbox.backends.kubernetes.access import AccessReviews
 from claude_sandbox.backends.kubernetes.backend import KubernetesBackend
@@ -19,11 +21,12 @@ from claude_sandbox.backends.kubernetes.watches import Watches
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.compliance.identity import QUESTIONS
 from claude_sandbox.controller.docker_sandboxes import DockerSandboxes
-from claude_sandbox.controller.hosts_demand import demands_on
+from claude_sandbox.controller.hosts_demand import Demands
 from claude_sandbox.controller.hosts_operator import HostsOperator
 from claude_sandbox.controller.hosts_status import Outlook
 from claude_sandbox.controller.logs import about
 from claude_sandbox.controller.metrics import Metrics
+from claude_sandbox.controller.namespace_wakes import NamespaceWakes
 from claude_sandbox.controller.queue import Limits, Result, WorkQueue
 from claude_sandbox.controller.reconciler import Reconciler, Reporter
 from claude_sandbox.controller.sandboxes import Key, Sandboxes, host_of, on_docker
@@ -53,9 +56,11 @@ class Operator:
         self._metrics = metrics
         self._reporter = reporter
         self.sandboxes = Sandboxes()
+        self._demands = Demands(self.sandboxes)
         self.refusals = Refusals()
         observer = metrics.queue_observer()
         self.queue: WorkQueue[Key] = WorkQueue(observer=observer, limits=self._limits)
+        self._wakes = NamespaceWakes(self.sandboxes, self.queue.add)
         metrics.watch_queue(self.queue, observer, settings.workers)
         self.watches = Watches(
             api,
@@ -63,7 +68,7 @@ class Operator:
             secrets=settings.secrets,
             wake=lambda namespace, name: self.queue.add(Key(namespace, name)),
             wake_soon=lambda namespace, name: self.queue.add_after(Key(namespace, name), SOON),
-            wake_all=self._wake_all,
+            wake_all=self._wakes.all_of,
             wake_users=self._wake_users,
             pace=Pace(resync=settings.resync * 2),
         )
@@ -95,6 +100,18 @@ class Operator:
             allowed, ports = standing.spec.publish_addresses, standing.spec.publish_ports
             return Publishing(settings.relay_image, tuple(allowed), (ports.first, ports.last))
 
+        def images(host: str) -> HostImages | None:
+            standing = hosts.reconciler.standing(host)
+            return None if standing is None else standing.spec.images
+
+        def keeps(host: str) -> int | None:
+            said = images(host)
+            return said.remove_unused_after_hours if said is not None and said.remove_unused else None
+
+        def permits(host: str, image: Image | None) -> bool:
+            said = images(host)
+            return image is None or (said is not None and said.permits(image))
+
         def make(host: str, engine: Engine) -> DockerBackend:
             registries = settings.allowed_registries
             return DockerBackend(
@@ -106,11 +123,13 @@ class Operator:
                 allowed_registries=registries,
                 helper=settings.relay_image,
                 publishing=lambda: publishing(host),
+                permits=lambda image: permits(host, image),
+                login=Logins(host, hosts.secrets, lambda: images(host)).of,
                 wake=wake,
             )
 
         self._metrics.watch_hosts()
-        self._fleet = Fleet(hosts.hosts, make, wake, self._metrics.hosts.failed)
+        self._fleet = Fleet(hosts.hosts, make, wake, self._metrics.hosts.failed, keeps)
         self._docker = DockerSandboxes(
             self.api,
             self.sandboxes,
@@ -124,10 +143,10 @@ class Operator:
         )
         self.reconciler = self._reconciler()
 
-    def demands_on(self, host: str) -> Iterator[Demand]:
+    def demands_on(self, host: str) -> Taken:
         """What the sandboxes that are placed on a Docker host, or on their way to it, may use."""
         coming = self._docker.drains.demands_on(host) if self._docker is not None else ()
-        return chain(demands_on(self.sandboxes, host), coming)
+        return self._demands.taken(host).plus(Taken.by(coming))
 
     def drain(self, host: str, moved: int) -> Outlook:
         """Have the next sandboxes of a Docker host that is being drained moved; how far that is."""
@@ -184,10 +203,6 @@ class Operator:
             # On whichever host it is placed, it goes on there.
             return {("homeless", key.namespace): TENANT_PASSES}
         return {("host", host): HOST_PASSES, ("host", host, key.namespace): TENANT_PASSES}
-
-    def _wake_all(self, namespace: str) -> None:
-        for key in self.sandboxes.of(namespace):
-            self.queue.add(key)
 
     def _wake_users(self, namespace: str, secret: str) -> None:
         for key in self.sandboxes.using(namespace, secret):

@@ -20,6 +20,7 @@ from claude_sandbox.backends.kubernetes.raw import terminating
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.egress import Network, out_of_reach
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
+from claude_sandbox.compliance.entries import OUTSIZE
 from claude_sandbox.controller import status as report
 from claude_sandbox.controller.lapses import Lapses, write
 from claude_sandbox.controller.merge import merge_patch, without_times
@@ -170,7 +171,7 @@ class Reconciler:
             self.lapses.forget(key)
             self._reporter.observe(key, None, ())
             await self._backend.forget(*key, last=not self._living(key.namespace))
-            return await self._finish(key, raw)
+            return await self._ended_well(key, raw)
         try:
             return await self._look(key, raw)
         except ApiError:
@@ -207,6 +208,18 @@ class Reconciler:
         """Whether the namespace has a sandbox with a pod in it."""
         found = (self._sandboxes.get(key) for key in self._sandboxes.of(namespace))
         return any(raw is not None and not terminating(raw) and not on_docker(raw) for raw in found)
+
+    async def _ended_well(self, key: Key, raw: Raw | None) -> Result:
+        """`_finish`, and a word about what keeps it from its end: nobody reads the status of what is being deleted."""
+        try:
+            return await self._finish(key, raw)
+        except ApiError:
+            raise
+        except Exception as error:
+            if raw is not None:
+                message = f"What the sandbox had could not be removed yet: {mishap(error)}."
+                self._reporter.tell(raw, "Failed", message, warning=True)
+            raise
 
     async def _finish(self, key: Key, raw: Raw | None) -> Result:
         """What is left to do for a sandbox that is gone, or is to go."""
@@ -305,6 +318,8 @@ class Reconciler:
         """
         if refused := refused_metadata(raw):
             raise InvalidSpec(refused)
+        if why := raw.get(OUTSIZE):
+            raise InvalidSpec((FieldError("metadata", f"{why}: {_LESS}"),))
         version = identity.uid, raw["metadata"]["generation"]
         found = self._understood.pop(version, None) or self._understand(raw, identity)
         self._understood[version] = found
@@ -381,6 +396,10 @@ class Reconciler:
             self._reporter.tell(raw, "Updated", f"Updated {', '.join(outcome.updated)}.", warning=False)
         if outcome.removed:
             self._reporter.tell(raw, "Removed", f"Removed {', '.join(outcome.removed)}.", warning=False)
+        before = _was(raw, ConditionType.READY)
+        for short in findings.workload.strain:
+            if before is None or short not in before[1]:
+                self._reporter.tell(raw, "Strained", f"Of what runs: {short}.", warning=True)
         states = report.conditions_of(findings)
         stalled = states[ConditionType.STALLED]
         if stalled.status is ConditionStatus.TRUE and _was(raw, ConditionType.STALLED) != (
@@ -397,6 +416,7 @@ async def _state(backend: Backend | None, identity: Identity) -> WorkloadState:
     return report.NOTHING if backend is None else await backend.state(identity)
 
 
+_LESS = "make it smaller, or delete sandboxes of the namespace that are not needed"
 _NO_DOCKER = FieldError(
     "spec.backend.type",
     "is Docker, and this operator runs sandboxes on Kubernetes only: write Kubernetes, or have an administrator start"

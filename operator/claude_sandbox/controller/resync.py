@@ -7,8 +7,10 @@ import asyncio
 import logging
 import random
 
+from claude_sandbox.backends.kubernetes.breath import Breath
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.projections import PROJECTIONS
 from claude_sandbox.backends.kubernetes.raw import Manifest
 from claude_sandbox.backends.kubernetes.resources import SANDBOXES
 from claude_sandbox.controller.queue import WorkQueue
@@ -28,14 +30,17 @@ async def resync_forever(
         except ApiError as error:
             logger.warning("cannot list the sandboxes: %s", error)
             continue
-        for key in sandboxes.replace(listed):
+        for key in await sandboxes.take_over(listed):
             queue.add(key)
-        for key in sandboxes:
+        breath = Breath()
+        for key in list(sandboxes):
             queue.add_after(key, random.uniform(0, seconds * 0.5))  # noqa: S311
+            await breath()
 
 
 async def list_all(api: Api, namespaces: tuple[str, ...]) -> list[Manifest]:
     """The sandboxes of the namespaces, or of the whole cluster where none are named."""
     scopes: tuple[str | None, ...] = namespaces or (None,)
-    listings = await asyncio.gather(*(api.list(SANDBOXES, scope) for scope in scopes))
+    keep = PROJECTIONS[SANDBOXES]
+    listings = await asyncio.gather(*(api.list(SANDBOXES, scope, keep=keep) for scope in scopes))
     return [item for listing in listings for item in listing.items]

@@ -1,13 +1,18 @@
 """The ClaudeSandboxes as last seen, and which of them a change elsewhere concerns."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from claude_sandbox.api.meta import FINALIZER
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.api.status import Placement
+from claude_sandbox.backends.kubernetes.breath import Breath
+from claude_sandbox.backends.kubernetes.projections import PROJECTIONS
+from claude_sandbox.backends.kubernetes.rations import Rations
+from claude_sandbox.backends.kubernetes.resources import SANDBOXES
+from claude_sandbox.compliance.entries import OUTSIZE
 
 Raw = Mapping[str, Any]
 
@@ -53,10 +58,16 @@ def _placement(raw: Raw) -> Mapping[str, Any]:
 
 
 class Sandboxes:
-    """All sandboxes, by key and by namespace."""
+    """All sandboxes, by key and by namespace: of each what its projection keeps, as far as its namespace's ration goes.
+
+    One that is too large, or too much for its namespace, says so in `outsize`. What it has can be found and removed.
+    """
 
     def __init__(self) -> None:
+        self._rations = Rations(SANDBOXES)
         self._by_namespace: dict[str, dict[str, Raw]] = {}
+        self._by_host: dict[str | None, dict[Key, None]] = {}  # None: those on Docker that wait for one
+        self._followers: list[Callable[[Key, Raw | None], None]] = []
         self._writing: dict[Key, asyncio.Event] = {}
 
     def get(self, key: Key) -> Raw | None:
@@ -68,9 +79,38 @@ class Sandboxes:
         key = key_of(raw)
         known = self.get(key)
         if known is not None and not_newer(raw["metadata"], known["metadata"]):
-            return False
-        self._by_namespace.setdefault(key.namespace, {})[key.name] = raw
+            # What was too much to be kept may not be any more.
+            if OUTSIZE not in known or not _same(raw["metadata"], known["metadata"]):
+                return False
+            if OUTSIZE in (kept := self._kept(raw)):
+                return False
+        else:
+            kept = self._kept(raw)
+        self._by_namespace.setdefault(key.namespace, {})[key.name] = kept
+        self._indexed(key, known, kept)
         return True
+
+    def follow(self, changed: Callable[[Key, Raw | None], None]) -> None:
+        """Have `changed` called with each sandbox as it is since, None where it is gone."""
+        self._followers.append(changed)
+
+    def _indexed(self, key: Key, before: Raw | None, now: Raw | None) -> None:
+        for raw, enters in ((before, False), (now, True)):
+            if raw is None or not (on_docker(raw) or host_of(raw)):
+                continue
+            host = host_of(raw)
+            keys = self._by_host.setdefault(host, {})
+            if enters:
+                keys[key] = None
+            else:
+                keys.pop(key, None)
+                if not keys:
+                    del self._by_host[host]
+        for changed in self._followers:
+            changed(key, now)
+
+    def _kept(self, raw: Raw) -> Raw:
+        return self._rations.admit(PROJECTIONS[SANDBOXES](dict(raw)))
 
     @contextmanager
     def writing(self, raw: Raw) -> Iterator[None]:
@@ -104,17 +144,34 @@ class Sandboxes:
     def remove(self, key: Key) -> None:
         """Forget a sandbox that is gone."""
         names = self._by_namespace.get(key.namespace, {})
-        names.pop(key.name, None)
+        known = names.pop(key.name, None)
+        self._rations.forget(key)
+        if known is not None:
+            self._indexed(key, known, None)
         if not names:
             self._by_namespace.pop(key.namespace, None)
 
     def replace(self, listed: Iterable[Raw]) -> set[Key]:
         """Take over a complete list; the keys that came, went or changed."""
+        return set(self._taken_over(listed))
+
+    async def take_over(self, listed: Iterable[Raw]) -> set[Key]:
+        """As `replace`, letting others have the event loop in between."""
+        breath = Breath()
+        found: set[Key] = set()
+        for key in self._taken_over(listed):
+            found.add(key)
+            await breath()
+        return found
+
+    def _taken_over(self, listed: Iterable[Raw]) -> Iterator[Key]:
         fresh = {key_of(raw): raw for raw in listed}
-        gone = set(self) - fresh.keys()
-        for key in gone:
+        for key in set(self) - fresh.keys():
             self.remove(key)
-        return gone | {key for key, raw in fresh.items() if self.put(raw)}
+            yield key
+        for key, raw in fresh.items():
+            if self.put(raw):
+                yield key
 
     def __iter__(self) -> Iterator[Key]:
         """All of them."""
@@ -128,15 +185,18 @@ class Sandboxes:
 
     def on_host(self, host: str) -> list[Key]:
         """Those on Docker that are placed on this host, or on none yet."""
-        placed = ((key, self.get(key) or {}) for key in self)
-        return [key for key, raw in placed if on_docker(raw) and host_of(raw) in (host, None)]
+        found = [*self.placed_on(host), *self._by_host.get(None, ())]
+        return [key for key in found if on_docker(self.get(key) or {})]
+
+    def placed_on(self, host: str) -> list[Key]:
+        """Those that say that they are placed on this host."""
+        return list(self._by_host.get(host, ()))
 
     def homeless(self) -> list[Key]:
         """Those on Docker that wait for a host, the oldest first."""
         waiting = [
-            (raw["metadata"].get("creationTimestamp", ""), key)
-            for key in self
-            if on_docker(raw := self.get(key) or {}) and not _placement(raw)
+            ((self.get(key) or {}).get("metadata", {}).get("creationTimestamp", ""), key)
+            for key in self._by_host.get(None, ())
         ]
         return [key for _, key in sorted(waiting)]
 
@@ -155,7 +215,12 @@ class Sandboxes:
 def overtaken(before: Raw, written: Raw) -> bool:
     """Whether somebody changed the sandbox before a write of ours, of which its watch tells nothing new then."""
     told = ("generation", "deletionTimestamp", "labels", "annotations")
-    return any(before["metadata"].get(one) != written["metadata"].get(one) for one in told)
+    one, other = (PROJECTIONS[SANDBOXES](dict(raw))["metadata"] for raw in (before, written))
+    return any(one.get(name) != other.get(name) for name in told)
+
+
+def _same(new: Raw, known: Raw) -> bool:
+    return bool(new["uid"] == known["uid"] and new["resourceVersion"] == known["resourceVersion"])
 
 
 def not_newer(new: Raw, known: Raw) -> bool:

@@ -14,7 +14,9 @@ import aiohttp
 import kopf
 
 from claude_sandbox.api import meta
+from claude_sandbox.backends.kubernetes.client import PAGE
 from claude_sandbox.backends.kubernetes.credentials import Credentials
+from claude_sandbox.controller import door
 from claude_sandbox.controller.sandboxes import Key, Sandboxes, key_of
 
 logger = logging.getLogger(__name__)
@@ -142,7 +144,28 @@ def _session(credentials: Credentials, refusals: Refusals) -> aiohttp.ClientSess
             # kopf would end, and the process with it; a failed connection it tries again, for ever (_Backoffs).
             response.close()
             raise aiohttp.ClientConnectionError(f"refused with {response.status}")
+        if path.endswith(f"/{meta.PLURAL}") and request.method == "GET" and response.status == 200:
+            if request.url.query.get("watch"):
+                door.watched(response)
+            else:
+                return await listed(request, handler, response)
         return response
+
+    async def listed(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType, response: aiohttp.ClientResponse
+    ) -> aiohttp.ClientResponse:
+        limit = int(request.url.query.get("limit") or PAGE)
+        while True:
+            try:
+                await door.listed(response, whole=limit <= 1)
+            except door.TooLargeError:
+                limit = max(1, limit // 8)
+                request.url = request.url.update_query(limit=str(limit))
+                response = await handler(request)
+                if response.status != 200:
+                    return response
+            else:
+                return response
 
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=credentials.ssl_context or True),

@@ -10,9 +10,12 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 
 _WAITING = 1000
+_TOGETHER = 0.05
+"""Seconds that a line may wait for others."""
 _STRANGE = re.compile(r"[^\x20-\x7e]")
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -26,6 +29,7 @@ class Audit:
         self._sink = sink or _standard_output
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(_WAITING)
         self._task: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
 
     async def record(self, kind: str, fields: Mapping[str, Value]) -> None:
         """Write a line. Fields that are None are left out."""
@@ -37,6 +41,7 @@ class Audit:
 
     async def close(self) -> None:
         """Write what waits."""
+        self._closing.set()
         if self._task is not None:
             await self._queue.join()
             self._task.cancel()
@@ -44,6 +49,10 @@ class Audit:
     async def _write(self) -> None:
         while True:
             lines = [await self._queue.get()]
+            # What comes at the same time is written together: to wake a thread costs more than to write.
+            if not self._closing.is_set():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), _TOGETHER)
             while not self._queue.empty():
                 lines.append(self._queue.get_nowait())
             try:

@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import ParamSpec, TypeVar
 
 from claude_sandbox.gateway import ledger
 from claude_sandbox.gateway.ledger import Account, Budget
 from claude_sandbox.gateway.ledger_store import Store, StoreError
 from claude_sandbox.gateway.prices import Bound, Tokens
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Change = Callable[[Account], Account]
 _TRIES = 100
 """Swaps that may be lost to other gateways, before it is an error: each time one of them has got further."""
@@ -97,7 +100,7 @@ class Bookkeeper:
     async def _commit(self, sandbox: str, book: _Book, changes: list[Change]) -> list[Exception | None]:
         for _ in range(_TRIES):
             if book.known is None:
-                book.known = await asyncio.to_thread(self._store.load, sandbox)
+                book.known = await self._call(self._store.load, sandbox)
             before, version = book.known
             account, outcomes = before, list[Exception | None]()
             for change in changes:
@@ -109,14 +112,19 @@ class Bookkeeper:
             # A refusal is not from memory: another gateway may have given back meanwhile.
             if account == before and await self._is_current(sandbox, version):
                 return outcomes
-            if account != before and await asyncio.to_thread(self._store.swap, sandbox, version, account):
+            if account != before and await self._call(self._store.swap, sandbox, version, account):
                 book.known = (account, version + 1)
                 return outcomes
             book.known = None
         raise StoreError("the account is being changed by others all the time")
 
+    async def _call(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        if self._store.blocks:
+            return await asyncio.to_thread(function, *arguments, **named)
+        return function(*arguments, **named)
+
     async def _is_current(self, sandbox: str, version: int) -> bool:
-        return (await asyncio.to_thread(self._store.load, sandbox))[1] == version
+        return (await self._call(self._store.load, sandbox))[1] == version
 
 
 def _settle(

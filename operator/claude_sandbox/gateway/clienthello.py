@@ -11,7 +11,10 @@ from claude_sandbox.gateway.names import NotANameError, normalise
 
 LIMIT = 16 * 1024
 """Bytes of a ClientHello, with the records around it. Those with post-quantum key shares have about 2 KiB."""
-_HANDSHAKE, _CLIENT_HELLO = 22, 1
+_CHANGE_CIPHER_SPEC, _ALERT, _HANDSHAKE = 20, 21, 22
+_CLIENT_HELLO = 1
+_MAX_ANYWHERE = 131_396
+"""Bytes of a ClientHello that OpenSSL takes; others take less."""
 _SERVER_NAME, _ECH, _ECH_OLD = 0, 0xFE0D, range(0xFE02, 0xFE0D)
 
 
@@ -107,6 +110,67 @@ class HelloReader:
         if len(message) > 4 + length or self._record:
             return Hello(Outcome.MALFORMED)
         return parse_client_hello(bytes(message[4:]))
+
+
+class SecondHello:
+    """Watches what a client sends after its ClientHello, for another one (RFC 8446, 4.1.4: after a HelloRetryRequest),
+    which a server may go by. It has to ask for the same name.
+
+    Feed it the client's bytes before they are passed on. Only records before the first encrypted ones are looked at:
+    changes of cipher spec and alerts are skipped, application data and any other handshake message end it. In a
+    resumed session of TLS 1.2 an encrypted message comes here; it is taken for a ClientHello once in 2^15 times.
+    """
+
+    def __init__(self, sni: str) -> None:
+        self._sni = sni
+        self._record = bytearray()
+        self._message = bytearray()
+        self.over = False
+
+    def feed(self, data: bytes) -> str | None:
+        """Take further bytes. Why the connection has to end, or None."""
+        if self.over:
+            return None
+        self._record += data
+        while not self.over and len(self._record) >= 6:
+            kind, length = self._record[0], int.from_bytes(self._record[3:5], "big")
+            if kind not in (_CHANGE_CIPHER_SPEC, _ALERT, _HANDSHAKE):
+                self._end()
+                break
+            if kind == _HANDSHAKE and not self._message and self._record[5] != _CLIENT_HELLO:
+                self._end()
+                break
+            if len(self._record) < 5 + length:
+                break
+            if kind == _HANDSHAKE:
+                self._message += self._record[5 : 5 + length]
+            del self._record[: 5 + length]
+            reason = self._judge()
+            if reason:
+                return reason
+        return "TooLong" if len(self._record) + len(self._message) > 2 * LIMIT and not self.over else None
+
+    def _judge(self) -> str | None:
+        message = self._message
+        if len(message) < 4:
+            return None
+        length = int.from_bytes(message[1:4], "big")
+        if length > _MAX_ANYWHERE:
+            # No server takes so long a ClientHello: it is an encrypted message.
+            self._end()
+            return None
+        if length > LIMIT:
+            return Outcome.TOO_LONG
+        if len(message) < 4 + length:
+            return None
+        found = parse_client_hello(bytes(message[4 : 4 + length]))
+        self._end()
+        return None if found.sni == self._sni else "SNIMismatch in a second ClientHello"
+
+    def _end(self) -> None:
+        self.over = True
+        self._record.clear()
+        self._message.clear()
 
 
 class _ShortError(Exception):

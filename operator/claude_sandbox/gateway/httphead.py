@@ -16,6 +16,7 @@ MAX_HEADERS = 100
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TARGET = re.compile(r"[\x21-\x7e]+")
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _PATH = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/?%\[\]|^`{}\"\\-]*")
 HOP_BY_HOP = frozenset(
@@ -61,6 +62,8 @@ def head_end(data: bytes | bytearray) -> int | None:
         return end + 4
     if end >= 0 or len(data) > LIMIT:
         raise BadRequestError("the head is too long", 431)
+    if _BARE_LINE_FEED.search(data):
+        raise BadRequestError("a line ends with something else than CR LF")
     if data[:1] and not data[:1].isalpha():
         raise BadRequestError("this is no HTTP request")
     return None

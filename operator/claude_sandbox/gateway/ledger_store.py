@@ -17,7 +17,9 @@ class StoreError(Exception):
 
 
 class Store(Protocol):
-    """Accounts by the sandbox's UID. Called from any thread; may block."""
+    """Accounts by the sandbox's UID. `blocks`: it waits for a disk or a network, so it is called from a thread."""
+
+    blocks: bool
 
     def load(self, sandbox: str) -> tuple[Account, int]:
         """The account and its version; a new one has 0. Raises StoreError."""
@@ -29,6 +31,8 @@ class Store(Protocol):
 
 class MemoryStore:
     """For a gateway whose counts need not survive it."""
+
+    blocks = False
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -54,6 +58,8 @@ class FileStore:
     A new version is written beside the old one, brought to the disk, and renamed over it: at whatever byte a process
     is killed there is one whole version. A lock of the kernel's, gone with who holds it, makes two writers take turns.
     """
+
+    blocks = True
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory

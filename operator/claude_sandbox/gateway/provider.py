@@ -22,6 +22,7 @@ OAUTH_BETA = "oauth-2025-04-20"
 SESSION_HEADER = "x-claude-code-session-id"
 
 _ID = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _QUERY = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@/?%-]{0,2000}")
 # Duplicates of these could be read in two ways.
 _DECISIVE = frozenset(
@@ -120,7 +121,7 @@ def check_headers(headers: Iterable[tuple[str, str]]) -> None:
             seen.add(name)
         if name == "upgrade" or (name == "content-encoding" and value.lower() != "identity"):
             raise invalid(f"the header {name} can't be let through: send the request without it", "malformed")
-        if any((ord(mark) < 32 and mark != "\t") or ord(mark) == 127 for mark in value):
+        if _CONTROL.search(value):
             raise invalid("a header has control characters", "malformed")
     if {"content-length", "transfer-encoding"} <= seen:
         raise invalid("both Content-Length and Transfer-Encoding are there", "malformed")
@@ -128,7 +129,9 @@ def check_headers(headers: Iterable[tuple[str, str]]) -> None:
 
 def onward(headers: Sequence[tuple[str, str]], credential: Credential) -> list[tuple[str, str]]:
     """The headers as they go to the provider, with the credential."""
-    kept = [(name, value) for name, value in headers if not _ends_here(name, headers)]
+    named = (value.split(",") for name, value in headers if name == "connection")
+    ends = HOP_BY_HOP.union(part.strip().lower() for parts in named for part in parts)
+    kept = [(name, value) for name, value in headers if name not in ends and not _ENDS_HERE.fullmatch(name)]
     if not credential.oauth:
         return [*kept, ("x-api-key", credential.text)]
     betas = [part.strip() for name, value in kept if name == "anthropic-beta" for part in value.split(",")]
@@ -144,8 +147,3 @@ def back(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         for name, value in headers
         if name.lower() not in HOP_BY_HOP and not _ENDS_HERE_ON_THE_WAY_BACK.fullmatch(name.lower())
     ]
-
-
-def _ends_here(name: str, headers: Sequence[tuple[str, str]]) -> bool:
-    named = {part.strip().lower() for key, value in headers if key == "connection" for part in value.split(",")}
-    return name in HOP_BY_HOP or name in named or _ENDS_HERE.fullmatch(name) is not None

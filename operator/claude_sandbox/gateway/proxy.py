@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from claude_sandbox.gateway.audit import Audit, plain
-from claude_sandbox.gateway.clienthello import Hello, HelloReader, Outcome
+from claude_sandbox.gateway.clienthello import Hello, HelloReader, Outcome, SecondHello
 from claude_sandbox.gateway.config import Config, Sandbox
 from claude_sandbox.gateway.dial import DialError, Dialled, Resolve, dial
 from claude_sandbox.gateway.domains import Verdict, Way, decide
@@ -20,7 +20,7 @@ from claude_sandbox.gateway.httphead import BadRequestError, Request, head_end, 
 from claude_sandbox.gateway.identity import presented_to_proxy
 from claude_sandbox.gateway.plain import exchange
 from claude_sandbox.gateway.shares import Slots
-from claude_sandbox.gateway.tunnel import CHUNK, Moved, Side, splice
+from claude_sandbox.gateway.tunnel import CHUNK, Moved, Side, WatchedError, splice
 
 _HEAD_SECONDS = 10.0
 _UNKNOWN_SANDBOXES = 64
@@ -187,9 +187,12 @@ class Proxy:
         passage.verdict = "Allowed"
         server.writer.write(first)
         passage.moved.up += len(first)
-        passage.ended = await splice(
-            client, Side(server.reader, server.writer), passage.moved, config.limits.idle, config.limits.total
-        )
+        watch = None if verdict.opaque else SecondHello(passage.request.host).feed
+        side, limits = Side(server.reader, server.writer), config.limits
+        try:
+            passage.ended = await splice(client, side, passage.moved, limits.idle, limits.total, watch)
+        except WatchedError as error:
+            passage.verdict, passage.rule, passage.ended = "Refused", str(error), "closed"
 
     async def _plain(self, client: Side, server: Dialled, early: bytes, request: Request, passage: Passage) -> None:
         passage.verdict = "Allowed"

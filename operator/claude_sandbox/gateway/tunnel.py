@@ -26,8 +26,22 @@ class Side:
     writer: asyncio.StreamWriter
 
 
-async def splice(client: Side, server: Side, moved: Moved, idle: float, total: float) -> str:
-    """Pass on until both have ended, one has failed, or a limit is reached; how it ended. Both are closed then."""
+class WatchedError(Exception):
+    """What the client sends must not be passed on; the message says why."""
+
+
+async def splice(
+    client: Side,
+    server: Side,
+    moved: Moved,
+    idle: float,
+    total: float,
+    watch: Callable[[bytes], str | None] | None = None,
+) -> str:
+    """Pass on until both have ended, one has failed, or a limit is reached; how it ended. Both are closed then.
+
+    `watch` gets what the client sends before it is passed on, and says why it must not be. Raises WatchedError then.
+    """
     loop = asyncio.get_running_loop()
     end = loop.time() + total
     for one in (client, server):
@@ -36,12 +50,15 @@ async def splice(client: Side, server: Side, moved: Moved, idle: float, total: f
     try:
         async with asyncio.timeout_at(min(end, loop.time() + idle)) as bound:
 
-            def up(count: int) -> None:
-                moved.up += count
+            def up(part: bytes) -> None:
+                reason = watch(part) if watch is not None and part else None
+                if reason:
+                    raise WatchedError(reason)
+                moved.up += len(part)
                 bound.reschedule(min(end, loop.time() + idle))
 
-            def down(count: int) -> None:
-                moved.down += count
+            def down(part: bytes) -> None:
+                moved.down += len(part)
                 bound.reschedule(min(end, loop.time() + idle))
 
             await _both((client, server, up), (server, client, down))
@@ -52,7 +69,7 @@ async def splice(client: Side, server: Side, moved: Moved, idle: float, total: f
     return "ended"
 
 
-Way = tuple[Side, Side, Callable[[int], None]]
+Way = tuple[Side, Side, Callable[[bytes], None]]
 
 
 async def _both(one: Way, other: Way) -> None:
@@ -70,10 +87,10 @@ async def _both(one: Way, other: Way) -> None:
             await side.writer.wait_closed()
 
 
-async def _one_way(source: Side, target: Side, moved: Callable[[int], None]) -> None:
+async def _one_way(source: Side, target: Side, moved: Callable[[bytes], None]) -> None:
     while part := await source.reader.read(CHUNK):
-        moved(len(part))
+        moved(part)
         target.writer.write(part)
         await target.writer.drain()
-        moved(0)
+        moved(b"")
     target.writer.write_eof()

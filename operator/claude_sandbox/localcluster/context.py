@@ -20,7 +20,7 @@ class NodeContext:
     layout: Layout
     """The cluster's files; the node's own go below `layout.node`, logs in `layout.logs`."""
     binaries: Mapping[str, Path]
-    """Built programs by name: kubelet, kube-proxy, kube-router."""
+    """Built programs by name: kubelet, kube-proxy, kube-router, containerd with its shim, runc."""
     kubernetes_version: str
     """For example `1.34.4`."""
     server: str

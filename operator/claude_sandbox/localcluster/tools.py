@@ -76,7 +76,7 @@ _RUNC = Tool(
 _COREDNS = Tool("coredns", "1.14.7", "coredns", ".")
 _PAUSE = Tool("pause", "1", "pause", ".")
 _OTHERS = {tool.name: tool for tool in (_ETCD, _ETCDCTL, _ETCDUTL, _KUBE_ROUTER, _KWOK, _COREDNS, _PAUSE)}
-# What Docker Engine 29 is made of, by name.
+# What Docker Engine 29 is made of, by name. Nodes have the same containerd and runc.
 ENGINE = {tool.name: tool for tool in (_DOCKERD, _DOCKER_PROXY, _CONTAINERD, _SHIM, _RUNC)}
 
 
@@ -102,7 +102,7 @@ def tool(name: str, kubernetes: str) -> Tool:
     Raises KeyError for a name that is unknown.
     """
     if name not in KUBERNETES_PROGRAMS:
-        return _OTHERS[name]
+        return _OTHERS.get(name) or ENGINE[name]
     _, minor, _ = kubernetes.split(".")
     package = "k8s.io/component-base/version"
     flags = f"-s -w -X {package}.gitVersion=v{kubernetes} -X {package}.gitMajor=1 -X {package}.gitMinor={minor}"

@@ -56,6 +56,14 @@ POOLS: dict[str, list[Json]] = {
         "hvs." + "e" * 20, "AccountKey=" + "f" * 20, "token=hunter2", "TOKEN=hunter2", "TOKEN=$X", 'TOKEN="$X"',
         "TOKEN='x'", "export GITHUB_TOKEN=abc", "--api-key=abc", "--api-key", "--api-key x", "--max-tokens=5",
         "PASSWORD=", "API_KEY= x", "glpat-" + "g" * 16, "npm_" + "h" * 30, "pypi-" + "i" * 40, "hf_" + "j" * 30,
+        "Add basic authentication/authorization", "Basic YWxpY2U6c3dvcmRmaXNo", "basic%20YWxpY2U6c3dvcmRmaXNo",
+        "Bearer a1b2c3d4e5f6", "bearer OAuth2-authentication", "http://a:80 @b", '"http://a:80","@b/c"', "x://a:b@c",
+        "x://a:$B@c", "x://a:1@sha256:0", "x:\\/\\/a:b@c", "X-Api-Key: q7w8e9r0t1", "x-api-key: required",
+        "?sig=a1b2c3d4e5", "PRIVATE-TOKEN=a1b2c3d4", "authorization: OAuth2", "api-key=hunter", "api-key=$KEY",
+        "Authorization=Bearer%20hunter", "Authorization=Bearer $T", "x=1,token=a;b", "x-scope=1", "--pad-token=0",
+        "-Dkey.storePassword=x", "--secret=id=x", "--secret=x", '{"env":{"GITHUB_TOKEN":"x"}}', '{"A_TOKEN": "${X}"}',
+        "--token 5f0c2e7d9a1b", "--token base64-encoded", "curl -u a:b x", "curl -u $A:$B", "mysql -px",
+        "\u0661\u017f",
         "ya29." + "k" * 20, "AGE-SECRET-KEY-1", "\u017fk-ant-", "SK-ANT-x",
     ],
     "allowedCIDRs": [
@@ -70,7 +78,8 @@ POOLS: dict[str, list[Json]] = {
         " 10.0.0.0/8", "10.0.0.0/8\n", "10.0.0.0/ 8", "\uff110.0.0.0/8", "fe80::1%eth0/64", "2001:db8::/129",
         "2001:db8:0:1:0:0:0:1/128", "2001:db8:0:1::1/128", "2001:0:0:1::/64", "2001:0:0:1:0:0:0:0/64",
         "2001::1:0:0:1:0/112", "2001:0:0:1:0:0:1:0/112", "api.anthropic.com", "", "/", "x/8", "192.0.2.0/24",
-        "198.51.100.0/24", "172.16.0.0/12", "172.16.0.0/16", "192.168.0.0/16", "10.0.0.0/15", "2000::/31", "2000::/32",
+        "198.51.100.0/24", "172.16.0.0/12", "172.16.0.0/16", "192.168.0.0/16", "10.0.0.0/15", "2000::/31",
+        "2000::/32",
         "64:ff9b::a00:1/128", "64:ff9b::a04f:6800/119", "64:ff9b:1::/48", "64:ff9b:1::a00:0/104", "64:ff9b::/95",
         "2002:a00:1::/48", "2002::/16", "2001::/32", "2001:0:41d3::/48", "2001:200::/32", "fec0::/10", "feff::/16",
         "198.18.0.0/15", "198.19.0.0/16", "198.0.0.0/8", "192.0.0.0/24", "192.0.1.0/24", "192.88.99.0/24",
@@ -86,7 +95,8 @@ POOLS: dict[str, list[Json]] = {
 
 # Labels to choose by, right and wrong.
 MATCH_LABELS: list[Json] = [
-    {"zone": "a"}, {}, {"zone": ""}, {"example.com/zone": "a"}, {"a/b/c": "x"}, {"": "x"}, {"-a": "x"}, {"a" * 63: "x"},
+    {"zone": "a"}, {}, {"zone": ""}, {"example.com/zone": "a"}, {"a/b/c": "x"}, {"": "x"}, {"-a": "x"},
+    {"a" * 63: "x"},
     {"a" * 64: "x"}, {"a" * 254 + "/x": "x"}, {"Example.com/x": "x"}, {"x": "a" * 63}, {"x": "a" * 64}, {"x": "-"},
     {"x": "a b"}, {"x": "ü"}, {"x": 1}, {"x": True}, {"x": ["a"]}, {"x": {"y": "z"}}, {"ü": "x"}, {"x": None},
     {"a_b.c-d": "A_b.C-d"},    {f"k{i}": "v" for i in range(16)}, {f"k{i}": "v" for i in range(17)},
@@ -96,7 +106,8 @@ HOST_NAMES = ["build-1", "a", "a" * 63, "a" * 64, "", "a.b", "A", "-a", "a-", "a
 
 # Whole backends: what goes together and what does not.
 BACKENDS: list[Json] = [
-    {"type": "Docker"}, {"type": "Docker", "hostRef": {"name": "a"}}, {"type": "Kubernetes", "hostRef": {"name": "a"}},
+    {"type": "Docker"}, {"type": "Docker", "hostRef": {"name": "a"}},
+    {"type": "Kubernetes", "hostRef": {"name": "a"}},
     {"hostRef": {"name": "a"}}, {"type": "Docker", "hostRef": {}}, {"type": "Docker", "hostSelector": {}},
     {"type": "Docker", "hostSelector": {"matchLabels": {"a": "b"}}},
     {"hostSelector": {"matchLabels": {"a": "b"}}},
@@ -132,14 +143,19 @@ ENV_NAMES = [
     "IS_SANDBOX", "BASH_ENV", "GCE_METADATA_HOST", "NODE_PATH", "DISABLE_UPDATES", "BETA_TRACING_ENDPOINT",
     "ANTHROPIC_URL", "ANTHROPIC_FOUNDRY_URL", "ANTHROPIC_ORGANIZATION_ID", "CLAUDE_X_CONFIG_DIR", "CLAUDE_BG_X",
     "CLAUDE_CODE_SKIP_X", "CLAUDE_CODE_REMOTE", "CLAUDE_CODE_PLUGIN_DIRS", "X_PAT", "PATTERN", "X_PASS", "COMPASS",
-    "OAUTH_X", "IDENTITY_TOKEN_FILE", "SSHKEY", "LICENCE_KEY", "LICENSE_KEY", "COOKIE_JAR", "AUTH_HEADER",
+    "OAUTH_X", "CLAUDE_CODE_API_KEY_HELPER_TTL_MS", "OTEL_EXPORTER_OTLP_HEADERS", "X_HEADERS", "TOKEN_FILE",
+    "USE_API_KEY",
+    "OPENAI_KEY", "GPG_KEY", "ACCESS_TOKEN_EXPIRES_IN", "AWS_ACCESS_KEY_ID", "API_KEY_ID", "ALLOW_EMPTY_PASSWORD",
+    "TF_TOKEN_X", "SMTP_AUTH", "COOKIE_MAX_AGE", "TOKEN_URL", "PASSWORD_MIN_LENGTH", "IDENTITY_TOKEN_FILE", "SSHKEY",
+    "LICENCE_KEY", "LICENSE_KEY", "COOKIE_JAR", "AUTH_HEADER",
 ]  # fmt: skip
 HOST_ADDRESSES = (
     "127.0.0.1", "::1", "0.0.0.0", "::", "192.0.2.7",  # noqa: S104
     "2001:db8::7", "127.0.0.01", "127.1", "127.0.0.1/32", "0:0::1",
     "::0001", "2001:DB8::7", "2001:db8:0:0:0:0:0:7", "::ffff:192.0.2.7", "::ffff:c000:207", "fe80::1%eth0",
     "[::1]", "localhost", "", " ",
-    "127.0.0.1 ", "256.0.0.1", "1", "2130706433", "0x7f.0.0.1", "1.2.3.4.5", "::1::", "x" * 40, 1, True, ["127.0.0.1"],
+    "127.0.0.1 ", "256.0.0.1", "1", "2130706433", "0x7f.0.0.1", "1.2.3.4.5", "::1::", "x" * 40, 1, True,
+    ["127.0.0.1"],
     "::1.2.3.4", "64:ff9b::1.2.3.4", "1:0:0:2::3", "2001:0:0:1:0:0:0:1", "1:0:2:3:4:5:6:7",
 )  # fmt: skip
 """Addresses of a host, canonical and otherwise."""
@@ -203,7 +219,31 @@ def _listed_values() -> Iterator[Json]:
         yield {"args": [value]}
         yield {"command": [value]}
         yield {"env": [{"name": "X", "value": value}]}
+        yield {"env": [{"name": "X_HEADERS", "value": value}]}
+        yield {"command": ["agent", "--token"], "args": [value]}
+        yield {"args": ["curl", "-u", value]}
     yield from ({"env": [{"name": name}]} for name in ENV_NAMES)
+    for option in (
+        "--token",
+        "--api-key",
+        "--apiKey",
+        "--secret",
+        "--db-password",
+        "--pad-token",
+        "-token",
+        "--tokens",
+    ):
+        for value in ("x", "$X", "", "-x", "id=x", "i", "@x", "<x>", "5"):
+            yield {"args": ["agent", option, value]}
+            yield {"command": [option], "args": [value]}
+    for line in (
+        ["mysql", "-px"],
+        ["mysql", "-p", "x"],
+        ["curl", "-sua:b"],
+        ["a\x1fb", "--token\x1fx"],
+        ["xcurl", "-u", "a:b"],
+    ):
+        yield {"args": line}
     yield from ({"network": {"ports": [{"name": name, "containerPort": 8080}]}} for name in PORT_NAMES)
     for backend in ({"type": "Docker"}, {"type": "Kubernetes"}):
         for address in HOST_ADDRESSES:

@@ -40,6 +40,21 @@ VALUES: dict[str, list[Json]] = {
         {"memory": "256Mi"}, {"memory": "64Ti"}, {"memory": "65Ti"}, {"memory": "8"}, {"memory": "8GB"}, {"pods": 3},
         {"sandboxes": None, "cpu": None}, [], "4",
     ],
+    "images": [
+        {}, {"allowed": []}, {"allowed": [{}]}, {"allowed": None}, {"allowed": ["a.b"]}, {"removeUnused": False},
+        {"removeUnusedAfterHours": -1}, {"removeUnusedAfterHours": 8760}, {"removeUnusedAfterHours": 8761},
+        {"removeUnusedAfterHours": "1"}, {"allowed": [{"repository": "a.b", "requireDigest": True}]},
+        {"allowed": [{"repository": "a.b"}] * 64}, {"allowed": [{"repository": "a.b"}] * 65},
+        {"credentials": [{"repository": "a.b"}]}, {"credentials": [{"secretRef": {"name": "a"}}]},
+        *(
+            {"allowed": [{"repository": one}]} for one in (
+                "*", "a", "a.b", "a.b/c", "a.b/c:1", "a/b", "localhost", "localhost/a", "a:1", "a:123456", "A.B/c",
+                "a.b/C", "a.b/", "a.b/c__d", "a.b/c___d", "[::1]", "[::1]:5/a", "[::g]", "a.b/*", "", "a" * 252 + ".b",
+                "a" * 254 + ".b", "-a.b", "a..b", "a.b@sha256:1", "http://a.b", "a.b/c\n",
+            )
+        ),
+        *({"credentials": [{"repository": one, "secretRef": {"name": "a"}}]} for one in ("*", "a.b", "a")),
+    ],
     "allowedNamespaces": [
         {}, {"names": []}, {"names": ["a"]}, {"names": ["a" * 63]}, {"names": ["a" * 64]}, {"names": ["A"]},
         {"names": ["*"]}, {"names": [""]}, {"names": [f"n{i}" for i in range(64)]}, {"names": "a"}, {"names": [1]},
@@ -84,6 +99,7 @@ def _good(rng: random.Random) -> Json:
         "capacity": lambda: rng.choice(({}, {"sandboxes": 20}, {"cpu": "64", "memory": "256Gi"})),
         "unschedulable": lambda: rng.choice((True, False)),
         "drain": lambda: rng.choice((True, False)),
+        "images": lambda: rng.choice(({}, {"allowed": [{"repository": "a.b/c"}]}, {"removeUnused": False})),
         "allowedNamespaces": lambda: rng.choice(
             ({}, {"names": ["agents"]}, {"selector": {"matchLabels": {"team": "a"}}, "names": ["a", "b"]})
         ),

@@ -39,7 +39,7 @@ WORK = of(
     }
 )
 SECRETS = of({"/secrets": "get list watch"})
-CLUSTER = of({"/namespaces": "list watch", "/nodes": "get"})
+CLUSTER = of({"/namespaces": "list watch", "/nodes": "get", "storage.k8s.io/storageclasses": "get"})
 OWN_NAMESPACE = of({"/namespaces": "get"})
 HOSTS = of(
     {
@@ -49,7 +49,7 @@ HOSTS = of(
     }
 ) | of({"/namespaces": "get"}, "kube-system")
 HOST_SECRETS = of({"/secrets": "get"})
-NODES = of({"/nodes": "get"})
+NODES = of({"/nodes": "get", "storage.k8s.io/storageclasses": "get"})
 RIGHTS = of(
     {
         f"rbac.authorization.k8s.io/{plural}": "list watch"

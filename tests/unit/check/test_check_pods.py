@@ -100,7 +100,7 @@ OF_A_SANDBOX: dict[str, tuple[Mutate, str]] = {
     "its claim gone": (lambda c: c.claims.clear(), "OPS-03"),
     "a debug container": (
         lambda c: pod_of(c)["spec"].update(ephemeralContainers=[agent_of(c) | {"name": "debug"}]),
-        "PRIV-08 FS-08 SEC-02 IMG-01? OPS-03",
+        "PRIV-05? PRIV-08 FS-08 SEC-02 IMG-01? OPS-03",
     ),
     "another image of the same name, in place": (
         lambda c: agent_of(c).update(image=IMAGE.replace("a" * 64, "b" * 64)),
@@ -228,7 +228,7 @@ OF_ANY_POD: dict[str, tuple[Mutate, str]] = {
         lambda c: pod_of(c)["spec"].update(
             ephemeralContainers=[agent_of(c) | {"name": "debug", "volumeMounts": []}],
         ),
-        "PRIV-08 IMG-01?",
+        "PRIV-05? PRIV-08 IMG-01?",
     ),
     "no policy": (lambda c: c.policies.clear(), "NET-01 NET-02 NET-11"),
     "egress to everyone": (lambda c: c.policies[0]["spec"].update(egress=[{}]), "NET-02"),

@@ -60,7 +60,8 @@ async def test_the_echo_of_a_write_that_comes_before_its_answer_waits_for_it() -
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("generation", 2), ("deletionTimestamp", "2026-01-01T00:00:00Z"), ("labels", {"a": "b"})]
+    ("field", "value"),
+    [("generation", 2), ("deletionTimestamp", "2026-01-01T00:00:00Z"), ("labels", {"claudesandbox.dev/a": "b"})],
 )
 def test_what_somebody_changed_before_our_write_is_noticed_by_its_answer(field: str, value: Any) -> None:
     before, written = raw(version=5), raw(version=7)

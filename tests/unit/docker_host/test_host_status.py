@@ -14,7 +14,7 @@ from claude_sandbox.api.validate import parse_host_spec
 from claude_sandbox.backends.docker.hosts import Known
 from claude_sandbox.backends.docker.material import MaterialError
 from claude_sandbox.backends.docker.placement import Bound
-from claude_sandbox.backends.docker.room import Demand
+from claude_sandbox.backends.docker.room import Demand, Taken
 from claude_sandbox.backends.docker.trouble import ConnectError, Trouble
 from claude_sandbox.compliance.docker.host_evidence import EngineDocuments
 from claude_sandbox.controller.hosts_status import PATIENCE, HostFindings, Outlook, compose, moved_before, worth_writing
@@ -122,7 +122,7 @@ def test_a_plain_engine_is_never_compliant() -> None:
 def test_what_is_free_is_what_sandboxes_leave() -> None:
     demands = (Demand(2000, 2 * GI), Demand(500, GI))
     limits = spec(capacity={"sandboxes": 10, "cpu": "8", "memory": "16Gi"})
-    said = compose({}, 1, found(spec=limits, demands=demands), NOW)
+    said = compose({}, 1, found(spec=limits, demands=Taken.by(demands)), NOW)
     assert said["capacity"] == {"sandboxes": 10, "cpu": "8", "memory": "16384Mi"}
     assert said["free"] == {"sandboxes": 8, "cpu": "5500m", "memory": "13312Mi"}
     assert said["sandboxes"] == 2
@@ -134,7 +134,7 @@ def test_an_engine_that_goes_on_answering_is_not_written_about() -> None:
     again = Known(DOCUMENTS, later, later)
     assert not worth_writing(first, compose(first, 1, found(again), later))
     assert worth_writing(first, compose(first, 2, found(again), later))
-    assert worth_writing(first, compose(first, 1, found(again, demands=(Demand(1, 1),)), later))
+    assert worth_writing(first, compose(first, 1, found(again, demands=Taken.by([Demand(1, 1)])), later))
 
 
 def test_a_transition_has_the_time_of_its_change() -> None:

@@ -26,6 +26,8 @@ from claude_sandbox.backends.docker.placement import (
     place,
 )
 from claude_sandbox.backends.docker.room import Demand, Room, capacity_of, cores_of, demand_of
+from claude_sandbox.controller.hosts_demand import Demands, placed_on
+from claude_sandbox.controller.sandboxes import Key, Sandboxes, host_of
 
 GI = 2**30
 SMALL = Demand(cpu=1000, memory=GI)
@@ -309,3 +311,59 @@ def test_a_sandbox_takes_its_limits_and_what_publishes_its_ports_some_memory_mor
     assert demand_of(parse_spec({"spec": fields})) == Demand(1500, 2 * GI)
     ports = {"network": {"ports": [{"name": "http", "containerPort": 8080}, {"name": "api", "containerPort": 8081}]}}
     assert demand_of(parse_spec({"spec": fields | ports})) == Demand(1500, 2 * GI + relays.MEMORY)
+
+
+# The sums by which hosts are chosen
+
+
+def _placed(name: str, host: str | None = "one", version: int = 1, **fields: Any) -> dict[str, Any]:
+    metadata = {"namespace": "agents", "name": name, "uid": f"u-{name}", "generation": 1, "creationTimestamp": name}
+    metadata |= {"resourceVersion": str(version)} | fields.pop("metadata", {})
+    spec = {
+        "credentials": {"apiKeySecretRef": {"name": "key"}},
+        "backend": {"type": "Docker"},
+        "resources": {"cpu": "1", "memory": "1Gi"},
+    }
+    status = {"placement": {"host": host, "engineID": "e"}} if host else {}
+    return {"metadata": metadata, "spec": spec | fields, "status": status}
+
+
+changes = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "c"]),
+        st.sampled_from([None, "one", "two"]),
+        st.integers(1, 3),
+        st.sampled_from(["1", "2", "nonsense"]),
+        st.sampled_from(["put", "put", "put", "let go", "remove"]),
+    ),
+    max_size=12,
+)
+
+
+@given(changes)
+def test_the_sums_are_those_of_all_sandboxes_counted_anew(some: list[tuple[str, str | None, int, str, str]]) -> None:
+    sandboxes = Sandboxes()
+    demands = Demands(sandboxes)
+    specs: dict[tuple[str, int], str] = {}
+    for version, (name, place_, generation, cpu, what) in enumerate(some, start=1):
+        if what == "remove":
+            sandboxes.remove(Key("agents", name))
+            continue
+        # A generation has one spec.
+        asked = specs.setdefault((name, generation), cpu)
+        metadata: dict[str, Any] = {"generation": generation}
+        if what == "let go":
+            metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        sandboxes.put(_placed(name, place_, version, resources={"cpu": asked, "memory": "1Gi"}, metadata=metadata))
+        for each in ("one", "two"):
+            assert demands.taken(each) == Demands(sandboxes).taken(each)
+            assert {one["metadata"]["name"] for one in placed_on(sandboxes, each)} == {
+                key.name
+                for key in sandboxes
+                if (raw := sandboxes.get(key)) is not None
+                and host_of(raw) == each
+                and "deletionTimestamp" not in raw["metadata"]
+            }
+        assert {key.name for key in sandboxes.homeless()} == {
+            key.name for key in sandboxes if (raw := sandboxes.get(key)) is not None and host_of(raw) is None
+        }

@@ -309,3 +309,32 @@ async def test_no_secret_is_in_anything_that_it_writes(tmp_path: Path) -> None:
     assert len(lines) == 3
     assert lines[2]["model"] == 'm??{"forged":1}'
     assert "sessionId" not in lines[2]
+
+
+FRAMINGS = {
+    "both lengths": "content-length: 0\r\ntransfer-encoding: chunked",
+    "a length twice": "content-length: 0\r\ncontent-length: 5",
+    "a length with a sign": "content-length: +5",
+    "a folded header": "x: a\r\n b",
+    "a control character": "x: a\x0bb",
+    "a bare line feed": "x: a\nhost: b",
+    "an unknown coding": "transfer-encoding: xchunked",
+    "a compressed body": "content-encoding: gzip\r\ncontent-length: 0",
+    "another protocol": "upgrade: h2c\r\nconnection: upgrade\r\ncontent-length: 0",
+}
+
+
+async def test_requests_that_could_be_read_in_two_ways_are_refused_and_end_the_connection(tmp_path: Path) -> None:
+    async with provider() as api:
+        with running(tmp_path, document(tmp_path, provider=api.url)) as gateway:
+            host, _, port = gateway.broker.partition(":")
+            for name, lines in FRAMINGS.items():
+                reader, writer = await asyncio.open_connection(host, int(port))
+                head = f"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: {PLACEHOLDER}\r\n{lines}\r\n\r\n"
+                again = f"GET /v1/models HTTP/1.1\r\nhost: x\r\nx-api-key: {PLACEHOLDER}\r\n\r\n"
+                writer.write(f"{head}0\r\n\r\n{again}".encode("latin-1"))
+                answer = await asyncio.wait_for(reader.read(), 10)
+                assert answer.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 ")), name
+                assert answer.count(b"HTTP/1.") == 1, name
+                writer.transport.abort()
+    assert api.seen == []

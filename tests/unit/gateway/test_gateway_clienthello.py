@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_sandbox.gateway.clienthello import LIMIT, Hello, HelloReader, Outcome, parse_client_hello
+from claude_sandbox.gateway.clienthello import LIMIT, Hello, HelloReader, Outcome, SecondHello, parse_client_hello
 
 
 def openssl_hello(name: str | None, *, old: bool = False) -> bytes:
@@ -54,7 +54,7 @@ def read(data: bytes) -> Hello:
     return reader.feed(data) or reader.end()
 
 
-REAL = openssl_hello("www.example.org")
+REAL, OTHER = openssl_hello("www.example.org"), openssl_hello("other.example.org")
 
 
 @pytest.mark.parametrize("old", [False, True])
@@ -146,3 +146,47 @@ def test_grease_is_nothing_and_an_encrypted_hello_is_said() -> None:
     assert read(records(hello((0x0A0A, b"x"), (0xFAFA, b""), sni(b"A.org.")))) == Hello(Outcome.OK, "a.org")
     assert read(records(hello((0xFE0D, b"\x00" * 40), sni(b"a.org")))) == Hello(Outcome.OK, "a.org", ech=True)
     assert read(records(hello((0xFE0D, b"")))) == Hello(Outcome.NO_SNI, None, ech=True)
+
+
+CCS = b"\x14\x03\x03\x00\x01\x01"
+DATA = b"\x17\x03\x03\x00\x10" + bytes(16)
+
+
+def watched(data: bytes, *sizes: int) -> str | None:
+    """What comes of the bytes that a client sends after its ClientHello for www.example.org."""
+    watch, at = SecondHello("www.example.org"), 0
+    for size in (*sizes, len(data)):
+        reason = watch.feed(data[at : at + size])
+        if reason:
+            return reason
+        at += size
+    return None
+
+
+@given(st.lists(st.integers(1, 200), max_size=8), st.lists(st.integers(0, 300), max_size=20), st.booleans())
+def test_a_second_hello_is_found_however_it_is_cut(record_sizes: list[int], sizes: list[int], ccs: bool) -> None:
+    before = CCS * ccs
+    other = records(OTHER[5:], *record_sizes)
+    assert watched(before + other + DATA, *sizes) == "SNIMismatch in a second ClientHello"
+    assert watched(before + records(REAL[5:], *record_sizes) + DATA, *sizes) is None
+
+
+def test_a_second_hello_without_a_name_or_too_long() -> None:
+    assert watched(CCS + records(hello())) == "SNIMismatch in a second ClientHello"
+    assert watched(records(hello((21, bytes(LIMIT)), sni(b"www.example.org")), 16000)) == "TooLong"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        DATA,
+        CCS + DATA,
+        records(b"\x10\x00\x00\x21" + bytes(33)) + CCS + b"\x16\x03\x03\x00\x28" + b"\x01" * 40,
+        CCS + b"\x16\x03\x03\x00\x28" + bytes(40),
+        CCS + b"\x16\x03\x03\x00\x28" + b"\x01\xff" + bytes(38),
+    ],
+)
+def test_what_follows_in_ordinary_handshakes_is_let_through(data: bytes) -> None:
+    """TLS 1.3, also with early data; TLS 1.2 with a key exchange; TLS 1.2 resumed, its Finished encrypted."""
+    assert watched(data + DATA * 10) is None
+    assert watched(data + DATA * 10, *[1] * 60) is None

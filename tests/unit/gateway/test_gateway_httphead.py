@@ -94,7 +94,8 @@ def test_what_is_refused(lines: tuple[str, ...]) -> None:
 
 
 def test_bare_line_feeds_end_no_head() -> None:
-    assert head_end(head("GET http://example.org/ HTTP/1.1", "Host: example.org", end="\n")) is None
+    with pytest.raises(BadRequestError):
+        head_end(head("GET http://example.org/ HTTP/1.1", "Host: example.org", end="\n"))
 
 
 @pytest.mark.parametrize("start", [b"\x16\x03\x01", b"\r\nGET", b" GET", b"\x05\x01\x00"])

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,10 @@ def test_curl(lab: Lab) -> None:
         assert len(found.stdout) in (0, 100_000) if extra else len(found.stdout) == 100_000
     found = run(lab, "curl", "-sS", f"https://other.example.net:{lab.tls}/hello.txt")
     assert "403" in found.stderr
-    tunnel, plain, *_, refused = lab.gateway.audit(5)
+    lines = lab.gateway.audit(5)
+    tunnel = next(line for line in lines if line["kind"] == "tunnel" and line["verdict"] == "Allowed")
+    plain = next(line for line in lines if line["kind"] == "http")
+    refused = next(line for line in lines if line["verdict"] == "Refused")
     assert (tunnel["kind"], tunnel["verdict"], tunnel["sni"]) == ("tunnel", "Allowed", "www.example.org")
     assert (tunnel["rule"], tunnel["dialled"]) == (f"allowed: *.example.org:{lab.tls}", "127.0.0.1")
     assert tunnel["bytesUp"] > 200
@@ -195,9 +199,10 @@ async def test_identities_and_addresses(lab: Lab) -> None:
     assert (await connect(lab, "private.example.org", lab.tls)).status in (403, 502)
     assert (await connect(lab, "nowhere.example.org", lab.tls)).status == 502
     assert (await connect(lab, "127.0.0.1", lab.tls)).status == 403
-    rules = [line["rule"] for line in lab.gateway.audit(8)]
-    assert rules[:5] == [*["identity"] * 4, "the name leads to an address that is refused (metadata service)"]
-    assert rules[5] == "the name leads to an address that is refused (private)"
+    rules = Counter(line["rule"] for line in lab.gateway.audit(8))
+    assert rules["identity"] == 4
+    assert rules["the name leads to an address that is refused (metadata service)"] == 1
+    assert rules["the name leads to an address that is refused (private)"] == 1
 
 
 async def test_what_is_no_tls_passes_only_where_the_entry_says_so(lab: Lab) -> None:
@@ -208,7 +213,7 @@ async def test_what_is_no_tls_passes_only_where_the_entry_says_so(lab: Lab) -> N
     other = await connect(lab, "www.example.org", lab.plain)
     other.writer.write(b"GET /hello.txt HTTP/1.0\r\n\r\n")
     assert await other.closed()
-    assert [line["rule"] for line in lab.gateway.audit(2)][1] == "NotTLS"
+    assert "NotTLS" in {line["rule"] for line in lab.gateway.audit(2)}
 
 
 async def test_a_list_that_changes_closes_what_it_no_longer_allows(lab: Lab) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from claude_sandbox.localcluster.context import NodeContext
 from claude_sandbox.localcluster.layout import Layout
-from claude_sandbox.localcluster.node import config, manifests, parts
+from claude_sandbox.localcluster.node import config, lifecycle, manifests, parts
 from claude_sandbox.localcluster.node.api import collection
 from claude_sandbox.localcluster.node.names import Names
 
@@ -24,7 +24,7 @@ def context() -> NodeContext:
     pki, kubeconfigs = ROOT / "pki", ROOT / "config"
     return NodeContext(
         layout=Layout(ROOT),
-        binaries={name: Path("/bin") / name for name in ("kubelet", "kube-proxy", "kube-router", "coredns", "pause")},
+        binaries={name: Path("/bin") / name for name in lifecycle.BINARIES},
         kubernetes_version="1.34.4",
         server="https://10.243.7.1:26443",
         admin_kubeconfig=ROOT / "kubeconfig",
@@ -61,14 +61,16 @@ def test_the_kubelet_confines_pods_and_keeps_images(context: NodeContext) -> Non
     assert settings["clusterDNS"] == [context.cluster_dns_ip]
 
 
-def test_containerd_uses_our_pause_image_and_its_own_directories() -> None:
-    text = config.containerd("example.test/pause:1", Path("/x/runc"), Path("/x/cni"), Path("/x/net.d"))
-    settings = tomllib.loads(text)
+def test_containerd_uses_our_pause_image_and_its_own_directories(context: NodeContext) -> None:
+    files = config.Files(Path("/x/config"))
+    settings = tomllib.loads(config.containerd(context, "example.test/pause:1", Path("/x/cni"), files))
     cri = settings["plugins"]["io.containerd.grpc.v1.cri"]
     assert cri["sandbox_image"] == "example.test/pause:1"
     assert cri["restrict_oom_score_adj"] is True
-    assert (cri["cni"]["bin_dir"], cri["cni"]["conf_dir"]) == ("/x/cni", "/x/net.d")
-    assert cri["containerd"]["runtimes"]["runc"]["options"]["BinaryName"] == "/x/runc"
+    assert (cri["cni"]["bin_dir"], cri["cni"]["conf_dir"]) == ("/x/cni", "/x/config/cni")
+    runc = cri["containerd"]["runtimes"]["runc"]
+    assert runc["options"]["BinaryName"] == str(context.binaries["runc"])
+    assert runc["runtime_path"] == str(context.binaries["containerd-shim-runc-v2"])
     # It would make /opt/containerd on the machine.
     assert "io.containerd.internal.v1.opt" in settings["disabled_plugins"]
 
@@ -84,7 +86,7 @@ def test_services_are_left_to_one_program_and_policies_to_another(context: NodeC
     argv = parts.kube_router(context).argv
     assert {"--run-firewall=true", "--run-service-proxy=false", "--run-router=false"} <= set(argv)
     started = (
-        parts.containerd(Path("/bin/containerd"), files),
+        parts.containerd(context, files),
         parts.kubelet(context, files),
         parts.kube_proxy(context, files),
         parts.kube_router(context),

@@ -16,7 +16,7 @@ from claude_sandbox.backends.base import Cause, Failure, Healed, Outcome
 from claude_sandbox.backends.docker import drift, keys, names, relays, subnets
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError, ForeignObjectError
-from claude_sandbox.backends.docker.images import ImageMissingError, ImagePendingError, Images
+from claude_sandbox.backends.docker.images import ImageMissingError, ImagePendingError, ImageRefusedError, Images
 from claude_sandbox.backends.docker.keys import Key, KeyUnavailableError
 from claude_sandbox.backends.docker.learned import Learned, Started
 from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
@@ -40,6 +40,8 @@ _TRIES = 16
 _WITHDRAWN = (Reason.SECRET_NOT_OPTED_IN, Reason.SECRET_KEY_MISSING)
 # In an engine's messages; of an endpoint, which is another one at each try.
 _IDENTIFIER = re.compile(r" \([0-9a-f]{64}\)")
+
+_RUNS = (Verb.CREATE, Verb.START, Verb.RESTART)
 
 Pace = Callable[[], float]
 """Seconds until a paced step may be done; 0 for now, which then counts as done."""
@@ -70,6 +72,8 @@ class Hands:
     """Of helper containers: whatever makes another one necessary, it is not made without end."""
     helper: Image | None = None
     """What brings the key: the operator's own image. None: none can be brought."""
+    refusal: str = ""
+    """Why the sandbox's image must not be run on the host; empty where it may be."""
     pace_relay: Pace = lambda: 0.0
     """Of the relay, which has nothing to do with how often the sandbox itself is replaced."""
     published: Mapping[str, int] = field(default_factory=dict)
@@ -139,6 +143,8 @@ class _Found:
             self.stale = True
         elif isinstance(result, ImagePendingError):
             self.paced = PULL_AGAIN
+        elif isinstance(result, ImageRefusedError):
+            self.failure = Failure(Reason.IMAGE_NOT_ALLOWED, str(result), permanent=True)
         elif isinstance(result, EngineError | ImageMissingError | KeyUnavailableError):
             if why := _unpublished(step, result):
                 self.unpublished, self.paced = why, PORTS_AGAIN
@@ -327,6 +333,9 @@ def _is_ours(desired: Desired, live: Object) -> bool:
 
 async def _container(hands: Hands, desired: Desired, step: Step) -> None:
     engine, live = hands.engine, step.live
+    # What runs goes on: it is not removed for one that could not be made.
+    if hands.refusal and (step.verb in _RUNS or (step.cause is Cause.UPDATE and not desired.suspended)):
+        raise ImageRefusedError(hands.refusal)
     match step.verb:
         case Verb.CREATE:
             await _create(hands, desired)
@@ -373,7 +382,7 @@ async def _create(hands: Hands, desired: Desired) -> None:
     if image.pull_policy == "Always" or hands.images.pulls(image):
         await hands.images.provide(image, hands.waiter)
     try:
-        hands.made(await _made(hands, called.container, desired.documents.container, image))
+        hands.made(await _made(hands, called.container, desired.documents.container, image, theirs=True))
     except EngineError as error:
         if not error.is_conflict:
             raise
@@ -384,15 +393,23 @@ async def _create(hands: Hands, desired: Desired) -> None:
         raise StaleError from None
 
 
-async def _made(hands: Hands, name: str, document: Object, image: Image) -> str:
-    """The identifier of a new container, whose image is fetched only where the engine says that it has none."""
+async def _made(hands: Hands, name: str, document: Object, image: Image, *, theirs: bool = False) -> str:
+    """The identifier of a new container, whose image is fetched only where the engine says that it has none.
+
+    `theirs`: the image is not the operator's own, and its labels are to reach nobody.
+    """
+
+    async def make() -> str:
+        wanted = await hands.images.with_own_labels(document, image) if theirs else document
+        return await hands.engine.create_container(name, wanted)
+
     try:
-        return await hands.engine.create_container(name, document)
+        return await make()
     except EngineError as error:
         if not error.is_image_missing:
             raise
         await hands.images.provide(image, hands.waiter)
-        return await hands.engine.create_container(name, document)
+        return await make()
 
 
 async def _start(hands: Hands, desired: Desired) -> None:

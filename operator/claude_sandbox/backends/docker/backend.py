@@ -11,9 +11,10 @@ from typing import Protocol
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.spec import ClaudeSandboxSpec
+from claude_sandbox.api.spec import Image as NamedImage
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, WorkloadState
-from claude_sandbox.backends.docker import doings, evidence, names, relay_evidence, relays, subnets, wakes
+from claude_sandbox.backends.docker import doings, evidence, names, relay_evidence, relays, strain, subnets, wakes
 from claude_sandbox.backends.docker.apply import Hands, carry_out
 from claude_sandbox.backends.docker.doings import Doings
 from claude_sandbox.backends.docker.engine import Engine
@@ -22,6 +23,7 @@ from claude_sandbox.backends.docker.execs import without_health_checks
 from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.gaps import gaps
 from claude_sandbox.backends.docker.host_proc import witness_of
+from claude_sandbox.backends.docker.image_store import ImageStore
 from claude_sandbox.backends.docker.images import Images, Login, anonymously
 from claude_sandbox.backends.docker.keys import Key
 from claude_sandbox.backends.docker.lanes import of_tenant
@@ -70,6 +72,7 @@ class _Seen:
     facts: EngineFacts
     at: datetime
     gaps: tuple[str, ...]
+    blueprint: Blueprint
     # Where declared ports are published.
     endpoints: tuple[tuple[str, str], ...] = ()
     fresh: bool = True
@@ -79,7 +82,8 @@ class DockerBackend:
     """One Docker host. `cluster` identifies the control plane of the sandboxes; `host` is what a user calls it.
 
     `helper` is the operator's own image, which brings the keys; None: none can be brought.
-    `publishing` tells what administrators give for declared ports now.
+    `publishing` tells what administrators give for declared ports now, `permits` whether they allow an image, None for
+    the operator's own default; `login` what its registry is logged in to with.
     `wake` is called with the namespace and name of a sandbox that another pass is due for, beside what `wakes` gives.
     """
 
@@ -95,6 +99,7 @@ class DockerBackend:
         pool: IPv4Network | None = subnets.POOL,
         helper: Image | None = None,
         publishing: Callable[[], Publishing] = lambda: NO_PUBLISHING,
+        permits: Callable[[NamedImage | None], bool] = lambda _: True,
         login: Login = anonymously,
         wake: Callable[[str, str], None] = lambda _namespace, _name: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -110,10 +115,13 @@ class DockerBackend:
         self._publishing = publishing
         self._wake = wake
         self._now = now
-        self._images = Images(engine, login=login, wake=wake)
+        self._permits = permits
+        self._store = ImageStore(engine, cluster)
+        self._images = Images(engine, store=self._store, login=login, wake=wake)
         self._observer = Observer(engine)
         self._registry = Registry()
         self._doings = Doings()
+        self._strains = strain.Strains()
         self._seen: dict[Identity, _Seen] = {}
         self._last: dict[Identity, WorkloadState] = {}
         self._pulling: dict[Identity, str] = {}
@@ -166,7 +174,7 @@ class DockerBackend:
             self._relays[identity] = relay
         wanted, learned = plan(desired, observed, past), Learned()
         with self._doings.during((identity.namespace, identity.name), learned.removed) as events:
-            hands = self._hands(blueprint, learned, past)
+            hands = self._hands(blueprint, learned, past, self._refusal(blueprint, spec))
             outcome = await carry_out(hands, desired, wanted, lambda: self._pacer.wait(identity))
             told = len(events)
             if wanted.steps:
@@ -184,7 +192,7 @@ class DockerBackend:
         unpublished = self._why_unpublished(blueprint, observed, outcome)
         found = self._endpoints(identity, desired.documents.relay, observed, past)
         self._seen[identity] = _Seen(
-            desired.documents, observed, desired.facts, self._now(), gaps(blueprint), endpoints=found
+            desired.documents, observed, desired.facts, self._now(), gaps(blueprint), blueprint, endpoints=found
         )
         self._note_pull(identity, blueprint, observed, outcome)
         return replace(outcome, unpublished=unpublished)
@@ -211,11 +219,19 @@ class DockerBackend:
             waiting = self._pulling.get(identity)
             return pulling(waiting) if waiting else state_of(None, self._host, None, ())
         generation = self._observer.delivered(container)
-        found = state_of(container, self._host, generation, seen.gaps if seen else ())
+        short = await self._strain(identity, container, seen) if seen is not None and running(container) else ()
+        found = state_of(container, self._host, generation, seen.gaps if seen else (), short)
         if seen is not None:
             found = replace(found, endpoints=seen.endpoints)
         self._last[identity] = found
         return found
+
+    async def _strain(self, identity: Identity, container: Object, seen: _Seen) -> tuple[str, ...]:
+        """What the sandbox ran out of, each as a clause."""
+        found = strain.Strain()
+        if self._engine.may_be_local:
+            found = await asyncio.to_thread(strain.look, container, strain.places_of(seen.blueprint))
+        return strain.clauses(self._strains.said(identity, container, found), seen.blueprint)
 
     async def measure(
         self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome
@@ -239,6 +255,7 @@ class DockerBackend:
                     self._allowed_registries,
                     relay=names_of(self._cluster, blueprint.identity).relay,
                     addresses=self._publishing().addresses,
+                    image_refused="" if self._permits(spec.image) else "its DockerHost does not allow its image",
                 ),
                 container if container is not None else missing,
                 (observed.network,) if observed.network is not None else (),
@@ -293,6 +310,10 @@ class DockerBackend:
             if self._helper is not None:
                 await self._images.provide(self._helper, waiter)
 
+    async def tidy(self, hours: int) -> tuple[str, ...]:
+        """Remove images that the operator had pulled and that nothing needed for so many hours. Raises EngineError."""
+        return await self._store.tidy(hours, self._images.awaited())
+
     async def orphans(self, living: frozenset[str]) -> tuple[Identity, ...]:
         """Sandboxes of this cluster with objects here whose UID is not among the living. Raises EngineError."""
         return await orphans(self._engine, self._cluster, living)
@@ -308,7 +329,7 @@ class DockerBackend:
 
     def wakes(self) -> AsyncIterator[Wake]:
         """Keys of sandboxes that are worth a look, without end."""
-        return wakes.wakes(self._engine, self._cluster, self._registry, keep=self._doings.keep)
+        return wakes.wakes(self._engine, self._cluster, self._registry, keep=self._doings.keep, note=self._strains.note)
 
     async def _desire(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec) -> Desired:
         facts = await self._engine.facts()
@@ -347,7 +368,7 @@ class DockerBackend:
         self._registry.put((identity.namespace, identity.name), handles)
         return observed
 
-    def _hands(self, blueprint: Blueprint, learned: Learned, past: Past) -> Hands:
+    def _hands(self, blueprint: Blueprint, learned: Learned, past: Past, refusal: str) -> Hands:
         reference, identity = blueprint.key, blueprint.identity
         sandbox = (identity.namespace, identity.name)
         return Hands(
@@ -360,9 +381,20 @@ class DockerBackend:
             learned=learned,
             pace_key=lambda: self._pacer.wait(replace(identity, name=_key_of(identity.name)), first=KEY_PAUSE),
             helper=self._helper,
+            refusal=refusal,
             pace_relay=lambda: self._pacer.wait(replace(identity, name=_relay_of(identity.name))),
             published={name: port for name, one in past.endpoints.items() if (port := relays.host_port(one))},
             pool=self._pool,
+        )
+
+    def _refusal(self, blueprint: Blueprint, spec: ClaudeSandboxSpec) -> str:
+        """Why the sandbox's image must not be run here; empty where it may be."""
+        if self._permits(spec.image):
+            return ""
+        return (
+            f"The DockerHost {self._host} does not allow the image {blueprint.image.reference}: leave out spec.image"
+            " for the operator's own, or have its administrator list the repository in the DockerHost's"
+            " spec.images.allowed."
         )
 
     def _forget_relay(self, identity: Identity) -> None:
@@ -409,6 +441,7 @@ class DockerBackend:
     def _lose(self, identity: Identity) -> None:
         self._seen.pop(identity, None)
         self._last.pop(identity, None)
+        self._strains.forget(identity)
         self._pulling.pop(identity, None)
         self._relays.pop(identity, None)
         self._forget_relay(identity)

@@ -40,7 +40,7 @@ _PACE_OF_CHECKS = frozenset({"Interval", "StartInterval"})
 _UNORDERED = frozenset({"Ulimits", "SecurityOpt", "CapDrop", "Mounts"})
 
 # Of a container's Config: what the image may add to.
-_FROM_IMAGE = ("ExposedPorts", "Volumes", "Labels")
+_FROM_IMAGE = ("ExposedPorts", "Volumes")
 _PLAIN = ("Hostname", "User", "WorkingDir", "Image", "StopTimeout")
 _NEVER = ("Tty", "OpenStdin", "StdinOnce", "Domainname", "NetworkDisabled", "ArgsEscaped")
 
@@ -127,7 +127,7 @@ def _config_differences(desired: Object, live: Object, image: Object | None) -> 
     for key, wanted in (("Cmd", command), ("Entrypoint", entrypoint)):
         if (image is not None or wanted) and (live.get(key) or None) != (wanted or None):
             yield f"Config.{key}"
-    for label in _label_differences(desired, live):
+    for label in (*_label_differences(desired, live), *_further_labels(desired, live)):
         yield f"Config.{label}"
     if image is None:
         return
@@ -170,6 +170,12 @@ def _label_differences(desired: Object, live: Object) -> tuple[str, ...]:
         # That the spec is another one is no drift: it has a name of its own.
         if actual.get(key) != value and key != names.LABEL_SPEC_HASH
     )
+
+
+def _further_labels(desired: Object, live: Object) -> Iterator[str]:
+    """Labels that somebody else's program may act upon: a reverse proxy, a scheduler. An image's are made empty."""
+    actual: Mapping[str, str] = live.get("Labels") or {}
+    yield from (f"Labels.{key}" for key in sorted(actual.keys() - desired["Labels"].keys()) if actual[key])
 
 
 def _reduced(key: str, value: Any) -> Any:

@@ -166,6 +166,19 @@ class Engine:
         """
         await self._run(lambda: self._pull(image, login or {}, told), PULL_TIMEOUT, self._lanes.pull)
 
+    async def images(self) -> list[Object]:
+        """Summaries of all images, each with all of its names: filtered by one, an engine leaves out the others."""
+        found: list[Object] = await self._json("GET", "/images/json")
+        return found
+
+    async def tag(self, image: str, repository: str, tag: str) -> None:
+        """Give an image one more name."""
+        await self._json("POST", f"/images/{image}/tag", params={"repo": repository, "tag": tag})
+
+    async def remove_image(self, name: str) -> None:
+        """Take a name off an image; with its last name the image goes, unless a container is of it (409)."""
+        await self._gone("DELETE", f"/images/{name}")
+
     async def create_container(self, name: str, document: Object) -> str:
         """The new container's identifier."""
         answer = await self._json("POST", "/containers/create", params={"name": name}, body=document, sized=True)

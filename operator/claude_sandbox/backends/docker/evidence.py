@@ -28,6 +28,7 @@ def declared(
     *,
     relay: str,
     addresses: tuple[str, ...] | None = (),
+    image_refused: str = "",
 ) -> Declared:
     """What the container is meant to be. `relay`: the name of the one that publishes its ports, if it has any.
 
@@ -44,6 +45,7 @@ def declared(
         addresses=None if addresses is None else frozenset(addresses),
         image_digest=blueprint.image.digest,
         allowed_registries=allowed_registries,
+        image_refused=image_refused,
     )
 
 

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from docker import APIClient
 
+from claude_sandbox.api.mishap import mishap
 from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import UNREACHABLE, EngineError
@@ -15,11 +17,14 @@ from claude_sandbox.backends.docker.wakes import FIRST_PAUSE
 
 logger = logging.getLogger(__name__)
 
+TIDY = 900.0
+"""Seconds between two looks for images that nothing needs any more."""
+
 
 @dataclass(frozen=True)
 class _Member:
     backend: DockerBackend
-    events: "asyncio.Task[None]"
+    tasks: "tuple[asyncio.Task[None], ...]"
 
 
 class Fleet:
@@ -27,7 +32,8 @@ class Fleet:
 
     A backend outlives the connection that it began with: a host that is silent for a while is the same host after it.
     `wake` is called with a sandbox's namespace and name when its host tells that something happened to it, `failed`
-    with a host and an HTTP status, or 0, when a call to its engine failed.
+    with a host and an HTTP status, or 0, when a call to its engine failed. `keeps` tells for how many hours a host's
+    unused images are kept that the operator had pulled; None: for ever.
     """
 
     def __init__(
@@ -36,11 +42,13 @@ class Fleet:
         make: Callable[[str, Engine], DockerBackend],
         wake: Callable[[str, str], None],
         failed: Callable[[str, int], None] = lambda _host, _status: None,
+        keeps: Callable[[str], int | None] = lambda _: None,
     ) -> None:
         self._hosts = hosts
         self._make = make
         self._wake = wake
         self._failed = failed
+        self._keeps = keeps
         self._members: dict[str, _Member] = {}
 
     def of(self, host: str) -> DockerBackend:
@@ -54,13 +62,15 @@ class Fleet:
             )
             backend = self._make(host, engine)
             events = asyncio.create_task(self._follow(backend), name=f"events of {host}")
-            member = self._members[host] = _Member(backend, events)
+            tidying = asyncio.create_task(self._tidy(host, backend), name=f"images of {host}")
+            member = self._members[host] = _Member(backend, (events, tidying))
         return member.backend
 
     async def forget(self, host: str) -> None:
         """The host is no longer known; what runs on it goes on."""
         if (member := self._members.pop(host, None)) is not None:
-            member.events.cancel()
+            for task in member.tasks:
+                task.cancel()
             await member.backend.close()
 
     async def close(self) -> None:
@@ -86,3 +96,14 @@ class Fleet:
                 # Nobody would be woken by this host any more.
                 logger.warning("the events of a Docker host are followed anew", exc_info=True)
             await asyncio.sleep(FIRST_PAUSE)
+
+    async def _tidy(self, host: str, backend: DockerBackend) -> None:
+        while True:
+            await asyncio.sleep(TIDY * random.uniform(0.8, 1.2))  # noqa: S311
+            if (hours := self._keeps(host)) is None:
+                continue
+            try:
+                if gone := await backend.tidy(hours):
+                    logger.info("DockerHost %s: removed images that nothing needs: %s", host, ", ".join(gone))
+            except Exception as error:  # noqa: BLE001 - whatever an engine answered, the next time comes
+                logger.warning("the images of DockerHost %s could not be tidied: %s", host, mishap(error))

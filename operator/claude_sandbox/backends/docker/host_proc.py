@@ -64,19 +64,15 @@ def read_process(container: Object, proc: Path = PROC, cgroups: Path = CGROUPS) 
 
 
 def _read(container: Object, proc: Path, cgroups: Path) -> Process | None:
-    told = Document(container)
-    pid, identifier = told.number("State.Pid") or 0, told.text("Id")
-    if pid <= 0 or not identifier or not tells(container):
+    membership, identifier = own_group(container, proc), str(container.get("Id"))
+    if membership is None:
         return None
-    place = proc / str(pid)
-    before = _text(place / "cgroup")
-    if identifier not in before:
-        return None
+    place = proc / str(Document(container).number("State.Pid"))
     found = Process(
         status=_text(place / "status"),
         uid_map=_text(place / "uid_map"),
         gid_map=_text(place / "gid_map"),
-        limits=_limits(before, cgroups),
+        limits=_limits(membership, cgroups),
         open_files=_if_told(lambda: _open_files(place)),
         mounts=_if_told(lambda: mountinfo.parse(_text(place / "mountinfo"))),
         system_files=frozenset(name for name in SYSTEM_FILES if (proc / name).exists()),
@@ -141,13 +137,37 @@ def _namespace(link: Path) -> str | None:
     return _if_told(lambda: str(link.readlink()))
 
 
-def _limits(membership: str, cgroups: Path) -> Limits:
+def own_group(container: Object, proc: Path = PROC) -> str | None:
+    """What /proc/PID/cgroup says of a container's first process, where the kernel confirms that it is.
+
+    Raises OSError, and ValueError.
+    """
+    told = Document(container)
+    pid, identifier = told.number("State.Pid") or 0, told.text("Id")
+    if pid <= 0 or not identifier or not tells(container):
+        return None
+    membership = _text(proc / str(pid) / "cgroup")
+    return membership if identifier in membership else None
+
+
+def group_of(membership: str, controller: str, cgroups: Path = CGROUPS) -> Path:
+    """The directory of the control group that limits something; in version 2 it is one for all. Raises ValueError."""
+    paths = _groups(membership, cgroups)
+    return paths.get(controller) or paths.get("", cgroups)
+
+
+def _groups(membership: str, cgroups: Path) -> dict[str, Path]:
     """From the lines of /proc/PID/cgroup, each `number:controllers:path`; of version 2 the controllers are none."""
     paths: dict[str, Path] = {}
     for line in filter(None, membership.split("\n")):
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
             paths[controller] = cgroups / (controllers or "") / path.lstrip("/")
+    return paths
+
+
+def _limits(membership: str, cgroups: Path) -> Limits:
+    paths = _groups(membership, cgroups)
     unified = paths.get("", cgroups)
     if "memory" not in paths:
         return Limits(

@@ -2,7 +2,14 @@
 
 from claude_sandbox.api.endpoints import Scheme
 from claude_sandbox.api.host_conditions import HostReason
-from claude_sandbox.backends.docker.material import Material, MaterialError, from_secret, not_found
+from claude_sandbox.backends.docker.material import (
+    Material,
+    MaterialError,
+    RegistryLogin,
+    from_secret,
+    login_from,
+    not_found,
+)
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import SECRETS
@@ -30,3 +37,7 @@ class HostSecrets:
                 raise MaterialError(HostReason.PERMISSION_DENIED, message) from None
             raise
         return from_secret(secret, scheme)
+
+    async def login(self, name: str) -> RegistryLogin:
+        """What to log in to a registry with. Raises MaterialError where somebody has to act, and ApiError."""
+        return login_from(await self._api.get(SECRETS, name, self.namespace))

@@ -7,15 +7,18 @@ more is ended. Use it from one event loop. A crash leaves nothing: an engine end
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
 from claude_sandbox.api import references
+from claude_sandbox.api.meta import GROUP
 from claude_sandbox.api.references import Reference
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError
+from claude_sandbox.backends.docker.image_store import ImageStore
 from claude_sandbox.backends.docker.lanes import PULLS
 from claude_sandbox.backends.docker.raw import Object
 from claude_sandbox.blueprint.model import Image
@@ -25,6 +28,8 @@ SHARE = 2
 ABANDONED = 60.0
 """Seconds after which a pull is ended that nobody has asked for: who waits asks every few seconds."""
 _MOST_LAYERS = 512
+_MOST_LABELLED = 512
+_OWN_LABELS = f"{GROUP}/"
 
 Waiter = tuple[str, str]
 """A sandbox, by its namespace and name."""
@@ -39,6 +44,10 @@ class ImagePendingError(Exception):
 
 class ImageMissingError(Exception):
     """The image can't be had; the message says why and what to do."""
+
+
+class ImageRefusedError(Exception):
+    """The image must not be run on the host; the message says why and what to do."""
 
 
 async def anonymously(_: Reference) -> Object | None:
@@ -82,6 +91,7 @@ class _Pull:
     task: "asyncio.Task[None] | None" = None
     namespace: str = ""
     """Whose share it is of, once it has begun."""
+    was_here: bool = False
 
 
 class Images:
@@ -91,6 +101,7 @@ class Images:
         self,
         engine: Engine,
         *,
+        store: ImageStore | None = None,
         login: Login = anonymously,
         wake: Callable[[str, str], None] = lambda _namespace, _name: None,
         at_a_time: int = PULLS,
@@ -98,11 +109,13 @@ class Images:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
+        self._store = store
         self._login = login
         self._wake = wake
         self._at_a_time, self._share = at_a_time, share
         self._clock = clock
         self._pulls: dict[str, _Pull] = {}
+        self._labels: dict[str, tuple[str, ...]] = {}
 
     async def provide(self, image: Image, waiter: Waiter) -> None:
         """Have the image on the engine, as its pull policy says.
@@ -110,6 +123,7 @@ class Images:
         Raises ImagePendingError, ImageMissingError, and EngineError where the engine could not be asked.
         """
         self._end_abandoned()
+        here = False
         if image.reference not in self._pulls:
             here = await self._engine.image(image.reference) is not None
             if here and image.pull_policy != "Always":
@@ -124,13 +138,17 @@ class Images:
                 raise ImageMissingError(
                     f"The image {image.reference} is not on the Docker host, and can't be pulled by an identifier."
                 )
-            pull = self._pulls[image.reference] = _Pull(named)
+            pull = self._pulls[image.reference] = _Pull(named, was_here=here)
         if pull.task is not None and pull.task.done():
             self._take(image, pull, waiter)
             return
         pull.waiters[waiter] = self._clock()
         self._begin()
         raise ImagePendingError(self.state(image))
+
+    def awaited(self) -> tuple[str, ...]:
+        """References that sandboxes wait for, or have only just got."""
+        return tuple(self._pulls)
 
     def pulls(self, image: Image) -> bool:
         """Whether the image is on its way, or was, and who waits for it has not come for it yet."""
@@ -143,6 +161,32 @@ class Images:
             bounds = f"{self._at_a_time} at a time on a host, {self._share} for a namespace"
             return f"The image {image.reference} waits for its turn to be pulled ({bounds})."
         return f"The image {image.reference} is being pulled: {pull.progress}."
+
+    async def with_own_labels(self, document: Object, image: Image) -> Object:
+        """A container's document, with which it gets no label of its image's that has a value.
+
+        An engine gives a container all labels of its image, and a reverse proxy or another program may act upon them.
+        None can be left out, but each be made empty. Raises ImageRefusedError for labels that are the operator's, and
+        EngineError (404) where there is no such image.
+        """
+        labels = await self._labels_of(image.reference)
+        if any(label.startswith(_OWN_LABELS) for label in labels):
+            raise ImageRefusedError(
+                f"The image {image.reference} has labels that begin with {_OWN_LABELS}, by which the operator knows"
+                " what is its own: use one that is built without."
+            )
+        return {**document, "Labels": dict.fromkeys(labels, "") | document["Labels"]}
+
+    async def _labels_of(self, reference: str) -> tuple[str, ...]:
+        if (known := self._labels.get(reference)) is not None:
+            return known
+        if (found := await self._engine.image(reference)) is None:
+            raise EngineError(404, f"No such image: {reference}")
+        config = found.get("Config")
+        labels = tuple((config.get("Labels") if isinstance(config, Mapping) else None) or {})
+        if "sha256:" in reference and len(self._labels) < _MOST_LABELLED:
+            self._labels[reference] = labels  # of what is named by a digest or an identifier, nothing ever changes
+        return labels
 
     async def close(self) -> None:
         """End all pulls."""
@@ -171,6 +215,9 @@ class Images:
 
     async def _pull(self, pull: _Pull) -> None:
         await self._engine.pull(pull.image, await self._login(pull.image), pull.progress.tell)
+        if self._store is not None and not pull.was_here:
+            with contextlib.suppress(EngineError):  # then it stays for ever, as if somebody else had pulled it
+                await self._store.mark(pull.image)
 
     def _ended(self, pull: _Pull, task: "asyncio.Task[None]") -> None:
         if not task.cancelled():

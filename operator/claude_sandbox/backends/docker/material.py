@@ -28,6 +28,14 @@ class SshMaterial:
     known_hosts: bytes
 
 
+@dataclass(frozen=True)
+class RegistryLogin:
+    """For a registry: whom its images are pulled as."""
+
+    username: str
+    password: str = field(repr=False)
+
+
 Material = TlsMaterial | SshMaterial
 
 KEYS: Mapping[Scheme, tuple[str, ...]] = {
@@ -35,6 +43,10 @@ KEYS: Mapping[Scheme, tuple[str, ...]] = {
     "ssh": ("ssh-privatekey", "known_hosts"),
 }
 """The keys that a Secret needs; those of TLS and of ssh keys as Kubernetes calls them."""
+
+
+LOGIN_KEYS = ("username", "password")
+"""The keys that a Secret for a registry needs."""
 
 
 class MaterialError(Exception):
@@ -48,6 +60,19 @@ class MaterialError(Exception):
 
 def from_secret(secret: Mapping[str, Any], scheme: Scheme) -> Material:
     """What the Secret holds for endpoints of that scheme. Raises MaterialError."""
+    values = _values(secret, KEYS[scheme], f"an endpoint by {scheme}://")
+    return TlsMaterial(*values) if scheme == "tcp" else SshMaterial(*values)
+
+
+def login_from(secret: Mapping[str, Any]) -> RegistryLogin:
+    """What the Secret holds for a registry. Raises MaterialError."""
+    try:
+        return RegistryLogin(*(value.decode() for value in _values(secret, LOGIN_KEYS, "a registry")))
+    except UnicodeDecodeError:
+        raise MaterialError(HostReason.SECRET_INVALID, "The Secret for a registry is no text.") from None
+
+
+def _values(secret: Mapping[str, Any], keys: tuple[str, ...], what: str) -> list[bytes]:
     metadata = secret["metadata"]
     where = f"Secret {metadata['namespace']}/{metadata['name']}"
     label = (metadata.get("labels") or {}).get(meta.LABEL_HOST_SECRET_OPT_IN)
@@ -58,16 +83,15 @@ def from_secret(secret: Mapping[str, Any], scheme: Scheme) -> Material:
             f" {meta.LABEL_HOST_SECRET_OPT_IN}={meta.LABEL_SECRET_OPT_IN_VALUE}.",
         )
     data = secret.get("data") or {}
-    if missing := [key for key in KEYS[scheme] if not data.get(key)]:
+    if missing := [key for key in keys if not data.get(key)]:
         raise MaterialError(
             HostReason.SECRET_KEY_MISSING,
-            f"{where} has no {', '.join(missing)}: an endpoint by {scheme}:// needs {', '.join(KEYS[scheme])}.",
+            f"{where} has no {', '.join(missing)}: {what} needs {', '.join(keys)}.",
         )
     try:
-        values = [base64.b64decode(data[key], validate=True) for key in KEYS[scheme]]
+        return [base64.b64decode(data[key], validate=True) for key in keys]
     except (binascii.Error, TypeError):
         raise MaterialError(HostReason.SECRET_INVALID, f"{where} could not be decoded.") from None
-    return TlsMaterial(*values) if scheme == "tcp" else SshMaterial(*values)
 
 
 def not_found(namespace: str, name: str, scheme: Scheme) -> MaterialError:

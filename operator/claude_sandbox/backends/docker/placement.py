@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 
 from claude_sandbox.api.host_spec import DockerHostSpec
 from claude_sandbox.api.host_status import StayReason
-from claude_sandbox.api.spec import Backend, ClaudeSandboxSpec, UpdateStrategyType, WorkspaceType
+from claude_sandbox.api.spec import Backend, ClaudeSandboxSpec, Image, UpdateStrategyType, WorkspaceType
 from claude_sandbox.api.status import Placement
 from claude_sandbox.backends.docker.room import Demand, Room, demand_of
 
@@ -49,11 +49,13 @@ class Wish:
     namespace_labels: Mapping[str, str] | None
     backend: Backend
     demand: Demand
+    image: Image | None = None
+    """None: the operator's own default, which every host allows."""
 
 
 def wish_of(namespace: str, namespace_labels: Mapping[str, str] | None, spec: ClaudeSandboxSpec) -> Wish:
     """What a sandbox of the namespace asks for with this spec."""
-    return Wish(namespace, namespace_labels, spec.backend, demand_of(spec))
+    return Wish(namespace, namespace_labels, spec.backend, demand_of(spec), spec.image)
 
 
 class Refusal(StrEnum):
@@ -65,6 +67,8 @@ class Refusal(StrEnum):
     """The host that was chosen is gone, or stands for another engine; the workspace is not there."""
     NOT_ALLOWED = "NotAllowed"
     """The host that was chosen does not allow the namespace any more."""
+    NO_IMAGE = "NoImage"
+    """None of the hosts that may be used allows the image."""
     NO_ROOM = "NoRoom"
     """The hosts that may be used have no room, or take no further sandboxes."""
     NO_ANSWER = "NoAnswer"
@@ -92,7 +96,9 @@ def place(wish: Wish, hosts: Iterable[Candidate]) -> Placement | Refused:
     if not found:
         return Refused(Refusal.NO_HOST, _none(wish))
     remedy = "It is placed as soon as one can take it; ask for less, or delete sandboxes that are not needed."
-    return Refused(_worst(found), f"{_said(found)}. {remedy}")
+    if (worst := _worst(found)) is Refusal.NO_IMAGE:
+        remedy = "Name an image that one of them allows, or leave out spec.image for the operator's own."
+    return Refused(worst, f"{_said(found)}. {remedy}")
 
 
 def keep(wish: Wish, host: Standing | None, current: Placement) -> Placement | Refused:
@@ -122,7 +128,7 @@ def _best(wish: Wish, hosts: Iterable[Candidate]) -> Placement | list[Refused]:
     """The host that is left with the most room, or why each that may be used can't take the sandbox."""
     found = sorted(hosts, key=lambda host: host.name)
     usable = [host for host in found if _permits(host, wish) and _chosen(host, wish.backend)]
-    obstacles = {host.name: _obstacle(host, wish.demand) for host in usable}
+    obstacles = {host.name: _obstacle(host, wish) for host in usable}
     fitting = [host for host in usable if obstacles[host.name] is None]
     if not fitting:
         return [obstacle for obstacle in obstacles.values() if obstacle is not None]
@@ -141,11 +147,13 @@ def _chosen(host: Candidate, backend: Backend) -> bool:
     return backend.host_selector is None or backend.host_selector.matches(dict(host.labels))
 
 
-def _obstacle(host: Candidate, demand: Demand) -> Refused | None:
+def _obstacle(host: Candidate, wish: Wish) -> Refused | None:
     """Why the host can't take a sandbox now."""
+    if not host.spec.images.permits(wish.image):
+        return Refused(Refusal.NO_IMAGE, f"{host.name} does not allow the image (spec.images.allowed)")
     if not host.answers or host.engine_id is None:
         return Refused(Refusal.NO_ANSWER, f"{host.name} does not answer")
-    reason = _full(host, demand)
+    reason = _full(host, wish.demand)
     return None if reason is None else Refused(Refusal.NO_ROOM, f"{host.name} {reason}")
 
 
@@ -193,8 +201,8 @@ def _none(wish: Wish) -> str:
 
 
 def _worst(obstacles: list[Refused]) -> Refusal:
-    silent = any(obstacle.refusal is Refusal.NO_ANSWER for obstacle in obstacles)
-    return Refusal.NO_ANSWER if silent else Refusal.NO_ROOM
+    found = {obstacle.refusal for obstacle in obstacles}
+    return next(one for one in (Refusal.NO_ANSWER, Refusal.NO_ROOM, Refusal.NO_IMAGE) if one in found)
 
 
 def _said(obstacles: list[Refused]) -> str:
@@ -249,7 +257,8 @@ def elsewhere(wish: Wish, source: str, hosts: Iterable[Candidate]) -> Placement 
         return found
     if not found:
         return Bound(StayReason.NO_OTHER_HOST, "there is no other DockerHost that it may use")
-    reason = StayReason.NO_ANSWER if _worst(found) is Refusal.NO_ANSWER else StayReason.NO_ROOM
+    reasons = {Refusal.NO_ANSWER: StayReason.NO_ANSWER, Refusal.NO_IMAGE: StayReason.NO_IMAGE}
+    reason = reasons.get(_worst(found), StayReason.NO_ROOM)
     return Bound(reason, f"no other DockerHost takes it now: {_said(found)}")
 
 

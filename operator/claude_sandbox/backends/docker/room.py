@@ -20,6 +20,29 @@ class Demand:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """What several sandboxes may use together."""
+
+    sandboxes: int = 0
+    cpu: int = 0
+    memory: int = 0
+
+    @classmethod
+    def by(cls, demands: Iterable[Demand]) -> "Taken":
+        """By these."""
+        found = list(demands)
+        return cls(len(found), sum(one.cpu for one in found), sum(one.memory for one in found))
+
+    def plus(self, other: "Taken") -> "Taken":
+        """With what others take."""
+        return Taken(self.sandboxes + other.sandboxes, self.cpu + other.cpu, self.memory + other.memory)
+
+    def minus(self, demand: Demand) -> "Taken":
+        """Without one of them."""
+        return Taken(self.sandboxes - 1, self.cpu - demand.cpu, self.memory - demand.memory)
+
+
+@dataclass(frozen=True)
 class Room:
     """An amount of room, in the same units; None is without a limit. Less than nothing where a limit was lowered."""
 
@@ -29,11 +52,14 @@ class Room:
 
     def less(self, demands: Iterable[Demand]) -> "Room":
         """What is left of it with these sandboxes in it."""
-        taken = list(demands)
+        return self.without(Taken.by(demands))
+
+    def without(self, taken: Taken) -> "Room":
+        """What is left of it when that much is taken."""
         return Room(
-            None if self.sandboxes is None else self.sandboxes - len(taken),
-            None if self.cpu is None else self.cpu - sum(demand.cpu for demand in taken),
-            None if self.memory is None else self.memory - sum(demand.memory for demand in taken),
+            None if self.sandboxes is None else self.sandboxes - taken.sandboxes,
+            None if self.cpu is None else self.cpu - taken.cpu,
+            None if self.memory is None else self.memory - taken.memory,
         )
 
 

@@ -93,9 +93,11 @@ async def wakes(
     registry: Registry,
     *,
     keep: Callable[[Wake, Object], bool] = lambda _sandbox, _event: False,
+    note: Callable[[Object], None] = lambda _event: None,
     pause: Callable[[float], Any] = asyncio.sleep,
 ) -> AsyncIterator[Wake]:
-    """Sandboxes that are worth a look, without end. `keep`: whether one is not to be woken by an event.
+    """Sandboxes that are worth a look, without end. `keep`: whether one is not to be woken by an event. `note` is
+    told of each event.
 
     Whenever the events could not be followed for a while, all known ones are: what happened is not told again.
     """
@@ -111,6 +113,7 @@ async def wakes(
                 for wake in registry.all():
                     yield wake
                 async for event in stream:
+                    note(event)
                     for wake in wakes_of(event, cluster, registry):
                         if not keep(wake, event):
                             yield wake

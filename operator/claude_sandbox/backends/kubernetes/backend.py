@@ -11,11 +11,13 @@ from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status import Compliance, EvidenceSource
 from claude_sandbox.backends.base import Cause, KeyState, Outcome, Past, WorkloadState
+from claude_sandbox.backends.kubernetes import claims
 from claude_sandbox.backends.kubernetes.access import AccessReviews
 from claude_sandbox.backends.kubernetes.apply import carry_out
 from claude_sandbox.backends.kubernetes.baseline import Baselines
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.evaluation import Evaluations, is_light
 from claude_sandbox.backends.kubernetes.expected import expected
 from claude_sandbox.backends.kubernetes.informer import Informer
 from claude_sandbox.backends.kubernetes.ownership import is_owned
@@ -68,7 +70,9 @@ class KubernetesBackend:
         self._access = access
         self._secrets = SecretStates(api, watches)
         self._pacer = pacer
+        self._claims = claims.Claims(api)
         self._baselines = Baselines(api, watches)
+        self._evaluations = Evaluations()
         self._minor = minor
         self._allowed_registries = allowed_registries
         self._now = now
@@ -106,7 +110,7 @@ class KubernetesBackend:
         if pod is None or not is_owned(pod, identity):
             return state_of(None)
         if not terminating(pod):
-            return state_of(pod)
+            return await self._with_claim(state_of(pod), identity)
         asked = datetime.fromisoformat(pod["metadata"]["deletionTimestamp"])
         patience = (asked - self._now()).total_seconds() + NODE_SUSPECTED_AFTER
         lost = patience <= 0 and await self._is_lost(pod)
@@ -114,11 +118,23 @@ class KubernetesBackend:
         again = patience if patience > 0 else NODE_SUSPECTED_AFTER
         return replace(node_lost(pod) if lost else state_of(pod), again=again)
 
+    async def _with_claim(self, state: WorkloadState, identity: Identity) -> WorkloadState:
+        """The state; where no node takes the pod, with what its claim waits for."""
+        if state.reason is not Reason.POD_UNSCHEDULABLE:
+            return state
+        name = meta.workspace_name(identity.name)
+        why = await self._claims.why_unbound(self._watches.get(PERSISTENT_VOLUME_CLAIMS, identity.namespace, name))
+        return replace(state, message=why, again=claims.AGAIN) if why else state
+
     async def measure(
         self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome
     ) -> tuple[Compliance, tuple[ConditionStatus, Reason, str], tuple[ConditionStatus, Reason, str]]:
         """The controls' results, and what the Compliant and IsolationVerified conditions say."""
-        return measure(self._evidence(blueprint, spec, outcome))
+        evidence = self._evidence(blueprint, spec, outcome)
+        namespace, child = blueprint.identity.namespace, meta.child_name(blueprint.identity.name)
+        if is_light(evidence, self._watches.of(PODS, namespace).rations.size((namespace, child))):
+            return measure(evidence)
+        return await self._evaluations.run(namespace, lambda: measure(evidence))
 
     async def forget(self, namespace: str, name: str, *, last: bool) -> None:
         """Owner references have the sandbox's objects collected; what belongs to no single one goes with the last."""

@@ -231,7 +231,7 @@ class Api:
                     raise refusal(response, await response.read(), sensitive=sensitive)
                 if on_open is not None:
                     on_open()
-                async for line in _lines(response.content.iter_any()):
+                async for line in lines(response.content.iter_any()):
                     yield _event(line, sensitive=sensitive)
             finally:
                 response.close()
@@ -385,7 +385,7 @@ def _preconditions(uid: str | None, resource_version: str | None) -> dict[str, s
     return result
 
 
-async def _lines(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
+async def lines(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
     """Whole lines. Raises ApiError for one that is too long. What came of a long one is looked through once."""
     parts: list[bytes] = []
     size = 0

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterator
 
 from claude_sandbox.backends.kubernetes.raw import Object
-from claude_sandbox.compliance.policies import OUTSIZE
+from claude_sandbox.compliance.entries import OUTSIZE
 
 
 def addresses_of(pod: Object) -> tuple[str, ...]:

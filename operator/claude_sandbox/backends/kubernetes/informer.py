@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 
+from claude_sandbox.api.mishap import mishap
 from claude_sandbox.backends.kubernetes.breath import Breath
 from claude_sandbox.backends.kubernetes.client import Api, Obj
 from claude_sandbox.backends.kubernetes.errors import INVALID_RESPONSE, TIMED_OUT, ApiError
@@ -19,7 +20,7 @@ from claude_sandbox.backends.kubernetes.projections import PROJECTIONS
 from claude_sandbox.backends.kubernetes.rations import Rations
 from claude_sandbox.backends.kubernetes.resources import Resource
 from claude_sandbox.backends.kubernetes.store import IndexFunction, Key, Store, key_of, same_version, version_of
-from claude_sandbox.compliance.policies import OUTSIZE
+from claude_sandbox.compliance.entries import OUTSIZE
 
 logger = logging.getLogger(__name__)
 
@@ -164,6 +165,10 @@ class Informer:
             except ApiError as error:
                 failures += 1
                 await self._rest(error, failures)
+            except Exception as error:  # noqa: BLE001 - an object is somebody else's; what is raised depends on it
+                # What is known grows old meanwhile, and makes results Unknown; the other kinds are followed on.
+                failures += 1
+                await self._rest(ApiError(200, INVALID_RESPONSE, mishap(error)), failures)
 
     async def _list(self) -> str:
         """List everything and tell the differences; the resourceVersion to watch from."""

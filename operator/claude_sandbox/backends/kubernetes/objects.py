@@ -191,6 +191,7 @@ def _pod_spec(blueprint: Blueprint) -> Manifest:
             "runAsGroup": blueprint.user.gid,
             "fsGroup": blueprint.user.gid,
             "fsGroupChangePolicy": "OnRootMismatch",
+            **({"supplementalGroupsPolicy": "Strict"} if blueprint.strict_groups else {}),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(blueprint)],

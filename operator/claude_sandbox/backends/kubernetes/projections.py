@@ -17,6 +17,7 @@ from claude_sandbox.backends.kubernetes.resources import (
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
     RESOURCE_QUOTAS,
+    SANDBOXES,
     SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
@@ -31,6 +32,7 @@ _METADATA = (
     *("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"),
 )
 _OURS = (f"{meta.GROUP}/", meta.LABEL_MANAGED_BY)
+_RESERVED = (f"{meta.GROUP}/",)
 _OWNERS = 16
 """Owners that are kept, of those that are controllers or sandboxes: an object has one of each."""
 
@@ -43,6 +45,7 @@ class Projection:
     """Those beside the metadata that are kept whole."""
     labels: tuple[str, ...] = _OURS
     annotations: tuple[str, ...] = _OURS
+    finalizers: bool = False
     reduce: Callable[[Obj], None] = lambda _: None
     """Changes what is left, in place."""
 
@@ -55,7 +58,9 @@ class Projection:
                 kept[part] = found
         if owners := [one for one in metadata.get("ownerReferences") or () if _matters(one)]:
             kept["ownerReferences"] = owners[:_OWNERS]
-        left: Obj = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": kept}
+        if self.finalizers and "finalizers" in metadata:
+            kept["finalizers"] = metadata["finalizers"]
+        left: Obj = {name: obj[name] for name in ("apiVersion", "kind") if name in obj} | {"metadata": kept}
         left |= {name: obj[name] for name in self.fields if name in obj}
         self.reduce(left)
         return left
@@ -101,6 +106,8 @@ PROJECTIONS: Mapping[Resource, Projection] = {
     RESOURCE_QUOTAS: Projection(("spec",)),
     LIMIT_RANGES: Projection(("spec",)),
     NAMESPACES: Projection((), labels=("",)),
+    # Labels and annotations of the operator's own are refused.
+    SANDBOXES: Projection(("spec", "status"), labels=_RESERVED, annotations=_RESERVED, finalizers=True),
     SECRETS: Projection((), labels=(meta.LABEL_SECRET_OPT_IN,), annotations=()),
 }
 """By kind. A Secret's data isn't asked for, but `kubectl apply` leaves a copy of it in an annotation."""

@@ -21,13 +21,21 @@ from claude_sandbox.backends.kubernetes.resources import (
     PODS,
     ROLE_BINDINGS,
     ROLES,
+    SANDBOXES,
     Resource,
 )
 from claude_sandbox.backends.kubernetes.store import Key, Obj, key_of
-from claude_sandbox.compliance.policies import OUTSIZE
+from claude_sandbox.compliance.entries import OUTSIZE
 
 KIB, MIB = 1024, 1024 * 1024
 _LABELS = (meta.LABEL_SANDBOX, meta.LABEL_SANDBOX_UID, meta.LABEL_COMPONENT, meta.LABEL_MANAGED_BY)
+_FINALIZERS = 16
+# What is needed to find what a sandbox has, and to remove it. With it nothing new is made.
+_OF_SANDBOXES = {
+    "spec": ("backend", "workspace", "credentials", "resources", "network", "operatingMode"),
+    "status": ("placement", "workload", "conditions", "observedGeneration"),
+}
+_STUB_PART = 16 * KIB
 _STUB_SELECTOR = 4 * KIB
 """Bytes of a policy's `podSelector` up to which its stub has it, so that it still selects what it selects."""
 
@@ -43,6 +51,8 @@ class Ration:
 RATIONS: Mapping[Resource, Ration] = {
     # With its status it has up to 10 KiB, and there may be thousands.
     PODS: Ration(namespace=32 * MIB),
+    # The longest spec that is valid has 65,536 characters and some more, of four bytes at most.
+    SANDBOXES: Ration(object=512 * KIB, namespace=16 * MIB),
     # Up to a thousand subjects are kept of one (compliance/grants.py).
     ROLE_BINDINGS: Ration(object=512 * KIB),
     CLUSTER_ROLE_BINDINGS: Ration(object=512 * KIB),
@@ -93,7 +103,10 @@ class Rations:
 
     def _stub(self, obj: Obj, why: str) -> Obj:
         metadata = {name: value for name, value in obj["metadata"].items() if not isinstance(value, dict | list)}
-        stub: Obj = {"apiVersion": obj["apiVersion"], "kind": obj["kind"], "metadata": metadata, OUTSIZE: why}
+        stub: Obj = {"metadata": metadata, OUTSIZE: why} | {n: obj[n] for n in ("apiVersion", "kind") if n in obj}
+        if finalizers := obj["metadata"].get("finalizers"):
+            # Who has more loses the others should the operator write this list: they are the sandbox's owner's own.
+            metadata["finalizers"] = [one for one in finalizers if one == meta.FINALIZER] or finalizers[:_FINALIZERS]
         labels = obj["metadata"].get("labels") or {}
         metadata["labels"] = {name: labels[name] for name in _LABELS if name in labels}
         if owners := (obj["metadata"].get("ownerReferences") or ())[:1]:
@@ -110,7 +123,13 @@ def _instead(resource: Resource, obj: Obj) -> Obj:
         return {"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]}
     if resource in (ROLE_BINDINGS, CLUSTER_ROLE_BINDINGS):
         return {"roleRef": obj.get("roleRef"), "subjects": [{"kind": "Group", "name": "system:authenticated"}]}
+    if resource is SANDBOXES:
+        return {part: _small(obj.get(part) or {}, names) for part, names in _OF_SANDBOXES.items()}
     selector = (obj.get("spec") or {}).get("podSelector")
     if resource is NETWORK_POLICIES and len(orjson.dumps(selector)) <= _STUB_SELECTOR:
         return {"spec": {"podSelector": selector}}
     return {"spec": {}}
+
+
+def _small(part: Obj, names: tuple[str, ...]) -> Obj:
+    return {name: part[name] for name in names if name in part and len(orjson.dumps(part[name])) <= _STUB_PART}

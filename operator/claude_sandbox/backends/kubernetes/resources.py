@@ -62,6 +62,7 @@ NAMESPACES = Resource("", "v1", "namespaces", False, "Namespace")
 NODES = Resource("", "v1", "nodes", False, "Node")
 NETWORK_POLICIES = Resource("networking.k8s.io", "v1", "networkpolicies", True, "NetworkPolicy")
 RUNTIME_CLASSES = Resource("node.k8s.io", "v1", "runtimeclasses", False, "RuntimeClass")
+STORAGE_CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", False, "StorageClass")
 _RBAC = "rbac.authorization.k8s.io"
 ROLES = Resource(_RBAC, "v1", "roles", True, "Role")
 CLUSTER_ROLES = Resource(_RBAC, "v1", "clusterroles", False, "ClusterRole")

@@ -88,9 +88,14 @@ class Rights:
         live = new or old
         if live is None or (old or {}).get("rules") == (new or {}).get("rules"):
             return
-        metadata = live["metadata"]
-        for one in self._bindings(_BY_ROLE, (live["kind"], metadata.get("namespace") or "", metadata["name"])):
-            self._concerned(one)
+        # A tenant may have thousands of bindings, each for a thousand subjects: here they are not gone through.
+        where, name = live["metadata"].get("namespace") or "", live["metadata"]["name"]
+        found = list(self._bindings(_BY_ROLE, (live["kind"], where, name)))
+        for namespace in {one["metadata"].get("namespace") for one in found} - {None}:
+            self._wake(namespace, None)
+        for one in found:
+            if not one["metadata"].get("namespace"):
+                self._concerned(one)
 
     def _binding_changed(self, old: Obj | None, new: Obj | None) -> None:
         if _told(old) != _told(new):

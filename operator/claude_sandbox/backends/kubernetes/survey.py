@@ -102,7 +102,9 @@ async def _declared(api: Api, pod: Object, sandbox: Object, standard: Standard) 
     except InvalidSpec as error:
         raise SurveyError(f"the spec of ClaudeSandbox {sandbox['metadata']['name']} is not valid: {error}") from None
     image = standard.image or _live_image(pod)
-    blueprint = build(_identity(sandbox), spec, Site(image, standard.opened))
+    # What the operator was started with is not known here; whether it is enough is for PRIV-05 to say.
+    strict = (pod["spec"].get("securityContext") or {}).get("supplementalGroupsPolicy") == "Strict"
+    blueprint = build(_identity(sandbox), spec, Site(image, standard.opened, strict))
     namespace, child = blueprint.identity.namespace, meta.child_name(blueprint.identity.name)
     around, account, claim = await asyncio.gather(
         read_surroundings(api, pod),

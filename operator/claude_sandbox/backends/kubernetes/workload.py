@@ -11,8 +11,17 @@ from claude_sandbox.backends.base import WorkloadState
 from claude_sandbox.backends.kubernetes.objects import CONTAINER
 from claude_sandbox.backends.kubernetes.raw import Object, annotations, terminating
 
+OUT_OF_MEMORY = (
+    "its container was ended and started again, since it needed more memory than spec.resources.memory: raise that, or "
+    "have less done at a time"
+)
 _IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _CONFIG_REASONS = frozenset({"CreateContainerConfigError"})
+# What a node refuses a pod for that runs elsewhere (k8s.io/kubernetes, pkg/kubelet/lifecycle/predicate.go).
+_REMEDIES = {
+    "SupplementalGroupsPolicyNotSupported": " Give the node containerd 2.0, CRI-O 1.31 or newer, or start the operator "
+    "with --supplemental-groups-policy=Merge, with which control PRIV-05 can't be sure of the groups.",
+}
 _CRASH_REASONS = frozenset({"CrashLoopBackOff", "RunContainerError", "CreateContainerError", "StartError"})
 
 
@@ -21,10 +30,12 @@ def state_of(pod: Object | None) -> WorkloadState:
     if pod is None:
         return WorkloadState(ConditionStatus.FALSE, Reason.NO_WORKLOAD, "There is no pod.")
     status, reason, message = _readiness(pod)
+    strain = (OUT_OF_MEMORY,) if status is ConditionStatus.TRUE and _out_of_memory(pod) else ()
     return WorkloadState(
         status,
         reason,
-        message,
+        f"{message} But {'; '.join(strain)}." if strain else message,
+        strain=strain,
         workload=_workload(pod),
         key_generation=annotations(pod).get(meta.ANNOTATION_KEY_GENERATION),
     )
@@ -61,8 +72,9 @@ def _readiness(pod: Object) -> tuple[ConditionStatus, Reason, str]:
         message = f"Pod {name} is terminating; a new one is made when it is gone."
         return ConditionStatus.FALSE, Reason.POD_TERMINATING, message
     if status.get("phase") in ("Failed", "Succeeded"):
-        why = status.get("message") or status.get("reason") or "its container ended"
-        return ConditionStatus.FALSE, Reason.POD_FAILED, f"Pod {name} ended: {why}."
+        why = str(status.get("message") or status.get("reason") or "its container ended").rstrip(".")
+        remedy = _REMEDIES.get(status.get("reason"), "")
+        return ConditionStatus.FALSE, Reason.POD_FAILED, f"Pod {name} ended: {why}.{remedy}"
     if (ready := _condition(pod, "Ready")) and ready.get("status") == "True":
         return ConditionStatus.TRUE, Reason.SANDBOX_READY, f"Claude Code can run in pod {name}."
     if (scheduled := _condition(pod, "PodScheduled")) and scheduled.get("status") == "False":
@@ -73,6 +85,11 @@ def _readiness(pod: Object) -> tuple[ConditionStatus, Reason, str]:
         return ConditionStatus.FALSE, *problem
     if status.get("phase") == "Running":
         message = f"Pod {name} runs, but Claude Code does not answer in it yet."
+        if _started(pod):
+            message = (
+                f"Pod {name} runs, but Claude Code can't work in it: it has no key, or can't write to its home, which "
+                "may be full. `kubectl describe pod` shows what its readiness probe says."
+            )
         return ConditionStatus.FALSE, Reason.POD_NOT_READY, message
     return ConditionStatus.FALSE, Reason.POD_PENDING, f"Pod {name} is starting."
 
@@ -91,6 +108,19 @@ def _waiting(pod: Object) -> Iterator[tuple[Reason, str]]:
             ended = f" It ended with exit code {last['exitCode']} ({last.get('reason')})." if last else ""
             hint = " It needed more memory than spec.resources.memory." if last.get("reason") == "OOMKilled" else ""
             yield Reason.CONTAINER_FAILING, f"The container does not stay up ({reason}).{ended}{hint}"
+
+
+def _started(pod: Object) -> bool:
+    """Whether the agent's container has passed its startup probe."""
+    statuses: list[Object] = pod.get("status", {}).get("containerStatuses") or []
+    return any(one.get("name") == CONTAINER and one.get("started") for one in statuses)
+
+
+def _out_of_memory(pod: Object) -> bool:
+    """Whether the agent's container was ended for needing more memory, and runs again."""
+    statuses: list[Object] = pod.get("status", {}).get("containerStatuses") or []
+    last = [(one.get("lastState") or {}).get("terminated") or {} for one in statuses if one.get("name") == CONTAINER]
+    return any(one.get("reason") == "OOMKilled" for one in last)
 
 
 def _condition(pod: Object, kind: str) -> Object | None:

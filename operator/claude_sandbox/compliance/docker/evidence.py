@@ -49,6 +49,8 @@ class Declared:
     image_digest: str | None = None
     allowed_registries: tuple[str, ...] = ()
     """Registries, or registries with the beginning of a path, that images may come from. Empty: any."""
+    image_refused: str = ""
+    """Why its host's administrator does not allow the image; empty where nobody forbids it."""
     seccomp: SeccompProfileType = SeccompProfileType.RUNTIME_DEFAULT
     """The filter of system calls that it has at least."""
 

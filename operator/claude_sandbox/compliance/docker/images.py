@@ -34,6 +34,8 @@ def pinned(container: Container) -> Verdict:
 
 def from_allowed_registry(container: Container) -> Verdict:
     """Only images from where they are allowed to come from."""
+    if refused := container.declared.image_refused:
+        return failed(refused)
     allowed = container.declared.allowed_registries
     if not allowed:
         return not_applicable("it is not said that only some registries are allowed (--allowed-registry)")

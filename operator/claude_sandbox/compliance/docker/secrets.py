@@ -11,7 +11,6 @@ from claude_sandbox.compliance.docker.container import Container, doubts_of
 from claude_sandbox.compliance.docker.filesystem import each_bind, is_home
 from claude_sandbox.compliance.docker.measure import decided, docker_only, shared
 from claude_sandbox.compliance.docker.mounts import holds
-from claude_sandbox.compliance.secrets import looks_like_credential
 
 _SECRETS = "/run/secrets"
 """Where Compose and Swarm mount what they call secrets."""
@@ -35,19 +34,25 @@ _HOLDERS = ("/root", "/home", "/etc/kubernetes", "/var/lib/kubelet")
 def environment(container: Container) -> Verdict:
     """No credential where every process, and everyone who may inspect the container, can read it. Names no value."""
     variables = container.environment
-    words = [
-        ("command", container.strings("Config.Cmd")),
-        ("entrypoint", container.strings("Config.Entrypoint")),
-        ("arguments", container.strings("Args")),
-        ("health check", _health_check(container)),
-    ]
+    entrypoint, command = container.strings("Config.Entrypoint"), container.strings("Config.Cmd")
+    arguments, check = container.strings("Args"), _health_check(container)
+    # What runs is the entrypoint with the command after it, and the path with its arguments.
+    lines = {
+        "command": (*(entrypoint or ()), *(command or ())),
+        "arguments": (container.text("Path") or "", *(arguments or ())),
+        "health check": check or (),
+    }
     labels = container.mapping("Config.Labels")
     problems = [
         f"the variable {_shown(name)} looks like a credential"
         for name, value in variables or ()
-        if looks_like_credential(name, value) or leaks.looks_like_credential(name)
+        if leaks.variable_holds_credential(name, value) or leaks.looks_like_credential(name)
     ]
-    problems += [f"its {what} looks like it holds a credential" for what, one in words if _is_telling(one or ())]
+    problems += [
+        f"its {what} looks like it holds a credential"
+        for what, line in lines.items()
+        if leaks.command_line_holds_credential(line)
+    ]
     problems += [
         f"the label {_shown(name)} looks like it holds a credential"
         for name, value in (labels or {}).items()
@@ -57,10 +62,10 @@ def environment(container: Container) -> Verdict:
         problems,
         doubts_of(
             ("Config.Env", variables),
-            ("Config.Cmd", words[0][1]),
-            ("Config.Entrypoint", words[1][1]),
-            ("Args", words[2][1]),
-            ("Config.Healthcheck.Test", words[3][1]),
+            ("Config.Cmd", command),
+            ("Config.Entrypoint", entrypoint),
+            ("Args", arguments),
+            ("Config.Healthcheck.Test", check),
             ("Config.Labels", labels),
         ),
     )
@@ -113,10 +118,6 @@ def _health_check(container: Container) -> Sequence[str] | None:
         if check is not None and "Test" not in check
         else container.strings("Config.Healthcheck.Test", omissible=True)
     )
-
-
-def _is_telling(words: Sequence[str]) -> bool:
-    return any(leaks.looks_like_credential(word) or not leaks.NO_ASSIGNMENT.holds(word) for word in words)
 
 
 def _shown(name: str) -> str:

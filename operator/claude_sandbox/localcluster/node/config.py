@@ -47,8 +47,9 @@ class Files:
         return self.directory / "resolv.conf"
 
 
-def containerd(pause_image: str, runc: Path, plugins: Path, networks: Path) -> str:
+def containerd(context: NodeContext, pause_image: str, plugins: Path, files: Files) -> str:
     """containerd's configuration: its own directories, our pause image, the distribution's CNI plugins."""
+    runc, shim = context.binaries["runc"], context.binaries["containerd-shim-runc-v2"]
     return f"""\
 version = 2
 root = "/var/lib/containerd"
@@ -70,10 +71,11 @@ netns_mounts_under_state_dir = true
 
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{plugins}"
-conf_dir = "{networks}"
+conf_dir = "{files.network.parent}"
 
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
+runtime_path = "{shim}"
 
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
 BinaryName = "{runc}"

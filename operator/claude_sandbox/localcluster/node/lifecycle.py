@@ -35,7 +35,10 @@ from claude_sandbox.localcluster.pki import Files as KeyFiles
 Report = Callable[[str], None]
 
 # The last two become images of pods.
-BINARIES = ("kubelet", "kube-proxy", "kube-router", "coredns", "pause")
+BINARIES = (
+    *("kubelet", "kube-proxy", "kube-router", "coredns", "pause"),
+    *("containerd", "containerd-shim-runc-v2", "runc"),
+)
 
 # Modules of the kernel, where it has not been built with them.
 _MODULES = ("br_netfilter", "overlay", "nf_tables", "ip_set", "veth")
@@ -78,7 +81,7 @@ def up(context: NodeContext, report: Report) -> None:
     def wait(trouble: str, well: Callable[[], bool], *needed: str) -> None:
         checks.await_true(layout, needed or COMPONENTS, trouble, well)
 
-    start(parts.containerd(programs.path("containerd"), files))
+    start(parts.containerd(context, files))
     wait("containerd does not answer", lambda: checks.health(layout, "containerd"), "containerd")
     for archive in (pause, coredns):
         images.load(names, archive, programs)
@@ -145,7 +148,7 @@ def _write_files(context: NodeContext, names: Names, programs: Programs, pause: 
         raise LocalClusterError("The CNI plugins are not there.", "Install the package containernetworking-plugins.")
     machine = Path("/etc/resolv.conf")
     content = {
-        files.containerd: config.containerd(pause.reference, programs.path("runc"), plugins, files.network.parent),
+        files.containerd: config.containerd(context, pause.reference, plugins, files),
         files.network: config.network(context.pod_cidr),
         files.kubelet: config.kubelet(context, files, names.cgroup),
         files.kube_proxy: config.kube_proxy(context),

@@ -26,9 +26,10 @@ class Part:
     inputs: tuple[Path, ...]
 
 
-def containerd(program: Path, files: Files) -> Part:
+def containerd(context: NodeContext, files: Files) -> Part:
     """The container runtime, on which the others rely."""
-    return Part("containerd", (str(program), "--config", str(files.containerd)), (files.containerd, files.network))
+    argv = (str(context.binaries["containerd"]), "--config", str(files.containerd))
+    return Part("containerd", argv, (files.containerd, files.network))
 
 
 def kubelet(context: NodeContext, files: Files) -> Part:

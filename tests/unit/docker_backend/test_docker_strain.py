@@ -1,0 +1,75 @@
+"""What a sandbox ran out of is told, with its remedy, and changes no faster than an agent may make it."""
+
+from pathlib import Path
+
+from docker_world import IDENTITY, blueprint_of
+from hostile import JSON, changed
+from hypothesis import given
+
+from claude_sandbox.backends.docker.state import state_of
+from claude_sandbox.backends.docker.strain import CHANGES_AFTER, Strain, Strains, clauses, look, places_of
+
+CONTAINER = {"Id": "c" * 64, "Name": "/csb", "State": {"Running": True, "StartedAt": "2026-01-01T00:00:00Z"}}
+KILLED = {"Type": "container", "Action": "oom", "Actor": {"ID": "c" * 64}}
+
+
+def test_an_engines_event_is_remembered_until_the_container_starts_anew() -> None:
+    now = 0.0
+    strains = Strains(lambda: now)
+    assert strains.said(IDENTITY, CONTAINER, Strain()) == Strain()
+    strains.note(KILLED)
+    now = CHANGES_AFTER
+    assert strains.said(IDENTITY, CONTAINER, Strain()).out_of_memory
+    strains.note(KILLED | {"Action": "start"})
+    again = {**CONTAINER, "State": {"Running": True, "StartedAt": "2026-01-01T00:00:01Z"}}
+    assert strains.said(IDENTITY, again, Strain()) == Strain()
+
+
+def test_what_is_said_changes_once_a_minute_at_most() -> None:
+    now = 0.0
+    strains = Strains(lambda: now)
+    full = Strain(full=("/tmp",))
+    assert strains.said(IDENTITY, CONTAINER, full) == full
+    now = CHANGES_AFTER - 1
+    assert strains.said(IDENTITY, CONTAINER, Strain()) == full
+    now = CHANGES_AFTER
+    assert strains.said(IDENTITY, CONTAINER, Strain()) == Strain()
+    assert strains.said(IDENTITY, CONTAINER, full) == Strain()
+
+
+def test_each_thing_that_is_short_is_said_with_its_remedy() -> None:
+    blueprint = blueprint_of()
+    said = clauses(Strain(True, ("/tmp", "/home/claude", "/workspace")), blueprint)
+    assert ["spec.resources.memory" in one for one in said] == [True, True, False]
+    assert "/tmp and /home/claude are full" in said[1]
+    assert "/workspace is full" in said[2]
+    assert set(places_of(blueprint)) == {"/tmp", "/home/claude", "/workspace"}
+    assert places_of(blueprint_of(workspace={"readOnly": True})) == ("/tmp", "/home/claude")
+    healthy = {**CONTAINER, "State": {**CONTAINER["State"], "Health": {"Status": "healthy"}}}  # type: ignore[dict-item]
+    state = state_of(healthy, "host", "7", ("no name can be resolved",), said)
+    assert state.message.index(said[0]) < state.message.index("no name can be resolved")
+    assert state.strain == said
+
+
+def test_a_directory_is_looked_at_without_following_a_link(tmp_path: Path) -> None:
+    proc, cgroups = tmp_path / "proc", tmp_path / "cgroup"
+    (proc / "42/root").mkdir(parents=True)
+    (proc / "42/cgroup").write_text(f"0::/{'c' * 64}\n")
+    # A file system without any room, if a link were followed to it.
+    (proc / "42/root/full").symlink_to("/proc")
+    group = cgroups / ("c" * 64)
+    group.mkdir(parents=True)
+    (group / "memory.events").write_text("low 0\noom 2\noom_kill 2\n")
+    document = {"Id": "c" * 64, "State": {"Pid": 42}, "HostConfig": {"Runtime": "runc"}}
+    assert look(document, ["/full", "/none", ""], proc, cgroups) == Strain(True, ())
+    (group / "memory.events").write_text("oom_kill \xff\n")
+    assert look(document, [], proc, cgroups) == Strain()
+
+
+@given(changed(CONTAINER) | JSON, changed(KILLED) | JSON)
+def test_no_document_and_no_event_ends_the_look(container: object, event: object) -> None:
+    strains = Strains()
+    if isinstance(event, dict):
+        strains.note(event)
+    if isinstance(container, dict):
+        look(container, ["/tmp"], Path("/nowhere"), Path("/nowhere"))
