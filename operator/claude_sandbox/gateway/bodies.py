@@ -2,7 +2,7 @@
 
 What is shorter than `HELD` is sent when all of it has been judged. What is longer goes on as it comes, and its last
 part waits until the whole is judged: a request of which a part is missing does nothing at the provider. So a body of
-32 MB costs no more memory than one of 1 MB.
+32 MB costs no more memory than one of that length.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,7 +12,7 @@ from aiohttp import StreamReader
 from claude_sandbox.gateway.jsonscan import JSONError, Scanned, Scanner
 from claude_sandbox.gateway.provider import APIError, invalid
 
-HELD = 1 << 20
+HELD = 256 * 1024
 """Bytes that are kept before anything is sent."""
 
 WANTED = frozenset(("model", "max_tokens", "stream", "speed", "inference_geo", "service_tier"))

@@ -137,7 +137,11 @@ class Broker:
             await self._judge(request, scanned, size)
 
         body = Body(incoming.content, request.route.max_body, judge, scan=request.route.model)
-        await body.hold()
+        try:
+            async with asyncio.timeout(self._live().config.limits.stream_idle):
+                await body.hold()
+        except TimeoutError:
+            raise APIError(408, "invalid_request_error", "the body takes too long", "timeout") from None
         request.up = body.size
         return body
 
@@ -205,6 +209,9 @@ class Broker:
                 return await _cut(incoming, request)
             slow = isinstance(error, TimeoutError)
             raise _failed("the model's provider does not answer", "timeout" if slow else "answer") from None
+        except OSError:
+            request.sent = False
+            raise _failed("the way to the model's provider is not as configured", "connect") from None
         finally:
             request.up = body.size
 
@@ -269,8 +276,9 @@ async def _refuse(incoming: web.BaseRequest, error: APIError) -> web.StreamRespo
 
 
 async def _cut(incoming: web.BaseRequest, request: Request) -> web.StreamResponse:
-    """The provider broke off in the middle: so does this, that the client does not take it for an end."""
-    request.verdict, request.rule = "Failed", "broken off"
+    """One side broke off in the middle: so does this, that the other does not take it for an end."""
+    gone = incoming.transport is None or incoming.transport.is_closing()
+    request.verdict, request.rule = ("Cancelled", request.rule) if gone else ("Failed", "broken off")
     if incoming.transport is not None:
         incoming.transport.abort()
     with suppress(ConnectionError):

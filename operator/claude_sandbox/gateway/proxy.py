@@ -23,8 +23,8 @@ from claude_sandbox.gateway.shares import Slots
 from claude_sandbox.gateway.tunnel import CHUNK, Moved, Side, WatchedError, splice
 
 _HEAD_SECONDS = 10.0
-_UNKNOWN_SANDBOXES = 64
-"""Connections at a time that have not yet said whose they are."""
+_UNKNOWN = 64
+"""Connections at a time, of one address, that have not yet said whose they are."""
 
 
 class RefusedError(Exception):
@@ -40,6 +40,7 @@ class RefusedError(Exception):
 class Passage:
     """What is known of one connection, as it becomes known; the audit's line at its end."""
 
+    peer: str = ""
     sandbox: Sandbox | None = None
     request: Request | None = None
     way: Way | None = None
@@ -62,7 +63,7 @@ class Proxy:
         self._audit = audit
         self._resolve = resolve
         self._open: set[Passage] = set()
-        self._early = 0
+        self._early = Slots(_UNKNOWN, _UNKNOWN)
         self._slots = Slots(1, 1)
         self.changed()
 
@@ -76,7 +77,8 @@ class Proxy:
         live = self._live()
         limits = live.config.limits
         self._slots.total, self._slots.each = limits.connections, limits.connections_each
-        self._slots.clients = len(live.sandboxes)
+        self._slots.clients = self._early.clients = len(live.sandboxes)
+        self._early.total = _UNKNOWN * max(1, len(live.sandboxes))
         for one in list(self._open):
             if one.sandbox is None or one.request is None or one.way is None or one.task is None:
                 continue
@@ -87,10 +89,11 @@ class Proxy:
 
     def accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A client has connected."""
-        if self._early >= _UNKNOWN_SANDBOXES * max(1, len(self._live().sandboxes)):
+        peer = str((writer.get_extra_info("peername") or ("",))[0])
+        if not self._early.take(peer):
             writer.transport.abort()
             return
-        passage = Passage()
+        passage = Passage(peer=peer)
         passage.task = asyncio.create_task(self._serve(Side(reader, writer), passage))
         self._open.add(passage)
         passage.task.add_done_callback(lambda _: self._open.discard(passage))
@@ -142,14 +145,13 @@ class Proxy:
 
     async def _known(self, client: Side, passage: Passage) -> tuple[Request, bytes, Sandbox]:
         """The request, what came behind its head, and whose it is."""
-        self._early += 1
         try:
             async with asyncio.timeout(_HEAD_SECONDS):
                 head, early = await _read_head(client)
         except TimeoutError:
             raise BadRequestError("the request takes too long", 408) from None
         finally:
-            self._early -= 1
+            self._early.give(passage.peer)
         request = parse_request(head)
         passage.request = request
         passage.way = Way.TUNNEL if request.method == "CONNECT" else Way.HTTP

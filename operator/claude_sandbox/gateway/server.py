@@ -4,22 +4,53 @@ import asyncio
 import json
 import ssl
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
 from claude_sandbox.gateway.audit import Audit
 from claude_sandbox.gateway.bookkeeper import Bookkeeper
 from claude_sandbox.gateway.broker import Broker
-from claude_sandbox.gateway.config import Listener
+from claude_sandbox.gateway.config import Limits, Listener
 from claude_sandbox.gateway.dial import BUFFER, SystemResolver
 from claude_sandbox.gateway.follow import Follower, Live
 from claude_sandbox.gateway.ledger_store import FileStore, MemoryStore
 from claude_sandbox.gateway.proxy import Proxy
+from claude_sandbox.gateway.shares import Slots
 from claude_sandbox.gateway.upstream import Upstreams
 
 _MAX_HEADER = 16 * 1024
 _BACKLOG = 512
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class _BoundedServer(web.Server):
+    """Takes so many connections at most, of all and of one address, each of which has its share: whoever opens more
+    than it can use has them closed, and nobody else suffers by it."""
+
+    def __init__(self, handler: Handler, limits: Limits, clients: int, **options: Any) -> None:
+        super().__init__(handler, **options)
+        self._slots = Slots(2 * limits.requests, 2 * limits.requests_each, clients)
+        self._taken: dict[int, str] = {}
+
+    def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
+        """A client has connected."""
+        super().connection_made(handler, transport)
+        peer = str((transport.get_extra_info("peername") or ("",))[0])
+        if self._slots.take(peer):
+            self._taken[id(handler)] = peer
+        else:
+            transport.abort()
+
+    def connection_lost(self, handler: Any, exc: BaseException | None = None) -> None:
+        """A client has gone."""
+        peer = self._taken.pop(id(handler), None)
+        if peer is not None:
+            self._slots.give(peer)
+        super().connection_lost(handler, exc)
 
 
 class Gateway:
@@ -43,9 +74,11 @@ class Gateway:
     async def run(self, told: asyncio.Event) -> None:
         """Serve until told to end. Raises OSError where it can't listen."""
         config = self._follower.live.config
-        broker = web.Server(
-            self._broker.handle, handler_cancellation=True, access_log=None, auto_decompress=False,
+        broker = _BoundedServer(
+            self._broker.handle, config.limits, len(config.sandboxes),
+            handler_cancellation=True, access_log=None, auto_decompress=False,
             max_line_size=_MAX_HEADER, max_field_size=_MAX_HEADER, keepalive_timeout=75.0,
+            read_bufsize=64 * 1024,
         )  # fmt: skip
         health = web.Server(self._health, access_log=None)
         where = {
@@ -55,11 +88,16 @@ class Gateway:
         }
         print(f"gateway: listening {json.dumps(where)}", file=sys.stderr, flush=True)
         following = asyncio.create_task(self._follower.follow(self._changed))
+        waiting = asyncio.create_task(told.wait())
         try:
-            await told.wait()
+            await asyncio.wait((waiting, following), return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                # It never ends by itself: better no gateway than one that a change of its rules does not reach.
+                following.result()
             await self._drain()
         finally:
             following.cancel()
+            waiting.cancel()
             await self._end()
 
     async def _changed(self, live: Live) -> None:

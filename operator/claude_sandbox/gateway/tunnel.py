@@ -93,4 +93,8 @@ async def _one_way(source: Side, target: Side, moved: Callable[[bytes], None]) -
         target.writer.write(part)
         await target.writer.drain()
         moved(b"")
-    target.writer.write_eof()
+    if target.writer.can_write_eof():
+        target.writer.write_eof()
+    else:
+        # TLS has no half of a connection; what is in the buffer still gets out.
+        target.writer.close()

@@ -338,3 +338,34 @@ async def test_requests_that_could_be_read_in_two_ways_are_refused_and_end_the_c
                 assert answer.count(b"HTTP/1.") == 1, name
                 writer.transport.abort()
     assert api.seen == []
+
+
+async def test_files_and_batches_where_they_are_open(tmp_path: Path) -> None:
+    async with provider() as api:
+        with running(tmp_path, document(tmp_path, provider=api.url, apis=["Files", "Batches", "Messages"])) as gateway:
+            big = b"x" * (2 << 20)
+            assert (await post(gateway.broker, big, path="/v1/files", **{"content-type": "multipart/form-data"}))[
+                0
+            ] == 200
+            assert (await post(gateway.broker, {"requests": []}, path="/v1/messages/batches"))[0] == 200
+        limited = document(tmp_path, provider=api.url, apis=["Batches"], budget={"maxCostUSD": "1"})
+        with running(tmp_path, limited) as gateway:
+            status, found, _ = await post(gateway.broker, {"requests": []}, path="/v1/messages/batches")
+            assert (status, "batches can't be limited" in found["error"]["message"]) == (400, True)
+    assert [(one.target, len(one.body)) for one in api.seen] == [("/v1/files", 2 << 20), ("/v1/messages/batches", 16)]
+
+
+async def test_who_opens_many_connections_has_them_closed(tmp_path: Path) -> None:
+    configuration = document(tmp_path)
+    configuration["limits"] = {"requestsPerSandbox": 5}
+    async with provider() as api:
+        configuration["provider"]["baseURL"] = api.url
+        with running(tmp_path, configuration) as gateway:
+            host, _, port = gateway.broker.partition(":")
+            opened = [await asyncio.open_connection(host, int(port)) for _ in range(12)]
+            ended = [asyncio.create_task(reader.read()) for reader, _ in opened]
+            await until(lambda: sum(task.done() for task in ended) == 2)
+            for _, writer in opened:
+                writer.transport.abort()
+            await asyncio.gather(*ended, return_exceptions=True)
+            assert (await post(gateway.broker))[0] == 200

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gatewaykit import Authority, Gateway, authority, basic, client_environment, document, running, until
+from gatewaykit import PLACEHOLDER, Authority, Gateway, authority, basic, client_environment, document, running, until
 
 NAMES = ("www.example.org", "git.example.org", "other.example.net")
 
@@ -298,3 +298,42 @@ def test_the_lab_has_no_other_way(lab: Lab) -> None:
     """The names of these tests are the gateway's alone: without it nothing resolves them."""
     with pytest.raises(OSError, match=r".*"):
         socket.getaddrinfo("www.example.org", lab.tls)
+
+
+async def test_one_address_can_not_take_the_places_of_those_that_have_not_yet_said_who_they_are(tmp_path: Path) -> None:
+    configuration = document(tmp_path)
+    one = configuration["sandboxes"][0]
+    configuration["sandboxes"].append({**one, "uid": "uid-2", "identitySHA256": ["0" * 64]})
+    with running(tmp_path, configuration) as gateway:
+        host, _, port = gateway.proxy.partition(":")
+        held = [await asyncio.open_connection(host, int(port)) for _ in range(150)]
+        await asyncio.sleep(0.2)
+        reader, writer = await asyncio.open_connection(host, int(port), local_addr=("127.0.0.2", 0))
+        writer.write(b"CONNECT x.example.org:443 HTTP/1.1\r\nhost: x.example.org\r\n\r\n")
+        assert b" 407 " in await asyncio.wait_for(reader.readline(), 5)
+        for _, other in (*held, (reader, writer)):
+            other.transport.abort()
+
+
+@needs("curl")
+def test_both_doors_may_be_behind_tls(tmp_path: Path) -> None:
+    trust = authority(tmp_path, "www.example.org", "gateway.example.org")
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "hello.txt").write_text("hello\n")
+    with serving(files, trust.server()) as tls:
+        configuration = document(tmp_path, allowedDomains=[f"www.example.org:{tls}"])
+        configuration["egress"]["hosts"] = {"www.example.org": ["127.0.0.1"]}
+        door = {"certificateFile": str(trust.certificate), "keyFile": str(trust.key)}
+        configuration["listen"] = {"proxy": door, "broker": door}
+        with running(tmp_path, configuration) as gateway:
+            lab = Lab(gateway, trust, tls, 0, configuration)
+            proxy = gateway.proxy.replace("127.0.0.1", "gateway.example.org")
+            known = ("--resolve", f"{proxy}:127.0.0.1", "--proxy-cacert", str(trust.bundle))
+            through = ("--proxy", f"https://{proxy}", "--proxy-user", f"sandbox:{PLACEHOLDER}")
+            found = run(lab, "curl", "-sS", *known, *through, f"https://www.example.org:{tls}/hello.txt")
+            assert (found.stdout, found.stderr) == ("hello\n", "")
+            broker = gateway.broker.replace("127.0.0.1", "gateway.example.org")
+            direct = ("--noproxy", "*", "--resolve", f"{broker}:127.0.0.1", "--cacert", str(trust.bundle))
+            found = run(lab, "curl", "-sS", *direct, f"https://{broker}/v1/models")
+            assert "authentication_error" in found.stdout
