@@ -19,7 +19,7 @@ from claude_sandbox.localcluster.node import load_image
 # the lifecycles look whether all is put back. So no two of these may run at once.
 _CHANGE_THE_MACHINE = (
     "node/", "e2e/", "conformance/",
-    "attacks/test_attack_groups_of_the_image.py",
+    "attacks/test_attack_groups_of_the_image.py", "attacks/test_attack_image_volumes.py",
     "docker/test_engines_outside.py", "docker/test_engines_lifecycle.py", "docker/test_engines_for_builds.py",
 )  # fmt: skip
 

@@ -140,6 +140,7 @@ def compliant() -> World:
             policy_names=frozenset({"sandbox-alice"}),
             service_names=frozenset({"sandbox-alice"}),
             profile=Profile.PRODUCTION,
+            plain_images=frozenset({_IMAGE, "registry.example/sandboxes/claude:1"}),
         ),
         pod=copy.deepcopy(_POD),
         namespace={
@@ -164,6 +165,8 @@ def compliant() -> World:
         quotas=[{"metadata": {"name": "bounds"}, "spec": {"hard": {"pods": "10"}}}],
     )
 
+
+_IMAGE = f"registry.example/sandboxes/claude@{DIGEST}"
 
 _POLICY: Object = {
     "metadata": {"name": "sandbox-alice", "namespace": "agents"},
@@ -209,7 +212,7 @@ _POD: Object = {
         "containers": [
             {
                 "name": "agent",
-                "image": f"registry.example/sandboxes/claude@{DIGEST}",
+                "image": _IMAGE,
                 "command": ["claude"],
                 "args": ["--print", "make the tests pass"],
                 "env": [

@@ -17,6 +17,7 @@ from claude_sandbox.cli.check_options import Options, UnreadableError
 from claude_sandbox.cli.check_pods import of_pods
 from claude_sandbox.cli.check_reports import Report, as_json, as_sarif, as_table
 from claude_sandbox.cli.engine_address import AddressError, EngineAddress, Tls, engine_address
+from claude_sandbox.cli.images import by_digest
 
 _CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 
@@ -85,6 +86,15 @@ def _networks(
 )
 @click.option("--sandbox-image", metavar="IMAGE", help="As of the operator: what sandboxes run that name no image.")
 @click.option(
+    "--image-without-volumes",
+    "plain_images",
+    multiple=True,
+    callback=by_digest,
+    metavar="REPOSITORY@sha256:…",
+    help="An image whose configuration declares no VOLUME; may be repeated. What an image declares a pod's "
+    "runtime makes writable, and no API object tells of it: FS-08 is Unknown for other images.",
+)
+@click.option(
     "--open-private-network",
     "opened",
     multiple=True,
@@ -122,6 +132,7 @@ def check(
     secrets: tuple[str, ...],
     registries: tuple[str, ...],
     sandbox_image: str | None,
+    plain_images: tuple[str, ...],
     opened: tuple[IPv4Network | IPv6Network, ...],
     host: str | None,
     tlsverify: bool,
@@ -181,6 +192,7 @@ def check(
         secrets=secrets,
         registries=registries,
         sandbox_image=sandbox_image,
+        plain_images=frozenset(plain_images),
         opened=opened,
         kubeconfig=kubeconfig,
         context=context,
@@ -213,7 +225,7 @@ _MEANT_FOR = {
     ("profile", "registries"): ("--inspect", "container", "pod", "sandbox"),
     ("workspace",): ("--inspect", "container", "pod", "sandbox"),
     ("mounts", "peers"): ("--inspect", "container"),
-    ("secrets",): ("pod", "sandbox"),
+    ("secrets", "plain_images"): ("pod", "sandbox"),
     ("everything",): ("container",),
 }
 _INSTEAD = {

@@ -9,6 +9,7 @@ import click
 
 from claude_sandbox.blueprint.build import parse_image
 from claude_sandbox.blueprint.model import Site
+from claude_sandbox.cli.images import by_digest
 from claude_sandbox.controller import logs
 from claude_sandbox.controller.main import OperatorError, run_operator
 from claude_sandbox.controller.settings import Settings
@@ -67,6 +68,16 @@ def _networks(
     multiple=True,
     metavar="PREFIX",
     help="Where images may come from, for control IMG-02; may be repeated. Default: anywhere.",
+)
+@click.option(
+    "--image-without-volumes",
+    "plain_images",
+    multiple=True,
+    callback=by_digest,
+    metavar="REPOSITORY@sha256:…",
+    help="An image whose configuration declares no VOLUME; may be repeated. What an image declares a pod's runtime "
+    "makes writable, and no API object tells of it: FS-08 is Unknown for other images. Of --sandbox-image it is taken "
+    "for certain.",
 )
 @click.option(
     "--open-private-network",
@@ -146,6 +157,7 @@ def run(
     sandbox_image: str,
     sandbox_pull_policy: str,
     registries: tuple[str, ...],
+    plain_images: tuple[str, ...],
     opened: tuple[IPv4Network | IPv6Network, ...],
     groups: str,
     without_secrets: bool,
@@ -176,6 +188,7 @@ def run(
         namespaces=tuple(dict.fromkeys(namespaces)),
         secrets=not without_secrets,
         allowed_registries=registries,
+        plain_images=frozenset({sandbox_image, *plain_images}),
         leader_election=leader_election,
         lease_namespace=lease_namespace,
         docker=docker,

@@ -23,7 +23,7 @@ from claude_sandbox.compliance.control import (
 )
 from claude_sandbox.compliance.coverage import is_anyone, never_reached, too_wide
 from claude_sandbox.compliance.evidence import Expected, Object
-from claude_sandbox.compliance.filesystem import READ_ONLY_SOURCES
+from claude_sandbox.compliance.filesystem import READ_ONLY_SOURCES, known_to_be_all
 from claude_sandbox.compliance.network import widened
 from claude_sandbox.compliance.policies import Block, Granted
 from claude_sandbox.compliance.secrets import TIGHTEST_MODE, loosest_mode, secrets_of
@@ -46,7 +46,11 @@ class Meant:
 
 
 def expected(
-    pod: Object, services: Iterable[str], profile: Profile, allowed_registries: tuple[str, ...] = ()
+    pod: Object,
+    services: Iterable[str],
+    profile: Profile,
+    allowed_registries: tuple[str, ...] = (),
+    plain_images: frozenset[str] = frozenset(),
 ) -> Expected:
     """What there is to measure it against: itself. `services` are the names of all Services of its namespace."""
     spec = pod.get("spec") or {}
@@ -66,6 +70,7 @@ def expected(
         policy_names=frozenset(),
         service_names=frozenset(services),
         profile=profile,
+        plain_images=plain_images,
     )
 
 
@@ -132,7 +137,7 @@ def _writable(view: View, workspace: str | None) -> Verdict:
                 places.append(f"container {container.name} can write to {path}")
     if places and workspace is None:
         return unknown(f"{'; '.join(places)}: nothing declares that it may (--workspace)")
-    return judged(places)
+    return judged(places) if places else known_to_be_all(view)
 
 
 def _egress(view: View, opened: tuple[str, ...]) -> Verdict:

@@ -70,6 +70,8 @@ class Expected:
     service_names: frozenset[str]
     """The Services of the operator's own in the namespace."""
     profile: Profile
+    plain_images: frozenset[str] = frozenset()
+    """Images, as a pod names them, whose configuration is known to declare no VOLUME."""
     egress_ports: tuple[int, ...] = (443,)
     """TCP ports that the egress CIDRs may be connected to on."""
     egress_excepted: tuple[tuple[str, ...], ...] = ()

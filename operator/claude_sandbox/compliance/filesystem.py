@@ -4,7 +4,7 @@ import posixpath
 from collections.abc import Iterator
 
 from claude_sandbox.api.status import Severity
-from claude_sandbox.compliance.control import Control, Level, Verdict, judged, maps
+from claude_sandbox.compliance.control import Control, Level, Verdict, failed, judged, maps, passed, unknown
 from claude_sandbox.compliance.evidence import Object
 from claude_sandbox.compliance.privilege import violating
 from claude_sandbox.compliance.view import Container, View
@@ -105,7 +105,28 @@ def writable(view: View) -> Verdict:
                 problems.append(f"container {container.name} can write to {path}")
     if not found:
         problems.append(f"the workspace is not mounted at {expected.workspace_path}")
-    return judged(problems)
+    return failed("; ".join(problems)) if problems else known_to_be_all(view)
+
+
+def known_to_be_all(view: View) -> Verdict:
+    """Whether the mounts that a pod names are all that it has.
+
+    A runtime gives a container what its image declares as VOLUME as well: writable, executable, without a bound, on the
+    node's disk, and told by no API object. What is mounted over is in its place; so who knows an image can prevent it.
+    """
+    unsure = sorted(
+        {
+            str(container.spec.get("image", ""))
+            for container in view.containers
+            if container.spec.get("image") not in view.expected.plain_images
+        }
+    )
+    if not unsure:
+        return passed()
+    return unknown(
+        "a runtime makes what an image declares as VOLUME writable, and no API object tells what is declared by "
+        f"{', '.join(unsure)} (--image-without-volumes)"
+    )
 
 
 def _mounts(container: Container) -> Iterator[Object]:

@@ -80,6 +80,7 @@ class Operator:
             Pacer(),
             minor=minor,
             allowed_registries=settings.allowed_registries,
+            plain_images=settings.plain_images,
         )
         self._fleet: Fleet | None = None
         self._docker: DockerSandboxes | None = None

@@ -17,6 +17,8 @@ class Settings:
     namespaces: tuple[str, ...] = ()
     secrets: bool = True
     allowed_registries: tuple[str, ...] = ()
+    # Images of sandboxes that are known to declare no VOLUME, as pods name them.
+    plain_images: frozenset[str] = frozenset()
     leader_election: bool = True
     # Whether Docker hosts are looked after.
     docker: bool = False

@@ -15,7 +15,7 @@ from claude_sandbox.compliance.catalogue import CONTROLS
 
 Mutate = Callable[[Cluster], Any]
 
-BOB = ("pod", "agents/bob", "--workspace", "/workspace", "--secret", "anthropic")
+BOB = ("pod", "agents/bob", "--workspace", "/workspace", "--secret", "anthropic", "--image-without-volumes", IMAGE)
 
 
 def run(cluster: Cluster, directory: Path, *arguments: str) -> Result:

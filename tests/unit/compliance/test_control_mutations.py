@@ -501,6 +501,10 @@ UNDECIDED: dict[str, tuple[Mutate, str]] = {
     ),
     "a node that tells no groups": (reported(user=None), "PRIV-05"),
     "a node that tells the first group only": (reported(user={"linux": {"uid": 1000, "gid": 1000}}), "PRIV-05"),
+    "an image of which nobody says that it declares no VOLUME": (
+        agent(image=f"registry.example/sandboxes/other@{DIGEST}"),
+        "FS-08",
+    ),
     "a handler that is not known": (lambda world: _set(world.runtime_class or {}, {"handler": "mine"}), "KERN-06"),
     "no question asked about rights": (lambda world: world.access.clear(), "ID-03"),
     "variables from a ConfigMap": (agent(envFrom=[{"configMapRef": {"name": "x"}}]), "SEC-01"),

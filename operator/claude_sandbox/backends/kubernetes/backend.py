@@ -63,6 +63,7 @@ class KubernetesBackend:
         *,
         minor: int,
         allowed_registries: tuple[str, ...] = (),
+        plain_images: frozenset[str] = frozenset(),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api = api
@@ -75,6 +76,7 @@ class KubernetesBackend:
         self._evaluations = Evaluations()
         self._minor = minor
         self._allowed_registries = allowed_registries
+        self._plain_images = plain_images
         self._now = now
 
     async def key(self, identity: Identity, secret: str, key: str) -> KeyState:
@@ -189,7 +191,7 @@ class KubernetesBackend:
             both = Reading(quotas.value + ranges.value, quotas.source, min(quotas.observed_at, ranges.observed_at))
         pod: Reading[Object] | Unread = _reading(pods, pods.store.get(namespace, child), "there is no pod")
         return KubernetesEvidence(
-            expected=expected(blueprint, spec.profile, self._allowed_registries),
+            expected=expected(blueprint, spec.profile, self._allowed_registries, self._plain_images),
             pod=pod,
             namespace=_reading(namespaces, space, "the Namespace was not found"),
             policies=self._all(NETWORK_POLICIES, namespace),

@@ -7,7 +7,9 @@ from claude_sandbox.blueprint.model import Blueprint
 from claude_sandbox.compliance.evidence import Expected
 
 
-def expected(blueprint: Blueprint, profile: Profile, allowed_registries: tuple[str, ...]) -> Expected:
+def expected(
+    blueprint: Blueprint, profile: Profile, allowed_registries: tuple[str, ...], plain_images: frozenset[str]
+) -> Expected:
     """What the live objects of the sandbox are measured against."""
     name = blueprint.identity.name
     child = meta.child_name(name)
@@ -28,4 +30,5 @@ def expected(blueprint: Blueprint, profile: Profile, allowed_registries: tuple[s
         policy_names=frozenset({child, meta.BASELINE_POLICY}),
         service_names=frozenset({child}),
         profile=profile,
+        plain_images=plain_images,
     )

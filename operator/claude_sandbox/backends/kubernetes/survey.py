@@ -50,6 +50,8 @@ class Standard:
     """What sandboxes run that name no image; None where that is not known."""
     opened: tuple[IPv4Network | IPv6Network, ...] = ()
     """The private networks that the operator's administrator lets sandboxes into."""
+    plain_images: frozenset[str] = frozenset()
+    """Images that declare no VOLUME."""
     meant: Meant = field(default_factory=Meant)
     """Of a pod that no ClaudeSandbox declares."""
 
@@ -113,7 +115,9 @@ async def _declared(api: Api, pod: Object, sandbox: Object, standard: Standard) 
     )
     knows_image = spec.image is not None or standard.image is not None
     differences = _drift(blueprint, spec, pod, around, account, claim, knows_image=knows_image)
-    declared = expected(blueprint, standard.profile or spec.profile, standard.allowed_registries)
+    # What the operator gives sandboxes that name no image is its administrator's, who answers for it.
+    plain = standard.plain_images if spec.image else standard.plain_images | {image.reference}
+    declared = expected(blueprint, standard.profile or spec.profile, standard.allowed_registries, plain)
     return Survey(pod, sandbox, around.evidence(declared, pod, differences), CONTROLS)
 
 
@@ -125,6 +129,7 @@ async def _undeclared(api: Api, pod: Object, standard: Standard, note: str) -> S
         (str(service["metadata"]["name"]) for service in services),
         standard.profile or Profile.DEVELOPMENT,
         standard.allowed_registries,
+        standard.plain_images,
     )
     evidence = around.evidence(declared, pod, Unread("nothing declares what it should be"))
     return Survey(pod, None, evidence, any_pod.controls(standard.meant), note)

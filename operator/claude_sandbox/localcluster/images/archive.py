@@ -10,7 +10,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -66,10 +66,12 @@ def of_programs(
     architecture: str,
     entrypoint: tuple[str, ...],
     links: Mapping[str, str] | None = None,
+    volumes: Sequence[str] = (),
 ) -> ImageArchive:
     """An image of nothing but static programs (by absolute path in the image), for user 65532.
 
-    `links` are further names of programs: absolute paths in the image, and where each leads.
+    `links` are further names of programs: absolute paths in the image, and where each leads. `volumes` are the paths
+    that it declares as VOLUME, directories that everybody may write to.
     """
     layer = _beside(target, "layer")
     with tarfile.open(layer, "w") as content:
@@ -78,6 +80,10 @@ def of_programs(
         for directory in sorted(map(str, above - {PurePosixPath("/")})):
             info = tarfile.TarInfo(directory.lstrip("/"))
             info.type, info.mode = tarfile.DIRTYPE, 0o755
+            content.addfile(info)
+        for volume in volumes:
+            info = tarfile.TarInfo(volume.lstrip("/"))
+            info.type, info.mode = tarfile.DIRTYPE, 0o1777
             content.addfile(info)
         for name, program in programs.items():
             info = tarfile.TarInfo(name.lstrip("/"))
@@ -96,7 +102,11 @@ def of_programs(
                 "architecture": architecture,
                 "os": "linux",
                 "created": "1970-01-01T00:00:00Z",
-                "config": {"Entrypoint": list(entrypoint), "User": "65532:65532"},
+                "config": {
+                    "Entrypoint": list(entrypoint),
+                    "User": "65532:65532",
+                    **({"Volumes": {path: {} for path in volumes}} if volumes else {}),
+                },
                 "rootfs": {"type": "layers", "diff_ids": [f"sha256:{blob.digest}"]},
             }
             return _finish(archive, target, reference, _json(config), [blob])
