@@ -12,23 +12,30 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from docker_world import CLUSTER, IDENTITY, blueprint_of, spec_of
 
 from claude_sandbox.api.conditions import ConditionStatus
 from claude_sandbox.api.endpoints import parse
 from claude_sandbox.api.host_conditions import HostReason
 from claude_sandbox.api.validate import parse_host_spec
+from claude_sandbox.backends.base import KeyState, Past
+from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.hosts import LATE_CALLS, REST, Hosts, Target
 from claude_sandbox.backends.docker.images import ImagePendingError, Images
 from claude_sandbox.backends.docker.lanes import SHARE, of_tenant
+from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.compliance.docker.host_evidence import EngineDocuments
 from claude_sandbox.controller.hosts_status import HostFindings, ready
+from claude_sandbox.controller.operator import Operator
 from claude_sandbox.controller.queue import Result, WorkQueue, run_workers
+from claude_sandbox.controller.sandboxes import Key
 
 
 class Trickling:
@@ -151,6 +158,50 @@ def test_passes_on_a_host_that_hangs_leave_room_for_all_others() -> None:
         return took
 
     assert sorted(asyncio.run(main()))[98] < 1.0
+
+
+@pytest.mark.parametrize(
+    ("status", "groups"),
+    [
+        ({"placement": {"host": "h", "engineID": "e"}}, {("host", "h"): 32, ("host", "h", "mallory"): 8}),
+        ({}, {("homeless", "mallory"): 8}),
+    ],
+)
+def test_a_sandbox_on_docker_takes_room_of_its_host_and_its_namespace_there(
+    status: dict[str, Any], groups: dict[Any, int]
+) -> None:
+    on_docker = {"metadata": {}, "spec": {"backend": {"type": "Docker"}}, "status": status}
+    known = {Key("mallory", "m"): on_docker, Key("alice", "a"): {"metadata": {}, "spec": {}}}
+    operator: Any = SimpleNamespace(sandboxes=known, settings=SimpleNamespace(workers=24))
+    assert Operator._limits(operator, Key("mallory", "m")) == groups
+    assert not groups.keys() & Operator._limits(operator, Key("alice", "a")).keys()
+
+
+def test_a_pass_over_a_host_that_hangs_ends_and_says_that_nothing_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("claude_sandbox.backends.docker.backend.ENOUGH", 0.2)
+
+    class Hanging:
+        may_be_local = False
+
+        def __getattr__(self, name: str) -> Any:
+            async def never(*_: object, **__: object) -> None:
+                await asyncio.Event().wait()
+
+            return never
+
+    async def main() -> None:
+        backend = DockerBackend(Hanging(), CLUSTER, "host", Hanging(), Pacer())  # type: ignore[arg-type]
+        outcome = await asyncio.wait_for(
+            backend.ensure(blueprint_of(), KeyState("7"), spec_of(), Past(True, True, True)), 5
+        )
+        assert outcome.failure is not None
+        assert not outcome.failure.permanent
+        _, compliant, _ = await backend.measure(blueprint_of(), spec_of(), outcome)
+        assert compliant[0] is not ConditionStatus.TRUE
+        removal = await asyncio.wait_for(backend.remove(IDENTITY, retain=True), 5)
+        assert not removal.done
+
+    asyncio.run(main())
 
 
 class _Answering:
