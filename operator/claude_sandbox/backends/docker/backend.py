@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import IPv4Network
 from typing import Protocol
 
@@ -26,7 +27,7 @@ from claude_sandbox.backends.docker.host_proc import witness_of
 from claude_sandbox.backends.docker.image_store import ImageStore
 from claude_sandbox.backends.docker.images import Images, Login, anonymously
 from claude_sandbox.backends.docker.keys import Key
-from claude_sandbox.backends.docker.lanes import of_tenant
+from claude_sandbox.backends.docker.lanes import ask_kernel, of_tenant
 from claude_sandbox.backends.docker.learned import Learned
 from claude_sandbox.backends.docker.names import names_of
 from claude_sandbox.backends.docker.objects import Documents, documents
@@ -230,7 +231,7 @@ class DockerBackend:
         """What the sandbox ran out of, each as a clause."""
         found = strain.Strain()
         if self._engine.may_be_local:
-            found = await asyncio.to_thread(strain.look, container, strain.places_of(seen.blueprint))
+            found = await ask_kernel(partial(strain.look, container, strain.places_of(seen.blueprint)))
         return strain.clauses(self._strains.said(identity, container, found), seen.blueprint)
 
     async def measure(
@@ -243,7 +244,7 @@ class DockerBackend:
         process = None
         if container is not None:
             if self._engine.may_be_local:
-                process = await asyncio.to_thread(witness_of, container, self._now())
+                process = await ask_kernel(partial(witness_of, container, self._now()))
             container = await without_health_checks(self._engine, container)
         missing = "there is no container" if seen is not None else f"Docker host {self._host} could not be asked"
         now = self._now()

@@ -24,6 +24,11 @@ SHARE = 8
 PULLS = 8
 """Pulls of one engine at a time."""
 
+KERNEL_TIMEOUT = 10.0
+"""Seconds for what this machine's kernel is asked of one container."""
+
+# Not the event loop's own threads, which look up names: what is read there is in part a container's doing.
+_kernel = ThreadPoolExecutor(8, "kernel")
 _tenant: ContextVar[str] = ContextVar("tenant", default="")
 
 
@@ -35,6 +40,12 @@ def of_tenant(namespace: str) -> Iterator[None]:
         yield
     finally:
         _tenant.reset(token)
+
+
+async def ask_kernel(what: Callable[[], T]) -> T:
+    """Read in a thread what this machine's kernel says of a container. Raises TimeoutError."""
+    async with asyncio.timeout(KERNEL_TIMEOUT):
+        return await asyncio.get_running_loop().run_in_executor(_kernel, what)
 
 
 class Lanes:
