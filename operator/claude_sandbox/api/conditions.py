@@ -52,6 +52,7 @@ class Reason(StrEnum):
     SECRET_KEY_MISSING = "SecretKeyMissing"
     PERMISSION_DENIED = "PermissionDenied"
     REJECTED = "Rejected"
+    CHANGED_ON_ADMISSION = "ChangedOnAdmission"
     NO_HOST = "NoHost"
     IMAGE_NOT_ALLOWED = "ImageNotAllowed"
     PORT_NOT_PUBLISHED = "PortNotPublished"
@@ -125,6 +126,8 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.SECRET_KEY_MISSING: "The Secret has no such key.",
     Reason.PERMISSION_DENIED: "The operator's role does not allow what it has to do.",
     Reason.REJECTED: "The API server refuses what the sandbox needs, for example because of an admission policy.",
+    Reason.CHANGED_ON_ADMISSION: "A mutating webhook or policy of the cluster changes what the operator asks for. No"
+    " pod is started that is not what is declared, and one that runs is left as it is; the message says what to do.",
     Reason.NOT_STALLED: "Nothing needs anybody to act.",
     Reason.ALL_CONTROLS_PASS: "Every required control passes.",
     Reason.CONTROLS_FAIL: "At least one required control fails; the message names them.",

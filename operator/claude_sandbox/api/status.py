@@ -174,7 +174,9 @@ class Workload(Model):
     name: Name
     """The pod's or the container's name."""
     uid: Annotated[str, Clip(64)]
-    """The pod's UID or the container's identifier."""
+    """The pod's UID or the container's identifier. On Kubernetes, a pod that has another one is not the sandbox's."""
+    revision: Annotated[str, Clip(64)] | None = None
+    """On Kubernetes, what the pod was made from, and a fingerprint of what can be changed of it while it runs."""
     node: Name | None = None
     """The node it runs on."""
     host: HostName | None = None

@@ -93,6 +93,8 @@ class Outcome:
     foreign: tuple[str, ...] = ()
     drifted: tuple[str, ...] = ()
     spec_changed: bool = False
+    # In what the cluster's admission changes what is asked for, as "Kind name: path".
+    imposed: tuple[str, ...] = ()
     # The UID of the workload that was told to end, for another one or for none.
     ended: str | None = None
     # Whether the running workload was told of a new generation of its key.

@@ -102,10 +102,14 @@ class KubernetesEvidence:
     quotas: Reading[tuple[Object, ...]] | Unread
     """The ResourceQuotas and LimitRanges of the namespace."""
     drift: Reading[tuple[str, ...]] | Unread
-    """The paths in which the live objects differ from what the operator wants."""
+    """The paths in which the live pod differs from what it was made from."""
     now: datetime
     max_age: timedelta
     """A reading older than this is stale, and makes results Unknown."""
+    outdated: bool = False
+    """Whether the pod was made from another spec than the one that is asked for now."""
+    imposed: tuple[str, ...] = ()
+    """In what the cluster's admission changes what the operator asks for, as "Kind name: path"."""
     minor: int = 34
     """The minor version of the Kubernetes API server, 34 for 1.34: Pod Security Standards differ between them.
 

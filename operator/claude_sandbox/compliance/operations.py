@@ -1,7 +1,9 @@
 """OPS: whether the sandbox is looked after."""
 
+from collections.abc import Iterable, Iterator
+
 from claude_sandbox.api.status import Severity
-from claude_sandbox.compliance.control import Control, Evidence, Level, Verdict, failed, judged, maps, passed
+from claude_sandbox.compliance.control import Control, Evidence, Level, Verdict, judged, maps, passed
 from claude_sandbox.compliance.view import View
 
 
@@ -17,10 +19,20 @@ def probed(view: View) -> Verdict:
 
 
 def in_sync(view: View) -> Verdict:
-    """What lives is what is wanted."""
-    if view.drift:
-        return failed(f"differs from what is wanted: {', '.join(sorted(view.drift))}")
-    return passed()
+    """What lives is what it was made from, and that is what is asked for now. The two are told apart."""
+    evidence = view.evidence
+    return judged(differing(view.drift, outdated=evidence.outdated, imposed=evidence.imposed))
+
+
+def differing(changed: Iterable[str], *, outdated: bool, imposed: Iterable[str] = ()) -> Iterator[str]:
+    """What is amiss: it was changed since it was made, admission made another of it, or another is asked for now."""
+    imposed = sorted(imposed)
+    if imposed:
+        yield f"the cluster's admission changes what is asked for: {', '.join(imposed)}"
+    if paths := sorted(set(changed) - {one.partition(": ")[2] for one in imposed}):
+        yield f"differs from what it was made from: {', '.join(paths)}"
+    if outdated:
+        yield "was made from an earlier spec than the one that is asked for now"
 
 
 def fresh(_view: View) -> Verdict:

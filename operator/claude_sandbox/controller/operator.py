@@ -17,8 +17,10 @@ from claude_sandbox.backends.kubernetes.access import AccessReviews
 from claude_sandbox.backends.kubernetes.backend import KubernetesBackend
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.informer import Pace
+from claude_sandbox.backends.kubernetes.making import Pod
 from claude_sandbox.backends.kubernetes.watches import Watches
 from claude_sandbox.backends.pacing import Pacer
+from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.compliance.identity import QUESTIONS
 from claude_sandbox.controller.docker_sandboxes import DockerSandboxes
 from claude_sandbox.controller.hosts_demand import Demands
@@ -81,11 +83,20 @@ class Operator:
             minor=minor,
             allowed_registries=settings.allowed_registries,
             plain_images=settings.plain_images,
+            recorded=self._recorded,
         )
         self._fleet: Fleet | None = None
         self._docker: DockerSandboxes | None = None
         self._noticing: set[asyncio.Task[None]] = set()
         self.reconciler = self._reconciler()
+
+    def _recorded(self, identity: Identity) -> Pod | None:
+        """The pod that the sandbox's status names, as last seen."""
+        raw = self.sandboxes.get(Key(identity.namespace, identity.name))
+        if raw is None or raw["metadata"]["uid"] != identity.uid or on_docker(raw):
+            return None
+        told = (raw.get("status") or {}).get("workload") or {}
+        return Pod(told["uid"], told.get("revision") or "") if told.get("uid") else None
 
     def use_hosts(self, hosts: HostsOperator, cluster: str) -> None:
         """Run sandboxes on Docker hosts too. `cluster` tells this control plane from others that use an engine."""

@@ -135,7 +135,10 @@ def _telling(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 # Reasons that say that not everything was written. Reconciling is `Progressing` as well while a pod starts.
 _NOT_WRITTEN = frozenset(
-    {Reason.RETRYING, Reason.REJECTED, Reason.PERMISSION_DENIED, Reason.FOREIGN_OBJECT, Reason.INVALID_SPEC}
+    {
+        *(Reason.RETRYING, Reason.REJECTED, Reason.CHANGED_ON_ADMISSION, Reason.PERMISSION_DENIED),
+        *(Reason.FOREIGN_OBJECT, Reason.INVALID_SPEC),
+    }
 )
 _UNFINISHED: Mapping[str, frozenset[Reason]] = {
     ConditionType.READY: frozenset({Reason.PROGRESSING}),
@@ -249,9 +252,13 @@ def _drifted(findings: Findings) -> State:
     what = {BackendType.KUBERNETES: "pod", BackendType.DOCKER: "container"}[findings.backend]
     remedy = f"Delete the {what} to get a new one, or set spec.updateStrategy.type: Recreate."
     if outcome.spec_changed:
-        return State(TRUE, Reason.SPEC_CHANGED, f"The {what} was made from an earlier spec. {remedy}")
+        since = f" It was changed since as well: {', '.join(outcome.drifted[:10])}." if outcome.drifted else ""
+        return State(TRUE, Reason.SPEC_CHANGED, f"The {what} was made from an earlier spec. {remedy}{since}")
     if outcome.drifted:
         paths = ", ".join(outcome.drifted[:10])
+        if outcome.imposed:
+            message = f"The cluster's admission changed the {what}: {paths}. What to do is said in Stalled."
+            return State(TRUE, Reason.CHANGED_ON_ADMISSION, message)
         return State(TRUE, Reason.POD_DRIFTED, f"The live {what} is not the desired one: {paths}. {remedy}")
     return State(FALSE, Reason.IN_SYNC)
 

@@ -286,3 +286,55 @@ def test_a_pod_of_an_earlier_spec_is_replaced_only_where_the_spec_says_so() -> N
 def test_ports_that_are_no_longer_declared_lose_their_service() -> None:
     old, new = desired(PORTS), desired()
     assert "delete Service sandbox-alice" in steps(new, all_live(new, service=live(old.service)), CHANGED)
+
+
+def test_a_pod_that_the_operator_did_not_make_is_foreign_whatever_owner_it_names() -> None:
+    wanted = desired({"updateStrategy": {"type": "Recreate"}})
+    theirs = replace(all_live(wanted), pod_is_foreign=True)
+    result = plan(wanted, theirs, DONE)
+    assert (result.foreign, result.steps, result.drifted) == (("Pod sandbox-alice",), (), ())
+
+
+def test_what_admission_does_is_told_and_not_undone() -> None:
+    wanted = desired({"updateStrategy": {"type": "Recreate"}})
+    pod = live(wanted.pod)
+    pod["spec"] = pod["spec"] | {"hostAliases": [{"ip": "192.0.2.7"}]}
+    imposed = {"Pod sandbox-alice": frozenset({"spec.hostAliases"})}
+    assert steps(wanted, all_live(wanted, pod=pod)) == ["delete Pod sandbox-alice"]
+    told = plan(wanted, all_live(wanted, pod=pod, imposed=imposed), DONE)
+    assert (told.steps, told.imposed) == ((), ("Pod sandbox-alice: spec.hostAliases",))
+    assert told.drifted == ("spec.hostAliases",)
+    assert steps(wanted, all_live(wanted, pod=None, imposed=imposed)) == []
+
+
+def test_settings_are_put_back_in_a_pod_of_an_earlier_spec_too() -> None:
+    earlier, wanted = desired({"resources": {"cpu": "300m"}}), desired()
+    pod = live(earlier.pod)
+    pod["metadata"]["annotations"] = pod["metadata"]["annotations"] | {meta.ANNOTATION_MANAGED_SETTINGS: "{}"}
+    result = plan(wanted, all_live(wanted, pod=pod), DONE)
+    (step,) = result.steps
+    written = step.manifest["metadata"]["annotations"]
+    assert result.spec_changed
+    assert (step.verb, step.cause) == (Verb.APPLY, Cause.HEAL)
+    assert (
+        written[meta.ANNOTATION_MANAGED_SETTINGS]
+        == wanted.pod["metadata"]["annotations"][meta.ANNOTATION_MANAGED_SETTINGS]
+    )
+    assert written[meta.ANNOTATION_SPEC_HASH] == earlier.pod["metadata"]["annotations"][meta.ANNOTATION_SPEC_HASH]
+
+
+def test_a_pod_of_an_earlier_spec_that_was_changed_since_has_drifted() -> None:
+    earlier, wanted = desired({"resources": {"cpu": "300m"}}), desired()
+    observed = all_live(wanted, pod=live(earlier.pod))
+    assert plan(wanted, observed, DONE).drifted == ()
+    assert plan(wanted, replace(observed, changed_since=True), DONE).drifted == ("spec, since the pod was made",)
+
+
+def test_what_a_pod_was_made_from_is_what_was_recorded_not_what_its_annotation_says() -> None:
+    wanted = desired()
+    pod = live(wanted.pod)
+    pod["metadata"]["annotations"] = pod["metadata"]["annotations"] | {meta.ANNOTATION_SPEC_HASH: "another"}
+    pod["spec"] = pod["spec"] | {"hostAliases": [{"ip": "192.0.2.7"}]}
+    made_from = wanted.pod["metadata"]["annotations"][meta.ANNOTATION_SPEC_HASH]
+    result = plan(wanted, all_live(wanted, pod=pod, made_from=made_from), DONE)
+    assert (result.spec_changed, result.drifted) == (False, ("spec.hostAliases",))

@@ -15,6 +15,7 @@ from claude_sandbox.backends.base import Cause, Failure, Healed, Outcome
 from claude_sandbox.backends.kubernetes import drift
 from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.backends.kubernetes.making import Making
 from claude_sandbox.backends.kubernetes.ownership import is_baseline, is_leftover, is_owned, is_retained_claim
 from claude_sandbox.backends.kubernetes.plan import Plan, Step, Verb
 from claude_sandbox.backends.kubernetes.raw import Manifest, Object
@@ -57,29 +58,40 @@ class ForeignObjectError(Exception):
     """An object under one of our names is not ours."""
 
 
+class ImposedError(Exception):
+    """The API server's answer to a write is not what was asked for: something in its admission changed it.
+
+    `paths` are in what, as "Kind name: path".
+    """
+
+    def __init__(self, step: Step, paths: tuple[str, ...]) -> None:
+        self.paths = tuple(f"{step.kind} {step.name}: {path}" for path in paths)
+        super().__init__(", ".join(self.paths))
+
+
 class StaleError(Exception):
     """What was seen is behind: there is an object that was not seen, and that the next look is to judge."""
 
 
-async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: Pace) -> Outcome:
+async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: Pace, making: Making) -> Outcome:
     """Write what the plan says. Stops after the first stage that did not wholly succeed; never raises ApiError."""
     done: list[Step] = []
     foreign = list(plan.foreign)
     failure: Failure | None = None
     paced: float | None = None
     stale = False
+    imposed = plan.imposed
     for stage in plan.stages:
-        due = []
-        for step in stage:
-            wait = pace(identity) if step.paced else 0.0
-            if wait > 0:
-                paced = wait
-            else:
-                due.append(step)
-        results = await asyncio.gather(*(_do(api, step, identity, seen) for step in due), return_exceptions=True)
+        waits = [pace(identity) if step.paced else 0.0 for step in stage]
+        due = [step for step, wait in zip(stage, waits, strict=True) if wait <= 0]
+        paced = max((wait for wait in waits if wait > 0), default=paced)
+        writes = (_do(api, step, identity, seen, making) for step in due)
+        results = await asyncio.gather(*writes, return_exceptions=True)
         for step, result in zip(due, results, strict=True):
             if isinstance(result, ForeignObjectError):
                 foreign.append(str(result))
+            elif isinstance(result, ImposedError):
+                imposed = tuple(dict.fromkeys((*imposed, *result.paths)))
             elif isinstance(result, StaleError) or _is_outdated(step, result):
                 stale = True
             elif isinstance(result, ApiError):
@@ -91,7 +103,7 @@ async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: 
         blocked = len(foreign) > len(plan.foreign)
         if blocked or stale:
             paced = FOREIGN_AGAIN if blocked else STALE_AGAIN
-        if failure or blocked or stale:
+        if failure or blocked or stale or len(imposed) > len(plan.imposed):
             break
     return Outcome(
         created=_said(done, Verb.CREATE, Cause.PROVISION, Cause.UPDATE),
@@ -101,10 +113,11 @@ async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: 
         foreign=tuple(foreign),
         drifted=plan.drifted,
         spec_changed=plan.spec_changed,
+        imposed=imposed,
         ended=next((_uid(step) for step in done if step.kind == "Pod" and step.verb is Verb.DELETE), None),
         key_sent=any(_sends_key(step) for step in done),
         paced=paced,
-        failure=failure or _waiting(plan.leftover),
+        failure=failure or _waiting(plan.leftover) or _told(imposed, identity),
         stale=stale,
     )
 
@@ -128,6 +141,17 @@ def _waiting(leftover: tuple[str, ...]) -> Failure | None:
     return Failure(Reason.PROGRESSING, message, permanent=False)
 
 
+def _told(imposed: tuple[str, ...], identity: Identity) -> Failure | None:
+    """Who can act is who set up the webhook or the policy, so that the message says what that may be and what to do."""
+    if not imposed:
+        return None
+    message = (
+        "A mutating webhook or policy of the cluster changes what is asked for, which is not fought: it must leave out"
+        f" namespace {identity.namespace} or pods with the label {meta.LABEL_SANDBOX}. It changes {', '.join(imposed)}."
+    )
+    return Failure(Reason.CHANGED_ON_ADMISSION, message, permanent=True)
+
+
 def explain(step: Step, error: ApiError) -> Failure:
     """An API error as something that a person can act upon."""
     what = f"{step.verb.value} {step.kind} {step.name}"
@@ -141,39 +165,71 @@ def explain(step: Step, error: ApiError) -> Failure:
     return Failure(Reason.RETRYING, f"Could not {what}: {error}", permanent=False)
 
 
-async def _do(api: Api, step: Step, identity: Identity, seen: Seen) -> Step | None:
+async def _do(api: Api, step: Step, identity: Identity, seen: Seen, making: Making) -> Step | None:
     """One write; what it turned out to be, or None where it was done already."""
     resource = RESOURCES[step.kind]
     if step.verb is Verb.CREATE:
-        return await _create(api, resource, step, identity, seen)
+        return await _create(api, resource, step, identity, seen, making)
     if step.verb is Verb.DELETE:
         return await _delete(api, resource, step, seen)
-    return await _apply(api, resource, step, seen)
+    return await _apply(api, resource, step, seen, making)
 
 
-async def _create(api: Api, resource: Resource, step: Step, identity: Identity, seen: Seen) -> Step | None:
+async def _create(
+    api: Api, resource: Resource, step: Step, identity: Identity, seen: Seen, making: Making
+) -> Step | None:
     namespace = identity.namespace
     try:
-        seen(resource, await api.create(resource, step.manifest, namespace))
+        live = await api.create(resource, step.manifest, namespace)
     except ApiError as error:
         if not error.is_already_exists:
             raise
-        live = await api.get(resource, step.name, namespace)
-        if is_leftover(live, identity):
+        return await _take(api, resource, step, identity, seen, making)
+    differ = drift.pod_differences if resource is PODS else _DIFFER.get(step.kind, _the_same)
+    paths = differ(step.manifest, live)
+    making.answered(step.manifest, paths)
+    if resource is PODS:
+        making.made(identity, live)
+        if paths:
+            # What runs would not be what is declared. It is ended before a node has it, mostly.
             seen(resource, live)
-            raise StaleError from None
-        if not _is_ours(resource, live, identity):
-            raise ForeignObjectError(f"{step.kind} {step.name}") from None
-        # Ours after all: an earlier try of this create, the watch is behind, or its labels were taken away.
-        wanted = step.manifest["metadata"]["labels"]
-        paths = tuple(drift.differences(wanted, live["metadata"].get("labels"), "metadata.labels"))
-        if not paths:
-            seen(resource, live)
-            return None
-        labelled = {"metadata": {"uid": live["metadata"]["uid"], "labels": wanted}}
-        seen(resource, await api.patch(resource, step.name, namespace, labelled))
-        return replace(step, verb=Verb.APPLY, live=live, paths=paths)
+            await _delete(api, resource, replace(step, live=live, at_once=True), seen)
+            raise ImposedError(step, paths)
+    seen(resource, live)
+    if paths:
+        raise ImposedError(step, paths)
     return step
+
+
+async def _take(
+    api: Api, resource: Resource, step: Step, identity: Identity, seen: Seen, making: Making
+) -> Step | None:
+    """An object that is there already: ours or another's."""
+    namespace = identity.namespace
+    live = await api.get(resource, step.name, namespace)
+    if is_leftover(live, identity):
+        seen(resource, live)
+        raise StaleError from None
+    if not _is_ours(resource, live, identity):
+        raise ForeignObjectError(f"{step.kind} {step.name}") from None
+    # Ours after all: an earlier try of this create, the watch is behind, or its labels were taken away.
+    wanted = step.manifest["metadata"]["labels"]
+    paths = tuple(drift.differences(wanted, live["metadata"].get("labels"), "metadata.labels"))
+    if resource is PODS and making.ours(identity, live) is None:
+        if paths:
+            raise ForeignObjectError(f"{step.kind} {step.name}") from None
+        seen(resource, live)
+        raise StaleError from None
+    if not paths:
+        seen(resource, live)
+        return None
+    labelled = {"metadata": {"uid": live["metadata"]["uid"], "labels": wanted}}
+    seen(resource, await api.patch(resource, step.name, namespace, labelled))
+    return replace(step, verb=Verb.APPLY, live=live, paths=paths)
+
+
+def _the_same(_desired: Object, _live: Object) -> tuple[str, ...]:
+    return ()
 
 
 async def _delete(api: Api, resource: Resource, step: Step, seen: Seen) -> Step | None:
@@ -192,7 +248,7 @@ async def _delete(api: Api, resource: Resource, step: Step, seen: Seen) -> Step 
     return step
 
 
-async def _apply(api: Api, resource: Resource, step: Step, seen: Seen) -> Step:
+async def _apply(api: Api, resource: Resource, step: Step, seen: Seen, making: Making) -> Step:
     assert step.live is not None  # noqa: S101
     body = dict(step.manifest) | {"metadata": step.manifest["metadata"] | {"uid": step.live["metadata"]["uid"]}}
     live = await api.apply(resource, body)
@@ -202,6 +258,10 @@ async def _apply(api: Api, resource: Resource, step: Step, seen: Seen) -> Step:
         metadata = live["metadata"]
         await api.delete(resource, step.name, metadata["namespace"], uid=metadata["uid"])
         live = await api.create(resource, step.manifest, metadata["namespace"])
+        if paths := differ(step.manifest, live):
+            seen(resource, live)
+            making.answered(step.manifest, paths)
+            raise ImposedError(step, paths)
     seen(resource, live)
     return step
 

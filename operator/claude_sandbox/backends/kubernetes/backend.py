@@ -10,8 +10,8 @@ from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status import Compliance, EvidenceSource
-from claude_sandbox.backends.base import Cause, KeyState, Outcome, Past, WorkloadState
-from claude_sandbox.backends.kubernetes import claims
+from claude_sandbox.backends.base import Cause, Failure, KeyState, Outcome, Past, WorkloadState
+from claude_sandbox.backends.kubernetes import claims, drift, making
 from claude_sandbox.backends.kubernetes.access import AccessReviews
 from claude_sandbox.backends.kubernetes.apply import carry_out
 from claude_sandbox.backends.kubernetes.baseline import Baselines
@@ -20,8 +20,9 @@ from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.evaluation import Evaluations, is_light
 from claude_sandbox.backends.kubernetes.expected import expected
 from claude_sandbox.backends.kubernetes.informer import Informer
+from claude_sandbox.backends.kubernetes.making import Making, Recorded, nothing_recorded
 from claude_sandbox.backends.kubernetes.ownership import is_owned
-from claude_sandbox.backends.kubernetes.plan import Observed, desire, plan
+from claude_sandbox.backends.kubernetes.plan import Desired, Observed, desire, plan
 from claude_sandbox.backends.kubernetes.raw import Object, terminating
 from claude_sandbox.backends.kubernetes.resources import (
     LIMIT_RANGES,
@@ -64,6 +65,7 @@ class KubernetesBackend:
         minor: int,
         allowed_registries: tuple[str, ...] = (),
         plain_images: frozenset[str] = frozenset(),
+        recorded: Recorded = nothing_recorded,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api = api
@@ -72,6 +74,7 @@ class KubernetesBackend:
         self._secrets = SecretStates(api, watches)
         self._pacer = pacer
         self._claims = claims.Claims(api)
+        self._making = Making(api, recorded)
         self._baselines = Baselines(api, watches)
         self._evaluations = Evaluations()
         self._minor = minor
@@ -97,10 +100,15 @@ class KubernetesBackend:
         desired = replace(
             desire(blueprint, key.generation, key.problem is None, spec.update_strategy.type), withdrawn=key.withdrawn
         )
-        wanted = plan(desired, self._observed(identity), past)
+        try:
+            observed = await self._observed(identity, desired)
+        except ApiError as error:
+            message = f"It could not be found out whose pod {account} is: {error}"
+            return Outcome(failure=Failure(Reason.RETRYING, message, permanent=False))
+        wanted = plan(desired, observed, past)
         if any(step.cause is Cause.HEAL for step in wanted.steps) and await self._is_gone(identity):
             return Outcome(gone=True)
-        carried = carry_out(self._api, wanted, identity, self._watches.learn, self._pacer.wait)
+        carried = carry_out(self._api, wanted, identity, self._watches.learn, self._pacer.wait, self._making)
         if not self._access.due(identity.namespace, account):
             return await carried
         outcome, _ = await asyncio.gather(carried, self._access.ask(identity.namespace, account))
@@ -109,16 +117,16 @@ class KubernetesBackend:
     async def state(self, identity: Identity) -> WorkloadState:
         """Whether the pod can be worked with now."""
         pod = self._watches.get(PODS, identity.namespace, meta.child_name(identity.name))
-        if pod is None or not is_owned(pod, identity):
+        if pod is None or not is_owned(pod, identity) or (known := self._making.ours(identity, pod)) is None:
             return state_of(None)
         if not terminating(pod):
-            return await self._with_claim(state_of(pod), identity)
+            return await self._with_claim(state_of(pod, known.revision), identity)
         asked = datetime.fromisoformat(pod["metadata"]["deletionTimestamp"])
         patience = (asked - self._now()).total_seconds() + NODE_SUSPECTED_AFTER
         lost = patience <= 0 and await self._is_lost(pod)
         # Nobody follows the nodes: what becomes of one is found out by asking.
         again = patience if patience > 0 else NODE_SUSPECTED_AFTER
-        return replace(node_lost(pod) if lost else state_of(pod), again=again)
+        return replace(node_lost(pod, known.revision) if lost else state_of(pod, known.revision), again=again)
 
     async def _with_claim(self, state: WorkloadState, identity: Identity) -> WorkloadState:
         """The state; where no node takes the pod, with what its claim waits for."""
@@ -142,6 +150,7 @@ class KubernetesBackend:
         """Owner references have the sandbox's objects collected; what belongs to no single one goes with the last."""
         self._access.forget(namespace, meta.child_name(name))
         self._pacer.forget(namespace, name)
+        self._making.forget(namespace, name)
         if last:
             await self._baselines.remove(namespace)
 
@@ -156,16 +165,33 @@ class KubernetesBackend:
             return error.is_not_found
         return bool(live["metadata"]["uid"] != identity.uid or terminating(live))
 
-    def _observed(self, identity: Identity) -> Observed:
+    async def _observed(self, identity: Identity, desired: Desired) -> Observed:
+        """What watches tell; and where that does not do, whose the pod is and what admission does. Raises ApiError."""
         namespace, child = identity.namespace, meta.child_name(identity.name)
         get = self._watches.get
+        pod = get(PODS, namespace, child)
+        known = None if pod is None or not is_owned(pod, identity) else self._making.ours(identity, pod)
+        foreign = False
+        if pod is not None and known is None and is_owned(pod, identity):
+            foreign = not await self._making.recognize(identity, desired.pod, pod)
+            known = None if foreign else self._making.ours(identity, pod)
+        # A pod that is as it should be, and the first one of a sandbox, cost no request.
+        settled = pod is None or known is None or terminating(pod)
+        differs = not settled and bool(drift.pod_differences(desired.pod, pod or {}))
+        await self._making.find_out(desired.pod, differs=differs)
+        made_from, _, fingerprint = (known.revision if known else "").partition("/")
+        wanted = (desired.baseline, desired.account, desired.policy, desired.service, desired.pod)
         return Observed(
             baseline=get(NETWORK_POLICIES, namespace, meta.BASELINE_POLICY),
             account=get(SERVICE_ACCOUNTS, namespace, child),
             policy=get(NETWORK_POLICIES, namespace, child),
             service=get(SERVICES, namespace, child),
             claim=get(PERSISTENT_VOLUME_CLAIMS, namespace, meta.workspace_name(identity.name)),
-            pod=get(PODS, namespace, child),
+            pod=pod,
+            pod_is_foreign=foreign,
+            made_from=made_from or None,
+            changed_since=bool(pod and fingerprint and fingerprint != making.fingerprint(pod)),
+            imposed={f"{one['kind']} {one['metadata']['name']}": self._making.imposed(one) for one in wanted if one},
         )
 
     async def _is_lost(self, pod: Object) -> bool:
@@ -189,7 +215,9 @@ class KubernetesBackend:
         both = quotas if isinstance(quotas, Unread) else ranges
         if isinstance(quotas, Reading) and isinstance(ranges, Reading):
             both = Reading(quotas.value + ranges.value, quotas.source, min(quotas.observed_at, ranges.observed_at))
-        pod: Reading[Object] | Unread = _reading(pods, pods.store.get(namespace, child), "there is no pod")
+        live = pods.store.get(namespace, child)
+        ours = live if live is not None and self._making.ours(blueprint.identity, live) is not None else None
+        pod: Reading[Object] | Unread = _reading(pods, ours, "there is no pod of the sandbox's")
         return KubernetesEvidence(
             expected=expected(blueprint, spec.profile, self._allowed_registries, self._plain_images),
             pod=pod,
@@ -203,6 +231,8 @@ class KubernetesBackend:
             runtime_class=_runtime_class(pod),
             quotas=both,
             drift=pod if isinstance(pod, Unread) else Reading(outcome.drifted, pod.source, pod.observed_at),
+            outdated=outcome.spec_changed,
+            imposed=outcome.imposed,
             now=self._now(),
             max_age=MAX_AGE,
             minor=self._minor,

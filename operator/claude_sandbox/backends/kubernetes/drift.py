@@ -1,9 +1,11 @@
 """In what a live object differs from the desired one. Pure.
 
-Only what is desired is compared, so that the API server's defaults never look like drift; but where something
-added is itself the danger (a container, a volume, a peer of a policy), what is live may hold nothing more.
+Of a pod, a policy and a Service everything is compared: what is live may hold what is desired, the API server's known
+defaults, and what only says where or when a pod runs. Anything else is a difference, also what nobody here has heard
+of.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,16 +15,39 @@ from claude_sandbox.backends.kubernetes.raw import Object
 # Below these keys Kubernetes writes quantities in its own canonical form.
 _QUANTITY_KEYS = frozenset({"cpu", "memory", "ephemeral-storage", "storage", "sizeLimit"})
 
+_ITEMS = re.compile(r"\[[^\]]*\]")
+
 # Lists whose order doesn't matter, and the key of their entries.
 _KEYED_LISTS = {"containers": "name", "volumes": "name", "volumeMounts": "mountPath", "env": "name"}
 
 # Maps in which every key is a choice, so that one that was added is drift as well.
 _EXACT = frozenset({"securityContext", "capabilities", "selector", "limits", "requests"})
 
-# What could be added to a pod or a container and is never wanted.
-_POD_FLAGS = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace")
-_POD_LISTS = ("initContainers", "ephemeralContainers")
-_CONTAINER_KEYS = ("envFrom", "lifecycle", "volumeDevices")
+# What the API server writes where nothing was asked for (k8s.io/kubernetes, pkg/apis/core/v1/defaults.go).
+_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
+    "spec.dnsPolicy": ("ClusterFirst",),
+    "spec.containers.terminationMessagePath": ("/dev/termination-log",),
+    "spec.containers.terminationMessagePolicy": ("File",),
+    "spec.containers.startupProbe.successThreshold": (1,),
+    "spec.containers.readinessProbe.successThreshold": (1,),
+    "spec.containers.livenessProbe.successThreshold": (1,),
+    "spec.containers.volumeMounts.recursiveReadOnly": ("Disabled",),
+    "spec.volumes.downwardAPI.items.fieldRef.apiVersion": ("v1",),
+    # Of a Service.
+    "spec.internalTrafficPolicy": ("Cluster",),
+    "spec.sessionAffinity": ("None",),
+}
+SCHEDULING = frozenset(
+    {
+        *("nodeName", "nodeSelector", "affinity", "topologySpreadConstraints", "tolerations", "schedulerName"),
+        *("schedulingGates", "readinessGates", "priority", "priorityClassName", "preemptionPolicy"),
+        *("imagePullSecrets", "runtimeClassName", "overhead"),
+    }
+)
+"""Of a pod's spec, what scheduler, ServiceAccount and admission plugins may fill in: where, when and by what runtime
+the pod runs. None of it changes what runs or what it can reach; the controls judge a RuntimeClass."""
+# What the API server allots to a Service.
+_ALLOTTED = frozenset({"spec.clusterIP", "spec.clusterIPs", "spec.ipFamilies", "spec.ipFamilyPolicy"})
 
 
 def account_differences(desired: Object, live: Object) -> tuple[str, ...]:
@@ -41,8 +66,11 @@ def policy_differences(desired: Object, live: Object) -> tuple[str, ...]:
 def service_differences(desired: Object, live: Object) -> tuple[str, ...]:
     """Of a Service."""
     spec = live.get("spec", {})
-    added = (f"spec.{key}" for key in ("externalIPs", "externalName", "loadBalancerIP") if spec.get(key))
-    return (*metadata_differences(desired, live), *differences(desired["spec"], spec, "spec"), *added)
+    found = list(whole(desired["spec"], spec, "spec", _ALLOTTED))
+    # The type was asked for, and without an address it is another thing: a name of the pod's own address.
+    if spec.get("clusterIP") == "None":
+        found.append("spec.clusterIP")
+    return (*metadata_differences(desired, live), *found)
 
 
 def claim_differences(desired: Object, live: Object) -> tuple[str, ...]:
@@ -60,16 +88,23 @@ def pod_differences(desired: Object, live: Object) -> tuple[str, ...]:
 
     Labels and annotations can be put back in place and are left out.
     """
-    spec = live.get("spec", {})
-    found = [*differences(desired["spec"], spec, "spec")]
-    found += [f"spec.{key}[{item.get('name')}]" for key in _POD_LISTS for item in spec.get(key) or ()]
-    found += [f"spec.{key}" for key in _POD_FLAGS if spec.get(key)]
-    found += [
-        f"spec.containers[{container.get('name')}].{key}"
-        for container in spec.get("containers") or ()
-        for key in _CONTAINER_KEYS
-        if container.get(key)
-    ]
+    spec, wanted = live.get("spec", {}), desired["spec"]
+    filled = {f"spec.{key}" for key in SCHEDULING - wanted.keys()}
+    if spec.get("serviceAccount") == wanted.get("serviceAccountName"):
+        # The same under its name of old.
+        filled.add("spec.serviceAccount")
+    if _always_pulls(wanted, spec):
+        filled.add("spec.containers.imagePullPolicy")
+    if _same_digest(wanted, spec):
+        filled.add("spec.containers.image")
+    return tuple(whole(wanted, spec, "spec", frozenset(filled)))
+
+
+def remade_differences(made: Object, live: Object) -> tuple[str, ...]:
+    """In what a live pod differs from what the API server makes of ours now, but for the node it was given."""
+    found = [*_exact(made["spec"], live.get("spec", {}), "spec", frozenset({"spec.nodeName"}))]
+    for part in ("labels", "annotations", "ownerReferences", "finalizers"):
+        found += _exact(made["metadata"].get(part) or (), live["metadata"].get(part) or (), f"metadata.{part}")
     return tuple(found)
 
 
@@ -104,6 +139,69 @@ def _in_mapping(desired: Object, live: Object, path: str) -> Iterator[str]:
                 yield f"{path}.{key}"
 
 
+def whole(desired: Any, live: Any, path: str, filled: frozenset[str] = frozenset()) -> Iterator[str]:
+    """The paths in which `live` is not what is desired and what the API server adds to that by itself.
+
+    `filled`: paths, without the names of a list's items, that may hold anything.
+    """
+    yield from (found for found in differences(desired, live, path) if _plain(found) not in filled)
+    yield from (found for found in _added(desired, live, path) if _plain(found) not in filled)
+
+
+def _added(desired: Any, live: Any, path: str) -> Iterator[str]:
+    """The paths of what is live and was not asked for; items of lists are told by `differences`."""
+    if isinstance(desired, Mapping) and isinstance(live, Mapping):
+        # In some maps every key that was added is told already.
+        unasked = () if path.rpartition(".")[2] in _EXACT else sorted(live.keys() - desired.keys())
+        for key in unasked:
+            value, at = live[key], f"{path}.{key}"
+            if value not in (None, "", False, 0, {}, []) and value not in _DEFAULTS.get(_plain(at), ()):
+                yield from _named(value, at)
+        for key in desired.keys() & live.keys():
+            yield from _added(desired[key], live[key], f"{path}.{key}")
+    elif isinstance(desired, list) and isinstance(live, list):
+        named = _KEYED_LISTS.get(path.rpartition(".")[2])
+        if named is None:
+            for index, (wanted, actual) in enumerate(zip(desired, live, strict=False)):
+                yield from _added(wanted, actual, f"{path}[{index}]")
+            return
+        by_key = {item.get(named): item for item in live if isinstance(item, Mapping)}
+        for item in desired:
+            yield from _added(item, by_key.get(item[named]), f"{path}[{item[named]}]")
+
+
+def _named(value: Any, path: str) -> Iterator[str]:
+    """The path of what was added, or of each item of a list whose items have names."""
+    names = [item.get("name") for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+    yield from (f"{path}[{name}]" for name in names) if all(names) and names else (path,)
+
+
+def _exact(made: Any, live: Any, path: str, but: frozenset[str] = frozenset()) -> Iterator[str]:
+    if isinstance(made, Mapping) and isinstance(live, Mapping):
+        for key in sorted({*made, *live}):
+            yield from _exact(made.get(key), live.get(key), f"{path}.{key}", but)
+    elif made != live and path not in but:
+        yield path
+
+
+def _plain(path: str) -> str:
+    """A path without the names and numbers of lists' items: a mount's name may hold dots and slashes."""
+    return _ITEMS.sub("", path)
+
+
+def _always_pulls(wanted: Object, spec: Object) -> bool:
+    """Whether the plugin AlwaysPullImages was at work, which only makes sure that the image may be pulled."""
+    live = spec.get("containers") or ()
+    return len(live) == len(wanted["containers"]) and all(one.get("imagePullPolicy") == "Always" for one in live)
+
+
+def _same_digest(wanted: Object, spec: Object) -> bool:
+    """Whether the very same image is taken from another registry, by its digest."""
+    pairs = [*zip(wanted["containers"], spec.get("containers") or (), strict=False)]
+    digests = [[str(one.get("image")).partition("@sha256:")[2] for one in pair] for pair in pairs]
+    return len(spec.get("containers") or ()) == len(pairs) and all(ours and ours == theirs for ours, theirs in digests)
+
+
 def _in_list(desired: Sequence[Any], live: Sequence[Any], path: str) -> Iterator[str]:
     key = _KEYED_LISTS.get(path.rpartition(".")[2])
     if key is None:
@@ -114,6 +212,9 @@ def _in_list(desired: Sequence[Any], live: Sequence[Any], path: str) -> Iterator
             yield from differences(wanted, actual, f"{path}[{index}]")
         return
     by_key = {item.get(key): item for item in live}
+    if len(by_key) != len(live):
+        # Of two of one name it would depend on the reader which one counts.
+        yield path
     for item in desired:
         yield from differences(item, by_key.pop(item[key], None), f"{path}[{item[key]}]")
     yield from (f"{path}[{extra}]" for extra in by_key)

@@ -3,8 +3,8 @@
 The order is the fail-closed one: what denies first, what the workload needs next, the workload last.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from claude_sandbox.api import meta
@@ -80,6 +80,13 @@ class Observed:
     service: Object | None = None
     claim: Object | None = None
     pod: Object | None = None
+    # Whether the pod is not one that the operator made, whatever owner it names.
+    pod_is_foreign: bool = False
+    # What the pod was made from, and whether what can be changed of it was changed since; None where that is not known.
+    made_from: str | None = None
+    changed_since: bool = False
+    # For each object, the paths in which the cluster's admission changes it; by kind.
+    imposed: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,8 @@ class Plan:
     # In what the running pod is not the desired one.
     drifted: tuple[str, ...] = ()
     spec_changed: bool = False
+    # In what the cluster's admission changes what is asked for, as "Kind name: path".
+    imposed: tuple[str, ...] = ()
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -130,21 +139,44 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
     )
     taken = _named(in_the_way)
     first, then = (tuple(s for s in stage if f"{s.kind} {s.name}" not in taken) for stage in (first, then))
+    first, then = (tuple(s for s in stage if not _is_imposed(s, observed)) for stage in (first, then))
+    imposed = tuple(_imposed(desired, observed))
     drifted: tuple[str, ...] = ()
     spec_changed = False
     last: tuple[Step, ...] = ()
     if observed.pod is None:
-        if desired.may_start and not desired.suspended and not in_the_way:
+        if desired.may_start and not desired.suspended and not in_the_way and not imposed:
             last = (Step(Verb.CREATE, Cause.HEAL if past.ran and past.settled else Cause.PROVISION, desired.pod),)
-    elif is_owned(observed.pod, desired.identity):
-        spec_changed = _hash(desired.pod) != _hash(observed.pod)
-        drifted = () if spec_changed else drift.pod_differences(desired.pod, observed.pod)
-        last = _live_pod(desired, observed.pod, drifted, spec_changed)
+    elif is_owned(observed.pod, desired.identity) and not observed.pod_is_foreign:
+        made_from = _hash(observed.pod) if observed.made_from is None else observed.made_from
+        spec_changed = _hash(desired.pod) != made_from
+        drifted = _drifted(desired, observed, observed.pod, spec_changed)
+        last = _live_pod(desired, observed, drifted, spec_changed)
     stages = tuple(stage for stage in (first, then, last) if stage)
     waits = past.age < LEFTOVER_PATIENCE
     leftover = tuple(live for live in in_the_way if waits and is_leftover(live, desired.identity))
     foreign = tuple(live for live in in_the_way if live not in leftover)
-    return Plan(stages, _named(foreign), _named(leftover), drifted, spec_changed)
+    return Plan(stages, _named(foreign), _named(leftover), drifted, spec_changed, imposed)
+
+
+def _drifted(desired: Desired, observed: Observed, pod: Object, spec_changed: bool) -> tuple[str, ...]:
+    """In what the pod is no longer what it was made from; without the spec of then, only that it is so."""
+    if not spec_changed:
+        return drift.pod_differences(desired.pod, pod)
+    return ("spec, since the pod was made",) if observed.changed_since else ()
+
+
+def _imposed(desired: Desired, observed: Observed) -> Iterable[str]:
+    """What admission changes of what is there or would be made now."""
+    for wanted in (desired.baseline, desired.account, desired.policy, desired.service, desired.pod):
+        if wanted is not None:
+            name = f"{wanted['kind']} {wanted['metadata']['name']}"
+            yield from (f"{name}: {path}" for path in sorted(observed.imposed.get(name, ())))
+
+
+def _is_imposed(step: Step, observed: Observed) -> bool:
+    """Whether the write would only undo what admission does again at once."""
+    return step.verb is Verb.APPLY and set(step.paths) <= observed.imposed.get(f"{step.kind} {step.name}", frozenset())
 
 
 def _child(
@@ -171,7 +203,10 @@ def _service(desired: Desired, live: Object | None, causes: tuple[Cause, Cause])
     return _child(desired.service, live, causes, drift.service_differences)
 
 
-def _live_pod(desired: Desired, pod: Object, drifted: tuple[str, ...], spec_changed: bool) -> tuple[Step, ...]:
+def _live_pod(desired: Desired, observed: Observed, drifted: tuple[str, ...], spec_changed: bool) -> tuple[Step, ...]:
+    pod = observed.pod
+    assert pod is not None  # noqa: S101 - the caller's promise
+    imposed = observed.imposed.get(f"Pod {desired.pod['metadata']['name']}", frozenset())
     if terminating(pod):
         return ()
     gone = _reference("v1", "Pod", pod)
@@ -180,18 +215,15 @@ def _live_pod(desired: Desired, pod: Object, drifted: tuple[str, ...], spec_chan
         return (Step(Verb.DELETE, Cause.UPDATE, gone, pod, at_once=desired.withdrawn),)
     if pod.get("status", {}).get("phase") in ("Failed", "Succeeded"):
         return (Step(Verb.DELETE, Cause.HEAL, gone, pod, ("status.phase",), paced=True),)
-    if desired.update is UpdateStrategyType.RECREATE and (drifted or spec_changed):
+    if desired.update is UpdateStrategyType.RECREATE and (spec_changed or not set(drifted) <= imposed):
         cause = Cause.UPDATE if spec_changed else Cause.HEAL
         return (Step(Verb.DELETE, cause, gone, pod, drifted, paced=True),)
     paths = drift.metadata_differences(desired.pod, pod)
-    if spec_changed:
-        # The old pod keeps the settings that it was made with, like the rest of its spec.
-        paths = tuple(path for path in paths if not path.endswith(meta.ANNOTATION_MANAGED_SETTINGS))
-    if not paths:
+    if set(paths) <= imposed:
         return ()
     key_only = all(path.endswith(meta.ANNOTATION_KEY_GENERATION) for path in paths)
     cause = Cause.UPDATE if key_only else Cause.HEAL
-    return (Step(Verb.APPLY, cause, _metadata_only(desired.pod, pod, spec_changed), pod, paths),)
+    return (Step(Verb.APPLY, cause, _metadata_only(desired.pod, pod), pod, paths),)
 
 
 def _reference(version: str, kind: str, live: Object) -> Object:
@@ -199,13 +231,11 @@ def _reference(version: str, kind: str, live: Object) -> Object:
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}}
 
 
-def _metadata_only(desired: Object, live: Object, spec_changed: bool) -> Object:
+def _metadata_only(desired: Object, live: Object) -> Object:
+    """The managed settings are those of now, also in a pod that is otherwise of an earlier spec: they are a guard."""
     metadata = dict(desired["metadata"])
-    kept = (
-        (meta.ANNOTATION_SPEC_HASH, meta.ANNOTATION_MANAGED_SETTINGS) if spec_changed else (meta.ANNOTATION_SPEC_HASH,)
-    )
-    actual = annotations(live)
-    metadata["annotations"] = metadata["annotations"] | {key: actual[key] for key in kept if key in actual}
+    kept = {key: value for key, value in annotations(live).items() if key == meta.ANNOTATION_SPEC_HASH}
+    metadata["annotations"] = metadata["annotations"] | kept
     return {"apiVersion": desired["apiVersion"], "kind": desired["kind"], "metadata": metadata}
 
 
@@ -218,6 +248,8 @@ def _in_the_way(observed: Observed, identity: Identity) -> tuple[Object, ...]:
     """The objects under the sandbox's names that are not its own."""
     owned = (observed.account, observed.policy, observed.service, observed.pod)
     found = [live for live in owned if live and not is_owned(live, identity)]
+    if observed.pod_is_foreign and observed.pod and observed.pod not in found:
+        found.append(observed.pod)
     claim = observed.claim
     if claim and not (is_owned(claim, identity) or is_retained_claim(claim, identity)):
         found.append(claim)

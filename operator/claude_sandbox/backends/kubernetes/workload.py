@@ -25,8 +25,8 @@ _REMEDIES = {
 _CRASH_REASONS = frozenset({"CrashLoopBackOff", "RunContainerError", "CreateContainerError", "StartError"})
 
 
-def state_of(pod: Object | None) -> WorkloadState:
-    """The state of the sandbox's pod, None where there is none."""
+def state_of(pod: Object | None, revision: str | None = None) -> WorkloadState:
+    """The state of the sandbox's pod, None where there is none. `revision`: what is known of how it was made."""
     if pod is None:
         return WorkloadState(ConditionStatus.FALSE, Reason.NO_WORKLOAD, "There is no pod.")
     status, reason, message = _readiness(pod)
@@ -36,19 +36,19 @@ def state_of(pod: Object | None) -> WorkloadState:
         reason,
         f"{message} But {'; '.join(strain)}." if strain else message,
         strain=strain,
-        workload=_workload(pod),
+        workload=_workload(pod, revision),
         key_generation=annotations(pod).get(meta.ANNOTATION_KEY_GENERATION),
     )
 
 
-def node_lost(pod: Object) -> WorkloadState:
+def node_lost(pod: Object, revision: str | None = None) -> WorkloadState:
     """The state of a pod that can't end because nobody hears from its node."""
     node = pod["spec"]["nodeName"]
     message = (
         f"Node {node} is lost, and the pod may still run there: no second one is made, since both could write to one "
         f"workspace. Bring the node back, or make sure that it is off and delete it with `kubectl delete node {node}`."
     )
-    return replace(state_of(pod), status=ConditionStatus.UNKNOWN, reason=Reason.NODE_LOST, message=message)
+    return replace(state_of(pod, revision), status=ConditionStatus.UNKNOWN, reason=Reason.NODE_LOST, message=message)
 
 
 def keeps_starting(before: Object, now: Object) -> bool:
@@ -128,13 +128,14 @@ def _condition(pod: Object, kind: str) -> Object | None:
     return next((condition for condition in conditions if condition["type"] == kind), None)
 
 
-def _workload(pod: Object) -> Workload:
+def _workload(pod: Object, revision: str | None) -> Workload:
     statuses: list[Object] = pod.get("status", {}).get("containerStatuses") or []
     agent: Object = next((status for status in statuses if status["name"] == CONTAINER), {})
     started = agent.get("state", {}).get("running", {}).get("startedAt")
     return Workload(
         name=pod["metadata"]["name"],
         uid=pod["metadata"]["uid"],
+        revision=revision,
         node=pod.get("spec", {}).get("nodeName"),
         image=agent.get("imageID") or None,
         started_at=datetime.fromisoformat(started) if started else None,

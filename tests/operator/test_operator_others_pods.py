@@ -1,0 +1,167 @@
+"""Pods that say they are a sandbox's, and admission that makes another pod of the sandbox's own.
+
+Gained before: a tenant's pod with the sandbox's owner reference was taken for the operator's, with another command,
+the model's address pointed elsewhere by `hostAliases`, another resolver, or a `subPath` that left the managed settings
+empty: Ready, Compliant and not drifted. And where a webhook changed pods, `Recreate` ended the agent every five minutes
+for ever, with the advice to set what was set. Closed by knowing pods by the UID that the operator's own create was
+answered with, by comparing all of a pod, and by asking what admission makes of ours
+(`backends/kubernetes/making.py`, `drift.py`).
+"""
+
+import asyncio
+from typing import Any
+
+import pytest
+from admission import webhook
+from kubelet import Kubelet
+from ledger import says
+from world import World
+
+from claude_sandbox.backends.kubernetes import resources as r
+from claude_sandbox.backends.kubernetes.client import Obj
+
+pytestmark = pytest.mark.controlplane
+
+CHILD = "sandbox-alice"
+
+
+def _like(pod: Obj) -> dict[str, Any]:
+    """A pod as anybody can make it who may look at the sandbox's own."""
+    metadata = {key: pod["metadata"][key] for key in ("name", "labels", "annotations", "ownerReferences")}
+    spec = {key: value for key, value in pod["spec"].items() if key != "nodeName"}
+    return {"metadata": metadata, "spec": spec}
+
+
+def _container(pod: dict[str, Any], **changed: Any) -> None:
+    pod["spec"]["containers"][0] |= changed
+
+
+def _without_settings(pod: dict[str, Any]) -> None:
+    for mount in pod["spec"]["containers"][0]["volumeMounts"]:
+        if mount["name"] == "settings":
+            mount["subPath"] = "nothing"
+
+
+CHANGES = {
+    "another command": lambda pod: _container(pod, command=["sh", "-c", "sleep 1000"]),
+    "another address of the model": lambda pod: pod["spec"].update(
+        hostAliases=[{"ip": "192.0.2.7", "hostnames": ["api.anthropic.com"]}]
+    ),
+    "another resolver": lambda pod: pod["spec"].update(dnsPolicy="None", dnsConfig={"nameservers": ["192.0.2.7"]}),
+    "no settings": _without_settings,
+    "a place of its own choice": lambda pod: pod["spec"].update(nodeName="node-a", priorityClassName=""),
+    "another network by annotation": lambda pod: pod["metadata"]["annotations"].update({"k8s.v1.cni.cncf.io/x": "net"}),
+}
+
+
+async def _replaced(world: World, change: Any) -> Obj:
+    """Put another pod in the place of the sandbox's, while nobody looks."""
+    operator = world.operator()
+    await operator.start()
+    await world.create("alice")
+    await world.ready("alice")
+    await operator.stop()
+    pod = world.child(r.PODS, "alice")
+    assert pod is not None
+    theirs = _like(pod)
+    change(theirs)
+    await world.api.delete(r.PODS, CHILD, world.namespace, grace_seconds=0)
+    made = await world.api.create(r.PODS, theirs, world.namespace)
+    await world.operator().start()
+    return made
+
+
+@pytest.mark.parametrize("change", [name for name in CHANGES if name != "a place of its own choice"])
+async def test_another_pod_in_its_place_is_refused_and_left_alone(world: World, change: str) -> None:
+    made = await _replaced(world, CHANGES[change])
+    stalled = await world.said("alice", "Stalled", "True", "ForeignObject")
+    assert f"Pod {CHILD}" in stalled["message"]
+    sandbox = world.sandbox("alice")
+    assert says(sandbox, "Ready", "False", "ForeignObject")
+    assert not says(sandbox, "Compliant", "True")
+    untouched = world.ledger.get(r.PODS, CHILD)
+    assert untouched is not None
+    assert untouched["metadata"]["uid"] == made["metadata"]["uid"]
+    assert untouched["metadata"].get("deletionTimestamp") is None
+    await world.api.delete(r.PODS, CHILD, world.namespace, grace_seconds=0)
+    await world.ready("alice")
+
+
+async def test_a_pod_whose_making_was_not_recorded_is_recognized(world: World, kubelet: Kubelet) -> None:
+    """As after a crash between the create and the status; nothing of it is anybody else's."""
+    kubelet.holds.add(world.namespace)
+    operator = world.operator()
+    world.gate.strike_at(4, world.gate.kill_after(operator.kill))
+    await operator.start()
+    await world.create("alice")
+    pod = await world.ledger.until(lambda: world.child(r.PODS, "alice"), "a pod")
+    await world.operator().start()
+    await kubelet.release(world.namespace)
+    sandbox = await world.ready("alice")
+    assert pod is not None
+    assert sandbox["status"]["workload"]["uid"] == pod["metadata"]["uid"]
+
+
+ADDED = {
+    "a container": [
+        {"op": "add", "path": "/spec/containers/-", "value": {"name": "mesh", "image": "example.org/mesh"}}
+    ],
+    "a variable": [{"op": "add", "path": "/spec/containers/0/env/-", "value": {"name": "MESH", "value": "on"}}],
+}
+PATHS = {"a container": "spec.containers[mesh]", "a variable": "spec.containers[agent].env[MESH]"}
+
+
+@pytest.mark.parametrize("what", ADDED)
+async def test_admission_that_changes_the_pod_is_told_and_not_fought(world: World, what: str) -> None:
+    async with webhook(world.api, world.namespace, world.directory, lambda _: ADDED[what]) as asked:
+        await world.operator().start()
+        await world.create("alice", updateStrategy={"type": "Recreate"})
+        stalled = await world.said("alice", "Stalled", "True", "ChangedOnAdmission")
+        assert PATHS[what] in stalled["message"]
+        assert f"namespace {world.namespace}" in stalled["message"]
+        await world.ledger.until(lambda: world.child(r.PODS, "alice") is None, "no pod that is not what is declared")
+        before = len(asked)
+        await asyncio.sleep(3)
+        assert len(asked) == before, "no further pod was made"
+    # A new wish is tried at once.
+    await world.edit("alice", resources={"cpu": "300m"})
+    await world.ready("alice")
+    await world.said("alice", "Stalled", "False")
+
+
+async def test_a_pod_that_admission_changed_before_is_left_to_whoever_works_in_it(world: World) -> None:
+    """As an operator finds it that made it before it knew of this."""
+    operator = world.operator()
+    await operator.start()
+    await world.create("alice", updateStrategy={"type": "Recreate"})
+    await world.ready("alice")
+    await operator.stop()
+    pod = world.child(r.PODS, "alice")
+    assert pod is not None
+    await world.api.delete(r.PODS, CHILD, world.namespace, grace_seconds=0)
+    async with webhook(world.api, world.namespace, world.directory, lambda _: ADDED["a variable"]) as asked:
+        made = await world.api.create(r.PODS, _like(pod), world.namespace)
+        workload = {"workload": {"name": CHILD, "uid": made["metadata"]["uid"]}}
+        await world.api.patch_status(r.SANDBOXES, "alice", world.namespace, workload)
+        await world.operator().start()
+        stalled = await world.said("alice", "Stalled", "True", "ChangedOnAdmission")
+        assert "env[MESH]" in stalled["message"]
+        await world.said("alice", "Drifted", "True", "ChangedOnAdmission")
+        await world.ledger.until(lambda: says(world.sandbox("alice"), "Ready", "True"), "still of use")
+        left = world.child(r.PODS, "alice")
+        assert left is not None
+        assert left["metadata"]["uid"] == made["metadata"]["uid"]
+        assert True in asked, "it was asked for by a dry run"
+
+
+async def test_admission_that_widens_a_policy_is_not_fought_and_nothing_runs_with_it(world: World) -> None:
+    change = [{"op": "add", "path": "/spec/egress", "value": [{}]}]
+    kind = ("networkpolicies", "networking.k8s.io")
+    async with webhook(world.api, world.namespace, world.directory, lambda _: change, *kind) as asked:
+        await world.operator().start()
+        await world.create("alice")
+        await world.said("alice", "Stalled", "True", "ChangedOnAdmission")
+        before = len(asked)
+        await asyncio.sleep(3)
+        assert len(asked) - before <= 2, "it is not made again and again"
+        assert world.child(r.PODS, "alice") is None
