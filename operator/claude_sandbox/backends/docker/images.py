@@ -116,6 +116,7 @@ class Images:
         self._clock = clock
         self._pulls: dict[str, _Pull] = {}
         self._labels: dict[str, tuple[str, ...]] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     async def provide(self, image: Image, waiter: Waiter) -> None:
         """Have the image on the engine, as its pull policy says.
@@ -144,6 +145,7 @@ class Images:
             return
         pull.waiters[waiter] = self._clock()
         self._begin()
+        self._watch()
         raise ImagePendingError(self.state(image))
 
     def awaited(self) -> tuple[str, ...]:
@@ -190,6 +192,8 @@ class Images:
 
     async def close(self) -> None:
         """End all pulls."""
+        if self._timer is not None:
+            self._timer.cancel()
         tasks = [pull.task for pull in self._pulls.values() if pull.task is not None]
         self._pulls.clear()
         for task in tasks:
@@ -238,6 +242,17 @@ class Images:
             if error.is_unreachable:
                 raise
             raise ImageMissingError(f"The image {image.reference} can't be pulled: {error.message}") from None
+
+    def _watch(self) -> None:
+        """Look for what is abandoned as long as there are pulls, whether anybody asks for another or not."""
+        if self._timer is None and self._pulls:
+            self._timer = asyncio.get_running_loop().call_later(ABANDONED, self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        self._end_abandoned()
+        self._begin()
+        self._watch()
 
     def _end_abandoned(self) -> None:
         """Forget who has not asked for long, and what nobody asks for."""
