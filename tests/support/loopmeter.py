@@ -1,12 +1,15 @@
 """How long one piece of work has an event loop, without a wall clock: the processor's time between two turns."""
 
 import asyncio
+import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import workmeter
+
+from claude_sandbox.controller import garbage
 
 
 @dataclass
@@ -28,6 +31,8 @@ class Slices:
 def measured() -> Iterator[Slices]:
     """Measure every turn of the event loops of this thread."""
     found = Slices(pace=max(1.0, workmeter.machine_pace()))
+    before = gc.get_threshold()
+    garbage.tune()  # as the operator does
     original = asyncio.events.Handle._run  # type: ignore[attr-defined]
 
     def run(handle: asyncio.Handle) -> None:
@@ -44,3 +49,5 @@ def measured() -> Iterator[Slices]:
         yield found
     finally:
         asyncio.events.Handle._run = original  # type: ignore[attr-defined]
+        gc.set_threshold(*before)
+        gc.unfreeze()

@@ -112,7 +112,7 @@ def registry_for(
 
     @kopf.on.login(registry=registry)
     async def login(**_: Any) -> kopf.AiohttpSession:
-        return kopf.AiohttpSession(server=credentials.server, aiohttp_session=_session(credentials, refusals))
+        return kopf.AiohttpSession(server=credentials.server, aiohttp_session=session_for(credentials, refusals))
 
     @kopf.on.event(meta.GROUP, meta.VERSION, meta.PLURAL, registry=registry)
     async def sandbox_changed(event: Any, **_: Any) -> None:
@@ -122,7 +122,7 @@ def registry_for(
     return registry
 
 
-def _session(credentials: Credentials, refusals: Refusals) -> aiohttp.ClientSession:
+def session_for(credentials: Credentials, refusals: Refusals) -> aiohttp.ClientSession:
     """A session for kopf with the credentials that the rest of the operator uses, renewed as there."""
 
     async def authorize(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

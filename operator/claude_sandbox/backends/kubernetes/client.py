@@ -4,6 +4,7 @@ On the hot path of a reconcile each call costs what aiohttp costs (about 150 µs
 cost three times as much and drop the fields that they do not know.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -34,12 +35,14 @@ Propagation = Literal["Background", "Foreground", "Orphan"]
 
 ATTEMPTS = 4
 PAGE = 500
-PAGE_BYTES = 2 * 1024 * 1024
+PAGE_BYTES = 1024 * 1024
 """A page of a list that has more is asked for again with fewer objects: decoding it holds up everything else.
 
 An object can have 1.5 MiB (etcd's limit for a request), and 500 of them 750.
 """
 MAX_EVENT_BYTES = 32 * 1024 * 1024
+LARGE_EVENT = 128 * 1024
+"""Bytes of an event after whose decoding others have the event loop before it is looked at."""
 
 _METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
@@ -184,8 +187,12 @@ class Api:
                     limit=size,
                 ):
                     breath = Breath()
-                    for item in page.items:
-                        items.append(keep(item))
+                    # Let go of one by one: what is not kept of a page costs as much to free as to decode.
+                    waiting = page.items[::-1]
+                    page.items.clear()
+                    await asyncio.sleep(0)  # decoding them had the loop for long enough
+                    while waiting:
+                        items.append(keep(waiting.pop()))
                         await breath()
                     version = page.resource_version
             except ApiError as error:
@@ -232,7 +239,11 @@ class Api:
                 if on_open is not None:
                     on_open()
                 async for line in lines(response.content.iter_any()):
-                    yield _event(line, sensitive=sensitive)
+                    event = _event(line, sensitive=sensitive)
+                    if len(line) > LARGE_EVENT:
+                        await asyncio.sleep(0)
+                    yield event
+                    del event
             finally:
                 response.close()
         except (aiohttp.ClientError, OSError) as error:

@@ -10,6 +10,7 @@ loop. Sizes are of the object as JSON; in memory it is three to six times as muc
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import orjson
 
@@ -36,6 +37,7 @@ _OF_SANDBOXES = {
     "status": ("placement", "workload", "conditions", "observedGeneration"),
 }
 _STUB_PART = 16 * KIB
+_TOO_DEEP = 1 << 40
 _STUB_SELECTOR = 4 * KIB
 """Bytes of a policy's `podSelector` up to which its stub has it, so that it still selects what it selects."""
 
@@ -72,7 +74,7 @@ class Rations:
     def admit(self, obj: Obj) -> Obj:
         """The object, or its stub where it or its namespace has too much."""
         key = key_of(obj)
-        size = len(orjson.dumps(obj))
+        size = _size(obj)
         others = self._sums[key[0]] - self._sizes.get(key, 0)
         why = ""
         if size > self._ration.object:
@@ -82,7 +84,7 @@ class Rations:
             why = f"the namespace has more than {self._ration.namespace // MIB} MiB of {self._resource}"
         if why:
             obj = self._stub(obj, why)
-            size = len(orjson.dumps(obj))
+            size = _size(obj)
         self._sums[key[0]] = others + size
         self._sizes[key] = size
         return obj
@@ -126,10 +128,18 @@ def _instead(resource: Resource, obj: Obj) -> Obj:
     if resource is SANDBOXES:
         return {part: _small(obj.get(part) or {}, names) for part, names in _OF_SANDBOXES.items()}
     selector = (obj.get("spec") or {}).get("podSelector")
-    if resource is NETWORK_POLICIES and len(orjson.dumps(selector)) <= _STUB_SELECTOR:
+    if resource is NETWORK_POLICIES and _size(selector) <= _STUB_SELECTOR:
         return {"spec": {"podSelector": selector}}
     return {"spec": {}}
 
 
 def _small(part: Obj, names: tuple[str, ...]) -> Obj:
-    return {name: part[name] for name in names if name in part and len(orjson.dumps(part[name])) <= _STUB_PART}
+    return {name: part[name] for name in names if name in part and _size(part[name]) <= _STUB_PART}
+
+
+def _size(value: Any) -> int:
+    """In bytes of JSON; what is nested too deeply to be written is too large."""
+    try:
+        return len(orjson.dumps(value))
+    except orjson.JSONEncodeError:
+        return _TOO_DEEP

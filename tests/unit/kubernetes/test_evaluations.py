@@ -1,0 +1,62 @@
+"""Evaluations in a thread: the loop goes on, none is waited for too long, and no namespace takes all the workers."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+from compliant_sandbox import compliant
+
+from claude_sandbox.api.mishap import mishap
+from claude_sandbox.backends.kubernetes.evaluation import AT_ONCE, EvaluationError, Evaluations, is_light
+
+
+async def test_what_takes_too_long_is_told_and_the_loop_goes_on() -> None:
+    evaluations, ends = Evaluations(deadline=0.2), threading.Event()
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0.01)
+            turns += 1
+
+    counting = asyncio.create_task(count())
+    with pytest.raises(EvaluationError) as raised:
+        await evaluations.run("slow", ends.wait)
+    assert mishap(raised.value) == "the evaluation took more than 0.2 s: the namespace has too much to look at"
+    assert turns > 2
+    counting.cancel()
+    ends.set()
+    async with asyncio.timeout(10):
+        while True:  # it ends in its thread, and then there is room again
+            try:
+                assert await evaluations.run("slow", lambda: 7) == 7
+                break
+            except EvaluationError:
+                await asyncio.sleep(0.05)
+    evaluations.close()
+
+
+async def test_one_namespace_does_not_take_all_workers() -> None:
+    evaluations, ends = Evaluations(deadline=30), threading.Event()
+    waiting = [asyncio.create_task(evaluations.run("slow", ends.wait)) for _ in range(AT_ONCE)]
+    await asyncio.sleep(0.05)
+    with pytest.raises(EvaluationError, match="other evaluations of the namespace"):
+        await evaluations.run("slow", ends.wait)
+    other = asyncio.create_task(evaluations.run("other", time.monotonic))
+    ends.set()
+    assert await asyncio.gather(*waiting) == [True] * AT_ONCE
+    assert await other > 0
+    evaluations.close()
+
+
+def test_what_is_usual_is_evaluated_at_once_and_what_is_long_in_the_thread() -> None:
+    world = compliant()
+    assert is_light(world.evidence(), 10_000)
+    assert not is_light(world.evidence(), 100_000)
+    world.add_policy(egress=[{"ports": [{"port": n + 1} for n in range(500)]}])
+    assert not is_light(world.evidence(), 10_000)
+    world.policies.pop()
+    world.services += [{"metadata": {"name": f"s{n}"}, "spec": {}} for n in range(2000)]
+    assert not is_light(world.evidence(), 10_000)
