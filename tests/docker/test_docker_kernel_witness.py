@@ -61,7 +61,7 @@ def read(of: EngineDescription, **options: Any) -> Iterator[tuple[Process, docum
             assert process is not None
             assert process.mounts
             assert process.namespaces.keys() >= {"ipc", "pid", "uts", "cgroup"}
-            yield process, document.Container(made.attrs, Declared(workspace="/workspace")), made
+            yield process, document.Container(made.attrs, Declared(workspaces=frozenset({"/workspace"}))), made
         finally:
             made.remove(force=True)
             for volume in options.get("volumes", {}):
@@ -122,7 +122,9 @@ def test_limits_of_another_document_are_refuted(docker_engine: EngineDescription
             "PidsLimit": 2,
             "Ulimits": [{"Name": "nofile", "Hard": 1}],
         }
-        said = document.Container({**made.attrs, "HostConfig": {**host, **smaller}}, Declared(workspace="/workspace"))
+        said = document.Container(
+            {**made.attrs, "HostConfig": {**host, **smaller}}, Declared(workspaces=frozenset({"/workspace"}))
+        )
         assert failing(process, said) - MACHINES - SHARED_USERS == {"RES-01", "RES-02", "RES-03", "RES-04"}
 
 

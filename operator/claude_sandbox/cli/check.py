@@ -55,7 +55,13 @@ def _networks(
     help="Which controls are required. [default: what the ClaudeSandbox says, and Development where there is none]",
 )
 @click.option("--allow-unknown", is_flag=True, help="Exit 0 although a required control can't be verified.")
-@click.option("--workspace", metavar="PATH", help="The one place that may be written to and keeps its files.")
+@click.option(
+    "--workspace",
+    "workspaces",
+    multiple=True,
+    metavar="PATH",
+    help="Where may be written to and files are kept; may be repeated.",
+)
 @click.option(
     "--mount",
     "mounts",
@@ -126,7 +132,7 @@ def check(
     only_failures: bool,
     profile: str | None,
     allow_unknown: bool,
-    workspace: str | None,
+    workspaces: tuple[str, ...],
     mounts: tuple[str, ...],
     peers: tuple[str, ...],
     secrets: tuple[str, ...],
@@ -186,7 +192,7 @@ def check(
     _check_options(ctx, "--inspect" if file is not None else str(kind))
     options = Options(
         profile=Profile(profile) if profile else None,
-        workspace=workspace.rstrip("/") or "/" if workspace else None,
+        workspaces=tuple(path.rstrip("/") or "/" for path in workspaces),
         mounts=tuple(path.rstrip("/") or "/" for path in mounts),
         peers=peers,
         secrets=secrets,
@@ -223,7 +229,7 @@ def check(
 _MEANT_FOR = {
     ("host", "tlsverify", "tlscacert", "tlscert", "tlskey"): ("container", "host"),
     ("profile", "registries"): ("--inspect", "container", "pod", "sandbox"),
-    ("workspace",): ("--inspect", "container", "pod", "sandbox"),
+    ("workspaces",): ("--inspect", "container", "pod", "sandbox"),
     ("mounts", "peers"): ("--inspect", "container"),
     ("secrets", "plain_images"): ("pod", "sandbox"),
     ("everything",): ("container",),

@@ -23,7 +23,7 @@ class Options:
     """How things are judged, and where their ClaudeSandboxes are read. Paths are without a slash at the end."""
 
     profile: Profile | None
-    workspace: str | None
+    workspaces: tuple[str, ...]
     mounts: tuple[str, ...]
     peers: tuple[str, ...]
     secrets: tuple[str, ...]
@@ -39,7 +39,7 @@ class Options:
         """What a container is meant to be that no ClaudeSandbox declares."""
         return Declared(
             profile=self.profile or Profile.DEVELOPMENT,
-            workspace=self.workspace,
+            workspaces=frozenset(self.workspaces),
             mounts=frozenset(self.mounts),
             peers=frozenset(self.peers),
             allowed_registries=self.registries,
@@ -54,5 +54,5 @@ class Options:
             image=parse_image(self.sandbox_image, "IfNotPresent") if self.sandbox_image else None,
             opened=self.opened,
             plain_images=self.plain_images,
-            meant=Meant(self.workspace, frozenset(self.secrets), tuple(map(str, self.opened))),
+            meant=Meant(frozenset(self.workspaces), frozenset(self.secrets), tuple(map(str, self.opened))),
         )

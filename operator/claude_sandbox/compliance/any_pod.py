@@ -37,8 +37,8 @@ _WHOLE = (16, 48)
 class Meant:
     """What whoever asks says that the pod is meant to have."""
 
-    workspace: str | None = None
-    """The path in the containers that may be written to and keeps its files."""
+    workspaces: frozenset[str] = field(default_factory=frozenset)
+    """The paths in the containers that may be written to and keep their files."""
     secrets: frozenset[str] = field(default_factory=frozenset)
     """Names of Secrets that may be mounted."""
     opened: tuple[str, ...] = ()
@@ -88,8 +88,8 @@ def _changed(control: Control, meant: Meant) -> Control:
         case "FS-08":
             return replace(
                 control,
-                judge=lambda view: _writable(view, meant.workspace),
-                remedy="Mount everything but the workspace readOnly.",
+                judge=lambda view: _writable(view, meant.workspaces),
+                remedy="Mount everything but the workspaces readOnly.",
             )
         case "NET-01":
             return replace(control, remedy="Make a NetworkPolicy that selects it, with policyTypes Ingress and Egress.")
@@ -126,16 +126,16 @@ def _debugged(view: View) -> Verdict:
     return judged((f"the debug container {name} was added to it" for name in added), names)
 
 
-def _writable(view: View, workspace: str | None) -> Verdict:
+def _writable(view: View, workspaces: frozenset[str]) -> Verdict:
     volumes = {volume.get("name"): volume for volume in view.volumes}
     places = []
     for container in view.containers:
         for mount in container.spec.get("volumeMounts") or ():
             volume, path = volumes.get(mount.get("name"), {}), str(mount.get("mountPath", ""))
             read_only = mount.get("readOnly") is True or any(volume.get(one) is not None for one in READ_ONLY_SOURCES)
-            if not read_only and volume.get("emptyDir") is None and path.rstrip("/") != workspace:
+            if not read_only and volume.get("emptyDir") is None and path.rstrip("/") not in workspaces:
                 places.append(f"container {container.name} can write to {path}")
-    if places and workspace is None:
+    if places and not workspaces:
         return unknown(f"{'; '.join(places)}: nothing declares that it may (--workspace)")
     return judged(places) if places else known_to_be_all(view)
 

@@ -117,10 +117,10 @@ def compliant() -> World:
     return World(
         container=copy.deepcopy(_CONTAINER),
         networks=[copy.deepcopy(_NETWORK)],
-        volumes=[],
+        volumes=[copy.deepcopy(_VOLUME)],
         declared=Declared(
             profile=Profile.PRODUCTION,
-            workspace="/workspace",
+            workspaces=frozenset({"/workspace"}),
             ports=(),
             image_digest=DIGEST,
             allowed_registries=("registry.example/sandboxes",),
@@ -154,6 +154,16 @@ _NETWORK: Object = {
     "Containers": {IDENTIFIER: {"Name": "alice", "IPv4Address": "172.18.0.2/16"}},
     "Options": {"com.docker.network.bridge.gateway_mode_ipv4": "isolated"},
     "Labels": {},
+}
+
+_VOLUME: Object = {
+    "CreatedAt": "2026-03-01T10:59:00Z",
+    "Driver": "local",
+    "Labels": None,
+    "Mountpoint": "/var/lib/docker/volumes/alice-workspace/_data",
+    "Name": "alice-workspace",
+    "Options": None,
+    "Scope": "local",
 }
 
 _CONTAINER: Object = {

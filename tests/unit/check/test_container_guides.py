@@ -153,9 +153,9 @@ def test_the_guide_s_own_set_up_fails_what_it_says_it_does() -> None:
 
 
 def test_what_the_guide_s_set_up_leaves_open_is_not_passed_over() -> None:
-    # The user is named, not numbered; its network, mounts and users' namespace are not in its document.
+    # The user is named, not numbered; its network, volume, mounts and users' namespace are not in its document.
     unknown = measured(guide(), result=Result.UNKNOWN).keys()
-    assert unknown == {"PRIV-04", "PRIV-05", "PRIV-06", "KERN-07", "FS-08", "NET-03", "NET-08"}
+    assert unknown == {"PRIV-04", "PRIV-05", "PRIV-06", "KERN-07", "FS-08", "NET-03", "NET-08", "SEC-03"}
 
 
 def test_the_key_of_the_guide_s_set_up_is_in_nothing_that_is_said() -> None:
@@ -164,7 +164,7 @@ def test_the_key_of_the_guide_s_set_up_is_in_nothing_that_is_said() -> None:
 
 
 def test_the_hardened_run_passes_what_it_hardens() -> None:
-    declared = Declared(workspace="/workspace", mounts=frozenset({"/var/run/proxy.sock"}))
+    declared = Declared(workspaces=frozenset({"/workspace"}), mounts=frozenset({"/var/run/proxy.sock"}))
     found = measured(hardened(), declared)
     # What it leaves out: a digest, a health check, ulimits, a runtime of its own.
     assert (
@@ -174,11 +174,11 @@ def test_the_hardened_run_passes_what_it_hardens() -> None:
 
 
 def test_of_the_hardened_run_only_the_health_check_counts_in_development() -> None:
-    declared = Declared(workspace="/workspace", mounts=frozenset({"/var/run/proxy.sock"}))
+    declared = Declared(workspaces=frozenset({"/workspace"}), mounts=frozenset({"/var/run/proxy.sock"}))
 
     def counting(profile: Profile) -> set[str]:
         evidence = DockerEvidence(
-            Declared(profile, declared.workspace, declared.mounts),
+            Declared(profile, declared.workspaces, declared.mounts),
             Reading(hardened(), EvidenceSource.INSPECT, NOW),
             NOW,
         )

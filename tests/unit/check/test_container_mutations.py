@@ -1,6 +1,7 @@
 """One thing wrong at a time: exactly the controls that are about it change. `NET-08?` is Unknown, `KERN-02-` n/a."""
 
 import copy
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from claude_sandbox.api.spec import SeccompProfileType
 from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.docker.catalogue import MEASURES
 from claude_sandbox.compliance.docker.evidence import DeclaredPort, Relay
+from claude_sandbox.compliance.docker.filters import DANGEROUS
 from claude_sandbox.seccomp.profile import STRICT
 
 Mutate = Callable[[World], Any]
@@ -73,6 +75,11 @@ def published(*addresses: str) -> Mutate:
     return lambda world: world.publish("8080/tcp", *addresses)
 
 
+def privileged(number: str) -> Mutate:
+    """Ask for this port of the host's."""
+    return lambda world: world.host["PortBindings"].update({"80/tcp": [{"HostIp": "127.0.0.1", "HostPort": number}]})
+
+
 def undeclared(world: World) -> None:
     """Nothing says which ports it is to have."""
     world.declare(ports=None)
@@ -110,7 +117,13 @@ def network(**fields: Any) -> Mutate:
 def volume(**mount: Any) -> Mutate:
     """Mount another volume."""
     listed = {"Type": "volume", "Name": "x", "Source": "/var/lib/docker/volumes/x/_data", "Destination": "/data"}
-    return lambda world: world.container["Mounts"].append(listed | {"Mode": "z", "RW": True, "Propagation": ""} | mount)
+    document = {"Name": "x", "Driver": "local", "Mountpoint": "/x", "Options": None}
+
+    def mutate(world: World) -> None:
+        world.container["Mounts"].append(listed | {"Mode": "z", "RW": True, "Propagation": ""} | mount)
+        world.volumes.append(document)
+
+    return mutate
 
 
 def asked(**mount: Any) -> Mutate:
@@ -119,9 +132,8 @@ def asked(**mount: Any) -> Mutate:
 
 
 def of_volume(**options: str) -> Mutate:
-    """Give the document of the workspace's volume, made with these options."""
-    document = {"Name": "alice-workspace", "Driver": "local", "Mountpoint": "/x", "Options": options}
-    return lambda world: world.volumes.append(document)
+    """The workspace's volume was made with these options."""
+    return lambda world: world.volumes[0].update(Options=options)
 
 
 def both(*mutations: Mutate) -> Mutate:
@@ -190,6 +202,12 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
         security('seccomp={"defaultAction":"SCMP_ACT_LOG","syscalls":[{"names":["mount"],"action":"SCMP_ACT_LOG"}]}'),
         "KERN-01",
     ),
+    "a profile that denies one call": (
+        security(
+            'seccomp={"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mount"],"action":"SCMP_ACT_ERRNO"}]}'
+        ),
+        "KERN-01",
+    ),
     "a profile that is cut off": (security('seccomp={"defaultAction":'), "KERN-01"),
     "a profile that is not shown": (security("seccomp=/etc/docker/mine.json"), "KERN-01?"),
     "a profile of its own where the Strict one is asked for": (
@@ -245,7 +263,7 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
         "NS-06? NET-11",
     ),
     "a port somewhere": (
-        lambda world: world.container["NetworkSettings"]["Ports"].update({"80/tcp": [{"HostPort": "80"}]}),
+        lambda world: world.container["NetworkSettings"]["Ports"].update({"80/tcp": [{"HostPort": "8080"}]}),
         "NS-06? NET-11",
     ),
     "ports not told": (without("NetworkSettings.Ports"), "NS-06? NET-11?"),
@@ -255,6 +273,8 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
         both(published("127.0.0.1"), lambda world: world.host["PortBindings"]["8080/tcp"][0].update(HostIp="")),
         "NET-11",
     ),
+    "a privileged port of the host's on loopback": (privileged("80"), "NS-06 NET-11"),
+    "a range of ports that begins below 1024": (privileged("1023-1030"), "NS-06 NET-11"),
     "a port of which nobody says anything": (both(published("127.0.0.1"), undeclared), "NET-11-"),
     # The relay
     "a relay for a port that is not declared": (relayed(declared=()), "NET-11"),
@@ -300,7 +320,7 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "the host's logs": (bind("/var/log"), "FS-02"),
     "everybody's home": (bind("/home"), "FS-02 SEC-03"),
     "a home": (bind("/home/me"), "FS-02 SEC-03"),
-    "a home on macOS, as Docker Desktop shows it": (bind("/host_mnt/Users/me"), "FS-02 SEC-03"),
+    "a home on macOS, as Docker Desktop shows it": (bind("/host_mnt/Users/me"), "KERN-01? FS-02 SEC-03"),
     "a home on Windows": (bind("C:\\Users\\me"), "FS-02 SEC-03"),
     "a project that nobody declared": (bind("/home/me/project", declared=False), "FS-02?"),
     "a project that nobody declared, only asked for": (host(Binds=["/home/me/project:/mnt/x:ro"]), "FS-02?"),
@@ -313,7 +333,8 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
             ReadOnly=True,
             VolumeOptions={"DriverConfig": {"Options": {"type": "none", "o": "bind", "device": "/etc"}}},
         ),
-        "FS-02 SEC-03",
+        # It may be that volume, or have been there before with other options.
+        "FS-02 FS-03? FS-05? SEC-03",
     ),
     "a bind without its source": (
         both(bind("/srv/x"), host(Binds=None), lambda world: world.container["Mounts"][-1].pop("Source")),
@@ -333,10 +354,10 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "something mounted as docker.sock": (bind("/srv/filtered", "/var/run/docker.sock"), "FS-03"),
     "containerd.sock": (bind("/run/containerd/containerd.sock"), "FS-03"),
     "the directory of containerd.sock": (bind("/run/containerd"), "FS-03"),
-    "the host's /run": (bind("/run"), "FS-02 FS-03"),
-    "the host's /var/run": (bind("/var/run"), "FS-02 FS-03"),
+    "the host's /run": (bind("/run"), "FS-02 FS-03 SEC-03"),
+    "the host's /var/run": (bind("/var/run"), "FS-02 FS-03 SEC-03"),
     "the host's /var": (bind("/var"), "FS-02 FS-03 SEC-03"),
-    "the directory of a rootless engine": (bind("/run/user/1000"), "FS-03"),
+    "the directory of a rootless engine": (bind("/run/user/1000"), "FS-03 SEC-03"),
     "the socket of a rootless engine": (bind("/run/user/1000/docker.sock"), "FS-03"),
     "the socket of Docker Desktop": (bind("/Users/me/.docker/run/docker.sock"), "FS-03 SEC-03"),
     "a socket that DOCKER_HOST names": (
@@ -386,8 +407,8 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     ),
     "scratch space of which nothing is told": (lambda world: world.host["Mounts"].pop(), "FS-07?"),
     "another volume, writable": (volume(), "FS-08"),
-    "the workspace elsewhere": (lambda world: world.declare(workspace="/work"), "FS-08"),
-    "no workspace declared": (lambda world: world.declare(workspace=None), "FS-08?"),
+    "the workspace elsewhere": (lambda world: world.declare(workspaces=frozenset({"/work"})), "FS-08"),
+    "no workspace declared": (lambda world: world.declare(workspaces=frozenset()), "FS-08?"),
     "whether the workspace is writable not told": (
         lambda world: world.container["Mounts"][0].pop("RW"),
         "FS-08?",
@@ -409,6 +430,7 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "--restart=always": (host(RestartPolicy={"Name": "always", "MaximumRetryCount": 0}), "RES-05"),
     "--restart=unless-stopped": (host(RestartPolicy={"Name": "unless-stopped", "MaximumRetryCount": 0}), "RES-05"),
     "--restart=on-failure": (host(RestartPolicy={"Name": "on-failure", "MaximumRetryCount": 0}), "RES-05"),
+    "six restarts": (host(RestartPolicy={"Name": "on-failure", "MaximumRetryCount": 6}), "RES-05"),
     # NET
     "the default bridge": (
         lambda world: world.container["NetworkSettings"].update(
@@ -518,8 +540,14 @@ PERMITTED: dict[str, Mutate] = {
     "another ordinary user": config(User="1001:1001"),
     "an ordinary group added": host(GroupAdd=["2000"]),
     "a filter of its own": security('seccomp={"defaultAction":"SCMP_ACT_ERRNO","syscalls":[]}'),
-    "a filter that denies some calls": security(
-        'seccomp={"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mount"],"action":"SCMP_ACT_ERRNO"}]}'
+    "a filter that denies what is dangerous": security(
+        "seccomp="
+        + json.dumps(
+            {
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": sorted(DANGEROUS), "action": "SCMP_ACT_ERRNO"}],
+            }
+        )
     ),
     "the engine's own filter by name": security("seccomp=builtin"),
     "the Strict filter": security(f"seccomp={STRICT}"),

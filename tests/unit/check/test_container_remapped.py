@@ -22,7 +22,7 @@ MOUNTS = """\
 
 def judged(more: str = "") -> Result:
     process = Process("", "", "", Limits(), mounts=mountinfo.parse(MOUNTS + more))
-    return writable(process, Container({}, Declared(workspace="/workspace"))).result
+    return writable(process, Container({}, Declared(workspaces=frozenset({"/workspace"})))).result
 
 
 def test_the_devices_that_every_container_has_are_no_files_to_write_to() -> None:

@@ -193,7 +193,9 @@ def test_the_status_says_the_same_within_its_bounds() -> None:
     world = changed(MUTATIONS["the host's root"][0], MUTATIONS["a user by name"][0])
     reading = Reading(world.container, EvidenceSource.INSPECT, NOW)
     drift = Reading((), EvidenceSource.INSPECT, NOW)
-    status = evaluate(DockerEvidence(world.declared, reading, NOW, tuple(world.networks), drift=drift))
+    status = evaluate(
+        DockerEvidence(world.declared, reading, NOW, tuple(world.networks), tuple(world.volumes), drift=drift)
+    )
     passed = {id: Result.PASS for group in status.passed for id in group.controls}
     assert passed | {control.id: control.result for control in status.controls} == world.results()
     assert Compliance.model_validate(status.model_dump(by_alias=True)) == status

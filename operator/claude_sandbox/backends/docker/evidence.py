@@ -38,7 +38,7 @@ def declared(
         profile=profile,
         seccomp=blueprint.seccomp,
         # A workspace that is read-only is not where may be written.
-        workspace=None if blueprint.workspace.read_only else blueprint.workspace.path,
+        workspaces=frozenset() if blueprint.workspace.read_only else frozenset({blueprint.workspace.path}),
         mounts=frozenset({blueprint.key.directory, blueprint.settings.directory, blueprint.workspace.path}),
         peers=frozenset({relay}) if blueprint.network.ports else frozenset(),
         ports=tuple(DeclaredPort(port.number, port.host_ip) for port in blueprint.network.ports),

@@ -1,11 +1,12 @@
 """A container's document, looked at."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from claude_sandbox.compliance.docker.document import Document
 from claude_sandbox.compliance.docker.evidence import Declared, EngineWord, Relay
-from claude_sandbox.compliance.docker.mounts import Mount, asked_mounts, bound_mounts, listed_mounts
+from claude_sandbox.compliance.docker.mounts import Mount, asked_mounts, bound_mounts, desktop_sources, listed_mounts
 from claude_sandbox.compliance.evidence import Object
 
 
@@ -67,15 +68,20 @@ class Container(Document):
 
     @cached_property
     def mounts(self) -> tuple[Mount, ...]:
-        """What is mounted, as the engine lists it, and what was asked for and is not in that list."""
-        found = list(listed_mounts(self.objects("Mounts") or (), self._volumes))
+        """What is mounted, as the engine lists it, and what was asked for, or labelled, and is not in that list."""
+        sources = desktop_sources(self.mapping("Config.Labels") or {})
+        found = list(listed_mounts(self.objects("Mounts") or (), self._volumes, sources))
         known = {(mount.destination, mount.host) for mount in found}
         for mount in (
-            *bound_mounts(self.strings("HostConfig.Binds") or ()),
-            *asked_mounts(self.objects("HostConfig.Mounts", omissible=True) or ()),
+            *bound_mounts(self.strings("HostConfig.Binds") or (), self._volumes, sources),
+            *asked_mounts(self.objects("HostConfig.Mounts", omissible=True) or (), self._volumes, sources),
         ):
             if (mount.destination, mount.host) not in known:
                 found.append(mount)
+        binds = {mount.destination: mount for mount in found if mount.kind == "bind"}
+        for place, source in sources.items():
+            if place in binds and all(one.host != source for one in found if one.destination == place):
+                found.append(replace(binds[place], host=source))
         return tuple(found)
 
     @cached_property

@@ -10,6 +10,17 @@ from claude_sandbox.compliance.evidence import Object
 _INSPECT = "write it with: docker inspect NAME > FILE"
 
 
+# No engine of Docker's has one of these, and each version of Podman has some (libpod/define, InspectContainerData).
+_PODMAN = frozenset(
+    {
+        *("OCIConfigPath", "OCIRuntime", "ConmonPidFile", "PidFile", "StaticDir", "ImageDigest", "ImageName", "Rootfs"),
+        *("EffectiveCaps", "BoundingCaps", "Pod", "Namespace", "IsInfra", "IsService", "KubeExitCodePropagation"),
+        *("lockNumber", "UseImageHosts", "UseImageHostname", "Dependencies"),
+    }
+)
+_OF_NERDCTL = ("nerdctl/", "io.containerd.")
+
+
 class DocumentError(Exception):
     """There is nothing in the text that could be judged; the message says why and what to give instead."""
 
@@ -76,8 +87,14 @@ def _kind(document: Object) -> str:
         kind = document.get("kind")
         return f"a Kubernetes {kind}; for a pod use: claude-sandbox check pod NAMESPACE/NAME"
     if "HostConfig" in document:
-        if {"OCIConfigPath", "EffectiveCaps", "BoundingCaps"} & document.keys():
-            return f"of Podman, whose fields don't mean the same as the Docker Engine's; {_INSPECT}"
+        if of_podman := _PODMAN & document.keys():
+            return f"of Podman ({min(of_podman)}), whose fields don't mean the same as the Docker Engine's; {_INSPECT}"
+        if _speaks_as_docker(document):
+            return (
+                f"of Podman, by its API for docker, whose fields don't mean the same as the Docker Engine's; {_INSPECT}"
+            )
+        if _is_nerdctl(document):
+            return f"of nerdctl, which leaves out of it what it does not know of containerd; {_INSPECT}"
         if "Names" in document or "Config" not in document:
             return f"the summary of a container, as a list of containers has it; {_INSPECT}"
         return "container"
@@ -88,6 +105,25 @@ def _kind(document: Object) -> str:
     if "RootFS" in document or "RepoTags" in document or "RepoDigests" in document:
         return f"an image, which says little about what runs of it; {_INSPECT}"
     return f"neither of a container nor of a network or a volume; {_INSPECT}"
+
+
+def _speaks_as_docker(document: Object) -> bool:
+    """Whether Podman told it where docker asked: its own storage, network or profile is in it."""
+    paths = [str(document.get(f"{name}Path", "")) for name in ("ResolvConf", "Hostname", "Hosts", "Log")]
+    settings = document.get("NetworkSettings")
+    key = str(settings.get("SandboxKey", "")) if isinstance(settings, dict) else ""
+    return (
+        any("/containers/storage/" in path or "/overlay-containers/" in path for path in paths)
+        or str(document.get("AppArmorProfile", "")).startswith("containers-default")
+        or "/netns/netns-" in key
+    )
+
+
+def _is_nerdctl(document: Object) -> bool:
+    """By its labels, which nerdctl leaves in; a container of Docker's has none of that name."""
+    config = document.get("Config")
+    labels = config.get("Labels") if isinstance(config, dict) else None
+    return isinstance(labels, dict) and any(name.startswith(_OF_NERDCTL) for name in labels)
 
 
 def _type(value: object) -> str:

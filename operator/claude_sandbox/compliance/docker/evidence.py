@@ -33,8 +33,8 @@ class Declared:
     """
 
     profile: Profile = Profile.DEVELOPMENT
-    workspace: str | None = None
-    """The one place that may be written to and keeps its files."""
+    workspaces: frozenset[str] = frozenset()
+    """The places that may be written to and keep their files."""
     mounts: frozenset[str] = field(default_factory=frozenset)
     """Where else something of the host or a secret is meant to be mounted, to be read."""
     peers: frozenset[str] = field(default_factory=frozenset)

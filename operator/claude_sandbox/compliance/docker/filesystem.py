@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from claude_sandbox.compliance.control import Verdict, failed, passed, unknown
 from claude_sandbox.compliance.docker.container import Container, doubts_of, untold
+from claude_sandbox.compliance.docker.logins import is_home
 from claude_sandbox.compliance.docker.measure import decided, shared
 from claude_sandbox.compliance.docker.mounts import Mount, asked_mounts, holds
-from claude_sandbox.compliance.filesystem import RUNTIME_SOCKETS
+from claude_sandbox.compliance.docker.sockets import engine
 
 SYSTEM = (
     "/bin",
@@ -31,14 +32,6 @@ SYSTEM = (
 )
 """Directories that belong to the host's system and not to a user's work."""
 
-_HOME = re.compile(r"(?:/mnt)?(?:/[a-z])?/(?:home|Users|var/home)(?:/[^/]+)?")
-"""All homes, or one; as Linux, macOS and Windows have them, and Docker Desktop and WSL show them."""
-
-_SOCKETS = (*RUNTIME_SOCKETS, "/run/docker/containerd/containerd.sock")
-_SOCKET_NAMES = frozenset(map(posixpath.basename, _SOCKETS)) | {"docker.raw.sock", "dockershim.sock"}
-_SOCKET_DIRECTORIES = re.compile(r"/run/user(?:/\d+)?|.*/(?:\.docker(?:/run)?|\.colima(?:/[^/]+)?|\.orbstack(?:/run)?)")
-"""Where engines that run without root, or in a virtual machine, have their sockets."""
-
 _UNSHARED = ("", "private", "rprivate")
 
 
@@ -54,9 +47,8 @@ def host_paths(container: Container) -> Verdict:
     """Nothing of the host's system and nobody's home, not even to be read; and else only what is declared."""
     problems, doubts, seen = [], [], []
     for mount in container.mounts:
-        if mount.is_vague:
+        if mount.is_vague or mount.is_veiled:
             doubts.append(mount.doubt)
-            continue
         if mount.host is None:
             continue
         seen.append(mount.host)
@@ -78,22 +70,17 @@ def runtime_socket(container: Container) -> Verdict:
     problems, doubts = [], []
     clients = [path for path in map(_socket_of, container.environment or ()) if path]
     for mount in container.mounts:
-        if mount.is_vague:
+        if mount.is_vague or mount.is_veiled:
             doubts.append(mount.doubt)
-            continue
         if mount.kind == "npipe":
             problems.append(f"{mount.destination} is a named pipe of the host")
         if mount.host is None:
             continue
-        names = {posixpath.basename(mount.host), posixpath.basename(mount.place)}
-        held = [socket for socket in _SOCKETS if holds(mount.host, socket)]
-        if held:
-            problems.append(f"{mount.destination} holds the host's {held[0]}")
-        elif names & _SOCKET_NAMES or _SOCKET_DIRECTORIES.fullmatch(mount.host):
-            problems.append(f"{mount.destination} is or holds an engine's socket, the host's {mount.host}")
+        if found := engine(mount.host, mount.place):
+            problems.append(f"{mount.destination} {found}")
         elif any(holds(mount.place, client) for client in clients):
             problems.append(f"{mount.destination} is what DOCKER_HOST names as an engine's socket")
-        elif any(name.endswith(".sock") for name in names) and not _is_declared(container, mount):
+        elif any(name.endswith(".sock") for name in (mount.host, mount.place)) and not _is_declared(container, mount):
             doubts.append(f"whose socket {mount.destination} is, the host's {mount.host}, is not declared (--mount)")
     doubts += doubts_of(("Config.Env", container.environment))
     return decided(problems, [*container.mount_doubts, *doubts])
@@ -119,9 +106,9 @@ def devices(container: Container) -> Verdict:
         *container.mount_doubts,
     ]
     for mount in container.mounts:
-        if mount.is_vague:
+        if mount.is_vague or mount.is_veiled:
             doubts.append(mount.doubt)
-        elif mount.host is not None and holds("/dev", mount.host):
+        if mount.host is not None and holds("/dev", mount.host):
             problems.append(f"{mount.destination} is the host's {mount.host}")
     return decided(problems, doubts)
 
@@ -171,39 +158,33 @@ def scratch(container: Container) -> Verdict:
 
 
 def writable(container: Container) -> Verdict:
-    """Only the workspace and scratch space, of what outlives the container or is the host's."""
-    workspace = container.declared.workspace
+    """Only the workspaces and scratch space, of what outlives the container or is the host's."""
+    workspaces = container.declared.workspaces
     problems, doubts = [], list(container.mount_doubts)
-    found = workspace is not None and workspace in (container.mapping("HostConfig.Tmpfs", omissible=True) or {})
+    found = set(container.mapping("HostConfig.Tmpfs", omissible=True) or {})
     for mount in container.mounts:
-        found |= mount.destination is not None and mount.destination == workspace
+        found.add(mount.destination or "")
         if mount.kind in ("tmpfs", "image"):
             continue
         if mount.is_vague or mount.writable is None:
             doubts.append(mount.doubt)
-        elif not mount.writable or mount.destination == workspace:
+        elif not mount.writable or mount.destination in workspaces:
             continue
-        elif workspace is None:
+        elif not workspaces:
             doubts.append(f"nothing declares that it may write to {mount.destination} (--workspace)")
         else:
             problems.append(f"it can write to {mount.destination}")
-    if workspace is not None and not found:
-        problems.append(f"the workspace is not mounted at {workspace}")
+    problems += [f"the workspace is not mounted at {one}" for one in sorted(workspaces - found)]
     return decided(problems, doubts)
-
-
-def is_home(path: str) -> bool:
-    """Whether a path of the host is that of all homes, or of one."""
-    return _HOME.fullmatch(path) is not None
 
 
 def each_bind(container: Container, problem: Callable[[str, str], str | None]) -> tuple[list[str], list[str]]:
     """What `problem` says of each path of the host and its place in the container, and what can't be told."""
     problems, doubts = [], list(container.mount_doubts)
     for mount in container.mounts:
-        if mount.is_vague:
+        if mount.is_vague or mount.is_veiled:
             doubts.append(mount.doubt)
-        elif mount.host is not None and (found := problem(mount.host, mount.place)):
+        if mount.host is not None and (found := problem(mount.host, mount.place)):
             problems.append(found)
     return problems, doubts
 
@@ -211,7 +192,7 @@ def each_bind(container: Container, problem: Callable[[str, str], str | None]) -
 def _is_declared(container: Container, mount: Mount) -> bool:
     declared = container.declared
     return mount.destination is not None and (
-        mount.destination == declared.workspace or mount.destination in declared.mounts
+        mount.destination in declared.workspaces or mount.destination in declared.mounts
     )
 
 

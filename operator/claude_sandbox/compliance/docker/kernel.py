@@ -1,20 +1,20 @@
 """KERN on Docker: how much of the kernel the container can reach."""
 
-import json
 from collections.abc import Callable
-from typing import Any
 
 from claude_sandbox.api.spec import SeccompProfileType
 from claude_sandbox.compliance.control import Verdict, failed, not_applicable, passed, unknown
 from claude_sandbox.compliance.docker.container import Container, doubts_of, untold
+from claude_sandbox.compliance.docker.filters import FilterError, weakness
 from claude_sandbox.compliance.docker.measure import decided, shared, unmeasured
 from claude_sandbox.compliance.kernel import HARDENED_HANDLERS, PLAIN_HANDLERS
 from claude_sandbox.compliance.pss import SAFE_SYSCTLS, SELINUX_TYPES
 from claude_sandbox.seccomp.profile import is_strict
 
-_ALLOWING = ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG")
 _BUILT_IN = ("", "builtin")
 """How a container asks for the filter that every engine has built in."""
+
+_OF_DESKTOP = ("/host_mnt/", "/run/desktop/", "/run/host-services/", "/run/guest-services/", "/socket_mnt/")
 
 # What every engine since 18.09 masks and writes-protects; newer ones add to it.
 _MASKED = frozenset(
@@ -61,6 +61,8 @@ def seccomp(container: Container) -> Verdict:
     if is_its_own:
         return passed("a profile of its own")
     if profile in _BUILT_IN:
+        if container.engine.default_seccomp is None and (whose := foreign_engine(container)):
+            return unknown(f"what filter {whose} gives by default only the engine tells (docker info)")
         return _default(container.engine.default_seccomp)
     return unknown("it names a seccomp profile that its document does not show")
 
@@ -72,6 +74,20 @@ def _default(profile: str | None) -> Verdict:
     if profile is None or profile in ("builtin", "default"):
         return passed("the engine's default")
     return unknown("the engine's default profile is a file of its host, whose content it does not show", profile)
+
+
+def foreign_engine(container: Container) -> str:
+    """Whose engine a document is of whose default filter is not known to be dockerd's own; empty of none.
+
+    Docker Desktop labels what it runs, and chooses the filter in its virtual machine. Mounts from there tell it too.
+    """
+    labels = container.mapping("Config.Labels") or {}
+    if any(name.startswith("desktop.docker.io/") for name in labels):
+        return "Docker Desktop"
+    sources = [str(mount.get("Source", "")) for mount in container.objects("Mounts") or ()]
+    if any(source.startswith(_OF_DESKTOP) for source in (*sources, *(container.strings("HostConfig.Binds") or ()))):
+        return "Docker Desktop"
+    return ""
 
 
 def app_armor(container: Container) -> Verdict:
@@ -184,18 +200,9 @@ def _label(
 def _problem_of(profile: str) -> str:
     """What is wrong with a profile that is given as JSON; empty if nothing."""
     try:
-        document: Any = json.loads(profile)
-    except (ValueError, RecursionError):
-        return "its seccomp profile is not JSON"
-    if not isinstance(document.get("defaultAction"), str):
-        return "its seccomp profile has no default action"
-    if document["defaultAction"] not in _ALLOWING:
-        return ""
-    rules = document.get("syscalls")
-    actions = [rule.get("action") for rule in rules if isinstance(rule, dict)] if isinstance(rules, list) else []
-    if all(action in _ALLOWING for action in actions):
-        return "its seccomp profile lets every system call pass"
-    return ""
+        return weakness(profile)
+    except FilterError as error:
+        return str(error)
 
 
 MEASURES = (

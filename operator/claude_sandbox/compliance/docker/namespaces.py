@@ -1,7 +1,7 @@
 """NS on Docker: what the container shares with its host and with other containers."""
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.control import Level, Verdict, failed, maps, passed, unknown
@@ -10,6 +10,8 @@ from claude_sandbox.compliance.docker.document import Document
 from claude_sandbox.compliance.docker.measure import Judge, decided, docker_only, shared
 from claude_sandbox.compliance.evidence import Object
 
+_BINDINGS = ("HostConfig.PortBindings", "NetworkSettings.Ports")
+_FIRST_ORDINARY_PORT = 1024
 _JOINABLE = ("HostConfig.PidMode", "HostConfig.IpcMode", "HostConfig.NetworkMode", "HostConfig.Cgroup")
 
 
@@ -50,7 +52,7 @@ def joined(container: Container) -> Verdict:
 
 
 def published(container: Container) -> Verdict:
-    """No port of the host leads to it, but for what only the host itself can connect to."""
+    """No port of the host leads to it, but for what only the host itself can connect to, by an ordinary port."""
     network = container.text("HostConfig.NetworkMode")
     if network is not None and network.startswith("container:"):
         return unknown("its ports are those of the container whose network it shares")
@@ -83,6 +85,8 @@ def published(container: Container) -> Verdict:
             problems.append(f"its relay publishes {port} on {address or 'every address'}")
         else:
             local.append(f"{port} on {address} (relay)")
+    relay = Document(container.relay.document if container.relay is not None else {})
+    problems += _privileged(one.mapping(path) or {} for one in (container, relay) for path in _BINDINGS)
     if local and not _is_confined_to_host(container):
         doubts.append("an engine before 28.0 lets neighbours of the host connect to ports on its loopback address")
     return decided(problems, doubts, ", ".join(sorted(set(local))))
@@ -105,6 +109,16 @@ def _addresses(bindings: Mapping[str, object]) -> Iterator[tuple[str, str | None
         for place in places if isinstance(places, list) else [places] if places is not None else ():
             address = place.get("HostIp") if isinstance(place, Mapping) else None
             yield port, address if isinstance(address, str) else None
+
+
+def _privileged(bindings: Iterable[Mapping[str, object]]) -> Iterator[str]:
+    """Each port that is published on a port of the host below 1024 (CIS Docker Benchmark, 5.8)."""
+    for port, places in ((port, places) for one in bindings for port, places in one.items()):
+        for place in places if isinstance(places, list) else ():
+            # A range of ports is asked for by its ends.
+            first = str(place.get("HostPort", "")).partition("-")[0] if isinstance(place, Mapping) else ""
+            if first.isascii() and first.isdecimal() and 0 < int(first) < _FIRST_ORDINARY_PORT:
+                yield f"{port} is published on the host's privileged port {int(first)}"
 
 
 def _is_loopback(address: str) -> bool:
@@ -137,5 +151,5 @@ MEASURES = (
         mappings=maps(cis_docker=("5.21",)),
     ),
     shared("NS-05", joined, "Run it without --pid, --ipc or --network=container:… ."),
-    shared("NS-06", published, "Publish no port, or only on the loopback address: -p 127.0.0.1:8080:8080."),
+    shared("NS-06", published, "Publish no port, or only on the loopback address, from 1024 on: -p 127.0.0.1:8080:80."),
 )

@@ -5,6 +5,9 @@ from claude_sandbox.compliance.control import ALWAYS, PRODUCTION, Level, Verdict
 from claude_sandbox.compliance.docker.container import Container, doubts_of, untold
 from claude_sandbox.compliance.docker.measure import decided, docker_only, shared
 
+_MOST_RESTARTS = 5
+"""After failures, as the CIS Docker Benchmark has it (5.15)."""
+
 
 def memory(container: Container) -> Verdict:
     """In bytes; 0, and for the command line -1, mean none."""
@@ -53,7 +56,7 @@ def ulimits(container: Container) -> Verdict:
 
 
 def restarts(container: Container) -> Verdict:
-    """It is not started again and again for ever."""
+    """It is not started again and again: at most five times after failures (CIS Docker Benchmark, 5.15)."""
     policy = container.mapping("HostConfig.RestartPolicy")
     name, retries = (policy or {}).get("Name"), container.number("HostConfig.RestartPolicy.MaximumRetryCount")
     if not isinstance(name, str):
@@ -64,9 +67,10 @@ def restarts(container: Container) -> Verdict:
         return failed(f"it is restarted for ever ({name})", name)
     if retries is None:
         return unknown(untold("HostConfig.RestartPolicy.MaximumRetryCount"))
-    return (
-        passed(f"on-failure:{retries}") if retries > 0 else failed("it is restarted after each failure, for ever", name)
-    )
+    if retries <= 0:
+        return failed("it is restarted after each failure, for ever", name)
+    told = f"on-failure:{retries}"
+    return passed(told) if retries <= _MOST_RESTARTS else failed(f"it is restarted up to {retries} times", told)
 
 
 def _enforced(container: Container, limit: str, value: str) -> Verdict:

@@ -8,9 +8,11 @@ from claude_sandbox.api import leaks
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.control import Level, Verdict, maps
 from claude_sandbox.compliance.docker.container import Container, doubts_of
-from claude_sandbox.compliance.docker.filesystem import each_bind, is_home
+from claude_sandbox.compliance.docker.filesystem import each_bind
+from claude_sandbox.compliance.docker.logins import login
 from claude_sandbox.compliance.docker.measure import decided, docker_only, shared
 from claude_sandbox.compliance.docker.mounts import holds
+from claude_sandbox.compliance.docker.sockets import agent, agents_in
 
 _SECRETS = "/run/secrets"
 """Where Compose and Swarm mount what they call secrets."""
@@ -20,15 +22,8 @@ _SECRET_FILE = re.compile(
     re.IGNORECASE,
 )
 
-# Of the host's users and of its cluster, wherever their home is.
-_CREDENTIALS = re.compile(
-    r".*/(?:\.ssh|\.kube|\.aws|\.azure|\.oci|\.gnupg|\.docker|\.config/gcloud|\.config/gh|\.password-store"
-    r"|\.netrc|\.git-credentials|\.npmrc|\.pypirc|\.vault-token)(?:/.*)?"
-    r"|/(?:root|(?:(?:mnt/)?[a-z]/)?(?:home|Users|var/home)/[^/]+)/\.claude(?:\.json|/.*)?"
-    r"|/(?:etc/kubernetes|var/lib/kubelet|etc/rancher)(?:/.*)?"
-)
-_AGENT_SOCKET = re.compile(r".*(?:/ssh-[^/]+/agent\.\d+|ssh-auth\.sock|S\.gpg-agent[^/]*)")
-_HOLDERS = ("/root", "/home", "/etc/kubernetes", "/var/lib/kubelet")
+
+_SCRATCH = ("/tmp", "/var/tmp")  # noqa: S108 - the host's
 
 
 def environment(container: Container) -> Verdict:
@@ -73,12 +68,16 @@ def environment(container: Container) -> Verdict:
 
 def mounted(container: Container) -> Verdict:
     """No secret but the declared ones, and none that could be overwritten."""
-    workspace = container.declared.workspace
+    workspaces = container.declared.workspaces
     problems, doubts = [], list(container.mount_doubts)
     for mount in container.mounts:
         if mount.is_vague:
             doubts.append(mount.doubt)
-        if mount.destination is None or mount.destination == workspace or not _is_secret(mount.destination, mount.host):
+        if (
+            mount.destination is None
+            or mount.destination in workspaces
+            or not _is_secret(mount.destination, mount.host)
+        ):
             continue
         if mount.destination not in container.declared.mounts:
             doubts.append(f"nothing declares the secret at {mount.destination} (--mount)")
@@ -90,18 +89,24 @@ def mounted(container: Container) -> Verdict:
 
 
 def host_credentials(container: Container) -> Verdict:
-    """Neither what the host's users log in with elsewhere, nor an agent that signs for them."""
-    return decided(*each_bind(container, _credential))
+    """Neither what the host's users log in with elsewhere, nor an agent that signs for them, under whatever name."""
+    named = agents_in(container.environment or ())
 
+    def problem(host: str, place: str) -> str | None:
+        found = login(host) or agent(host, place)
+        if not found and any(holds(place, one) for one in named):
+            found = "is what a variable names as the socket of an agent that signs for a user of the host"
+        return f"{place} {found}" if found else None
 
-def _credential(host: str, destination: str) -> str | None:
-    if is_home(host) or any(holds(host, one) for one in _HOLDERS):
-        return f"{destination} holds what users of the host log in with, in its {host}"
-    if _CREDENTIALS.fullmatch(host):
-        return f"{destination} is the host's {host}"
-    if _AGENT_SOCKET.fullmatch(host) or _AGENT_SOCKET.fullmatch(destination):
-        return f"{destination} is the socket of an agent that signs for a user of the host"
-    return None
+    problems, doubts = each_bind(container, problem)
+    pipes = (mount for mount in container.mounts if mount.kind == "npipe")
+    problems += [f"{mount.place} may be an agent's named pipe" for mount in pipes if "agent" in mount.place.lower()]
+    # Where a session is forwarded to, its agent has its socket in a directory of another name each time.
+    shared = (mount for mount in container.mounts if mount.host in _SCRATCH)
+    doubts += [f"{mount.place} may hold the socket of a user's agent, in the host's {mount.host}" for mount in shared]
+    if any(mount.host is not None for mount in container.mounts):
+        doubts += doubts_of(("Config.Env", container.environment))
+    return decided(problems, doubts)
 
 
 def _is_secret(destination: str, host: str | None) -> bool:

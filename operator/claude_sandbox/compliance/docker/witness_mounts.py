@@ -61,16 +61,16 @@ def scratch(process: Process, _: Container) -> Verdict:
 
 
 def writable(process: Process, container: Container) -> Verdict:
-    """Nothing but the workspace, of what is not the kernel's own and not in memory."""
-    workspace = container.declared.workspace
-    if workspace is None:
+    """Nothing but the workspaces, of what is not the kernel's own and not in memory."""
+    workspaces = container.declared.workspaces
+    if not workspaces:
         return unknown("nothing declares where it may write")
     kept = (
         one
         for one in _written(process)
         if one.place not in _ENGINES_OWN and not (one.kind == "tmpfs" and one.root == "/")
     )
-    return _each(process, kept, lambda one: one.place != workspace, "the kernel lets it write to {}")
+    return _each(process, kept, lambda one: one.place not in workspaces, "the kernel lets it write to {}")
 
 
 def _written(process: Process) -> Iterator[KernelMount]:
