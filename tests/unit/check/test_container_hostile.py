@@ -34,7 +34,7 @@ REAL = {
     "attr/current": "docker-default (enforce)\n",
 }
 GROUP = {"memory.max": "134217728\n", "cpu.max": "50000 100000\n", "pids.max": "64\n"}
-WITNESSES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+WITNESSES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=100)
 
 
 def evidence(document: Any, **fields: Any) -> DockerEvidence:
@@ -53,7 +53,7 @@ def sound(one: DockerEvidence) -> None:
 
 
 @given(st.one_of(changed(compliant().container), st.dictionaries(TEXTS, JSON)))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_no_document_of_a_container_ends_its_measurement(document: Any) -> None:
     sound(evidence(document))
 

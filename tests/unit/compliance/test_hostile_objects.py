@@ -32,7 +32,7 @@ ANY = st.sampled_from(sorted(PARTS)).flatmap(lambda name: st.tuples(st.just(name
 
 
 @given(st.lists(ANY, min_size=1, max_size=2))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 def test_no_object_of_a_tenants_ends_the_measurement(parts: list[tuple[str, Any]]) -> None:
     evidence = WORLD.evidence()
     for name, value in parts:
