@@ -369,22 +369,31 @@ async def test_what_only_a_new_container_could_mend_is_told_or_mended(host: Engi
         assert_whole(one, outcomes)
 
 
-async def test_changed_settings_are_drift(host: EngineDescription) -> None:
+@pytest.mark.parametrize("spec_changed", [False, True])
+async def test_changed_settings_are_drift_and_put_back_in_what_runs(
+    host: EngineDescription, spec_changed: bool
+) -> None:
+    """Also in a container of an earlier spec that its user has not let go yet: gained before, they stayed replaced."""
     async with sandbox(host) as one:
         await one.made()
+        before = one.inspected["Id"]
+        if spec_changed:
+            one.spec["env"] = [{"name": "CI", "value": "1"}]
         mount = one.sdk.api.inspect_volume(one.names.settings)["Mountpoint"]
         engines.run_in(host, ["sh", "-c", f"rm -f {mount}/managed-settings.json"])
-        # Looked at once for each start; the operator's own restart looks again.
+        # Looked at every few minutes; the operator's own restart looks again.
         one.backend._observer.changed(one.inspected["Id"])
         outcome = await one.once()
-        assert outcome.drifted == ("managed settings",)
-        found, compliant, _ = await one.backend.measure(one.blueprint, one.parsed, outcome)
-        (failing,) = [control for control in found.controls if control.result is Result.FAIL and control.required]
-        assert (failing.id, compliant[0]) == ("OPS-03", ConditionStatus.FALSE)
-        assert "managed settings" in failing.message
-        one.spec["updateStrategy"] = {"type": "Recreate"}
+        assert outcome.wrote
+        assert "hooks" in one.sh("cat /etc/claude-code/managed-settings.json")
         outcomes = await one.settled()
-        assert_whole(one, outcomes)
+        assert one.inspected["Id"] == before
+        assert outcomes[-1].drifted == ()
+        assert outcomes[-1].spec_changed is spec_changed
+        found, _, _ = await one.backend.measure(one.blueprint, one.parsed, outcomes[-1])
+        failing = [control for control in found.controls if control.result is Result.FAIL and control.required]
+        assert [control.id for control in failing] == ["OPS-03"] * spec_changed
+        assert all("earlier spec" in control.message for control in failing)
 
 
 async def test_a_killed_engine_is_waited_for(stand_in_image: object, engine_release: str, state_home: object) -> None:

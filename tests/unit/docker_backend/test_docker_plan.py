@@ -246,3 +246,21 @@ def test_a_network_that_was_made_again_is_joined_anew() -> None:
     desired = desired_of()
     found = plan(desired, on(live_of(desired), desired.documents.names.network), LATER)
     assert verbs(found) == [["DISCONNECT Container"], ["CONNECT Container"]]
+
+
+@pytest.mark.parametrize("strategy", ["OnDelete", "Recreate"])
+def test_replaced_settings_are_put_back_in_what_runs(strategy: str) -> None:
+    desired = desired_of(updateStrategy={"type": strategy})
+    found = plan(desired, replace(live_of(desired), inside=Inside("7", "{}")), LATER)
+    (step,) = found.steps
+    assert (step.verb, step.kind, step.cause, step.paced) == (Verb.DELIVER, "Volume", Cause.HEAL, True)
+    assert (step.paths, found.drifted) == (("managed settings",), ("managed settings",))
+
+
+def test_replaced_settings_are_drift_and_put_back_in_a_container_of_an_earlier_spec_too() -> None:
+    earlier, desired = desired_of(env=[{"name": "CI", "value": "1"}]), desired_of()
+    observed = replace(live_of(earlier), inside=Inside("7", "{}"))
+    found = plan(desired, observed, LATER)
+    assert found.spec_changed
+    assert found.drifted == ("managed settings",)
+    assert (Verb.DELIVER, ("managed settings",)) in {(step.verb, step.paths) for step in found.steps}

@@ -20,7 +20,18 @@ from claude_sandbox.backends.docker.images import ImageMissingError, ImagePendin
 from claude_sandbox.backends.docker.keys import Key, KeyUnavailableError
 from claude_sandbox.backends.docker.learned import Learned, Started
 from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
-from claude_sandbox.backends.docker.plan import CONTAINER, NETWORK, RELAY, VOLUME, Desired, Inside, Plan, Step, Verb
+from claude_sandbox.backends.docker.plan import (
+    CONTAINER,
+    NETWORK,
+    RELAY,
+    SETTINGS,
+    VOLUME,
+    Desired,
+    Inside,
+    Plan,
+    Step,
+    Verb,
+)
 from claude_sandbox.backends.docker.raw import Object, running
 from claude_sandbox.backends.docker.removal import remove_network
 from claude_sandbox.blueprint.model import Blueprint, Image
@@ -372,7 +383,7 @@ async def _change(hands: Hands, desired: Desired, step: Step, live: Object) -> N
             network = await _own_network(engine, desired)
             await engine.connect(str(network["Id"]), identifier)
         case Verb.DELIVER:
-            await _deliver(hands, desired, identifier)
+            await _deliver(hands, desired, identifier, settings=SETTINGS in step.paths)
         case _:
             raise AssertionError(f"{step.verb} is nothing that is done to a container")
 
@@ -444,7 +455,7 @@ async def _about_to_start(engine: Engine, desired: Desired) -> Object:
     return live
 
 
-async def _deliver(hands: Hands, desired: Desired, identifier: str) -> None:
+async def _deliver(hands: Hands, desired: Desired, identifier: str, *, settings: bool) -> None:
     try:
         key = await hands.read_key()
     except KeyUnavailableError as error:
@@ -454,7 +465,7 @@ async def _deliver(hands: Hands, desired: Desired, identifier: str) -> None:
             hands.learned.removed.append(identifier)
         raise
     try:
-        async with _helping(hands, desired, key, settings=False) as helper:
+        async with _helping(hands, desired, key, settings=settings) as helper:
             await helper.deliver()
     finally:
         hands.changed(identifier)

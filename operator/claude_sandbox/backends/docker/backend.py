@@ -265,6 +265,7 @@ class DockerBackend:
                 now,
                 process=process,
                 drifted=outcome.drifted,
+                outdated=outcome.spec_changed,
                 facts=seen.facts if seen is not None else None,
                 relay=relay_evidence.of(seen.wanted, seen.observed, seen.facts) if seen is not None else None,
             )

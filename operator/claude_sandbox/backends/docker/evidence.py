@@ -59,12 +59,13 @@ def evidence(
     *,
     process: Reading[Process] | Unread | None = None,
     drifted: tuple[str, ...] = (),
+    outdated: bool = False,
     facts: EngineFacts | None = None,
     relay: Relay | None = None,
 ) -> DockerEvidence:
     """Everything that was read of the container, as it was read. Instead of a container, why none was read.
 
-    `drifted` and the engine's `facts` are of when the container was `seen`.
+    `drifted`, `outdated` and the engine's `facts` are of when the container was `seen`.
     """
     return DockerEvidence(
         declared=meant,
@@ -74,6 +75,7 @@ def evidence(
         volumes=tuple(volumes),
         process=process,
         drift=Reading(drifted, EvidenceSource.INSPECT, seen),
+        outdated=outdated,
         engine=word_of(facts),
         relay=relay,
         max_age=MAX_AGE,

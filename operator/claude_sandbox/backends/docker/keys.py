@@ -137,8 +137,8 @@ async def helping(
 
     `make` makes its container for a generation of the key, and gives the identifier.
 
-    `settings`: write the managed settings too. Only while the sandbox does not run: a file of another content must
-    not appear, nor the old one be missing for a moment, under a running agent.
+    `settings`: write the managed settings too. Under a running agent only where they are not those that are asked
+    for: they are missing for a moment, which is no worse than what was there.
     """
     line = bytearray(base64.b64encode(key.value) + b"\n")
     session: Session | None = None

@@ -2,6 +2,8 @@
 
 import asyncio
 import posixpath
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from claude_sandbox import delivery
@@ -24,13 +26,19 @@ class _SeenRelay:
     image: Object | None = None
 
 
-class Observer:
-    """One engine's. Remembers what can't change: an image's document, and what was delivered to one start."""
+LOOK_INSIDE_AGAIN = 240.0
+"""Seconds until what was delivered is read once more: whoever has the engine may have replaced the settings since."""
 
-    def __init__(self, engine: Engine) -> None:
+
+class Observer:
+    """One engine's. Remembers an image's document, which can't change, and for a while what was delivered."""
+
+    def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
+        self._clock = clock
         self._images: dict[str, Object] = {}
-        self._inside: dict[str, tuple[str, Inside]] = {}
+        # By container: its start, when what is in it was read, in seconds of `clock`, and that.
+        self._inside: dict[str, tuple[str, float, Inside]] = {}
         # The container that was last seen under the sandbox's name, by the sandbox's UID: ours, if it is renamed.
         self._known: dict[str, str] = {}
         # By their UIDs the sandboxes that have nothing of a relay: neither the container, nor the network without it.
@@ -84,7 +92,11 @@ class Observer:
         if started is not None:
             container: Object | None = started.container
             network: Object | None = started.network
-            self._inside[str(started.container["Id"])] = (started_at(started.container), started.inside)
+            self._inside[str(started.container["Id"])] = (
+                started_at(started.container),
+                self._clock(),
+                started.inside,
+            )
         else:
             container, network = await asyncio.gather(
                 self._engine.container(called.container), self._network(called.network, desired)
@@ -107,7 +119,7 @@ class Observer:
         known = self._inside.get(container["Id"]) if container is not None else None
         if container is None or known is None or known[0] != started_at(container) or not running(container):
             return None
-        return known[1].key_generation
+        return known[2].key_generation
 
     def changed(self, container: str) -> None:
         """Forget what was read in a container: something was delivered to it, or it was started."""
@@ -186,8 +198,8 @@ class Observer:
             return None
         identifier, start = str(container["Id"]), started_at(container)
         known = self._inside.get(identifier)
-        if known is not None and known[0] == start:
-            return known[1]
+        if known is not None and known[0] == start and self._clock() - known[1] < LOOK_INSIDE_AGAIN:
+            return known[2]
         marker, settings = await asyncio.gather(
             self._engine.read_file(identifier, posixpath.join(blueprint.key.directory, delivery.MARKER)),
             self._engine.read_file(identifier, posixpath.join(blueprint.settings.directory, blueprint.settings.file)),
@@ -195,7 +207,7 @@ class Observer:
         has_key, same = bool(marker), _text(marker) == generation
         found = Inside(generation if same else None, _text(settings), has_key)
         if has_key and (same or generation is None):
-            self._inside[identifier] = (start, found)
+            self._inside[identifier] = (start, self._clock(), found)
         return found
 
 

@@ -23,6 +23,9 @@ CONTAINER, NETWORK, VOLUME = "Container", "Network", "Volume"
 RELAY = "Relay"
 
 
+SETTINGS = "managed settings"
+
+
 class Verb(Enum):
     """What is done to an object."""
 
@@ -159,7 +162,7 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
     live = observed.container
     ours = live if live is not None and _is_agent(desired, live) else None
     changed = ours is not None and is_outdated(desired, ours)
-    paths = _fixed(desired, observed, ours) if ours is not None and not changed else ()
+    paths = _drifted(desired, observed, ours, changed) if ours is not None else ()
     removal = _removal(desired, ours, changed, paths, past)
     blocked = bool(foreign) or desired.ended
     stages: list[tuple[Step, ...]] = [
@@ -199,18 +202,26 @@ def _is_agent(desired: Desired, live: Object) -> bool:
     return is_owned(live, desired.cluster, desired.identity, names.AGENT)
 
 
-def _fixed(desired: Desired, observed: Observed, ours: Object) -> tuple[str, ...]:
+def _drifted(desired: Desired, observed: Observed, ours: Object, changed: bool) -> tuple[str, ...]:
+    """In what the container is no longer what it was made from, and only a new one could be; but for settings.
+
+    Of one of an earlier spec (`changed`) the engine lets nobody change what isn't put back while it runs, but for the
+    volumes below it. Its settings are those of now, whatever it was made from: they are a guard, and are put back.
+    """
     wanted = desired.documents
-    found = drift.container_differences(wanted.container, ours, observed.image, desired.facts).fixed
+    fixed = drift.container_differences(wanted.container, ours, observed.image, desired.facts).fixed
     volumes = tuple(
         f"{VOLUME} {volume['Name']} {path}"
         for volume in (wanted.key, wanted.settings)
         if (live := observed.volumes.get(volume["Name"])) is not None
         for path in drift.volume_differences(volume, live)
     )
-    inside = observed.inside
-    settings = ("managed settings",) if inside is not None and inside.settings != desired.settings else ()
-    return (*found, *volumes, *settings)
+    return (*(() if changed else fixed), *volumes, *((SETTINGS,) if _lacks_settings(desired, observed) else ()))
+
+
+def _lacks_settings(desired: Desired, observed: Observed) -> bool:
+    """Whether the managed settings that a running container sees are not those that are asked for."""
+    return observed.inside is not None and observed.inside.settings != desired.settings
 
 
 def _removal(
@@ -226,6 +237,8 @@ def _removal(
         return (Step(Verb.REMOVE, Cause.HEAL, CONTAINER, name, ours, paths=("State.Status",), paced=True),)
     # One that does not run is of no use to anyone as it is; one that runs is left to whoever works in it, unless told.
     replaceable = not running(ours) or desired.update is UpdateStrategyType.RECREATE
+    # Settings are put back in what runs.
+    paths = tuple(path for path in paths if path != SETTINGS or not running(ours))
     if not (changed or paths) or not replaceable or not desired.may_start:
         return ()
     cause = Cause.UPDATE if changed or not past.settled else Cause.HEAL
@@ -330,6 +343,9 @@ def _run(desired: Desired, observed: Observed, ours: Object, past: Past) -> tupl
         told = ("State.Health",)
         return (Step(Verb.RESTART, Cause.HEAL, CONTAINER, name, ours, paths=told, paced=True, reason="Unhealthy"),)
     inside = observed.inside
+    if desired.may_start and _lacks_settings(desired, observed):
+        cause, volume = Cause.HEAL if past.settled else Cause.UPDATE, desired.documents.names.settings
+        return (Step(Verb.DELIVER, cause, VOLUME, volume, ours, paths=(SETTINGS,), paced=True, reason="Drifted"),)
     if not desired.may_start or (inside is not None and inside.is_current(desired.key_generation)):
         return ()
     # Without any it was started by somebody else: the volume is empty after every start.

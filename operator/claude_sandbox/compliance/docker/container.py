@@ -26,6 +26,7 @@ class Container(Document):
         volumes: Sequence[Object] = (),
         *,
         drift: tuple[str, ...] | str | None = None,
+        outdated: bool = False,
         engine: EngineWord = EngineWord(),  # noqa: B008 - frozen
         relay: Relay | None = None,
     ) -> None:
@@ -34,7 +35,8 @@ class Container(Document):
         self._networks = networks
         self._volumes = volumes
         self.drift = drift
-        """In what it differs from what is declared; why that is not known; None where nothing declares it."""
+        """In what it differs from what it was made from; why that is not known; None where nothing declares it."""
+        self.outdated = outdated
         self.engine = engine
         self.relay = relay
         """What publishes its ports for it."""

@@ -88,7 +88,9 @@ class DockerEvidence:
     sandbox must gain nothing by confusing it. None: it says nothing.
     """
     drift: Reading[tuple[str, ...]] | Unread | None = None
-    """In what the container differs from what its ClaudeSandbox asks for; None where none declares it."""
+    """In what the container differs from what it was made from; None where no ClaudeSandbox declares it."""
+    outdated: bool = False
+    """Whether it was made from another spec than the one that is asked for now."""
     engine: EngineWord = EngineWord()
     relay: Relay | None = None
     """What publishes its ports, where something does; as old as `container`."""

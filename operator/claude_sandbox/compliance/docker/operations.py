@@ -1,8 +1,9 @@
 """OPS on Docker: whether the container is looked after."""
 
-from claude_sandbox.compliance.control import Verdict, failed, not_applicable, passed, unknown
+from claude_sandbox.compliance.control import Verdict, failed, judged, not_applicable, passed, unknown
 from claude_sandbox.compliance.docker.container import Container, untold
 from claude_sandbox.compliance.docker.measure import shared
+from claude_sandbox.compliance.operations import differing
 
 
 def health_checked(container: Container) -> Verdict:
@@ -21,12 +22,12 @@ def health_checked(container: Container) -> Verdict:
 
 
 def in_sync(container: Container) -> Verdict:
-    """What lives is what is wanted."""
+    """What lives is what it was made from, and that is what is asked for now. The two are told apart."""
     if container.drift is None:
         return not_applicable("nothing declares what the container is to be")
     if isinstance(container.drift, str):
         return unknown(f"what it differs in from what is declared could not be told: {container.drift}")
-    return failed(f"differs from what is wanted: {', '.join(container.drift)}") if container.drift else passed()
+    return judged(differing(container.drift, outdated=container.outdated))
 
 
 def fresh(_container: Container) -> Verdict:

@@ -90,6 +90,7 @@ def _container(evidence: DockerEvidence) -> Container | str:
         evidence.networks,
         evidence.volumes,
         drift=_drift(evidence),
+        outdated=evidence.outdated,
         engine=evidence.engine,
         relay=evidence.relay,
     )
