@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_sandbox.api.host_spec import Capacity
@@ -284,6 +284,7 @@ def test_no_host_is_ever_given_more_than_it_has(fleet: list[Candidate], demands:
 
 
 @given(st.integers(2, 6), st.integers(1, 40))
+@settings(deadline=None)
 def test_equal_sandboxes_are_spread_evenly_over_equal_hosts(count: int, sandboxes: int) -> None:
     given_to = {f"host-{number}": 0 for number in range(count)}
     for _ in range(sandboxes):
@@ -341,6 +342,7 @@ changes = st.lists(
 
 
 @given(changes)
+@settings(deadline=None)
 def test_the_sums_are_those_of_all_sandboxes_counted_anew(some: list[tuple[str, str | None, int, str, str]]) -> None:
     sandboxes = Sandboxes()
     demands = Demands(sandboxes)
