@@ -82,3 +82,13 @@ def test_a_network_is_made_anew_on_an_engine_that_went_back_to_ignoring_how_it_w
     network, older = recorded("29")["network"], desired_of(replace(NEW, api=(1, 47)))
     assert drift.network_differences(older.documents.network, network)
     assert not drift.network_differences(desired_of(NEW).documents.network, network)
+
+
+@pytest.mark.parametrize(
+    ("version", "knows"),
+    [("29.8.0", True), ("28.0.0-rc.1", True), ("27.5.1", False), ("20.10.24+dfsg1", False), ("", None)],
+)
+def test_what_an_engine_does_is_told_by_its_version_whatever_is_spoken_with_it(
+    version: str, knows: bool | None
+) -> None:
+    assert replace(NEW, version=version, api=(1, 45)).knows_isolated is knows

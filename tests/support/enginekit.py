@@ -117,7 +117,9 @@ def client(of: EngineDescription) -> Iterator[docker.DockerClient]:
 
 def isolated_network(of: EngineDescription) -> Mapping[str, str]:
     """The options of a bridge network on which the engine's machine has no address, where the release can do that."""
-    return {} if of.release == "20.10" else {"com.docker.network.bridge.gateway_mode_ipv4": "isolated"}
+    if of.release == "20.10":
+        return {"com.docker.network.bridge.inhibit_ipv4": "true"}
+    return {"com.docker.network.bridge.gateway_mode_ipv4": "isolated"}
 
 
 def hardened(connected: docker.DockerClient, image: str, **options: Any) -> Container:

@@ -135,6 +135,32 @@ class DrainStatus(Model):
     """Those that stay, which go on running, by reason."""
 
 
+class MeantNamespace(Model):
+    """A namespace that `spec.allowedNamespaces.names` names."""
+
+    name: Annotated[str, Clip(63)]
+    """Its name."""
+    uid: Word
+    """Its UID when the operator first saw it.
+
+    One that is deleted and made again is another: it may not use the host before its name was removed from the spec and
+    added again.
+    """
+    replaced: bool = False
+    """Whether there is another one of the name now."""
+
+
+class KeptWorkspaces(Model):
+    """Workspaces that no sandbox can have any more: their namespace is gone, or was made again since."""
+
+    count: int
+    """How many there are."""
+    volumes: Annotated[list[Annotated[str, Clip(96)]], Field(max_length=MAX_NAMED)]
+    """The first of them, by the names of their volumes on the host, whose labels tell whose they were."""
+    message: Annotated[str, Clip(384)] = ""
+    """What to do with them."""
+
+
 class DockerHostStatus(Model):
     """What the operator last observed."""
 
@@ -152,6 +178,10 @@ class DockerHostStatus(Model):
     """How many sandboxes are placed on the host, or on their way to it."""
     drain: DrainStatus | None = None
     """How far the draining is; only while `spec.drain` is true."""
+    namespaces: Annotated[list[MeantNamespace], Field(max_length=64), UniqueBy("name")] = []
+    """The namespaces that the spec names, as they were when the operator first saw each."""
+    kept_workspaces: KeptWorkspaces | None = None
+    """Workspaces on the host that no sandbox can have any more; nothing removes them."""
     last_contact: datetime | None = None
     """When the engine last answered, as of the last change of this status.
 

@@ -1,6 +1,6 @@
 """The hardened workload, free of any backend. Both backends translate the same blueprint."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
 from claude_sandbox.api.spec import HOST_ADDRESS, SeccompProfileType
@@ -13,6 +13,8 @@ class Identity:
     namespace: str
     name: str
     uid: str
+    namespace_uid: str = field(default="", compare=False)
+    """Which namespace of that name. Only what outlives the sandbox outside of it is told apart by it (Docker)."""
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,8 @@ class Control:
     mappings: tuple[Mapping, ...] = ()
     backends: tuple[BackendType, ...] = (BackendType.KUBERNETES,)
     unproven: str = ""
+    unseen: str = ""
+    """What of its subject no evidence of pods tells, and who could; as a sentence."""
     decided_by: EvidenceSource = EvidenceSource.LIVE_OBJECT
 
 

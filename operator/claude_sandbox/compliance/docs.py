@@ -139,6 +139,8 @@ def _on_kubernetes(control: Control) -> Iterator[str]:
         yield f"- Not measured in this version; it would take {control.unproven} (`{control.decided_by.value}`)."
     else:
         yield f"- Read from: {', '.join(_EVIDENCE[need] for need in (*control.needs, *control.weighs))}."
+    if control.unseen:
+        yield f"- Can't be seen: {control.unseen}"
     yield f"- Remedy: {control.remedy}"
 
 

@@ -102,7 +102,7 @@ def foreign_containers(view: View) -> Verdict:
     ]
     if not any(container.name == expected for container in view.containers):
         problems.append(f"container {expected} is missing")
-    return judged(problems, expected)
+    return judged(problems, f"{expected}; who was let in by `kubectl exec` is not told")
 
 
 def _reported_user(container: Container) -> Object:
@@ -197,6 +197,8 @@ CONTROLS = (
         Level.SANDBOX,
         "Delete the pod: it comes back without the container that was added.",
         foreign_containers,
+        unseen="Sessions in the pod's own containers (`kubectl exec`, `attach`, `cp`) leave no trace in the API;"
+        " the API server's audit log has them (`pods/exec`, `pods/attach`), and the node.",
         mappings=maps(cis_docker=("5.23", "5.24"), kubescape=("C-0002",), trivy=("KSV-0053",)),
     ),
 )

@@ -24,6 +24,8 @@ from claude_sandbox.backends.kubernetes.resources import SANDBOXES
 from claude_sandbox.blueprint.model import Blueprint, Identity
 from claude_sandbox.controller.drains import Drains
 from claude_sandbox.controller.hosts_reconciler import HostReconciler
+from claude_sandbox.controller.incarnations import Incarnations
+from claude_sandbox.controller.placements import Placements
 from claude_sandbox.controller.queue import Result
 from claude_sandbox.controller.reconciler import Moving, Reporter
 from claude_sandbox.controller.sandboxes import Key, Raw, Sandboxes, is_held, key_of, placement_of
@@ -60,10 +62,14 @@ class DockerSandboxes:
         self._hosts = hosts
         self._labels_of = labels_of
         self._namespaces = namespaces
+        self._incarnations = Incarnations(api)
+        self._placements = Placements()
         self._wake = wake
         self._wake_host = wake_host
         self._choosing = asyncio.Lock()
-        self.drains = Drains(sandboxes, reporter, fleet, hosts, labels_of, self._choosing, wake, wake_host)
+        self.drains = Drains(
+            sandboxes, reporter, fleet, hosts, labels_of, self._incarnations.known, self._choosing, wake, wake_host
+        )
 
     def waits(self, raw: Raw) -> bool:
         """Whether nothing can be said of the sandbox before a host was looked at for the first time."""
@@ -94,14 +100,59 @@ class DockerSandboxes:
         self._sandboxes.learn(live)
         return live
 
+    async def namespace_of(self, raw: Raw) -> str | Failure | None:
+        """The UID of the sandbox's namespace, or why it can't be told; None where the sandbox is gone.
+
+        Raises ApiError.
+        """
+        try:
+            return await self._incarnations.of(raw)
+        except ApiError as error:
+            if not error.is_forbidden:
+                raise
+            message = (
+                f"The operator may not read the Namespace {raw['metadata']['namespace']}, by whose UID a workspace on a"
+                " Docker host is told from that of a former namespace of the name: give its account the role of"
+                " manifests/rbac."
+            )
+            return Failure(Reason.PERMISSION_DENIED, message, permanent=True)
+
     async def settle(self, raw: Raw, blueprint: Blueprint, spec: ClaudeSandboxSpec) -> Raw | Failure | Moving | None:
         """Hold the sandbox and choose its host, where that was not done before or the host is being drained.
 
         The sandbox as it is then, why there is no host, what its move waits for, or None where the sandbox itself is
         gone. Raises ApiError.
         """
+        restored = await self._restored(raw)
+        if restored is None:
+            return None
+        settled = await self._settle(restored, blueprint, spec)
+        if isinstance(settled, Mapping):
+            self._placements.learn(settled)
+        return settled
+
+    async def _restored(self, raw: Raw) -> Raw | None:
+        """The sandbox with the placement that was stored, whatever its status says since; None where it is gone."""
+        stored, current = self._placements.stored(raw), placement_of(raw)
+        if stored == current or (current is not None and self.drains.expects(key_of(raw), current)):
+            return raw
+        if stored is None:
+            return raw
+        message = f"status.placement was changed by somebody else; it is {stored.host} again, where the sandbox is."
+        self._reporter.tell(raw, "Restored", message, warning=True)
+        return await self._store(raw, stored)
+
+    async def _store(self, raw: Raw, placement: Placement) -> Raw | None:
+        with self._sandboxes.writing(raw):
+            told = placement.model_dump(mode="json", by_alias=True)
+            placed = await self._reporter.write_status(raw, {"placement": told})
+            if placed is not None:
+                self._sandboxes.learn(placed)
+        return placed
+
+    async def _settle(self, raw: Raw, blueprint: Blueprint, spec: ClaudeSandboxSpec) -> Raw | Failure | Moving | None:
         namespace = raw["metadata"]["namespace"]
-        wish = wish_of(namespace, self._labels_of(namespace), spec)
+        wish = wish_of(namespace, self._labels_of(namespace), spec, blueprint.identity.namespace_uid)
         current = placement_of(raw)
         if current is None:
             # One at a time: the room that one takes is counted once its placement is stored.
@@ -113,6 +164,9 @@ class DockerSandboxes:
         if not drained:
             self.drains.forget(key_of(raw))
         if isinstance(kept, Refused):
+            if kept.refusal is Refusal.HOST_GONE and (found := await self._found(blueprint.identity)) is not None:
+                # What the status tells leads nowhere, and the sandbox is on another host.
+                return await self._store(raw, found)
             return _failure(kept)
         held = raw if is_held(raw) else await self._hold(raw)
         return held if held is None or not drained else await self.drains.move(held, current, blueprint, spec, wish)
@@ -124,19 +178,19 @@ class DockerSandboxes:
         held = raw if is_held(raw) else await self._hold(raw)
         if held is None:
             return None
-        placement = chosen.model_dump(mode="json", by_alias=True)
-        with self._sandboxes.writing(held):
-            placed = await self._reporter.write_status(held, {"placement": placement})
-            if placed is not None:
-                self._sandboxes.learn(placed)
+        placed = await self._store(held, chosen)
         if placed is not None:
             self._wake_host(chosen.host)
         return placed
 
     async def finish(self, raw: Raw) -> Result:
         """Remove what a sandbox that is being deleted has on its host, then let it go. Raises ApiError."""
-        placement, metadata = placement_of(raw), raw["metadata"]
+        placement, metadata = self._placements.stored(raw), raw["metadata"]
         self.drains.forget(key_of(raw))
+        if placement is None or not self._hosts.exists(placement.host):
+            # A status may tell of another host, or of none, than the one that the sandbox is on.
+            identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"])
+            placement = await self._found(identity) or placement
         if placement is not None:
             if not self._hosts.exists(placement.host):
                 # The documented way out: who removes the DockerHost says that nothing of it is to be waited for.
@@ -161,6 +215,18 @@ class DockerSandboxes:
             self._wake_host(placement.host)
             self._offer_room()
         return Result(requeue_after=0)
+
+    async def _found(self, identity: Identity) -> Placement | None:
+        """The host on which the sandbox has a container, of those that answer."""
+        for host in self._hosts.candidates():
+            if not host.answers or host.engine_id is None:
+                continue
+            try:
+                if await self._fleet.of(host.name).has(identity):
+                    return Placement(host=host.name, engine_id=host.engine_id)
+            except EngineError:
+                continue
+        return None
 
     async def host_changed(self, host: str, answers: bool) -> None:
         """A host came, went, was changed, fell silent or answers again."""
@@ -194,9 +260,24 @@ class DockerSandboxes:
         except EngineError as error:
             logger.debug("what is left on %s could not be looked for: %s", host, error)
 
+    async def kept(self, host: str, is_gone: Callable[[str, str], bool]) -> tuple[str, ...] | None:
+        """The volumes of workspaces on a host that no sandbox can have any more; None where it can't be asked.
+
+        `is_gone` tells by its name and UID whether a namespace is certainly there no more. Of one that this operator
+        does not work for nothing is said.
+        """
+        try:
+            found = await self._fleet.of(host).workspaces()
+        except EngineError:
+            return None
+        mine = (one for one in found if not self._namespaces or one[1] in self._namespaces)
+        return tuple(sorted(volume for volume, namespace, uid in mine if is_gone(namespace, uid)))
+
     async def forget(self, namespace: str, name: str) -> None:
         """The sandbox is gone."""
         self.drains.forget(Key(namespace, name))
+        self._incarnations.forget(Key(namespace, name))
+        self._placements.forget(Key(namespace, name))
         self._offer_room()
         for backend in self._fleet:
             await backend.forget(namespace, name, last=False)
@@ -225,9 +306,14 @@ class DockerSandboxes:
         if host is not None and host.engine_id not in (None, placement.engine_id):
             return f"{where}: it stands for another engine now. {remedy}"
         metadata = raw["metadata"]
-        identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"])
+        try:
+            namespace = await self._incarnations.of(raw)
+        except ApiError as error:
+            return f"{where}: its namespace can't be asked for: {error}"
+        identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"], namespace or "")
         workspace = (raw.get("spec") or {}).get("workspace") or {}
-        retain = workspace.get("retention", Retention.RETAIN) == Retention.RETAIN
+        # Of which namespace it is has to be known of what is to be removed for good.
+        retain = namespace is None or workspace.get("retention", Retention.RETAIN) == Retention.RETAIN
         removal = await self._fleet.of(placement.host).remove(identity, retain=retain)
         if removal.removed:
             self._reporter.tell(raw, "Removed", f"Removed {', '.join(removal.removed)}.", warning=False)

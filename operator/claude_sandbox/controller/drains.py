@@ -64,7 +64,8 @@ class _Move:
 class Drains:
     """The moves of one operator.
 
-    `choosing` is held while a host is chosen and stored. `labels_of` gives the labels of a namespace. `wake` has a
+    `choosing` is held while a host is chosen and stored. `labels_of` gives the labels of a namespace, `namespace_of`
+    the UID of a sandbox's, where it is known. `wake` has a
     sandbox looked at after so many seconds, `wake_host` a host.
     """
 
@@ -75,6 +76,7 @@ class Drains:
         fleet: Fleet,
         hosts: HostReconciler,
         labels_of: Callable[[str], Mapping[str, str] | None],
+        namespace_of: Callable[[Raw], str | None],
         choosing: asyncio.Lock,
         wake: Callable[[Key, float], None],
         wake_host: Callable[[str], None],
@@ -85,6 +87,7 @@ class Drains:
         self._fleet = fleet
         self._hosts = hosts
         self._labels_of = labels_of
+        self._namespace_of = namespace_of
         self._choosing = choosing
         self._wake = wake
         self._wake_host = wake_host
@@ -224,6 +227,11 @@ class Drains:
             self._wake_host(host)
         return placed
 
+    def expects(self, key: Key, placement: Placement) -> bool:
+        """Whether a move stored, or may have stored, that the sandbox is there from now on."""
+        move = self._moves.get(key)
+        return move is not None and move.target == placement
+
     def _stay(self, key: Key, raw: Raw, source: str, why: Bound) -> Raw:
         """It goes on where it is."""
         self._moves.pop(key, None)
@@ -244,7 +252,7 @@ class Drains:
             spec = parse_spec(raw)
         except InvalidSpec:
             return Placed(key, _nothing(namespace), placement, _REFUSED)
-        wish = wish_of(namespace, self._labels_of(namespace), spec)
+        wish = wish_of(namespace, self._labels_of(namespace), spec, self._namespace_of(raw))
         if isinstance(keep(wish, self._hosts.standing(placement.host), placement), Refused):
             return Placed(key, wish, placement, _REFUSED)
         return Placed(key, wish, placement, bound(spec, runs=bool(raw["status"].get("workload"))))

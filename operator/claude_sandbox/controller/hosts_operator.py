@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import kopf
@@ -18,7 +18,7 @@ from claude_sandbox.backends.kubernetes.raw import Manifest
 from claude_sandbox.backends.kubernetes.resources import DOCKER_HOSTS
 from claude_sandbox.controller.events import EventRecorder
 from claude_sandbox.controller.host_metrics import HostCollector
-from claude_sandbox.controller.hosts_reconciler import HostReconciler
+from claude_sandbox.controller.hosts_reconciler import HostReconciler, unasked
 from claude_sandbox.controller.hosts_status import Outlook
 from claude_sandbox.controller.hosts_store import HostObjects, Raw
 from claude_sandbox.controller.queue import Result, WorkQueue, run_workers
@@ -75,6 +75,8 @@ class HostsOperator:
         demands: Callable[[str], Taken] = lambda _: Taken(),
         drain: Callable[[str, int], Outlook] = lambda _host, _moved: Outlook(),
         on_change: Callable[[str, bool], None] = lambda _host, _answers: None,
+        namespace_uid: Callable[[str], str | None] = lambda _: None,
+        kept: Callable[[str], Awaitable[tuple[str, ...] | None]] = unasked,
     ) -> None:
         self._api = api
         self._resync = resync
@@ -90,6 +92,8 @@ class HostsOperator:
             demands=demands,
             drain=drain,
             on_change=on_change,
+            namespace_uid=namespace_uid,
+            kept=kept,
         )
 
     def register(self, registry: kopf.OperatorRegistry) -> None:

@@ -7,7 +7,7 @@ there is the backend's to think about, and who leaves a host that is being drain
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
@@ -41,6 +41,15 @@ MATERIAL_AGE = 60.0
 """Seconds for which a Secret is taken to be what it was. A new one is noticed then, or as soon as the old one fails."""
 
 
+KEPT_AGE = 60.0
+"""Seconds until it is looked again for workspaces on a host whose namespace is gone."""
+
+
+async def unasked(_: str) -> tuple[str, ...] | None:
+    """Nothing is known of workspaces."""
+    return None
+
+
 class Secrets(Protocol):
     """Where credentials of hosts come from."""
 
@@ -67,7 +76,8 @@ class HostReconciler:
     `demands` tells what the sandboxes that are placed on a host may use. `drain` has the next sandboxes of a host that
     is being drained moved, given how many were before, and tells how far that is. `on_change` is called with a host's
     name and whether it answers when it began or ceased to answer, became ready or not, or was changed by an
-    administrator.
+    administrator. `namespace_uid` gives the UID of the namespace that has a name now. `kept` finds the volumes of
+    workspaces on a host whose namespace is gone.
     """
 
     def __init__(
@@ -80,6 +90,8 @@ class HostReconciler:
         demands: Callable[[str], Taken] = lambda _: Taken(),
         drain: Callable[[str, int], report.Outlook] = lambda _host, _moved: report.Outlook(),
         on_change: Callable[[str, bool], None] = lambda _host, _answers: None,
+        namespace_uid: Callable[[str], str | None] = lambda _: None,
+        kept: Callable[[str], Awaitable[tuple[str, ...] | None]] = unasked,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._objects = objects
@@ -89,6 +101,9 @@ class HostReconciler:
         self._demands = demands
         self._drain = drain
         self._on_change = on_change
+        self._namespace_uid = namespace_uid
+        self._kept = kept
+        self._kept_at: dict[str, float] = {}
         self._clock = clock
         self._material: dict[str, tuple[float, tuple[str, str], Material]] = {}
         self._seen: dict[str, tuple[Any, ...]] = {}
@@ -108,6 +123,7 @@ class HostReconciler:
             trouble = ConnectError(Trouble.UNSUPPORTED, f"it could not be looked at: {mishap(error)}")
             found = report.HostFindings(None, known=replace(self._hosts.known(name), trouble=trouble))
         self._notice(name, raw, found)
+        found = await self._with_namespaces(name, raw, found)
         if found.spec is not None and found.spec.drain:
             found = replace(found, drain=self._drain(name, report.moved_before(raw.get("status") or {})))
         written = await self._report(raw, found)
@@ -125,7 +141,11 @@ class HostReconciler:
         """What a host stands for; None where there is none, or its spec is refused."""
         raw = self._objects.get(name)
         spec = None if raw is None else _spec(raw)
-        return Standing(name, spec, self._hosts.known(name).engine_id) if isinstance(spec, DockerHostSpec) else None
+        if raw is None or not isinstance(spec, DockerHostSpec):
+            return None
+        told = (raw.get("status") or {}).get("namespaces") or ()
+        meant = {str(one.get("name")): str(one.get("uid")) for one in told}
+        return Standing(name, spec, self._hosts.known(name).engine_id, namespaces=meant)
 
     def tell(self, name: str, reason: str, message: str) -> None:
         """A Kubernetes Event about a host, where there still is one."""
@@ -149,8 +169,21 @@ class HostReconciler:
             free=capacity.without(self._demands(host.name)),
         )
 
+    async def _with_namespaces(self, name: str, raw: Raw, found: report.HostFindings) -> report.HostFindings:
+        """With the namespaces that are meant, and, now and then, with what is left of those that are gone."""
+        if found.spec is None:
+            return found
+        before = (raw.get("status") or {}).get("namespaces") or ()
+        meant = report.meant(found.spec.allowed_namespaces.names, before, self._namespace_uid)
+        kept, now = None, self._clock()
+        if found.known.answers and now - self._kept_at.get(name, -KEPT_AGE) >= KEPT_AGE:
+            self._kept_at[name] = now
+            kept = await self._kept(name)
+        return replace(found, namespaces=meant, kept=kept)
+
     def _forget(self, name: str) -> None:
         self._hosts.forget(name)
+        self._kept_at.pop(name, None)
         self._material.pop(name, None)
         self._reporter.observe(name, None, Known())
         if self._seen.pop(name, None) is not None:

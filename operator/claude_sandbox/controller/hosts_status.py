@@ -1,6 +1,6 @@
 """The status of a Docker host that follows from what one look at it found. Pure: the clock is an argument."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,11 +15,14 @@ from claude_sandbox.api.host_status import (
     DrainStatus,
     EngineStatus,
     HostCondition,
+    KeptWorkspaces,
+    MeantNamespace,
     SecurityOptions,
     Staying,
     StayReason,
 )
 from claude_sandbox.api.status import Compliance, EvidenceSource, Result
+from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.hosts import Known
 from claude_sandbox.backends.docker.material import MaterialError
 from claude_sandbox.backends.docker.placement import Bound
@@ -79,7 +82,8 @@ class HostFindings:
 
     `secret` is why the Secret can't be used; `secret_unread` why nobody knows. `same_engine` is the older DockerHost
     that stands for the same engine. `demands` are those of the sandboxes that are placed on the host. `drain` is None
-    where it is not being drained.
+    where it is not being drained. `namespaces` are those that the spec names. `kept` are the volumes of workspaces
+    whose namespace is gone; None where that was not found out now.
     """
 
     spec: DockerHostSpec | None
@@ -90,6 +94,8 @@ class HostFindings:
     same_engine: str | None = None
     demands: Taken = field(default_factory=Taken)
     drain: Outlook | None = None
+    namespaces: tuple[MeantNamespace, ...] = ()
+    kept: tuple[str, ...] | None = None
 
 
 def conditions_of(found: HostFindings, compliance: Compliance | None) -> dict[HostConditionType, State]:
@@ -129,6 +135,32 @@ def drained(found: HostFindings) -> State:
     return State(FALSE, HostReason.SANDBOXES_STAY, f"{drain}: {why}. What to do is in status.drain.staying.")
 
 
+def meant(
+    named: Iterable[str], before: Iterable[Mapping[str, Any]], uid_of: Callable[[str], str | None]
+) -> tuple[MeantNamespace, ...]:
+    """The namespaces that a spec names, by those that were known `before` and what is there now.
+
+    Whose UID was known before stays the one that is meant, for as long as it is named.
+    """
+    known = {str(one.get("name")): str(one.get("uid")) for one in before}
+    now = {name: uid_of(name) for name in named}
+    found = {name: known.get(name) or uid for name, uid in now.items()}
+    return tuple(
+        MeantNamespace(name=name, uid=uid, replaced=now[name] not in (None, uid)) for name, uid in found.items() if uid
+    )
+
+
+def _kept(volumes: tuple[str, ...]) -> KeptWorkspaces | None:
+    if not volumes:
+        return None
+    message = (
+        "Their namespace is gone, or another has its name by now, so nobody's sandbox gets them. Copy out what is"
+        " wanted, and remove them on the host: docker volume ls --filter"
+        f" label={names.LABEL_COMPONENT}={names.WORKSPACE}; docker volume rm NAME."
+    )
+    return KeptWorkspaces(count=len(volumes), volumes=list(volumes[:MAX_NAMED]), message=message)
+
+
 def compose(previous: Mapping[str, Any], generation: int, found: HostFindings, now: datetime) -> dict[str, Any]:
     """The whole status as it goes over the wire. `previous` is the status that the object has now."""
     compliance = _measured(found, now)
@@ -146,10 +178,16 @@ def compose(previous: Mapping[str, Any], generation: int, found: HostFindings, n
         free=free,
         sandboxes=found.demands.sandboxes,
         drain=None if found.drain is None else _drain(found.drain),
+        namespaces=list(found.namespaces),
+        kept_workspaces=_kept(found.kept or ()),
         last_contact=None if found.known.contact is None else found.known.contact.replace(microsecond=0),
         compliance=compliance,
     )
     dumped = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if found.kept is None and (kept := previous.get("keptWorkspaces")):
+        dumped["keptWorkspaces"] = kept
+    if not found.namespaces:
+        del dumped["namespaces"]
     if status.compliance is not None:
         slim = [
             control.model_dump(mode="json", by_alias=True, exclude_defaults=True)

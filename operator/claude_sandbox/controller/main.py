@@ -115,6 +115,8 @@ async def _hosts(
         demands=operator.demands_on,
         drain=operator.drain,
         on_change=operator.host_changed,
+        namespace_uid=operator.namespace_uid,
+        kept=operator.kept_workspaces,
     )
     try:
         await hosts.list()

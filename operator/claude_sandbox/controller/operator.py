@@ -194,6 +194,30 @@ class Operator:
         found = self.watches.namespace(namespace)[1]
         return None if found is None else found["metadata"].get("labels") or {}
 
+    def namespace_uid(self, namespace: str) -> str | None:
+        """The UID of the namespace that has a name now, as last seen; None where there is none, or it is not known."""
+        if not self._works_for(namespace):
+            return None
+        found = self.watches.namespace(namespace)[1]
+        return None if found is None else str(found["metadata"]["uid"])
+
+    async def kept_workspaces(self, host: str) -> tuple[str, ...] | None:
+        """The volumes of workspaces on a Docker host whose namespace is gone; None where that can't be told."""
+        return None if self._docker is None else await self._docker.kept(host, self._is_gone)
+
+    def _works_for(self, namespace: str) -> bool:
+        """Whether it is one of those that are looked after, and so followed."""
+        return not self.settings.namespaces or namespace in self.settings.namespaces
+
+    def _is_gone(self, namespace: str, uid: str) -> bool:
+        """Whether the namespace of this name and UID is certainly there no more."""
+        if not self._works_for(namespace):
+            return False
+        informer, found = self.watches.namespace(namespace)
+        if found is None:
+            return informer.synced.is_set() and informer.readable
+        return bool(found["metadata"]["uid"] != uid)
+
     async def reconcile(self, key: Key) -> Result:
         """One pass, its log lines marked with the sandbox."""
         raw = self.sandboxes.get(key)

@@ -89,6 +89,9 @@ class Hosted(Protocol):
     def backend(self, raw: Raw) -> Backend | None:
         """Of the host that was chosen; None before."""
 
+    async def namespace_of(self, raw: Raw) -> str | Failure | None:
+        """The UID of the sandbox's namespace, why it can't be told, or None where the sandbox is gone."""
+
     async def settle(self, raw: Raw, blueprint: Blueprint, spec: ClaudeSandboxSpec) -> Raw | Failure | Moving | None:
         """Choose the host: the sandbox as it is then.
 
@@ -239,6 +242,14 @@ class Reconciler:
         identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"])
         backend = self._backend_of(raw)
         found = report.Findings(backend=_backend_type(raw))
+        if self._hosted is not None and on_docker(raw):
+            namespace = await self._hosted.namespace_of(raw)
+            if namespace is None:
+                return _Pass(raw, replace(found, outcome=Outcome(gone=True)))
+            if isinstance(namespace, Failure):
+                unknown = replace(found, outcome=Outcome(failure=namespace))
+                return _Pass(raw, replace(unknown, workload=await _state(backend, identity)))
+            identity = replace(identity, namespace_uid=namespace)
         try:
             spec, blueprint = self._accepted(raw, identity)
         except InvalidSpec as error:

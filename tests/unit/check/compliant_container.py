@@ -11,7 +11,7 @@ from typing import Any
 
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence, EngineWord, Relay
+from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence, EngineWord, Relay, Visits
 from claude_sandbox.compliance.docker.report import findings
 from claude_sandbox.compliance.evidence import Reading
 from claude_sandbox.compliance.findings import Finding
@@ -38,6 +38,7 @@ class World:
     default_seccomp: str | None = None
     isolates: bool | None = None
     relay: Relay | None = None
+    visits: Visits | None = None
 
     @property
     def host(self) -> Object:
@@ -82,6 +83,7 @@ class World:
                 drift=None if self.drift is None else Reading(self.drift, EvidenceSource.INSPECT, NOW),
                 engine=EngineWord(self.remaps_users, self.unenforced, self.default_seccomp, self.isolates),
                 relay=self.relay,
+                visits=self.visits,
             )
         )
 

@@ -6,10 +6,11 @@ import pytest
 from docker_world import CLUSTER, DIGEST, IDENTITY, recorded
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
-from claude_sandbox.backends.docker import evidence
+from claude_sandbox.backends.docker import sessions
 from claude_sandbox.backends.docker.names import labels_of, names_of
 from claude_sandbox.backends.docker.state import host_lost, state_of
 from claude_sandbox.backends.docker.wakes import Registry, wakes_of
+from claude_sandbox.compliance.docker.evidence import Session
 
 NAMES = names_of(CLUSTER, IDENTITY)
 ALICE = ("agents", "alice")
@@ -47,7 +48,7 @@ LABELS = labels_of(CLUSTER, IDENTITY, "agent")
         (event("network", "b" * 64, name="bridge", container="c" * 64), []),
         (event("volume", NAMES.workspace, driver="local"), [ALICE]),
         (event("volume", NAMES.workspace, "create", driver="local"), []),
-        (event("container", CONTAINER, "exec_start: /bin/sh"), []),
+        (event("container", CONTAINER, "exec_create: /bin/sh"), []),
         (event("network", "b" * 64, "create", name=NAMES.network), [ALICE]),
         ({"Type": "daemon"}, []),
     ],
@@ -120,9 +121,9 @@ def test_the_engines_own_health_check_is_no_foreign_session() -> None:
     test = live["Config"]["Healthcheck"]["Test"]
     own = {"ID": "own", "ProcessConfig": {"entrypoint": test[1], "arguments": test[2:]}}
     other = {"ID": "other", "ProcessConfig": {"entrypoint": "/bin/sh", "arguments": ["-c", "id"]}}
-    live["ExecIDs"] = ["own"]
-    assert evidence.without_health_checks(live, [own])["ExecIDs"] is None
-    live["ExecIDs"] = ["own", "other"]
-    assert evidence.without_health_checks(live, [own, other])["ExecIDs"] == ["other"]
-    # One that could not be asked about counts as somebody's.
-    assert evidence.without_health_checks(live, [own])["ExecIDs"] == ["other"]
+    assert sessions.session_of({**own, "Running": True}, live) is None
+    assert sessions.session_of({**other, "Running": True}, live) == Session(privileged=False, user="")
+    # The same words with more rights are somebody's.
+    for more in ({"privileged": True}, {"user": "0"}):
+        document = {"Running": True, "ProcessConfig": {**own["ProcessConfig"], **more}}  # type: ignore[dict-item]
+        assert sessions.session_of(document, live)

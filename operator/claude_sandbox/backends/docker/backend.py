@@ -20,7 +20,6 @@ from claude_sandbox.backends.docker.apply import Hands, carry_out
 from claude_sandbox.backends.docker.doings import Doings
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import UNREACHABLE, EngineError
-from claude_sandbox.backends.docker.execs import without_health_checks
 from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.gaps import gaps
 from claude_sandbox.backends.docker.host_proc import witness_of
@@ -35,8 +34,9 @@ from claude_sandbox.backends.docker.observe import Observer
 from claude_sandbox.backends.docker.plan import Desired, Observed, plan
 from claude_sandbox.backends.docker.raw import Object, running
 from claude_sandbox.backends.docker.relays import NO_PUBLISHING, Publishing, Relay
-from claude_sandbox.backends.docker.removal import Removal, orphans, remove
+from claude_sandbox.backends.docker.removal import Removal, orphans, remove, workspaces
 from claude_sandbox.backends.docker.state import host_lost, pulling, state_of, unclear
+from claude_sandbox.backends.docker.visits import Visitors
 from claude_sandbox.backends.docker.wakes import Registry, Wake
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image
@@ -123,12 +123,15 @@ class DockerBackend:
         self._registry = Registry()
         self._doings = Doings()
         self._strains = strain.Strains()
+        self._visitors = Visitors(engine)
         self._seen: dict[Identity, _Seen] = {}
         self._last: dict[Identity, WorkloadState] = {}
         self._pulling: dict[Identity, str] = {}
         # The relay that each sandbox was to have last, and why the engine did not publish its ports.
         self._relays: dict[Identity, Relay | None] = {}
         self._unpublished: dict[Identity, str] = {}
+        # Where the engine was last seen to publish its ports.
+        self._published: dict[Identity, dict[str, str]] = {}
 
     async def close(self) -> None:
         """Give back what was taken; the sandboxes go on."""
@@ -170,6 +173,7 @@ class DockerBackend:
         except EngineError as error:
             return self._not_asked(identity, error, Outcome())
         relay = desired.documents.relay
+        past = replace(past, endpoints=self._believed(identity, relay, observed, past))
         if self._relays.get(identity) != relay:
             self._forget_relay(identity)
             self._relays[identity] = relay
@@ -241,11 +245,14 @@ class DockerBackend:
         seen = self._seen.get(blueprint.identity)
         observed = seen.observed if seen is not None else Observed()
         container = observed.container
-        process = None
+        process, visits = None, None
         if container is not None:
             if self._engine.may_be_local:
                 process = await ask_kernel(partial(witness_of, container, self._now()))
-            container = await without_health_checks(self._engine, container)
+            visits, ended = await self._visitors.take(container)
+            if ended:
+                # Told of once; that it is over, by the next pass.
+                self._wake(blueprint.identity.namespace, blueprint.identity.name)
         missing = "there is no container" if seen is not None else f"Docker host {self._host} could not be asked"
         now = self._now()
         found = findings(
@@ -268,6 +275,7 @@ class DockerBackend:
                 outdated=outcome.spec_changed,
                 facts=seen.facts if seen is not None else None,
                 relay=relay_evidence.of(seen.wanted, seen.observed, seen.facts) if seen is not None else None,
+                visits=visits,
             )
         )
         reported = compliance(found, now)
@@ -296,6 +304,11 @@ class DockerBackend:
         found = await self._engine.containers(names.selector(self._cluster, identity))
         return any(running(one) and names.is_owned(one, self._cluster, identity, names.AGENT) for one in found)
 
+    async def has(self, identity: Identity) -> bool:
+        """Whether a container of the sandbox is here, running or not. Raises EngineError."""
+        found = await self._engine.containers(names.selector(self._cluster, identity))
+        return any(names.is_owned(one, self._cluster, identity, names.AGENT) for one in found)
+
     async def engine_id(self) -> str:
         """The identifier of the engine that answers now. Raises EngineError."""
         return await self._engine.identifier()
@@ -320,6 +333,10 @@ class DockerBackend:
         """Sandboxes of this cluster with objects here whose UID is not among the living. Raises EngineError."""
         return await orphans(self._engine, self._cluster, living)
 
+    async def workspaces(self) -> tuple[tuple[str, str, str], ...]:
+        """All workspaces of this cluster: volumes, and names and UIDs of their namespaces. Raises EngineError."""
+        return await workspaces(self._engine, self._cluster)
+
     async def forget(self, namespace: str, name: str, *, last: bool) -> None:
         """The sandbox is gone; `remove` has taken away what it had."""
         for identity in [one for one in (*self._seen, *self._last) if (one.namespace, one.name) == (namespace, name)]:
@@ -331,7 +348,14 @@ class DockerBackend:
 
     def wakes(self) -> AsyncIterator[Wake]:
         """Keys of sandboxes that are worth a look, without end."""
-        return wakes.wakes(self._engine, self._cluster, self._registry, keep=self._doings.keep, note=self._strains.note)
+        return wakes.wakes(
+            self._engine,
+            self._cluster,
+            self._registry,
+            keep=self._doings.keep,
+            note=self._strains.note,
+            visitors=self._visitors,
+        )
 
     async def _desire(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec) -> Desired:
         facts = await self._engine.facts()
@@ -368,6 +392,10 @@ class DockerBackend:
         handles += [called.relay] if desired.documents.relay is not None else []
         handles += [str(one["Id"]) for one in live if one is not None]
         self._registry.put((identity.namespace, identity.name), handles)
+        if observed.container is not None and names.is_owned(
+            observed.container, desired.cluster, identity, names.AGENT
+        ):
+            self._visitors.know(identity.uid, observed.container)
         return observed
 
     def _hands(self, blueprint: Blueprint, learned: Learned, past: Past, refusal: str) -> Hands:
@@ -403,6 +431,18 @@ class DockerBackend:
         """Another relay is wanted than before, or none: it is made at once."""
         self._unpublished.pop(identity, None)
         self._pacer.forget(identity.namespace, _relay_of(identity.name))
+
+    def _believed(self, identity: Identity, relay: Relay | None, observed: Observed, past: Past) -> dict[str, str]:
+        """Where declared ports were published, as far as that can be believed: a status may say what somebody wrote.
+
+        What the engine itself was seen to have chosen counts, and else only what the sandbox might have chosen.
+        """
+        if relay is None:
+            self._published.pop(identity, None)
+            return {}
+        if found := relays.endpoints(relay.ports, observed.relay):
+            self._published[identity] = dict(found)
+        return relays.believed(relay.ports, past.endpoints, self._published.get(identity, {}), self._publishing())
 
     def _endpoints(
         self, identity: Identity, relay: Relay | None, observed: Observed, past: Past
@@ -446,8 +486,10 @@ class DockerBackend:
         self._strains.forget(identity)
         self._pulling.pop(identity, None)
         self._relays.pop(identity, None)
+        self._published.pop(identity, None)
         self._forget_relay(identity)
         self._observer.forget(identity.uid)
+        self._visitors.forget(identity.uid)
 
 
 def _relay_of(name: str) -> str:

@@ -156,6 +156,15 @@ class Engine:
         """An exec session of a container."""
         return await self._found("GET", f"/exec/{identifier}/json")
 
+    async def users_in(self, identifier: str) -> dict[int, str]:
+        """The users of a container's processes, as the engine's host numbers both."""
+        told = await self._json("GET", f"/containers/{identifier}/top", params={"ps_args": "-eo pid,uid"})
+        rows = told.get("Processes") if isinstance(told, dict) else None
+        try:
+            return {int(pid): str(uid) for pid, uid in (row[:2] for row in rows or ())}
+        except (TypeError, ValueError):
+            raise EngineError(UNREACHABLE, "the Docker Engine tells of processes otherwise than it should") from None
+
     async def pull(
         self, image: Reference, login: Object | None = None, told: Callable[[Object], None] = _no_one
     ) -> None:

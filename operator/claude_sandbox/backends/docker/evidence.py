@@ -11,8 +11,7 @@ from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.backends.docker.raw import Object
 from claude_sandbox.blueprint.model import Blueprint
-from claude_sandbox.compliance.docker.document import Document
-from claude_sandbox.compliance.docker.evidence import Declared, DeclaredPort, DockerEvidence, EngineWord, Relay
+from claude_sandbox.compliance.docker.evidence import Declared, DeclaredPort, DockerEvidence, EngineWord, Relay, Visits
 from claude_sandbox.compliance.docker.process import Process
 from claude_sandbox.compliance.evidence import Reading, Unread
 from claude_sandbox.compliance.report import Judgement
@@ -62,6 +61,7 @@ def evidence(
     outdated: bool = False,
     facts: EngineFacts | None = None,
     relay: Relay | None = None,
+    visits: Visits | None = None,
 ) -> DockerEvidence:
     """Everything that was read of the container, as it was read. Instead of a container, why none was read.
 
@@ -78,6 +78,7 @@ def evidence(
         outdated=outdated,
         engine=word_of(facts),
         relay=relay,
+        visits=visits,
         max_age=MAX_AGE,
     )
 
@@ -86,18 +87,7 @@ def word_of(facts: EngineFacts | None) -> EngineWord:
     """What of the engine's facts decides about its containers; None: it was not asked."""
     if facts is None:
         return EngineWord()
-    return EngineWord(facts.gives_users, facts.unenforced, facts.seccomp, facts.isolated_gateway)
-
-
-def without_health_checks(container: Object, sessions: Sequence[Object]) -> Object:
-    """The container's document without those exec sessions that are the engine's own health check.
-
-    To a container they look as any other would; each session's own document tells what it runs.
-    """
-    test = Document(container).strings("Config.Healthcheck.Test") or ()
-    checks = {one.get("ID") for one in sessions if test and _command(one) == test[1:]}
-    left = [one for one in container.get("ExecIDs") or () if one not in checks]
-    return {**container, "ExecIDs": left or None}
+    return EngineWord(facts.gives_users, facts.unenforced, facts.seccomp, facts.knows_isolated)
 
 
 def isolation(wanted: Documents, container: Object | None, network: Object | None) -> Judgement:
@@ -120,8 +110,3 @@ def isolation(wanted: Documents, container: Object | None, network: Object | Non
         Reason.NOT_PROBED,
         "the only network is the sandbox's own and internal; that nothing can be reached has not been probed",
     )
-
-
-def _command(session: Object) -> tuple[str, ...]:
-    told = Document(session)
-    return (told.text("ProcessConfig.entrypoint") or "", *(told.strings("ProcessConfig.arguments") or ()))

@@ -9,6 +9,7 @@ _START_INTERVAL = (1, 44)
 _ISOLATED_GATEWAY = (1, 48)
 # tmpfs can be told to stay out of swap since Linux 6.4, but not from within a user namespace.
 _NOSWAP = (6, 4)
+_KNOWS_ISOLATED = 28
 _LIMITS = ("MemoryLimit", "CpuCfsQuota", "PidsLimit")
 
 
@@ -48,6 +49,15 @@ class EngineFacts:
     def isolated_gateway(self) -> bool:
         """Whether it knows networks on which the host itself has no address."""
         return self.api >= _ISOLATED_GATEWAY
+
+    @property
+    def knows_isolated(self) -> bool | None:
+        """Whether it does what the gateway mode `isolated` says (Docker 28.0), whatever version of its API is spoken.
+
+        None: its version can't be read.
+        """
+        major = self.version.partition(".")[0]
+        return int(major) >= _KNOWS_ISOLATED if major.isascii() and major.isdecimal() else None
 
 
 def facts_of(info: Object, api_version: str) -> EngineFacts:

@@ -16,6 +16,8 @@ from claude_sandbox.blueprint.model import Identity
 LABEL_CLUSTER = f"{meta.GROUP}/cluster"
 """The control plane that the sandbox is a resource of: operators of two of them may share an engine."""
 LABEL_NAMESPACE = f"{meta.GROUP}/namespace"
+LABEL_NAMESPACE_UID = f"{meta.GROUP}/namespace-uid"
+"""Which namespace of the name: one that is deleted and made again may be somebody else's."""
 LABEL_COMPONENT = meta.LABEL_COMPONENT
 LABEL_SPEC_HASH = meta.ANNOTATION_SPEC_HASH
 
@@ -55,7 +57,8 @@ def names_of(cluster: str, identity: Identity) -> Names:
     """The names of a sandbox's objects.
 
     All hold a hash of the UID, so that a sandbox that was deleted and made again gets new ones, except the
-    workspace's: that may be kept for the next sandbox of the name.
+    workspace's: that may be kept for the next sandbox of the name in the same namespace, and holds a hash of that one's
+    UID.
     """
     own = _name(cluster, identity, identity.uid)
     return Names(
@@ -64,14 +67,18 @@ def names_of(cluster: str, identity: Identity) -> Names:
         network=own,
         key=f"{own}-api-key",
         settings=f"{own}-settings",
-        workspace=f"{_name(cluster, identity, '')}-workspace",
+        workspace=f"{_name(cluster, identity, identity.namespace_uid)}-workspace",
         relay=f"{own}-relay",
     )
 
 
 def labels_of(cluster: str, identity: Identity, component: str) -> dict[str, str]:
-    """What every object of the sandbox carries."""
+    """What every object of the sandbox carries; and which namespace it is of, the workspace that may outlive it, and
+    the container that tells which workspace is its own.
+    """
+    where = {LABEL_NAMESPACE_UID: identity.namespace_uid} if identity.namespace_uid else {}
     return {
+        **(where if component in (WORKSPACE, AGENT) else {}),
         meta.LABEL_MANAGED_BY: meta.MANAGED_BY,
         LABEL_COMPONENT: component,
         LABEL_CLUSTER: cluster,
@@ -92,15 +99,19 @@ def selector(cluster: str, identity: Identity | None = None) -> list[str]:
 def is_owned(live: Object, cluster: str, identity: Identity, component: str) -> bool:
     """Whether the object was made for this very sandbox, and not for an earlier one of the same name."""
     wanted = labels_of(cluster, identity, component)
+    # The sandbox's own UID says more.
+    wanted.pop(LABEL_NAMESPACE_UID, None)
     found = labels(live)
     return all(found.get(key) == value for key, value in wanted.items())
 
 
 def is_workspace_of(live: Object, cluster: str, identity: Identity) -> bool:
-    """Whether the volume is the workspace of a sandbox of this name; it may have been kept from an earlier one."""
-    wanted = labels_of(cluster, identity, WORKSPACE)
+    """Whether the volume is the workspace of a sandbox of this name in this very namespace; it may have been kept from
+    an earlier one.
+    """
+    wanted = {LABEL_NAMESPACE_UID: "", **labels_of(cluster, identity, WORKSPACE)}
     del wanted[meta.LABEL_SANDBOX_UID]
-    found = labels(live)
+    found = {LABEL_NAMESPACE_UID: "", **labels(live)}
     return all(found.get(key) == value for key, value in wanted.items())
 
 
@@ -110,7 +121,7 @@ def identity_in(found: Mapping[str, str], cluster: str) -> Identity | None:
         return None
     values = (found.get(LABEL_NAMESPACE), found.get(meta.LABEL_SANDBOX), found.get(meta.LABEL_SANDBOX_UID))
     namespace, name, uid = (value if isinstance(value, str) else None for value in values)
-    return Identity(namespace, name, uid) if namespace and name and uid else None
+    return Identity(namespace, name, uid, found.get(LABEL_NAMESPACE_UID) or "") if namespace and name and uid else None
 
 
 def digest_of(*parts: str) -> str:

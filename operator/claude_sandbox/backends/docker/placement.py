@@ -6,7 +6,7 @@ none.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fractions import Fraction
 from typing import Generic, TypeVar
@@ -26,6 +26,8 @@ class Standing:
     spec: DockerHostSpec
     engine_id: str | None
     """The identifier of its engine; None where the engine never answered."""
+    namespaces: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    """The UIDs of the namespaces that its administrator named, as they were when the name was first seen to be one."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,24 @@ class Wish:
     demand: Demand
     image: Image | None = None
     """None: the operator's own default, which every host allows."""
+    namespace_uid: str | None = None
+    """Which namespace of that name it is; None: not known, and then its name alone is not enough."""
 
 
-def wish_of(namespace: str, namespace_labels: Mapping[str, str] | None, spec: ClaudeSandboxSpec) -> Wish:
+def wish_of(
+    namespace: str,
+    namespace_labels: Mapping[str, str] | None,
+    spec: ClaudeSandboxSpec,
+    namespace_uid: str | None = None,
+) -> Wish:
     """What a sandbox of the namespace asks for with this spec."""
-    return Wish(namespace, namespace_labels, spec.backend, demand_of(spec), spec.image)
+    return Wish(namespace, namespace_labels, spec.backend, demand_of(spec), spec.image, namespace_uid)
+
+
+MADE_ANEW = (
+    "One that is named, and was deleted and made again since, is another: its name has to be removed there and added"
+    " again."
+)
 
 
 class Refusal(StrEnum):
@@ -118,7 +133,7 @@ def keep(wish: Wish, host: Standing | None, current: Placement) -> Placement | R
     if not _permits(host, wish):
         message = (
             f"The DockerHost {current.host} does not allow the namespace {wish.namespace} any more: an administrator"
-            " has to name it in its spec.allowedNamespaces, or the sandbox be deleted."
+            f" has to name it in its spec.allowedNamespaces, or the sandbox be deleted. {MADE_ANEW}"
         )
         return Refused(Refusal.NOT_ALLOWED, message)
     return current
@@ -138,7 +153,10 @@ def _best(wish: Wish, hosts: Iterable[Candidate]) -> Placement | list[Refused]:
 
 def _permits(host: Standing, wish: Wish) -> bool:
     labels = None if wish.namespace_labels is None else dict(wish.namespace_labels)
-    return host.spec.allowed_namespaces.permits(wish.namespace, labels)
+    allowed = host.spec.allowed_namespaces
+    # One that has taken a name since is not the one that was meant; labels are an administrator's word on it.
+    meant = host.namespaces.get(wish.namespace) in (None, wish.namespace_uid)
+    return (allowed if meant else allowed.model_copy(update={"names": []})).permits(wish.namespace, labels)
 
 
 def _chosen(host: Candidate, backend: Backend) -> bool:
@@ -196,7 +214,7 @@ def _none(wish: Wish) -> str:
         which = "DockerHost"
     return (
         f"There is no {which} that the namespace {wish.namespace} may use: an administrator has to name the namespace"
-        " in its spec.allowedNamespaces."
+        f" in its spec.allowedNamespaces. {MADE_ANEW}"
     )
 
 

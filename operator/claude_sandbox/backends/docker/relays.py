@@ -147,6 +147,26 @@ def endpoints(ports: Iterable[Port], live: Object | None) -> tuple[tuple[str, st
     )
 
 
+def believed(
+    ports: Iterable[Port], told: Mapping[str, str], seen: Mapping[str, str], given: Publishing
+) -> dict[str, str]:
+    """Of the endpoints that a status tells, by the ports' names, those that the engine was `seen` to have, or that the
+    sandbox may ask for by itself: an address that it declares, and a port of those that are kept for it.
+    """
+    return {
+        port.name: endpoint
+        for port in ports
+        if (endpoint := told.get(port.name)) is not None
+        and (
+            seen.get(port.name) == endpoint
+            or (
+                endpoint == f"{bracketed(port.host_ip)}:{host_port(endpoint)}"
+                and given.ports[0] <= host_port(endpoint) <= given.ports[1]
+            )
+        )
+    }
+
+
 def host_port(endpoint: str) -> int:
     """Of an address as `endpoints` writes it; 0 where it is none."""
     port = endpoint.rpartition(":")[2]

@@ -56,6 +56,16 @@ async def orphans(engine: Engine, cluster: str, living: frozenset[str]) -> tuple
     return tuple(dict.fromkeys(owner for owner in owners if owner is not None and owner.uid not in living))
 
 
+async def workspaces(engine: Engine, cluster: str) -> tuple[tuple[str, str, str], ...]:
+    """The volumes that are workspaces, with the name and the UID of the namespace that each is of. Raises EngineError.
+
+    The UID is empty of those that were made before any was noted.
+    """
+    found = await engine.volumes(labels=[*selector(cluster), f"{names.LABEL_COMPONENT}={names.WORKSPACE}"])
+    owners = ((str(live["Name"]), identity_in(labels(live), cluster)) for live in found)
+    return tuple((name, owner.namespace, owner.namespace_uid) for name, owner in owners if owner is not None)
+
+
 async def _remove(engine: Engine, cluster: str, identity: Identity, retain: bool, removed: list[str]) -> None:
     called = names_of(cluster, identity)
     for summary in await engine.containers(selector(cluster, identity)):

@@ -15,15 +15,15 @@ from claude_sandbox.backends.docker.drift import container_differences, networks
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.evidence import declared, word_of
-from claude_sandbox.backends.docker.execs import without_health_checks
 from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.host_proc import witness_of
 from claude_sandbox.backends.docker.objects import documents
 from claude_sandbox.backends.docker.raw import Object, labels, name_of
+from claude_sandbox.backends.docker.sessions import left_behind, sessions_in
 from claude_sandbox.backends.kubernetes.survey import Standard
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
-from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence, Relay
+from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence, Relay, Visits
 from claude_sandbox.compliance.evidence import Reading, Unread
 
 SandboxOf = Callable[[Identity], Awaitable[Object | str]]
@@ -53,16 +53,16 @@ async def survey(
         return None
     read_at = datetime.now(UTC)
     process = await asyncio.to_thread(witness_of, container, read_at) if local else None
-    networks, volumes, without_checks, facts = await asyncio.gather(
+    networks, volumes, sessions, facts = await asyncio.gather(
         _all(engine.network, {identifier or name for name, identifier in networks_of(container).items()}),
         _all(engine.volume, {str(one["Name"]) for one in container.get("Mounts") or () if one.get("Name")}),
-        without_health_checks(engine, container),
+        sessions_in(engine, container),
         _facts(engine),
     )
     against, blueprint, note = await _against(container, standard, meant, sandbox_of)
     evidence = DockerEvidence(
         declared=against,
-        container=Reading(without_checks, EvidenceSource.INSPECT, read_at),
+        container=Reading(container, EvidenceSource.INSPECT, read_at),
         now=datetime.now(UTC),
         networks=networks,
         volumes=volumes,
@@ -70,6 +70,8 @@ async def survey(
         drift=None if blueprint is None else await _drift(engine, container, blueprint, facts, read_at),
         engine=word_of(facts),
         relay=await _relay(engine, container, blueprint),
+        # Of what is no sandbox it is not known whether it may have processes of several users.
+        visits=Visits(sessions, False if blueprint is None else await left_behind(engine, container)),
     )
     return Survey(container, evidence, note)
 

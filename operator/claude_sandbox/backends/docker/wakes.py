@@ -15,6 +15,7 @@ from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.engine import Engine
 from claude_sandbox.backends.docker.errors import EngineError
 from claude_sandbox.backends.docker.raw import Object
+from claude_sandbox.backends.docker.visits import BEGINS, ENDS, Visitors
 from claude_sandbox.backends.docker.wire import lines
 from claude_sandbox.compliance.docker.document import Document
 
@@ -27,13 +28,13 @@ Wake = tuple[str, str]
 _ACTIONS = {
     "container": (
         *("create", "start", "die", "stop", "oom", "pause", "unpause", "rename", "update", "destroy", "health_status"),
+        # Health checks as well; who it is, is asked for each that begins.
+        *(BEGINS, ENDS),
     ),
     # One of the name may be made beside the sandbox's own on older engines.
     "network": ("create", "connect", "disconnect", "destroy"),
     "volume": ("destroy",),
 }
-# The end of each health check: it tells that the connection is alive, and nobody is woken by it.
-_HEARTBEAT = "exec_die"
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
 # Seconds of silence after which a connection is taken for dead: where any sandbox runs, its health is checked sooner.
 SILENCE = 300.0
@@ -94,6 +95,7 @@ async def wakes(
     *,
     keep: Callable[[Wake, Object], bool] = lambda _sandbox, _event: False,
     note: Callable[[Object], None] = lambda _event: None,
+    visitors: Visitors | None = None,
     pause: Callable[[float], Any] = asyncio.sleep,
 ) -> AsyncIterator[Wake]:
     """Sandboxes that are worth a look, without end. `keep`: whether one is not to be woken by an event. `note` is
@@ -114,7 +116,10 @@ async def wakes(
                     yield wake
                 async for event in stream:
                     note(event)
-                    for wake in wakes_of(event, cluster, registry):
+                    found = tuple(wakes_of(event, cluster, registry))
+                    if found and visitors is not None and _is_visit(event) and not await visitors.concerns(event):
+                        continue
+                    for wake in found:
                         if not keep(wake, event):
                             yield wake
         finally:
@@ -152,7 +157,7 @@ class _Stream:
             yield event
 
     def _read(self) -> None:
-        actions = {_HEARTBEAT, *(one for some in _ACTIONS.values() for one in some)}
+        actions = {one for some in _ACTIONS.values() for one in some}
         filters = {"type": list(_ACTIONS), "event": sorted(actions)}
         try:
             self._response = self._engine.stream_events(filters, SILENCE)
@@ -194,6 +199,11 @@ def _matters(event: Object) -> bool:
     """Whether it may concern a sandbox: an engine tells of all pairs of the kinds and actions that it was asked for."""
     # What is told of health has the outcome behind a colon.
     return str(event.get("Action")).partition(":")[0] in _ACTIONS.get(str(event.get("Type")), ())
+
+
+def _is_visit(event: Object) -> bool:
+    """Whether it is about an exec session, a health check's too."""
+    return str(event.get("Action")).partition(":")[0] in (BEGINS, ENDS)
 
 
 def _hang_up(response: Response) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from claude_sandbox.compliance.docker.document import Document
-from claude_sandbox.compliance.docker.evidence import Declared, EngineWord, Relay
+from claude_sandbox.compliance.docker.evidence import Declared, EngineWord, Relay, Visits
 from claude_sandbox.compliance.docker.mounts import Mount, asked_mounts, bound_mounts, desktop_sources, listed_mounts
 from claude_sandbox.compliance.evidence import Object
 
@@ -29,6 +29,7 @@ class Container(Document):
         outdated: bool = False,
         engine: EngineWord = EngineWord(),  # noqa: B008 - frozen
         relay: Relay | None = None,
+        visits: Visits | None = None,
     ) -> None:
         super().__init__(document)
         self.declared = declared or Declared()
@@ -38,6 +39,8 @@ class Container(Document):
         """In what it differs from what it was made from; why that is not known; None where nothing declares it."""
         self.outdated = outdated
         self.engine = engine
+        self.visits = visits
+        """Who was let into it from outside; None where only its document tells of sessions."""
         self.relay = relay
         """What publishes its ports for it."""
 

@@ -56,6 +56,27 @@ class Declared:
 
 
 @dataclass(frozen=True)
+class Session:
+    """A session that somebody outside has in a container (`docker exec`), but for health checks: who it is.
+
+    What the engine does not tell is None. An empty `user` is the container's own. What it runs is not kept: whatever
+    somebody types may be a secret.
+    """
+
+    privileged: bool | None = None
+    user: str | None = None
+
+
+@dataclass(frozen=True)
+class Visits:
+    """Who was let into a container from outside. `left`: whether one that has ended left processes there that the
+    container itself can't have started; None where that could not be found out."""
+
+    sessions: tuple[Session, ...] = ()
+    left: bool | None = False
+
+
+@dataclass(frozen=True)
 class EngineWord:
     """What an engine says of itself that decides about its containers, as far as it was asked."""
 
@@ -94,5 +115,7 @@ class DockerEvidence:
     engine: EngineWord = EngineWord()
     relay: Relay | None = None
     """What publishes its ports, where something does; as old as `container`."""
+    visits: Visits | None = None
+    """Who else is in it; None where only the container's own document tells of sessions."""
     max_age: timedelta = timedelta.max
     """A reading older than this is stale, and makes results Unknown."""

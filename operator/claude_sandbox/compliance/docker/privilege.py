@@ -2,6 +2,7 @@
 
 from claude_sandbox.compliance.control import Verdict, failed, passed, unknown
 from claude_sandbox.compliance.docker.container import Container, doubts_of, untold
+from claude_sandbox.compliance.docker.evidence import Session
 from claude_sandbox.compliance.docker.measure import decided, shared
 from claude_sandbox.compliance.privilege import FIRST_ORDINARY_GROUP
 
@@ -113,13 +114,45 @@ def user_namespace(container: Container) -> Verdict:
 
 
 def foreign_processes(container: Container) -> Verdict:
-    """Nobody else works in it. Health checks are exec sessions as well, and look the same."""
+    """Nobody works in it with more than it has itself. Health checks are exec sessions as well, and look the same."""
+    visits = container.visits
+    if visits is not None:
+        found = [_visitor(session, container) for session in visits.sessions]
+        problems = [one for one, certain in found if one and certain]
+        doubts = [one for one, certain in found if one and not certain]
+        if visits.left:
+            problems.append("processes of another user are in it, which it can't have started itself")
+        elif visits.left is None:
+            doubts.append("what a session from outside, that has ended, left in it could not be found out")
+        number = len(visits.sessions)
+        own = f"{number} session{'s' if number > 1 else ''} from outside, with no more than it has itself"
+        return decided(problems, doubts, own if number and not (problems or doubts) else "" if number else "no session")
     sessions = container.strings("ExecIDs")
     if sessions is None:
         return unknown(untold("ExecIDs"))
     if sessions:
         return unknown("whose exec sessions are in it is not told; a health check would be one too", f"{len(sessions)}")
     return passed("no exec session")
+
+
+def _visitor(session: Session, container: Container) -> tuple[str, bool]:
+    """In what a session from outside has more than the container, and whether that is certain; empty where nothing."""
+    own = container.text("Config.User")
+    if session.privileged:
+        return "somebody outside has a privileged session in it (docker exec --privileged)", True
+    if session.user is None or session.privileged is None:
+        return "somebody outside has a session in it, of which the engine does not tell whose it is", False
+    name, _, group = session.user.partition(":")
+    if name == "root" or _number(name) == 0:
+        return "somebody outside has a session in it as root (docker exec --user)", True
+    if session.user in ("", own):
+        return "", True
+    if own is None:
+        return "somebody outside has a session in it, and which user it has itself is not told", False
+    if name == own.partition(":")[0] and not group:
+        # Which group that is, is written in its image, and root's where it says nothing.
+        return "somebody outside has a session in it as its user, in a group that is not told", False
+    return "somebody outside has a session in it as another user (docker exec --user)", True
 
 
 def _capability(name: str) -> str:
@@ -141,5 +174,5 @@ MEASURES = (
         user_namespace,
         "Run it without --userns=host, on an engine with userns-remap or a rootless one.",
     ),
-    shared("PRIV-08", foreign_processes, "Recreate the container without the session that was added."),
+    shared("PRIV-08", foreign_processes, "End the session; where it left processes, recreate the container."),
 )

@@ -93,6 +93,7 @@ def _container(evidence: DockerEvidence) -> Container | str:
         outdated=evidence.outdated,
         engine=evidence.engine,
         relay=evidence.relay,
+        visits=evidence.visits,
     )
 
 

@@ -1,0 +1,44 @@
+"""A status says what somebody wrote into it, and the operator acts upon it.
+
+Gained before: the port of the host that a status told was asked for again without a look at `spec.publishPorts`, so
+that a sandbox could stand in for any service of the host; and a placement that was changed left the container where it
+was, looked after by nobody. Closed by believing of a status only what the engine was seen to have or the sandbox may
+ask for by itself (`backends/docker/relays.py`), and by holding to the placement that the operator stored
+(`controller/docker_sandboxes.py`).
+"""
+
+import pytest
+
+from claude_sandbox.backends.docker.relays import Publishing, believed
+from claude_sandbox.blueprint.model import Port
+
+HTTP = Port("http", 8080, "127.0.0.1")
+GIVEN = Publishing(None, (), (30000, 32767))
+
+
+@pytest.mark.parametrize(
+    ("told", "seen", "is_believed"),
+    [
+        # The engine has chosen it, as was seen.
+        ("127.0.0.1:49153", "127.0.0.1:49153", True),
+        # The sandbox might have chosen it.
+        ("127.0.0.1:30080", None, True),
+        ("127.0.0.1:22", None, False),
+        ("127.0.0.1:8080", "127.0.0.1:49153", False),
+        ("127.0.0.1:49153", None, False),
+        ("0.0.0.0:30080", None, False),
+        ("192.0.2.7:30080", None, False),
+        ("127.0.0.1:030080", None, False),
+        ("127.0.0.1:", None, False),
+        ("nonsense", None, False),
+    ],
+)
+def test_of_a_told_port_only_what_was_seen_or_may_be_asked_for_is_believed(
+    told: str, seen: str | None, is_believed: bool
+) -> None:
+    found = believed((HTTP,), {"http": told, "other": told}, {"http": seen} if seen else {}, GIVEN)
+    assert found == ({"http": told} if is_believed else {})
+
+
+def test_of_another_range_another_port_is_believed() -> None:
+    assert not believed((HTTP,), {"http": "127.0.0.1:30080"}, {}, Publishing(None, (), (31000, 32000)))
