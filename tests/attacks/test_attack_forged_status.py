@@ -7,10 +7,14 @@ ask for by itself (`backends/docker/relays.py`), and by holding to the placement
 (`controller/docker_sandboxes.py`).
 """
 
+from typing import Any
+
 import pytest
 
 from claude_sandbox.backends.docker.relays import Publishing, believed
 from claude_sandbox.blueprint.model import Port
+from claude_sandbox.controller.placements import Placements
+from claude_sandbox.controller.sandboxes import Key
 
 HTTP = Port("http", 8080, "127.0.0.1")
 GIVEN = Publishing(None, (), (30000, 32767))
@@ -42,3 +46,24 @@ def test_of_a_told_port_only_what_was_seen_or_may_be_asked_for_is_believed(
 
 def test_of_another_range_another_port_is_believed() -> None:
     assert not believed((HTTP,), {"http": "127.0.0.1:30080"}, {}, Publishing(None, (), (31000, 32000)))
+
+
+def placed(host: str | None, uid: str = "1") -> dict[str, Any]:
+    """A sandbox whose status tells that it is on a host, or on none."""
+    status = {"placement": {"host": host, "engineId": f"engine of {host}"}} if host else {}
+    return {"metadata": {"namespace": "agents", "name": "alice", "uid": uid}, "status": status}
+
+
+def test_a_placement_that_somebody_wrote_is_not_the_one_that_was_stored() -> None:
+    found = Placements()
+    found.learn(placed("a"))
+    for told in ("b", "nowhere", None, "a"):
+        stored = found.stored(placed(told))
+        assert stored is not None
+        assert (stored.host, stored.engine_id) == ("a", "engine of a")
+    # Another sandbox of the name has one of its own, and what nothing is known of is taken as it is told.
+    assert found.stored(placed(None, "2")) is None
+    found.forget(Key("agents", "alice"))
+    told_now = found.stored(placed("b"))
+    assert told_now is not None
+    assert told_now.host == "b"
