@@ -385,7 +385,7 @@ async def test_changed_settings_are_drift_and_put_back_in_what_runs(
         one.backend._observer.changed(one.inspected["Id"])
         outcome = await one.once()
         assert outcome.wrote
-        assert "hooks" in one.sh("cat /etc/claude-code/managed-settings.json")
+        assert one.sh("cat /etc/claude-code/managed-settings.json").strip() == one.blueprint.settings.content
         outcomes = await one.settled()
         assert one.inspected["Id"] == before
         assert outcomes[-1].drifted == ()
