@@ -192,8 +192,8 @@ _LIFE: Mapping[str, tuple[Breakage, ...]] = {
         ),
         _pods(
             "killed",
-            "if desired.may_start and not desired.suspended and not in_the_way:",
-            "if desired.may_start and not desired.suspended and not in_the_way and not past.ran:",
+            "if desired.may_start and not desired.suspended and not in_the_way and not imposed:",
+            "if desired.may_start and not desired.suspended and not in_the_way and not imposed and not past.ran:",
             "plan.py",
         ),
         _pods(
