@@ -202,11 +202,11 @@ _LIFE: Mapping[str, tuple[Breakage, ...]] = {
             'if wanted.get(key) != actual.get(key) and key != "egress")',
             "drift.py",
         ),
-        _pods("altered", 'found = [*differences(desired["spec"], spec, "spec")]', "found: list[str] = []", "drift.py"),
+        _pods("altered", 'return tuple(whole(wanted, spec, "spec", frozenset(filled)))', "return ()", "drift.py"),
         _pods("deleted", "    if volume.retain:\n", "    if not volume.retain:\n"),
         _pods(
             "key-renewed",
-            "    if not paths:\n",
+            "    if set(paths) <= imposed:\n",
             "    if all(path.endswith(meta.ANNOTATION_KEY_GENERATION) for path in paths):\n",
             "plan.py",
         ),

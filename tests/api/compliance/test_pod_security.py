@@ -3,8 +3,7 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import generated_pods
@@ -16,7 +15,6 @@ from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
 from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.resources import NAMESPACES, PODS, SERVICE_ACCOUNTS
 from claude_sandbox.compliance import pss
-from claude_sandbox.localcluster import cluster
 from claude_sandbox.localcluster.cluster import Cluster
 
 pytestmark = pytest.mark.controlplane
@@ -51,15 +49,6 @@ _REASONS = {
 async def api(control_plane: Cluster) -> AsyncIterator[Api]:
     async with Api(from_kubeconfig(str(control_plane.kubeconfig), None)) as api:
         yield api
-
-
-@pytest.fixture
-def newer_control_plane(state_home: Path) -> Iterator[Cluster]:
-    """Kubernetes 1.37."""
-    try:
-        yield cluster.up("tests-newer", version="1.37", fsync=False, report=print)
-    finally:
-        cluster.down("tests-newer", print)
 
 
 async def test_every_generated_pod_is_judged_as_the_api_server_judges_it(api: Api) -> None:
