@@ -4,24 +4,11 @@ import posixpath
 from collections.abc import Iterator
 
 from claude_sandbox.api.status import Severity
+from claude_sandbox.compliance import sockets
 from claude_sandbox.compliance.control import Control, Level, Verdict, failed, judged, maps, passed, unknown
 from claude_sandbox.compliance.evidence import Object
 from claude_sandbox.compliance.privilege import violating
 from claude_sandbox.compliance.view import Container, View
-
-RUNTIME_SOCKETS = (
-    "/run/buildkit/buildkitd.sock",
-    "/run/containerd/containerd.sock",
-    "/run/cri-dockerd.sock",
-    "/run/crio/crio.sock",
-    "/run/docker.sock",
-    "/run/k0s/containerd.sock",
-    "/run/k3s/containerd/containerd.sock",
-    "/run/podman/podman.sock",
-    "/var/lib/kubelet/pod-resources/kubelet.sock",
-    "/var/snap/microk8s/common/run/containerd.sock",
-)
-"""Where container runtimes and the kubelet listen by default; /var/run is the same directory as /run."""
 
 READ_ONLY_SOURCES = ("configMap", "downwardAPI", "image", "projected", "secret")
 """Volumes that the kubelet mounts read-only, whatever the mount says."""
@@ -40,9 +27,8 @@ def runtime_socket(view: View) -> Verdict:
     """Who can speak to the container runtime is root on the node. A directory above a socket holds the socket."""
     problems = []
     for name, path, kind in _host_paths(view):
-        held = [socket for socket in RUNTIME_SOCKETS if path == "/" or f"{socket}/".startswith(f"{path}/")]
-        if held:
-            problems.append(f"volume {name} holds the node's {held[0]}")
+        if found := sockets.engine(path, "") or sockets.agent(path, ""):
+            problems.append(f"volume {name} {found}")
         elif kind == "Socket" or path.endswith(".sock"):
             problems.append(f"volume {name} is the node's socket {path}")
     return judged(problems)

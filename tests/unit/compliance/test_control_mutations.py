@@ -203,6 +203,12 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "the directory above it": (host_path("/run"), "FS-02 FS-03 FS-04"),
     "the host's root": (host_path("/"), "FS-02 FS-03 FS-04"),
     "the kubelet's directory": (host_path("//var/lib/kubelet"), "FS-02 FS-03 FS-04"),
+    "an engine's socket in a user's directory": (
+        host_path("/home/me/.colima/docker.sock"),
+        "FS-02 FS-03 FS-04",
+    ),
+    "the directory of rootless engines": (host_path("/run/user/1000"), "FS-02 FS-03 FS-04"),
+    "the socket of a user's agent": (host_path("/tmp/ssh-XXXXabcd/agent.7"), "FS-02 FS-03 FS-04"),
     "a socket under another name": (host_path("/opt/engine", type="Socket"), "FS-02 FS-03 FS-04"),
     "a directory that only begins like a socket's": (host_path("/run/dockerfiles"), "FS-02 FS-04"),
     "NFS": (volume(nfs={"server": "192.0.2.1", "path": "/"}), "FS-04"),

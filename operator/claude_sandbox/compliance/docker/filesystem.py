@@ -9,7 +9,7 @@ from claude_sandbox.compliance.docker.container import Container, doubts_of, unt
 from claude_sandbox.compliance.docker.logins import is_home
 from claude_sandbox.compliance.docker.measure import decided, shared
 from claude_sandbox.compliance.docker.mounts import Mount, asked_mounts, holds
-from claude_sandbox.compliance.docker.sockets import engine
+from claude_sandbox.compliance.sockets import engine
 
 SYSTEM = (
     "/bin",

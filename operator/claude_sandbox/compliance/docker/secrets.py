@@ -12,7 +12,7 @@ from claude_sandbox.compliance.docker.filesystem import each_bind
 from claude_sandbox.compliance.docker.logins import login
 from claude_sandbox.compliance.docker.measure import decided, docker_only, shared
 from claude_sandbox.compliance.docker.mounts import holds
-from claude_sandbox.compliance.docker.sockets import agent, agents_in
+from claude_sandbox.compliance.sockets import agent, agents_in
 
 _SECRETS = "/run/secrets"
 """Where Compose and Swarm mount what they call secrets."""

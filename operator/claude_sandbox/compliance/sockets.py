@@ -1,16 +1,24 @@
 """Sockets of a host that mean power over it: of engines, and of agents that sign for its users. Pure.
 
-Paths are as `mounts.host_path` writes them. Where each listens is told by its own documents; a directory that holds
-such a socket is as good as the socket.
+Of containers and of pods. Paths are of the host: normal, with /run and never /var/run. Where each listens is told by
+its own documents; a directory that holds such a socket is as good as the socket.
 """
 
 import posixpath
 import re
 
-from claude_sandbox.compliance.filesystem import RUNTIME_SOCKETS
-
 _ENGINES = (
-    *RUNTIME_SOCKETS,
+    # Where runtimes and the kubelet listen by default; /var/run is the same directory as /run.
+    "/run/buildkit/buildkitd.sock",
+    "/run/containerd/containerd.sock",
+    "/run/cri-dockerd.sock",
+    "/run/crio/crio.sock",
+    "/run/docker.sock",
+    "/run/k0s/containerd.sock",
+    "/run/k3s/containerd/containerd.sock",
+    "/run/podman/podman.sock",
+    "/var/lib/kubelet/pod-resources/kubelet.sock",
+    "/var/snap/microk8s/common/run/containerd.sock",
     "/run/docker/containerd/containerd.sock",
     "/run/docker/metrics.sock",
     "/run/balena-engine.sock",
