@@ -8,12 +8,17 @@ import pytest
 
 # Fixtures: once for all directories, because each place that imported them would have engines of its own.
 from enginekit import docker_engine, engine_release, may_have_engines, tiny_image  # noqa: F401
+from hypothesis import HealthCheck, settings
 from nodekit import Kubectl, kubectl_for, report
 
 from claude_sandbox.localcluster import cluster
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.images import ImageArchive, build_image
 from claude_sandbox.localcluster.node import load_image
+
+# How long an example takes says how busy the machine is, and nothing of what is tested.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 # With a node, or a way out of an engine, come changed settings of the whole machine, with an engine for builds a file;
 # the lifecycles look whether all is put back. So no two of these may run at once.
