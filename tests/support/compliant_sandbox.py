@@ -6,9 +6,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from claude_sandbox.api import meta
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import Compliance, EvidenceSource, Result
-from claude_sandbox.compliance.evidence import Access, Expected, KubernetesEvidence, Reading, Unread
+from claude_sandbox.compliance.evidence import Access, Expected, KubernetesEvidence, ManagedSettings, Reading, Unread
 from claude_sandbox.compliance.grants import Grant
 from claude_sandbox.compliance.identity import QUESTIONS
 from claude_sandbox.compliance.report import findings, measure
@@ -16,6 +17,7 @@ from claude_sandbox.compliance.report import findings, measure
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MAX_AGE = timedelta(minutes=5)
 DIGEST = "sha256:" + "a" * 64
+SETTINGS = ManagedSettings("/etc/claude-code", "managed-settings.json", '{"env":{}}')
 
 Object = dict[str, Any]
 
@@ -140,6 +142,7 @@ def compliant() -> World:
             policy_names=frozenset({"sandbox-alice"}),
             service_names=frozenset({"sandbox-alice"}),
             profile=Profile.PRODUCTION,
+            managed_settings=SETTINGS,
             plain_images=frozenset({_IMAGE, "registry.example/sandboxes/claude:1"}),
         ),
         pod=copy.deepcopy(_POD),
@@ -193,7 +196,12 @@ _POLICY: Object = {
 }
 
 _POD: Object = {
-    "metadata": {"name": "sandbox-alice", "namespace": "agents", "labels": {"sandbox": "alice"}},
+    "metadata": {
+        "name": "sandbox-alice",
+        "namespace": "agents",
+        "labels": {"sandbox": "alice"},
+        "annotations": {meta.ANNOTATION_MANAGED_SETTINGS: SETTINGS.content},
+    },
     "spec": {
         "serviceAccountName": "sandbox-alice",
         "automountServiceAccountToken": False,
@@ -233,6 +241,7 @@ _POD: Object = {
                     {"name": "workspace", "mountPath": "/workspace"},
                     {"name": "tmp", "mountPath": "/tmp"},
                     {"name": "api-key", "mountPath": "/run/api-key", "readOnly": True},
+                    {"name": "settings", "mountPath": SETTINGS.directory, "readOnly": True},
                 ],
             }
         ],
@@ -240,6 +249,21 @@ _POD: Object = {
             {"name": "workspace", "persistentVolumeClaim": {"claimName": "sandbox-alice-workspace"}},
             {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}},
             {"name": "api-key", "secret": {"secretName": "anthropic", "defaultMode": 0o440}},
+            {
+                "name": "settings",
+                "downwardAPI": {
+                    "defaultMode": 0o444,
+                    "items": [
+                        {
+                            "path": SETTINGS.file,
+                            "fieldRef": {
+                                "apiVersion": "v1",
+                                "fieldPath": f"metadata.annotations['{meta.ANNOTATION_MANAGED_SETTINGS}']",
+                            },
+                        }
+                    ],
+                },
+            },
         ],
     },
     "status": {

@@ -1,6 +1,6 @@
 """What the operator reports: the models of `ClaudeSandbox.status`.
 
-Every text is clipped as it goes in, so that the whole status stays below 32 KiB with every control failing at once.
+Every text is clipped as it goes in, so that the whole status stays below 34 KiB with every control failing at once.
 """
 
 from datetime import datetime
@@ -14,9 +14,9 @@ from claude_sandbox.api.model import Choice, Model
 from claude_sandbox.api.rules import UniqueBy
 from claude_sandbox.api.spec import BackendType
 
-MAX_STATUS = 32 * 1024
+MAX_STATUS = 34 * 1024
 """In bytes, as JSON."""
-MAX_CONTROLS = 50
+MAX_CONTROLS = 52
 
 Identifier = Annotated[str, Clip(8)]
 Title = Annotated[str, Clip(48)]

@@ -13,6 +13,7 @@ from claude_sandbox.compliance import (
     privilege,
     resources,
     secrets,
+    settings,
     tenancy,
 )
 from claude_sandbox.compliance.control import Control
@@ -51,6 +52,7 @@ CONTROLS: tuple[Control, ...] = (
     *network.CONTROLS,
     *identity.CONTROLS,
     *secrets.CONTROLS,
+    *settings.CONTROLS,
     *images.CONTROLS,
     *tenancy.CONTROLS,
     *operations.CONTROLS,

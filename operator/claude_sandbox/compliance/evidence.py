@@ -46,6 +46,15 @@ class Access:
 
 
 @dataclass(frozen=True)
+class ManagedSettings:
+    """Claude Code's managed settings as they are to be: `file` in `directory`, and nothing else there."""
+
+    directory: str
+    file: str
+    content: str
+
+
+@dataclass(frozen=True)
 class Expected:
     """What the sandbox declares."""
 
@@ -76,6 +85,8 @@ class Expected:
     """TCP ports that the egress CIDRs may be connected to on."""
     egress_excepted: tuple[tuple[str, ...], ...] = ()
     """For each of the egress CIDRs in turn, the parts of it that may not be connected to; none where it is shorter."""
+    managed_settings: ManagedSettings | None = None
+    """None: nothing declares what managed settings it is to have."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A status stays below 32 KiB whatever it has to say."""
+"""A status stays below 34 KiB whatever it has to say."""
 
 from datetime import UTC, datetime
 from typing import Any

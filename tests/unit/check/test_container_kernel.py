@@ -34,6 +34,8 @@ SAME = "         0          0 4294967295\n"
 ALONE = dict.fromkeys(("cgroup", "ipc", "net", "pid", "uts"), False)
 REMAPPED = "         0     100000      65536\n"
 # Of a sandbox's container on an engine of the release 29, with some of its mounts left out.
+# Nobody declares managed settings of this container: test_container_settings.py has one of which somebody does.
+UNDECLARED = {"SEC-04"}
 MOUNTS = """\
 1094 1056 0:62 / / ro,relatime - overlay overlay rw,lowerdir=/var/lib/docker/l/A:/var/lib/docker/l/B,index=off
 1095 1094 0:65 / /proc rw,nosuid,nodev,noexec,relatime - proc proc rw
@@ -111,7 +113,7 @@ def limits_of(document: dict[str, Any], factor: float = 1) -> Limits:
 
 def test_where_both_agree_the_kernel_is_what_the_result_rests_on() -> None:
     results = found(complete())
-    for id in JUDGES:
+    for id in JUDGES.keys() - UNDECLARED:
         assert (results[id].result, results[id].source) == (Result.PASS, EvidenceSource.HOST_PROC), results[id]
     assert results["FS-05"].source is EvidenceSource.INSPECT
 
@@ -219,7 +221,7 @@ def test_looser_limits_than_the_engine_tells_fail(factor: float) -> None:
 
 def test_what_the_kernel_does_not_tell_leaves_the_engines_word() -> None:
     results = found(process("Name:\tsleep\n"))
-    for id in JUDGES.keys() - {"PRIV-06"}:
+    for id in JUDGES.keys() - {"PRIV-06"} - UNDECLARED:
         assert (results[id].result, results[id].source) == (Result.PASS, EvidenceSource.INSPECT)
     assert results["PRIV-06"].result is Result.UNKNOWN
 

@@ -13,6 +13,7 @@ from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.docker.catalogue import MEASURES
 from claude_sandbox.compliance.docker.evidence import DeclaredPort, Relay
 from claude_sandbox.compliance.docker.filters import DANGEROUS
+from claude_sandbox.compliance.evidence import ManagedSettings
 from claude_sandbox.seccomp.profile import STRICT
 
 Mutate = Callable[[World], Any]
@@ -475,6 +476,12 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "the key in the arguments": (top(Args=["-c", f"export TOKEN={_KEY}"]), "SEC-01"),
     "the key in the health check": (config(Healthcheck={"Test": ["CMD-SHELL", f"curl -H {_KEY}"]}), "SEC-01"),
     "the key in a label": (config(Labels={"note": _KEY}), "SEC-01"),
+    "managed settings that are not there": (
+        lambda world: world.declare(
+            managed_settings=ManagedSettings("/etc/claude-code", "managed-settings.json", "{}")
+        ),
+        "SEC-04",
+    ),
     "the environment not told": (without("Config.Env"), "FS-03? SEC-01?"),
     "a secret of Compose, not declared": (bind("/srv/key", "/run/secrets/key", declared=False), "FS-02? SEC-02?"),
     "a secret that could be overwritten": (bind("/srv/key", "/run/secrets/key", writable=True), "FS-08 SEC-02"),
@@ -511,7 +518,8 @@ NOT_DECIDED = {"PRIV-06", "KERN-07", "NET-03"}
 def test_a_compliant_container_passes_everything_that_its_document_can_decide() -> None:
     found = compliant().results()
     assert {id for id, result in found.items() if result is Result.UNKNOWN} == NOT_DECIDED
-    assert {id for id, result in found.items() if result is Result.PASS} == found.keys() - NOT_DECIDED
+    assert {id for id, result in found.items() if result is Result.NOT_APPLICABLE} == {"SEC-04"}, "none are declared"
+    assert {id for id, result in found.items() if result is Result.PASS} == found.keys() - NOT_DECIDED - {"SEC-04"}
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

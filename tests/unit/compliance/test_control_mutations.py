@@ -159,8 +159,8 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "no seccomp profile": (context(seccompProfile=None), "KERN-01"),
     "AppArmor unconfined": (agent_context(appArmorProfile={"type": "Unconfined"}), "KERN-02"),
     "AppArmor unconfined by annotation": (
-        lambda world: world.pod["metadata"].update(
-            annotations={"container.apparmor.security.beta.kubernetes.io/agent": "unconfined"}
+        lambda world: world.pod["metadata"]["annotations"].update(
+            {"container.apparmor.security.beta.kubernetes.io/agent": "unconfined"}
         ),
         "KERN-02",
     ),
@@ -352,6 +352,10 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     # SEC
     "key in the environment": (env(name="X", value="sk-ant-api03-" + "x9" * 20), "SEC-01"),
     "password in the environment": (env(name="DB_PASSWORD", value="hunter2hunter2"), "SEC-01"),
+    "other managed settings": (
+        lambda world: world.pod["metadata"]["annotations"].clear(),
+        "SEC-04",
+    ),
     "variable from a Secret": (
         env(name="X", valueFrom={"secretKeyRef": {"name": "anthropic", "key": "api-key"}}),
         "SEC-01",
@@ -513,7 +517,7 @@ UNDECIDED: dict[str, tuple[Mutate, str]] = {
     ),
     "a handler that is not known": (lambda world: _set(world.runtime_class or {}, {"handler": "mine"}), "KERN-06"),
     "no question asked about rights": (lambda world: world.access.clear(), "ID-03"),
-    "variables from a ConfigMap": (agent(envFrom=[{"configMapRef": {"name": "x"}}]), "SEC-01"),
+    "variables from a ConfigMap": (agent(envFrom=[{"configMapRef": {"name": "x"}}]), "SEC-01 SEC-04"),
     "a variable from a ConfigMap": (env(name="X", valueFrom={"configMapKeyRef": {"name": "x"}}), "SEC-01"),
     "a container that has not started": (reported(imageID=""), "IMG-01"),
     "an image that was loaded by hand": (reported(imageID="sha256:" + "d" * 64), "IMG-01"),

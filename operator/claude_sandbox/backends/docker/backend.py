@@ -35,12 +35,15 @@ from claude_sandbox.backends.docker.plan import Desired, Observed, plan
 from claude_sandbox.backends.docker.raw import Object, running
 from claude_sandbox.backends.docker.relays import NO_PUBLISHING, Publishing, Relay
 from claude_sandbox.backends.docker.removal import Removal, orphans, remove, workspaces
+from claude_sandbox.backends.docker.settings_read import settings_of
 from claude_sandbox.backends.docker.state import host_lost, pulling, state_of, unclear
 from claude_sandbox.backends.docker.visits import Visitors
 from claude_sandbox.backends.docker.wakes import Registry, Wake
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image
+from claude_sandbox.compliance.docker.evidence import NOT_READ, SettingsRead
 from claude_sandbox.compliance.docker.report import findings
+from claude_sandbox.compliance.evidence import Reading, Unread
 from claude_sandbox.compliance.findings import compliance
 from claude_sandbox.compliance.report import Judgement, compliant
 
@@ -246,9 +249,11 @@ class DockerBackend:
         observed = seen.observed if seen is not None else Observed()
         container = observed.container
         process, visits = None, None
+        settings: Reading[SettingsRead] | Unread = NOT_READ
         if container is not None:
             if self._engine.may_be_local:
                 process = await ask_kernel(partial(witness_of, container, self._now()))
+            settings = await settings_of(self._engine, container, blueprint.settings, self._now())
             visits, ended = await self._visitors.take(container)
             if ended:
                 # Told of once; that it is over, by the next pass.
@@ -274,6 +279,7 @@ class DockerBackend:
                 drifted=outcome.drifted,
                 outdated=outcome.spec_changed,
                 facts=seen.facts if seen is not None else None,
+                settings=settings,
                 relay=relay_evidence.of(seen.wanted, seen.observed, seen.facts) if seen is not None else None,
                 visits=visits,
             )

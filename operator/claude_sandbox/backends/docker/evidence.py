@@ -11,9 +11,18 @@ from claude_sandbox.backends.docker.facts import EngineFacts
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.backends.docker.raw import Object
 from claude_sandbox.blueprint.model import Blueprint
-from claude_sandbox.compliance.docker.evidence import Declared, DeclaredPort, DockerEvidence, EngineWord, Relay, Visits
+from claude_sandbox.compliance.docker.evidence import (
+    NOT_READ,
+    Declared,
+    DeclaredPort,
+    DockerEvidence,
+    EngineWord,
+    Relay,
+    SettingsRead,
+    Visits,
+)
 from claude_sandbox.compliance.docker.process import Process
-from claude_sandbox.compliance.evidence import Reading, Unread
+from claude_sandbox.compliance.evidence import ManagedSettings, Reading, Unread
 from claude_sandbox.compliance.report import Judgement
 
 # The events tell of changes at once; a sweep looks at everything this often at least.
@@ -45,6 +54,9 @@ def declared(
         image_digest=blueprint.image.digest,
         allowed_registries=allowed_registries,
         image_refused=image_refused,
+        managed_settings=ManagedSettings(
+            blueprint.settings.directory, blueprint.settings.file, blueprint.settings.content
+        ),
     )
 
 
@@ -62,6 +74,7 @@ def evidence(
     facts: EngineFacts | None = None,
     relay: Relay | None = None,
     visits: Visits | None = None,
+    settings: Reading[SettingsRead] | Unread = NOT_READ,
 ) -> DockerEvidence:
     """Everything that was read of the container, as it was read. Instead of a container, why none was read.
 
@@ -79,6 +92,7 @@ def evidence(
         engine=word_of(facts),
         relay=relay,
         visits=visits,
+        settings=settings,
         max_age=MAX_AGE,
     )
 

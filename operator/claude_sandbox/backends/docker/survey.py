@@ -20,10 +20,11 @@ from claude_sandbox.backends.docker.host_proc import witness_of
 from claude_sandbox.backends.docker.objects import documents
 from claude_sandbox.backends.docker.raw import Object, labels, name_of
 from claude_sandbox.backends.docker.sessions import left_behind, sessions_in
+from claude_sandbox.backends.docker.settings_read import settings_of
 from claude_sandbox.backends.kubernetes.survey import Standard
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
-from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence, Relay, Visits
+from claude_sandbox.compliance.docker.evidence import NOT_READ, Declared, DockerEvidence, Relay, Visits
 from claude_sandbox.compliance.evidence import Reading, Unread
 
 SandboxOf = Callable[[Identity], Awaitable[Object | str]]
@@ -72,6 +73,7 @@ async def survey(
         relay=await _relay(engine, container, blueprint),
         # Of what is no sandbox it is not known whether it may have processes of several users.
         visits=Visits(sessions, False if blueprint is None else await left_behind(engine, container)),
+        settings=NOT_READ if blueprint is None else await settings_of(engine, container, blueprint.settings, read_at),
     )
     return Survey(container, evidence, note)
 

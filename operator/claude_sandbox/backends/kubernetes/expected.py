@@ -4,7 +4,7 @@ from claude_sandbox.api import meta
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.backends.kubernetes.objects import CONTAINER
 from claude_sandbox.blueprint.model import Blueprint
-from claude_sandbox.compliance.evidence import Expected
+from claude_sandbox.compliance.evidence import Expected, ManagedSettings
 
 
 def expected(
@@ -31,4 +31,7 @@ def expected(
         service_names=frozenset({child}),
         profile=profile,
         plain_images=plain_images,
+        managed_settings=ManagedSettings(
+            blueprint.settings.directory, blueprint.settings.file, blueprint.settings.content
+        ),
     )

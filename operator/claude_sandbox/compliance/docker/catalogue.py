@@ -11,6 +11,7 @@ from claude_sandbox.compliance.docker import (
     privilege,
     resources,
     secrets,
+    settings,
 )
 from claude_sandbox.compliance.docker.measure import Measure
 
@@ -23,6 +24,7 @@ MEASURES: tuple[Measure, ...] = (
     *network.MEASURES,
     *ports.MEASURES,
     *secrets.MEASURES,
+    *settings.MEASURES,
     *images.MEASURES,
     *operations.MEASURES,
 )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from claude_sandbox.compliance.docker.document import Document
-from claude_sandbox.compliance.docker.evidence import Declared, EngineWord, Relay, Visits
+from claude_sandbox.compliance.docker.evidence import Declared, EngineWord, Relay, SettingsRead, Visits
 from claude_sandbox.compliance.docker.mounts import Mount, asked_mounts, bound_mounts, desktop_sources, listed_mounts
 from claude_sandbox.compliance.evidence import Object
 
@@ -30,6 +30,7 @@ class Container(Document):
         engine: EngineWord = EngineWord(),  # noqa: B008 - frozen
         relay: Relay | None = None,
         visits: Visits | None = None,
+        settings: SettingsRead | str = "their content was not read",
     ) -> None:
         super().__init__(document)
         self.declared = declared or Declared()
@@ -43,6 +44,8 @@ class Container(Document):
         """Who was let into it from outside; None where only its document tells of sessions."""
         self.relay = relay
         """What publishes its ports for it."""
+        self.settings = settings
+        """What it has for managed settings, or why that is not known."""
 
     @cached_property
     def running(self) -> bool:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from claude_sandbox.api.spec import Profile, SeccompProfileType
 from claude_sandbox.compliance.docker.process import Process
-from claude_sandbox.compliance.evidence import Object, Reading, Unread
+from claude_sandbox.compliance.evidence import ManagedSettings, Object, Reading, Unread
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,18 @@ class Declared:
     """Why its host's administrator does not allow the image; empty where nobody forbids it."""
     seccomp: SeccompProfileType = SeccompProfileType.RUNTIME_DEFAULT
     """The filter of system calls that it has at least."""
+    managed_settings: ManagedSettings | None = None
+    """Claude Code's; None where nobody declares them."""
+
+
+@dataclass(frozen=True)
+class SettingsRead:
+    """What the engine reads where the managed settings are to be: None where there are none. Never shown."""
+
+    content: str | None
+
+
+NOT_READ = Unread("nobody asked the engine for them")
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,8 @@ class DockerEvidence:
     outdated: bool = False
     """Whether it was made from another spec than the one that is asked for now."""
     engine: EngineWord = EngineWord()
+    settings: Reading[SettingsRead] | Unread = NOT_READ
+    """What the container has for managed settings."""
     relay: Relay | None = None
     """What publishes its ports, where something does; as old as `container`."""
     visits: Visits | None = None

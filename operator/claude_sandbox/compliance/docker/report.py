@@ -9,7 +9,7 @@ from claude_sandbox.compliance.control import Verdict, guarded, unknown
 from claude_sandbox.compliance.docker import witness
 from claude_sandbox.compliance.docker.catalogue import MEASURES
 from claude_sandbox.compliance.docker.container import Container
-from claude_sandbox.compliance.docker.evidence import DockerEvidence
+from claude_sandbox.compliance.docker.evidence import DockerEvidence, SettingsRead
 from claude_sandbox.compliance.docker.measure import Measure
 from claude_sandbox.compliance.docker.process import Process
 from claude_sandbox.compliance.evidence import Reading, Unread
@@ -94,6 +94,7 @@ def _container(evidence: DockerEvidence) -> Container | str:
         engine=evidence.engine,
         relay=evidence.relay,
         visits=evidence.visits,
+        settings=_settings(evidence),
     )
 
 
@@ -113,6 +114,16 @@ def _drift(evidence: DockerEvidence) -> tuple[str, ...] | str | None:
     if drift is not None and evidence.now - drift.observed_at > evidence.max_age:
         return f"it was looked at more than {evidence.max_age.total_seconds():.0f} s ago"
     return None if drift is None else drift.value
+
+
+def _settings(evidence: DockerEvidence) -> SettingsRead | str:
+    """The managed settings, or why they are not known."""
+    read = evidence.settings
+    if isinstance(read, Unread):
+        return f"its managed settings could not be read: {read.reason}"
+    if evidence.now - read.observed_at > evidence.max_age:
+        return f"its managed settings were read more than {evidence.max_age.total_seconds():.0f} s ago"
+    return read.value
 
 
 def _verdict(measure: Measure, container: Container | str) -> Verdict:

@@ -167,6 +167,7 @@ JUDGES: Mapping[str, Judge] = {
     "FS-06": witness_mounts.propagation,
     "FS-07": witness_mounts.scratch,
     "FS-08": witness_mounts.writable,
+    "SEC-04": witness_mounts.settings,
     "RES-01": memory,
     "RES-02": cpu,
     "RES-03": processes,

@@ -60,6 +60,24 @@ def scratch(process: Process, _: Container) -> Verdict:
     return _each(process, own, is_loose, "the kernel has the tmpfs at {} without a size, or not nosuid and nodev")
 
 
+def settings(process: Process, container: Container) -> Verdict:
+    """What is mounted where the managed settings are is read-only, the last that was, and nothing is over it."""
+    wanted = container.declared.managed_settings
+    if process.mounts is None or wanted is None:
+        return unknown(_UNREAD)
+    here = [mount for mount in process.mounts if mount.place == wanted.directory]
+    if not here:
+        return decided([f"the kernel has nothing mounted at {wanted.directory}"])
+    last = len(process.mounts) - 1 - process.mounts[::-1].index(here[-1])
+    later = [mount.place for mount in process.mounts[last + 1 :]]
+    over = [place for place in later if wanted.directory.startswith(f"{place.rstrip('/')}/")]
+    over += [mount.place for mount in process.mounts if mount.place.startswith(f"{wanted.directory}/")]
+    problems = [f"the kernel lets it write to {wanted.directory}"] if here[-1].writable else []
+    problems += [f"the kernel has something mounted over the managed settings, at {place}" for place in over]
+    problems += ["the kernel has two things mounted where the managed settings are"] if len(here) > 1 else []
+    return decided(problems, (), "kernel: ro")
+
+
 def writable(process: Process, container: Container) -> Verdict:
     """Nothing but the workspaces, of what is not the kernel's own and not in memory."""
     workspaces = container.declared.workspaces
