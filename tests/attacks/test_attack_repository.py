@@ -269,21 +269,37 @@ def test_no_library_of_the_repositorys_is_loaded(lab: Lab, library: bytes, varia
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_no_setting_of_the_program_runs_a_command_of_the_repositorys(lab: Lab, code: bytes) -> None:
-    """Every setting that the program has, as a command in each form, in both files; those that can, are seen to."""
-    forms: tuple[Any, ...] = (_TOUCH, {"type": "command", "command": _TOUCH}, {"command": _TOUCH})
+    """Every setting that the program has, as a command in each form; each by itself, since one may spoil the file."""
+    forms: tuple[Any, ...] = (_TOUCH, {"type": "command", "command": _TOUCH})
     for setting in sorted(program.settings(code) - {"env"}):
         for form in forms:
-            for file in (SETTINGS, LOCAL):
-                _fails(lab, Attack(setting, {file: {setting: form}}))
+            _fails(lab, Attack(setting, {SETTINGS: {setting: form}, LOCAL: {setting: form}}))
 
 
 @pytest.mark.slow
-def test_no_variable_of_the_program_leads_to_the_attacker(lab: Lab, variables: frozenset[str]) -> None:
-    """Every variable of a kind that could, by itself: as an address, as a command, and as a file that is a command.
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(
+    "value", ["@ATTACKER", "@WORKSPACE/evil.sh", _TOUCH, "1"], ids=["url", "file", "command", "on"]
+)
+def test_no_variable_of_the_program_leads_to_the_attacker(lab: Lab, variables: frozenset[str], value: str) -> None:
+    """Every variable of a kind that could, as an address, as a command, as a file that is one, and switched on.
 
-    Those that are waived too: it is what their reasons say.
+    Those that are waived too: it is what their reasons say. Twenty at once; where no message comes as far as the API
+    each by itself, since one of them may have ended the program before another could be heeded.
     """
-    for name in sorted(variable for variable in variables if review.kind(variable)):
-        for value in ("@ATTACKER", "@WORKSPACE/evil.sh", _TOUCH, "1"):
-            _fails(lab, Attack(name, {**_settings(env={name: value}), "evil.sh": _SCRIPT}))
+    names = sorted(name for name in variables if review.kind(name))
+    for start in range(0, len(names), 20):
+        some = names[start : start + 20]
+        if not _together(lab, some, value):
+            for name in some:
+                _together(lab, [name], value)
+
+
+def _together(lab: Lab, names: list[str], value: str) -> bool:
+    """Whether a message came as far as the API, with these variables in the repository's settings."""
+    seen = lab.run({**_settings(env=dict.fromkeys(names, value)), "evil.sh": _SCRIPT}, None)
+    assert not seen.attacked, (names, seen)
+    assert set(seen.api) <= {KEY}, names
+    return bool(seen.api)
