@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from kubelet import Kubelet
-from ledger import says
 from oracle import complaints
 from world import PORTS, SECRET, World
 
@@ -200,21 +199,22 @@ async def test_a_container_that_somebody_added_is_got_rid_of_where_the_spec_says
     world.assert_always_isolated()
 
 
-async def test_a_deleted_key_is_reported_and_what_runs_goes_on(world: World) -> None:
+async def test_a_deleted_key_is_reported_and_what_ran_with_it_comes_back_with_it(world: World) -> None:
     await _running(world)
     before = world.child(r.PODS, "alice")
+    assert before is not None
     await world.delete(SECRET, r.SECRETS)
     stalled = await world.said("alice", "Stalled", "True", "SecretNotFound")
     assert f"kubectl create secret generic -n {world.namespace} {SECRET}" in stalled["message"]
-    assert says(world.sandbox("alice"), "CredentialsCurrent", "False", "SecretNotFound")
+    await world.said("alice", "CredentialsCurrent", "False", "SecretNotFound")
+    await world.ledger.until(lambda: not world.child(r.PODS, "alice"), "what runs with a key that was taken away ends")
     await world.add_secret()
     await world.said("alice", "CredentialsCurrent", "True", "KeyMounted")
     await world.ready("alice")
     after = world.child(r.PODS, "alice")
-    assert before is not None
     assert after is not None
-    assert after["metadata"]["uid"] == before["metadata"]["uid"]
-    assert world.heals("alice") == 0
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    assert world.heals("alice") == 0, "it was not lost"
 
 
 async def test_a_policy_of_somebody_else_that_lets_out_is_reported_and_left_alone(world: World) -> None:
