@@ -57,7 +57,7 @@ class Sandbox:
             return Reading(value, EvidenceSource.LIVE_OBJECT, now)
 
         return KubernetesEvidence(
-            expected=expected(self.blueprint, Profile.DEVELOPMENT, ()),
+            expected=expected(self.blueprint, Profile.DEVELOPMENT, (), frozenset({IMAGE})),
             pod=read(pod),
             namespace=read(await self.api.get(resources.NAMESPACES, NAMESPACE)),
             policies=read(await everything(resources.NETWORK_POLICIES)),
@@ -105,6 +105,12 @@ async def sandbox(control_plane: Cluster, request: pytest.FixtureRequest) -> Asy
         await api.apply(resources.NAMESPACES, namespace)
         for resource, manifest in made:
             await api.apply(resource, manifest)
+        # What only a node tells, and which image runs it does not tell yet.
+        user = {"linux": {"uid": 1000, "gid": 1000, "supplementalGroups": [1000]}}
+        waiting = {"waiting": {"reason": "ContainerCreating"}}
+        agent = {"name": "agent", "image": IMAGE, "imageID": "", "ready": False, "restartCount": 0, "state": waiting}
+        status = {"containerStatuses": [agent | {"user": user}]}
+        await api.patch_status(resources.PODS, objects.pod(blueprint, None)["metadata"]["name"], NAMESPACE, status)
         yield Sandbox(api, blueprint)
         for resource in (*(one for one, _ in made), ROLE_BINDINGS, ROLES):
             for live in (await api.list(resource, NAMESPACE)).items:
