@@ -7,9 +7,16 @@ images, are built as well, unless this is not run as root: then there are neithe
 import os
 import sys
 
-from claude_sandbox.localcluster import builder, controlplane, engine, images, node, toolchain
+from claude_sandbox.localcluster import controlplane, engine, images, node
 from claude_sandbox.localcluster.errors import LocalClusterError
-from claude_sandbox.localcluster.tools import DEFAULT_KUBERNETES, ENGINE, KUBERNETES_RELEASES, kubernetes_release, tool
+from claude_sandbox.localcluster.programs import builder, toolchain
+from claude_sandbox.localcluster.programs.tools import (
+    DEFAULT_KUBERNETES,
+    ENGINE,
+    KUBERNETES_RELEASES,
+    kubernetes_release,
+    tool,
+)
 from claude_sandbox.machine import settings
 
 _CONTROL_PLANE = (

@@ -16,7 +16,7 @@ from compliant_container import World, changed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.api import leaks
+from claude_sandbox.api.credentials import leaks
 from claude_sandbox.api.status import Result
 from claude_sandbox.api.validate import InvalidSpec, parse_spec
 

@@ -2,8 +2,8 @@
 
 Redirections were followed by the SDK's client: another host and scheme, with the documents that were sent; answers were
 read to their end, however long, compressed or deep; a byte now and then kept a thread for ever, since each wait was
-short; cookies were kept. Now nothing is followed (`backends/docker/wire.py`), everything has a bound, and what is given
-up ends in its thread, by its connection.
+short; cookies were kept. Now nothing is followed (`backends/docker/engine/client.py`), everything has a bound, and
+what is given up ends in its thread, by its connection.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ import pytest
 from engine_documents import good_bridge, good_info, good_version
 from small_engine import SmallEngine
 
-from claude_sandbox.api.endpoints import parse
+from claude_sandbox.api.docker_hosts.endpoints import parse
 from claude_sandbox.api.references import Reference
-from claude_sandbox.backends.docker.connect import Connection, connect
-from claude_sandbox.backends.docker.engine import Engine
-from claude_sandbox.backends.docker.errors import EngineError
-from claude_sandbox.backends.docker.trouble import ConnectError
+from claude_sandbox.backends.docker.engine.connect import Connection, connect
+from claude_sandbox.backends.docker.engine.connection_errors import ConnectError
+from claude_sandbox.backends.docker.engine.engine import Engine
+from claude_sandbox.backends.docker.engine.errors import EngineError
 
 ANSWERS = {"info": good_info(), "version": good_version(), "networks/bridge": good_bridge()}
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -118,7 +118,7 @@ def idle() -> bool:
 def _busy(thread: threading.Thread) -> bool:
     frame = sys._current_frames().get(thread.ident or 0)
     while frame is not None:
-        if frame.f_code.co_filename.endswith("backends/docker/wire.py"):
+        if frame.f_code.co_filename.endswith("backends/docker/engine/client.py"):
             return True
         frame = frame.f_back
     return False
@@ -212,7 +212,7 @@ def continuing(near: socket.socket) -> None:
 def test_who_sends_a_byte_now_and_then_holds_no_thread(
     answer: Callable[[socket.socket], None], good: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("claude_sandbox.backends.docker.engine.LEEWAY", 0.2, raising=False)
+    monkeypatch.setattr("claude_sandbox.backends.docker.engine.engine.LEEWAY", 0.2, raising=False)
     with engine_that(answer, good, tmp_path, timeout=0.5) as (engine, hostile):
         error = refused(engine, lambda one: one.container("x"), within=5.0)
         assert error.is_unreachable

@@ -22,15 +22,15 @@ from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import ConditionStatus
 from claude_sandbox.api.validate import parse_spec
 from claude_sandbox.backends.base import Outcome, Past
-from claude_sandbox.backends.kubernetes import keys
-from claude_sandbox.backends.kubernetes.access import AccessReviews
 from claude_sandbox.backends.kubernetes.backend import KubernetesBackend
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.watches import Watches
+from claude_sandbox.backends.kubernetes.evidence.access_reviews import AccessReviews
+from claude_sandbox.backends.kubernetes.watches import secret_opt_in
+from claude_sandbox.backends.kubernetes.watches.watches import Watches
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Identity, Site
 from claude_sandbox.compliance.identity import QUESTIONS
+from claude_sandbox.kubernetes_api.client import Api
 
 Json = dict[str, Any]
 
@@ -264,7 +264,10 @@ async def test_nothing_that_a_tenant_writes_holds_the_loop(write: Write) -> None
     blueprint = build(Identity(NAMESPACE, "alice", "u-1"), spec, Site(parse_image(IMAGE, "IfNotPresent")))
     tenants = _tenants(write)
     woken: list[str] = []
-    key, past = keys.opted_in({"metadata": {"resourceVersion": "7"}}), Past(provisioned=False, ran=False, settled=True)
+    key, past = (
+        secret_opt_in.opted_in({"metadata": {"resourceVersion": "7"}}),
+        Past(provisioned=False, ran=False, settled=True),
+    )
     with serving(tenants) as credentials, loopmeter.measured() as slices:
         async with Api(credentials, attempts=1) as api:
             watches = Watches(

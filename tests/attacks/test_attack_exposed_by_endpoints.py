@@ -16,13 +16,13 @@ from click.testing import CliRunner
 from compliant_sandbox import changed, compliant, results, without
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes import resources as r
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
-from claude_sandbox.backends.kubernetes.informer import Pace
-from claude_sandbox.backends.kubernetes.watches import Watches
-from claude_sandbox.cli.check import check
-from claude_sandbox.compliance.report import findings
+from claude_sandbox.backends.kubernetes.watches.watches import Watches
+from claude_sandbox.cli.check.command import check
+from claude_sandbox.compliance.pods.report import findings
+from claude_sandbox.kubernetes_api import resources as r
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
+from claude_sandbox.kubernetes_api.informer import Pace
 from claude_sandbox.localcluster.cluster import Cluster
 
 Json = dict[str, Any]

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_sandbox.api.status import Result
-from claude_sandbox.compliance.docker.filters import DANGEROUS, WORST
+from claude_sandbox.compliance.containers.seccomp_filters import DANGEROUS, WORST
 from claude_sandbox.seccomp.profile import STRICT
 
 ALL, ERRNO = sorted(DANGEROUS), "SCMP_ACT_ERRNO"

@@ -15,7 +15,7 @@ from dockerkit import Sandbox, process_of, sandbox
 from claude_sandbox.api.conditions import ConditionStatus
 from claude_sandbox.api.status import Compliance, EvidenceSource
 from claude_sandbox.backends.base import Outcome
-from claude_sandbox.backends.docker.strain import look
+from claude_sandbox.backends.docker.evidence.exhaustion import look
 from claude_sandbox.localcluster.engine import EngineDescription
 
 pytestmark = pytest.mark.engine

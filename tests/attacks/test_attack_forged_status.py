@@ -3,18 +3,18 @@
 Gained before: the port of the host that a status told was asked for again without a look at `spec.publishPorts`, so
 that a sandbox could stand in for any service of the host; and a placement that was changed left the container where it
 was, looked after by nobody. Closed by believing of a status only what the engine was seen to have or the sandbox may
-ask for by itself (`backends/docker/relays.py`), and by holding to the placement that the operator stored
-(`controller/docker_sandboxes.py`).
+ask for by itself (`backends/docker/relay/relays.py`), and by holding to the placement that the operator stored
+(`controller/sandboxes/docker.py`).
 """
 
 from typing import Any
 
 import pytest
 
-from claude_sandbox.backends.docker.relays import Publishing, believed
+from claude_sandbox.backends.docker.relay.relays import Publishing, believed
 from claude_sandbox.blueprint.model import Port
-from claude_sandbox.controller.placements import Placements
-from claude_sandbox.controller.sandboxes import Key
+from claude_sandbox.controller.sandboxes.placements import Placements
+from claude_sandbox.controller.sandboxes.store import Key
 
 HTTP = Port("http", 8080, "127.0.0.1")
 GIVEN = Publishing(None, (), (30000, 32767))

@@ -22,11 +22,11 @@ from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.meta import FINALIZER
 from claude_sandbox.api.status import Workload
 from claude_sandbox.backends.base import KeyState, Outcome, WorkloadState
-from claude_sandbox.backends.docker.host_proc import read_process
+from claude_sandbox.backends.docker.evidence.proc import read_process
 from claude_sandbox.blueprint.model import Image, Site
-from claude_sandbox.controller.reconciler import Reconciler
-from claude_sandbox.controller.sandbox_metrics import SandboxCollector
-from claude_sandbox.controller.sandboxes import Key, Sandboxes
+from claude_sandbox.controller.metrics.sandboxes import SandboxCollector
+from claude_sandbox.controller.sandboxes.reconciler import Reconciler
+from claude_sandbox.controller.sandboxes.store import Key, Sandboxes
 
 KEY = Key("agents", "alice")
 NAMED = """

@@ -3,8 +3,9 @@ the header, in the same test.
 
 The agent has the placeholder and may write any bytes to the broker. It wants the real key sent where it can read it, a
 model that is not allowed, more than its budget, paths of the API beyond messages, or the identity of another sandbox.
-What closes them: listed paths alone (`gateway/provider.py`), a body that can be read in one way only (`jsonscan.py`),
-redirects that are not followed (`broker.py`), and reservations (`ledger.py`).
+What closes them: listed paths alone (`gateway/broker/provider.py`), a body that can be read in one way only
+(`gateway/http/json_scan.py`), redirects that are not followed (`gateway/broker/broker.py`), and reservations
+(`gateway/budget/ledger.py`).
 """
 
 import asyncio

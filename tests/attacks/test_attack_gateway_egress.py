@@ -3,8 +3,8 @@
 The agent inside the sandbox writes the bytes. It wants to reach a server that was not allowed: `victim`, on the same
 address as the allowed one (as behind a shared front), on loopback, or one of its own; or to have one request taken for
 two. What closes them: one normalised name, judged in the request, in the resolver's answers and in the ClientHello
-(`gateway/names.py`, `addresses.py`, `clienthello.py`), and a request that is read strictly and ends where it ends
-(`httphead.py`, `plain.py`).
+(`gateway/destinations/`, `gateway/proxy/client_hello.py`), and a request that is read strictly and ends where it ends
+(`gateway/http/`).
 """
 
 import asyncio

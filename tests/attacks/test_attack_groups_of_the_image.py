@@ -22,13 +22,14 @@ from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.backends.kubernetes import objects
 from claude_sandbox.blueprint.build import AGENT, build
 from claude_sandbox.blueprint.model import Identity, Image, Site
-from claude_sandbox.localcluster import builder, engine
+from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import ImageArchive
 from claude_sandbox.localcluster.images.archive import of_programs
 from claude_sandbox.localcluster.node import load_image
-from claude_sandbox.localcluster.ospackages import ensure
+from claude_sandbox.localcluster.programs import builder
+from claude_sandbox.localcluster.programs.os_packages import ensure
 
 REFERENCE = "claudesandbox.dev/groups-of-the-image:1"
 PLACE = "groups-of-the-image"

@@ -19,23 +19,23 @@ import pytest
 from docker_world import CLUSTER, IDENTITY, blueprint_of, spec_of
 
 from claude_sandbox.api.conditions import ConditionStatus
-from claude_sandbox.api.endpoints import parse
-from claude_sandbox.api.host_conditions import HostReason
+from claude_sandbox.api.docker_hosts.conditions import HostReason
+from claude_sandbox.api.docker_hosts.endpoints import parse
 from claude_sandbox.api.validate import parse_host_spec
 from claude_sandbox.backends.base import KeyState, Past
 from claude_sandbox.backends.docker.backend import DockerBackend
-from claude_sandbox.backends.docker.engine import Engine
-from claude_sandbox.backends.docker.errors import EngineError
-from claude_sandbox.backends.docker.hosts import LATE_CALLS, REST, Hosts, Target
-from claude_sandbox.backends.docker.images import ImagePendingError, Images
-from claude_sandbox.backends.docker.lanes import SHARE, of_tenant
+from claude_sandbox.backends.docker.engine.engine import Engine
+from claude_sandbox.backends.docker.engine.errors import EngineError
+from claude_sandbox.backends.docker.engine.threads import SHARE, of_tenant
+from claude_sandbox.backends.docker.hosts.hosts import LATE_CALLS, REST, Hosts, Target
+from claude_sandbox.backends.docker.images.pulls import ImagePendingError, Images
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Image
-from claude_sandbox.compliance.docker.host_evidence import EngineDocuments
-from claude_sandbox.controller.hosts_status import HostFindings, ready
+from claude_sandbox.compliance.docker_hosts.evidence import EngineDocuments
+from claude_sandbox.controller.docker_hosts.status import HostFindings, ready
+from claude_sandbox.controller.machinery.queue import Result, WorkQueue, run_workers
 from claude_sandbox.controller.operator import Operator
-from claude_sandbox.controller.queue import Result, WorkQueue, run_workers
-from claude_sandbox.controller.sandboxes import Key
+from claude_sandbox.controller.sandboxes.store import Key
 
 
 class Trickling:
@@ -277,7 +277,7 @@ def test_what_a_tenant_makes_slow_says_nothing_of_the_host(trickling: tuple[Tric
 
 
 def test_a_pull_that_nobody_wants_any_more_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("claude_sandbox.backends.docker.images.ABANDONED", 0.05)
+    monkeypatch.setattr("claude_sandbox.backends.docker.images.pulls.ABANDONED", 0.05)
     now, ended = [0.0], []
 
     class Waiting:

@@ -14,12 +14,12 @@ import pytest
 from enginekit import BUSYBOX
 from nodekit import Kubectl, eventually, namespace, pod, report
 
-from claude_sandbox.localcluster import builder
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.images import ImageArchive
 from claude_sandbox.localcluster.images.archive import of_programs
 from claude_sandbox.localcluster.node import load_image
-from claude_sandbox.localcluster.ospackages import ensure
+from claude_sandbox.localcluster.programs import builder
+from claude_sandbox.localcluster.programs.os_packages import ensure
 
 pytestmark = pytest.mark.node
 

@@ -20,15 +20,15 @@ from dockerkit import CLUSTER, IMAGE, Sandbox, make_stand_in, sandbox
 from small_registry import registry
 
 from claude_sandbox.api.conditions import Reason
-from claude_sandbox.api.host_conditions import HostReason
-from claude_sandbox.api.host_spec import HostImages
+from claude_sandbox.api.docker_hosts.conditions import HostReason
+from claude_sandbox.api.docker_hosts.spec import HostImages
 from claude_sandbox.api.references import Reference
 from claude_sandbox.api.spec import Image as NamedImage
 from claude_sandbox.backends.docker import drift
-from claude_sandbox.backends.docker.image_store import MARKER, ImageStore
-from claude_sandbox.backends.docker.images import SHARE, ImageMissingError, ImagePendingError, Images
-from claude_sandbox.backends.docker.logins import Logins
-from claude_sandbox.backends.docker.material import MaterialError, RegistryLogin
+from claude_sandbox.backends.docker.engine.client_credentials import MaterialError, RegistryLogin
+from claude_sandbox.backends.docker.images.pulls import SHARE, ImageMissingError, ImagePendingError, Images
+from claude_sandbox.backends.docker.images.registry_auth import Logins
+from claude_sandbox.backends.docker.images.store import MARKER, ImageStore
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.node.namespaces import enter_network

@@ -3,7 +3,7 @@
 Gained before: the helper container ran the image's `/bin/sh`, with the key on its input and every volume writable, a
 read-only workspace too; what that shell wrote beside the key came into the status, and as long as that was not the
 generation another helper was made at once (22 in 20 s). Closed by a helper of the operator's own image that mounts no
-more than it needs (`delivery/`, `backends/docker/keys.py`), by comparing what is read and never showing it
+more than it needs (`delivery/`, `backends/docker/keys/delivery.py`), by comparing what is read and never showing it
 (`observe.py`), and by a pace that every helper keeps (`plan.py`, `apply.py`).
 """
 
@@ -17,13 +17,14 @@ from nodekit import report
 from overheard import overhear
 
 from claude_sandbox.backends.docker import names
-from claude_sandbox.backends.docker.keys import Key
+from claude_sandbox.backends.docker.keys.delivery import Key
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.delivery import MARKER
-from claude_sandbox.localcluster import builder, engine
+from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images.archive import of_programs
-from claude_sandbox.localcluster.ospackages import ensure
+from claude_sandbox.localcluster.programs import builder
+from claude_sandbox.localcluster.programs.os_packages import ensure
 
 pytestmark = pytest.mark.engine
 

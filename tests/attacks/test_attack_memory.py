@@ -16,19 +16,19 @@ import pytest
 from kopf._cogs.clients.api import iter_jsonlines
 from tenants_server import Tenants, serving
 
-from claude_sandbox.backends.kubernetes import resources as r
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.informer import Informer
-from claude_sandbox.backends.kubernetes.projections import PROJECTIONS
-from claude_sandbox.backends.kubernetes.rations import MIB, RATIONS, Ration, Rations
-from claude_sandbox.backends.kubernetes.watches import Watches
+from claude_sandbox.backends.kubernetes.watches.watches import Watches
 from claude_sandbox.blueprint.build import parse_image
 from claude_sandbox.blueprint.model import Site
-from claude_sandbox.compliance.entries import OUTSIZE
-from claude_sandbox.controller.reconciler import Reconciler
-from claude_sandbox.controller.resync import list_all
-from claude_sandbox.controller.sandboxes import Key, Sandboxes
-from claude_sandbox.controller.watching import Refusals, session_for
+from claude_sandbox.compliance.pods.policy_size import OUTSIZE
+from claude_sandbox.controller.sandboxes.reconciler import Reconciler
+from claude_sandbox.controller.sandboxes.resync import list_all
+from claude_sandbox.controller.sandboxes.store import Key, Sandboxes
+from claude_sandbox.controller.sandboxes.watch import Refusals, session_for
+from claude_sandbox.kubernetes_api import resources as r
+from claude_sandbox.kubernetes_api.cache_limits import MIB, RATIONS, Ration, Rations
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.informer import Informer
+from claude_sandbox.kubernetes_api.transforms import PROJECTIONS
 
 Json = dict[str, Any]
 
@@ -139,7 +139,7 @@ async def test_what_is_too_much_is_told() -> None:
 
     class Backend:
         async def state(self, _: Any) -> Any:
-            from claude_sandbox.backends.kubernetes.workload import state_of
+            from claude_sandbox.backends.kubernetes.state import state_of
 
             return state_of(None)
 

@@ -3,8 +3,8 @@
 Gained before: the workspace that a sandbox was told to keep, with all files in it, went to the next sandbox of that
 name in the next namespace of that name; and a host that named the namespace took the newcomer's sandboxes. Closed by
 the namespace's UID in the workspace's name and labels (`backends/docker/names.py`), which is read from the API server
-while the sandbox is there (`controller/incarnations.py`), and by the UIDs that a DockerHost's status keeps of the
-namespaces that its spec names (`controller/hosts_status.py`, `backends/docker/placement.py`).
+while the sandbox is there (`controller/sandboxes/namespace_uids.py`), and by the UIDs that a DockerHost's status keeps
+of the namespaces that its spec names (`controller/docker_hosts/status.py`, `backends/docker/hosts/placement.py`).
 """
 
 import asyncio
@@ -15,21 +15,21 @@ from typing import Any
 import pytest
 from dockerkit import CLUSTER, FIRST, sandbox
 
-from claude_sandbox.api.host_spec import AllowedNamespaces, DockerHostSpec
+from claude_sandbox.api.docker_hosts.spec import AllowedNamespaces, DockerHostSpec
 from claude_sandbox.api.labels import LabelSelector
 from claude_sandbox.api.spec import Backend, BackendType
 from claude_sandbox.api.status import Placement
 from claude_sandbox.backends.docker import names
+from claude_sandbox.backends.docker.hosts.capacity import Demand
+from claude_sandbox.backends.docker.hosts.placement import Refused, Standing, Wish, keep
 from claude_sandbox.backends.docker.names import identity_in, is_owned, is_workspace_of, labels_of, names_of
-from claude_sandbox.backends.docker.placement import Refused, Standing, Wish, keep
-from claude_sandbox.backends.docker.room import Demand
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.resources import NAMESPACES, PERSISTENT_VOLUME_CLAIMS
 from claude_sandbox.blueprint.model import Identity
-from claude_sandbox.controller.hosts_status import meant
-from claude_sandbox.controller.incarnations import Incarnations
+from claude_sandbox.controller.docker_hosts.status import meant
+from claude_sandbox.controller.sandboxes.namespace_uids import Incarnations
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import NAMESPACES, PERSISTENT_VOLUME_CLAIMS
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
 

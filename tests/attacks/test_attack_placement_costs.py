@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from claude_sandbox.api import validate
-from claude_sandbox.controller import hosts_demand
-from claude_sandbox.controller.hosts_demand import Demands
-from claude_sandbox.controller.sandboxes import Sandboxes
+from claude_sandbox.controller.docker_hosts import demand
+from claude_sandbox.controller.docker_hosts.demand import Demands
+from claude_sandbox.controller.sandboxes.store import Sandboxes
 
 PLACED = 200
 
@@ -30,7 +30,7 @@ def test_a_choice_costs_nothing_for_those_that_are_placed(monkeypatch: pytest.Mo
         parsed.append(raw["metadata"]["name"])
         return validate.parse_spec(raw)
 
-    monkeypatch.setattr(hosts_demand, "parse_spec", counted)
+    monkeypatch.setattr(demand, "parse_spec", counted)
     sandboxes = Sandboxes()
     demands = Demands(sandboxes)
     for number in range(PLACED):

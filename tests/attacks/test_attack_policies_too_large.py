@@ -13,8 +13,8 @@ import pytest
 import workmeter
 from compliant_sandbox import compliant, results
 
-from claude_sandbox.compliance.entries import MAX_ENTRIES
-from claude_sandbox.compliance.report import findings
+from claude_sandbox.compliance.pods.policy_size import MAX_ENTRIES
+from claude_sandbox.compliance.pods.report import findings
 
 Spec = dict[str, Any]
 

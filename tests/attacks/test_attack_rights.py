@@ -16,15 +16,15 @@ import pytest_asyncio
 from access import may
 
 from claude_sandbox.api.status import Result
-from claude_sandbox.backends.kubernetes import resources
-from claude_sandbox.backends.kubernetes.client import Api, Obj
-from claude_sandbox.backends.kubernetes.credentials import Credentials, from_kubeconfig
-from claude_sandbox.backends.kubernetes.informer import Informer
-from claude_sandbox.backends.kubernetes.resources import Resource
-from claude_sandbox.backends.kubernetes.rights import Rights
-from claude_sandbox.backends.kubernetes.survey import Standard, survey_pod
-from claude_sandbox.compliance.evidence import Reading
-from claude_sandbox.compliance.report import findings
+from claude_sandbox.backends.kubernetes.evidence.single_pod import Standard, survey_pod
+from claude_sandbox.backends.kubernetes.watches.rbac import Rights
+from claude_sandbox.compliance.pods.evidence import Reading
+from claude_sandbox.compliance.pods.report import findings
+from claude_sandbox.kubernetes_api import resources
+from claude_sandbox.kubernetes_api.client import Api, Obj
+from claude_sandbox.kubernetes_api.credentials import Credentials, from_kubeconfig
+from claude_sandbox.kubernetes_api.informer import Informer
+from claude_sandbox.kubernetes_api.resources import Resource
 from claude_sandbox.localcluster.cluster import Cluster
 
 pytestmark = pytest.mark.controlplane

@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from compliant_sandbox import compliant
 
 from claude_sandbox.api.spec import Profile
-from claude_sandbox.cli.check import check
-from claude_sandbox.compliance import any_pod
-from claude_sandbox.compliance.report import findings
+from claude_sandbox.cli.check.command import check
+from claude_sandbox.compliance.pods import any_pod
+from claude_sandbox.compliance.pods.report import findings
 
 Json = dict[str, Any]
 

@@ -2,8 +2,8 @@
 
 Gained before: 100 s after the label was taken away the agent read the value that the Secret was given since, with all
 controls passing; and on Docker the Secret that was read need not have been the one that had opted in. Closed by ending
-at once what runs with a Secret that may certainly not be used any more (`backends/kubernetes/secrets.py`, both
-planners), and by asking the document that was read whether it may be used (`backends/docker/secrets.py`; its tests
+at once what runs with a Secret that may certainly not be used any more (`backends/kubernetes/watches/secrets.py`, both
+planners), and by asking the document that was read whether it may be used (`backends/docker/keys/secrets.py`; its tests
 are in `test_docker_secrets.py`, those of pods in `test_operator_keys.py`).
 """
 
@@ -15,11 +15,11 @@ import pytest
 from dockerkit import KEY, Sandbox, sandbox
 
 from claude_sandbox.api.conditions import Reason
-from claude_sandbox.backends.docker.keys import KeyUnavailableError
-from claude_sandbox.backends.kubernetes import keys
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.secrets import GONE_AFTER, SecretStates
+from claude_sandbox.backends.docker.keys.delivery import KeyUnavailableError
+from claude_sandbox.backends.kubernetes.watches import secret_opt_in
+from claude_sandbox.backends.kubernetes.watches.secrets import GONE_AFTER, SecretStates
 from claude_sandbox.blueprint.model import Identity
+from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.localcluster.engine import EngineDescription
 
 IDENTITY = Identity("agents", "alice", "1")
@@ -145,7 +145,7 @@ async def ended(one: Sandbox) -> None:
 async def test_a_container_ends_at_once_whose_secret_is_withdrawn(host: EngineDescription, strategy: str) -> None:
     async with sandbox(host, updateStrategy={"type": strategy}) as one:
         await one.made()
-        one.secrets.problem = keys.not_opted_in(*ALICE)
+        one.secrets.problem = secret_opt_in.not_opted_in(*ALICE)
         began = time.monotonic()
         outcome = await one.once()
         took = time.monotonic() - began

@@ -16,9 +16,9 @@ from typing import Any
 import aiohttp
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import Credentials
-from claude_sandbox.backends.kubernetes.resources import NAMESPACES, Resource
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import Credentials
+from claude_sandbox.kubernetes_api.resources import NAMESPACES, Resource
 
 FLOW_SCHEMAS = Resource("flowcontrol.apiserver.k8s.io", "v1", "flowschemas", False, "FlowSchema")
 

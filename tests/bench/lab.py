@@ -13,14 +13,15 @@ import yaml
 from tests.bench.objects import SECRET
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import Credentials, load
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.resources import NAMESPACES, NODES, SECRETS, SERVICE_ACCOUNTS, Resource
 from claude_sandbox.install.manifests import NAMESPACE, OPERATOR, Installation, render
-from claude_sandbox.localcluster import builder, cluster, components
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import Credentials, load
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import NAMESPACES, NODES, SECRETS, SERVICE_ACCOUNTS, Resource
+from claude_sandbox.localcluster import cluster, components
 from claude_sandbox.localcluster.cluster import Cluster
-from claude_sandbox.localcluster.tools import tool
+from claude_sandbox.localcluster.programs import builder
+from claude_sandbox.localcluster.programs.tools import tool
 
 Report = Callable[[str], None]
 

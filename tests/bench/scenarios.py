@@ -16,13 +16,7 @@ from tests.bench.objects import is_ready, raw_pod, sandbox
 from tests.bench.process import Operator
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes.resources import (
-    NETWORK_POLICIES,
-    PODS,
-    SANDBOXES,
-    SERVICE_ACCOUNTS,
-    Resource,
-)
+from claude_sandbox.kubernetes_api.resources import NETWORK_POLICIES, PODS, SANDBOXES, SERVICE_ACCOUNTS, Resource
 
 FLOOR, AGENTS = "floor", "agents"
 

@@ -125,7 +125,7 @@ _INSIDE: Mapping[str, tuple[Breakage, ...]] = {
             '        return Key(str(live["metadata"]["resourceVersion"]), value)',
             "        print(value.decode(), flush=True)\n"
             '        return Key(str(live["metadata"]["resourceVersion"]), value)',
-            "secrets.py",
+            "keys/secrets.py",
         ),
     ),
 }
@@ -133,7 +133,7 @@ _INSIDE: Mapping[str, tuple[Breakage, ...]] = {
 _FLUSH = """
         from claude_sandbox.localcluster import engine
         from claude_sandbox.localcluster.node.parts import NEEDED
-        from claude_sandbox.localcluster.ospackages import ensure
+        from claude_sandbox.localcluster.programs.os_packages import ensure
         import os
         programs = ensure(NEEDED, print)
         for rule in ("-P FORWARD ACCEPT", "-F FORWARD", "-t raw -F PREROUTING"):
@@ -156,7 +156,9 @@ _NETWORK: Mapping[str, tuple[Breakage, ...]] = {
             '{GATEWAY_MODE: "isolated"} if facts.isolated_gateway else {INHIBIT: "true"}',
             "{}",
         ),
-        _containers("ports", "{called.container}:{port.number}", "{called.container}:{port.number + 1}", "relays.py"),
+        _containers(
+            "ports", "{called.container}:{port.number}", "{called.container}:{port.number + 1}", "relay/relays.py"
+        ),
         # The engine itself keeps its networks apart, so that takes its rules as well.
         Breakage(
             ("not-another-sandbox",),
@@ -172,12 +174,12 @@ _NETWORK: Mapping[str, tuple[Breakage, ...]] = {
 }
 
 _SECRETS = Edit(
-    f"{_KUBERNETES}/keys.py",
+    f"{_KUBERNETES}/watches/secret_opt_in.py",
     '    return by_label or secret.get("type") == meta.SECRET_TYPE',
     "    return bool(secret) or by_label",
 )
 _NEWS = Edit(
-    "operator/claude_sandbox/controller/reconciler.py",
+    "operator/claude_sandbox/controller/sandboxes/reconciler.py",
     "if without_times(status) == without_times(previous):",
     "if status == previous:",
 )

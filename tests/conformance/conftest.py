@@ -19,7 +19,7 @@ from on_kubernetes import OnKubernetes
 from sandboxkit import Sandbox
 from scenarios import BACKENDS, BY_ID, KUBERNETES, kind_of
 
-from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
+from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.images import ImageArchive, build_image

@@ -6,7 +6,7 @@ import pytest
 from dockerkit import FIRST, KEY, Sandbox, counted, sandbox
 from overheard import overhear
 
-from claude_sandbox.backends.docker import subnets
+from claude_sandbox.backends.docker import address_pools
 from claude_sandbox.localcluster.engine import EngineDescription
 
 pytestmark = pytest.mark.engine
@@ -113,7 +113,7 @@ async def test_a_restart_right_after_the_start_is_not_taken_for_it(host: EngineD
 async def test_addresses_that_another_network_has_are_left_to_it(host: EngineDescription) -> None:
     before = counted(host)
     async with sandbox(host) as one:
-        first = next(subnets.candidates(subnets.POOL, one.names.network, ()))
+        first = next(address_pools.candidates(address_pools.POOL, one.names.network, ()))
         one.sdk.networks.create("in-the-way", ipam={"Driver": "default", "Config": [{"Subnet": str(first)}]})
         try:
             await one.made()

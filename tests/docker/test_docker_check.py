@@ -17,8 +17,8 @@ from dockerkit import sandbox
 from enginekit import client, hardened, isolated_network, own, ready
 from nodekit import report
 
-from claude_sandbox.backends.docker.engine import archive_of
-from claude_sandbox.compliance.docker.witness import JUDGES
+from claude_sandbox.backends.docker.engine.engine import archive_of
+from claude_sandbox.compliance.containers.witness import JUDGES
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription, Tcp
 from claude_sandbox.localcluster.images import ImageArchive

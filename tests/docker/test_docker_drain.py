@@ -13,9 +13,9 @@ from dockerkit import HELPER, IMAGE
 from drain_place import FIRST, MAY_MOVE, SECOND, STUBBORN, Pair, drained, moving, placed_on, ready, ready_on
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes.client import Api, Obj
-from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
-from claude_sandbox.backends.kubernetes.resources import DOCKER_HOSTS, SANDBOXES, SECRETS
+from claude_sandbox.kubernetes_api.client import Api, Obj
+from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
+from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS, SANDBOXES, SECRETS
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription

@@ -17,19 +17,19 @@ from docker_fleet import OWN, prepare
 from dockerkit import CLUSTER, HELPER, IMAGE
 from drain_place import FIRST, MAY_MOVE, SECOND, Pair, drained, placed_on, ready_on
 
-from claude_sandbox.backends.kubernetes.client import Api, Obj
-from claude_sandbox.backends.kubernetes.credentials import Credentials, from_kubeconfig
-from claude_sandbox.backends.kubernetes.resources import DOCKER_HOSTS, SANDBOXES
 from claude_sandbox.blueprint.build import parse_image
 from claude_sandbox.blueprint.model import Site
-from claude_sandbox.controller.events import EventRecorder
-from claude_sandbox.controller.hosts_operator import HostsOperator
-from claude_sandbox.controller.metrics import Metrics
+from claude_sandbox.controller.docker_hosts.operator import HostsOperator
+from claude_sandbox.controller.machinery.events import EventRecorder
+from claude_sandbox.controller.metrics.metrics import Metrics
 from claude_sandbox.controller.operator import Operator
-from claude_sandbox.controller.reporter import KubernetesReporter
-from claude_sandbox.controller.resync import list_all
-from claude_sandbox.controller.sandboxes import Key
+from claude_sandbox.controller.sandboxes.reporter import KubernetesReporter
+from claude_sandbox.controller.sandboxes.resync import list_all
+from claude_sandbox.controller.sandboxes.store import Key
 from claude_sandbox.controller.settings import Settings
+from claude_sandbox.kubernetes_api.client import Api, Obj
+from claude_sandbox.kubernetes_api.credentials import Credentials, from_kubeconfig
+from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS, SANDBOXES
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
 

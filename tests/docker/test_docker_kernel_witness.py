@@ -12,11 +12,11 @@ from docker.models.containers import Container
 from enginekit import client, hardened, own
 
 from claude_sandbox.api.status import Result
-from claude_sandbox.backends.docker.host_proc import read_process
-from claude_sandbox.compliance.docker import container as document
-from claude_sandbox.compliance.docker.evidence import Declared
-from claude_sandbox.compliance.docker.process import Process
-from claude_sandbox.compliance.docker.witness import JUDGES
+from claude_sandbox.backends.docker.evidence.proc import read_process
+from claude_sandbox.compliance.containers import container as document
+from claude_sandbox.compliance.containers.evidence import Declared
+from claude_sandbox.compliance.containers.process import Process
+from claude_sandbox.compliance.containers.witness import JUDGES
 from claude_sandbox.localcluster.engine import EngineDescription
 
 pytestmark = pytest.mark.engine

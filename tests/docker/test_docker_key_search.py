@@ -30,12 +30,13 @@ from enginekit import ready as engine_with
 from fault_place import Made, Moment, Place, fault_place, settled
 from key_search import Search
 
-from claude_sandbox.backends.kubernetes.resources import Resource
-from claude_sandbox.localcluster import engine, toolchain
+from claude_sandbox.kubernetes_api.resources import Resource
+from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import ImageArchive
 from claude_sandbox.localcluster.node.namespaces import enter
+from claude_sandbox.localcluster.programs import toolchain
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.engine, pytest.mark.timeout(900)]
 

@@ -15,12 +15,12 @@ from docker_fleet import OWN, Fleet, Operator, condition, create_sandbox, get_sa
 from dockerkit import IMAGE, counted
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes.client import Api, Obj
-from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.resources import EVENTS, SANDBOXES, SECRETS
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.install.inside import run_inside
+from claude_sandbox.kubernetes_api.client import Api, Obj
+from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import EVENTS, SANDBOXES, SECRETS
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription

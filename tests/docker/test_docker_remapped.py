@@ -10,7 +10,7 @@ from nodekit import report
 from portkit import HTTP, asked, endpoints, relay_on, serving
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
-from claude_sandbox.backends.docker.host_proc import read_process
+from claude_sandbox.backends.docker.evidence.proc import read_process
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import ImageArchive

@@ -10,13 +10,13 @@ from portkit import HTTP, dial, endpoints, heard, relay_on, serving
 from rootless import OTHERS, RootlessEngine, rootless
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
-from claude_sandbox.api.endpoints import parse
+from claude_sandbox.api.docker_hosts.endpoints import parse
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.backends.docker.connect import connect
-from claude_sandbox.compliance.docker.host_evidence import HostEvidence
-from claude_sandbox.compliance.docker.host_report import findings
-from claude_sandbox.compliance.evidence import Reading
-from claude_sandbox.controller.hosts_status import engine_of
+from claude_sandbox.backends.docker.engine.connect import connect
+from claude_sandbox.compliance.docker_hosts.evidence import HostEvidence
+from claude_sandbox.compliance.docker_hosts.report import findings
+from claude_sandbox.compliance.pods.evidence import Reading
+from claude_sandbox.controller.docker_hosts.status import engine_of
 from claude_sandbox.localcluster.images import ImageArchive
 
 pytestmark = pytest.mark.engine

@@ -9,12 +9,12 @@ import pytest
 from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.base import KeyState
-from claude_sandbox.backends.docker.keys import KeyUnavailableError
-from claude_sandbox.backends.docker.secrets import SecretKeys
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
-from claude_sandbox.backends.kubernetes.resources import NAMESPACES, SECRETS
+from claude_sandbox.backends.docker.keys.delivery import KeyUnavailableError
+from claude_sandbox.backends.docker.keys.secrets import SecretKeys
 from claude_sandbox.blueprint.model import Identity
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
+from claude_sandbox.kubernetes_api.resources import NAMESPACES, SECRETS
 from claude_sandbox.localcluster.cluster import Cluster
 
 pytestmark = pytest.mark.controlplane

@@ -13,10 +13,10 @@ from dockerkit import HELPER, IMAGE, counted, on_the_disk
 from sshkit import SshServer, ssh_server
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes.client import Api, Obj
-from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.resources import SANDBOXES, SECRETS
+from claude_sandbox.kubernetes_api.client import Api, Obj
+from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import SANDBOXES, SECRETS
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
 

@@ -95,7 +95,7 @@ async def test_silence_is_broken_by_health_checks_and_wakes_nobody(
     async with sandbox(host) as one:
         await one.made()
         await one.started()
-        monkeypatch.setattr("claude_sandbox.backends.docker.wakes.SILENCE", 5.0)
+        monkeypatch.setattr("claude_sandbox.backends.docker.events.watch.SILENCE", 5.0)
         ear = Ear(one.backend.wakes())
         try:
             await ear.hears(one)

@@ -16,7 +16,7 @@ from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.images import ImageArchive, build_image
 from claude_sandbox.localcluster.node.parts import NEEDED
-from claude_sandbox.localcluster.ospackages import ensure
+from claude_sandbox.localcluster.programs.os_packages import ensure
 
 pytestmark = pytest.mark.engine
 

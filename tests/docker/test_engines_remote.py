@@ -14,7 +14,7 @@ from requests.exceptions import RequestException
 
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription, Tcp
-from claude_sandbox.localcluster.pki import Files
+from claude_sandbox.localcluster.pki.pki import Files
 
 pytestmark = pytest.mark.engine
 

@@ -13,15 +13,15 @@ from sshkit import DOCKER, SshServer, ssh_server
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import ImageArchive, build_image
-from claude_sandbox.localcluster.ospackages import ensure
+from claude_sandbox.localcluster.programs.os_packages import ensure
 
 pytestmark = pytest.mark.engine
 
 _CONNECT = """
 import json, sys
-from claude_sandbox.api.endpoints import parse
-from claude_sandbox.backends.docker.connect import connect
-from claude_sandbox.backends.docker.material import SshMaterial
+from claude_sandbox.api.docker_hosts.endpoints import parse
+from claude_sandbox.backends.docker.engine.connect import connect
+from claude_sandbox.backends.docker.engine.client_credentials import SshMaterial
 given = json.load(sys.stdin)
 material = SshMaterial(given["key"].encode(), given["known"].encode())
 with connect(parse(given["endpoint"]), material) as engine:

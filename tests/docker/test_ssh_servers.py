@@ -13,10 +13,10 @@ from engine_documents import good_bridge, good_info, good_version
 from small_engine import SmallEngine
 from sshkit import STRANGER, SshServer, ssh_server
 
-from claude_sandbox.api.endpoints import parse
-from claude_sandbox.backends.docker.connect import Connection, connect
-from claude_sandbox.backends.docker.material import SshMaterial
-from claude_sandbox.backends.docker.trouble import ConnectError, Trouble
+from claude_sandbox.api.docker_hosts.endpoints import parse
+from claude_sandbox.backends.docker.engine.client_credentials import SshMaterial
+from claude_sandbox.backends.docker.engine.connect import Connection, connect
+from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, Trouble
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("ssh_client")]
 
@@ -221,10 +221,10 @@ def test_the_private_key_is_in_no_argument_no_environment_and_no_file(server: Ss
 _AS_A_USER = """
 import sys
 from pathlib import Path
-from claude_sandbox.api.endpoints import parse
-from claude_sandbox.backends.docker.connect import connect
-from claude_sandbox.backends.docker.material import SshMaterial
-from claude_sandbox.backends.docker.trouble import ConnectError
+from claude_sandbox.api.docker_hosts.endpoints import parse
+from claude_sandbox.backends.docker.engine.connect import connect
+from claude_sandbox.backends.docker.engine.client_credentials import SshMaterial
+from claude_sandbox.backends.docker.engine.connection_errors import ConnectError
 endpoint, *files = sys.argv[1:]
 material = SshMaterial(*(Path(file).read_bytes() for file in files)) if files else None
 try:

@@ -14,9 +14,9 @@ from dockerkit import counted
 from machinekit import COMMAND, KEY, Installed, comes, files, images
 
 from claude_sandbox.api import meta
-from claude_sandbox.localcluster.certificates import issue
 from claude_sandbox.localcluster.images import ImageArchive
-from claude_sandbox.localcluster.pki import Files, read
+from claude_sandbox.localcluster.pki.certificates import issue
+from claude_sandbox.localcluster.pki.pki import Files, read
 from claude_sandbox.machine import keys
 from claude_sandbox.machine.places import Places
 

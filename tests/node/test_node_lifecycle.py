@@ -20,7 +20,7 @@ from claude_sandbox.localcluster.layout import Layout
 from claude_sandbox.localcluster.node import COMPONENTS, health, load_image
 from claude_sandbox.localcluster.node.names import Names
 from claude_sandbox.localcluster.node.parts import NEEDED
-from claude_sandbox.localcluster.ospackages import ensure
+from claude_sandbox.localcluster.programs.os_packages import ensure
 
 pytestmark = pytest.mark.node
 

@@ -23,9 +23,9 @@ from nodekit import Kubectl, namespace, pod
 
 from claude_sandbox.blueprint import agent
 from claude_sandbox.claudecode.pinned import Api
-from claude_sandbox.localcluster.certificates import Subject, issue, new_ca
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.images import ImageArchive
+from claude_sandbox.localcluster.pki.certificates import Subject, issue, new_ca
 
 pytestmark = pytest.mark.node
 

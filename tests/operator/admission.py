@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.resources import Resource
-from claude_sandbox.localcluster.certificates import Subject, issue, new_ca
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.resources import Resource
+from claude_sandbox.localcluster.pki.certificates import Subject, issue, new_ca
 
 WEBHOOKS = Resource("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", False, "")
 Change = Callable[[dict[str, Any]], list[dict[str, Any]]]

@@ -12,9 +12,9 @@ from nursery import Nursery
 from world import World
 from worlds import Worlds
 
-from claude_sandbox.backends.kubernetes import resources as r
-from claude_sandbox.backends.kubernetes.client import Api, Obj
-from claude_sandbox.backends.kubernetes.credentials import Credentials, from_kubeconfig
+from claude_sandbox.kubernetes_api import resources as r
+from claude_sandbox.kubernetes_api.client import Api, Obj
+from claude_sandbox.kubernetes_api.credentials import Credentials, from_kubeconfig
 from claude_sandbox.localcluster import cluster
 from claude_sandbox.localcluster.cluster import Cluster
 

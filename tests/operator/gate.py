@@ -12,7 +12,7 @@ import yaml
 from aiohttp import web
 from faulty_proxy import FaultyProxy, Line, error_event, hang_up
 
-from claude_sandbox.backends.kubernetes.credentials import Credentials
+from claude_sandbox.kubernetes_api.credentials import Credentials
 
 # Writes that keep no state of a sandbox: they come at their own pace.
 _ASIDE = ("/leases", "/events", "accessreviews")

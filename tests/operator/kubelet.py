@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
-from claude_sandbox.backends.kubernetes import resources as r
-from claude_sandbox.backends.kubernetes.client import Api, Obj
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.resources import Resource
+from claude_sandbox.kubernetes_api import resources as r
+from claude_sandbox.kubernetes_api.client import Api, Obj
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import Resource
 
 VOLUMES = Resource("", "v1", "persistentvolumes", False, "PersistentVolume")
 CLASSES = Resource("storage.k8s.io", "v1", "storageclasses", False, "StorageClass")

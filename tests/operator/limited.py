@@ -3,12 +3,12 @@
 import ssl
 from contextlib import suppress
 
-from claude_sandbox.backends.kubernetes import resources as r
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import Authorization, Credentials
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.resources import Resource
 from claude_sandbox.install.manifests import NAMESPACE, OPERATOR, Installation, render
+from claude_sandbox.kubernetes_api import resources as r
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import Authorization, Credentials
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import Resource
 from claude_sandbox.localcluster.cluster import Cluster
 
 _RBAC = "rbac.authorization.k8s.io"

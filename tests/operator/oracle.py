@@ -5,7 +5,7 @@ from typing import Any
 
 from ledger import Ledger
 
-from claude_sandbox.backends.kubernetes import resources as r
+from claude_sandbox.kubernetes_api import resources as r
 
 ANTHROPIC = ["160.79.104.0/23", "2607:6bc0::/48"]
 

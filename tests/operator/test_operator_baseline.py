@@ -7,7 +7,7 @@ from aiohttp import web
 from world import World
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes import resources as r
+from claude_sandbox.kubernetes_api import resources as r
 
 pytestmark = pytest.mark.controlplane
 

@@ -10,7 +10,7 @@ from oracle import complaints
 from world import PORTS, World
 from worlds import Worlds
 
-from claude_sandbox.backends.kubernetes import resources as r
+from claude_sandbox.kubernetes_api import resources as r
 from claude_sandbox.localcluster import cluster, components
 from claude_sandbox.localcluster.cluster import Cluster
 

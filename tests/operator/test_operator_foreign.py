@@ -9,7 +9,7 @@ from oracle import complaints
 from world import PORTS, World
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes import resources as r
+from claude_sandbox.kubernetes_api import resources as r
 
 pytestmark = pytest.mark.controlplane
 

@@ -18,11 +18,11 @@ from world import KEY, SECRET, World
 from claude_sandbox.api import meta
 from claude_sandbox.api.validate import parse_spec
 from claude_sandbox.backends.base import Past
-from claude_sandbox.backends.kubernetes import resources as r
-from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.plan import Observed, Plan, desire, plan
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Identity, Site
+from claude_sandbox.kubernetes_api import resources as r
+from claude_sandbox.kubernetes_api.errors import ApiError
 
 pytestmark = pytest.mark.controlplane
 

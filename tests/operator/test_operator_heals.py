@@ -11,7 +11,7 @@ from oracle import complaints
 from world import PORTS, SECRET, World
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes import resources as r
+from claude_sandbox.kubernetes_api import resources as r
 
 pytestmark = pytest.mark.controlplane
 

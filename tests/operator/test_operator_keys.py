@@ -12,9 +12,9 @@ from world import KEY, SECRET, World
 from worlds import Worlds
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes import resources as r
-from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.install.manifests import Installation
+from claude_sandbox.kubernetes_api import resources as r
+from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.localcluster.cluster import Cluster
 
 pytestmark = pytest.mark.controlplane

@@ -16,7 +16,7 @@ from operator_process import OperatorProcess
 from oracle import complaints
 from world import PORTS, World
 
-from claude_sandbox.backends.kubernetes import resources as r
+from claude_sandbox.kubernetes_api import resources as r
 
 pytestmark = pytest.mark.controlplane
 

@@ -6,8 +6,8 @@ import pytest
 from kubelet import Kubelet
 from world import World
 
-from claude_sandbox.backends.kubernetes import resources as r
-from claude_sandbox.backends.kubernetes.client import Api, Obj
+from claude_sandbox.kubernetes_api import resources as r
+from claude_sandbox.kubernetes_api.client import Api, Obj
 
 pytestmark = pytest.mark.controlplane
 

@@ -5,7 +5,7 @@ the model's address pointed elsewhere by `hostAliases`, another resolver, or a `
 empty: Ready, Compliant and not drifted. And where a webhook changed pods, `Recreate` ended the agent every five minutes
 for ever, with the advice to set what was set. Closed by knowing pods by the UID that the operator's own create was
 answered with, by comparing all of a pod, and by asking what admission makes of ours
-(`backends/kubernetes/making.py`, `drift.py`).
+(`backends/kubernetes/admission.py`, `drift.py`).
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from kubelet import Kubelet
 from ledger import says
 from world import World
 
-from claude_sandbox.backends.kubernetes import resources as r
-from claude_sandbox.backends.kubernetes.client import Obj
+from claude_sandbox.kubernetes_api import resources as r
+from claude_sandbox.kubernetes_api.client import Obj
 
 pytestmark = pytest.mark.controlplane
 

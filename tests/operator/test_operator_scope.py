@@ -9,8 +9,8 @@ from oracle import complaints
 from world import PORTS
 from worlds import Worlds
 
-from claude_sandbox.backends.kubernetes.client import Api
 from claude_sandbox.install.manifests import Installation
+from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.localcluster.cluster import Cluster
 
 pytestmark = pytest.mark.controlplane

@@ -8,7 +8,7 @@ from world import PORTS, World
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import ConditionType
-from claude_sandbox.backends.kubernetes import resources as r
+from claude_sandbox.kubernetes_api import resources as r
 
 pytestmark = pytest.mark.controlplane
 

@@ -14,10 +14,10 @@ from nursery import Nursery
 from operator_process import OperatorProcess
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes import resources as r
-from claude_sandbox.backends.kubernetes.client import Api, Obj
-from claude_sandbox.backends.kubernetes.credentials import Credentials
-from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.kubernetes_api import resources as r
+from claude_sandbox.kubernetes_api.client import Api, Obj
+from claude_sandbox.kubernetes_api.credentials import Credentials
+from claude_sandbox.kubernetes_api.errors import ApiError
 
 SECRET = "api-key"
 KEY = b"sk-ant-not-a-real-key-0123456789"

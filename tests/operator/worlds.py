@@ -9,10 +9,10 @@ from ledger import Ledger
 from nursery import Nursery
 from world import World
 
-from claude_sandbox.backends.kubernetes import resources as r
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import Credentials
-from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.kubernetes_api import resources as r
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import Credentials
+from claude_sandbox.kubernetes_api.errors import ApiError
 
 
 class Worlds:

@@ -8,7 +8,7 @@ from http.client import HTTPSConnection
 from typing import Any
 from urllib.parse import urlsplit
 
-from claude_sandbox.backends.kubernetes.credentials import Credentials
+from claude_sandbox.kubernetes_api.credentials import Credentials
 
 ACCOUNT = "system:serviceaccount:claude-sandbox-system:claude-sandbox-operator"
 # Has no binding: what it may do, everyone may.

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from claude_sandbox.install.kubectl import Kubectl
-from claude_sandbox.localcluster import toolchain
 from claude_sandbox.localcluster.layout import Layout
+from claude_sandbox.localcluster.programs import toolchain
 
 KEY = "sk-ant-api03-a-key-that-must-not-be-seen"
 KINDS = (

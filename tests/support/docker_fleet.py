@@ -11,11 +11,12 @@ from typing import Any
 
 import aiohttp
 
-from claude_sandbox.api import crd, meta
-from claude_sandbox.backends.kubernetes.client import Api, Obj
-from claude_sandbox.backends.kubernetes.credentials import Credentials
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.resources import DOCKER_HOSTS, NAMESPACES, SANDBOXES, SECRETS, Resource
+from claude_sandbox.api import meta
+from claude_sandbox.api.crds import definitions
+from claude_sandbox.kubernetes_api.client import Api, Obj
+from claude_sandbox.kubernetes_api.credentials import Credentials
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS, NAMESPACES, SANDBOXES, SECRETS, Resource
 from claude_sandbox.localcluster.cluster import Cluster
 
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", False, "CustomResourceDefinition")
@@ -49,8 +50,8 @@ async def get_sandbox(api: Api, name: str) -> Obj | None:
 async def prepare(credentials: Credentials) -> None:
     """Install what the operator looks after, and make its own namespace."""
     async with Api(credentials) as api:
-        for kind in crd.KINDS:
-            await api.apply(CRDS, crd.definition(kind))
+        for kind in definitions.KINDS:
+            await api.apply(CRDS, definitions.definition(kind))
         await api.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": OWN}})
         for resource in ("dockerhosts", "claudesandboxes"):
             async with asyncio.timeout(PATIENCE):

@@ -19,20 +19,21 @@ from claude_sandbox.api.conditions import Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.backends.base import KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.backends.docker.backend import DockerBackend
-from claude_sandbox.backends.docker.engine import Engine
-from claude_sandbox.backends.docker.keys import Key
+from claude_sandbox.backends.docker.engine.engine import Engine
+from claude_sandbox.backends.docker.keys.delivery import Key
 from claude_sandbox.backends.docker.names import Names, names_of
-from claude_sandbox.backends.docker.relays import NO_PUBLISHING, Publishing
+from claude_sandbox.backends.docker.relay.relays import NO_PUBLISHING, Publishing
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
 from claude_sandbox.install.inside import run_inside
-from claude_sandbox.localcluster import builder, engine
+from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import ImageArchive, build_image
 from claude_sandbox.localcluster.images.archive import of_programs
 from claude_sandbox.localcluster.images.recipes import recipe
-from claude_sandbox.localcluster.ospackages import ensure
+from claude_sandbox.localcluster.programs import builder
+from claude_sandbox.localcluster.programs.os_packages import ensure
 
 CLUSTER = "5f0e5a4c-cluster"
 IMAGE = "claudesandbox.dev/stand-in:1"

@@ -11,9 +11,9 @@ from docker_fleet import OWN, Fleet, condition, create_sandbox, get_sandbox, is_
 
 from claude_sandbox.api import meta
 from claude_sandbox.backends.docker import names
-from claude_sandbox.backends.kubernetes.client import Api, Obj
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.resources import DOCKER_HOSTS, EVENTS, SANDBOXES, SECRETS
+from claude_sandbox.kubernetes_api.client import Api, Obj
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS, EVENTS, SANDBOXES, SECRETS
 from claude_sandbox.localcluster.engine import EngineDescription
 
 FIRST, SECOND = "first", "second"

@@ -12,12 +12,13 @@ import pytest
 from docker.models.containers import Container
 from nodekit import report
 
-from claude_sandbox.localcluster import builder, engine
+from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import ImageArchive
 from claude_sandbox.localcluster.images.archive import of_programs
 from claude_sandbox.localcluster.node.parts import NEEDED
-from claude_sandbox.localcluster.ospackages import Needed, ensure
+from claude_sandbox.localcluster.programs import builder
+from claude_sandbox.localcluster.programs.os_packages import Needed, ensure
 
 # Its file tells that the package's busybox, and not another one that needs libraries, is there.
 BUSYBOX = Needed(("busybox-static",), (), ("usr/share/doc/busybox-static/copyright",))

@@ -18,7 +18,7 @@ from claude_sandbox.localcluster import cluster
 from claude_sandbox.localcluster.images import build_image
 from claude_sandbox.localcluster.node import load_image
 from claude_sandbox.localcluster.node.parts import NEEDED
-from claude_sandbox.localcluster.ospackages import Programs, ensure
+from claude_sandbox.localcluster.programs.os_packages import Programs, ensure
 
 NAME = "tests-firewalled"
 INSIDE, BEYOND, PORT = "198.18.0.1", "198.18.0.2", 8000

@@ -19,7 +19,7 @@ from typing import Any
 
 from aiohttp import web
 
-from claude_sandbox.localcluster.certificates import Subject, issue, new_ca
+from claude_sandbox.localcluster.pki.certificates import Subject, issue, new_ca
 
 KEY = "sk-ant-api03-the-real-key-of-the-provider"
 PLACEHOLDER = "placeholder-b5d5a3f0c1e24f6c8b8d0a1f"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import workmeter
 
-from claude_sandbox.controller import garbage
+from claude_sandbox.controller.machinery import garbage_collection
 
 
 @dataclass
@@ -32,7 +32,7 @@ def measured() -> Iterator[Slices]:
     """Measure every turn of the event loops of this thread."""
     found = Slices(pace=max(1.0, workmeter.machine_pace()))
     before = gc.get_threshold()
-    garbage.tune()  # as the operator does
+    garbage_collection.tune()  # as the operator does
     original = asyncio.events.Handle._run  # type: ignore[attr-defined]
 
     def run(handle: asyncio.Handle) -> None:

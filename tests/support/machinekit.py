@@ -20,9 +20,10 @@ from systemd_machine import Machine
 
 from claude_sandbox.api import meta
 from claude_sandbox.install.inside import run_inside
-from claude_sandbox.localcluster import engine, toolchain
+from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import ImageArchive
+from claude_sandbox.localcluster.programs import toolchain
 
 COMMAND = "/usr/local/lib/claude-sandbox/bin/claude-sandbox"
 KUBECTL = "/usr/local/lib/claude-sandbox/bin/kubectl"

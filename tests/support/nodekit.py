@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from claude_sandbox.localcluster import toolchain
 from claude_sandbox.localcluster.cluster import Cluster
+from claude_sandbox.localcluster.programs import toolchain
 
 Manifest = dict[str, Any]
 

@@ -9,7 +9,7 @@ import docker
 from dockerkit import Sandbox, sandbox
 from nodekit import report
 
-from claude_sandbox.backends.docker.relays import Publishing
+from claude_sandbox.backends.docker.relay.relays import Publishing
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription

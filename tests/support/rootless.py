@@ -14,7 +14,7 @@ from nodekit import report
 
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription, api
-from claude_sandbox.localcluster.ospackages import Needed, ensure
+from claude_sandbox.localcluster.programs.os_packages import Needed, ensure
 
 ROOTLESS = Needed(("rootlesskit", "slirp4netns", "uidmap"), ("rootlesskit", "slirp4netns", "newuidmap", "newgidmap"))
 USER = 4711

@@ -15,8 +15,8 @@ from shlex import quote
 import pytest
 from nodekit import report
 
-from claude_sandbox.backends.docker.material import SshMaterial
-from claude_sandbox.localcluster.ospackages import Needed, ensure
+from claude_sandbox.backends.docker.engine.client_credentials import SshMaterial
+from claude_sandbox.localcluster.programs.os_packages import Needed, ensure
 
 OPENSSH = Needed(("openssh-server", "openssh-client"), ("sshd", "ssh", "ssh-keygen"))
 DOCKER = Needed(("docker.io",), ("docker",))

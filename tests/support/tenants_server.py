@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from claude_sandbox.backends.kubernetes.credentials import Authorization, Credentials
+from claude_sandbox.kubernetes_api.credentials import Authorization, Credentials
 
 Json = dict[str, Any]
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from claude_sandbox import generated
-from claude_sandbox.api import crd, docs
+from claude_sandbox.api.crds import definitions as crd
+from claude_sandbox.api.crds import docs
 
 
 def files() -> Mapping[Path, str]:

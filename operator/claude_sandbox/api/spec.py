@@ -6,8 +6,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from claude_sandbox.api import names, networks
-from claude_sandbox.api.labels import LabelSelector
-from claude_sandbox.api.leaks import (
+from claude_sandbox.api.credentials.leaks import (
     NAME_IS_FREE,
     NAME_IS_NO_CREDENTIAL,
     NO_ASSIGNMENT,
@@ -16,6 +15,7 @@ from claude_sandbox.api.leaks import (
     NO_HEADER,
     NO_TAKEN_CREDENTIAL,
 )
+from claude_sandbox.api.labels import LabelSelector
 from claude_sandbox.api.meta import MAX_HOST_NAME_LENGTH
 from claude_sandbox.api.model import Choice, Model
 from claude_sandbox.api.networks import ANTHROPIC_CIDRS

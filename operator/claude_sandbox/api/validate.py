@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from claude_sandbox.api.host_spec import DockerHostSpec
+from claude_sandbox.api.docker_hosts.spec import DockerHostSpec
 from claude_sandbox.api.meta import GROUP
 from claude_sandbox.api.names import HOST_NAME, SANDBOX_NAME
 from claude_sandbox.api.rules import RULE_ERROR, Rule

@@ -12,9 +12,9 @@ from claude_sandbox.cli.columns import columns
 from claude_sandbox.localcluster import cluster as local
 from claude_sandbox.localcluster import logs as local_logs
 from claude_sandbox.localcluster import status as local_status
-from claude_sandbox.localcluster import toolchain
 from claude_sandbox.localcluster.layout import Layout
-from claude_sandbox.localcluster.tools import DEFAULT_KUBERNETES, KUBERNETES_RELEASES
+from claude_sandbox.localcluster.programs import toolchain
+from claude_sandbox.localcluster.programs.tools import DEFAULT_KUBERNETES, KUBERNETES_RELEASES
 
 _name = click.option(
     "--name",

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from claude_sandbox.api.endpoints import Address, parse
-from claude_sandbox.backends.docker.material import TlsMaterial
+from claude_sandbox.api.docker_hosts.endpoints import Address, parse
+from claude_sandbox.backends.docker.engine.client_credentials import TlsMaterial
 
 DEFAULT = "unix:///var/run/docker.sock"
 _FILES = ("ca.pem", "cert.pem", "key.pem")

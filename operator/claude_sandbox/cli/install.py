@@ -10,7 +10,7 @@ from claude_sandbox.install.applying import install as apply
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.install.manifests import Installation, render
-from claude_sandbox.localcluster import toolchain
+from claude_sandbox.localcluster.programs import toolchain
 
 
 @click.command()

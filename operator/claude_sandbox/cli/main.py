@@ -28,7 +28,9 @@ class Entry:
 # One line for each subcommand. A module is imported when its command is used, so `--help` stays quick.
 COMMANDS = {
     "run": Entry("claude_sandbox.cli.run:run", "The operator: looks after the ClaudeSandboxes of a cluster."),
-    "check": Entry("claude_sandbox.cli.check:check", "Measures any container or pod; its exit code gates a pipeline."),
+    "check": Entry(
+        "claude_sandbox.cli.check.command:check", "Measures any container or pod; its exit code gates a pipeline."
+    ),
     "demo": Entry("claude_sandbox.cli.demo:demo", "Everything at work: a cluster, the operator, a sandbox in it."),
     "install": Entry("claude_sandbox.cli.install:install", "The operator into a cluster, with the least rights."),
     "cluster": Entry("claude_sandbox.cli.cluster:cluster", "A Kubernetes cluster of your own on this machine."),

@@ -10,7 +10,7 @@ import click
 from claude_sandbox.blueprint.build import parse_image
 from claude_sandbox.blueprint.model import Site
 from claude_sandbox.cli.images import by_digest
-from claude_sandbox.controller import logs
+from claude_sandbox.controller.machinery import logs
 from claude_sandbox.controller.main import OperatorError, run_operator
 from claude_sandbox.controller.settings import Settings
 

@@ -8,7 +8,7 @@ from claude_sandbox.api.clip import plain
 from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.spec import BackendType, Profile
 from claude_sandbox.api.status import EvidenceSource, Result, Severity
-from claude_sandbox.compliance.view import View
+from claude_sandbox.compliance.pods.view import View
 
 ALWAYS = frozenset(Profile)
 """Required in every profile."""

@@ -5,11 +5,12 @@ from itertools import groupby
 
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.compliance.catalogue import CONTROLS, FAMILIES, Family
+from claude_sandbox.compliance.containers import witness
 from claude_sandbox.compliance.control import Control, Evidence, Level
-from claude_sandbox.compliance.docker import host, witness
 from claude_sandbox.compliance.docker.catalogue import MEASURES
 from claude_sandbox.compliance.docker.measure import Measure
-from claude_sandbox.compliance.pss import NEWEST_MINOR
+from claude_sandbox.compliance.docker_hosts import controls as host
+from claude_sandbox.compliance.pods.pod_security import NEWEST_MINOR
 
 FILE = "controls.md"
 

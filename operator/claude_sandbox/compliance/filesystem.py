@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance import sockets
 from claude_sandbox.compliance.control import Control, Level, Verdict, failed, judged, maps, passed, unknown
-from claude_sandbox.compliance.evidence import Object
+from claude_sandbox.compliance.pods.evidence import Object
+from claude_sandbox.compliance.pods.view import Container, View
 from claude_sandbox.compliance.privilege import violating
-from claude_sandbox.compliance.view import Container, View
 
 READ_ONLY_SOURCES = ("configMap", "downwardAPI", "image", "projected", "secret")
 """Volumes that the kubelet mounts read-only, whatever the mount says."""

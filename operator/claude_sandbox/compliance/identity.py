@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.control import Control, Evidence, Level, Verdict, failed, judged, maps, passed, unknown
-from claude_sandbox.compliance.evidence import Access
-from claude_sandbox.compliance.grants import Grant
-from claude_sandbox.compliance.view import View
+from claude_sandbox.compliance.pods.evidence import Access
+from claude_sandbox.compliance.pods.grants import Grant
+from claude_sandbox.compliance.pods.view import View
 
 QUESTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("get", "", "pods", ""),

@@ -12,7 +12,7 @@ from claude_sandbox.compliance.control import (
     not_applicable,
     unknown,
 )
-from claude_sandbox.compliance.view import View
+from claude_sandbox.compliance.pods.view import View
 
 
 def pinned(view: View) -> Verdict:

@@ -13,9 +13,9 @@ from claude_sandbox.compliance.control import (
     passed,
     unknown,
 )
+from claude_sandbox.compliance.pods.pod_security import NEWEST_MINOR
+from claude_sandbox.compliance.pods.view import View
 from claude_sandbox.compliance.privilege import on_linux, violating
-from claude_sandbox.compliance.pss import NEWEST_MINOR
-from claude_sandbox.compliance.view import View
 
 HARDENED_HANDLERS = ("gvisor", "kata", "runsc")
 """How the handlers of gVisor and of Kata Containers begin, as both projects' installation guides name them."""

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.control import Control, Level, Verdict, judged, maps
+from claude_sandbox.compliance.pods.pod_security import NEWEST_MINOR
+from claude_sandbox.compliance.pods.view import View
 from claude_sandbox.compliance.privilege import violating
-from claude_sandbox.compliance.pss import NEWEST_MINOR
-from claude_sandbox.compliance.view import View
 
 
 def without_host(field: str) -> Callable[[View], Verdict]:

@@ -16,19 +16,12 @@ from claude_sandbox.compliance.control import (
     listed,
     maps,
 )
-from claude_sandbox.compliance.coverage import beyond, too_wide
-from claude_sandbox.compliance.entries import OUTSIZE
-from claude_sandbox.compliance.evidence import Expected, Object
-from claude_sandbox.compliance.policies import (
-    Allow,
-    Block,
-    Granted,
-    Pods,
-    Ports,
-    own_namespace,
-)
-from claude_sandbox.compliance.selectors import Selector, matches
-from claude_sandbox.compliance.view import View
+from claude_sandbox.compliance.pods.coverage import beyond, too_wide
+from claude_sandbox.compliance.pods.evidence import Expected, Object
+from claude_sandbox.compliance.pods.policies import Allow, Block, Granted, Pods, Ports, own_namespace
+from claude_sandbox.compliance.pods.policy_size import OUTSIZE
+from claude_sandbox.compliance.pods.selectors import Selector, matches
+from claude_sandbox.compliance.pods.view import View
 
 _RESOLVER = Pods(own_namespace("kube-system"), Selector.parse({"matchLabels": {"k8s-app": "kube-dns"}}))
 """The cluster's resolver, as kubeadm, kind, k3s and the managed offerings label it."""

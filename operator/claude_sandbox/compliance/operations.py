@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.control import Control, Evidence, Level, Verdict, judged, maps, passed
-from claude_sandbox.compliance.view import View
+from claude_sandbox.compliance.pods.view import View
 
 
 def probed(view: View) -> Verdict:

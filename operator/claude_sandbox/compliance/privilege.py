@@ -14,8 +14,8 @@ from claude_sandbox.compliance.control import (
     passed,
     unknown,
 )
-from claude_sandbox.compliance.evidence import Object
-from claude_sandbox.compliance.view import Container, View
+from claude_sandbox.compliance.pods.evidence import Object
+from claude_sandbox.compliance.pods.view import Container, View
 
 # Before 1.35 a user namespace excused nothing; it has a control of its own.
 _WITHOUT_USER_NAMESPACE_EXCUSE = 34

@@ -15,8 +15,8 @@ from claude_sandbox.compliance.control import (
     maps,
     passed,
 )
-from claude_sandbox.compliance.evidence import Object
-from claude_sandbox.compliance.view import View
+from claude_sandbox.compliance.pods.evidence import Object
+from claude_sandbox.compliance.pods.view import View
 
 
 def limited(resource: str) -> Callable[[View], Verdict]:

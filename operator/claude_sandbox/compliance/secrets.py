@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from claude_sandbox.api import leaks
+from claude_sandbox.api.credentials import leaks
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.control import Control, Level, Verdict, judged, maps, passed, unknown
-from claude_sandbox.compliance.evidence import Object
-from claude_sandbox.compliance.view import Container, View
+from claude_sandbox.compliance.pods.evidence import Object
+from claude_sandbox.compliance.pods.view import Container, View
 
 TIGHTEST_MODE = 0o440
 """Readable by owner and group: what the kubelet makes of a Secret's files for a user who is not root."""

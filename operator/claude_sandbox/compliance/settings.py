@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from claude_sandbox.api import meta
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.control import Control, Level, Verdict, judged, not_applicable, unknown
-from claude_sandbox.compliance.evidence import ManagedSettings, Object
-from claude_sandbox.compliance.view import Container, View
+from claude_sandbox.compliance.pods.evidence import ManagedSettings, Object
+from claude_sandbox.compliance.pods.view import Container, View
 
 ELSEWHERE = "CLAUDE_CODE_MANAGED_SETTINGS_PATH"
 """The variable by which Claude Code reads its managed settings from another place (seen with 2.1.331)."""

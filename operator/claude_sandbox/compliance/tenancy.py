@@ -13,7 +13,7 @@ from claude_sandbox.compliance.control import (
     passed,
     unknown,
 )
-from claude_sandbox.compliance.view import View
+from claude_sandbox.compliance.pods.view import View
 
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 _ENFORCE_VERSION = "pod-security.kubernetes.io/enforce-version"

@@ -13,22 +13,23 @@ from contextlib import AsyncExitStack
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import Credentials, CredentialsError, load
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.resources import NAMESPACES
-from claude_sandbox.controller import garbage, logs, watching
-from claude_sandbox.controller.election import Election, LeadershipLostError, own_identity
-from claude_sandbox.controller.events import EventRecorder
-from claude_sandbox.controller.health import HealthServer, all_set, no_stuck_worker
-from claude_sandbox.controller.hosts_operator import HostsOperator
-from claude_sandbox.controller.lapses import OVERDUE_AFTER, lapse_forever
-from claude_sandbox.controller.metrics import Metrics
+from claude_sandbox.controller.docker_hosts.operator import HostsOperator
+from claude_sandbox.controller.machinery import garbage_collection, logs
+from claude_sandbox.controller.machinery.election import Election, LeadershipLostError, own_identity
+from claude_sandbox.controller.machinery.events import EventRecorder
+from claude_sandbox.controller.machinery.health import HealthServer, all_set, no_stuck_worker
+from claude_sandbox.controller.machinery.queue import run_workers
+from claude_sandbox.controller.metrics.metrics import Metrics
 from claude_sandbox.controller.operator import Operator
-from claude_sandbox.controller.queue import run_workers
-from claude_sandbox.controller.reporter import KubernetesReporter
-from claude_sandbox.controller.resync import list_all, resync_forever
+from claude_sandbox.controller.sandboxes import watch as watching
+from claude_sandbox.controller.sandboxes.reporter import KubernetesReporter
+from claude_sandbox.controller.sandboxes.resync import list_all, resync_forever
+from claude_sandbox.controller.sandboxes.staleness import OVERDUE_AFTER, lapse_forever
 from claude_sandbox.controller.settings import Settings
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import Credentials, CredentialsError, load
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import NAMESPACES
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class OperatorError(Exception):
 async def run_operator(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises OperatorError."""
     logs.watch_loop(asyncio.get_running_loop())
-    garbage.tune()
+    garbage_collection.tune()
     try:
         credentials = load(settings.kubeconfig)
     except CredentialsError as error:
@@ -164,7 +165,7 @@ async def _run(
         resync = resync_forever(operator.api, namespaces, operator.sandboxes, operator.queue, operator.settings.resync)
         background.append(group.create_task(resync, name="resync"))
         background.append(group.create_task(events.run(lambda: bool(operator.queue.in_work())), name="events"))
-        idle = garbage.collect_when_idle(operator.queue.idle)
+        idle = garbage_collection.collect_when_idle(operator.queue.idle)
         background.append(group.create_task(idle, name="garbage"))
         await _lead(election, stop, lambda: _work(operator, hosts, events, metrics, stop))
         stop.set()

@@ -3,37 +3,37 @@
 import asyncio
 from collections.abc import Mapping
 
-from claude_sandbox.api.host_spec import HostImages
+from claude_sandbox.api.docker_hosts.spec import HostImages
 from claude_sandbox.api.spec import Image
 from claude_sandbox.backends.docker.backend import DockerBackend
-from claude_sandbox.backends.docker.engine import Engine
-from claude_sandbox.backends.docker.fleet import Fleet
-from claude_sandbox.backends.docker.lanes import of_tenant
-from claude_sandbox.backends.docker.logins import Logins
-from claude_sandbox.backends.docker.relays import Publishing
-from claude_sandbox.backends.docker.room import Taken
-from claude_sandbox.backends.docker.secrets import SecretKeys
-from claude_sandbox.backends.kubernetes.access import AccessReviews
+from claude_sandbox.backends.docker.engine.engine import Engine
+from claude_sandbox.backends.docker.engine.threads import of_tenant
+from claude_sandbox.backends.docker.hosts.backends import Fleet
+from claude_sandbox.backends.docker.hosts.capacity import Taken
+from claude_sandbox.backends.docker.images.registry_auth import Logins
+from claude_sandbox.backends.docker.keys.secrets import SecretKeys
+from claude_sandbox.backends.docker.relay.relays import Publishing
+from claude_sandbox.backends.kubernetes.admission import Pod
 from claude_sandbox.backends.kubernetes.backend import KubernetesBackend
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.informer import Pace
-from claude_sandbox.backends.kubernetes.making import Pod
-from claude_sandbox.backends.kubernetes.watches import Watches
+from claude_sandbox.backends.kubernetes.evidence.access_reviews import AccessReviews
+from claude_sandbox.backends.kubernetes.watches.watches import Watches
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.compliance.identity import QUESTIONS
-from claude_sandbox.controller.docker_sandboxes import DockerSandboxes
-from claude_sandbox.controller.hosts_demand import Demands
-from claude_sandbox.controller.hosts_operator import HostsOperator
-from claude_sandbox.controller.hosts_status import Outlook
-from claude_sandbox.controller.logs import about
-from claude_sandbox.controller.metrics import Metrics
-from claude_sandbox.controller.namespace_wakes import NamespaceWakes
-from claude_sandbox.controller.queue import Limits, Result, WorkQueue
-from claude_sandbox.controller.reconciler import Reconciler, Reporter
-from claude_sandbox.controller.sandboxes import Key, Sandboxes, host_of, on_docker
+from claude_sandbox.controller.docker_hosts.demand import Demands
+from claude_sandbox.controller.docker_hosts.operator import HostsOperator
+from claude_sandbox.controller.docker_hosts.status import Outlook
+from claude_sandbox.controller.machinery.logs import about
+from claude_sandbox.controller.machinery.queue import Limits, Result, WorkQueue
+from claude_sandbox.controller.metrics.metrics import Metrics
+from claude_sandbox.controller.sandboxes.docker import DockerSandboxes
+from claude_sandbox.controller.sandboxes.namespace_wakes import NamespaceWakes
+from claude_sandbox.controller.sandboxes.reconciler import Reconciler, Reporter
+from claude_sandbox.controller.sandboxes.store import Key, Sandboxes, host_of, on_docker
+from claude_sandbox.controller.sandboxes.watch import Refusals
 from claude_sandbox.controller.settings import Settings
-from claude_sandbox.controller.watching import Refusals
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.informer import Pace
 
 # Seconds in which a change is looked at that tells nothing new of how far a sandbox is.
 SOON = 1.0

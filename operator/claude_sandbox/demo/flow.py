@@ -13,8 +13,8 @@ from claude_sandbox.install import applying
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.install.manifests import NAMESPACE, OPERATOR, Installation
-from claude_sandbox.localcluster import toolchain
 from claude_sandbox.localcluster.images import build_image
+from claude_sandbox.localcluster.programs import toolchain
 
 _POD = f"pod/{meta.child_name(sandbox.NAME)}"
 

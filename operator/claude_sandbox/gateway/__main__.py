@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from claude_sandbox.gateway.fields import ConfigError
-from claude_sandbox.gateway.follow import Follower
+from claude_sandbox.gateway.config.fields import ConfigError
+from claude_sandbox.gateway.config.follow import Follower
 from claude_sandbox.gateway.server import Gateway, follower
 
 

@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from claude_sandbox.gateway.config import Sandbox
+from claude_sandbox.gateway.config.config import Sandbox
 
 
 class Identify(Protocol):

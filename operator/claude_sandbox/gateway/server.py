@@ -11,15 +11,15 @@ from typing import Any
 from aiohttp import web
 
 from claude_sandbox.gateway.audit import Audit
-from claude_sandbox.gateway.bookkeeper import Bookkeeper
-from claude_sandbox.gateway.broker import Broker
-from claude_sandbox.gateway.config import Limits, Listener
-from claude_sandbox.gateway.dial import BUFFER, SystemResolver
-from claude_sandbox.gateway.follow import Follower, Live
-from claude_sandbox.gateway.ledger_store import FileStore, MemoryStore
-from claude_sandbox.gateway.proxy import Proxy
+from claude_sandbox.gateway.broker.broker import Broker
+from claude_sandbox.gateway.broker.upstream import Upstreams
+from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
+from claude_sandbox.gateway.budget.store import FileStore, MemoryStore
+from claude_sandbox.gateway.config.config import Limits, Listener
+from claude_sandbox.gateway.config.follow import Follower, Live
+from claude_sandbox.gateway.proxy.dial import BUFFER, SystemResolver
+from claude_sandbox.gateway.proxy.proxy import Proxy
 from claude_sandbox.gateway.shares import Slots
-from claude_sandbox.gateway.upstream import Upstreams
 
 _MAX_HEADER = 16 * 1024
 _BACKLOG = 512

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from claude_sandbox.localcluster import builder, components, controlplane, description, kubeconfig, pki, ports
+from claude_sandbox.localcluster import components, controlplane, description, kubeconfig, ports
 from claude_sandbox.localcluster.context import NodeContext
 from claude_sandbox.localcluster.description import Description, Wish
 from claude_sandbox.localcluster.errors import LocalClusterError
@@ -16,8 +16,10 @@ from claude_sandbox.localcluster.health import await_healthy
 from claude_sandbox.localcluster.layout import Layout, write_private
 from claude_sandbox.localcluster.locks import locked
 from claude_sandbox.localcluster.network import CLUSTER_DNS_IP, SERVICE_CIDR
-from claude_sandbox.localcluster.pki import Files
-from claude_sandbox.localcluster.tools import tool
+from claude_sandbox.localcluster.pki import pki
+from claude_sandbox.localcluster.pki.pki import Files
+from claude_sandbox.localcluster.programs import builder
+from claude_sandbox.localcluster.programs.tools import tool
 
 Report = Callable[[str], None]
 

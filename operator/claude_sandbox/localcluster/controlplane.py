@@ -8,7 +8,7 @@ from claude_sandbox.localcluster.description import APISERVER, Description
 from claude_sandbox.localcluster.health import Probe
 from claude_sandbox.localcluster.layout import Layout
 from claude_sandbox.localcluster.network import SERVICE_CIDR
-from claude_sandbox.localcluster.pki import Files
+from claude_sandbox.localcluster.pki.pki import Files
 
 ETCD = "etcd"
 CONTROLLER_MANAGER = "kube-controller-manager"

@@ -9,7 +9,7 @@ from claude_sandbox.localcluster import network, ports
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.layout import Layout, clusters_dir, write_private
 from claude_sandbox.localcluster.locks import locked
-from claude_sandbox.localcluster.tools import DEFAULT_KUBERNETES, kubernetes_release
+from claude_sandbox.localcluster.programs.tools import DEFAULT_KUBERNETES, kubernetes_release
 
 _PURPOSES = ("etcd", "etcd-peer", "kube-controller-manager", "kube-scheduler")
 APISERVER = "kube-apiserver"

@@ -10,7 +10,7 @@ from pathlib import Path
 from claude_sandbox.localcluster.components import log_file, running
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.layout import Layout
-from claude_sandbox.localcluster.pki import Files
+from claude_sandbox.localcluster.pki.pki import Files
 
 # Seconds for one question; a healthy component on the same machine answers within milliseconds.
 _PATIENCE = 5.0

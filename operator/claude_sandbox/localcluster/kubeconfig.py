@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from claude_sandbox.localcluster.layout import write_private
-from claude_sandbox.localcluster.pki import Files
+from claude_sandbox.localcluster.pki.pki import Files
 
 
 def render(cluster: str, user: str, server: str, ca: bytes, client: tuple[bytes, bytes]) -> str:

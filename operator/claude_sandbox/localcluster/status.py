@@ -7,7 +7,7 @@ from claude_sandbox.localcluster import components, controlplane
 from claude_sandbox.localcluster.cluster import node_room, require
 from claude_sandbox.localcluster.description import Description
 from claude_sandbox.localcluster.layout import Layout
-from claude_sandbox.localcluster.tools import KUBERNETES_PROGRAMS, tool
+from claude_sandbox.localcluster.programs.tools import KUBERNETES_PROGRAMS, tool
 
 
 @dataclass(frozen=True)

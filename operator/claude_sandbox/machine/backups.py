@@ -23,7 +23,7 @@ from typing import Any
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.layout import write_private
 from claude_sandbox.localcluster.locks import locked
-from claude_sandbox.localcluster.pki import Files
+from claude_sandbox.localcluster.pki.pki import Files
 from claude_sandbox.machine import lifecycle, settings, systemd
 from claude_sandbox.machine.lifecycle import Say
 from claude_sandbox.machine.places import APISERVER, CONTROLLERS, ETCD, OPERATOR, Places

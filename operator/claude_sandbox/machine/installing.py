@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.docker.connect import Connection
+from claude_sandbox.backends.docker.engine.connect import Connection
 from claude_sandbox.install import containers
 from claude_sandbox.install.applying import await_served
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
-from claude_sandbox.localcluster import builder, toolchain
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.locks import locked
-from claude_sandbox.localcluster.tools import DEFAULT_KUBERNETES, kubernetes_release, tool
+from claude_sandbox.localcluster.programs import builder, toolchain
+from claude_sandbox.localcluster.programs.tools import DEFAULT_KUBERNETES, kubernetes_release, tool
 from claude_sandbox.machine import docker, lifecycle, package, rights, settings, systemd
 from claude_sandbox.machine.lifecycle import Say
 from claude_sandbox.machine.places import APISERVER, CONTROLLERS, DAILY, ETCD, OPERATOR, SERVICES, Places, unit

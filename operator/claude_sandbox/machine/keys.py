@@ -5,9 +5,10 @@ import secrets
 
 import yaml
 
-from claude_sandbox.localcluster import kubeconfig, pki
-from claude_sandbox.localcluster.certificates import Subject
+from claude_sandbox.localcluster import kubeconfig
 from claude_sandbox.localcluster.layout import write_private
+from claude_sandbox.localcluster.pki import pki
+from claude_sandbox.localcluster.pki.certificates import Subject
 from claude_sandbox.machine.places import CONTROLLERS, OPERATOR, Places
 from claude_sandbox.machine.rights import USER
 from claude_sandbox.machine.settings import Settings

@@ -7,7 +7,7 @@ from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.localcluster import ports
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.health import Probe, answers_ok
-from claude_sandbox.localcluster.pki import Files
+from claude_sandbox.localcluster.pki.pki import Files
 from claude_sandbox.machine import keys, systemd, units
 from claude_sandbox.machine.places import APISERVER, DAILY, ETCD, OPERATOR, SERVICES, Places, unit
 from claude_sandbox.machine.services import services

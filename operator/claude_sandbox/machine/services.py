@@ -6,7 +6,7 @@ from pathlib import Path
 
 from claude_sandbox.install.manifests import NAMESPACE
 from claude_sandbox.localcluster.network import SERVICE_CIDR
-from claude_sandbox.localcluster.pki import Files
+from claude_sandbox.localcluster.pki.pki import Files
 from claude_sandbox.machine.places import APISERVER, CONTROLLERS, ETCD, OPERATOR, Places
 from claude_sandbox.machine.settings import Settings
 

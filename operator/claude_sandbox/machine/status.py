@@ -8,7 +8,7 @@ from cryptography import x509
 
 from claude_sandbox.api import meta
 from claude_sandbox.install.errors import SetupError
-from claude_sandbox.localcluster.pki import Files
+from claude_sandbox.localcluster.pki.pki import Files
 from claude_sandbox.machine import backups, keys, lifecycle, settings, systemd
 from claude_sandbox.machine.places import APISERVER, DAILY, SERVICES, Places, unit
 

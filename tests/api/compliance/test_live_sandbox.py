@@ -11,18 +11,19 @@ import pytest_asyncio
 
 from claude_sandbox.api.spec import ClaudeSandboxSpec, Profile
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.backends.kubernetes import objects, resources
-from claude_sandbox.backends.kubernetes.access import AccessReviews
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
-from claude_sandbox.backends.kubernetes.expected import expected
-from claude_sandbox.backends.kubernetes.resources import ROLE_BINDINGS, ROLES, Resource
-from claude_sandbox.backends.kubernetes.surroundings import read_surroundings
+from claude_sandbox.backends.kubernetes import objects
+from claude_sandbox.backends.kubernetes.evidence.access_reviews import AccessReviews
+from claude_sandbox.backends.kubernetes.evidence.declared import expected
+from claude_sandbox.backends.kubernetes.evidence.pod_context import read_surroundings
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
-from claude_sandbox.compliance.evidence import KubernetesEvidence, Reading
 from claude_sandbox.compliance.identity import QUESTIONS
-from claude_sandbox.compliance.report import findings, isolation, measure
+from claude_sandbox.compliance.pods.evidence import KubernetesEvidence, Reading
+from claude_sandbox.compliance.pods.report import findings, isolation, measure
+from claude_sandbox.kubernetes_api import resources
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
+from claude_sandbox.kubernetes_api.resources import ROLE_BINDINGS, ROLES, Resource
 from claude_sandbox.localcluster.cluster import Cluster
 
 pytestmark = pytest.mark.controlplane

@@ -10,16 +10,16 @@ import generated_pods
 import pytest
 import pytest_asyncio
 
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.resources import NAMESPACES, PODS, SERVICE_ACCOUNTS
-from claude_sandbox.compliance import pss
+from claude_sandbox.compliance.pods import pod_security
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import NAMESPACES, PODS, SERVICE_ACCOUNTS
 from claude_sandbox.localcluster.cluster import Cluster
 
 pytestmark = pytest.mark.controlplane
 
-LEVELS: tuple[pss.Level, ...] = ("baseline", "restricted")
+LEVELS: tuple[pod_security.Level, ...] = ("baseline", "restricted")
 AT_ONCE = 24
 
 # What the admission says for each check; several checks share a sentence, of which only one is made at a time.
@@ -66,7 +66,7 @@ async def test_debug_containers_are_judged_as_the_api_server_judges_them(api: Ap
         namespace = await _namespace(api, level)
         pod = await api.create(PODS, generated_pods.restricted("host"), namespace)
 
-        async def judge(seed: int, pod: dict[str, Any] = pod, level: pss.Level = level) -> str:
+        async def judge(seed: int, pod: dict[str, Any] = pod, level: pod_security.Level = level) -> str:
             changed = pod | {"spec": pod["spec"] | {"ephemeralContainers": [generated_pods.ephemeral_container(seed)]}}
             async with gate:
                 answer = await _dry_run_ephemeral(api, changed)
@@ -112,15 +112,15 @@ async def _agree(api: Api, minor: int, seeds: Sequence[int]) -> None:
     for level in LEVELS:
         assert seen[f"{level} admitted"] > 0.05 * len(seeds)
         assert seen[f"{level} refused"] > 0.2 * len(seeds)
-        missing = {check_id for check_id, _ in pss.checks(level, minor) if not seen[f"{level} {check_id}"]}
+        missing = {check_id for check_id, _ in pod_security.checks(level, minor) if not seen[f"{level} {check_id}"]}
         if minor >= 35:
             # Only pods in a user namespace may set it at all, and those the baseline excuses.
             missing.discard("procMount")
         assert not missing, f"no generated pod ever violates {missing}"
 
 
-def _ours(pod: dict[str, Any], level: pss.Level, minor: int) -> frozenset[str]:
-    return frozenset(violation.check_id for violation in pss.violations(pod, level, minor))
+def _ours(pod: dict[str, Any], level: pod_security.Level, minor: int) -> frozenset[str]:
+    return frozenset(violation.check_id for violation in pod_security.violations(pod, level, minor))
 
 
 async def _dry_run(api: Api, pod: dict[str, Any], namespace: str, minor: int) -> frozenset[str]:
@@ -149,7 +149,7 @@ def _checks_in(message: str, minor: int) -> frozenset[str]:
     found = re.search(r'violates PodSecurity "(baseline|restricted):latest": (.*)$', message)
     assert found, f"refused for another reason: {message}"
     level, reasons = found.groups()
-    made = {check_id for check_id, _ in pss.checks(level, minor)}
+    made = {check_id for check_id, _ in pod_security.checks(level, minor)}
     return frozenset(
         check_id
         for reason in re.sub(r" \([^()]*\)", "", reasons).split(", ")

@@ -7,9 +7,11 @@ import pytest
 
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.backends.kubernetes import drift, objects
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
-from claude_sandbox.backends.kubernetes.resources import (
+from claude_sandbox.blueprint.build import build
+from claude_sandbox.blueprint.model import Identity, Image, Site
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
+from claude_sandbox.kubernetes_api.resources import (
     NAMESPACES,
     NETWORK_POLICIES,
     PERSISTENT_VOLUME_CLAIMS,
@@ -17,8 +19,6 @@ from claude_sandbox.backends.kubernetes.resources import (
     SERVICE_ACCOUNTS,
     SERVICES,
 )
-from claude_sandbox.blueprint.build import build
-from claude_sandbox.blueprint.model import Identity, Image, Site
 from claude_sandbox.localcluster.cluster import Cluster
 
 pytestmark = pytest.mark.controlplane

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from contract_server import Server
 
-from claude_sandbox.api import crd
+from claude_sandbox.api.crds import definitions
 from claude_sandbox.localcluster import cluster
 from claude_sandbox.localcluster.cluster import Cluster
 
@@ -36,7 +36,7 @@ def newer_with_crd(state_home: Path) -> Iterator[Cluster]:
 
 def _install(cluster: Cluster) -> None:
     async def install() -> None:
-        for kind in crd.KINDS:
+        for kind in definitions.KINDS:
             async with Server(cluster, kind) as server:
                 await server.install()
 
@@ -58,11 +58,11 @@ async def newer_server(newer_with_crd: Cluster) -> AsyncIterator[Server]:
 @pytest.fixture
 async def hosts(with_crd: Cluster) -> AsyncIterator[Server]:
     """The server, asked about DockerHosts."""
-    async with Server(with_crd, crd.HOST) as server:
+    async with Server(with_crd, definitions.HOST) as server:
         yield server
 
 
 @pytest.fixture
 async def newer_hosts(newer_with_crd: Cluster) -> AsyncIterator[Server]:
-    async with Server(newer_with_crd, crd.HOST) as server:
+    async with Server(newer_with_crd, definitions.HOST) as server:
         yield server

@@ -9,8 +9,9 @@ from typing import Any, Self
 import aiohttp
 import yaml
 
-from claude_sandbox.api import crd, meta
-from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
+from claude_sandbox.api import meta
+from claude_sandbox.api.crds import definitions
+from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
 from claude_sandbox.localcluster.cluster import Cluster
 
 Json = dict[str, Any]
@@ -18,7 +19,7 @@ NAMESPACE = "contract"
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 
-def collection(kind: crd.Kind) -> str:
+def collection(kind: definitions.Kind) -> str:
     """The path of all objects of the kind, of a sandbox in the tests' own namespace."""
     scope = f"/namespaces/{NAMESPACE}" if kind.namespaced else ""
     return f"/apis/{meta.API_VERSION}{scope}/{kind.plural}"
@@ -49,7 +50,7 @@ class Answer:
 class Server:
     """A session with the API server of a cluster, about one kind. Use as an async context manager."""
 
-    def __init__(self, cluster: Cluster, kind: crd.Kind = crd.SANDBOX) -> None:
+    def __init__(self, cluster: Cluster, kind: definitions.Kind = definitions.SANDBOX) -> None:
         self._kind = kind
         self._collection = collection(kind)
         self._credentials = from_kubeconfig(str(cluster.kubeconfig))
@@ -107,7 +108,7 @@ class Server:
     async def install(self) -> None:
         """Install the CRD as generated now, and wait until its objects can be written."""
         query = {"fieldManager": "tests", "force": "true", "fieldValidation": "Strict"}
-        body = yaml.safe_dump(crd.definition(self._kind), sort_keys=False).encode()
+        body = yaml.safe_dump(definitions.definition(self._kind), sort_keys=False).encode()
         path = f"{_CRDS}/{self._kind.crd_name}"
         answer = await self._call("PATCH", path, body, query, "application/apply-patch+yaml")
         assert answer.accepted, answer.message

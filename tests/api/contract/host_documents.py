@@ -7,7 +7,8 @@ from typing import Any
 
 from field_values import MATCH_LABELS, NAMES, SECRET_NAMES
 
-from claude_sandbox.api import crd, meta
+from claude_sandbox.api import meta
+from claude_sandbox.api.crds import definitions
 
 Json = Any
 
@@ -66,7 +67,7 @@ VALUES: dict[str, list[Json]] = {
 
 
 def host_document(name: str, spec: Json) -> Json:
-    return {"apiVersion": meta.API_VERSION, "kind": crd.HOST.kind, "metadata": {"name": name}, "spec": spec}
+    return {"apiVersion": meta.API_VERSION, "kind": definitions.HOST.kind, "metadata": {"name": name}, "spec": spec}
 
 
 def hosts_one_by_one() -> Iterator[Json]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from contract_server import Answer
 
-from claude_sandbox.api import crd
+from claude_sandbox.api.crds import definitions
 from claude_sandbox.api.validate import (
     FieldError,
     InvalidSpec,
@@ -29,7 +29,7 @@ class Judgement:
 
 def judge(document: Json) -> Judgement:
     """The models' judgement."""
-    is_host = document["kind"] == crd.HOST.kind
+    is_host = document["kind"] == definitions.HOST.kind
     errors = (refused_host_metadata if is_host else refused_metadata)(document)
     try:
         spec = (parse_host_spec if is_host else parse_spec)(document)

@@ -11,7 +11,7 @@ from engine_documents import good_bridge, good_info, good_version
 from small_engine import SILENT, WELL, SmallEngine
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes.resources import DOCKER_HOSTS, EVENTS, SANDBOXES, SECRETS
+from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS, EVENTS, SANDBOXES, SECRETS
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.usefixtures("operator")]
 

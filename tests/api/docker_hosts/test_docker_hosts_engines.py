@@ -10,14 +10,14 @@ import pytest
 from docker_fleet import Fleet, condition, is_ready
 from enginekit import own, remapping, run_inside
 
-from claude_sandbox.api.endpoints import parse
+from claude_sandbox.api.docker_hosts.endpoints import parse
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.backends.docker.connect import connect
-from claude_sandbox.backends.docker.material import TlsMaterial
-from claude_sandbox.compliance.docker.host_evidence import HostEvidence
-from claude_sandbox.compliance.docker.host_report import findings
-from claude_sandbox.compliance.evidence import Reading
-from claude_sandbox.controller.hosts_status import engine_of
+from claude_sandbox.backends.docker.engine.client_credentials import TlsMaterial
+from claude_sandbox.backends.docker.engine.connect import connect
+from claude_sandbox.compliance.docker_hosts.evidence import HostEvidence
+from claude_sandbox.compliance.docker_hosts.report import findings
+from claude_sandbox.compliance.pods.evidence import Reading
+from claude_sandbox.controller.docker_hosts.status import engine_of
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription, Tcp
 

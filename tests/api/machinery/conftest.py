@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 from faulty_proxy import FaultyProxy
 
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import Credentials, from_kubeconfig
-from claude_sandbox.backends.kubernetes.resources import NAMESPACES
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import Credentials, from_kubeconfig
+from claude_sandbox.kubernetes_api.resources import NAMESPACES
 from claude_sandbox.localcluster.cluster import Cluster
 
 

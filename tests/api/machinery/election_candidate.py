@@ -6,11 +6,11 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import Credentials, from_kubeconfig
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.resources import SERVICE_ACCOUNTS
-from claude_sandbox.controller.election import Election, LeadershipLostError, NotLeadingError, Timing
+from claude_sandbox.controller.machinery.election import Election, LeadershipLostError, NotLeadingError, Timing
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import Credentials, from_kubeconfig
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import SERVICE_ACCOUNTS
 
 LEASE = "operator"
 TIMING = Timing(lease_duration=5.0, renew_deadline=2.5, retry_period=0.5)

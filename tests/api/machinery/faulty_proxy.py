@@ -11,7 +11,7 @@ import orjson
 from aiohttp import web
 from yarl import URL
 
-from claude_sandbox.backends.kubernetes.credentials import Authorization, Credentials
+from claude_sandbox.kubernetes_api.credentials import Authorization, Credentials
 
 Line = Callable[[bytes], bytes | None]
 """What becomes of a line of a watch: other bytes, or None to leave it out. May raise `Cut`."""

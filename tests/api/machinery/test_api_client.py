@@ -7,10 +7,10 @@ from contextlib import aclosing
 import pytest
 from faulty_proxy import FaultyProxy
 
-from claude_sandbox.backends.kubernetes import resources as r
-from claude_sandbox.backends.kubernetes.client import Api, Obj
-from claude_sandbox.backends.kubernetes.credentials import Authorization, Credentials
-from claude_sandbox.backends.kubernetes.errors import ApiError
+from claude_sandbox.kubernetes_api import resources as r
+from claude_sandbox.kubernetes_api.client import Api, Obj
+from claude_sandbox.kubernetes_api.credentials import Authorization, Credentials
+from claude_sandbox.kubernetes_api.errors import ApiError
 
 pytestmark = pytest.mark.controlplane
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from claude_sandbox.backends.kubernetes import credentials as c
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import Credentials, CredentialsError, from_kubeconfig, from_pod
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.resources import SERVICE_ACCOUNTS, Resource
+from claude_sandbox.kubernetes_api import credentials as c
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import Credentials, CredentialsError, from_kubeconfig, from_pod
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import SERVICE_ACCOUNTS, Resource
 from claude_sandbox.localcluster.cluster import Cluster
 
 pytestmark = pytest.mark.controlplane

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from faulty_proxy import FaultyProxy
 
-from claude_sandbox.backends.kubernetes import resources as r
-from claude_sandbox.backends.kubernetes.client import Api, Obj
-from claude_sandbox.controller.events import EventRecorder
+from claude_sandbox.controller.machinery.events import EventRecorder
+from claude_sandbox.kubernetes_api import resources as r
+from claude_sandbox.kubernetes_api.client import Api, Obj
 
 pytestmark = pytest.mark.controlplane
 
@@ -180,7 +180,7 @@ async def test_telling_never_waits_and_never_fails(
     """Also not when the API server refuses every Event: it is logged once, and what is too much is dropped."""
     proxy.answer("POST", "events", 403, times=10**6)
     dropped = Counter[str]()
-    caplog.set_level(logging.WARNING, "claude_sandbox.controller.events")
+    caplog.set_level(logging.WARNING, "claude_sandbox.controller.machinery.events")
     async with (
         Api(proxy.credentials) as through,
         recording(through, on_drop=lambda why: dropped.update([why])) as recorder,

@@ -10,12 +10,12 @@ import orjson
 import pytest
 from faulty_proxy import Cut, FaultyProxy, Line, error_event
 
-from claude_sandbox.backends.kubernetes import resources as r
-from claude_sandbox.backends.kubernetes.client import Api, Obj
-from claude_sandbox.backends.kubernetes.credentials import Authorization, Credentials
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.informer import Informer, Pace
-from claude_sandbox.backends.kubernetes.projections import PROJECTIONS
+from claude_sandbox.kubernetes_api import resources as r
+from claude_sandbox.kubernetes_api.client import Api, Obj
+from claude_sandbox.kubernetes_api.credentials import Authorization, Credentials
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.informer import Informer, Pace
+from claude_sandbox.kubernetes_api.transforms import PROJECTIONS
 
 pytestmark = pytest.mark.controlplane
 

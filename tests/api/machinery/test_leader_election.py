@@ -14,11 +14,11 @@ import pytest
 from election_candidate import LEASE, PATIENT, TIMING, act, electing
 from faulty_proxy import FaultyProxy
 
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import Credentials
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.resources import LEASES, SERVICE_ACCOUNTS, Resource
-from claude_sandbox.controller.election import Election, LeadershipLostError, NotLeadingError, Timing
+from claude_sandbox.controller.machinery.election import Election, LeadershipLostError, NotLeadingError, Timing
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import Credentials
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import LEASES, SERVICE_ACCOUNTS, Resource
 from claude_sandbox.localcluster.cluster import Cluster
 
 pytestmark = pytest.mark.controlplane

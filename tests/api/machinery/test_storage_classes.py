@@ -8,17 +8,17 @@ import pytest
 import pytest_asyncio
 
 from claude_sandbox.api.conditions import Reason
-from claude_sandbox.backends.kubernetes.claims import AGAIN, Claims
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import from_kubeconfig
-from claude_sandbox.backends.kubernetes.resources import (
+from claude_sandbox.backends.kubernetes.evidence.volume_claims import AGAIN, Claims
+from claude_sandbox.backends.kubernetes.state import state_of
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
+from claude_sandbox.kubernetes_api.resources import (
     NAMESPACES,
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
     SERVICE_ACCOUNTS,
     STORAGE_CLASSES,
 )
-from claude_sandbox.backends.kubernetes.workload import state_of
 from claude_sandbox.localcluster.cluster import Cluster
 
 pytestmark = pytest.mark.controlplane

@@ -12,8 +12,8 @@ from claude_sandbox.install.applying import await_served, superfluous
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl, as_list
 from claude_sandbox.install.manifests import NAMESPACE, Installation, Manifest, render, sources
-from claude_sandbox.localcluster import toolchain
 from claude_sandbox.localcluster.cluster import Cluster
+from claude_sandbox.localcluster.programs import toolchain
 
 pytestmark = pytest.mark.controlplane
 

@@ -7,8 +7,8 @@ from click.testing import CliRunner
 
 from claude_sandbox.cli.main import cli
 from claude_sandbox.install.kubectl import Kubectl
-from claude_sandbox.localcluster import toolchain
 from claude_sandbox.localcluster.cluster import Cluster
+from claude_sandbox.localcluster.programs import toolchain
 
 pytestmark = pytest.mark.controlplane
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import pytest
 from access import ACCOUNT, Right, may, rights
 
-from claude_sandbox.backends.kubernetes.credentials import Credentials, from_kubeconfig
 from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.install.manifests import NAMESPACE, Installation, Manifest, render
-from claude_sandbox.localcluster import toolchain
+from claude_sandbox.kubernetes_api.credentials import Credentials, from_kubeconfig
 from claude_sandbox.localcluster.cluster import Cluster
+from claude_sandbox.localcluster.programs import toolchain
 
 pytestmark = pytest.mark.controlplane
 

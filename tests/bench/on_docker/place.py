@@ -11,18 +11,20 @@ from tests.bench.on_docker.counting import Counting, counting
 from tests.bench.on_docker.events import Events
 from tests.bench.process import Operator
 
-from claude_sandbox.api import crd, meta
-from claude_sandbox.backends.docker.engine import Engine
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.credentials import load
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.resources import DOCKER_HOSTS, NAMESPACES, SANDBOXES, SECRETS, Resource
-from claude_sandbox.localcluster import builder, cluster, engine, ports
+from claude_sandbox.api import meta
+from claude_sandbox.api.crds import definitions
+from claude_sandbox.backends.docker.engine.engine import Engine
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import load
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS, NAMESPACES, SANDBOXES, SECRETS, Resource
+from claude_sandbox.localcluster import cluster, engine, ports
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import build_image
 from claude_sandbox.localcluster.images.archive import of_programs
 from claude_sandbox.localcluster.images.recipes import recipe
-from claude_sandbox.localcluster.ospackages import Needed, ensure
+from claude_sandbox.localcluster.programs import builder
+from claude_sandbox.localcluster.programs.os_packages import Needed, ensure
 
 Report = Callable[[str], None]
 
@@ -97,8 +99,8 @@ def _load_image(made: EngineDescription, directory: Path, report: Report) -> Non
 
 
 async def _prepare(api: Api) -> None:
-    for kind in crd.KINDS:
-        await api.apply(_DEFINITIONS, crd.definition(kind))
+    for kind in definitions.KINDS:
+        await api.apply(_DEFINITIONS, definitions.definition(kind))
     for name in (AGENTS, OPERATOR):
         await api.create(NAMESPACES, {"metadata": {"name": name}})
     secret = {"metadata": {"name": SECRET}, "type": meta.SECRET_TYPE, "stringData": {"api-key": "none"}}

@@ -17,10 +17,10 @@ from tests.bench.on_docker.place import AGENTS, IMAGE, SECRET, Place
 from claude_sandbox.api import meta
 from claude_sandbox.api.validate import parse_spec
 from claude_sandbox.backends.docker.objects import documents
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.resources import SANDBOXES
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Identity, Site
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import SANDBOXES
 
 PATIENCE = 120.0
 _READS = "GET"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.api.leaks import (
+from claude_sandbox.api.credentials.leaks import (
     NAME_IS_FREE,
     NAME_IS_NO_CREDENTIAL,
     NO_ASSIGNMENT,

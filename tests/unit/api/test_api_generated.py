@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from claude_sandbox.api import crd, docs, generate
+from claude_sandbox.api import generate
 from claude_sandbox.api.conditions import CONDITIONS, MEANINGS, ConditionType, Reason
-from claude_sandbox.api.host_conditions import HOST_CONDITIONS, HOST_MEANINGS, HostConditionType, HostReason
-from claude_sandbox.api.leaks import REMEDY
+from claude_sandbox.api.crds import definitions, docs
+from claude_sandbox.api.credentials.leaks import REMEDY
+from claude_sandbox.api.docker_hosts.conditions import HOST_CONDITIONS, HOST_MEANINGS, HostConditionType, HostReason
 from claude_sandbox.api.validate import parse_host_spec
 
 PROJECT = Path(__file__).parents[3]
@@ -25,14 +26,14 @@ def schemas(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]
         yield from schemas(schema["items"], f"{path}[]")
 
 
-def fields(kind: crd.Kind, part: str) -> dict[str, dict[str, Any]]:
+def fields(kind: definitions.Kind, part: str) -> dict[str, dict[str, Any]]:
     """Every schema of the kind's spec or status."""
-    root = crd.definition(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    root = definitions.definition(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     return dict(schemas(root["properties"][part], part))
 
 
-SPEC, STATUS = fields(crd.SANDBOX, "spec"), fields(crd.SANDBOX, "status")
-HOST_SPEC, HOST_STATUS = fields(crd.HOST, "spec"), fields(crd.HOST, "status")
+SPEC, STATUS = fields(definitions.SANDBOX, "spec"), fields(definitions.SANDBOX, "status")
+HOST_SPEC, HOST_STATUS = fields(definitions.HOST, "spec"), fields(definitions.HOST, "status")
 
 
 def test_the_committed_files_are_those_of_the_models(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,16 +44,16 @@ def test_check_names_a_file_that_differs_and_changes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert generate.main([str(tmp_path)]) == 0
-    changed = tmp_path / "crds" / crd.SANDBOX.file
+    changed = tmp_path / "crds" / definitions.SANDBOX.file
     changed.write_text("edited by hand\n", encoding="utf-8")
     assert generate.main(["--check", str(tmp_path)]) == 1
-    assert f"crds/{crd.SANDBOX.file} differs" in capsys.readouterr().err
+    assert f"crds/{definitions.SANDBOX.file} differs" in capsys.readouterr().err
     assert changed.read_text(encoding="utf-8") == "edited by hand\n"
 
 
-@pytest.mark.parametrize("kind", crd.KINDS, ids=lambda kind: kind.word)
-def test_the_file_is_the_definition(kind: crd.Kind) -> None:
-    assert yaml.safe_load(crd.to_yaml(kind)) == crd.definition(kind)
+@pytest.mark.parametrize("kind", definitions.KINDS, ids=lambda kind: kind.word)
+def test_the_file_is_the_definition(kind: definitions.Kind) -> None:
+    assert yaml.safe_load(definitions.to_yaml(kind)) == definitions.definition(kind)
 
 
 @pytest.mark.parametrize(("path", "schema"), [*SPEC.items(), *STATUS.items(), *HOST_SPEC.items(), *HOST_STATUS.items()])
@@ -125,13 +126,13 @@ def test_words_of_the_status_that_may_grow_are_no_enumeration() -> None:
 @pytest.mark.parametrize(
     ("kind", "paths", "words"),
     [
-        (crd.SANDBOX, (*SPEC, *STATUS), (*ConditionType, *Reason)),
-        (crd.HOST, (*HOST_SPEC, *HOST_STATUS), (*HostConditionType, *HostReason)),
+        (definitions.SANDBOX, (*SPEC, *STATUS), (*ConditionType, *Reason)),
+        (definitions.HOST, (*HOST_SPEC, *HOST_STATUS), (*HostConditionType, *HostReason)),
     ],
     ids=["sandbox", "host"],
 )
 def test_the_reference_has_every_field_condition_and_reason(
-    kind: crd.Kind, paths: tuple[str, ...], words: tuple[str, ...]
+    kind: definitions.Kind, paths: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
     text = docs.to_markdown(kind)
     for path in paths:

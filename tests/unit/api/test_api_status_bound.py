@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from claude_sandbox.api.clip import clip
 from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
-from claude_sandbox.api.host_conditions import HostConditionType, HostReason
-from claude_sandbox.api.host_status import (
+from claude_sandbox.api.docker_hosts.conditions import HostConditionType, HostReason
+from claude_sandbox.api.docker_hosts.status import (
     MAX_NAMED,
     Amounts,
     DockerHostStatus,
@@ -41,7 +41,7 @@ from claude_sandbox.api.status import (
     Summary,
     Workload,
 )
-from claude_sandbox.compliance.docker.host import MEASURES
+from claude_sandbox.compliance.docker_hosts.controls import MEASURES
 
 # As the API server writes JSON (Go's encoding/json): compact, UTF-8, with these escaped.
 _ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.api import crd
+from claude_sandbox.api.crds import definitions
 from claude_sandbox.api.spec import ClaudeSandboxSpec, Profile, Retention
 from claude_sandbox.api.validate import (
     FieldError,
@@ -174,11 +174,13 @@ def test_the_defaults_keep_the_rules() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "directory"), [(crd.SANDBOX, "bad_documents"), (crd.HOST, "bad_host_documents")], ids=["sandbox", "host"]
+    ("kind", "directory"),
+    [(definitions.SANDBOX, "bad_documents"), (definitions.HOST, "bad_host_documents")],
+    ids=["sandbox", "host"],
 )
-def test_every_rule_refuses_one_of_the_bad_documents(kind: crd.Kind, directory: str) -> None:
+def test_every_rule_refuses_one_of_the_bad_documents(kind: definitions.Kind, directory: str) -> None:
     reported = {error.message for raw in _documents(directory) for error in _refused(raw)}
-    unused = set(_messages(crd.definition(kind))) - reported
+    unused = set(_messages(definitions.definition(kind))) - reported
     assert unused == set()
 
 
@@ -188,7 +190,7 @@ def _documents(directory: str) -> Iterator[Any]:
 
 
 def _refused(raw: Any) -> tuple[FieldError, ...]:
-    is_host = raw.get("kind") == crd.HOST.kind
+    is_host = raw.get("kind") == definitions.HOST.kind
     refused = (refused_host_metadata if is_host else refused_metadata)(raw)
     try:
         (parse_host_spec if is_host else parse_spec)(raw)

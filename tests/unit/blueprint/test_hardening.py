@@ -11,7 +11,7 @@ from claude_sandbox.backends.kubernetes import objects
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 from claude_sandbox.claudecode import pinned
-from claude_sandbox.compliance.pss import violations
+from claude_sandbox.compliance.pods.pod_security import violations
 
 IDENTITY = Identity("agents", "alice", "11111111-1111-1111-1111-111111111111")
 IMAGE = parse_image("example.org/claude@sha256:" + "a" * 64, "IfNotPresent")

@@ -16,7 +16,7 @@ from test_container_guides import guide, hardened, plain
 from test_container_mutations import MUTATIONS
 
 from claude_sandbox.api.status import Compliance
-from claude_sandbox.cli.check import check
+from claude_sandbox.cli.check.command import check
 from claude_sandbox.cli.main import COMMANDS
 from claude_sandbox.compliance.docker.catalogue import MEASURES
 

@@ -10,7 +10,7 @@ from answering_server import IMAGE, NAMESPACE, Cluster, serving, with_pod, with_
 from click.testing import CliRunner, Result
 
 from claude_sandbox.api.status import Compliance
-from claude_sandbox.cli.check import check
+from claude_sandbox.cli.check.command import check
 from claude_sandbox.compliance.catalogue import CONTROLS
 
 Mutate = Callable[[Cluster], Any]

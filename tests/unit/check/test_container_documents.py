@@ -5,7 +5,7 @@ import json
 import pytest
 from compliant_container import compliant
 
-from claude_sandbox.compliance.docker.documents import DocumentError, parse
+from claude_sandbox.compliance.containers.inspected import DocumentError, parse
 
 CONTAINER = compliant().container
 NETWORK = compliant().networks[0]

@@ -14,13 +14,13 @@ from test_container_kernel import MOUNTS, SAME, complete, found, status
 
 from claude_sandbox.api.clip import clip, plain
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.backends.docker.host_proc import witness_of
-from claude_sandbox.compliance.docker import mountinfo
-from claude_sandbox.compliance.docker.evidence import DockerEvidence
-from claude_sandbox.compliance.docker.report import findings
-from claude_sandbox.compliance.docker.witness import JUDGES
-from claude_sandbox.compliance.evidence import Reading, Unread
+from claude_sandbox.backends.docker.evidence.proc import witness_of
+from claude_sandbox.compliance.containers import mountinfo
+from claude_sandbox.compliance.containers.evidence import DockerEvidence
+from claude_sandbox.compliance.containers.report import findings
+from claude_sandbox.compliance.containers.witness import JUDGES
 from claude_sandbox.compliance.findings import compliance
+from claude_sandbox.compliance.pods.evidence import Reading, Unread
 
 IDENTIFIER = "c" * 64
 REAL = {
@@ -133,7 +133,7 @@ def test_one_judge_that_raises_makes_one_control_unknown() -> None:
     fine = {id: one.result for id, one in found(complete()).items()}
     wrong = found(complete(text=status(CapBnd="0x\x1b", Uid="101000\t101000\t101000\t101000")))
     assert {id for id, one in wrong.items() if one.result is not fine[id]} == {"PRIV-01", "PRIV-02"}
-    assert "ValueError in capabilities (compliance/docker/witness.py" in wrong["PRIV-02"].verdict.message
+    assert "ValueError in capabilities (compliance/containers/witness.py" in wrong["PRIV-02"].verdict.message
     assert wrong["PRIV-02"].result is Result.UNKNOWN
     unread = found(complete())
     assert unread["PRIV-02"].result is Result.PASS

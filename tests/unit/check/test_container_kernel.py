@@ -12,15 +12,15 @@ import pytest
 from compliant_container import NOW, compliant
 
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.backends.docker.host_proc import read_process
-from claude_sandbox.compliance.docker import mountinfo
-from claude_sandbox.compliance.docker.evidence import DockerEvidence
-from claude_sandbox.compliance.docker.mountinfo import KernelMount
-from claude_sandbox.compliance.docker.process import Limits, Process
-from claude_sandbox.compliance.docker.report import findings
-from claude_sandbox.compliance.docker.witness import JUDGES
-from claude_sandbox.compliance.evidence import Reading
+from claude_sandbox.backends.docker.evidence.proc import read_process
+from claude_sandbox.compliance.containers import mountinfo
+from claude_sandbox.compliance.containers.evidence import DockerEvidence
+from claude_sandbox.compliance.containers.mountinfo import KernelMount
+from claude_sandbox.compliance.containers.process import Limits, Process
+from claude_sandbox.compliance.containers.report import findings
+from claude_sandbox.compliance.containers.witness import JUDGES
 from claude_sandbox.compliance.findings import Finding
+from claude_sandbox.compliance.pods.evidence import Reading
 
 STATUS = {
     "Uid": "1000\t1000\t1000\t1000",

@@ -10,10 +10,10 @@ from compliant_container import DIGEST, World, changed, compliant, different, wr
 
 from claude_sandbox.api.spec import SeccompProfileType
 from claude_sandbox.api.status import Result
+from claude_sandbox.compliance.containers.evidence import DeclaredPort, Relay
+from claude_sandbox.compliance.containers.seccomp_filters import DANGEROUS
 from claude_sandbox.compliance.docker.catalogue import MEASURES
-from claude_sandbox.compliance.docker.evidence import DeclaredPort, Relay
-from claude_sandbox.compliance.docker.filters import DANGEROUS
-from claude_sandbox.compliance.evidence import ManagedSettings
+from claude_sandbox.compliance.pods.evidence import ManagedSettings
 from claude_sandbox.seccomp.profile import STRICT
 
 Mutate = Callable[[World], Any]

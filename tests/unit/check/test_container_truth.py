@@ -15,10 +15,10 @@ from test_container_mutations import MUTATIONS, PERMITTED
 
 from claude_sandbox.api.status import Compliance, EvidenceSource, Result
 from claude_sandbox.compliance.catalogue import CONTROLS, FAMILIES
+from claude_sandbox.compliance.containers.evidence import Declared, DockerEvidence
+from claude_sandbox.compliance.containers.report import evaluate, findings
 from claude_sandbox.compliance.docker.catalogue import MEASURES
-from claude_sandbox.compliance.docker.evidence import Declared, DockerEvidence
-from claude_sandbox.compliance.docker.report import evaluate, findings
-from claude_sandbox.compliance.evidence import Reading, Unread
+from claude_sandbox.compliance.pods.evidence import Reading, Unread
 
 # How long an example takes says nothing about what is tested.
 unhurried = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow])

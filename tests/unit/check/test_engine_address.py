@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from claude_sandbox.api.endpoints import Address
-from claude_sandbox.backends.docker.material import TlsMaterial
+from claude_sandbox.api.docker_hosts.endpoints import Address
+from claude_sandbox.backends.docker.engine.client_credentials import TlsMaterial
 from claude_sandbox.cli.engine_address import AddressError, Tls, engine_address
 
 NO_TLS = Tls()

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.compliance.addresses import EVERY_ADDRESS, IPV4, covers, merged, overlap, span, without, written
+from claude_sandbox.compliance.pods.address_ranges import (
+    EVERY_ADDRESS,
+    IPV4,
+    covers,
+    merged,
+    overlap,
+    span,
+    without,
+    written,
+)
 
 ranges = st.lists(
     st.tuples(st.integers(0, 60), st.integers(0, 9)).map(lambda one: (one[0], one[0] + one[1])), max_size=9

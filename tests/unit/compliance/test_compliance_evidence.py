@@ -14,8 +14,8 @@ from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import EvidenceSource, Result
 from claude_sandbox.compliance.catalogue import CONTROLS
 from claude_sandbox.compliance.control import Evidence
-from claude_sandbox.compliance.evidence import KubernetesEvidence, Reading
-from claude_sandbox.compliance.report import findings, isolation
+from claude_sandbox.compliance.pods.evidence import KubernetesEvidence, Reading
+from claude_sandbox.compliance.pods.report import findings, isolation
 
 NAMES = [need.value for need in Evidence]
 KEY = "sk-ant-api03-" + "Zq7" * 12

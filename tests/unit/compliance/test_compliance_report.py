@@ -10,9 +10,9 @@ from test_control_mutations import MUTATIONS
 
 from claude_sandbox.api.status import MAX_CONTROLS, ControlStatus, EvidenceSource, Result
 from claude_sandbox.compliance.catalogue import CONTROLS
-from claude_sandbox.compliance.evidence import Reading
-from claude_sandbox.compliance.report import compliant as judged
-from claude_sandbox.compliance.report import findings, isolation, measure
+from claude_sandbox.compliance.pods.evidence import Reading
+from claude_sandbox.compliance.pods.report import compliant as judged
+from claude_sandbox.compliance.pods.report import findings, isolation, measure
 
 
 def condition(world: World, *unread: str) -> tuple[str, str, str]:

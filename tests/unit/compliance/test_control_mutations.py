@@ -8,8 +8,8 @@ from compliant_sandbox import DIGEST, World, changed, compliant, results
 
 from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.catalogue import CONTROLS
-from claude_sandbox.compliance.evidence import Access
-from claude_sandbox.compliance.report import findings
+from claude_sandbox.compliance.pods.evidence import Access
+from claude_sandbox.compliance.pods.report import findings
 
 Mutate = Callable[[World], Any]
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.compliance.evidence import Access, KubernetesEvidence, Reading, Unread
-from claude_sandbox.compliance.grants import (
+from claude_sandbox.compliance.pods.evidence import Access, KubernetesEvidence, Reading, Unread
+from claude_sandbox.compliance.pods.grants import (
     MOST_BINDINGS,
     MOST_SUBJECTS,
     Grant,
@@ -24,7 +24,7 @@ from claude_sandbox.compliance.grants import (
     telling,
     told_subjects,
 )
-from claude_sandbox.compliance.report import findings
+from claude_sandbox.compliance.pods.report import findings
 
 EVIDENCE = compliant().evidence()
 SECRETS = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}

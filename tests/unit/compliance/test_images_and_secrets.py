@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_sandbox.api.leaks import variable_holds_credential as looks_like_credential
+from claude_sandbox.api.credentials.leaks import variable_holds_credential as looks_like_credential
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from compliant_sandbox import SETTINGS, World, compliant
 from claude_sandbox.api import meta
 from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.control import Verdict
-from claude_sandbox.compliance.report import findings
+from claude_sandbox.compliance.pods.report import findings
 
 
 def _of_pod(world: World) -> Verdict:

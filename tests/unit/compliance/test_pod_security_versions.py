@@ -5,14 +5,14 @@ from typing import Any
 import pytest
 from compliant_sandbox import compliant
 
-from claude_sandbox.compliance import pss
+from claude_sandbox.compliance.pods import pod_security
 
 
-def found(level: pss.Level, minor: int, **changes: Any) -> set[str]:
+def found(level: pod_security.Level, minor: int, **changes: Any) -> set[str]:
     """The checks that a restricted pod with `changes` in its spec violates."""
     pod = compliant().pod
     pod["spec"] |= changes
-    return {violation.check_id for violation in pss.violations(pod, level, minor)}
+    return {violation.check_id for violation in pod_security.violations(pod, level, minor)}
 
 
 def context(**fields: Any) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def agent(**fields: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("minor", [0, 8, 19, 22, 25, 34, 35, 37, 99])
 @pytest.mark.parametrize("level", ["baseline", "restricted"])
-def test_the_sandbox_violates_no_version_of_the_standard(level: pss.Level, minor: int) -> None:
+def test_the_sandbox_violates_no_version_of_the_standard(level: pod_security.Level, minor: int) -> None:
     assert not found(level, minor)
 
 
@@ -78,8 +78,8 @@ def test_windows_is_excused_from_1_25_on() -> None:
 def test_seccomp_was_an_annotation_before_1_19() -> None:
     pod = compliant().pod
     pod["metadata"]["annotations"] = {"container.seccomp.security.alpha.kubernetes.io/agent": "unconfined"}
-    assert [one.check_id for one in pss.violations(pod, "baseline", 18)] == ["seccompProfile_baseline"]
-    assert not pss.violations(pod, "baseline", 19)
+    assert [one.check_id for one in pod_security.violations(pod, "baseline", 18)] == ["seccompProfile_baseline"]
+    assert not pod_security.violations(pod, "baseline", 19)
 
 
 def test_a_stricter_check_stands_for_the_one_it_contains() -> None:

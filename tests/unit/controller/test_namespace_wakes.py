@@ -4,8 +4,8 @@ import asyncio
 
 from virtual_clock import run
 
-from claude_sandbox.controller.namespace_wakes import PAUSE, PAUSE_EACH, NamespaceWakes
-from claude_sandbox.controller.sandboxes import Sandboxes
+from claude_sandbox.controller.sandboxes.namespace_wakes import PAUSE, PAUSE_EACH, NamespaceWakes
+from claude_sandbox.controller.sandboxes.store import Sandboxes
 
 
 def _sandboxes(count: int) -> Sandboxes:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.controller.sandboxes import Key, Sandboxes, overtaken
-from claude_sandbox.controller.watching import take
+from claude_sandbox.controller.sandboxes.store import Key, Sandboxes, overtaken
+from claude_sandbox.controller.sandboxes.watch import take
 
 
 def raw(name: str = "alice", uid: str = "u", version: int = 1, key: str = "key") -> dict[str, Any]:

@@ -11,8 +11,8 @@ from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.api.status import Workload
 from claude_sandbox.backends.base import Failure, Healed, KeyState, Outcome, Past, WorkloadState
-from claude_sandbox.controller.merge import merge_patch
-from claude_sandbox.controller.status import Findings, State, compose, conditions_of, on_its_way, past
+from claude_sandbox.controller.machinery.merge_patch import merge_patch
+from claude_sandbox.controller.sandboxes.status import Findings, State, compose, conditions_of, on_its_way, past
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RUNNING = WorkloadState(

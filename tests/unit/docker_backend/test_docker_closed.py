@@ -3,8 +3,8 @@
 import docker
 import pytest
 
-from claude_sandbox.backends.docker.engine import Engine
-from claude_sandbox.backends.docker.errors import EngineError
+from claude_sandbox.backends.docker.engine.engine import Engine
+from claude_sandbox.backends.docker.engine.errors import EngineError
 
 
 async def test_a_call_to_an_engine_that_was_given_up_fails_as_one_that_is_away() -> None:

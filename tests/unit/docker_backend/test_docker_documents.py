@@ -8,10 +8,10 @@ from docker_world import CLUSTER, HERE, NEW, OLD, blueprint_of, desired_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.backends.docker import keys
-from claude_sandbox.backends.docker.facts import EngineFacts, facts_of
-from claude_sandbox.backends.docker.gaps import gaps
+from claude_sandbox.backends.docker.engine.capabilities import EngineFacts, facts_of
+from claude_sandbox.backends.docker.keys import delivery
 from claude_sandbox.backends.docker.objects import documents, spec_hash
+from claude_sandbox.backends.docker.unsupported import gaps
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.seccomp.profile import STRICT
 
@@ -112,12 +112,12 @@ def test_limits_are_no_other_spec_since_they_can_be_changed_in_place() -> None:
 def test_the_key_is_in_no_document_of_its_delivery() -> None:
     blueprint = blueprint_of()
     own = Image("example.org/operator@sha256:" + "b" * 64, None, "IfNotPresent")
-    helper = keys.helper(blueprint, documents(blueprint, CLUSTER, NEW), CLUSTER, "7", own, settings=False)
+    helper = delivery.helper(blueprint, documents(blueprint, CLUSTER, NEW), CLUSTER, "7", own, settings=False)
     assert helper["HostConfig"]["NetworkMode"] == "none"
     assert helper["HostConfig"]["LogConfig"] == {"Type": "none"}
     assert helper["HostConfig"]["CapDrop"] == ["ALL"]
     assert helper["Image"] == own.reference
-    one = keys.Key("7", bytearray(b"very-secret"))
+    one = delivery.Key("7", bytearray(b"very-secret"))
     assert "very" not in repr(one)
     one.wipe()
     assert one.value == bytes(11)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from claude_sandbox.backends.docker.doings import Doings, unseen, until_start
+from claude_sandbox.backends.docker.events.expectations import Doings, unseen, until_start
 
 ALICE, BOB = ("agents", "alice"), ("agents", "bob")
 OWN, HELPER, STRANGER, NETWORK = "1" * 64, "2" * 64, "3" * 64, "9" * 64

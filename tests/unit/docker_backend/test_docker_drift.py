@@ -7,7 +7,7 @@ import pytest
 from docker_world import NEW, OLD, desired_of, recorded
 
 from claude_sandbox.backends.docker import drift
-from claude_sandbox.backends.docker.facts import EngineFacts
+from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
 from claude_sandbox.backends.docker.plan import Desired
 from claude_sandbox.seccomp.profile import STRICT
 

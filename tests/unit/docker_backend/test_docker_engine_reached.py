@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import docker
 import pytest
 
-from claude_sandbox.api.endpoints import Address
-from claude_sandbox.backends.docker.engine import Engine
-from claude_sandbox.backends.docker.errors import UNREACHABLE, EngineError
-from claude_sandbox.backends.docker.ssh import SshAdapter
+from claude_sandbox.api.docker_hosts.endpoints import Address
+from claude_sandbox.backends.docker.engine.engine import Engine
+from claude_sandbox.backends.docker.engine.errors import UNREACHABLE, EngineError
+from claude_sandbox.backends.docker.engine.ssh import SshAdapter
 
 
 @contextlib.contextmanager

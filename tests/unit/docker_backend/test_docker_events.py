@@ -6,11 +6,11 @@ import pytest
 from docker_world import CLUSTER, DIGEST, IDENTITY, recorded
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
-from claude_sandbox.backends.docker import sessions
+from claude_sandbox.backends.docker.events import exec_sessions
+from claude_sandbox.backends.docker.events.watch import Registry, wakes_of
 from claude_sandbox.backends.docker.names import labels_of, names_of
 from claude_sandbox.backends.docker.state import host_lost, state_of
-from claude_sandbox.backends.docker.wakes import Registry, wakes_of
-from claude_sandbox.compliance.docker.evidence import Session
+from claude_sandbox.compliance.containers.evidence import Session
 
 NAMES = names_of(CLUSTER, IDENTITY)
 ALICE = ("agents", "alice")
@@ -121,9 +121,9 @@ def test_the_engines_own_health_check_is_no_foreign_session() -> None:
     test = live["Config"]["Healthcheck"]["Test"]
     own = {"ID": "own", "ProcessConfig": {"entrypoint": test[1], "arguments": test[2:]}}
     other = {"ID": "other", "ProcessConfig": {"entrypoint": "/bin/sh", "arguments": ["-c", "id"]}}
-    assert sessions.session_of({**own, "Running": True}, live) is None
-    assert sessions.session_of({**other, "Running": True}, live) == Session(privileged=False, user="")
+    assert exec_sessions.session_of({**own, "Running": True}, live) is None
+    assert exec_sessions.session_of({**other, "Running": True}, live) == Session(privileged=False, user="")
     # The same words with more rights are somebody's.
     for more in ({"privileged": True}, {"user": "0"}):
         document = {"Running": True, "ProcessConfig": {**own["ProcessConfig"], **more}}  # type: ignore[dict-item]
-        assert sessions.session_of(document, live)
+        assert exec_sessions.session_of(document, live)

@@ -9,7 +9,7 @@ import pytest
 from docker_world import NEW, OLD, desired_of, live_of
 
 from claude_sandbox.backends.base import Cause, Past
-from claude_sandbox.backends.docker.facts import EngineFacts
+from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
 from claude_sandbox.backends.docker.health import NOT_ALIVE
 from claude_sandbox.backends.docker.plan import Observed, Plan, Verb, plan
 from claude_sandbox.backends.docker.state import state_of

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from claude_sandbox.api.conditions import ConditionStatus
 from claude_sandbox.backends.base import KeyState, Past
 from claude_sandbox.backends.docker.backend import DockerBackend
-from claude_sandbox.backends.docker.doings import container_of, unseen, until_start
-from claude_sandbox.backends.docker.engine import Engine
-from claude_sandbox.backends.docker.errors import EngineError
-from claude_sandbox.backends.docker.facts import EngineFacts
-from claude_sandbox.backends.docker.wakes import Registry, event_in, wakes_of
+from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.engine import Engine
+from claude_sandbox.backends.docker.engine.errors import EngineError
+from claude_sandbox.backends.docker.events.expectations import container_of, unseen, until_start
+from claude_sandbox.backends.docker.events.watch import Registry, event_in, wakes_of
 from claude_sandbox.backends.pacing import Pacer
 
 LATER = Past(provisioned=True, ran=True, settled=True)

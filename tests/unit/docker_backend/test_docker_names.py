@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.backends.docker import subnets
+from claude_sandbox.backends.docker import address_pools
 from claude_sandbox.backends.docker.names import is_owned, is_workspace_of, labels_of, names_of
 from claude_sandbox.blueprint.model import Identity
 
@@ -69,7 +69,7 @@ addresses = st.integers(0, 255).map(lambda last: IPv4Network((int(POOL.network_a
 
 @given(st.text(), st.sets(addresses))
 def test_a_network_gets_free_addresses_while_there_are_any(seed: str, taken: set[IPv4Network]) -> None:
-    found = list(subnets.candidates(POOL, seed, taken))
+    found = list(address_pools.candidates(POOL, seed, taken))
     assert len(found) == 32 - len(taken)
     assert len(set(found)) == len(found)
     assert not set(found) & taken
@@ -83,6 +83,6 @@ def test_other_networks_addresses_are_seen() -> None:
         {"IPAM": {"Config": None}},
         {"IPAM": None},
     ]
-    taken = subnets.taken_by(live)
+    taken = address_pools.taken_by(live)
     assert taken == (IPv4Network("198.18.0.0/25"),)
-    assert all(not network.overlaps(taken[0]) for network in subnets.candidates(POOL, "x", taken))
+    assert all(not network.overlaps(taken[0]) for network in address_pools.candidates(POOL, "x", taken))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_sandbox.backends.docker.relays import Publishing, refusals
+from claude_sandbox.backends.docker.relay.relays import Publishing, refusals
 from claude_sandbox.blueprint.model import Image, Port
 
 IMAGE = Image("relay:1", None, "Never")

@@ -9,11 +9,12 @@ from docker_world import CLUSTER, IDENTITY, NEW, OLD, blueprint_of, desired_of, 
 
 from claude_sandbox.api.spec import UpdateStrategyType
 from claude_sandbox.backends.base import Cause, Past
-from claude_sandbox.backends.docker import hardening, names, relay_evidence, relays
-from claude_sandbox.backends.docker.facts import EngineFacts
+from claude_sandbox.backends.docker import hardening, names
+from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
 from claude_sandbox.backends.docker.objects import documents
 from claude_sandbox.backends.docker.plan import Desired, Observed, Plan, Verb, plan
-from claude_sandbox.backends.docker.relays import Publishing
+from claude_sandbox.backends.docker.relay import evidence, relays
+from claude_sandbox.backends.docker.relay.relays import Publishing
 from claude_sandbox.blueprint.model import Image, Port
 
 IMAGE = Image("example.org/operator@sha256:" + "c" * 64, "sha256:" + "c" * 64, "IfNotPresent")
@@ -321,10 +322,10 @@ def test_the_container_is_the_same_with_ports_and_without() -> None:
 def test_evidence_tells_in_what_it_differs_and_that_one_should_not_be_there() -> None:
     desired = wanting(HTTP)
     observed = living(desired)
-    found = relay_evidence.of(desired.documents, observed, NEW)
+    found = evidence.of(desired.documents, observed, NEW)
     assert found is not None
     assert found.differences == ()
-    assert relay_evidence.of(desired.documents, Observed(), NEW) is None
-    stray = relay_evidence.of(wanting().documents, observed, NEW)
+    assert evidence.of(desired.documents, Observed(), NEW) is None
+    stray = evidence.of(wanting().documents, observed, NEW)
     assert stray is not None
     assert stray.differences

@@ -6,8 +6,15 @@ from docker_world import IDENTITY, blueprint_of
 from hostile import JSON, changed
 from hypothesis import given
 
+from claude_sandbox.backends.docker.evidence.exhaustion import (
+    CHANGES_AFTER,
+    Strain,
+    Strains,
+    clauses,
+    look,
+    places_of,
+)
 from claude_sandbox.backends.docker.state import state_of
-from claude_sandbox.backends.docker.strain import CHANGES_AFTER, Strain, Strains, clauses, look, places_of
 
 CONTAINER = {"Id": "c" * 64, "Name": "/csb", "State": {"Running": True, "StartedAt": "2026-01-01T00:00:00Z"}}
 KILLED = {"Type": "container", "Action": "oom", "Actor": {"ID": "c" * 64}}

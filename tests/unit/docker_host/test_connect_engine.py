@@ -18,10 +18,10 @@ from cryptography.x509.oid import NameOID
 from engine_documents import good_bridge, good_info, good_version
 from small_engine import SmallEngine
 
-from claude_sandbox.api.endpoints import parse
-from claude_sandbox.backends.docker.connect import connect
-from claude_sandbox.backends.docker.material import Material, SshMaterial, TlsMaterial
-from claude_sandbox.backends.docker.trouble import ConnectError, Trouble
+from claude_sandbox.api.docker_hosts.endpoints import parse
+from claude_sandbox.backends.docker.engine.client_credentials import Material, SshMaterial, TlsMaterial
+from claude_sandbox.backends.docker.engine.connect import connect
+from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, Trouble
 
 ANSWERS = {"info": good_info(), "version": good_version(), "networks/bridge": good_bridge()}
 

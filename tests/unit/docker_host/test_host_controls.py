@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_sandbox.api.status import EvidenceSource, Remedy, Result, Title
-from claude_sandbox.compliance.docker.host import MEASURES
-from claude_sandbox.compliance.docker.host_evidence import EngineDocuments, HostEvidence
-from claude_sandbox.compliance.docker.host_report import evaluate, findings
-from claude_sandbox.compliance.evidence import Reading, Unread
+from claude_sandbox.compliance.docker_hosts.controls import MEASURES
+from claude_sandbox.compliance.docker_hosts.evidence import EngineDocuments, HostEvidence
+from claude_sandbox.compliance.docker_hosts.report import evaluate, findings
+from claude_sandbox.compliance.pods.evidence import Reading, Unread
 
 
 def results(given: HostEvidence) -> dict[str, Result]:

@@ -6,9 +6,15 @@ from typing import Any
 import pytest
 
 from claude_sandbox.api import meta
-from claude_sandbox.api.endpoints import Scheme
-from claude_sandbox.api.host_conditions import HostReason
-from claude_sandbox.backends.docker.material import KEYS, MaterialError, SshMaterial, TlsMaterial, from_secret
+from claude_sandbox.api.docker_hosts.conditions import HostReason
+from claude_sandbox.api.docker_hosts.endpoints import Scheme
+from claude_sandbox.backends.docker.engine.client_credentials import (
+    KEYS,
+    MaterialError,
+    SshMaterial,
+    TlsMaterial,
+    from_secret,
+)
 
 PRIVATE = "very-private"
 

@@ -7,17 +7,24 @@ import pytest
 from engine_documents import good_bridge, good_info, good_version
 
 from claude_sandbox.api.conditions import ConditionStatus
-from claude_sandbox.api.host_conditions import HostConditionType, HostReason
-from claude_sandbox.api.host_spec import DockerHostSpec
-from claude_sandbox.api.host_status import DockerHostStatus, StayReason
+from claude_sandbox.api.docker_hosts.conditions import HostConditionType, HostReason
+from claude_sandbox.api.docker_hosts.spec import DockerHostSpec
+from claude_sandbox.api.docker_hosts.status import DockerHostStatus, StayReason
 from claude_sandbox.api.validate import parse_host_spec
-from claude_sandbox.backends.docker.hosts import Known
-from claude_sandbox.backends.docker.material import MaterialError
-from claude_sandbox.backends.docker.placement import Bound
-from claude_sandbox.backends.docker.room import Demand, Taken
-from claude_sandbox.backends.docker.trouble import ConnectError, Trouble
-from claude_sandbox.compliance.docker.host_evidence import EngineDocuments
-from claude_sandbox.controller.hosts_status import PATIENCE, HostFindings, Outlook, compose, moved_before, worth_writing
+from claude_sandbox.backends.docker.engine.client_credentials import MaterialError
+from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, Trouble
+from claude_sandbox.backends.docker.hosts.capacity import Demand, Taken
+from claude_sandbox.backends.docker.hosts.hosts import Known
+from claude_sandbox.backends.docker.hosts.placement import Bound
+from claude_sandbox.compliance.docker_hosts.evidence import EngineDocuments
+from claude_sandbox.controller.docker_hosts.status import (
+    PATIENCE,
+    HostFindings,
+    Outlook,
+    compose,
+    moved_before,
+    worth_writing,
+)
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 GI = 2**30

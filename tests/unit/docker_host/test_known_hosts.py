@@ -9,11 +9,11 @@ import pytest
 from engine_documents import good_bridge, good_info, good_version
 from small_engine import BROKEN, CLOSING, DRIPPING, SILENT, WELL, SmallEngine
 
-from claude_sandbox.api.endpoints import Address, parse
-from claude_sandbox.backends.docker.connect import Connection, connect
-from claude_sandbox.backends.docker.hosts import Hosts, Target
-from claude_sandbox.backends.docker.material import Material
-from claude_sandbox.backends.docker.trouble import Trouble
+from claude_sandbox.api.docker_hosts.endpoints import Address, parse
+from claude_sandbox.backends.docker.engine.client_credentials import Material
+from claude_sandbox.backends.docker.engine.connect import Connection, connect
+from claude_sandbox.backends.docker.engine.connection_errors import Trouble
+from claude_sandbox.backends.docker.hosts.hosts import Hosts, Target
 
 TIMEOUT = 1
 

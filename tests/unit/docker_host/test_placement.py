@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_sandbox.api.host_spec import Capacity
-from claude_sandbox.api.host_status import StayReason
+from claude_sandbox.api.docker_hosts.spec import Capacity
+from claude_sandbox.api.docker_hosts.status import StayReason
 from claude_sandbox.api.spec import Backend, ClaudeSandboxSpec
 from claude_sandbox.api.status import Placement
 from claude_sandbox.api.validate import parse_host_spec, parse_spec
-from claude_sandbox.backends.docker import relays
-from claude_sandbox.backends.docker.placement import (
+from claude_sandbox.backends.docker.hosts.capacity import Demand, Room, capacity_of, cores_of, demand_of
+from claude_sandbox.backends.docker.hosts.placement import (
     Bound,
     Candidate,
     Placed,
@@ -25,9 +25,9 @@ from claude_sandbox.backends.docker.placement import (
     keep,
     place,
 )
-from claude_sandbox.backends.docker.room import Demand, Room, capacity_of, cores_of, demand_of
-from claude_sandbox.controller.hosts_demand import Demands, placed_on
-from claude_sandbox.controller.sandboxes import Key, Sandboxes, host_of
+from claude_sandbox.backends.docker.relay import relays
+from claude_sandbox.controller.docker_hosts.demand import Demands, placed_on
+from claude_sandbox.controller.sandboxes.store import Key, Sandboxes, host_of
 
 GI = 2**30
 SMALL = Demand(cpu=1000, memory=GI)

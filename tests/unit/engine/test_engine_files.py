@@ -15,8 +15,8 @@ from claude_sandbox.localcluster.engine import EngineDescription, Tcp, api, conf
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.layout import Layout
 from claude_sandbox.localcluster.node.names import Names
-from claude_sandbox.localcluster.ospackages import Needed, Programs
-from claude_sandbox.localcluster.ospackages import ensure as ensure_packages
+from claude_sandbox.localcluster.programs.os_packages import Needed, Programs
+from claude_sandbox.localcluster.programs.os_packages import ensure as ensure_packages
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_sandbox.gateway.clienthello import LIMIT, Hello, HelloReader, Outcome, SecondHello, parse_client_hello
+from claude_sandbox.gateway.proxy.client_hello import (
+    LIMIT,
+    Hello,
+    HelloReader,
+    Outcome,
+    SecondHello,
+    parse_client_hello,
+)
 
 
 def openssl_hello(name: str | None, *, old: bool = False) -> bytes:

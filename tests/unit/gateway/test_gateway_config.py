@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from claude_sandbox.gateway.config import parse
-from claude_sandbox.gateway.fields import ConfigError
+from claude_sandbox.gateway.budget.prices import NANO
+from claude_sandbox.gateway.config.config import parse
+from claude_sandbox.gateway.config.fields import ConfigError
 from claude_sandbox.gateway.identity import Placeholders, presented_to_broker, presented_to_proxy
-from claude_sandbox.gateway.prices import NANO
 
 DIGEST = hashlib.sha256(b"placeholder").hexdigest()
 

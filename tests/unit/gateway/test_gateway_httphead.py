@@ -9,8 +9,8 @@ from aiohttp.http_parser import HttpRequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.gateway.chunked import ChunkedReader, chunk
-from claude_sandbox.gateway.httphead import LIMIT, BadRequestError, answered, forwarded, head_end, parse_request
+from claude_sandbox.gateway.http.chunked import ChunkedReader, chunk
+from claude_sandbox.gateway.http.head import LIMIT, BadRequestError, answered, forwarded, head_end, parse_request
 
 
 def head(*lines: str, end: str = "\r\n") -> bytes:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.gateway.jsonscan import MAX_DEPTH, JSONError, Scanned, Scanner
+from claude_sandbox.gateway.http.json_scan import MAX_DEPTH, JSONError, Scanned, Scanner
 
 WANTED = frozenset(("model", "max_tokens", "stream"))
 TEXT = st.text('ab1{}[]:, "\\\n/\x00\x7fé\u2028\U0001f600', max_size=20)

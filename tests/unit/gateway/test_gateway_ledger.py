@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_sandbox.gateway import ledger
-from claude_sandbox.gateway.bookkeeper import Bookkeeper
-from claude_sandbox.gateway.jsonscan import Scanned
-from claude_sandbox.gateway.ledger import Account, Budget, BudgetSpentError, Reservation
-from claude_sandbox.gateway.ledger_store import FileStore, MemoryStore, StoreError
-from claude_sandbox.gateway.prices import NANO, Bound, PriceTableError, Tokens, built_in, parse_table
+from claude_sandbox.gateway.budget import ledger
+from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
+from claude_sandbox.gateway.budget.ledger import Account, Budget, BudgetSpentError, Reservation
+from claude_sandbox.gateway.budget.prices import NANO, Bound, PriceTableError, Tokens, built_in, parse_table
+from claude_sandbox.gateway.budget.store import FileStore, MemoryStore, StoreError
+from claude_sandbox.gateway.http.json_scan import Scanned
 from claude_sandbox.gateway.shares import Rate, Slots
 
 STEP = st.tuples(st.integers(0, 9), st.integers(0, 60), st.integers(0, 100), st.floats(0, 4000))
@@ -123,8 +123,8 @@ async def test_a_damaged_account_lets_nothing_through(tmp_path: Path) -> None:
 SPENDER = """
 import sys
 from pathlib import Path
-from claude_sandbox.gateway.ledger import Account
-from claude_sandbox.gateway.ledger_store import FileStore
+from claude_sandbox.gateway.budget.ledger import Account
+from claude_sandbox.gateway.budget.store import FileStore
 from dataclasses import replace
 store = FileStore(Path(sys.argv[1]))
 while True:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.gateway.addresses import AddressRules, parse_address, refusal, refusal_of_any
-from claude_sandbox.gateway.domains import PatternError, Way, decide, parse_pattern
-from claude_sandbox.gateway.names import NotANameError, normalise
+from claude_sandbox.gateway.destinations.addresses import AddressRules, parse_address, refusal, refusal_of_any
+from claude_sandbox.gateway.destinations.domains import PatternError, Way, decide, parse_pattern
+from claude_sandbox.gateway.destinations.names import NotANameError, normalise
 
 LABEL = st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=20).filter(lambda text: not text.isdigit())
 NAME = st.lists(LABEL, min_size=2, max_size=4).map(".".join).filter(lambda name: name.rpartition(".")[2][:2] != "0x")

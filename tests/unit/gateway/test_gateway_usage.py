@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.gateway.prices import Tokens
-from claude_sandbox.gateway.usage import MAX_EVENT, MAX_JSON, StreamMeter, Usage, WholeMeter
+from claude_sandbox.gateway.broker.usage import MAX_EVENT, MAX_JSON, StreamMeter, Usage, WholeMeter
+from claude_sandbox.gateway.budget.prices import Tokens
 
 START = {
     "type": "message_start",

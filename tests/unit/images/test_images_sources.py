@@ -10,7 +10,7 @@ import pytest
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.images import NAMES, recipes
 from claude_sandbox.localcluster.images.base import Source, packages, sources
-from claude_sandbox.localcluster.ospackages import Needed, ensure
+from claude_sandbox.localcluster.programs.os_packages import Needed, ensure
 
 
 def _script(path: Path, body: str) -> None:
@@ -106,7 +106,7 @@ def test_a_claude_code_package_with_another_hash_is_refused_and_not_kept(
 
 def test_a_machine_without_apt_is_told_what_to_install(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    monkeypatch.setattr("claude_sandbox.localcluster.ospackages._SYSTEM_PATH", "/nonexistent")
+    monkeypatch.setattr("claude_sandbox.localcluster.programs.os_packages._SYSTEM_PATH", "/nonexistent")
     with pytest.raises(LocalClusterError) as error:
         ensure(Needed(("containerd",), ("containerd", "ctr")), lambda _line: None)
     assert error.value.message == "These are not installed: containerd, ctr."

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from claude_sandbox.backends.kubernetes import access, backend
-from claude_sandbox.compliance.evidence import Reading
+from claude_sandbox.backends.kubernetes import backend
+from claude_sandbox.backends.kubernetes.evidence import access_reviews
+from claude_sandbox.compliance.pods.evidence import Reading
 
 
 class Answers:
@@ -17,12 +18,12 @@ class Answers:
 
 
 async def test_at_every_age_an_answer_is_fresh_or_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    reviews = access.AccessReviews(Answers(), [("get", "", "pods", "")])  # type: ignore[arg-type]
-    begun = access.time.monotonic()
+    reviews = access_reviews.AccessReviews(Answers(), [("get", "", "pods", "")])  # type: ignore[arg-type]
+    begun = access_reviews.time.monotonic()
     await reviews.ask("agents", "sandbox-alice")
     found = reviews.known("agents", "sandbox-alice")
     assert isinstance(found, Reading)
     for age in range(0, 1200, 5):
-        monkeypatch.setattr(access.time, "monotonic", lambda age=age: begun + age)
+        monkeypatch.setattr(access_reviews.time, "monotonic", lambda age=age: begun + age)
         fresh = datetime.now(UTC) + timedelta(seconds=age) - found.observed_at <= backend.MAX_AGE
         assert fresh or reviews.due("agents", "sandbox-alice")

@@ -8,7 +8,7 @@ import pytest
 from compliant_sandbox import compliant
 
 from claude_sandbox.api.mishap import mishap
-from claude_sandbox.backends.kubernetes.evaluation import AT_ONCE, EvaluationError, Evaluations, is_light
+from claude_sandbox.backends.kubernetes.evidence.evaluation import AT_ONCE, EvaluationError, Evaluations, is_light
 
 
 async def test_what_takes_too_long_is_told_and_the_loop_goes_on() -> None:

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from claude_sandbox.backends.kubernetes.informer import Informer, Pace
-from claude_sandbox.backends.kubernetes.resources import SERVICES
+from claude_sandbox.kubernetes_api.informer import Informer, Pace
+from claude_sandbox.kubernetes_api.resources import SERVICES
 
 
 class Server:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from claude_sandbox.api.conditions import Reason
-from claude_sandbox.backends.kubernetes.workload import state_of
+from claude_sandbox.backends.kubernetes.state import state_of
 
 
 def pod(ready: str, **container: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What is said of a pod that its node refused."""
 
 from claude_sandbox.api.conditions import Reason
-from claude_sandbox.backends.kubernetes.workload import state_of
+from claude_sandbox.backends.kubernetes.state import state_of
 
 
 def test_a_node_that_can_not_leave_out_groups_of_the_image_is_told_with_the_remedy() -> None:

@@ -4,12 +4,12 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from claude_sandbox.backends.kubernetes.client import Obj
-from claude_sandbox.backends.kubernetes.informer import Contact
-from claude_sandbox.backends.kubernetes.resources import CLUSTER_ROLES, ROLE_BINDINGS, ROLES, Resource
-from claude_sandbox.backends.kubernetes.rights import Rights
-from claude_sandbox.backends.kubernetes.store import Store
-from claude_sandbox.compliance.evidence import Reading, Unread
+from claude_sandbox.backends.kubernetes.watches.rbac import Rights
+from claude_sandbox.compliance.pods.evidence import Reading, Unread
+from claude_sandbox.kubernetes_api.client import Obj
+from claude_sandbox.kubernetes_api.informer import Contact
+from claude_sandbox.kubernetes_api.resources import CLUSTER_ROLES, ROLE_BINDINGS, ROLES, Resource
+from claude_sandbox.kubernetes_api.store import Store
 
 MOST = 0.05
 """Seconds of the loop for one input."""

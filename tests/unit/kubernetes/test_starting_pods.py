@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from claude_sandbox.backends.kubernetes.workload import keeps_starting
+from claude_sandbox.backends.kubernetes.state import keeps_starting
 
 
 def pod(version: int = 1, *, node: str | None = None, labels: dict[str, str] | None = None, **status: Any) -> Any:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from claude_sandbox.api import meta
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.backends.kubernetes import drift
-from claude_sandbox.backends.kubernetes.making import Making, Pod, fingerprint, revision
+from claude_sandbox.backends.kubernetes.admission import Making, Pod, fingerprint, revision
 from claude_sandbox.backends.kubernetes.objects import pod as pod_of
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Identity, Site

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from claude_sandbox.localcluster import builder, layout, ospackages, toolchain, tools
+from claude_sandbox.localcluster import layout
 from claude_sandbox.localcluster.errors import LocalClusterError
-from claude_sandbox.localcluster.ospackages import Needed, Programs
-from claude_sandbox.localcluster.tools import KUBERNETES_PROGRAMS, KUBERNETES_RELEASES, Tool
+from claude_sandbox.localcluster.programs import builder, os_packages, toolchain, tools
+from claude_sandbox.localcluster.programs.os_packages import Needed, Programs
+from claude_sandbox.localcluster.programs.tools import KUBERNETES_PROGRAMS, KUBERNETES_RELEASES, Tool
 
 ALL_TOOLS = [
     *(tools.tool(name, "1.34.4") for name in ("etcd", "kube-router", "kwok")),
@@ -65,7 +66,7 @@ def test_c_is_compiled_with_what_was_unpacked_where_the_machine_lacks_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needed = Needed(("libthing-dev",), (), ("usr/include/thing.h", "usr/lib/*/libthing.a"))
-    monkeypatch.setattr(ospackages, "ensure", lambda _needed, _report: Programs(tmp_path))
+    monkeypatch.setattr(os_packages, "ensure", lambda _needed, _report: Programs(tmp_path))
     assert "CGO_CFLAGS" not in builder.with_c(needed, print)
     for name in ("usr/include/thing.h", "usr/lib/some-linux-gnu/libthing.a"):
         (tmp_path / name).parent.mkdir(parents=True)

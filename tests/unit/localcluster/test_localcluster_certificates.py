@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from claude_sandbox.localcluster import certificates, pki
-from claude_sandbox.localcluster.certificates import KeyPair, Subject
-from claude_sandbox.localcluster.pki import Files
+from claude_sandbox.localcluster.pki import certificates, pki
+from claude_sandbox.localcluster.pki.certificates import KeyPair, Subject
+from claude_sandbox.localcluster.pki.pki import Files
 
 NOW = datetime.now(UTC)
 SERVER = Subject("server", server=True, client=False, names=("127.0.0.1", "localhost"))

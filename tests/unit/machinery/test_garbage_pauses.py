@@ -6,7 +6,7 @@ import gc
 import pytest
 from virtual_clock import run
 
-from claude_sandbox.controller.garbage import CALM, PATIENCE, PAUSE, collect_when_idle
+from claude_sandbox.controller.machinery.garbage_collection import CALM, PATIENCE, PAUSE, collect_when_idle
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import threading
 import aiohttp
 import pytest
 
-from claude_sandbox.controller.health import HealthServer, all_running, all_set, no_stuck_worker
-from claude_sandbox.controller.metrics import Metrics
+from claude_sandbox.controller.machinery.health import HealthServer, all_running, all_set, no_stuck_worker
+from claude_sandbox.controller.metrics.metrics import Metrics
 
 
 async def ask(server: HealthServer, path: str, method: str = "GET") -> tuple[int, str, dict[str, str]]:

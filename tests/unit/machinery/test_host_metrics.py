@@ -5,7 +5,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from claude_sandbox.controller.metrics import Metrics
+from claude_sandbox.controller.metrics.metrics import Metrics
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 HOST = "claudesandbox_docker_host_"

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_sandbox.controller import logs
-from claude_sandbox.controller.redaction import REDACTED, clean, redact
+from claude_sandbox.controller.machinery import logs
+from claude_sandbox.controller.machinery.redaction import REDACTED, clean, redact
 
 URLSAFE = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
 
@@ -177,7 +177,7 @@ def strings(value: object) -> Iterator[str]:
         "pulled image registry.example/claude@sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
         "sandbox agents/alice uid 0b8d7c1e-7a53-4c1f-9d2b-3f1f6a1c2d3e: Secret anthropic-api-key not found",
         "Cannot connect to host 127.0.0.1:6443 ssl:<ssl.SSLContext object at 0x7f2a> [Connect call failed]",
-        '  File "/usr/lib/python3.11/site-packages/claude_sandbox/backends/kubernetes/transport.py", line 101, in call',
+        '  File "/usr/lib/python3.11/site-packages/claude_sandbox/kubernetes_api/transport.py", line 101, in call',
         "https://kubernetes.default.svc:443/apis/claudesandbox.dev/v1alpha1/namespaces/agents/claudesandboxes?limit=500",
         "basic authentication is off; the bearer of this; token expired; apiKeySecretRef.name is required",
         "sandbox-very-long-name-with-many-parts-and-more-and-more-parts-workspace is pending on disk-pressure",
@@ -267,7 +267,7 @@ def test_an_error_has_its_type_and_its_stack(stream: io.StringIO) -> None:
 
 CRASH = """
 import asyncio, sys, threading
-from claude_sandbox.controller import logs
+from claude_sandbox.controller.machinery import logs
 logs.configure(sys.argv[1])
 SECRET = "".join(["sk-", "ant-", "hidden"])
 def fail():

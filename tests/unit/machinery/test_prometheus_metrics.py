@@ -8,9 +8,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from virtual_clock import run
 
-from claude_sandbox.controller.metrics import Metrics
-from claude_sandbox.controller.queue import Result, WorkQueue, run_workers
-from claude_sandbox.controller.sandbox_metrics import SandboxCollector
+from claude_sandbox.controller.machinery.queue import Result, WorkQueue, run_workers
+from claude_sandbox.controller.metrics.metrics import Metrics
+from claude_sandbox.controller.metrics.sandboxes import SandboxCollector
 
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from virtual_clock import VirtualLoop, run
 
-from claude_sandbox.controller.queue import Result, ShutDown, WorkQueue, run_workers
+from claude_sandbox.controller.machinery.queue import Result, ShutDown, WorkQueue, run_workers
 
 KEYS = st.sampled_from("abcd")
 
@@ -142,7 +142,7 @@ def test_twenty_adds_during_one_run_make_one_more_run() -> None:
 def test_a_run_starts_after_every_add_however_many_workers_fail(
     adds: list[tuple[str, float, int]], workers: int, work: float
 ) -> None:
-    logging.getLogger("claude_sandbox.controller.queue").setLevel(logging.CRITICAL)
+    logging.getLogger("claude_sandbox.controller.machinery.queue").setLevel(logging.CRITICAL)
     added: dict[str, float] = {}
     started: dict[str, float] = {}
     running: Counter[str] = Counter()

@@ -11,7 +11,7 @@ import yaml
 from claude_sandbox.api import meta
 from claude_sandbox.api.validate import parse_host_spec, parse_spec, refused_host_metadata, refused_metadata
 from claude_sandbox.install.manifests import NAMESPACE, Installation, render, sources
-from claude_sandbox.localcluster import toolchain
+from claude_sandbox.localcluster.programs import toolchain
 
 Manifest = dict[str, Any]
 

@@ -13,12 +13,18 @@ from ipaddress import IPv4Network
 
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.base import Cause, Failure, Healed, Outcome
-from claude_sandbox.backends.docker import drift, keys, names, relays, subnets
-from claude_sandbox.backends.docker.engine import Engine
-from claude_sandbox.backends.docker.errors import EngineError, ForeignObjectError
-from claude_sandbox.backends.docker.images import ImageMissingError, ImagePendingError, ImageRefusedError, Images
-from claude_sandbox.backends.docker.keys import Key, KeyUnavailableError
-from claude_sandbox.backends.docker.learned import Learned, Started
+from claude_sandbox.backends.docker import address_pools, drift, names
+from claude_sandbox.backends.docker.engine.documents import Object, running
+from claude_sandbox.backends.docker.engine.engine import Engine
+from claude_sandbox.backends.docker.engine.errors import EngineError, ForeignObjectError
+from claude_sandbox.backends.docker.images.pulls import (
+    ImageMissingError,
+    ImagePendingError,
+    ImageRefusedError,
+    Images,
+)
+from claude_sandbox.backends.docker.keys import delivery
+from claude_sandbox.backends.docker.keys.delivery import Key, KeyUnavailableError
 from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
 from claude_sandbox.backends.docker.plan import (
     CONTAINER,
@@ -32,8 +38,9 @@ from claude_sandbox.backends.docker.plan import (
     Step,
     Verb,
 )
-from claude_sandbox.backends.docker.raw import Object, running
+from claude_sandbox.backends.docker.relay import relays
 from claude_sandbox.backends.docker.removal import remove_network
+from claude_sandbox.backends.docker.written import Learned, Started
 from claude_sandbox.blueprint.model import Blueprint, Image
 
 # Seconds until an object in the way is looked at again, of which no event may tell.
@@ -89,7 +96,7 @@ class Hands:
     """Of the relay, which has nothing to do with how often the sandbox itself is replaced."""
     published: Mapping[str, int] = field(default_factory=dict)
     """The host's ports that declared ones had before, by their names."""
-    pool: IPv4Network | None = subnets.POOL
+    pool: IPv4Network | None = address_pools.POOL
     """Where sandboxes' networks get their addresses; None: from the engine's own pools."""
 
     @property
@@ -312,7 +319,7 @@ async def _create_network(hands: Hands, document: Object) -> None:
     # An engine refuses addresses that are taken, and there are far more than networks: asked for only where it does.
     taken: tuple[IPv4Network, ...] = ()
     for number in range(_TRIES):
-        subnet = next(subnets.candidates(hands.pool, document["Name"], taken), None)
+        subnet = next(address_pools.candidates(hands.pool, document["Name"], taken), None)
         if subnet is None:
             break
         try:
@@ -320,7 +327,7 @@ async def _create_network(hands: Hands, document: Object) -> None:
         except EngineError as error:
             if not error.is_pool_overlap or number == _TRIES - 1:
                 raise
-            taken = (subnet, *taken, *subnets.taken_by(await hands.engine.networks()))
+            taken = (subnet, *taken, *address_pools.taken_by(await hands.engine.networks()))
         else:
             return
     raise EngineError(400, f"no addresses are left in {hands.pool} for another sandbox's network")
@@ -472,8 +479,8 @@ async def _deliver(hands: Hands, desired: Desired, identifier: str, *, settings:
 
 
 @asynccontextmanager
-async def _helping(hands: Hands, desired: Desired, key: Key, *, settings: bool) -> AsyncIterator[keys.Helper]:
-    """As `keys.helping`. Raises ForeignObjectError where somebody else's container has the helper's name."""
+async def _helping(hands: Hands, desired: Desired, key: Key, *, settings: bool) -> AsyncIterator[delivery.Helper]:
+    """As `delivery.helping`. Raises ForeignObjectError where somebody else's container has the helper's name."""
     engine, wanted, image = hands.engine, desired.documents, hands.helper
     if image is None:
         key.wipe()
@@ -482,11 +489,11 @@ async def _helping(hands: Hands, desired: Desired, key: Key, *, settings: bool) 
         )
 
     async def make(generation: str) -> str:
-        document = keys.helper(hands.blueprint, wanted, desired.cluster, generation, image, settings=settings)
+        document = delivery.helper(hands.blueprint, wanted, desired.cluster, generation, image, settings=settings)
         return await _made(hands, wanted.names.helper, document, image)
 
     try:
-        async with keys.helping(engine, make, hands.blueprint, key, settings=settings) as helper:
+        async with delivery.helping(engine, make, hands.blueprint, key, settings=settings) as helper:
             hands.learned.removed.append(helper.identifier)
             yield helper
     except EngineError as error:

@@ -15,37 +15,42 @@ from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.spec import Image as NamedImage
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, WorkloadState
-from claude_sandbox.backends.docker import doings, evidence, names, relay_evidence, relays, strain, subnets, wakes
+from claude_sandbox.backends.docker import address_pools, names
 from claude_sandbox.backends.docker.apply import Hands, carry_out
-from claude_sandbox.backends.docker.doings import Doings
-from claude_sandbox.backends.docker.engine import Engine
-from claude_sandbox.backends.docker.errors import UNREACHABLE, EngineError
-from claude_sandbox.backends.docker.facts import EngineFacts
-from claude_sandbox.backends.docker.gaps import gaps
-from claude_sandbox.backends.docker.host_proc import witness_of
-from claude_sandbox.backends.docker.image_store import ImageStore
-from claude_sandbox.backends.docker.images import Images, Login, anonymously
-from claude_sandbox.backends.docker.keys import Key
-from claude_sandbox.backends.docker.lanes import ask_kernel, of_tenant
-from claude_sandbox.backends.docker.learned import Learned
+from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.documents import Object, running
+from claude_sandbox.backends.docker.engine.engine import Engine
+from claude_sandbox.backends.docker.engine.errors import UNREACHABLE, EngineError
+from claude_sandbox.backends.docker.engine.threads import ask_kernel, of_tenant
+from claude_sandbox.backends.docker.events import expectations, watch
+from claude_sandbox.backends.docker.events.expectations import Doings
+from claude_sandbox.backends.docker.events.outside_sessions import Visitors
+from claude_sandbox.backends.docker.events.watch import Registry, Wake
+from claude_sandbox.backends.docker.evidence import container as evidence
+from claude_sandbox.backends.docker.evidence import exhaustion
+from claude_sandbox.backends.docker.evidence.proc import witness_of
+from claude_sandbox.backends.docker.images.pulls import Images, Login, anonymously
+from claude_sandbox.backends.docker.images.store import ImageStore
+from claude_sandbox.backends.docker.keys.delivery import Key
+from claude_sandbox.backends.docker.keys.managed_settings import settings_of
 from claude_sandbox.backends.docker.names import names_of
 from claude_sandbox.backends.docker.objects import Documents, documents
 from claude_sandbox.backends.docker.observe import Observer
 from claude_sandbox.backends.docker.plan import Desired, Observed, plan
-from claude_sandbox.backends.docker.raw import Object, running
-from claude_sandbox.backends.docker.relays import NO_PUBLISHING, Publishing, Relay
+from claude_sandbox.backends.docker.relay import evidence as relay_evidence
+from claude_sandbox.backends.docker.relay import relays
+from claude_sandbox.backends.docker.relay.relays import NO_PUBLISHING, Publishing, Relay
 from claude_sandbox.backends.docker.removal import Removal, orphans, remove, workspaces
-from claude_sandbox.backends.docker.settings_read import settings_of
 from claude_sandbox.backends.docker.state import host_lost, pulling, state_of, unclear
-from claude_sandbox.backends.docker.visits import Visitors
-from claude_sandbox.backends.docker.wakes import Registry, Wake
+from claude_sandbox.backends.docker.unsupported import gaps
+from claude_sandbox.backends.docker.written import Learned
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image
-from claude_sandbox.compliance.docker.evidence import NOT_READ, SettingsRead
-from claude_sandbox.compliance.docker.report import findings
-from claude_sandbox.compliance.evidence import Reading, Unread
+from claude_sandbox.compliance.containers.evidence import NOT_READ, SettingsRead
+from claude_sandbox.compliance.containers.report import findings
 from claude_sandbox.compliance.findings import compliance
-from claude_sandbox.compliance.report import Judgement, compliant
+from claude_sandbox.compliance.pods.evidence import Reading, Unread
+from claude_sandbox.compliance.pods.report import Judgement, compliant
 
 logger = logging.getLogger(__name__)
 
@@ -100,7 +105,7 @@ class DockerBackend:
         pacer: Pacer,
         *,
         allowed_registries: tuple[str, ...] = (),
-        pool: IPv4Network | None = subnets.POOL,
+        pool: IPv4Network | None = address_pools.POOL,
         helper: Image | None = None,
         publishing: Callable[[], Publishing] = lambda: NO_PUBLISHING,
         permits: Callable[[NamedImage | None], bool] = lambda _: True,
@@ -125,7 +130,7 @@ class DockerBackend:
         self._observer = Observer(engine)
         self._registry = Registry()
         self._doings = Doings()
-        self._strains = strain.Strains()
+        self._strains = exhaustion.Strains()
         self._visitors = Visitors(engine)
         self._seen: dict[Identity, _Seen] = {}
         self._last: dict[Identity, WorkloadState] = {}
@@ -236,10 +241,10 @@ class DockerBackend:
 
     async def _strain(self, identity: Identity, container: Object, seen: _Seen) -> tuple[str, ...]:
         """What the sandbox ran out of, each as a clause."""
-        found = strain.Strain()
+        found = exhaustion.Strain()
         if self._engine.may_be_local:
-            found = await ask_kernel(partial(strain.look, container, strain.places_of(seen.blueprint)))
-        return strain.clauses(self._strains.said(identity, container, found), seen.blueprint)
+            found = await ask_kernel(partial(exhaustion.look, container, exhaustion.places_of(seen.blueprint)))
+        return exhaustion.clauses(self._strains.said(identity, container, found), seen.blueprint)
 
     async def measure(
         self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome
@@ -354,7 +359,7 @@ class DockerBackend:
 
     def wakes(self) -> AsyncIterator[Wake]:
         """Keys of sandboxes that are worth a look, without end."""
-        return wakes.wakes(
+        return watch.wakes(
             self._engine,
             self._cluster,
             self._registry,
@@ -514,10 +519,10 @@ def _unseen(observed: Observed, events: list[Object], told: int, learned: Learne
     looked = told
     if learned.started is not None:
         # It was read as soon as it was started, and not once more after that.
-        told = doings.until_start(events, container)
+        told = expectations.until_start(events, container)
     relay, outer = (str((one or {}).get("Id", "")) for one in (observed.relay, observed.outer))
     # The relay is looked at after all that the pass did.
-    seen = [event for event in events[:looked] if relay and relay == doings.container_of(event)]
+    seen = [event for event in events[:looked] if relay and relay == expectations.container_of(event)]
     made = [event for event in events[:looked] if outer and outer == (event.get("Actor") or {}).get("ID")]
-    left = doings.unseen(events, container, network, told, learned.removed)
+    left = expectations.unseen(events, container, network, told, learned.removed)
     return [event for event in left if event not in seen and event not in made]

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_sandbox.backends.docker import names
-from claude_sandbox.backends.docker.facts import EngineFacts
-from claude_sandbox.backends.docker.raw import Object
+from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.compliance.docker.network import GATEWAY_MODE, INHIBIT, host_address
 
 # What `docker update` can change, and change back.

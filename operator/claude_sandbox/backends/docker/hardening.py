@@ -1,6 +1,6 @@
 """What all containers of a sandbox have in common, whatever they are for: the agent's, the key's helper, the relay."""
 
-from claude_sandbox.backends.docker.raw import Manifest
+from claude_sandbox.backends.docker.engine.documents import Manifest
 
 ICC = "com.docker.network.bridge.enable_icc"
 """Whether those on a bridge can connect to each other."""

@@ -6,7 +6,7 @@ exit code that it was that which failed: a container without a key is not ready,
 
 import math
 
-from claude_sandbox.backends.docker.raw import Object, running
+from claude_sandbox.backends.docker.engine.documents import Object, running
 from claude_sandbox.blueprint.model import Probe
 
 NOT_ALIVE = 100

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.docker.raw import Object, labels
+from claude_sandbox.backends.docker.engine.documents import Object, labels
 from claude_sandbox.blueprint.model import Identity
 
 LABEL_CLUSTER = f"{meta.GROUP}/cluster"

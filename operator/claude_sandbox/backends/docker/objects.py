@@ -8,7 +8,8 @@ import orjson
 
 from claude_sandbox.api.spec import SeccompProfileType
 from claude_sandbox.backends.docker import names
-from claude_sandbox.backends.docker.facts import EngineFacts
+from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.documents import Manifest
 from claude_sandbox.backends.docker.hardening import (
     ICC,
     NO_NEW_PRIVILEGES,
@@ -19,8 +20,7 @@ from claude_sandbox.backends.docker.hardening import (
 )
 from claude_sandbox.backends.docker.health import NOT_ALIVE
 from claude_sandbox.backends.docker.names import Names, labels_of, names_of
-from claude_sandbox.backends.docker.raw import Manifest
-from claude_sandbox.backends.docker.relays import NO_PUBLISHING, Publishing, Relay, relay_of
+from claude_sandbox.backends.docker.relay.relays import NO_PUBLISHING, Publishing, Relay, relay_of
 from claude_sandbox.blueprint.model import Amounts, Blueprint, User
 from claude_sandbox.compliance.docker.network import GATEWAY_MODE, INHIBIT
 from claude_sandbox.seccomp.profile import STRICT

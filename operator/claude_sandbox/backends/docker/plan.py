@@ -10,12 +10,13 @@ from enum import Enum
 
 from claude_sandbox.api.spec import UpdateStrategyType
 from claude_sandbox.backends.base import Cause, Past
-from claude_sandbox.backends.docker import drift, names, relay_drift
-from claude_sandbox.backends.docker.facts import EngineFacts
+from claude_sandbox.backends.docker import drift, names
+from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.documents import Object, labels, name_of, running
 from claude_sandbox.backends.docker.health import is_lost
 from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
 from claude_sandbox.backends.docker.objects import Documents
-from claude_sandbox.backends.docker.raw import Object, labels, name_of, running
+from claude_sandbox.backends.docker.relay import drift as relay_drift
 from claude_sandbox.blueprint.model import Identity, Probe
 
 CONTAINER, NETWORK, VOLUME = "Container", "Network", "Volume"

@@ -6,7 +6,7 @@ from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.status import Workload
 from claude_sandbox.backends.base import WorkloadState
 from claude_sandbox.backends.docker import health
-from claude_sandbox.backends.docker.raw import Object, name_of, running
+from claude_sandbox.backends.docker.engine.documents import Object, name_of, running
 
 # What a process gets as its exit code that a signal ended.
 _KILLED, _TERMINATED = 137, 143

@@ -13,13 +13,13 @@ from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.base import Cause, Failure, Healed, Outcome
 from claude_sandbox.backends.kubernetes import drift
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.making import Making
+from claude_sandbox.backends.kubernetes.admission import Making
 from claude_sandbox.backends.kubernetes.ownership import is_baseline, is_leftover, is_owned, is_retained_claim
 from claude_sandbox.backends.kubernetes.plan import Plan, Step, Verb
-from claude_sandbox.backends.kubernetes.raw import Manifest, Object
-from claude_sandbox.backends.kubernetes.resources import (
+from claude_sandbox.blueprint.model import Identity
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import (
     NETWORK_POLICIES,
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
@@ -27,7 +27,7 @@ from claude_sandbox.backends.kubernetes.resources import (
     SERVICES,
     Resource,
 )
-from claude_sandbox.blueprint.model import Identity
+from claude_sandbox.kubernetes_api.unstructured import Manifest, Object
 
 RESOURCES: dict[str, Resource] = {
     resource.kind: resource

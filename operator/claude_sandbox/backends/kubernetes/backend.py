@@ -11,20 +11,28 @@ from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status import Compliance, EvidenceSource
 from claude_sandbox.backends.base import Cause, Failure, KeyState, Outcome, Past, WorkloadState
-from claude_sandbox.backends.kubernetes import claims, drift, making
-from claude_sandbox.backends.kubernetes.access import AccessReviews
+from claude_sandbox.backends.kubernetes import admission as making
+from claude_sandbox.backends.kubernetes import drift
+from claude_sandbox.backends.kubernetes.admission import Making, Recorded, nothing_recorded
 from claude_sandbox.backends.kubernetes.apply import carry_out
 from claude_sandbox.backends.kubernetes.baseline import Baselines
-from claude_sandbox.backends.kubernetes.client import Api
-from claude_sandbox.backends.kubernetes.errors import ApiError
-from claude_sandbox.backends.kubernetes.evaluation import Evaluations, is_light
-from claude_sandbox.backends.kubernetes.expected import expected
-from claude_sandbox.backends.kubernetes.informer import Informer
-from claude_sandbox.backends.kubernetes.making import Making, Recorded, nothing_recorded
+from claude_sandbox.backends.kubernetes.evidence import volume_claims
+from claude_sandbox.backends.kubernetes.evidence.access_reviews import AccessReviews
+from claude_sandbox.backends.kubernetes.evidence.declared import expected
+from claude_sandbox.backends.kubernetes.evidence.evaluation import Evaluations, is_light
 from claude_sandbox.backends.kubernetes.ownership import is_owned
 from claude_sandbox.backends.kubernetes.plan import Desired, Observed, desire, plan
-from claude_sandbox.backends.kubernetes.raw import Object, terminating
-from claude_sandbox.backends.kubernetes.resources import (
+from claude_sandbox.backends.kubernetes.state import node_lost, state_of
+from claude_sandbox.backends.kubernetes.watches.secrets import SecretStates
+from claude_sandbox.backends.kubernetes.watches.watches import Watches
+from claude_sandbox.backends.pacing import Pacer
+from claude_sandbox.blueprint.model import Blueprint, Identity
+from claude_sandbox.compliance.pods.evidence import KubernetesEvidence, Reading, Unread
+from claude_sandbox.compliance.pods.report import measure
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.informer import Informer
+from claude_sandbox.kubernetes_api.resources import (
     LIMIT_RANGES,
     NETWORK_POLICIES,
     NODES,
@@ -36,13 +44,7 @@ from claude_sandbox.backends.kubernetes.resources import (
     SERVICES,
     Resource,
 )
-from claude_sandbox.backends.kubernetes.secrets import SecretStates
-from claude_sandbox.backends.kubernetes.watches import Watches
-from claude_sandbox.backends.kubernetes.workload import node_lost, state_of
-from claude_sandbox.backends.pacing import Pacer
-from claude_sandbox.blueprint.model import Blueprint, Identity
-from claude_sandbox.compliance.evidence import KubernetesEvidence, Reading, Unread
-from claude_sandbox.compliance.report import measure
+from claude_sandbox.kubernetes_api.unstructured import Object, terminating
 
 T = TypeVar("T")
 
@@ -73,7 +75,7 @@ class KubernetesBackend:
         self._access = access
         self._secrets = SecretStates(api, watches)
         self._pacer = pacer
-        self._claims = claims.Claims(api)
+        self._claims = volume_claims.Claims(api)
         self._making = Making(api, recorded)
         self._baselines = Baselines(api, watches)
         self._evaluations = Evaluations()
@@ -134,7 +136,7 @@ class KubernetesBackend:
             return state
         name = meta.workspace_name(identity.name)
         why = await self._claims.why_unbound(self._watches.get(PERSISTENT_VOLUME_CLAIMS, identity.namespace, name))
-        return replace(state, message=why, again=claims.AGAIN) if why else state
+        return replace(state, message=why, again=volume_claims.AGAIN) if why else state
 
     async def measure(
         self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome

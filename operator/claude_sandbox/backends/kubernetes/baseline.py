@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes.client import Api, Obj
-from claude_sandbox.backends.kubernetes.errors import ApiError
 from claude_sandbox.backends.kubernetes.ownership import is_baseline
-from claude_sandbox.backends.kubernetes.raw import terminating
-from claude_sandbox.backends.kubernetes.resources import NETWORK_POLICIES, PODS
-from claude_sandbox.backends.kubernetes.watches import Watches
+from claude_sandbox.backends.kubernetes.watches.watches import Watches
+from claude_sandbox.kubernetes_api.client import Api, Obj
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import NETWORK_POLICIES, PODS
+from claude_sandbox.kubernetes_api.unstructured import terminating
 
 
 class Baselines:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from claude_sandbox.api import meta, quantity
-from claude_sandbox.backends.kubernetes.raw import Object
+from claude_sandbox.kubernetes_api.unstructured import Object
 
 # Below these keys Kubernetes writes quantities in its own canonical form.
 _QUANTITY_KEYS = frozenset({"cpu", "memory", "ephemeral-storage", "storage", "sizeLimit"})

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes.raw import Manifest
 from claude_sandbox.blueprint.model import Amounts, Blueprint, EgressBlock, Probe
+from claude_sandbox.kubernetes_api.unstructured import Manifest
 
 CONTAINER = "agent"
 

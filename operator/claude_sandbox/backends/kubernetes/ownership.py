@@ -1,8 +1,8 @@
 """Whether an object with one of our names is ours. Labels only find; the owner's UID decides. Pure."""
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes.raw import Object, labels
 from claude_sandbox.blueprint.model import Identity
+from claude_sandbox.kubernetes_api.unstructured import Object, labels
 
 
 def is_owned(live: Object, identity: Identity) -> bool:

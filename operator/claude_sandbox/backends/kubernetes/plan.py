@@ -12,8 +12,8 @@ from claude_sandbox.api.spec import UpdateStrategyType
 from claude_sandbox.backends.base import Cause, Past
 from claude_sandbox.backends.kubernetes import drift, objects
 from claude_sandbox.backends.kubernetes.ownership import is_baseline, is_leftover, is_owned, is_retained_claim
-from claude_sandbox.backends.kubernetes.raw import Object, annotations, terminating
 from claude_sandbox.blueprint.model import Blueprint, Identity
+from claude_sandbox.kubernetes_api.unstructured import Object, annotations, terminating
 
 # How old a sandbox is, in seconds, when what an earlier one of its name left is no longer left to the garbage
 # collector. That takes a moment, or as long as the earlier pod has to end; and longer where very much is deleted.

@@ -4,11 +4,11 @@ import posixpath
 import re
 from collections.abc import Callable
 
+from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
+from claude_sandbox.compliance.containers.credential_files import is_home
+from claude_sandbox.compliance.containers.mounts import Mount, asked_mounts, holds
 from claude_sandbox.compliance.control import Verdict, failed, passed, unknown
-from claude_sandbox.compliance.docker.container import Container, doubts_of, untold
-from claude_sandbox.compliance.docker.logins import is_home
 from claude_sandbox.compliance.docker.measure import decided, shared
-from claude_sandbox.compliance.docker.mounts import Mount, asked_mounts, holds
 from claude_sandbox.compliance.sockets import engine
 
 SYSTEM = (

@@ -3,8 +3,8 @@
 import re
 
 from claude_sandbox.api import references
+from claude_sandbox.compliance.containers.container import Container, untold
 from claude_sandbox.compliance.control import Verdict, failed, judged, not_applicable, passed, unknown
-from claude_sandbox.compliance.docker.container import Container, untold
 from claude_sandbox.compliance.docker.measure import shared
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from claude_sandbox.api.spec import SeccompProfileType
+from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
+from claude_sandbox.compliance.containers.seccomp_filters import FilterError, weakness
 from claude_sandbox.compliance.control import Verdict, failed, not_applicable, passed, unknown
-from claude_sandbox.compliance.docker.container import Container, doubts_of, untold
-from claude_sandbox.compliance.docker.filters import FilterError, weakness
 from claude_sandbox.compliance.docker.measure import decided, shared, unmeasured
 from claude_sandbox.compliance.kernel import HARDENED_HANDLERS, PLAIN_HANDLERS
-from claude_sandbox.compliance.pss import SAFE_SYSCTLS, SELINUX_TYPES
+from claude_sandbox.compliance.pods.pod_security import SAFE_SYSCTLS, SELINUX_TYPES
 from claude_sandbox.seccomp.profile import is_strict
 
 _BUILT_IN = ("", "builtin")

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance import catalogue
+from claude_sandbox.compliance.containers.container import Container
 from claude_sandbox.compliance.control import ALWAYS, Control, Level, Mapping, Verdict, failed, passed, unknown
-from claude_sandbox.compliance.docker.container import Container
 
 Judge = Callable[[Container], Verdict]
 

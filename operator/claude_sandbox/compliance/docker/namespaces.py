@@ -4,11 +4,11 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 
 from claude_sandbox.api.status import Severity
+from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
+from claude_sandbox.compliance.containers.document import Document
 from claude_sandbox.compliance.control import Level, Verdict, failed, maps, passed, unknown
-from claude_sandbox.compliance.docker.container import Container, doubts_of, untold
-from claude_sandbox.compliance.docker.document import Document
 from claude_sandbox.compliance.docker.measure import Judge, decided, docker_only, shared
-from claude_sandbox.compliance.evidence import Object
+from claude_sandbox.compliance.pods.evidence import Object
 
 _BINDINGS = ("HostConfig.PortBindings", "NetworkSettings.Ports")
 _FIRST_ORDINARY_PORT = 1024

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 
 from claude_sandbox.api.status import Severity
+from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
 from claude_sandbox.compliance.control import Level, Verdict, failed, maps, unknown
-from claude_sandbox.compliance.docker.container import Container, doubts_of, untold
 from claude_sandbox.compliance.docker.measure import decided, docker_only, unmeasured
-from claude_sandbox.compliance.evidence import Object
+from claude_sandbox.compliance.pods.evidence import Object
 
 _DEFAULT = ("", "bridge", "default")
 _BRIDGE = "com.docker.network.bridge."

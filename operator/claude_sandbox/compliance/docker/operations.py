@@ -1,7 +1,7 @@
 """OPS on Docker: whether the container is looked after."""
 
+from claude_sandbox.compliance.containers.container import Container, untold
 from claude_sandbox.compliance.control import Verdict, failed, judged, not_applicable, passed, unknown
-from claude_sandbox.compliance.docker.container import Container, untold
 from claude_sandbox.compliance.docker.measure import shared
 from claude_sandbox.compliance.operations import differing
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
+from claude_sandbox.compliance.containers.container import Container, doubts_of
+from claude_sandbox.compliance.containers.document import Document
+from claude_sandbox.compliance.containers.evidence import Relay
 from claude_sandbox.compliance.control import Verdict, not_applicable, unknown
-from claude_sandbox.compliance.docker.container import Container, doubts_of
-from claude_sandbox.compliance.docker.document import Document
-from claude_sandbox.compliance.docker.evidence import Relay
 from claude_sandbox.compliance.docker.measure import decided, shared
 from claude_sandbox.compliance.docker.namespaces import bindings_of
-from claude_sandbox.compliance.evidence import Object
+from claude_sandbox.compliance.pods.evidence import Object
 
 _ROOT = ("", "0", "root")
 

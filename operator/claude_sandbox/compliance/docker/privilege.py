@@ -1,8 +1,8 @@
 """PRIV on Docker: what the container's processes may do."""
 
+from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
+from claude_sandbox.compliance.containers.evidence import Session
 from claude_sandbox.compliance.control import Verdict, failed, passed, unknown
-from claude_sandbox.compliance.docker.container import Container, doubts_of, untold
-from claude_sandbox.compliance.docker.evidence import Session
 from claude_sandbox.compliance.docker.measure import decided, shared
 from claude_sandbox.compliance.privilege import FIRST_ORDINARY_GROUP
 

@@ -1,8 +1,8 @@
 """RES on Docker: how much of the host the container can use up."""
 
 from claude_sandbox.api.status import Severity
+from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
 from claude_sandbox.compliance.control import ALWAYS, PRODUCTION, Level, Verdict, failed, maps, passed, unknown
-from claude_sandbox.compliance.docker.container import Container, doubts_of, untold
 from claude_sandbox.compliance.docker.measure import decided, docker_only, shared
 
 _MOST_RESTARTS = 5

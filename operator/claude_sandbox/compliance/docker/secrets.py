@@ -4,14 +4,14 @@ import posixpath
 import re
 from collections.abc import Sequence
 
-from claude_sandbox.api import leaks
+from claude_sandbox.api.credentials import leaks
 from claude_sandbox.api.status import Severity
+from claude_sandbox.compliance.containers.container import Container, doubts_of
+from claude_sandbox.compliance.containers.credential_files import login
+from claude_sandbox.compliance.containers.mounts import holds
 from claude_sandbox.compliance.control import Level, Verdict, maps
-from claude_sandbox.compliance.docker.container import Container, doubts_of
 from claude_sandbox.compliance.docker.filesystem import each_bind
-from claude_sandbox.compliance.docker.logins import login
 from claude_sandbox.compliance.docker.measure import decided, docker_only, shared
-from claude_sandbox.compliance.docker.mounts import holds
 from claude_sandbox.compliance.sockets import agent, agents_in
 
 _SECRETS = "/run/secrets"

@@ -3,10 +3,10 @@
 import posixpath
 from collections.abc import Iterator
 
+from claude_sandbox.compliance.containers.container import Container, untold
 from claude_sandbox.compliance.control import Verdict, not_applicable
-from claude_sandbox.compliance.docker.container import Container, untold
 from claude_sandbox.compliance.docker.measure import decided, shared
-from claude_sandbox.compliance.evidence import ManagedSettings
+from claude_sandbox.compliance.pods.evidence import ManagedSettings
 from claude_sandbox.compliance.settings import ELSEWHERE, UNDECLARED
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.docker.connect import Connection
+from claude_sandbox.backends.docker.engine.connect import Connection
 from claude_sandbox.demo import sandbox
 from claude_sandbox.demo.docker import engines, operator, record, show
 from claude_sandbox.demo.docker.record import Made
@@ -16,9 +16,10 @@ from claude_sandbox.install import containers
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.install.waiting import Say
-from claude_sandbox.localcluster import cluster, toolchain
+from claude_sandbox.localcluster import cluster
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.layout import Layout
+from claude_sandbox.localcluster.programs import toolchain
 
 CLUSTER = "demo-docker"
 HOST = "local"

@@ -6,7 +6,7 @@ from typing import Any
 
 from claude_sandbox.localcluster.engine.places import EngineNames, Places
 from claude_sandbox.localcluster.engine.record import EngineDescription, Tcp
-from claude_sandbox.localcluster.pki import Files
+from claude_sandbox.localcluster.pki.pki import Files
 
 # In the engine's own /run.
 EXEC_ROOT = "/run/docker"

@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from claude_sandbox.localcluster import components, pki, ports
-from claude_sandbox.localcluster.certificates import Subject
+from claude_sandbox.localcluster import components, ports
 from claude_sandbox.localcluster.engine import api, config, listen, record
 from claude_sandbox.localcluster.engine import outside as way_out
 from claude_sandbox.localcluster.engine.places import EngineNames, Places, engines_dir
@@ -29,6 +28,8 @@ from claude_sandbox.localcluster.layout import write_private
 from claude_sandbox.localcluster.locks import locked
 from claude_sandbox.localcluster.node import cgroups, namespaces, processes
 from claude_sandbox.localcluster.node.commands import call
+from claude_sandbox.localcluster.pki import pki
+from claude_sandbox.localcluster.pki.certificates import Subject
 from claude_sandbox.localcluster.processes import Process
 
 Say = Callable[[str], None]

@@ -9,7 +9,7 @@ from claude_sandbox.localcluster.engine.places import EngineNames, Places
 from claude_sandbox.localcluster.node import link, settings
 from claude_sandbox.localcluster.node.names import RUN
 from claude_sandbox.localcluster.node.parts import NEEDED
-from claude_sandbox.localcluster.ospackages import ensure
+from claude_sandbox.localcluster.programs.os_packages import ensure
 
 
 def choose_slot(places: Places) -> int:

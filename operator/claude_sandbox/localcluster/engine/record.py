@@ -9,7 +9,7 @@ from pathlib import Path
 from claude_sandbox.localcluster.engine.places import EngineNames, Places, engines_dir
 from claude_sandbox.localcluster.layout import write_private
 from claude_sandbox.localcluster.network import Addresses
-from claude_sandbox.localcluster.pki import Files
+from claude_sandbox.localcluster.pki.pki import Files
 
 
 class Tcp(StrEnum):

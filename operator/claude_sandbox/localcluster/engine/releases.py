@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from claude_sandbox.localcluster import builder
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.node.parts import NEEDED as MACHINE
-from claude_sandbox.localcluster.ospackages import Needed, Programs, ensure
-from claude_sandbox.localcluster.tools import ENGINE
+from claude_sandbox.localcluster.programs import builder
+from claude_sandbox.localcluster.programs.os_packages import Needed, Programs, ensure
+from claude_sandbox.localcluster.programs.tools import ENGINE
 
 RELEASES = ("29", "20.10")
 DEFAULT_RELEASE = "29"

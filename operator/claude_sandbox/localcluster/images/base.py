@@ -15,7 +15,7 @@ from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.images.progress import run
 from claude_sandbox.localcluster.layout import cache_dir
 from claude_sandbox.localcluster.locks import locked
-from claude_sandbox.localcluster.ospackages import Needed, ensure
+from claude_sandbox.localcluster.programs.os_packages import Needed, ensure
 
 # A bootstrapper that takes security updates from their own archive at once, which debootstrap can't.
 _NEEDED = Needed(("mmdebstrap",), ("mmdebstrap",))

@@ -17,7 +17,7 @@ from requests.exceptions import RequestException
 
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.layout import cache_dir
-from claude_sandbox.localcluster.ospackages import Needed, Programs, ensure
+from claude_sandbox.localcluster.programs.os_packages import Needed, Programs, ensure
 
 _NEEDED = Needed(("docker.io",), ("dockerd", "containerd", "runc", "unshare", "setpriv"))
 # Seconds. A build uploads and downloads a whole image in one call.

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claude_sandbox.claudecode import program, review
-from claude_sandbox.localcluster import toolchain
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.images.base import packages
 from claude_sandbox.localcluster.images.progress import run
 from claude_sandbox.localcluster.layout import cache_dir
 from claude_sandbox.localcluster.locks import locked
+from claude_sandbox.localcluster.programs import toolchain
 
 CLAUDE_CODE = "2.1.331"
 # The npm packages of the native program by machine, and their published hashes (subresource integrity).

@@ -18,8 +18,8 @@ from claude_sandbox.localcluster.node.manifests import Manifest
 from claude_sandbox.localcluster.node.names import Names
 from claude_sandbox.localcluster.node.namespaces import enter, enter_network
 from claude_sandbox.localcluster.node.parts import NEEDED
-from claude_sandbox.localcluster.ospackages import Programs, ensure
-from claude_sandbox.localcluster.pki import Files
+from claude_sandbox.localcluster.pki.pki import Files
+from claude_sandbox.localcluster.programs.os_packages import Programs, ensure
 
 # Seconds, for a slow machine that does other things, too.
 _PATIENCE = 120.0

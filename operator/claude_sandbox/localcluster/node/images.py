@@ -2,15 +2,15 @@
 
 import os
 
-from claude_sandbox.localcluster import builder
 from claude_sandbox.localcluster.context import NodeContext
 from claude_sandbox.localcluster.images.archive import ImageArchive, of_programs
 from claude_sandbox.localcluster.node.commands import call
 from claude_sandbox.localcluster.node.config import CONTAINERD_SOCKET
 from claude_sandbox.localcluster.node.names import Names
 from claude_sandbox.localcluster.node.namespaces import enter
-from claude_sandbox.localcluster.ospackages import Programs
-from claude_sandbox.localcluster.tools import tool
+from claude_sandbox.localcluster.programs import builder
+from claude_sandbox.localcluster.programs.os_packages import Programs
+from claude_sandbox.localcluster.programs.tools import tool
 
 
 def of_program(name: str, context: NodeContext) -> ImageArchive:

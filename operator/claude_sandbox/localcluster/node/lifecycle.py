@@ -29,8 +29,8 @@ from claude_sandbox.localcluster.node.commands import succeeds
 from claude_sandbox.localcluster.node.config import Files
 from claude_sandbox.localcluster.node.names import Names
 from claude_sandbox.localcluster.node.parts import COMPONENTS, NEEDED, Part
-from claude_sandbox.localcluster.ospackages import Programs, ensure
-from claude_sandbox.localcluster.pki import Files as KeyFiles
+from claude_sandbox.localcluster.pki.pki import Files as KeyFiles
+from claude_sandbox.localcluster.programs.os_packages import Programs, ensure
 
 Report = Callable[[str], None]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from claude_sandbox.localcluster.node.commands import call, succeeds
 from claude_sandbox.localcluster.node.names import Names
 from claude_sandbox.localcluster.node.namespaces import enter
-from claude_sandbox.localcluster.ospackages import Programs
+from claude_sandbox.localcluster.programs.os_packages import Programs
 
 INSIDE = "eth0"
 

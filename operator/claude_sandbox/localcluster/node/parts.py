@@ -5,7 +5,7 @@ from pathlib import Path
 
 from claude_sandbox.localcluster.context import NodeContext
 from claude_sandbox.localcluster.node.config import HEALTH_PORTS, Files
-from claude_sandbox.localcluster.ospackages import Needed
+from claude_sandbox.localcluster.programs.os_packages import Needed
 
 COMPONENTS = ("containerd", "kubelet", "kube-proxy", "kube-router")
 

@@ -1,0 +1,204 @@
+"""The references of the resources, generated from the models."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from claude_sandbox.api import meta
+from claude_sandbox.api.conditions import CONDITIONS, MEANINGS
+from claude_sandbox.api.crds import definitions
+from claude_sandbox.api.credentials.leaks import REMEDY, VALUES
+from claude_sandbox.api.docker_hosts.conditions import HOST_CONDITIONS, HOST_MEANINGS
+from claude_sandbox.api.status import MAX_CONTROLS, MAX_STATUS
+
+_GENERATED = (
+    "<!-- Generated from the models by `python -m claude_sandbox.api.generate`: change those, not this file. -->\n"
+)
+
+_SANDBOX = f"""\
+# {meta.KIND}
+
+Group `{meta.GROUP}`, version `{meta.VERSION}`, namespaced; short name `{meta.SHORT_NAME}`. Only the key has no default:
+
+```yaml
+apiVersion: {meta.API_VERSION}
+kind: {meta.KIND}
+metadata:
+  name: alice
+  namespace: agents
+spec:
+  credentials:
+    apiKeySecretRef:
+      name: anthropic-api-key
+```
+
+The Secret has to opt in, by its type or by a label:
+
+```sh
+kubectl create secret generic anthropic-api-key --namespace agents \\
+  --type={meta.SECRET_TYPE} --from-file=api-key=FILE
+```
+
+What the API server can refuse it refuses on `kubectl apply`, with a message that names the field and what to write
+instead. Labels and annotations below `{meta.GROUP}/` are the operator's own: a sandbox that carries any is not started.
+"""
+
+_HOST = f"""\
+# {meta.HOST_KIND}
+
+Group `{meta.GROUP}`, version `{meta.VERSION}`, of the whole cluster; short name `{meta.HOST_SHORT_NAME}`. A Docker
+Engine that sandboxes with `spec.backend.type: Docker` may run on. It is an administrator's to make: who can reach a
+Docker Engine is root on its host. No namespace may use a host that does not name or select it, so who may create
+sandboxes gains nothing by a host that is there.
+
+```yaml
+apiVersion: {meta.API_VERSION}
+kind: {meta.HOST_KIND}
+metadata:
+  name: build-1
+  labels:
+    zone: a
+spec:
+  endpoint: tcp://build-1.example:2376
+  credentialsSecretRef:
+    name: build-1
+  allowedNamespaces:
+    names: [agents]
+```
+
+The Secret is in the operator's own namespace, the only one in which the operator may read such Secrets, and has to opt
+in, by its type or by a label:
+
+```sh
+kubectl create secret generic build-1 --namespace claude-sandbox-system --type={meta.HOST_SECRET_TYPE} \\
+  --from-file=ca.crt=ca.pem --from-file=tls.crt=cert.pem --from-file=tls.key=key.pem
+```
+
+The operator looks after Docker hosts when it is started with `--docker`.
+"""
+
+
+def file_of(kind: definitions.Kind) -> str:
+    """The file below docs/reference/."""
+    return f"{kind.singular}.md"
+
+
+def to_markdown(kind: definitions.Kind) -> str:
+    """The page of one kind."""
+    root = definitions.definition(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    is_sandbox = kind is definitions.SANDBOX
+    conditions: Mapping[Any, str] = CONDITIONS if is_sandbox else HOST_CONDITIONS
+    meanings: Mapping[Any, str] = MEANINGS if is_sandbox else HOST_MEANINGS
+    parts = [
+        _GENERATED + (_SANDBOX if is_sandbox else _HOST),
+        "## Name\n\n`metadata.name`: " + kind.name.message + ".\n",
+        "## Spec\n\n" + "\n".join(_fields("spec", root["properties"]["spec"])),
+        *([_credentials()] if is_sandbox else []),
+        "## Columns\n\n" + _columns(kind),
+        "## Status\n\n"
+        f"The whole status takes at most {MAX_STATUS // 1024} KiB, with at most {MAX_CONTROLS} controls: longer texts"
+        f" end with `…`. Until the operator has seen a {kind.word} its `status.observedGeneration` is -1, so that no"
+        f" tool takes a new {kind.word} for a healthy one.\n\n"
+        + "\n".join(_fields("status", root["properties"]["status"])),
+        "## Conditions\n\nEvery condition is there from the first reconcile on, as `metav1.Condition`."
+        " `lastTransitionTime` moves only when `status` does.\n\n"
+        + _table(("Condition", "True means"), ((f"`{kind}`", meaning) for kind, meaning in conditions.items())),
+        f"## Reasons\n\nThe set is closed. A {kind.word} that is not ready because it is stalled has the same reason in"
+        " both conditions.\n\n"
+        + _table(("Reason", "Meaning"), ((f"`{reason}`", meaning) for reason, meaning in meanings.items())),
+    ]
+    return "\n".join(parts)
+
+
+def _credentials() -> str:
+    return (
+        "## Credentials in the spec\n\nEverybody who may read sandboxes can read their specs, so commands, arguments"
+        " and environment may hold no credential. Refused is what looks like:\n\n"
+        + "".join(f"- {what}\n" for what in VALUES)
+        + "\nand, in the environment, every name of a credential, such as `GITHUB_TOKEN` or `DB_PASSWORD`. The API"
+        " server's messages about such fields do not repeat what was written.\n"
+    )
+
+
+def _columns(kind: definitions.Kind) -> str:
+    rows = (
+        (f"`{column.name.upper()}`", column.description, "" if column.always else "`-o wide`")
+        for column in kind.columns
+    )
+    return _table(("Column", "Shows", "Only with"), rows)
+
+
+def _fields(path: str, schema: Mapping[str, Any]) -> Iterator[str]:
+    # One section for each field, so that a link can point at it.
+    required = schema.get("required", ())
+    yield from _section(path, schema, required=path == "spec") if "." not in path else ()
+    for name, child in schema.get("properties", {}).items():
+        yield from _section(f"{path}.{name}", child, required=name in required)
+        yield from _below(f"{path}.{name}", child)
+
+
+def _below(path: str, schema: Mapping[str, Any]) -> Iterator[str]:
+    if schema.get("type") == "array":
+        yield from _below(f"{path}[]", schema["items"])
+        return
+    yield from _fields(path, schema) if "properties" in schema else ()
+
+
+def _section(path: str, schema: Mapping[str, Any], *, required: bool) -> Iterator[str]:
+    facts = [f"*{_type(schema)}*"]
+    if required:
+        facts.append("required")
+    elif "default" in schema and schema["default"] != {}:
+        facts.append(f"default `{json.dumps(schema['default'], ensure_ascii=False)}`")
+    facts += _constraints(schema)
+    below = schema.get("items") or schema.get("additionalProperties") or {}
+    rules = [*_rules(schema), *_rules(below)]
+    body = f"### {path}\n\n{', '.join(facts)}\n\n{schema.get('description', '')}\n"
+    # The same message may stand for several rules.
+    yield body + ("\nRefused with:\n\n" + "".join(f"- {rule}\n" for rule in dict.fromkeys(rules)) if rules else "")
+
+
+def _rules(schema: Mapping[str, Any]) -> Iterator[str]:
+    for rule in schema.get("x-kubernetes-validations", ()):
+        field = rule.get("fieldPath", "").removeprefix(".")
+        subject = f"`{field}` " if field else ""
+        if rule["message"].endswith(REMEDY):
+            yield "what looks like a credential (see [Credentials in the spec](#credentials-in-the-spec))"
+        else:
+            yield f"{subject}{rule['message']}"
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    if "x-kubernetes-int-or-string" in schema:
+        return "quantity"
+    if "additionalProperties" in schema:
+        return f"map of {_type(schema['additionalProperties'])}"
+    if "enum" in schema:
+        return " | ".join(schema["enum"])
+    if schema["type"] == "array":
+        keys = schema.get("x-kubernetes-list-map-keys")
+        return f"list of {_type(schema['items'])}" + (f", by {keys[0]}" if keys else "")
+    return str(schema.get("format", schema["type"]) if schema["type"] == "string" else schema["type"])
+
+
+_WORDS = {
+    "minimum": "at least {}",
+    "maximum": "at most {}",
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
+    "maxItems": "at most {} items",
+    "minProperties": "at least {} entries",
+    "maxProperties": "at most {} entries",
+}
+
+
+def _constraints(schema: Mapping[str, Any]) -> list[str]:
+    shown = [word.format(schema[name]) for name, word in _WORDS.items() if name in schema and schema[name] != 1]
+    if schema.get("type") == "array":
+        shown += [f"each {word}" for word in _constraints(schema["items"])]
+    return shown if "x-kubernetes-int-or-string" not in schema else []
+
+
+def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]] | Any) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)

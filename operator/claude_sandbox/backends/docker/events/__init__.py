@@ -1,0 +1,1 @@
+"""What an engine tells by itself: which sandbox an event concerns, what was expected, who comes in from outside."""

@@ -1,0 +1,126 @@
+"""What is known of a sandbox's container, in the terms in which compliance is judged. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.spec import Profile
+from claude_sandbox.api.status import EvidenceSource
+from claude_sandbox.backends.docker import drift
+from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.documents import Object
+from claude_sandbox.backends.docker.objects import Documents
+from claude_sandbox.blueprint.model import Blueprint
+from claude_sandbox.compliance.containers.evidence import (
+    NOT_READ,
+    Declared,
+    DeclaredPort,
+    DockerEvidence,
+    EngineWord,
+    Relay,
+    SettingsRead,
+    Visits,
+)
+from claude_sandbox.compliance.containers.process import Process
+from claude_sandbox.compliance.pods.evidence import ManagedSettings, Reading, Unread
+from claude_sandbox.compliance.pods.report import Judgement
+
+# The events tell of changes at once; a sweep looks at everything this often at least.
+MAX_AGE = timedelta(minutes=10)
+
+
+def declared(
+    blueprint: Blueprint,
+    profile: Profile,
+    allowed_registries: tuple[str, ...],
+    *,
+    relay: str,
+    addresses: tuple[str, ...] | None = (),
+    image_refused: str = "",
+) -> Declared:
+    """What the container is meant to be. `relay`: the name of the one that publishes its ports, if it has any.
+
+    `addresses`: of the host, on which it may; None where they are not known.
+    """
+    return Declared(
+        profile=profile,
+        seccomp=blueprint.seccomp,
+        # A workspace that is read-only is not where may be written.
+        workspaces=frozenset() if blueprint.workspace.read_only else frozenset({blueprint.workspace.path}),
+        mounts=frozenset({blueprint.key.directory, blueprint.settings.directory, blueprint.workspace.path}),
+        peers=frozenset({relay}) if blueprint.network.ports else frozenset(),
+        ports=tuple(DeclaredPort(port.number, port.host_ip) for port in blueprint.network.ports),
+        addresses=None if addresses is None else frozenset(addresses),
+        image_digest=blueprint.image.digest,
+        allowed_registries=allowed_registries,
+        image_refused=image_refused,
+        managed_settings=ManagedSettings(
+            blueprint.settings.directory, blueprint.settings.file, blueprint.settings.content
+        ),
+    )
+
+
+def evidence(
+    meant: Declared,
+    container: Object | str,
+    networks: Sequence[Object],
+    volumes: Sequence[Object],
+    seen: datetime,
+    now: datetime,
+    *,
+    process: Reading[Process] | Unread | None = None,
+    drifted: tuple[str, ...] = (),
+    outdated: bool = False,
+    facts: EngineFacts | None = None,
+    relay: Relay | None = None,
+    visits: Visits | None = None,
+    settings: Reading[SettingsRead] | Unread = NOT_READ,
+) -> DockerEvidence:
+    """Everything that was read of the container, as it was read. Instead of a container, why none was read.
+
+    `drifted`, `outdated` and the engine's `facts` are of when the container was `seen`.
+    """
+    return DockerEvidence(
+        declared=meant,
+        container=Unread(container) if isinstance(container, str) else Reading(container, EvidenceSource.INSPECT, seen),
+        now=now,
+        networks=tuple(networks),
+        volumes=tuple(volumes),
+        process=process,
+        drift=Reading(drifted, EvidenceSource.INSPECT, seen),
+        outdated=outdated,
+        engine=word_of(facts),
+        relay=relay,
+        visits=visits,
+        settings=settings,
+        max_age=MAX_AGE,
+    )
+
+
+def word_of(facts: EngineFacts | None) -> EngineWord:
+    """What of the engine's facts decides about its containers; None: it was not asked."""
+    if facts is None:
+        return EngineWord()
+    return EngineWord(facts.gives_users, facts.unenforced, facts.seccomp, facts.knows_isolated)
+
+
+def isolation(wanted: Documents, container: Object | None, network: Object | None) -> Judgement:
+    """The `IsolationVerified` condition, as far as documents tell: never True, that takes a probe."""
+    if container is None:
+        return ConditionStatus.UNKNOWN, Reason.NO_WORKLOAD, "There is no container to isolate."
+    others = sorted(drift.networks_of(container).keys() - {wanted.names.network})
+    if others:
+        return ConditionStatus.FALSE, Reason.POLICY_WIDENED, f"The container is on other networks: {', '.join(others)}."
+    if network is None:
+        return ConditionStatus.FALSE, Reason.POLICY_MISSING, f"There is no network {wanted.names.network}."
+    if paths := drift.network_differences(wanted.network, network):
+        return (
+            ConditionStatus.FALSE,
+            Reason.POLICY_WIDENED,
+            f"The network {wanted.names.network} is not the desired one: {', '.join(paths)}.",
+        )
+    return (
+        ConditionStatus.UNKNOWN,
+        Reason.NOT_PROBED,
+        "the only network is the sandbox's own and internal; that nothing can be reached has not been probed",
+    )

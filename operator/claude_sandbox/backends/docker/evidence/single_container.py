@@ -1,0 +1,156 @@
+"""One container, a sandbox's or not, read once and whole: the evidence for its controls without a running operator.
+
+Reads only.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from claude_sandbox.api.status import EvidenceSource
+from claude_sandbox.api.validate import InvalidSpec, parse_spec
+from claude_sandbox.backends.docker import names
+from claude_sandbox.backends.docker.drift import container_differences, networks_of
+from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.documents import Object, labels, name_of
+from claude_sandbox.backends.docker.engine.engine import Engine
+from claude_sandbox.backends.docker.engine.errors import EngineError
+from claude_sandbox.backends.docker.events.exec_sessions import left_behind, sessions_in
+from claude_sandbox.backends.docker.evidence.container import declared, word_of
+from claude_sandbox.backends.docker.evidence.proc import witness_of
+from claude_sandbox.backends.docker.keys.managed_settings import settings_of
+from claude_sandbox.backends.docker.objects import documents
+from claude_sandbox.backends.kubernetes.evidence.single_pod import Standard
+from claude_sandbox.blueprint.build import build, parse_image
+from claude_sandbox.blueprint.model import Blueprint, Identity, Site
+from claude_sandbox.compliance.containers.evidence import NOT_READ, Declared, DockerEvidence, Relay, Visits
+from claude_sandbox.compliance.pods.evidence import Reading, Unread
+
+SandboxOf = Callable[[Identity], Awaitable[Object | str]]
+"""Reads a ClaudeSandbox; instead of one, why it can't be read."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was read of a container, and what it is measured against."""
+
+    container: Object
+    evidence: DockerEvidence
+    note: str = ""
+    """Why it is not measured against the ClaudeSandbox that it says it belongs to."""
+
+
+async def survey(
+    engine: Engine, name: str, standard: Standard, meant: Declared, sandbox_of: SandboxOf, *, local: bool
+) -> Survey | None:
+    """Read a container by its name or identifier; None where there is none. Raises EngineError.
+
+    A sandbox's container is measured against its ClaudeSandbox, any other against `meant`. `local`: whether the engine
+    may be on this machine, so that its kernel can be asked as well.
+    """
+    container = await engine.container(name)
+    if container is None:
+        return None
+    read_at = datetime.now(UTC)
+    process = await asyncio.to_thread(witness_of, container, read_at) if local else None
+    networks, volumes, sessions, facts = await asyncio.gather(
+        _all(engine.network, {identifier or name for name, identifier in networks_of(container).items()}),
+        _all(engine.volume, {str(one["Name"]) for one in container.get("Mounts") or () if one.get("Name")}),
+        sessions_in(engine, container),
+        _facts(engine),
+    )
+    against, blueprint, note = await _against(container, standard, meant, sandbox_of)
+    evidence = DockerEvidence(
+        declared=against,
+        container=Reading(container, EvidenceSource.INSPECT, read_at),
+        now=datetime.now(UTC),
+        networks=networks,
+        volumes=volumes,
+        process=process,
+        drift=None if blueprint is None else await _drift(engine, container, blueprint, facts, read_at),
+        engine=word_of(facts),
+        relay=await _relay(engine, container, blueprint),
+        # Of what is no sandbox it is not known whether it may have processes of several users.
+        visits=Visits(sessions, False if blueprint is None else await left_behind(engine, container)),
+        settings=NOT_READ if blueprint is None else await settings_of(engine, container, blueprint.settings, read_at),
+    )
+    return Survey(container, evidence, note)
+
+
+async def _facts(engine: Engine) -> EngineFacts | None:
+    """None where the engine may not be asked about itself."""
+    try:
+        return await engine.facts()
+    except EngineError as error:
+        if error.is_unreachable:
+            raise
+        return None
+
+
+async def _relay(engine: Engine, container: Object, blueprint: Blueprint | None) -> Relay | None:
+    """What publishes the ports of a sandbox's container, if something does."""
+    if blueprint is None or not blueprint.network.ports:
+        return None
+    called = names.names_of(str(labels(container)[names.LABEL_CLUSTER]), blueprint.identity)
+    found = await engine.container(called.relay)
+    return None if found is None else Relay(found)
+
+
+async def _drift(
+    engine: Engine, container: Object, blueprint: Blueprint, facts: EngineFacts | None, read_at: datetime
+) -> Reading[tuple[str, ...]] | Unread:
+    """In what the container is not the one that the operator would make."""
+    if facts is None:
+        return Unread("the engine could not be asked what it can do (docker info)")
+    (image,) = await _all(engine.image, {str(container.get("Image", ""))}) or (None,)
+    wanted = documents(blueprint, str(labels(container)[names.LABEL_CLUSTER]), facts)
+    found = container_differences(wanted.container, container, image, facts)
+    return Reading((*found.updatable, *found.fixed), EvidenceSource.INSPECT, read_at)
+
+
+async def _against(
+    container: Object, standard: Standard, meant: Declared, sandbox_of: SandboxOf
+) -> tuple[Declared, Blueprint | None, str]:
+    """What the container is declared to be, by the blueprint of its ClaudeSandbox where it has one, and what has to be
+    said about that.
+    """
+    found = labels(container)
+    cluster = str(found.get(names.LABEL_CLUSTER) or "")
+    identity = names.identity_in(found, cluster)
+    if identity is None or found.get(names.LABEL_COMPONENT) != names.AGENT:
+        return meant, None, ""
+    whose = f"ClaudeSandbox {identity.namespace}/{identity.name}"
+    if names.names_of(cluster, identity).container != name_of(container):
+        return meant, None, f"it has the labels of {whose}, and not the name of its container"
+    sandbox = await sandbox_of(identity)
+    if isinstance(sandbox, str):
+        return meant, None, f"it is not measured against its {whose}, which could not be read: {sandbox}"
+    if sandbox["metadata"]["uid"] != identity.uid:
+        return meant, None, f"it belongs to an earlier {whose}"
+    try:
+        spec = parse_spec(sandbox)
+    except InvalidSpec as error:
+        return meant, None, f"it is not measured against its {whose}, whose spec is not valid: {error}"
+    # As a pod's: an image that nobody names is the one that it has.
+    image = standard.image or parse_image(str(container["Config"]["Image"]), "IfNotPresent")
+    blueprint = build(identity, spec, Site(image, standard.opened))
+    called = names.names_of(cluster, identity)
+    profile = standard.profile or spec.profile
+    wanted = declared(blueprint, profile, standard.allowed_registries, relay=called.relay, addresses=None)
+    return replace(wanted, peers=wanted.peers | meant.peers), blueprint, ""
+
+
+async def _all(read: Callable[[str], Awaitable[Object | None]], wanted: Iterable[str]) -> tuple[Object, ...]:
+    """Those that are there and may be read; without the others their controls are Unknown."""
+
+    async def one(name: str) -> Object | None:
+        try:
+            return await read(name)
+        except EngineError as error:
+            if error.is_unreachable:
+                raise
+            return None
+
+    found = await asyncio.gather(*map(one, sorted(wanted)))
+    return tuple(document for document in found if document is not None)

@@ -1,0 +1,84 @@
+"""How much room a Docker host has for sandboxes. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from claude_sandbox.api.docker_hosts.spec import Capacity
+from claude_sandbox.api.quantity import bytes_of, millicores
+from claude_sandbox.api.spec import ClaudeSandboxSpec
+from claude_sandbox.backends.docker.relay.relays import MEMORY as RELAY_MEMORY
+from claude_sandbox.compliance.containers.document import Document
+from claude_sandbox.compliance.pods.evidence import Object
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one sandbox may use at most: CPU in thousandths of a core, memory in bytes."""
+
+    cpu: int
+    memory: int
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What several sandboxes may use together."""
+
+    sandboxes: int = 0
+    cpu: int = 0
+    memory: int = 0
+
+    @classmethod
+    def by(cls, demands: Iterable[Demand]) -> "Taken":
+        """By these."""
+        found = list(demands)
+        return cls(len(found), sum(one.cpu for one in found), sum(one.memory for one in found))
+
+    def plus(self, other: "Taken") -> "Taken":
+        """With what others take."""
+        return Taken(self.sandboxes + other.sandboxes, self.cpu + other.cpu, self.memory + other.memory)
+
+    def minus(self, demand: Demand) -> "Taken":
+        """Without one of them."""
+        return Taken(self.sandboxes - 1, self.cpu - demand.cpu, self.memory - demand.memory)
+
+
+@dataclass(frozen=True)
+class Room:
+    """An amount of room, in the same units; None is without a limit. Less than nothing where a limit was lowered."""
+
+    sandboxes: int | None
+    cpu: int | None
+    memory: int | None
+
+    def less(self, demands: Iterable[Demand]) -> "Room":
+        """What is left of it with these sandboxes in it."""
+        return self.without(Taken.by(demands))
+
+    def without(self, taken: Taken) -> "Room":
+        """What is left of it when that much is taken."""
+        return Room(
+            None if self.sandboxes is None else self.sandboxes - taken.sandboxes,
+            None if self.cpu is None else self.cpu - taken.cpu,
+            None if self.memory is None else self.memory - taken.memory,
+        )
+
+
+def demand_of(spec: ClaudeSandboxSpec) -> Demand:
+    """What a sandbox with this spec may use; of memory, also what publishes its ports."""
+    relay = RELAY_MEMORY if spec.network.ports else 0
+    return Demand(millicores(spec.resources.cpu), bytes_of(spec.resources.memory) + relay)
+
+
+def capacity_of(wanted: Capacity, info: Object) -> Room:
+    """What sandboxes may take together: as the administrator says, else as follows from the engine's `info`."""
+    total = Document(info).number("MemTotal") or 0
+    return Room(
+        wanted.sandboxes,
+        None if wanted.cpu is None else millicores(wanted.cpu),
+        total // 10 * 9 if wanted.memory is None else bytes_of(wanted.memory),
+    )
+
+
+def cores_of(info: Object) -> int:
+    """The host's CPU, in thousandths of a core: the engine refuses a container that is to have more."""
+    return (Document(info).number("NCPU") or 0) * 1000

@@ -1,0 +1,1 @@
+"""Images on an engine: pulled in the background, with which login, and removed when nothing needs them."""

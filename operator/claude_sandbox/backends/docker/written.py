@@ -1,0 +1,34 @@
+"""What a pass learns while it writes, so that it need not ask for it again."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from claude_sandbox.backends.docker.engine.documents import Object
+from claude_sandbox.backends.docker.plan import Inside
+
+
+@dataclass(frozen=True)
+class Started:
+    """A container that the pass started last, as the engine told of it afterwards.
+
+    `container` was read while the key was certainly still in memory, `network` just before the start.
+    """
+
+    container: Object
+    network: Object
+    inside: Inside
+
+
+@dataclass
+class Learned:
+    """Of one pass: newer than what its plan was made upon."""
+
+    volumes: dict[str, Object] = field(default_factory=dict)
+    """Those that were made, as the engine answered."""
+    started: Started | None = None
+    removed: list[str] = field(default_factory=list)
+    """Identifiers of containers that are gone at the pass's end: what the engine tells of them concerns nobody."""
+
+    def volumes_over(self, before: Mapping[str, Object]) -> dict[str, Object]:
+        """All volumes, those that were made in the place of older ones."""
+        return {**before, **self.volumes}

@@ -1,0 +1,37 @@
+"""What a blueprint declares, in the terms in which compliance is judged. Pure."""
+
+from claude_sandbox.api import meta
+from claude_sandbox.api.spec import Profile
+from claude_sandbox.backends.kubernetes.objects import CONTAINER
+from claude_sandbox.blueprint.model import Blueprint
+from claude_sandbox.compliance.pods.evidence import Expected, ManagedSettings
+
+
+def expected(
+    blueprint: Blueprint, profile: Profile, allowed_registries: tuple[str, ...], plain_images: frozenset[str]
+) -> Expected:
+    """What the live objects of the sandbox are measured against."""
+    name = blueprint.identity.name
+    child = meta.child_name(name)
+    return Expected(
+        service_account=child,
+        api_key_secret=blueprint.key.secret,
+        container=CONTAINER,
+        ports=tuple(port.number for port in blueprint.network.ports),
+        egress_cidrs=tuple(block.cidr for block in blueprint.network.egress),
+        egress_excepted=tuple(block.excepted for block in blueprint.network.egress),
+        egress_ports=blueprint.network.egress_ports,
+        dns=blueprint.network.dns,
+        image_digest=blueprint.image.digest,
+        allowed_registries=allowed_registries,
+        workspace_path=blueprint.workspace.path,
+        workspace_read_only=blueprint.workspace.read_only,
+        workspace_claim=meta.workspace_name(name) if blueprint.workspace.volume else None,
+        policy_names=frozenset({child, meta.BASELINE_POLICY}),
+        service_names=frozenset({child}),
+        profile=profile,
+        plain_images=plain_images,
+        managed_settings=ManagedSettings(
+            blueprint.settings.directory, blueprint.settings.file, blueprint.settings.content
+        ),
+    )

@@ -1,0 +1,210 @@
+"""One pod, a sandbox's or not, read once and whole: the evidence for its controls without a running operator.
+
+Reads only. Asking what a ServiceAccount may do is a POST, of which the API server keeps nothing.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
+
+from claude_sandbox.api import meta
+from claude_sandbox.api.spec import ClaudeSandboxSpec, Profile
+from claude_sandbox.api.validate import InvalidSpec, parse_spec
+from claude_sandbox.backends.base import Past
+from claude_sandbox.backends.kubernetes import drift
+from claude_sandbox.backends.kubernetes.evidence.declared import expected
+from claude_sandbox.backends.kubernetes.evidence.pod_context import (
+    Surroundings,
+    now_read,
+    read_one,
+    read_surroundings,
+)
+from claude_sandbox.backends.kubernetes.objects import CONTAINER
+from claude_sandbox.backends.kubernetes.ownership import is_owned
+from claude_sandbox.backends.kubernetes.plan import Observed, desire, plan
+from claude_sandbox.blueprint.build import build, parse_image
+from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
+from claude_sandbox.compliance.catalogue import CONTROLS
+from claude_sandbox.compliance.control import Control
+from claude_sandbox.compliance.pods import any_pod
+from claude_sandbox.compliance.pods.any_pod import Meant
+from claude_sandbox.compliance.pods.evidence import KubernetesEvidence, Reading, Unread
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import PERSISTENT_VOLUME_CLAIMS, PODS, SANDBOXES, SERVICE_ACCOUNTS
+from claude_sandbox.kubernetes_api.unstructured import Object, annotations
+
+
+class SurveyError(Exception):
+    """There is no pod to measure; the message says why."""
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What a pod is measured against, beyond what is declared in the cluster."""
+
+    profile: Profile | None = None
+    """None: what the ClaudeSandbox says, and Development where there is none."""
+    allowed_registries: tuple[str, ...] = ()
+    image: Image | None = None
+    """What sandboxes run that name no image; None where that is not known."""
+    opened: tuple[IPv4Network | IPv6Network, ...] = ()
+    """The private networks that the operator's administrator lets sandboxes into."""
+    plain_images: frozenset[str] = frozenset()
+    """Images that declare no VOLUME."""
+    meant: Meant = field(default_factory=Meant)
+    """Of a pod that no ClaudeSandbox declares."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was read of a pod, and the controls that apply to it."""
+
+    pod: Object
+    sandbox: Object | None
+    """The ClaudeSandbox that declares it."""
+    evidence: KubernetesEvidence
+    controls: tuple[Control, ...]
+    note: str = ""
+    """Why it is not measured against the ClaudeSandbox that it says it belongs to."""
+
+
+async def survey_sandbox(api: Api, namespace: str, name: str, standard: Standard) -> Survey:
+    """The pod of a ClaudeSandbox. Raises SurveyError where it has none, and ApiError where either can't be read."""
+    sandbox = await api.get(SANDBOXES, name, namespace)
+    try:
+        pod = await api.get(PODS, meta.child_name(name), namespace)
+    except ApiError as error:
+        if error.is_not_found:
+            raise SurveyError(f"ClaudeSandbox {namespace}/{name} has no pod: {_why_none(sandbox)}") from None
+        raise
+    if not is_owned(pod, _identity(sandbox)):
+        raise SurveyError(f"the pod {namespace}/{meta.child_name(name)} is not that of the ClaudeSandbox {name}")
+    return await _declared(api, pod, sandbox, standard)
+
+
+async def survey_pod(api: Api, namespace: str, name: str, standard: Standard) -> Survey:
+    """Any pod; a sandbox's is measured against its ClaudeSandbox. Raises ApiError where the pod can't be read."""
+    pod = await api.get(PODS, name, namespace)
+    owner = _owner(pod)
+    if owner is None:
+        return await _undeclared(api, pod, standard, "")
+    try:
+        sandbox = await api.get(SANDBOXES, owner, namespace)
+    except ApiError as error:
+        return await _undeclared(api, pod, standard, f"its ClaudeSandbox {owner} could not be read: {error.reason}")
+    if not is_owned(pod, _identity(sandbox)):
+        return await _undeclared(api, pod, standard, f"it belongs to an earlier ClaudeSandbox {owner}")
+    return await _declared(api, pod, sandbox, standard)
+
+
+async def _declared(api: Api, pod: Object, sandbox: Object, standard: Standard) -> Survey:
+    try:
+        spec = parse_spec(sandbox)
+    except InvalidSpec as error:
+        raise SurveyError(f"the spec of ClaudeSandbox {sandbox['metadata']['name']} is not valid: {error}") from None
+    image = standard.image or _live_image(pod)
+    # What the operator was started with is not known here; whether it is enough is for PRIV-05 to say.
+    strict = (pod["spec"].get("securityContext") or {}).get("supplementalGroupsPolicy") == "Strict"
+    blueprint = build(_identity(sandbox), spec, Site(image, standard.opened, strict))
+    namespace, child = blueprint.identity.namespace, meta.child_name(blueprint.identity.name)
+    around, account, claim = await asyncio.gather(
+        read_surroundings(api, pod),
+        read_one(api, SERVICE_ACCOUNTS, child, namespace),
+        read_one(api, PERSISTENT_VOLUME_CLAIMS, meta.workspace_name(blueprint.identity.name), namespace),
+    )
+    knows_image = spec.image is not None or standard.image is not None
+    differences = _drift(blueprint, spec, pod, around, account, claim, knows_image=knows_image)
+    # What the operator gives sandboxes that name no image is its administrator's, who answers for it.
+    plain = standard.plain_images if spec.image else standard.plain_images | {image.reference}
+    declared = expected(blueprint, standard.profile or spec.profile, standard.allowed_registries, plain)
+    return Survey(pod, sandbox, around.evidence(declared, pod, differences), CONTROLS)
+
+
+async def _undeclared(api: Api, pod: Object, standard: Standard, note: str) -> Survey:
+    around = await read_surroundings(api, pod)
+    services = () if isinstance(around.services, Unread) else around.services.value
+    declared = any_pod.expected(
+        pod,
+        (str(service["metadata"]["name"]) for service in services),
+        standard.profile or Profile.DEVELOPMENT,
+        standard.allowed_registries,
+        standard.plain_images,
+    )
+    evidence = around.evidence(declared, pod, Unread("nothing declares what it should be"))
+    return Survey(pod, None, evidence, any_pod.controls(standard.meant), note)
+
+
+def _drift(
+    blueprint: Blueprint,
+    spec: ClaudeSandboxSpec,
+    pod: Object,
+    around: Surroundings,
+    account: Reading[Object | None] | Unread,
+    claim: Reading[Object | None] | Unread,
+    *,
+    knows_image: bool,
+) -> Reading[tuple[str, ...]] | Unread:
+    """In what the live objects are not those that the operator would make, the key's generation aside."""
+    if isinstance(account, Unread):
+        return account
+    if isinstance(claim, Unread):
+        return claim
+    if isinstance(around.policies, Unread):
+        return around.policies
+    if isinstance(around.services, Unread):
+        return around.services
+    child = meta.child_name(blueprint.identity.name)
+    desired = desire(blueprint, None, True, spec.update_strategy.type)
+    observed = Observed(
+        baseline=_named(around.policies.value, meta.BASELINE_POLICY),
+        account=account.value,
+        policy=_named(around.policies.value, child),
+        service=_named(around.services.value, child),
+        claim=claim.value,
+        pod=pod,
+    )
+    wanted = plan(desired, observed, Past(provisioned=True, ran=True, settled=True))
+    found = [*drift.pod_differences(desired.pod, pod), *drift.metadata_differences(desired.pod, pod)]
+    found += [f"{step.kind} {step.name}" for step in wanted.steps if step.kind != "Pod"]
+    found += [f"{one} is not the sandbox's own" for one in wanted.foreign]
+    made_from = annotations(pod).get(meta.ANNOTATION_SPEC_HASH)
+    if not found and not knows_image and made_from != annotations(desired.pod)[meta.ANNOTATION_SPEC_HASH]:
+        # Compared with itself, an image that was changed in place would look right.
+        return Unread("which image the operator gives sandboxes that name none is not known (--sandbox-image)")
+    return now_read(tuple(found))
+
+
+def _named(objects: tuple[Object, ...], name: str) -> Object | None:
+    return next((one for one in objects if one["metadata"]["name"] == name), None)
+
+
+def _identity(sandbox: Object) -> Identity:
+    metadata = sandbox["metadata"]
+    return Identity(metadata["namespace"], metadata["name"], metadata["uid"])
+
+
+def _owner(pod: Object) -> str | None:
+    owners = pod["metadata"].get("ownerReferences") or ()
+    return next((str(one["name"]) for one in owners if one.get("kind") == meta.KIND and one.get("controller")), None)
+
+
+def _live_image(pod: Object) -> Image:
+    containers: list[Object] = pod["spec"].get("containers") or [{}]
+    agent = next((one for one in containers if one.get("name") == CONTAINER), containers[0])
+    return parse_image(str(agent.get("image", "")), str(agent.get("imagePullPolicy", "IfNotPresent")))
+
+
+def _why_none(sandbox: Object) -> str:
+    placement = (sandbox.get("status") or {}).get("placement")
+    if placement:
+        container = ((sandbox.get("status") or {}).get("workload") or {}).get("name", "NAME")
+        return (
+            f"it is on DockerHost {placement.get('host')}; measure it there with `claude-sandbox check container "
+            f"{container}` and --host"
+        )
+    if (sandbox.get("spec") or {}).get("operatingMode") == "Suspended":
+        return "it is suspended"
+    conditions = (sandbox.get("status") or {}).get("conditions") or ()
+    told = [f"{one.get('reason')}: {one.get('message')}" for one in conditions if one.get("type") == "Ready"]
+    return told[0] if told else "no operator has looked at it yet"

@@ -1,0 +1,142 @@
+"""What a live pod says about the sandbox: can it be worked with, and if not, why and what to do. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from claude_sandbox.api import meta
+from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.status import Workload
+from claude_sandbox.backends.base import WorkloadState
+from claude_sandbox.backends.kubernetes.objects import CONTAINER
+from claude_sandbox.kubernetes_api.unstructured import Object, annotations, terminating
+
+OUT_OF_MEMORY = (
+    "its container was ended and started again, since it needed more memory than spec.resources.memory: raise that, or "
+    "have less done at a time"
+)
+_IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_CONFIG_REASONS = frozenset({"CreateContainerConfigError"})
+# What a node refuses a pod for that runs elsewhere (k8s.io/kubernetes, pkg/kubelet/lifecycle/predicate.go).
+_REMEDIES = {
+    "SupplementalGroupsPolicyNotSupported": " Give the node containerd 2.0, CRI-O 1.31 or newer, or start the operator "
+    "with --supplemental-groups-policy=Merge, with which control PRIV-05 can't be sure of the groups.",
+}
+_CRASH_REASONS = frozenset({"CrashLoopBackOff", "RunContainerError", "CreateContainerError", "StartError"})
+
+
+def state_of(pod: Object | None, revision: str | None = None) -> WorkloadState:
+    """The state of the sandbox's pod, None where there is none. `revision`: what is known of how it was made."""
+    if pod is None:
+        return WorkloadState(ConditionStatus.FALSE, Reason.NO_WORKLOAD, "There is no pod.")
+    status, reason, message = _readiness(pod)
+    strain = (OUT_OF_MEMORY,) if status is ConditionStatus.TRUE and _out_of_memory(pod) else ()
+    return WorkloadState(
+        status,
+        reason,
+        f"{message} But {'; '.join(strain)}." if strain else message,
+        strain=strain,
+        workload=_workload(pod, revision),
+        key_generation=annotations(pod).get(meta.ANNOTATION_KEY_GENERATION),
+    )
+
+
+def node_lost(pod: Object, revision: str | None = None) -> WorkloadState:
+    """The state of a pod that can't end because nobody hears from its node."""
+    node = pod["spec"]["nodeName"]
+    message = (
+        f"Node {node} is lost, and the pod may still run there: no second one is made, since both could write to one "
+        f"workspace. Bring the node back, or make sure that it is off and delete it with `kubectl delete node {node}`."
+    )
+    return replace(state_of(pod, revision), status=ConditionStatus.UNKNOWN, reason=Reason.NODE_LOST, message=message)
+
+
+def keeps_starting(before: Object, now: Object) -> bool:
+    """Whether the pod is on its way as it was before: a node took it, or the kubelet got a step further."""
+    return (
+        all(_readiness(pod)[1] is Reason.POD_PENDING for pod in (before, now))
+        and _without(before["metadata"], "resourceVersion", "generation")
+        == _without(now["metadata"], "resourceVersion", "generation")
+        and _without(before["spec"], "nodeName") == _without(now["spec"], "nodeName")
+    )
+
+
+def _without(fields: Object, *names: str) -> Object:
+    return {name: value for name, value in fields.items() if name not in names}
+
+
+def _readiness(pod: Object) -> tuple[ConditionStatus, Reason, str]:
+    name = pod["metadata"]["name"]
+    status = pod.get("status", {})
+    if terminating(pod):
+        message = f"Pod {name} is terminating; a new one is made when it is gone."
+        return ConditionStatus.FALSE, Reason.POD_TERMINATING, message
+    if status.get("phase") in ("Failed", "Succeeded"):
+        why = str(status.get("message") or status.get("reason") or "its container ended").rstrip(".")
+        remedy = _REMEDIES.get(status.get("reason"), "")
+        return ConditionStatus.FALSE, Reason.POD_FAILED, f"Pod {name} ended: {why}.{remedy}"
+    if (ready := _condition(pod, "Ready")) and ready.get("status") == "True":
+        return ConditionStatus.TRUE, Reason.SANDBOX_READY, f"Claude Code can run in pod {name}."
+    if (scheduled := _condition(pod, "PodScheduled")) and scheduled.get("status") == "False":
+        why = scheduled.get("message") or scheduled.get("reason") or "no reason given"
+        message = f"No node takes pod {name}: {why}"
+        return ConditionStatus.FALSE, Reason.POD_UNSCHEDULABLE, message
+    for problem in _waiting(pod):
+        return ConditionStatus.FALSE, *problem
+    if status.get("phase") == "Running":
+        message = f"Pod {name} runs, but Claude Code does not answer in it yet."
+        if _started(pod):
+            message = (
+                f"Pod {name} runs, but Claude Code can't work in it: it has no key, or can't write to its home, which "
+                "may be full. `kubectl describe pod` shows what its readiness probe says."
+            )
+        return ConditionStatus.FALSE, Reason.POD_NOT_READY, message
+    return ConditionStatus.FALSE, Reason.POD_PENDING, f"Pod {name} is starting."
+
+
+def _waiting(pod: Object) -> Iterator[tuple[Reason, str]]:
+    for container in pod.get("status", {}).get("containerStatuses") or ():
+        waiting = container.get("state", {}).get("waiting") or {}
+        reason, why = waiting.get("reason"), waiting.get("message") or "no message given"
+        if reason in _IMAGE_REASONS:
+            image = container.get("image")
+            yield Reason.IMAGE_PULL_FAILED, f"The image {image} can't be had ({reason}): {why}"
+        elif reason in _CONFIG_REASONS:
+            yield Reason.CONTAINER_FAILING, f"The container can't be made: {why}"
+        elif reason in _CRASH_REASONS:
+            last = container.get("lastState", {}).get("terminated") or {}
+            ended = f" It ended with exit code {last['exitCode']} ({last.get('reason')})." if last else ""
+            hint = " It needed more memory than spec.resources.memory." if last.get("reason") == "OOMKilled" else ""
+            yield Reason.CONTAINER_FAILING, f"The container does not stay up ({reason}).{ended}{hint}"
+
+
+def _started(pod: Object) -> bool:
+    """Whether the agent's container has passed its startup probe."""
+    statuses: list[Object] = pod.get("status", {}).get("containerStatuses") or []
+    return any(one.get("name") == CONTAINER and one.get("started") for one in statuses)
+
+
+def _out_of_memory(pod: Object) -> bool:
+    """Whether the agent's container was ended for needing more memory, and runs again."""
+    statuses: list[Object] = pod.get("status", {}).get("containerStatuses") or []
+    last = [(one.get("lastState") or {}).get("terminated") or {} for one in statuses if one.get("name") == CONTAINER]
+    return any(one.get("reason") == "OOMKilled" for one in last)
+
+
+def _condition(pod: Object, kind: str) -> Object | None:
+    conditions: list[Object] = pod.get("status", {}).get("conditions") or []
+    return next((condition for condition in conditions if condition["type"] == kind), None)
+
+
+def _workload(pod: Object, revision: str | None) -> Workload:
+    statuses: list[Object] = pod.get("status", {}).get("containerStatuses") or []
+    agent: Object = next((status for status in statuses if status["name"] == CONTAINER), {})
+    started = agent.get("state", {}).get("running", {}).get("startedAt")
+    return Workload(
+        name=pod["metadata"]["name"],
+        uid=pod["metadata"]["uid"],
+        revision=revision,
+        node=pod.get("spec", {}).get("nodeName"),
+        image=agent.get("imageID") or None,
+        started_at=datetime.fromisoformat(started) if started else None,
+    )

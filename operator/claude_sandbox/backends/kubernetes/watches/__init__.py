@@ -1,0 +1,1 @@
+"""Everything of the cluster that is followed, and which sandboxes a change concerns."""

@@ -1,0 +1,61 @@
+"""Whether the Secret that a sandbox names may be used by it. Pure: told what was seen, never a Secret's data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from claude_sandbox.api import meta
+from claude_sandbox.api.conditions import Reason
+from claude_sandbox.backends.base import KeyState
+from claude_sandbox.kubernetes_api.unstructured import annotations, labels
+
+Metadata = Mapping[str, Any]
+"""A Secret, or only its metadata."""
+
+
+def has_opted_in(secret: Metadata) -> bool:
+    """Whether a Secret says by its label, or by its type, that sandboxes may use it; of mere metadata, by its label."""
+    by_label = labels(secret).get(meta.LABEL_SECRET_OPT_IN) == meta.LABEL_SECRET_OPT_IN_VALUE
+    return by_label or secret.get("type") == meta.SECRET_TYPE
+
+
+def opted_in(secret: Metadata) -> KeyState:
+    """A Secret that opted in; its resourceVersion is the generation."""
+    return KeyState(generation=str(secret["metadata"]["resourceVersion"]))
+
+
+def not_opted_in(namespace: str, name: str) -> KeyState:
+    """The Secret is there, but nobody said that sandboxes may use it."""
+    message = (
+        f"Secret {namespace}/{name} has not opted in to being used by sandboxes. "
+        f"Make it with `kubectl create secret generic {name} --type={meta.SECRET_TYPE} --from-file=…`, or label it: "
+        f"`kubectl label secret -n {namespace} {name} {meta.LABEL_SECRET_OPT_IN}={meta.LABEL_SECRET_OPT_IN_VALUE}`. "
+        "Until then no sandbox runs with it."
+    )
+    return KeyState(problem=Reason.SECRET_NOT_OPTED_IN, message=message, followed=False, withdrawn=True)
+
+
+def not_found(namespace: str, name: str, key: str) -> KeyState:
+    """There is no such Secret yet; the workload waits for it."""
+    message = (
+        f"There is no Secret {namespace}/{name} yet. Make it with `kubectl create secret generic -n {namespace} "
+        f"{name} --type={meta.SECRET_TYPE} --from-file={key}`, where {key} is the file that holds it; "
+        "the sandbox starts by itself."
+    )
+    return KeyState(problem=Reason.SECRET_NOT_FOUND, message=message, followed=False, withdrawn=True)
+
+
+def by_namespace(namespace: str, name: str, live: Mapping[str, Any] | None, *, certain: bool = False) -> KeyState:
+    """Where the operator may not look at Secrets: the namespace's annotation names those that opted in.
+
+    `certain`: that one which is not named was not meant to be used, and is not one of which the operator merely lost
+    sight.
+    """
+    listed = annotations(live).get(meta.ANNOTATION_NAMESPACE_SECRETS, "") if live is not None else ""
+    if name in {item.strip() for item in listed.split(",")}:
+        return KeyState()
+    message = (
+        f"The operator may not look at Secrets, so an administrator has to say that sandboxes may use {name}: "
+        f"`kubectl annotate namespace {namespace} {meta.ANNOTATION_NAMESPACE_SECRETS}={name}` (comma-separated)."
+    )
+    withdrawn = certain and live is not None
+    return KeyState(problem=Reason.SECRET_NOT_OPTED_IN, message=message, withdrawn=withdrawn)

@@ -1,0 +1,267 @@
+"""Everything that is followed of the cluster, and which sandboxes a change concerns.
+
+Pods, ServiceAccounts and claims are followed by label. NetworkPolicies, Services and EndpointSlices are followed
+whatever they are, because those of others matter as well: policies add up, and any Service may lead to a sandbox's pod.
+"""
+
+import asyncio
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any
+
+from claude_sandbox.api import meta
+from claude_sandbox.backends.kubernetes.evidence.endpoint_slices import addresses_of, endpoints_of, outsize_in
+from claude_sandbox.backends.kubernetes.state import keeps_starting
+from claude_sandbox.backends.kubernetes.watches.rbac import Rights
+from claude_sandbox.kubernetes_api.client import Api, Obj
+from claude_sandbox.kubernetes_api.informer import Informer, Pace, Transform
+from claude_sandbox.kubernetes_api.poller import Poller
+from claude_sandbox.kubernetes_api.resources import (
+    ENDPOINT_SLICES,
+    LIMIT_RANGES,
+    NAMESPACES,
+    NETWORK_POLICIES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    RESOURCE_QUOTAS,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    Resource,
+)
+from claude_sandbox.kubernetes_api.store import key_of
+from claude_sandbox.kubernetes_api.unstructured import Object, labels
+
+Wake = Callable[[str, str], None]
+"""Have the sandbox of this namespace and name looked at: at once, or soon."""
+WakeAll = Callable[[str], None]
+"""Have all sandboxes of this namespace looked at."""
+
+# The name under which a namespace is looked at for what belongs to no single sandbox, and may outlive them all.
+NO_SANDBOX = ""
+
+_OURS = meta.LABEL_SANDBOX
+BY_ENDPOINT = "endpoint"
+"""Of EndpointSlices: by address, and by the namespace and name of a pod. Of pods by address."""
+_CHILDREN = (PODS, SERVICE_ACCOUNTS, PERSISTENT_VOLUME_CLAIMS)
+_WHOLE = (NETWORK_POLICIES, SERVICES, RESOURCE_QUOTAS, LIMIT_RANGES)
+
+
+class Watches:
+    """The informers of one backend. `namespaces` empty: the whole cluster."""
+
+    def __init__(
+        self,
+        api: Api,
+        namespaces: tuple[str, ...],
+        *,
+        secrets: bool,
+        wake: Wake,
+        wake_soon: Wake,
+        wake_all: WakeAll,
+        wake_users: Wake,
+        pace: Pace = Pace(),  # noqa: B008 - frozen
+    ) -> None:
+        self._api = api
+        self._pace = pace
+        self._wake = wake
+        self._wake_soon = wake_soon
+        self._wake_all = wake_all
+        self._wake_users = wake_users
+        self._informers: dict[Resource, dict[str | None, Informer]] = {}
+        self._secrets: list[dict[str | None, Informer]] = []
+        self.rights = Rights(
+            lambda resource, changed, transform, indexes: self._informer(
+                resource, None, changed, transform, indexes=indexes
+            ),
+            self._rights_changed,
+        )
+        scopes: tuple[str | None, ...] = namespaces or (None,)
+        for resource in _CHILDREN:
+            changed = self._pod_changed if resource is PODS else self._child_changed
+            indexes = {BY_ENDPOINT: addresses_of} if resource is PODS else None
+            self._informers[resource] = self._each(scopes, resource, changed, label_selector=_OURS, indexes=indexes)
+        self._informers[ENDPOINT_SLICES] = self._each(
+            scopes, ENDPOINT_SLICES, self._slice_changed, indexes={BY_ENDPOINT: endpoints_of}
+        )
+        for resource in _WHOLE:
+            changed = self._child_changed if resource in (NETWORK_POLICIES, SERVICES) else self._neighbour_changed
+            self._informers[resource] = self._each(scopes, resource, changed)
+        self._informers[NAMESPACES] = {
+            scope: Poller(api, NAMESPACES, scope, self._namespace_changed, pace)
+            if scope
+            else self._informer(NAMESPACES, None, self._namespace_changed)
+            for scope in scopes
+        }
+        if secrets:
+            selectors = (
+                {"field_selector": f"type={meta.SECRET_TYPE}"},
+                {"label_selector": f"{meta.LABEL_SECRET_OPT_IN}={meta.LABEL_SECRET_OPT_IN_VALUE}"},
+            )
+            self._secrets = [
+                self._each(scopes, SECRETS, self._secret_changed, metadata_only=True, **selector)
+                for selector in selectors
+            ]
+
+    @property
+    def look_at_secrets(self) -> bool:
+        """Whether Secrets are to be looked at at all, be it allowed or not."""
+        return bool(self._secrets)
+
+    def __iter__(self) -> Iterator[Informer]:
+        yield from self.rights.informers.values()
+        for scoped in (*self._informers.values(), *self._secrets):
+            yield from scoped.values()
+
+    async def run(self) -> None:
+        """Follow everything until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for informer in self:
+                group.create_task(informer.run(), name=f"informer {informer.resource}")
+
+    async def settled(self) -> None:
+        """Wait until everything was listed once, or is known not to be readable."""
+        for informer in self:
+            await informer.settled.wait()
+
+    def of(self, resource: Resource, namespace: str) -> Informer:
+        """The informer that follows this kind of object in this namespace."""
+        return _scoped(self._informers[resource], namespace)
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Obj | None:
+        """One object as last seen."""
+        return self.of(resource, namespace).store.get(namespace, name)
+
+    def namespace(self, name: str) -> tuple[Informer, Obj | None]:
+        """The Namespace object, and the informer that it is from."""
+        informer = _scoped(self._informers[NAMESPACES], name)
+        return informer, informer.store.get("", name)
+
+    def opted_in(self, namespace: str, name: str) -> tuple[bool, Obj | None]:
+        """Whether Secrets can be looked at, and the metadata of this one where it opted in."""
+        informers = [_scoped(scoped, namespace) for scoped in self._secrets]
+        readable = bool(informers) and all(informer.readable for informer in informers)
+        found = (informer.store.get(namespace, name) for informer in informers)
+        return readable, next((secret for secret in found if secret is not None), None)
+
+    def slices(self, pod: Object) -> tuple[Informer, tuple[Obj, ...]]:
+        """The EndpointSlices that name the pod, or are too large to tell; and the informer that they are from."""
+        namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
+        informer = self.of(ENDPOINT_SLICES, namespace)
+        targets = ((namespace, name), outsize_in(namespace), *addresses_of(pod))
+        found = {key_of(one): one for target in targets for one in informer.store.by_index(BY_ENDPOINT, target)}
+        return informer, tuple(found.values())
+
+    def learn(self, resource: Resource, live: Obj) -> None:
+        """Take in the answer to a write of ours."""
+        self.of(resource, live["metadata"]["namespace"]).learn(live)
+
+    def _each(
+        self,
+        scopes: Iterable[str | None],
+        resource: Resource,
+        changed: Callable[[Obj | None, Obj | None], None],
+        **selectors: Any,
+    ) -> dict[str | None, Informer]:
+        return {scope: self._informer(resource, scope, changed, **selectors) for scope in scopes}
+
+    def _informer(
+        self,
+        resource: Resource,
+        scope: str | None,
+        changed: Callable[[Obj | None, Obj | None], None],
+        transform: Transform | None = None,
+        **selectors: Any,
+    ) -> Informer:
+        return Informer(
+            self._api,
+            resource,
+            namespace=scope,
+            transform=transform,
+            on_change=changed,
+            pace=self._pace,
+            **selectors,
+        )
+
+    def _pod_changed(self, old: Obj | None, new: Obj | None) -> None:
+        if old is not None and new is not None and keeps_starting(old, new) and (name := _sandbox_of(new)):
+            self._wake_soon(new["metadata"]["namespace"], name)
+        else:
+            self._child_changed(old, new)
+
+    def _child_changed(self, old: Obj | None, new: Obj | None) -> None:
+        live = new or old
+        assert live is not None  # noqa: S101 - one of the two is always there
+        namespace = live["metadata"]["namespace"]
+        sandboxes = {name for name in (_sandbox_of(old), _sandbox_of(new)) if name}
+        for name in sandboxes:
+            self._wake(namespace, name)
+        if not sandboxes:
+            self._neighbour_changed(old, new)
+            if live["metadata"]["name"] == meta.BASELINE_POLICY:
+                self._wake(namespace, NO_SANDBOX)
+
+    def _neighbour_changed(self, old: Obj | None, new: Obj | None) -> None:
+        if old is not None and new is not None and old.get("spec") == new.get("spec"):
+            return
+        live = new or old
+        assert live is not None  # noqa: S101
+        self._wake_all(live["metadata"]["namespace"])
+
+    def _slice_changed(self, old: Obj | None, new: Obj | None) -> None:
+        """Which addresses there are changes seldom; that one of them is ready is dropped at the door."""
+        before, now = (set(endpoints_of(one)) if one is not None else set() for one in (old, new))
+        for target in before ^ now:
+            for pod in self._pods_at(target):
+                if name := _sandbox_of(pod):
+                    self._wake_soon(pod["metadata"]["namespace"], name)
+
+    def _pods_at(self, target: Hashable) -> Iterator[Obj]:
+        for informer in self._informers[PODS].values():
+            if isinstance(target, tuple):
+                pod = informer.store.get(*target[:2])
+                yield from () if pod is None else (pod,)
+            else:
+                yield from informer.store.by_index(BY_ENDPOINT, target)
+
+    def _namespace_changed(self, old: Obj | None, new: Obj | None) -> None:
+        if old is None or new is None or _told(old) != _told(new):
+            live = new or old
+            assert live is not None  # noqa: S101
+            self._wake_all(live["metadata"]["name"])
+
+    def _rights_changed(self, namespace: str | None, account: str | None) -> None:
+        """Have those sandboxes looked at soon that run as these ServiceAccounts; None: as any."""
+        for informer in self._informers[PODS].values():
+            if namespace is not None and account is not None:
+                # A sandbox's account is called as its pod is.
+                pod = informer.store.get(namespace, account)
+                found: Iterable[Obj] = () if pod is None else (pod,)
+            else:
+                found = informer.store if namespace is None else informer.store.by_namespace(namespace)
+            for pod in found:
+                if name := _sandbox_of(pod):
+                    self._wake_soon(pod["metadata"]["namespace"], name)
+
+    def _secret_changed(self, old: Obj | None, new: Obj | None) -> None:
+        live = new or old
+        assert live is not None  # noqa: S101
+        self._wake_users(live["metadata"]["namespace"], live["metadata"]["name"])
+
+
+def _scoped(informers: dict[str | None, Informer], namespace: str) -> Informer:
+    return informers.get(namespace) or informers[None]
+
+
+def _sandbox_of(live: Object | None) -> str | None:
+    """The name of the sandbox that an object belongs to, by owner, or else by label."""
+    if live is None:
+        return None
+    for owner in live["metadata"].get("ownerReferences") or ():
+        if owner.get("kind") == meta.KIND:
+            return str(owner["name"])
+    return labels(live).get(meta.LABEL_SANDBOX)
+
+
+def _told(namespace: Object) -> tuple[Any, ...]:
+    metadata = namespace["metadata"]
+    return metadata.get("labels"), metadata.get("annotations"), metadata.get("deletionTimestamp")

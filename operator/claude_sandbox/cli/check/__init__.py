@@ -1,0 +1,1 @@
+"""`claude-sandbox check`: the controls of any container, pod or host."""

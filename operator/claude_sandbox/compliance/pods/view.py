@@ -1,0 +1,133 @@
+"""The evidence, looked at: what several controls need, worked out once for each evaluation."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+from claude_sandbox.compliance.pods import pod_security
+from claude_sandbox.compliance.pods.evidence import Access, Expected, KubernetesEvidence, Object, Reading, Unread
+from claude_sandbox.compliance.pods.grants import Grant
+from claude_sandbox.compliance.pods.policies import Union, union
+
+T = TypeVar("T")
+
+_EMPTY: Mapping[str, Any] = {}
+_STATUSES = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+
+
+@dataclass(frozen=True)
+class Container:
+    """A container of the pod: what it is to be and what the node says it is."""
+
+    kind: str
+    """`initContainers`, `containers` or `ephemeralContainers`."""
+    name: str
+    spec: Object
+    context: Object
+    """Its securityContext, empty where it has none."""
+    status: Object
+    """Empty where the node reported nothing yet."""
+
+
+class View:
+    """What was read. A control may only look at what it said it needs: anything else may be missing."""
+
+    def __init__(self, evidence: KubernetesEvidence) -> None:
+        self.evidence = evidence
+
+    @property
+    def expected(self) -> Expected:
+        return self.evidence.expected
+
+    @cached_property
+    def pod(self) -> Object:
+        return _value(self.evidence.pod)
+
+    @cached_property
+    def namespace(self) -> Object:
+        return _value(self.evidence.namespace)
+
+    @property
+    def services(self) -> tuple[Object, ...]:
+        return _value(self.evidence.services)
+
+    @property
+    def slices(self) -> tuple[Object, ...]:
+        return _value(self.evidence.slices)
+
+    @property
+    def service_account(self) -> Object:
+        return _value(self.evidence.service_account)
+
+    @property
+    def access(self) -> tuple[Access, ...]:
+        return _value(self.evidence.access)
+
+    @property
+    def grants(self) -> tuple[Grant, ...] | str:
+        """What roles grant the ServiceAccount beyond what everybody may; or why that is not known."""
+        reading, oldest = self.evidence.grants, self.evidence.now - self.evidence.max_age
+        if isinstance(reading, Unread):
+            return f"the roles that reach the ServiceAccount could not be read: {reading.reason}"
+        if reading.observed_at < oldest:
+            return "what is known of the roles that reach the ServiceAccount is too old"
+        return reading.value
+
+    @property
+    def runtime_class(self) -> Object | None:
+        return _value(self.evidence.runtime_class)
+
+    @property
+    def quotas(self) -> tuple[Object, ...]:
+        return _value(self.evidence.quotas)
+
+    @property
+    def drift(self) -> tuple[str, ...]:
+        return _value(self.evidence.drift)
+
+    @cached_property
+    def spec(self) -> Object:
+        return self.pod.get("spec") or _EMPTY
+
+    @cached_property
+    def context(self) -> Object:
+        """The pod's own securityContext, empty where it has none."""
+        return self.spec.get("securityContext") or _EMPTY
+
+    @cached_property
+    def labels(self) -> Mapping[str, str]:
+        return (self.pod.get("metadata") or _EMPTY).get("labels") or _EMPTY
+
+    @cached_property
+    def volumes(self) -> tuple[Object, ...]:
+        return tuple(self.spec.get("volumes") or ())
+
+    @cached_property
+    def containers(self) -> tuple[Container, ...]:
+        """Init, main and ephemeral containers."""
+        return tuple(self._containers())
+
+    @cached_property
+    def network(self) -> Union:
+        """What all NetworkPolicies of the namespace together allow the pod."""
+        return union(_value(self.evidence.policies), self.pod)
+
+    def violations(self, *check_ids: str, minor: int | None = None) -> list[str]:
+        """What these checks of the Pod Security Standards find, as in Kubernetes 1.`minor`."""
+        minor = self.evidence.minor if minor is None else minor
+        return [detail for check_id in check_ids for detail in pod_security.find(check_id, minor)(self.pod)]
+
+    def _containers(self) -> Iterator[Container]:
+        status = self.pod.get("status") or _EMPTY
+        for kind, statuses in zip(pod_security.CONTAINER_FIELDS, _STATUSES, strict=True):
+            reported = {one.get("name"): one for one in status.get(statuses) or ()}
+            for spec in self.spec.get(kind) or ():
+                name = str(spec.get("name", ""))
+                yield Container(kind, name, spec, spec.get("securityContext") or _EMPTY, reported.get(name, _EMPTY))
+
+
+def _value(reading: Reading[T] | Unread) -> T:
+    if isinstance(reading, Unread):
+        raise LookupError(f"a control looks at evidence that it did not say it needs: {reading.reason}")
+    return reading.value

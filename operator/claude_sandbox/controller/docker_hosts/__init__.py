@@ -1,0 +1,1 @@
+"""Looking after DockerHosts: asked, reported, drained."""

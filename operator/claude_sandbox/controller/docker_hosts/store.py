@@ -1,0 +1,53 @@
+"""The DockerHosts as last seen."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from claude_sandbox.controller.sandboxes.store import not_newer
+
+Raw = Mapping[str, Any]
+
+
+class HostObjects:
+    """All DockerHosts, by name."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Raw] = {}
+
+    def get(self, name: str) -> Raw | None:
+        """The host as last seen."""
+        return self._by_name.get(name)
+
+    def put(self, raw: Raw) -> bool:
+        """Remember an object; False where this version or a newer one was known (by our own write)."""
+        metadata = raw["metadata"]
+        known = self._by_name.get(metadata["name"])
+        if known is not None and not_newer(metadata, known["metadata"]):
+            return False
+        self._by_name[metadata["name"]] = raw
+        return True
+
+    def learn(self, written: Raw) -> None:
+        """Remember the answer to a write of ours, unless that very host was deleted while it was on its way."""
+        known = self._by_name.get(written["metadata"]["name"])
+        if known is not None and known["metadata"]["uid"] == written["metadata"]["uid"]:
+            self.put(written)
+
+    def lose(self, raw: Raw) -> bool:
+        """Forget a host that is gone; False where another of its name is known by now."""
+        known = self._by_name.get(raw["metadata"]["name"])
+        if known is None or known["metadata"]["uid"] != raw["metadata"]["uid"]:
+            return False
+        del self._by_name[raw["metadata"]["name"]]
+        return True
+
+    def replace(self, listed: Iterable[Raw]) -> set[str]:
+        """Take over a complete list; the names of those that came, went or changed."""
+        fresh = {raw["metadata"]["name"]: raw for raw in listed}
+        gone = self._by_name.keys() - fresh.keys()
+        for name in gone:
+            del self._by_name[name]
+        return gone | {name for name, raw in fresh.items() if self.put(raw)}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)

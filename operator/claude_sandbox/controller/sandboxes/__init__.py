@@ -1,0 +1,1 @@
+"""Looking after ClaudeSandboxes: watched, reconciled, reported."""

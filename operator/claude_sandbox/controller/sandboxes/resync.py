@@ -1,0 +1,46 @@
+"""Now and then all sandboxes are listed and looked at again: what no event told is found then.
+
+kopf tells of no deletion that happened while its watch was broken, so the list decides which sandboxes there are.
+"""
+
+import asyncio
+import logging
+import random
+
+from claude_sandbox.controller.machinery.queue import WorkQueue
+from claude_sandbox.controller.sandboxes.store import Key, Sandboxes
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import SANDBOXES
+from claude_sandbox.kubernetes_api.transforms import PROJECTIONS
+from claude_sandbox.kubernetes_api.unstructured import Manifest
+from claude_sandbox.kubernetes_api.yielding import Breath
+
+logger = logging.getLogger(__name__)
+
+
+async def resync_forever(
+    api: Api, namespaces: tuple[str, ...], sandboxes: Sandboxes, queue: WorkQueue[Key], seconds: float
+) -> None:
+    """Every `seconds`, spread by a fifth. What changed unheard is looked at now, the rest in the course of a round."""
+    while True:
+        await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311
+        try:
+            listed = await list_all(api, namespaces)
+        except ApiError as error:
+            logger.warning("cannot list the sandboxes: %s", error)
+            continue
+        for key in await sandboxes.take_over(listed):
+            queue.add(key)
+        breath = Breath()
+        for key in list(sandboxes):
+            queue.add_after(key, random.uniform(0, seconds * 0.5))  # noqa: S311
+            await breath()
+
+
+async def list_all(api: Api, namespaces: tuple[str, ...]) -> list[Manifest]:
+    """The sandboxes of the namespaces, or of the whole cluster where none are named."""
+    scopes: tuple[str | None, ...] = namespaces or (None,)
+    keep = PROJECTIONS[SANDBOXES]
+    listings = await asyncio.gather(*(api.list(SANDBOXES, scope, keep=keep) for scope in scopes))
+    return [item for listing in listings for item in listing.items]

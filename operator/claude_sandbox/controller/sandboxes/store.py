@@ -1,0 +1,229 @@
+"""The ClaudeSandboxes as last seen, and which of them a change elsewhere concerns."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from claude_sandbox.api.meta import FINALIZER
+from claude_sandbox.api.spec import BackendType
+from claude_sandbox.api.status import Placement
+from claude_sandbox.compliance.pods.policy_size import OUTSIZE
+from claude_sandbox.kubernetes_api.cache_limits import Rations
+from claude_sandbox.kubernetes_api.resources import SANDBOXES
+from claude_sandbox.kubernetes_api.transforms import PROJECTIONS
+from claude_sandbox.kubernetes_api.yielding import Breath
+
+Raw = Mapping[str, Any]
+
+
+class Key(NamedTuple):
+    """Names one sandbox."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+def key_of(raw: Raw) -> Key:
+    """The key of an object as the API server sent it."""
+    return Key(raw["metadata"]["namespace"], raw["metadata"]["name"])
+
+
+def on_docker(raw: Raw) -> bool:
+    """Whether the sandbox says that it is on Docker, whatever else is wrong with its spec."""
+    return bool(((raw.get("spec") or {}).get("backend") or {}).get("type") == BackendType.DOCKER)
+
+
+def is_held(raw: Raw) -> bool:
+    """Whether the sandbox may still have something on a Docker host."""
+    return FINALIZER in (raw["metadata"].get("finalizers") or ())
+
+
+def placement_of(raw: Raw) -> Placement | None:
+    """Where the sandbox was placed; None before."""
+    found = _placement(raw)
+    return Placement.model_validate(found) if found else None
+
+
+def host_of(raw: Raw) -> str | None:
+    """The Docker host that the sandbox was placed on; None before."""
+    return _placement(raw).get("host")
+
+
+def _placement(raw: Raw) -> Mapping[str, Any]:
+    return (raw.get("status") or {}).get("placement") or {}
+
+
+class Sandboxes:
+    """All sandboxes, by key and by namespace: of each what its projection keeps, as far as its namespace's ration goes.
+
+    One that is too large, or too much for its namespace, says so in `outsize`. What it has can be found and removed.
+    """
+
+    def __init__(self) -> None:
+        self._rations = Rations(SANDBOXES)
+        self._by_namespace: dict[str, dict[str, Raw]] = {}
+        self._by_host: dict[str | None, dict[Key, None]] = {}  # None: those on Docker that wait for one
+        self._followers: list[Callable[[Key, Raw | None], None]] = []
+        self._writing: dict[Key, asyncio.Event] = {}
+
+    def get(self, key: Key) -> Raw | None:
+        """The sandbox as last seen."""
+        return self._by_namespace.get(key.namespace, {}).get(key.name)
+
+    def put(self, raw: Raw) -> bool:
+        """Remember an object; False where this version or a newer one was known (by our own write)."""
+        key = key_of(raw)
+        known = self.get(key)
+        if known is not None and not_newer(raw["metadata"], known["metadata"]):
+            # What was too much to be kept may not be any more.
+            if OUTSIZE not in known or not _same(raw["metadata"], known["metadata"]):
+                return False
+            if OUTSIZE in (kept := self._kept(raw)):
+                return False
+        else:
+            kept = self._kept(raw)
+        self._by_namespace.setdefault(key.namespace, {})[key.name] = kept
+        self._indexed(key, known, kept)
+        return True
+
+    def follow(self, changed: Callable[[Key, Raw | None], None]) -> None:
+        """Have `changed` called with each sandbox as it is since, None where it is gone."""
+        self._followers.append(changed)
+
+    def _indexed(self, key: Key, before: Raw | None, now: Raw | None) -> None:
+        for raw, enters in ((before, False), (now, True)):
+            if raw is None or not (on_docker(raw) or host_of(raw)):
+                continue
+            host = host_of(raw)
+            keys = self._by_host.setdefault(host, {})
+            if enters:
+                keys[key] = None
+            else:
+                keys.pop(key, None)
+                if not keys:
+                    del self._by_host[host]
+        for changed in self._followers:
+            changed(key, now)
+
+    def _kept(self, raw: Raw) -> Raw:
+        return self._rations.admit(PROJECTIONS[SANDBOXES](dict(raw)))
+
+    @contextmanager
+    def writing(self, raw: Raw) -> Iterator[None]:
+        """A write of ours to a sandbox, until its answer was learned. One at a time for each."""
+        key, written = key_of(raw), asyncio.Event()
+        self._writing[key] = written
+        try:
+            yield
+        finally:
+            del self._writing[key]
+            written.set()
+
+    async def written(self, raw: Raw) -> None:
+        """Wait while a write of ours is under way: its watch may be told of it before it is answered."""
+        while (writing := self._writing.get(key_of(raw))) is not None:
+            await writing.wait()
+
+    def learn(self, written: Raw) -> None:
+        """Remember the answer to a write of ours, unless that very sandbox was deleted while it was on its way."""
+        known = self.get(key_of(written))
+        if known is not None and known["metadata"]["uid"] == written["metadata"]["uid"]:
+            self.put(written)
+
+    def lose(self, raw: Raw) -> None:
+        """Forget a sandbox that turned out to be gone, unless another of its name is known by now."""
+        key = key_of(raw)
+        known = self.get(key)
+        if known is not None and known["metadata"]["uid"] == raw["metadata"]["uid"]:
+            self.remove(key)
+
+    def remove(self, key: Key) -> None:
+        """Forget a sandbox that is gone."""
+        names = self._by_namespace.get(key.namespace, {})
+        known = names.pop(key.name, None)
+        self._rations.forget(key)
+        if known is not None:
+            self._indexed(key, known, None)
+        if not names:
+            self._by_namespace.pop(key.namespace, None)
+
+    def replace(self, listed: Iterable[Raw]) -> set[Key]:
+        """Take over a complete list; the keys that came, went or changed."""
+        return set(self._taken_over(listed))
+
+    async def take_over(self, listed: Iterable[Raw]) -> set[Key]:
+        """As `replace`, letting others have the event loop in between."""
+        breath = Breath()
+        found: set[Key] = set()
+        for key in self._taken_over(listed):
+            found.add(key)
+            await breath()
+        return found
+
+    def _taken_over(self, listed: Iterable[Raw]) -> Iterator[Key]:
+        fresh = {key_of(raw): raw for raw in listed}
+        for key in set(self) - fresh.keys():
+            self.remove(key)
+            yield key
+        for key, raw in fresh.items():
+            if self.put(raw):
+                yield key
+
+    def __iter__(self) -> Iterator[Key]:
+        """All of them."""
+        for namespace, names in self._by_namespace.items():
+            for name in names:
+                yield Key(namespace, name)
+
+    def of(self, namespace: str) -> list[Key]:
+        """Those of a namespace."""
+        return [Key(namespace, name) for name in self._by_namespace.get(namespace, {})]
+
+    def on_host(self, host: str) -> list[Key]:
+        """Those on Docker that are placed on this host, or on none yet."""
+        found = [*self.placed_on(host), *self._by_host.get(None, ())]
+        return [key for key in found if on_docker(self.get(key) or {})]
+
+    def placed_on(self, host: str) -> list[Key]:
+        """Those that say that they are placed on this host."""
+        return list(self._by_host.get(host, ()))
+
+    def homeless(self) -> list[Key]:
+        """Those on Docker that wait for a host, the oldest first."""
+        waiting = [
+            ((self.get(key) or {}).get("metadata", {}).get("creationTimestamp", ""), key)
+            for key in self._by_host.get(None, ())
+        ]
+        return [key for _, key in sorted(waiting)]
+
+    def using(self, namespace: str, secret: str) -> list[Key]:
+        """Those of a namespace that name this Secret."""
+        return [
+            Key(namespace, name)
+            for name, raw in self._by_namespace.get(namespace, {}).items()
+            if raw.get("spec", {}).get("credentials", {}).get("apiKeySecretRef", {}).get("name") == secret
+        ]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._by_namespace.values()))
+
+
+def overtaken(before: Raw, written: Raw) -> bool:
+    """Whether somebody changed the sandbox before a write of ours, of which its watch tells nothing new then."""
+    told = ("generation", "deletionTimestamp", "labels", "annotations")
+    one, other = (PROJECTIONS[SANDBOXES](dict(raw))["metadata"] for raw in (before, written))
+    return any(one.get(name) != other.get(name) for name in told)
+
+
+def _same(new: Raw, known: Raw) -> bool:
+    return bool(new["uid"] == known["uid"] and new["resourceVersion"] == known["resourceVersion"])
+
+
+def not_newer(new: Raw, known: Raw) -> bool:
+    """Whether the first of two objects' metadata is of the same object and no newer version of it."""
+    # Resource versions of one resource can be compared as numbers (Kubernetes 1.35, KEP-5504; true of etcd before).
+    return bool(new["uid"] == known["uid"] and int(new["resourceVersion"]) <= int(known["resourceVersion"]))

@@ -1,0 +1,83 @@
+"""What kopf is handed of the API server's answers about sandboxes: what is kept of them, line by line or page by page.
+
+kopf decodes a whole answer at once, with the standard library's decoder, and would hold up everything else for as long;
+and what it keeps would be as large as tenants like.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import orjson
+
+from claude_sandbox.kubernetes_api.client import PAGE_BYTES, lines
+from claude_sandbox.kubernetes_api.resources import SANDBOXES
+from claude_sandbox.kubernetes_api.transforms import PROJECTIONS
+from claude_sandbox.kubernetes_api.yielding import Breath
+
+
+class TooLargeError(Exception):
+    """A page of a list that has more than may be decoded at once."""
+
+
+def watched(response: aiohttp.ClientResponse) -> None:
+    """Have the answer to a watch read through the door."""
+    response.content = _Lines(response.content)  # type: ignore[assignment]
+
+
+async def listed(response: aiohttp.ClientResponse, *, whole: bool) -> None:
+    """Read a page of a list through the door. Raises TooLargeError, unless it is to be read `whole` in any case."""
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > PAGE_BYTES and not whole:
+            response.close()
+            raise TooLargeError
+    page, breath, items = orjson.loads(b"".join(parts)), Breath(), []
+    del parts
+    for item in page.get("items") or ():
+        items.append(PROJECTIONS[SANDBOXES](item))
+        await breath()
+    response.content = _Read(response.content, orjson.dumps(page | {"items": items}))  # type: ignore[assignment]
+
+
+class _Content:
+    """Stands for an answer's content: all that is not defined here is the content's own."""
+
+    def __init__(self, content: aiohttp.StreamReader) -> None:
+        self._content = content
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._content, name)
+
+
+class _Lines(_Content):
+    """Of a watch, as far as kopf reads it."""
+
+    async def iter_chunked(self, _: int) -> AsyncIterator[bytes]:
+        """Whole lines."""
+        async for line in lines(self._content.iter_any()):
+            yield _kept(line) + b"\n"
+
+
+class _Read(_Content):
+    """Of a page that was read."""
+
+    def __init__(self, content: aiohttp.StreamReader, body: bytes) -> None:
+        super().__init__(content)
+        self._body = body
+
+    async def read(self, _: int = -1) -> bytes:
+        """All of it."""
+        return self._body
+
+
+def _kept(line: bytes) -> bytes:
+    try:
+        event: Any = orjson.loads(line)
+        if event["type"] in ("ADDED", "MODIFIED", "DELETED"):
+            return orjson.dumps(event | {"object": PROJECTIONS[SANDBOXES](event["object"])})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass  # kopf says what is wrong with it
+    return line

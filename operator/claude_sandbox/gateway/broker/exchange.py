@@ -1,0 +1,88 @@
+"""What is known of one request to the provider: what it used in the end, and its line of the audit. No I/O."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+
+from claude_sandbox.gateway.audit import plain, session
+from claude_sandbox.gateway.broker.provider import SESSION_HEADER, Route
+from claude_sandbox.gateway.broker.usage import StreamMeter, Usage, WholeMeter
+from claude_sandbox.gateway.budget.prices import NANO, Bound, PriceTable, Tokens
+from claude_sandbox.gateway.config.config import Sandbox
+from claude_sandbox.gateway.config.follow import Credential
+from claude_sandbox.gateway.http.json_scan import Scanned
+
+Headers = list[tuple[str, str]]
+
+
+@dataclass(eq=False)
+class Request:
+    """What is known of one request, as it becomes known."""
+
+    id: str
+    method: str
+    headers: Headers
+    sandbox: Sandbox | None = None
+    route: Route | None = None
+    credential: Credential | None = None
+    body: Scanned = field(default_factory=Scanned)
+    bound: Bound | None = None
+    reserved: bool = False
+    sent: bool = False
+    meter: StreamMeter | WholeMeter | None = None
+    verdict: str = "Refused"
+    rule: str | None = None
+    status: int | None = None
+    dialled: str | None = None
+    up: int = 0
+    down: int = 0
+    first: float | None = None
+    cost: int | None = None
+    usage: Usage = field(default_factory=Usage)
+    task: asyncio.Task[object] | None = None
+
+    def finalise(self, prices: PriceTable) -> Tokens | None:
+        """Work out what it used, and note it; None where that is nothing, since it was not sent or not answered well.
+
+        What was cut off before the provider said what it wrote counts as much as it might have written; what told
+        nothing at all, the whole bound.
+        """
+        self.usage = self.meter.usage() if self.meter is not None else Usage()
+        if not self.sent or (self.status is not None and self.status >= 400):
+            return None
+        bound = self.bound or Bound(0, 0, 0)
+        tokens, told = self.usage.tokens, self.usage.told
+        if not self.usage.complete:
+            tokens = (
+                replace(tokens, output=max(tokens.output, bound.output)) if told else Tokens(bound.input, bound.output)
+            )
+        self.usage = replace(self.usage, tokens=tokens)
+        model = str(self.body.fields.get("model"))
+        self.cost = prices.cost(model, tokens, self.body.fields) if told else bound.cost
+        return tokens
+
+    def line(self, seconds: float, started: float) -> dict[str, str | int | float | bool | None]:
+        """The line of the audit: it took so many seconds, and began at this time of the loop."""
+        model, tokens = self.body.fields.get("model"), self.usage.tokens
+        counted = self.cost is not None
+        return {
+            "sandbox": self.sandbox.uid if self.sandbox else None,
+            "verdict": self.verdict,
+            "rule": self.rule,
+            "method": plain(self.method, 16),
+            "api": self.route.name if self.route else None,
+            "status": self.status,
+            "dialled": self.dialled,
+            "generation": self.credential.generation if self.credential else None,
+            "model": plain(model, 100) if isinstance(model, str) else None,
+            "inputTokens": tokens.input if counted else None,
+            "outputTokens": tokens.output if counted else None,
+            "cacheWriteTokens": tokens.cache_write_5m + tokens.cache_write_1h if counted else None,
+            "cacheReadTokens": tokens.cache_read if counted else None,
+            "costUSD": round((self.cost or 0) / NANO, 9) if counted else None,
+            "estimated": True if counted and not self.usage.complete else None,
+            "sessionId": session(dict(self.headers).get(SESSION_HEADER)),
+            "bytesUp": self.up,
+            "bytesDown": self.down,
+            "firstByteMs": round((self.first - started) * 1000) if self.first else None,
+            "durationMs": round(seconds * 1000),
+        }

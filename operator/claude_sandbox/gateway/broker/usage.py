@@ -1,0 +1,132 @@
+"""What the provider says that a request used, read from its answer while it passes. Pure; keeps little of it.
+
+A whole answer (JSON) has a `usage`; a streamed one has it in `message_start`, and again, with what was written so far,
+in each `message_delta`; each number counts from the last time that it was told. A stream that is cut off before its
+`message_delta` has told only a part, which is said: `complete` is False then.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from claude_sandbox.gateway.budget.prices import Tokens
+
+MAX_JSON = 8 << 20
+"""Bytes of a whole answer that are kept to read its usage."""
+MAX_EVENT = 1 << 20
+"""Bytes of one line of a stream that are kept."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """`model`: that answered. `complete`: all of it was told. `told`: the input was."""
+
+    tokens: Tokens = field(default_factory=Tokens)
+    model: str | None = None
+    complete: bool = False
+    told: bool = False
+
+
+class StreamMeter:
+    """Reads the usage out of server-sent events."""
+
+    def __init__(self) -> None:
+        self._line = bytearray()
+        self._skipping = False
+        self._usage = Usage()
+
+    def feed(self, data: bytes) -> None:
+        """Take further bytes of the stream."""
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            if not self._skipping:
+                self._line += line
+                self._look(bytes(self._line))
+            self._line.clear()
+            self._skipping = False
+        if len(self._line) + len(rest) > MAX_EVENT:
+            self._line.clear()
+            self._skipping = True
+        elif not self._skipping:
+            self._line += rest
+
+    def usage(self) -> Usage:
+        """What was told so far."""
+        return self._usage
+
+    def _look(self, line: bytes) -> None:
+        # Nearly all lines are pieces of text; only these two tell anything.
+        if not line.startswith(b"data:") or (b"message_start" not in line and b"message_delta" not in line):
+            return
+        event = _loads(line[5:])
+        kind = event.get("type")
+        if kind == "message_start" and isinstance(event.get("message"), dict):
+            self._usage = _merged(self._usage, event["message"], complete=False)
+        elif kind == "message_delta":
+            self._usage = _merged(self._usage, event, complete=True)
+
+
+class WholeMeter:
+    """Reads the usage out of a JSON answer."""
+
+    def __init__(self) -> None:
+        self._body = bytearray()
+        self._size = 0
+
+    def feed(self, data: bytes) -> None:
+        """Take further bytes of the answer."""
+        self._size += len(data)
+        if self._size <= MAX_JSON:
+            self._body += data
+
+    def usage(self) -> Usage:
+        """What it told; nothing where it is cut off, too long, or no answer of this kind."""
+        return _merged(Usage(), _loads(bytes(self._body)), complete=True) if self._size <= MAX_JSON else Usage()
+
+
+def _loads(data: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _merged(before: Usage, document: dict[str, Any], *, complete: bool) -> Usage:
+    told = document.get("usage")
+    if not isinstance(told, dict):
+        return before
+    tokens = before.tokens
+    for name, key in (
+        ("input", "input_tokens"),
+        ("output", "output_tokens"),
+        ("cache_read", "cache_read_input_tokens"),
+    ):
+        found = _count(told.get(key))
+        if found is not None:
+            tokens = replace(tokens, **{name: found})
+    if _count(told.get("cache_creation_input_tokens")) is not None:
+        tokens = _with_cache_writes(tokens, told)
+    tools = told.get("server_tool_use")
+    if isinstance(tools, dict) and _count(tools.get("web_search_requests")) is not None:
+        tokens = replace(tokens, web_searches=tools["web_search_requests"])
+    model = document.get("model")
+    return Usage(
+        tokens,
+        model if isinstance(model, str) else before.model,
+        complete=complete and (before.told or _count(told.get("input_tokens")) is not None),
+        told=before.told or _count(told.get("input_tokens")) is not None,
+    )
+
+
+def _with_cache_writes(tokens: Tokens, told: dict[str, Any]) -> Tokens:
+    """The writes by how long they are kept; where that is not said, all as the dearer."""
+    total = told["cache_creation_input_tokens"]
+    parts = told.get("cache_creation")
+    five = _count(parts.get("ephemeral_5m_input_tokens")) if isinstance(parts, dict) else None
+    five = min(five or 0, total)
+    return replace(tokens, cache_write_5m=five, cache_write_1h=total - five)
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

@@ -1,0 +1,139 @@
+"""Follows the configuration and the credentials that it names: what the files hold, within half a second.
+
+Holds the last good `Live`, and why a newer one was refused. The files are read anew each time, since a time of change
+can stay the same; they are small. A configuration that can't be read or is wrong changes nothing; it is told once. A
+credential that can't be read is no credential: who took it away wants it not to be used.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from claude_sandbox.gateway.budget import prices
+from claude_sandbox.gateway.config.config import Config, Sandbox, parse
+from claude_sandbox.gateway.config.fields import ConfigError
+from claude_sandbox.gateway.identity import Identify, Placeholders
+
+INTERVAL = 0.5
+"""Seconds between two looks."""
+_MAX_SECRET = 16 * 1024
+
+
+@dataclass(frozen=True)
+class Credential:
+    """A key or token as it is sent. Its text is in no repr."""
+
+    text: str = field(repr=False)
+    oauth: bool
+    generation: str | None
+
+
+@dataclass(frozen=True)
+class Live:
+    """What holds at this moment. `credentials` by UID; a sandbox whose credential can't be read has none."""
+
+    config: Config
+    prices: prices.PriceTable
+    identify: Identify
+    sandboxes: Mapping[str, Sandbox]
+    credentials: Mapping[str, Credential]
+
+
+class Follower:
+    """Reads the files; `live` is what they said last, `refused` why what they say now is not followed."""
+
+    def __init__(self, path: Path, tell: Callable[[str], None] | None = None) -> None:
+        self._path = path
+        self._tell = tell or _standard_error
+        self._seen: tuple[object, ...] = ()
+        self._told: set[str] = set()
+        self.live: Live
+        self.refused: str | None = None
+
+    def start(self) -> None:
+        """Read for the first time. Raises ConfigError."""
+        self._seen = self._read()
+        self.live = self._build(self._seen)
+
+    async def follow(self, changed: Callable[[Live], Awaitable[None]]) -> None:
+        """Look again and again, and say what has changed."""
+        while True:
+            await asyncio.sleep(INTERVAL)
+            if await asyncio.to_thread(self.look):
+                await changed(self.live)
+
+    def look(self) -> bool:
+        """Look once: whether something has changed for good."""
+        try:
+            seen = self._read()
+            if seen == self._seen:
+                return False
+            self._seen = seen
+            self.live = self._build(seen)
+        except ConfigError as error:
+            self.refused = str(error)
+            self._once(f"the configuration is not followed: {error}")
+            return False
+        self.refused = None
+        self._told.clear()
+        return True
+
+    def _read(self) -> tuple[object, ...]:
+        """The document, and the files that the last good one names."""
+        try:
+            text = self._path.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError("the document", f"it can't be read ({type(error).__name__}): put it there") from None
+        config = parse(text)
+        table = None
+        if config.prices is not None:
+            try:
+                table = config.prices.read_text()
+            except (OSError, UnicodeDecodeError):
+                raise ConfigError("pricesFile", "it can't be read: put it there") from None
+        return (text, table, *(_secret(one.credential) for one in config.sandboxes))
+
+    def _build(self, seen: tuple[object, ...]) -> Live:
+        text, table, *secrets = seen
+        config = parse(str(text))
+        credentials = {}
+        for one, secret in zip(config.sandboxes, secrets, strict=True):
+            if secret is None:
+                self._once(f"sandbox {one.uid} has no credential: {one.credential} can't be read, or is no credential")
+            else:
+                credentials[one.uid] = Credential(str(secret), one.oauth, one.generation)
+        sandboxes = {one.uid: one for one in config.sandboxes}
+        return Live(config, _prices(table), Placeholders(config.sandboxes), sandboxes, credentials)
+
+    def _once(self, message: str) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            self._tell(message)
+
+
+def _prices(table: object) -> prices.PriceTable:
+    if table is None:
+        return prices.built_in()
+    try:
+        return prices.parse_table(json.loads(str(table)))
+    except prices.PriceTableError as error:
+        raise ConfigError("pricesFile", str(error)) from None
+    except ValueError:
+        raise ConfigError("pricesFile", "it is no JSON: mend it") from None
+
+
+def _secret(path: Path) -> str | None:
+    """The text of a credential; None where it can't be read, or could not be in a header."""
+    try:
+        with path.open("rb") as file:
+            found = file.read(_MAX_SECRET + 1).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return found if 0 < len(found) <= _MAX_SECRET and found.isprintable() and " " not in found else None
+
+
+def _standard_error(message: str) -> None:
+    print(f"gateway: {message}", file=sys.stderr, flush=True)

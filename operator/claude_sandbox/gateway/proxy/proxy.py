@@ -1,0 +1,297 @@
+"""The egress proxy: CONNECT and plain HTTP, for each sandbox to the names that it may reach.
+
+Holds the connections that are open, each with the sandbox and the destination that it was let through for. When the
+list changes, what it no longer allows is closed. A connection is one tunnel or one request, never a second one: what
+was judged is all that passes.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from claude_sandbox.gateway.audit import Audit, plain
+from claude_sandbox.gateway.config.config import Config, Sandbox
+from claude_sandbox.gateway.config.follow import Live
+from claude_sandbox.gateway.destinations.domains import Verdict, Way, decide
+from claude_sandbox.gateway.http.forward import exchange
+from claude_sandbox.gateway.http.head import BadRequestError, Request, head_end, parse_request
+from claude_sandbox.gateway.identity import presented_to_proxy
+from claude_sandbox.gateway.proxy.client_hello import Hello, HelloReader, Outcome, SecondHello
+from claude_sandbox.gateway.proxy.dial import DialError, Dialled, Resolve, dial
+from claude_sandbox.gateway.proxy.tunnel import CHUNK, Moved, Side, WatchedError, splice
+from claude_sandbox.gateway.shares import Slots
+
+_HEAD_SECONDS = 10.0
+_UNKNOWN = 64
+"""Connections at a time, of one address, that have not yet said whose they are."""
+
+
+class RefusedError(Exception):
+    """The client is told this, with this status. `rule`: for the audit."""
+
+    def __init__(self, status: int, message: str, rule: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.rule = rule
+
+
+@dataclass(eq=False)
+class Passage:
+    """What is known of one connection, as it becomes known; the audit's line at its end."""
+
+    peer: str = ""
+    sandbox: Sandbox | None = None
+    request: Request | None = None
+    way: Way | None = None
+    verdict: str = "Refused"
+    rule: str | None = None
+    dialled: str | None = None
+    hello: Hello | None = None
+    ended: str | None = None
+    status: int | None = None
+    moved: Moved = field(default_factory=Moved)
+    task: asyncio.Task[None] | None = None
+    closing: str | None = None
+
+
+class Proxy:
+    """Serves clients. `live` gives what holds at this moment."""
+
+    def __init__(self, live: Callable[[], Live], audit: Audit, resolve: Resolve) -> None:
+        self._live = live
+        self._audit = audit
+        self._resolve = resolve
+        self._open: set[Passage] = set()
+        self._early = Slots(_UNKNOWN, _UNKNOWN)
+        self._slots = Slots(1, 1)
+        self.changed()
+
+    @property
+    def open(self) -> int:
+        """Connections at this moment."""
+        return len(self._open)
+
+    def changed(self) -> None:
+        """Close what is no longer allowed, and take the limits as they are now."""
+        live = self._live()
+        limits = live.config.limits
+        self._slots.total, self._slots.each = limits.connections, limits.connections_each
+        self._slots.clients = self._early.clients = len(live.sandboxes)
+        self._early.total = _UNKNOWN * max(1, len(live.sandboxes))
+        for one in list(self._open):
+            if one.sandbox is None or one.request is None or one.way is None or one.task is None:
+                continue
+            sandbox = live.sandboxes.get(one.sandbox.uid)
+            if sandbox is None or not _verdict(sandbox, live.config, one.request, one.way).allowed:
+                one.closing = "no longer allowed"
+                one.task.cancel()
+
+    def accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A client has connected."""
+        peer = str((writer.get_extra_info("peername") or ("",))[0])
+        if not self._early.take(peer):
+            writer.transport.abort()
+            return
+        passage = Passage(peer=peer)
+        passage.task = asyncio.create_task(self._serve(Side(reader, writer), passage))
+        self._open.add(passage)
+        passage.task.add_done_callback(lambda _: self._open.discard(passage))
+
+    async def close(self) -> None:
+        """End everything."""
+        for one in list(self._open):
+            if one.task is not None:
+                one.closing = "the gateway ends"
+                one.task.cancel()
+        await asyncio.gather(*(one.task for one in list(self._open) if one.task), return_exceptions=True)
+
+    async def _serve(self, client: Side, passage: Passage) -> None:
+        started = asyncio.get_running_loop().time()
+        try:
+            await self._pass(client, passage)
+        except (RefusedError, BadRequestError, DialError) as error:
+            await _refuse(client, passage, error)
+        except (OSError, asyncio.IncompleteReadError):
+            passage.ended = "broken"
+        except asyncio.CancelledError:
+            passage.ended = passage.closing or "the gateway ends"
+        finally:
+            client.writer.transport.abort()
+            if passage.sandbox is not None:
+                self._slots.give(passage.sandbox.uid)
+            seconds = asyncio.get_running_loop().time() - started
+            await self._audit.record("tunnel" if passage.way is Way.TUNNEL else "http", _line(passage, seconds))
+
+    async def _pass(self, client: Side, passage: Passage) -> None:
+        request, early, sandbox = await self._known(client, passage)
+        live = self._live()
+        way = Way.TUNNEL if request.method == "CONNECT" else Way.HTTP
+        passage.request, passage.way = request, way
+        verdict = _verdict(sandbox, live.config, request, way)
+        passage.rule = verdict.rule
+        if not verdict.allowed:
+            raise RefusedError(403, _denied(request, way, verdict), verdict.rule)
+        limits = live.config.limits
+        server = await dial(request.host, request.port, live.config.egress, self._resolve, limits.connect)
+        passage.dialled = server.address
+        try:
+            if way is Way.TUNNEL:
+                await self._tunnel(client, server, early, verdict, passage)
+            else:
+                await self._plain(client, server, early, request, passage)
+        finally:
+            server.writer.transport.abort()
+
+    async def _known(self, client: Side, passage: Passage) -> tuple[Request, bytes, Sandbox]:
+        """The request, what came behind its head, and whose it is."""
+        try:
+            async with asyncio.timeout(_HEAD_SECONDS):
+                head, early = await _read_head(client)
+        except TimeoutError:
+            raise BadRequestError("the request takes too long", 408) from None
+        finally:
+            self._early.give(passage.peer)
+        request = parse_request(head)
+        passage.request = request
+        passage.way = Way.TUNNEL if request.method == "CONNECT" else Way.HTTP
+        sandbox = await self._identify(request)
+        if not self._slots.take(sandbox.uid):
+            raise RefusedError(503, "this sandbox has too many connections open: close some", "connections")
+        passage.sandbox = sandbox
+        return request, early, sandbox
+
+    async def _identify(self, request: Request) -> Sandbox:
+        live = self._live()
+        presented = presented_to_proxy(request.authorization)
+        found = await live.identify(presented) if presented is not None else None
+        if found is None and request.authorization is None:
+            found = next((one for one in live.sandboxes.values() if one.anonymous_proxy), None)
+        if found is None:
+            raise RefusedError(
+                407, "whose request this is can't be told: set the proxy's user and password", "identity"
+            )
+        return found
+
+    async def _tunnel(self, client: Side, server: Dialled, early: bytes, verdict: Verdict, passage: Passage) -> None:
+        assert passage.request is not None  # noqa: S101
+        config = self._live().config
+        passage.status = 200
+        client.writer.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+        await client.writer.drain()
+        first = early
+        if not verdict.opaque:
+            first, passage.hello = await _hello(client, early, config.limits.hello)
+            reason = _against(passage.hello, passage.request.host, ech=config.egress.ech)
+            if reason:
+                passage.rule, passage.ended = reason, "closed"
+                return
+        passage.verdict = "Allowed"
+        server.writer.write(first)
+        passage.moved.up += len(first)
+        watch = None if verdict.opaque else SecondHello(passage.request.host).feed
+        side, limits = Side(server.reader, server.writer), config.limits
+        try:
+            passage.ended = await splice(client, side, passage.moved, limits.idle, limits.total, watch)
+        except WatchedError as error:
+            passage.verdict, passage.rule, passage.ended = "Refused", str(error), "closed"
+
+    async def _plain(self, client: Side, server: Dialled, early: bytes, request: Request, passage: Passage) -> None:
+        passage.verdict = "Allowed"
+        try:
+            async with asyncio.timeout(self._live().config.limits.total):
+                side = Side(server.reader, server.writer)
+                passage.status = await exchange(request, early, client, side, passage.moved)
+                passage.ended = "ended"
+                client.writer.close()
+                await client.writer.wait_closed()
+        except TimeoutError:
+            passage.ended = "total time"
+
+
+async def _read_head(client: Side) -> tuple[bytes, bytes]:
+    data = bytearray()
+    while (end := head_end(data)) is None:
+        part = await client.reader.read(CHUNK)
+        if not part:
+            raise BadRequestError("the request is cut off")
+        data += part
+    return bytes(data[:end]), bytes(data[end:])
+
+
+async def _hello(client: Side, early: bytes, seconds: float) -> tuple[bytes, Hello]:
+    """What the client sent until its ClientHello was known, and that."""
+    reader, data = HelloReader(), bytearray(early)
+    found = reader.feed(early)
+    try:
+        async with asyncio.timeout(seconds):
+            while found is None:
+                part = await client.reader.read(CHUNK)
+                data += part
+                found = reader.feed(part) if part else reader.end()
+    except TimeoutError:
+        found = Hello(Outcome.CUT_OFF)
+    return bytes(data), found
+
+
+def _against(hello: Hello, host: str, *, ech: bool) -> str | None:
+    """Why the tunnel is closed, or None."""
+    if hello.ech and not ech:
+        return "EncryptedClientHello"
+    if hello.outcome is not Outcome.OK:
+        return str(hello.outcome)
+    return None if hello.sni == host else "SNIMismatch"
+
+
+def _verdict(sandbox: Sandbox, config: Config, request: Request, way: Way) -> Verdict:
+    return decide(request.host, request.port, way, sandbox.allowed, config.egress.denied)
+
+
+def _denied(request: Request, way: Way, verdict: Verdict) -> str:
+    if verdict.rule.startswith("denied"):
+        return f"{request.host} is denied by the administrator of this gateway"
+    ordinary = request.port == (443 if way is Way.TUNNEL else 80)
+    entry = request.host if ordinary else f"{request.host}:{request.port}"
+    return f"{entry} is not among the destinations of this sandbox: add it to spec.network.egress.allowedDomains"
+
+
+async def _refuse(client: Side, passage: Passage, error: RefusedError | BadRequestError | DialError) -> None:
+    """Tell the client, unless it was told already that it is let through."""
+    if isinstance(error, DialError):
+        status = 403 if error.refused else 502
+        passage.rule = str(error) if error.refused else passage.rule
+        passage.ended = None if error.refused else str(error)
+        passage.verdict = "Refused" if error.refused else "Failed"
+    else:
+        status = error.status
+        passage.rule = error.rule if isinstance(error, RefusedError) else f"malformed: {error}"
+    if passage.status is not None or passage.moved.down:
+        return
+    passage.status = status
+    body = f"{error}\n".encode()
+    extra = 'proxy-authenticate: Basic realm="sandbox"\r\n' if status == 407 else ""
+    head = f"HTTP/1.1 {status} Refused\r\ncontent-type: text/plain\r\ncontent-length: {len(body)}\r\n{extra}"
+    client.writer.write(f"{head}connection: close\r\n\r\n".encode() + body)
+    with suppress(OSError, TimeoutError):
+        async with asyncio.timeout(2):
+            client.writer.close()
+            await client.writer.wait_closed()
+
+
+def _line(passage: Passage, seconds: float) -> dict[str, str | int | float | bool | None]:
+    request, hello, sandbox = passage.request, passage.hello, passage.sandbox
+    return {
+        "sandbox": sandbox.uid if sandbox else None,
+        "verdict": passage.verdict,
+        "rule": passage.rule,
+        "host": plain(request.host) if request else None,
+        "port": request.port if request else None,
+        "status": passage.status,
+        "dialled": passage.dialled,
+        "sni": hello.sni if hello else None,
+        "ech": True if hello and hello.ech else None,
+        "bytesUp": passage.moved.up,
+        "bytesDown": passage.moved.down,
+        "durationMs": round(seconds * 1000),
+        "ended": passage.ended,
+    }

@@ -1,0 +1,113 @@
+"""What is kept of the objects that are followed: what something here reads, and nothing else.
+
+Whoever may write any object of a followed kind would else decide how much memory the operator takes. So a projection is
+declared for each kind; an informer applies it to each object as it arrives, before anybody sees it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from claude_sandbox.api import meta
+from claude_sandbox.compliance.identity import CLOUD_IDENTITIES
+from claude_sandbox.compliance.network import SLICE_OF
+from claude_sandbox.kubernetes_api.resources import (
+    ENDPOINT_SLICES,
+    LIMIT_RANGES,
+    NAMESPACES,
+    NETWORK_POLICIES,
+    PERSISTENT_VOLUME_CLAIMS,
+    PODS,
+    RESOURCE_QUOTAS,
+    SANDBOXES,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    Resource,
+)
+from claude_sandbox.kubernetes_api.store import Obj
+
+_METADATA = (
+    *("name", "namespace", "uid", "resourceVersion", "generation"),
+    *("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"),
+)
+_OURS = (f"{meta.GROUP}/", meta.LABEL_MANAGED_BY)
+_RESERVED = (f"{meta.GROUP}/",)
+_OWNERS = 16
+"""Owners that are kept, of those that are controllers or sandboxes: an object has one of each."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What is kept of a kind. Names of labels and annotations are given by how they begin; "" is all of them."""
+
+    fields: tuple[str, ...] = ()
+    """Those beside the metadata that are kept whole."""
+    labels: tuple[str, ...] = _OURS
+    annotations: tuple[str, ...] = _OURS
+    finalizers: bool = False
+    reduce: Callable[[Obj], None] = lambda _: None
+    """Changes what is left, in place."""
+
+    def __call__(self, obj: Obj) -> Obj:
+        """A new object with what is kept of `obj`."""
+        metadata = obj["metadata"]
+        kept = {name: metadata[name] for name in _METADATA if name in metadata}
+        for part, beginnings in (("labels", self.labels), ("annotations", self.annotations)):
+            if found := _named(metadata.get(part) or {}, beginnings):
+                kept[part] = found
+        if owners := [one for one in metadata.get("ownerReferences") or () if _matters(one)]:
+            kept["ownerReferences"] = owners[:_OWNERS]
+        if self.finalizers and "finalizers" in metadata:
+            kept["finalizers"] = metadata["finalizers"]
+        left: Obj = {name: obj[name] for name in ("apiVersion", "kind") if name in obj} | {"metadata": kept}
+        left |= {name: obj[name] for name in self.fields if name in obj}
+        self.reduce(left)
+        return left
+
+
+def _named(given: Mapping[str, str], beginnings: tuple[str, ...]) -> dict[str, str]:
+    return {name: value for name, value in given.items() if name.startswith(beginnings)}
+
+
+def _matters(owner: Mapping[str, Any]) -> bool:
+    return bool(owner.get("controller")) or owner.get("kind") == meta.KIND
+
+
+def _endpoints(obj: Obj) -> None:
+    """Which address and which pod each endpoint is. Of several addresses only the first is ever used."""
+    obj["endpoints"] = [
+        {"addresses": (one.get("addresses") or [])[:1], "targetRef": _target(one.get("targetRef") or {})}
+        for one in obj.get("endpoints") or ()
+    ]
+
+
+def _target(reference: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: reference[name] for name in ("kind", "namespace", "name") if name in reference}
+
+
+PROJECTIONS: Mapping[Resource, Projection] = {
+    # The labels of pods are what policies and Services select by; of annotations Pod Security has an opinion.
+    PODS: Projection(
+        ("spec", "status"),
+        labels=("",),
+        annotations=(
+            *_OURS,
+            "container.apparmor.security.beta.kubernetes.io/",
+            "container.seccomp.security.alpha.kubernetes.io/",
+            "seccomp.security.alpha.kubernetes.io/",
+        ),
+    ),
+    SERVICE_ACCOUNTS: Projection(("automountServiceAccountToken",), annotations=(*_OURS, *CLOUD_IDENTITIES)),
+    PERSISTENT_VOLUME_CLAIMS: Projection(("spec", "status")),
+    NETWORK_POLICIES: Projection(("spec",)),
+    SERVICES: Projection(("spec",)),
+    ENDPOINT_SLICES: Projection(("endpoints",), labels=(SLICE_OF,), annotations=(), reduce=_endpoints),
+    RESOURCE_QUOTAS: Projection(("spec",)),
+    LIMIT_RANGES: Projection(("spec",)),
+    NAMESPACES: Projection((), labels=("",)),
+    # Labels and annotations of the operator's own are refused.
+    SANDBOXES: Projection(("spec", "status"), labels=_RESERVED, annotations=_RESERVED, finalizers=True),
+    SECRETS: Projection((), labels=(meta.LABEL_SECRET_OPT_IN,), annotations=()),
+}
+"""By kind. A Secret's data isn't asked for, but `kubectl apply` leaves a copy of it in an annotation."""
