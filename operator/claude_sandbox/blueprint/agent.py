@@ -12,6 +12,7 @@ from claude_sandbox.claudecode.pinned import ANTHROPIC, Api
 HOME = "/home/claude"
 WORKSPACE = "/workspace"
 KEY_DIRECTORY = "/run/claude-sandbox/api-key"
+KEY_FILE = "api-key"
 SETTINGS_DIRECTORY = "/etc/claude-code"
 SETTINGS_FILE = "managed-settings.json"
 

@@ -35,7 +35,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         ephemeral_storage=quantity.bytes_of(spec.resources.ephemeral_storage) + _short_lived(spec),
     )
     reference = spec.credentials.api_key_secret_ref
-    key = KeyFile(reference.name, reference.key, agent.KEY_DIRECTORY)
+    key = KeyFile(reference.name, reference.key, agent.KEY_DIRECTORY, agent.KEY_FILE)
     chosen = {variable.name: variable.value for variable in spec.env}
     return Blueprint(
         identity=identity,

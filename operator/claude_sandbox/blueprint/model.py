@@ -64,15 +64,20 @@ class Workspace:
 
 @dataclass(frozen=True)
 class KeyFile:
-    """The API key as a file `directory/key`, taken from one key of one Secret."""
+    """The API key as the file `directory/file`, taken from one key of one Secret.
+
+    The file is called the same whatever the key is: the settings that name it are kept as they are asked for now, in
+    workloads that were made for another key too.
+    """
 
     secret: str
     key: str
     directory: str
+    file: str
 
     @property
     def path(self) -> str:
-        return f"{self.directory}/{self.key}"
+        return f"{self.directory}/{self.file}"
 
 
 @dataclass(frozen=True)

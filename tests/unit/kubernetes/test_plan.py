@@ -323,6 +323,19 @@ def test_settings_are_put_back_in_a_pod_of_an_earlier_spec_too() -> None:
     assert written[meta.ANNOTATION_SPEC_HASH] == earlier.pod["metadata"]["annotations"][meta.ANNOTATION_SPEC_HASH]
 
 
+def test_the_settings_of_now_name_a_file_that_a_pod_for_another_key_has_too() -> None:
+    earlier, wanted = (
+        desired({"credentials": {"apiKeySecretRef": {"name": "keys", "key": key}}}) for key in ("old.txt", "new.txt")
+    )
+    assert plan(wanted, all_live(wanted, pod=live(earlier.pod)), DONE).steps == ()
+    settings = wanted.pod["metadata"]["annotations"][meta.ANNOTATION_MANAGED_SETTINGS]
+    (mount,) = (one for one in earlier.pod["spec"]["containers"][0]["volumeMounts"] if one["name"] == "api-key")
+    (volume,) = (one for one in earlier.pod["spec"]["volumes"] if one["name"] == "api-key")
+    (item,) = volume["secret"]["items"]
+    assert item["key"] == "old.txt"
+    assert f'/bin/cat {mount["mountPath"]}/{item["path"]}"' in settings
+
+
 def test_a_pod_of_an_earlier_spec_that_was_changed_since_has_drifted() -> None:
     earlier, wanted = desired({"resources": {"cpu": "300m"}}), desired()
     observed = all_live(wanted, pod=live(earlier.pod))

@@ -265,7 +265,7 @@ def _volumes(blueprint: Blueprint) -> list[Manifest]:
         workspace["emptyDir"] = {"sizeLimit": str(blueprint.workspace.size)}
     else:
         workspace["persistentVolumeClaim"] = {"claimName": meta.workspace_name(blueprint.identity.name)}
-    key = {"key": blueprint.key.key, "path": blueprint.key.key}
+    key = {"key": blueprint.key.key, "path": blueprint.key.file}
     settings = {
         "path": blueprint.settings.file,
         "fieldRef": {"fieldPath": f"metadata.annotations['{meta.ANNOTATION_MANAGED_SETTINGS}']"},

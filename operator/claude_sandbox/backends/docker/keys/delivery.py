@@ -73,7 +73,7 @@ def helper(
         # As the agent: the file is to be its own.
         "User": wanted.container["User"],
         "Entrypoint": list(PROGRAM),
-        "Cmd": [key.directory, key.key, generation],
+        "Cmd": [key.directory, key.file, generation],
         "WorkingDir": "/",
         "Env": [],
         "Labels": labels_of(cluster, blueprint.identity, names.HELPER),
