@@ -161,6 +161,24 @@ def test_what_is_none_of_these_passes_when_it_is_declared(source: str) -> None:
     assert {found[control] for control in ("FS-02", "FS-03", "SEC-03")} == {Result.PASS}
 
 
+PROGRAMS_OF_USERS = (
+    "/home/u/.some-new-agent", "/home/u/.config/some-tool/hosts.yml", "/root/.bash_history", "/home/u/.vscode",
+    "/Users/u/Library/Application Support/Some", "C:\\Users\\u\\AppData\\Roaming\\Some", "/home/u/snap/some",
+    "\\\\wsl$\\Ubuntu\\home\\u\\.some-new-agent", "/home/u/.local/share/some",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("source", PROGRAMS_OF_USERS)
+def test_what_an_unknown_program_keeps_in_a_home_is_not_known_unless_somebody_answers_for_it(source: str) -> None:
+    assert changed(lambda world: world.bind(source, "/x")).results()["SEC-03"] is Result.UNKNOWN
+    assert declared_bind(source)["SEC-03"] is Result.PASS
+
+
+@pytest.mark.parametrize("source", ["/home/u/.cache/pip", "/home/u/.vimrc", "/root/.m2/repository", "/srv/.hidden/x"])
+def test_what_is_known_to_be_harmless_needs_no_answer(source: str) -> None:
+    assert changed(lambda world: world.bind(source, "/x")).results()["SEC-03"] is Result.PASS
+
+
 @given(st.sampled_from((*AGENTS, *ENGINES)), st.lists(st.sampled_from(["/.", "/", "/x/.."]), max_size=3))
 def test_another_way_of_writing_a_path_changes_nothing(source: str, more: list[str]) -> None:
     spelled = source + "".join(more) if "\\" not in source else source

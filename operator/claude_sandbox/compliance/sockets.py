@@ -24,6 +24,12 @@ _ENGINES = (
     "/run/balena-engine.sock",
     "/run/nri/nri.sock",
     "/run/incus/unix.socket",
+    "/run/lxd.socket",
+    # What else starts programs or machines as root for whoever may speak with it.
+    "/run/libvirt/libvirt-sock",
+    "/run/libvirt/virtqemud-sock",
+    "/run/snapd.socket",
+    "/run/systemd/private",
     "/var/lib/incus/unix.socket",
     "/var/lib/lxd/unix.socket",
     "/var/snap/lxd/common/lxd/unix.socket",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from claude_sandbox.api.credentials import leaks
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.containers.container import Container, doubts_of
-from claude_sandbox.compliance.containers.credential_files import login
+from claude_sandbox.compliance.containers.credential_files import doubtful, login
 from claude_sandbox.compliance.containers.mounts import holds
 from claude_sandbox.compliance.control import Level, Verdict, maps
 from claude_sandbox.compliance.docker.filesystem import each_bind
@@ -103,6 +103,12 @@ def host_credentials(container: Container) -> Verdict:
     problems += [f"{mount.place} may be an agent's named pipe" for mount in pipes if "agent" in mount.place.lower()]
     # Where a session is forwarded to, its agent has its socket in a directory of another name each time.
     shared = (mount for mount in container.mounts if mount.host in _SCRATCH)
+    doubts += [
+        f"{mount.place} {doubt}"
+        for mount in container.mounts
+        if mount.host is not None and mount.destination not in container.declared.mounts
+        if (doubt := doubtful(mount.host))
+    ]
     doubts += [f"{mount.place} may hold the socket of a user's agent, in the host's {mount.host}" for mount in shared]
     if any(mount.host is not None for mount in container.mounts):
         doubts += doubts_of(("Config.Env", container.environment))
