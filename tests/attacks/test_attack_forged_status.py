@@ -34,6 +34,8 @@ GIVEN = Publishing(None, (), (30000, 32767))
         ("192.0.2.7:30080", None, False),
         ("127.0.0.1:030080", None, False),
         ("127.0.0.1:", None, False),
+        ("127.0.0.1:²", None, False),
+        pytest.param("127.0.0.1:" + "3" * 5000, None, False, id="too long to be read"),
         ("nonsense", None, False),
     ],
 )

@@ -205,6 +205,18 @@ def test_a_running_sandbox_gets_one_without_being_touched() -> None:
     assert plan(desired, bare(desired), LATER).steps[0].cause is Cause.HEAL
 
 
+def test_one_that_ran_was_lost_whatever_is_known_of_its_ports_and_one_that_never_did_is_still_being_made() -> None:
+    desired, unknown = wanting(HTTP), replace(LATER, endpoints={})
+    for status, cause in (("running", Cause.HEAL), ("exited", Cause.HEAL), ("created", Cause.PROVISION)):
+
+        def change(relay: Any, status: str = status) -> None:
+            relay["State"].update(Running=status == "running", Status=status)
+            relay["NetworkSettings"]["Networks"]["bridge"] = {"NetworkID": "9"}
+
+        (step,) = plan(desired, with_relay(living(desired), change), unknown).steps
+        assert (step.verb, step.kind, step.cause) == (Verb.REPLACE, "Relay", cause), status
+
+
 def test_with_the_last_port_it_goes_and_the_network_closes_without_the_container_being_restarted() -> None:
     before = living(wanting(HTTP))
     found = plan(wanting(), before, WISH)

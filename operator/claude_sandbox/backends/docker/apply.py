@@ -124,7 +124,11 @@ async def carry_out(hands: Hands, desired: Desired, wanted: Plan, pace: Pace) ->
         found.paced = FOREIGN_AGAIN
     done = found.done
     return Outcome(
-        created=_said(done, (Verb.CREATE,), (Cause.PROVISION, Cause.UPDATE)),
+        created=(
+            *_said(done, (Verb.CREATE,), (Cause.PROVISION, Cause.UPDATE)),
+            # What an earlier pass had only begun to make.
+            *_said(done, (Verb.REPLACE,), (Cause.PROVISION,)),
+        ),
         updated=_said(done, (Verb.UPDATE, Verb.REPLACE, Verb.DELIVER), (Cause.UPDATE,)),
         removed=_said(done, (Verb.REMOVE,), (Cause.UPDATE,)),
         healed=tuple(_healed(step) for step in done if step.cause is Cause.HEAL),

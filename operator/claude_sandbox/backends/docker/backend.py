@@ -138,7 +138,7 @@ class DockerBackend:
         # The relay that each sandbox was to have last, and why the engine did not publish its ports.
         self._relays: dict[Identity, Relay | None] = {}
         self._unpublished: dict[Identity, str] = {}
-        # Where the engine was last seen to publish its ports.
+        # Where the engine was seen to publish its ports at the end of a pass: what a status then told.
         self._published: dict[Identity, dict[str, str]] = {}
 
     async def close(self) -> None:
@@ -203,7 +203,7 @@ class DockerBackend:
         if unseen or (events and whole and plan(desired, observed, past).steps):
             self._wake(identity.namespace, identity.name)
         unpublished = self._why_unpublished(blueprint, observed, outcome)
-        found = self._endpoints(identity, desired.documents.relay, observed, past)
+        found = self._endpoints(identity, relay, observed, past)
         self._seen[identity] = _Seen(
             desired.documents, observed, desired.facts, self._now(), gaps(blueprint), blueprint, endpoints=found
         )
@@ -446,14 +446,14 @@ class DockerBackend:
     def _believed(self, identity: Identity, relay: Relay | None, observed: Observed, past: Past) -> dict[str, str]:
         """Where declared ports were published, as far as that can be believed: a status may say what somebody wrote.
 
-        What the engine itself was seen to have chosen counts, and else only what the sandbox might have chosen.
+        What the engine itself was seen to have chosen counts, and else only what the sandbox might have chosen. Where
+        it publishes now may be elsewhere: it chooses anew when somebody puts a relay on another network.
         """
         if relay is None:
             self._published.pop(identity, None)
             return {}
-        if found := relays.endpoints(relay.ports, observed.relay):
-            self._published[identity] = dict(found)
-        return relays.believed(relay.ports, past.endpoints, self._published.get(identity, {}), self._publishing())
+        seen = self._published.get(identity) or dict(relays.endpoints(relay.ports, observed.relay))
+        return relays.believed(relay.ports, past.endpoints, seen, self._publishing())
 
     def _endpoints(
         self, identity: Identity, relay: Relay | None, observed: Observed, past: Past
@@ -462,6 +462,8 @@ class DockerBackend:
         if relay is None:
             return ()
         found = relays.endpoints(relay.ports, observed.relay)
+        if found:
+            self._published[identity] = dict(found)
         if found or identity in self._unpublished:
             return found
         return tuple((port.name, past.endpoints[port.name]) for port in relay.ports if port.name in past.endpoints)

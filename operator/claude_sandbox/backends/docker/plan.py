@@ -385,8 +385,9 @@ def _relay(desired: Desired, observed: Observed, past: Past, *, may_be_made: boo
         if live is None and not _is_outer(desired, observed.outer):
             return ()
         return (Step(Verb.REMOVE, Cause.UPDATE, RELAY, name, live),)
-    # One that could not be made before was not lost.
-    cause = (Cause.HEAL if past.endpoints else Cause.PROVISION) if past.settled else Cause.UPDATE
+    # One that could not be made before was not lost, and one that was never started is still being made.
+    had = bool(past.endpoints) or (live is not None and live.get("State", {}).get("Status") != "created")
+    cause = (Cause.HEAL if had else Cause.PROVISION) if past.settled else Cause.UPDATE
     if live is None:
         return (Step(Verb.CREATE, cause, RELAY, name, paced=True),) if may_be_made else ()
     own = observed.network

@@ -41,6 +41,7 @@ _CPU = 500_000_000
 """Half a CPU, in the engine's NanoCpus."""
 _OOM_SCORE_ADJUSTMENT = 600
 
+_PORT_DIGITS = len("65535")
 _MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 
 
@@ -170,7 +171,8 @@ def believed(
 def host_port(endpoint: str) -> int:
     """Of an address as `endpoints` writes it; 0 where it is none."""
     port = endpoint.rpartition(":")[2]
-    return int(port) if port.isdigit() else 0
+    # Of a status that somebody wrote: there are digits that are no number, and numbers too long to be read.
+    return int(port) if port.isascii() and port.isdigit() and len(port) <= _PORT_DIGITS else 0
 
 
 def _container(
