@@ -75,9 +75,10 @@ def test_an_internal_network_leads_nowhere_but_to_its_own_containers(
         eventually("the other network's neighbour answers", lambda: _fetches(without, _address(far, "outside")))
         assert not _fetches(within, _address(far, "outside"))
         assert not _fetches(without, _address(near, "inside"))
-        # Older engines can't do without an address of the machine on the network, which containers then can reach.
-        gateway = [] if docker_engine.release == "29" else [inside.attrs["IPAM"]["Config"][0]["Gateway"]]
-        assert _addresses(docker_engine, f"br-{inside.id[:12]}") == gateway
+        # The machine has an address on other networks, which containers there can reach, and none on this one.
+        gateway = outside.attrs["IPAM"]["Config"][0]["Gateway"]
+        assert _addresses(docker_engine, f"br-{outside.id[:12]}") == [gateway]
+        assert _addresses(docker_engine, f"br-{inside.id[:12]}") == []
 
 
 def test_a_published_port_is_in_the_engines_network_and_not_on_the_machine(

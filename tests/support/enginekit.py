@@ -117,7 +117,7 @@ def client(of: EngineDescription) -> Iterator[docker.DockerClient]:
 
 
 def isolated_network(of: EngineDescription) -> Mapping[str, str]:
-    """The options of a bridge network on which the engine's machine has no address, where the release can do that."""
+    """The options of a bridge network on which the engine's machine has no address, as each release calls it."""
     if of.release == "20.10":
         return {"com.docker.network.bridge.inhibit_ipv4": "true"}
     return {"com.docker.network.bridge.gateway_mode_ipv4": "isolated"}

@@ -13,8 +13,8 @@ from typing import Any
 
 import docker
 import pytest
-from dockerkit import IMAGE, counted, furnish
-from enginekit import own
+from dockerkit import IMAGE, counted
+from enginekit import own, ready
 from nodekit import report
 from systemd_machine import Machine
 
@@ -144,11 +144,10 @@ def files(machine: Machine) -> set[str]:
 def machine_engine(
     may_have_engines: None, state_home: Path, stand_in_image: ImageArchive
 ) -> Iterator[EngineDescription]:
+    """An engine with the image of sandboxes alone: what else is needed, the installation brings, and takes away."""
     name = own("tests-machine")
     try:
-        made = engine.up(name, say=report)
-        furnish(made, stand_in_image)
-        yield made
+        yield ready(name, engine.DEFAULT_RELEASE, stand_in_image)
     finally:
         engine.down(name, report)
 
