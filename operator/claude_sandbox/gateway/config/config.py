@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from claude_sandbox.gateway.budget.ledger import Budget
 from claude_sandbox.gateway.budget.prices import NANO
+from claude_sandbox.gateway.config.cluster import Cluster, SecretKey, read_cluster
 from claude_sandbox.gateway.config.fields import ConfigError, Fields, read_object
 from claude_sandbox.gateway.destinations.addresses import Address, AddressRules
 from claude_sandbox.gateway.destinations.domains import Pattern, PatternError, parse_pattern
@@ -78,15 +79,16 @@ class Limits:
 class Sandbox:
     """One sandbox: how it is known, whose key it uses, and what it may.
 
-    `identity`: the SHA-256 of its placeholder, in hex; two while it is being replaced. `anonymous_proxy`: whoever
-    reaches the proxy is this sandbox, because nobody else can. `models`: patterns, none means all.
+    `identity`: the SHA-256 of its placeholder, in hex; two while it is being replaced. `credential`: where it is; None
+    for one that has its own. `anonymous_proxy`: whoever reaches the proxy is this sandbox, because nobody else can.
+    `models`: patterns, none means all.
     """
 
     uid: str
     namespace: str
     name: str
     identity: tuple[str, ...]
-    credential: Path
+    credential: Path | SecretKey | None
     oauth: bool
     generation: str | None = None
     anonymous_proxy: bool = False
@@ -99,7 +101,7 @@ class Sandbox:
 @dataclass(frozen=True)
 class Config:
     """All of it. `ledger`: the directory of accounts; None keeps them in memory. `prices`: a file instead of the
-    table that comes along."""
+    table that comes along. `cluster`: which sandboxes there are is told by its API server, and not written here."""
 
     broker: Listener
     proxy: Listener
@@ -110,6 +112,7 @@ class Config:
     sandboxes: tuple[Sandbox, ...]
     ledger: Path | None = None
     prices: Path | None = None
+    cluster: Cluster | None = None
 
 
 def parse(text: str) -> Config:
@@ -137,6 +140,9 @@ def _config(fields: Fields) -> Config:
     sandboxes = tuple(read_object(item, path, _sandbox) for item, path in fields.items("sandboxes"))
     _distinct(sandboxes)
     ledger, prices = fields.optional("ledgerDirectory"), fields.optional("pricesFile")
+    cluster = fields.inner("kubernetes", read_cluster) if fields.has("kubernetes") else None
+    if cluster is not None and sandboxes:
+        raise ConfigError("sandboxes", "with kubernetes, the cluster says which there are: remove one of the two")
     return Config(
         broker,
         proxy,
@@ -147,6 +153,7 @@ def _config(fields: Fields) -> Config:
         sandboxes,
         Path(ledger) if ledger else None,
         Path(prices) if prices else None,
+        cluster,
     )
 
 
@@ -203,15 +210,15 @@ def _egress(fields: Fields) -> Egress:
             raise ConfigError(path, "write a name, and a list of its addresses") from None
     return Egress(
         AddressRules(fields.networks("privateNetworks"), fields.networks("refusedNetworks")),
-        tuple(_pattern(item, path, local=True) for item, path in fields.items("deniedDomains")),
+        tuple(read_pattern(item, path, local=True) for item, path in fields.items("deniedDomains")),
         hosts,
         _proxy_address(proxy, fields.path("upstreamProxy")) if proxy is not None else None,
         fields.choice("encryptedClientHello", "Refuse", "Refuse", "Allow") == "Allow",
     )
 
 
-def _pattern(item: Any, path: str, *, local: bool = False) -> Pattern:
-    """`example.org`, or `{"domain": "git.example.org:22", "protocol": "Any"}`."""
+def read_pattern(item: Any, path: str, *, local: bool = False) -> Pattern:
+    """`example.org`, or `{"domain": "git.example.org:22", "protocol": "Any"}`. Raises ConfigError."""
     opaque = False
     if isinstance(item, dict):
         item, opaque = read_object(
@@ -265,8 +272,8 @@ def _sandbox(fields: Fields) -> Sandbox:
         fields.choice("proxyIdentity", "Placeholder", "Placeholder", "Network") == "Network",
         frozenset(apis),
         fields.texts("models"),
-        tuple(_pattern(item, where) for item, where in fields.items("allowedDomains")),
-        fields.inner("budget", _budget),
+        tuple(read_pattern(item, where) for item, where in fields.items("allowedDomains")),
+        fields.inner("budget", read_budget),
     )
 
 
@@ -278,7 +285,8 @@ def _credential(fields: Fields) -> tuple[Path, bool, str | None]:
     )
 
 
-def _budget(fields: Fields) -> Budget:
+def read_budget(fields: Fields) -> Budget:
+    """`maxCostUSD`, `maxOutputTokens`, `window`; what is not there is no limit."""
     usd = fields.usd("maxCostUSD")
     output = fields.number("maxOutputTokens", None, 1, 10**12) if fields.has("maxOutputTokens") else None
     window = fields.duration("window")

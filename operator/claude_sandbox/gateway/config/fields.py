@@ -121,6 +121,10 @@ class Fields:
         """An object within; an empty one where it is not there."""
         return read_object(self._take(name, dict, "a JSON object, {…}", {}), self.path(name), read)
 
+    def inner_open(self, name: str) -> "Fields":
+        """An object within of which not every field is asked for; an empty one where it is not there."""
+        return Fields(self._take(name, dict, "a JSON object, {…}", {}), self.path(name))
+
     def has(self, name: str) -> bool:
         """Whether the field is there, and not null."""
         return self._left.get(name) is not None

@@ -94,7 +94,8 @@ class Follower:
                 table = config.prices.read_text()
             except (OSError, UnicodeDecodeError):
                 raise ConfigError("pricesFile", "it can't be read: put it there") from None
-        return (text, table, *(_secret(one.credential) for one in config.sandboxes))
+        files = (one.credential for one in config.sandboxes)
+        return (text, table, *(read_secret(file) if isinstance(file, Path) else None for file in files))
 
     def _build(self, seen: tuple[object, ...]) -> Live:
         text, table, *secrets = seen
@@ -125,12 +126,20 @@ def _prices(table: object) -> prices.PriceTable:
         raise ConfigError("pricesFile", "it is no JSON: mend it") from None
 
 
-def _secret(path: Path) -> str | None:
+def read_secret(path: Path) -> str | None:
     """The text of a credential; None where it can't be read, or could not be in a header."""
     try:
         with path.open("rb") as file:
-            found = file.read(_MAX_SECRET + 1).decode("ascii").strip()
-    except (OSError, UnicodeDecodeError):
+            return secret_text(file.read(_MAX_SECRET + 1))
+    except OSError:
+        return None
+
+
+def secret_text(data: bytes) -> str | None:
+    """A credential as it is sent; None for what could not be in a header."""
+    try:
+        found = data.decode("ascii").strip()
+    except UnicodeDecodeError:
         return None
     return found if 0 < len(found) <= _MAX_SECRET and found.isprintable() and " " not in found else None
 

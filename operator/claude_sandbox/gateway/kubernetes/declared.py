@@ -1,0 +1,109 @@
+"""From a ClaudeSandbox as the API server tells it to what the gateway goes by. Pure.
+
+The operator and the CRD may be older or newer than this: what is not there is tolerated, and means what gives the
+sandbox the least (no name, no key) or what the field's absence always meant (no budget, every model). What is there has
+to be of the kind that it should be; else that one sandbox is refused, and no other.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from claude_sandbox.gateway.config.cluster import SecretKey
+from claude_sandbox.gateway.config.config import Sandbox, read_budget, read_pattern
+from claude_sandbox.gateway.config.fields import ConfigError, Fields
+from claude_sandbox.gateway.destinations.domains import Pattern
+from claude_sandbox.gateway.kubernetes.names import child_name
+
+_SECRET_NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*"
+# A key is a name of a file too, where Secrets are mounted: neither `..` nor anything that begins so.
+_SECRET_KEY = r"(?!\.\.?$|\.\.)[-._a-zA-Z0-9]{1,253}"
+_UID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
+_MAX_DOMAINS = 1000
+_MAX_MODELS = 100
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod by its name and UID."""
+
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A sandbox, and the pod that runs it according to its status; None as long as none does."""
+
+    sandbox: Sandbox
+    pod: Pod | None
+
+
+def read_sandbox(obj: Mapping[str, Any]) -> Declared | None:
+    """The sandbox of this ClaudeSandbox; None where it is not for this gateway: of another backend, or being deleted.
+
+    Raises ConfigError, which names the field.
+    """
+    metadata = Fields(obj.get("metadata"), "metadata")
+    if metadata.has("deletionTimestamp"):
+        return None
+    spec = Fields(obj.get("spec"), "spec")
+    if spec.inner_open("backend").text("type", "Kubernetes") != "Kubernetes":
+        return None
+    name = metadata.text("name")
+    credential, oauth = _credential(spec.inner_open("credentials"))
+    sandbox = Sandbox(
+        metadata.text("uid", pattern=_UID),
+        metadata.text("namespace"),
+        name,
+        (),
+        credential,
+        oauth,
+        models=_models(spec.inner_open("model")),
+        allowed=_allowed(spec.inner_open("network").inner_open("egress")),
+        budget=spec.inner("budget", read_budget),
+    )
+    return Declared(sandbox, _pod(obj.get("status"), child_name(name)))
+
+
+def _credential(fields: Fields) -> tuple[SecretKey | None, bool]:
+    """The Secret's key, and whether it is an OAuth token."""
+    delivery = fields.choice("delivery", "Brokered", "Brokered", "Mounted")
+    named = [name for name in ("apiKeySecretRef", "oauthTokenSecretRef") if fields.has(name)]
+    if len(named) == 2:
+        raise ConfigError(fields.path("oauthTokenSecretRef"), "a sandbox has one credential: remove this, or the other")
+    if not named or delivery == "Mounted":
+        return None, False
+    oauth = named[0] == "oauthTokenSecretRef"
+    reference = fields.inner_open(named[0])
+    name = reference.text("name", pattern=_SECRET_NAME)
+    if len(name) > 253:
+        raise ConfigError(reference.path("name"), "write the name of a Secret, 253 characters at most")
+    return SecretKey(name, reference.text("key", "api-key", pattern=_SECRET_KEY)), oauth
+
+
+def _models(fields: Fields) -> tuple[str, ...]:
+    allowed = fields.texts("allowed") if fields.has("allowed") else None
+    if allowed is not None and not 0 < len(allowed) <= _MAX_MODELS:
+        # None would mean all of them.
+        raise ConfigError(fields.path("allowed"), f"write 1 to {_MAX_MODELS} patterns, or leave it out for every model")
+    return allowed or ()
+
+
+def _allowed(fields: Fields) -> tuple[Pattern, ...]:
+    items = tuple(fields.items("allowedDomains"))
+    if len(items) > _MAX_DOMAINS:
+        raise ConfigError(fields.path("allowedDomains"), f"write {_MAX_DOMAINS} at most")
+    return tuple(read_pattern(item, path) for item, path in items)
+
+
+def _pod(status: Any, expected: str) -> Pod | None:
+    """The pod that the status names, if it has the one name that this sandbox's pod can have."""
+    workload = status.get("workload") if isinstance(status, dict) else None
+    if not isinstance(workload, dict):
+        return None
+    name, uid = workload.get("name"), workload.get("uid")
+    if name != expected or not isinstance(uid, str) or not re.fullmatch(_UID, uid):
+        return None
+    return Pod(expected, uid)

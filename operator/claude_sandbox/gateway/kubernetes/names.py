@@ -1,0 +1,13 @@
+"""Names of the operator's that the gateway goes by. It may import nothing of the operator's; a test compares them."""
+
+GROUP = "claudesandbox.dev"
+VERSION = "v1alpha1"
+PLURAL = "claudesandboxes"
+SECRET_TYPE = f"{GROUP}/api-key"
+LABEL_SECRET_OPT_IN = f"{GROUP}/api-key"
+LABEL_SECRET_OPT_IN_VALUE = "true"
+
+
+def child_name(sandbox: str) -> str:
+    """The name of the sandbox's pod, and of its ServiceAccount."""
+    return f"sandbox-{sandbox}"

@@ -1,0 +1,144 @@
+"""What the gateway takes from a ClaudeSandbox as the API server tells it."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_sandbox.api import meta
+from claude_sandbox.gateway.budget.ledger import Budget
+from claude_sandbox.gateway.config.cluster import SecretKey
+from claude_sandbox.gateway.config.fields import ConfigError
+from claude_sandbox.gateway.kubernetes import names
+from claude_sandbox.gateway.kubernetes.declared import Declared, Pod, read_sandbox
+
+SPEC: dict[str, Any] = {
+    "backend": {"type": "Kubernetes"},
+    "credentials": {"apiKeySecretRef": {"name": "anthropic-api-key", "key": "token"}, "delivery": "Brokered"},
+    "model": {"allowed": ["claude-sonnet-*"]},
+    "network": {"egress": {"allowedDomains": ["github.com", "*.example.org:8443"], "allowedCIDRs": [], "dns": {}}},
+    "budget": {"maxCostUSD": "20", "maxOutputTokens": 2000000, "window": "24h"},
+    "resources": {"cpu": "2"},
+}
+STATUS = {"workload": {"name": "sandbox-work", "uid": "pod-uid-1", "node": "n"}}
+
+
+def sandbox(spec: Any = SPEC, status: Any = STATUS, **metadata: Any) -> dict[str, Any]:
+    named = {"name": "work", "namespace": "team-a", "uid": "uid-1", "resourceVersion": "7", **metadata}
+    return {"metadata": named, "spec": spec, "status": status}
+
+
+def read(spec: Any = SPEC, status: Any = STATUS, **metadata: Any) -> Declared:
+    found = read_sandbox(sandbox(spec, status, **metadata))
+    assert found is not None
+    return found
+
+
+def test_every_field_that_concerns_the_gateway_is_taken() -> None:
+    found = read()
+    one = found.sandbox
+    assert (one.uid, one.namespace, one.name, found.pod) == (
+        "uid-1",
+        "team-a",
+        "work",
+        Pod("sandbox-work", "pod-uid-1"),
+    )
+    assert (one.credential, one.oauth) == (SecretKey("anthropic-api-key", "token"), False)
+    assert (one.models, [str(entry) for entry in one.allowed]) == (
+        ("claude-sonnet-*",), ["github.com", "*.example.org:8443"]
+    )  # fmt: skip
+    assert one.budget == Budget(20 * 10**9, 2_000_000, 86400.0)
+    assert (one.identity, one.anonymous_proxy, one.apis) == ((), False, frozenset(("Messages", "Models")))
+
+
+@pytest.mark.parametrize("spec", [{}, {"network": None, "budget": None}, {"network": {"egress": {}}, "model": {}}])
+def test_what_is_not_there_gives_nothing_but_every_model(spec: dict[str, Any]) -> None:
+    one = read(spec).sandbox
+    assert (one.credential, one.models, one.allowed, one.budget) == (None, (), (), Budget())
+
+
+def test_a_credential_is_brokered_by_default_and_not_where_it_is_mounted() -> None:
+    reference = {"apiKeySecretRef": {"name": "k"}}
+    assert read({"credentials": reference}).sandbox.credential == SecretKey("k", "api-key")
+    assert read({"credentials": {**reference, "delivery": "Mounted"}}).sandbox.credential is None
+    token = read({"credentials": {"oauthTokenSecretRef": {"name": "k", "key": "t"}}}).sandbox
+    assert (token.credential, token.oauth) == (SecretKey("k", "t"), True)
+
+
+def test_a_sandbox_on_docker_or_on_its_way_out_is_not_the_gateways() -> None:
+    assert read_sandbox(sandbox({**SPEC, "backend": {"type": "Docker"}})) is None
+    assert read_sandbox(sandbox(deletionTimestamp="2026-01-01T00:00:00Z")) is None
+
+
+WORKLOADS: tuple[Any, ...] = (
+    None, [], {}, {"workload": None}, {"workload": []}, {"workload": {"name": "sandbox-work"}},
+    {"workload": {"name": "sandbox-work", "uid": ""}}, {"workload": {"name": "sandbox-work", "uid": 7}},
+    {"workload": {"name": "sandbox-other", "uid": "u"}}, {"workload": {"uid": "u"}},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("status", WORKLOADS, ids=str)
+def test_only_a_pod_of_the_sandboxs_own_name_is_its_pod(status: Any) -> None:
+    assert read(status=status).pod is None
+
+
+WRONG = {
+    "credentials": [("spec.credentials", []), ("spec.credentials.delivery", {"delivery": "Both"}),
+                    ("spec.credentials.apiKeySecretRef.name", {"apiKeySecretRef": {"name": "../a"}}),
+                    ("spec.credentials.apiKeySecretRef.name", {"apiKeySecretRef": {"name": "a" * 300}}),
+                    ("spec.credentials.apiKeySecretRef.name", {"apiKeySecretRef": {}}),
+                    ("spec.credentials.apiKeySecretRef.key", {"apiKeySecretRef": {"name": "a", "key": ".."}}),
+                    ("spec.credentials.apiKeySecretRef.key", {"apiKeySecretRef": {"name": "a", "key": "..data"}}),
+                    ("spec.credentials.apiKeySecretRef.key", {"apiKeySecretRef": {"name": "a", "key": "a/b"}}),
+                    ("spec.credentials.oauthTokenSecretRef",
+                     {"apiKeySecretRef": {"name": "a"}, "oauthTokenSecretRef": {"name": "a"}})],
+    "model": [("spec.model", "claude"), ("spec.model.allowed", {"allowed": []}),
+              ("spec.model.allowed[0]", {"allowed": [1]}), ("spec.model.allowed", {"allowed": "claude-*"})],
+    "network": [("spec.network.egress", {"egress": []}),
+                ("spec.network.egress.allowedDomains", {"egress": {"allowedDomains": "a.org"}}),
+                ("spec.network.egress.allowedDomains[0]", {"egress": {"allowedDomains": ["10.0.0.1"]}}),
+                ("spec.network.egress.allowedDomains[1]", {"egress": {"allowedDomains": ["a.org", "*.com"]}}),
+                ("spec.network.egress.allowedDomains", {"egress": {"allowedDomains": ["a.org"] * 1001}})],
+    "budget": [("spec.budget", "20"), ("spec.budget.maxCostUSD", {"maxCostUSD": 20}),
+               ("spec.budget.maxOutputTokens", {"maxOutputTokens": 0}), ("spec.budget.window", {"window": "soon"}),
+               # A limit that this does not know must not be taken for none.
+               ("spec.budget.maxRequests", {"maxRequests": 7})],
+    "backend": [("spec.backend", "Docker"), ("spec.backend.type", {"type": 1})],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("field", "part", "value"), [(field, part, value) for part in WRONG for field, value in WRONG[part]], ids=str
+)
+def test_what_is_of_another_kind_is_refused_with_its_field(field: str, part: str, value: Any) -> None:
+    with pytest.raises(ConfigError) as error:
+        read({**SPEC, part: value})
+    assert error.value.field == field
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*SPEC, *STATUS, "egress", "uid"]), inner)
+    ),
+    max_leaves=8,
+)
+
+
+@given(_json, _json, st.sampled_from(sorted(SPEC)))
+def test_whatever_is_there_is_read_or_refused(value: Any, status: Any, part: str) -> None:
+    for obj in ({"metadata": value, "spec": value, "status": status}, sandbox({**SPEC, part: value}, status)):
+        try:
+            found = read_sandbox(obj)
+        except ConfigError:
+            continue
+        assert found is None or isinstance(found, Declared)
+
+
+def test_names_are_the_operators() -> None:
+    assert (names.GROUP, names.VERSION, names.PLURAL) == (meta.GROUP, meta.VERSION, meta.PLURAL)
+    assert (names.SECRET_TYPE, names.LABEL_SECRET_OPT_IN, names.LABEL_SECRET_OPT_IN_VALUE) == (
+        meta.SECRET_TYPE, meta.LABEL_SECRET_OPT_IN, meta.LABEL_SECRET_OPT_IN_VALUE
+    )  # fmt: skip
+    assert names.child_name("work") == meta.child_name("work")
