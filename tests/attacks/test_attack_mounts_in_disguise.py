@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from compliant_container import World, changed, compliant
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from claude_sandbox.api.status import Result
@@ -180,9 +180,56 @@ def test_what_is_known_to_be_harmless_needs_no_answer(source: str) -> None:
 
 
 @given(st.sampled_from((*AGENTS, *ENGINES)), st.lists(st.sampled_from(["/.", "/", "/x/.."]), max_size=3))
+@example("/run/host-services", ["/."])
+@example("/run/guest-services", ["/"])
+@example("/socket_mnt/Users/u/.docker/run/docker.sock", ["/x/.."])
 def test_another_way_of_writing_a_path_changes_nothing(source: str, more: list[str]) -> None:
     spelled = source + "".join(more) if "\\" not in source else source
     assert declared_bind(spelled) == declared_bind(source)
+
+
+@pytest.mark.parametrize(
+    "source", ["/host_mnt/Users/u/w", "//host_mnt/Users/u/w", "/./run/desktop/mnt/w", "/var/run/desktop/w"]
+)
+def test_whose_engine_it_is_is_told_by_a_source_however_it_is_spelled_and_wherever_it_stands(source: str) -> None:
+    def listed(world: World) -> None:
+        world.bind(source, "/x")
+
+    def bound(world: World) -> None:
+        world.host["Binds"] = [f"{source}:/x:ro"]
+
+    def asked(world: World) -> None:
+        world.host["Mounts"] = [{"Type": "bind", "Source": source, "Target": "/x", "ReadOnly": True}]
+
+    found = {place.__name__: changed(place).results()["KERN-01"] for place in (listed, bound, asked)}
+    assert found == dict.fromkeys(found, Result.UNKNOWN)
+
+
+@pytest.mark.parametrize("source", ["/host_mnts/w", "/srv/run/desktop/w", "/run/desktops"])
+def test_a_path_that_only_begins_with_the_same_letters_tells_nothing(source: str) -> None:
+    assert changed(lambda world: world.bind(source, "/x")).results()["KERN-01"] is Result.PASS
+
+
+def test_a_variable_and_a_mount_name_the_same_socket_by_either_name_of_run() -> None:
+    for place, named in (("/run/x", "/var/run/x"), ("/var/run/x", "/run/x"), ("/run/x", "/run/./x")):
+        world = changed(
+            lambda world, place=place: world.bind("/srv/anything", place),
+            lambda world, named=named: world.config["Env"].extend(
+                [f"DOCKER_HOST=unix://{named}", f"SSH_AUTH_SOCK={named}"]
+            ),
+        )
+        assert (world.results()["FS-03"], world.results()["SEC-03"]) == (Result.FAIL, Result.FAIL), place
+
+
+@pytest.mark.parametrize("place", ["/workspace/", "//workspace", "/x/../workspace"])
+def test_a_workspace_in_memory_is_mounted_there_however_it_is_spelled(place: str) -> None:
+    def mutate(world: World) -> None:
+        world.host["Tmpfs"] = {place: "size=64m"}
+        world.container["Mounts"] = [one for one in world.container["Mounts"] if one["Destination"] != "/workspace"]
+        world.host["Binds"] = []
+        world.host.pop("Mounts", None)
+
+    assert changed(mutate).results()["FS-08"] is Result.PASS
 
 
 HANDLE = "/run/desktop/mnt/host/wsl/docker-desktop-bind-mounts/Ubuntu/" + "0f" * 32

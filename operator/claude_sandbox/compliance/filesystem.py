@@ -80,7 +80,7 @@ def writable(view: View) -> Verdict:
     for container in view.containers:
         for mount in _mounts(container):
             volume = volumes.get(mount.get("name"), {})
-            path = posixpath.normpath(str(mount.get("mountPath", "")))
+            path = posixpath.normpath("/" + str(mount.get("mountPath", "")).lstrip("/"))
             read_only = mount.get("readOnly") is True or any(volume.get(one) is not None for one in READ_ONLY_SOURCES)
             workspace = path == expected.workspace_path and container.name == expected.container
             found |= workspace

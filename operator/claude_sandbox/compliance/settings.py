@@ -46,7 +46,7 @@ def _shows(volume: Object, wanted: ManagedSettings) -> bool:
 def _shadowed(container: Container, wanted: ManagedSettings, shown: set[object]) -> Iterator[str]:
     found = False
     for mount in container.spec.get("volumeMounts") or ():
-        place = posixpath.normpath(str(mount.get("mountPath", "")))
+        place = posixpath.normpath("/" + str(mount.get("mountPath", "")).lstrip("/"))
         if place == wanted.directory:
             right = mount.get("name") in shown and not mount.get("subPath") and not mount.get("subPathExpr")
             found = found or (right and mount.get("readOnly") is True)

@@ -1,6 +1,7 @@
 """`claude-sandbox check`: the controls of any container or pod, and an exit code to gate a pipeline with."""
 
 import asyncio
+import posixpath
 import re
 import sys
 from collections.abc import Sequence
@@ -192,8 +193,8 @@ def check(
     _check_options(ctx, "--inspect" if file is not None else str(kind))
     options = Options(
         profile=Profile(profile) if profile else None,
-        workspaces=tuple(path.rstrip("/") or "/" for path in workspaces),
-        mounts=tuple(path.rstrip("/") or "/" for path in mounts),
+        workspaces=tuple(map(posixpath.normpath, workspaces)),
+        mounts=tuple(map(posixpath.normpath, mounts)),
         peers=peers,
         secrets=secrets,
         registries=registries,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from claude_sandbox.compliance.containers.document import Document
 from claude_sandbox.compliance.pods.evidence import Object
 
 # The place in the container is absolute, so that a volume may be called by one letter, as a drive is.
@@ -84,6 +85,17 @@ def listed_mounts(
             propagation=_text(mount, "Propagation"),
             is_veiled=kind == "volume" and not _is_plain(document),
         )
+
+
+def named_sources(container: Document) -> Iterator[str]:
+    """Each source, in any of the three places; a normal path, before `host_path` takes it for the host's."""
+    for bind in container.strings("HostConfig.Binds") or ():
+        if match := _BIND.fullmatch(bind):
+            yield normal(match[1])
+    for place in ("Mounts", "HostConfig.Mounts"):
+        for mount in container.objects(place) or ():
+            if source := _text(mount, "Source"):
+                yield normal(source)
 
 
 def desktop_sources(labels: Mapping[str, object]) -> dict[str, str]:
@@ -165,9 +177,13 @@ def host_path(path: str) -> str:
     # On macOS these are links.
     if re.match(r"/private/(?:etc|tmp|var)(?:/|\Z)", path):
         path = path.removeprefix("/private")
-    if f"{path}/".startswith("/var/run/"):
-        path = path.removeprefix("/var")
-    return path
+    return normal(path)
+
+
+def normal(path: str) -> str:
+    """One way of writing a path, for comparing: absolute, without `.`, `..` and doubled slashes, /run for /var/run."""
+    path = posixpath.normpath("/" + path.replace("\\", "/").lstrip("/"))
+    return path.removeprefix("/var") if holds("/var/run", path) else path
 
 
 def holds(path: str, other: str) -> bool:

@@ -1,12 +1,11 @@
 """FS on Docker: which files of the host the container can reach, and where it can write."""
 
-import posixpath
 import re
 from collections.abc import Callable
 
 from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
 from claude_sandbox.compliance.containers.credential_files import is_home
-from claude_sandbox.compliance.containers.mounts import Mount, asked_mounts, holds
+from claude_sandbox.compliance.containers.mounts import Mount, asked_mounts, holds, normal
 from claude_sandbox.compliance.control import Verdict, failed, passed, unknown
 from claude_sandbox.compliance.docker.measure import decided, shared
 from claude_sandbox.compliance.sockets import engine
@@ -78,7 +77,7 @@ def runtime_socket(container: Container) -> Verdict:
             continue
         if found := engine(mount.host, mount.place):
             problems.append(f"{mount.destination} {found}")
-        elif any(holds(mount.place, client) for client in clients):
+        elif any(holds(normal(mount.place), client) for client in clients):
             problems.append(f"{mount.destination} is what DOCKER_HOST names as an engine's socket")
         elif any(name.endswith(".sock") for name in (mount.host, mount.place)) and not _is_declared(container, mount):
             doubts.append(f"whose socket {mount.destination} is, the host's {mount.host}, is not declared (--mount)")
@@ -146,7 +145,7 @@ def scratch(container: Container) -> Verdict:
     for mount in container.mounts:
         if mount.is_vague:
             doubts.append(mount.doubt)
-        elif mount.kind == "tmpfs" and mount.destination not in (asked or {}):
+        elif mount.kind == "tmpfs" and normal(mount.place) not in map(normal, asked or {}):
             size = sizes.get(mount.destination)
             if size is None:
                 doubts.append(f"the document does not tell the size of the tmpfs {mount.destination}")
@@ -161,9 +160,9 @@ def writable(container: Container) -> Verdict:
     """Only the workspaces and scratch space, of what outlives the container or is the host's."""
     workspaces = container.declared.workspaces
     problems, doubts = [], list(container.mount_doubts)
-    found = set(container.mapping("HostConfig.Tmpfs", omissible=True) or {})
+    found = set(map(normal, container.mapping("HostConfig.Tmpfs", omissible=True) or {}))
     for mount in container.mounts:
-        found.add(mount.destination or "")
+        found.add(normal(mount.place))
         if mount.kind in ("tmpfs", "image"):
             continue
         if mount.is_vague or mount.writable is None:
@@ -174,7 +173,7 @@ def writable(container: Container) -> Verdict:
             doubts.append(f"nothing declares that it may write to {mount.destination} (--workspace)")
         else:
             problems.append(f"it can write to {mount.destination}")
-    problems += [f"the workspace is not mounted at {one}" for one in sorted(workspaces - found)]
+    problems += [f"the workspace is not mounted at {one}" for one in sorted(workspaces) if normal(one) not in found]
     return decided(problems, doubts)
 
 
@@ -204,7 +203,7 @@ def _socket_of(variable: tuple[str, str]) -> str | None:
     name, value = variable
     if name != "DOCKER_HOST" or not value.startswith("unix://"):
         return None
-    return posixpath.normpath("/" + value.removeprefix("unix://").lstrip("/"))
+    return normal(value.removeprefix("unix://"))
 
 
 def _key_value(option: str) -> tuple[str, str]:

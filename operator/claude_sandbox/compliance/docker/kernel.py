@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from claude_sandbox.api.spec import SeccompProfileType
 from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
+from claude_sandbox.compliance.containers.mounts import holds, named_sources, normal
 from claude_sandbox.compliance.containers.seccomp_filters import FilterError, weakness
 from claude_sandbox.compliance.control import Verdict, failed, not_applicable, passed, unknown
 from claude_sandbox.compliance.docker.measure import decided, shared, unmeasured
@@ -14,7 +15,7 @@ from claude_sandbox.seccomp.profile import is_strict
 _BUILT_IN = ("", "builtin")
 """How a container asks for the filter that every engine has built in."""
 
-_OF_DESKTOP = ("/host_mnt/", "/run/desktop/", "/run/host-services/", "/run/guest-services/", "/socket_mnt/")
+_OF_DESKTOP = ("/host_mnt", "/run/desktop", "/run/host-services", "/run/guest-services", "/socket_mnt")
 
 # What every engine since 18.09 masks and writes-protects; newer ones add to it.
 _MASKED = frozenset(
@@ -84,8 +85,7 @@ def foreign_engine(container: Container) -> str:
     labels = container.mapping("Config.Labels") or {}
     if any(name.startswith("desktop.docker.io/") for name in labels):
         return "Docker Desktop"
-    sources = [str(mount.get("Source", "")) for mount in container.objects("Mounts") or ()]
-    if any(source.startswith(_OF_DESKTOP) for source in (*sources, *(container.strings("HostConfig.Binds") or ()))):
+    if any(holds(place, source) for source in named_sources(container) for place in _OF_DESKTOP):
         return "Docker Desktop"
     return ""
 
@@ -142,7 +142,7 @@ def system_paths(container: Container) -> Verdict:
         paths = container.strings(path) if container.tells(path) else None
         if paths is None:
             doubts.append(untold(path))
-        elif missing := sorted(wanted - set(paths)):
+        elif missing := sorted(wanted - set(map(normal, paths))):
             problems.append(f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} {what}")
     if (container.option("systempaths") or "").lower() == "unconfined":
         problems.append("its system paths are unconfined")

@@ -8,7 +8,7 @@ from claude_sandbox.api.credentials import leaks
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.containers.container import Container, doubts_of
 from claude_sandbox.compliance.containers.credential_files import doubtful, login
-from claude_sandbox.compliance.containers.mounts import holds
+from claude_sandbox.compliance.containers.mounts import holds, normal
 from claude_sandbox.compliance.control import Level, Verdict, maps
 from claude_sandbox.compliance.docker.filesystem import each_bind
 from claude_sandbox.compliance.docker.measure import decided, docker_only, shared
@@ -94,7 +94,7 @@ def host_credentials(container: Container) -> Verdict:
 
     def problem(host: str, place: str) -> str | None:
         found = login(host) or agent(host, place)
-        if not found and any(holds(place, one) for one in named):
+        if not found and any(holds(normal(place), normal(one)) for one in named):
             found = "is what a variable names as the socket of an agent that signs for a user of the host"
         return f"{place} {found}" if found else None
 
@@ -116,7 +116,7 @@ def host_credentials(container: Container) -> Verdict:
 
 
 def _is_secret(destination: str, host: str | None) -> bool:
-    if holds(_SECRETS, destination.removeprefix("/var")):
+    if holds(_SECRETS, normal(destination)):
         return True
     names = map(posixpath.basename, (destination, host)) if host is not None else ()
     return any(_SECRET_FILE.fullmatch(name) for name in names)

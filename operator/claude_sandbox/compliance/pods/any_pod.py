@@ -5,6 +5,7 @@ one. Its own spec, the Services and the NetworkPolicies of its namespace are tak
 they are narrow.
 """
 
+import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -131,9 +132,10 @@ def _writable(view: View, workspaces: frozenset[str]) -> Verdict:
     places = []
     for container in view.containers:
         for mount in container.spec.get("volumeMounts") or ():
-            volume, path = volumes.get(mount.get("name"), {}), str(mount.get("mountPath", ""))
+            volume = volumes.get(mount.get("name"), {})
+            path = posixpath.normpath("/" + str(mount.get("mountPath", "")).lstrip("/"))
             read_only = mount.get("readOnly") is True or any(volume.get(one) is not None for one in READ_ONLY_SOURCES)
-            if not read_only and volume.get("emptyDir") is None and path.rstrip("/") not in workspaces:
+            if not read_only and volume.get("emptyDir") is None and path not in workspaces:
                 places.append(f"container {container.name} can write to {path}")
     if places and not workspaces:
         return unknown(f"{'; '.join(places)}: nothing declares that it may (--workspace)")
