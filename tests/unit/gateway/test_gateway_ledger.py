@@ -17,7 +17,7 @@ from claude_sandbox.gateway.budget import ledger
 from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
 from claude_sandbox.gateway.budget.ledger import Account, Budget, BudgetSpentError, Reservation
 from claude_sandbox.gateway.budget.prices import NANO, Bound, PriceTableError, Tokens, built_in, parse_table
-from claude_sandbox.gateway.budget.store import FileStore, MemoryStore, StoreError
+from claude_sandbox.gateway.budget.store import NEW, FileStore, MemoryStore, StoreError
 from claude_sandbox.gateway.http.json_scan import Scanned
 from claude_sandbox.gateway.shares import Rate, Slots
 
@@ -98,7 +98,7 @@ async def test_200_requests_at_once_against_a_budget_for_ten_by_two_gateways(tmp
     let_through = sum(await asyncio.gather(*(one(number) for number in range(200))))
     for book in books:
         await book.flush()
-    account, _ = FileStore(tmp_path).load("s")
+    account, _ = await FileStore(tmp_path).load("s")
     assert (let_through, account.spent, account.overrun, account.reserved) == (10, 10 * NANO, 0, {})
 
 
@@ -111,7 +111,7 @@ async def test_who_is_cancelled_has_reserved_nothing() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     await book.flush()
-    assert store.load("s")[0].reserved == {}
+    assert (await store.load("s"))[0].reserved == {}
 
 
 async def test_a_damaged_account_lets_nothing_through(tmp_path: Path) -> None:
@@ -121,20 +121,26 @@ async def test_a_damaged_account_lets_nothing_through(tmp_path: Path) -> None:
 
 
 SPENDER = """
-import sys
+import asyncio, sys
 from pathlib import Path
 from claude_sandbox.gateway.budget.ledger import Account
 from claude_sandbox.gateway.budget.store import FileStore
 from dataclasses import replace
 store = FileStore(Path(sys.argv[1]))
-while True:
-    account, version = store.load("s")
-    if store.swap("s", version, replace(account, spent=account.spent + 1, written=account.spent + 1)):
-        print(account.spent + 1, flush=True)
+
+async def spend():
+    while True:
+        account, version = await store.load("s")
+        if await store.swap("s", version, replace(account, spent=account.spent + 1, written=account.spent + 1)):
+            print(account.spent + 1, flush=True)
+
+asyncio.run(spend())
 """
 
 
-def test_a_writer_killed_at_any_moment_leaves_a_whole_account_and_loses_nothing_it_confirmed(tmp_path: Path) -> None:
+def test_a_writer_killed_at_any_moment_leaves_a_whole_account_and_loses_nothing_it_confirmed(
+    tmp_path: Path,
+) -> None:
     told = 0
     for round_ in range(6):
         process = subprocess.Popen([sys.executable, "-c", SPENDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -145,20 +151,20 @@ def test_a_writer_killed_at_any_moment_leaves_a_whole_account_and_loses_nothing_
         rest = process.stdout.read().split()
         process.wait()
         told = int(rest[-1]) if rest else told
-        account, version = FileStore(tmp_path).load("s")
-        assert account.spent == account.written == version
+        account, version = asyncio.run(FileStore(tmp_path).load("s"))
+        assert account.spent == account.written == int(version)
         assert account.spent >= told
 
 
-def test_a_half_written_version_is_never_read(tmp_path: Path) -> None:
+async def test_a_half_written_version_is_never_read(tmp_path: Path) -> None:
     store = FileStore(tmp_path)
-    assert store.swap("s", 0, Account(spent=7))
+    assert await store.swap("s", NEW, Account(spent=7)) == "1"
     whole = (tmp_path / "s.json").read_bytes()
     for length in range(0, len(whole), 7):
         (tmp_path / "s.partial").write_bytes(whole[:length])
-        assert store.load("s") == (Account(spent=7), 1)
-    assert store.swap("s", 1, Account(spent=8))
-    assert not store.swap("s", 1, Account(spent=9))
+        assert await store.load("s") == (Account(spent=7), "1")
+    assert await store.swap("s", "1", Account(spent=8)) == "2"
+    assert await store.swap("s", "1", Account(spent=9)) is None
     assert os.listdir(tmp_path).count("s.partial") == 0  # noqa: PTH208
 
 

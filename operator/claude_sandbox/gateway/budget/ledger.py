@@ -6,16 +6,21 @@ the reservation (*settle*). So at each moment spent + reserved ≤ budget, as lo
 reserved; should one, `overrun` counts by how much.
 
 An account is one JSON document in a store that swaps it only if it is still the one that was read, so any number of
-gateways may share it. A gateway that dies leaves its reservations behind: they count in full, and become spent when
-they are older than any request may be (`LOST_AFTER`). Nobody gives back what nobody knows.
+gateways may share it. Each gateway's last batch of changes is noted in it (`writers`), so that one that did not hear
+whether its batch was written can read it there, and never makes it twice. A gateway that dies leaves its reservations
+behind: they count in full, and become spent when they are older than any request may be (`LOST_AFTER`). Nobody gives
+back what nobody knows.
 
 A window begins with the first request, and the next begins with the first request after its end. What is still
-reserved then is carried over, and counts where it is settled.
+reserved then is carried over, and counts where it is settled. Times are those of the gateway that makes the change:
+where clocks differ, a window begins by the fastest, so early by as much as they differ, and what is spent within one
+window is never more than the budget by any of them.
 """
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +30,8 @@ LOST_AFTER = 24 * 3600.0
 """Seconds after which a reservation is that of a gateway that died."""
 MAX_MODELS = 20
 """Models that are counted by name; further ones are counted together, as `other`."""
+MAX_WRITERS = 16
+"""Gateways whose last batch is noted: those that wrote last. Two replicas and those that a rollout brings are few."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,10 @@ class Reservation:
 
 @dataclass(frozen=True)
 class Account:
-    """Of one sandbox. `spent` and `written` are of the window that began at `since`; `models` of all time."""
+    """Of one sandbox. `spent` and `written` are of the window that began at `since`; `models` of all time.
+
+    `writers`: the number of the last batch of each gateway, the latest writer at the end.
+    """
 
     since: float | None = None
     spent: int = 0
@@ -68,6 +78,7 @@ class Account:
     overrun: int = 0
     reserved: Mapping[str, Reservation] = field(default_factory=dict)
     models: Mapping[str, Counts] = field(default_factory=dict)
+    writers: Mapping[str, int] = field(default_factory=dict)
 
 
 class BudgetSpentError(Exception):
@@ -135,6 +146,17 @@ def release(account: Account, request: str) -> Account:
     return replace(account, reserved={key: one for key, one in account.reserved.items() if key != request})
 
 
+def signed(account: Account, writer: str, number: int) -> Account:
+    """The account with this batch noted as the writer's last."""
+    others = [(key, last) for key, last in account.writers.items() if key != writer]
+    return replace(account, writers={**dict(others[-(MAX_WRITERS - 1) :]), writer: number})
+
+
+def is_written(account: Account, writer: str, number: int) -> bool:
+    """Whether this batch of the writer is in the account."""
+    return account.writers.get(writer, 0) >= number
+
+
 def _current(account: Account, budget: Budget, now: float) -> Account:
     """The account in the window of this moment, with what dead gateways reserved counted as spent."""
     if account.since is None or (budget.window is not None and now >= account.since + budget.window):
@@ -178,11 +200,21 @@ def dumps(account: Account) -> str:
 
 
 def loads(text: str) -> Account:
-    """Read an account. Raises ValueError for what is none."""
+    """Read an account. Raises ValueError for what is none: anybody may have written it who may write where it is."""
     try:
         document: dict[str, Any] = json.loads(text)
         reserved = {key: Reservation(**one) for key, one in document.pop("reserved").items()}
         models = {key: Counts(**one) for key, one in document.pop("models").items()}
-        return Account(**document, reserved=reserved, models=models)
-    except (KeyError, TypeError, AttributeError) as error:
+        writers = dict(document.pop("writers", {}))
+        account = Account(**document, reserved=reserved, models=models, writers=writers)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("this is no account") from error
+    times = [one.at for one in reserved.values()] + ([] if account.since is None else [account.since])
+    counts = [account.spent, account.written, account.lost, account.overrun, *writers.values()]
+    counts += [value for one in reserved.values() for value in (one.cost, one.output)]
+    counts += [value for one in models.values() for value in astuple(one)]
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError("a number in this account is none")
+    if not all(type(at) in (int, float) and math.isfinite(at) for at in times):
+        raise ValueError("a time in this account is none")
+    return account

@@ -1,10 +1,10 @@
 """Where accounts are kept: a document that is swapped only if it is still the one that was read."""
 
+import asyncio
 import contextlib
 import fcntl
 import json
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -17,39 +17,46 @@ class StoreError(Exception):
 
 
 class Store(Protocol):
-    """Accounts by the sandbox's UID. `blocks`: it waits for a disk or a network, so it is called from a thread."""
+    """Accounts by the sandbox's UID. A version is opaque; that of an account which is not there yet is `NEW`.
 
-    blocks: bool
+    `pace`: seconds that lie between two writes of one account by one gateway, so that others get their turn.
+    """
 
-    def load(self, sandbox: str) -> tuple[Account, int]:
-        """The account and its version; a new one has 0. Raises StoreError."""
+    pace: float
 
-    def swap(self, sandbox: str, version: int, account: Account) -> bool:
-        """Put the account in the place of this version; False, and nothing is done, where it is another by now.
-        Once it is True the account survives the end of this process and of the machine. Raises StoreError."""
+    async def load(self, sandbox: str) -> tuple[Account, str]:
+        """The account and its version, not older than this call. Raises StoreError."""
+
+    async def swap(self, sandbox: str, version: str, account: Account) -> str | None:
+        """Put the account in the place of this version; the new version, or None where it is another by now.
+
+        What was told to be written survives the end of this process and of the machine. Raises StoreError; then it may
+        have been written, or may yet be, as long as this version is the current one.
+        """
+
+
+NEW = ""
 
 
 class MemoryStore:
     """For a gateway whose counts need not survive it."""
 
-    blocks = False
+    pace = 0.0
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._accounts: dict[str, tuple[Account, int]] = {}
+        self._accounts: dict[str, tuple[Account, str]] = {}
 
-    def load(self, sandbox: str) -> tuple[Account, int]:
+    async def load(self, sandbox: str) -> tuple[Account, str]:
         """See Store."""
-        with self._lock:
-            return self._accounts.get(sandbox, (Account(), 0))
+        return self._accounts.get(sandbox, (Account(), NEW))
 
-    def swap(self, sandbox: str, version: int, account: Account) -> bool:
+    async def swap(self, sandbox: str, version: str, account: Account) -> str | None:
         """See Store."""
-        with self._lock:
-            if self._accounts.get(sandbox, (None, 0))[1] != version:
-                return False
-            self._accounts[sandbox] = (account, version + 1)
-            return True
+        if (await self.load(sandbox))[1] != version:
+            return None
+        following = str(int(version or 0) + 1)
+        self._accounts[sandbox] = (account, following)
+        return following
 
 
 class FileStore:
@@ -59,30 +66,37 @@ class FileStore:
     is killed there is one whole version. A lock of the kernel's, gone with who holds it, makes two writers take turns.
     """
 
-    blocks = True
+    pace = 0.0
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
-    def load(self, sandbox: str) -> tuple[Account, int]:
+    async def load(self, sandbox: str) -> tuple[Account, str]:
         """See Store."""
+        return await asyncio.to_thread(self._load, sandbox)
+
+    async def swap(self, sandbox: str, version: str, account: Account) -> str | None:
+        """See Store."""
+        return await asyncio.to_thread(self._swap, sandbox, version, account)
+
+    def _load(self, sandbox: str) -> tuple[Account, str]:
         path = self._path(sandbox)
         try:
             document = json.loads(path.read_text())
-            return loads(json.dumps(document["account"])), int(document["version"])
+            return loads(json.dumps(document["account"])), str(int(document["version"]))
         except FileNotFoundError:
-            return Account(), 0
+            return Account(), NEW
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"the account in {path} can't be read: {_why(error)}") from error
 
-    def swap(self, sandbox: str, version: int, account: Account) -> bool:
-        """See Store."""
+    def _swap(self, sandbox: str, version: str, account: Account) -> str | None:
         try:
             with self._locked(sandbox):
-                if self.load(sandbox)[1] != version:
-                    return False
-                self._write(self._path(sandbox), f'{{"version":{version + 1},"account":{dumps(account)}}}\n')
-                return True
+                if self._load(sandbox)[1] != version:
+                    return None
+                following = int(version or 0) + 1
+                self._write(self._path(sandbox), f'{{"version":{following},"account":{dumps(account)}}}\n')
+                return str(following)
         except OSError as error:
             raise StoreError(f"the account in {self._path(sandbox)} can't be written: {_why(error)}") from error
 
