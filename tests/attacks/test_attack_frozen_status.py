@@ -27,6 +27,7 @@ from claude_sandbox.blueprint.model import Image, Site
 from claude_sandbox.controller.metrics.sandboxes import SandboxCollector
 from claude_sandbox.controller.sandboxes.reconciler import Reconciler
 from claude_sandbox.controller.sandboxes.store import Key, Sandboxes
+from claude_sandbox.kubernetes_api.errors import ApiError
 
 KEY = Key("agents", "alice")
 NAMED = """
@@ -113,6 +114,7 @@ class World:
         self.sandboxes = Sandboxes()
         self.engine = Engine()
         self.written = 0
+        self.refused = ""
         self.change({})
         self.loop = Reconciler(
             self.sandboxes, self.engine, self, Site(Image("i", None, "Never")), clock=lambda: self.now
@@ -130,6 +132,8 @@ class World:
         self.sandboxes.put({**kind, "metadata": metadata, "spec": body, "status": before["status"]})
 
     async def write_status(self, raw: Mapping[str, Any], patch: Mapping[str, Any]) -> Mapping[str, Any]:
+        if raw["metadata"]["name"] == self.refused:
+            raise ApiError(422, "Invalid", "the status is refused")
         self.written += 1
         version = str(int(raw["metadata"]["resourceVersion"]) + 1)
         status = _merged(raw.get("status", {}), patch)
@@ -195,6 +199,20 @@ async def test_what_no_pass_comes_to_its_end_for_lapses() -> None:
     await world.loop(KEY)
     assert world.conditions()["Compliant"]["status"] == "True"
     assert await world.loop.lapses.lapse(900.0) == []
+
+
+async def test_that_one_status_can_not_be_written_keeps_no_other_as_it_was() -> None:
+    world = World()
+    await world.loop(KEY)
+    alice = world.sandboxes.get(KEY)
+    assert alice is not None
+    world.sandboxes.put({**alice, "metadata": {**alice["metadata"], "name": "bob", "uid": "another"}})
+    await world.loop.lapses.lapse(900.0)
+    world.now, world.refused = 901.0, "alice"
+    assert await world.loop.lapses.lapse(900.0) == [Key("agents", "bob")]
+    bob = world.sandboxes.get(Key("agents", "bob"))
+    assert bob is not None
+    assert "EvaluationOverdue" in {one["reason"] for one in bob["status"]["conditions"]}
 
 
 def _merged(old: Any, patch: Mapping[str, Any]) -> dict[str, Any]:

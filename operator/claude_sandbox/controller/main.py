@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+from asyncio import FIRST_COMPLETED
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from importlib.metadata import version
@@ -180,7 +181,7 @@ async def _lead(election: Election | None, stop: asyncio.Event, work: Callable[[
         return
     leading = asyncio.create_task(election.run(work))
     stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait((leading, stopping), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((leading, stopping), return_when=FIRST_COMPLETED)
     if not election.leading:
         leading.cancel()
     stopping.cancel()
@@ -196,8 +197,13 @@ async def _work(
     looks = asyncio.create_task(hosts.work()) if hosts is not None else None
     overdue = OVERDUE_AFTER * operator.settings.resync
     lapses = asyncio.create_task(lapse_forever(operator.reconciler.lapses, operator.queue, overdue))
+    stopping = asyncio.create_task(stop.wait())
     try:
-        await stop.wait()
+        await asyncio.wait([stopping, workers, *([looks] if looks is not None else [])], return_when=FIRST_COMPLETED)
+        # Before they were told to stop they end with an error only. The process ends with it, and is started anew.
+        for ended in (workers, looks):
+            if ended is not None and ended.done() and not stop.is_set():
+                ended.result()
         logger.info("stopping: what is in hand is finished first")
         operator.queue.shutdown()
         if hosts is not None:
@@ -209,6 +215,7 @@ async def _work(
                     await looks
                 await events.drain()
     finally:
+        stopping.cancel()
         lapses.cancel()
         workers.cancel()
         if looks is not None:

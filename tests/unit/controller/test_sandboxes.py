@@ -107,3 +107,19 @@ def test_who_waits_for_a_host_is_told_the_oldest_first() -> None:
     put("elsewhere", 0, backend="Kubernetes")
     put("between", 2)
     assert [key.name for key in sandboxes.homeless()] == ["early", "between", "late"]
+
+
+async def test_of_two_writes_to_a_sandbox_both_are_waited_for_whichever_ends_first() -> None:
+    for first, second in ((0, 1), (1, 0)):
+        sandboxes = Sandboxes()
+        sandboxes.put(raw())
+        writes = [sandboxes.writing(raw()), sandboxes.writing(raw())]
+        for write in writes:
+            write.__enter__()
+        waiting = asyncio.ensure_future(sandboxes.written(raw()))
+        await asyncio.sleep(0)
+        writes[first].__exit__(None, None, None)
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        writes[second].__exit__(None, None, None)
+        await asyncio.wait_for(waiting, 1.0)

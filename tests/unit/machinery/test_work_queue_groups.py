@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -114,3 +115,31 @@ def test_work_without_a_number_of_workers_is_bounded_by_the_groups() -> None:
         assert most == 10
 
     run(main())
+
+
+async def _emptied_after_a_change(when: str) -> list[str]:
+    """Keys that were worked on of six, of which one may be at a time, and whose groups change while they wait."""
+    moved: set[str] = set()
+    queue: WorkQueue[str] = WorkQueue(limits=lambda key: {} if key in moved else {"homeless": 1})
+    for key in "abcdef":
+        queue.add(key)
+    worked = [await queue.get()]
+    taking = asyncio.ensure_future(queue.get())
+    await asyncio.sleep(0)
+    if when == "aside":
+        moved |= set("bcd")
+    queue.done(worked[0])
+    moved |= set("bcd")  # at the latest as soon as the first of them was called for the room that there is
+    while True:
+        try:
+            key = await asyncio.wait_for(taking, 1.0)
+        except TimeoutError:
+            return worked
+        worked.append(key)
+        queue.done(key)
+        taking = asyncio.ensure_future(queue.get())
+
+
+@pytest.mark.parametrize("when", ["aside", "called"])
+def test_keys_whose_groups_change_while_they_wait_leave_none_behind(when: str) -> None:
+    assert sorted(run(_emptied_after_a_change(when))) == list("abcdef")

@@ -83,6 +83,7 @@ class WorkQueue(Generic[K]):
         self._observer = observer
         self._limits = limits
         self._aside: dict[Group, deque[K]] = {}  # for the group that is full
+        self._called: dict[K, Group] = {}  # in line again, since that group has room
         self._in_group: Counter[Group] = Counter()  # in work
         self._groups: dict[K, tuple[Group, ...]] = {}  # of those in work, as they were when they were taken
         self._first_retry = first_retry
@@ -211,12 +212,15 @@ class WorkQueue(Generic[K]):
         while self._line and not self._closed:
             key = self._line.popleft()
             limits = self._limits(key)
+            called = {self._called.pop(key)} if key in self._called else set()
             if (full := self._full(limits)) is None:
                 self._groups[key] = tuple(limits)
                 self._in_group.update(limits.keys())
+                for other in called - limits.keys():
+                    self._call_back(other)  # it is of other groups by now, and leaves that room to the next
                 return key
             self._put_aside(key, full)
-            for other in limits.keys() - {full}:
+            for other in (limits.keys() | called) - {full}:
                 self._call_back(other)  # it may have been called for that group's room, and can't use it
         return None
 
@@ -235,7 +239,9 @@ class WorkQueue(Generic[K]):
                 del self._aside[group]
             full = self._full(self._limits(key))
             if full is None:
+                # Not after those in line: it has waited longer than they have.
                 self._line.appendleft(key)
+                self._called[key] = group
                 self._wake()
                 return
             self._put_aside(key, full)
@@ -329,8 +335,5 @@ async def _reconcile_once(queue: WorkQueue[K], key: K, reconcile: Reconcile[K]) 
     result = result or Result()
     if result.requeue_after is not None:
         queue.add_after(key, result.requeue_after)
-    if result.retry:
-        queue.retry(key)
-        return "requeue"
     queue.forget(key)
     return "success" if result.requeue_after is None else "requeue_after"

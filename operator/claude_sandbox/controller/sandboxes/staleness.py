@@ -54,16 +54,28 @@ class Lapses:
         self._evaluated.pop(key, None)
 
     async def lapse(self, seconds: float) -> list[Key]:
-        """Take back what the statuses of overdue sandboxes claim; which those are. Raises ApiError."""
+        """Take back what the statuses of overdue sandboxes claim; which those are.
+
+        Raises ApiError where the API server is away. That it refuses one sandbox's write keeps it from no other's.
+        """
         now, lapsed = self._clock(), []
         for key in list(self._sandboxes):
             raw = self._sandboxes.get(key)
             if raw is not None and now - self._evaluated.setdefault(key, now) > seconds:
                 # What is being written may be the very evaluation.
                 await self._sandboxes.written(raw)
-                if self._clock() - self._evaluated.get(key, now) > seconds and await self._take_back(key, seconds):
+                if self._clock() - self._evaluated.get(key, now) > seconds and await self._taken_back(key, seconds):
                     lapsed.append(key)
         return lapsed
+
+    async def _taken_back(self, key: Key, seconds: float) -> bool:
+        try:
+            return await self._take_back(key, seconds)
+        except ApiError as error:
+            if error.is_transient:
+                raise
+            logger.warning("that %s is overdue could not be reported: %s", key, error)
+            return False
 
     async def _take_back(self, key: Key, seconds: float) -> bool:
         raw = self._sandboxes.get(key)

@@ -68,7 +68,7 @@ class Sandboxes:
         self._by_namespace: dict[str, dict[str, Raw]] = {}
         self._by_host: dict[str | None, dict[Key, None]] = {}  # None: those on Docker that wait for one
         self._followers: list[Callable[[Key, Raw | None], None]] = []
-        self._writing: dict[Key, asyncio.Event] = {}
+        self._writing: dict[Key, list[asyncio.Event]] = {}
 
     def get(self, key: Key) -> Raw | None:
         """The sandbox as last seen."""
@@ -114,19 +114,23 @@ class Sandboxes:
 
     @contextmanager
     def writing(self, raw: Raw) -> Iterator[None]:
-        """A write of ours to a sandbox, until its answer was learned. One at a time for each."""
+        """A write of ours to a sandbox, until its answer was learned."""
         key, written = key_of(raw), asyncio.Event()
-        self._writing[key] = written
+        # A pass may write while what is overdue is taken back, so there may be two.
+        under_way = self._writing.setdefault(key, [])
+        under_way.append(written)
         try:
             yield
         finally:
-            del self._writing[key]
+            under_way.remove(written)
+            if not under_way:
+                del self._writing[key]
             written.set()
 
     async def written(self, raw: Raw) -> None:
         """Wait while a write of ours is under way: its watch may be told of it before it is answered."""
-        while (writing := self._writing.get(key_of(raw))) is not None:
-            await writing.wait()
+        while writing := self._writing.get(key_of(raw)):
+            await writing[-1].wait()
 
     def learn(self, written: Raw) -> None:
         """Remember the answer to a write of ours, unless that very sandbox was deleted while it was on its way."""

@@ -1,0 +1,31 @@
+"""How the operator's process ends."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from virtual_clock import run
+
+from claude_sandbox.controller.machinery.queue import Limits, WorkQueue
+from claude_sandbox.controller.main import _work
+
+
+def test_an_operator_that_can_not_work_any_more_ends_and_does_not_merely_stand_there() -> None:
+    def limits(key: str) -> Limits:
+        raise ValueError(f"{key} can't be counted")
+
+    async def main() -> None:
+        queue: WorkQueue[str] = WorkQueue(limits=limits)
+        idle = SimpleNamespace(lapse=None)
+        settings = SimpleNamespace(resync=300.0, shutdown_grace=1.0)
+        operator: Any = SimpleNamespace(
+            queue=queue, reconcile=None, settings=settings, reconciler=SimpleNamespace(lapses=idle)
+        )
+        metrics: Any = SimpleNamespace(reconciled=None)
+        queue.add("alice")
+        await asyncio.wait_for(_work(operator, None, Any, metrics, asyncio.Event()), 10.0)
+
+    with pytest.raises(ExceptionGroup, match="TaskGroup") as found:
+        run(main())
+    assert "can't be counted" in str(found.value.exceptions[0])
