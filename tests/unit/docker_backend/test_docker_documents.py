@@ -131,6 +131,19 @@ def test_what_an_engine_cant_give_is_said() -> None:
     assert gaps(blueprint_of(**nothing)) == ()
 
 
+@pytest.mark.parametrize("workspace", [{"type": "EmptyDir"}, {"type": "EmptyDir", "size": "3Gi"}, {}])
+def test_a_limit_of_the_disk_is_said_to_have_no_effect_where_it_was_asked_for(workspace: dict[str, str]) -> None:
+    def said(**resources: str) -> bool:
+        return "spec.resources.ephemeralStorage" in " ".join(
+            gaps(blueprint_of(workspace=workspace, resources=resources))
+        )
+
+    assert said(ephemeralStorage="1Gi")
+    assert said(ephemeralStorage="16Gi")
+    assert not said()
+    assert not said(cpu="1", ephemeralStorage="8192Mi")
+
+
 def test_facts_are_read_as_engines_tell_them() -> None:
     new = {
         "ServerVersion": "29.8.0",

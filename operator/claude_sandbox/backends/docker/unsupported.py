@@ -5,7 +5,12 @@ Nothing here opens anything: where the two can't be had, the sandbox has less th
 
 from collections.abc import Iterator
 
+from claude_sandbox.api import quantity
+from claude_sandbox.api.spec import Resources
 from claude_sandbox.blueprint.model import Blueprint
+
+# The API server writes the default into every spec that says nothing, so that it can't be told from a wish for as much.
+_UNASKED_STORAGE = quantity.bytes_of(Resources().ephemeral_storage)
 
 
 def gaps(blueprint: Blueprint) -> tuple[str, ...]:
@@ -22,3 +27,13 @@ def _gaps(blueprint: Blueprint) -> Iterator[str]:
         yield "no name can be resolved"
     if blueprint.workspace.volume is not None:
         yield "the size of its workspace is not enforced"
+    if _storage(blueprint) != _UNASKED_STORAGE:
+        # An engine has no such limit. What it is for is bounded otherwise: the root is read-only, logs have a size
+        # of their own, and an EmptyDir is in memory.
+        yield "spec.resources.ephemeralStorage has no effect"
+
+
+def _storage(blueprint: Blueprint) -> int:
+    """What was asked for, in bytes: a workspace without a volume comes on top of it."""
+    workspace = blueprint.workspace
+    return blueprint.limits.ephemeral_storage - (0 if workspace.volume is not None else workspace.size)
