@@ -29,12 +29,13 @@ from enginekit import own
 from enginekit import ready as engine_with
 from fault_place import Made, Moment, Place, fault_place, settled
 from key_search import Search
+from nodekit import report
 
 from claude_sandbox.kubernetes_api.resources import Resource
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
-from claude_sandbox.localcluster.images import ImageArchive
+from claude_sandbox.localcluster.images import ImageArchive, build_image
 from claude_sandbox.localcluster.node.namespaces import enter
 from claude_sandbox.localcluster.programs import toolchain
 
@@ -52,7 +53,9 @@ def own_host(
     """An engine that no other test has, which says all it can in its log."""
     name = own(f"keys-{engine_release.replace('.', '-')}")
     try:
-        yield engine_with(name, engine_release, stand_in_image, settings={"debug": True})
+        # The key is brought by the operator's own image.
+        images = (stand_in_image, build_image("operator", report))
+        yield engine_with(name, engine_release, *images, settings={"debug": True})
     finally:
         engine.down(name, print)
 
@@ -84,13 +87,16 @@ class World:
     def __init__(self, place: Place, temporary: Path) -> None:
         self.place, self.host, self.temporary = place, place.host, temporary
         self.search = Search(*KEYS)
+        # There before any key was. What an identifier stands for can't change: it is a digest of the content, layers
+        # and all (OCI image specification, ImageID), and the operator's image takes long to read.
+        self._without = {str(image["Id"]) for image in place.sdk.api.images()}
 
     def found(self) -> list[str]:
         """Where a key is found that it should not be in; asked of everything there is now."""
         found = []
         for where, document in key_search.told(self.host, self.place.sdk):
             found += self.search.in_document(where, document)
-        for where, content in (*key_search.layers(self.place.sdk), *key_search.processes(self.host)):
+        for where, content in (*key_search.layers(self.place.sdk, self._without), *key_search.processes(self.host)):
             found += self.search.in_bytes(where, content)
         found += self.search.in_bytes("the operator's log", self.place.operator.log.read_bytes())
         # As whoever takes the disk away finds it; then as the engine itself sees it, with what is in memory.

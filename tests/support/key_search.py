@@ -9,7 +9,7 @@ import tarfile
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +98,11 @@ def told(of: EngineDescription, sdk: docker.DockerClient) -> Iterator[tuple[str,
     assert of
 
 
-def layers(sdk: docker.DockerClient) -> Iterator[tuple[str, bytes]]:
-    """All images as `docker save` writes them, each file of each layer."""
+def layers(sdk: docker.DockerClient, but: Collection[str] = ()) -> Iterator[tuple[str, bytes]]:
+    """All images as `docker save` writes them, each file of each layer; but for those of these identifiers."""
     for image in sdk.api.images():
+        if image["Id"] in but:
+            continue
         with tempfile.TemporaryFile() as saved:
             for chunk in sdk.api.get_image(image["Id"]):
                 saved.write(chunk)
