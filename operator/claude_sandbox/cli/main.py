@@ -27,15 +27,19 @@ class Entry:
 
 # One line for each subcommand. A module is imported when its command is used, so `--help` stays quick.
 COMMANDS = {
-    "run": Entry("claude_sandbox.cli.run:run", "The operator: looks after the ClaudeSandboxes of a cluster."),
+    "run": Entry("claude_sandbox.cli.run:run", "Run the operator: it looks after a cluster's ClaudeSandboxes."),
     "check": Entry(
-        "claude_sandbox.cli.check.command:check", "Measures any container or pod; its exit code gates a pipeline."
+        "claude_sandbox.cli.check.command:check", "Measure any container or pod; the exit code gates a pipeline."
     ),
-    "demo": Entry("claude_sandbox.cli.demo:demo", "Everything at work: a cluster, the operator, a sandbox in it."),
-    "install": Entry("claude_sandbox.cli.install:install", "The operator into a cluster, with the least rights."),
-    "cluster": Entry("claude_sandbox.cli.cluster:cluster", "A Kubernetes cluster of your own on this machine."),
-    "machine": Entry("claude_sandbox.cli.machine:machine", "Sandboxes on this Docker machine for good, by systemd."),
-    "engine": Entry("claude_sandbox.cli.engine:engine", "A Docker Engine of your own on this machine."),
+    "demo": Entry("claude_sandbox.cli.demo:demo", "See everything at work: a cluster, the operator, a sandbox in it."),
+    "install": Entry(
+        "claude_sandbox.cli.install:install", "Install the operator into a cluster, with the least rights."
+    ),
+    "cluster": Entry("claude_sandbox.cli.cluster:cluster", "Run a Kubernetes cluster of your own on this machine."),
+    "machine": Entry(
+        "claude_sandbox.cli.machine:machine", "Run sandboxes on this Docker machine for good, by systemd."
+    ),
+    "engine": Entry("claude_sandbox.cli.engine:engine", "Run a Docker Engine of your own on this machine."),
 }
 
 
