@@ -13,8 +13,10 @@ from aiohttp import web
 from claude_sandbox.gateway.audit import Audit
 from claude_sandbox.gateway.broker.broker import Broker
 from claude_sandbox.gateway.broker.upstream import Upstreams
+from claude_sandbox.gateway.budget.api_server import APIServer
 from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
-from claude_sandbox.gateway.budget.store import FileStore, MemoryStore
+from claude_sandbox.gateway.budget.config_maps import ConfigMapStore
+from claude_sandbox.gateway.budget.store import FileStore, MemoryStore, Store
 from claude_sandbox.gateway.config.config import Limits, Listener
 from claude_sandbox.gateway.config.follow import Follower, Live
 from claude_sandbox.gateway.proxy.dial import BUFFER, SystemResolver
@@ -62,14 +64,28 @@ class Gateway:
     def __init__(self, follower: Follower) -> None:
         self._follower = follower
         self._audit = Audit()
-        directory = follower.live.config.ledger
-        self._books = Bookkeeper(FileStore(directory) if directory is not None else MemoryStore())
+        cluster = follower.live.config.cluster
+        self._api = APIServer(cluster.service_account, cluster.server) if cluster is not None else None
+        self._books = Bookkeeper(self._store())
         self._upstreams = Upstreams()
         self._broker = Broker(lambda: follower.live, self._audit, self._books, self._upstreams)
         self._proxy = Proxy(lambda: follower.live, self._audit, SystemResolver())
         self._runners: list[web.ServerRunner] = []
         self._servers: list[asyncio.Server] = []
         self._draining = False
+
+    def _store(self) -> Store:
+        """Where accounts are: the directory that is named, else the cluster that the gateway is in, else nowhere."""
+        directory = self._follower.live.config.ledger
+        if directory is not None:
+            return FileStore(directory)
+        if self._api is not None:
+            return ConfigMapStore(self._api, self._name_of)
+        return MemoryStore()
+
+    def _name_of(self, uid: str) -> str | None:
+        found = self._follower.live.sandboxes.get(uid)
+        return found.name if found is not None else None
 
     async def run(self, told: asyncio.Event) -> None:
         """Serve until told to end. Raises OSError where it can't listen."""
@@ -103,6 +119,7 @@ class Gateway:
     async def _changed(self, live: Live) -> None:
         self._broker.changed()
         self._proxy.changed()
+        self._books.keep(live.sandboxes)
 
     async def _drain(self) -> None:
         """Take nothing new, and wait for what is under way, as long as is configured."""
@@ -124,6 +141,8 @@ class Gateway:
             await runner.cleanup()
         await self._upstreams.close()
         await self._books.flush()
+        if self._api is not None:
+            await self._api.close()
         await self._audit.close()
 
     async def _listen(self, server: web.Server, listener: Listener) -> str:

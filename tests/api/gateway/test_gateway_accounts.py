@@ -1,0 +1,221 @@
+"""Accounts in ConfigMaps of a real API server: exact with two gateways, whatever is lost on the way to it."""
+
+import asyncio
+import base64
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import yaml
+from faulty_proxy import FaultyProxy
+
+from claude_sandbox.gateway.budget.api_server import APIServer
+from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
+from claude_sandbox.gateway.budget.config_maps import PREFIX, ConfigMapStore
+from claude_sandbox.gateway.budget.ledger import Account, Budget, BudgetSpentError
+from claude_sandbox.gateway.budget.prices import NANO, Bound, Tokens
+from claude_sandbox.gateway.budget.store import NEW, StoreError
+from claude_sandbox.kubernetes_api import resources as r
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import Credentials, from_kubeconfig
+from claude_sandbox.localcluster.cluster import Cluster
+
+pytestmark = pytest.mark.controlplane
+UID = "5a0e6b1c-0000-4000-8000-000000000001"
+BUDGET = Budget(cost=10 * NANO)
+TOKEN_REQUEST = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
+CONFIG_MAPS = r.Resource("", "v1", "configmaps", True, "ConfigMap")
+RULES = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create", "update"]}]
+
+
+@pytest.fixture
+def credentials(control_plane: Cluster) -> Credentials:
+    return from_kubeconfig(str(control_plane.kubeconfig))
+
+
+@pytest.fixture
+async def api(credentials: Credentials) -> AsyncIterator[Api]:
+    async with Api(credentials) as api:
+        yield api
+
+
+@pytest.fixture
+async def namespace(api: Api) -> AsyncIterator[str]:
+    name = f"accounts-{time.monotonic_ns()}"
+    await api.create(r.NAMESPACES, {"metadata": {"name": name}})
+    yield name
+    await api.delete(r.NAMESPACES, name)
+
+
+@pytest.fixture
+async def account(control_plane: Cluster, credentials: Credentials, api: Api, namespace: str, tmp_path: Path) -> Path:
+    """The directory that the kubelet mounts into a pod whose Role has what the store's docstring says, and no more."""
+    await api.create(r.SERVICE_ACCOUNTS, {"metadata": {"name": "gateway"}}, namespace)
+    await api.create(r.ROLES, {"metadata": {"name": "gateway"}, "rules": RULES}, namespace)
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "gateway"}
+    subject = {"kind": "ServiceAccount", "name": "gateway", "namespace": namespace}
+    binding = {"metadata": {"name": "gateway"}, "roleRef": reference, "subjects": [subject]}
+    await api.create(r.ROLE_BINDINGS, binding, namespace)
+    made = await api.create(r.SERVICE_ACCOUNTS, TOKEN_REQUEST, namespace, name="gateway", subresource="token")
+    token = made["status"]["token"]
+    cluster = yaml.safe_load(control_plane.kubeconfig.read_text())["clusters"][0]["cluster"]
+    (tmp_path / "token").write_text(f"{token}\n")
+    (tmp_path / "namespace").write_text(namespace)
+    (tmp_path / "ca.crt").write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
+    async with stores(tmp_path, credentials.server) as (store,):
+        await until_told(store, "")
+    return tmp_path
+
+
+@pytest.fixture
+async def proxy(credentials: Credentials) -> AsyncIterator[FaultyProxy]:
+    async with FaultyProxy(credentials) as proxy:
+        yield proxy
+
+
+@contextlib.asynccontextmanager
+async def stores(directory: Path, *servers: str) -> AsyncIterator[list[ConfigMapStore]]:
+    """One for each gateway."""
+    apis = [APIServer(directory, server) for server in servers]
+    try:
+        yield [ConfigMapStore(one, lambda _: None) for one in apis]
+    finally:
+        for one in apis:
+            await one.close()
+
+
+async def told(store: ConfigMapStore) -> str:
+    """Why the account can't be read; empty where it can."""
+    try:
+        await store.load(UID)
+    except StoreError as error:
+        return str(error)
+    return ""
+
+
+async def until_told(store: ConfigMapStore, what: str) -> str:
+    """Until this is told: who may do what is known to the API server a little later."""
+    async with asyncio.timeout(20):
+        while what not in (said := await told(store)) or bool(what) != bool(said):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        return said
+
+
+async def spend(books: list[Bookkeeper], requests: int, each: int = NANO) -> int:
+    """So many requests at once, by turns; how many were let through. All of them are settled."""
+
+    async def one(number: int) -> bool:
+        book = books[number % len(books)]
+        try:
+            await book.reserve(UID, BUDGET, str(number), Bound(1, 1, each))
+        except BudgetSpentError:
+            return False
+        await asyncio.sleep(0.05)
+        book.settle(UID, BUDGET, str(number), "m", Tokens(output=1), each)
+        return True
+
+    found = sum(await asyncio.gather(*(one(number) for number in range(requests))))
+    for book in books:
+        await book.flush(30)
+    return found
+
+
+async def test_200_requests_at_once_against_a_budget_for_ten_by_two_gateways(
+    credentials: Credentials, account: Path
+) -> None:
+    async with stores(account, credentials.server, credentials.server) as two:
+        books = [Bookkeeper(store) for store in two]
+        assert await spend(books, 200) == 10
+        found, _ = await two[0].load(UID)
+        assert (found.spent, found.overrun, dict(found.reserved), found.models["m"].requests) == (10 * NANO, 0, {}, 10)
+        # What comes at the same time is written together: far fewer writes than 200.
+        assert sum(book.writes["written"] for book in books) <= 30
+
+
+async def test_with_lost_answers_nothing_is_counted_twice_and_nobody_notices(account: Path, proxy: FaultyProxy) -> None:
+    for method in ("POST", "PUT", "PUT", "PUT"):
+        proxy.lose_answer(method, "configmaps")
+    proxy.drop("GET", "configmaps", times=2)
+    async with stores(account, proxy.credentials.server, proxy.credentials.server) as two:
+        assert await spend([Bookkeeper(store) for store in two], 40) == 10
+        found, _ = await two[0].load(UID)
+        assert (found.spent, found.overrun, dict(found.reserved), found.models["m"].requests) == (10 * NANO, 0, {}, 10)
+
+
+async def test_while_the_api_server_is_away_nothing_is_let_through_and_what_was_used_is_written_afterwards(
+    account: Path, proxy: FaultyProxy
+) -> None:
+    async with stores(account, proxy.credentials.server) as (store,):
+        book = Bookkeeper(store)
+        await book.reserve(UID, BUDGET, "under way", Bound(1, 1, 6 * NANO))
+        for method in ("GET", "PUT", "POST"):
+            proxy.drop(method, "configmaps", times=10**6)
+        book.settle(UID, BUDGET, "under way", "m", Tokens(output=1), 5 * NANO)
+        with pytest.raises(StoreError, match="can't be asked"):
+            await book.reserve(UID, BUDGET, "meanwhile", Bound(1, 1, NANO))
+        with pytest.raises(StoreError):
+            await book.reserve(UID, BUDGET, "at once", Bound(1, 1, NANO))
+        proxy.faults.clear()
+        await book.flush(30)
+        found, _ = await store.load(UID)
+        assert (found.spent, list(found.reserved)) == (5 * NANO, [])
+        await book.reserve(UID, BUDGET, "afterwards", Bound(1, 1, 5 * NANO))
+        await book.flush()
+
+
+async def test_the_object_is_the_sandboxes_and_a_version_that_is_gone_is_not_written_over(
+    credentials: Credentials, account: Path, api: Api, namespace: str
+) -> None:
+    server = APIServer(account, credentials.server)
+    store = ConfigMapStore(server, {UID: "work"}.get)
+    first = await store.swap(UID, NEW, Account(spent=1))
+    assert first is not None
+    assert await store.swap(UID, NEW, Account(spent=2)) is None
+    second = await store.swap(UID, first, Account(spent=3))
+    assert second not in (None, first)
+    assert await store.swap(UID, first, Account(spent=4)) is None
+    assert await store.load(UID) == (Account(spent=3), second)
+    found = await api.get(CONFIG_MAPS, f"{PREFIX}{UID}", namespace)
+    owners = [(one["kind"], one["name"], one["uid"]) for one in found["metadata"]["ownerReferences"]]
+    assert owners == [("ClaudeSandbox", "work", UID)]
+    await api.delete(CONFIG_MAPS, f"{PREFIX}{UID}", namespace)
+    assert await store.swap(UID, str(second), Account(spent=5)) is None
+    assert await store.load(UID) == (Account(), NEW)
+    # As the operator can make it beforehand, so that the gateway needs no right to create any.
+    await api.create(CONFIG_MAPS, {"metadata": {"name": f"{PREFIX}{UID}"}}, namespace)
+    empty, version = await store.load(UID)
+    assert empty == Account()
+    assert await store.swap(UID, version, Account(spent=6))
+    await server.close()
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"spent":-1,"reserved":{},"models":{}}', "[" * 10_000])
+async def test_a_content_that_is_no_account_lets_nothing_through(
+    credentials: Credentials, account: Path, api: Api, namespace: str, content: str
+) -> None:
+    document = {"metadata": {"name": f"{PREFIX}{UID}"}, "data": {"account": content}}
+    await api.create(CONFIG_MAPS, document, namespace)
+    async with stores(account, credentials.server) as (store,):
+        with pytest.raises(StoreError, match=r"holds no account .* delete it"):
+            await store.load(UID)
+
+
+async def test_without_the_right_the_message_says_which_is_needed(
+    credentials: Credentials, account: Path, api: Api, namespace: str
+) -> None:
+    await api.delete(r.ROLE_BINDINGS, "gateway", namespace)
+    async with stores(account, credentials.server) as (store,):
+        said = await until_told(store, "Role needs get, create and update of configmaps")
+        assert (account / "token").read_text().strip() not in said
+
+
+async def test_a_token_that_is_renewed_is_used_by_the_next_request(credentials: Credentials, account: Path) -> None:
+    good = (account / "token").read_text()
+    async with stores(account, credentials.server) as (store,):
+        (account / "token").write_text("not one")
+        with pytest.raises(StoreError, match="401"):
+            await store.load(UID)
+        (account / "token").write_text(good)
+        assert await store.load(UID) == (Account(), NEW)
