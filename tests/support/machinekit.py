@@ -22,7 +22,7 @@ from claude_sandbox.api import meta
 from claude_sandbox.install.inside import run_inside
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription
-from claude_sandbox.localcluster.images import ImageArchive
+from claude_sandbox.localcluster.images import ImageArchive, build_image
 from claude_sandbox.localcluster.programs import toolchain
 
 COMMAND = "/usr/local/lib/claude-sandbox/bin/claude-sandbox"
@@ -160,7 +160,8 @@ def installed(machine_engine: EngineDescription, tmp_path_factory: pytest.TempPa
     machine = Machine.make(directory)
     machine.shared[machine_engine.names.sockets] = _SOCKETS
     try:
-        # The machine can't fetch it where the cache lacks it.
+        # The machine can't fetch what the cache lacks.
+        build_image("operator", report)
         shutil.copy(toolchain.kubectl(report), machine.file("/usr/local/bin/kubectl"))
         machine.boot()
         machine.run("groupadd", "--system", "docker")
