@@ -31,6 +31,9 @@ COMMANDS = {
     "check": Entry(
         "claude_sandbox.cli.check.command:check", "Measure any container or pod; the exit code gates a pipeline."
     ),
+    "audit": Entry(
+        "claude_sandbox.cli.audit.command:audit", "What sandboxes asked their gateway for, and what it let through."
+    ),
     "demo": Entry("claude_sandbox.cli.demo:demo", "See everything at work: a cluster, the operator, a sandbox in it."),
     "install": Entry(
         "claude_sandbox.cli.install:install", "Install the operator into a cluster, with the least rights."

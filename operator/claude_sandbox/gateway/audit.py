@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from claude_sandbox.gateway.config.config import Sandbox
+
 _WAITING = 1000
 _TOGETHER = 0.05
 """Seconds that a line may wait for others."""
@@ -65,6 +67,13 @@ class Audit:
 def plain(text: str | None, length: int = 253) -> str | None:
     """What a client chose, as it may stand in a line."""
     return None if text is None else _STRANGE.sub("?", text[:length])
+
+
+def whose(sandbox: Sandbox | None) -> dict[str, Value]:
+    """By which a line says whose it is: the UID for good, the names for people, where they are known."""
+    if sandbox is None:
+        return {}
+    return {"sandbox": sandbox.uid, "namespace": sandbox.namespace or None, "name": sandbox.name or None}
 
 
 def session(text: str | None) -> str | None:

@@ -3,7 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field, replace
 
-from claude_sandbox.gateway.audit import plain, session
+from claude_sandbox.gateway.audit import plain, session, whose
 from claude_sandbox.gateway.broker.provider import SESSION_HEADER, Route
 from claude_sandbox.gateway.broker.usage import StreamMeter, Usage, WholeMeter
 from claude_sandbox.gateway.budget.prices import NANO, Bound, PriceTable, Tokens
@@ -65,7 +65,7 @@ class Request:
         model, tokens = self.body.fields.get("model"), self.usage.tokens
         counted = self.cost is not None
         return {
-            "sandbox": self.sandbox.uid if self.sandbox else None,
+            **whose(self.sandbox),
             "verdict": self.verdict,
             "rule": self.rule,
             "method": plain(self.method, 16),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from claude_sandbox.gateway.audit import Audit, plain
+from claude_sandbox.gateway.audit import Audit, plain, whose
 from claude_sandbox.gateway.config.config import Config, Sandbox
 from claude_sandbox.gateway.config.follow import Live
 from claude_sandbox.gateway.destinations.domains import Verdict, Way, decide
@@ -281,7 +281,7 @@ async def _refuse(client: Side, passage: Passage, error: RefusedError | BadReque
 def _line(passage: Passage, seconds: float) -> dict[str, str | int | float | bool | None]:
     request, hello, sandbox = passage.request, passage.hello, passage.sandbox
     return {
-        "sandbox": sandbox.uid if sandbox else None,
+        **whose(sandbox),
         "verdict": passage.verdict,
         "rule": passage.rule,
         "host": plain(request.host) if request else None,

@@ -1,0 +1,1 @@
+"""`claude-sandbox audit`: what gateways wrote of requests and tunnels, for people."""
