@@ -25,7 +25,8 @@ settings.load_profile("any machine")
 _CHANGE_THE_MACHINE = (
     "node/", "e2e/", "conformance/",
     "attacks/test_attack_groups_of_the_image.py", "attacks/test_attack_image_volumes.py",
-    "docker/test_engines_outside.py", "docker/test_engines_lifecycle.py", "docker/test_engines_for_builds.py",
+    "docker/engines/test_engines_outside.py", "docker/engines/test_engines_lifecycle.py",
+    "docker/engines/test_engines_for_builds.py",
 )  # fmt: skip
 
 

@@ -4,7 +4,7 @@
 leaves, and says which scenarios failed, which should have and did not, and which should not have. As root; some minutes
 for each round and backend. `--round` and `--backend` take one. The product that is used is never touched.
 
-tests/unit/packaging/test_packaging_breakages.py holds that each scenario has a breakage on each kind of backend, and
+tests/unit/repository/test_packaging_breakages.py holds that each scenario has a breakage on each kind of backend, and
 that each can still be made.
 """
 
@@ -48,10 +48,10 @@ class Breakage:
 _NEED_COMPLIANT = {"ready", "strict-seccomp", "killed", "loosened", "altered", "restarted"}
 
 # Nothing here waits as long as this when all is well; in a round much is not.
-_IMPATIENT = Edit("tests/support/nodekit.py", "PATIENCE = 120.0", "PATIENCE = 60.0")
+_IMPATIENT = Edit("tests/support/machine/nodekit.py", "PATIENCE = 120.0", "PATIENCE = 60.0")
 # The namespace would not let most of it in.
 _ADMITTED = Edit(
-    "tests/support/nodekit.py",
+    "tests/support/machine/nodekit.py",
     'labels = {"pod-security.kubernetes.io/enforce": "restricted"}',
     'labels = {"pod-security.kubernetes.io/enforce": "privileged"}',
 )

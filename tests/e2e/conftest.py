@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import repository
 from nodekit import Kubectl, eventually, namespace
 
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.images import ImageArchive
 
-CRD = Path(__file__).parents[2] / "crds" / "claudesandbox.dev_claudesandboxes.yaml"
+CRD = repository.CRDS / "claudesandbox.dev_claudesandboxes.yaml"
 NAMESPACE = "e2e"
 KEY = "sk-ant-not-a-real-key-1"
 

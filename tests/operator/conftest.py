@@ -6,6 +6,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+import repository
 import yaml
 from kubelet import Kubelet, provide_storage
 from nursery import Nursery
@@ -18,7 +19,7 @@ from claude_sandbox.kubernetes_api.credentials import Credentials, from_kubeconf
 from claude_sandbox.localcluster import cluster
 from claude_sandbox.localcluster.cluster import Cluster
 
-CRD = Path(__file__).parents[2] / "crds" / "claudesandbox.dev_claudesandboxes.yaml"
+CRD = repository.CRDS / "claudesandbox.dev_claudesandboxes.yaml"
 CRDS = r.Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", False, "CustomResourceDefinition")
 
 

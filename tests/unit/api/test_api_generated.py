@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from repository import ROOT
 
 from claude_sandbox.api import generate
 from claude_sandbox.api.conditions import CONDITIONS, MEANINGS, ConditionType, Reason
@@ -13,8 +14,6 @@ from claude_sandbox.api.crds import definitions, docs
 from claude_sandbox.api.credentials.leaks import REMEDY
 from claude_sandbox.api.docker_hosts.conditions import HOST_CONDITIONS, HOST_MEANINGS, HostConditionType, HostReason
 from claude_sandbox.api.validate import parse_host_spec
-
-PROJECT = Path(__file__).parents[3]
 
 
 def schemas(schema: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -37,7 +36,7 @@ HOST_SPEC, HOST_STATUS = fields(definitions.HOST, "spec"), fields(definitions.HO
 
 
 def test_the_committed_files_are_those_of_the_models(capsys: pytest.CaptureFixture[str]) -> None:
-    assert generate.main(["--check", str(PROJECT)]) == 0, capsys.readouterr()
+    assert generate.main(["--check", str(ROOT)]) == 0, capsys.readouterr()
 
 
 def test_check_names_a_file_that_differs_and_changes_nothing(

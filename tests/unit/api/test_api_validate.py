@@ -9,6 +9,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from repository import ROOT
 
 from claude_sandbox.api.crds import definitions
 from claude_sandbox.api.spec import ClaudeSandboxSpec, Profile, Retention
@@ -21,7 +22,7 @@ from claude_sandbox.api.validate import (
     refused_metadata,
 )
 
-DOCUMENTS = Path(__file__).parents[2] / "api"
+DOCUMENTS = ROOT / "tests" / "api"
 
 
 def sandbox(**spec: Any) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import Any
 
 import linux_calls
 import pytest
+from repository import ROOT
 
 from claude_sandbox.seccomp.calls import ALLOWED, CONDITIONAL, NEW_NAMESPACES, REFUSED
 from claude_sandbox.seccomp.generate import PATH, main
 from claude_sandbox.seccomp.profile import STRICT, document, is_strict
 
-PROJECT = Path(__file__).parents[3]
 ALLOW, ERRNO = "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"
 
 
@@ -94,7 +94,7 @@ def test_what_is_no_profile_is_not_taken_for_it(text: str) -> None:
 
 
 def test_the_page_in_the_repository_is_up_to_date(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--check", str(PROJECT)]) == 0
+    assert main(["--check", str(ROOT)]) == 0
     assert main(["--check", str(tmp_path)]) == 1
     assert "differs from the declaration" in capsys.readouterr().err
     assert main([str(tmp_path)]) == 0

@@ -7,8 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).parents[3]
+from repository import ROOT
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ IDENTITY = Identity("agents", "alice", "0b0c7f1e-1111-2222-3333-444455556666")
 DIGEST = "sha256:" + "a" * 64
 NEW = EngineFacts("29.8.0", (1, 56), has_init=True, keeps_from_swap=True)
 OLD = EngineFacts("20.10.24", (1, 41), has_init=True)
-HERE = Path(__file__).parent
+_HERE = Path(__file__).parent
 
 
 def spec_of(**fields: Any) -> ClaudeSandboxSpec:
@@ -47,7 +47,7 @@ def desired_of(facts: EngineFacts = NEW, **fields: Any) -> Desired:
 
 def recorded(release: str) -> dict[str, Any]:
     """What an engine of this release answered about the desired container, with all that it fills in."""
-    found: dict[str, Any] = json.loads((HERE / f"inspected-{release}.json").read_text())
+    found: dict[str, Any] = json.loads((_HERE / f"inspected-{release}.json").read_text())
     return found
 
 

@@ -1,9 +1,8 @@
 """Each claim of the security model names the tests that would fail without it."""
 
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parents[3]
+from repository import ROOT
 
 
 def test_every_test_that_the_security_model_names_is_there() -> None:

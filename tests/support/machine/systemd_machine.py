@@ -71,7 +71,7 @@ class Machine:
         root = directory / "machine"
         root.mkdir()
         subprocess.run(["tar", "--extract", "--file", bootstrap(_PACKAGES, report), "--directory", root], check=True)
-        project = Path(__file__).parents[2]
+        project = Path(__file__).parents[3]
         packages = Path(sysconfig.get_path("purelib"))
         shared = {project: "opt/project", packages: "opt/packages", cache_dir(): "opt/claude-sandbox"}
         return cls(root, shared)

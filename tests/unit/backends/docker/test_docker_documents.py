@@ -1,10 +1,11 @@
 """What a blueprint becomes on an engine: golden, and never less than hardened whatever the spec says."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from docker_world import CLUSTER, HERE, NEW, OLD, blueprint_of, desired_of
+from docker_world import CLUSTER, NEW, OLD, blueprint_of, desired_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,12 +16,14 @@ from claude_sandbox.backends.docker.unsupported import gaps
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.seccomp.profile import STRICT
 
+_HERE = Path(__file__).parent
+
 
 @pytest.mark.parametrize(("release", "facts"), [("29", NEW), ("20.10", OLD)])
 def test_the_minimal_sandbox_is_the_golden_one(release: str, facts: EngineFacts) -> None:
     wanted = documents(blueprint_of(), CLUSTER, facts)
     found = {"container": wanted.container, "network": wanted.network, "volumes": list(wanted.volumes)}
-    assert found == json.loads((HERE / f"golden-{release}.json").read_text())
+    assert found == json.loads((_HERE / f"golden-{release}.json").read_text())
 
 
 specs = st.fixed_dictionaries(
