@@ -25,9 +25,17 @@ Value = str | int | float | bool | None
 
 
 class Audit:
-    """Writes records. `sink` takes whole lines and may block; by default it is standard output."""
+    """Writes records. `sink` takes whole lines and may block; by default it is standard output.
 
-    def __init__(self, sink: Callable[[bytes], None] | None = None) -> None:
+    `observe` gets each record too.
+    """
+
+    def __init__(
+        self,
+        sink: Callable[[bytes], None] | None = None,
+        observe: Callable[[str, Mapping[str, Value]], None] | None = None,
+    ) -> None:
+        self._observe = observe
         self._sink = sink or _standard_output
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(_WAITING)
         self._task: asyncio.Task[None] | None = None
@@ -35,6 +43,8 @@ class Audit:
 
     async def record(self, kind: str, fields: Mapping[str, Value]) -> None:
         """Write a line. Fields that are None are left out."""
+        if self._observe is not None:
+            self._observe(kind, fields)
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"time": now, "kind": kind, **{key: value for key, value in fields.items() if value is not None}}
         if self._task is None:

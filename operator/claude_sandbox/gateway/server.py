@@ -22,6 +22,8 @@ from claude_sandbox.gateway.config.follow import Follower, Live
 from claude_sandbox.gateway.proxy.dial import BUFFER, SystemResolver
 from claude_sandbox.gateway.proxy.proxy import Proxy
 from claude_sandbox.gateway.shares import Slots
+from claude_sandbox.gateway.telemetry.metrics import Metrics
+from claude_sandbox.gateway.telemetry.pages import Pages
 
 _MAX_HEADER = 16 * 1024
 _BACKLOG = 512
@@ -63,13 +65,17 @@ class Gateway:
 
     def __init__(self, follower: Follower) -> None:
         self._follower = follower
-        self._audit = Audit()
         cluster = follower.live.config.cluster
         self._api = APIServer(cluster.service_account, cluster.server) if cluster is not None else None
         self._books = Bookkeeper(self._store())
+        self._metrics = Metrics(lambda: follower.live.prices, self._books)
+        self._audit = Audit(observe=self._metrics.observe)
         self._upstreams = Upstreams()
         self._broker = Broker(lambda: follower.live, self._audit, self._books, self._upstreams)
         self._proxy = Proxy(lambda: follower.live, self._audit, SystemResolver())
+        self._metrics.opened("broker", lambda: self._broker.open)
+        self._metrics.opened("proxy", lambda: self._proxy.open)
+        self._pages = Pages(lambda: follower.live, self._books, self._broker.recent, self._metrics, self._readiness)
         self._runners: list[web.ServerRunner] = []
         self._servers: list[asyncio.Server] = []
         self._draining = False
@@ -96,7 +102,7 @@ class Gateway:
             max_line_size=_MAX_HEADER, max_field_size=_MAX_HEADER, keepalive_timeout=75.0,
             read_bufsize=64 * 1024,
         )  # fmt: skip
-        health = web.Server(self._health, access_log=None)
+        health = web.Server(self._pages.handle, access_log=None)
         where = {
             "broker": await self._listen(broker, config.broker),
             "proxy": await self._listen_proxy(config.proxy),
@@ -166,22 +172,17 @@ class Gateway:
         host, port = server.sockets[0].getsockname()[:2]
         return f"{host}:{port}"
 
-    async def _health(self, request: web.BaseRequest) -> web.StreamResponse:
-        """`/healthz`: the program answers. `/readyz`: it takes requests, and what it follows is what is written."""
-        if request.path == "/healthz":
-            return web.json_response({"status": "ok"})
-        if request.path != "/readyz":
-            return web.Response(status=404)
+    def _readiness(self) -> tuple[bool, dict[str, object]]:
+        """Whether it takes requests, and what it follows is what is written."""
         live, refused = self._follower.live, self._follower.refused
-        without = sorted(set(live.sandboxes) - set(live.credentials))
-        found = {
+        return not self._draining, {
             "draining": self._draining,
             "configuration": refused or "followed",
-            "sandboxesWithoutCredential": without,
+            "accounts": self._books.away or "kept",
+            "sandboxesWithoutCredential": sorted(set(live.sandboxes) - set(live.credentials)),
             "requests": self._broker.open,
             "connections": self._proxy.open,
         }
-        return web.json_response(found, status=503 if self._draining else 200)
 
 
 def _context(listener: Listener) -> ssl.SSLContext | None:

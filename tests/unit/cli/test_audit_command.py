@@ -154,6 +154,13 @@ def test_no_line_whatever_is_in_it_breaks_anything(data: bytes) -> None:
             json.loads(result.stdout, parse_constant=pytest.fail)
 
 
+@pytest.mark.parametrize("field", ["durationMs", "costUSD", "port"])
+def test_a_number_that_is_too_large_for_any_use_counts_nothing(field: str) -> None:
+    for arguments in ((), ("--summary",)):
+        result = run(*arguments, given=whole({field: 10**400, "model": "m", "host": "a.example"}) + b"\n")
+        assert (result.exit_code, str(10**30) in result.stdout) == (0, False)
+
+
 def test_an_agent_that_makes_up_names_makes_no_summary_endless() -> None:
     sums = Summary()
     for number in range(MAX_NAMES + 50):

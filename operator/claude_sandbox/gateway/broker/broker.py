@@ -19,6 +19,7 @@ from claude_sandbox.gateway.audit import Audit, plain
 from claude_sandbox.gateway.broker.bodies import Body
 from claude_sandbox.gateway.broker.exchange import Request
 from claude_sandbox.gateway.broker.provider import APIError, back, check_headers, invalid, onward, route
+from claude_sandbox.gateway.broker.recent import RecentRequests
 from claude_sandbox.gateway.broker.upstream import Upstreams
 from claude_sandbox.gateway.broker.usage import StreamMeter, WholeMeter
 from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
@@ -36,6 +37,7 @@ class Broker:
 
     def __init__(self, live: Callable[[], Live], audit: Audit, books: Bookkeeper, upstreams: Upstreams) -> None:
         self._live = live
+        self.recent = RecentRequests()
         self._audit = audit
         self._books = books
         self._upstreams = upstreams
@@ -56,6 +58,7 @@ class Broker:
         limits = live.config.limits
         self._slots.total, self._slots.each = limits.requests, limits.requests_each
         self._slots.clients = len(live.sandboxes)
+        self.recent.keep(live.sandboxes)
         self._rates = {
             uid: rate
             for uid, rate in self._rates.items()
@@ -90,6 +93,7 @@ class Broker:
             self._open.discard(request)
             if request.reserved or request.sent:
                 self._settle(request)
+            self.recent.note(request)
             if request.sandbox is not None:
                 self._slots.give(request.sandbox.uid)
             await asyncio.shield(self._audit.record("request", request.line(loop.time() - started, started)))

@@ -60,6 +60,12 @@ class Request:
         self.cost = prices.cost(model, tokens, self.body.fields) if told else bound.cost
         return tokens
 
+    def error(self) -> tuple[str | None, str | None]:
+        """The type and the message of the provider's error; None where it said none."""
+        if self.status is None or self.status < 400 or not isinstance(self.meter, WholeMeter):
+            return None, None
+        return self.meter.error()
+
     def line(self, seconds: float, started: float) -> dict[str, str | int | float | bool | None]:
         """The line of the audit: it took so many seconds, and began at this time of the loop."""
         model, tokens = self.body.fields.get("model"), self.usage.tokens
@@ -71,6 +77,7 @@ class Request:
             "method": plain(self.method, 16),
             "api": self.route.name if self.route else None,
             "status": self.status,
+            "providerError": plain(self.error()[0], 64),
             "dialled": self.dialled,
             "generation": self.credential.generation if self.credential else None,
             "model": plain(model, 100) if isinstance(model, str) else None,

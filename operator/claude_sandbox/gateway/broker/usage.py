@@ -83,6 +83,14 @@ class WholeMeter:
         """What it told; nothing where it is cut off, too long, or no answer of this kind."""
         return _merged(Usage(), _loads(bytes(self._body)), complete=True) if self._size <= MAX_JSON else Usage()
 
+    def error(self) -> tuple[str | None, str | None]:
+        """The type and the message of an answer that is an error in the API's form."""
+        error = _loads(bytes(self._body)).get("error") if self._size <= MAX_JSON else None
+        if not isinstance(error, dict):
+            return None, None
+        kind, message = error.get("type"), error.get("message")
+        return kind if isinstance(kind, str) else None, message if isinstance(message, str) else None
+
 
 def _loads(data: bytes) -> dict[str, Any]:
     try:

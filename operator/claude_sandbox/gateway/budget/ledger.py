@@ -94,7 +94,7 @@ class BudgetSpentError(Exception):
 
 def reserve(account: Account, budget: Budget, request: str, bound: Bound, now: float) -> Account:
     """The account with this request's reservation. Raises BudgetSpentError."""
-    account = _current(account, budget, now)
+    account = current(account, budget, now)
     pending = account.reserved.values()
     checks = (
         ("cost", budget.cost, account.spent, sum(one.cost for one in pending), bound.cost),
@@ -122,7 +122,7 @@ def settle(
 
 def count(account: Account, budget: Budget, model: str, tokens: Tokens, cost: int, now: float) -> Account:
     """The account with what a request used that reserved nothing, because there was no budget when it came."""
-    account = _current(account, budget, now)
+    account = current(account, budget, now)
     name = model if model in account.models or len(account.models) < MAX_MODELS else "other"
     before = account.models.get(name, Counts())
     after = Counts(
@@ -157,7 +157,7 @@ def is_written(account: Account, writer: str, number: int) -> bool:
     return account.writers.get(writer, 0) >= number
 
 
-def _current(account: Account, budget: Budget, now: float) -> Account:
+def current(account: Account, budget: Budget, now: float) -> Account:
     """The account in the window of this moment, with what dead gateways reserved counted as spent."""
     if account.since is None or (budget.window is not None and now >= account.since + budget.window):
         account = replace(account, since=now, spent=0, written=0)

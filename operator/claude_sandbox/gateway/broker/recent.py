@@ -1,0 +1,86 @@
+"""Of each sandbox, how its last requests to the provider went: what conditions of its status can be made of.
+
+Holds three moments of each sandbox, in memory: its last request, the last that the provider took with its credential,
+and the last error, in the provider's words. A gateway that begins anew knows of none until there is one; of several
+gateways the latest moment counts, which is why each has its time.
+"""
+
+import re
+import time
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+
+from claude_sandbox.gateway.audit import plain
+from claude_sandbox.gateway.broker.exchange import Request
+
+_WINDOW = 8
+_RUN = re.compile(r"[A-Za-z0-9_.*/+=-]{8,}")
+_KEY = re.compile(r"sk-[A-Za-z0-9_.*-]{4,}")
+HIDDEN = "[credential]"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """An answer, or that there was none (`status` None). `at`: seconds since 1970."""
+
+    at: float
+    generation: str | None
+    status: int | None
+    type: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class Recent:
+    """Of one sandbox."""
+
+    request: Moment | None = None
+    accepted: Moment | None = None
+    error: Moment | None = None
+
+
+class RecentRequests:
+    """Of all sandboxes. Used from one event loop."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._found: dict[str, Recent] = {}
+
+    def of(self, sandbox: str) -> Recent:
+        """What is known of this one."""
+        return self._found.get(sandbox, Recent())
+
+    def keep(self, sandboxes: Container[str]) -> None:
+        """Forget all others."""
+        self._found = {key: one for key, one in self._found.items() if key in sandboxes}
+
+    def note(self, request: Request) -> None:
+        """A request has ended. One that was not sent tells nothing of the provider."""
+        if request.sandbox is None or request.credential is None:
+            return
+        failed = request.verdict == "Failed"
+        if not (request.sent or failed):
+            return
+        # Where the provider did not answer, the status is what the sandbox was told.
+        status = None if failed and request.dialled is None else request.status
+        moment = Moment(self._clock(), request.credential.generation, status)
+        before = self.of(request.sandbox.uid)
+        accepted, error = before.accepted, before.error
+        if status is not None and status not in (401, 403) and status < 500:
+            accepted = moment
+        if failed or (status is not None and status >= 400):
+            kind, said = request.error()
+            said = hide(said, request.credential.text) if said is not None else request.rule
+            error = Moment(moment.at, moment.generation, status, plain(kind, 64), plain(said, 300))
+        self._found[request.sandbox.uid] = Recent(moment, accepted, error)
+
+
+def hide(message: str, credential: str) -> str:
+    """The message without the credential or a part of it that could help anybody to find it."""
+
+    def hidden(found: re.Match[str]) -> str:
+        text = found[0]
+        parts = (text[start : start + _WINDOW] for start in range(len(text) - _WINDOW + 1))
+        return HIDDEN if any(part in credential for part in parts) else text
+
+    return _KEY.sub(HIDDEN, _RUN.sub(hidden, message))

@@ -1,0 +1,73 @@
+"""The third listener's pages, which no sandbox can reach: `/healthz`, `/readyz`, `/metrics`, `/usage`."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from aiohttp import web
+
+from claude_sandbox.gateway.broker.recent import RecentRequests
+from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
+from claude_sandbox.gateway.budget.ledger import Account
+from claude_sandbox.gateway.budget.store import StoreError
+from claude_sandbox.gateway.config.follow import Live
+from claude_sandbox.gateway.telemetry.metrics import Metrics
+from claude_sandbox.gateway.telemetry.usage import usage_of
+
+_TOGETHER = 8
+"""Accounts that are read at a time."""
+
+
+class Pages:
+    """Answers. `readiness`: whether it takes requests, and what `/readyz` says of it."""
+
+    def __init__(
+        self,
+        live: Callable[[], Live],
+        books: Bookkeeper,
+        recent: RecentRequests,
+        metrics: Metrics,
+        readiness: Callable[[], tuple[bool, dict[str, object]]],
+    ) -> None:
+        self._live = live
+        self._books = books
+        self._recent = recent
+        self._metrics = metrics
+        self._readiness = readiness
+        self._reading = asyncio.Semaphore(_TOGETHER)
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        if request.method not in ("GET", "HEAD"):
+            return web.Response(status=405, headers={"allow": "GET, HEAD"})
+        match request.path:
+            case "/healthz":
+                return web.json_response({"status": "ok"})
+            case "/readyz":
+                ready, found = self._readiness()
+                return web.json_response(found, status=200 if ready else 503)
+            case "/metrics":
+                page = self._metrics.page(request.headers.get("accept", ""))
+                return web.Response(body=page.body, headers={"content-type": page.content_type})
+            case "/usage":
+                return web.json_response(await self._usage())
+        return web.Response(status=404)
+
+    async def _usage(self) -> dict[str, object]:
+        sandboxes = list(self._live().sandboxes.values())
+        accounts = await asyncio.gather(*(self._account(one.uid) for one in sandboxes))
+        now = time.time()
+        return {
+            "uncounted": self._books.uncounted,
+            "sandboxes": [
+                usage_of(one, account, self._recent.of(one.uid), now)
+                for one, account in zip(sandboxes, accounts, strict=True)
+            ],
+        }
+
+    async def _account(self, sandbox: str) -> Account | str:
+        async with self._reading:
+            try:
+                return await self._books.account(sandbox)
+            except StoreError as error:
+                return str(error)
