@@ -17,12 +17,14 @@ ARGS ?=
 
 # How many processes share the tests; ARGS=-n0 runs them in one.
 WORKERS ?= 3
+# Groups begin in the order of tests/groups.py: the longest first.
+SIDE_BY_SIDE = --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 # What the demo's sandbox runs on, `make demo BACKEND=docker`: a Docker Engine, yours or one that is brought along.
 BACKEND ?=
 BACKEND_OPTION = $(if $(BACKEND),--backend $(BACKEND))
 
-.PHONY: help demo demo-down test test-unit test-api test-e2e programs images-and-programs conformance lint format generate bench images lock clean
+.PHONY: help demo demo-down test test-all test-unit test-api test-e2e programs images-and-programs conformance lint format generate bench images lock clean
 
 help: ## Print this.
 	@echo "claude-sandbox-operator: hardened, isolated and measured sandboxes for Claude Code agents."
@@ -41,8 +43,11 @@ demo: $(VENV)/.installed ## A cluster (yours by KUBECONFIG, kind, or one of its 
 demo-down: $(VENV)/.installed ## Remove what the demo made, on either backend.
 	@$(BIN)/claude-sandbox demo --down $(BACKEND_OPTION) $(ARGS)
 
-test: $(VENV)/.installed images-and-programs ## All tests. Those that need a node or a Docker Engine are skipped, and say so, unless run as root.
-	@$(BIN)/pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
+test: $(VENV)/.installed images-and-programs ## The tests but for slow matrices. Those that need a node or a Docker Engine are skipped, and say so, unless run as root.
+	@$(BIN)/pytest $(SIDE_BY_SIDE) $(ARGS)
+
+test-all: $(VENV)/.installed images-and-programs ## All tests, the slow rest of the matrices too (hours).
+	@$(BIN)/pytest $(SIDE_BY_SIDE) -m "slow or not slow" $(ARGS)
 
 test-unit: $(VENV)/.installed ## The tests that need nothing but Python.
 	@$(BIN)/pytest -m "not controlplane and not node and not engine" $(ARGS)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ import pytest
 from enginekit import docker_engine, engine_release, may_have_engines, tiny_image  # noqa: F401
 from hypothesis import HealthCheck, settings
 from nodekit import Kubectl, kubectl_for, report
+from tests import groups
 
 from claude_sandbox.localcluster import cluster
 from claude_sandbox.localcluster.cluster import Cluster
@@ -20,18 +22,12 @@ from claude_sandbox.localcluster.node import load_image
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-# With a node, or a way out of an engine, come changed settings of the whole machine, with an engine for builds a file;
-# the lifecycles look whether all is put back. So no two of these may run at once.
-_CHANGE_THE_MACHINE = (
-    "node/", "e2e/", "conformance/",
-    "attacks/test_attack_groups_of_the_image.py", "attacks/test_attack_image_volumes.py",
-    "docker/engines/test_engines_outside.py", "docker/engines/test_engines_lifecycle.py",
-    "docker/engines/test_engines_for_builds.py",
-)  # fmt: skip
+_SLOW = pytest.StashKey[int]()
+_LEFT_OUT = "left out"
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Leave the slow tests out, whatever is selected by `-m`, unless it names them. Say what is to run side by side."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
@@ -39,17 +35,37 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow = [item for item in items if item.get_closest_marker("slow")]
         items[:] = [item for item in items if item not in slow]
         config.hook.pytest_deselected(items=slow)
+        config.stash[_SLOW] = len(slow)
+    yield
+    if hasattr(config, "workerinput"):
+        # The order in which processes take up the groups (Makefile: --no-loadscope-reorder).
+        items.sort(key=lambda item: groups.rank(_group(item)))
 
 
 def _group(item: pytest.Item) -> str:
-    """Tests of one group are run by one process (pytest-xdist), in order, so that they share what they need."""
     file = item.path.relative_to(Path(__file__).parent).as_posix()
-    if file.startswith(_CHANGE_THE_MACHINE):
-        return "changes of the machine"
     callspec = getattr(item, "callspec", None)
-    if callspec is not None and "engine_release" in callspec.params:
-        return f"engine {callspec.params['engine_release']}"
-    return file if file.startswith("docker/") else file.partition("/")[0]
+    return groups.group_of(file, callspec.params.get("engine_release") if callspec else None)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A process of several (pytest-xdist) tells the one that they belong to."""
+    told = getattr(session.config, "workeroutput", None)
+    if told is not None:
+        told[_LEFT_OUT] = session.config.stash.get(_SLOW, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Each process collects all tests, so that one number is that of all."""
+    node.config.stash[_SLOW] = getattr(node, "workeroutput", {}).get(_LEFT_OUT, 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was left out, and how to run it."""
+    slow = config.stash.get(_SLOW, 0)
+    if slow:
+        terminalreporter.write_line(f"Left out: {slow} slow tests of long matrices. `make test-all` runs them.")
 
 
 @pytest.fixture(scope="session", autouse=True)
