@@ -29,7 +29,7 @@ from claude_sandbox.backends.kubernetes.watches.watches import Watches
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Identity, Site
-from claude_sandbox.compliance.identity import QUESTIONS
+from claude_sandbox.compliance.evidence.pods import QUESTIONS
 from claude_sandbox.kubernetes_api.client import Api
 
 Json = dict[str, Any]

@@ -18,7 +18,7 @@ from compliant_sandbox import changed, compliant, results, without
 from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.watches.watches import Watches
 from claude_sandbox.cli.check.command import check
-from claude_sandbox.compliance.pods.report import findings
+from claude_sandbox.compliance.reports.pods import findings
 from claude_sandbox.kubernetes_api import resources as r
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import from_kubeconfig

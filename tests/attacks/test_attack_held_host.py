@@ -31,7 +31,7 @@ from claude_sandbox.backends.docker.hosts.hosts import LATE_CALLS, REST, Hosts, 
 from claude_sandbox.backends.docker.images.pulls import ImagePendingError, Images
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Image
-from claude_sandbox.compliance.docker_hosts.evidence import EngineDocuments
+from claude_sandbox.compliance.evidence.docker_hosts import EngineDocuments
 from claude_sandbox.controller.docker_hosts.status import HostFindings, ready
 from claude_sandbox.controller.machinery.queue import Result, WorkQueue, run_workers
 from claude_sandbox.controller.operator import Operator

@@ -1,7 +1,7 @@
 """An internal network on which the host itself has an address: what listens on the host answers the agent.
 
 Gained before: a page that the host serves was read from a container whose NET-08 passed. Closed by one rule about who
-keeps the host off a bridge (`compliance/docker/network.py`), by which the operator also judges its own networks.
+keeps the host off a bridge (`compliance/containers/networks.py`), by which the operator also judges its own networks.
 """
 
 from dataclasses import replace
@@ -13,7 +13,7 @@ from docker_world import NEW, desired_of, recorded
 
 from claude_sandbox.api.status import Result
 from claude_sandbox.backends.docker import drift
-from claude_sandbox.compliance.docker.network import GATEWAY_MODE, GATEWAY_MODE_6, INHIBIT, host_address
+from claude_sandbox.compliance.containers.networks import GATEWAY_MODE, GATEWAY_MODE_6, INHIBIT, host_address
 
 INTERNAL: dict[str, Any] = {"Driver": "bridge", "Internal": True, "EnableIPv4": True, "EnableIPv6": False}
 OLD: dict[str, Any] = {"Driver": "bridge", "Internal": True, "EnableIPv6": False}

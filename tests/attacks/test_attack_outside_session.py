@@ -3,7 +3,7 @@
 Gained before: minutes of `docker exec --privileged -u 0` with the sandbox Compliant throughout, and, for as long after
 it had ended as the engine remembered it, Unknown. Closed by following the events of exec sessions and asking the
 engine whose each is (`backends/docker/events/`), by telling once of one that ended at once, and by looking for what it
-left behind (`compliance/docker/privilege.py`).
+left behind (`compliance/controls/privilege.py`).
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from dockerkit import Sandbox, sandbox
 from claude_sandbox.api.status import Result
 from claude_sandbox.backends.docker.events.exec_sessions import session_of
 from claude_sandbox.backends.docker.events.outside_sessions import Visitors
-from claude_sandbox.compliance.containers.evidence import Session, Visits
+from claude_sandbox.compliance.evidence.containers import Session, Visits
 from claude_sandbox.localcluster.engine import EngineDescription
 
 OWN = Session(privileged=False, user="")

@@ -14,7 +14,7 @@ import workmeter
 from compliant_sandbox import compliant, results
 
 from claude_sandbox.compliance.pods.policy_size import MAX_ENTRIES
-from claude_sandbox.compliance.pods.report import findings
+from claude_sandbox.compliance.reports.pods import findings
 
 Spec = dict[str, Any]
 

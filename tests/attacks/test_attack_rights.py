@@ -18,8 +18,8 @@ from access import may
 from claude_sandbox.api.status import Result
 from claude_sandbox.backends.kubernetes.evidence.single_pod import Standard, survey_pod
 from claude_sandbox.backends.kubernetes.watches.rbac import Rights
-from claude_sandbox.compliance.pods.evidence import Reading
-from claude_sandbox.compliance.pods.report import findings
+from claude_sandbox.compliance.evidence.readings import Reading
+from claude_sandbox.compliance.reports.pods import findings
 from claude_sandbox.kubernetes_api import resources
 from claude_sandbox.kubernetes_api.client import Api, Obj
 from claude_sandbox.kubernetes_api.credentials import Credentials, from_kubeconfig

@@ -17,8 +17,8 @@ from compliant_sandbox import compliant
 
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.cli.check.command import check
-from claude_sandbox.compliance.pods import any_pod
-from claude_sandbox.compliance.pods.report import findings
+from claude_sandbox.compliance.reports import any_pod
+from claude_sandbox.compliance.reports.pods import findings
 
 Json = dict[str, Any]
 

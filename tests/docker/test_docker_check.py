@@ -18,7 +18,7 @@ from enginekit import client, hardened, isolated_network, own, ready
 from nodekit import report
 
 from claude_sandbox.backends.docker.engine.engine import archive_of
-from claude_sandbox.compliance.containers.witness import JUDGES
+from claude_sandbox.compliance.catalogue import WITNESSED
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription, Tcp
 from claude_sandbox.localcluster.images import ImageArchive
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.engine
 TINY = "claudesandbox.dev/tiny:1"
 # What no machine lacks; PRIV-06 fails on engines that share the machine's users, and says so by the kernel.
 # SEC-04 is for what has managed settings asked for it, and nobody asked for a container that the operator didn't make.
-KERNEL = set(JUDGES) - {"KERN-02", "FS-08", "SEC-04"}
+KERNEL = set(WITNESSED) - {"KERN-02", "FS-08", "SEC-04"}
 
 
 def _run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -13,10 +13,10 @@ from enginekit import client, hardened, own
 
 from claude_sandbox.api.status import Result
 from claude_sandbox.backends.docker.evidence.proc import read_process
+from claude_sandbox.compliance.catalogue import WITNESSED
 from claude_sandbox.compliance.containers import container as document
-from claude_sandbox.compliance.containers.evidence import Declared
-from claude_sandbox.compliance.containers.process import Process
-from claude_sandbox.compliance.containers.witness import JUDGES
+from claude_sandbox.compliance.evidence.containers import Declared
+from claude_sandbox.compliance.evidence.process import Process
 from claude_sandbox.localcluster.engine import EngineDescription
 
 pytestmark = pytest.mark.engine
@@ -71,12 +71,12 @@ def read(of: EngineDescription, **options: Any) -> Iterator[tuple[Process, docum
 
 
 def failing(process: Process, said: document.Container) -> set[str]:
-    return {id for id, judge in JUDGES.items() if judge(process, said).result is Result.FAIL}
+    return {id for id, judge in WITNESSED.items() if judge(process, said).result is Result.FAIL}
 
 
 def test_of_a_hardened_container_the_kernel_confirms_everything(docker_engine: EngineDescription) -> None:
     with read(docker_engine) as (process, said, _):
-        results = {id: judge(process, said).result for id, judge in JUDGES.items()}
+        results = {id: judge(process, said).result for id, judge in WITNESSED.items()}
         others = {id for id, result in results.items() if result is not Result.PASS}
         assert others <= MACHINES | SHARED_USERS | UNDECLARED
         assert results["PRIV-06"] is Result.FAIL
@@ -108,7 +108,7 @@ def test_that_nothing_of_proc_is_covered_is_told(docker_engine: EngineDescriptio
             live = connected.api.inspect_container(identifier)
             process = read_process(live)
             assert process is not None
-            verdict = JUDGES["KERN-04"](process, document.Container(live))
+            verdict = WITNESSED["KERN-04"](process, document.Container(live))
         finally:
             connected.api.remove_container(identifier, force=True)
     assert verdict.result is Result.FAIL

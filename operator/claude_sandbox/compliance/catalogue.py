@@ -1,22 +1,22 @@
-"""All controls. A new one is one more entry in the module of its family."""
+"""All controls of pods and of containers. A new one is one more entry in the module of its family."""
 
 from dataclasses import dataclass
 
-from claude_sandbox.compliance import (
+from claude_sandbox.compliance.control import ContainerCheck, Control
+from claude_sandbox.compliance.controls import (
     filesystem,
     identity,
     images,
     kernel,
+    managed_settings,
     namespaces,
     network,
     operations,
     privilege,
     resources,
     secrets,
-    settings,
     tenancy,
 )
-from claude_sandbox.compliance.control import Control
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,18 @@ CONTROLS: tuple[Control, ...] = (
     *network.CONTROLS,
     *identity.CONTROLS,
     *secrets.CONTROLS,
-    *settings.CONTROLS,
+    *managed_settings.CONTROLS,
     *images.CONTROLS,
     *tenancy.CONTROLS,
     *operations.CONTROLS,
 )
 """In the order in which they are reported."""
+
+POD_CONTROLS = tuple(control for control in CONTROLS if control.pod is not None)
+CONTAINER_CONTROLS = tuple(control for control in CONTROLS if control.container is not None)
+WITNESSED = {
+    control.id: control.container.kernel
+    for control in CONTROLS
+    if isinstance(control.container, ContainerCheck) and control.container.kernel is not None
+}
+"""The controls of a container that the kernel is a second witness to, and what asks it."""

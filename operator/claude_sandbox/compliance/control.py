@@ -1,14 +1,21 @@
-"""What a control is."""
+"""What a control is: what is demanded, and how it is judged of a pod, of a container and of a Docker host."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from claude_sandbox.api.clip import plain
-from claude_sandbox.api.mishap import mishap
-from claude_sandbox.api.spec import BackendType, Profile
-from claude_sandbox.api.status import EvidenceSource, Result, Severity
+from claude_sandbox.api.spec import Profile
+from claude_sandbox.api.status import EvidenceSource, Severity
+from claude_sandbox.compliance.containers.container import Container
+from claude_sandbox.compliance.containers.witness import Judge as KernelJudge
+from claude_sandbox.compliance.docker_hosts.host import Host
 from claude_sandbox.compliance.pods.view import View
+from claude_sandbox.compliance.verdict import Verdict
+
+PodJudge = Callable[[View], Verdict]
+ContainerJudge = Callable[[Container], Verdict]
+HostJudge = Callable[[Host], Verdict]
+
 
 ALWAYS = frozenset(Profile)
 """Required in every profile."""
@@ -48,22 +55,6 @@ class Evidence(StrEnum):
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What a control found. `value` is what was seen; neither it nor the message ever holds a secret or a time.
-
-    Both may name what a sandbox or an image chose: they are made plain here, for whoever prints them.
-    """
-
-    result: Result
-    message: str = ""
-    value: str = ""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "message", plain(self.message))
-        object.__setattr__(self, "value", plain(self.value))
-
-
-@dataclass(frozen=True)
 class Mapping:
     """The same demand in another catalogue: `version` is the edition in which it has this `id`."""
 
@@ -73,80 +64,69 @@ class Mapping:
 
 
 @dataclass(frozen=True)
-class Control:
-    """One thing that is measured.
+class PodCheck:
+    """How a control is judged of a pod. `judge` is only asked when everything in `needs` was read and is fresh."""
 
-    `judge` is only asked when everything in `needs` was read and is fresh; a control without `judge` can't be
-    decided from what is read in this version, and `unproven` says what would decide it.
+    judge: PodJudge
+    remedy: str
+    needs: tuple[Evidence, ...] = (Evidence.POD,)
+    weighs: tuple[Evidence, ...] = ()
+    """What it looks at beside that; what it means that it could not be read is the judge's to say."""
+    unseen: str = ""
+    """What of its subject no evidence of pods tells, and who could; as a sentence."""
+
+
+@dataclass(frozen=True)
+class ContainerCheck:
+    """How a control is judged of a container on a Docker Engine, by its document and perhaps by the kernel."""
+
+    judge: ContainerJudge
+    remedy: str
+    kernel: KernelJudge | None = None
+    """The second witness, where the engine is on this machine: either's failure counts."""
+    kernel_decides: bool = False
+    """Whether the kernel settles what the document leaves to the image or to the engine's configuration."""
+
+
+@dataclass(frozen=True)
+class HostCheck:
+    """How a control is judged of a Docker host."""
+
+    judge: HostJudge
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Unmeasured:
+    """A control that can't be decided from what is read in this version: always Unknown, and never required."""
+
+    how: str
+    """What would decide it: completes "it would take …"."""
+    by: EvidenceSource
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Control:
+    """One thing that is demanded, and how it is judged of whatever it can be demanded of.
+
+    Where `pod`, `container` or `host` is None the control is not one of theirs.
     """
 
     id: str
     title: str
     severity: Severity
     level: Level
-    remedy: str
-    judge: Callable[[View], Verdict] | None = None
-    needs: tuple[Evidence, ...] = (Evidence.POD,)
-    weighs: tuple[Evidence, ...] = ()
-    """What it looks at beside that; what it means that it could not be read is the judge's to say."""
+    pod: PodCheck | Unmeasured | None = None
+    container: ContainerCheck | Unmeasured | None = None
+    host: HostCheck | None = None
     required: frozenset[Profile] = ALWAYS
+    """The profiles in which it has to pass, where it is measured. A host has no profile: any means always."""
     mappings: tuple[Mapping, ...] = ()
-    backends: tuple[BackendType, ...] = (BackendType.KUBERNETES,)
-    unproven: str = ""
-    unseen: str = ""
-    """What of its subject no evidence of pods tells, and who could; as a sentence."""
-    decided_by: EvidenceSource = EvidenceSource.LIVE_OBJECT
 
-
-def listed(
-    id: str,
-    title: str,
-    severity: Severity,
-    *,
-    by: EvidenceSource,
-    how: str,
-    remedy: str,
-    mappings: tuple[Mapping, ...] = (),
-    level: Level = Level.SANDBOX,
-) -> Control:
-    """A control that is listed, always Unknown and not required, because its evidence is not gathered yet."""
-    return Control(
-        id, title, severity, level, remedy, needs=(), required=OPTIONAL, mappings=mappings, unproven=how, decided_by=by
-    )
-
-
-def passed(value: str = "") -> Verdict:
-    """It is as it should be."""
-    return Verdict(Result.PASS, value=value)
-
-
-def failed(message: str, value: str = "") -> Verdict:
-    """It is not."""
-    return Verdict(Result.FAIL, message, value)
-
-
-def unknown(message: str, value: str = "") -> Verdict:
-    """It could not be told."""
-    return Verdict(Result.UNKNOWN, message, value)
-
-
-def not_applicable(message: str) -> Verdict:
-    """There is nothing to judge."""
-    return Verdict(Result.NOT_APPLICABLE, message)
-
-
-def guarded(read: Callable[[], Verdict]) -> Verdict:
-    """What `read` finds; Unknown where it raises, whatever it raises: what it looked at is another's to choose."""
-    try:
-        return read()
-    except Exception as error:  # noqa: BLE001 - what is raised depends on what was read
-        return unknown(mishap(error))
-
-
-def judged(problems: Iterable[str], value: str = "") -> Verdict:
-    """Fails with all `problems`, or passes where there are none."""
-    found = list(problems)
-    return failed("; ".join(found), value) if found else passed(value)
+    def required_by(self, check: PodCheck | ContainerCheck | HostCheck | Unmeasured) -> frozenset[Profile]:
+        """The profiles in which `check`, one of its own, has to pass."""
+        return OPTIONAL if isinstance(check, Unmeasured) else self.required
 
 
 def maps(

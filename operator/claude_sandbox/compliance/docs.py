@@ -5,11 +5,8 @@ from itertools import groupby
 
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.compliance.catalogue import CONTROLS, FAMILIES, Family
-from claude_sandbox.compliance.containers import witness
-from claude_sandbox.compliance.control import Control, Evidence, Level
-from claude_sandbox.compliance.docker.catalogue import MEASURES
-from claude_sandbox.compliance.docker.measure import Measure
-from claude_sandbox.compliance.docker_hosts import controls as host
+from claude_sandbox.compliance.control import ContainerCheck, Control, Evidence, HostCheck, Level, PodCheck, Unmeasured
+from claude_sandbox.compliance.docker_hosts import controls as docker_hosts
 from claude_sandbox.compliance.pods.pod_security import NEWEST_MINOR
 
 FILE = "controls.md"
@@ -63,9 +60,6 @@ Levels:
 """
 
 
-_ON_DOCKER = {measure.control.id: measure for measure in MEASURES}
-
-
 def to_markdown() -> str:
     """docs/reference/controls.md."""
     return "\n".join(_lines()) + "\n"
@@ -75,7 +69,7 @@ def _lines() -> Iterator[str]:
     yield _INTRODUCTION
     for level, meaning in _LEVELS.items():
         yield f"- **{level.value}**: {meaning}."
-    for family, controls in groupby(_controls(), key=_family):
+    for family, controls in groupby(CONTROLS, key=_family):
         yield from _heading(FAMILIES[family])
         for control in controls:
             yield from _control(control)
@@ -84,15 +78,8 @@ def _lines() -> Iterator[str]:
         "\nOf each DockerHost, from what its engine says of itself; the results are in the DockerHost's own"
         " `status.compliance`."
     )
-    for measure in host.MEASURES:
-        yield from _host_control(measure.control)
-
-
-def _controls() -> list[Control]:
-    """Those of pods and those that only containers have, in one order."""
-    families = list(FAMILIES)
-    only_docker = [measure.control for measure in MEASURES if not measure.on_kubernetes]
-    return sorted((*CONTROLS, *only_docker), key=lambda control: (families.index(_family(control)), control.id))
+    for control in docker_hosts.CONTROLS:
+        yield from _host_control(control)
 
 
 def _family(control: Control) -> str:
@@ -111,21 +98,22 @@ def _heading(family: Family) -> Iterator[str]:
 
 
 def _control(control: Control) -> Iterator[str]:
+    first = control.pod or control.container
     yield f"\n### {control.id} {control.title}"
-    yield f"\n{control.severity.value} · {control.level.value} · {_required(control)}\n"
-    measure = _ON_DOCKER.get(control.id)
-    if measure is None or measure.on_kubernetes:
-        yield from _on_kubernetes(control)
-    if measure is not None and measure.judge is not None:
-        yield from _on_docker(measure, control)
+    yield f"\n{control.severity.value} · {control.level.value} · {_required(control, first)}\n"
+    if control.pod is not None:
+        yield from _on_kubernetes(control.pod)
+    if isinstance(control.container, ContainerCheck):
+        yield from _on_docker(control, control.container)
     yield from _mappings(control)
 
 
 def _host_control(control: Control) -> Iterator[str]:
     yield f"\n### {control.id} {control.title}"
-    yield f"\n{control.severity.value} · {control.level.value} · {_required(control)}\n"
+    yield f"\n{control.severity.value} · {control.level.value} · {_required(control, control.host)}\n"
     yield "- Read from: `docker info`, `docker version` and `docker network inspect bridge`."
-    yield f"- Remedy: {control.remedy}"
+    if control.host is not None:
+        yield f"- Remedy: {control.host.remedy}"
     yield from _mappings(control)
 
 
@@ -135,26 +123,30 @@ def _mappings(control: Control) -> Iterator[str]:
         yield f"- {framework}{edition}: {', '.join(f'`{mapping.id}`' for mapping in mappings)}"
 
 
-def _on_kubernetes(control: Control) -> Iterator[str]:
-    if control.judge is None:
-        yield f"- Not measured in this version; it would take {control.unproven} (`{control.decided_by.value}`)."
+def _on_kubernetes(check: PodCheck | Unmeasured) -> Iterator[str]:
+    if isinstance(check, Unmeasured):
+        yield f"- Not measured in this version; it would take {check.how} (`{check.by.value}`)."
     else:
-        yield f"- Read from: {', '.join(_EVIDENCE[need] for need in (*control.needs, *control.weighs))}."
-    if control.unseen:
-        yield f"- Can't be seen: {control.unseen}"
-    yield f"- Remedy: {control.remedy}"
+        yield f"- Read from: {', '.join(_EVIDENCE[need] for need in (*check.needs, *check.weighs))}."
+        if check.unseen:
+            yield f"- Can't be seen: {check.unseen}"
+    yield f"- Remedy: {check.remedy}"
 
 
-def _on_docker(measure: Measure, control: Control) -> Iterator[str]:
-    only = "On Docker" if measure.on_kubernetes else "Only on Docker"
-    differs = f" and {_required(measure.control)}" if measure.control.required != control.required else ""
-    kernel = " and, where the engine is on the same machine, from its `/proc`" if control.id in witness.JUDGES else ""
-    yield f"- {only}, read from `docker inspect`{kernel}{differs}. Remedy: {measure.remedy}"
+def _on_docker(control: Control, check: ContainerCheck) -> Iterator[str]:
+    where, required = "Only on Docker", _required(control, check)
+    differs = ""
+    if control.pod is not None:
+        where = "On Docker"
+        differs = f" and {required}" if required != _required(control, control.pod) else ""
+    kernel = " and, where the engine is on the same machine, from its `/proc`" if check.kernel else ""
+    yield f"- {where}, read from `docker inspect`{kernel}{differs}. Remedy: {check.remedy}"
 
 
-def _required(control: Control) -> str:
-    if not control.required:
+def _required(control: Control, check: PodCheck | ContainerCheck | HostCheck | Unmeasured | None) -> str:
+    required = control.required if check is None else control.required_by(check)
+    if not required:
         return "not required"
-    if len(control.required) == len(Profile):
+    if len(required) == len(Profile):
         return "required"
-    return f"required in {', '.join(sorted(profile.value for profile in control.required))}"
+    return f"required in {', '.join(sorted(profile.value for profile in required))}"

@@ -19,7 +19,7 @@ from claude_sandbox.backends.kubernetes.evidence.access_reviews import AccessRev
 from claude_sandbox.backends.kubernetes.watches.watches import Watches
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Identity
-from claude_sandbox.compliance.identity import QUESTIONS
+from claude_sandbox.compliance.evidence.pods import QUESTIONS
 from claude_sandbox.controller.docker_hosts.demand import Demands
 from claude_sandbox.controller.docker_hosts.operator import HostsOperator
 from claude_sandbox.controller.docker_hosts.status import Outlook

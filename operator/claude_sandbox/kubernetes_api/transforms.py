@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_sandbox.api import meta
-from claude_sandbox.compliance.identity import CLOUD_IDENTITIES
-from claude_sandbox.compliance.network import SLICE_OF
+from claude_sandbox.compliance.evidence.pods import CLOUD_IDENTITIES, SLICE_OF
 from claude_sandbox.kubernetes_api.resources import (
     ENDPOINT_SLICES,
     LIMIT_RANGES,

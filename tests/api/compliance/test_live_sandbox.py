@@ -17,9 +17,9 @@ from claude_sandbox.backends.kubernetes.evidence.declared import expected
 from claude_sandbox.backends.kubernetes.evidence.pod_context import read_surroundings
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
-from claude_sandbox.compliance.identity import QUESTIONS
-from claude_sandbox.compliance.pods.evidence import KubernetesEvidence, Reading
-from claude_sandbox.compliance.pods.report import findings, isolation, measure
+from claude_sandbox.compliance.evidence.pods import QUESTIONS, KubernetesEvidence
+from claude_sandbox.compliance.evidence.readings import Reading
+from claude_sandbox.compliance.reports.pods import findings, isolation, measure
 from claude_sandbox.kubernetes_api import resources
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import from_kubeconfig

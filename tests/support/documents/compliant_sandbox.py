@@ -9,17 +9,10 @@ from typing import Any
 from claude_sandbox.api import meta
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import Compliance, EvidenceSource, Result
-from claude_sandbox.compliance.identity import QUESTIONS
-from claude_sandbox.compliance.pods.evidence import (
-    Access,
-    Expected,
-    KubernetesEvidence,
-    ManagedSettings,
-    Reading,
-    Unread,
-)
-from claude_sandbox.compliance.pods.grants import Grant
-from claude_sandbox.compliance.pods.report import findings, measure
+from claude_sandbox.compliance.evidence.grants import Grant
+from claude_sandbox.compliance.evidence.pods import QUESTIONS, Access, Expected, KubernetesEvidence
+from claude_sandbox.compliance.evidence.readings import ManagedSettings, Reading, Unread
+from claude_sandbox.compliance.reports.pods import findings, measure
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 MAX_AGE = timedelta(minutes=5)

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from claude_sandbox.api.status import EvidenceSource
-from claude_sandbox.compliance.docker_hosts.evidence import EngineDocuments, HostEvidence
-from claude_sandbox.compliance.pods.evidence import Reading
+from claude_sandbox.compliance.evidence.docker_hosts import EngineDocuments, HostEvidence
+from claude_sandbox.compliance.evidence.readings import Reading
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -41,7 +41,7 @@ from claude_sandbox.api.status import (
     Summary,
     Workload,
 )
-from claude_sandbox.compliance.docker_hosts.controls import MEASURES
+from claude_sandbox.compliance.docker_hosts.controls import CONTROLS
 
 # As the API server writes JSON (Go's encoding/json): compact, UTF-8, with these escaped.
 _ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -132,7 +132,7 @@ def compliance(text: str, controls: int) -> Compliance:
 def test_the_worst_status_is_below_the_bound(character: str) -> None:
     assert size(worst(character * 100_000, MAX_CONTROLS)) <= MAX_STATUS
     # A host has controls of its own, far fewer than a sandbox may have.
-    assert size(worst_host(character * 100_000, len(MEASURES))) <= MAX_STATUS
+    assert size(worst_host(character * 100_000, len(CONTROLS))) <= MAX_STATUS
 
 
 def test_more_controls_than_fit_are_refused() -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.compliance.containers.evidence import Declared, DockerEvidence, EngineWord, Relay, Visits
-from claude_sandbox.compliance.containers.report import findings
-from claude_sandbox.compliance.findings import Finding
-from claude_sandbox.compliance.pods.evidence import Reading
+from claude_sandbox.compliance.evidence.containers import Declared, DockerEvidence, EngineWord, Relay, Visits
+from claude_sandbox.compliance.evidence.readings import Reading
+from claude_sandbox.compliance.reports.containers import findings
+from claude_sandbox.compliance.reports.findings import Finding
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DIGEST = "sha256:" + "a" * 64

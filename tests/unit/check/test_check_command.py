@@ -18,7 +18,7 @@ from test_container_mutations import MUTATIONS
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.cli.check.command import check
 from claude_sandbox.cli.main import COMMANDS
-from claude_sandbox.compliance.docker.catalogue import MEASURES
+from claude_sandbox.compliance.catalogue import CONTAINER_CONTROLS
 
 PRODUCTION = (
     "--profile",
@@ -168,7 +168,7 @@ def test_the_json_is_the_shape_of_the_status_with_the_target() -> None:
     [report] = reported(documents(changed(MUTATIONS["no memory limit"][0])), *PRODUCTION)
     assert report.pop("target") == {"kind": "Container", "name": "alice", "id": "1" * 64}
     status = Compliance.model_validate(report)
-    assert [control.id for control in status.controls] == [measure.control.id for measure in MEASURES]
+    assert [control.id for control in status.controls] == [control.id for control in CONTAINER_CONTROLS]
     assert status.summary.fail == 1
     memory = next(control for control in status.controls if control.id == "RES-01")
     assert (memory.result, memory.severity, memory.required) == ("Fail", "High", True)
@@ -215,7 +215,9 @@ def test_the_table_says_for_each_control_what_it_rests_on_and_then_what_to_do() 
     lines = run(documents(world), *PRODUCTION).output.splitlines()
     heading = next(line for line in lines if line.startswith("ID"))
     assert heading.split() == ["ID", "RESULT", "SEVERITY", "TITLE", "EVIDENCE"]
-    assert sum(line[:8].rstrip() in {measure.control.id for measure in MEASURES} for line in lines) == len(MEASURES)
+    assert sum(line[:8].rstrip() in {control.id for control in CONTAINER_CONTROLS} for line in lines) == len(
+        CONTAINER_CONTROLS
+    )
     assert any(line.startswith("RES-01   Fail") and line.endswith("it has no memory limit") for line in lines)
     assert any(line.startswith("RES-03   Pass") and line.endswith("512") for line in lines)
     assert any(line.startswith("KERN-06  Pass") and "Low, optional" in line for line in lines)

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.cli.check.command import check
-from claude_sandbox.compliance.catalogue import CONTROLS
+from claude_sandbox.compliance.catalogue import POD_CONTROLS
 
 Mutate = Callable[[Cluster], Any]
 
@@ -58,7 +58,7 @@ def test_a_sandbox_is_measured_against_what_it_declares(tmp_path: Path, argument
     [report] = json.loads(result.stdout)
     assert report.pop("target") == {"kind": "ClaudeSandbox", "namespace": "agents", "name": "alice", "uid": "u-1"}
     status = Compliance.model_validate(report)
-    assert [control.id for control in status.controls] == [control.id for control in CONTROLS]
+    assert [control.id for control in status.controls] == [control.id for control in POD_CONTROLS]
     assert [
         (one.id, one.message) for one in status.controls if one.required and one.result not in ("Pass", "NotApplicable")
     ] == []

@@ -7,9 +7,9 @@ from compliant_container import NOW, compliant, written
 
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.compliance.containers.evidence import Declared, DockerEvidence
-from claude_sandbox.compliance.containers.report import findings
-from claude_sandbox.compliance.pods.evidence import Reading
+from claude_sandbox.compliance.evidence.containers import Declared, DockerEvidence
+from claude_sandbox.compliance.evidence.readings import Reading
+from claude_sandbox.compliance.reports.containers import findings
 
 Object = dict[str, Any]
 

@@ -15,12 +15,12 @@ from test_container_kernel import MOUNTS, SAME, complete, found, status
 from claude_sandbox.api.clip import clip, plain
 from claude_sandbox.api.status import EvidenceSource, Result
 from claude_sandbox.backends.docker.evidence.proc import witness_of
-from claude_sandbox.compliance.containers import mountinfo
-from claude_sandbox.compliance.containers.evidence import DockerEvidence
-from claude_sandbox.compliance.containers.report import findings
-from claude_sandbox.compliance.containers.witness import JUDGES
-from claude_sandbox.compliance.findings import compliance
-from claude_sandbox.compliance.pods.evidence import Reading, Unread
+from claude_sandbox.compliance.catalogue import WITNESSED
+from claude_sandbox.compliance.evidence import mountinfo
+from claude_sandbox.compliance.evidence.containers import DockerEvidence
+from claude_sandbox.compliance.evidence.readings import Reading, Unread
+from claude_sandbox.compliance.reports.containers import findings
+from claude_sandbox.compliance.reports.findings import compliance
 
 IDENTIFIER = "c" * 64
 REAL = {
@@ -106,9 +106,9 @@ USERS = {"PRIV-04", "PRIV-05", "PRIV-06"}
 CONFUSED = {
     "status": (b"Uid:\tx\xff\nGid:\t\xff\n", {"PRIV-04", "PRIV-05"}),
     "uid_map": (b"9 \x1b[m\n", {"PRIV-04", "PRIV-06"}),
-    "mountinfo": (b"nonsense\xff\x1b[m\n", set(JUDGES)),
-    "limits": (b"Max open files \xff\x1b[m\n", set(JUDGES)),
-    "cgroup": (REAL["cgroup"].encode() + b"\xff\n", set(JUDGES)),
+    "mountinfo": (b"nonsense\xff\x1b[m\n", set(WITNESSED)),
+    "limits": (b"Max open files \xff\x1b[m\n", set(WITNESSED)),
+    "cgroup": (REAL["cgroup"].encode() + b"\xff\n", set(WITNESSED)),
 }
 
 
@@ -120,7 +120,7 @@ def test_who_confuses_the_kernels_word_gains_no_pass_by_it(tmp_path: Path, file:
     document = {"Id": IDENTIFIER, "State": {"Pid": 42}, "HostConfig": {"Runtime": "runc"}}
     told = witness_of(document, NOW, proc, cgroups)
     results = {one.control.id: one for one in findings(evidence(compliant().container, process=told))}
-    doubted = {id for id in JUDGES if results[id].result is Result.UNKNOWN}
+    doubted = {id for id in WITNESSED if results[id].result is Result.UNKNOWN}
     assert doubted | {"PRIV-06"} == (about | {"PRIV-06"}) - {"SEC-04"}
     for id in doubted - {"PRIV-06"}:
         assert "the kernel's word" in results[id].verdict.message
@@ -138,7 +138,7 @@ def test_one_judge_that_raises_makes_one_control_unknown() -> None:
     unread = found(complete())
     assert unread["PRIV-02"].result is Result.PASS
     told = {one.control.id: one.result for one in findings(evidence(compliant().container, process=Unread("x")))}
-    assert {id for id in JUDGES if told[id] is Result.PASS} == set()
+    assert {id for id in WITNESSED if told[id] is Result.PASS} == set()
 
 
 @given(TEXTS, st.integers(3, 400))

@@ -13,14 +13,14 @@ from compliant_container import NOW, compliant
 
 from claude_sandbox.api.status import EvidenceSource, Result
 from claude_sandbox.backends.docker.evidence.proc import read_process
-from claude_sandbox.compliance.containers import mountinfo
-from claude_sandbox.compliance.containers.evidence import DockerEvidence
-from claude_sandbox.compliance.containers.mountinfo import KernelMount
-from claude_sandbox.compliance.containers.process import Limits, Process
-from claude_sandbox.compliance.containers.report import findings
-from claude_sandbox.compliance.containers.witness import JUDGES
-from claude_sandbox.compliance.findings import Finding
-from claude_sandbox.compliance.pods.evidence import Reading
+from claude_sandbox.compliance.catalogue import WITNESSED
+from claude_sandbox.compliance.evidence import mountinfo
+from claude_sandbox.compliance.evidence.containers import DockerEvidence
+from claude_sandbox.compliance.evidence.mountinfo import KernelMount
+from claude_sandbox.compliance.evidence.process import Limits, Process
+from claude_sandbox.compliance.evidence.readings import Reading
+from claude_sandbox.compliance.reports.containers import findings
+from claude_sandbox.compliance.reports.findings import Finding
 
 STATUS = {
     "Uid": "1000\t1000\t1000\t1000",
@@ -113,7 +113,7 @@ def limits_of(document: dict[str, Any], factor: float = 1) -> Limits:
 
 def test_where_both_agree_the_kernel_is_what_the_result_rests_on() -> None:
     results = found(complete())
-    for id in JUDGES.keys() - UNDECLARED:
+    for id in WITNESSED.keys() - UNDECLARED:
         assert (results[id].result, results[id].source) == (Result.PASS, EvidenceSource.HOST_PROC), results[id]
     assert results["FS-05"].source is EvidenceSource.INSPECT
 
@@ -221,7 +221,7 @@ def test_looser_limits_than_the_engine_tells_fail(factor: float) -> None:
 
 def test_what_the_kernel_does_not_tell_leaves_the_engines_word() -> None:
     results = found(process("Name:\tsleep\n"))
-    for id in JUDGES.keys() - {"PRIV-06"} - UNDECLARED:
+    for id in WITNESSED.keys() - {"PRIV-06"} - UNDECLARED:
         assert (results[id].result, results[id].source) == (Result.PASS, EvidenceSource.INSPECT)
     assert results["PRIV-06"].result is Result.UNKNOWN
 

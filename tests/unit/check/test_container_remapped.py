@@ -3,11 +3,11 @@
 import pytest
 
 from claude_sandbox.api.status import Result
-from claude_sandbox.compliance.containers import mountinfo
 from claude_sandbox.compliance.containers.container import Container
-from claude_sandbox.compliance.containers.evidence import Declared
-from claude_sandbox.compliance.containers.process import Limits, Process
 from claude_sandbox.compliance.containers.witness_mounts import writable
+from claude_sandbox.compliance.evidence import mountinfo
+from claude_sandbox.compliance.evidence.containers import Declared
+from claude_sandbox.compliance.evidence.process import Limits, Process
 
 # Of a sandbox's container on an engine with userns-remap, with some of its mounts left out.
 MOUNTS = """\

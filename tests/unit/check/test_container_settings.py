@@ -9,11 +9,11 @@ import pytest
 from compliant_container import NOW, compliant
 
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.compliance.containers.evidence import NOT_READ, DockerEvidence, SettingsRead
-from claude_sandbox.compliance.containers.mountinfo import KernelMount
-from claude_sandbox.compliance.containers.process import Limits, Process
-from claude_sandbox.compliance.containers.report import findings
-from claude_sandbox.compliance.pods.evidence import ManagedSettings, Object, Reading, Unread
+from claude_sandbox.compliance.evidence.containers import NOT_READ, DockerEvidence, SettingsRead
+from claude_sandbox.compliance.evidence.mountinfo import KernelMount
+from claude_sandbox.compliance.evidence.process import Limits, Process
+from claude_sandbox.compliance.evidence.readings import ManagedSettings, Object, Reading, Unread
+from claude_sandbox.compliance.reports.containers import findings
 
 SETTINGS = ManagedSettings("/etc/claude-code", "managed-settings.json", '{"env":{}}')
 _MOUNT = {

@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 from test_container_mutations import MUTATIONS, PERMITTED
 
 from claude_sandbox.api.status import Compliance, EvidenceSource, Result
-from claude_sandbox.compliance.catalogue import CONTROLS, FAMILIES
-from claude_sandbox.compliance.containers.evidence import Declared, DockerEvidence
-from claude_sandbox.compliance.containers.report import evaluate, findings
-from claude_sandbox.compliance.docker.catalogue import MEASURES
-from claude_sandbox.compliance.pods.evidence import Reading, Unread
+from claude_sandbox.compliance.catalogue import CONTAINER_CONTROLS, CONTROLS, FAMILIES, POD_CONTROLS
+from claude_sandbox.compliance.evidence.containers import Declared, DockerEvidence
+from claude_sandbox.compliance.evidence.readings import Reading, Unread
+from claude_sandbox.compliance.reports.containers import evaluate, findings
 
 # How long an example takes says nothing about what is tested.
 unhurried = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -147,7 +146,7 @@ def test_no_document_makes_it_break(data: Any) -> None:
             target[path[-1]] = data.draw(json_values)
         except (KeyError, IndexError, TypeError):
             continue  # it was below something that was replaced
-    assert len(world.found()) == len(MEASURES)
+    assert len(world.found()) == len(CONTAINER_CONTROLS)
 
 
 secrets = st.text(
@@ -201,11 +200,11 @@ def test_the_status_says_the_same_within_its_bounds() -> None:
     assert Compliance.model_validate(status.model_dump(by_alias=True)) == status
 
 
-def test_a_shared_control_is_the_catalogue_s_own_but_for_its_remedy() -> None:
-    own = {control.id: control for control in CONTROLS}
-    for measure in MEASURES:
-        control = measure.control
-        assert measure.on_kubernetes == (control.id in own)
+def test_a_shared_control_is_one_entry_of_the_catalogue() -> None:
+    own = {control.id: control for control in POD_CONTROLS}
+    assert {*POD_CONTROLS, *CONTAINER_CONTROLS} == set(CONTROLS)
+    for control in CONTAINER_CONTROLS:
+        assert (control.pod is not None) == (control.id in own)
         if shared := own.get(control.id):
             assert (control.title, control.severity, control.level, control.mappings) == (
                 shared.title,
@@ -217,10 +216,11 @@ def test_a_shared_control_is_the_catalogue_s_own_but_for_its_remedy() -> None:
 
 
 def test_controls_are_in_order_and_their_texts_fit_a_status() -> None:
-    ids = [measure.control.id for measure in MEASURES]
+    ids = [control.id for control in CONTAINER_CONTROLS]
     assert len(ids) == len(set(ids))
     families = [id.partition("-")[0] for id in ids]
     assert ids == sorted(ids, key=lambda id: (families.index(id.partition("-")[0]), id))
-    for measure in MEASURES:
-        assert len(measure.remedy) <= 108, measure.control.id
-        assert len(measure.control.title) <= 48, measure.control.id
+    for control in CONTAINER_CONTROLS:
+        assert control.container is not None
+        assert len(control.container.remedy) <= 108, control.id
+        assert len(control.title) <= 48, control.id

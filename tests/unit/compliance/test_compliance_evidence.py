@@ -12,13 +12,22 @@ from test_control_mutations import MUTATIONS
 
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.compliance.catalogue import CONTROLS
-from claude_sandbox.compliance.control import Evidence
-from claude_sandbox.compliance.pods.evidence import KubernetesEvidence, Reading
-from claude_sandbox.compliance.pods.report import findings, isolation
+from claude_sandbox.compliance.catalogue import POD_CONTROLS
+from claude_sandbox.compliance.control import Control, Evidence, PodCheck
+from claude_sandbox.compliance.evidence.pods import KubernetesEvidence
+from claude_sandbox.compliance.evidence.readings import Reading
+from claude_sandbox.compliance.reports.pods import findings, isolation
 
 NAMES = [need.value for need in Evidence]
 KEY = "sk-ant-api03-" + "Zq7" * 12
+
+
+def needs_of(control: Control) -> tuple[Evidence, ...]:
+    return control.pod.needs if isinstance(control.pod, PodCheck) else ()
+
+
+def weighs_of(control: Control) -> tuple[Evidence, ...]:
+    return control.pod.weighs if isinstance(control.pod, PodCheck) else ()
 
 
 def stale(evidence: KubernetesEvidence, *names: str) -> KubernetesEvidence:
@@ -36,17 +45,17 @@ def test_less_evidence_never_makes_a_result_pass(mutations: list[str], unread: s
     evidence = _changed(mutations).evidence()
     before = results(evidence)
     after = results(without(stale(evidence, *old), *unread))
-    for control in CONTROLS:
+    for control in POD_CONTROLS:
         if after[control.id] is not before[control.id]:
             assert after[control.id] is Result.UNKNOWN
-        if any(need.value in unread | old for need in control.needs):
+        if any(need.value in unread | old for need in needs_of(control)):
             assert after[control.id] is Result.UNKNOWN
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_missing_reading_makes_exactly_the_results_that_rest_on_it_unknown(name: str) -> None:
     before, after = (results(one) for one in (compliant().evidence(), without(compliant().evidence(), name)))
-    resting = {control.id for control in CONTROLS if Evidence(name) in (*control.needs, *control.weighs)}
+    resting = {control.id for control in POD_CONTROLS if Evidence(name) in (*needs_of(control), *weighs_of(control))}
     assert resting
     assert {id for id in before if before[id] is not after[id]} == resting
 
@@ -71,7 +80,7 @@ def test_a_pod_that_was_read_in_part_proves_nothing(missing: str) -> None:
     world = compliant()
     del (world.pod if missing == "spec" else world.spec)[missing]
     found = results(world.evidence())
-    assert {found[control.id] for control in CONTROLS if Evidence.POD in control.needs} == {Result.UNKNOWN}
+    assert {found[control.id] for control in POD_CONTROLS if Evidence.POD in needs_of(control)} == {Result.UNKNOWN}
 
 
 def test_a_result_names_its_source_and_the_age_of_the_oldest_reading_it_rests_on() -> None:

@@ -9,10 +9,11 @@ from compliant_sandbox import NOW, World, changed, compliant, is_compliant, repo
 from test_control_mutations import MUTATIONS
 
 from claude_sandbox.api.status import MAX_CONTROLS, ControlStatus, EvidenceSource, Result
-from claude_sandbox.compliance.catalogue import CONTROLS
-from claude_sandbox.compliance.pods.evidence import Reading
-from claude_sandbox.compliance.pods.report import compliant as judged
-from claude_sandbox.compliance.pods.report import findings, isolation, measure
+from claude_sandbox.compliance.catalogue import POD_CONTROLS
+from claude_sandbox.compliance.control import Unmeasured
+from claude_sandbox.compliance.evidence.readings import Reading
+from claude_sandbox.compliance.reports.pods import compliant as judged
+from claude_sandbox.compliance.reports.pods import findings, isolation, measure
 
 
 def condition(world: World, *unread: str) -> tuple[str, str, str]:
@@ -20,7 +21,7 @@ def condition(world: World, *unread: str) -> tuple[str, str, str]:
 
 
 def test_compliant_is_true_when_every_required_control_passes() -> None:
-    required = sum(bool(control.required) for control in CONTROLS)
+    required = sum(bool(control.required_by(control.pod)) for control in POD_CONTROLS)
     assert condition(compliant()) == ("True", "AllControlsPass", f"{required}/{required} required controls pass")
 
 
@@ -54,26 +55,26 @@ def test_the_summary_counts_each_result_and_the_required_ones() -> None:
     world = changed(MUTATIONS["privileged"][0], MUTATIONS["no quota"][0])
     world.declare(allowed_registries=())
     summary = reported(without(world.evidence(), "services")).summary
-    unmeasured = sum(control.judge is None for control in CONTROLS)
+    unmeasured = sum(isinstance(control.pod, Unmeasured) for control in POD_CONTROLS)
     # On the Services rest NET-10, and OPS-04, which is about all evidence.
     assert (summary.fail, summary.not_applicable, summary.unknown) == (2, 1, unmeasured + 2)
-    assert summary.pass_ == len(CONTROLS) - unmeasured - 5
-    required = sum(bool(control.required) for control in CONTROLS)
+    assert summary.pass_ == len(POD_CONTROLS) - unmeasured - 5
+    required = sum(bool(control.required_by(control.pod)) for control in POD_CONTROLS)
     assert summary.required == f"{required - 4}/{required - 1}"
 
 
 def test_a_control_that_is_not_measured_says_what_would_decide_it() -> None:
     found = {finding.control.id: finding for finding in findings(compliant().evidence())}
-    for control in CONTROLS:
-        if control.judge is None:
+    for control in POD_CONTROLS:
+        if isinstance(control.pod, Unmeasured):
             assert found[control.id].result is Result.UNKNOWN
             assert not found[control.id].required
-            assert control.unproven in found[control.id].verdict.message
+            assert control.pod.how in found[control.id].verdict.message
 
 
 def test_every_text_of_the_catalogue_fits_the_status() -> None:
     found = {finding.control.id: finding for finding in findings(compliant().evidence())}
-    for control in CONTROLS:
+    for control in POD_CONTROLS:
         message = found[control.id].verdict.message
         shown = ControlStatus(
             id=control.id,
@@ -81,15 +82,15 @@ def test_every_text_of_the_catalogue_fits_the_status() -> None:
             result=Result.FAIL,
             severity=control.severity,
             message=message,
-            remedy=control.remedy,
+            remedy=control.pod.remedy,
         )
-        assert (shown.id, shown.title, shown.remedy) == (control.id, control.title, control.remedy)
+        assert (shown.id, shown.title, shown.remedy) == (control.id, control.title, control.pod.remedy)
         assert not message.endswith("…")
 
 
 def test_controls_are_reported_once_and_in_the_order_of_the_catalogue() -> None:
     ids = [finding.control.id for finding in findings(compliant().evidence())]
-    assert ids == [control.id for control in CONTROLS]
+    assert ids == [control.id for control in POD_CONTROLS]
     assert len(ids) == len(set(ids)) <= MAX_CONTROLS
     for one, other in pairwise(ids):
         assert one.split("-")[0] != other.split("-")[0] or one < other
@@ -129,7 +130,7 @@ def test_each_control_is_in_the_status_once_with_what_it_rests_on(name: str) -> 
     found = findings(evidence)
     assert passed == {(one.control.id, one.source) for one in found if one.result is Result.PASS}
     assert others == {(one.control.id, one.result) for one in found if one.result is not Result.PASS}
-    assert len(passed) + len(others) == len(CONTROLS)
+    assert len(passed) + len(others) == len(POD_CONTROLS)
 
 
 def test_passing_controls_are_as_old_as_the_oldest_reading_they_rest_on() -> None:

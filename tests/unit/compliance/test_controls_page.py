@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from claude_sandbox.compliance.catalogue import CONTROLS, FAMILIES
+from claude_sandbox.compliance.control import ContainerCheck
 from claude_sandbox.compliance.docs import to_markdown
 from claude_sandbox.compliance.generate import PATH, main
 
@@ -28,7 +29,10 @@ def test_every_control_has_its_paragraph_with_remedy_and_mappings() -> None:
     page = to_markdown()
     for control in CONTROLS:
         assert f"### {control.id} {control.title}\n" in page
-        assert f"- Remedy: {control.remedy}\n" in page
+        if control.pod is not None:
+            assert f"- Remedy: {control.pod.remedy}\n" in page
+        if isinstance(control.container, ContainerCheck):
+            assert f" Remedy: {control.container.remedy}\n" in page
         assert all(f"`{mapping.id}`" in page for mapping in control.mappings)
     assert {control.id.partition("-")[0] for control in CONTROLS} == FAMILIES.keys()
 

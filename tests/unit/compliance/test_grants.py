@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.compliance.pods.evidence import Access, KubernetesEvidence, Reading, Unread
-from claude_sandbox.compliance.pods.grants import (
+from claude_sandbox.compliance.evidence.grants import (
     MOST_BINDINGS,
     MOST_SUBJECTS,
     Grant,
@@ -24,7 +23,9 @@ from claude_sandbox.compliance.pods.grants import (
     telling,
     told_subjects,
 )
-from claude_sandbox.compliance.pods.report import findings
+from claude_sandbox.compliance.evidence.pods import Access, KubernetesEvidence
+from claude_sandbox.compliance.evidence.readings import Reading, Unread
+from claude_sandbox.compliance.reports.pods import findings
 
 EVIDENCE = compliant().evidence()
 SECRETS = {"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}

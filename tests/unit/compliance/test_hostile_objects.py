@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.compliance.pods.evidence import Reading
-from claude_sandbox.compliance.pods.report import findings, measure
+from claude_sandbox.compliance.evidence.readings import Reading
+from claude_sandbox.compliance.reports.pods import findings, measure
 
 WORLD = compliant()
 PARTS: dict[str, Any] = {

@@ -8,8 +8,8 @@ from compliant_sandbox import SETTINGS, World, compliant
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.status import Result
-from claude_sandbox.compliance.control import Verdict
-from claude_sandbox.compliance.pods.report import findings
+from claude_sandbox.compliance.reports.pods import findings
+from claude_sandbox.compliance.verdict import Verdict
 
 
 def _of_pod(world: World) -> Verdict:

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from small_universe import OWN, POD, TRAFFIC, Traffic
 
 from claude_sandbox.api.spec import Profile
-from claude_sandbox.compliance.network import declared_egress
+from claude_sandbox.compliance.evidence.pods import Expected
 from claude_sandbox.compliance.pods.address_ranges import span, written
 from claude_sandbox.compliance.pods.coverage import beyond, too_wide
-from claude_sandbox.compliance.pods.evidence import Expected
+from claude_sandbox.compliance.pods.declared_policies import declared_egress
 from claude_sandbox.compliance.pods.policies import Allow, Block, Everyone, Granted, Pods, union
 from claude_sandbox.compliance.pods.selectors import Selector, matches
 

@@ -46,11 +46,11 @@ from claude_sandbox.backends.docker.unsupported import gaps
 from claude_sandbox.backends.docker.written import Learned
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image
-from claude_sandbox.compliance.containers.evidence import NOT_READ, SettingsRead
-from claude_sandbox.compliance.containers.report import findings
-from claude_sandbox.compliance.findings import compliance
-from claude_sandbox.compliance.pods.evidence import Reading, Unread
-from claude_sandbox.compliance.pods.report import Judgement, compliant
+from claude_sandbox.compliance.evidence.containers import NOT_READ, SettingsRead
+from claude_sandbox.compliance.evidence.readings import Reading, Unread
+from claude_sandbox.compliance.reports.containers import findings
+from claude_sandbox.compliance.reports.findings import compliance
+from claude_sandbox.compliance.reports.pods import Judgement, compliant
 
 logger = logging.getLogger(__name__)
 

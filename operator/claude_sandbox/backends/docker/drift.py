@@ -11,7 +11,7 @@ from typing import Any
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
 from claude_sandbox.backends.docker.engine.documents import Object
-from claude_sandbox.compliance.docker.network import GATEWAY_MODE, INHIBIT, host_address
+from claude_sandbox.compliance.containers.networks import GATEWAY_MODE, INHIBIT, host_address
 
 # What `docker update` can change, and change back.
 UPDATABLE = frozenset(

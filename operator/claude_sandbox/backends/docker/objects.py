@@ -22,7 +22,7 @@ from claude_sandbox.backends.docker.health import NOT_ALIVE
 from claude_sandbox.backends.docker.names import Names, labels_of, names_of
 from claude_sandbox.backends.docker.relay.relays import NO_PUBLISHING, Publishing, Relay, relay_of
 from claude_sandbox.blueprint.model import Amounts, Blueprint, User
-from claude_sandbox.compliance.docker.network import GATEWAY_MODE, INHIBIT
+from claude_sandbox.compliance.containers.networks import GATEWAY_MODE, INHIBIT
 from claude_sandbox.seccomp.profile import STRICT
 
 _MIB = 1 << 20

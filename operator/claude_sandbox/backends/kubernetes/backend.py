@@ -27,8 +27,9 @@ from claude_sandbox.backends.kubernetes.watches.secrets import SecretStates
 from claude_sandbox.backends.kubernetes.watches.watches import Watches
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Blueprint, Identity
-from claude_sandbox.compliance.pods.evidence import KubernetesEvidence, Reading, Unread
-from claude_sandbox.compliance.pods.report import measure
+from claude_sandbox.compliance.evidence.pods import KubernetesEvidence
+from claude_sandbox.compliance.evidence.readings import Reading, Unread
+from claude_sandbox.compliance.reports.pods import measure
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.informer import Informer

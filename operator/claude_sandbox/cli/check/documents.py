@@ -11,10 +11,10 @@ from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.cli.check.options import Options, UnreadableError
 from claude_sandbox.cli.check.reports import Report
 from claude_sandbox.compliance.containers import inspected
-from claude_sandbox.compliance.containers import report as docker
-from claude_sandbox.compliance.containers.evidence import DockerEvidence
 from claude_sandbox.compliance.containers.inspected import DocumentError
-from claude_sandbox.compliance.pods.evidence import Object, Reading
+from claude_sandbox.compliance.evidence.containers import DockerEvidence
+from claude_sandbox.compliance.evidence.readings import Object, Reading
+from claude_sandbox.compliance.reports import containers as docker
 
 _REMEDY = "Write it with: docker inspect NAME > FILE"
 

@@ -16,10 +16,10 @@ from claude_sandbox.cli.check.documents import target_of
 from claude_sandbox.cli.check.options import Options, UnreadableError
 from claude_sandbox.cli.check.reports import Report
 from claude_sandbox.cli.engine_address import EngineAddress
-from claude_sandbox.compliance.containers import report as docker
-from claude_sandbox.compliance.docker_hosts import report as host_report
-from claude_sandbox.compliance.docker_hosts.evidence import HostEvidence
-from claude_sandbox.compliance.pods.evidence import Reading
+from claude_sandbox.compliance.evidence.docker_hosts import HostEvidence
+from claude_sandbox.compliance.evidence.readings import Reading
+from claude_sandbox.compliance.reports import containers as docker
+from claude_sandbox.compliance.reports import docker_hosts as host_report
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import CredentialsError, load
 from claude_sandbox.kubernetes_api.errors import ApiError

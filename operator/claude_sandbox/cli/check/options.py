@@ -6,8 +6,8 @@ from ipaddress import IPv4Network, IPv6Network
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.backends.kubernetes.evidence.single_pod import Standard
 from claude_sandbox.blueprint.build import parse_image
-from claude_sandbox.compliance.containers.evidence import Declared
-from claude_sandbox.compliance.pods.any_pod import Meant
+from claude_sandbox.compliance.evidence.containers import Declared
+from claude_sandbox.compliance.reports.any_pod import Meant
 
 
 class UnreadableError(Exception):

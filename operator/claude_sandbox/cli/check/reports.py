@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from claude_sandbox.api.status import Result, Severity
-from claude_sandbox.compliance.findings import Finding, summary
+from claude_sandbox.compliance.reports.findings import Finding, summary
 
 SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 _LEVELS = {Severity.CRITICAL: "error", Severity.HIGH: "error", Severity.MEDIUM: "warning", Severity.LOW: "note"}

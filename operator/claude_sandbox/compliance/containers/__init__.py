@@ -1,1 +1,1 @@
-"""What is known of a container on a Docker Engine, looked at for judging. Pure; the controls are elsewhere."""
+"""What is known of a container on a Docker Engine, looked at for judging: what several controls share. Pure."""

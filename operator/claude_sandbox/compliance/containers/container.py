@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import cached_property
 
 from claude_sandbox.compliance.containers.document import Document
-from claude_sandbox.compliance.containers.evidence import Declared, EngineWord, Relay, SettingsRead, Visits
 from claude_sandbox.compliance.containers.mounts import (
     Mount,
     asked_mounts,
@@ -13,7 +12,8 @@ from claude_sandbox.compliance.containers.mounts import (
     desktop_sources,
     listed_mounts,
 )
-from claude_sandbox.compliance.pods.evidence import Object
+from claude_sandbox.compliance.evidence.containers import Declared, EngineWord, Relay, SettingsRead, Visits
+from claude_sandbox.compliance.evidence.readings import Object
 
 
 def untold(path: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from claude_sandbox.compliance.pods.evidence import Object
+from claude_sandbox.compliance.evidence.readings import Object
 
 _ABSENT = object()
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from claude_sandbox.compliance.pods.evidence import Object
+from claude_sandbox.compliance.evidence.readings import Object
 
 _INSPECT = "write it with: docker inspect NAME > FILE"
 

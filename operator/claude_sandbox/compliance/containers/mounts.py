@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_sandbox.compliance.containers.document import Document
-from claude_sandbox.compliance.pods.evidence import Object
+from claude_sandbox.compliance.evidence.readings import Object
+from claude_sandbox.compliance.host_files.paths import host_path, normal
 
 # The place in the container is absolute, so that a volume may be called by one letter, as a drive is.
 _BIND = re.compile(r"((?:[A-Za-z]:[\\/])?[^:]+):((?:[A-Za-z]:)?[\\/][^:]*)(?::([^:]*))?")
 _PROPAGATIONS = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
-# How the virtual machines of Docker Desktop and OrbStack see the files of the machine that they run on.
-_DESKTOP = re.compile(r"/(?:host_mnt|socket_mnt|run/host_mark|run/desktop/mnt/host|mnt/mac)(?=/|\Z)")
-# A distribution of WSL, as Windows names its files.
-_WSL = re.compile(r"//(?:wsl\$|wsl\.localhost)/[^/]+", re.IGNORECASE)
+
 # Where a path of another distribution is mounted before it is mounted again: what it is, only Desktop's labels tell.
 _VEILED = re.compile(
     r"(?:/run/desktop/mnt/host|/mnt/host|/mnt)?/wsl/(?:docker-desktop-bind-mounts|rancher-desktop/run/docker-mounts)/.*"
@@ -161,34 +159,6 @@ def asked_mounts(
             size=size if isinstance(size, int) and size > 0 else 0,
             is_veiled=kind == "volume" and not _is_plain(document),
         )
-
-
-def host_path(path: str) -> str:
-    """A path of the host, one way of writing it for each: absolute, without `..`, `/run` rather than `/var/run`.
-
-    Of a path of Windows the drive becomes the first part, as Docker Desktop does it.
-    """
-    path = path.replace("\\", "/").removeprefix("//?/")
-    if re.match(r"[A-Za-z]:(?:/|\Z)", path):
-        path = f"/{path[0].lower()}{path[2:]}"
-    path = _WSL.sub("", path, count=1) or "/"
-    path = posixpath.normpath("/" + path.lstrip("/"))
-    path = _DESKTOP.sub("", path, count=1) or "/"
-    # On macOS these are links.
-    if re.match(r"/private/(?:etc|tmp|var)(?:/|\Z)", path):
-        path = path.removeprefix("/private")
-    return normal(path)
-
-
-def normal(path: str) -> str:
-    """One way of writing a path, for comparing: absolute, without `.`, `..` and doubled slashes, /run for /var/run."""
-    path = posixpath.normpath("/" + path.replace("\\", "/").lstrip("/"))
-    return path.removeprefix("/var") if holds("/var/run", path) else path
-
-
-def holds(path: str, other: str) -> bool:
-    """Whether `other` is `path` or below it."""
-    return path == "/" or f"{other}/".startswith(f"{path}/")
 
 
 def _path(path: str | None) -> str | None:

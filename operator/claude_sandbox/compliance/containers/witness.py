@@ -5,18 +5,15 @@ what the document leaves to the image or to the engine. Figures are those of pro
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from claude_sandbox.api.status import Result
-from claude_sandbox.compliance.containers import witness_mounts
 from claude_sandbox.compliance.containers.container import Container
 from claude_sandbox.compliance.containers.document import Document
-from claude_sandbox.compliance.containers.process import Process, ranges
-from claude_sandbox.compliance.control import Verdict, failed, passed, unknown
-from claude_sandbox.compliance.docker.measure import decided
-from claude_sandbox.compliance.kernel import PLAIN_HANDLERS
-from claude_sandbox.compliance.pods.evidence import Object
-from claude_sandbox.compliance.privilege import FIRST_ORDINARY_GROUP
+from claude_sandbox.compliance.conventions import FIRST_ORDINARY_GROUP, PLAIN_HANDLERS
+from claude_sandbox.compliance.evidence.process import Process, ranges
+from claude_sandbox.compliance.evidence.readings import Object
+from claude_sandbox.compliance.verdict import Verdict, decided, failed, passed, unknown
 
 _CAPABILITY_SETS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 _NET_BIND_SERVICE = 1 << 10
@@ -149,46 +146,15 @@ def processes(process: Process, container: Container) -> Verdict:
     return _held("its control group's process limit", process.limits.processes, said, "processes")
 
 
-JUDGES: Mapping[str, Judge] = {
-    "PRIV-01": not_privileged,
-    "PRIV-02": capabilities,
-    "PRIV-03": no_new_privileges,
-    "PRIV-04": non_root,
-    "PRIV-05": groups,
-    "PRIV-06": user_namespace,
-    "KERN-01": seccomp,
-    "KERN-02": app_armor,
-    "KERN-04": witness_mounts.system_paths,
-    "NS-01": of_its_own("pid"),
-    "NS-02": of_its_own("ipc"),
-    "NS-03": of_its_own("net"),
-    "NS-04": of_its_own("uts", "cgroup"),
-    "FS-01": witness_mounts.read_only_root,
-    "FS-06": witness_mounts.propagation,
-    "FS-07": witness_mounts.scratch,
-    "FS-08": witness_mounts.writable,
-    "SEC-04": witness_mounts.settings,
-    "RES-01": memory,
-    "RES-02": cpu,
-    "RES-03": processes,
-    "RES-04": open_files,
-}
-"""The controls that the kernel is a second witness to."""
-
-# Which user a name stands for is written in the image, and the engine looked it up to start the process; whether the
-# engine remaps users is written in its configuration.
-_DECIDED_BY_KERNEL = frozenset({"PRIV-04", "PRIV-05", "PRIV-06"})
-
-
-def weighed(id: str, document: Verdict, kernel: Verdict) -> Verdict:
-    """The verdict of two witnesses: either's failure counts, and one doubt of the document's the kernel can settle."""
+def weighed(document: Verdict, kernel: Verdict, *, decides: bool) -> Verdict:
+    """The verdict of two witnesses: either's failure counts, and the kernel settles a doubt where it `decides`."""
     values = "; ".join(filter(None, (document.value, kernel.value)))
     if Result.FAIL in (document.result, kernel.result):
         said = [one.message for one in (document, kernel) if one.result is Result.FAIL]
         if document.result is Result.PASS:
             said.append("the engine's document says that it is as it should be")
         return failed("; ".join(said), values)
-    if document.result is Result.PASS or id in _DECIDED_BY_KERNEL:
+    if document.result is Result.PASS or decides:
         return passed(values)
     return document
 

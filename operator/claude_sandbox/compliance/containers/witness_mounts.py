@@ -3,10 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from claude_sandbox.compliance.containers.container import Container
-from claude_sandbox.compliance.containers.mountinfo import KernelMount
-from claude_sandbox.compliance.containers.process import Process
-from claude_sandbox.compliance.control import Verdict, unknown
-from claude_sandbox.compliance.docker.measure import decided
+from claude_sandbox.compliance.evidence.mountinfo import KernelMount
+from claude_sandbox.compliance.evidence.process import Process
+from claude_sandbox.compliance.verdict import Verdict, decided, unknown
 
 # File systems in which the kernel shows itself; what may be done with them is not a matter of files.
 _KERNELS_OWN = frozenset({"proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue"})

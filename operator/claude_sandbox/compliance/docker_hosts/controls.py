@@ -1,15 +1,14 @@
 """HOST: whether a Docker Engine and its host are a place for sandboxes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from ipaddress import ip_network
 
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.containers.container import untold
-from claude_sandbox.compliance.control import OPTIONAL, Level, Verdict, failed, not_applicable, passed, unknown
-from claude_sandbox.compliance.docker.measure import decided
-from claude_sandbox.compliance.docker_hosts.evidence import Host, Numbers, numbers
-from claude_sandbox.compliance.docker_hosts.measure import HostMeasure, of_host
-from claude_sandbox.compliance.kernel import HARDENED_HANDLERS
+from claude_sandbox.compliance.control import OPTIONAL, Control, HostCheck, Level, maps
+from claude_sandbox.compliance.conventions import HARDENED_HANDLERS
+from claude_sandbox.compliance.docker_hosts.host import Host, Numbers, numbers
+from claude_sandbox.compliance.verdict import Verdict, decided, failed, not_applicable, passed, unknown
 
 ICC = "com.docker.network.bridge.enable_icc"
 
@@ -220,134 +219,129 @@ def _loopback(network: str) -> bool:
         return False
 
 
-def _measures() -> Iterator[HostMeasure]:
-    upgrade = "Upgrade the engine to 28.0 or newer."
-    yield of_host(
+_UPGRADE = "Upgrade the engine to 28.0 or newer."
+
+CONTROLS: tuple[Control, ...] = (
+    Control(
         "HOST-01",
         "The engine's API is protected",
         Severity.CRITICAL,
-        protected,
-        "Use ssh:// or mutual TLS; start dockerd with --tlsverify, or without -H tcp://.",
-        level=Level.BASELINE,
-        cis_docker=("2.7",),
-    )
-    yield of_host(
+        Level.BASELINE,
+        host=HostCheck(protected, "Use ssh:// or mutual TLS; start dockerd with --tlsverify, or without -H tcp://."),
+        mappings=maps(cis_docker=("2.7",)),
+    ),
+    Control(
         "HOST-02",
         "No insecure registries",
         Severity.HIGH,
-        registries,
-        "Remove insecure-registries from daemon.json, and give the registry a certificate.",
-        level=Level.BASELINE,
-        cis_docker=("2.5",),
-    )
-    yield of_host(
+        Level.BASELINE,
+        host=HostCheck(registries, "Remove insecure-registries from daemon.json, and give the registry a certificate."),
+        mappings=maps(cis_docker=("2.5",)),
+    ),
+    Control(
         "HOST-03",
         "System calls are filtered by default",
         Severity.CRITICAL,
-        seccomp,
-        "Remove seccomp-profile from daemon.json, on a kernel with seccomp.",
-        level=Level.BASELINE,
-        cis_docker=("2.17",),
-    )
-    yield of_host(
+        Level.BASELINE,
+        host=HostCheck(seccomp, "Remove seccomp-profile from daemon.json, on a kernel with seccomp."),
+        mappings=maps(cis_docker=("2.17",)),
+    ),
+    Control(
         "HOST-04",
         "AppArmor or SELinux is in use",
         Severity.MEDIUM,
-        mandatory_access,
-        "Turn on AppArmor, or SELinux and selinux-enabled in daemon.json.",
+        Level.SANDBOX,
+        host=HostCheck(mandatory_access, "Turn on AppArmor, or SELinux and selinux-enabled in daemon.json."),
         required=OPTIONAL,
-    )
-    yield of_host(
+    ),
+    Control(
         "HOST-05",
         "Root in a container is not root on the host",
         Severity.MEDIUM,
-        root_is_nobody,
-        "Set userns-remap in daemon.json, or run the engine rootless.",
-        level=Level.HARDENED,
+        Level.HARDENED,
+        host=HostCheck(root_is_nobody, "Set userns-remap in daemon.json, or run the engine rootless."),
         required=OPTIONAL,
-        cis_docker=("2.1", "2.9"),
-    )
-    yield of_host(
+        mappings=maps(cis_docker=("2.1", "2.9")),
+    ),
+    Control(
         "HOST-06",
         "Limits can be enforced",
         Severity.HIGH,
-        limits,
-        "Turn on the cgroup controllers; with cgroup v1 boot with swapaccount=1.",
-    )
-    yield of_host(
+        Level.SANDBOX,
+        host=HostCheck(limits, "Turn on the cgroup controllers; with cgroup v1 boot with swapaccount=1."),
+    ),
+    Control(
         "HOST-07",
         "Cgroups are of version 2",
         Severity.LOW,
-        cgroup_v2,
-        "Boot with systemd.unified_cgroup_hierarchy=1.",
+        Level.SANDBOX,
+        host=HostCheck(cgroup_v2, "Boot with systemd.unified_cgroup_hierarchy=1."),
         required=OPTIONAL,
-    )
-    yield of_host(
+    ),
+    Control(
         "HOST-08",
         "Ports on 127.0.0.1 are the host's alone",
         Severity.HIGH,
-        published_ports,
-        upgrade,
-    )
-    yield of_host(
+        Level.SANDBOX,
+        host=HostCheck(published_ports, _UPGRADE),
+    ),
+    Control(
         "HOST-09",
         "Networks can be without an address of the host",
         Severity.HIGH,
-        isolated_networks,
-        upgrade,
-    )
-    yield of_host(
+        Level.SANDBOX,
+        host=HostCheck(isolated_networks, _UPGRADE),
+    ),
+    Control(
         "HOST-10",
         "The runtime has no known way out",
         Severity.HIGH,
-        runc,
-        "Upgrade runc to 1.2.8, 1.3.3 or newer, or the distribution's package.",
-    )
-    yield of_host(
+        Level.SANDBOX,
+        host=HostCheck(runc, "Upgrade runc to 1.2.8, 1.3.3 or newer, or the distribution's package."),
+    ),
+    Control(
         "HOST-11",
         "Containers outlive a restart of the engine",
         Severity.LOW,
-        live_restore,
-        "Set live-restore in daemon.json.",
+        Level.SANDBOX,
+        host=HostCheck(live_restore, "Set live-restore in daemon.json."),
         required=OPTIONAL,
-        cis_docker=("2.15",),
-    )
-    yield of_host(
+        mappings=maps(cis_docker=("2.15",)),
+    ),
+    Control(
         "HOST-12",
         "No experimental features",
         Severity.LOW,
-        not_experimental,
-        "Remove experimental from daemon.json.",
+        Level.SANDBOX,
+        host=HostCheck(not_experimental, "Remove experimental from daemon.json."),
         required=OPTIONAL,
-        cis_docker=("2.18",),
-    )
-    yield of_host(
+        mappings=maps(cis_docker=("2.18",)),
+    ),
+    Control(
         "HOST-13",
         "Output is kept by default",
         Severity.LOW,
-        logs_kept,
-        "Set log-driver in daemon.json to local, json-file or a collector's.",
+        Level.SANDBOX,
+        host=HostCheck(logs_kept, "Set log-driver in daemon.json to local, json-file or a collector's."),
         required=OPTIONAL,
-    )
-    yield of_host(
+    ),
+    Control(
         "HOST-14",
         "The default bridge keeps containers apart",
         Severity.LOW,
-        default_bridge,
-        "Set icc to false in daemon.json.",
+        Level.SANDBOX,
+        host=HostCheck(default_bridge, "Set icc to false in daemon.json."),
         required=OPTIONAL,
-        cis_docker=("2.2",),
-    )
-    yield of_host(
+        mappings=maps(cis_docker=("2.2",)),
+    ),
+    Control(
         "HOST-15",
         "No new privileges by default",
         Severity.LOW,
-        no_new_privileges,
-        "Set no-new-privileges in daemon.json.",
+        Level.SANDBOX,
+        host=HostCheck(no_new_privileges, "Set no-new-privileges in daemon.json."),
         required=OPTIONAL,
-        cis_docker=("2.14",),
-    )
-
-
-MEASURES: tuple[HostMeasure, ...] = tuple(_measures())
+        mappings=maps(cis_docker=("2.14",)),
+    ),
+)
 """All controls of a host, in the order in which they are reported."""

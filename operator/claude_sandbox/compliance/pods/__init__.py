@@ -1,1 +1,1 @@
-"""What is known of a pod and its surroundings, looked at for judging. Pure; the controls are elsewhere."""
+"""What is known of a pod and its surroundings, looked at for judging: what several controls share. Pure."""

@@ -7,16 +7,7 @@ from functools import cached_property
 from itertools import chain, groupby, pairwise
 
 from claude_sandbox.api.networks import NEVER_REACHED, PRIVATE
-from claude_sandbox.compliance.pods.address_ranges import (
-    IPV4,
-    Range,
-    covers,
-    merged,
-    overlap,
-    span,
-    without,
-    written,
-)
+from claude_sandbox.compliance.pods.address_ranges import IPV4, Range, covers, merged, overlap, span, without, written
 from claude_sandbox.compliance.pods.policies import LAST_PORT, Allow, Block, Everyone, Granted, Peer, Pods, Ports
 
 IN_ALL = 4

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
+from claude_sandbox.compliance.evidence.grants import Grant
+from claude_sandbox.compliance.evidence.pods import Access, Expected, KubernetesEvidence
+from claude_sandbox.compliance.evidence.readings import Object, Reading, Unread
 from claude_sandbox.compliance.pods import pod_security
-from claude_sandbox.compliance.pods.evidence import Access, Expected, KubernetesEvidence, Object, Reading, Unread
-from claude_sandbox.compliance.pods.grants import Grant
 from claude_sandbox.compliance.pods.policies import Union, union
 
 T = TypeVar("T")
@@ -17,7 +18,7 @@ _STATUSES = ("initContainerStatuses", "containerStatuses", "ephemeralContainerSt
 
 
 @dataclass(frozen=True)
-class Container:
+class PodContainer:
     """A container of the pod: what it is to be and what the node says it is."""
 
     kind: str
@@ -104,7 +105,7 @@ class View:
         return tuple(self.spec.get("volumes") or ())
 
     @cached_property
-    def containers(self) -> tuple[Container, ...]:
+    def containers(self) -> tuple[PodContainer, ...]:
         """Init, main and ephemeral containers."""
         return tuple(self._containers())
 
@@ -118,13 +119,13 @@ class View:
         minor = self.evidence.minor if minor is None else minor
         return [detail for check_id in check_ids for detail in pod_security.find(check_id, minor)(self.pod)]
 
-    def _containers(self) -> Iterator[Container]:
+    def _containers(self) -> Iterator[PodContainer]:
         status = self.pod.get("status") or _EMPTY
         for kind, statuses in zip(pod_security.CONTAINER_FIELDS, _STATUSES, strict=True):
             reported = {one.get("name"): one for one in status.get(statuses) or ()}
             for spec in self.spec.get(kind) or ():
                 name = str(spec.get("name", ""))
-                yield Container(kind, name, spec, spec.get("securityContext") or _EMPTY, reported.get(name, _EMPTY))
+                yield PodContainer(kind, name, spec, spec.get("securityContext") or _EMPTY, reported.get(name, _EMPTY))
 
 
 def _value(reading: Reading[T] | Unread) -> T:

@@ -28,9 +28,10 @@ from claude_sandbox.backends.docker.engine.connection_errors import Trouble
 from claude_sandbox.backends.docker.hosts.capacity import Room, Taken, capacity_of
 from claude_sandbox.backends.docker.hosts.hosts import Known
 from claude_sandbox.backends.docker.hosts.placement import Bound
-from claude_sandbox.compliance.docker_hosts.evidence import EngineDocuments, Host, HostEvidence
-from claude_sandbox.compliance.docker_hosts.report import evaluate
-from claude_sandbox.compliance.pods.evidence import Reading, Unread
+from claude_sandbox.compliance.docker_hosts.host import Host
+from claude_sandbox.compliance.evidence.docker_hosts import EngineDocuments, HostEvidence
+from claude_sandbox.compliance.evidence.readings import Reading, Unread
+from claude_sandbox.compliance.reports.docker_hosts import evaluate
 from claude_sandbox.controller.machinery.conditions import stamped
 from claude_sandbox.controller.machinery.merge_patch import without_times
 

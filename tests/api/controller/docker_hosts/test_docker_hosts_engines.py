@@ -14,9 +14,9 @@ from claude_sandbox.api.docker_hosts.endpoints import parse
 from claude_sandbox.api.status import EvidenceSource, Result
 from claude_sandbox.backends.docker.engine.client_credentials import TlsMaterial
 from claude_sandbox.backends.docker.engine.connect import connect
-from claude_sandbox.compliance.docker_hosts.evidence import HostEvidence
-from claude_sandbox.compliance.docker_hosts.report import findings
-from claude_sandbox.compliance.pods.evidence import Reading
+from claude_sandbox.compliance.evidence.docker_hosts import HostEvidence
+from claude_sandbox.compliance.evidence.readings import Reading
+from claude_sandbox.compliance.reports.docker_hosts import findings
 from claude_sandbox.controller.docker_hosts.status import engine_of
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription, Tcp

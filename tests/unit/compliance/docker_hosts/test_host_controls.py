@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_sandbox.api.status import EvidenceSource, Remedy, Result, Title
-from claude_sandbox.compliance.docker_hosts.controls import MEASURES
-from claude_sandbox.compliance.docker_hosts.evidence import EngineDocuments, HostEvidence
-from claude_sandbox.compliance.docker_hosts.report import evaluate, findings
-from claude_sandbox.compliance.pods.evidence import Reading, Unread
+from claude_sandbox.compliance.docker_hosts.controls import CONTROLS
+from claude_sandbox.compliance.evidence.docker_hosts import EngineDocuments, HostEvidence
+from claude_sandbox.compliance.evidence.readings import Reading, Unread
+from claude_sandbox.compliance.reports.docker_hosts import evaluate, findings
 
 
 def results(given: HostEvidence) -> dict[str, Result]:
@@ -138,13 +138,14 @@ def test_a_failure_says_what_is_wrong_and_what_to_do() -> None:
 
 
 def test_titles_and_remedies_are_shown_whole() -> None:
-    for measure in MEASURES:
-        for text, kind in ((measure.control.title, Title), (measure.control.remedy, Remedy)):
+    for control in CONTROLS:
+        assert control.host is not None
+        for text, kind in ((control.title, Title), (control.host.remedy, Remedy)):
             assert len(text.encode()) <= kind.__metadata__[0].limit, text
 
 
 def test_no_two_controls_have_one_identifier() -> None:
-    ids = [measure.control.id for measure in MEASURES]
+    ids = [control.id for control in CONTROLS]
     assert len(set(ids)) == len(ids)
 
 
@@ -161,4 +162,4 @@ def test_whatever_an_engine_answers_is_judged(info: Any, version: Any, bridge: A
     reading = Reading(EngineDocuments(info, version, bridge), EvidenceSource.INSPECT, NOW)
     judged = evaluate(HostEvidence("tcp", True, reading, NOW, timedelta.max))
     named = [id for group in judged.passed for id in group.controls] + [control.id for control in judged.controls]
-    assert sorted(named) == sorted(measure.control.id for measure in MEASURES)
+    assert sorted(named) == sorted(control.id for control in CONTROLS)

@@ -16,7 +16,7 @@ from claude_sandbox.backends.docker.engine.connection_errors import ConnectError
 from claude_sandbox.backends.docker.hosts.capacity import Demand, Taken
 from claude_sandbox.backends.docker.hosts.hosts import Known
 from claude_sandbox.backends.docker.hosts.placement import Bound
-from claude_sandbox.compliance.docker_hosts.evidence import EngineDocuments
+from claude_sandbox.compliance.evidence.docker_hosts import EngineDocuments
 from claude_sandbox.controller.docker_hosts.status import (
     PATIENCE,
     HostFindings,

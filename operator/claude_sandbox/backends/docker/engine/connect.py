@@ -15,7 +15,8 @@ from claude_sandbox.backends.docker.engine.client_credentials import Material, S
 from claude_sandbox.backends.docker.engine.connection_errors import UNREADABLE, ConnectError, Trouble, explain
 from claude_sandbox.backends.docker.engine.ssh import SshAdapter
 from claude_sandbox.backends.docker.engine.tls import TlsAdapter, context_of, handshake
-from claude_sandbox.compliance.docker_hosts.evidence import EngineDocuments, numbers
+from claude_sandbox.compliance.docker_hosts.host import numbers
+from claude_sandbox.compliance.evidence.docker_hosts import EngineDocuments
 
 T = TypeVar("T")
 

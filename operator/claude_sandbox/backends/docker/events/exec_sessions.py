@@ -7,7 +7,7 @@ from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.compliance.containers.document import Document
-from claude_sandbox.compliance.containers.evidence import Session
+from claude_sandbox.compliance.evidence.containers import Session
 
 # Sessions of one container that the engine is asked about; whose the others are is then not known.
 _MOST = 32

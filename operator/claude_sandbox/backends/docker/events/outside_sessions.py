@@ -18,7 +18,7 @@ from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.events.exec_sessions import has_more, left_behind, session_of, sessions_in
 from claude_sandbox.compliance.containers.document import Document
-from claude_sandbox.compliance.containers.evidence import Session, Visits
+from claude_sandbox.compliance.evidence.containers import Session, Visits
 
 BEGINS, ENDS = "exec_start", "exec_die"
 _MOST_OPEN = 64

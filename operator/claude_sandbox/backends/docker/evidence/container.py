@@ -11,7 +11,7 @@ from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.blueprint.model import Blueprint
-from claude_sandbox.compliance.containers.evidence import (
+from claude_sandbox.compliance.evidence.containers import (
     NOT_READ,
     Declared,
     DeclaredPort,
@@ -21,9 +21,9 @@ from claude_sandbox.compliance.containers.evidence import (
     SettingsRead,
     Visits,
 )
-from claude_sandbox.compliance.containers.process import Process
-from claude_sandbox.compliance.pods.evidence import ManagedSettings, Reading, Unread
-from claude_sandbox.compliance.pods.report import Judgement
+from claude_sandbox.compliance.evidence.process import Process
+from claude_sandbox.compliance.evidence.readings import ManagedSettings, Reading, Unread
+from claude_sandbox.compliance.reports.pods import Judgement
 
 # The events tell of changes at once; a sweep looks at everything this often at least.
 MAX_AGE = timedelta(minutes=10)

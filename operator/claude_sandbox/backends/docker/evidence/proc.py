@@ -16,11 +16,11 @@ from typing import TypeVar
 from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.backends.docker.engine.documents import Object
-from claude_sandbox.compliance.containers import mountinfo
 from claude_sandbox.compliance.containers.document import Document
-from claude_sandbox.compliance.containers.process import SYSTEM_FILES, Limits, Process, ranges
 from claude_sandbox.compliance.containers.witness import tells
-from claude_sandbox.compliance.pods.evidence import Reading, Unread
+from claude_sandbox.compliance.evidence import mountinfo
+from claude_sandbox.compliance.evidence.process import SYSTEM_FILES, Limits, Process, ranges
+from claude_sandbox.compliance.evidence.readings import Reading, Unread
 
 T = TypeVar("T")
 

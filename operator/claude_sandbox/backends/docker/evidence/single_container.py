@@ -24,8 +24,8 @@ from claude_sandbox.backends.docker.objects import documents
 from claude_sandbox.backends.kubernetes.evidence.single_pod import Standard
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
-from claude_sandbox.compliance.containers.evidence import NOT_READ, Declared, DockerEvidence, Relay, Visits
-from claude_sandbox.compliance.pods.evidence import Reading, Unread
+from claude_sandbox.compliance.evidence.containers import NOT_READ, Declared, DockerEvidence, Relay, Visits
+from claude_sandbox.compliance.evidence.readings import Reading, Unread
 
 SandboxOf = Callable[[Identity], Awaitable[Object | str]]
 """Reads a ClaudeSandbox; instead of one, why it can't be read."""

@@ -8,7 +8,7 @@ from claude_sandbox.api.quantity import bytes_of, millicores
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.backends.docker.relay.relays import MEMORY as RELAY_MEMORY
 from claude_sandbox.compliance.containers.document import Document
-from claude_sandbox.compliance.pods.evidence import Object
+from claude_sandbox.compliance.evidence.readings import Object
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from claude_sandbox.api.docker_hosts.endpoints import Address
 from claude_sandbox.backends.docker.engine.client_credentials import Material
 from claude_sandbox.backends.docker.engine.connect import Connection, connect
 from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, Trouble
-from claude_sandbox.compliance.docker_hosts.evidence import EngineDocuments
+from claude_sandbox.compliance.evidence.docker_hosts import EngineDocuments
 
 LOOK_TIMEOUT = 15.0
 """Seconds for one look at an engine, whatever it does: it may answer byte by byte."""

@@ -8,8 +8,8 @@ from claude_sandbox.backends.docker.engine.documents import Object, running
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.blueprint.model import SettingsFile
-from claude_sandbox.compliance.containers.evidence import SettingsRead
-from claude_sandbox.compliance.pods.evidence import Reading, Unread
+from claude_sandbox.compliance.evidence.containers import SettingsRead
+from claude_sandbox.compliance.evidence.readings import Reading, Unread
 
 
 async def settings_of(

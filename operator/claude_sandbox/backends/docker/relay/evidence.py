@@ -4,7 +4,7 @@ from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.backends.docker.plan import Observed
 from claude_sandbox.backends.docker.relay import drift
-from claude_sandbox.compliance.containers.evidence import Relay
+from claude_sandbox.compliance.evidence.containers import Relay
 
 
 def of(wanted: Documents, observed: Observed, facts: EngineFacts) -> Relay | None:

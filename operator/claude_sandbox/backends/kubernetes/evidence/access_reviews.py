@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from claude_sandbox.api.status import EvidenceSource
-from claude_sandbox.compliance.pods.evidence import Access, Reading, Unread
+from claude_sandbox.compliance.evidence.pods import Access
+from claude_sandbox.compliance.evidence.readings import Reading, Unread
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import LOCAL_ACCESS_REVIEWS

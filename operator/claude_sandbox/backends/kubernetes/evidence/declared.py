@@ -4,7 +4,8 @@ from claude_sandbox.api import meta
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.backends.kubernetes.objects import CONTAINER
 from claude_sandbox.blueprint.model import Blueprint
-from claude_sandbox.compliance.pods.evidence import Expected, ManagedSettings
+from claude_sandbox.compliance.evidence.pods import Expected
+from claude_sandbox.compliance.evidence.readings import ManagedSettings
 
 
 def expected(

@@ -17,7 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from claude_sandbox.api.mishap import Told
-from claude_sandbox.compliance.pods.evidence import KubernetesEvidence, Unread
+from claude_sandbox.compliance.evidence.pods import KubernetesEvidence
+from claude_sandbox.compliance.evidence.readings import Unread
 from claude_sandbox.compliance.pods.policy_size import entries
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ class EvaluationError(Told):
 
 
 class Evaluations:
-    """`evaluate` is `compliance.report.measure`, or what stands for it."""
+    """`evaluate` is `compliance.reports.pods.measure`, or what stands for it."""
 
     def __init__(self, deadline: float = DEADLINE) -> None:
         self._deadline = deadline

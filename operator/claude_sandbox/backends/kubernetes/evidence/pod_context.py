@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.backends.kubernetes.evidence.access_reviews import AccessReviews
 from claude_sandbox.backends.kubernetes.evidence.endpoint_slices import addresses_of, endpoints_of
-from claude_sandbox.compliance.identity import QUESTIONS
-from claude_sandbox.compliance.pods.evidence import Expected, KubernetesEvidence, Reading, Unread
-from claude_sandbox.compliance.pods.grants import Grant, granted, identities, subjects, telling
+from claude_sandbox.compliance.evidence.grants import Grant, granted, identities, subjects, telling
+from claude_sandbox.compliance.evidence.pods import QUESTIONS, Expected, KubernetesEvidence
+from claude_sandbox.compliance.evidence.readings import Reading, Unread
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import (

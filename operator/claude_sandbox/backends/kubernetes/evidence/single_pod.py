@@ -24,11 +24,12 @@ from claude_sandbox.backends.kubernetes.ownership import is_owned
 from claude_sandbox.backends.kubernetes.plan import Observed, desire, plan
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
-from claude_sandbox.compliance.catalogue import CONTROLS
+from claude_sandbox.compliance.catalogue import POD_CONTROLS
 from claude_sandbox.compliance.control import Control
-from claude_sandbox.compliance.pods import any_pod
-from claude_sandbox.compliance.pods.any_pod import Meant
-from claude_sandbox.compliance.pods.evidence import KubernetesEvidence, Reading, Unread
+from claude_sandbox.compliance.evidence.pods import KubernetesEvidence
+from claude_sandbox.compliance.evidence.readings import Reading, Unread
+from claude_sandbox.compliance.reports import any_pod
+from claude_sandbox.compliance.reports.any_pod import Meant
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import PERSISTENT_VOLUME_CLAIMS, PODS, SANDBOXES, SERVICE_ACCOUNTS
@@ -118,7 +119,7 @@ async def _declared(api: Api, pod: Object, sandbox: Object, standard: Standard) 
     # What the operator gives sandboxes that name no image is its administrator's, who answers for it.
     plain = standard.plain_images if spec.image else standard.plain_images | {image.reference}
     declared = expected(blueprint, standard.profile or spec.profile, standard.allowed_registries, plain)
-    return Survey(pod, sandbox, around.evidence(declared, pod, differences), CONTROLS)
+    return Survey(pod, sandbox, around.evidence(declared, pod, differences), POD_CONTROLS)
 
 
 async def _undeclared(api: Api, pod: Object, standard: Standard, note: str) -> Survey:

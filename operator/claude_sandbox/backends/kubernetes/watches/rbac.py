@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from claude_sandbox.api.status import EvidenceSource
-from claude_sandbox.compliance.pods import grants
-from claude_sandbox.compliance.pods.evidence import Reading, Unread
-from claude_sandbox.compliance.pods.grants import Grant
+from claude_sandbox.compliance.evidence import grants
+from claude_sandbox.compliance.evidence.grants import Grant
+from claude_sandbox.compliance.evidence.readings import Reading, Unread
 from claude_sandbox.kubernetes_api.client import Obj
 from claude_sandbox.kubernetes_api.informer import Informer, Transform
 from claude_sandbox.kubernetes_api.resources import (

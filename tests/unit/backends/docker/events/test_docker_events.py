@@ -10,7 +10,7 @@ from claude_sandbox.backends.docker.events import exec_sessions
 from claude_sandbox.backends.docker.events.watch import Registry, wakes_of
 from claude_sandbox.backends.docker.names import labels_of, names_of
 from claude_sandbox.backends.docker.state import host_lost, state_of
-from claude_sandbox.compliance.containers.evidence import Session
+from claude_sandbox.compliance.evidence.containers import Session
 
 NAMES = names_of(CLUSTER, IDENTITY)
 ALICE = ("agents", "alice")

@@ -7,7 +7,7 @@ import pytest
 
 from claude_sandbox.backends.kubernetes import backend
 from claude_sandbox.backends.kubernetes.evidence import access_reviews
-from claude_sandbox.compliance.pods.evidence import Reading
+from claude_sandbox.compliance.evidence.readings import Reading
 
 
 class Answers:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from claude_sandbox.backends.kubernetes.watches.rbac import Rights
-from claude_sandbox.compliance.pods.evidence import Reading, Unread
+from claude_sandbox.compliance.evidence.readings import Reading, Unread
 from claude_sandbox.kubernetes_api.client import Obj
 from claude_sandbox.kubernetes_api.informer import Contact
 from claude_sandbox.kubernetes_api.resources import CLUSTER_ROLES, ROLE_BINDINGS, ROLES, Resource

@@ -1,0 +1,13 @@
+"""The options that a container's tmpfs is mounted with."""
+
+import re
+
+
+def key_value(option: str) -> tuple[str, str]:
+    key, _, value = option.strip().partition("=")
+    return key, value
+
+
+def is_size(size: str | None) -> bool:
+    """The kernel takes a size of 0 for none."""
+    return size is not None and re.fullmatch(r"0*[1-9]\d*[kKmMgG%]?", size) is not None

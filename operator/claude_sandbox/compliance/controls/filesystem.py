@@ -1,0 +1,386 @@
+"""FS: which files of the host the sandbox can reach, and where it can write."""
+
+import posixpath
+from collections.abc import Iterator
+
+from claude_sandbox.api.status import Severity
+from claude_sandbox.compliance.containers import witness_mounts
+from claude_sandbox.compliance.containers.binds import SYSTEM, is_declared, is_system, socket_of
+from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
+from claude_sandbox.compliance.containers.mounts import asked_mounts
+from claude_sandbox.compliance.containers.tmpfs import is_size, key_value
+from claude_sandbox.compliance.control import ContainerCheck, Control, Level, PodCheck, maps
+from claude_sandbox.compliance.evidence.readings import Object
+from claude_sandbox.compliance.host_files import sockets
+from claude_sandbox.compliance.host_files.credential_files import is_home
+from claude_sandbox.compliance.host_files.paths import holds, normal
+from claude_sandbox.compliance.host_files.sockets import engine
+from claude_sandbox.compliance.pods.standards import violating
+from claude_sandbox.compliance.pods.view import PodContainer, View
+from claude_sandbox.compliance.pods.volumes import READ_ONLY_SOURCES, host_paths, is_workspace, known_to_be_all
+from claude_sandbox.compliance.verdict import Verdict, decided, failed, judged, passed, unknown
+
+_UNSHARED = ("", "private", "rprivate")
+
+
+def pod_read_only_root(view: View) -> Verdict:
+    """Nothing of the image can be changed."""
+    return judged(
+        f"container {container.name} can write to its root file system"
+        for container in view.containers
+        if container.context.get("readOnlyRootFilesystem") is not True
+    )
+
+
+def container_read_only_root(container: Container) -> Verdict:
+    """Nothing of the image can be changed."""
+    read_only = container.flag("HostConfig.ReadonlyRootfs")
+    if read_only is None:
+        return unknown(untold("HostConfig.ReadonlyRootfs"))
+    return passed("ReadonlyRootfs: true") if read_only else failed("it can write to its root file system")
+
+
+def container_host_paths(container: Container) -> Verdict:
+    """Nothing of the host's system and nobody's home, not even to be read; and else only what is declared."""
+    problems, doubts, seen = [], [], []
+    for mount in container.mounts:
+        if mount.is_vague or mount.is_veiled:
+            doubts.append(mount.doubt)
+        if mount.host is None:
+            continue
+        seen.append(mount.host)
+        if any(holds(mount.host, one) for one in SYSTEM) or is_home(mount.host):
+            problems.append(f"{mount.destination} is the host's {mount.host}")
+        elif is_declared(container, mount) and (mount.writable is False or not is_system(mount.host)):
+            continue
+        elif is_system(mount.host):
+            problems.append(f"{mount.destination} is the host's {mount.host}")
+        else:
+            doubts.append(
+                f"nothing declares that {mount.destination} is to be the host's {mount.host} (--mount, --workspace)"
+            )
+    return decided(problems, [*container.mount_doubts, *doubts], ", ".join(dict.fromkeys(seen)))
+
+
+def pod_runtime_socket(view: View) -> Verdict:
+    """Who can speak to the container runtime is root on the node. A directory above a socket holds the socket."""
+    problems = []
+    for name, path, kind in host_paths(view):
+        if found := sockets.engine(path, "") or sockets.agent(path, ""):
+            problems.append(f"volume {name} {found}")
+        elif kind == "Socket" or path.endswith(".sock"):
+            problems.append(f"volume {name} is the node's socket {path}")
+    return judged(problems)
+
+
+def container_runtime_socket(container: Container) -> Verdict:
+    """Who can speak to the engine is root on the host. A directory above a socket holds the socket."""
+    problems, doubts = [], []
+    clients = [path for path in map(socket_of, container.environment or ()) if path]
+    for mount in container.mounts:
+        if mount.is_vague or mount.is_veiled:
+            doubts.append(mount.doubt)
+        if mount.kind == "npipe":
+            problems.append(f"{mount.destination} is a named pipe of the host")
+        if mount.host is None:
+            continue
+        if found := engine(mount.host, mount.place):
+            problems.append(f"{mount.destination} {found}")
+        elif any(holds(normal(mount.place), client) for client in clients):
+            problems.append(f"{mount.destination} is what DOCKER_HOST names as an engine's socket")
+        elif any(name.endswith(".sock") for name in (mount.host, mount.place)) and not is_declared(container, mount):
+            doubts.append(f"whose socket {mount.destination} is, the host's {mount.host}, is not declared (--mount)")
+    doubts += doubts_of(("Config.Env", container.environment))
+    return decided(problems, [*container.mount_doubts, *doubts])
+
+
+def pod_devices(view: View) -> Verdict:
+    """No device of the node, whichever way it would come."""
+    problems = [
+        f"volume {name} is the node's device {path}"
+        for name, path, kind in host_paths(view)
+        if kind in ("BlockDevice", "CharDevice") or f"{path}/".startswith("/dev/")
+    ]
+    if view.spec.get("resourceClaims"):
+        problems.append("the pod claims devices")
+    for container in view.containers:
+        if container.spec.get("volumeDevices"):
+            problems.append(f"container {container.name} has a raw block volume")
+        resources = container.spec.get("resources") or {}
+        # Resources of Kubernetes' own have no domain; those of device plugins always do.
+        asked = {*(resources.get("limits") or ()), *(resources.get("requests") or ())}
+        problems += [f"container {container.name} asks for {name}" for name in sorted(asked) if "/" in name]
+    return judged(problems)
+
+
+def container_devices(container: Container) -> Verdict:
+    """No device of the host, whichever way it would come."""
+    privileged = container.flag("HostConfig.Privileged")
+    passed_through = container.objects("HostConfig.Devices")
+    rules = container.strings("HostConfig.DeviceCgroupRules")
+    requests = container.objects("HostConfig.DeviceRequests")
+    problems = ["it is privileged, and has all of the host's devices"] if privileged else []
+    problems += [f"it has the host's device {one.get('PathOnHost')}" for one in passed_through or ()]
+    problems += ["it may use devices by rule (DeviceCgroupRules)"] if rules else []
+    problems += [f"it asks for devices of {one.get('Driver') or 'a driver'}" for one in requests or ()]
+    doubts = [
+        *doubts_of(
+            ("HostConfig.Privileged", privileged),
+            ("HostConfig.Devices", passed_through),
+            ("HostConfig.DeviceCgroupRules", rules),
+            ("HostConfig.DeviceRequests", requests),
+        ),
+        *container.mount_doubts,
+    ]
+    for mount in container.mounts:
+        if mount.is_vague or mount.is_veiled:
+            doubts.append(mount.doubt)
+        if mount.host is not None and holds("/dev", mount.host):
+            problems.append(f"{mount.destination} is the host's {mount.host}")
+    return decided(problems, doubts)
+
+
+def pod_propagation(view: View) -> Verdict:
+    """Mounts made on one side stay unseen on the other."""
+    return judged(
+        f"container {container.name} mounts {mount.get('name')} with propagation {mount['mountPropagation']}"
+        for container in view.containers
+        for mount in _mounts(container)
+        if mount.get("mountPropagation") not in (None, "None")
+    )
+
+
+def container_propagation(container: Container) -> Verdict:
+    """Mounts made on one side stay unseen on the other."""
+    problems, doubts = [], list(container.mount_doubts)
+    for mount in container.mounts:
+        if mount.propagation is None:
+            doubts.append(mount.doubt)
+        elif mount.propagation not in _UNSHARED:
+            problems.append(f"{mount.place} is mounted with propagation {mount.propagation}")
+    return decided(problems, doubts)
+
+
+def pod_scratch(view: View) -> Verdict:
+    """Nothing can fill the node's disk or memory."""
+    return judged(
+        f"volume {volume.get('name')} has no sizeLimit"
+        for volume in view.volumes
+        if volume.get("emptyDir") is not None and not _is_limited(volume["emptyDir"].get("sizeLimit"))
+    )
+
+
+def container_scratch(container: Container) -> Verdict:
+    """Nothing can fill the host's memory, and no file in it has a privilege or is a device.
+
+    Without other options an engine mounts a tmpfs nosuid, nodev and noexec, and as large as half of the memory.
+    """
+    problems, doubts, seen = [], list(container.mount_doubts), []
+    asked = container.mapping("HostConfig.Tmpfs", omissible=True)
+    doubts += doubts_of(("HostConfig.Tmpfs", asked))
+    for path, options in (asked or {}).items():
+        if not isinstance(options, str):
+            doubts.append(f"the document does not tell the options of the tmpfs {path}")
+            continue
+        given = dict(key_value(option) for option in options.split(","))
+        if not is_size(given.get("size")):
+            problems.append(f"the tmpfs {path} has no size")
+        problems += [f"the tmpfs {path} is mounted {flag}" for flag in ("suid", "dev") if flag in given]
+        seen.append(f"{path} {given.get('size', '')}".rstrip())
+    wanted = asked_mounts(container.objects("HostConfig.Mounts", omissible=True) or ())
+    sizes = {mount.destination: mount.size for mount in wanted if mount.kind == "tmpfs"}
+    for mount in container.mounts:
+        if mount.is_vague:
+            doubts.append(mount.doubt)
+        elif mount.kind == "tmpfs" and normal(mount.place) not in map(normal, asked or {}):
+            size = sizes.get(mount.destination)
+            if size is None:
+                doubts.append(f"the document does not tell the size of the tmpfs {mount.destination}")
+            elif size == 0:
+                problems.append(f"the tmpfs {mount.destination} has no size")
+            else:
+                seen.append(f"{mount.destination} {size}")
+    return decided(problems, doubts, ", ".join(dict.fromkeys(seen)))
+
+
+def pod_writable(view: View) -> Verdict:
+    """Only the workspace, if it is to be writable, and scratch space."""
+    expected = view.expected
+    volumes = {volume.get("name"): volume for volume in view.volumes}
+    problems, found = [], False
+    for container in view.containers:
+        for mount in _mounts(container):
+            volume = volumes.get(mount.get("name"), {})
+            path = posixpath.normpath("/" + str(mount.get("mountPath", "")).lstrip("/"))
+            read_only = mount.get("readOnly") is True or any(volume.get(one) is not None for one in READ_ONLY_SOURCES)
+            workspace = path == expected.workspace_path and container.name == expected.container
+            found |= workspace
+            allowed = not expected.workspace_read_only if workspace else volume.get("emptyDir") is not None
+            if workspace and not is_workspace(volume, expected.workspace_claim):
+                problems.append(f"{path} is not the declared workspace")
+            elif not (read_only or allowed):
+                problems.append(f"container {container.name} can write to {path}")
+    if not found:
+        problems.append(f"the workspace is not mounted at {expected.workspace_path}")
+    return failed("; ".join(problems)) if problems else known_to_be_all(view)
+
+
+def container_writable(container: Container) -> Verdict:
+    """Only the workspaces and scratch space, of what outlives the container or is the host's."""
+    workspaces = container.declared.workspaces
+    problems, doubts = [], list(container.mount_doubts)
+    found = set(map(normal, container.mapping("HostConfig.Tmpfs", omissible=True) or {}))
+    for mount in container.mounts:
+        found.add(normal(mount.place))
+        if mount.kind in ("tmpfs", "image"):
+            continue
+        if mount.is_vague or mount.writable is None:
+            doubts.append(mount.doubt)
+        elif not mount.writable or mount.destination in workspaces:
+            continue
+        elif not workspaces:
+            doubts.append(f"nothing declares that it may write to {mount.destination} (--workspace)")
+        else:
+            problems.append(f"it can write to {mount.destination}")
+    problems += [f"the workspace is not mounted at {one}" for one in sorted(workspaces) if normal(one) not in found]
+    return decided(problems, doubts)
+
+
+def _mounts(container: PodContainer) -> Iterator[Object]:
+    yield from container.spec.get("volumeMounts") or ()
+
+
+def _is_limited(size: object) -> bool:
+    return size is not None and str(size) not in ("", "0")
+
+
+CONTROLS: tuple[Control, ...] = (
+    Control(
+        "FS-01",
+        "Read-only root file system",
+        Severity.MEDIUM,
+        Level.SANDBOX,
+        pod=PodCheck(
+            pod_read_only_root,
+            "Set readOnlyRootFilesystem to true in all containers.",
+        ),
+        container=ContainerCheck(
+            container_read_only_root,
+            "Run it with --read-only.",
+            kernel=witness_mounts.read_only_root,
+        ),
+        mappings=maps(
+            cis_docker=("5.13",),
+            kubescape=("C-0017",),
+            trivy=("KSV-0014",),
+        ),
+    ),
+    Control(
+        "FS-02",
+        "No host paths",
+        Severity.CRITICAL,
+        Level.BASELINE,
+        pod=PodCheck(
+            violating("hostPathVolumes"),
+            "Remove the hostPath volumes.",
+        ),
+        container=ContainerCheck(
+            container_host_paths,
+            "Mount a named volume instead of the host's path: -v workspace:/workspace.",
+        ),
+        mappings=maps(
+            pss=("hostPathVolumes",),
+            cis_docker=("5.6",),
+            kubescape=("C-0045", "C-0048"),
+            trivy=("KSV-0023",),
+        ),
+    ),
+    Control(
+        "FS-03",
+        "No container runtime socket",
+        Severity.CRITICAL,
+        Level.BASELINE,
+        pod=PodCheck(
+            pod_runtime_socket,
+            "Remove the volumes that are or hold a socket of the node.",
+        ),
+        container=ContainerCheck(
+            container_runtime_socket,
+            "Run it without the mount that is or holds an engine's socket.",
+        ),
+        mappings=maps(cis_docker=("5.32",), kubescape=("C-0074",), trivy=("KSV-0006",)),
+    ),
+    Control(
+        "FS-04",
+        "Only allowed volume types",
+        Severity.MEDIUM,
+        Level.RESTRICTED,
+        pod=PodCheck(
+            violating("restrictedVolumes"),
+            "Replace the volumes by claims, emptyDir, or read-only sources such as configMap.",
+        ),
+        mappings=maps(pss=("restrictedVolumes",), trivy=("KSV-0028", "KSV-0121")),
+    ),
+    Control(
+        "FS-05",
+        "No host devices",
+        Severity.HIGH,
+        Level.SANDBOX,
+        pod=PodCheck(
+            pod_devices,
+            "Remove device resources and claims, raw block volumes and host devices from the pod.",
+        ),
+        container=ContainerCheck(
+            container_devices,
+            "Run it without --device, --device-cgroup-rule, --gpus and mounts of /dev.",
+        ),
+        mappings=maps(cis_docker=("5.18",)),
+    ),
+    Control(
+        "FS-06",
+        "No mount propagation",
+        Severity.HIGH,
+        Level.BASELINE,
+        pod=PodCheck(
+            pod_propagation,
+            "Remove mountPropagation from all volume mounts.",
+        ),
+        container=ContainerCheck(
+            container_propagation,
+            "Mount it without shared or slave propagation.",
+            kernel=witness_mounts.propagation,
+        ),
+        mappings=maps(cis_docker=("5.20",)),
+    ),
+    Control(
+        "FS-07",
+        "Scratch space bounded",
+        Severity.MEDIUM,
+        Level.SANDBOX,
+        pod=PodCheck(
+            pod_scratch,
+            "Set a sizeLimit for every emptyDir.",
+        ),
+        container=ContainerCheck(
+            container_scratch,
+            "Give each tmpfs a size and no suid or dev: --tmpfs /tmp:size=256m.",
+            kernel=witness_mounts.scratch,
+        ),
+    ),
+    Control(
+        "FS-08",
+        "Only the workspace and scratch space writable",
+        Severity.HIGH,
+        Level.SANDBOX,
+        pod=PodCheck(
+            pod_writable,
+            "Mount the declared workspace, as writable as declared, and everything else readOnly.",
+        ),
+        container=ContainerCheck(
+            container_writable,
+            "Mount everything but the workspace read-only: -v NAME:/PATH:ro.",
+            kernel=witness_mounts.writable,
+        ),
+        mappings=maps(kubescape=("C-0045",)),
+    ),
+)

@@ -1,0 +1,135 @@
+"""What was read of one container from a Docker Engine, and what it is declared to be."""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from claude_sandbox.api.spec import Profile, SeccompProfileType
+from claude_sandbox.compliance.evidence.process import Process
+from claude_sandbox.compliance.evidence.readings import ManagedSettings, Object, Reading, Unread
+
+
+@dataclass(frozen=True)
+class DeclaredPort:
+    """A TCP port of the container's, and the address of the host that it may be published on."""
+
+    number: int
+    address: str
+
+
+@dataclass(frozen=True)
+class Relay:
+    """The container that publishes ports for another: its document, and in what it is not the desired one."""
+
+    document: Object
+    differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the container is meant to be.
+
+    What depends on a declaration that nobody made is Unknown: it is neither taken for meant nor for a mistake.
+    Paths are paths in the container.
+    """
+
+    profile: Profile = Profile.DEVELOPMENT
+    workspaces: frozenset[str] = frozenset()
+    """The places that may be written to and keep their files."""
+    mounts: frozenset[str] = field(default_factory=frozenset)
+    """Where else something of the host or a secret is meant to be mounted, to be read."""
+    peers: frozenset[str] = field(default_factory=frozenset)
+    """Names of containers that are meant to be on the same network, for example a proxy."""
+    ports: tuple[DeclaredPort, ...] | None = None
+    """What may be connected to, by a relay; None where nobody declares that."""
+    addresses: frozenset[str] | None = frozenset()
+    """Addresses of the host, besides those of its loopback, that its administrator lets be published on.
+
+    None: that is not known.
+    """
+    image_digest: str | None = None
+    allowed_registries: tuple[str, ...] = ()
+    """Registries, or registries with the beginning of a path, that images may come from. Empty: any."""
+    image_refused: str = ""
+    """Why its host's administrator does not allow the image; empty where nobody forbids it."""
+    seccomp: SeccompProfileType = SeccompProfileType.RUNTIME_DEFAULT
+    """The filter of system calls that it has at least."""
+    managed_settings: ManagedSettings | None = None
+    """Claude Code's; None where nobody declares them."""
+
+
+@dataclass(frozen=True)
+class SettingsRead:
+    """What the engine reads where the managed settings are to be: None where there are none. Never shown."""
+
+    content: str | None
+
+
+NOT_READ = Unread("nobody asked the engine for them")
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session that somebody outside has in a container (`docker exec`), but for health checks: who it is.
+
+    What the engine does not tell is None. An empty `user` is the container's own. What it runs is not kept: whatever
+    somebody types may be a secret.
+    """
+
+    privileged: bool | None = None
+    user: str | None = None
+
+
+@dataclass(frozen=True)
+class Visits:
+    """Who was let into a container from outside. `left`: whether one that has ended left processes there that the
+    container itself can't have started; None where that could not be found out."""
+
+    sessions: tuple[Session, ...] = ()
+    left: bool | None = False
+
+
+@dataclass(frozen=True)
+class EngineWord:
+    """What an engine says of itself that decides about its containers, as far as it was asked."""
+
+    remaps_users: bool | None = None
+    """Whether the engine gives containers users of their own (userns-remap, rootless); None where it was not asked."""
+    unenforced: frozenset[str] = frozenset()
+    """Limits that the engine is known to take and not to enforce, as `docker info` calls them (MemoryLimit, …)."""
+    default_seccomp: str | None = None
+    """The profile of containers that name none, as the engine calls it. Empty: it can't filter. None: not known."""
+    isolates: bool | None = None
+    """Whether it knows networks on which the host has no address (`gateway_mode` isolated); None: it was not asked."""
+
+
+@dataclass(frozen=True)
+class DockerEvidence:
+    """Everything that is known about a container at `now`."""
+
+    declared: Declared
+    container: Reading[Object] | Unread
+    """The container's document, as `docker inspect` prints it."""
+    now: datetime
+    networks: tuple[Object, ...] = ()
+    """Documents of `docker network inspect`, of the container's networks and perhaps of others."""
+    volumes: tuple[Object, ...] = ()
+    """Documents of `docker volume inspect`."""
+    process: Reading[Process] | Unread | None = None
+    """What the kernel says of the container's first process, where the engine is on this machine.
+
+    Unread: it says something, and that could not be understood. What it is a witness to is Unknown then, since a
+    sandbox must gain nothing by confusing it. None: it says nothing.
+    """
+    drift: Reading[tuple[str, ...]] | Unread | None = None
+    """In what the container differs from what it was made from; None where no ClaudeSandbox declares it."""
+    outdated: bool = False
+    """Whether it was made from another spec than the one that is asked for now."""
+    engine: EngineWord = EngineWord()
+    settings: Reading[SettingsRead] | Unread = NOT_READ
+    """What the container has for managed settings."""
+    relay: Relay | None = None
+    """What publishes its ports, where something does; as old as `container`."""
+    visits: Visits | None = None
+    """Who else is in it; None where only the container's own document tells of sessions."""
+    max_age: timedelta = timedelta.max
+    """A reading older than this is stale, and makes results Unknown."""

@@ -1,0 +1,112 @@
+"""What was read of one sandbox, from where and when: the only input of every control."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from claude_sandbox.api.spec import Profile
+from claude_sandbox.compliance.evidence.grants import Grant
+from claude_sandbox.compliance.evidence.readings import ManagedSettings, Object, Reading, Unread
+
+QUESTIONS: tuple[tuple[str, str, str, str], ...] = (
+    ("get", "", "pods", ""),
+    ("list", "", "secrets", ""),
+    ("create", "", "pods", ""),
+)
+"""What to ask of the sandbox's ServiceAccount: verb, API group, resource, subresource.
+
+Few, because each is a request for each sandbox: all that roles grant is read from the roles. These are a second
+witness, for what authorizers other than RBAC grant, which can't be read anywhere.
+"""
+CLOUD_IDENTITIES = (
+    "azure.workload.identity/client-id",
+    "eks.amazonaws.com/role-arn",
+    "iam.gke.io/gcp-service-account",
+)
+"""Annotations that give a ServiceAccount an identity at its cloud."""
+SLICE_OF = "kubernetes.io/service-name"
+"""The label of an EndpointSlice that names its Service."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """The API server's answer to whether the sandbox's ServiceAccount may do something."""
+
+    verb: str
+    group: str
+    resource: str
+    subresource: str
+    allowed: bool
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the sandbox declares."""
+
+    service_account: str
+    api_key_secret: str
+    container: str
+    """The name of the agent's container. No other container is expected."""
+    ports: tuple[int, ...]
+    """TCP ports that pods of the same namespace may connect to."""
+    egress_cidrs: tuple[str, ...]
+    dns: bool
+    """Whether the cluster's resolver may be asked."""
+    image_digest: str | None
+    allowed_registries: tuple[str, ...]
+    """Registries, or registries with the beginning of a path, that images may come from. Empty: any."""
+    workspace_path: str
+    workspace_read_only: bool
+    workspace_claim: str | None
+    """The claim behind the workspace; None for one that is as short-lived as the pod."""
+    policy_names: frozenset[str]
+    """The NetworkPolicies of the operator's own in the namespace."""
+    service_names: frozenset[str]
+    """The Services of the operator's own in the namespace."""
+    profile: Profile
+    plain_images: frozenset[str] = frozenset()
+    """Images, as a pod names them, whose configuration is known to declare no VOLUME."""
+    egress_ports: tuple[int, ...] = (443,)
+    """TCP ports that the egress CIDRs may be connected to on."""
+    egress_excepted: tuple[tuple[str, ...], ...] = ()
+    """For each of the egress CIDRs in turn, the parts of it that may not be connected to; none where it is shorter."""
+    managed_settings: ManagedSettings | None = None
+    """None: nothing declares what managed settings it is to have."""
+
+
+@dataclass(frozen=True)
+class KubernetesEvidence:
+    """Everything that is known about a sandbox on Kubernetes at `now`."""
+
+    expected: Expected
+    pod: Reading[Object] | Unread
+    namespace: Reading[Object] | Unread
+    policies: Reading[tuple[Object, ...]] | Unread
+    """All NetworkPolicies of the namespace, the operator's own and others'."""
+    services: Reading[tuple[Object, ...]] | Unread
+    """All Services of the namespace."""
+    slices: Reading[tuple[Object, ...]] | Unread
+    """The EndpointSlices that name the pod or its address, in any namespace that is looked at; and those of the pod's
+    own namespace that are too large to be kept."""
+    service_account: Reading[Object] | Unread
+    access: Reading[tuple[Access, ...]] | Unread
+    """SubjectAccessReviews of the sandbox's ServiceAccount: the answers to `QUESTIONS`."""
+    grants: Reading[tuple[Grant, ...]] | Unread
+    """What roles grant the ServiceAccount and its groups, beyond what Kubernetes grants everybody."""
+    runtime_class: Reading[Object | None] | Unread
+    """The RuntimeClass that the pod names; None where it names none."""
+    quotas: Reading[tuple[Object, ...]] | Unread
+    """The ResourceQuotas and LimitRanges of the namespace."""
+    drift: Reading[tuple[str, ...]] | Unread
+    """The paths in which the live pod differs from what it was made from."""
+    now: datetime
+    max_age: timedelta
+    """A reading older than this is stale, and makes results Unknown."""
+    outdated: bool = False
+    """Whether the pod was made from another spec than the one that is asked for now."""
+    imposed: tuple[str, ...] = ()
+    """In what the cluster's admission changes what the operator asks for, as "Kind name: path"."""
+    minor: int = 34
+    """The minor version of the Kubernetes API server, 34 for 1.34: Pod Security Standards differ between them.
+
+    34 is the strictest of the supported ones, so it is what is assumed when nothing better is known.
+    """

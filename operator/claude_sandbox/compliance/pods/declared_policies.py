@@ -1,0 +1,57 @@
+"""What a sandbox declares that it may connect to and who may connect to it, and what is said of anything beyond."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain, repeat
+
+from claude_sandbox.compliance.evidence.pods import Expected
+from claude_sandbox.compliance.pods.policies import Allow, Block, Granted, Pods, Ports, own_namespace
+from claude_sandbox.compliance.pods.selectors import Selector
+from claude_sandbox.compliance.pods.view import View
+
+_RESOLVER = Pods(own_namespace("kube-system"), Selector.parse({"matchLabels": {"k8s-app": "kube-dns"}}))
+"""The cluster's resolver, as kubeadm, kind, k3s and the managed offerings label it."""
+_NAMED = 10
+"""Problems of a kind that a message names."""
+_DNS = (Ports("UDP", 53, 53), Ports("TCP", 53, 53))
+
+
+def declared_egress(expected: Expected) -> tuple[Allow, ...]:
+    """What the sandbox may connect to."""
+    return _declared_egress(expected.egress_cidrs, expected.egress_excepted, expected.egress_ports, expected.dns)
+
+
+def declared_ingress(view: View) -> tuple[Allow, ...]:
+    """Who may connect to the sandbox."""
+    namespace = str((view.pod.get("metadata") or {}).get("namespace", ""))
+    return _declared_ingress(namespace, view.expected.ports)
+
+
+def widened(extra: Sequence[Granted], what: str) -> list[str]:
+    """A text for each of them, or for the first ones and how many there are."""
+    return first_of(
+        [f"NetworkPolicy {one.policy} allows {what} {one.allow}" for one in extra[: _NAMED + 1]], len(extra)
+    )
+
+
+def first_of(texts: Sequence[str], count: int | None = None) -> list[str]:
+    count = len(texts) if count is None else count
+    return [*texts[:_NAMED], f"and {count - _NAMED} more"] if count > _NAMED else list(texts)
+
+
+@lru_cache(maxsize=256)
+def _declared_egress(
+    cidrs: tuple[str, ...], excepted: tuple[tuple[str, ...], ...], ports: tuple[int, ...], dns: bool
+) -> tuple[Allow, ...]:
+    allowed = tuple(Ports("TCP", port, port) for port in ports)
+    blocks = tuple(
+        Allow(Block(cidr, parts), allowed) for cidr, parts in zip(cidrs, chain(excepted, repeat(())), strict=False)
+    )
+    return (*blocks, Allow(_RESOLVER, _DNS)) if dns else blocks
+
+
+@lru_cache(maxsize=1024)
+def _declared_ingress(namespace: str, ports: tuple[int, ...]) -> tuple[Allow, ...]:
+    if not ports:
+        return ()
+    return (Allow(Pods(own_namespace(namespace), Selector()), tuple(Ports("TCP", port, port) for port in ports)),)

@@ -1,0 +1,198 @@
+"""A pod that no ClaudeSandbox declares, by the same controls.
+
+What it is and may do is judged as for a sandbox. What only a declaration could justify is Unknown where nobody makes
+one. Its own spec, the Services and the NetworkPolicies of its namespace are taken for meant, and judged by whether
+they are narrow.
+"""
+
+import posixpath
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from claude_sandbox.api.networks import WIDEST
+from claude_sandbox.api.spec import Profile
+from claude_sandbox.compliance.catalogue import POD_CONTROLS
+from claude_sandbox.compliance.control import Control, Evidence, PodCheck
+from claude_sandbox.compliance.evidence.pods import Expected
+from claude_sandbox.compliance.evidence.readings import Object
+from claude_sandbox.compliance.pods.coverage import is_anyone, never_reached, too_wide
+from claude_sandbox.compliance.pods.declared_policies import widened
+from claude_sandbox.compliance.pods.policies import Block, Granted
+from claude_sandbox.compliance.pods.view import View
+from claude_sandbox.compliance.pods.volumes import (
+    READ_ONLY_SOURCES,
+    TIGHTEST_MODE,
+    known_to_be_all,
+    loosest_mode,
+    secrets_of,
+)
+from claude_sandbox.compliance.verdict import Verdict, failed, judged, not_applicable, passed, unknown
+
+_WHOLE = (16, 48)
+"""Prefixes (IPv4, IPv6) of what is a whole private network: 192.168.0.0/16, and a site of RFC 4193."""
+
+
+@dataclass(frozen=True)
+class Meant:
+    """What whoever asks says that the pod is meant to have."""
+
+    workspaces: frozenset[str] = field(default_factory=frozenset)
+    """The paths in the containers that may be written to and keep their files."""
+    secrets: frozenset[str] = field(default_factory=frozenset)
+    """Names of Secrets that may be mounted."""
+    opened: tuple[str, ...] = ()
+    """The private networks that it may connect to."""
+
+
+def expected(
+    pod: Object,
+    services: Iterable[str],
+    profile: Profile,
+    allowed_registries: tuple[str, ...] = (),
+    plain_images: frozenset[str] = frozenset(),
+) -> Expected:
+    """What there is to measure it against: itself. `services` are the names of all Services of its namespace."""
+    spec = pod.get("spec") or {}
+    containers = spec.get("containers") or ()
+    return Expected(
+        service_account=str(spec.get("serviceAccountName") or "default"),
+        api_key_secret="",
+        container=str(containers[0].get("name", "")) if containers else "",
+        ports=(),
+        egress_cidrs=(),
+        dns=False,
+        image_digest=None,
+        allowed_registries=allowed_registries,
+        workspace_path="",
+        workspace_read_only=False,
+        workspace_claim=None,
+        policy_names=frozenset(),
+        service_names=frozenset(services),
+        profile=profile,
+        plain_images=plain_images,
+    )
+
+
+def controls(meant: Meant) -> tuple[Control, ...]:
+    """The catalogue, with what compares a sandbox with its declaration judged by what is meant."""
+    return tuple(
+        replace(control, pod=_changed(control.id, control.pod, meant)) if isinstance(control.pod, PodCheck) else control
+        for control in POD_CONTROLS
+    )
+
+
+def _changed(id: str, check: PodCheck, meant: Meant) -> PodCheck:
+    match id:
+        case "PRIV-08":
+            return replace(check, judge=_debugged, remedy="Delete the pod and make it anew, without debug containers.")
+        case "FS-08":
+            return replace(
+                check,
+                judge=lambda view: _writable(view, meant.workspaces),
+                remedy="Mount everything but the workspaces readOnly.",
+            )
+        case "NET-01":
+            return replace(check, remedy="Make a NetworkPolicy that selects it, with policyTypes Ingress and Egress.")
+        case "NET-02":
+            return replace(
+                check,
+                judge=lambda view: _egress(view, meant.opened),
+                remedy="Narrow the policies named to where it has to connect to; what it needs of a private network,"
+                " declare (--open-private-network).",
+            )
+        case "NET-11":
+            return replace(check, judge=_ingress, remedy="Narrow the policies named to who has to connect to it.")
+        case "ID-02":
+            return replace(check, remedy="Give the pod a ServiceAccount of its own.")
+        case "SEC-02":
+            return replace(
+                check,
+                judge=lambda view: _secrets(view, meant.secrets),
+                remedy="Mount only the declared Secrets, as directories with mode 0440.",
+            )
+        case "IMG-01":
+            return replace(check, remedy="Name the image by its digest: NAME@sha256:… .")
+        case "OPS-03":
+            return replace(check, judge=_undeclared, needs=())
+        case "OPS-04":
+            return replace(check, needs=tuple(need for need in check.needs if need is not Evidence.DRIFT))
+    return check
+
+
+def _debugged(view: View) -> Verdict:
+    """What a container is for, its pod does not tell; but one that was added to a running pod is nobody's design."""
+    added = [container.name for container in view.containers if container.kind == "ephemeralContainers"]
+    names = ", ".join(container.name for container in view.containers)
+    return judged((f"the debug container {name} was added to it" for name in added), names)
+
+
+def _writable(view: View, workspaces: frozenset[str]) -> Verdict:
+    volumes = {volume.get("name"): volume for volume in view.volumes}
+    places = []
+    for container in view.containers:
+        for mount in container.spec.get("volumeMounts") or ():
+            volume = volumes.get(mount.get("name"), {})
+            path = posixpath.normpath("/" + str(mount.get("mountPath", "")).lstrip("/"))
+            read_only = mount.get("readOnly") is True or any(volume.get(one) is not None for one in READ_ONLY_SOURCES)
+            if not read_only and volume.get("emptyDir") is None and path not in workspaces:
+                places.append(f"container {container.name} can write to {path}")
+    if places and not workspaces:
+        return unknown(f"{'; '.join(places)}: nothing declares that it may (--workspace)")
+    return judged(places) if places else known_to_be_all(view)
+
+
+def _egress(view: View, opened: tuple[str, ...]) -> Verdict:
+    granted = view.network.egress
+    if view.network.unjudged:
+        return failed(view.network.unjudged)
+    if granted is None:
+        return failed("no NetworkPolicy restricts egress: everything can be connected to")
+    inside = tuple(never_reached(granted, opened))
+    problems = widened(inside, "egress into private, link-local or other addresses of special use,")
+    return judged([*_boundless(granted, "egress to"), *problems], f"{len(granted)} allowed")
+
+
+def _ingress(view: View) -> Verdict:
+    granted = view.network.ingress
+    if view.network.unjudged:
+        return failed(view.network.unjudged)
+    if granted is None:
+        return failed("no NetworkPolicy restricts ingress: everyone can connect")
+    # Whoever has a narrow address of the cluster may be meant; a whole private network is everybody in it.
+    wide = tuple(one for one in never_reached(granted) if _is_network(one))
+    problems = widened(wide, "ingress from the whole of a private network,")
+    return judged([*_boundless(granted, "ingress from"), *problems], f"{len(granted)} allowed")
+
+
+def _boundless(granted: tuple[Granted, ...], what: str) -> list[str]:
+    found = widened(tuple(one for one in granted if is_anyone(one.allow.peer)), what)
+    return [*found, wide] if (wide := too_wide(granted, WIDEST)) else found
+
+
+def _is_network(granted: Granted) -> bool:
+    peer = granted.allow.peer
+    if not isinstance(peer, Block):
+        return False
+    smallest = 1 << (128 - _WHOLE[1]) if ":" in peer.network else 1 << (32 - _WHOLE[0])
+    return sum(last - first + 1 for first, last in peer.addresses) >= smallest
+
+
+def _secrets(view: View, meant: frozenset[str]) -> Verdict:
+    """Which Secrets a pod is meant to have, it does not tell: mounting them is how it would have others too."""
+    problems, doubts, seen = [], [], []
+    for volume in view.volumes:
+        name = volume.get("name")
+        for secret in secrets_of(volume):
+            seen.append(secret)
+            if secret not in meant:
+                what = secret or "of a storage driver"
+                doubts.append(f"nothing declares that volume {name} is to hold the Secret {what} (--secret)")
+            elif mode := loosest_mode(volume):
+                problems.append(f"files of volume {name} have the mode {mode:04o} instead of {TIGHTEST_MODE:04o}")
+    if problems:
+        return judged(problems)
+    return unknown("; ".join(doubts)) if doubts else passed(", ".join(seen))
+
+
+def _undeclared(_view: View) -> Verdict:
+    return not_applicable("no ClaudeSandbox declares the pod")
