@@ -30,6 +30,9 @@ LOST_AFTER = 24 * 3600.0
 """Seconds after which a reservation is that of a gateway that died."""
 MAX_MODELS = 20
 """Models that are counted by name; further ones are counted together, as `other`."""
+MAX_RESERVED = 4000
+"""Requests under way, those of dead gateways included; with them an account has less than half of the 1 MiB that an
+object of the API server may have. One that is too large to be written could never be made smaller again."""
 MAX_WRITERS = 16
 """Gateways whose last batch is noted: those that wrote last. Two replicas and those that a rollout brings are few."""
 
@@ -95,6 +98,8 @@ class BudgetSpentError(Exception):
 def reserve(account: Account, budget: Budget, request: str, bound: Bound, now: float) -> Account:
     """The account with this request's reservation. Raises BudgetSpentError."""
     account = current(account, budget, now)
+    if len(account.reserved) >= MAX_RESERVED:
+        raise BudgetSpentError(f"{MAX_RESERVED} requests of this sandbox are under way: wait for some.", hopeless=False)
     pending = account.reserved.values()
     checks = (
         ("cost", budget.cost, account.spent, sum(one.cost for one in pending), bound.cost),

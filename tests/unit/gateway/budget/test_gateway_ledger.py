@@ -1,11 +1,14 @@
 """Budgets: never overshot, whatever comes in whichever order, with two gateways, and when one is killed at any byte."""
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import uuid
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -72,6 +75,21 @@ def test_a_new_window_forgets_what_was_spent_but_not_what_is_under_way() -> None
         ledger.reserve(account, budget, "new", Bound(1, 1, 41), 61.0)
     account = ledger.reserve(account, budget, "new", Bound(1, 1, 40), 61.0)
     assert ledger.settle(account, budget, "old", "m", Tokens(), 60, 62.0).spent == 60
+
+
+def test_an_account_is_never_too_large_for_an_object_of_the_api_server() -> None:
+    account = Account(since=1.7e9)
+    for number in range(ledger.MAX_MODELS + 5):
+        account = ledger.count(account, Budget(), f"{number}".rjust(100, "m"), Tokens(10**12, 10**12), 10**18, 1.7e9)
+    for number in range(100):
+        account = ledger.signed(account, f"{number:016d}", 10**9)
+    held = {uuid.uuid4().hex: Reservation(10**15, 10**6, 1.7e9 + 0.123456) for _ in range(ledger.MAX_RESERVED - 1)}
+    account = replace(account, reserved=held)
+    account = ledger.reserve(account, Budget(cost=10**30), "last", Bound(1, 1, 1), 1.7e9)
+    with pytest.raises(BudgetSpentError) as refused:
+        ledger.reserve(account, Budget(cost=10**30), "one more", Bound(1, 1, 1), 1.7e9)
+    assert not refused.value.hopeless
+    assert len(json.dumps(ledger.dumps(account))) < 1 << 19
 
 
 def test_names_of_models_are_bounded() -> None:
