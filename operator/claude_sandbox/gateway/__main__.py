@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from claude_sandbox.gateway.config.fields import ConfigError
-from claude_sandbox.gateway.config.follow import Follower
-from claude_sandbox.gateway.server import Gateway, follower
+from claude_sandbox.gateway.config.follow import Follows
+from claude_sandbox.gateway.server import Gateway, follower, with_cluster
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,12 +23,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="read the configuration, say what is wrong, and end")
     asked = parser.parse_args(arguments)
     try:
-        followed = follower(asked.config)
+        files = follower(asked.config)
     except ConfigError as error:
         print(f"gateway: {asked.config}: {error}", file=sys.stderr)
         return 2
     if asked.check:
         return 0
+    try:
+        followed = with_cluster(files)
+    except ConfigError as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return 2
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_run(followed))
@@ -47,7 +52,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return found
 
 
-async def _run(followed: Follower) -> None:
+async def _run(followed: Follows) -> None:
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)

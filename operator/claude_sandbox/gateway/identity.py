@@ -1,7 +1,7 @@
 """Which sandbox a request comes from, by what it presents. Pure.
 
-`Identify` is the interface: it takes what was presented and gives the sandbox, or None. Here it is by placeholder; a
-review of the cluster's tokens can take its place.
+`Identify` is the interface: it takes what was presented and gives the sandbox, or None. Here it is by placeholder; on
+Kubernetes, `kubernetes/identities.py` takes its place.
 """
 
 import base64
@@ -14,11 +14,21 @@ from typing import Protocol
 from claude_sandbox.gateway.config.config import Sandbox
 
 
+class IdentityError(Exception):
+    """Nobody's identity. `reason`: one word of a closed set. `pod`: the UID of the pod whose it certainly is, where
+    that could be told."""
+
+    def __init__(self, reason: str, pod: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.pod = pod
+
+
 class Identify(Protocol):
     """Tells which sandbox presents this."""
 
     async def __call__(self, presented: str) -> Sandbox | None:
-        """The sandbox whose it is, or None."""
+        """The sandbox whose it is, or None. Raises IdentityError where more can be said than that it is nobody's."""
 
 
 class Placeholders:

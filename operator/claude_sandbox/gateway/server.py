@@ -18,7 +18,8 @@ from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
 from claude_sandbox.gateway.budget.config_maps import ConfigMapStore
 from claude_sandbox.gateway.budget.store import FileStore, MemoryStore, Store
 from claude_sandbox.gateway.config.config import Limits, Listener
-from claude_sandbox.gateway.config.follow import Follower, Live
+from claude_sandbox.gateway.config.follow import Follower, Follows, Live
+from claude_sandbox.gateway.kubernetes.follow import ClusterFollower
 from claude_sandbox.gateway.proxy.dial import BUFFER, SystemResolver
 from claude_sandbox.gateway.proxy.proxy import Proxy
 from claude_sandbox.gateway.shares import Slots
@@ -37,14 +38,14 @@ class _BoundedServer(web.Server):
 
     def __init__(self, handler: Handler, limits: Limits, clients: int, **options: Any) -> None:
         super().__init__(handler, **options)
-        self._slots = Slots(2 * limits.requests, 2 * limits.requests_each, clients)
+        self.slots = Slots(2 * limits.requests, 2 * limits.requests_each, clients)
         self._taken: dict[int, str] = {}
 
     def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
         """A client has connected."""
         super().connection_made(handler, transport)
         peer = str((transport.get_extra_info("peername") or ("",))[0])
-        if self._slots.take(peer):
+        if self.slots.take(peer):
             self._taken[id(handler)] = peer
         else:
             transport.abort()
@@ -53,7 +54,7 @@ class _BoundedServer(web.Server):
         """A client has gone."""
         peer = self._taken.pop(id(handler), None)
         if peer is not None:
-            self._slots.give(peer)
+            self.slots.give(peer)
         super().connection_lost(handler, exc)
 
 
@@ -63,7 +64,7 @@ class Gateway:
     What is listened on, and where accounts are, is as it was at the start; all else follows the configuration.
     """
 
-    def __init__(self, follower: Follower) -> None:
+    def __init__(self, follower: Follows) -> None:
         self._follower = follower
         cluster = follower.live.config.cluster
         self._api = APIServer(cluster.service_account, cluster.server) if cluster is not None else None
@@ -78,6 +79,7 @@ class Gateway:
         self._pages = Pages(lambda: follower.live, self._books, self._broker.recent, self._metrics, self._readiness)
         self._runners: list[web.ServerRunner] = []
         self._servers: list[asyncio.Server] = []
+        self._bounded: _BoundedServer | None = None
         self._draining = False
 
     def _store(self) -> Store:
@@ -96,8 +98,8 @@ class Gateway:
     async def run(self, told: asyncio.Event) -> None:
         """Serve until told to end. Raises OSError where it can't listen."""
         config = self._follower.live.config
-        broker = _BoundedServer(
-            self._broker.handle, config.limits, len(config.sandboxes),
+        broker = self._bounded = _BoundedServer(
+            self._broker.handle, config.limits, len(self._follower.live.sandboxes),
             handler_cancellation=True, access_log=None, auto_decompress=False,
             max_line_size=_MAX_HEADER, max_field_size=_MAX_HEADER, keepalive_timeout=75.0,
             read_bufsize=64 * 1024,
@@ -120,9 +122,12 @@ class Gateway:
         finally:
             following.cancel()
             waiting.cancel()
+            await asyncio.gather(following, waiting, return_exceptions=True)
             await self._end()
 
     async def _changed(self, live: Live) -> None:
+        assert self._bounded is not None  # noqa: S101
+        self._bounded.slots.clients = len(live.sandboxes)
         self._broker.changed()
         self._proxy.changed()
         self._books.keep(live.sandboxes)
@@ -174,12 +179,13 @@ class Gateway:
 
     def _readiness(self) -> tuple[bool, dict[str, object]]:
         """Whether it takes requests, and what it follows is what is written."""
-        live, refused = self._follower.live, self._follower.refused
-        return not self._draining, {
+        live = self._follower.live
+        brokered = {uid for uid, one in live.sandboxes.items() if one.credential is not None}
+        return self._follower.ready and not self._draining, {
             "draining": self._draining,
-            "configuration": refused or "followed",
+            **self._follower.report(),
             "accounts": self._books.away or "kept",
-            "sandboxesWithoutCredential": sorted(set(live.sandboxes) - set(live.credentials)),
+            "sandboxesWithoutCredential": sorted(brokered - set(live.credentials)),
             "requests": self._broker.open,
             "connections": self._proxy.open,
         }
@@ -199,3 +205,9 @@ def follower(path: Path) -> Follower:
     found = Follower(path)
     found.start()
     return found
+
+
+def with_cluster(files: Follower) -> Follows:
+    """What follows the cluster as well, where the configuration says so. Raises ConfigError."""
+    cluster = files.live.config.cluster
+    return files if cluster is None else ClusterFollower(files, cluster)

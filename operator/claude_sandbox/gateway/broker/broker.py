@@ -28,7 +28,7 @@ from claude_sandbox.gateway.budget.store import StoreError
 from claude_sandbox.gateway.config.config import Sandbox
 from claude_sandbox.gateway.config.follow import Credential, Live
 from claude_sandbox.gateway.http.json_scan import Scanned
-from claude_sandbox.gateway.identity import presented_to_broker
+from claude_sandbox.gateway.identity import IdentityError, presented_to_broker
 from claude_sandbox.gateway.shares import Rate, Slots
 
 
@@ -117,9 +117,13 @@ class Broker:
         """Whose it is, if it may have another one under way. Raises APIError."""
         live = self._live()
         presented = presented_to_broker(dict(request.headers))
-        found = await live.identify(presented) if presented is not None else None
+        try:
+            found = await live.identify(presented) if presented is not None else None
+        except IdentityError as error:
+            request.claimed = error.pod
+            raise _unknown(f" ({error.reason})", f"identity: {error.reason}") from None
         if found is None:
-            raise APIError(401, "authentication_error", "the gateway does not know this identity", "identity")
+            raise _unknown()
         rate = self._rates.setdefault(found.uid, Rate(live.config.limits.requests_per_minute))
         wait = rate.take(asyncio.get_running_loop().time())
         if wait:
@@ -266,6 +270,10 @@ class Broker:
 
 def _limited(sandbox: Sandbox) -> bool:
     return sandbox.budget.cost is not None or sandbox.budget.output is not None
+
+
+def _unknown(why: str = "", rule: str = "identity") -> APIError:
+    return APIError(401, "authentication_error", f"the gateway does not know this identity{why}", rule)
 
 
 def _failed(message: str, rule: str) -> APIError:

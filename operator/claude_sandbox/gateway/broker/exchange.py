@@ -31,6 +31,7 @@ class Request:
     meter: StreamMeter | WholeMeter | None = None
     verdict: str = "Refused"
     rule: str | None = None
+    claimed: str | None = None
     status: int | None = None
     dialled: str | None = None
     up: int = 0
@@ -74,6 +75,7 @@ class Request:
             **whose(self.sandbox),
             "verdict": self.verdict,
             "rule": self.rule,
+            "claimedPod": self.claimed,
             "method": plain(self.method, 16),
             "api": self.route.name if self.route else None,
             "status": self.status,

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from claude_sandbox.gateway.budget import prices
 from claude_sandbox.gateway.config.config import Config, Sandbox, parse
@@ -42,6 +43,24 @@ class Live:
     credentials: Mapping[str, Credential]
 
 
+class Follows(Protocol):
+    """What the gateway goes by, wherever that comes from."""
+
+    @property
+    def live(self) -> Live:
+        """What holds at this moment."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether it is known yet what holds."""
+
+    def report(self) -> dict[str, object]:
+        """What `/readyz` says of it, as JSON."""
+
+    async def follow(self, changed: Callable[[Live], Awaitable[None]]) -> None:
+        """Never end by itself, and call `changed` whenever `live` has become another one."""
+
+
 class Follower:
     """Reads the files; `live` is what they said last, `refused` why what they say now is not followed."""
 
@@ -51,6 +70,7 @@ class Follower:
         self._seen: tuple[object, ...] = ()
         self._told: set[str] = set()
         self.live: Live
+        self.ready = True
         self.refused: str | None = None
 
     def start(self) -> None:
@@ -64,6 +84,10 @@ class Follower:
             await asyncio.sleep(INTERVAL)
             if await asyncio.to_thread(self.look):
                 await changed(self.live)
+
+    def report(self) -> dict[str, object]:
+        """See Follows."""
+        return {"configuration": self.refused or "followed"}
 
     def look(self) -> bool:
         """Look once: whether something has changed for good."""

@@ -5,8 +5,9 @@ A pod's token is a JWT (RFC 7519) that the API server signed; its keys are at `/
 Whoever can verify a signature can't tell with it whether the pod still runs: that is for who compares the pod's UID.
 """
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jwt
@@ -38,10 +39,12 @@ class UnknownKeyError(TokenError):
 
 @dataclass(frozen=True)
 class Keys:
-    """What tokens are verified with: the issuer's name, and its public keys by their identifiers (`kid`)."""
+    """What tokens are verified with: the issuer's name, and its public keys by their identifiers (`kid`). `text`: what
+    it was read from; two are the same when that is."""
 
     issuer: str
-    by_id: Mapping[str, jwt.PyJWK]
+    by_id: Mapping[str, jwt.PyJWK] = field(compare=False, hash=False)
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def read_keys(discovery: Any, key_set: Any) -> Keys:
             continue
         if key.algorithm_name in ALGORITHMS:
             found[kid] = key
-    return Keys(issuer, found)
+    return Keys(issuer, found, json.dumps(listed, sort_keys=True))
 
 
 def verify(token: str, keys: Keys, audience: str, now: float) -> BoundPod:

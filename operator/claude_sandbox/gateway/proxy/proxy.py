@@ -16,7 +16,7 @@ from claude_sandbox.gateway.config.follow import Live
 from claude_sandbox.gateway.destinations.domains import Verdict, Way, decide
 from claude_sandbox.gateway.http.forward import exchange
 from claude_sandbox.gateway.http.head import BadRequestError, Request, head_end, parse_request
-from claude_sandbox.gateway.identity import presented_to_proxy
+from claude_sandbox.gateway.identity import IdentityError, presented_to_proxy
 from claude_sandbox.gateway.proxy.client_hello import Hello, HelloReader, Outcome, SecondHello
 from claude_sandbox.gateway.proxy.dial import DialError, Dialled, Resolve, dial
 from claude_sandbox.gateway.proxy.tunnel import CHUNK, Moved, Side, WatchedError, splice
@@ -46,6 +46,7 @@ class Passage:
     way: Way | None = None
     verdict: str = "Refused"
     rule: str | None = None
+    claimed: str | None = None
     dialled: str | None = None
     hello: Hello | None = None
     ended: str | None = None
@@ -148,23 +149,29 @@ class Proxy:
         try:
             async with asyncio.timeout(_HEAD_SECONDS):
                 head, early = await _read_head(client)
+            request = parse_request(head)
+            passage.request = request
+            passage.way = Way.TUNNEL if request.method == "CONNECT" else Way.HTTP
+            # To tell whose it is may take a while, too.
+            sandbox = await self._identify(request, passage)
         except TimeoutError:
             raise BadRequestError("the request takes too long", 408) from None
         finally:
             self._early.give(passage.peer)
-        request = parse_request(head)
-        passage.request = request
-        passage.way = Way.TUNNEL if request.method == "CONNECT" else Way.HTTP
-        sandbox = await self._identify(request)
         if not self._slots.take(sandbox.uid):
             raise RefusedError(503, "this sandbox has too many connections open: close some", "connections")
         passage.sandbox = sandbox
         return request, early, sandbox
 
-    async def _identify(self, request: Request) -> Sandbox:
+    async def _identify(self, request: Request, passage: Passage) -> Sandbox:
         live = self._live()
         presented = presented_to_proxy(request.authorization)
-        found = await live.identify(presented) if presented is not None else None
+        try:
+            found = await live.identify(presented) if presented is not None else None
+        except IdentityError as error:
+            passage.claimed = error.pod
+            message = f"this identity is not taken ({error.reason}): present the token that is mounted now"
+            raise RefusedError(407, message, f"identity: {error.reason}") from None
         if found is None and request.authorization is None:
             found = next((one for one in live.sandboxes.values() if one.anonymous_proxy), None)
         if found is None:
@@ -284,6 +291,7 @@ def _line(passage: Passage, seconds: float) -> dict[str, str | int | float | boo
         **whose(sandbox),
         "verdict": passage.verdict,
         "rule": passage.rule,
+        "claimedPod": passage.claimed,
         "host": plain(request.host) if request else None,
         "port": request.port if request else None,
         "status": passage.status,

@@ -1,0 +1,189 @@
+"""The credentials of sandboxes: from Secrets that the API server tells, or from files that the kubelet mounts.
+
+Theory of operation: holds one `Found` for each key of a Secret that is wanted, and of no other; of a Secret nothing but
+that key is kept. Each is got by its name, then watched by its name (`get` and `watch` with `resourceNames`), so a
+change is here at once; where watching is not allowed it is got again and again. What is deleted, lost its opt-in, or
+may not be read any more has no text from then on. An API server that does not answer changes nothing: without it no
+sandbox would work, and a key can be taken away at the provider as well. `changed` is called, from the event loop, when
+a `Found` became another one. A crash leaves nothing.
+"""
+
+import asyncio
+import base64
+import binascii
+import time
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from claude_sandbox.gateway.config.cluster import SecretKey
+from claude_sandbox.gateway.config.follow import INTERVAL, read_secret, secret_text
+from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError, Obj, version_of
+from claude_sandbox.gateway.kubernetes.contact import Contact
+from claude_sandbox.gateway.kubernetes.names import LABEL_SECRET_OPT_IN, LABEL_SECRET_OPT_IN_VALUE, SECRET_TYPE
+
+MOST = 256
+"""Keys of Secrets that are followed at a time: each has a connection."""
+_WATCH_SECONDS = 300
+
+
+@dataclass(frozen=True)
+class Found:
+    """What there is. `text`: the credential, in no repr; None with `problem`, which says why. `generation`: the
+    Secret's resourceVersion, where the API server told it."""
+
+    text: str | None = field(default=None, repr=False)
+    generation: str | None = None
+    problem: str = ""
+
+
+class Credentials(Protocol):
+    """Where credentials come from."""
+
+    def want(self, keys: Iterable[SecretKey]) -> None:
+        """Follow these, and no others."""
+
+    def get(self, key: SecretKey) -> Found | None:
+        """What there is; None where it was not looked at yet."""
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+
+
+class WatchedSecrets:
+    """See Credentials: by the API server."""
+
+    def __init__(self, api: ApiServer, namespace: str, changed: Callable[[], None]) -> None:
+        self._api = api
+        self._path = f"/api/v1/namespaces/{namespace}/secrets"
+        self._changed = changed
+        self._found: dict[SecretKey, Found] = {}
+        self._tasks: dict[SecretKey, asyncio.Task[None]] = {}
+
+    def want(self, keys: Iterable[SecretKey]) -> None:
+        """See Credentials."""
+        wanted = set(sorted(keys, key=lambda key: (key.secret, key.key))[:MOST])
+        for key in set(self._tasks) - wanted:
+            self._tasks.pop(key).cancel()
+            self._found.pop(key, None)
+        for key in wanted - set(self._tasks):
+            self._tasks[key] = asyncio.create_task(self._follow(key))
+
+    def get(self, key: SecretKey) -> Found | None:
+        """See Credentials."""
+        if key not in self._tasks and len(self._tasks) >= MOST:
+            return Found(problem=f"one gateway follows {MOST} keys of Secrets: share some among sandboxes")
+        return self._found.get(key)
+
+    async def run(self) -> None:
+        """See Credentials."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.want(())
+
+    async def _follow(self, key: SecretKey) -> None:
+        contact = Contact()
+        while True:
+            began = time.monotonic()
+            try:
+                await self._once(key, contact)
+            except ApiServerError as error:
+                wait = contact.failed(str(error))
+                # An API server that was just started knows no roles yet, and refuses: it is believed the second time.
+                if error.status == 403 and contact.failures > 1:
+                    self._put(
+                        key, Found(problem=f"the gateway may not read Secret {key.secret}: its Role has to name it")
+                    )
+                if key not in self._found and contact.failures > 1:
+                    self._put(key, Found(problem=f"Secret {key.secret} can't be read: {error}"))
+                await asyncio.sleep(wait)
+            else:
+                await asyncio.sleep(max(0.0, began + INTERVAL - time.monotonic()))
+
+    async def _once(self, key: SecretKey, contact: Contact) -> None:
+        """Look at it, and watch it as long as the server goes on. Raises ApiServerError."""
+        query = {"fieldSelector": f"metadata.name={key.secret}"}
+        try:
+            secret = await self._api.get(f"{self._path}/{quote(key.secret)}")
+        except ApiServerError as error:
+            if error.status != 404:
+                raise
+            # Without a version the watch begins with what there is by then.
+            self._put(key, Found(problem=f"there is no Secret {key.secret}"))
+        else:
+            self._put(key, read(secret, key))
+            query["resourceVersion"] = version_of(secret)
+        contact.made()
+        try:
+            async with aclosing(self._api.watch(self._path, query, _WATCH_SECONDS)) as events:
+                async for event in events:
+                    if event["type"] == "DELETED":
+                        self._put(key, Found(problem=f"there is no Secret {key.secret}"))
+                    elif event["type"] in ("ADDED", "MODIFIED"):
+                        self._put(key, read(event["object"], key))
+        except ApiServerError as error:
+            if error.status != 403:
+                raise
+
+    def _put(self, key: SecretKey, found: Found) -> None:
+        if key in self._tasks and self._found.get(key) != found:
+            self._found[key] = found
+            self._changed()
+
+
+class MountedSecrets:
+    """See Credentials: by files, `DIRECTORY/SECRET/KEY`. Who mounts a Secret there says that sandboxes may use it."""
+
+    def __init__(self, directory: Path, changed: Callable[[], None]) -> None:
+        self._directory = directory
+        self._changed = changed
+        self._wanted: frozenset[SecretKey] = frozenset()
+        self._found: dict[SecretKey, Found] = {}
+
+    def want(self, keys: Iterable[SecretKey]) -> None:
+        """See Credentials."""
+        self._wanted = frozenset(keys)
+        self._look()
+
+    def get(self, key: SecretKey) -> Found | None:
+        """See Credentials."""
+        return self._found.get(key)
+
+    async def run(self) -> None:
+        """See Credentials."""
+        while True:
+            await asyncio.sleep(INTERVAL)
+            if self._look():
+                self._changed()
+
+    def _look(self) -> bool:
+        found = {key: self._read(key) for key in self._wanted}
+        before, self._found = self._found, found
+        return before != found
+
+    def _read(self, key: SecretKey) -> Found:
+        text = read_secret(self._directory / key.secret / key.key)
+        return Found(text) if text else Found(problem=f"Secret {key.secret} is not mounted, or has no good {key.key}")
+
+
+def read(secret: Obj, key: SecretKey) -> Found:
+    """The credential in a Secret as the API server tells it, if it opted in."""
+    version = version_of(secret)
+    metadata: dict[str, Any] = secret["metadata"]
+    if metadata.get("name") != key.secret or metadata.get("deletionTimestamp"):
+        return Found(problem=f"there is no Secret {key.secret}")
+    labels = metadata.get("labels")
+    by_label = isinstance(labels, dict) and labels.get(LABEL_SECRET_OPT_IN) == LABEL_SECRET_OPT_IN_VALUE
+    if not by_label and secret.get("type") != SECRET_TYPE:
+        return Found(problem=f"Secret {key.secret} has not opted in to being used by sandboxes")
+    data = secret.get("data")
+    encoded = data.get(key.key) if isinstance(data, dict) else None
+    try:
+        text = secret_text(base64.b64decode(encoded, validate=True)) if isinstance(encoded, str) else None
+    except (binascii.Error, ValueError):
+        text = None
+    return Found(text, version) if text else Found(problem=f"Secret {key.secret} has no good {key.key}")

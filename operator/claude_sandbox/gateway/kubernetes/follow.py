@@ -1,0 +1,115 @@
+"""What the gateway goes by in a cluster: the configuration from its file, all that is about sandboxes from the cluster.
+
+Theory of operation: holds the parts that follow (sandboxes, their credentials, the keys of tokens) and the last `Live`
+made of what they know. A part that learns something marks it as old; one task makes it anew and tells. Parts never end
+by themselves: should one, so does the gateway. A crash leaves nothing.
+"""
+
+import asyncio
+import dataclasses
+import sys
+from collections.abc import Awaitable, Callable
+
+from claude_sandbox.gateway.audit import plain
+from claude_sandbox.gateway.config.cluster import Cluster, SecretKey
+from claude_sandbox.gateway.config.fields import ConfigError
+from claude_sandbox.gateway.config.follow import Credential, Follower, Live
+from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError
+from claude_sandbox.gateway.kubernetes.credentials import Credentials, MountedSecrets, WatchedSecrets
+from claude_sandbox.gateway.kubernetes.identities import ClusterKeys, TokenIdentities
+from claude_sandbox.gateway.kubernetes.sandboxes import Sandboxes
+
+
+class ClusterFollower:
+    """See Follows. `ready` once the sandboxes, the keys of their tokens, and each credential have been looked at."""
+
+    def __init__(self, files: Follower, cluster: Cluster) -> None:
+        self._files = files
+        self._api = ApiServer(cluster.service_account, cluster.server)
+        try:
+            namespace = self._api.namespace()
+        except ApiServerError as error:
+            raise ConfigError("kubernetes.serviceAccountDirectory", str(error)) from None
+        self._old = asyncio.Event()
+        self._sandboxes = Sandboxes(self._api, namespace, self._old.set)
+        self._keys = ClusterKeys(self._api, self._old.set)
+        self._identities = TokenIdentities(self._keys, cluster.audience, namespace)
+        self._credentials: Credentials = (
+            WatchedSecrets(self._api, namespace, self._old.set)
+            if cluster.secrets is None
+            else MountedSecrets(cluster.secrets, self._old.set)
+        )
+        self._problems: dict[str, str] = {}
+        self.ready = False
+        self.live = self._made()
+
+    def report(self) -> dict[str, object]:
+        """See Follows. `behindSeconds`: for how long nothing was heard of the sandboxes, or of the keys."""
+        contacts = {"sandboxes": self._sandboxes.contact, "keys": self._keys.contact}
+        behind = {name: round(age, 1) for name, one in contacts.items() if (age := one.behind()) is not None}
+        return {
+            **self._files.report(),
+            "ready": self.ready,
+            "behindSeconds": behind,
+            "behindBecause": {name: contacts[name].why for name in behind},
+            "problems": self._problems,
+        }
+
+    async def follow(self, changed: Callable[[Live], Awaitable[None]]) -> None:
+        """See Follows."""
+
+        async def file_changed(_live: Live) -> None:
+            self._old.set()
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for part in (
+                    self._files.follow(file_changed), self._sandboxes.run(), self._keys.run(), self._credentials.run(),
+                    self._tell(changed),
+                ):  # fmt: skip
+                    group.create_task(part)
+        finally:
+            await self._api.close()
+
+    async def _tell(self, changed: Callable[[Live], Awaitable[None]]) -> None:
+        while True:
+            await self._old.wait()
+            self._old.clear()
+            self._credentials.want(self._wanted())
+            self.live = self._made()
+            looked = all(self._credentials.get(key) is not None for key in self._wanted())
+            self.ready = self.ready or (self._sandboxes.synced and self._keys.keys is not None and looked)
+            await changed(self.live)
+
+    def _wanted(self) -> set[SecretKey]:
+        named = (one.sandbox.credential for one in self._sandboxes.declared.values())
+        return {key for key in named if isinstance(key, SecretKey)}
+
+    def _made(self) -> Live:
+        declared = self._sandboxes.declared
+        self._identities.follow(declared.values())
+        problems = dict(self._sandboxes.refused)
+        credentials = {}
+        for name, one in declared.items():
+            key = one.sandbox.credential
+            found = self._credentials.get(key) if isinstance(key, SecretKey) else None
+            if found is None:
+                continue
+            if found.text is None:
+                problems[name] = found.problem
+            else:
+                credentials[one.sandbox.uid] = Credential(found.text, one.sandbox.oauth, found.generation)
+        self._say(problems)
+        return dataclasses.replace(
+            self._files.live,
+            identify=self._identities,
+            sandboxes={one.sandbox.uid: one.sandbox for one in declared.values()},
+            credentials=credentials,
+        )
+
+    def _say(self, problems: dict[str, str]) -> None:
+        """Tell of what is new among what is wrong with single sandboxes."""
+        before, self._problems = self._problems, {name: plain(text, 300) or "" for name, text in problems.items()}
+        for name, text in self._problems.items():
+            if before.get(name) != text:
+                print(f"gateway: sandbox {name}: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,150 @@
+"""Which sandbox presents a token: the one whose status names the pod that the token is bound to.
+
+Theory of operation: holds the cluster's keys, fetched now and then and, at a bounded pace, when a token names one that
+is not known; the tokens that were verified, by their digests, until they end or the keys change; and which pod is
+whose.
+A token says for certain whose pod it was made for. Whether that pod is a sandbox's is looked up each time, in what the
+API server tells of the sandboxes: with the sandbox, or its pod, the identity is gone at once, whatever the token says.
+A crash leaves nothing.
+"""
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from claude_sandbox.gateway.config.config import Sandbox
+from claude_sandbox.gateway.identity import IdentityError
+from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError
+from claude_sandbox.gateway.kubernetes.contact import Contact
+from claude_sandbox.gateway.kubernetes.declared import Declared, Pod
+from claude_sandbox.gateway.kubernetes.tokens import BoundPod, Keys, TokenError, UnknownKeyError, read_keys, verify
+
+REFRESH = 300.0
+"""Seconds between two looks at the keys: one that is withdrawn is not believed for longer."""
+UNKNOWN_PACE = 5.0
+"""Seconds between two looks that tokens of unknown keys bring about."""
+_CACHED = 4096
+
+
+class ClusterKeys:
+    """The keys of the cluster's tokens. `keys`: None before they are known."""
+
+    def __init__(
+        self, api: ApiServer, changed: Callable[[], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.keys: Keys | None = None
+        self.contact = Contact()
+        self._api = api
+        self._changed = changed
+        self._clock = clock
+        self._fetching: asyncio.Task[None] | None = None
+        self._not_before = float("-inf")
+
+    async def run(self) -> None:
+        """Keep them until cancelled."""
+        while True:
+            try:
+                await self._fetch()
+                wait = REFRESH
+            except ApiServerError as error:
+                wait = self.contact.failed(str(error))
+            await asyncio.sleep(wait)
+
+    async def look_again(self) -> None:
+        """Fetch them because one is not known; not again within `UNKNOWN_PACE`. All who ask meanwhile wait for one, and
+        none of them longer than that."""
+        if self._fetching is None:
+            if self._clock() < self._not_before:
+                return
+            self._not_before = self._clock() + UNKNOWN_PACE
+            self._fetching = asyncio.create_task(self._try())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(UNKNOWN_PACE):
+                await asyncio.shield(self._fetching)
+
+    async def _try(self) -> None:
+        try:
+            await self._fetch()
+        except ApiServerError as error:
+            self.contact.failed(str(error))
+        finally:
+            self._fetching = None
+
+    async def _fetch(self) -> None:
+        discovery = await self._api.get("/.well-known/openid-configuration")
+        try:
+            found = read_keys(discovery, await self._api.get("/openid/v1/jwks"))
+        except ValueError as error:
+            raise ApiServerError(200, str(error)) from None
+        self.contact.made()
+        if self.keys is None or found != self.keys:
+            self.keys = found
+            self._changed()
+
+
+class TokenIdentities:
+    """See Identify. `follow` says which sandboxes there are."""
+
+    def __init__(
+        self, keys: ClusterKeys, audience: str, namespace: str, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._keys = keys
+        self._audience = audience
+        self._namespace = namespace
+        self._clock = clock
+        self._by_pod: dict[Pod, Sandbox] = {}
+        self._verified: OrderedDict[bytes, BoundPod] = OrderedDict()
+        self._by_keys: Keys | None = None
+
+    def follow(self, declared: Iterable[Declared]) -> None:
+        """These are the sandboxes that there are now."""
+        self._by_pod = {one.pod: one.sandbox for one in declared if one.pod is not None}
+
+    async def __call__(self, presented: str) -> Sandbox:
+        """See Identify. Raises IdentityError."""
+        try:
+            pod = await self._bound(presented)
+        except TokenError as error:
+            raise IdentityError(error.reason) from None
+        if pod.namespace != self._namespace:
+            raise IdentityError("OtherNamespace", pod.uid)
+        # Its ServiceAccount has its name, too, as the operator makes both.
+        found = self._by_pod.get(Pod(pod.name, pod.uid))
+        if found is None or pod.service_account != pod.name:
+            raise IdentityError("NoSandboxsPod", pod.uid)
+        return found
+
+    async def _bound(self, presented: str) -> BoundPod:
+        digest = hashlib.sha256(presented.encode("utf-8", "surrogateescape")).digest()
+        if self._by_keys is not self._keys.keys:
+            # What a key that is no longer there has signed is not believed either.
+            self._verified.clear()
+            self._by_keys = self._keys.keys
+        now, known = self._clock(), self._verified.get(digest)
+        if known is not None:
+            if known.expires > now:
+                return known
+            del self._verified[digest]
+            raise TokenError("Expired")
+        found = await self._verify(presented, now)
+        self._verified[digest] = found
+        if len(self._verified) > _CACHED:
+            self._verified.popitem(last=False)
+        return found
+
+    async def _verify(self, presented: str, now: float) -> BoundPod:
+        if self._keys.keys is None:
+            await self._keys.look_again()
+        if self._keys.keys is None:
+            raise TokenError("NoKeys")
+        try:
+            return verify(presented, self._keys.keys, self._audience, now)
+        except UnknownKeyError:
+            before = self._keys.keys
+            await self._keys.look_again()
+            if self._keys.keys is before:
+                raise
+        return verify(presented, self._keys.keys, self._audience, now)
