@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from claude_sandbox.gateway.budget.prices import NANO, Bound, Tokens
 from claude_sandbox.gateway.budget.store import NEW, StoreError
 from claude_sandbox.kubernetes_api import resources as r
 from claude_sandbox.kubernetes_api.client import Api
-from claude_sandbox.kubernetes_api.credentials import Credentials, from_kubeconfig
+from claude_sandbox.kubernetes_api.credentials import Credentials
 from claude_sandbox.localcluster.cluster import Cluster
 
 pytestmark = pytest.mark.controlplane
@@ -28,25 +27,6 @@ BUDGET = Budget(cost=10 * NANO)
 TOKEN_REQUEST = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
 CONFIG_MAPS = r.Resource("", "v1", "configmaps", True, "ConfigMap")
 RULES = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create", "update"]}]
-
-
-@pytest.fixture
-def credentials(control_plane: Cluster) -> Credentials:
-    return from_kubeconfig(str(control_plane.kubeconfig))
-
-
-@pytest.fixture
-async def api(credentials: Credentials) -> AsyncIterator[Api]:
-    async with Api(credentials) as api:
-        yield api
-
-
-@pytest.fixture
-async def namespace(api: Api) -> AsyncIterator[str]:
-    name = f"accounts-{time.monotonic_ns()}"
-    await api.create(r.NAMESPACES, {"metadata": {"name": name}})
-    yield name
-    await api.delete(r.NAMESPACES, name)
 
 
 @pytest.fixture
@@ -67,12 +47,6 @@ async def account(control_plane: Cluster, credentials: Credentials, api: Api, na
     async with stores(tmp_path, credentials.server) as (store,):
         await until_told(store, "")
     return tmp_path
-
-
-@pytest.fixture
-async def proxy(credentials: Credentials) -> AsyncIterator[FaultyProxy]:
-    async with FaultyProxy(credentials) as proxy:
-        yield proxy
 
 
 @contextlib.asynccontextmanager
