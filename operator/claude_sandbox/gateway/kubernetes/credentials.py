@@ -62,6 +62,8 @@ class WatchedSecrets:
         self._changed = changed
         self._found: dict[SecretKey, Found] = {}
         self._tasks: dict[SecretKey, asyncio.Task[None]] = {}
+        self._broken = asyncio.Event()
+        self._error: BaseException | None = None
 
     def want(self, keys: Iterable[SecretKey]) -> None:
         """See Credentials."""
@@ -70,7 +72,8 @@ class WatchedSecrets:
             self._tasks.pop(key).cancel()
             self._found.pop(key, None)
         for key in wanted - set(self._tasks):
-            self._tasks[key] = asyncio.create_task(self._follow(key))
+            self._tasks[key] = task = asyncio.create_task(self._follow(key))
+            task.add_done_callback(self._ended)
 
     def get(self, key: SecretKey) -> Found | None:
         """See Credentials."""
@@ -81,9 +84,17 @@ class WatchedSecrets:
     async def run(self) -> None:
         """See Credentials."""
         try:
-            await asyncio.Event().wait()
+            await self._broken.wait()
+            if self._error is not None:
+                raise self._error
         finally:
             self.want(())
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """One that ends by itself would go on with an old key: `run` ends with its error."""
+        if not task.cancelled():
+            self._error = task.exception()
+            self._broken.set()
 
     async def _follow(self, key: SecretKey) -> None:
         contact = Contact()

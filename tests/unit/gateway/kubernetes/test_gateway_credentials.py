@@ -1,0 +1,91 @@
+"""Which Secrets give a credential, and that nothing goes on with an old key unnoticed."""
+
+import asyncio
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from claude_sandbox.api import meta
+from claude_sandbox.backends.kubernetes.watches.secret_opt_in import has_opted_in
+from claude_sandbox.gateway.config.cluster import SecretKey
+from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError
+from claude_sandbox.gateway.kubernetes.credentials import MountedSecrets, WatchedSecrets, read
+
+KEY = SecretKey("k", "api-key")
+LABELLED = {meta.LABEL_SECRET_OPT_IN: meta.LABEL_SECRET_OPT_IN_VALUE}
+
+
+def secret(text: bytes = b"sk-1\n", kind: str = meta.SECRET_TYPE, **metadata: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "k", "resourceVersion": "7", **metadata}, "type": kind,
+        "data": {"api-key": base64.b64encode(text).decode(), "other": "b3RoZXI="},
+    }  # fmt: skip
+
+
+def test_a_secret_that_opted_in_gives_its_key_and_its_generation() -> None:
+    for one in (secret(), secret(kind="Opaque", labels=LABELLED)):
+        found = read(one, KEY)
+        assert (found.text, found.generation, found.problem) == ("sk-1", "7", "")
+        assert "sk-1" not in repr(found)
+
+
+@pytest.mark.parametrize("kind", [meta.SECRET_TYPE, "Opaque", ""])
+@pytest.mark.parametrize(
+    "labels", [None, {}, LABELLED, {meta.LABEL_SECRET_OPT_IN: "false"}, {"other": "true"}], ids=str
+)
+def test_it_has_opted_in_where_the_operator_says_so(kind: str, labels: dict[str, str] | None) -> None:
+    one = secret(kind=kind, labels=labels)
+    assert (read(one, KEY).text is not None) is has_opted_in(one)
+
+
+WRONG: list[dict[str, Any]] = [
+    secret(deletionTimestamp="2026-01-01T00:00:00Z"), secret(name="another"), secret(b""), secret(b"two words"),
+    secret(b"a\r\nx-injected: 1"), secret("é".encode()), secret(b"a" * 20_000),
+    {**secret(), "data": {}}, {**secret(), "data": None}, {**secret(), "data": {"api-key": "?"}},
+    {**secret(), "data": {"api-key": 7}}, {**secret(), "data": []},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("one", WRONG, ids=range(len(WRONG)))
+def test_what_can_be_no_credential_is_none(one: dict[str, Any]) -> None:
+    found = read(one, KEY)
+    assert found.text is None
+    assert found.problem
+
+
+def test_an_object_without_a_version_is_no_answer() -> None:
+    with pytest.raises(ApiServerError):
+        read({"metadata": {}}, KEY)
+
+
+async def test_of_mounted_secrets_the_wanted_are_read_and_followed(tmp_path: Path) -> None:
+    (tmp_path / "k").mkdir()
+    (tmp_path / "k" / "api-key").write_text("sk-1\n")
+    changes: list[int] = []
+    found = MountedSecrets(tmp_path, lambda: changes.append(1))
+    assert found.get(KEY) is None
+    found.want([KEY, SecretKey("gone", "api-key")])
+    assert [getattr(found.get(key), "text", "") for key in (KEY, SecretKey("gone", "api-key"))] == ["sk-1", None]
+    following = asyncio.create_task(found.run())
+    (tmp_path / "k" / "api-key").write_text("sk-2\n")
+    async with asyncio.timeout(10):
+        while not changes:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    assert getattr(found.get(KEY), "text", "") == "sk-2"
+    following.cancel()
+
+
+async def test_should_following_a_secret_end_by_itself_all_of_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(WatchedSecrets, "_once", broken)
+    found = WatchedSecrets(ApiServer(tmp_path, "http://127.0.0.1:9"), "team-a", lambda: None)
+    running = asyncio.create_task(found.run())
+    found.want([KEY])
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(running, 10)
