@@ -13,12 +13,12 @@ from aiohttp import web
 from claude_sandbox.gateway.audit import Audit
 from claude_sandbox.gateway.broker.broker import Broker
 from claude_sandbox.gateway.broker.upstream import Upstreams
-from claude_sandbox.gateway.budget.api_server import APIServer
 from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
-from claude_sandbox.gateway.budget.config_maps import ConfigMapStore
 from claude_sandbox.gateway.budget.store import FileStore, MemoryStore, Store
 from claude_sandbox.gateway.config.config import Limits, Listener
 from claude_sandbox.gateway.config.follow import Follower, Follows, Live
+from claude_sandbox.gateway.kubernetes.accounts import ConfigMapStore
+from claude_sandbox.gateway.kubernetes.api_server import ApiServer
 from claude_sandbox.gateway.kubernetes.follow import ClusterFollower
 from claude_sandbox.gateway.proxy.dial import BUFFER, SystemResolver
 from claude_sandbox.gateway.proxy.proxy import Proxy
@@ -67,7 +67,7 @@ class Gateway:
     def __init__(self, follower: Follows) -> None:
         self._follower = follower
         cluster = follower.live.config.cluster
-        self._api = APIServer(cluster.service_account, cluster.server) if cluster is not None else None
+        self._api = ApiServer(cluster.service_account, cluster.server) if cluster is not None else None
         self._books = Bookkeeper(self._store())
         self._metrics = Metrics(lambda: follower.live.prices, self._books)
         self._audit = Audit(observe=self._metrics.observe)

@@ -10,12 +10,12 @@ import pytest
 import yaml
 from faulty_proxy import FaultyProxy
 
-from claude_sandbox.gateway.budget.api_server import APIServer
 from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
-from claude_sandbox.gateway.budget.config_maps import PREFIX, ConfigMapStore
 from claude_sandbox.gateway.budget.ledger import Account, Budget, BudgetSpentError
 from claude_sandbox.gateway.budget.prices import NANO, Bound, Tokens
 from claude_sandbox.gateway.budget.store import NEW, StoreError
+from claude_sandbox.gateway.kubernetes.accounts import PREFIX, ConfigMapStore
+from claude_sandbox.gateway.kubernetes.api_server import ApiServer
 from claude_sandbox.kubernetes_api import resources as r
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import Credentials
@@ -52,7 +52,7 @@ async def account(control_plane: Cluster, credentials: Credentials, api: Api, na
 @contextlib.asynccontextmanager
 async def stores(directory: Path, *servers: str) -> AsyncIterator[list[ConfigMapStore]]:
     """One for each gateway."""
-    apis = [APIServer(directory, server) for server in servers]
+    apis = [ApiServer(directory, server) for server in servers]
     try:
         yield [ConfigMapStore(one, lambda _: None) for one in apis]
     finally:
@@ -127,7 +127,7 @@ async def test_while_the_api_server_is_away_nothing_is_let_through_and_what_was_
         for method in ("GET", "PUT", "POST"):
             proxy.drop(method, "configmaps", times=10**6)
         book.settle(UID, BUDGET, "under way", "m", Tokens(output=1), 5 * NANO)
-        with pytest.raises(StoreError, match="can't be asked"):
+        with pytest.raises(StoreError, match="not to be had"):
             await book.reserve(UID, BUDGET, "meanwhile", Bound(1, 1, NANO))
         with pytest.raises(StoreError):
             await book.reserve(UID, BUDGET, "at once", Bound(1, 1, NANO))
@@ -142,7 +142,7 @@ async def test_while_the_api_server_is_away_nothing_is_let_through_and_what_was_
 async def test_the_object_is_the_sandboxes_and_a_version_that_is_gone_is_not_written_over(
     credentials: Credentials, account: Path, api: Api, namespace: str
 ) -> None:
-    server = APIServer(account, credentials.server)
+    server = ApiServer(account, credentials.server)
     store = ConfigMapStore(server, {UID: "work"}.get)
     first = await store.swap(UID, NEW, Account(spent=1))
     assert first is not None

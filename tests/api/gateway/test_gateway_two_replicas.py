@@ -10,7 +10,7 @@ import pytest
 from gateway_place import Place, answered, ask, ready
 from gatewaykit import Gateway, provider, running
 
-from claude_sandbox.gateway.budget.config_maps import PREFIX
+from claude_sandbox.gateway.kubernetes.accounts import PREFIX
 from claude_sandbox.kubernetes_api import resources as r
 
 pytestmark = pytest.mark.controlplane

@@ -1,4 +1,4 @@
-"""What the gateway asks the API server: documents, and watches of them. It writes nothing.
+"""What the gateway asks the API server: documents, and watches of them. It writes only what `accounts` keeps there.
 
 Theory of operation: holds one session, made anew when the CA changes. The pod's token and the CA are read for each
 request, since the kubelet replaces them in place; a token that was refused may be another one the next time. Answers
@@ -40,7 +40,7 @@ class ApiServerError(Exception):
 
 
 class ApiServer:
-    """Reads as the ServiceAccount whose token, CA and namespace are in `directory`. `server`: its URL; None goes by the
+    """Asks as the ServiceAccount whose token, CA and namespace are in `directory`. `server`: its URL; None goes by the
     environment that the kubelet gives a pod."""
 
     def __init__(self, directory: Path, server: str | None = None) -> None:
@@ -62,22 +62,24 @@ class ApiServer:
         if session is not None:
             await session.close()
 
-    async def get(self, path: str, query: Mapping[str, str] | None = None) -> Obj:
-        """One document. Raises ApiServerError."""
-        times = aiohttp.ClientTimeout(total=_ANSWER, sock_connect=_CONNECT)
-        async with self._request(path, query or {}, times) as answer:
-            data = bytearray()
-            async for part in answer.content.iter_any():
-                data += part
-                if len(data) > MAX_DOCUMENT:
-                    raise ApiServerError(answer.status, f"the answer has more than {MAX_DOCUMENT} bytes")
-        return _decode(data)
+    async def get(self, path: str, query: Mapping[str, str] | None = None, seconds: float = _ANSWER) -> Obj:
+        """One document, within so many seconds. Raises ApiServerError."""
+        times = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT)
+        async with self._request("GET", path, query or {}, times) as answer:
+            return await _document(answer)
+
+    async def write(self, method: str, path: str, document: Obj, seconds: float) -> Obj:
+        """Have this document written (`POST`, `PUT`); as it is then. Raises ApiServerError: where there was no answer
+        (`status` 0), it may have been written all the same."""
+        times = aiohttp.ClientTimeout(total=seconds, sock_connect=_CONNECT)
+        async with self._request(method, path, {}, times, document) as answer:
+            return await _document(answer)
 
     async def watch(self, path: str, query: Mapping[str, str], seconds: int) -> AsyncGenerator[Obj, None]:
         """Events, until the server ends the watch, after so many seconds at the latest. Raises ApiServerError."""
         asked = {**query, "watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
         times = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=IDLE)
-        async with self._request(path, asked, times) as answer:
+        async with self._request("GET", path, asked, times) as answer:
             yield {"type": "OPEN"}
             rest = bytearray()
             async for part in answer.content.iter_any():
@@ -93,23 +95,29 @@ class ApiServer:
 
     @asynccontextmanager
     async def _request(
-        self, path: str, query: Mapping[str, str], times: aiohttp.ClientTimeout
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        times: aiohttp.ClientTimeout,
+        document: Obj | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         token = self._read("token").decode("ascii", "replace").strip()
         session = await self._current()
         url = URL(self._server + path, encoded=True).with_query(query)
         try:
-            async with session.get(
-                url, headers={"Authorization": f"Bearer {token}"}, timeout=times, allow_redirects=False
-            ) as answer:
-                if answer.status != 200:
-                    raise ApiServerError(answer.status, f"GET {path}: {answer.status} {answer.reason}")
+            async with session.request(
+                method, url, headers={"Authorization": f"Bearer {token}"}, json=document, timeout=times,
+                allow_redirects=False,
+            ) as answer:  # fmt: skip
+                if answer.status not in (200, 201):
+                    raise ApiServerError(answer.status, f"{method} {path}: {answer.status} {answer.reason}")
                 yield answer
         except TimeoutError:
-            raise ApiServerError(0, f"GET {path}: no answer in time") from None
+            raise ApiServerError(0, f"{method} {path}: no answer in time") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # Not its text: it may have the request's headers in it.
-            raise ApiServerError(0, f"GET {path}: {type(error).__name__}") from None
+            raise ApiServerError(0, f"{method} {path}: {type(error).__name__}") from None
 
     async def _current(self) -> aiohttp.ClientSession:
         ca = self._read("ca.crt")
@@ -141,6 +149,15 @@ def _from_environment() -> str:
     if not host:
         return "https://kubernetes.default.svc"
     return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
+
+async def _document(answer: aiohttp.ClientResponse) -> Obj:
+    data = bytearray()
+    async for part in answer.content.iter_any():
+        data += part
+        if len(data) > MAX_DOCUMENT:
+            raise ApiServerError(answer.status, f"the answer has more than {MAX_DOCUMENT} bytes")
+    return _decode(data)
 
 
 def _decode(data: bytes | bytearray) -> Obj:

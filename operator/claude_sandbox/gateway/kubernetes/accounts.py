@@ -15,12 +15,14 @@ The Role that this needs: `get`, `create` and `update` of `configmaps`; where th
 from collections.abc import Callable
 from typing import Any
 
-from claude_sandbox.gateway.budget.api_server import APIServer, APIServerError
 from claude_sandbox.gateway.budget.ledger import Account, dumps, loads
 from claude_sandbox.gateway.budget.store import NEW, StoreError
+from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError, Obj, version_of
 
 PREFIX = "claude-sandbox-usage-"
 KEY = "account"
+SECONDS = 3.0
+"""Seconds that the API server has for an answer: a request for the model waits for it."""
 
 
 class ConfigMapStore:
@@ -29,17 +31,19 @@ class ConfigMapStore:
     # At most some 50 writes a second for one sandbox by one gateway; a request that comes after a rest does not wait.
     pace = 0.02
 
-    def __init__(self, api: APIServer, name_of: Callable[[str], str | None]) -> None:
+    def __init__(self, api: ApiServer, name_of: Callable[[str], str | None]) -> None:
         self._api = api
         self._name_of = name_of
 
     async def load(self, sandbox: str) -> tuple[Account, str]:
         """See Store."""
-        status, found = await self._call("GET", f"/{PREFIX}{sandbox}")
-        if status == 404:
-            return Account(), NEW
-        self._expect(sandbox, status, found, 200)
-        version = _version(found)
+        try:
+            found = await self._api.get(f"{self._path()}/{PREFIX}{sandbox}", seconds=SECONDS)
+            version = version_of(found)
+        except ApiServerError as error:
+            if error.status == 404:
+                return Account(), NEW
+            raise _told(error) from error
         data = found.get("data") or {}
         if KEY not in data:
             # As the operator makes it.
@@ -54,17 +58,20 @@ class ConfigMapStore:
     async def swap(self, sandbox: str, version: str, account: Account) -> str | None:
         """See Store."""
         document = self._document(sandbox, account)
-        if version == NEW:
-            status, found = await self._call("POST", "", document)
-        else:
+        try:
+            if version == NEW:
+                return version_of(await self._api.write("POST", self._path(), document, SECONDS))
             document["metadata"]["resourceVersion"] = version
-            status, found = await self._call("PUT", f"/{PREFIX}{sandbox}", document)
-        if status == 409 or (status == 404 and version != NEW):
-            return None
-        self._expect(sandbox, status, found, 200, 201)
-        return _version(found)
+            return version_of(await self._api.write("PUT", f"{self._path()}/{PREFIX}{sandbox}", document, SECONDS))
+        except ApiServerError as error:
+            if error.status == 409 or (error.status == 404 and version != NEW):
+                return None
+            raise _told(error) from error
 
-    def _document(self, sandbox: str, account: Account) -> dict[str, Any]:
+    def _path(self) -> str:
+        return f"/api/v1/namespaces/{self._api.namespace()}/configmaps"
+
+    def _document(self, sandbox: str, account: Account) -> Obj:
         metadata: dict[str, Any] = {
             "name": f"{PREFIX}{sandbox}",
             "labels": {"app.kubernetes.io/managed-by": "claude-sandbox-gateway"},
@@ -77,22 +84,7 @@ class ConfigMapStore:
             ]
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {KEY: dumps(account)}}
 
-    async def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> tuple[int, dict[str, Any]]:
-        try:
-            return await self._api.call(method, f"/api/v1/namespaces/{self._api.namespace()}/configmaps{path}", body)
-        except APIServerError as error:
-            raise StoreError(str(error)) from error
 
-    def _expect(self, sandbox: str, status: int, found: dict[str, Any], *expected: int) -> None:
-        if status in expected:
-            return
-        said = str(found.get("message", ""))[:300]
-        remedy = " (the gateway's Role needs get, create and update of configmaps)" if status == 403 else ""
-        raise StoreError(f"the API server answers {status} for the ConfigMap {PREFIX}{sandbox}{remedy}: {said}")
-
-
-def _version(found: dict[str, Any]) -> str:
-    version = (found.get("metadata") or {}).get("resourceVersion")
-    if not isinstance(version, str) or not version:
-        raise StoreError("the API server's answer is no ConfigMap")
-    return version
+def _told(error: ApiServerError) -> StoreError:
+    remedy = ": the gateway's Role needs get, create and update of configmaps" if error.status == 403 else ""
+    return StoreError(f"the account is not to be had ({error}){remedy}")
