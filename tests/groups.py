@@ -25,8 +25,20 @@ _CHANGE_THE_MACHINE = (
     "docker/engines/test_engines_for_builds.py",
 )  # fmt: skip
 
+# Moves have two engines of their own, in the round of the default release; in the other they are skipped.
+_MOVES = "moves between engines"
+_OF_MOVES = ("docker/test_docker_drain.py", "docker/faults/test_docker_drain_interrupted.py")
+
 # The chains that decide how long a run takes begin first; what is short fills the processes up at the end.
-_FIRST = (CHANGES, *(f"engine {release}" for release in engine.RELEASES), "operator", "machine", "api", "attacks")
+_FIRST = (
+    CHANGES,
+    *(f"engine {release}" for release in engine.RELEASES),
+    _MOVES,
+    "operator",
+    "machine",
+    "api",
+    "attacks",
+)
 
 
 def group_of(file: str, release: str | None) -> str:
@@ -36,6 +48,8 @@ def group_of(file: str, release: str | None) -> str:
     """
     if file.startswith(_CHANGE_THE_MACHINE):
         return CHANGES
+    if file in _OF_MOVES and release == engine.DEFAULT_RELEASE:
+        return _MOVES
     if release is not None:
         return f"engine {release}"
     # Nothing is shared between the rooms of the unit tests, nor between the files below tests/docker.
