@@ -1,7 +1,7 @@
 """Which tests stay together in one process, in which order these groups begin, and how long each takes.
 
-`python -m tests.groups REPORT` reads the JUnit report of a whole run (`make test ARGS=--junitxml=REPORT`) and writes
-tests/durations.md. A group's seconds are those of its tests, one after the other, with what they share.
+`python -m tests.groups REPORT [REMARK]` reads the JUnit report of a whole run (`make test ARGS=--junitxml=REPORT`) and
+writes tests/durations.md. The time of a group is that of its tests, one after the other, with what they share.
 """
 
 import os
@@ -63,8 +63,8 @@ def rank(group: str) -> int:
     return _FIRST.index(group) if group in _FIRST else len(_FIRST)
 
 
-def table(report: Path) -> str:
-    """The page for a run: groups, the longest first."""
+def table(report: Path, remark: str = "") -> str:
+    """The page for a run: groups, the longest first; with a remark on the run."""
     seconds: dict[str, float] = defaultdict(float)
     tests: dict[str, int] = defaultdict(int)
     for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - a file of our own
@@ -76,6 +76,7 @@ def table(report: Path) -> str:
         "<!-- Written by `python -m tests.groups`. -->",
         "# How long the tests take",
         f"A run of `make test` on a machine with {os.cpu_count()} cores. Groups run side by side, in three processes.",
+        *([remark] if remark else []),
         "",
         "| Group | Tests | Minutes |",
         "|---|---|---|",
@@ -87,4 +88,4 @@ def table(report: Path) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(table(Path(sys.argv[1])), encoding="utf-8")
+    PAGE.write_text(table(Path(sys.argv[1]), *sys.argv[2:]), encoding="utf-8")

@@ -128,7 +128,14 @@ def test_two_clusters_stand_side_by_side_and_fall_alone(home: Path) -> None:
     assert status(home, "--name", "other") == other
 
 
-@pytest.mark.parametrize("component", ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"])
+@pytest.mark.parametrize(
+    "component",
+    [
+        "etcd",
+        "kube-controller-manager",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("kube-apiserver", "kube-scheduler")),
+    ],
+)
 def test_a_component_that_was_killed_is_seen_and_brought_back_with_its_data(home: Path, component: str) -> None:
     before = up(home, "--controllers")
     assert kubectl(before, "create", "namespace", "kept").returncode == 0

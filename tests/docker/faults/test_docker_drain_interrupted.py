@@ -2,7 +2,7 @@
 
 The operator ends there, before the call was heard or after it, or the old host falls silent there. The next one, or the
 same one when the host is back, brings the move to its end: at no time two containers, nothing left behind, no loss told
-of that was none. By default a third of the calls is visited, others before they are heard than after; `-m "engine and
+of that was none. By default a fifth of the calls is visited, others before they are heard than after; `-m "engine and
 slow"` visits all.
 """
 
@@ -297,7 +297,7 @@ ENDS = pytest.mark.parametrize("cut_off", [operator_ends, host_falls_silent])
 @pytest.mark.timeout(900)
 @ENDS
 @pytest.mark.parametrize(
-    ("heard", "calls"), [(False, range(1, CALLS, 3)), (True, range(2, CALLS, 3))], ids=["before", "after"]
+    ("heard", "calls"), [(False, range(1, CALLS, 5)), (True, range(3, CALLS, 5))], ids=["before", "after"]
 )
 async def test_in_the_middle_of_a_move(
     pair: Pair, credentials: Credentials, cut_off: CutOff, heard: bool, calls: Iterable[int]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from dockerkit import CLUSTER, FIRST, HELPER, KEY, LATER, Clock, Sandbox, counted, sandbox
+from enginekit import shared_by_engines
 
 from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.pacing import Pacer
@@ -60,7 +61,7 @@ async def cut_off(one: Sandbox, last: int, *, heard: bool) -> AsyncIterator[Mort
         one.backend = DockerBackend(one.engine, CLUSTER, "host", one.secrets, Pacer(one.clock), helper=HELPER)
 
 
-@pytest.mark.parametrize("heard", [False, True], ids=["before", "after"])
+@shared_by_engines("heard", {"before": False, "after": True})
 async def test_making_a_sandbox(host: EngineDescription, heard: bool) -> None:
     before = counted(host)
     async with sandbox(host) as one:

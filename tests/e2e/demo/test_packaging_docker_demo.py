@@ -201,6 +201,9 @@ def test_a_removed_container_comes_back(first: str, demo: Demo) -> None:
     eventually(lambda: workload(demo).get("uid") not in (None, one.id))
 
 
+@pytest.mark.parametrize(
+    "present", ["brought along", pytest.param("20.10", marks=pytest.mark.slow)], indirect=True, scope="module"
+)
 def test_a_control_plane_that_was_lost_leaves_no_sandbox_behind(first: str, demo: Demo) -> None:
     lost = container(demo)
     demo.command("cluster", "down", "--name", CLUSTER)

@@ -1,6 +1,7 @@
 """Real Docker Engines for tests, old and new, and an image so small that a container of it starts at once."""
 
 import contextlib
+import itertools
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -39,6 +40,16 @@ def may_have_engines() -> None:
 def engine_release(request: pytest.FixtureRequest, may_have_engines: None) -> str:
     release: str = request.param
     return release
+
+
+def shared_by_engines(argument: str, values: Mapping[str, Any]) -> pytest.MarkDecorator:
+    """Parametrize a test that takes long: each engine has its share of the values, by turns. What is left is slow."""
+    cases = [
+        pytest.param(release, value, id=f"{release}-{name}", marks=() if mine == turn else pytest.mark.slow)
+        for mine, release in enumerate(engine.RELEASES)
+        for turn, (name, value) in zip(itertools.cycle(range(len(engine.RELEASES))), values.items(), strict=False)
+    ]
+    return pytest.mark.parametrize(("engine_release", argument), cases, indirect=["engine_release"])
 
 
 @pytest.fixture(scope="session")
