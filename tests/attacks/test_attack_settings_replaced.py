@@ -3,7 +3,7 @@
 Before, that they are in place was read once after each start and remembered, and no control said anything of it: a
 sandbox with other settings was Compliant until it started again. SEC-04 reads them anew at each measurement; that
 something is mounted over them, the kernel tells. For pods, where the annotation, the volume and the mounts tell, see
-tests/unit/compliance/test_managed_settings.py.
+tests/unit/compliance/pods/test_pod_settings.py.
 """
 
 import asyncio

@@ -8,7 +8,7 @@ import pytest
 from compliant_sandbox import MAX_AGE, NOW, World, changed, compliant, is_compliant, reported, results, without
 from hypothesis import given
 from hypothesis import strategies as st
-from test_control_mutations import MUTATIONS
+from test_pod_mutations import MUTATIONS
 
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import EvidenceSource, Result

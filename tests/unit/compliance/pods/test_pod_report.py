@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 from compliant_sandbox import NOW, World, changed, compliant, is_compliant, reported, without
-from test_control_mutations import MUTATIONS
+from test_pod_mutations import MUTATIONS
 
 from claude_sandbox.api.status import MAX_CONTROLS, ControlStatus, EvidenceSource, Result
 from claude_sandbox.compliance.catalogue import POD_CONTROLS
