@@ -85,7 +85,10 @@ class ContainerCheck:
     kernel: KernelJudge | None = None
     """The second witness, where the engine is on this machine: either's failure counts."""
     kernel_decides: bool = False
-    """Whether the kernel settles what the document leaves to the image or to the engine's configuration."""
+    """Whether the kernel settles the document's doubts.
+
+    Which user a name stands for is written in the image, and whether users are remapped in the engine's configuration.
+    """
 
 
 @dataclass(frozen=True)
