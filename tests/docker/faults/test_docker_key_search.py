@@ -110,8 +110,13 @@ class World:
 
     def _is_the_file(self, found: str) -> bool:
         """Whether it is the very volume in memory that the agent has its key from."""
-        volumes = self.host.data_root / "volumes"
-        return found.startswith(str(volumes)) and found.endswith("-api-key/_data/api-key: found")
+        volumes, mounted = self.host.data_root / "volumes", self.host.data_root / "overlay2"
+        # Engine 20.10 mounts a container's volumes once more, for itself, while it answers the read of an archive
+        # (moby's daemon/archive.go, containerArchivePath). What would be on the disk there, the search from outside
+        # of the engine's mounts finds.
+        return (found.startswith(str(volumes)) and found.endswith("-api-key/_data/api-key: found")) or (
+            found.startswith(str(mounted)) and found.endswith("/merged/run/claude-sandbox/api-key/api-key: found")
+        )
 
     def _in_objects(self) -> list[str]:
         kubectl = [toolchain.kubectl(print), f"--kubeconfig={self.place.cluster.kubeconfig}"]
