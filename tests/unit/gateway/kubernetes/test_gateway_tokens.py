@@ -77,8 +77,20 @@ def test_a_token_of_no_key_of_the_cluster_is_refused() -> None:
         verify(unsigned(GOOD, alg="RS256"), KEYS, AUDIENCE, NOW)
 
 
+# Named: a token is another in each run, and those that share the tests have to call them the same.
 @pytest.mark.parametrize(
-    "text", ["", ".", "..", "a.b", "a.b.c", "é.é.é", f"{'a' * 9000}.b.c", f"{GOOD}.x", "\udcff.a.b"]
+    "text",
+    [
+        pytest.param("", id="nothing"),
+        pytest.param(".", id="a dot"),
+        pytest.param("..", id="dots"),
+        pytest.param("a.b", id="two parts"),
+        pytest.param("a.b.c", id="no JSON"),
+        pytest.param("é.é.é", id="no ASCII"),
+        pytest.param(f"{'a' * 9000}.b.c", id="too long"),
+        pytest.param(f"{GOOD}.x", id="a fourth part"),
+        pytest.param("\udcff.a.b", id="no text"),
+    ],
 )
 def test_what_is_no_token_is_refused(text: str) -> None:
     assert refused(text) == "NoToken"
