@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from nodekit import Kubectl, kubectl_for, report
 from tests import groups
 
-from claude_sandbox.localcluster import cluster
+from claude_sandbox.localcluster import cluster, engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.images import ImageArchive, build_image
 from claude_sandbox.localcluster.node import load_image
@@ -31,6 +31,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Leave the slow tests out, whatever is selected by `-m`, unless it names them. Say what is to run side by side."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(_group(item)))
+    for item in _not_its_turn(items):
+        item.add_marker(pytest.mark.slow)
     if "slow" not in config.option.markexpr:
         slow = [item for item in items if item.get_closest_marker("slow")]
         items[:] = [item for item in items if item not in slow]
@@ -42,10 +44,31 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: groups.rank(_group(item)))
 
 
+def _not_its_turn(items: list[pytest.Item]) -> list[pytest.Item]:
+    """The tests marked `by_turns` that have the engine which the others of their file have in turn."""
+    files: dict[Path, dict[str, list[tuple[str, pytest.Item]]]] = {}
+    for item in items:
+        release = _release(item)
+        if item.get_closest_marker("by_turns") and release is not None:
+            test = item.name.replace(release, "")
+            files.setdefault(item.path, {}).setdefault(test, []).append((release, item))
+    return [
+        item
+        for tests in files.values()
+        for turn, test in enumerate(sorted(tests))
+        for release, item in tests[test]
+        if len(tests[test]) > 1 and release != engine.RELEASES[turn % len(engine.RELEASES)]
+    ]
+
+
+def _release(item: pytest.Item) -> str | None:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("engine_release") if callspec else None
+
+
 def _group(item: pytest.Item) -> str:
     file = item.path.relative_to(Path(__file__).parent).as_posix()
-    callspec = getattr(item, "callspec", None)
-    return groups.group_of(file, callspec.params.get("engine_release") if callspec else None)
+    return groups.group_of(file, _release(item))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -10,7 +10,7 @@ from claude_sandbox.api.status import Result
 from claude_sandbox.backends.base import KeyState
 from claude_sandbox.localcluster.engine import EngineDescription
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.by_turns]
 
 
 async def test_a_sandbox_becomes_a_container_that_is_ready_and_then_nothing_is_left_to_do(

@@ -26,7 +26,7 @@ from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images.recipes import recipe
 
-pytestmark = [pytest.mark.controlplane, pytest.mark.engine]
+pytestmark = [pytest.mark.controlplane, pytest.mark.engine, pytest.mark.by_turns]
 
 KEY = "not-really-a-key-0815"
 PATIENCE = 60.0

@@ -15,7 +15,7 @@ from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import ImageArchive
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.by_turns]
 
 AGENT = REMAPPED + 1000
 

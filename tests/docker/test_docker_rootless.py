@@ -19,7 +19,7 @@ from claude_sandbox.compliance.reports.docker_hosts import findings
 from claude_sandbox.controller.docker_hosts.status import engine_of
 from claude_sandbox.localcluster.images import ImageArchive
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.by_turns]
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from claude_sandbox.localcluster import engine as engines
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.images import ImageArchive, build_image
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.by_turns]
 
 
 class Ear:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import os
 import signal
 import sys
@@ -10,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
+from loopback import free_address
 from nursery import ENVIRONMENT, Nursery
 
 IMAGE = "example.org/sandbox@sha256:" + "a" * 64
 GRACE = 30.0
-_ADDRESSES = itertools.count(1)
 
 
 class OperatorProcess:
@@ -29,9 +28,7 @@ class OperatorProcess:
         """Called when the process ends."""
         self.returncode: int | None = None
         self._nursery = nursery
-        # An address of its own, so that no two operators want the same port.
-        number = os.getpid() * 1000 + next(_ADDRESSES)
-        self._address = f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255 or 1}:8080"
+        self._address = f"{free_address(8080)}:8080"
         self._arguments = [
             f"--kubeconfig={kubeconfig}",
             f"--sandbox-image={IMAGE}",

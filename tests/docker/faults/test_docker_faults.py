@@ -17,7 +17,7 @@ from claude_sandbox.blueprint.model import Blueprint, Probe
 from claude_sandbox.localcluster import engine as engines
 from claude_sandbox.localcluster.engine import EngineDescription
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.by_turns]
 
 
 def kill(one: Sandbox) -> None:

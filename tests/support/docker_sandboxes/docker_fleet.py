@@ -1,7 +1,6 @@
 """An operator process that looks after Docker hosts, and DockerHosts in a real API server."""
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from loopback import free_address
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.crds import definitions
@@ -21,7 +21,7 @@ from claude_sandbox.localcluster.cluster import Cluster
 
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", False, "CustomResourceDefinition")
 OWN = "docker-hosts-operator"
-ADDRESS = f"127.77.{os.getpid() >> 8 & 255}.{os.getpid() & 255 or 1}:8080"
+ADDRESS = f"{free_address(8080)}:8080"
 PATIENCE = 90.0
 """Seconds; generous, because the machine may be busy. Nothing waits as long as this when all is well."""
 
