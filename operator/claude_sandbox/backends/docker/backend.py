@@ -16,7 +16,7 @@ from claude_sandbox.api.spec import Image as NamedImage
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.backends.docker import address_pools, names
-from claude_sandbox.backends.docker.apply import Hands, carry_out
+from claude_sandbox.backends.docker.apply import carry_out
 from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
 from claude_sandbox.backends.docker.engine.documents import Object, running
 from claude_sandbox.backends.docker.engine.engine import Engine
@@ -42,6 +42,7 @@ from claude_sandbox.backends.docker.relay import relays
 from claude_sandbox.backends.docker.relay.relays import NO_PUBLISHING, Publishing, Relay
 from claude_sandbox.backends.docker.removal import Removal, orphans, remove, workspaces
 from claude_sandbox.backends.docker.state import host_lost, pulling, state_of, unclear
+from claude_sandbox.backends.docker.steps.context import ApplyContext
 from claude_sandbox.backends.docker.unsupported import gaps
 from claude_sandbox.backends.docker.written import Learned
 from claude_sandbox.backends.pacing import Pacer
@@ -187,8 +188,8 @@ class DockerBackend:
             self._relays[identity] = relay
         wanted, learned = plan(desired, observed, past), Learned()
         with self._doings.during((identity.namespace, identity.name), learned.removed) as events:
-            hands = self._hands(blueprint, learned, past, self._refusal(blueprint, spec))
-            outcome = await carry_out(hands, desired, wanted, lambda: self._pacer.wait(identity))
+            context = self._context(blueprint, learned, past, self._refusal(blueprint, spec))
+            outcome = await carry_out(context, desired, wanted, lambda: self._pacer.wait(identity))
             told = len(events)
             if wanted.steps:
                 try:
@@ -409,10 +410,10 @@ class DockerBackend:
             self._visitors.know(identity.uid, observed.container)
         return observed
 
-    def _hands(self, blueprint: Blueprint, learned: Learned, past: Past, refusal: str) -> Hands:
+    def _context(self, blueprint: Blueprint, learned: Learned, past: Past, refusal: str) -> ApplyContext:
         reference, identity = blueprint.key, blueprint.identity
         sandbox = (identity.namespace, identity.name)
-        return Hands(
+        return ApplyContext(
             engine=self._engine,
             images=self._images,
             blueprint=blueprint,

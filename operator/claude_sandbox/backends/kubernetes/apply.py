@@ -5,13 +5,13 @@ else made meanwhile. What is there is applied (server-side apply, guarded by its
 fields stay theirs.
 """
 
-import asyncio
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import Reason
-from claude_sandbox.backends.base import Cause, Failure, Healed, Outcome
+from claude_sandbox.backends.apply import ForeignObjectError, Pace, Progress, StaleError, apply_stages
+from claude_sandbox.backends.base import Cause, Failure, Outcome
 from claude_sandbox.backends.kubernetes import drift
 from claude_sandbox.backends.kubernetes.admission import Making
 from claude_sandbox.backends.kubernetes.ownership import is_baseline, is_leftover, is_owned, is_retained_claim
@@ -43,19 +43,10 @@ _DIFFER: dict[str, Callable[[Object, Object], tuple[str, ...]]] = {
 Seen = Callable[[Resource, Manifest], None]
 """Told of each object as the API server answered it, before any watch does."""
 
-# Seconds until an object in the way is looked at again that no watch shows, since it has none of our labels.
-FOREIGN_AGAIN = 10.0
-# Seconds until a pass whose picture was behind is made again; the watch mostly has it sooner.
-STALE_AGAIN = 1.0
 # Seconds of grace of what has to end at once. None at all would take the pod's object away before it has ended.
 AT_ONCE = 1
 
-Pace = Callable[[Identity], float]
-"""Seconds until a paced step may be done; 0 for now, which then counts as done."""
-
-
-class ForeignObjectError(Exception):
-    """An object under one of our names is not ours."""
+_REPAIRS = {Verb.CREATE: "Missing", Verb.APPLY: "Drifted", Verb.DELETE: "Ended"}
 
 
 class ImposedError(Exception):
@@ -69,62 +60,54 @@ class ImposedError(Exception):
         super().__init__(", ".join(self.paths))
 
 
-class StaleError(Exception):
-    """What was seen is behind: there is an object that was not seen, and that the next look is to judge."""
+@dataclass
+class _Progress(Progress[Step]):
+    """`known`: in what admission changes what is asked for, as the plan knew; `imposed`: what else it turned out."""
+
+    known: tuple[str, ...] = ()
+    imposed: list[str] = field(default_factory=list)
+
+    @property
+    def over(self) -> bool:
+        return super().over or bool(self.imposed)
+
+    def failed(self, step: Step, error: Exception) -> None:
+        if isinstance(error, ImposedError):
+            self.imposed += (path for path in error.paths if path not in self.known)
+        elif not isinstance(error, ApiError):
+            raise error
+        elif error.is_conflict and step.verb is Verb.APPLY:
+            # What was to be applied is gone or another one by now: no failure, but a picture that is behind.
+            self.stale = True
+        else:
+            self.failure = self.failure or failure_of(step, error)
 
 
 async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: Pace, making: Making) -> Outcome:
     """Write what the plan says. Stops after the first stage that did not wholly succeed; never raises ApiError."""
-    done: list[Step] = []
-    foreign = list(plan.foreign)
-    failure: Failure | None = None
-    paced: float | None = None
-    stale = False
-    imposed = plan.imposed
-    for stage in plan.stages:
-        waits = [pace(identity) if step.paced else 0.0 for step in stage]
-        due = [step for step, wait in zip(stage, waits, strict=True) if wait <= 0]
-        paced = max((wait for wait in waits if wait > 0), default=paced)
-        writes = (_do(api, step, identity, seen, making) for step in due)
-        results = await asyncio.gather(*writes, return_exceptions=True)
-        for step, result in zip(due, results, strict=True):
-            if isinstance(result, ForeignObjectError):
-                foreign.append(str(result))
-            elif isinstance(result, ImposedError):
-                imposed = tuple(dict.fromkeys((*imposed, *result.paths)))
-            elif isinstance(result, StaleError) or _is_outdated(step, result):
-                stale = True
-            elif isinstance(result, ApiError):
-                failure = failure or explain(step, result)
-            elif isinstance(result, BaseException):
-                raise result
-            elif result is not None:
-                done.append(result)
-        blocked = len(foreign) > len(plan.foreign)
-        if blocked or stale:
-            paced = FOREIGN_AGAIN if blocked else STALE_AGAIN
-        if failure or blocked or stale or len(imposed) > len(plan.imposed):
-            break
+    progress = _Progress(known=plan.imposed)
+
+    def wait(stage: tuple[Step, ...]) -> float:
+        return pace() if any(step.paced for step in stage) else 0.0
+
+    await apply_stages(plan.stages, progress, wait, lambda step: _do(api, step, identity, seen, making))
+    done = progress.done
+    imposed = tuple(dict.fromkeys((*plan.imposed, *progress.imposed)))
     return Outcome(
-        created=_said(done, Verb.CREATE, Cause.PROVISION, Cause.UPDATE),
-        updated=_said(done, Verb.APPLY, Cause.UPDATE),
-        removed=_said(done, Verb.DELETE, Cause.UPDATE),
-        healed=tuple(_healed(step) for step in done if step.cause is Cause.HEAL),
-        foreign=tuple(foreign),
+        created=progress.named((Verb.CREATE,), Cause.PROVISION, Cause.UPDATE),
+        updated=progress.named((Verb.APPLY,), Cause.UPDATE),
+        removed=progress.named((Verb.DELETE,), Cause.UPDATE),
+        healed=progress.healed(lambda step: _REPAIRS[step.verb]),
+        foreign=(*plan.foreign, *progress.foreign),
         drifted=plan.drifted,
         spec_changed=plan.spec_changed,
         imposed=imposed,
         ended=next((_uid(step) for step in done if step.kind == "Pod" and step.verb is Verb.DELETE), None),
         key_sent=any(_sends_key(step) for step in done),
-        paced=paced,
-        failure=failure or _waiting(plan.leftover) or _told(imposed, identity),
-        stale=stale,
+        paced=progress.paced,
+        failure=progress.failure or _waiting(plan.leftover) or _told(imposed, identity),
+        stale=progress.stale,
     )
-
-
-def _is_outdated(step: Step, result: Step | BaseException | None) -> bool:
-    """Whether what was to be applied is gone or another one by now: no failure, but a picture that is behind."""
-    return isinstance(result, ApiError) and result.is_conflict and step.verb is Verb.APPLY
 
 
 def _uid(step: Step) -> str:
@@ -152,7 +135,7 @@ def _told(imposed: tuple[str, ...], identity: Identity) -> Failure | None:
     return Failure(Reason.CHANGED_ON_ADMISSION, message, permanent=True)
 
 
-def explain(step: Step, error: ApiError) -> Failure:
+def failure_of(step: Step, error: ApiError) -> Failure:
     """An API error as something that a person can act upon."""
     what = f"{step.verb.value} {step.kind} {step.name}"
     if error.is_permission_denied:
@@ -276,12 +259,3 @@ def _is_ours(resource: Resource, live: Object, identity: Identity) -> bool:
 
 def _sends_key(step: Step) -> bool:
     return step.kind == "Pod" and any(path.endswith(meta.ANNOTATION_KEY_GENERATION) for path in step.paths)
-
-
-def _said(done: list[Step], verb: Verb, *causes: Cause) -> tuple[str, ...]:
-    return tuple(f"{step.kind} {step.name}" for step in done if step.verb is verb and step.cause in causes)
-
-
-def _healed(step: Step) -> Healed:
-    reason = {Verb.CREATE: "Missing", Verb.APPLY: "Drifted", Verb.DELETE: "Ended"}[step.verb]
-    return Healed(step.kind, step.name, reason, step.paths)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 from claude_sandbox.api import meta
@@ -111,7 +112,8 @@ class KubernetesBackend:
         wanted = plan(desired, observed, past)
         if any(step.cause is Cause.HEAL for step in wanted.steps) and await self._is_gone(identity):
             return Outcome(gone=True)
-        carried = carry_out(self._api, wanted, identity, self._watches.learn, self._pacer.wait, self._making)
+        pace = partial(self._pacer.wait, identity)
+        carried = carry_out(self._api, wanted, identity, self._watches.learn, pace, self._making)
         if not self._access.due(identity.namespace, account):
             return await carried
         outcome, _ = await asyncio.gather(carried, self._access.ask(identity.namespace, account))

@@ -51,7 +51,3 @@ class EngineError(Exception):
     def is_pool_overlap(self) -> bool:
         """A network's addresses are in use by another network of the engine."""
         return self.status in (403, 500, 400) and "overlap" in self.message.lower()
-
-
-class ForeignObjectError(Exception):
-    """An object under one of our names is not ours. The message names it as "Kind name"."""

@@ -1,0 +1,49 @@
+"""What a plan is carried out with."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+
+from claude_sandbox.backends.apply import Pace
+from claude_sandbox.backends.docker import address_pools
+from claude_sandbox.backends.docker.engine.engine import Engine
+from claude_sandbox.backends.docker.images.pulls import Images
+from claude_sandbox.backends.docker.keys.delivery import Key
+from claude_sandbox.backends.docker.written import Learned
+from claude_sandbox.blueprint.model import Blueprint, Image
+
+ReadKey = Callable[[], Awaitable[Key]]
+"""Reads the key of the sandbox's Secret. Raises KeyUnavailableError."""
+
+
+@dataclass
+class ApplyContext:
+    """What a plan is carried out with."""
+
+    engine: Engine
+    images: Images
+    blueprint: Blueprint
+    read_key: ReadKey
+    changed: Callable[[str], None]
+    """Told of each container that something is delivered to, or that is started."""
+    made: Callable[[str], None]
+    """Told of the sandbox's container as soon as there is one: what happens to it from then on has to be heard."""
+    learned: Learned
+    """Of this pass."""
+    pace_key: Pace = lambda: 0.0
+    """Of helper containers: whatever makes another one necessary, it is not made without end."""
+    helper: Image | None = None
+    """What brings the key: the operator's own image. None: none can be brought."""
+    refusal: str = ""
+    """Why the sandbox's image must not be run on the host; empty where it may be."""
+    pace_relay: Pace = lambda: 0.0
+    """Of the relay, which has nothing to do with how often the sandbox itself is replaced."""
+    published: Mapping[str, int] = field(default_factory=dict)
+    """The host's ports that declared ones had before, by their names."""
+    pool: IPv4Network | None = address_pools.POOL
+    """Where sandboxes' networks get their addresses; None: from the engine's own pools."""
+
+    @property
+    def waiter(self) -> tuple[str, str]:
+        """Who waits for what takes long."""
+        return self.blueprint.identity.namespace, self.blueprint.identity.name
