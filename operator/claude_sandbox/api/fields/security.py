@@ -1,0 +1,29 @@
+"""What can be tightened beyond the defaults."""
+
+from claude_sandbox.api.fields.strict import Strict
+from claude_sandbox.api.model import Choice
+
+
+class SeccompProfileType(Choice):
+    """Which filter of system calls the kernel holds the agent to. There is none without one."""
+
+    RUNTIME_DEFAULT = "RuntimeDefault"
+    STRICT = "Strict"
+
+
+class SeccompProfile(Strict):
+    """The filter of system calls, as a container's securityContext has one."""
+
+    type: SeccompProfileType = SeccompProfileType.RUNTIME_DEFAULT
+    """RuntimeDefault: what the runtime lets through. Strict: only what Claude Code and ordinary development need.
+
+    Strict also refuses debuggers, sockets but for IP, Unix and route netlink, and 32-bit programs. It is for backend
+    type Docker. Unconfined and profiles of one's own can't be chosen.
+    """
+
+
+class Security(Strict):
+    """What can be tightened beyond the defaults. Nothing here can loosen them."""
+
+    seccomp_profile: SeccompProfile = SeccompProfile()
+    """Which system calls the kernel carries out for the agent."""
