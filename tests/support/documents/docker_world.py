@@ -7,8 +7,8 @@ from typing import Any
 
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.model import Desired, Inside, Observed
 from claude_sandbox.backends.docker.objects import Documents, documents
-from claude_sandbox.backends.docker.plan import Desired, Inside, Observed
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
 

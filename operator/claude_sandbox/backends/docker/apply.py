@@ -13,7 +13,7 @@ from claude_sandbox.backends.base import Cause, Failure, Outcome
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.images.pulls import ImageMissingError, ImagePendingError, ImageRefusedError
 from claude_sandbox.backends.docker.keys.delivery import KeyUnavailableError
-from claude_sandbox.backends.docker.plan import CONTAINER, RELAY, VOLUME, Desired, Plan, Step, Verb
+from claude_sandbox.backends.docker.model import CONTAINER, RELAY, VOLUME, Desired, Plan, Step, Verb
 from claude_sandbox.backends.docker.steps.containers import container_step
 from claude_sandbox.backends.docker.steps.context import ApplyContext
 from claude_sandbox.backends.docker.steps.networks import network_step

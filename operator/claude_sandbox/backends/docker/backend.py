@@ -33,10 +33,11 @@ from claude_sandbox.backends.docker.images.pulls import Images, Login, anonymous
 from claude_sandbox.backends.docker.images.store import ImageStore
 from claude_sandbox.backends.docker.keys.delivery import Key
 from claude_sandbox.backends.docker.keys.managed_settings import settings_of
+from claude_sandbox.backends.docker.model import Desired, Observed
 from claude_sandbox.backends.docker.names import names_of
 from claude_sandbox.backends.docker.objects import Documents, documents
 from claude_sandbox.backends.docker.observe import Observer
-from claude_sandbox.backends.docker.plan import Desired, Observed, plan
+from claude_sandbox.backends.docker.plan import plan
 from claude_sandbox.backends.docker.relay import evidence as relay_evidence
 from claude_sandbox.backends.docker.relay import relays
 from claude_sandbox.backends.docker.relay.relays import NO_PUBLISHING, Publishing, Relay

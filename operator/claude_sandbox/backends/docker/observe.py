@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from claude_sandbox import delivery
 from claude_sandbox.backends.docker import drift, names
-from claude_sandbox.backends.docker.engine.documents import Object, running, started_at
+from claude_sandbox.backends.docker.engine.documents import Object, name_of_summary, running, started_at
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
+from claude_sandbox.backends.docker.model import Desired, Inside, Observed
 from claude_sandbox.backends.docker.names import is_owned, selector
-from claude_sandbox.backends.docker.plan import Desired, Inside, Observed, is_outdated, name_of_summary
+from claude_sandbox.backends.docker.plan import is_outdated
 from claude_sandbox.backends.docker.written import Learned
 from claude_sandbox.blueprint.model import Blueprint
 

@@ -5,154 +5,25 @@ then what the container is on and made of; that it runs, with its key, comes las
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
 
 from claude_sandbox.api.spec import UpdateStrategyType
 from claude_sandbox.backends.base import Cause, Past
 from claude_sandbox.backends.docker import drift, names
-from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
-from claude_sandbox.backends.docker.engine.documents import Object, labels, name_of, running
+from claude_sandbox.backends.docker.engine.documents import Object, labels, name_of, name_of_summary, running
 from claude_sandbox.backends.docker.health import is_lost
+from claude_sandbox.backends.docker.model import (
+    CONTAINER,
+    NETWORK,
+    SETTINGS,
+    VOLUME,
+    Desired,
+    Observed,
+    Plan,
+    Step,
+    Verb,
+)
 from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
-from claude_sandbox.backends.docker.objects import Documents
-from claude_sandbox.backends.docker.relay import drift as relay_drift
-from claude_sandbox.blueprint.model import Identity, Probe
-
-CONTAINER, NETWORK, VOLUME = "Container", "Network", "Volume"
-# A relay with its outer network: made and removed together.
-RELAY = "Relay"
-
-
-SETTINGS = "managed settings"
-
-
-class Verb(Enum):
-    """What is done to an object."""
-
-    CREATE = "create"
-    # Remove it, whatever is on it, and create it as it should be: networks and volumes can't be changed.
-    REPLACE = "replace"
-    REMOVE = "remove"
-    UPDATE = "update the limits of"
-    RENAME = "rename"
-    CONNECT = "connect"
-    DISCONNECT = "disconnect"
-    UNPAUSE = "unpause"
-    RESTART = "restart"
-    # Settings and key first, then the container itself.
-    START = "start"
-    DELIVER = "deliver the key to"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One thing to do. `live` is what it was decided upon; `other` is the second party of a connection, by name."""
-
-    verb: Verb
-    cause: Cause
-    kind: str
-    name: str
-    live: Object | None = None
-    other: str = ""
-    paths: tuple[str, ...] = ()
-    # Repeated without bound it would be harmful: a workload that ends or drifts again at once.
-    paced: bool = False
-    # Of a repair: why it was needed, where the verb alone does not tell; one of `Healed`'s reasons.
-    reason: str = ""
-    # Of a removal: without a grace period.
-    at_once: bool = False
-
-    @property
-    def brings_key(self) -> bool:
-        """Whether it takes a helper container."""
-        return self.verb in (Verb.START, Verb.RESTART, Verb.DELIVER)
-
-
-@dataclass(frozen=True)
-class Desired:
-    """What a sandbox should have, and whether its container may run."""
-
-    identity: Identity
-    cluster: str
-    facts: EngineFacts
-    documents: Documents
-    settings: str
-    suspended: bool
-    # Whether the key that a container needs is there, and which generation it is; None for not known.
-    may_start: bool
-    key_generation: str | None
-    # Whether the key may certainly not be used any more: then nothing may run that has it.
-    withdrawn: bool = field(default=False, kw_only=True)
-    update: UpdateStrategyType
-    liveness: Probe
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing of it is to run."""
-        return self.suspended or self.withdrawn
-
-
-@dataclass(frozen=True)
-class Inside:
-    """What was delivered to a running container.
-
-    `key_generation`: the operator's own word for the key that is in it, where what was read there is that very word;
-    it is never what was read. `has_key`: whether any was delivered since its start. `settings` as they were read.
-    """
-
-    key_generation: str | None = None
-    settings: str | None = None
-    has_key: bool = False
-
-    def is_current(self, generation: str | None) -> bool:
-        """Whether the key of this generation is in it; where that is not known, whether any is."""
-        return self.is_keyed and generation in (None, self.key_generation)
-
-    @property
-    def is_keyed(self) -> bool:
-        """Whether any key was delivered."""
-        return self.has_key or self.key_generation is not None
-
-
-@dataclass(frozen=True)
-class Observed:
-    """The live objects under the sandbox's names, whoever made them, and those that have its labels."""
-
-    container: Object | None = None
-    # The document of the container's image; None where that is gone.
-    image: Object | None = None
-    # None for a container that does not run.
-    inside: Inside | None = None
-    network: Object | None = None
-    volumes: Mapping[str, Object] = field(default_factory=dict)
-    # Summaries of helper containers: of an earlier pass that did not end.
-    helpers: tuple[Object, ...] = ()
-    # The container and the outer network under the relay's name, whoever made them, and the relay's image. Only looked
-    # for where the sandbox should have a relay, or may have something of one.
-    relay: Object | None = None
-    outer: Object | None = None
-    relay_image: Object | None = None
-    # Summaries of relays of the sandbox's under other names.
-    other_relays: tuple[Object, ...] = ()
-    # Names of other containers that carry the sandbox's labels.
-    strays: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Stages, each of which needs the one before it; the steps of a stage don't need each other."""
-
-    stages: tuple[tuple[Step, ...], ...] = ()
-    # Objects in the way that are not ours, as "Kind name".
-    foreign: tuple[str, ...] = ()
-    # In what the running container is not the desired one, and only a new one could be.
-    drifted: tuple[str, ...] = ()
-    spec_changed: bool = False
-
-    @property
-    def steps(self) -> tuple[Step, ...]:
-        return tuple(step for stage in self.stages for step in stage)
+from claude_sandbox.backends.docker.relay.plan import is_outer, is_relay, keeps_relay, plan_relay
 
 
 def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
@@ -184,7 +55,8 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
         name = desired.documents.names.container
         stages.append((Step(Verb.CREATE, made, CONTAINER, name),))
         stages.append((Step(Verb.START, Cause.PROVISION, CONTAINER, name),))
-    stages.append(_relay(desired, observed, past, may_be_made=not blocked and (ours is not None or desired.may_start)))
+    may_be_made = not blocked and (ours is not None or desired.may_start)
+    stages.append(plan_relay(desired, observed, past, may_be_made=may_be_made))
     return Plan(tuple(filter(None, stages)), foreign, paths, changed)
 
 
@@ -192,11 +64,6 @@ def is_outdated(desired: Desired, live: Object) -> bool:
     """Whether the container was made from another spec than the one that is asked for."""
     wanted = desired.documents.container["Labels"][names.LABEL_SPEC_HASH]
     return bool(labels(live).get(names.LABEL_SPEC_HASH) != wanted)
-
-
-def name_of_summary(summary: Object) -> str:
-    """The name of a container in a list."""
-    return str((summary.get("Names") or ["/"])[0]).removeprefix("/")
 
 
 def _is_agent(desired: Desired, live: Object) -> bool:
@@ -258,7 +125,7 @@ def _network(
     if paths := drift.network_differences(wanted, live):
         return (Step(Verb.REPLACE, causes[1], NETWORK, name, live, paths=paths),)
     own = ours["Id"] if ours is not None else None
-    relay = observed.relay["Id"] if observed.relay is not None and _keeps_relay(desired, observed) else None
+    relay = observed.relay["Id"] if observed.relay is not None and keeps_relay(desired, observed) else None
     members: Mapping[str, Object] = live.get("Containers") or {}
     return tuple(
         Step(
@@ -362,58 +229,12 @@ def _start(name: str, ours: Object, past: Past) -> Step:
     return Step(Verb.START, cause, CONTAINER, name, ours, paths=(path,), paced=not fresh, reason=reason)
 
 
-def _keeps_relay(desired: Desired, observed: Observed) -> bool:
-    """Whether the live relay is the sandbox's own, and it should have one."""
-    return desired.documents.relay is not None and not desired.ended and _is_relay(desired, observed.relay)
-
-
-def _is_relay(desired: Desired, live: Object | None) -> bool:
-    return live is not None and is_owned(live, desired.cluster, desired.identity, names.RELAY)
-
-
-def _is_outer(desired: Desired, live: Object | None) -> bool:
-    return live is not None and is_owned(live, desired.cluster, desired.identity, names.OUTER)
-
-
-def _relay(desired: Desired, observed: Observed, past: Past, *, may_be_made: bool) -> tuple[Step, ...]:
-    """What is done about the relay, after everything else: nothing waits for it. One that is there is mended
-    whatever is in the sandbox's way, so that it is never looser than it should be.
-    """
-    name, documents = desired.documents.names.relay, desired.documents
-    live = observed.relay if _is_relay(desired, observed.relay) else None
-    if documents.relay is None or desired.ended:
-        if live is None and not _is_outer(desired, observed.outer):
-            return ()
-        return (Step(Verb.REMOVE, Cause.UPDATE, RELAY, name, live),)
-    # One that could not be made before was not lost, and one that was never started is still being made.
-    had = bool(past.endpoints) or (live is not None and live.get("State", {}).get("Status") != "created")
-    cause = (Cause.HEAL if had else Cause.PROVISION) if past.settled else Cause.UPDATE
-    if live is None:
-        return (Step(Verb.CREATE, cause, RELAY, name, paced=True),) if may_be_made else ()
-    own = observed.network
-    kept = own is not None and not drift.network_differences(documents.network, own)
-    inner = str(own["Id"]) if own is not None and kept else ""
-    outer = observed.outer
-    paths = relay_drift.differences(
-        documents.relay, documents.names, live, observed.relay_image, outer, inner, desired.facts
-    )
-    wish = labels(live).get(names.LABEL_SPEC_HASH) != documents.relay.container["Labels"][names.LABEL_SPEC_HASH]
-    if wish or paths:
-        cause = Cause.UPDATE if wish else cause
-        reason = "Ended" if "State.Status" in paths else ""
-        return (Step(Verb.REPLACE, cause, RELAY, name, live, paths=paths, paced=True, reason=reason),)
-    return tuple(
-        Step(Verb.DISCONNECT, Cause.HEAL, NETWORK, name, outer, other=one, paths=(f"Containers.{member}",))
-        for one, member in relay_drift.strangers(outer, live)
-    )
-
-
 def _foreign(desired: Desired, observed: Observed) -> Iterator[str]:
     cluster, identity = desired.cluster, desired.identity
     if desired.documents.relay is not None:
-        if observed.relay is not None and not _is_relay(desired, observed.relay):
+        if observed.relay is not None and not is_relay(desired, observed.relay):
             yield f"{CONTAINER} {name_of(observed.relay)}"
-        if observed.outer is not None and not _is_outer(desired, observed.outer):
+        if observed.outer is not None and not is_outer(desired, observed.outer):
             yield f"{NETWORK} {name_of(observed.outer)}"
     if observed.container is not None and not _is_agent(desired, observed.container):
         yield f"{CONTAINER} {name_of(observed.container)}"

@@ -4,11 +4,10 @@ import asyncio
 from dataclasses import dataclass
 
 from claude_sandbox.backends.docker import names
-from claude_sandbox.backends.docker.engine.documents import Object, labels, running
+from claude_sandbox.backends.docker.engine.documents import Object, labels, name_of_summary, running
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.names import identity_in, is_owned, is_workspace_of, names_of, selector
-from claude_sandbox.backends.docker.plan import name_of_summary
 from claude_sandbox.blueprint.model import Identity
 
 # Seconds that processes get to end by themselves.

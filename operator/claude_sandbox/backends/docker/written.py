@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from claude_sandbox.backends.docker.engine.documents import Object
-from claude_sandbox.backends.docker.plan import Inside
+from claude_sandbox.backends.docker.model import Inside
 
 
 @dataclass(frozen=True)

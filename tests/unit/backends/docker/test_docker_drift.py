@@ -8,7 +8,7 @@ from docker_world import NEW, OLD, desired_of, recorded
 
 from claude_sandbox.backends.docker import drift
 from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
-from claude_sandbox.backends.docker.plan import Desired
+from claude_sandbox.backends.docker.model import Desired
 from claude_sandbox.seccomp.profile import STRICT
 
 RELEASES = [("29", NEW), ("20.10", OLD)]

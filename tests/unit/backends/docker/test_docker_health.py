@@ -11,7 +11,8 @@ from docker_world import NEW, OLD, desired_of, live_of
 from claude_sandbox.backends.base import Cause, Past
 from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
 from claude_sandbox.backends.docker.health import NOT_ALIVE
-from claude_sandbox.backends.docker.plan import Observed, Plan, Verb, plan
+from claude_sandbox.backends.docker.model import Observed, Plan, Verb
+from claude_sandbox.backends.docker.plan import plan
 from claude_sandbox.backends.docker.state import state_of
 
 LATER = Past(provisioned=True, ran=True, settled=True)

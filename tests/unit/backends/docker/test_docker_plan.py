@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_sandbox.backends.base import Cause, Past
+from claude_sandbox.backends.docker.model import Desired, Inside, Observed, Plan, Verb
 from claude_sandbox.backends.docker.names import labels_of
-from claude_sandbox.backends.docker.plan import Desired, Inside, Observed, Plan, Verb, plan
+from claude_sandbox.backends.docker.plan import plan
 
 FIRST = Past(provisioned=False, ran=False, settled=False)
 LATER = Past(provisioned=True, ran=True, settled=True)

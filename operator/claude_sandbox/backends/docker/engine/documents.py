@@ -27,3 +27,8 @@ def running(live: Object) -> bool:
 def started_at(live: Object) -> str:
     """When a container was started last; what was delivered to an earlier start is gone."""
     return str(live.get("State", {}).get("StartedAt", ""))
+
+
+def name_of_summary(summary: Object) -> str:
+    """The name of a container in a list."""
+    return str((summary.get("Names") or ["/"])[0]).removeprefix("/")

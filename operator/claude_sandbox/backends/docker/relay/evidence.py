@@ -1,8 +1,8 @@
 """What is known of a sandbox's relay, in the terms in which compliance is judged. Pure."""
 
 from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.model import Observed
 from claude_sandbox.backends.docker.objects import Documents
-from claude_sandbox.backends.docker.plan import Observed
 from claude_sandbox.backends.docker.relay import drift
 from claude_sandbox.compliance.evidence.containers import Relay
 

@@ -6,8 +6,8 @@ from claude_sandbox.backends.docker import drift, names
 from claude_sandbox.backends.docker.engine.documents import Object, running
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.images.pulls import ImageRefusedError
+from claude_sandbox.backends.docker.model import CONTAINER, SETTINGS, Desired, Step, Verb
 from claude_sandbox.backends.docker.names import is_owned
-from claude_sandbox.backends.docker.plan import CONTAINER, SETTINGS, Desired, Step, Verb
 from claude_sandbox.backends.docker.steps.context import ApplyContext
 from claude_sandbox.backends.docker.steps.creation import create_container
 from claude_sandbox.backends.docker.steps.networks import own_network

@@ -6,8 +6,8 @@ from claude_sandbox.backends.apply import ForeignObjectError, StaleError
 from claude_sandbox.backends.docker import drift, names
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.engine.errors import EngineError
+from claude_sandbox.backends.docker.model import CONTAINER, NETWORK, Desired, Step, Verb
 from claude_sandbox.backends.docker.names import is_owned
-from claude_sandbox.backends.docker.plan import CONTAINER, NETWORK, Desired, Step, Verb
 from claude_sandbox.backends.docker.relay import relays
 from claude_sandbox.backends.docker.removal import remove_network
 from claude_sandbox.backends.docker.steps.context import ApplyContext

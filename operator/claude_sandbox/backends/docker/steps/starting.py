@@ -13,8 +13,8 @@ from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.images.pulls import ImageMissingError
 from claude_sandbox.backends.docker.keys import delivery
 from claude_sandbox.backends.docker.keys.delivery import Key, KeyUnavailableError
+from claude_sandbox.backends.docker.model import CONTAINER, Desired, Inside
 from claude_sandbox.backends.docker.names import is_owned
-from claude_sandbox.backends.docker.plan import CONTAINER, Desired, Inside
 from claude_sandbox.backends.docker.steps.context import ApplyContext
 from claude_sandbox.backends.docker.steps.creation import create_container
 from claude_sandbox.backends.docker.steps.networks import own_network

@@ -3,8 +3,8 @@
 from claude_sandbox.backends.apply import ForeignObjectError
 from claude_sandbox.backends.docker import drift, names
 from claude_sandbox.backends.docker.engine.documents import Object
+from claude_sandbox.backends.docker.model import VOLUME, Desired, Step, Verb
 from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
-from claude_sandbox.backends.docker.plan import VOLUME, Desired, Step, Verb
 from claude_sandbox.backends.docker.steps.context import ApplyContext
 
 

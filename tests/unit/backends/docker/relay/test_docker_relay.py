@@ -11,8 +11,9 @@ from claude_sandbox.api.spec import UpdateStrategyType
 from claude_sandbox.backends.base import Cause, Past
 from claude_sandbox.backends.docker import hardening, names
 from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.model import Desired, Observed, Plan, Verb
 from claude_sandbox.backends.docker.objects import documents
-from claude_sandbox.backends.docker.plan import Desired, Observed, Plan, Verb, plan
+from claude_sandbox.backends.docker.plan import plan
 from claude_sandbox.backends.docker.relay import evidence, relays
 from claude_sandbox.backends.docker.relay.relays import Publishing
 from claude_sandbox.blueprint.model import Image, Port

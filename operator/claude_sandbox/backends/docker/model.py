@@ -1,0 +1,146 @@
+"""What a plan is made from, and what it is made of. Data only."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from claude_sandbox.api.spec import UpdateStrategyType
+from claude_sandbox.backends.base import Cause
+from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.documents import Object
+from claude_sandbox.backends.docker.objects import Documents
+from claude_sandbox.blueprint.model import Identity, Probe
+
+CONTAINER, NETWORK, VOLUME = "Container", "Network", "Volume"
+# A relay with its outer network: made and removed together.
+RELAY = "Relay"
+# In a step's paths: what is not as it should be are the settings that Claude Code reads in a container.
+SETTINGS = "managed settings"
+
+
+class Verb(Enum):
+    """What is done to an object."""
+
+    CREATE = "create"
+    # Remove it, whatever is on it, and create it as it should be: networks and volumes can't be changed.
+    REPLACE = "replace"
+    REMOVE = "remove"
+    UPDATE = "update the limits of"
+    RENAME = "rename"
+    CONNECT = "connect"
+    DISCONNECT = "disconnect"
+    UNPAUSE = "unpause"
+    RESTART = "restart"
+    # Settings and key first, then the container itself.
+    START = "start"
+    DELIVER = "deliver the key to"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do. `live` is what it was decided upon; `other` is the second party of a connection, by name."""
+
+    verb: Verb
+    cause: Cause
+    kind: str
+    name: str
+    live: Object | None = None
+    other: str = ""
+    paths: tuple[str, ...] = ()
+    # Repeated without bound it would be harmful: a workload that ends or drifts again at once.
+    paced: bool = False
+    # Of a repair: why it was needed, where the verb alone does not tell; one of `Healed`'s reasons.
+    reason: str = ""
+    # Of a removal: without a grace period.
+    at_once: bool = False
+
+    @property
+    def brings_key(self) -> bool:
+        """Whether it takes a helper container."""
+        return self.verb in (Verb.START, Verb.RESTART, Verb.DELIVER)
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What a sandbox should have, and whether its container may run."""
+
+    identity: Identity
+    cluster: str
+    facts: EngineFacts
+    documents: Documents
+    settings: str
+    suspended: bool
+    # Whether the key that a container needs is there, and which generation it is; None for not known.
+    may_start: bool
+    key_generation: str | None
+    # Whether the key may certainly not be used any more: then nothing may run that has it.
+    withdrawn: bool = field(default=False, kw_only=True)
+    update: UpdateStrategyType
+    liveness: Probe
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it is to run."""
+        return self.suspended or self.withdrawn
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What was delivered to a running container.
+
+    `key_generation`: the operator's own word for the key that is in it, where what was read there is that very word;
+    it is never what was read. `has_key`: whether any was delivered since its start. `settings` as they were read.
+    """
+
+    key_generation: str | None = None
+    settings: str | None = None
+    has_key: bool = False
+
+    def is_current(self, generation: str | None) -> bool:
+        """Whether the key of this generation is in it; where that is not known, whether any is."""
+        return self.is_keyed and generation in (None, self.key_generation)
+
+    @property
+    def is_keyed(self) -> bool:
+        """Whether any key was delivered."""
+        return self.has_key or self.key_generation is not None
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The live objects under the sandbox's names, whoever made them, and those that have its labels."""
+
+    container: Object | None = None
+    # The document of the container's image; None where that is gone.
+    image: Object | None = None
+    # None for a container that does not run.
+    inside: Inside | None = None
+    network: Object | None = None
+    volumes: Mapping[str, Object] = field(default_factory=dict)
+    # Summaries of helper containers: of an earlier pass that did not end.
+    helpers: tuple[Object, ...] = ()
+    # The container and the outer network under the relay's name, whoever made them, and the relay's image. Only looked
+    # for where the sandbox should have a relay, or may have something of one.
+    relay: Object | None = None
+    outer: Object | None = None
+    relay_image: Object | None = None
+    # Summaries of relays of the sandbox's under other names.
+    other_relays: tuple[Object, ...] = ()
+    # Names of other containers that carry the sandbox's labels.
+    strays: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Stages, each of which needs the one before it; the steps of a stage don't need each other."""
+
+    stages: tuple[tuple[Step, ...], ...] = ()
+    # Objects in the way that are not ours, as "Kind name".
+    foreign: tuple[str, ...] = ()
+    # In what the running container is not the desired one, and only a new one could be.
+    drifted: tuple[str, ...] = ()
+    spec_changed: bool = False
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        return tuple(step for stage in self.stages for step in stage)
