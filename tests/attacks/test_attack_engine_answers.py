@@ -212,7 +212,7 @@ def continuing(near: socket.socket) -> None:
 def test_who_sends_a_byte_now_and_then_holds_no_thread(
     answer: Callable[[socket.socket], None], good: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("claude_sandbox.backends.docker.engine.engine.LEEWAY", 0.2, raising=False)
+    monkeypatch.setattr("claude_sandbox.backends.docker.engine.transport.LEEWAY", 0.2, raising=False)
     with engine_that(answer, good, tmp_path, timeout=0.5) as (engine, hostile):
         error = refused(engine, lambda one: one.container("x"), within=5.0)
         assert error.is_unreachable

@@ -17,7 +17,7 @@ from dockerkit import sandbox
 from enginekit import client, hardened, isolated_network, own, ready
 from nodekit import report
 
-from claude_sandbox.backends.docker.engine.engine import archive_of
+from claude_sandbox.backends.docker.engine.archives import archive_of
 from claude_sandbox.compliance.catalogue import WITNESSED
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription, Tcp

@@ -158,11 +158,11 @@ class Life:
     def _wrap(self, host: str) -> None:
         assert self.operator._fleet is not None
         made = self.operator._fleet.of(host)._engine
-        real = made._connected
+        real = made._transport.connected
         if self.silent is None:
-            made._connected = lambda: Client(real(), self.fault, None)  # type: ignore[assignment, return-value]
+            made._transport.connected = lambda: Client(real(), self.fault, None)  # type: ignore[assignment, return-value]
         elif self.silent == host:
-            made._connected = lambda: Client(real(), self.fault, lambda: not self._mended)  # type: ignore[assignment, return-value]
+            made._transport.connected = lambda: Client(real(), self.fault, lambda: not self._mended)  # type: ignore[assignment, return-value]
 
 
 class Ledger(Api):

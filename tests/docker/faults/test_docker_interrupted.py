@@ -50,13 +50,13 @@ class Mortal:
 @contextlib.asynccontextmanager
 async def cut_off(one: Sandbox, last: int, *, heard: bool) -> AsyncIterator[Mortal]:
     """Within it, the operator ends at a call; after it, another has started, which knows nothing."""
-    real = one.engine._connected
+    real = one.engine._transport.connected
     mortal = Mortal(real(), last, heard=heard)
-    one.engine._connected = lambda: mortal
+    one.engine._transport.connected = lambda: mortal
     try:
         yield mortal
     finally:
-        one.engine._connected = real
+        one.engine._transport.connected = real
         one.clock = Clock()
         one.backend = DockerBackend(one.engine, CLUSTER, "host", one.secrets, Pacer(one.clock), helper=HELPER)
 

@@ -5,51 +5,29 @@ NanoCpus) and add others (the proxies of whoever runs the operator).
 """
 
 import base64
-import io
 import json
-import tarfile
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import docker
-from docker.errors import DockerException
 from docker.transport import UnixHTTPAdapter
 from requests import Response
-from requests.exceptions import RequestException, Timeout
-from urllib3.exceptions import HTTPError
 
-from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.references import Reference
+from claude_sandbox.backends.docker.engine.archives import first_file
 from claude_sandbox.backends.docker.engine.attach import Session
 from claude_sandbox.backends.docker.engine.capabilities import EngineFacts, facts_of
-from claude_sandbox.backends.docker.engine.client import UntrustedAnswerError, document, lines
-from claude_sandbox.backends.docker.engine.connection_errors import UNREADABLE
+from claude_sandbox.backends.docker.engine.client import document, lines
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.engine.errors import UNREACHABLE, EngineError
 from claude_sandbox.backends.docker.engine.ssh import SshAdapter
-from claude_sandbox.backends.docker.engine.threads import Lanes
+from claude_sandbox.backends.docker.engine.threads import ThreadPools
+from claude_sandbox.backends.docker.engine.transport import CALL_TIMEOUT, LONGEST_MESSAGE, Transport
 
-T = TypeVar("T")
-
-
-class Lane(Protocol):
-    """Runs what blocks in a thread, for so many seconds at most; raises TimeoutError, and RuntimeError when closed."""
-
-    def __call__(self, what: Callable[[], T], seconds: float, /) -> Awaitable[T]: ...
-
-
-CALL_TIMEOUT = 30.0
-"""Seconds that the engine may take over an ordinary call."""
-LEEWAY = 5.0
-"""Seconds for a thread to be free, and for the connection's own time-out to come first."""
 PULL_TIMEOUT = 900.0
 """Seconds that a pull may take altogether."""
 PULL_SILENCE = 300.0
 """Seconds in which an engine tells nothing of a pull: the checksum of a large layer takes minutes."""
-LONGEST_MESSAGE = 1000
-"""Characters of what an engine says went wrong."""
-_UNCHANGED = 304
-LATE = "the Docker Engine did not answer in time"
 LARGEST_FILE = 256 * 1024
 """Bytes of what is read out of a container."""
 
@@ -59,11 +37,7 @@ def _no_one(_: object) -> None:
 
 
 class Engine:
-    """An engine. `connected` gives the present connection, in a thread, and raises EngineError where there is none.
-
-    `failed` is told of each call that the engine did not answer, with 0, or answered with a fault of its own (5xx);
-    `timely` of each "read" and each "change" whether the engine answered it, whatever it said, or was too late. Calls
-    that take as long as what a sandbox has is large are neither: their being late says nothing of the engine.
+    """An engine. `connected`, `failed` and `timely` are those of `Transport`.
 
     Every method raises EngineError, and nothing else, for what the engine or the way there does.
 
@@ -75,27 +49,24 @@ class Engine:
         self,
         connected: Callable[[], docker.APIClient],
         *,
-        lanes: Lanes | None = None,
+        pools: ThreadPools | None = None,
         timeout: float = CALL_TIMEOUT,
         failed: Callable[[int], None] = lambda _: None,
         timely: Callable[[str, bool], None] = lambda _kind, _answered: None,
     ) -> None:
-        self._connected = connected
-        self._failed = failed
-        self._timely = timely
-        self._lanes = lanes or Lanes()
-        self._timeout = timeout
+        self._pools = pools or ThreadPools()
+        self._transport = Transport(connected, self._pools, timeout, failed, timely)
         self._facts: EngineFacts | None = None
 
     def close(self) -> None:
         """Give the threads back; calls under way end by their time-outs."""
-        self._lanes.close()
+        self._transport.close()
 
     @property
     def may_be_local(self) -> bool:
         """Whether it is reached by a socket of this machine, which may lead elsewhere all the same."""
         try:
-            connected = self._connected()
+            connected = self._transport.connected()
         except EngineError:
             return False
         way = connected.get_adapter(connected.base_url)
@@ -108,57 +79,57 @@ class Engine:
 
     async def look(self) -> EngineFacts:
         """Ask what the engine can do: it may have been upgraded while it was away."""
-        info = await self._json("GET", "/info")
-        version = str(self._connected().api_version)
-        self._facts = found = await self._run(lambda: facts_of(info, version), self._timeout)
+        info = await self._transport.json("GET", "/info")
+        version = str(self._transport.connected().api_version)
+        self._facts = found = await self._transport.run(lambda: facts_of(info, version), self._transport.timeout)
         return found
 
     async def identifier(self) -> str:
         """The engine's own identifier, asked for now."""
-        return str((await self._json("GET", "/info")).get("ID") or "")
+        return str((await self._transport.json("GET", "/info")).get("ID") or "")
 
     async def container(self, name: str) -> Object | None:
-        return await self._found("GET", f"/containers/{name}/json")
+        return await self._transport.found("GET", f"/containers/{name}/json")
 
     async def containers(self, labels: list[str]) -> list[Object]:
         """Summaries of all containers with these labels, running or not."""
-        found: list[Object] = await self._json(
+        found: list[Object] = await self._transport.json(
             "GET", "/containers/json", params={"all": "1", "filters": json.dumps({"label": labels})}
         )
         return found
 
     async def network(self, name: str) -> Object | None:
         """A network with its members. Raises EngineError (400) where several have the name."""
-        return await self._found("GET", f"/networks/{name}")
+        return await self._transport.found("GET", f"/networks/{name}")
 
     async def networks(self, labels: list[str] | None = None, name: str | None = None) -> list[Object]:
         """Networks without their members: with these labels, of exactly this name, or all."""
         filters = {**({"label": labels} if labels else {}), **({"name": [name]} if name else {})}
-        found: list[Object] = await self._json("GET", "/networks", params={"filters": json.dumps(filters)})
+        found: list[Object] = await self._transport.json("GET", "/networks", params={"filters": json.dumps(filters)})
         return [live for live in found if name is None or live["Name"] == name]
 
     async def volume(self, name: str) -> Object | None:
-        return await self._found("GET", f"/volumes/{name}")
+        return await self._transport.found("GET", f"/volumes/{name}")
 
     async def volumes(self, labels: list[str] | None = None, called: Iterable[str] = ()) -> list[Object]:
         """Volumes with these labels, or of exactly these names."""
         wanted = list(called)
         # The engine takes a volume whose name contains one of them.
         filters = {**({"label": labels} if labels else {}), **({"name": wanted} if wanted else {})}
-        answer = await self._json("GET", "/volumes", params={"filters": json.dumps(filters)})
+        answer = await self._transport.json("GET", "/volumes", params={"filters": json.dumps(filters)})
         found: list[Object] = answer.get("Volumes") or []
         return [live for live in found if not wanted or live["Name"] in wanted]
 
     async def image(self, reference: str) -> Object | None:
-        return await self._found("GET", f"/images/{reference}/json")
+        return await self._transport.found("GET", f"/images/{reference}/json")
 
     async def session(self, identifier: str) -> Object | None:
         """An exec session of a container."""
-        return await self._found("GET", f"/exec/{identifier}/json")
+        return await self._transport.found("GET", f"/exec/{identifier}/json")
 
     async def users_in(self, identifier: str) -> dict[int, str]:
         """The users of a container's processes, as the engine's host numbers both."""
-        told = await self._json("GET", f"/containers/{identifier}/top", params={"ps_args": "-eo pid,uid"})
+        told = await self._transport.json("GET", f"/containers/{identifier}/top", params={"ps_args": "-eo pid,uid"})
         rows = told.get("Processes") if isinstance(told, dict) else None
         try:
             return {int(pid): str(uid) for pid, uid in (row[:2] for row in rows or ())}
@@ -173,48 +144,50 @@ class Engine:
         `login`: as the Engine API's X-Registry-Auth; None: as anybody. `told` gets what the engine tells of it, in
         another thread.
         """
-        await self._run(lambda: self._pull(image, login or {}, told), PULL_TIMEOUT, self._lanes.pull)
+        await self._transport.run(lambda: self._pull(image, login or {}, told), PULL_TIMEOUT, self._pools.pull)
 
     async def images(self) -> list[Object]:
         """Summaries of all images, each with all of its names: filtered by one, an engine leaves out the others."""
-        found: list[Object] = await self._json("GET", "/images/json")
+        found: list[Object] = await self._transport.json("GET", "/images/json")
         return found
 
     async def tag(self, image: str, repository: str, tag: str) -> None:
         """Give an image one more name."""
-        await self._json("POST", f"/images/{image}/tag", params={"repo": repository, "tag": tag})
+        await self._transport.json("POST", f"/images/{image}/tag", params={"repo": repository, "tag": tag})
 
     async def remove_image(self, name: str) -> None:
         """Take a name off an image; with its last name the image goes, unless a container is of it (409)."""
-        await self._gone("DELETE", f"/images/{name}")
+        await self._transport.gone("DELETE", f"/images/{name}")
 
     async def create_container(self, name: str, document: Object) -> str:
         """The new container's identifier."""
-        answer = await self._json("POST", "/containers/create", params={"name": name}, body=document, sized=True)
+        answer = await self._transport.json(
+            "POST", "/containers/create", params={"name": name}, body=document, sized=True
+        )
         return str(answer["Id"])
 
     async def start(self, identifier: str) -> None:
-        await self._json("POST", f"/containers/{identifier}/start")
+        await self._transport.json("POST", f"/containers/{identifier}/start")
 
     async def unpause(self, identifier: str) -> None:
-        await self._json("POST", f"/containers/{identifier}/unpause")
+        await self._transport.json("POST", f"/containers/{identifier}/unpause")
 
     async def stop(self, identifier: str, grace: int) -> None:
         """End a container's processes, by force after `grace` seconds."""
-        await self._json(
+        await self._transport.json(
             "POST", f"/containers/{identifier}/stop", params={"t": str(grace)}, within=grace + 30.0, sized=True
         )
 
     async def rename(self, identifier: str, name: str) -> None:
-        await self._json("POST", f"/containers/{identifier}/rename", params={"name": name})
+        await self._transport.json("POST", f"/containers/{identifier}/rename", params={"name": name})
 
     async def update(self, identifier: str, limits: Object) -> None:
-        await self._json("POST", f"/containers/{identifier}/update", body=limits)
+        await self._transport.json("POST", f"/containers/{identifier}/update", body=limits)
 
     async def remove_container(self, identifier: str) -> None:
         """Remove a container, running or not, with its nameless volumes. One that is gone is removed."""
         try:
-            await self._gone("DELETE", f"/containers/{identifier}", params={"force": "1", "v": "1"})
+            await self._transport.gone("DELETE", f"/containers/{identifier}", params={"force": "1", "v": "1"})
         except EngineError as error:
             if not (error.is_conflict and "already in progress" in error.message):
                 raise
@@ -222,42 +195,48 @@ class Engine:
     async def create_network(self, document: Object) -> str:
         """The new network's identifier."""
         # Engines before 25.0 allow several networks of one name, unless they are asked to look.
-        answer = await self._json("POST", "/networks/create", body={"CheckDuplicate": True, **document})
+        answer = await self._transport.json("POST", "/networks/create", body={"CheckDuplicate": True, **document})
         return str(answer["Id"])
 
     async def remove_network(self, identifier: str) -> None:
-        await self._gone("DELETE", f"/networks/{identifier}")
+        await self._transport.gone("DELETE", f"/networks/{identifier}")
 
     async def connect(self, network: str, container: str) -> None:
-        await self._json("POST", f"/networks/{network}/connect", body={"Container": container, "EndpointConfig": {}})
+        await self._transport.json(
+            "POST", f"/networks/{network}/connect", body={"Container": container, "EndpointConfig": {}}
+        )
 
     async def disconnect(self, network: str, container: str) -> None:
         """Take a container off a network, whatever state either is in. One that is not on it is off it."""
         try:
-            await self._json("POST", f"/networks/{network}/disconnect", body={"Container": container, "Force": True})
+            await self._transport.json(
+                "POST", f"/networks/{network}/disconnect", body={"Container": container, "Force": True}
+            )
         except EngineError as error:
             if "is not connected to" not in error.message:
                 raise
 
     async def create_volume(self, document: Object) -> Object:
         """The volume of that name: an engine answers with the old one where there is one already."""
-        answer: Object = await self._json("POST", "/volumes/create", body=document)
+        answer: Object = await self._transport.json("POST", "/volumes/create", body=document)
         return answer
 
     async def remove_volume(self, name: str) -> None:
-        await self._gone("DELETE", f"/volumes/{name}")
+        await self._transport.gone("DELETE", f"/volumes/{name}")
 
     async def put_archive(self, identifier: str, path: str, archive: bytes) -> None:
         """Unpack a tar archive in a container, as the engine itself, not as a process of the container."""
-        await self._run(
-            lambda: self._call("PUT", f"/containers/{identifier}/archive", params={"path": path}, data=archive),
-            self._timeout,
+        await self._transport.run(
+            lambda: self._transport.call(
+                "PUT", f"/containers/{identifier}/archive", params={"path": path}, data=archive
+            ),
+            self._transport.timeout,
         )
 
     async def read_file(self, identifier: str, path: str) -> bytes | None:
         """A file of a container, read by the engine itself; None where there is none."""
         try:
-            return await self._run(lambda: self._read_file(identifier, path), self._timeout)
+            return await self._transport.run(lambda: self._read_file(identifier, path), self._transport.timeout)
         except EngineError as error:
             if error.is_not_found:
                 return None
@@ -265,105 +244,21 @@ class Engine:
 
     async def attach(self, identifier: str) -> Session:
         """Standard input and output of a container that is about to be started."""
-        return await self._run(lambda: Session(self._attach(identifier), self._run), self._timeout)
+        return await self._transport.run(
+            lambda: Session(self._attach(identifier), self._transport.run), self._transport.timeout
+        )
 
     def stream_events(self, filters: dict[str, list[str]], timeout: float) -> Response:
         """The engine's events, as a response whose lines are JSON. Blocks; raises EngineError.
 
         `timeout`: seconds of silence after which reading fails, so that a dead connection is noticed.
         """
-        return self._call("GET", "/events", params={"filters": json.dumps(filters)}, timeout=timeout, stream=True)
-
-    async def _found(self, method: str, path: str) -> Object | None:
-        try:
-            found: Object = await self._json(method, path)
-        except EngineError as error:
-            if error.is_not_found:
-                return None
-            raise
-        return found
-
-    async def _gone(self, method: str, path: str, params: dict[str, str] | None = None) -> None:
-        try:
-            await self._json(method, path, params=params, sized=True)
-        except EngineError as error:
-            if not error.is_not_found:
-                raise
-
-    async def _json(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: dict[str, str] | None = None,
-        body: Object | None = None,
-        within: float | None = None,
-        sized: bool = False,
-    ) -> Any:
-        """`sized`: it takes as long as what a sandbox has is large."""
-        bound = within or self._timeout
-
-        def call() -> Any:
-            return document(self._call(method, path, params=params, json=body, timeout=bound).content)
-
-        kind = "" if sized else "read" if method == "GET" else "change"
-        return await self._run(call, bound, kind=kind)
-
-    async def _run(self, call: Callable[[], T], bound: float, lane: Lane | None = None, kind: str = "") -> T:
-        """Run what blocks in a thread, and no longer than it may take altogether, however often something comes."""
-        try:
-            found = await (lane or self._lanes.call)(lambda: _mapped(call), bound + LEEWAY)
-        except RuntimeError:
-            # The host was taken out of the operator's care while something was still being done on it.
-            raise EngineError(UNREACHABLE, "the connection to the Docker Engine was given up") from None
-        except TimeoutError:
-            self._failed(UNREACHABLE)
-            self._tell(kind, False)
-            raise EngineError(UNREACHABLE, LATE) from None
-        except EngineError as error:
-            if error.is_unreachable or error.status >= 500:
-                self._failed(error.status)
-            if not error.is_unreachable or error.message == LATE:
-                self._tell(kind, not error.is_unreachable)
-            raise
-        self._tell(kind, True)
-        return found
-
-    def _tell(self, kind: str, answered: bool) -> None:
-        if kind:
-            self._timely(kind, answered)
-
-    def _call(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: dict[str, str] | None = None,
-        json: Object | None = None,
-        data: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-        stream: bool = False,
-    ) -> Response:
-        client = self._connected()
-        response = client.request(
-            method,
-            f"{client.base_url}/v{client.api_version}{path}",
-            params=params,
-            json=json,
-            data=data,
-            headers=headers,
-            timeout=timeout or self._timeout,
-            stream=stream,
-            allow_redirects=False,
+        return self._transport.call(
+            "GET", "/events", params={"filters": json.dumps(filters)}, timeout=timeout, stream=True
         )
-        # A container that is to be started or stopped may be so already.
-        if response.status_code >= 300 and response.status_code != _UNCHANGED:
-            raise EngineError(response.status_code, _message(response))
-        return response
 
     def _pull(self, image: Reference, login: Object, told: Callable[[Object], None]) -> None:
-        response = self._call(
+        response = self._transport.call(
             "POST",
             "/images/create",
             params={"fromImage": image.repository, "tag": image.digest or image.tag or "latest"},
@@ -381,57 +276,11 @@ class Engine:
                     told(said)
 
     def _read_file(self, identifier: str, path: str) -> bytes:
-        response = self._call("GET", f"/containers/{identifier}/archive", params={"path": path}, stream=True)
+        response = self._transport.call("GET", f"/containers/{identifier}/archive", params={"path": path}, stream=True)
         with response:
             content = response.raw.read(LARGEST_FILE + 1024, decode_content=True)
-        try:
-            with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-                member = archive.next()
-                extracted = archive.extractfile(member) if member is not None and member.isreg() else None
-                return extracted.read() if extracted is not None else b""
-        except tarfile.TarError:
-            return b""
+        return first_file(content)
 
     def _attach(self, identifier: str) -> Any:
         wanted = {"stdin": 1, "stdout": 1, "stream": 1}
-        return self._connected().attach_socket(identifier, params=wanted)
-
-
-def _mapped(call: Callable[[], T]) -> T:
-    """What was asked for, or an EngineError: never with a request in it, whose body may be a key."""
-    try:
-        return call()
-    except EngineError:
-        raise
-    except Timeout:
-        raise EngineError(UNREACHABLE, LATE) from None
-    except UntrustedAnswerError as error:
-        raise EngineError(UNREACHABLE, f"what answers is no Docker Engine: {error}") from None
-    except UNREADABLE as error:
-        raise EngineError(UNREACHABLE, f"the Docker Engine's answer can't be used: {mishap(error)}") from None
-    except (DockerException, RequestException, HTTPError, OSError, EOFError, ValueError) as error:
-        status = getattr(getattr(error, "response", None), "status_code", UNREACHABLE)
-        if status:
-            why = str(getattr(error, "explanation", "") or "no reason given")
-            raise EngineError(status, why[:LONGEST_MESSAGE]) from None
-        raise EngineError(UNREACHABLE, f"the Docker Engine can't be reached ({type(error).__name__})") from None
-
-
-def _message(response: Response) -> str:
-    try:
-        body = document(response.content)
-    except (ValueError, RecursionError, UntrustedAnswerError):
-        return f"the Docker Engine answered HTTP {response.status_code} without a reason"
-    message = body.get("message") if isinstance(body, dict) else None
-    said = str(message or f"the Docker Engine answered HTTP {response.status_code} without a reason").strip()
-    return said[:LONGEST_MESSAGE]
-
-
-def archive_of(entries: Iterable[tuple[tarfile.TarInfo, bytes]]) -> bytes:
-    """A tar archive for `put_archive`."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for info, content in entries:
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    return packed.getvalue()
+        return self._transport.connected().attach_socket(identifier, params=wanted)

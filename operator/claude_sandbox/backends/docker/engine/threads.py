@@ -48,7 +48,7 @@ async def ask_kernel(what: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(_kernel, what)
 
 
-class Lanes:
+class ThreadPools:
     """The threads of one engine."""
 
     def __init__(self, threads: int = THREADS, share: int = SHARE, pulls: int = PULLS) -> None:

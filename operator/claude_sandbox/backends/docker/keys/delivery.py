@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from claude_sandbox import delivery
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.docker import names
+from claude_sandbox.backends.docker.engine.archives import archive_of
 from claude_sandbox.backends.docker.engine.attach import Session
 from claude_sandbox.backends.docker.engine.documents import Manifest
-from claude_sandbox.backends.docker.engine.engine import Engine, archive_of
+from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.hardening import NO_NEW_PRIVILEGES, confined, no_core_dump
 from claude_sandbox.backends.docker.names import labels_of
 from claude_sandbox.backends.docker.objects import Documents
