@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from importlib.metadata import version
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
 
 import click
 
@@ -41,7 +42,53 @@ def _networks(
         raise click.BadParameter(f"{error}; write a network such as 10.1.0.0/16") from None
 
 
-@click.command()
+def _paths(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(posixpath.normpath, values))
+
+
+_HELP = """Measure a container or pod, whoever made it, and say for each control whether it holds, on what evidence, and
+what to do where it does not. Nothing is changed.
+
+\b
+Docker containers, as their engine tells of them, and the engine itself:
+  claude-sandbox check container my-agent
+  claude-sandbox check container --all --host ssh://me@build-1.example
+  claude-sandbox check host
+
+\b
+A Docker container, from its document:
+  docker inspect NAME | claude-sandbox check --inspect -
+  docker inspect NAME NETWORK | claude-sandbox check --inspect -       with its network, for NET-08
+  claude-sandbox check --inspect container.json --workspace /workspace
+
+\b
+A pod, or a ClaudeSandbox's, as it lives in the cluster:
+  claude-sandbox check pod agents/some-pod --secret anthropic-api-key
+  claude-sandbox check sandbox agents/alice
+
+\b
+To gate a pipeline, and to show what fails as alerts in code scanning:
+  docker inspect NAME | claude-sandbox check --inspect - --profile Production || exit 1
+  claude-sandbox check --inspect container.json -o sarif > check.sarif
+
+\b
+Which required controls fail, from JSON:
+  … -o json | jq -r '.[].controls[] | select(.required and .result == "Fail") | .id'
+
+What can't be told is Unknown and never taken for a pass. So is what only a declaration would justify, such as a
+mount of a project of the host's, until --workspace, --mount, --peer or --secret declares it.
+
+\b
+Exit codes:
+  0  every required control passes or does not apply
+  1  at least one required control fails
+  2  the command line is wrong
+  3  none fails, but at least one required control can't be verified (--allow-unknown makes that 0)
+  4  the target could not be read
+"""
+
+
+@click.command(help=_HELP)
 @click.argument("kind", required=False, type=click.Choice(["container", "host", "pod", "sandbox"]))
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "everything", is_flag=True, help="Every container of the engine, running or not.")
@@ -53,6 +100,7 @@ def _networks(
 @click.option(
     "--profile",
     type=click.Choice([profile.value for profile in Profile], case_sensitive=False),
+    callback=lambda _ctx, _param, value: Profile(value) if value else None,
     help="Which controls are required. [default: what the ClaudeSandbox says, and Development where there is none]",
 )
 @click.option("--allow-unknown", is_flag=True, help="Exit 0 although a required control can't be verified.")
@@ -60,6 +108,7 @@ def _networks(
     "--workspace",
     "workspaces",
     multiple=True,
+    callback=_paths,
     metavar="PATH",
     help="Where may be written to and files are kept; may be repeated.",
 )
@@ -67,6 +116,7 @@ def _networks(
     "--mount",
     "mounts",
     multiple=True,
+    callback=_paths,
     metavar="PATH",
     help="Where in the container something of the host or a secret is meant to be, to be read; may be repeated.",
 )
@@ -124,6 +174,7 @@ def _networks(
 @click.pass_context
 def check(
     ctx: click.Context,
+    /,
     *,
     kind: str | None,
     names: tuple[str, ...],
@@ -131,99 +182,47 @@ def check(
     file: str | None,
     output: str,
     only_failures: bool,
-    profile: str | None,
     allow_unknown: bool,
-    workspaces: tuple[str, ...],
-    mounts: tuple[str, ...],
-    peers: tuple[str, ...],
-    secrets: tuple[str, ...],
-    registries: tuple[str, ...],
-    sandbox_image: str | None,
-    plain_images: tuple[str, ...],
-    opened: tuple[IPv4Network | IPv6Network, ...],
     host: str | None,
     tlsverify: bool,
     tlscacert: str | None,
     tlscert: str | None,
     tlskey: str | None,
-    kubeconfig: str | None,
-    context: str | None,
+    **declared: Any,
 ) -> None:
-    """Measure a container or pod, whoever made it, and say for each control whether it holds, on what evidence, and
-    what to do where it does not. Nothing is changed.
-
-    \b
-    Docker containers, as their engine tells of them, and the engine itself:
-      claude-sandbox check container my-agent
-      claude-sandbox check container --all --host ssh://me@build-1.example
-      claude-sandbox check host
-
-    \b
-    A Docker container, from its document:
-      docker inspect NAME | claude-sandbox check --inspect -
-      docker inspect NAME NETWORK | claude-sandbox check --inspect -       with its network, for NET-08
-      claude-sandbox check --inspect container.json --workspace /workspace
-
-    \b
-    A pod, or a ClaudeSandbox's, as it lives in the cluster:
-      claude-sandbox check pod agents/some-pod --secret anthropic-api-key
-      claude-sandbox check sandbox agents/alice
-
-    \b
-    To gate a pipeline, and to show what fails as alerts in code scanning:
-      docker inspect NAME | claude-sandbox check --inspect - --profile Production || exit 1
-      claude-sandbox check --inspect container.json -o sarif > check.sarif
-
-    \b
-    Which required controls fail, from JSON:
-      … -o json | jq -r '.[].controls[] | select(.required and .result == "Fail") | .id'
-
-    What can't be told is Unknown and never taken for a pass. So is what only a declaration would justify, such as a
-    mount of a project of the host's, until --workspace, --mount, --peer or --secret declares it.
-
-    \b
-    Exit codes:
-      0  every required control passes or does not apply
-      1  at least one required control fails
-      2  the command line is wrong
-      3  none fails, but at least one required control can't be verified (--allow-unknown makes that 0)
-      4  the target could not be read
-    """
+    """Measure, say what was found, and exit. `declared` has the fields of `Options`."""
     _check_usage(kind, names, file, everything=everything)
     _check_options(ctx, "--inspect" if file is not None else str(kind))
-    options = Options(
-        profile=Profile(profile) if profile else None,
-        workspaces=tuple(map(posixpath.normpath, workspaces)),
-        mounts=tuple(map(posixpath.normpath, mounts)),
-        peers=peers,
-        secrets=secrets,
-        registries=registries,
-        sandbox_image=sandbox_image,
-        plain_images=frozenset(plain_images),
-        opened=opened,
-        kubeconfig=kubeconfig,
-        context=context,
-    )
+    options = Options(**declared)
     tls = Tls(tlsverify, tlscacert, tlscert, tlskey)
     try:
-        if file is not None:
-            reports = of_documents(file, options)
-        elif kind == "host":
-            reports = [asyncio.run(of_host(_address(host, tls)))]
-        elif kind == "container":
-            reports = asyncio.run(of_containers(names, options, _address(host, tls)))
-        else:
-            reports = asyncio.run(of_pods(names, options, sandboxes=kind == "sandbox"))
+        reports = _measured(kind, names, file, options, host, tls)
     except UnreadableError as error:
         click.echo(f"Error: {error}" + (f"\nRemedy: {error.remedy}" if error.remedy else ""), err=True)
         sys.exit(Exit.UNREADABLE)
-    if output == "table":
-        click.echo(as_table(reports, only_failures=only_failures) or "The engine has no container.")
-    elif output == "json":
-        click.echo(as_json(reports, only_failures=only_failures))
-    else:
-        click.echo(as_sarif(reports, version("claude-sandbox-operator")))
+    click.echo(_shown(reports, output, only_failures=only_failures))
     sys.exit(_exit_code(reports, allow_unknown=allow_unknown))
+
+
+def _measured(
+    kind: str | None, names: tuple[str, ...], file: str | None, options: Options, host: str | None, tls: Tls
+) -> Sequence[Report]:
+    """One report for each target. Raises UnreadableError."""
+    if file is not None:
+        return of_documents(file, options)
+    if kind == "host":
+        return [asyncio.run(of_host(_address(host, tls)))]
+    if kind == "container":
+        return asyncio.run(of_containers(names, options, _address(host, tls)))
+    return asyncio.run(of_pods(names, options, sandboxes=kind == "sandbox"))
+
+
+def _shown(reports: Sequence[Report], output: str, *, only_failures: bool) -> str:
+    if output == "table":
+        return as_table(reports, only_failures=only_failures) or "The engine has no container."
+    if output == "json":
+        return as_json(reports, only_failures=only_failures)
+    return as_sarif(reports, version("claude-sandbox-operator"))
 
 
 # What the options are good for; those that are not here are for everything.

@@ -29,7 +29,7 @@ class Options:
     secrets: tuple[str, ...]
     registries: tuple[str, ...]
     sandbox_image: str | None
-    plain_images: frozenset[str]
+    plain_images: tuple[str, ...]
     opened: tuple[IPv4Network | IPv6Network, ...]
     kubeconfig: str | None
     context: str | None
@@ -53,6 +53,6 @@ class Options:
             allowed_registries=self.registries,
             image=parse_image(self.sandbox_image, "IfNotPresent") if self.sandbox_image else None,
             opened=self.opened,
-            plain_images=self.plain_images,
+            plain_images=frozenset(self.plain_images),
             meant=Meant(frozenset(self.workspaces), frozenset(self.secrets), tuple(map(str, self.opened))),
         )

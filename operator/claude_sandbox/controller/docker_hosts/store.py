@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from claude_sandbox.controller.sandboxes.store import not_newer
+from claude_sandbox.controller.machinery.resource_versions import not_newer
 
 Raw = Mapping[str, Any]
 

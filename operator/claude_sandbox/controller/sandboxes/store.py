@@ -9,6 +9,7 @@ from claude_sandbox.api.meta import FINALIZER
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.api.status import Placement
 from claude_sandbox.compliance.pods.policy_size import OUTSIZE
+from claude_sandbox.controller.machinery.resource_versions import not_newer
 from claude_sandbox.kubernetes_api.cache_limits import Rations
 from claude_sandbox.kubernetes_api.resources import SANDBOXES
 from claude_sandbox.kubernetes_api.transforms import PROJECTIONS
@@ -225,9 +226,3 @@ def overtaken(before: Raw, written: Raw) -> bool:
 
 def _same(new: Raw, known: Raw) -> bool:
     return bool(new["uid"] == known["uid"] and new["resourceVersion"] == known["resourceVersion"])
-
-
-def not_newer(new: Raw, known: Raw) -> bool:
-    """Whether the first of two objects' metadata is of the same object and no newer version of it."""
-    # Resource versions of one resource can be compared as numbers (Kubernetes 1.35, KEP-5504; true of etcd before).
-    return bool(new["uid"] == known["uid"] and int(new["resourceVersion"]) <= int(known["resourceVersion"]))
