@@ -5,17 +5,17 @@ cost three times as much and drop the fields that they do not know.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlencode
 
 import aiohttp
 import orjson
 
 from claude_sandbox.api.meta import FIELD_MANAGER
 from claude_sandbox.kubernetes_api.credentials import Credentials
-from claude_sandbox.kubernetes_api.errors import INVALID_RESPONSE, TOO_LARGE, ApiError, from_status
+from claude_sandbox.kubernetes_api.errors import TOO_LARGE, ApiError
+from claude_sandbox.kubernetes_api.queries import preconditions, query, selectors, write_query
 from claude_sandbox.kubernetes_api.resources import SECRETS, Resource
 from claude_sandbox.kubernetes_api.transport import (
     JSON,
@@ -26,6 +26,7 @@ from claude_sandbox.kubernetes_api.transport import (
     no_answer,
     refusal,
 )
+from claude_sandbox.kubernetes_api.watch_events import event_of, lines
 from claude_sandbox.kubernetes_api.yielding import Breath
 
 Obj = dict[str, Any]
@@ -40,7 +41,6 @@ PAGE_BYTES = 1024 * 1024
 
 An object can have 1.5 MiB (etcd's limit for a request), and 500 of them 750.
 """
-MAX_EVENT_BYTES = 32 * 1024 * 1024
 LARGE_EVENT = 128 * 1024
 """Bytes of an event after whose decoding others have the event loop before it is looked at."""
 
@@ -138,12 +138,12 @@ class Api:
 
         A list that changes too much while it is read fails with `is_gone` once a continue token has expired.
         """
-        query = _selectors(label_selector, field_selector)
+        wanted = selectors(label_selector, field_selector)
         token = ""
         while True:
-            page = query | ({"limit": str(limit)} if limit else {}) | ({"continue": token} if token else {})
+            page = wanted | ({"limit": str(limit)} if limit else {}) | ({"continue": token} if token else {})
             accept = _METADATA_LIST if metadata_only else JSON
-            path = resource.collection(namespace) + _query(page)
+            path = resource.collection(namespace) + query(page)
             at_most = PAGE_BYTES if limit > 1 else None
             request = Request("GET", path, accept=accept, sensitive=resource is SECRETS, at_most=at_most)
             try:
@@ -221,13 +221,13 @@ class Api:
         server sends a bookmark a minute, but not of a kind of which it has never seen an event: silence means that,
         or a dead connection. `on_open` is called when it has agreed to watch. Use with `contextlib.aclosing`.
         """
-        query = _selectors(label_selector, field_selector) | {
+        wanted = selectors(label_selector, field_selector) | {
             "watch": "1",
             "resourceVersion": resource_version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(timeout_seconds),
         }
-        path = resource.collection(namespace) + _query(query)
+        path = resource.collection(namespace) + query(wanted)
         sensitive = resource is SECRETS
         request = Request("GET", path, accept=_METADATA if metadata_only else JSON, sensitive=sensitive)
         timeouts = aiohttp.ClientTimeout(sock_connect=self._transport.timeout, sock_read=idle_timeout)
@@ -239,7 +239,7 @@ class Api:
                 if on_open is not None:
                     on_open()
                 async for line in lines(response.content.iter_any()):
-                    event = _event(line, sensitive=sensitive)
+                    event = event_of(line, sensitive=sensitive)
                     if len(line) > LARGE_EVENT:
                         await asyncio.sleep(0)
                     yield event
@@ -269,7 +269,7 @@ class Api:
         path = resource.item(name, namespace, subresource) if name else resource.collection(namespace)
         request = Request(
             "POST",
-            path + _write_query(field_manager, dry_run),
+            path + write_query(field_manager, dry_run),
             orjson.dumps(body),
             sensitive=resource is SECRETS,
             repeatable="generateName" not in (body.get("metadata") or {}),
@@ -286,7 +286,7 @@ class Api:
         """Replace an object; guarded by the resourceVersion in its metadata."""
         metadata = body["metadata"]
         path = resource.item(metadata["name"], metadata.get("namespace"))
-        path += _write_query(field_manager, False)
+        path += write_query(field_manager, False)
         request = Request("PUT", path, orjson.dumps(body), sensitive=resource is SECRETS)
         return await self._transport.call(request)
 
@@ -306,7 +306,7 @@ class Api:
         """
         metadata = body["metadata"]
         path = resource.item(metadata["name"], metadata.get("namespace"), subresource)
-        path += _write_query(field_manager, dry_run) + ("&force=true" if force else "")
+        path += write_query(field_manager, dry_run) + ("&force=true" if force else "")
         request = Request("PATCH", path, orjson.dumps(body), content_type=_APPLY, sensitive=resource is SECRETS)
         return await self._transport.call(request)
 
@@ -321,7 +321,7 @@ class Api:
         field_manager: str = FIELD_MANAGER,
     ) -> Obj:
         """JSON merge patch (RFC 7386). A `uid` or `resourceVersion` in its metadata is a precondition."""
-        path = resource.item(name, namespace, subresource) + _write_query(field_manager, False)
+        path = resource.item(name, namespace, subresource) + write_query(field_manager, False)
         request = Request("PATCH", path, orjson.dumps(patch), content_type=_MERGE, sensitive=resource is SECRETS)
         return await self._transport.call(request)
 
@@ -338,9 +338,8 @@ class Api:
     ) -> Obj:
         """Merge `status` into the status subresource; lists are replaced, None removes. Preconditions where given."""
         body: Obj = {"status": status}
-        preconditions = _preconditions(uid, resource_version)
-        if preconditions:
-            body["metadata"] = preconditions
+        if guard := preconditions(uid, resource_version):
+            body["metadata"] = guard
         return await self.patch(resource, name, namespace, body, subresource="status", field_manager=field_manager)
 
     async def delete(
@@ -360,67 +359,11 @@ class Api:
         The answer is the object where its deletion takes time, else the object or a `Status`.
         """
         options: Obj = {"propagationPolicy": propagation}
-        if preconditions := _preconditions(uid, resource_version):
-            options["preconditions"] = preconditions
+        if guard := preconditions(uid, resource_version):
+            options["preconditions"] = guard
         if grace_seconds is not None:
             options["gracePeriodSeconds"] = grace_seconds
         if dry_run:
             options["dryRun"] = ["All"]
         path = resource.item(name, namespace)
         return await self._transport.call(Request("DELETE", path, orjson.dumps(options), sensitive=resource is SECRETS))
-
-
-def _selectors(label_selector: str | None, field_selector: str | None) -> dict[str, str]:
-    query = {}
-    if label_selector:
-        query["labelSelector"] = label_selector
-    if field_selector:
-        query["fieldSelector"] = field_selector
-    return query
-
-
-def _query(parameters: Mapping[str, str]) -> str:
-    return "?" + urlencode(parameters) if parameters else ""
-
-
-def _write_query(field_manager: str, dry_run: bool) -> str:
-    return f"?fieldManager={field_manager}" + ("&dryRun=All" if dry_run else "")
-
-
-def _preconditions(uid: str | None, resource_version: str | None) -> dict[str, str]:
-    result = {}
-    if uid is not None:
-        result["uid"] = uid
-    if resource_version is not None:
-        result["resourceVersion"] = resource_version
-    return result
-
-
-async def lines(chunks: AsyncIterable[bytes]) -> AsyncGenerator[bytes, None]:
-    """Whole lines. Raises ApiError for one that is too long. What came of a long one is looked through once."""
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
-        first, *others = chunk.split(b"\n")
-        parts.append(first)
-        size += len(first)
-        if size > MAX_EVENT_BYTES:
-            raise ApiError(200, INVALID_RESPONSE, f"an event of more than {MAX_EVENT_BYTES} bytes")
-        if not others:
-            continue
-        *whole, last = others
-        yield b"".join(parts)
-        for line in whole:
-            yield line
-        parts, size = [last], len(last)
-
-
-def _event(line: bytes, *, sensitive: bool) -> Obj:
-    try:
-        event: Obj = orjson.loads(line)
-        kind, obj = event["type"], event["object"]
-    except (ValueError, KeyError, TypeError):
-        raise ApiError(200, INVALID_RESPONSE, "a watch event that is not JSON") from None
-    if kind == "ERROR":
-        raise from_status(500, obj, sensitive=sensitive)
-    return event

@@ -7,8 +7,9 @@ then what the container is on and made of; that it runs, with its key, comes las
 from collections.abc import Iterator, Mapping
 
 from claude_sandbox.api.spec import UpdateStrategyType
-from claude_sandbox.backends.base import Cause, Past
+from claude_sandbox.backends.base import Cause, KeyState, Past
 from claude_sandbox.backends.docker import drift, names
+from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
 from claude_sandbox.backends.docker.engine.documents import Object, labels, name_of, name_of_summary, running
 from claude_sandbox.backends.docker.health import is_lost
 from claude_sandbox.backends.docker.model import (
@@ -23,7 +24,34 @@ from claude_sandbox.backends.docker.model import (
     Verb,
 )
 from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
+from claude_sandbox.backends.docker.objects import documents
 from claude_sandbox.backends.docker.relay.plan import is_outer, is_relay, keeps_relay, plan_relay
+from claude_sandbox.backends.docker.relay.relays import Publishing
+from claude_sandbox.blueprint.model import Blueprint
+
+
+def desire(
+    blueprint: Blueprint,
+    cluster: str,
+    key: KeyState,
+    facts: EngineFacts,
+    publishing: Publishing,
+    update: UpdateStrategyType,
+) -> Desired:
+    """What the blueprint asks of an engine, and whether the container may run."""
+    return Desired(
+        identity=blueprint.identity,
+        cluster=cluster,
+        facts=facts,
+        documents=documents(blueprint, cluster, facts, publishing),
+        settings=blueprint.settings.content,
+        suspended=not blueprint.running,
+        may_start=key.problem is None,
+        withdrawn=key.withdrawn,
+        key_generation=key.generation,
+        update=update,
+        liveness=blueprint.liveness,
+    )
 
 
 def plan(desired: Desired, observed: Observed, past: Past) -> Plan:

@@ -10,9 +10,10 @@ from typing import Any
 import aiohttp
 import orjson
 
-from claude_sandbox.kubernetes_api.client import PAGE_BYTES, lines
+from claude_sandbox.kubernetes_api.client import PAGE_BYTES
 from claude_sandbox.kubernetes_api.resources import SANDBOXES
 from claude_sandbox.kubernetes_api.transforms import PROJECTIONS
+from claude_sandbox.kubernetes_api.watch_events import lines
 from claude_sandbox.kubernetes_api.yielding import Breath
 
 

@@ -1,0 +1,124 @@
+"""What is known of each sandbox after its last pass, and the state that is told from it.
+
+Theory of operation. A pass ends by saying here what it saw, or that it saw nothing. The state that is asked for next is
+told from that look, without another request; any later one asks the engine for the container anew. Beside it is kept
+the state that was told last: while the host is silent nothing is known, and what was known last still counts.
+
+Used by the one pass at work on a sandbox, from the event loop. A crash loses all of it; the next pass fills it again.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+
+from claude_sandbox.api.mishap import mishap
+from claude_sandbox.backends.base import WorkloadState
+from claude_sandbox.backends.docker import names
+from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.documents import Object, running
+from claude_sandbox.backends.docker.engine.engine import Engine
+from claude_sandbox.backends.docker.engine.errors import EngineError
+from claude_sandbox.backends.docker.engine.threads import ask_kernel
+from claude_sandbox.backends.docker.evidence import exhaustion
+from claude_sandbox.backends.docker.model import Observed
+from claude_sandbox.backends.docker.names import names_of
+from claude_sandbox.backends.docker.objects import Documents
+from claude_sandbox.backends.docker.observe import Observer
+from claude_sandbox.backends.docker.state import host_lost, pulling, state_of, unclear
+from claude_sandbox.blueprint.model import Blueprint, Identity
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A sandbox's objects as last seen. `fresh`: by the pass that is under way, and not changed since."""
+
+    wanted: Documents
+    observed: Observed
+    facts: EngineFacts
+    at: datetime
+    gaps: tuple[str, ...]
+    blueprint: Blueprint
+    # Where declared ports are published.
+    endpoints: tuple[tuple[str, str], ...] = ()
+    # How far its image is, where the container waits for that.
+    pull: str = ""
+    fresh: bool = True
+
+
+class LastSeen:
+    """Of all sandboxes of one engine. `host`: what a user calls it."""
+
+    def __init__(
+        self, engine: Engine, cluster: str, host: str, observer: Observer, strains: exhaustion.Strains
+    ) -> None:
+        self._engine = engine
+        self._cluster = cluster
+        self._host = host
+        self._observer = observer
+        self._strains = strains
+        self._seen: dict[Identity, Seen] = {}
+        self._pulls: dict[Identity, str] = {}
+        self._states: dict[Identity, WorkloadState] = {}
+
+    def put(self, identity: Identity, seen: Seen) -> None:
+        """What a pass saw last."""
+        self._seen[identity] = seen
+        if seen.pull:
+            self._pulls[identity] = seen.pull
+        else:
+            self._pulls.pop(identity, None)
+
+    def get(self, identity: Identity) -> Seen | None:
+        """What the last pass saw; None where it saw nothing."""
+        return self._seen.get(identity)
+
+    def nothing(self, identity: Identity) -> None:
+        """The last pass saw nothing: the engine could not be asked."""
+        self._seen.pop(identity, None)
+
+    def forget(self, identity: Identity) -> None:
+        """The sandbox is gone."""
+        self._seen.pop(identity, None)
+        self._states.pop(identity, None)
+        self._strains.forget(identity)
+        self._pulls.pop(identity, None)
+
+    def __iter__(self) -> Iterator[Identity]:
+        return iter({**self._seen, **self._states})
+
+    async def state(self, identity: Identity) -> WorkloadState:
+        """Whether the container can be worked with now."""
+        try:
+            return await self._state(identity)
+        except Exception as error:  # noqa: BLE001 - an engine's documents are in part what a container makes of them
+            return unclear(self._host, mishap(error), self._states.get(identity))
+
+    async def _state(self, identity: Identity) -> WorkloadState:
+        seen = self._seen.get(identity)
+        if seen is not None and seen.fresh:
+            self._seen[identity] = replace(seen, fresh=False)
+            container = seen.observed.container
+        else:
+            try:
+                container = await self._engine.container(names_of(self._cluster, identity).container)
+            except EngineError as error:
+                return host_lost(self._host, error.message, self._states.get(identity))
+        if container is None or not names.is_owned(container, self._cluster, identity, names.AGENT):
+            self._states.pop(identity, None)
+            waiting = self._pulls.get(identity)
+            return pulling(waiting) if waiting else state_of(None, self._host, None, ())
+        generation = self._observer.delivered(container)
+        short = await self._strain(identity, container, seen) if seen is not None and running(container) else ()
+        found = state_of(container, self._host, generation, seen.gaps if seen else (), short)
+        if seen is not None:
+            found = replace(found, endpoints=seen.endpoints)
+        self._states[identity] = found
+        return found
+
+    async def _strain(self, identity: Identity, container: Object, seen: Seen) -> tuple[str, ...]:
+        """What the sandbox ran out of, each as a clause."""
+        found = exhaustion.Strain()
+        if self._engine.may_be_local:
+            found = await ask_kernel(partial(exhaustion.look, container, exhaustion.places_of(seen.blueprint)))
+        return exhaustion.clauses(self._strains.said(identity, container, found), seen.blueprint)
