@@ -17,7 +17,8 @@ from compliant_sandbox import compliant
 
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.cli.check.command import check
-from claude_sandbox.compliance.reports import any_pod
+from claude_sandbox.compliance.catalogue import undeclared_pod_controls
+from claude_sandbox.compliance.pods.undeclared import Declarations, expected
 from claude_sandbox.compliance.reports.pods import findings
 
 Json = dict[str, Any]
@@ -33,8 +34,8 @@ def _results(direction: str, peers: list[Json], *opened: str) -> dict[str, str]:
             "spec": {"podSelector": {}, direction: [{where: peers, "ports": [{"port": 443}]}]},
         },
     ]
-    world.expected = any_pod.expected(world.pod, (), Profile.DEVELOPMENT)
-    found = findings(world.evidence(), any_pod.controls(any_pod.Meant(opened=opened)))
+    world.expected = expected(world.pod, (), Profile.DEVELOPMENT)
+    found = findings(world.evidence(), undeclared_pod_controls(Declarations(opened=opened)))
     return {one.control.id: str(one.result) for one in found}
 
 

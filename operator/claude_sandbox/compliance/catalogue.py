@@ -1,8 +1,8 @@
 """All controls of pods and of containers. A new one is one more entry in the module of its family."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from claude_sandbox.compliance.control import ContainerCheck, Control
+from claude_sandbox.compliance.control import ContainerCheck, Control, PodCheck
 from claude_sandbox.compliance.controls import (
     filesystem,
     identity,
@@ -17,6 +17,7 @@ from claude_sandbox.compliance.controls import (
     secrets,
     tenancy,
 )
+from claude_sandbox.compliance.pods.undeclared import Declarations
 
 
 @dataclass(frozen=True)
@@ -67,3 +68,11 @@ WITNESSED = {
     if isinstance(control.container, ContainerCheck) and control.container.kernel is not None
 }
 """The controls of a container that the kernel is a second witness to, and what asks it."""
+
+
+def undeclared_pod_controls(declared: Declarations) -> tuple[Control, ...]:
+    """The controls of a pod that no ClaudeSandbox declares, as each says in its entry that it is judged then."""
+    return tuple(
+        replace(one, pod=one.pod.without_sandbox(declared)) if isinstance(one.pod, PodCheck) else one
+        for one in POD_CONTROLS
+    )

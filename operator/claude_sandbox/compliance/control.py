@@ -1,7 +1,7 @@
 """What a control is: what is demanded, and how it is judged of a pod, of a container and of a Docker host."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from claude_sandbox.api.spec import Profile
@@ -9,10 +9,12 @@ from claude_sandbox.api.status import EvidenceSource, Severity
 from claude_sandbox.compliance.containers.container import Container
 from claude_sandbox.compliance.containers.witness import Judge as KernelJudge
 from claude_sandbox.compliance.docker_hosts.host import Host
+from claude_sandbox.compliance.pods.undeclared import Declarations
 from claude_sandbox.compliance.pods.view import View
 from claude_sandbox.compliance.verdict import Verdict
 
 PodJudge = Callable[[View], Verdict]
+UndeclaredJudge = Callable[[View, Declarations], Verdict]
 ContainerJudge = Callable[[Container], Verdict]
 HostJudge = Callable[[Host], Verdict]
 
@@ -64,6 +66,19 @@ class Mapping:
 
 
 @dataclass(frozen=True)
+class Undeclared:
+    """What is different where the pod is one that no ClaudeSandbox declares; what is left out is as for a sandbox."""
+
+    judge: UndeclaredJudge | None = None
+    remedy: str = ""
+    needs: tuple[Evidence, ...] | None = None
+
+
+AS_FOR_A_SANDBOX = Undeclared()
+"""The pod's own spec and namespace, taken for what is declared, are compared with as a ClaudeSandbox would be."""
+
+
+@dataclass(frozen=True)
 class PodCheck:
     """How a control is judged of a pod. `judge` is only asked when everything in `needs` was read and is fresh."""
 
@@ -74,6 +89,19 @@ class PodCheck:
     """What it looks at beside that; what it means that it could not be read is the judge's to say."""
     unseen: str = ""
     """What of its subject no evidence of pods tells, and who could; as a sentence."""
+    undeclared: Undeclared | None = None
+    """Of a pod without a ClaudeSandbox. None only where nothing is compared with what is declared."""
+
+    def without_sandbox(self, declared: Declarations) -> "PodCheck":
+        """How it is judged of a pod that no ClaudeSandbox declares, with what whoever asks declares instead."""
+        other = self.undeclared or AS_FOR_A_SANDBOX
+        judge = other.judge
+        return replace(
+            self,
+            judge=self.judge if judge is None else lambda view: judge(view, declared),
+            remedy=other.remedy or self.remedy,
+            needs=self.needs if other.needs is None else other.needs,
+        )
 
 
 @dataclass(frozen=True)

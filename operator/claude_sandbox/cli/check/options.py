@@ -7,7 +7,7 @@ from claude_sandbox.api.spec import Profile
 from claude_sandbox.backends.kubernetes.evidence.single_pod import Standard
 from claude_sandbox.blueprint.build import parse_image
 from claude_sandbox.compliance.evidence.containers import Declared
-from claude_sandbox.compliance.reports.any_pod import Meant
+from claude_sandbox.compliance.pods.undeclared import Declarations
 
 
 class UnreadableError(Exception):
@@ -54,5 +54,7 @@ class Options:
             image=parse_image(self.sandbox_image, "IfNotPresent") if self.sandbox_image else None,
             opened=self.opened,
             plain_images=frozenset(self.plain_images),
-            meant=Meant(frozenset(self.workspaces), frozenset(self.secrets), tuple(map(str, self.opened))),
+            declarations=Declarations(
+                frozenset(self.workspaces), frozenset(self.secrets), tuple(map(str, self.opened))
+            ),
         )

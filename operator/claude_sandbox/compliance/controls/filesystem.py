@@ -9,13 +9,14 @@ from claude_sandbox.compliance.containers.binds import SYSTEM, is_declared, is_s
 from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
 from claude_sandbox.compliance.containers.mounts import asked_mounts
 from claude_sandbox.compliance.containers.tmpfs import is_size, key_value
-from claude_sandbox.compliance.control import ContainerCheck, Control, Level, PodCheck, maps
+from claude_sandbox.compliance.control import ContainerCheck, Control, Level, PodCheck, Undeclared, maps
 from claude_sandbox.compliance.evidence.readings import Object
 from claude_sandbox.compliance.host_files import sockets
 from claude_sandbox.compliance.host_files.credential_files import is_home
 from claude_sandbox.compliance.host_files.paths import holds, normal
 from claude_sandbox.compliance.host_files.sockets import engine
 from claude_sandbox.compliance.pods.standards import violating
+from claude_sandbox.compliance.pods.undeclared import writable_beyond
 from claude_sandbox.compliance.pods.view import PodContainer, View
 from claude_sandbox.compliance.pods.volumes import READ_ONLY_SOURCES, host_paths, is_workspace, known_to_be_all
 from claude_sandbox.compliance.verdict import Verdict, decided, failed, judged, passed, unknown
@@ -375,6 +376,7 @@ CONTROLS: tuple[Control, ...] = (
         pod=PodCheck(
             pod_writable,
             "Mount the declared workspace, as writable as declared, and everything else readOnly.",
+            undeclared=Undeclared(writable_beyond, "Mount everything but the workspaces readOnly."),
         ),
         container=ContainerCheck(
             container_writable,

@@ -8,6 +8,7 @@ from claude_sandbox.compliance.control import (
     Evidence,
     Level,
     PodCheck,
+    Undeclared,
     maps,
 )
 from claude_sandbox.compliance.evidence.grants import Grant
@@ -93,6 +94,7 @@ CONTROLS: tuple[Control, ...] = (
         pod=PodCheck(
             pod_dedicated_account,
             "Delete the pod: it comes back with the sandbox's own ServiceAccount.",
+            undeclared=Undeclared(remedy="Give the pod a ServiceAccount of its own."),
         ),
         mappings=maps(kubescape=("C-0189",)),
     ),

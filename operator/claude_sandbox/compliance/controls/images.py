@@ -11,6 +11,7 @@ from claude_sandbox.compliance.control import (
     Control,
     Level,
     PodCheck,
+    Undeclared,
     maps,
 )
 from claude_sandbox.compliance.pods.view import View
@@ -109,6 +110,7 @@ CONTROLS: tuple[Control, ...] = (
         pod=PodCheck(
             pod_pinned,
             "Set spec.image.digest.",
+            undeclared=Undeclared(remedy="Name the image by its digest: NAME@sha256:… ."),
         ),
         container=ContainerCheck(
             container_pinned,

@@ -7,7 +7,7 @@ from claude_sandbox.api import meta
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.containers import witness_mounts
 from claude_sandbox.compliance.containers.container import Container, untold
-from claude_sandbox.compliance.control import ContainerCheck, Control, Level, PodCheck
+from claude_sandbox.compliance.control import AS_FOR_A_SANDBOX, ContainerCheck, Control, Level, PodCheck
 from claude_sandbox.compliance.evidence.readings import ManagedSettings, Object
 from claude_sandbox.compliance.pods.view import PodContainer, View
 from claude_sandbox.compliance.verdict import Verdict, decided, judged, not_applicable, unknown
@@ -108,6 +108,7 @@ CONTROLS: tuple[Control, ...] = (
         pod=PodCheck(
             pod_managed,
             "Delete the pod: it comes back with the settings that keep a repository from sending the key elsewhere.",
+            undeclared=AS_FOR_A_SANDBOX,
         ),
         container=ContainerCheck(
             container_managed,

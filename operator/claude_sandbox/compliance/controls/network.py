@@ -8,7 +8,17 @@ from claude_sandbox.compliance.containers.container import Container, doubts_of,
 from claude_sandbox.compliance.containers.document import Document
 from claude_sandbox.compliance.containers.networks import INHIBIT, doubts_about, problems_of
 from claude_sandbox.compliance.containers.published_ports import bindings_of
-from claude_sandbox.compliance.control import ContainerCheck, Control, Evidence, Level, PodCheck, Unmeasured, maps
+from claude_sandbox.compliance.control import (
+    AS_FOR_A_SANDBOX,
+    ContainerCheck,
+    Control,
+    Evidence,
+    Level,
+    PodCheck,
+    Undeclared,
+    Unmeasured,
+    maps,
+)
 from claude_sandbox.compliance.evidence.containers import Relay
 from claude_sandbox.compliance.evidence.pods import SLICE_OF
 from claude_sandbox.compliance.evidence.readings import Object
@@ -16,6 +26,7 @@ from claude_sandbox.compliance.pods.coverage import beyond, too_wide
 from claude_sandbox.compliance.pods.declared_policies import declared_egress, declared_ingress, first_of, widened
 from claude_sandbox.compliance.pods.policy_size import OUTSIZE
 from claude_sandbox.compliance.pods.selectors import matches
+from claude_sandbox.compliance.pods.undeclared import wide_egress, wide_ingress
 from claude_sandbox.compliance.pods.view import View
 from claude_sandbox.compliance.verdict import Verdict, decided, failed, judged, not_applicable, unknown
 
@@ -209,6 +220,7 @@ CONTROLS: tuple[Control, ...] = (
             pod_default_deny,
             "Let the operator's NetworkPolicy be: it selects the sandbox, with policyTypes Ingress and Egress.",
             needs=_NETWORK_EVIDENCE,
+            undeclared=Undeclared(remedy="Make a NetworkPolicy that selects it, with policyTypes Ingress and Egress."),
         ),
         mappings=maps(
             kubescape=("C-0030", "C-0206", "C-0260"),
@@ -224,6 +236,11 @@ CONTROLS: tuple[Control, ...] = (
             pod_egress,
             "Narrow spec.network.egress, and change the policies named so that they do not select sandboxes.",
             needs=_NETWORK_EVIDENCE,
+            undeclared=Undeclared(
+                wide_egress,
+                "Narrow the policies named to where it has to connect to; what it needs of a private network,"
+                " declare (--open-private-network).",
+            ),
         ),
         mappings=maps(kubescape=("C-0301",)),
     ),
@@ -260,6 +277,7 @@ CONTROLS: tuple[Control, ...] = (
             pod_exposed,
             "Delete or change the Service or EndpointSlice named, or make it a ClusterIP without external addresses.",
             needs=(Evidence.SERVICES, Evidence.SLICES, Evidence.POD),
+            undeclared=AS_FOR_A_SANDBOX,
         ),
         mappings=maps(kubescape=("C-0256",), trivy=("KSV-0108",)),
     ),
@@ -272,6 +290,7 @@ CONTROLS: tuple[Control, ...] = (
             pod_ingress,
             "Declare the port in spec.network.ports, or change the policy named so that it does not select sandboxes.",
             needs=_NETWORK_EVIDENCE,
+            undeclared=Undeclared(wide_ingress, "Narrow the policies named to who has to connect to it."),
         ),
         container=ContainerCheck(
             container_ingress,

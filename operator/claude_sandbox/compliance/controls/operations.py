@@ -10,8 +10,10 @@ from claude_sandbox.compliance.control import (
     Evidence,
     Level,
     PodCheck,
+    Undeclared,
     maps,
 )
+from claude_sandbox.compliance.pods.undeclared import nothing_to_differ_from
 from claude_sandbox.compliance.pods.view import View
 from claude_sandbox.compliance.verdict import Verdict, failed, judged, not_applicable, passed, unknown
 
@@ -78,6 +80,9 @@ def _differing(changed: Iterable[str], *, outdated: bool, imposed: Iterable[str]
         yield "was made from an earlier spec than the one that is asked for now"
 
 
+_DECIDE = (Evidence.POD, Evidence.POLICIES, Evidence.SERVICES, Evidence.SERVICE_ACCOUNT, Evidence.ACCESS)
+"""What decides whether a pod is isolated. Not what may be out of reach of an operator confined to some namespaces."""
+
 CONTROLS: tuple[Control, ...] = (
     Control(
         "OPS-01",
@@ -103,6 +108,7 @@ CONTROLS: tuple[Control, ...] = (
             pod_in_sync,
             "Undo the change, or delete the pod: it comes back as declared.",
             needs=(Evidence.DRIFT,),
+            undeclared=Undeclared(nothing_to_differ_from, needs=()),
         ),
         container=ContainerCheck(
             container_in_sync,
@@ -117,15 +123,8 @@ CONTROLS: tuple[Control, ...] = (
         pod=PodCheck(
             pod_fresh,
             "Look at the operator's health and logs: it could not read what the controls need.",
-            # Not what may be out of reach of an operator that is confined to some namespaces.
-            needs=(
-                Evidence.POD,
-                Evidence.POLICIES,
-                Evidence.SERVICES,
-                Evidence.SERVICE_ACCOUNT,
-                Evidence.ACCESS,
-                Evidence.DRIFT,
-            ),
+            needs=(*_DECIDE, Evidence.DRIFT),
+            undeclared=Undeclared(needs=_DECIDE),
         ),
         container=ContainerCheck(
             container_fresh,

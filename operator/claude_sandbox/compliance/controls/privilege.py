@@ -3,11 +3,12 @@
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.containers import witness
 from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
-from claude_sandbox.compliance.control import OPTIONAL, ContainerCheck, Control, Level, PodCheck, maps
+from claude_sandbox.compliance.control import OPTIONAL, ContainerCheck, Control, Level, PodCheck, Undeclared, maps
 from claude_sandbox.compliance.conventions import FIRST_ORDINARY_GROUP
 from claude_sandbox.compliance.evidence.containers import Session
 from claude_sandbox.compliance.evidence.readings import Object
 from claude_sandbox.compliance.pods.standards import on_linux, violating
+from claude_sandbox.compliance.pods.undeclared import debug_containers
 from claude_sandbox.compliance.pods.view import PodContainer, View
 from claude_sandbox.compliance.verdict import Verdict, decided, failed, judged, passed, unknown
 
@@ -376,6 +377,7 @@ CONTROLS: tuple[Control, ...] = (
             "Delete the pod: it comes back without the container that was added.",
             unseen="Sessions in the pod's own containers (`kubectl exec`, `attach`, `cp`) leave no trace in the API;"
             " the API server's audit log has them (`pods/exec`, `pods/attach`), and the node.",
+            undeclared=Undeclared(debug_containers, "Delete the pod and make it anew, without debug containers."),
         ),
         container=ContainerCheck(
             container_foreign_processes,

@@ -13,11 +13,13 @@ from claude_sandbox.compliance.control import (
     Control,
     Level,
     PodCheck,
+    Undeclared,
     maps,
 )
 from claude_sandbox.compliance.host_files.credential_files import doubtful, login
 from claude_sandbox.compliance.host_files.paths import holds, normal
 from claude_sandbox.compliance.host_files.sockets import agent, agents_in
+from claude_sandbox.compliance.pods.undeclared import undeclared_secrets
 from claude_sandbox.compliance.pods.view import PodContainer, View
 from claude_sandbox.compliance.pods.volumes import TIGHTEST_MODE, loosest_mode, secrets_of
 from claude_sandbox.compliance.verdict import Verdict, decided, judged, passed, unknown
@@ -240,6 +242,9 @@ CONTROLS: tuple[Control, ...] = (
         pod=PodCheck(
             pod_mounted,
             "Mount only the declared Secret, as a directory with mode 0440, in the agent's container.",
+            undeclared=Undeclared(
+                undeclared_secrets, "Mount only the declared Secrets, as directories with mode 0440."
+            ),
         ),
         container=ContainerCheck(
             container_mounted,

@@ -24,12 +24,12 @@ from claude_sandbox.backends.kubernetes.ownership import is_owned
 from claude_sandbox.backends.kubernetes.plan import Observed, desire, plan
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
-from claude_sandbox.compliance.catalogue import POD_CONTROLS
+from claude_sandbox.compliance.catalogue import POD_CONTROLS, undeclared_pod_controls
 from claude_sandbox.compliance.control import Control
 from claude_sandbox.compliance.evidence.pods import KubernetesEvidence
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
-from claude_sandbox.compliance.reports import any_pod
-from claude_sandbox.compliance.reports.any_pod import Meant
+from claude_sandbox.compliance.pods import undeclared
+from claude_sandbox.compliance.pods.undeclared import Declarations
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import PERSISTENT_VOLUME_CLAIMS, PODS, SANDBOXES, SERVICE_ACCOUNTS
@@ -53,7 +53,7 @@ class Standard:
     """The private networks that the operator's administrator lets sandboxes into."""
     plain_images: frozenset[str] = frozenset()
     """Images that declare no VOLUME."""
-    meant: Meant = field(default_factory=Meant)
+    declarations: Declarations = field(default_factory=Declarations)
     """Of a pod that no ClaudeSandbox declares."""
 
 
@@ -125,7 +125,7 @@ async def _declared(api: Api, pod: Object, sandbox: Object, standard: Standard) 
 async def _undeclared(api: Api, pod: Object, standard: Standard, note: str) -> Survey:
     around = await read_surroundings(api, pod)
     services = () if isinstance(around.services, Unread) else around.services.value
-    declared = any_pod.expected(
+    declared = undeclared.expected(
         pod,
         (str(service["metadata"]["name"]) for service in services),
         standard.profile or Profile.DEVELOPMENT,
@@ -133,7 +133,7 @@ async def _undeclared(api: Api, pod: Object, standard: Standard, note: str) -> S
         standard.plain_images,
     )
     evidence = around.evidence(declared, pod, Unread("nothing declares what it should be"))
-    return Survey(pod, None, evidence, any_pod.controls(standard.meant), note)
+    return Survey(pod, None, evidence, undeclared_pod_controls(standard.declarations), note)
 
 
 def _drift(

@@ -1,18 +1,16 @@
-"""A pod that no ClaudeSandbox declares, by the same controls.
+"""A pod that no ClaudeSandbox declares: what it is measured against, and the judges that differ for it.
 
 What it is and may do is judged as for a sandbox. What only a declaration could justify is Unknown where nobody makes
 one. Its own spec, the Services and the NetworkPolicies of its namespace are taken for meant, and judged by whether
-they are narrow.
+they are narrow. Which control is judged so is said in its entry (`control.Undeclared`).
 """
 
 import posixpath
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from claude_sandbox.api.networks import WIDEST
 from claude_sandbox.api.spec import Profile
-from claude_sandbox.compliance.catalogue import POD_CONTROLS
-from claude_sandbox.compliance.control import Control, Evidence, PodCheck
 from claude_sandbox.compliance.evidence.pods import Expected
 from claude_sandbox.compliance.evidence.readings import Object
 from claude_sandbox.compliance.pods.coverage import is_anyone, never_reached, too_wide
@@ -33,8 +31,8 @@ _WHOLE = (16, 48)
 
 
 @dataclass(frozen=True)
-class Meant:
-    """What whoever asks says that the pod is meant to have."""
+class Declarations:
+    """What whoever asks declares that the pod is meant to have."""
 
     workspaces: frozenset[str] = field(default_factory=frozenset)
     """The paths in the containers that may be written to and keep their files."""
@@ -73,60 +71,15 @@ def expected(
     )
 
 
-def controls(meant: Meant) -> tuple[Control, ...]:
-    """The catalogue, with what compares a sandbox with its declaration judged by what is meant."""
-    return tuple(
-        replace(control, pod=_changed(control.id, control.pod, meant)) if isinstance(control.pod, PodCheck) else control
-        for control in POD_CONTROLS
-    )
-
-
-def _changed(id: str, check: PodCheck, meant: Meant) -> PodCheck:
-    match id:
-        case "PRIV-08":
-            return replace(check, judge=_debugged, remedy="Delete the pod and make it anew, without debug containers.")
-        case "FS-08":
-            return replace(
-                check,
-                judge=lambda view: _writable(view, meant.workspaces),
-                remedy="Mount everything but the workspaces readOnly.",
-            )
-        case "NET-01":
-            return replace(check, remedy="Make a NetworkPolicy that selects it, with policyTypes Ingress and Egress.")
-        case "NET-02":
-            return replace(
-                check,
-                judge=lambda view: _egress(view, meant.opened),
-                remedy="Narrow the policies named to where it has to connect to; what it needs of a private network,"
-                " declare (--open-private-network).",
-            )
-        case "NET-11":
-            return replace(check, judge=_ingress, remedy="Narrow the policies named to who has to connect to it.")
-        case "ID-02":
-            return replace(check, remedy="Give the pod a ServiceAccount of its own.")
-        case "SEC-02":
-            return replace(
-                check,
-                judge=lambda view: _secrets(view, meant.secrets),
-                remedy="Mount only the declared Secrets, as directories with mode 0440.",
-            )
-        case "IMG-01":
-            return replace(check, remedy="Name the image by its digest: NAME@sha256:… .")
-        case "OPS-03":
-            return replace(check, judge=_undeclared, needs=())
-        case "OPS-04":
-            return replace(check, needs=tuple(need for need in check.needs if need is not Evidence.DRIFT))
-    return check
-
-
-def _debugged(view: View) -> Verdict:
+def debug_containers(view: View, _declared: Declarations) -> Verdict:
     """What a container is for, its pod does not tell; but one that was added to a running pod is nobody's design."""
     added = [container.name for container in view.containers if container.kind == "ephemeralContainers"]
     names = ", ".join(container.name for container in view.containers)
     return judged((f"the debug container {name} was added to it" for name in added), names)
 
 
-def _writable(view: View, workspaces: frozenset[str]) -> Verdict:
+def writable_beyond(view: View, declared: Declarations) -> Verdict:
+    """Only what is declared may be written to, beside what is gone with the pod."""
     volumes = {volume.get("name"): volume for volume in view.volumes}
     places = []
     for container in view.containers:
@@ -134,25 +87,27 @@ def _writable(view: View, workspaces: frozenset[str]) -> Verdict:
             volume = volumes.get(mount.get("name"), {})
             path = posixpath.normpath("/" + str(mount.get("mountPath", "")).lstrip("/"))
             read_only = mount.get("readOnly") is True or any(volume.get(one) is not None for one in READ_ONLY_SOURCES)
-            if not read_only and volume.get("emptyDir") is None and path not in workspaces:
+            if not read_only and volume.get("emptyDir") is None and path not in declared.workspaces:
                 places.append(f"container {container.name} can write to {path}")
-    if places and not workspaces:
+    if places and not declared.workspaces:
         return unknown(f"{'; '.join(places)}: nothing declares that it may (--workspace)")
     return judged(places) if places else known_to_be_all(view)
 
 
-def _egress(view: View, opened: tuple[str, ...]) -> Verdict:
+def wide_egress(view: View, declared: Declarations) -> Verdict:
+    """What its policies let it connect to is bounded, and private only where that is declared."""
     granted = view.network.egress
     if view.network.unjudged:
         return failed(view.network.unjudged)
     if granted is None:
         return failed("no NetworkPolicy restricts egress: everything can be connected to")
-    inside = tuple(never_reached(granted, opened))
+    inside = tuple(never_reached(granted, declared.opened))
     problems = widened(inside, "egress into private, link-local or other addresses of special use,")
     return judged([*_boundless(granted, "egress to"), *problems], f"{len(granted)} allowed")
 
 
-def _ingress(view: View) -> Verdict:
+def wide_ingress(view: View, _declared: Declarations) -> Verdict:
+    """Who its policies let connect to it is bounded."""
     granted = view.network.ingress
     if view.network.unjudged:
         return failed(view.network.unjudged)
@@ -177,14 +132,14 @@ def _is_network(granted: Granted) -> bool:
     return sum(last - first + 1 for first, last in peer.addresses) >= smallest
 
 
-def _secrets(view: View, meant: frozenset[str]) -> Verdict:
+def undeclared_secrets(view: View, declared: Declarations) -> Verdict:
     """Which Secrets a pod is meant to have, it does not tell: mounting them is how it would have others too."""
     problems, doubts, seen = [], [], []
     for volume in view.volumes:
         name = volume.get("name")
         for secret in secrets_of(volume):
             seen.append(secret)
-            if secret not in meant:
+            if secret not in declared.secrets:
                 what = secret or "of a storage driver"
                 doubts.append(f"nothing declares that volume {name} is to hold the Secret {what} (--secret)")
             elif mode := loosest_mode(volume):
@@ -194,5 +149,6 @@ def _secrets(view: View, meant: frozenset[str]) -> Verdict:
     return unknown("; ".join(doubts)) if doubts else passed(", ".join(seen))
 
 
-def _undeclared(_view: View) -> Verdict:
+def nothing_to_differ_from(_view: View, _declared: Declarations) -> Verdict:
+    """There is no ClaudeSandbox that it could differ from."""
     return not_applicable("no ClaudeSandbox declares the pod")
