@@ -115,6 +115,7 @@ class World:
         self.engine = Engine()
         self.written = 0
         self.refused = ""
+        self.problem: Exception = ApiError(422, "Invalid", "the status is refused")
         self.change({})
         self.loop = Reconciler(
             self.sandboxes, self.engine, self, Site(Image("i", None, "Never")), clock=lambda: self.now
@@ -133,7 +134,7 @@ class World:
 
     async def write_status(self, raw: Mapping[str, Any], patch: Mapping[str, Any]) -> Mapping[str, Any]:
         if raw["metadata"]["name"] == self.refused:
-            raise ApiError(422, "Invalid", "the status is refused")
+            raise self.problem
         self.written += 1
         version = str(int(raw["metadata"]["resourceVersion"]) + 1)
         status = _merged(raw.get("status", {}), patch)
@@ -201,8 +202,10 @@ async def test_what_no_pass_comes_to_its_end_for_lapses() -> None:
     assert await world.loop.lapses.lapse(900.0) == []
 
 
-async def test_that_one_status_can_not_be_written_keeps_no_other_as_it_was() -> None:
+@pytest.mark.parametrize("problem", [ApiError(422, "Invalid", "the status is refused"), KeyError("conditions")])
+async def test_that_one_status_can_not_be_written_keeps_no_other_as_it_was(problem: Exception) -> None:
     world = World()
+    world.problem = problem
     await world.loop(KEY)
     alice = world.sandboxes.get(KEY)
     assert alice is not None

@@ -199,10 +199,11 @@ async def _work(
     lapses = asyncio.create_task(lapse_forever(operator.reconciler.lapses, operator.queue, overdue))
     stopping = asyncio.create_task(stop.wait())
     try:
-        await asyncio.wait([stopping, workers, *([looks] if looks is not None else [])], return_when=FIRST_COMPLETED)
+        endless = [workers, lapses, *([looks] if looks is not None else [])]
+        await asyncio.wait([stopping, *endless], return_when=FIRST_COMPLETED)
         # Before they were told to stop they end with an error only. The process ends with it, and is started anew.
-        for ended in (workers, looks):
-            if ended is not None and ended.done() and not stop.is_set():
+        for ended in endless:
+            if ended.done() and not stop.is_set():
                 ended.result()
         logger.info("stopping: what is in hand is finished first")
         operator.queue.shutdown()

@@ -29,3 +29,20 @@ def test_an_operator_that_can_not_work_any_more_ends_and_does_not_merely_stand_t
     with pytest.raises(ExceptionGroup, match="TaskGroup") as found:
         run(main())
     assert "can't be counted" in str(found.value.exceptions[0])
+
+
+def test_an_operator_that_can_not_take_back_what_is_overdue_ends_as_well() -> None:
+    class Broken:
+        async def lapse(self, _: float) -> list[str]:
+            raise RuntimeError("the store is broken")
+
+    async def main() -> None:
+        settings = SimpleNamespace(resync=300.0, shutdown_grace=1.0)
+        operator: Any = SimpleNamespace(
+            queue=WorkQueue(), reconcile=None, settings=settings, reconciler=SimpleNamespace(lapses=Broken())
+        )
+        metrics: Any = SimpleNamespace(reconciled=None)
+        await asyncio.wait_for(_work(operator, None, Any, metrics, asyncio.Event()), 100.0)
+
+    with pytest.raises(RuntimeError, match="the store is broken"):
+        run(main())

@@ -65,8 +65,7 @@ class Drains:
     """The moves of one operator.
 
     `choosing` is held while a host is chosen and stored. `labels_of` gives the labels of a namespace, `namespace_of`
-    the UID of a sandbox's, where it is known. `wake` has a
-    sandbox looked at after so many seconds, `wake_host` a host.
+    the UID of a sandbox's, where it is known. `wake` has a sandbox looked at after so many seconds, `wake_host` a host.
     """
 
     def __init__(
@@ -199,6 +198,10 @@ class Drains:
             return self._stay(key, raw, source, Bound(StayReason.NO_IMAGE, message.removesuffix(".")))
         except EngineError as error:
             return self._stay(key, raw, source, Bound(StayReason.NO_ANSWER, f"DockerHost {target.host}: {error}"))
+        except BaseException:
+            # A pass that is ended as well: what is under way has its image, or the sandbox would end where it runs.
+            del self._moves[key]
+            raise
         self._told.pop(key, None)
         self._reporter.tell(raw, "Moving", _saying(move), warning=False)
         return move

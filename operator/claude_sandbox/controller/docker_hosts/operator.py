@@ -114,8 +114,9 @@ class HostsOperator:
 
     async def list(self) -> None:
         """Take over the list of all hosts; what changed is looked at. Raises ApiError."""
+        before = self.objects.uids()
         listed: list[Manifest] = (await self._api.list(DOCKER_HOSTS)).items
-        for name in self.objects.replace(listed):
+        for name in self.objects.take_over(listed, before):
             self.queue.add(name)
 
     async def resync_forever(self) -> None:

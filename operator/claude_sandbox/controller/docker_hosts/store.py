@@ -41,13 +41,23 @@ class HostObjects:
         del self._by_name[raw["metadata"]["name"]]
         return True
 
-    def replace(self, listed: Iterable[Raw]) -> set[str]:
-        """Take over a complete list; the names of those that came, went or changed."""
+    def uids(self) -> dict[str, str]:
+        """The UID of each: to be asked for before a list is, which is then taken over with this."""
+        return {name: raw["metadata"]["uid"] for name, raw in self._by_name.items()}
+
+    def take_over(self, listed: Iterable[Raw], before: Mapping[str, str]) -> set[str]:
+        """Take over a complete list; the names of those that came, went or changed.
+
+        `before`: `uids()` when the list was asked for. What the watch told of meanwhile is newer than the list: who
+        came is not gone, and who went has not come.
+        """
         fresh = {raw["metadata"]["name"]: raw for raw in listed}
-        gone = self._by_name.keys() - fresh.keys()
+        known = self.uids()
+        gone = {name for name in before.keys() - fresh.keys() if known.get(name) == before[name]}
         for name in gone:
             del self._by_name[name]
-        return gone | {name for name, raw in fresh.items() if self.put(raw)}
+        came = (raw for name, raw in fresh.items() if name in known or before.get(name) != raw["metadata"]["uid"])
+        return gone | {raw["metadata"]["name"] for raw in came if self.put(raw)}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)

@@ -29,7 +29,8 @@ MAX_RETRY = 300.0
 class Result:
     """What a reconcile wants next. `requeue_after` in seconds; None: only when something happens.
 
-    `retry`: not everything could be done, which the reconcile has said itself; try again later and later.
+    `retry`: not everything could be done, which the reconcile has said itself; try again later and later, and no later
+    than `requeue_after`, where that is given too.
     """
 
     requeue_after: float | None = None
@@ -329,11 +330,11 @@ async def _reconcile_once(queue: WorkQueue[K], key: K, reconcile: Reconcile[K]) 
         expected = bool(getattr(error, "is_transient", False))  # then where it was raised tells nothing
         logger.warning("reconcile of %s failed: %s; next try in %.1f s", key, error, pause, exc_info=not expected)
         return "error"
-    if result is not None and result.retry:
-        queue.retry(key)
-        return "requeue"
     result = result or Result()
     if result.requeue_after is not None:
         queue.add_after(key, result.requeue_after)
+    if result.retry:
+        queue.retry(key)
+        return "requeue"
     queue.forget(key)
     return "success" if result.requeue_after is None else "requeue_after"

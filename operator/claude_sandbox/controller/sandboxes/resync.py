@@ -25,12 +25,13 @@ async def resync_forever(
     """Every `seconds`, spread by a fifth. What changed unheard is looked at now, the rest in the course of a round."""
     while True:
         await asyncio.sleep(seconds * random.uniform(0.8, 1.2))  # noqa: S311
+        before = sandboxes.uids()
         try:
             listed = await list_all(api, namespaces)
         except ApiError as error:
             logger.warning("cannot list the sandboxes: %s", error)
             continue
-        for key in await sandboxes.take_over(listed):
+        for key in await sandboxes.take_over(listed, before):
             queue.add(key)
         breath = Breath()
         for key in list(sandboxes):

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from claude_sandbox.api.mishap import mishap
 from claude_sandbox.controller.machinery.merge_patch import merge_patch
 from claude_sandbox.controller.machinery.queue import WorkQueue
 from claude_sandbox.controller.sandboxes import status as report
@@ -75,7 +76,9 @@ class Lapses:
             if error.is_transient:
                 raise
             logger.warning("that %s is overdue could not be reported: %s", key, error)
-            return False
+        except Exception as error:  # noqa: BLE001 (nothing that one status holds may keep the others as they are)
+            logger.warning("that %s is overdue could not be reported: %s", key, mishap(error))
+        return False
 
     async def _take_back(self, key: Key, seconds: float) -> bool:
         raw = self._sandboxes.get(key)

@@ -156,26 +156,36 @@ class Sandboxes:
         if not names:
             self._by_namespace.pop(key.namespace, None)
 
-    def replace(self, listed: Iterable[Raw]) -> set[Key]:
-        """Take over a complete list; the keys that came, went or changed."""
-        return set(self._taken_over(listed))
+    def uids(self) -> dict[Key, str]:
+        """The UID of each: to be asked for before a list is, which is then taken over with this."""
+        return {key: raw["metadata"]["uid"] for key in self if (raw := self.get(key)) is not None}
 
-    async def take_over(self, listed: Iterable[Raw]) -> set[Key]:
-        """As `replace`, letting others have the event loop in between."""
+    def replace(self, listed: Iterable[Raw]) -> set[Key]:
+        """Take over a complete list while nothing else tells of sandboxes; the keys that came, went or changed."""
+        return set(self._taken_over(listed, self.uids()))
+
+    async def take_over(self, listed: Iterable[Raw], before: Mapping[Key, str]) -> set[Key]:
+        """As `replace`, letting others have the event loop in between. `before`: `uids()` when the list was asked for.
+
+        What its watch told of meanwhile is newer than the list: who came is not gone, and who went has not come.
+        """
         breath = Breath()
         found: set[Key] = set()
-        for key in self._taken_over(listed):
+        for key in self._taken_over(listed, before):
             found.add(key)
             await breath()
         return found
 
-    def _taken_over(self, listed: Iterable[Raw]) -> Iterator[Key]:
+    def _taken_over(self, listed: Iterable[Raw], before: Mapping[Key, str]) -> Iterator[Key]:
         fresh = {key_of(raw): raw for raw in listed}
-        for key in set(self) - fresh.keys():
-            self.remove(key)
-            yield key
+        for key in before.keys() - fresh.keys():
+            known = self.get(key)
+            if known is not None and known["metadata"]["uid"] == before[key]:
+                self.remove(key)
+                yield key
         for key, raw in fresh.items():
-            if self.put(raw):
+            went = self.get(key) is None and before.get(key) == raw["metadata"]["uid"]
+            if not went and self.put(raw):
                 yield key
 
     def __iter__(self) -> Iterator[Key]:

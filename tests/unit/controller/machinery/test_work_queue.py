@@ -386,3 +386,27 @@ def test_a_reconcile_that_says_that_it_failed_is_tried_again_later_each_time() -
     pauses = [b - a for a, b in pairwise(times)]
     assert pauses == sorted(pauses)
     assert 0.8 * 0.8 <= pauses[-1] <= 0.8
+
+
+def test_a_reconcile_that_failed_is_looked_at_when_it_asked_for_it_however_often_it_failed() -> None:
+    async def main() -> list[float]:
+        loop = asyncio.get_running_loop()
+        queue: WorkQueue[str] = WorkQueue()
+        times: list[float] = []
+
+        async def reconcile(_: str) -> Result | None:
+            times.append(loop.time())
+            if len(times) < 20:
+                return Result(retry=True, requeue_after=2.0)
+            queue.shutdown()
+            return None
+
+        queue.add("a")
+        await run_workers(queue, 1, reconcile)
+        return times
+
+    times = run(main())
+    pauses = [b - a for a, b in pairwise(times)]
+    assert pauses[0] <= 0.1  # the first try again is sooner than what was asked for
+    assert pauses[-1] == pytest.approx(2.0, abs=0.01)
+    assert max(pauses) <= 2.01

@@ -1,0 +1,96 @@
+"""A move that is ended before the other host has the image was none: the sandbox goes on where it is."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from claude_sandbox.api.docker_hosts.spec import DockerHostSpec
+from claude_sandbox.api.spec import Backend, BackendType
+from claude_sandbox.api.status import Placement
+from claude_sandbox.api.validate import parse_host_spec, parse_spec
+from claude_sandbox.backends.docker.hosts.capacity import Demand, Room
+from claude_sandbox.backends.docker.hosts.placement import Candidate, Standing, Wish
+from claude_sandbox.blueprint.build import build
+from claude_sandbox.blueprint.model import Identity, Image, Site
+from claude_sandbox.controller.docker_hosts.drains import Drains
+from claude_sandbox.controller.sandboxes.reconciler import Moving
+from claude_sandbox.controller.sandboxes.store import Key, Sandboxes
+
+OLD, NEW = Placement(host="old", engine_id="e1"), Placement(host="new", engine_id="e2")
+WISH = Wish("agents", None, Backend(type=BackendType.DOCKER), Demand(1000, 2**30))
+BLANK: dict[str, Any] = {
+    "kind": "ClaudeSandbox",
+    "metadata": {"namespace": "agents", "name": "alice", "uid": "u", "resourceVersion": "1", "generation": 1},
+    "spec": {
+        "credentials": {"apiKeySecretRef": {"name": "key"}},
+        "backend": {"type": "Docker"},
+        "workspace": {"type": "EmptyDir"},
+        "updateStrategy": {"type": "Recreate"},
+    },
+    "status": {"placement": {"host": "old", "engineID": "e1"}},
+}
+
+
+def _spec(**more: Any) -> DockerHostSpec:
+    endpoint = {"endpoint": "unix:///var/run/docker.sock", "allowedNamespaces": {"names": ["agents"]}}
+    return parse_host_spec({"spec": {**endpoint, **more}})
+
+
+class Hosts:
+    """One that is being drained, and another with room."""
+
+    def standing(self, name: str) -> Standing:
+        return Standing(name, _spec(drain=name == "old"), "e1" if name == "old" else "e2")
+
+    def candidates(self) -> list[Candidate]:
+        room = Room(10, None, 2**40)
+        named = [self.standing("old"), self.standing("new")]
+        return [Candidate(**vars(one), labels={}, answers=True, cores=8000, capacity=room, free=room) for one in named]
+
+    def unseen(self) -> set[str]:
+        return set()
+
+
+class Fleet:
+    """Two engines. The new one has never enough time to bring the image."""
+
+    def __init__(self) -> None:
+        self.problem: BaseException | None = None
+        self.removed = 0
+
+    def of(self, _: str) -> "Fleet":
+        return self
+
+    async def runs(self, _: Identity) -> bool:
+        return False
+
+    async def provide(self, _: Any) -> None:
+        if self.problem is not None:
+            raise self.problem
+
+
+@pytest.mark.parametrize("problem", [asyncio.CancelledError(), KeyError("an answer that makes no sense")])
+async def test_a_move_that_is_ended_before_its_image_is_there_is_begun_anew(problem: BaseException) -> None:
+    sandboxes, fleet, told = Sandboxes(), Fleet(), []
+    sandboxes.put(BLANK)
+    spec = parse_spec(BLANK)
+    blueprint = build(Identity("agents", "alice", "u"), spec, Site(Image("i", None, "Never")))
+
+    class Reporter:
+        def tell(self, _raw: Any, reason: str, *_: Any, **__: Any) -> None:
+            told.append(reason)
+
+    parts: Any = (sandboxes, Reporter(), fleet, Hosts(), lambda _: None, lambda _: None, asyncio.Lock())
+    drains = Drains(*parts, lambda *_: None, lambda _: None)
+    fleet.problem = problem
+    with pytest.raises(type(problem)):
+        await drains.move(BLANK, OLD, blueprint, spec, WISH)
+    # Nothing is on its way there, and nobody was told so.
+    assert list(drains.demands_on("new")) == []
+    assert not drains.expects(Key("agents", "alice"), NEW)
+    assert told == []
+    fleet.problem = None
+    assert isinstance(await drains.move(BLANK, OLD, blueprint, spec, WISH), Moving)
+    assert told == ["Moving"]
+    assert drains.expects(Key("agents", "alice"), NEW)
