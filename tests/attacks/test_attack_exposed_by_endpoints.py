@@ -22,7 +22,7 @@ from claude_sandbox.compliance.reports.pods import findings
 from claude_sandbox.kubernetes_api import resources as r
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
-from claude_sandbox.kubernetes_api.informer import Pace
+from claude_sandbox.kubernetes_api.informer import Timings
 from claude_sandbox.localcluster.cluster import Cluster
 
 Json = dict[str, Any]
@@ -107,7 +107,7 @@ async def test_the_operator_s_watches_find_it_and_wake_the_sandbox(api: Api) -> 
         wake_soon=lambda *key: woken.add(key),
         wake_all=lambda _: None,
         wake_users=lambda *_: None,
-        pace=Pace(),
+        pace=Timings(),
     )
     following = asyncio.create_task(watches.run())
     try:

@@ -35,8 +35,8 @@ async def measured(one: Sandbox) -> tuple[Compliance, Any]:
 
 async def without_init(one: Sandbox) -> None:
     """Have the agent's own process be the first, as it is on an engine that has no other to offer."""
-    facts = await one.engine.facts()
-    one.engine._facts = replace(facts, has_init=False)
+    capabilities = await one.engine.capabilities()
+    one.engine._capabilities = replace(capabilities, has_init=False)
 
 
 def by_the_kernel(compliance: Compliance) -> set[str]:
@@ -111,7 +111,7 @@ async def test_a_full_home_is_told_and_so_is_that_it_is_no_more(host: EngineDesc
         message = await strained(one, "is full")
         assert "/home/claude is full: remove files there" in message
         one.sh("rm /home/claude/all")
-        one.backend._strains._clock = lambda: float("inf")
+        one.backend._pressures._clock = lambda: float("inf")
         await one.once()
         assert "is full" not in (await one.state()).message
 

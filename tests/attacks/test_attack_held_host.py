@@ -28,7 +28,7 @@ from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.engine.threads import SHARE, of_tenant
 from claude_sandbox.backends.docker.hosts.hosts import LATE_CALLS, REST, Hosts, Target
-from claude_sandbox.backends.docker.images.pulls import ImagePendingError, Images
+from claude_sandbox.backends.docker.images.pulls import ImagePendingError, ImagePulls
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.compliance.evidence.docker_hosts import EngineDocuments
@@ -75,7 +75,7 @@ def image(number: int) -> Image:
     return Image(f"registry.example/big:{number}", None, "IfNotPresent")
 
 
-async def _pass(engine: Engine, images: Images, namespace: str, name: str, wanted: Image | None) -> float:
+async def _pass(engine: Engine, images: ImagePulls, namespace: str, name: str, wanted: Image | None) -> float:
     """One pass over a sandbox: it looks at what there is, and wants an image. How long it took, in seconds."""
     began = time.monotonic()
     with of_tenant(namespace):
@@ -90,7 +90,7 @@ def test_whoever_pulls_from_a_registry_that_trickles_holds_up_nobody(trickling: 
     client, engine = trickling
 
     async def main() -> list[float]:
-        images = Images(engine)
+        images = ImagePulls(engine)
         for number in range(40):
             await asyncio.wait_for(_pass(engine, images, "mallory", f"m{number}", image(number)), 5)
         others = [await asyncio.wait_for(_pass(engine, images, "alice", "a", None), 5) for _ in range(100)]
@@ -118,7 +118,7 @@ def test_whoever_has_calls_that_never_end_holds_up_nobody(trickling: tuple[Trick
     async def main() -> list[float]:
         held = [asyncio.create_task(slow()) for _ in range(100)]
         await asyncio.sleep(0.2)
-        took = [await asyncio.wait_for(_pass(engine, Images(engine), "alice", "a", None), 5) for _ in range(100)]
+        took = [await asyncio.wait_for(_pass(engine, ImagePulls(engine), "alice", "a", None), 5) for _ in range(100)]
         client.let_go.set()
         await asyncio.gather(*held)
         return took
@@ -226,7 +226,7 @@ def test_a_host_whose_work_is_late_is_not_ready_although_its_ping_answers(kind: 
     spec = parse_host_spec({"metadata": {"name": "h"}, "spec": {"endpoint": "unix:///run/docker.sock"}})
 
     async def main() -> None:
-        hosts = Hosts(lambda _address, _material: _Answering(), clock=lambda: now[0], on_slow=woken.append)  # type: ignore[arg-type, return-value]
+        hosts = Hosts(lambda _address, _credentials: _Answering(), clock=lambda: now[0], on_slow=woken.append)  # type: ignore[arg-type, return-value]
         target = Target(parse("unix:///run/docker.sock"))
         await hosts.look("h", target)
         other = "change" if kind == "read" else "read"
@@ -291,7 +291,7 @@ def test_a_pull_that_nobody_wants_any_more_is_ended(monkeypatch: pytest.MonkeyPa
                 ended.append(True)
 
     async def main() -> None:
-        images = Images(Waiting(), clock=lambda: now[0])  # type: ignore[arg-type]
+        images = ImagePulls(Waiting(), clock=lambda: now[0])  # type: ignore[arg-type]
         with pytest.raises(ImagePendingError):
             await images.provide(image(1), ("mallory", "m"))
         await asyncio.sleep(0)

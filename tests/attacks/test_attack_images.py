@@ -25,9 +25,9 @@ from claude_sandbox.api.docker_hosts.spec import HostImages
 from claude_sandbox.api.references import Reference
 from claude_sandbox.api.spec import Image as NamedImage
 from claude_sandbox.backends.docker import drift
-from claude_sandbox.backends.docker.engine.client_credentials import MaterialError, RegistryLogin
-from claude_sandbox.backends.docker.images.pulls import SHARE, ImageMissingError, ImagePendingError, Images
-from claude_sandbox.backends.docker.images.registry_auth import Logins
+from claude_sandbox.backends.docker.engine.client_credentials import ClientCredentialsError, RegistryLogin
+from claude_sandbox.backends.docker.images.pulls import SHARE, ImageMissingError, ImagePendingError, ImagePulls
+from claude_sandbox.backends.docker.images.registry_auth import RegistryLogins
 from claude_sandbox.backends.docker.images.store import MARKER, ImageStore
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.localcluster.engine import EngineDescription
@@ -90,7 +90,7 @@ class Secrets:
     async def login(self, name: str) -> RegistryLogin:
         self.read.append(name)
         if name == "gone":
-            raise MaterialError(HostReason.SECRET_NOT_FOUND, "There is no Secret ops/gone")
+            raise ClientCredentialsError(HostReason.SECRET_NOT_FOUND, "There is no Secret ops/gone")
         return RegistryLogin(name, "pw")
 
 
@@ -110,13 +110,13 @@ def test_a_registry_is_logged_in_to_for_the_repositories_that_an_administrator_n
     secrets = Secrets()
     said = images("*", acme="ghcr.io/acme", team="ghcr.io/acme/team")
     registry_, _, path = repository.partition("/")
-    found = asyncio.run(Logins("h", secrets, lambda: said).of(Reference(registry_, path, "1")))
+    found = asyncio.run(RegistryLogins("h", secrets, lambda: said).of(Reference(registry_, path, "1")))
     assert (found or {}).get("username") == whose
     assert secrets.read == ([whose] if whose else [])
 
 
 def test_a_secret_for_a_registry_is_not_named_to_tenants() -> None:
-    of = Logins("h", Secrets(), lambda: images("*", gone="ghcr.io/acme")).of
+    of = RegistryLogins("h", Secrets(), lambda: images("*", gone="ghcr.io/acme")).of
     with pytest.raises(ImageMissingError) as error:
         asyncio.run(of(Reference("ghcr.io", "acme/x", "1")))
     assert "gone" not in str(error.value)
@@ -131,7 +131,7 @@ def test_a_label_that_the_operator_did_not_give_is_drift() -> None:
         assert live.container is not None
         config = live.container["Config"]
         changed = {**live.container, "Config": {**config, "Labels": {**config["Labels"], **labels}}}
-        found = drift.container_differences(desired.documents.container, changed, live.image, desired.facts)
+        found = drift.container_differences(desired.documents.container, changed, live.image, desired.capabilities)
         return tuple(path for path in found.fixed if "Labels" in path)
 
     assert differences({}) == ()
@@ -213,7 +213,7 @@ async def test_images_that_the_operator_had_pulled_go_and_no_others(host: Engine
     now = [time.time()]
     async with _pulling(host, archive.path, tmp_path / "gate") as one:
         store = ImageStore(one.engine, CLUSTER, lambda: now[0])
-        pulls = Images(one.engine, store=store)
+        pulls = ImagePulls(one.engine, store=store)
         await _provided(pulls, ours)
         mine = one.sdk.images.get(ours.reference)
         assert any(tag.startswith(MARKER) for tag in mine.tags)
@@ -268,7 +268,7 @@ async def _pulling(host: EngineDescription, archive: Path, gate: Path) -> AsyncI
             yield one
 
 
-async def _provided(pulls: Images, image: Image) -> None:
+async def _provided(pulls: ImagePulls, image: Image) -> None:
     async with asyncio.timeout(60):
         while True:
             try:
@@ -286,7 +286,7 @@ async def test_a_registry_that_trickles_holds_up_no_other_tenant_of_the_host(
     gate.touch()
     async with _pulling(host, archive.path, gate) as alice:
         await alice.made()
-        pulls = Images(alice.engine)
+        pulls = ImagePulls(alice.engine)
         for number in range(24):
             with pytest.raises(ImagePendingError):
                 await pulls.provide(

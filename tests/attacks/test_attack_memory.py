@@ -25,7 +25,7 @@ from claude_sandbox.controller.sandboxes.resync import list_all
 from claude_sandbox.controller.sandboxes.store import Key, Sandboxes
 from claude_sandbox.controller.sandboxes.watch import Refusals, session_for
 from claude_sandbox.kubernetes_api import resources as r
-from claude_sandbox.kubernetes_api.cache_limits import MIB, RATIONS, Ration, Rations
+from claude_sandbox.kubernetes_api.cache_limits import LIMITS, MIB, CacheLimit, CacheLimits
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.informer import Informer
 from claude_sandbox.kubernetes_api.transforms import PROJECTIONS
@@ -108,7 +108,7 @@ def test_a_namespace_has_a_ration_and_others_are_not_touched() -> None:
     assert 0 < len(stubs) < 400
     assert {key.name for key in sandboxes} == {f"s{number:03}" for number in range(400)}
     kept = sum(len(repr(sandboxes.get(key)).encode()) for key in sandboxes)
-    assert kept < 1.1 * RATIONS[r.SANDBOXES].namespace
+    assert kept < 1.1 * LIMITS[r.SANDBOXES].namespace
     other = _sandbox("x", **large)
     other["metadata"] |= {"namespace": "other", "uid": "x", "resourceVersion": "900"}
     sandboxes.put(other)
@@ -157,17 +157,17 @@ async def test_what_is_too_much_is_told() -> None:
 
 @pytest.mark.parametrize("resource", FOLLOWED, ids=str)
 def test_a_ration_of_each_kind_is_kept_and_given_back(resource: r.Resource) -> None:
-    rations = Rations(resource, Ration(object=10_000, namespace=50_000))
+    limits = CacheLimits(resource, CacheLimit(object=10_000, namespace=50_000))
     for number in range(100):
         one = _object(f"o{number}", apiVersion="v1", kind=resource.kind, spec={"x": "y" * 1000})
-        rations.admit(one)
-    assert rations.sum("tenant") < 90_000
-    stub = rations.admit(_object("large", apiVersion="v1", kind=resource.kind, spec={"x": "y" * 20_000}))
+        limits.admit(one)
+    assert limits.sum("tenant") < 90_000
+    stub = limits.admit(_object("large", apiVersion="v1", kind=resource.kind, spec={"x": "y" * 20_000}))
     assert OUTSIZE in stub
     for number in range(100):
-        rations.forget(("tenant", f"o{number}"))
-    rations.forget(("tenant", "large"))
-    assert rations.sum("tenant") == 0
+        limits.forget(("tenant", f"o{number}"))
+    limits.forget(("tenant", "large"))
+    assert limits.sum("tenant") == 0
 
 
 async def test_what_kopf_is_handed_is_pruned_and_holds_no_loop() -> None:

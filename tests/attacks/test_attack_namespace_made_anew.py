@@ -20,8 +20,8 @@ from claude_sandbox.api.labels import LabelSelector
 from claude_sandbox.api.spec import Backend, BackendType
 from claude_sandbox.api.status import Placement
 from claude_sandbox.backends.docker import names
-from claude_sandbox.backends.docker.hosts.capacity import Demand
-from claude_sandbox.backends.docker.hosts.placement import Refused, Standing, Wish, keep
+from claude_sandbox.backends.docker.hosts.capacity import Requests
+from claude_sandbox.backends.docker.hosts.placement import HostInfo, PlacementRequest, Refused, keep
 from claude_sandbox.backends.docker.names import identity_in, is_owned, is_workspace_of, labels_of, names_of
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.controller.docker_hosts.status import meant
@@ -57,9 +57,9 @@ def test_everything_else_is_told_apart_by_the_sandboxs_own_uid() -> None:
     assert found.namespace_uid == "former"
 
 
-def host(**recorded: str) -> Standing:
+def host(**recorded: str) -> HostInfo:
     allowed = AllowedNamespaces(names=["agents"], selector=LabelSelector(match_labels={"docker": "yes"}))
-    return Standing("h", DockerHostSpec(endpoint="unix:///s", allowed_namespaces=allowed), "e", namespaces=recorded)
+    return HostInfo("h", DockerHostSpec(endpoint="unix:///s", allowed_namespaces=allowed), "e", namespaces=recorded)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def host(**recorded: str) -> Standing:
 def test_a_host_lets_only_the_namespace_in_that_was_meant(
     recorded: dict[str, str], uid: str | None, labels: dict[str, str], allowed: bool
 ) -> None:
-    wish = Wish("agents", labels, Backend(type=BackendType.DOCKER), Demand(0, 0), namespace_uid=uid)
+    wish = PlacementRequest("agents", labels, Backend(type=BackendType.DOCKER), Requests(0, 0), namespace_uid=uid)
     found = keep(wish, host(**recorded), Placement(host="h", engine_id="e"))
     assert isinstance(found, Refused) is not allowed
     if isinstance(found, Refused):

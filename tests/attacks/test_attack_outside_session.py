@@ -19,7 +19,7 @@ from dockerkit import Sandbox, sandbox
 
 from claude_sandbox.api.status import Result
 from claude_sandbox.backends.docker.events.exec_sessions import session_of
-from claude_sandbox.backends.docker.events.outside_sessions import Visitors
+from claude_sandbox.backends.docker.events.outside_sessions import OutsideSessions
 from claude_sandbox.compliance.evidence.containers import Session, Visits
 from claude_sandbox.localcluster.engine import EngineDescription
 
@@ -78,7 +78,7 @@ async def test_of_a_session_that_ended_at_once_is_told_once() -> None:
             return self.users
 
     engine = Engine()
-    visitors = Visitors(engine)  # type: ignore[arg-type]
+    visitors = OutsideSessions(engine)  # type: ignore[arg-type]
     visitors.know("uid", container)
     begins = {"Type": "container", "Action": "exec_start: id", "Actor": {"ID": "c", "Attributes": {"execID": "e"}}}
     assert await visitors.concerns(begins)

@@ -153,7 +153,7 @@ _NETWORK: Mapping[str, tuple[Breakage, ...]] = {
         _containers("not-the-host not-the-control-plane declared ready", '"Internal": True', '"Internal": False'),
         _containers(
             "not-the-host",
-            '{GATEWAY_MODE: "isolated"} if facts.isolated_gateway else {INHIBIT: "true"}',
+            '{GATEWAY_MODE: "isolated"} if capabilities.isolated_gateway else {INHIBIT: "true"}',
             "{}",
         ),
         _containers(

@@ -52,7 +52,7 @@ async def test_a_sandbox_is_made_with_few_calls_and_wakes_nobody_by_that(host: E
         async with sandbox(host) as one:
             one.backend._observer._images.update(other.backend._observer._images)
             one.backend._images._labels.update(other.backend._images._labels)
-            await one.engine.facts()
+            await one.engine.capabilities()
             one.backend._registry.put((one.identity.namespace, one.identity.name), [one.names.container])
             async with Ear(one):
                 heard = overhear(one)

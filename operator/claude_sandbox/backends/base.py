@@ -130,4 +130,4 @@ class WorkloadState:
     # Seconds after which it is worth another look although nothing may have told of a change.
     again: float | None = None
     # What it ran out of, each a clause with its remedy; said in the message too.
-    strain: tuple[str, ...] = ()
+    pressure: tuple[str, ...] = ()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claude_sandbox.api.docker_hosts.endpoints import Address, parse
-from claude_sandbox.backends.docker.engine.client_credentials import TlsMaterial
+from claude_sandbox.backends.docker.engine.client_credentials import TlsCredentials
 
 DEFAULT = "unix:///var/run/docker.sock"
 _FILES = ("ca.pem", "cert.pem", "key.pem")
@@ -24,7 +24,7 @@ class EngineAddress:
 
     endpoint: str
     address: Address
-    material: TlsMaterial | None = None
+    credentials: TlsCredentials | None = None
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,11 @@ def _address(endpoint: str, tls: Tls, environment: Mapping[str, str], home: Path
     directory = Path(environment.get("DOCKER_CERT_PATH") or home)
     named = (tls.ca, tls.certificate, tls.key)
     return EngineAddress(
-        endpoint, address, _material([Path(own or directory / one) for own, one in zip(named, _FILES, strict=True)])
+        endpoint, address, _credentials([Path(own or directory / one) for own, one in zip(named, _FILES, strict=True)])
     )
 
 
-def _material(files: list[Path]) -> TlsMaterial:
+def _credentials(files: list[Path]) -> TlsCredentials:
     contents = []
     for file in files:
         try:
@@ -82,7 +82,7 @@ def _material(files: list[Path]) -> TlsMaterial:
             raise AddressError(
                 f"{file} can't be read: {error.strerror}; name it with --tlscacert, --tlscert, --tlskey"
             ) from None
-    return TlsMaterial(*contents)
+    return TlsCredentials(*contents)
 
 
 def _context(environment: Mapping[str, str], home: Path) -> str | None:

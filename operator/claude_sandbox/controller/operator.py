@@ -9,8 +9,8 @@ from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.threads import of_tenant
 from claude_sandbox.backends.docker.hosts.backends import Fleet
-from claude_sandbox.backends.docker.hosts.capacity import Taken
-from claude_sandbox.backends.docker.images.registry_auth import Logins
+from claude_sandbox.backends.docker.hosts.capacity import Allocated
+from claude_sandbox.backends.docker.images.registry_auth import RegistryLogins
 from claude_sandbox.backends.docker.keys.secrets import SecretKeys
 from claude_sandbox.backends.docker.relay.relays import Publishing
 from claude_sandbox.backends.kubernetes.admission import Pod
@@ -33,7 +33,7 @@ from claude_sandbox.controller.sandboxes.store import Key, Sandboxes, host_of, o
 from claude_sandbox.controller.sandboxes.watch import Refusals
 from claude_sandbox.controller.settings import Settings
 from claude_sandbox.kubernetes_api.client import Api
-from claude_sandbox.kubernetes_api.informer import Pace
+from claude_sandbox.kubernetes_api.informer import Timings
 
 # Seconds in which a change is looked at that tells nothing new of how far a sandbox is.
 SOON = 1.0
@@ -72,7 +72,7 @@ class Operator:
             wake_soon=lambda namespace, name: self.queue.add_after(Key(namespace, name), SOON),
             wake_all=self._wakes.all_of,
             wake_users=self._wake_users,
-            pace=Pace(resync=settings.resync * 2),
+            pace=Timings(resync=settings.resync * 2),
         )
         metrics.watch_informers(lambda: self.watches)
         self.backend = KubernetesBackend(
@@ -136,7 +136,7 @@ class Operator:
                 helper=settings.relay_image,
                 publishing=lambda: publishing(host),
                 permits=lambda image: permits(host, image),
-                login=Logins(host, hosts.secrets, lambda: images(host)).of,
+                login=RegistryLogins(host, hosts.secrets, lambda: images(host)).of,
                 wake=wake,
             )
 
@@ -155,10 +155,10 @@ class Operator:
         )
         self.reconciler = self._reconciler()
 
-    def demands_on(self, host: str) -> Taken:
+    def demands_on(self, host: str) -> Allocated:
         """What the sandboxes that are placed on a Docker host, or on their way to it, may use."""
         coming = self._docker.drains.demands_on(host) if self._docker is not None else ()
-        return self._demands.taken(host).plus(Taken.by(coming))
+        return self._demands.taken(host).plus(Allocated.by(coming))
 
     def drain(self, host: str, moved: int) -> Outlook:
         """Have the next sandboxes of a Docker host that is being drained moved; how far that is."""

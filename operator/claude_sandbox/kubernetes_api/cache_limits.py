@@ -43,31 +43,31 @@ _STUB_SELECTOR = 4 * KIB
 
 
 @dataclass(frozen=True)
-class Ration:
+class CacheLimit:
     """In bytes."""
 
     object: int = 128 * KIB
     namespace: int = 8 * MIB
 
 
-RATIONS: Mapping[Resource, Ration] = {
+LIMITS: Mapping[Resource, CacheLimit] = {
     # With its status it has up to 10 KiB, and there may be thousands.
-    PODS: Ration(namespace=32 * MIB),
+    PODS: CacheLimit(namespace=32 * MIB),
     # The longest spec that is valid has 65,536 characters and some more, of four bytes at most.
-    SANDBOXES: Ration(object=512 * KIB, namespace=16 * MIB),
+    SANDBOXES: CacheLimit(object=512 * KIB, namespace=16 * MIB),
     # Up to a thousand subjects are kept of one (compliance/pods/grants.py).
-    ROLE_BINDINGS: Ration(object=512 * KIB),
-    CLUSTER_ROLE_BINDINGS: Ration(object=512 * KIB),
+    ROLE_BINDINGS: CacheLimit(object=512 * KIB),
+    CLUSTER_ROLE_BINDINGS: CacheLimit(object=512 * KIB),
 }
 """Where it is not the usual."""
 
 
-class Rations:
+class CacheLimits:
     """Of one kind, in all namespaces."""
 
-    def __init__(self, resource: Resource, ration: Ration | None = None) -> None:
+    def __init__(self, resource: Resource, limit: CacheLimit | None = None) -> None:
         self._resource = resource
-        self._ration = ration or RATIONS.get(resource, Ration())
+        self._ration = limit or LIMITS.get(resource, CacheLimit())
         self._sizes: dict[Key, int] = {}
         self._sums: Counter[str] = Counter()
 

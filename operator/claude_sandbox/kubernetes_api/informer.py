@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from claude_sandbox.api.mishap import mishap
 from claude_sandbox.compliance.pods.policy_size import OUTSIZE
-from claude_sandbox.kubernetes_api.cache_limits import Rations
+from claude_sandbox.kubernetes_api.cache_limits import CacheLimits
 from claude_sandbox.kubernetes_api.client import Api, Obj
 from claude_sandbox.kubernetes_api.errors import INVALID_RESPONSE, TIMED_OUT, ApiError
 from claude_sandbox.kubernetes_api.resources import Resource
@@ -34,7 +34,7 @@ Transform = Callable[[Obj], Obj]
 
 
 @dataclass(frozen=True)
-class Pace:
+class Timings:
     """How often and how long, in seconds."""
 
     resync: float = 600.0
@@ -74,7 +74,7 @@ class Informer:
     Read `store` after `synced` is set. `readable` and `why_not` tell whether the server lets us list them at all: a
     refusal (403, or a kind that does not exist) is a state that is looked at again, not a crash, and leaves the store
     as it is. `age()` tells how old the picture may be. Of each object its kind's projection is kept, or `transform`'s,
-    as far as `rations` go.
+    as far as `limits` go.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class Informer:
         field_selector: str | None = None,
         metadata_only: bool = False,
         transform: Transform | None = None,
-        rations: Rations | None = None,
+        limits: CacheLimits | None = None,
         indexes: Mapping[str, IndexFunction] | None = None,
         on_change: OnChange | None = None,
-        pace: Pace = Pace(),
+        pace: Timings = Timings(),
     ) -> None:
         self.resource = resource
         self.namespace = namespace
@@ -110,7 +110,7 @@ class Informer:
         self._field_selector = field_selector
         self._metadata_only = metadata_only
         self._transform = transform or PROJECTIONS.get(resource) or (lambda obj: obj)
-        self.rations = rations or Rations(resource)
+        self.limits = limits or CacheLimits(resource)
         self._handlers: list[OnChange] = [on_change] if on_change else []
         self._pace = pace
         self._reached = 0  # the resourceVersion that the list or the watch has come to
@@ -228,7 +228,7 @@ class Informer:
         return ahead.list == self._lists_begun and version_of(held) > reached
 
     def _remove(self, key: Key) -> Obj | None:
-        self.rations.forget(key)
+        self.limits.forget(key)
         return self.store.remove(key)
 
     async def _follow(self, version: str) -> int:
@@ -317,7 +317,7 @@ class Informer:
     def _arrived(self, obj: Obj) -> Obj:
         # Items of a list come without a kind, and metadata with that of PartialObjectMetadata.
         obj["apiVersion"], obj["kind"] = self.resource.api_version, self.resource.kind
-        return self.rations.admit(self._transform(obj))
+        return self.limits.admit(self._transform(obj))
 
     def _tell(self, old: Obj | None, new: Obj | None) -> None:
         for handler in self._handlers:

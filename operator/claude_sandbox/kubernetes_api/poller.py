@@ -9,7 +9,7 @@ import random
 
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
-from claude_sandbox.kubernetes_api.informer import Informer, OnChange, Pace
+from claude_sandbox.kubernetes_api.informer import Informer, OnChange, Timings
 from claude_sandbox.kubernetes_api.resources import Resource
 
 SECONDS = 60.0
@@ -18,7 +18,7 @@ SECONDS = 60.0
 class Poller(Informer):
     """An informer of the one object of this name that the cluster may have."""
 
-    def __init__(self, api: Api, resource: Resource, name: str, on_change: OnChange, pace: Pace) -> None:
+    def __init__(self, api: Api, resource: Resource, name: str, on_change: OnChange, pace: Timings) -> None:
         super().__init__(api, resource, field_selector=f"metadata.name={name}", on_change=on_change, pace=pace)
         self._name = name
 

@@ -14,12 +14,12 @@ from claude_sandbox.kubernetes_api import resources as r
 from claude_sandbox.kubernetes_api.client import Api, Obj
 from claude_sandbox.kubernetes_api.credentials import Authorization, Credentials
 from claude_sandbox.kubernetes_api.errors import ApiError
-from claude_sandbox.kubernetes_api.informer import Informer, Pace
+from claude_sandbox.kubernetes_api.informer import Informer, Timings
 from claude_sandbox.kubernetes_api.transforms import PROJECTIONS
 
 pytestmark = pytest.mark.controlplane
 
-QUICK = Pace(resync=600, watch=300, idle=90, backoff=0.02, backoff_cap=0.1, refused=0.1)
+QUICK = Timings(resync=600, watch=300, idle=90, backoff=0.02, backoff_cap=0.1, refused=0.1)
 RBAC = "rbac.authorization.k8s.io"
 ROLES = r.Resource(RBAC, "v1", "roles", True, "Role")
 BINDINGS = r.Resource(RBAC, "v1", "rolebindings", True, "RoleBinding")
@@ -170,7 +170,7 @@ async def test_an_event_that_was_lost_is_caught_by_the_periodic_list(
     await api.create(r.SERVICE_ACCOUNTS, account("a"), namespace)
     proxy.edit("watch=1", lambda _: None, times=1)
     history = History()
-    pace = Pace(resync=1.0, watch=300, backoff=0.02)
+    pace = Timings(resync=1.0, watch=300, backoff=0.02)
     async with Api(proxy.credentials) as through:
         informer = Informer(through, r.SERVICE_ACCOUNTS, namespace=namespace, on_change=history, pace=pace)
         async with following(informer):
@@ -196,7 +196,7 @@ async def test_a_silent_connection_is_given_up_and_resumed_without_a_list(
     proxy: FaultyProxy, api: Api, namespace: str
 ) -> None:
     proxy.edit("watch=1", lambda _: None)
-    pace = Pace(idle=0.5, backoff=0.02)
+    pace = Timings(idle=0.5, backoff=0.02)
     async with Api(proxy.credentials) as through:
         informer = Informer(through, r.SERVICE_ACCOUNTS, namespace=namespace, pace=pace)
         async with following(informer):

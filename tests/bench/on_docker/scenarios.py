@@ -75,7 +75,7 @@ async def raw_containers(here: Place, count: int, at_once: int) -> Created:
     async def one(name: str) -> float:
         identity = Identity(AGENTS, name, f"raw-{name}")
         blueprint = build(identity, parse_spec(sandbox(name)), Site(parse_image(IMAGE, "Never")))
-        wanted = documents(blueprint, "raw", await here.engine.facts())
+        wanted = documents(blueprint, "raw", await here.engine.capabilities())
         container = {**wanted.container, "Healthcheck": {**wanted.container["Healthcheck"], "Test": ["CMD", "claude"]}}
         healthy = here.events.expect(happens("container", "health_status: healthy", name=wanted.names.container))
         before, start = Counter(here.counted.requests), time.perf_counter()

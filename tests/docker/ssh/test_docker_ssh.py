@@ -37,8 +37,8 @@ class Far:
         self.near = docker.DockerClient(base_url=host.socket, timeout=60, version="auto")
 
     async def join(self) -> Obj:
-        material = self.server.material
-        data = {"ssh-privatekey": material.private_key.decode(), "known_hosts": material.known_hosts.decode()}
+        credentials = self.server.credentials
+        data = {"ssh-privatekey": credentials.private_key.decode(), "known_hosts": credentials.known_hosts.decode()}
         await self.fleet.secret("far", data)
         reference, allowed = {"name": "far"}, {"names": [OWN]}
         await self.fleet.add("far", self.server.endpoint, credentialsSecretRef=reference, allowedNamespaces=allowed)
@@ -101,7 +101,7 @@ async def far(control_plane: Cluster, host: EngineDescription, tmp_path: Path) -
         text = operator.log.read_text()
         print(text)
         assert "Traceback" not in text
-        for secret in (KEY, NEW_KEY, server.material.private_key.splitlines()[1].decode()):
+        for secret in (KEY, NEW_KEY, server.credentials.private_key.splitlines()[1].decode()):
             assert secret not in text
         assert clients(server) == []
     assert counted(host) == before
@@ -176,7 +176,7 @@ async def test_a_host_that_shows_another_key_stalls_until_somebody_says_that_it_
     status = await far.fleet.comes_to("far", lambda status: condition(status, "Stalled")[0] == "True", 75)
     assert condition(status, "Ready") == ("False", "EngineUntrusted")
     assert "known_hosts in the Secret" in status["conditions"][0]["message"]
-    known = far.server.material.known_hosts.decode()
+    known = far.server.credentials.known_hosts.decode()
     await far.api.patch(SECRETS, "far", OWN, {"stringData": {"known_hosts": known}})
     # A Secret is looked at again within half a minute.
     await far.fleet.comes_to("far", is_ready, 60)

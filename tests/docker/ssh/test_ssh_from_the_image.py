@@ -21,10 +21,10 @@ _CONNECT = """
 import json, sys
 from claude_sandbox.api.docker_hosts.endpoints import parse
 from claude_sandbox.backends.docker.engine.connect import connect
-from claude_sandbox.backends.docker.engine.client_credentials import SshMaterial
+from claude_sandbox.backends.docker.engine.client_credentials import SshCredentials
 given = json.load(sys.stdin)
-material = SshMaterial(given["key"].encode(), given["known"].encode())
-with connect(parse(given["endpoint"]), material) as engine:
+credentials = SshCredentials(given["key"].encode(), given["known"].encode())
+with connect(parse(given["endpoint"]), credentials) as engine:
     print(engine.documents().info["ID"])
 """
 
@@ -52,11 +52,11 @@ def image(made: EngineDescription) -> str:
 
 
 def test_the_operators_image_reaches_a_host_by_ssh(made: EngineDescription, server: SshServer, image: str) -> None:
-    material = server.material
+    credentials = server.credentials
     given = {
         "endpoint": server.endpoint,
-        "key": material.private_key.decode(),
-        "known": material.known_hosts.decode(),
+        "key": credentials.private_key.decode(),
+        "known": credentials.known_hosts.decode(),
     }
     docker = [str(ensure(DOCKER, report).path("docker")), "--host", made.socket]
     locked = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--user=65532:65532"]

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from claude_sandbox.api.spec import ClaudeSandboxSpec
-from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
-from claude_sandbox.backends.docker.model import Desired, Inside, Observed
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
+from claude_sandbox.backends.docker.model import Delivered, Desired, Observed
 from claude_sandbox.backends.docker.objects import Documents, documents
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
@@ -15,8 +15,8 @@ from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
 CLUSTER = "c1"
 IDENTITY = Identity("agents", "alice", "0b0c7f1e-1111-2222-3333-444455556666")
 DIGEST = "sha256:" + "a" * 64
-NEW = EngineFacts("29.8.0", (1, 56), has_init=True, keeps_from_swap=True)
-OLD = EngineFacts("20.10.24", (1, 41), has_init=True)
+NEW = EngineCapabilities("29.8.0", (1, 56), has_init=True, keeps_from_swap=True)
+OLD = EngineCapabilities("20.10.24", (1, 41), has_init=True)
 _HERE = Path(__file__).parent
 
 
@@ -29,13 +29,13 @@ def blueprint_of(**fields: Any) -> Blueprint:
     return build(IDENTITY, spec_of(**fields), Site(Image(f"example.org/claude@{DIGEST}", DIGEST, "IfNotPresent")))
 
 
-def desired_of(facts: EngineFacts = NEW, **fields: Any) -> Desired:
+def desired_of(capabilities: EngineCapabilities = NEW, **fields: Any) -> Desired:
     blueprint, spec = blueprint_of(**fields), spec_of(**fields)
     return Desired(
         identity=IDENTITY,
         cluster=CLUSTER,
-        facts=facts,
-        documents=documents(blueprint, CLUSTER, facts),
+        capabilities=capabilities,
+        documents=documents(blueprint, CLUSTER, capabilities),
         settings=blueprint.settings.content,
         suspended=not blueprint.running,
         may_start=True,
@@ -84,7 +84,7 @@ def live_of(desired: Desired) -> Observed:
     return Observed(
         container=container,
         image={"Id": container["Image"], "Config": {}},
-        inside=Inside("7", desired.settings),
+        inside=Delivered("7", desired.settings),
         network=network,
         volumes=volumes,
     )

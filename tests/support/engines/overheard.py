@@ -42,6 +42,6 @@ class Overheard:
 
 def overhear(one: Sandbox) -> Overheard:
     """Put one between a sandbox's passes and the engine, from now on."""
-    heard = Overheard(one.engine._connected(), one)
-    one.engine._connected = lambda: heard
+    heard = Overheard(one.engine._transport.connected(), one)
+    one.engine._transport.connected = lambda: heard
     return heard

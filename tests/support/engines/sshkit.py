@@ -15,7 +15,7 @@ from shlex import quote
 import pytest
 from nodekit import report
 
-from claude_sandbox.backends.docker.engine.client_credentials import SshMaterial
+from claude_sandbox.backends.docker.engine.client_credentials import SshCredentials
 from claude_sandbox.localcluster.programs.os_packages import Needed, ensure
 
 OPENSSH = Needed(("openssh-server", "openssh-client"), ("sshd", "ssh", "ssh-keygen"))
@@ -79,9 +79,9 @@ class SshServer:
         return f"ssh://{user}@127.0.0.1:{self.port}"
 
     @property
-    def material(self) -> SshMaterial:
+    def credentials(self) -> SshCredentials:
         """What gets in."""
-        return SshMaterial(self._read("client"), self.known_hosts("host"))
+        return SshCredentials(self._read("client"), self.known_hosts("host"))
 
     def known_hosts(self, key: str) -> bytes:
         """The host as it would be known if that key were its own."""
@@ -162,7 +162,7 @@ class SshServer:
 
 @contextlib.contextmanager
 def ssh_server(directory: Path, sockets: Path, network: Path | None = None) -> Iterator[SshServer]:
-    """A server that lets in whoever has the key of its `material`."""
+    """A server that lets in whoever has the key of its `credentials`."""
     home = directory / "home"
     home.mkdir()
     (directory / "passwd").write_text(_PASSWD.format(home=home))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from claude_sandbox.kubernetes_api.informer import Informer, Pace
+from claude_sandbox.kubernetes_api.informer import Informer, Timings
 from claude_sandbox.kubernetes_api.resources import SERVICES
 
 
@@ -28,7 +28,7 @@ async def test_an_object_that_no_code_was_prepared_for_does_not_end_the_watching
             raise RecursionError("\x1b[31m of the object's own")
         return obj
 
-    informer = Informer(server, SERVICES, transform=transform, pace=Pace(backoff=0.01))  # type: ignore[arg-type]
+    informer = Informer(server, SERVICES, transform=transform, pace=Timings(backoff=0.01))  # type: ignore[arg-type]
     following = asyncio.create_task(informer.run())
     async with asyncio.timeout(10):
         while server.lists < 3:  # noqa: ASYNC110

@@ -21,13 +21,13 @@ from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import UNREACHABLE, EngineError
 from claude_sandbox.backends.docker.engine.threads import ask_kernel, of_tenant
 from claude_sandbox.backends.docker.events import expectations, watch
-from claude_sandbox.backends.docker.events.expectations import Doings
-from claude_sandbox.backends.docker.events.outside_sessions import Visitors
-from claude_sandbox.backends.docker.events.watch import Registry, Wake
+from claude_sandbox.backends.docker.events.expectations import Expectations
+from claude_sandbox.backends.docker.events.outside_sessions import OutsideSessions
+from claude_sandbox.backends.docker.events.watch import Registry, SandboxKey
 from claude_sandbox.backends.docker.evidence import container as evidence
 from claude_sandbox.backends.docker.evidence import exhaustion
 from claude_sandbox.backends.docker.evidence.proc import witness_of
-from claude_sandbox.backends.docker.images.pulls import Images, Login, anonymously
+from claude_sandbox.backends.docker.images.pulls import ImagePulls, Login, anonymously
 from claude_sandbox.backends.docker.images.store import ImageStore
 from claude_sandbox.backends.docker.keys.managed_settings import settings_of
 from claude_sandbox.backends.docker.keys.source import KeySource
@@ -42,8 +42,8 @@ from claude_sandbox.backends.docker.relay.relays import NO_PUBLISHING, Publishin
 from claude_sandbox.backends.docker.removal import Removal, orphans, remove, workspaces
 from claude_sandbox.backends.docker.seen import LastSeen, Seen
 from claude_sandbox.backends.docker.steps.context import ApplyContext
-from claude_sandbox.backends.docker.unsupported import gaps
-from claude_sandbox.backends.docker.written import Learned
+from claude_sandbox.backends.docker.unsupported import unsupported_in
+from claude_sandbox.backends.docker.written import WriteResults
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image
 from claude_sandbox.compliance.reports.pods import Judgement
@@ -97,14 +97,14 @@ class DockerBackend:
         self._now = now
         self._permits = permits
         self._store = ImageStore(engine, cluster)
-        self._images = Images(engine, store=self._store, login=login, wake=wake)
+        self._images = ImagePulls(engine, store=self._store, login=login, wake=wake)
         self._observer = Observer(engine)
         self._registry = Registry()
-        self._doings = Doings()
-        self._strains = exhaustion.Strains()
-        self._visitors = Visitors(engine)
+        self._doings = Expectations()
+        self._pressures = exhaustion.Pressures()
+        self._visitors = OutsideSessions(engine)
         self._ports = PublishedPorts(pacer, publishing)
-        self._last = LastSeen(engine, cluster, host, self._observer, self._strains)
+        self._last = LastSeen(engine, cluster, host, self._observer, self._pressures)
 
     async def close(self) -> None:
         """Give back what was taken; the sandboxes go on."""
@@ -141,28 +141,28 @@ class DockerBackend:
             self._pacer.forget(identity.namespace, identity.name)
             self._pacer.forget(identity.namespace, _key_of(identity.name))
         try:
-            facts = await self._engine.facts()
-            desired = desire(blueprint, self._cluster, key, facts, self._publishing(), spec.update_strategy.type)
+            capabilities = await self._engine.capabilities()
+            desired = desire(blueprint, self._cluster, key, capabilities, self._publishing(), spec.update_strategy.type)
             observed = await self._observe(desired, blueprint)
         except EngineError as error:
             return self._not_asked(identity, error, Outcome())
         relay = desired.documents.relay
         past = replace(past, endpoints=self._ports.believed(identity, relay, observed, past))
         self._ports.want(identity, relay)
-        wanted, learned = plan(desired, observed, past), Learned()
-        with self._doings.during((identity.namespace, identity.name), learned.removed) as events:
-            context = self._context(blueprint, learned, past, self._refusal(blueprint, spec))
+        wanted, results = plan(desired, observed, past), WriteResults()
+        with self._doings.during((identity.namespace, identity.name), results.removed) as events:
+            context = self._context(blueprint, results, past, self._refusal(blueprint, spec))
             outcome = await carry_out(context, desired, wanted, lambda: self._pacer.wait(identity))
             told = len(events)
             if wanted.steps:
                 try:
-                    observed = await self._observe_again(desired, blueprint, observed, outcome, learned)
+                    observed = await self._observe_again(desired, blueprint, observed, outcome, results)
                 except EngineError as error:
                     if events:
                         self._wake(identity.namespace, identity.name)
                     return self._not_asked(identity, error, outcome)
         whole = outcome.failure is None and not outcome.stale
-        unseen = expectations.unanswered(observed, events, told if whole else 0, learned)
+        unseen = expectations.unanswered(observed, events, told if whole else 0, results)
         # What was seen last may still have to be acted upon.
         if unseen or (events and whole and plan(desired, observed, past).steps):
             self._wake(identity.namespace, identity.name)
@@ -172,9 +172,9 @@ class DockerBackend:
         seen = Seen(
             desired.documents,
             observed,
-            desired.facts,
+            desired.capabilities,
             self._now(),
-            gaps(blueprint),
+            unsupported_in(blueprint),
             blueprint,
             endpoints=found,
             pull=self._images.state(blueprint.image) if waits else "",
@@ -265,14 +265,14 @@ class DockerBackend:
         self._ports.forget_pace(namespace, name)
         self._pacer.forget(namespace, _key_of(name))
 
-    def wakes(self) -> AsyncIterator[Wake]:
+    def wakes(self) -> AsyncIterator[SandboxKey]:
         """Keys of sandboxes that are worth a look, without end."""
-        return watch.wakes(
+        return watch.changed_sandboxes(
             self._engine,
             self._cluster,
             self._registry,
             keep=self._doings.keep,
-            note=self._strains.note,
+            note=self._pressures.note,
             visitors=self._visitors,
         )
 
@@ -291,12 +291,12 @@ class DockerBackend:
         return self._registered(desired, await self._observer.observe(desired, blueprint))
 
     async def _observe_again(
-        self, desired: Desired, blueprint: Blueprint, before: Observed, outcome: Outcome, learned: Learned
+        self, desired: Desired, blueprint: Blueprint, before: Observed, outcome: Outcome, results: WriteResults
     ) -> Observed:
-        """What came of a pass. Where not all went as planned, nothing that it learned is relied upon."""
+        """What came of a pass. Where not all went as planned, nothing that it results is relied upon."""
         if outcome.failure is not None or outcome.stale or outcome.paced is not None:
             return await self._observe(desired, blueprint)
-        return self._registered(desired, await self._observer.again(desired, blueprint, before, learned))
+        return self._registered(desired, await self._observer.again(desired, blueprint, before, results))
 
     def _registered(self, desired: Desired, observed: Observed) -> Observed:
         """Have events of what was observed wake the sandbox."""
@@ -312,7 +312,7 @@ class DockerBackend:
             self._visitors.know(identity.uid, observed.container)
         return observed
 
-    def _context(self, blueprint: Blueprint, learned: Learned, past: Past, refusal: str) -> ApplyContext:
+    def _context(self, blueprint: Blueprint, results: WriteResults, past: Past, refusal: str) -> ApplyContext:
         reference, identity = blueprint.key, blueprint.identity
         sandbox = (identity.namespace, identity.name)
         return ApplyContext(
@@ -322,7 +322,7 @@ class DockerBackend:
             read_key=lambda: self._secrets.read(identity, reference.secret, reference.key),
             changed=self._observer.changed,
             made=lambda container: self._registry.add(sandbox, container),
-            learned=learned,
+            results=results,
             pace_key=lambda: self._pacer.wait(replace(identity, name=_key_of(identity.name)), first=KEY_PAUSE),
             helper=self._helper,
             refusal=refusal,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_sandbox.backends.docker import names
-from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.compliance.containers.networks import GATEWAY_MODE, INHIBIT, host_address
 
@@ -53,11 +53,14 @@ class Differences:
     fixed: tuple[str, ...] = ()
 
 
-def container_differences(desired: Object, live: Object, image: Object | None, facts: EngineFacts) -> Differences:
+def container_differences(
+    desired: Object, live: Object, image: Object | None, capabilities: EngineCapabilities
+) -> Differences:
     """Of a container, but for its name and networks. `image`: its image's document, None where that is gone."""
     host = live.get("HostConfig") or {}
     wanted = desired["HostConfig"]
-    found = [key for key in sorted({*wanted, *host}) if not _same_choice(key, wanted.get(key), host.get(key), facts)]
+    can = capabilities
+    found = [key for key in sorted({*wanted, *host}) if not _same_choice(key, wanted.get(key), host.get(key), can)]
     fixed = [
         *(f"HostConfig.{key}" for key in found if key not in UPDATABLE),
         *_config_differences(desired, live.get("Config") or {}, (image or {}).get("Config") if image else None),
@@ -100,13 +103,13 @@ def networks_of(live: Object) -> dict[str, str]:
     return {name: str((endpoint or {}).get("NetworkID") or "") for name, endpoint in networks.items()}
 
 
-def _same_choice(key: str, desired: Any, live: Any, facts: EngineFacts) -> bool:
+def _same_choice(key: str, desired: Any, live: Any, capabilities: EngineCapabilities) -> bool:
     if key in _AT_LEAST:
         return isinstance(live, list) and _AT_LEAST[key] <= set(live)
     if key in _DEPENDS_ON_ENGINE:
         return True
     if key == "Runtime":
-        return live in ("", None, facts.default_runtime)
+        return live in ("", None, capabilities.default_runtime)
     if key == "Mounts":
         return _by_target(desired) == _by_target(live)
     wanted, actual = _reduced(key, desired), _reduced(key, live)

@@ -47,9 +47,9 @@ def measured(
             process=read.process,
             drifted=outcome.drifted,
             outdated=outcome.spec_changed,
-            facts=seen.facts if seen is not None else None,
+            capabilities=seen.capabilities if seen is not None else None,
             settings=read.settings,
-            relay=relay_evidence.of(seen.wanted, seen.observed, seen.facts) if seen is not None else None,
+            relay=relay_evidence.of(seen.wanted, seen.observed, seen.capabilities) if seen is not None else None,
             visits=read.visits,
         )
     )

@@ -6,7 +6,7 @@ from enum import Enum
 
 from claude_sandbox.api.spec import UpdateStrategyType
 from claude_sandbox.backends.base import Cause
-from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.blueprint.model import Identity, Probe
@@ -66,7 +66,7 @@ class Desired:
 
     identity: Identity
     cluster: str
-    facts: EngineFacts
+    capabilities: EngineCapabilities
     documents: Documents
     settings: str
     suspended: bool
@@ -85,7 +85,7 @@ class Desired:
 
 
 @dataclass(frozen=True)
-class Inside:
+class Delivered:
     """What was delivered to a running container.
 
     `key_generation`: the operator's own word for the key that is in it, where what was read there is that very word;
@@ -114,7 +114,7 @@ class Observed:
     # The document of the container's image; None where that is gone.
     image: Object | None = None
     # None for a container that does not run.
-    inside: Inside | None = None
+    inside: Delivered | None = None
     network: Object | None = None
     volumes: Mapping[str, Object] = field(default_factory=dict)
     # Summaries of helper containers: of an earlier pass that did not end.

@@ -8,7 +8,7 @@ import orjson
 
 from claude_sandbox.api.spec import SeccompProfileType
 from claude_sandbox.backends.docker import names
-from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Manifest
 from claude_sandbox.backends.docker.hardening import (
     ICC,
@@ -70,16 +70,16 @@ class Documents:
 
 
 def documents(
-    blueprint: Blueprint, cluster: str, facts: EngineFacts, publishing: Publishing = NO_PUBLISHING
+    blueprint: Blueprint, cluster: str, capabilities: EngineCapabilities, publishing: Publishing = NO_PUBLISHING
 ) -> Documents:
     """The documents for the engine's creates, which also say what is desired of live objects."""
     called = names_of(cluster, blueprint.identity)
-    relay = relay_of(blueprint.identity, cluster, called, blueprint.network.ports, publishing, facts)
+    relay = relay_of(blueprint.identity, cluster, called, blueprint.network.ports, publishing, capabilities)
     return Documents(
         names=called,
-        container=container(blueprint, cluster, facts),
-        network=network(blueprint, cluster, facts, shared=relay is not None),
-        key=_volume(blueprint, cluster, called.key, names.KEY, _in_memory(blueprint.user, facts)),
+        container=container(blueprint, cluster, capabilities),
+        network=network(blueprint, cluster, capabilities, shared=relay is not None),
+        key=_volume(blueprint, cluster, called.key, names.KEY, _in_memory(blueprint.user, capabilities)),
         settings=_volume(blueprint, cluster, called.settings, names.SETTINGS, {}),
         workspace=(
             _volume(blueprint, cluster, called.workspace, names.WORKSPACE, {}) if blueprint.workspace.volume else None
@@ -88,14 +88,14 @@ def documents(
     )
 
 
-def network(blueprint: Blueprint, cluster: str, facts: EngineFacts, *, shared: bool = False) -> Manifest:
+def network(blueprint: Blueprint, cluster: str, capabilities: EngineCapabilities, *, shared: bool = False) -> Manifest:
     """A bridge of the sandbox's own without a way out, and without an address of the host on it.
 
     `shared` with the relay, which then can connect to the sandbox; there is nobody else, and nothing listens on it.
     """
     called = names_of(cluster, blueprint.identity)
     # Either keeps the host's address off the bridge; the newer one also keeps one from being reserved.
-    hostless = {GATEWAY_MODE: "isolated"} if facts.isolated_gateway else {INHIBIT: "true"}
+    hostless = {GATEWAY_MODE: "isolated"} if capabilities.isolated_gateway else {INHIBIT: "true"}
     return {
         "Name": called.network,
         "Driver": "bridge",
@@ -108,7 +108,7 @@ def network(blueprint: Blueprint, cluster: str, facts: EngineFacts, *, shared: b
     }
 
 
-def container(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> Manifest:
+def container(blueprint: Blueprint, cluster: str, capabilities: EngineCapabilities) -> Manifest:
     """The workload. The engine never starts it by itself: that would be without its key."""
     called = names_of(cluster, blueprint.identity)
     document: Manifest = {
@@ -118,14 +118,14 @@ def container(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> Manifes
         "WorkingDir": blueprint.workspace.path,
         "Env": [f"{name}={value}" for name, value in (*blueprint.environment, *_INIT)],
         "Labels": labels_of(cluster, blueprint.identity, names.AGENT),
-        "Healthcheck": _health(blueprint, facts),
+        "Healthcheck": _health(blueprint, capabilities),
         "StopTimeout": blueprint.grace_seconds,
         "HostConfig": {
-            **_privileges(blueprint, facts),
-            **limits(blueprint, facts),
+            **_privileges(blueprint, capabilities),
+            **limits(blueprint, capabilities),
             "ReadonlyRootfs": True,
             "Tmpfs": _tmpfs(blueprint),
-            "Mounts": _labelled_mounts(blueprint, cluster, facts),
+            "Mounts": _labelled_mounts(blueprint, cluster, capabilities),
             "ShmSize": SHARED_MEMORY,
             "OomScoreAdj": OOM_SCORE_ADJUSTMENT,
             "Ulimits": [
@@ -146,11 +146,11 @@ def container(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> Manifes
     return document
 
 
-def limits(blueprint: Blueprint, facts: EngineFacts) -> Manifest:
+def limits(blueprint: Blueprint, capabilities: EngineCapabilities) -> Manifest:
     """What of a container can be changed while it runs: each said, since none can be taken back by not saying it."""
     most, promised = blueprint.limits, blueprint.requests
     return {
-        **limited_memory(most.memory, limits_swap=facts.limits_swap),
+        **limited_memory(most.memory, limits_swap=capabilities.limits_swap),
         "MemoryReservation": promised.memory,
         "NanoCpus": most.cpu_millicores * _MILLICORE,
         "CpuShares": _shares(promised),
@@ -164,11 +164,16 @@ def spec_hash(blueprint: Blueprint, cluster: str) -> str:
 
     The same on all engines, so that an engine's upgrade does not look like another spec.
     """
-    facts = EngineFacts()
+    capabilities = EngineCapabilities()
     called = names_of(cluster, blueprint.identity)
     parts = [
         *(blueprint.identity.uid, blueprint.image.reference, blueprint.command, blueprint.args, blueprint.environment),
-        *(_tmpfs(blueprint), _mounts(blueprint, cluster, facts), called.network, _health(blueprint, facts)),
+        *(
+            _tmpfs(blueprint),
+            _mounts(blueprint, cluster, capabilities),
+            called.network,
+            _health(blueprint, capabilities),
+        ),
         *(blueprint.grace_seconds, blueprint.settings.content, *_filters(blueprint)),
     ]
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
@@ -184,17 +189,17 @@ def _filters(blueprint: Blueprint) -> tuple[str, ...]:
     return (f"seccomp={STRICT}",) if blueprint.seccomp is SeccompProfileType.STRICT else ()
 
 
-def _privileges(blueprint: Blueprint, facts: EngineFacts) -> Manifest:
+def _privileges(blueprint: Blueprint, capabilities: EngineCapabilities) -> Manifest:
     return {
         **confined(),
         "Privileged": False,
         "SecurityOpt": security_options(blueprint),
         # The sandbox image has one of its own; this is for images that don't.
-        "Init": facts.has_init,
+        "Init": capabilities.has_init,
     }
 
 
-def _health(blueprint: Blueprint, facts: EngineFacts) -> Manifest:
+def _health(blueprint: Blueprint, capabilities: EngineCapabilities) -> Manifest:
     """Liveness and readiness in one: an engine has one check only, and does nothing about a container that fails it.
 
     The exit code tells which of the two it was.
@@ -203,7 +208,7 @@ def _health(blueprint: Blueprint, facts: EngineFacts) -> Manifest:
     script = f"{shlex.join(alive.command)} >/dev/null 2>&1 || exit {NOT_ALIVE}; exec {shlex.join(ready.command)}"
     pace = (
         {"Interval": ready.period * _SECOND, "StartInterval": startup.period * _SECOND}
-        if facts.start_interval
+        if capabilities.start_interval
         else {"Interval": min(ready.period, _INTERVAL_WITHOUT_START) * _SECOND}
     )
     return {
@@ -228,23 +233,23 @@ def _tmpfs(blueprint: Blueprint) -> dict[str, str]:
     return found
 
 
-def _labelled_mounts(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> list[Manifest]:
+def _labelled_mounts(blueprint: Blueprint, cluster: str, capabilities: EngineCapabilities) -> list[Manifest]:
     """The mounts, with what an engine labels a volume with that it makes because it is missing.
 
     One that somebody removed a moment before would else come back as nobody's, and be in the way.
     """
     called = names_of(cluster, blueprint.identity)
     components = {called.key: names.KEY, called.settings: names.SETTINGS, called.workspace: names.WORKSPACE}
-    mounts = _mounts(blueprint, cluster, facts)
+    mounts = _mounts(blueprint, cluster, capabilities)
     for one in mounts:
         one["VolumeOptions"]["Labels"] = labels_of(cluster, blueprint.identity, components[one["Source"]])
     return mounts
 
 
-def _mounts(blueprint: Blueprint, cluster: str, facts: EngineFacts) -> list[Manifest]:
+def _mounts(blueprint: Blueprint, cluster: str, capabilities: EngineCapabilities) -> list[Manifest]:
     called = names_of(cluster, blueprint.identity)
     mounts = [
-        mount(called.key, blueprint.key.directory, True, _in_memory(blueprint.user, facts)),
+        mount(called.key, blueprint.key.directory, True, _in_memory(blueprint.user, capabilities)),
         mount(called.settings, blueprint.settings.directory, True, {}),
     ]
     if blueprint.workspace.volume is not None:
@@ -260,14 +265,14 @@ def mount(volume: str, path: str, read_only: bool, options: dict[str, str]) -> M
     return {"Type": "volume", "Source": volume, "Target": path, "ReadOnly": read_only, "VolumeOptions": wanted}
 
 
-def _in_memory(user: User, facts: EngineFacts) -> dict[str, str]:
+def _in_memory(user: User, capabilities: EngineCapabilities) -> dict[str, str]:
     """A volume that is never on a disk, for its owner alone.
 
     Where an engine remaps users, the number that the agent has on the host is not known; then anyone may enter, but
     only the engine's own root comes that far on the host, and in the sandbox it is mounted read-only.
     """
-    owner = "mode=1777" if facts.remaps_users else f"uid={user.uid},gid={user.gid},mode=0700"
-    noswap = ",noswap" if facts.keeps_from_swap else ""
+    owner = "mode=1777" if capabilities.remaps_users else f"uid={user.uid},gid={user.gid},mode=0700"
+    noswap = ",noswap" if capabilities.keeps_from_swap else ""
     return {"type": "tmpfs", "device": "tmpfs", "o": f"nosuid,nodev,noexec,size={KEY_SIZE},{owner}{noswap}"}
 
 

@@ -11,10 +11,10 @@ from claude_sandbox.backends.docker import drift, names
 from claude_sandbox.backends.docker.engine.documents import Object, name_of_summary, running, started_at
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
-from claude_sandbox.backends.docker.model import Desired, Inside, Observed
+from claude_sandbox.backends.docker.model import Delivered, Desired, Observed
 from claude_sandbox.backends.docker.names import is_owned, selector
 from claude_sandbox.backends.docker.plan import is_outdated
-from claude_sandbox.backends.docker.written import Learned
+from claude_sandbox.backends.docker.written import WriteResults
 from claude_sandbox.blueprint.model import Blueprint
 
 
@@ -39,7 +39,7 @@ class Observer:
         self._clock = clock
         self._images: dict[str, Object] = {}
         # By container: its start, when what is in it was read, in seconds of `clock`, and that.
-        self._inside: dict[str, tuple[str, float, Inside]] = {}
+        self._inside: dict[str, tuple[str, float, Delivered]] = {}
         # The container that was last seen under the sandbox's name, by the sandbox's UID: ours, if it is renamed.
         self._known: dict[str, str] = {}
         # By their UIDs the sandboxes that have nothing of a relay: neither the container, nor the network without it.
@@ -84,12 +84,12 @@ class Observer:
             strays=tuple(sorted(map(name_of_summary, others))),
         )
 
-    async def again(self, desired: Desired, blueprint: Blueprint, before: Observed, learned: Learned) -> Observed:
+    async def again(self, desired: Desired, blueprint: Blueprint, before: Observed, results: WriteResults) -> Observed:
         """What there is after a pass has done all that it planned upon `before`. Raises EngineError.
 
         What its own writes told is not asked for again.
         """
-        called, started = desired.documents.names, learned.started
+        called, started = desired.documents.names, results.started
         if started is not None:
             container: Object | None = started.container
             network: Object | None = started.network
@@ -108,7 +108,7 @@ class Observer:
             image=await self._recognize(container, desired),
             inside=await self._look_inside(container, blueprint, desired.key_generation),
             network=network,
-            volumes=learned.volumes_over(before.volumes),
+            volumes=results.volumes_over(before.volumes),
             relay=relay.container,
             outer=relay.network,
             relay_image=relay.image,
@@ -176,7 +176,7 @@ class Observer:
         if self._known.get(desired.identity.uid) == live["Id"]:
             return live
         image = await self._image(live)
-        differs = drift.container_differences(desired.documents.container, live, image, desired.facts)
+        differs = drift.container_differences(desired.documents.container, live, image, desired.capabilities)
         return None if is_outdated(desired, live) or differs.fixed else live
 
     async def _image(self, container: Object) -> Object | None:
@@ -190,7 +190,7 @@ class Observer:
 
     async def _look_inside(
         self, container: Object | None, blueprint: Blueprint, generation: str | None
-    ) -> Inside | None:
+    ) -> Delivered | None:
         """What was delivered to a container that runs. `generation`: of the key that it should have.
 
         What is read of the key's generation is compared with that, and kept nowhere: whatever made it, it is not shown.
@@ -206,7 +206,7 @@ class Observer:
             self._engine.read_file(identifier, posixpath.join(blueprint.settings.directory, blueprint.settings.file)),
         )
         has_key, same = bool(marker), _text(marker) == generation
-        found = Inside(generation if same else None, _text(settings), has_key)
+        found = Delivered(generation if same else None, _text(settings), has_key)
         if has_key and (same or generation is None):
             self._inside[identifier] = (start, self._clock(), found)
         return found

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from claude_sandbox.api.spec import UpdateStrategyType
 from claude_sandbox.backends.base import Cause, KeyState, Past
 from claude_sandbox.backends.docker import drift, names
-from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Object, labels, name_of, name_of_summary, running
 from claude_sandbox.backends.docker.health import is_lost
 from claude_sandbox.backends.docker.model import (
@@ -34,7 +34,7 @@ def desire(
     blueprint: Blueprint,
     cluster: str,
     key: KeyState,
-    facts: EngineFacts,
+    capabilities: EngineCapabilities,
     publishing: Publishing,
     update: UpdateStrategyType,
 ) -> Desired:
@@ -42,8 +42,8 @@ def desire(
     return Desired(
         identity=blueprint.identity,
         cluster=cluster,
-        facts=facts,
-        documents=documents(blueprint, cluster, facts, publishing),
+        capabilities=capabilities,
+        documents=documents(blueprint, cluster, capabilities, publishing),
         settings=blueprint.settings.content,
         suspended=not blueprint.running,
         may_start=key.problem is None,
@@ -105,7 +105,7 @@ def _drifted(desired: Desired, observed: Observed, ours: Object, changed: bool) 
     volumes below it. Its settings are those of now, whatever it was made from: they are a guard, and are put back.
     """
     wanted = desired.documents
-    fixed = drift.container_differences(wanted.container, ours, observed.image, desired.facts).fixed
+    fixed = drift.container_differences(wanted.container, ours, observed.image, desired.capabilities).fixed
     volumes = tuple(
         f"{VOLUME} {volume['Name']} {path}"
         for volume in (wanted.key, wanted.settings)
@@ -188,7 +188,9 @@ def _live(
     first: list[Step] = []
     if name_of(ours) != called.container:
         first.append(Step(Verb.RENAME, Cause.HEAL, CONTAINER, called.container, ours, paths=("Name",)))
-    updatable = drift.container_differences(desired.documents.container, ours, observed.image, desired.facts).updatable
+    updatable = drift.container_differences(
+        desired.documents.container, ours, observed.image, desired.capabilities
+    ).updatable
     if updatable:
         first.append(Step(Verb.UPDATE, differs, CONTAINER, called.container, ours, paths=updatable))
     leave, join = _membership(desired, observed, ours, strangers, differs)

@@ -15,7 +15,7 @@ from functools import partial
 from claude_sandbox.api.mishap import mishap
 from claude_sandbox.backends.base import WorkloadState
 from claude_sandbox.backends.docker import names
-from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Object, running
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
@@ -35,7 +35,7 @@ class Seen:
 
     wanted: Documents
     observed: Observed
-    facts: EngineFacts
+    capabilities: EngineCapabilities
     at: datetime
     gaps: tuple[str, ...]
     blueprint: Blueprint
@@ -50,13 +50,13 @@ class LastSeen:
     """Of all sandboxes of one engine. `host`: what a user calls it."""
 
     def __init__(
-        self, engine: Engine, cluster: str, host: str, observer: Observer, strains: exhaustion.Strains
+        self, engine: Engine, cluster: str, host: str, observer: Observer, pressures: exhaustion.Pressures
     ) -> None:
         self._engine = engine
         self._cluster = cluster
         self._host = host
         self._observer = observer
-        self._strains = strains
+        self._pressures = pressures
         self._seen: dict[Identity, Seen] = {}
         self._pulls: dict[Identity, str] = {}
         self._states: dict[Identity, WorkloadState] = {}
@@ -81,7 +81,7 @@ class LastSeen:
         """The sandbox is gone."""
         self._seen.pop(identity, None)
         self._states.pop(identity, None)
-        self._strains.forget(identity)
+        self._pressures.forget(identity)
         self._pulls.pop(identity, None)
 
     def __iter__(self) -> Iterator[Identity]:
@@ -109,16 +109,16 @@ class LastSeen:
             waiting = self._pulls.get(identity)
             return pulling(waiting) if waiting else state_of(None, self._host, None, ())
         generation = self._observer.delivered(container)
-        short = await self._strain(identity, container, seen) if seen is not None and running(container) else ()
+        short = await self._pressure(identity, container, seen) if seen is not None and running(container) else ()
         found = state_of(container, self._host, generation, seen.gaps if seen else (), short)
         if seen is not None:
             found = replace(found, endpoints=seen.endpoints)
         self._states[identity] = found
         return found
 
-    async def _strain(self, identity: Identity, container: Object, seen: Seen) -> tuple[str, ...]:
+    async def _pressure(self, identity: Identity, container: Object, seen: Seen) -> tuple[str, ...]:
         """What the sandbox ran out of, each as a clause."""
-        found = exhaustion.Strain()
+        found = exhaustion.Pressure()
         if self._engine.may_be_local:
             found = await ask_kernel(partial(exhaustion.look, container, exhaustion.places_of(seen.blueprint)))
-        return exhaustion.clauses(self._strains.said(identity, container, found), seen.blueprint)
+        return exhaustion.clauses(self._pressures.said(identity, container, found), seen.blueprint)

@@ -18,17 +18,17 @@ def state_of(
     host: str,
     key_generation: str | None,
     gaps: tuple[str, ...],
-    strain: tuple[str, ...] = (),
+    pressure: tuple[str, ...] = (),
 ) -> WorkloadState:
     """The state of the sandbox's container, None where there is none.
 
-    `gaps`: what the spec asks for and an engine can't give, said of a sandbox that can be used; `strain`: what it ran
+    `gaps`: what the spec asks for and an engine can't give, said of a sandbox that can be used; `pressure`: what it ran
     out of, said of one that runs. Each is a clause.
     """
     if container is None:
         return WorkloadState(ConditionStatus.FALSE, Reason.NO_WORKLOAD, "There is no container.")
     status, reason, message = _readiness(container)
-    clauses = (*(strain if running(container) else ()), *(gaps if status is ConditionStatus.TRUE else ()))
+    clauses = (*(pressure if running(container) else ()), *(gaps if status is ConditionStatus.TRUE else ()))
     if clauses:
         message = f"{message} {'But' if status is ConditionStatus.TRUE else 'And'} {'; '.join(clauses)}."
     return WorkloadState(
@@ -39,7 +39,7 @@ def state_of(
         key_generation=key_generation,
         # An engine tells that a container became unhealthy, and not that it still is.
         again=health.interval(container) if health.status(container) == "unhealthy" else None,
-        strain=strain if running(container) else (),
+        pressure=pressure if running(container) else (),
     )
 
 

@@ -13,7 +13,7 @@ from claude_sandbox.blueprint.model import Blueprint
 _UNASKED_STORAGE = quantity.bytes_of(Resources().ephemeral_storage)
 
 
-def gaps(blueprint: Blueprint) -> tuple[str, ...]:
+def unsupported_in(blueprint: Blueprint) -> tuple[str, ...]:
     """Each as a clause that goes on from "the sandbox can be used, but"."""
     return tuple(_gaps(blueprint))
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from claude_sandbox.backends.docker.engine.documents import Object
-from claude_sandbox.backends.docker.model import Inside
+from claude_sandbox.backends.docker.model import Delivered
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,11 @@ class Started:
 
     container: Object
     network: Object
-    inside: Inside
+    inside: Delivered
 
 
 @dataclass
-class Learned:
+class WriteResults:
     """Of one pass: newer than what its plan was made upon."""
 
     volumes: dict[str, Object] = field(default_factory=dict)

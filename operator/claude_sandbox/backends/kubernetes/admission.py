@@ -83,7 +83,7 @@ def fingerprint(live: Object) -> str:
     return hashlib.sha256(packed).hexdigest()[:16]
 
 
-class Making:
+class PodAdmission:
     """For all sandboxes of one cluster."""
 
     def __init__(

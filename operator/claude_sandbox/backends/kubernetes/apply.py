@@ -13,7 +13,7 @@ from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.apply import ForeignObjectError, Pace, Progress, StaleError, apply_stages
 from claude_sandbox.backends.base import Cause, Failure, Outcome
 from claude_sandbox.backends.kubernetes import drift
-from claude_sandbox.backends.kubernetes.admission import Making
+from claude_sandbox.backends.kubernetes.admission import PodAdmission
 from claude_sandbox.backends.kubernetes.ownership import is_baseline, is_leftover, is_owned, is_retained_claim
 from claude_sandbox.backends.kubernetes.plan import Plan, Step, Verb
 from claude_sandbox.blueprint.model import Identity
@@ -83,14 +83,16 @@ class _Progress(Progress[Step]):
             self.failure = self.failure or failure_of(step, error)
 
 
-async def carry_out(api: Api, plan: Plan, identity: Identity, seen: Seen, pace: Pace, making: Making) -> Outcome:
+async def carry_out(
+    api: Api, plan: Plan, identity: Identity, seen: Seen, pace: Pace, admission: PodAdmission
+) -> Outcome:
     """Write what the plan says. Stops after the first stage that did not wholly succeed; never raises ApiError."""
     progress = _Progress(known=plan.imposed)
 
     def wait(stage: tuple[Step, ...]) -> float:
         return pace() if any(step.paced for step in stage) else 0.0
 
-    await apply_stages(plan.stages, progress, wait, lambda step: _do(api, step, identity, seen, making))
+    await apply_stages(plan.stages, progress, wait, lambda step: _do(api, step, identity, seen, admission))
     done = progress.done
     imposed = tuple(dict.fromkeys((*plan.imposed, *progress.imposed)))
     return Outcome(
@@ -148,18 +150,18 @@ def failure_of(step: Step, error: ApiError) -> Failure:
     return Failure(Reason.RETRYING, f"Could not {what}: {error}", permanent=False)
 
 
-async def _do(api: Api, step: Step, identity: Identity, seen: Seen, making: Making) -> Step | None:
+async def _do(api: Api, step: Step, identity: Identity, seen: Seen, admission: PodAdmission) -> Step | None:
     """One write; what it turned out to be, or None where it was done already."""
     resource = RESOURCES[step.kind]
     if step.verb is Verb.CREATE:
-        return await _create(api, resource, step, identity, seen, making)
+        return await _create(api, resource, step, identity, seen, admission)
     if step.verb is Verb.DELETE:
         return await _delete(api, resource, step, seen)
-    return await _apply(api, resource, step, seen, making)
+    return await _apply(api, resource, step, seen, admission)
 
 
 async def _create(
-    api: Api, resource: Resource, step: Step, identity: Identity, seen: Seen, making: Making
+    api: Api, resource: Resource, step: Step, identity: Identity, seen: Seen, admission: PodAdmission
 ) -> Step | None:
     namespace = identity.namespace
     try:
@@ -167,12 +169,12 @@ async def _create(
     except ApiError as error:
         if not error.is_already_exists:
             raise
-        return await _take(api, resource, step, identity, seen, making)
+        return await _take(api, resource, step, identity, seen, admission)
     differ = drift.pod_differences if resource is PODS else _DIFFER.get(step.kind, _the_same)
     paths = differ(step.manifest, live)
-    making.answered(step.manifest, paths)
+    admission.answered(step.manifest, paths)
     if resource is PODS:
-        making.made(identity, live)
+        admission.made(identity, live)
         if paths:
             # What runs would not be what is declared. It is ended before a node has it, mostly.
             seen(resource, live)
@@ -185,7 +187,7 @@ async def _create(
 
 
 async def _take(
-    api: Api, resource: Resource, step: Step, identity: Identity, seen: Seen, making: Making
+    api: Api, resource: Resource, step: Step, identity: Identity, seen: Seen, admission: PodAdmission
 ) -> Step | None:
     """An object that is there already: ours or another's."""
     namespace = identity.namespace
@@ -198,7 +200,7 @@ async def _take(
     # Ours after all: an earlier try of this create, the watch is behind, or its labels were taken away.
     wanted = step.manifest["metadata"]["labels"]
     paths = tuple(drift.differences(wanted, live["metadata"].get("labels"), "metadata.labels"))
-    if resource is PODS and making.ours(identity, live) is None:
+    if resource is PODS and admission.ours(identity, live) is None:
         if paths:
             raise ForeignObjectError(f"{step.kind} {step.name}") from None
         seen(resource, live)
@@ -231,7 +233,7 @@ async def _delete(api: Api, resource: Resource, step: Step, seen: Seen) -> Step 
     return step
 
 
-async def _apply(api: Api, resource: Resource, step: Step, seen: Seen, making: Making) -> Step:
+async def _apply(api: Api, resource: Resource, step: Step, seen: Seen, admission: PodAdmission) -> Step:
     assert step.live is not None  # noqa: S101
     body = dict(step.manifest) | {"metadata": step.manifest["metadata"] | {"uid": step.live["metadata"]["uid"]}}
     live = await api.apply(resource, body)
@@ -243,7 +245,7 @@ async def _apply(api: Api, resource: Resource, step: Step, seen: Seen, making: M
         live = await api.create(resource, step.manifest, metadata["namespace"])
         if paths := differ(step.manifest, live):
             seen(resource, live)
-            making.answered(step.manifest, paths)
+            admission.answered(step.manifest, paths)
             raise ImposedError(step, paths)
     seen(resource, live)
     return step

@@ -14,9 +14,9 @@ from claude_sandbox.api.status import Compliance, EvidenceSource
 from claude_sandbox.backends.base import Cause, Failure, KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.backends.kubernetes import admission as making
 from claude_sandbox.backends.kubernetes import drift
-from claude_sandbox.backends.kubernetes.admission import Making, Recorded, nothing_recorded
+from claude_sandbox.backends.kubernetes.admission import PodAdmission, Recorded, nothing_recorded
 from claude_sandbox.backends.kubernetes.apply import carry_out
-from claude_sandbox.backends.kubernetes.baseline import Baselines
+from claude_sandbox.backends.kubernetes.baseline import BaselinePolicies
 from claude_sandbox.backends.kubernetes.evidence import volume_claims
 from claude_sandbox.backends.kubernetes.evidence.access_reviews import AccessReviews
 from claude_sandbox.backends.kubernetes.evidence.declared import expected
@@ -77,9 +77,9 @@ class KubernetesBackend:
         self._access = access
         self._secrets = SecretStates(api, watches)
         self._pacer = pacer
-        self._claims = volume_claims.Claims(api)
-        self._making = Making(api, recorded)
-        self._baselines = Baselines(api, watches)
+        self._claims = volume_claims.StorageClasses(api)
+        self._admission = PodAdmission(api, recorded)
+        self._baselines = BaselinePolicies(api, watches)
         self._evaluations = Evaluations()
         self._minor = minor
         self._allowed_registries = allowed_registries
@@ -113,7 +113,7 @@ class KubernetesBackend:
         if any(step.cause is Cause.HEAL for step in wanted.steps) and await self._is_gone(identity):
             return Outcome(gone=True)
         pace = partial(self._pacer.wait, identity)
-        carried = carry_out(self._api, wanted, identity, self._watches.learn, pace, self._making)
+        carried = carry_out(self._api, wanted, identity, self._watches.learn, pace, self._admission)
         if not self._access.due(identity.namespace, account):
             return await carried
         outcome, _ = await asyncio.gather(carried, self._access.ask(identity.namespace, account))
@@ -122,7 +122,7 @@ class KubernetesBackend:
     async def state(self, identity: Identity) -> WorkloadState:
         """Whether the pod can be worked with now."""
         pod = self._watches.get(PODS, identity.namespace, meta.child_name(identity.name))
-        if pod is None or not is_owned(pod, identity) or (known := self._making.ours(identity, pod)) is None:
+        if pod is None or not is_owned(pod, identity) or (known := self._admission.ours(identity, pod)) is None:
             return state_of(None)
         if not terminating(pod):
             return await self._with_claim(state_of(pod, known.revision), identity)
@@ -147,7 +147,7 @@ class KubernetesBackend:
         """The controls' results, and what the Compliant and IsolationVerified conditions say."""
         evidence = self._evidence(blueprint, spec, outcome)
         namespace, child = blueprint.identity.namespace, meta.child_name(blueprint.identity.name)
-        if is_light(evidence, self._watches.of(PODS, namespace).rations.size((namespace, child))):
+        if is_light(evidence, self._watches.of(PODS, namespace).limits.size((namespace, child))):
             return measure(evidence)
         return await self._evaluations.run(namespace, lambda: measure(evidence))
 
@@ -155,7 +155,7 @@ class KubernetesBackend:
         """Owner references have the sandbox's objects collected; what belongs to no single one goes with the last."""
         self._access.forget(namespace, meta.child_name(name))
         self._pacer.forget(namespace, name)
-        self._making.forget(namespace, name)
+        self._admission.forget(namespace, name)
         if last:
             await self._baselines.remove(namespace)
 
@@ -175,15 +175,15 @@ class KubernetesBackend:
         namespace, child = identity.namespace, meta.child_name(identity.name)
         get = self._watches.get
         pod = get(PODS, namespace, child)
-        known = None if pod is None or not is_owned(pod, identity) else self._making.ours(identity, pod)
+        known = None if pod is None or not is_owned(pod, identity) else self._admission.ours(identity, pod)
         foreign = False
         if pod is not None and known is None and is_owned(pod, identity):
-            foreign = not await self._making.recognize(identity, desired.pod, pod)
-            known = None if foreign else self._making.ours(identity, pod)
+            foreign = not await self._admission.recognize(identity, desired.pod, pod)
+            known = None if foreign else self._admission.ours(identity, pod)
         # A pod that is as it should be, and the first one of a sandbox, cost no request.
         settled = pod is None or known is None or terminating(pod)
         differs = not settled and bool(drift.pod_differences(desired.pod, pod or {}))
-        await self._making.find_out(desired.pod, differs=differs)
+        await self._admission.find_out(desired.pod, differs=differs)
         made_from, _, fingerprint = (known.revision if known else "").partition("/")
         wanted = (desired.baseline, desired.account, desired.policy, desired.service, desired.pod)
         return Observed(
@@ -196,7 +196,7 @@ class KubernetesBackend:
             pod_is_foreign=foreign,
             made_from=made_from or None,
             changed_since=bool(pod and fingerprint and fingerprint != making.fingerprint(pod)),
-            imposed={f"{one['kind']} {one['metadata']['name']}": self._making.imposed(one) for one in wanted if one},
+            imposed={f"{one['kind']} {one['metadata']['name']}": self._admission.imposed(one) for one in wanted if one},
         )
 
     async def _is_lost(self, pod: Object) -> bool:
@@ -221,7 +221,7 @@ class KubernetesBackend:
         if isinstance(quotas, Reading) and isinstance(ranges, Reading):
             both = Reading(quotas.value + ranges.value, quotas.source, min(quotas.observed_at, ranges.observed_at))
         live = pods.store.get(namespace, child)
-        ours = live if live is not None and self._making.ours(blueprint.identity, live) is not None else None
+        ours = live if live is not None and self._admission.ours(blueprint.identity, live) is not None else None
         pod: Reading[Object] | Unread = _reading(pods, ours, "there is no pod of the sandbox's")
         return KubernetesEvidence(
             expected=expected(blueprint, spec.profile, self._allowed_registries, self._plain_images),

@@ -14,7 +14,7 @@ from claude_sandbox.kubernetes_api.resources import NETWORK_POLICIES, PODS
 from claude_sandbox.kubernetes_api.unstructured import terminating
 
 
-class Baselines:
+class BaselinePolicies:
     """Those of all namespaces.
 
     A pass that saw the policy in place while its removal was on the way would make a pod without it; so would one

@@ -30,12 +30,12 @@ def state_of(pod: Object | None, revision: str | None = None) -> WorkloadState:
     if pod is None:
         return WorkloadState(ConditionStatus.FALSE, Reason.NO_WORKLOAD, "There is no pod.")
     status, reason, message = _readiness(pod)
-    strain = (OUT_OF_MEMORY,) if status is ConditionStatus.TRUE and _out_of_memory(pod) else ()
+    pressure = (OUT_OF_MEMORY,) if status is ConditionStatus.TRUE and _out_of_memory(pod) else ()
     return WorkloadState(
         status,
         reason,
-        f"{message} But {'; '.join(strain)}." if strain else message,
-        strain=strain,
+        f"{message} But {'; '.join(pressure)}." if pressure else message,
+        pressure=pressure,
         workload=_workload(pod, revision),
         key_generation=annotations(pod).get(meta.ANNOTATION_KEY_GENERATION),
     )

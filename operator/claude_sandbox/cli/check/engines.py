@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.backends.docker.engine.connect import Connection, connect
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, Trouble
+from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, ConnectErrorReason
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.evidence.single_container import SandboxOf, Survey, survey
@@ -62,7 +62,7 @@ async def of_host(where: EngineAddress) -> Report:
     now = datetime.now(UTC)
     evidence = HostEvidence(
         scheme=where.address.scheme,
-        mutual_tls=where.material is not None,
+        mutual_tls=where.credentials is not None,
         engine=Reading(documents, EvidenceSource.INSPECT, now),
         now=now,
         max_age=timedelta.max,
@@ -75,7 +75,7 @@ async def of_host(where: EngineAddress) -> Report:
 @contextlib.asynccontextmanager
 async def _connected(where: EngineAddress) -> AsyncIterator[Connection]:
     try:
-        connection = await asyncio.to_thread(connect, where.address, where.material)
+        connection = await asyncio.to_thread(connect, where.address, where.credentials)
     except ConnectError as error:
         raise _unreadable(error, where) from None
     with connection:
@@ -129,17 +129,21 @@ def _unreadable(error: ConnectError, where: EngineAddress) -> UnreadableError:
     """In the words of someone who has no operator and no Secret."""
     secure = "Name its authority's certificate and your own with --tlsverify, --tlscacert, --tlscert and --tlskey."
     remedies = {
-        Trouble.UNREACHABLE: "Start the engine, or name another with --host.",
-        Trouble.DENIED: {
+        ConnectErrorReason.UNREACHABLE: "Start the engine, or name another with --host.",
+        ConnectErrorReason.DENIED: {
             "unix": "Run it as root, or as a user of the group docker.",
             "tcp": secure,
             "ssh": "Use a key and a user that the host lets in: ssh is asked as you are, with your own configuration.",
         }[where.address.scheme],
-        Trouble.UNTRUSTED: secure if where.address.scheme == "tcp" else "Connect once with ssh, and compare its key.",
-        Trouble.BAD_CREDENTIALS: secure,
-        Trouble.UNSUPPORTED: "Docker Engine 20.10 and newer can be measured; save what others say for --inspect.",
+        ConnectErrorReason.UNTRUSTED: secure
+        if where.address.scheme == "tcp"
+        else "Connect once with ssh, and compare its key.",
+        ConnectErrorReason.BAD_CREDENTIALS: secure,
+        ConnectErrorReason.UNSUPPORTED: (
+            "Docker Engine 20.10 and newer can be measured; save what others say for --inspect."
+        ),
     }
-    return UnreadableError(f"{where.endpoint}: {error}.", remedies[error.trouble])
+    return UnreadableError(f"{where.endpoint}: {error}.", remedies[error.reason])
 
 
 def _denied(error: EngineError) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from claude_sandbox.api.validate import InvalidSpec, parse_spec
-from claude_sandbox.backends.docker.hosts.capacity import Demand, Taken, demand_of
+from claude_sandbox.backends.docker.hosts.capacity import Allocated, Requests, requests_of
 from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, host_of, is_held
 from claude_sandbox.kubernetes_api.unstructured import terminating
 
@@ -19,7 +19,7 @@ class _Counted(NamedTuple):
 
     version: tuple[str, int]
     host: str
-    demand: Demand | None
+    demand: Requests | None
 
 
 class Demands:
@@ -27,14 +27,14 @@ class Demands:
 
     def __init__(self, sandboxes: Sandboxes) -> None:
         self._counted: dict[Key, _Counted] = {}
-        self._taken: dict[str, Taken] = {}
+        self._taken: dict[str, Allocated] = {}
         for key in sandboxes:
             self._changed(key, sandboxes.get(key))
         sandboxes.follow(self._changed)
 
-    def taken(self, host: str) -> Taken:
+    def taken(self, host: str) -> Allocated:
         """What the sandboxes that are placed on the host may use."""
-        return self._taken.get(host, Taken())
+        return self._taken.get(host, Allocated())
 
     def _changed(self, key: Key, raw: Raw | None) -> None:
         before = self._counted.pop(key, None)
@@ -50,7 +50,7 @@ class Demands:
         demand = before.demand if before is not None and before.version == version else _demand(raw)
         self._counted[key] = _Counted(version, host, demand)
         if demand is not None:
-            self._taken[host] = self.taken(host).plus(Taken.by([demand]))
+            self._taken[host] = self.taken(host).plus(Allocated.by([demand]))
 
 
 def placed_on(sandboxes: Sandboxes, host: str) -> Iterator[Raw]:
@@ -66,8 +66,8 @@ def _counts(raw: Raw) -> bool:
     return is_held(raw) or not terminating(raw)
 
 
-def _demand(raw: Raw) -> Demand | None:
+def _demand(raw: Raw) -> Requests | None:
     try:
-        return demand_of(parse_spec(raw))
+        return requests_of(parse_spec(raw))
     except InvalidSpec:
         return None

@@ -19,17 +19,17 @@ from claude_sandbox.api.validate import InvalidSpec, parse_spec
 from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.hosts.backends import Fleet
-from claude_sandbox.backends.docker.hosts.capacity import Demand
+from claude_sandbox.backends.docker.hosts.capacity import Requests
 from claude_sandbox.backends.docker.hosts.placement import (
-    Bound,
     Placed,
+    PlacementRequest,
     Refused,
-    Wish,
-    bound,
+    Stay,
     drain,
     elsewhere,
     keep,
-    wish_of,
+    placement_request,
+    stay_of,
 )
 from claude_sandbox.backends.docker.images.pulls import ImageMissingError, ImagePendingError
 from claude_sandbox.blueprint.model import Blueprint, Identity
@@ -58,7 +58,7 @@ class _Move:
 
     source: str
     target: Placement
-    demand: Demand
+    demand: Requests
 
 
 class Drains:
@@ -94,7 +94,7 @@ class Drains:
         self._moves: dict[Key, _Move] = {}
         self._moved: dict[str, int] = {}
         # Those that a pass could not move: until when, and why; and what was told of whom.
-        self._stays: dict[Key, tuple[float, Bound]] = {}
+        self._stays: dict[Key, tuple[float, Stay]] = {}
         self._told: dict[Key, StayReason] = {}
 
     def concern(self, raw: Raw) -> bool:
@@ -103,7 +103,7 @@ class Drains:
         host = None if placed is None else self._hosts.standing(placed)
         return key_of(raw) in self._moves or (host is not None and host.spec.drain)
 
-    def demands_on(self, host: str) -> Iterator[Demand]:
+    def demands_on(self, host: str) -> Iterator[Requests]:
         """What is on its way to a host, and not yet placed there."""
         for key, move in self._moves.items():
             raw = self._sandboxes.get(key)
@@ -141,7 +141,7 @@ class Drains:
         return Outlook(total, moving, {str(key): why for key, why in stays.items()})
 
     async def move(
-        self, raw: Raw, current: Placement, blueprint: Blueprint, spec: ClaudeSandboxSpec, wish: Wish
+        self, raw: Raw, current: Placement, blueprint: Blueprint, spec: ClaudeSandboxSpec, wish: PlacementRequest
     ) -> Raw | Moving | None:
         """Move the sandbox from where it is, as far as that is possible now.
 
@@ -149,7 +149,7 @@ class Drains:
         for; or None where the sandbox is gone. Raises ApiError.
         """
         key, source = key_of(raw), current.host
-        if (why := bound(spec, runs=False)) is not None:
+        if (why := stay_of(spec, runs=False)) is not None:
             return self._stay(key, raw, source, why)
         old = self._fleet.of(source)
         move = self._moves.get(key)
@@ -158,7 +158,7 @@ class Drains:
         except EngineError as error:
             # A silent host can't be drained. Without a move the pass goes on, and says that the host is silent.
             return raw if move is None else Moving(_waits_for(move, str(error)), AGAIN)
-        if (why := bound(spec, runs=runs)) is not None:
+        if (why := stay_of(spec, runs=runs)) is not None:
             return self._stay(key, raw, source, why)
         if move is None or move.source != source:
             begun = await self._begin(key, raw, source, blueprint, wish, runs=runs)
@@ -172,7 +172,7 @@ class Drains:
         return await self._store(key, raw, source, wish)
 
     async def _begin(
-        self, key: Key, raw: Raw, source: str, blueprint: Blueprint, wish: Wish, *, runs: bool
+        self, key: Key, raw: Raw, source: str, blueprint: Blueprint, wish: PlacementRequest, *, runs: bool
     ) -> _Move | Raw | Moving:
         """Take room on another host, and see that it has the image: the sandbox itself where it is not to move now."""
         # What neither runs nor is to: it can wait where it is. Else it would be started only to be stopped, or to stay
@@ -183,9 +183,9 @@ class Drains:
             return raw if can_wait else Moving(f"Waits for its turn: DockerHost {source} is being drained.", TURN)
         async with self._choosing:
             target = elsewhere(wish, source, self._hosts.candidates())
-            if isinstance(target, Bound):
+            if isinstance(target, Stay):
                 return self._stay(key, raw, source, target)
-            move = self._moves[key] = _Move(source, target, wish.demand)
+            move = self._moves[key] = _Move(source, target, wish.requests)
         try:
             if blueprint.running:
                 await self._fleet.of(target.host).provide(blueprint)
@@ -195,9 +195,9 @@ class Drains:
             return raw if can_wait else Moving(f"{_saying(move)} {error}", TURN)
         except ImageMissingError as error:
             message = f"DockerHost {target.host}, which would take it, can't get its image: {error}"
-            return self._stay(key, raw, source, Bound(StayReason.NO_IMAGE, message.removesuffix(".")))
+            return self._stay(key, raw, source, Stay(StayReason.NO_IMAGE, message.removesuffix(".")))
         except EngineError as error:
-            return self._stay(key, raw, source, Bound(StayReason.NO_ANSWER, f"DockerHost {target.host}: {error}"))
+            return self._stay(key, raw, source, Stay(StayReason.NO_ANSWER, f"DockerHost {target.host}: {error}"))
         except BaseException:
             # A pass that is ended as well: what is under way has its image, or the sandbox would end where it runs.
             del self._moves[key]
@@ -206,16 +206,16 @@ class Drains:
         self._reporter.tell(raw, "Moving", _saying(move), warning=False)
         return move
 
-    async def _store(self, key: Key, raw: Raw, source: str, wish: Wish) -> Raw | None:
+    async def _store(self, key: Key, raw: Raw, source: str, wish: PlacementRequest) -> Raw | None:
         """Store where the sandbox is from now on. The old host has nothing of it any more."""
         async with self._choosing:
             self._moves.pop(key, None)
             target = elsewhere(wish, source, self._hosts.candidates())
-            if isinstance(target, Bound):
+            if isinstance(target, Stay):
                 # Whoever would have taken it doesn't any more: it is made again where it was.
                 return self._stay(key, raw, source, target)
             # Until it is known whether this was stored it counts as under way, and is read anew before the next try.
-            self._moves[key] = _Move(source, target, wish.demand)
+            self._moves[key] = _Move(source, target, wish.requests)
             placement = target.model_dump(mode="json", by_alias=True)
             with self._sandboxes.writing(raw):
                 placed = await self._reporter.write_status(raw, {"placement": placement, "workload": None})
@@ -235,7 +235,7 @@ class Drains:
         move = self._moves.get(key)
         return move is not None and move.target == placement
 
-    def _stay(self, key: Key, raw: Raw, source: str, why: Bound) -> Raw:
+    def _stay(self, key: Key, raw: Raw, source: str, why: Stay) -> Raw:
         """It goes on where it is."""
         self._moves.pop(key, None)
         if why.reason in _ONLY_SEEN_BY_A_PASS:
@@ -255,10 +255,10 @@ class Drains:
             spec = parse_spec(raw)
         except InvalidSpec:
             return Placed(key, _nothing(namespace), placement, _REFUSED)
-        wish = wish_of(namespace, self._labels_of(namespace), spec, self._namespace_of(raw))
+        wish = placement_request(namespace, self._labels_of(namespace), spec, self._namespace_of(raw))
         if isinstance(keep(wish, self._hosts.standing(placement.host), placement), Refused):
             return Placed(key, wish, placement, _REFUSED)
-        return Placed(key, wish, placement, bound(spec, runs=bool(raw["status"].get("workload"))))
+        return Placed(key, wish, placement, stay_of(spec, runs=bool(raw["status"].get("workload"))))
 
 
 async def _removed(old: DockerBackend, identity: Identity, placement: Placement) -> str:
@@ -273,7 +273,7 @@ async def _removed(old: DockerBackend, identity: Identity, placement: Placement)
     return "" if removal.done else removal.problem or "it gives no reason"
 
 
-_REFUSED = Bound(StayReason.REFUSED, "what it asks for is refused, so nothing is done for it: see its status")
+_REFUSED = Stay(StayReason.REFUSED, "what it asks for is refused, so nothing is done for it: see its status")
 
 
 def _saying(move: _Move) -> str:
@@ -285,9 +285,9 @@ def _waits_for(move: _Move, problem: str) -> str:
     return f"{_saying(move)} DockerHost {move.source} has not removed it: {problem}. {again}"
 
 
-def _nothing(namespace: str) -> Wish:
+def _nothing(namespace: str) -> PlacementRequest:
     """The wish of a sandbox whose spec can't be understood."""
-    return Wish(namespace, None, Backend(type=BackendType.DOCKER), Demand(0, 0))
+    return PlacementRequest(namespace, None, Backend(type=BackendType.DOCKER), Requests(0, 0))
 
 
 def _is_announced(raw: Raw) -> bool:

@@ -9,8 +9,8 @@ from typing import Any
 import kopf
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.docker.hosts.capacity import Taken
-from claude_sandbox.backends.docker.hosts.hosts import Hosts, Known
+from claude_sandbox.backends.docker.hosts.capacity import Allocated
+from claude_sandbox.backends.docker.hosts.hosts import Hosts, HostState
 from claude_sandbox.backends.docker.hosts.secrets import HostSecrets
 from claude_sandbox.controller.docker_hosts.reconciler import HostReconciler, unasked
 from claude_sandbox.controller.docker_hosts.status import Outlook
@@ -50,7 +50,7 @@ class KubernetesHostReporter:
         logger.log(level, "DockerHost %s: %s: %s", raw["metadata"]["name"], reason, message)
         self._events.tell(raw, reason, message, warning=warning)
 
-    def observe(self, name: str, status: Mapping[str, Any] | None, known: Known) -> None:
+    def observe(self, name: str, status: Mapping[str, Any] | None, known: HostState) -> None:
         """Bring the metrics of the host up to date."""
         if status is None:
             self._metrics.remove(name)
@@ -72,7 +72,7 @@ class HostsOperator:
         *,
         resync: float,
         metrics: HostCollector,
-        demands: Callable[[str], Taken] = lambda _: Taken(),
+        demands: Callable[[str], Allocated] = lambda _: Allocated(),
         drain: Callable[[str, int], Outlook] = lambda _host, _moved: Outlook(),
         on_change: Callable[[str, bool], None] = lambda _host, _answers: None,
         namespace_uid: Callable[[str], str | None] = lambda _: None,

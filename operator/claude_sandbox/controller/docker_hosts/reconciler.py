@@ -17,11 +17,11 @@ from claude_sandbox.api.docker_hosts.conditions import HostConditionType
 from claude_sandbox.api.docker_hosts.spec import DockerHostSpec
 from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.validate import InvalidSpec, parse_host_spec, refused_host_metadata
-from claude_sandbox.backends.docker.engine.client_credentials import Material, MaterialError
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, Trouble
-from claude_sandbox.backends.docker.hosts.capacity import Taken, capacity_of, cores_of
-from claude_sandbox.backends.docker.hosts.hosts import Hosts, Known, Target
-from claude_sandbox.backends.docker.hosts.placement import Candidate, Standing
+from claude_sandbox.backends.docker.engine.client_credentials import ClientCredentials, ClientCredentialsError
+from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, ConnectErrorReason
+from claude_sandbox.backends.docker.hosts.capacity import Allocated, capacity_of, cores_of
+from claude_sandbox.backends.docker.hosts.hosts import Hosts, HostState, Target
+from claude_sandbox.backends.docker.hosts.placement import Candidate, HostInfo
 from claude_sandbox.controller.docker_hosts import status as report
 from claude_sandbox.controller.docker_hosts.store import HostObjects, Raw
 from claude_sandbox.controller.machinery.merge_patch import merge_patch
@@ -53,8 +53,8 @@ async def unasked(_: str) -> tuple[str, ...] | None:
 class Secrets(Protocol):
     """Where credentials of hosts come from."""
 
-    async def material(self, name: str, scheme: Any) -> Material:
-        """What the Secret holds. Raises MaterialError where somebody has to act, and ApiError where it may pass."""
+    async def credentials(self, name: str, scheme: Any) -> ClientCredentials:
+        """What the Secret holds. Raises ClientCredentialsError where somebody has to act, else ApiError."""
 
 
 class HostReporter(Protocol):
@@ -66,7 +66,7 @@ class HostReporter(Protocol):
     def tell(self, raw: Raw, reason: str, message: str, *, warning: bool) -> None:
         """A Kubernetes Event."""
 
-    def observe(self, name: str, status: Mapping[str, Any] | None, known: Known) -> None:
+    def observe(self, name: str, status: Mapping[str, Any] | None, known: HostState) -> None:
         """The status for the metrics, which is not always written; None where the host is gone."""
 
 
@@ -87,7 +87,7 @@ class HostReconciler:
         secrets: Secrets,
         reporter: HostReporter,
         *,
-        demands: Callable[[str], Taken] = lambda _: Taken(),
+        demands: Callable[[str], Allocated] = lambda _: Allocated(),
         drain: Callable[[str, int], report.Outlook] = lambda _host, _moved: report.Outlook(),
         on_change: Callable[[str, bool], None] = lambda _host, _answers: None,
         namespace_uid: Callable[[str], str | None] = lambda _: None,
@@ -105,7 +105,7 @@ class HostReconciler:
         self._kept = kept
         self._kept_at: dict[str, float] = {}
         self._clock = clock
-        self._material: dict[str, tuple[float, tuple[str, str], Material]] = {}
+        self._credentials: dict[str, tuple[float, tuple[str, str], ClientCredentials]] = {}
         self._seen: dict[str, tuple[Any, ...]] = {}
 
     async def __call__(self, name: str) -> Result:
@@ -120,8 +120,8 @@ class HostReconciler:
             raise
         except Exception as error:
             logger.warning("the look at a Docker host ended early", exc_info=True)
-            trouble = ConnectError(Trouble.UNSUPPORTED, f"it could not be looked at: {mishap(error)}")
-            found = report.HostFindings(None, known=replace(self._hosts.known(name), trouble=trouble))
+            error = ConnectError(ConnectErrorReason.UNSUPPORTED, f"it could not be looked at: {mishap(error)}")
+            found = report.HostFindings(None, known=replace(self._hosts.known(name), error=error))
         self._notice(name, raw, found)
         found = await self._with_namespaces(name, raw, found)
         if found.spec is not None and found.spec.drain:
@@ -137,7 +137,7 @@ class HostReconciler:
         """Whether there is such a host, whatever becomes of it."""
         return self._objects.get(name) is not None
 
-    def standing(self, name: str) -> Standing | None:
+    def standing(self, name: str) -> HostInfo | None:
         """What a host stands for; None where there is none, or its spec is refused."""
         raw = self._objects.get(name)
         spec = None if raw is None else _spec(raw)
@@ -145,7 +145,7 @@ class HostReconciler:
             return None
         told = (raw.get("status") or {}).get("namespaces") or ()
         meant = {str(one.get("name")): str(one.get("uid")) for one in told}
-        return Standing(name, spec, self._hosts.known(name).engine_id, namespaces=meant)
+        return HostInfo(name, spec, self._hosts.known(name).engine_id, namespaces=meant)
 
     def tell(self, name: str, reason: str, message: str) -> None:
         """A Kubernetes Event about a host, where there still is one."""
@@ -156,7 +156,7 @@ class HostReconciler:
         """The hosts that sandboxes may be placed on, as last seen."""
         return [self._candidate(found) for name in self._objects if (found := self.standing(name)) is not None]
 
-    def _candidate(self, host: Standing) -> Candidate:
+    def _candidate(self, host: HostInfo) -> Candidate:
         raw, known = self._objects.get(host.name), self._hosts.known(host.name)
         info = known.documents.info if known.documents is not None else {}
         capacity = capacity_of(host.spec.capacity, info)
@@ -184,8 +184,8 @@ class HostReconciler:
     def _forget(self, name: str) -> None:
         self._hosts.forget(name)
         self._kept_at.pop(name, None)
-        self._material.pop(name, None)
-        self._reporter.observe(name, None, Known())
+        self._credentials.pop(name, None)
+        self._reporter.observe(name, None, HostState())
         if self._seen.pop(name, None) is not None:
             self._on_change(name, False)
 
@@ -196,17 +196,17 @@ class HostReconciler:
             return report.HostFindings(None, invalid=spec, demands=self._demands(name))
         known, secret, unread = self._hosts.known(name), None, ""
         try:
-            material = await self._material_of(name, spec)
-        except MaterialError as error:
+            credentials = await self._credentials_of(name, spec)
+        except ClientCredentialsError as error:
             # Whoever took the Secret away wants no more connections with what was in it.
             self._hosts.forget(name)
             secret = error
         except ApiError as error:
             unread = f"The Secret could not be read: {error}."
         else:
-            known = await self._hosts.look(name, Target(spec.address, material))
-            if known.trouble is not None and not known.trouble.passes:
-                self._material.pop(name, None)  # read anew next time, in case it was mended
+            known = await self._hosts.look(name, Target(spec.address, credentials))
+            if known.error is not None and not known.error.passes:
+                self._credentials.pop(name, None)  # read anew next time, in case it was mended
         return report.HostFindings(
             spec,
             secret=secret,
@@ -216,23 +216,23 @@ class HostReconciler:
             demands=self._demands(name),
         )
 
-    async def _material_of(self, name: str, spec: DockerHostSpec) -> Material | None:
+    async def _credentials_of(self, name: str, spec: DockerHostSpec) -> ClientCredentials | None:
         """What to connect with, kept for a while, and for longer where the API server does not answer."""
         reference = spec.credentials_secret_ref
         if reference is None:
             return None
         scheme = spec.address.scheme
-        key, now, kept = (reference.name, scheme), self._clock(), self._material.get(name)
+        key, now, kept = (reference.name, scheme), self._clock(), self._credentials.get(name)
         if kept is not None and kept[1] == key and now - kept[0] < MATERIAL_AGE:
             return kept[2]
         try:
-            material = await self._secrets.material(reference.name, scheme)
+            credentials = await self._secrets.credentials(reference.name, scheme)
         except ApiError:
             if kept is not None and kept[1] == key:
                 return kept[2]
             raise
-        self._material[name] = now, key, material
-        return material
+        self._credentials[name] = now, key, credentials
+        return credentials
 
     def _older_of_the_same(self, name: str) -> str | None:
         """The older DockerHost that stands for the same engine, whose sandboxes would be counted twice."""
@@ -297,8 +297,8 @@ def _spec(raw: Raw) -> DockerHostSpec | str:
 
 def _pause(found: report.HostFindings) -> float:
     """Seconds until the next look, spread by a tenth."""
-    known: Known = found.known
-    if found.spec is None or (known.trouble is not None and not known.trouble.passes):
+    known: HostState = found.known
+    if found.spec is None or (known.error is not None and not known.error.passes):
         pause = POLL_STALLED
     else:
         # A Secret that is mended is told by no watch.

@@ -23,11 +23,11 @@ from claude_sandbox.api.docker_hosts.status import (
 )
 from claude_sandbox.api.status import Compliance, EvidenceSource, Result
 from claude_sandbox.backends.docker import names
-from claude_sandbox.backends.docker.engine.client_credentials import MaterialError
-from claude_sandbox.backends.docker.engine.connection_errors import Trouble
-from claude_sandbox.backends.docker.hosts.capacity import Room, Taken, capacity_of
-from claude_sandbox.backends.docker.hosts.hosts import Known
-from claude_sandbox.backends.docker.hosts.placement import Bound
+from claude_sandbox.backends.docker.engine.client_credentials import ClientCredentialsError
+from claude_sandbox.backends.docker.engine.connection_errors import ConnectErrorReason
+from claude_sandbox.backends.docker.hosts.capacity import Allocatable, Allocated, capacity_of
+from claude_sandbox.backends.docker.hosts.hosts import HostState
+from claude_sandbox.backends.docker.hosts.placement import Stay
 from claude_sandbox.compliance.docker_hosts.host import Host
 from claude_sandbox.compliance.evidence.docker_hosts import EngineDocuments, HostEvidence
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
@@ -43,12 +43,12 @@ EVIDENCE_AGE = timedelta(minutes=3)
 """How old what an engine said of itself may be and still count; it is asked every minute."""
 
 _REASONS = {
-    Trouble.UNREACHABLE: HostReason.ENGINE_UNREACHABLE,
-    Trouble.SLOW: HostReason.ENGINE_SLOW,
-    Trouble.DENIED: HostReason.ACCESS_DENIED,
-    Trouble.UNTRUSTED: HostReason.ENGINE_UNTRUSTED,
-    Trouble.UNSUPPORTED: HostReason.ENGINE_UNSUPPORTED,
-    Trouble.BAD_CREDENTIALS: HostReason.SECRET_INVALID,
+    ConnectErrorReason.UNREACHABLE: HostReason.ENGINE_UNREACHABLE,
+    ConnectErrorReason.SLOW: HostReason.ENGINE_SLOW,
+    ConnectErrorReason.DENIED: HostReason.ACCESS_DENIED,
+    ConnectErrorReason.UNTRUSTED: HostReason.ENGINE_UNTRUSTED,
+    ConnectErrorReason.UNSUPPORTED: HostReason.ENGINE_UNSUPPORTED,
+    ConnectErrorReason.BAD_CREDENTIALS: HostReason.SECRET_INVALID,
 }
 
 
@@ -71,7 +71,7 @@ class Outlook:
 
     moved: int = 0
     moving: int = 0
-    stays: Mapping[str, Bound] = field(default_factory=dict)
+    stays: Mapping[str, Stay] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"{self.moved} moved, {self.moving} moving, {len(self.stays)} staying"
@@ -89,11 +89,11 @@ class HostFindings:
 
     spec: DockerHostSpec | None
     invalid: str = ""
-    secret: MaterialError | None = None
+    secret: ClientCredentialsError | None = None
     secret_unread: str = ""
-    known: Known = field(default_factory=Known)
+    known: HostState = field(default_factory=HostState)
     same_engine: str | None = None
-    demands: Taken = field(default_factory=Taken)
+    demands: Allocated = field(default_factory=Allocated)
     drain: Outlook | None = None
     namespaces: tuple[MeantNamespace, ...] = ()
     kept: tuple[str, ...] | None = None
@@ -219,13 +219,13 @@ def _timeless(status: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stalled(found: HostFindings) -> State:
-    trouble = found.known.trouble
+    error = found.known.error
     if found.spec is None:
         return State(TRUE, HostReason.INVALID_SPEC, found.invalid)
     if found.secret is not None:
         return State(TRUE, found.secret.reason, found.secret.message)
-    if trouble is not None and not trouble.passes:
-        return State(TRUE, _REASONS[trouble.trouble], _sentence(trouble.message))
+    if error is not None and not error.passes:
+        return State(TRUE, _REASONS[error.reason], _sentence(error.message))
     if found.same_engine is not None:
         message = f"The DockerHost {found.same_engine} stands for the same engine: delete one of them."
         return State(TRUE, HostReason.DUPLICATE_ENGINE, message)
@@ -236,15 +236,13 @@ def _ready(found: HostFindings, stalled: State) -> State:
     known = found.known
     if stalled.status is TRUE:
         return State(FALSE, stalled.reason, stalled.message)
-    if known.trouble is not None and known.trouble.trouble is Trouble.SLOW:
-        return State(
-            FALSE, HostReason.ENGINE_SLOW, f"{_sentence(known.trouble.message)} What runs there is left alone."
-        )
-    if known.documents is not None and (known.trouble is None or known.silent <= PATIENCE):
+    if known.error is not None and known.error.reason is ConnectErrorReason.SLOW:
+        return State(FALSE, HostReason.ENGINE_SLOW, f"{_sentence(known.error.message)} What runs there is left alone.")
+    if known.documents is not None and (known.error is None or known.silent <= PATIENCE):
         version = engine_of(known.documents).version
         return State(TRUE, HostReason.ENGINE_READY, f"Docker {version} answers.")
-    if known.trouble is not None:
-        message = f"{_sentence(known.trouble.message)} What runs there is left alone."
+    if known.error is not None:
+        message = f"{_sentence(known.error.message)} What runs there is left alone."
         return State(UNKNOWN, HostReason.ENGINE_UNREACHABLE, message)
     return State(UNKNOWN, HostReason.NOT_YET_CONTACTED, found.secret_unread or "The engine has not been asked yet.")
 
@@ -319,7 +317,7 @@ def _drain(outlook: Outlook) -> DrainStatus:
     return DrainStatus(moved=outlook.moved, moving=outlook.moving, staying=_staying(outlook.stays.items()))
 
 
-def _staying(stays: Iterable[tuple[str, Bound]]) -> list[Staying]:
+def _staying(stays: Iterable[tuple[str, Stay]]) -> list[Staying]:
     """By reason, in the order of the reasons; of each the first by name."""
     by_reason: dict[StayReason, list[tuple[str, str]]] = {}
     for name, bound in sorted(stays, key=lambda stay: stay[0]):
@@ -336,7 +334,7 @@ def _staying(stays: Iterable[tuple[str, Bound]]) -> list[Staying]:
     ]
 
 
-def _amounts(room: Room) -> Amounts:
+def _amounts(room: Allocatable) -> Amounts:
     return Amounts(
         sandboxes=room.sandboxes,
         cpu=None if room.cpu is None else (f"{room.cpu // 1000}" if room.cpu % 1000 == 0 else f"{room.cpu}m"),

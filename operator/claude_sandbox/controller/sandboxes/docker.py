@@ -17,7 +17,14 @@ from claude_sandbox.backends.base import Failure
 from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.hosts.backends import Fleet
-from claude_sandbox.backends.docker.hosts.placement import Refusal, Refused, Wish, keep, place, wish_of
+from claude_sandbox.backends.docker.hosts.placement import (
+    PlacementRequest,
+    Refusal,
+    Refused,
+    keep,
+    place,
+    placement_request,
+)
 from claude_sandbox.blueprint.model import Blueprint, Identity
 from claude_sandbox.controller.docker_hosts.drains import Drains
 from claude_sandbox.controller.docker_hosts.reconciler import HostReconciler
@@ -152,7 +159,7 @@ class DockerSandboxes:
 
     async def _settle(self, raw: Raw, blueprint: Blueprint, spec: ClaudeSandboxSpec) -> Raw | Failure | Moving | None:
         namespace = raw["metadata"]["namespace"]
-        wish = wish_of(namespace, self._labels_of(namespace), spec, blueprint.identity.namespace_uid)
+        wish = placement_request(namespace, self._labels_of(namespace), spec, blueprint.identity.namespace_uid)
         current = placement_of(raw)
         if current is None:
             # One at a time: the room that one takes is counted once its placement is stored.
@@ -171,7 +178,7 @@ class DockerSandboxes:
         held = raw if is_held(raw) else await self._hold(raw)
         return held if held is None or not drained else await self.drains.move(held, current, blueprint, spec, wish)
 
-    async def _choose(self, raw: Raw, wish: Wish) -> Raw | Failure | None:
+    async def _choose(self, raw: Raw, wish: PlacementRequest) -> Raw | Failure | None:
         chosen = place(wish, self._hosts.candidates())
         if isinstance(chosen, Refused):
             return _failure(chosen)

@@ -408,7 +408,7 @@ class Reconciler:
         if outcome.removed:
             self._reporter.tell(raw, "Removed", f"Removed {', '.join(outcome.removed)}.", warning=False)
         before = _was(raw, ConditionType.READY)
-        for short in findings.workload.strain:
+        for short in findings.workload.pressure:
             if before is None or short not in before[1]:
                 self._reporter.tell(raw, "Strained", f"Of what runs: {short}.", warning=True)
         states = report.conditions_of(findings)

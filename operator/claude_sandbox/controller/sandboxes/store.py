@@ -10,7 +10,7 @@ from claude_sandbox.api.spec import BackendType
 from claude_sandbox.api.status import Placement
 from claude_sandbox.compliance.pods.policy_size import OUTSIZE
 from claude_sandbox.controller.machinery.resource_versions import not_newer
-from claude_sandbox.kubernetes_api.cache_limits import Rations
+from claude_sandbox.kubernetes_api.cache_limits import CacheLimits
 from claude_sandbox.kubernetes_api.resources import SANDBOXES
 from claude_sandbox.kubernetes_api.transforms import PROJECTIONS
 from claude_sandbox.kubernetes_api.yielding import Breath
@@ -65,7 +65,7 @@ class Sandboxes:
     """
 
     def __init__(self) -> None:
-        self._rations = Rations(SANDBOXES)
+        self._rations = CacheLimits(SANDBOXES)
         self._by_namespace: dict[str, dict[str, Raw]] = {}
         self._by_host: dict[str | None, dict[Key, None]] = {}  # None: those on Docker that wait for one
         self._followers: list[Callable[[Key, Raw | None], None]] = []

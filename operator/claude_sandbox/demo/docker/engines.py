@@ -5,7 +5,7 @@ from pathlib import Path
 
 from claude_sandbox.api.docker_hosts.endpoints import parse
 from claude_sandbox.backends.docker.engine.connect import connect
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, Trouble
+from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, ConnectErrorReason
 from claude_sandbox.demo.docker.record import Made
 from claude_sandbox.install.containers import connected
 from claude_sandbox.install.errors import SetupError
@@ -94,10 +94,14 @@ def _of_this_machine(say: Say) -> str | None:
     try:
         engine = connect(parse(endpoint))
     except ConnectError as error:
-        if error.trouble is Trouble.UNREACHABLE:
+        if error.reason is ConnectErrorReason.UNREACHABLE:
             say(f"{SOCKET} is there, but {error.message}.")
             return None
-        remedy = "Add this user to the group docker, or run this as root." if error.trouble is Trouble.DENIED else ""
+        remedy = (
+            "Add this user to the group docker, or run this as root."
+            if error.reason is ConnectErrorReason.DENIED
+            else ""
+        )
         raise SetupError(
             f"The Docker Engine at {endpoint} can't be used: {error.message}.", remedy or _INSTALL
         ) from None

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from claude_sandbox.api.conditions import Reason
-from claude_sandbox.backends.kubernetes.evidence.volume_claims import AGAIN, Claims
+from claude_sandbox.backends.kubernetes.evidence.volume_claims import AGAIN, StorageClasses
 from claude_sandbox.backends.kubernetes.state import state_of
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
@@ -54,7 +54,7 @@ async def claim(api: Api, name: str, **spec: Any) -> Any:
 
 async def test_a_class_that_does_not_exist_is_named_and_so_is_that_there_is_no_default(api: Api) -> None:
     now = 0.0
-    claims = Claims(api, lambda: now)
+    claims = StorageClasses(api, lambda: now)
     live = await claim(api, "named", storageClassName="fast")
     why = await claims.why_unbound(live)
     assert "Claim named gets no volume: there is no StorageClass fast." in why
@@ -72,6 +72,6 @@ async def test_a_class_that_does_not_exist_is_named_and_so_is_that_there_is_no_d
 
 
 async def test_of_a_claim_that_is_bound_or_gone_nothing_is_said(api: Api) -> None:
-    claims = Claims(api)
+    claims = StorageClasses(api)
     bound = {"metadata": {"name": "b"}, "spec": {"storageClassName": "none"}, "status": {"phase": "Bound"}}
     assert await claims.why_unbound(bound) == await claims.why_unbound(None) == ""

@@ -12,7 +12,7 @@ from enginekit import own, remapping, run_inside
 
 from claude_sandbox.api.docker_hosts.endpoints import parse
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.backends.docker.engine.client_credentials import TlsMaterial
+from claude_sandbox.backends.docker.engine.client_credentials import TlsCredentials
 from claude_sandbox.backends.docker.engine.connect import connect
 from claude_sandbox.compliance.evidence.docker_hosts import HostEvidence
 from claude_sandbox.compliance.evidence.readings import Reading
@@ -41,8 +41,8 @@ def running(engine_release: str, state_home: Path) -> Iterator[EngineDescription
         engine.down(name, report)
 
 
-def material(of: EngineDescription) -> TlsMaterial:
-    return TlsMaterial(of.ca.read_bytes(), of.client.certificate.read_bytes(), of.client.key.read_bytes())
+def credentials(of: EngineDescription) -> TlsCredentials:
+    return TlsCredentials(of.ca.read_bytes(), of.client.certificate.read_bytes(), of.client.key.read_bytes())
 
 
 def measured(of: EngineDescription) -> dict[str, Result]:
@@ -59,7 +59,7 @@ def differences(before: dict[str, Result], after: dict[str, Result]) -> dict[str
 
 
 def test_the_socket_and_mutual_tls_lead_to_the_same_engine(running: EngineDescription) -> None:
-    with connect(parse(running.socket)) as near, connect(parse(running.endpoint), material(running)) as far:
+    with connect(parse(running.socket)) as near, connect(parse(running.endpoint), credentials(running)) as far:
         assert near.documents().info["ID"] == far.documents().info["ID"]
         assert near.version["Version"].startswith(running.release)
 
@@ -190,7 +190,7 @@ def test_users_that_are_remapped_are_measured(engine_release: str, state_home: P
 @pytest.mark.controlplane
 @pytest.mark.usefixtures("operator")
 async def test_an_engine_that_is_stopped_and_started_is_found_again(fleet: Fleet, running: EngineDescription) -> None:
-    files = material(running)
+    files = credentials(running)
     data = {"ca.crt": files.ca.decode(), "tls.crt": files.certificate.decode(), "tls.key": files.key.decode()}
     await fleet.secret("remote", data)
     await fleet.add("remote", running.endpoint, credentialsSecretRef={"name": "remote"})

@@ -9,19 +9,19 @@ from docker_world import CLUSTER, NEW, OLD, blueprint_of, desired_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.backends.docker.engine.capabilities import EngineFacts, facts_of
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities, capabilities_of
 from claude_sandbox.backends.docker.keys import delivery
 from claude_sandbox.backends.docker.objects import documents, spec_hash
-from claude_sandbox.backends.docker.unsupported import gaps
+from claude_sandbox.backends.docker.unsupported import unsupported_in
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.seccomp.profile import STRICT
 
 _HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize(("release", "facts"), [("29", NEW), ("20.10", OLD)])
-def test_the_minimal_sandbox_is_the_golden_one(release: str, facts: EngineFacts) -> None:
-    wanted = documents(blueprint_of(), CLUSTER, facts)
+@pytest.mark.parametrize(("release", "capabilities"), [("29", NEW), ("20.10", OLD)])
+def test_the_minimal_sandbox_is_the_golden_one(release: str, capabilities: EngineCapabilities) -> None:
+    wanted = documents(blueprint_of(), CLUSTER, capabilities)
     found = {"container": wanted.container, "network": wanted.network, "volumes": list(wanted.volumes)}
     assert found == json.loads((_HERE / f"golden-{release}.json").read_text())
 
@@ -48,8 +48,8 @@ specs = st.fixed_dictionaries(
         "security": st.just({"seccompProfile": {"type": "Strict"}}),
     },
 )
-facts = st.builds(
-    EngineFacts,
+capabilities = st.builds(
+    EngineCapabilities,
     version=st.just("x"),
     api=st.sampled_from([(1, 40), (1, 41), (1, 44), (1, 48), (1, 56)]),
     has_init=st.booleans(),
@@ -59,10 +59,10 @@ facts = st.builds(
 )
 
 
-@given(specs, facts)
-def test_nothing_that_may_be_asked_for_loosens_anything(spec: dict[str, Any], facts: EngineFacts) -> None:
+@given(specs, capabilities)
+def test_nothing_that_may_be_asked_for_loosens_anything(spec: dict[str, Any], capabilities: EngineCapabilities) -> None:
     blueprint = blueprint_of(**spec)
-    wanted = documents(blueprint, CLUSTER, facts)
+    wanted = documents(blueprint, CLUSTER, capabilities)
     strict = [f"seccomp={STRICT}"] if "security" in spec else []
     host = wanted.container["HostConfig"]
     assert wanted.container["User"] == "1000:1000"
@@ -73,7 +73,7 @@ def test_nothing_that_may_be_asked_for_loosens_anything(spec: dict[str, Any], fa
     assert host["Privileged"] is False
     assert host["RestartPolicy"]["Name"] == "no"
     assert host["Memory"] == blueprint.limits.memory
-    assert host["MemorySwap"] == (host["Memory"] if facts.limits_swap else -1)
+    assert host["MemorySwap"] == (host["Memory"] if capabilities.limits_swap else -1)
     assert 0 < host["MemoryReservation"] <= host["Memory"]
     assert host["PidsLimit"] > 0
     assert {mount["Type"] for mount in host["Mounts"]} == {"volume"}
@@ -127,18 +127,18 @@ def test_the_key_is_in_no_document_of_its_delivery() -> None:
 
 
 def test_what_an_engine_cant_give_is_said() -> None:
-    said = " ".join(gaps(blueprint_of()))
+    said = " ".join(unsupported_in(blueprint_of()))
     for word in ("allowedCIDRs", "name", "size"):
         assert word in said
     nothing = {"network": {"egress": {"allowedCIDRs": [], "dns": False}}, "workspace": {"type": "EmptyDir"}}
-    assert gaps(blueprint_of(**nothing)) == ()
+    assert unsupported_in(blueprint_of(**nothing)) == ()
 
 
 @pytest.mark.parametrize("workspace", [{"type": "EmptyDir"}, {"type": "EmptyDir", "size": "3Gi"}, {}])
 def test_a_limit_of_the_disk_is_said_to_have_no_effect_where_it_was_asked_for(workspace: dict[str, str]) -> None:
     def said(**resources: str) -> bool:
         return "spec.resources.ephemeralStorage" in " ".join(
-            gaps(blueprint_of(workspace=workspace, resources=resources))
+            unsupported_in(blueprint_of(workspace=workspace, resources=resources))
         )
 
     assert said(ephemeralStorage="1Gi")
@@ -157,28 +157,28 @@ def test_facts_are_read_as_engines_tell_them() -> None:
         "SwapLimit": True,
         "DefaultRuntime": "runc",
     }
-    found = facts_of(new, "1.56")
+    found = capabilities_of(new, "1.56")
     assert (found.start_interval, found.isolated_gateway, found.has_init, found.keeps_from_swap) == (True,) * 4
-    old = facts_of({**new, "KernelVersion": "5.10.0", "InitCommit": {"ID": "N/A"}, "SwapLimit": False}, "1.41")
+    old = capabilities_of({**new, "KernelVersion": "5.10.0", "InitCommit": {"ID": "N/A"}, "SwapLimit": False}, "1.41")
     assert (old.start_interval, old.isolated_gateway, old.has_init, old.keeps_from_swap) == (False,) * 4
     assert not old.limits_swap
-    rootless = facts_of({**new, "SecurityOptions": ["name=rootless"]}, "1.56")
+    rootless = capabilities_of({**new, "SecurityOptions": ["name=rootless"]}, "1.56")
     assert not rootless.keeps_from_swap
-    assert facts_of({**new, "SecurityOptions": ["name=userns"]}, "1.56").remaps_users
-    assert facts_of({}, "nonsense").api == (0, 0)
+    assert capabilities_of({**new, "SecurityOptions": ["name=userns"]}, "1.56").remaps_users
+    assert capabilities_of({}, "nonsense").api == (0, 0)
 
 
 def test_what_an_engine_takes_and_does_nothing_about_is_known() -> None:
     every = {"MemoryLimit": True, "CpuCfsQuota": True, "PidsLimit": True, "SecurityOptions": ["name=cgroupns"]}
-    assert facts_of(every, "1.56").unenforced == facts_of({}, "1.56").unenforced == frozenset()
-    assert facts_of({**every, "PidsLimit": False}, "1.56").unenforced == {"PidsLimit"}
+    assert capabilities_of(every, "1.56").unenforced == capabilities_of({}, "1.56").unenforced == frozenset()
+    assert capabilities_of({**every, "PidsLimit": False}, "1.56").unenforced == {"PidsLimit"}
     for option, profile in (("name=seccomp,profile=builtin", "builtin"), ("name=seccomp,profile=/a/b", "/a/b")):
-        assert facts_of({"SecurityOptions": ["name=cgroupns", option]}, "1.56").seccomp == profile
-    assert facts_of(every, "1.56").seccomp == ""
-    assert facts_of({}, "1.56").seccomp is None
+        assert capabilities_of({"SecurityOptions": ["name=cgroupns", option]}, "1.56").seccomp == profile
+    assert capabilities_of(every, "1.56").seccomp == ""
+    assert capabilities_of({}, "1.56").seccomp is None
 
 
 def test_users_that_an_engine_remaps_can_still_read_their_key() -> None:
-    desired = desired_of(EngineFacts("29", (1, 56), remaps_users=True))
+    desired = desired_of(EngineCapabilities("29", (1, 56), remaps_users=True))
     assert "uid=" not in desired.documents.key["DriverOpts"]["o"]
     assert "mode=1777" in desired.documents.key["DriverOpts"]["o"]

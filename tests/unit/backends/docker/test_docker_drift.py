@@ -7,23 +7,25 @@ import pytest
 from docker_world import NEW, OLD, desired_of, recorded
 
 from claude_sandbox.backends.docker import drift
-from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.model import Desired
 from claude_sandbox.seccomp.profile import STRICT
 
 RELEASES = [("29", NEW), ("20.10", OLD)]
 
 
-@pytest.mark.parametrize(("release", "facts"), RELEASES)
-def test_what_engines_answer_about_the_desired_objects_is_no_drift(release: str, facts: EngineFacts) -> None:
-    desired, found = desired_of(facts), recorded(release)
-    differs = drift.container_differences(desired.documents.container, found["container"], found["image"], facts)
+@pytest.mark.parametrize(("release", "capabilities"), RELEASES)
+def test_what_engines_answer_about_the_desired_objects_is_no_drift(
+    release: str, capabilities: EngineCapabilities
+) -> None:
+    desired, found = desired_of(capabilities), recorded(release)
+    differs = drift.container_differences(desired.documents.container, found["container"], found["image"], capabilities)
     assert (differs.updatable, differs.fixed) == ((), ())
     assert drift.network_differences(desired.documents.network, found["network"]) == ()
     for wanted, live in zip(desired.documents.volumes, found["volumes"], strict=True):
         assert drift.volume_differences(wanted, live) == ()
     # With its image gone, less can be compared, and nothing looks like drift because of it.
-    assert drift.container_differences(desired.documents.container, found["container"], None, facts).fixed == ()
+    assert drift.container_differences(desired.documents.container, found["container"], None, capabilities).fixed == ()
 
 
 def test_an_engine_that_was_upgraded_since_makes_no_drift() -> None:
@@ -56,14 +58,14 @@ HARMLESS = {
 }
 
 
-@pytest.mark.parametrize(("release", "facts"), RELEASES)
-def test_every_setting_of_the_host_counts(release: str, facts: EngineFacts) -> None:
-    desired, found = desired_of(facts), recorded(release)
+@pytest.mark.parametrize(("release", "capabilities"), RELEASES)
+def test_every_setting_of_the_host_counts(release: str, capabilities: EngineCapabilities) -> None:
+    desired, found = desired_of(capabilities), recorded(release)
     unnoticed = []
     for key, value in found["container"]["HostConfig"].items():
         changed = copy.deepcopy(found["container"])
         changed["HostConfig"][key] = _other(value)
-        differs = drift.container_differences(desired.documents.container, changed, found["image"], facts)
+        differs = drift.container_differences(desired.documents.container, changed, found["image"], capabilities)
         place = differs.updatable if key in drift.UPDATABLE else differs.fixed
         if f"HostConfig.{key}" not in place:
             unnoticed.append(key)
@@ -109,12 +111,12 @@ CONFIG = {
 }
 
 
-@pytest.mark.parametrize(("release", "facts"), RELEASES)
+@pytest.mark.parametrize(("release", "capabilities"), RELEASES)
 @pytest.mark.parametrize("key", CONFIG)
-def test_every_setting_of_the_process_counts(release: str, facts: EngineFacts, key: str) -> None:
-    desired, found = desired_of(facts), recorded(release)
+def test_every_setting_of_the_process_counts(release: str, capabilities: EngineCapabilities, key: str) -> None:
+    desired, found = desired_of(capabilities), recorded(release)
     found["container"]["Config"][key] = CONFIG[key]
-    differs = drift.container_differences(desired.documents.container, found["container"], found["image"], facts)
+    differs = drift.container_differences(desired.documents.container, found["container"], found["image"], capabilities)
     assert any(path.startswith(f"Config.{key}") for path in differs.fixed)
 
 
@@ -159,21 +161,23 @@ NETWORK: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("release", "facts"), RELEASES)
+@pytest.mark.parametrize(("release", "capabilities"), RELEASES)
 @pytest.mark.parametrize(("key", "value", "path"), NETWORK)
-def test_everything_about_the_network_counts(release: str, facts: EngineFacts, key: str, value: Any, path: str) -> None:
-    desired, found = desired_of(facts), recorded(release)
+def test_everything_about_the_network_counts(
+    release: str, capabilities: EngineCapabilities, key: str, value: Any, path: str
+) -> None:
+    desired, found = desired_of(capabilities), recorded(release)
     found["network"][key] = value
     differs = drift.network_differences(desired.documents.network, found["network"])
     assert any(one.startswith(path) for one in differs)
 
 
 def test_an_address_of_the_host_on_the_network_counts() -> None:
-    for release, facts, option in (
+    for release, capabilities, option in (
         ("29", NEW, "com.docker.network.bridge.gateway_mode_ipv4"),
         ("20.10", OLD, "com.docker.network.bridge.inhibit_ipv4"),
     ):
-        desired, found = desired_of(facts), recorded(release)
+        desired, found = desired_of(capabilities), recorded(release)
         del found["network"]["Options"][option]
         assert drift.network_differences(desired.documents.network, found["network"]) == (f"Options.{option}",)
 

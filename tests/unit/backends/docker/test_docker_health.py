@@ -9,7 +9,7 @@ import pytest
 from docker_world import NEW, OLD, desired_of, live_of
 
 from claude_sandbox.backends.base import Cause, Past
-from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.health import NOT_ALIVE
 from claude_sandbox.backends.docker.model import Observed, Plan, Verb
 from claude_sandbox.backends.docker.plan import plan
@@ -19,8 +19,8 @@ LATER = Past(provisioned=True, ran=True, settled=True)
 DEAD, MUTE, REFUSES = {"ExitCode": NOT_ALIVE}, {"ExitCode": -1}, {"ExitCode": 1}
 
 
-def planned(facts: EngineFacts = NEW, past: Past = LATER, may_start: bool = True, **state: Any) -> Plan:
-    desired = replace(desired_of(facts), may_start=may_start)
+def planned(capabilities: EngineCapabilities = NEW, past: Past = LATER, may_start: bool = True, **state: Any) -> Plan:
+    desired = replace(desired_of(capabilities), may_start=may_start)
     observed: Observed = live_of(desired)
     container = dict(observed.container or {})
     container["State"] = container["State"] | state

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from claude_sandbox.api.conditions import ConditionStatus
 from claude_sandbox.backends.base import KeyState, Past
 from claude_sandbox.backends.docker.backend import DockerBackend
-from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.events.expectations import container_of, unseen, until_start
-from claude_sandbox.backends.docker.events.watch import Registry, event_in, wakes_of
+from claude_sandbox.backends.docker.events.watch import Registry, event_in, sandboxes_of
 from claude_sandbox.backends.pacing import Pacer
 
 LATER = Past(provisioned=True, ran=True, settled=True)
@@ -43,7 +43,7 @@ class Answers:
     def __init__(self, answers: dict[str, Any]) -> None:
         self._answers = answers
 
-    async def facts(self) -> EngineFacts:
+    async def capabilities(self) -> EngineCapabilities:
         return NEW
 
     async def container(self, _: str) -> Any:
@@ -116,7 +116,7 @@ def test_no_event_ends_the_waking(event: Any, noise: str) -> None:
     registry.put(("agents", "alice"), ["1" * 64])
     told = event_in(noise + json.dumps(event))
     if told is not None:
-        list(wakes_of(told, CLUSTER, registry))
+        list(sandboxes_of(told, CLUSTER, registry))
         container_of(told)
         until_start([told], "1" * 64)
         unseen([told], "1" * 64, "2" * 64, 0, [])

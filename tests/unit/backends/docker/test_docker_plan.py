@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_sandbox.backends.base import Cause, Past
-from claude_sandbox.backends.docker.model import Desired, Inside, Observed, Plan, Verb
+from claude_sandbox.backends.docker.model import Delivered, Desired, Observed, Plan, Verb
 from claude_sandbox.backends.docker.names import labels_of
 from claude_sandbox.backends.docker.plan import plan
 
@@ -105,15 +105,15 @@ def test_a_paused_container_is_resumed() -> None:
 @pytest.mark.parametrize(
     ("inside", "generation", "cause"),
     [
-        (Inside("7", "…"), "8", Cause.UPDATE),
-        (Inside(None, "…"), "7", Cause.HEAL),
-        (Inside("7", "…"), "7", None),
-        (Inside("7", "…"), None, None),
-        (Inside(None, "…", has_key=True), "7", Cause.UPDATE),
-        (Inside(None, "…", has_key=True), None, None),
+        (Delivered("7", "…"), "8", Cause.UPDATE),
+        (Delivered(None, "…"), "7", Cause.HEAL),
+        (Delivered("7", "…"), "7", None),
+        (Delivered("7", "…"), None, None),
+        (Delivered(None, "…", has_key=True), "7", Cause.UPDATE),
+        (Delivered(None, "…", has_key=True), None, None),
     ],
 )
-def test_a_key_is_delivered_where_another_or_none_is(inside: Inside, generation: str | None, cause: Cause) -> None:
+def test_a_key_is_delivered_where_another_or_none_is(inside: Delivered, generation: str | None, cause: Cause) -> None:
     desired = replace(desired_of(), key_generation=generation)
     observed = replace(live_of(desired), inside=replace(inside, settings=desired.settings))
     steps = plan(desired, observed, LATER).steps
@@ -252,7 +252,7 @@ def test_a_network_that_was_made_again_is_joined_anew() -> None:
 @pytest.mark.parametrize("strategy", ["OnDelete", "Recreate"])
 def test_replaced_settings_are_put_back_in_what_runs(strategy: str) -> None:
     desired = desired_of(updateStrategy={"type": strategy})
-    found = plan(desired, replace(live_of(desired), inside=Inside("7", "{}")), LATER)
+    found = plan(desired, replace(live_of(desired), inside=Delivered("7", "{}")), LATER)
     (step,) = found.steps
     assert (step.verb, step.kind, step.cause, step.paced) == (Verb.DELIVER, "Volume", Cause.HEAL, True)
     assert (step.paths, found.drifted) == (("managed settings",), ("managed settings",))
@@ -260,7 +260,7 @@ def test_replaced_settings_are_put_back_in_what_runs(strategy: str) -> None:
 
 def test_replaced_settings_are_drift_and_put_back_in_a_container_of_an_earlier_spec_too() -> None:
     earlier, desired = desired_of(env=[{"name": "CI", "value": "1"}]), desired_of()
-    observed = replace(live_of(earlier), inside=Inside("7", "{}"))
+    observed = replace(live_of(earlier), inside=Delivered("7", "{}"))
     found = plan(desired, observed, LATER)
     assert found.spec_changed
     assert found.drifted == ("managed settings",)

@@ -16,9 +16,9 @@ def test_a_container_that_was_ended_for_its_memory_is_told_though_it_runs_again(
     state = state_of(pod("True", lastState={"terminated": {"reason": "OOMKilled", "exitCode": 137}}))
     assert state.reason is Reason.SANDBOX_READY
     assert "needed more memory than spec.resources.memory" in state.message
-    assert state.strain
+    assert state.pressure
     assert "memory" not in state_of(pod("True", lastState={"terminated": {"reason": "Error"}})).message
-    assert state_of(pod("True")).strain == ()
+    assert state_of(pod("True")).pressure == ()
 
 
 def test_one_that_started_and_is_not_ready_is_not_said_to_be_starting() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from claude_sandbox.api import meta
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.backends.kubernetes import drift
-from claude_sandbox.backends.kubernetes.admission import Making, Pod, fingerprint, revision
+from claude_sandbox.backends.kubernetes.admission import Pod, PodAdmission, fingerprint, revision
 from claude_sandbox.backends.kubernetes.objects import pod as pod_of
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Identity, Site
@@ -89,7 +89,7 @@ def _live(uid: str) -> Any:
 
 def test_a_pod_is_ours_by_our_own_create_or_by_the_status_and_of_that_very_sandbox_only() -> None:
     told: list[Pod | None] = [None]
-    found = Making(None, lambda _: told[0])  # type: ignore[arg-type]
+    found = PodAdmission(None, lambda _: told[0])  # type: ignore[arg-type]
     assert found.ours(IDENTITY, _live("1")) is None
     found.made(IDENTITY, _live("1"))
     assert found.ours(IDENTITY, _live("1")) == Pod("1", revision(_live("1")))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from claude_sandbox.api.docker_hosts.endpoints import Address
-from claude_sandbox.backends.docker.engine.client_credentials import TlsMaterial
+from claude_sandbox.backends.docker.engine.client_credentials import TlsCredentials
 from claude_sandbox.cli.engine_address import AddressError, Tls, engine_address
 
 NO_TLS = Tls()
@@ -32,7 +32,7 @@ def pems(directory: Path, content: str) -> None:
 def test_without_anything_it_is_the_local_socket(tmp_path: Path) -> None:
     found = engine_address(None, NO_TLS, {"HOME": str(tmp_path)})
     assert found.address == Address("unix", path="/var/run/docker.sock")
-    assert found.material is None
+    assert found.credentials is None
 
 
 def test_the_option_wins_over_the_environment_and_that_over_the_context(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_the_option_wins_over_the_environment_and_that_over_the_context(tmp_path
 def test_a_context_brings_its_certificates_along(tmp_path: Path) -> None:
     context(tmp_path, "far", "tcp://far:2376", tls=True)
     found = engine_address(None, NO_TLS, {"DOCKER_CONFIG": str(tmp_path), "DOCKER_CONTEXT": "far"})
-    assert found.material == TlsMaterial(b"far ca.pem", b"far cert.pem", b"far key.pem")
+    assert found.credentials == TlsCredentials(b"far ca.pem", b"far cert.pem", b"far key.pem")
 
 
 def test_a_context_that_is_not_there_is_not_replaced_by_another_engine(tmp_path: Path) -> None:
@@ -60,11 +60,13 @@ def test_files_that_are_not_named_are_dockers_own(tmp_path: Path) -> None:
     pems(tmp_path / "certs", "usual")
     (tmp_path / "mine").write_text("mine")
     environment = {"DOCKER_HOST": "tcp://x:1", "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": str(tmp_path / "certs")}
-    assert engine_address(None, NO_TLS, environment).material == TlsMaterial(
+    assert engine_address(None, NO_TLS, environment).credentials == TlsCredentials(
         b"usual ca.pem", b"usual cert.pem", b"usual key.pem"
     )
     mine = Tls(verify=True, ca=str(tmp_path / "mine"))
-    assert engine_address(None, mine, environment).material == TlsMaterial(b"mine", b"usual cert.pem", b"usual key.pem")
+    assert engine_address(None, mine, environment).credentials == TlsCredentials(
+        b"mine", b"usual cert.pem", b"usual key.pem"
+    )
 
 
 def test_certificates_that_are_to_be_used_and_are_not_there_are_no_reason_to_go_without(tmp_path: Path) -> None:

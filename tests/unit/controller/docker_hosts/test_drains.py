@@ -9,8 +9,8 @@ from claude_sandbox.api.docker_hosts.spec import DockerHostSpec
 from claude_sandbox.api.spec import Backend, BackendType
 from claude_sandbox.api.status import Placement
 from claude_sandbox.api.validate import parse_host_spec, parse_spec
-from claude_sandbox.backends.docker.hosts.capacity import Demand, Room
-from claude_sandbox.backends.docker.hosts.placement import Candidate, Standing, Wish
+from claude_sandbox.backends.docker.hosts.capacity import Allocatable, Requests
+from claude_sandbox.backends.docker.hosts.placement import Candidate, HostInfo, PlacementRequest
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.model import Identity, Image, Site
 from claude_sandbox.controller.docker_hosts.drains import Drains
@@ -18,7 +18,7 @@ from claude_sandbox.controller.sandboxes.reconciler import Moving
 from claude_sandbox.controller.sandboxes.store import Key, Sandboxes
 
 OLD, NEW = Placement(host="old", engine_id="e1"), Placement(host="new", engine_id="e2")
-WISH = Wish("agents", None, Backend(type=BackendType.DOCKER), Demand(1000, 2**30))
+WISH = PlacementRequest("agents", None, Backend(type=BackendType.DOCKER), Requests(1000, 2**30))
 BLANK: dict[str, Any] = {
     "kind": "ClaudeSandbox",
     "metadata": {"namespace": "agents", "name": "alice", "uid": "u", "resourceVersion": "1", "generation": 1},
@@ -40,11 +40,11 @@ def _spec(**more: Any) -> DockerHostSpec:
 class Hosts:
     """One that is being drained, and another with room."""
 
-    def standing(self, name: str) -> Standing:
-        return Standing(name, _spec(drain=name == "old"), "e1" if name == "old" else "e2")
+    def standing(self, name: str) -> HostInfo:
+        return HostInfo(name, _spec(drain=name == "old"), "e1" if name == "old" else "e2")
 
     def candidates(self) -> list[Candidate]:
-        room = Room(10, None, 2**40)
+        room = Allocatable(10, None, 2**40)
         named = [self.standing("old"), self.standing("new")]
         return [Candidate(**vars(one), labels={}, answers=True, cores=8000, capacity=room, free=room) for one in named]
 

@@ -11,11 +11,11 @@ from claude_sandbox.api.docker_hosts.conditions import HostConditionType, HostRe
 from claude_sandbox.api.docker_hosts.spec import DockerHostSpec
 from claude_sandbox.api.docker_hosts.status import DockerHostStatus, StayReason
 from claude_sandbox.api.validate import parse_host_spec
-from claude_sandbox.backends.docker.engine.client_credentials import MaterialError
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, Trouble
-from claude_sandbox.backends.docker.hosts.capacity import Demand, Taken
-from claude_sandbox.backends.docker.hosts.hosts import Known
-from claude_sandbox.backends.docker.hosts.placement import Bound
+from claude_sandbox.backends.docker.engine.client_credentials import ClientCredentialsError
+from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, ConnectErrorReason
+from claude_sandbox.backends.docker.hosts.capacity import Allocated, Requests
+from claude_sandbox.backends.docker.hosts.hosts import HostState
+from claude_sandbox.backends.docker.hosts.placement import Stay
 from claude_sandbox.compliance.evidence.docker_hosts import EngineDocuments
 from claude_sandbox.controller.docker_hosts.status import (
     PATIENCE,
@@ -35,12 +35,14 @@ def spec(**changes: Any) -> DockerHostSpec:
     return parse_host_spec({"spec": {"endpoint": "unix:///var/run/docker.sock", **changes}})
 
 
-def known(trouble: Trouble | None = None, silent: float = 0.0, documents: EngineDocuments | None = DOCUMENTS) -> Known:
-    error = None if trouble is None else ConnectError(trouble, "something is wrong")
-    return Known(documents, NOW, NOW, silent, error) if documents else Known(silent=silent, trouble=error)
+def known(
+    reason: ConnectErrorReason | None = None, silent: float = 0.0, documents: EngineDocuments | None = DOCUMENTS
+) -> HostState:
+    error = None if reason is None else ConnectError(reason, "something is wrong")
+    return HostState(documents, NOW, NOW, silent, error) if documents else HostState(silent=silent, error=error)
 
 
-def found(of: Known | None = None, **changes: Any) -> HostFindings:
+def found(of: HostState | None = None, **changes: Any) -> HostFindings:
     return HostFindings(**{"spec": spec(), "known": of or known(), **changes})
 
 
@@ -60,11 +62,11 @@ def test_a_host_that_answers_is_ready_and_compliant() -> None:
 
 
 def test_a_short_silence_is_no_news() -> None:
-    assert conditions(found(known(Trouble.UNREACHABLE, silent=PATIENCE))) == conditions(found())
+    assert conditions(found(known(ConnectErrorReason.UNREACHABLE, silent=PATIENCE))) == conditions(found())
 
 
 def test_a_long_silence_makes_everything_unknown_and_nothing_false() -> None:
-    findings = found(known(Trouble.UNREACHABLE, silent=PATIENCE + 1))
+    findings = found(known(ConnectErrorReason.UNREACHABLE, silent=PATIENCE + 1))
     assert conditions(findings) == {
         "Ready": ("Unknown", "EngineUnreachable"),
         "Reconciling": ("True", "Connecting"),
@@ -80,22 +82,25 @@ def test_a_long_silence_makes_everything_unknown_and_nothing_false() -> None:
 
 
 def test_a_host_that_never_answered_is_unknown() -> None:
-    assert conditions(found(known(Trouble.UNREACHABLE, documents=None)))["Ready"] == ("Unknown", "EngineUnreachable")
+    assert conditions(found(known(ConnectErrorReason.UNREACHABLE, documents=None)))["Ready"] == (
+        "Unknown",
+        "EngineUnreachable",
+    )
     assert conditions(found(known(documents=None)))["Ready"] == ("Unknown", "NotYetContacted")
     assert conditions(found(known(documents=None)))["Compliant"] == ("Unknown", "NotEvaluated")
 
 
 @pytest.mark.parametrize(
-    ("trouble", "reason"),
+    ("why", "reason"),
     [
-        (Trouble.DENIED, "AccessDenied"),
-        (Trouble.UNTRUSTED, "EngineUntrusted"),
-        (Trouble.UNSUPPORTED, "EngineUnsupported"),
-        (Trouble.BAD_CREDENTIALS, "SecretInvalid"),
+        (ConnectErrorReason.DENIED, "AccessDenied"),
+        (ConnectErrorReason.UNTRUSTED, "EngineUntrusted"),
+        (ConnectErrorReason.UNSUPPORTED, "EngineUnsupported"),
+        (ConnectErrorReason.BAD_CREDENTIALS, "SecretInvalid"),
     ],
 )
-def test_what_somebody_has_to_mend_stalls_at_once(trouble: Trouble, reason: str) -> None:
-    assert conditions(found(known(trouble, silent=1))) == {
+def test_what_somebody_has_to_mend_stalls_at_once(why: ConnectErrorReason, reason: str) -> None:
+    assert conditions(found(known(why, silent=1))) == {
         "Ready": ("False", reason),
         "Reconciling": ("False", reason),
         "Stalled": ("True", reason),
@@ -108,7 +113,7 @@ def test_what_somebody_has_to_mend_stalls_at_once(trouble: Trouble, reason: str)
     ("changes", "reason"),
     [
         ({"spec": None, "invalid": "spec.endpoint: Required value"}, "InvalidSpec"),
-        ({"secret": MaterialError(HostReason.SECRET_NOT_FOUND, "There is none.")}, "SecretNotFound"),
+        ({"secret": ClientCredentialsError(HostReason.SECRET_NOT_FOUND, "There is none.")}, "SecretNotFound"),
         ({"same_engine": "older"}, "DuplicateEngine"),
     ],
 )
@@ -127,9 +132,9 @@ def test_a_plain_engine_is_never_compliant() -> None:
 
 
 def test_what_is_free_is_what_sandboxes_leave() -> None:
-    demands = (Demand(2000, 2 * GI), Demand(500, GI))
+    demands = (Requests(2000, 2 * GI), Requests(500, GI))
     limits = spec(capacity={"sandboxes": 10, "cpu": "8", "memory": "16Gi"})
-    said = compose({}, 1, found(spec=limits, demands=Taken.by(demands)), NOW)
+    said = compose({}, 1, found(spec=limits, demands=Allocated.by(demands)), NOW)
     assert said["capacity"] == {"sandboxes": 10, "cpu": "8", "memory": "16384Mi"}
     assert said["free"] == {"sandboxes": 8, "cpu": "5500m", "memory": "13312Mi"}
     assert said["sandboxes"] == 2
@@ -138,16 +143,16 @@ def test_what_is_free_is_what_sandboxes_leave() -> None:
 def test_an_engine_that_goes_on_answering_is_not_written_about() -> None:
     first = compose({}, 1, found(), NOW)
     later = NOW + timedelta(minutes=2)
-    again = Known(DOCUMENTS, later, later)
+    again = HostState(DOCUMENTS, later, later)
     assert not worth_writing(first, compose(first, 1, found(again), later))
     assert worth_writing(first, compose(first, 2, found(again), later))
-    assert worth_writing(first, compose(first, 1, found(again, demands=Taken.by([Demand(1, 1)])), later))
+    assert worth_writing(first, compose(first, 1, found(again, demands=Allocated.by([Requests(1, 1)])), later))
 
 
 def test_a_transition_has_the_time_of_its_change() -> None:
     first = compose({}, 1, found(), NOW)
     later = NOW + timedelta(minutes=2)
-    second = compose(first, 1, found(known(Trouble.UNREACHABLE, silent=99)), later)
+    second = compose(first, 1, found(known(ConnectErrorReason.UNREACHABLE, silent=99)), later)
     times = {one["type"]: one["lastTransitionTime"] for one in second["conditions"]}
     assert times["Ready"] == times["Compliant"] == "2026-01-02T03:06:05Z"
     assert times["Stalled"] == "2026-01-02T03:04:05Z"
@@ -160,11 +165,11 @@ def test_every_condition_is_always_there_and_the_status_is_one() -> None:
         assert all(one.message or one.status is not ConditionStatus.UNKNOWN for one in status.conditions)
 
 
-TIED = Bound(StayReason.WORKSPACE_ON_HOST, "its workspace is a volume of the host")
-FULL = Bound(StayReason.NO_ROOM, "no other DockerHost takes it now")
+TIED = Stay(StayReason.WORKSPACE_ON_HOST, "its workspace is a volume of the host")
+FULL = Stay(StayReason.NO_ROOM, "no other DockerHost takes it now")
 
 
-def drained(outlook: Outlook, of: Known | None = None) -> tuple[str, str, str]:
+def drained(outlook: Outlook, of: HostState | None = None) -> tuple[str, str, str]:
     status = compose({}, 1, found(of, drain=outlook), NOW)
     (one,) = (one for one in status["conditions"] if one["type"] == "Drained")
     return one["status"], one["reason"], one["message"]
@@ -189,7 +194,7 @@ def test_who_stays_is_counted_by_reason_and_the_first_are_named() -> None:
 
 
 def test_a_silent_host_can_not_be_drained_and_says_so() -> None:
-    silent = known(Trouble.UNREACHABLE, silent=PATIENCE + 1)
+    silent = known(ConnectErrorReason.UNREACHABLE, silent=PATIENCE + 1)
     status, reason, message = drained(Outlook(moved=1, moving=2), silent)
     assert (status, reason) == ("Unknown", "EngineUnreachable")
     assert "2 may still run there" in message

@@ -14,7 +14,7 @@ _LIMITS = ("MemoryLimit", "CpuCfsQuota", "PidsLimit")
 
 
 @dataclass(frozen=True)
-class EngineFacts:
+class EngineCapabilities:
     """One engine. `version` is for people; everything else decides on something."""
 
     version: str = ""
@@ -60,11 +60,11 @@ class EngineFacts:
         return int(major) >= _KNOWS_ISOLATED if major.isascii() and major.isdecimal() else None
 
 
-def facts_of(info: Object, api_version: str) -> EngineFacts:
+def capabilities_of(info: Object, api_version: str) -> EngineCapabilities:
     """From the answer to `/info` and the version of the API that is spoken, for example 1.41."""
     options = [str(option) for option in info.get("SecurityOptions") or ()]
     rootless = any(option.startswith("name=rootless") for option in options)
-    return EngineFacts(
+    return EngineCapabilities(
         version=str(info.get("ServerVersion", "")),
         api=_pair(api_version),
         default_runtime=str(info.get("DefaultRuntime") or "runc"),

@@ -94,7 +94,7 @@ def uses(find: Callable[[], socket.socket | None]) -> None:
         call.uses(find)
 
 
-class Stoppable(HTTPConnection):
+class AbortableConnection(HTTPConnection):
     """A connection that tells the call that uses it."""
 
     def connect(self) -> None:
@@ -107,11 +107,11 @@ class Stoppable(HTTPConnection):
         super().request(*args, **kwargs)
 
 
-class _Unix(Stoppable, UnixHTTPConnection):
+class _Unix(AbortableConnection, UnixHTTPConnection):
     pass
 
 
-class _Tls(Stoppable, HTTPSConnection):
+class _Tls(AbortableConnection, HTTPSConnection):
     pass
 
 
@@ -122,7 +122,7 @@ class _UnixPool(UnixHTTPConnectionPool):
 
 
 class _TcpPool(HTTPConnectionPool):
-    ConnectionCls = Stoppable
+    ConnectionCls = AbortableConnection
 
 
 class _TlsPool(HTTPSConnectionPool):

@@ -12,7 +12,7 @@ from claude_sandbox.api.docker_hosts.endpoints import Scheme
 
 
 @dataclass(frozen=True)
-class TlsMaterial:
+class TlsCredentials:
     """For tcp://: the authority of the engine's certificate, and a certificate and key of the operator's own. PEM."""
 
     ca: bytes
@@ -21,7 +21,7 @@ class TlsMaterial:
 
 
 @dataclass(frozen=True)
-class SshMaterial:
+class SshCredentials:
     """For ssh://: a private key, and the keys by which the host is known, as in a known_hosts file."""
 
     private_key: bytes = field(repr=False)
@@ -36,7 +36,7 @@ class RegistryLogin:
     password: str = field(repr=False)
 
 
-Material = TlsMaterial | SshMaterial
+ClientCredentials = TlsCredentials | SshCredentials
 
 KEYS: Mapping[Scheme, tuple[str, ...]] = {
     "tcp": ("ca.crt", "tls.crt", "tls.key"),
@@ -49,7 +49,7 @@ LOGIN_KEYS = ("username", "password")
 """The keys that a Secret for a registry needs."""
 
 
-class MaterialError(Exception):
+class ClientCredentialsError(Exception):
     """The Secret can't be used. The message names it, and never what is in it."""
 
     def __init__(self, reason: HostReason, message: str) -> None:
@@ -58,18 +58,18 @@ class MaterialError(Exception):
         self.message = message
 
 
-def from_secret(secret: Mapping[str, Any], scheme: Scheme) -> Material:
-    """What the Secret holds for endpoints of that scheme. Raises MaterialError."""
+def from_secret(secret: Mapping[str, Any], scheme: Scheme) -> ClientCredentials:
+    """What the Secret holds for endpoints of that scheme. Raises ClientCredentialsError."""
     values = _values(secret, KEYS[scheme], f"an endpoint by {scheme}://")
-    return TlsMaterial(*values) if scheme == "tcp" else SshMaterial(*values)
+    return TlsCredentials(*values) if scheme == "tcp" else SshCredentials(*values)
 
 
 def login_from(secret: Mapping[str, Any]) -> RegistryLogin:
-    """What the Secret holds for a registry. Raises MaterialError."""
+    """What the Secret holds for a registry. Raises ClientCredentialsError."""
     try:
         return RegistryLogin(*(value.decode() for value in _values(secret, LOGIN_KEYS, "a registry")))
     except UnicodeDecodeError:
-        raise MaterialError(HostReason.SECRET_INVALID, "The Secret for a registry is no text.") from None
+        raise ClientCredentialsError(HostReason.SECRET_INVALID, "The Secret for a registry is no text.") from None
 
 
 def _values(secret: Mapping[str, Any], keys: tuple[str, ...], what: str) -> list[bytes]:
@@ -77,27 +77,27 @@ def _values(secret: Mapping[str, Any], keys: tuple[str, ...], what: str) -> list
     where = f"Secret {metadata['namespace']}/{metadata['name']}"
     label = (metadata.get("labels") or {}).get(meta.LABEL_HOST_SECRET_OPT_IN)
     if secret.get("type") != meta.HOST_SECRET_TYPE and label != meta.LABEL_SECRET_OPT_IN_VALUE:
-        raise MaterialError(
+        raise ClientCredentialsError(
             HostReason.SECRET_NOT_OPTED_IN,
             f"{where} is not for connecting to Docker hosts: make it with --type={meta.HOST_SECRET_TYPE}, or label it"
             f" {meta.LABEL_HOST_SECRET_OPT_IN}={meta.LABEL_SECRET_OPT_IN_VALUE}.",
         )
     data = secret.get("data") or {}
     if missing := [key for key in keys if not data.get(key)]:
-        raise MaterialError(
+        raise ClientCredentialsError(
             HostReason.SECRET_KEY_MISSING,
             f"{where} has no {', '.join(missing)}: {what} needs {', '.join(keys)}.",
         )
     try:
         return [base64.b64decode(data[key], validate=True) for key in keys]
     except (binascii.Error, TypeError):
-        raise MaterialError(HostReason.SECRET_INVALID, f"{where} could not be decoded.") from None
+        raise ClientCredentialsError(HostReason.SECRET_INVALID, f"{where} could not be decoded.") from None
 
 
-def not_found(namespace: str, name: str, scheme: Scheme) -> MaterialError:
+def not_found(namespace: str, name: str, scheme: Scheme) -> ClientCredentialsError:
     """There is no such Secret."""
     files = " ".join(f"--from-file={key}=FILE" for key in KEYS[scheme])
-    return MaterialError(
+    return ClientCredentialsError(
         HostReason.SECRET_NOT_FOUND,
         f"There is no Secret {namespace}/{name}. Make it with `kubectl create secret generic {name} --namespace"
         f" {namespace} --type={meta.HOST_SECRET_TYPE} {files}`.",

@@ -11,8 +11,13 @@ from requests.adapters import HTTPAdapter
 
 from claude_sandbox.api.docker_hosts.endpoints import Address, bracketed
 from claude_sandbox.backends.docker.engine.client import Client, TcpAdapter, UnixAdapter
-from claude_sandbox.backends.docker.engine.client_credentials import Material, SshMaterial, TlsMaterial
-from claude_sandbox.backends.docker.engine.connection_errors import UNREADABLE, ConnectError, Trouble, explain
+from claude_sandbox.backends.docker.engine.client_credentials import ClientCredentials, SshCredentials, TlsCredentials
+from claude_sandbox.backends.docker.engine.connection_errors import (
+    UNREADABLE,
+    ConnectError,
+    ConnectErrorReason,
+    connect_error_of,
+)
 from claude_sandbox.backends.docker.engine.ssh import SshAdapter
 from claude_sandbox.backends.docker.engine.tls import TlsAdapter, context_of, handshake
 from claude_sandbox.compliance.docker_hosts.host import numbers
@@ -32,7 +37,7 @@ _FAILURES = (docker.errors.DockerException, requests.RequestException, OSError, 
 
 
 class Connection:
-    """A connection to an engine. `api` is docker's low-level client; its errors are made plain by `explain`."""
+    """A connection to an engine. `api` is docker's low-level client; of its errors ConnectErrors are made."""
 
     def __init__(self, api: Client, version: dict[str, Any], adapter: SshAdapter | None = None) -> None:
         self.api = api
@@ -77,22 +82,28 @@ class Connection:
 
 
 def connect(
-    address: Address, material: Material | None = None, *, timeout: int = TIMEOUT, pool_size: int = POOL_SIZE
+    address: Address,
+    credentials: ClientCredentials | None = None,
+    *,
+    timeout: int = TIMEOUT,
+    pool_size: int = POOL_SIZE,
 ) -> Connection:
     """Connect, see that it is a Docker Engine, and agree on a version of the API. Raises ConnectError.
 
-    By tcp without material there is no TLS: whether that is wanted is for the caller to know.
+    By tcp without credentials there is no TLS: whether that is wanted is for the caller to know.
     """
     adapter: SshAdapter | TlsAdapter | None = None
-    match address.scheme, material:
-        case "tcp", TlsMaterial():
-            adapter = TlsAdapter(context_of(material), pool_size)
-        case "ssh", SshMaterial() | None:
-            adapter = SshAdapter(address, material, timeout, pool_size)
+    match address.scheme, credentials:
+        case "tcp", TlsCredentials():
+            adapter = TlsAdapter(context_of(credentials), pool_size)
+        case "ssh", SshCredentials() | None:
+            adapter = SshAdapter(address, credentials, timeout, pool_size)
         case (("tcp" | "unix"), None):
             pass
         case _:
-            raise ConnectError(Trouble.BAD_CREDENTIALS, f"what it is to connect with is not for {address.scheme}://")
+            raise ConnectError(
+                ConnectErrorReason.BAD_CREDENTIALS, f"what it is to connect with is not for {address.scheme}://"
+            )
     ssh = adapter if isinstance(adapter, SshAdapter) else None
     api = _client(address, adapter, timeout, pool_size, OLDEST_API)
     try:
@@ -104,17 +115,17 @@ def connect(
     else:
         return Connection(api, version, ssh)
     # Out of the handler, lest what is raised next is taken to come from what was raised before.
-    if found.passes and isinstance(material, TlsMaterial):
-        found = _judged(address, material, timeout) or found
+    if found.passes and isinstance(credentials, TlsCredentials):
+        found = _judged(address, credentials, timeout) or found
     raise found
 
 
-def _judged(address: Address, material: TlsMaterial, timeout: int) -> ConnectError | None:
+def _judged(address: Address, credentials: TlsCredentials, timeout: int) -> ConnectError | None:
     """Whether the engine refuses the certificate, where a connection merely broke."""
     try:
-        handshake(address, material, timeout)
+        handshake(address, credentials, timeout)
     except OSError as error:
-        found = explain(error, timeout)
+        found = connect_error_of(error, timeout)
         return None if found.passes else found
     return None
 
@@ -141,19 +152,19 @@ def _agreed(version: dict[str, Any]) -> str:
     parts = {part.get("Name") for part in version.get("Components") or () if isinstance(part, dict)}
     newest = numbers(str(version.get("ApiVersion", "")))
     if newest is None or "Podman Engine" in parts:
-        raise ConnectError(Trouble.UNSUPPORTED, "what answers is no Docker Engine")
+        raise ConnectError(ConnectErrorReason.UNSUPPORTED, "what answers is no Docker Engine")
     if version.get("Os") != "linux":
-        raise ConnectError(Trouble.UNSUPPORTED, "the engine does not run Linux containers")
+        raise ConnectError(ConnectErrorReason.UNSUPPORTED, "the engine does not run Linux containers")
     ours = numbers(docker.constants.DEFAULT_DOCKER_API_VERSION) or ()
     oldest = numbers(str(version.get("MinAPIVersion", OLDEST_API))) or ()
     if newest < (numbers(OLDEST_API) or ()):
         message = f"Docker {version.get('Version', '')} is too old: 20.10 is the oldest that sandboxes run on"
-        raise ConnectError(Trouble.UNSUPPORTED, message)
+        raise ConnectError(ConnectErrorReason.UNSUPPORTED, message)
     return ".".join(map(str, max(min(newest, ours), oldest)))
 
 
 def _explained(error: BaseException, seconds: float, adapter: SshAdapter | None) -> ConnectError:
     # What came as an answer came through ssh; else ssh may have said why nothing did.
     answered = isinstance(error, docker.errors.APIError | ConnectError)
-    told = adapter.trouble() if adapter is not None and not answered else None
-    return told or explain(error, seconds)
+    told = adapter.error() if adapter is not None and not answered else None
+    return told or connect_error_of(error, seconds)

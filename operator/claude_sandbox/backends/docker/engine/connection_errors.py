@@ -19,8 +19,8 @@ UNREADABLE = (AttributeError, LookupError, TypeError, RecursionError)
 """What reading a document raises that is of another shape than an engine's, or nested deeper than any."""
 
 
-class Trouble(StrEnum):
-    """What kind of trouble it is. Only the first two pass by themselves."""
+class ConnectErrorReason(StrEnum):
+    """Why an engine can't be used. Only the first two pass by themselves."""
 
     UNREACHABLE = "Unreachable"
     """Nobody answers, or not in time."""
@@ -39,18 +39,18 @@ class Trouble(StrEnum):
 class ConnectError(Exception):
     """An engine can't be used. The message names no secret, and says what to do where that is known."""
 
-    def __init__(self, trouble: Trouble, message: str) -> None:
+    def __init__(self, reason: ConnectErrorReason, message: str) -> None:
         super().__init__(message)
-        self.trouble = trouble
+        self.reason = reason
         self.message = message
 
     @property
     def passes(self) -> bool:
         """Whether it may pass without anybody doing anything."""
-        return self.trouble in (Trouble.UNREACHABLE, Trouble.SLOW)
+        return self.reason in (ConnectErrorReason.UNREACHABLE, ConnectErrorReason.SLOW)
 
 
-def explain(error: BaseException, seconds: float) -> ConnectError:
+def connect_error_of(error: BaseException, seconds: float) -> ConnectError:
     """What a failed request means. `seconds`: how long it was allowed to wait."""
     if isinstance(error, ConnectError):
         return error
@@ -58,61 +58,66 @@ def explain(error: BaseException, seconds: float) -> ConnectError:
         if isinstance(cause, docker.errors.APIError):
             return _refused(cause)
         if isinstance(cause, UntrustedAnswerError):
-            return ConnectError(Trouble.UNSUPPORTED, f"what answers is no Docker Engine: {cause}")
+            return ConnectError(ConnectErrorReason.UNSUPPORTED, f"what answers is no Docker Engine: {cause}")
         if found := _from_the_system(cause, seconds):
             return found
     if isinstance(error, UNREADABLE):
-        return ConnectError(Trouble.UNSUPPORTED, f"what answers is no Docker Engine: {mishap(error)}")
-    return ConnectError(Trouble.UNREACHABLE, "the connection broke before the engine had answered")
+        return ConnectError(ConnectErrorReason.UNSUPPORTED, f"what answers is no Docker Engine: {mishap(error)}")
+    return ConnectError(ConnectErrorReason.UNREACHABLE, "the connection broke before the engine had answered")
 
 
 def _from_the_system(cause: BaseException, seconds: float) -> ConnectError | None:
     match cause:
         case ssl.SSLCertVerificationError():
             return ConnectError(
-                Trouble.UNTRUSTED,
+                ConnectErrorReason.UNTRUSTED,
                 f"the engine's certificate is not accepted ({cause.verify_message}): ca.crt has to be of the authority"
                 " that signed it, and the certificate of the endpoint's own host name",
             )
         case ssl.SSLEOFError():
-            return ConnectError(Trouble.UNREACHABLE, "the connection ended before the engine had answered")
+            return ConnectError(ConnectErrorReason.UNREACHABLE, "the connection ended before the engine had answered")
         case ssl.SSLError() if "ALERT" in (cause.reason or ""):
             return ConnectError(
-                Trouble.DENIED,
+                ConnectErrorReason.DENIED,
                 "the engine refuses the operator's certificate: tls.crt has to be signed by the authority that dockerd"
                 " --tlscacert names",
             )
         case ssl.SSLError():
-            return ConnectError(Trouble.UNTRUSTED, "no TLS connection could be made: does the engine speak TLS there?")
+            return ConnectError(
+                ConnectErrorReason.UNTRUSTED, "no TLS connection could be made: does the engine speak TLS there?"
+            )
         case TimeoutError() | requests.exceptions.Timeout() | urllib3.exceptions.TimeoutError():
-            return ConnectError(Trouble.UNREACHABLE, f"the engine did not answer within {seconds:.0f} s")
+            return ConnectError(ConnectErrorReason.UNREACHABLE, f"the engine did not answer within {seconds:.0f} s")
         case PermissionError():
             return ConnectError(
-                Trouble.DENIED,
+                ConnectErrorReason.DENIED,
                 "the engine's socket may not be opened: that takes root, or a user of the socket's group (docker)",
             )
         case FileNotFoundError():
             return ConnectError(
-                Trouble.UNREACHABLE, "there is no socket at that path: is Docker installed, and dockerd running?"
+                ConnectErrorReason.UNREACHABLE,
+                "there is no socket at that path: is Docker installed, and dockerd running?",
             )
         case socket.gaierror():
-            return ConnectError(Trouble.UNREACHABLE, "the host's name is not known to the resolver")
+            return ConnectError(ConnectErrorReason.UNREACHABLE, "the host's name is not known to the resolver")
         case ConnectionRefusedError():
-            return ConnectError(Trouble.UNREACHABLE, "nobody listens there: is dockerd running?")
+            return ConnectError(ConnectErrorReason.UNREACHABLE, "nobody listens there: is dockerd running?")
         case OSError() if cause.strerror and not isinstance(cause, requests.exceptions.RequestException):
-            return ConnectError(Trouble.UNREACHABLE, f"the connection failed: {cause.strerror}")
+            return ConnectError(ConnectErrorReason.UNREACHABLE, f"the connection failed: {cause.strerror}")
     return None
 
 
 def _refused(error: docker.errors.APIError) -> ConnectError:
     status = error.status_code
     if status in (401, 403):
-        return ConnectError(Trouble.DENIED, f"the engine refuses the operator (HTTP {status})")
+        return ConnectError(ConnectErrorReason.DENIED, f"the engine refuses the operator (HTTP {status})")
     if status == 400 and "HTTPS server" in str(error.explanation):
-        return ConnectError(Trouble.UNTRUSTED, "the engine wants TLS: name a Secret in spec.credentialsSecretRef")
+        return ConnectError(
+            ConnectErrorReason.UNTRUSTED, "the engine wants TLS: name a Secret in spec.credentialsSecretRef"
+        )
     if status is not None and status >= 500:
-        return ConnectError(Trouble.UNREACHABLE, f"the engine has an error of its own (HTTP {status})")
-    return ConnectError(Trouble.UNSUPPORTED, f"what answers is no Docker Engine (HTTP {status})")
+        return ConnectError(ConnectErrorReason.UNREACHABLE, f"the engine has an error of its own (HTTP {status})")
+    return ConnectError(ConnectErrorReason.UNSUPPORTED, f"what answers is no Docker Engine (HTTP {status})")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

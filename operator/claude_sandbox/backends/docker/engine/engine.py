@@ -16,7 +16,7 @@ from requests import Response
 from claude_sandbox.api.references import Reference
 from claude_sandbox.backends.docker.engine.archives import first_file
 from claude_sandbox.backends.docker.engine.attach import Session
-from claude_sandbox.backends.docker.engine.capabilities import EngineFacts, facts_of
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities, capabilities_of
 from claude_sandbox.backends.docker.engine.client import document, lines
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.engine.errors import UNREACHABLE, EngineError
@@ -56,7 +56,7 @@ class Engine:
     ) -> None:
         self._pools = pools or ThreadPools()
         self._transport = Transport(connected, self._pools, timeout, failed, timely)
-        self._facts: EngineFacts | None = None
+        self._capabilities: EngineCapabilities | None = None
 
     def close(self) -> None:
         """Give the threads back; calls under way end by their time-outs."""
@@ -73,15 +73,17 @@ class Engine:
         # ssh comes as a socket too.
         return isinstance(way, UnixHTTPAdapter) and not isinstance(way, SshAdapter)
 
-    async def facts(self) -> EngineFacts:
+    async def capabilities(self) -> EngineCapabilities:
         """What the engine can do, as it said when it was last asked."""
-        return self._facts or await self.look()
+        return self._capabilities or await self.look()
 
-    async def look(self) -> EngineFacts:
+    async def look(self) -> EngineCapabilities:
         """Ask what the engine can do: it may have been upgraded while it was away."""
         info = await self._transport.json("GET", "/info")
         version = str(self._transport.connected().api_version)
-        self._facts = found = await self._transport.run(lambda: facts_of(info, version), self._transport.timeout)
+        self._capabilities = found = await self._transport.run(
+            lambda: capabilities_of(info, version), self._transport.timeout
+        )
         return found
 
     async def identifier(self) -> str:

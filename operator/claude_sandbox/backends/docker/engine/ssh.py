@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from docker.transport.unixconn import UnixHTTPAdapter
 
 from claude_sandbox.api.docker_hosts.endpoints import Address
-from claude_sandbox.backends.docker.engine.client import Stoppable
-from claude_sandbox.backends.docker.engine.client_credentials import SshMaterial
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, Trouble
+from claude_sandbox.backends.docker.engine.client import AbortableConnection
+from claude_sandbox.backends.docker.engine.client_credentials import SshCredentials
+from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, ConnectErrorReason
 from claude_sandbox.backends.docker.engine.memory_file import MemoryFile
 
 # Seconds for the client to end by itself once its connection is closed.
@@ -48,19 +48,19 @@ _OPTIONS = {
 class SshAdapter(UnixHTTPAdapter):
     """Makes connections for requests. To be closed, with all of them."""
 
-    def __init__(self, address: Address, material: SshMaterial | None, timeout: int, pool_size: int) -> None:
+    def __init__(self, address: Address, credentials: SshCredentials | None, timeout: int, pool_size: int) -> None:
         program = shutil.which("ssh")
         if program is None:
             raise ConnectError(
-                Trouble.UNSUPPORTED,
+                ConnectErrorReason.UNSUPPORTED,
                 "where the operator runs there is no ssh client, which ssh:// needs: install OpenSSH's (in Debian"
                 " openssh-client), or use tcp:// with mutual TLS",
             )
         super().__init__("http+unix:///unused", timeout, max_pool_size=pool_size)
-        contents = () if material is None else (_private_key(material), material.known_hosts)
+        contents = () if credentials is None else (_private_key(credentials), credentials.known_hosts)
         self._files = [MemoryFile(content) for content in contents]
         self._words = MemoryFile()
-        self._from_secret = material is not None
+        self._from_secret = credentials is not None
         self._command = _command(program, address, timeout, *(file.path for file in self._files))
 
     def get_connection(self, url: Any, proxies: Any = None) -> Any:
@@ -70,7 +70,7 @@ class SshAdapter(UnixHTTPAdapter):
                 pool = self.pools[_ANY] = _Pool(self._command, self._words, self.timeout, self.max_pool_size)
             return pool
 
-    def trouble(self) -> ConnectError | None:
+    def error(self) -> ConnectError | None:
         """Why ssh ended, if it has said so since the last time this was asked."""
         return _told(self._words.take(_LAST_WORDS).decode(errors="replace"), self._from_secret)
 
@@ -80,17 +80,17 @@ class SshAdapter(UnixHTTPAdapter):
             file.close()
 
 
-def _private_key(material: SshMaterial) -> bytes:
+def _private_key(credentials: SshCredentials) -> bytes:
     """The key as ssh reads it. Raises ConnectError where it can't be one: ssh would go without, and be refused."""
     # What was pasted has often lost its last line's end, or got another system's; ssh takes neither.
-    key = material.private_key.replace(b"\r\n", b"\n").strip() + b"\n"
+    key = credentials.private_key.replace(b"\r\n", b"\n").strip() + b"\n"
     try:
         (load_ssh_private_key if b"BEGIN OPENSSH" in key else load_pem_private_key)(key, None)
     except UnsupportedAlgorithm:
         pass  # ssh may know it
     except (ValueError, TypeError):
         raise ConnectError(
-            Trouble.BAD_CREDENTIALS,
+            ConnectErrorReason.BAD_CREDENTIALS,
             "ssh-privatekey in the Secret is no private key without a passphrase, as ssh-keygen -N '' makes one",
         ) from None
     return key
@@ -167,7 +167,7 @@ class _SshConnection(urllib3.connection.HTTPConnection):
             self._logins.release()
 
 
-class _Connection(Stoppable, _SshConnection):
+class _Connection(AbortableConnection, _SshConnection):
     pass
 
 
@@ -188,44 +188,44 @@ class _Pool(urllib3.connectionpool.HTTPConnectionPool):
 _MEANINGS = (
     (
         "remote host identification has changed",
-        Trouble.UNTRUSTED,
+        ConnectErrorReason.UNTRUSTED,
         "the host shows another key than {known} has for it, so it may be somebody else: only if its key was changed on"
         " purpose, replace that line with what `ssh-keyscan -p PORT HOST` prints",
     ),
     (
         "host key verification failed",
-        Trouble.UNTRUSTED,
+        ConnectErrorReason.UNTRUSTED,
         "{known} has no valid key of the host: add what `ssh-keyscan -p PORT HOST` prints, once that is known to be the"
         " host's own",
     ),
-    ("load key ", Trouble.BAD_CREDENTIALS, "ssh can't read {key}"),
+    ("load key ", ConnectErrorReason.BAD_CREDENTIALS, "ssh can't read {key}"),
     (
         r"permission denied \(",
-        Trouble.DENIED,
+        ConnectErrorReason.DENIED,
         "the ssh server refuses {key}: add its public half to authorized_keys of the user that the endpoint names",
     ),
     (
         "docker: (?:command )?not found|not found: docker|unknown command:? docker|system dial-stdio",
-        Trouble.UNSUPPORTED,
+        ConnectErrorReason.UNSUPPORTED,
         "the host has no docker client (18.09 or newer), which ssh:// needs there",
     ),
     (
         "permission denied",
-        Trouble.DENIED,
+        ConnectErrorReason.DENIED,
         "the ssh user may not open the host's Docker socket: add it to the group docker",
     ),
     (
         "raw stream connection",
-        Trouble.UNREACHABLE,
+        ConnectErrorReason.UNREACHABLE,
         "the host answers by ssh, but no Docker Engine does there: is dockerd running?",
     ),
     (
         "no user exists for uid",
-        Trouble.UNSUPPORTED,
+        ConnectErrorReason.UNSUPPORTED,
         "ssh needs a name for the operator's own user in /etc/passwd",
     ),
-    ("could not resolve hostname", Trouble.UNREACHABLE, "the host's name is not known to the resolver"),
-    (r"\S", Trouble.UNREACHABLE, "no connection by ssh: the host does not answer, or ended it"),
+    ("could not resolve hostname", ConnectErrorReason.UNREACHABLE, "the host's name is not known to the resolver"),
+    (r"\S", ConnectErrorReason.UNREACHABLE, "no connection by ssh: the host does not answer, or ended it"),
 )
 _OF_SECRET = {"known": "known_hosts in the Secret", "key": "ssh-privatekey in the Secret"}
 _OF_USER = {"known": "the known_hosts of the operator's own user", "key": "the key of the operator's own user"}
@@ -236,7 +236,7 @@ def _told(words: str, from_secret: bool) -> ConnectError | None:
 
     Without the host's name, since who has a sandbox there may read it too.
     """
-    for pattern, trouble, message in _MEANINGS:
+    for pattern, reason, message in _MEANINGS:
         if re.search(pattern, words, re.IGNORECASE):
-            return ConnectError(trouble, message.format(**(_OF_SECRET if from_secret else _OF_USER)))
+            return ConnectError(reason, message.format(**(_OF_SECRET if from_secret else _OF_USER)))
     return None

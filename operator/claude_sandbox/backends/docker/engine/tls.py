@@ -7,36 +7,36 @@ from typing import Any
 
 from claude_sandbox.api.docker_hosts.endpoints import Address
 from claude_sandbox.backends.docker.engine.client import TcpAdapter
-from claude_sandbox.backends.docker.engine.client_credentials import TlsMaterial
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, Trouble
+from claude_sandbox.backends.docker.engine.client_credentials import TlsCredentials
+from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, ConnectErrorReason
 from claude_sandbox.backends.docker.engine.memory_file import MemoryFile
 
 
-def context_of(material: TlsMaterial) -> ssl.SSLContext:
+def context_of(credentials: TlsCredentials) -> ssl.SSLContext:
     """Trusts the authority of the Secret and no other, and shows the Secret's certificate. Raises ConnectError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_verify_locations(cadata=material.ca.decode("ascii"))
+        context.load_verify_locations(cadata=credentials.ca.decode("ascii"))
     except (ssl.SSLError, ValueError):
-        raise ConnectError(Trouble.BAD_CREDENTIALS, "ca.crt is no certificate in PEM") from None
-    with MemoryFile(material.certificate) as certificate, MemoryFile(material.key) as key:
+        raise ConnectError(ConnectErrorReason.BAD_CREDENTIALS, "ca.crt is no certificate in PEM") from None
+    with MemoryFile(credentials.certificate) as certificate, MemoryFile(credentials.key) as key:
         try:
             # A key with a passphrase must fail, not ask a terminal.
             context.load_cert_chain(certificate.path, key.path, password=lambda: "")
         except (ssl.SSLError, ValueError, OSError):
             message = "tls.crt and tls.key are not a certificate and its own key, in PEM and without a passphrase"
-            raise ConnectError(Trouble.BAD_CREDENTIALS, message) from None
+            raise ConnectError(ConnectErrorReason.BAD_CREDENTIALS, message) from None
     return context
 
 
-def handshake(address: Address, material: TlsMaterial, timeout: float) -> None:
+def handshake(address: Address, credentials: TlsCredentials, timeout: float) -> None:
     """Raise what the engine has to say of our certificate: an ssl.SSLError, or an OSError.
 
     It closes the connection as soon as it has said so, and who is still sending then hears of a broken connection
     only. Here what it said is read although sending failed; with TLS 1.2, since a 1.3 client is done before that.
     """
-    context = context_of(material)
+    context = context_of(credentials)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(incoming, outgoing, server_hostname=address.host)

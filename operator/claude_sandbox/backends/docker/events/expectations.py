@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.model import Observed
-from claude_sandbox.backends.docker.written import Learned
+from claude_sandbox.backends.docker.written import WriteResults
 from claude_sandbox.compliance.containers.document import Document
 
 Sandbox = tuple[str, str]
@@ -19,7 +19,7 @@ Sandbox = tuple[str, str]
 _REMEMBERED = 256
 
 
-class Doings:
+class Expectations:
     """Of all passes that write to one engine: keeps back what is told of their sandboxes meanwhile."""
 
     def __init__(self) -> None:
@@ -80,16 +80,16 @@ def unseen(events: Sequence[Object], container: str, network: str, before: int, 
     ]
 
 
-def unanswered(observed: Observed, events: list[Object], told: int, learned: Learned) -> list[Object]:
+def unanswered(observed: Observed, events: list[Object], told: int, results: WriteResults) -> list[Object]:
     """The events that what was observed last does not answer for; it was looked at when `told` of them were known."""
     container, network = (str((one or {}).get("Id", "")) for one in (observed.container, observed.network))
     looked = told
-    if learned.started is not None:
+    if results.started is not None:
         # It was read as soon as it was started, and not once more after that.
         told = until_start(events, container)
     relay, outer = (str((one or {}).get("Id", "")) for one in (observed.relay, observed.outer))
     # The relay is looked at after all that the pass did.
     seen = [event for event in events[:looked] if relay and relay == container_of(event)]
     made = [event for event in events[:looked] if outer and outer == (event.get("Actor") or {}).get("ID")]
-    left = unseen(events, container, network, told, learned.removed)
+    left = unseen(events, container, network, told, results.removed)
     return [event for event in left if event not in seen and event not in made]

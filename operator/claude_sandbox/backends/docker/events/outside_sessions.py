@@ -35,7 +35,7 @@ class _Known:
     untold: list[Session] = field(default_factory=list)
 
 
-class Visitors:
+class OutsideSessions:
     """Of the sandboxes on one engine."""
 
     def __init__(self, engine: Engine) -> None:

@@ -16,12 +16,12 @@ from claude_sandbox.backends.docker.engine.client import lines
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
-from claude_sandbox.backends.docker.events.outside_sessions import BEGINS, ENDS, Visitors
+from claude_sandbox.backends.docker.events.outside_sessions import BEGINS, ENDS, OutsideSessions
 from claude_sandbox.compliance.containers.document import Document
 
 _LOG = logging.getLogger(__name__)
 
-Wake = tuple[str, str]
+SandboxKey = tuple[str, str]
 """The namespace and the name of a sandbox that is worth a look."""
 
 # What can change a sandbox's objects. Events of volumes and networks carry no labels, and so can't be filtered by them.
@@ -46,41 +46,41 @@ class Registry:
     """Whose the objects of an engine are, by their names and identifiers: for events that carry no labels."""
 
     def __init__(self) -> None:
-        self._wakes: dict[str, Wake] = {}
-        self._of: dict[Wake, set[str]] = {}
+        self._wakes: dict[str, SandboxKey] = {}
+        self._of: dict[SandboxKey, set[str]] = {}
 
-    def put(self, wake: Wake, handles: Iterable[str]) -> None:
+    def put(self, wake: SandboxKey, handles: Iterable[str]) -> None:
         """Remember names and identifiers of a sandbox's objects, and no others of it."""
         self.forget(wake)
         self._of[wake] = set(handles)
         self._wakes |= dict.fromkeys(self._of[wake], wake)
 
-    def add(self, wake: Wake, handle: str) -> None:
+    def add(self, wake: SandboxKey, handle: str) -> None:
         """Remember one more, until `put` says which there are."""
         self._of.setdefault(wake, set()).add(handle)
         self._wakes[handle] = wake
 
-    def forget(self, wake: Wake) -> None:
+    def forget(self, wake: SandboxKey) -> None:
         """The sandbox is gone."""
         for handle in self._of.pop(wake, ()):
             self._wakes.pop(handle, None)
 
-    def find(self, handle: str) -> Wake | None:
+    def find(self, handle: str) -> SandboxKey | None:
         """The sandbox that an object of this name or identifier belongs to."""
         return self._wakes.get(handle)
 
-    def all(self) -> tuple[Wake, ...]:
+    def all(self) -> tuple[SandboxKey, ...]:
         """Every sandbox that is known here."""
         return tuple(self._of)
 
 
-def wakes_of(event: Object, cluster: str, registry: Registry) -> Iterator[Wake]:
+def sandboxes_of(event: Object, cluster: str, registry: Registry) -> Iterator[SandboxKey]:
     """The sandboxes that an event concerns, each at most once. Pure."""
     if not _matters(event):
         return
     told = Document(event)
     attributes = told.mapping("Actor.Attributes", omissible=True) or {}
-    found: list[Wake | None] = []
+    found: list[SandboxKey | None] = []
     if event.get("Type") == "container" and (owner := names.identity_in(attributes, cluster)) is not None:
         found.append((owner.namespace, owner.name))
     handles = (told.text("Actor.ID"), attributes.get("name"), attributes.get("container"), attributes.get("oldName"))
@@ -88,16 +88,16 @@ def wakes_of(event: Object, cluster: str, registry: Registry) -> Iterator[Wake]:
     yield from dict.fromkeys(wake for wake in found if wake is not None)
 
 
-async def wakes(
+async def changed_sandboxes(
     engine: Engine,
     cluster: str,
     registry: Registry,
     *,
-    keep: Callable[[Wake, Object], bool] = lambda _sandbox, _event: False,
+    keep: Callable[[SandboxKey, Object], bool] = lambda _sandbox, _event: False,
     note: Callable[[Object], None] = lambda _event: None,
-    visitors: Visitors | None = None,
+    visitors: OutsideSessions | None = None,
     pause: Callable[[float], Any] = asyncio.sleep,
-) -> AsyncIterator[Wake]:
+) -> AsyncIterator[SandboxKey]:
     """Sandboxes that are worth a look, without end. `keep`: whether one is not to be woken by an event. `note` is
     told of each event.
 
@@ -116,7 +116,7 @@ async def wakes(
                     yield wake
                 async for event in stream:
                     note(event)
-                    found = tuple(wakes_of(event, cluster, registry))
+                    found = tuple(sandboxes_of(event, cluster, registry))
                     if found and visitors is not None and _is_visit(event) and not await visitors.concerns(event):
                         continue
                     for wake in found:

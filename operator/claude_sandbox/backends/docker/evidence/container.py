@@ -7,7 +7,7 @@ from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.backends.docker import drift
-from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.blueprint.model import Blueprint
@@ -71,14 +71,14 @@ def evidence(
     process: Reading[Process] | Unread | None = None,
     drifted: tuple[str, ...] = (),
     outdated: bool = False,
-    facts: EngineFacts | None = None,
+    capabilities: EngineCapabilities | None = None,
     relay: Relay | None = None,
     visits: Visits | None = None,
     settings: Reading[SettingsRead] | Unread = NOT_READ,
 ) -> DockerEvidence:
     """Everything that was read of the container, as it was read. Instead of a container, why none was read.
 
-    `drifted`, `outdated` and the engine's `facts` are of when the container was `seen`.
+    `drifted`, `outdated` and the engine's `capabilities` are of when the container was `seen`.
     """
     return DockerEvidence(
         declared=meant,
@@ -89,7 +89,7 @@ def evidence(
         process=process,
         drift=Reading(drifted, EvidenceSource.INSPECT, seen),
         outdated=outdated,
-        engine=word_of(facts),
+        engine=word_of(capabilities),
         relay=relay,
         visits=visits,
         settings=settings,
@@ -97,11 +97,13 @@ def evidence(
     )
 
 
-def word_of(facts: EngineFacts | None) -> EngineWord:
-    """What of the engine's facts decides about its containers; None: it was not asked."""
-    if facts is None:
+def word_of(capabilities: EngineCapabilities | None) -> EngineWord:
+    """What of the engine's capabilities decides about its containers; None: it was not asked."""
+    if capabilities is None:
         return EngineWord()
-    return EngineWord(facts.gives_users, facts.unenforced, facts.seccomp, facts.knows_isolated)
+    return EngineWord(
+        capabilities.gives_users, capabilities.unenforced, capabilities.seccomp, capabilities.knows_isolated
+    )
 
 
 def isolation(wanted: Documents, container: Object | None, network: Object | None) -> Judgement:

@@ -28,14 +28,14 @@ _REMEMBERED = 4096
 
 
 @dataclass(frozen=True)
-class Strain:
+class Pressure:
     """What is short. `full`: paths in the container."""
 
     out_of_memory: bool = False
     full: tuple[str, ...] = ()
 
 
-def look(container: Object, places: Iterable[str], proc: Path = PROC, cgroups: Path = CGROUPS) -> Strain:
+def look(container: Object, places: Iterable[str], proc: Path = PROC, cgroups: Path = CGROUPS) -> Pressure:
     """What this machine's kernel says of a container; nothing where it is on another, or may not be looked at.
 
     Blocks. Never raises: it is a hint, and no evidence.
@@ -44,20 +44,20 @@ def look(container: Object, places: Iterable[str], proc: Path = PROC, cgroups: P
     with suppress(OSError, ValueError):
         membership = own_group(container, proc)
     if membership is None:
-        return Strain()
+        return Pressure()
     root, kills = proc / str(container["State"]["Pid"]) / "root", 0
     with suppress(OSError, ValueError):
         kills = _kills(membership, cgroups)
-    return Strain(kills > 0, tuple(place for place in places if _is_full(root, place)))
+    return Pressure(kills > 0, tuple(place for place in places if _is_full(root, place)))
 
 
-class Strains:
+class Pressures:
     """Of all sandboxes of one engine."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         # When, of which start of which container, and what.
-        self._said: dict[Identity, tuple[float, tuple[str, str], Strain]] = {}
+        self._said: dict[Identity, tuple[float, tuple[str, str], Pressure]] = {}
         self._killed_in: dict[str, None] = {}
 
     def note(self, event: Object) -> None:
@@ -73,13 +73,13 @@ class Strains:
         elif action in ("start", "destroy"):
             self._killed_in.pop(identifier, None)
 
-    def said(self, identity: Identity, container: Object, seen: Strain) -> Strain:
+    def said(self, identity: Identity, container: Object, seen: Pressure) -> Pressure:
         """What is to be said now, given what was seen."""
         told = Document(container)
         killed = seen.out_of_memory or told.text("Id") in self._killed_in or told.flag("State.OOMKilled") is True
-        found = Strain(killed, seen.full)
+        found = Pressure(killed, seen.full)
         start = (told.text("Id") or "", started_at(container))
-        at, of, before = self._said.get(identity, (float("-inf"), start, Strain()))
+        at, of, before = self._said.get(identity, (float("-inf"), start, Pressure()))
         if of == start and (found == before or self._clock() - at < CHANGES_AFTER):
             return before
         self._said[identity] = self._clock(), start, found
@@ -90,19 +90,19 @@ class Strains:
         self._said.pop(identity, None)
 
 
-def clauses(strain: Strain, blueprint: Blueprint) -> tuple[str, ...]:
+def clauses(pressure: Pressure, blueprint: Blueprint) -> tuple[str, ...]:
     """What is said of it, each a clause with its remedy."""
     found = []
-    if strain.out_of_memory:
+    if pressure.out_of_memory:
         found.append(
             "processes in it were killed since it needed more memory than spec.resources.memory: raise that, or have "
             "less done at a time"
         )
-    in_memory = [scratch.path for scratch in blueprint.scratch if scratch.path in strain.full]
+    in_memory = [scratch.path for scratch in blueprint.scratch if scratch.path in pressure.full]
     if in_memory:
         which = f"{' and '.join(in_memory)} {'are' if len(in_memory) > 1 else 'is'} full"
         found.append(f"{which}: remove files there, or raise spec.resources.memory, of which they take a part")
-    if blueprint.workspace.path in strain.full:
+    if blueprint.workspace.path in pressure.full:
         # A volume of the host's has no size of its own.
         remedy = (
             "raise spec.workspace.size" if blueprint.workspace.volume is None else "have room made on the host's disk"

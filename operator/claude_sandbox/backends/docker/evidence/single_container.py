@@ -12,7 +12,7 @@ from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.api.validate import InvalidSpec, parse_spec
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.drift import container_differences, networks_of
-from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Object, labels, name_of
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
@@ -54,11 +54,11 @@ async def survey(
         return None
     read_at = datetime.now(UTC)
     process = await asyncio.to_thread(witness_of, container, read_at) if local else None
-    networks, volumes, sessions, facts = await asyncio.gather(
+    networks, volumes, sessions, capabilities = await asyncio.gather(
         _all(engine.network, {identifier or name for name, identifier in networks_of(container).items()}),
         _all(engine.volume, {str(one["Name"]) for one in container.get("Mounts") or () if one.get("Name")}),
         sessions_in(engine, container),
-        _facts(engine),
+        _capabilities(engine),
     )
     against, blueprint, note = await _against(container, standard, meant, sandbox_of)
     evidence = DockerEvidence(
@@ -68,8 +68,8 @@ async def survey(
         networks=networks,
         volumes=volumes,
         process=process,
-        drift=None if blueprint is None else await _drift(engine, container, blueprint, facts, read_at),
-        engine=word_of(facts),
+        drift=None if blueprint is None else await _drift(engine, container, blueprint, capabilities, read_at),
+        engine=word_of(capabilities),
         relay=await _relay(engine, container, blueprint),
         # Of what is no sandbox it is not known whether it may have processes of several users.
         visits=Visits(sessions, False if blueprint is None else await left_behind(engine, container)),
@@ -78,10 +78,10 @@ async def survey(
     return Survey(container, evidence, note)
 
 
-async def _facts(engine: Engine) -> EngineFacts | None:
+async def _capabilities(engine: Engine) -> EngineCapabilities | None:
     """None where the engine may not be asked about itself."""
     try:
-        return await engine.facts()
+        return await engine.capabilities()
     except EngineError as error:
         if error.is_unreachable:
             raise
@@ -98,14 +98,14 @@ async def _relay(engine: Engine, container: Object, blueprint: Blueprint | None)
 
 
 async def _drift(
-    engine: Engine, container: Object, blueprint: Blueprint, facts: EngineFacts | None, read_at: datetime
+    engine: Engine, container: Object, blueprint: Blueprint, capabilities: EngineCapabilities | None, read_at: datetime
 ) -> Reading[tuple[str, ...]] | Unread:
     """In what the container is not the one that the operator would make."""
-    if facts is None:
+    if capabilities is None:
         return Unread("the engine could not be asked what it can do (docker info)")
     (image,) = await _all(engine.image, {str(container.get("Image", ""))}) or (None,)
-    wanted = documents(blueprint, str(labels(container)[names.LABEL_CLUSTER]), facts)
-    found = container_differences(wanted.container, container, image, facts)
+    wanted = documents(blueprint, str(labels(container)[names.LABEL_CLUSTER]), capabilities)
+    found = container_differences(wanted.container, container, image, capabilities)
     return Reading((*found.updatable, *found.fixed), EvidenceSource.INSPECT, read_at)
 
 

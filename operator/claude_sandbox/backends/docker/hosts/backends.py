@@ -83,8 +83,8 @@ class Fleet:
     def _connection(self, host: str) -> Client:
         if (connection := self._hosts.engine(host)) is not None:
             return connection.api
-        trouble = self._hosts.known(host).trouble
-        raise EngineError(UNREACHABLE, trouble.message if trouble is not None else "it has not answered yet")
+        error = self._hosts.known(host).error
+        raise EngineError(UNREACHABLE, error.message if error is not None else "it has not answered yet")
 
     async def _follow(self, backend: DockerBackend) -> None:
         while True:

@@ -12,7 +12,7 @@ from claude_sandbox.compliance.evidence.readings import Object
 
 
 @dataclass(frozen=True)
-class Demand:
+class Requests:
     """What one sandbox may use at most: CPU in thousandths of a core, memory in bytes."""
 
     cpu: int
@@ -20,7 +20,7 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class Taken:
+class Allocated:
     """What several sandboxes may use together."""
 
     sandboxes: int = 0
@@ -28,51 +28,51 @@ class Taken:
     memory: int = 0
 
     @classmethod
-    def by(cls, demands: Iterable[Demand]) -> "Taken":
+    def by(cls, requests: Iterable[Requests]) -> "Allocated":
         """By these."""
-        found = list(demands)
+        found = list(requests)
         return cls(len(found), sum(one.cpu for one in found), sum(one.memory for one in found))
 
-    def plus(self, other: "Taken") -> "Taken":
+    def plus(self, other: "Allocated") -> "Allocated":
         """With what others take."""
-        return Taken(self.sandboxes + other.sandboxes, self.cpu + other.cpu, self.memory + other.memory)
+        return Allocated(self.sandboxes + other.sandboxes, self.cpu + other.cpu, self.memory + other.memory)
 
-    def minus(self, demand: Demand) -> "Taken":
+    def minus(self, requests: Requests) -> "Allocated":
         """Without one of them."""
-        return Taken(self.sandboxes - 1, self.cpu - demand.cpu, self.memory - demand.memory)
+        return Allocated(self.sandboxes - 1, self.cpu - requests.cpu, self.memory - requests.memory)
 
 
 @dataclass(frozen=True)
-class Room:
+class Allocatable:
     """An amount of room, in the same units; None is without a limit. Less than nothing where a limit was lowered."""
 
     sandboxes: int | None
     cpu: int | None
     memory: int | None
 
-    def less(self, demands: Iterable[Demand]) -> "Room":
+    def less(self, requests: Iterable[Requests]) -> "Allocatable":
         """What is left of it with these sandboxes in it."""
-        return self.without(Taken.by(demands))
+        return self.without(Allocated.by(requests))
 
-    def without(self, taken: Taken) -> "Room":
+    def without(self, taken: Allocated) -> "Allocatable":
         """What is left of it when that much is taken."""
-        return Room(
+        return Allocatable(
             None if self.sandboxes is None else self.sandboxes - taken.sandboxes,
             None if self.cpu is None else self.cpu - taken.cpu,
             None if self.memory is None else self.memory - taken.memory,
         )
 
 
-def demand_of(spec: ClaudeSandboxSpec) -> Demand:
+def requests_of(spec: ClaudeSandboxSpec) -> Requests:
     """What a sandbox with this spec may use; of memory, also what publishes its ports."""
     relay = RELAY_MEMORY if spec.network.ports else 0
-    return Demand(millicores(spec.resources.cpu), bytes_of(spec.resources.memory) + relay)
+    return Requests(millicores(spec.resources.cpu), bytes_of(spec.resources.memory) + relay)
 
 
-def capacity_of(wanted: Capacity, info: Object) -> Room:
+def capacity_of(wanted: Capacity, info: Object) -> Allocatable:
     """What sandboxes may take together: as the administrator says, else as follows from the engine's `info`."""
     total = Document(info).number("MemTotal") or 0
-    return Room(
+    return Allocatable(
         wanted.sandboxes,
         None if wanted.cpu is None else millicores(wanted.cpu),
         total // 10 * 9 if wanted.memory is None else bytes_of(wanted.memory),

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from claude_sandbox.api.docker_hosts.endpoints import Address
-from claude_sandbox.backends.docker.engine.client_credentials import Material
+from claude_sandbox.backends.docker.engine.client_credentials import ClientCredentials
 from claude_sandbox.backends.docker.engine.connect import Connection, connect
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, Trouble
+from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, ConnectErrorReason
 from claude_sandbox.compliance.evidence.docker_hosts import EngineDocuments
 
 LOOK_TIMEOUT = 15.0
@@ -32,14 +32,14 @@ class Target:
     """Where an engine is, and with what to connect to it."""
 
     address: Address
-    material: Material | None = None
+    credentials: ClientCredentials | None = None
 
 
 @dataclass(frozen=True)
-class Known:
+class HostState:
     """What is known of one host.
 
-    `trouble` None: it answered when it was last asked. `silent` is for how many seconds it has not, since it last did
+    `error` None: it answered when it was last asked. `silent` is for how many seconds it has not, since it last did
     or, where it never did, since it was first asked. `documents` are of `read_at`.
     """
 
@@ -47,12 +47,12 @@ class Known:
     read_at: datetime | None = None
     contact: datetime | None = None
     silent: float = 0.0
-    trouble: ConnectError | None = None
+    error: ConnectError | None = None
 
     @property
     def answers(self) -> bool:
         """Whether the engine answered when it was last asked, and said what it is."""
-        return self.trouble is None and self.documents is not None
+        return self.error is None and self.documents is not None
 
     @property
     def engine_id(self) -> str | None:
@@ -67,7 +67,7 @@ class _Entry:
     first_asked: float
     target: Target | None = None
     engine: Connection | None = None
-    known: Known = field(default_factory=Known)
+    known: HostState = field(default_factory=HostState)
     last_contact: float | None = None
     read: float = float("-inf")
     late: dict[str, int] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Hosts:
 
     def __init__(
         self,
-        connect: Callable[[Address, Material | None], Connection] = connect,
+        connect: Callable[[Address, ClientCredentials | None], Connection] = connect,
         *,
         clock: Callable[[], float] = time.monotonic,
         look_timeout: float = LOOK_TIMEOUT,
@@ -99,7 +99,7 @@ class Hosts:
         self._entries: dict[str, _Entry] = {}
         self._threads = ThreadPoolExecutor(LOOKS_AT_A_TIME, thread_name_prefix="docker-host")
 
-    async def look(self, name: str, target: Target) -> Known:
+    async def look(self, name: str, target: Target) -> HostState:
         """Ask the engine whether it answers, and now and then what it is. Takes a bounded time and never raises."""
         entry = self._entries.setdefault(name, _Entry(self._clock()))
         async with entry.lock:
@@ -107,7 +107,7 @@ class Hosts:
                 self._disconnect(entry)
                 entry.target, entry.read = target, float("-inf")
                 # Another address may be another machine.
-                entry.known, entry.last_contact, entry.first_asked = Known(), None, self._clock()
+                entry.known, entry.last_contact, entry.first_asked = HostState(), None, self._clock()
                 entry.late, entry.rests_until, entry.rest = {}, float("-inf"), REST
             try:
                 documents = await self._ask(entry, target)
@@ -116,13 +116,13 @@ class Hosts:
             else:
                 self._answered(entry, documents)
                 if self._clock() < entry.rests_until:
-                    entry.known = replace(entry.known, trouble=_slow(max(entry.late.values(), default=0)))
+                    entry.known = replace(entry.known, error=_slow(max(entry.late.values(), default=0)))
             return entry.known
 
-    def known(self, name: str) -> Known:
+    def known(self, name: str) -> HostState:
         """What was found when it was last looked at."""
         entry = self._entries.get(name)
-        return entry.known if entry is not None else Known()
+        return entry.known if entry is not None else HostState()
 
     def engine(self, name: str) -> Connection | None:
         """The connection to a host that answered when it was last asked."""
@@ -144,7 +144,7 @@ class Hosts:
         if entry.late[kind] >= LATE_CALLS and self._clock() >= entry.rests_until:
             entry.rests_until = self._clock() + entry.rest
             entry.rest = min(entry.rest * 2, LONGEST_REST)
-            entry.known = replace(entry.known, trouble=_slow(entry.late[kind]))
+            entry.known = replace(entry.known, error=_slow(entry.late[kind]))
             self._on_slow(name)
 
     def forget(self, name: str) -> None:
@@ -164,7 +164,9 @@ class Hosts:
 
     async def _ask(self, entry: _Entry, target: Target) -> EngineDocuments | None:
         if entry.looking is not None and not entry.looking.done():
-            raise ConnectError(Trouble.UNREACHABLE, "the engine still has not answered what it was asked before")
+            raise ConnectError(
+                ConnectErrorReason.UNREACHABLE, "the engine still has not answered what it was asked before"
+            )
         wanted = self._clock() - entry.read >= self._documents_age
         loop = asyncio.get_running_loop()
         entry.looking = loop.run_in_executor(self._threads, _look, entry, target, self._connect, wanted)
@@ -173,23 +175,23 @@ class Hosts:
         except TimeoutError:
             entry.looking.add_done_callback(_ignore)
             message = f"the engine did not say all that it was asked within {self._look_timeout:.0f} s"
-            raise ConnectError(Trouble.UNREACHABLE, message) from None
+            raise ConnectError(ConnectErrorReason.UNREACHABLE, message) from None
 
     def _answered(self, entry: _Entry, documents: EngineDocuments | None) -> None:
         entry.last_contact = self._clock()
         now = datetime.now(UTC)
         if documents is None:
-            entry.known = Known(entry.known.documents, entry.known.read_at, now)
+            entry.known = HostState(entry.known.documents, entry.known.read_at, now)
             return
         entry.read = entry.last_contact
-        entry.known = Known(documents, now, now)
+        entry.known = HostState(documents, now, now)
 
     def _failed(self, entry: _Entry, error: ConnectError) -> None:
         # The next look makes a new connection, and asks what it is: it may have been restarted as something else.
         self._disconnect(entry)
         since = entry.first_asked if entry.last_contact is None else entry.last_contact
         before = entry.known
-        entry.known = Known(before.documents, before.read_at, before.contact, self._clock() - since, error)
+        entry.known = HostState(before.documents, before.read_at, before.contact, self._clock() - since, error)
 
     def _disconnect(self, entry: _Entry) -> None:
         if entry.engine is not None:
@@ -199,15 +201,15 @@ class Hosts:
 
 
 def _look(
-    entry: _Entry, target: Target, connect: Callable[[Address, Material | None], Connection], wanted: bool
+    entry: _Entry, target: Target, connect: Callable[[Address, ClientCredentials | None], Connection], wanted: bool
 ) -> EngineDocuments | None:
     """In a thread of its own. Raises ConnectError."""
     engine = entry.engine
     if engine is None:
-        engine = connect(target.address, target.material)
+        engine = connect(target.address, target.credentials)
         if entry.target != target:
             engine.close()
-            raise ConnectError(Trouble.UNREACHABLE, "the host was changed meanwhile")
+            raise ConnectError(ConnectErrorReason.UNREACHABLE, "the host was changed meanwhile")
         entry.engine, wanted = engine, True
     if wanted:
         return engine.documents()
@@ -217,7 +219,7 @@ def _look(
 
 def _slow(late: int) -> ConnectError:
     return ConnectError(
-        Trouble.SLOW,
+        ConnectErrorReason.SLOW,
         f"the engine answers its ping, but the last {late} calls in a row were not answered in time: see what keeps it"
         " (its disk, its memory, its log); it is tried again after a while",
     )

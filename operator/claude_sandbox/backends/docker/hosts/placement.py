@@ -15,11 +15,11 @@ from claude_sandbox.api.docker_hosts.spec import DockerHostSpec
 from claude_sandbox.api.docker_hosts.status import StayReason
 from claude_sandbox.api.spec import Backend, ClaudeSandboxSpec, Image, UpdateStrategyType, WorkspaceType
 from claude_sandbox.api.status import Placement
-from claude_sandbox.backends.docker.hosts.capacity import Demand, Room, demand_of
+from claude_sandbox.backends.docker.hosts.capacity import Allocatable, Requests, requests_of
 
 
 @dataclass(frozen=True)
-class Standing:
+class HostInfo:
     """What a DockerHost stands for: all that a sandbox which is on it already depends on."""
 
     name: str
@@ -31,7 +31,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Candidate(Standing):
+class Candidate(HostInfo):
     """A DockerHost, as last seen, with what it takes to choose among several."""
 
     labels: Mapping[str, str]
@@ -39,32 +39,32 @@ class Candidate(Standing):
     """Whether its engine answered when it was last asked."""
     cores: int
     """Its CPU, in thousandths of a core."""
-    capacity: Room
-    free: Room
+    capacity: Allocatable
+    free: Allocatable
 
 
 @dataclass(frozen=True)
-class Wish:
+class PlacementRequest:
     """What a sandbox asks for. `namespace_labels` None: they are not known, so that only names of namespaces count."""
 
     namespace: str
     namespace_labels: Mapping[str, str] | None
     backend: Backend
-    demand: Demand
+    requests: Requests
     image: Image | None = None
     """None: the operator's own default, which every host allows."""
     namespace_uid: str | None = None
     """Which namespace of that name it is; None: not known, and then its name alone is not enough."""
 
 
-def wish_of(
+def placement_request(
     namespace: str,
     namespace_labels: Mapping[str, str] | None,
     spec: ClaudeSandboxSpec,
     namespace_uid: str | None = None,
-) -> Wish:
+) -> PlacementRequest:
     """What a sandbox of the namespace asks for with this spec."""
-    return Wish(namespace, namespace_labels, spec.backend, demand_of(spec), spec.image, namespace_uid)
+    return PlacementRequest(namespace, namespace_labels, spec.backend, requests_of(spec), spec.image, namespace_uid)
 
 
 MADE_ANEW = (
@@ -103,7 +103,7 @@ class Refused:
         return self.refusal in (Refusal.NO_ROOM, Refusal.NO_ANSWER)
 
 
-def place(wish: Wish, hosts: Iterable[Candidate]) -> Placement | Refused:
+def place(wish: PlacementRequest, hosts: Iterable[Candidate]) -> Placement | Refused:
     """The host for a sandbox that has none: the one that is left with the most room."""
     found = _best(wish, hosts)
     if isinstance(found, Placement):
@@ -116,7 +116,7 @@ def place(wish: Wish, hosts: Iterable[Candidate]) -> Placement | Refused:
     return Refused(worst, f"{_said(found)}. {remedy}")
 
 
-def keep(wish: Wish, host: Standing | None, current: Placement) -> Placement | Refused:
+def keep(wish: PlacementRequest, host: HostInfo | None, current: Placement) -> Placement | Refused:
     """The host that the sandbox has, where it may go on using it. `host` None: it is not known any more."""
     if host is None:
         message = (
@@ -139,7 +139,7 @@ def keep(wish: Wish, host: Standing | None, current: Placement) -> Placement | R
     return current
 
 
-def _best(wish: Wish, hosts: Iterable[Candidate]) -> Placement | list[Refused]:
+def _best(wish: PlacementRequest, hosts: Iterable[Candidate]) -> Placement | list[Refused]:
     """The host that is left with the most room, or why each that may be used can't take the sandbox."""
     found = sorted(hosts, key=lambda host: host.name)
     usable = [host for host in found if _permits(host, wish) and _chosen(host, wish.backend)]
@@ -147,11 +147,11 @@ def _best(wish: Wish, hosts: Iterable[Candidate]) -> Placement | list[Refused]:
     fitting = [host for host in usable if obstacles[host.name] is None]
     if not fitting:
         return [obstacle for obstacle in obstacles.values() if obstacle is not None]
-    best = max(fitting, key=lambda host: _left(host, wish.demand))  # of equal ones the first by name
+    best = max(fitting, key=lambda host: _left(host, wish.requests))  # of equal ones the first by name
     return Placement(host=best.name, engine_id=best.engine_id or "")  # one that answers has one
 
 
-def _permits(host: Standing, wish: Wish) -> bool:
+def _permits(host: HostInfo, wish: PlacementRequest) -> bool:
     labels = None if wish.namespace_labels is None else dict(wish.namespace_labels)
     allowed = host.spec.allowed_namespaces
     # One that has taken a name since is not the one that was meant; labels are an administrator's word on it.
@@ -165,36 +165,36 @@ def _chosen(host: Candidate, backend: Backend) -> bool:
     return backend.host_selector is None or backend.host_selector.matches(dict(host.labels))
 
 
-def _obstacle(host: Candidate, wish: Wish) -> Refused | None:
+def _obstacle(host: Candidate, wish: PlacementRequest) -> Refused | None:
     """Why the host can't take a sandbox now."""
     if not host.spec.images.permits(wish.image):
         return Refused(Refusal.NO_IMAGE, f"{host.name} does not allow the image (spec.images.allowed)")
     if not host.answers or host.engine_id is None:
         return Refused(Refusal.NO_ANSWER, f"{host.name} does not answer")
-    reason = _full(host, wish.demand)
+    reason = _full(host, wish.requests)
     return None if reason is None else Refused(Refusal.NO_ROOM, f"{host.name} {reason}")
 
 
-def _full(host: Candidate, demand: Demand) -> str | None:
+def _full(host: Candidate, requests: Requests) -> str | None:
     if host.spec.drain:
         return "is being drained"
     if host.spec.unschedulable:
         return "takes no further sandboxes (spec.unschedulable)"
-    if demand.cpu > host.cores:
-        return f"has {_cores(host.cores)} cores and {_cores(demand.cpu)} are asked for"
+    if requests.cpu > host.cores:
+        return f"has {_cores(host.cores)} cores and {_cores(requests.cpu)} are asked for"
     left = host.free
     if left.sandboxes is not None and left.sandboxes < 1:
         return "has as many sandboxes as it may have"
-    if left.cpu is not None and demand.cpu > left.cpu:
-        return f"has {_cores(left.cpu)} cores left and {_cores(demand.cpu)} are asked for"
-    if left.memory is not None and demand.memory > left.memory:
-        return f"has {_mebibytes(left.memory)} of memory left and {_mebibytes(demand.memory)} are asked for"
+    if left.cpu is not None and requests.cpu > left.cpu:
+        return f"has {_cores(left.cpu)} cores left and {_cores(requests.cpu)} are asked for"
+    if left.memory is not None and requests.memory > left.memory:
+        return f"has {_mebibytes(left.memory)} of memory left and {_mebibytes(requests.memory)} are asked for"
     return None
 
 
-def _left(host: Candidate, demand: Demand) -> tuple[Fraction, Fraction]:
+def _left(host: Candidate, requests: Requests) -> tuple[Fraction, Fraction]:
     """How much of what is scarcest on the host would be left, and of all together."""
-    left = host.free.less([demand])
+    left = host.free.less([requests])
     pairs = (
         (left.sandboxes, host.capacity.sandboxes),
         (left.cpu, host.capacity.cpu),
@@ -204,7 +204,7 @@ def _left(host: Candidate, demand: Demand) -> tuple[Fraction, Fraction]:
     return min(shares, default=Fraction(1)), sum(shares, Fraction(0))
 
 
-def _none(wish: Wish) -> str:
+def _none(wish: PlacementRequest) -> str:
     if wish.backend.host_ref is not None:
         which = f"DockerHost {wish.backend.host_ref.name}"
     elif wish.backend.host_selector is not None:
@@ -240,14 +240,14 @@ K = TypeVar("K")
 
 
 @dataclass(frozen=True)
-class Bound:
+class Stay:
     """Why a sandbox stays on a host that is being drained. The message is a clause."""
 
     reason: StayReason
     message: str
 
 
-def bound(spec: ClaudeSandboxSpec, *, runs: bool) -> Bound | None:
+def stay_of(spec: ClaudeSandboxSpec, *, runs: bool) -> Stay | None:
     """Why a sandbox can't be moved to another host without loss; None where it can. `runs`: its container runs.
 
     Moving ends what runs, and with it what an agent is doing. Whether the operator may do that to a sandbox its user
@@ -255,39 +255,39 @@ def bound(spec: ClaudeSandboxSpec, *, runs: bool) -> Bound | None:
     """
     if spec.workspace.type is not WorkspaceType.EMPTY_DIR:
         message = "its workspace is a volume of the host: copy the files into a new sandbox, and delete this one"
-        return Bound(StayReason.WORKSPACE_ON_HOST, message)
+        return Stay(StayReason.WORKSPACE_ON_HOST, message)
     if spec.backend.host_ref is not None:
         message = "it names the host (spec.backend.hostRef): make a new sandbox that does not, and delete this one"
-        return Bound(StayReason.HOST_NAMED, message)
+        return Stay(StayReason.HOST_NAMED, message)
     if runs and spec.update_strategy.type is not UpdateStrategyType.RECREATE:
         message = (
             "its container runs, and its updateStrategy leaves it alone: set type Recreate, or suspend it until it has"
             " moved"
         )
-        return Bound(StayReason.IN_USE, message)
+        return Stay(StayReason.IN_USE, message)
     return None
 
 
-def elsewhere(wish: Wish, source: str, hosts: Iterable[Candidate]) -> Placement | Bound:
+def elsewhere(wish: PlacementRequest, source: str, hosts: Iterable[Candidate]) -> Placement | Stay:
     """The host that takes a sandbox from the one that is being drained, or why there is none."""
     found = _best(wish, [host for host in hosts if host.name != source])
     if isinstance(found, Placement):
         return found
     if not found:
-        return Bound(StayReason.NO_OTHER_HOST, "there is no other DockerHost that it may use")
+        return Stay(StayReason.NO_OTHER_HOST, "there is no other DockerHost that it may use")
     reasons = {Refusal.NO_ANSWER: StayReason.NO_ANSWER, Refusal.NO_IMAGE: StayReason.NO_IMAGE}
     reason = reasons.get(_worst(found), StayReason.NO_ROOM)
-    return Bound(reason, f"no other DockerHost takes it now: {_said(found)}")
+    return Stay(reason, f"no other DockerHost takes it now: {_said(found)}")
 
 
 @dataclass(frozen=True)
 class Placed(Generic[K]):
-    """A sandbox that has a host. `bound`: why it can't be moved; None where it can."""
+    """A sandbox that has a host. `stay`: why it can't be moved; None where it can."""
 
     key: K
-    wish: Wish
+    wish: PlacementRequest
     placement: Placement
-    bound: Bound | None
+    stay: Stay | None
 
 
 @dataclass(frozen=True)
@@ -295,7 +295,7 @@ class Drain(Generic[K]):
     """What becomes of the sandboxes of hosts that are being drained."""
 
     moves: Mapping[K, Placement]
-    stays: Mapping[K, Bound]
+    stays: Mapping[K, Stay]
 
 
 def drain(placed: Iterable[Placed[K]], hosts: Iterable[Candidate]) -> Drain[K]:
@@ -305,16 +305,16 @@ def drain(placed: Iterable[Placed[K]], hosts: Iterable[Candidate]) -> Drain[K]:
     """
     by_name = {host.name: host for host in hosts}
     moves: dict[K, Placement] = {}
-    stays: dict[K, Bound] = {}
+    stays: dict[K, Stay] = {}
     for one in placed:
         source = by_name.get(one.placement.host)
         if source is None or not source.spec.drain:
             continue
-        target = one.bound or elsewhere(one.wish, source.name, by_name.values())
-        if isinstance(target, Bound):
+        target = one.stay or elsewhere(one.wish, source.name, by_name.values())
+        if isinstance(target, Stay):
             stays[one.key] = target
             continue
         moves[one.key] = target
         chosen = by_name[target.host]
-        by_name[target.host] = replace(chosen, free=chosen.free.less([one.wish.demand]))
+        by_name[target.host] = replace(chosen, free=chosen.free.less([one.wish.requests]))
     return Drain(moves, stays)

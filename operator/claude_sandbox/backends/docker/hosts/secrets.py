@@ -3,8 +3,8 @@
 from claude_sandbox.api.docker_hosts.conditions import HostReason
 from claude_sandbox.api.docker_hosts.endpoints import Scheme
 from claude_sandbox.backends.docker.engine.client_credentials import (
-    Material,
-    MaterialError,
+    ClientCredentials,
+    ClientCredentialsError,
     RegistryLogin,
     from_secret,
     login_from,
@@ -22,8 +22,8 @@ class HostSecrets:
         self._api = api
         self.namespace = namespace
 
-    async def material(self, name: str, scheme: Scheme) -> Material:
-        """What the Secret holds. Raises MaterialError where somebody has to act, and ApiError where it may pass."""
+    async def credentials(self, name: str, scheme: Scheme) -> ClientCredentials:
+        """What the Secret holds. Raises ClientCredentialsError where somebody has to act, else ApiError."""
         try:
             secret = await self._api.get(SECRETS, name, self.namespace)
         except ApiError as error:
@@ -34,10 +34,10 @@ class HostSecrets:
                     f"The operator may not read Secret {self.namespace}/{name}: give its account the role of"
                     " manifests/rbac/docker-hosts."
                 )
-                raise MaterialError(HostReason.PERMISSION_DENIED, message) from None
+                raise ClientCredentialsError(HostReason.PERMISSION_DENIED, message) from None
             raise
         return from_secret(secret, scheme)
 
     async def login(self, name: str) -> RegistryLogin:
-        """What to log in to a registry with. Raises MaterialError where somebody has to act, and ApiError."""
+        """What to log in to a registry with. Raises ClientCredentialsError where somebody has to act, and ApiError."""
         return login_from(await self._api.get(SECRETS, name, self.namespace))

@@ -55,7 +55,7 @@ async def anonymously(_: Reference) -> Object | None:
     return None
 
 
-class Progress:
+class PullProgress:
     """How far a pull is, by what the engine tells of its layers; of what a registry says only numbers are kept."""
 
     def __init__(self) -> None:
@@ -87,14 +87,14 @@ class _Pull:
 
     image: Reference
     waiters: dict[Waiter, float] = field(default_factory=dict)
-    progress: Progress = field(default_factory=Progress)
+    progress: PullProgress = field(default_factory=PullProgress)
     task: "asyncio.Task[None] | None" = None
     namespace: str = ""
     """Whose share it is of, once it has begun."""
     was_here: bool = False
 
 
-class Images:
+class ImagePulls:
     """One engine's pulls. `wake` is told of each sandbox that waited for one that has ended."""
 
     def __init__(

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from claude_sandbox.api.docker_hosts.spec import HostImages
 from claude_sandbox.api.references import DEFAULT_REGISTRY, Reference
-from claude_sandbox.backends.docker.engine.client_credentials import MaterialError, RegistryLogin
+from claude_sandbox.backends.docker.engine.client_credentials import ClientCredentialsError, RegistryLogin
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.images.pulls import ImageMissingError
 from claude_sandbox.kubernetes_api.errors import ApiError
@@ -21,10 +21,10 @@ class LoginSecrets(Protocol):
     """Secrets of the operator's own namespace."""
 
     async def login(self, name: str) -> RegistryLogin:
-        """What to log in with. Raises MaterialError and ApiError."""
+        """What to log in with. Raises ClientCredentialsError and ApiError."""
 
 
-class Logins:
+class RegistryLogins:
     """Of one host. `images` tells what its DockerHost says of images now."""
 
     def __init__(self, host: str, secrets: LoginSecrets, images: Callable[[], HostImages | None]) -> None:
@@ -40,7 +40,7 @@ class Logins:
             return None
         try:
             login = await self._secrets.login(name)
-        except (MaterialError, ApiError) as error:
+        except (ClientCredentialsError, ApiError) as error:
             logger.warning("DockerHost %s: what to log in to %s with can't be read: %s", self._host, image, error)
             raise ImageMissingError(
                 f"The image {image} can't be pulled, since what to log in with can't be read: its administrator has to"

@@ -29,7 +29,7 @@ _HOUR = 3600.0
 
 
 @dataclass(frozen=True)
-class Marked:
+class PulledImage:
     """An image that the operator had pulled. `markers`: by the hour since 1970 in which it was needed last."""
 
     identifier: str
@@ -88,7 +88,7 @@ class ImageStore:
         late = [one for number, one in enumerate(unused) if number >= MOST_UNUSED or self._hour() - one.hour > age]
         return tuple([name for one in late for name in await self._remove(one)])
 
-    async def _refresh(self, image: Marked) -> None:
+    async def _refresh(self, image: PulledImage) -> None:
         if image.hour < self._hour():
             what = image.markers[0][1].rpartition(":")[2].partition("-")[0]
             await self._engine.tag(image.identifier, self._repository, self._tag(what, self._hour()))
@@ -96,7 +96,7 @@ class ImageStore:
             if hour < self._hour():
                 await self._engine.remove_image(marker)
 
-    async def _remove(self, image: Marked) -> tuple[str, ...]:
+    async def _remove(self, image: PulledImage) -> tuple[str, ...]:
         gone = []
         try:
             # The markers last: whatever happens before, it is known whose the image is.
@@ -111,7 +111,7 @@ class ImageStore:
             logger.debug("the image %s is in use after all", image.identifier)
         return tuple(gone)
 
-    def _marked(self, images: Iterable[Object]) -> list[Marked]:
+    def _marked(self, images: Iterable[Object]) -> list[PulledImage]:
         found = []
         for one in images:
             names = _names(one)
@@ -119,7 +119,7 @@ class ImageStore:
             markers = tuple((int(hour), name) for name in own if (hour := name.rpartition("-")[2]).isdigit())
             if markers:
                 others = tuple(name for name in names if name not in own)
-                found.append(Marked(str(one.get("Id")), markers, others))
+                found.append(PulledImage(str(one.get("Id")), markers, others))
         return found
 
     def _hour(self) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from claude_sandbox.backends.docker import drift
-from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Object, running
 from claude_sandbox.backends.docker.names import Names
 from claude_sandbox.backends.docker.relay.relays import Relay, bindings
@@ -17,14 +17,14 @@ def differences(
     image: Object | None,
     outer: Object | None,
     inner: str,
-    facts: EngineFacts,
+    capabilities: EngineCapabilities,
 ) -> tuple[str, ...]:
     """The paths in which a live relay, its outer network or its place in both is not as desired.
 
     `inner`: the identifier of the sandbox's own network; empty where there is none, or is about to be another.
     """
     settled = {**live, "HostConfig": {**(live.get("HostConfig") or {}), "PortBindings": _settled(wanted, live)}}
-    found = drift.container_differences(wanted.container, settled, image, facts)
+    found = drift.container_differences(wanted.container, settled, image, capabilities)
     networks = {called.relay: str((outer or {}).get("Id") or "-"), called.network: inner or "-"}
     actual = drift.networks_of(live)
     state = live.get("State") or {}

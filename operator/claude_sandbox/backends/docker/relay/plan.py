@@ -43,7 +43,7 @@ def plan_relay(desired: Desired, observed: Observed, past: Past, *, may_be_made:
     inner = str(own["Id"]) if own is not None and kept else ""
     outer = observed.outer
     paths = relay_drift.differences(
-        documents.relay, documents.names, live, observed.relay_image, outer, inner, desired.facts
+        documents.relay, documents.names, live, observed.relay_image, outer, inner, desired.capabilities
     )
     wish = labels(live).get(names.LABEL_SPEC_HASH) != documents.relay.container["Labels"][names.LABEL_SPEC_HASH]
     if wish or paths:

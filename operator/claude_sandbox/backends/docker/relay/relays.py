@@ -12,7 +12,7 @@ import orjson
 
 from claude_sandbox.api.docker_hosts.endpoints import bracketed
 from claude_sandbox.api.docker_hosts.spec import PortRange
-from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Manifest, Object, running
 from claude_sandbox.backends.docker.hardening import (
     ICC,
@@ -83,7 +83,12 @@ class Relay:
 
 
 def relay_of(
-    identity: Identity, cluster: str, called: Names, ports: Iterable[Port], given: Publishing, facts: EngineFacts
+    identity: Identity,
+    cluster: str,
+    called: Names,
+    ports: Iterable[Port],
+    given: Publishing,
+    capabilities: EngineCapabilities,
 ) -> Relay | None:
     """The relay that a sandbox with these ports should have; None where there is nothing that it could publish."""
     permitted = tuple(port for port in ports if given.permits(port))
@@ -100,7 +105,7 @@ def relay_of(
         "Options": {ICC: "false", _MASQUERADE: "false"},
         "Labels": labels_of(cluster, identity, OUTER),
     }
-    container = _container(identity, cluster, called, permitted, given.image, facts)
+    container = _container(identity, cluster, called, permitted, given.image, capabilities)
     # What an administrator changes, as another image, is no drift of what is there.
     made_of = orjson.dumps([container, network], option=orjson.OPT_SORT_KEYS)
     container["Labels"][LABEL_SPEC_HASH] = hashlib.sha256(made_of).hexdigest()[:32]
@@ -176,7 +181,12 @@ def host_port(endpoint: str) -> int:
 
 
 def _container(
-    identity: Identity, cluster: str, called: Names, ports: tuple[Port, ...], image: Image, facts: EngineFacts
+    identity: Identity,
+    cluster: str,
+    called: Names,
+    ports: tuple[Port, ...],
+    image: Image,
+    capabilities: EngineCapabilities,
 ) -> Manifest:
     return {
         "Hostname": "relay",
@@ -199,7 +209,7 @@ def _container(
             "Mounts": [],
             "ShmSize": _MIB,
             "OomScoreAdj": _OOM_SCORE_ADJUSTMENT,
-            **limited_memory(MEMORY, limits_swap=facts.limits_swap),
+            **limited_memory(MEMORY, limits_swap=capabilities.limits_swap),
             "NanoCpus": _CPU,
             "PidsLimit": PIDS,
             "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},

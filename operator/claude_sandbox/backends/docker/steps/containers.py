@@ -40,7 +40,7 @@ async def _change(context: ApplyContext, desired: Desired, step: Step, live: Obj
             if running(live) and step.cause is not Cause.PROVISION and not step.at_once:
                 await engine.stop(identifier, context.blueprint.grace_seconds)
             await engine.remove_container(identifier)
-            context.learned.removed.append(identifier)
+            context.results.removed.append(identifier)
         case Verb.RENAME:
             await engine.rename(identifier, step.name)
         case Verb.UPDATE:

@@ -7,9 +7,9 @@ from ipaddress import IPv4Network
 from claude_sandbox.backends.apply import Pace
 from claude_sandbox.backends.docker import address_pools
 from claude_sandbox.backends.docker.engine.engine import Engine
-from claude_sandbox.backends.docker.images.pulls import Images
+from claude_sandbox.backends.docker.images.pulls import ImagePulls
 from claude_sandbox.backends.docker.keys.delivery import Key
-from claude_sandbox.backends.docker.written import Learned
+from claude_sandbox.backends.docker.written import WriteResults
 from claude_sandbox.blueprint.model import Blueprint, Image
 
 ReadKey = Callable[[], Awaitable[Key]]
@@ -21,14 +21,14 @@ class ApplyContext:
     """What a plan is carried out with."""
 
     engine: Engine
-    images: Images
+    images: ImagePulls
     blueprint: Blueprint
     read_key: ReadKey
     changed: Callable[[str], None]
     """Told of each container that something is delivered to, or that is started."""
     made: Callable[[str], None]
     """Told of the sandbox's container as soon as there is one: what happens to it from then on has to be heard."""
-    learned: Learned
+    results: WriteResults
     """Of this pass."""
     pace_key: Pace = lambda: 0.0
     """Of helper containers: whatever makes another one necessary, it is not made without end."""

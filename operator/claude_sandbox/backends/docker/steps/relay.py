@@ -30,7 +30,7 @@ async def relay_step(context: ApplyContext, desired: Desired, step: Step) -> Non
         outer = None
     if step.live is not None:
         await engine.remove_container(str(step.live["Id"]))
-        context.learned.removed.append(str(step.live["Id"]))
+        context.results.removed.append(str(step.live["Id"]))
     if relay is None or step.verb is Verb.REMOVE:
         return
     inner = await own_network(engine, desired)
@@ -71,5 +71,5 @@ async def _run_relay(
     except (EngineError, StaleError) as error:
         if isinstance(error, StaleError) or not error.is_unreachable:
             await engine.remove_container(identifier)
-            context.learned.removed.append(identifier)
+            context.results.removed.append(identifier)
         raise

@@ -13,7 +13,7 @@ from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.images.pulls import ImageMissingError
 from claude_sandbox.backends.docker.keys import delivery
 from claude_sandbox.backends.docker.keys.delivery import Key, KeyUnavailableError
-from claude_sandbox.backends.docker.model import CONTAINER, Desired, Inside
+from claude_sandbox.backends.docker.model import CONTAINER, Delivered, Desired
 from claude_sandbox.backends.docker.names import is_owned
 from claude_sandbox.backends.docker.steps.context import ApplyContext
 from claude_sandbox.backends.docker.steps.creation import create_container
@@ -46,7 +46,7 @@ async def start(context: ApplyContext, desired: Desired) -> None:
     if now is None:
         raise StaleError
     if kept is not None and running(kept):
-        context.learned.started = Started(now, network, Inside(generation, desired.settings))
+        context.results.started = Started(now, network, Delivered(generation, desired.settings))
 
 
 async def _about_to_start(engine: Engine, desired: Desired) -> Object:
@@ -71,7 +71,7 @@ async def deliver(context: ApplyContext, desired: Desired, identifier: str, *, s
         if error.reason in _WITHDRAWN:
             # What it still has, nobody lets it have any more.
             await context.engine.remove_container(identifier)
-            context.learned.removed.append(identifier)
+            context.results.removed.append(identifier)
         raise
     try:
         async with _helping(context, desired, key, settings=settings) as helper:
@@ -98,7 +98,7 @@ async def _helping(
 
     try:
         async with delivery.helping(engine, make, context.blueprint, key, settings=settings) as helper:
-            context.learned.removed.append(helper.identifier)
+            context.results.removed.append(helper.identifier)
             yield helper
     except EngineError as error:
         live = await engine.container(wanted.names.helper) if error.is_conflict else None

@@ -16,7 +16,7 @@ async def volume_step(context: ApplyContext, desired: Desired, step: Step) -> No
     live = await context.engine.create_volume(document)
     if drift.volume_differences(document, live) or not _is_ours(desired, live):
         raise ForeignObjectError(f"{VOLUME} {step.name}")
-    context.learned.volumes[step.name] = live
+    context.results.volumes[step.name] = live
 
 
 def _is_ours(desired: Desired, live: Object) -> bool:

@@ -18,7 +18,7 @@ _REMEMBERED = 256
 _OTHERWISE = "or make the sandbox again with another spec.workspace.storageClassName (`kubectl get storageclasses`)"
 
 
-class Claims:
+class StorageClasses:
     """What is known of StorageClasses, by their names."""
 
     def __init__(self, api: Api, clock: Callable[[], float] = time.monotonic) -> None:

@@ -36,7 +36,7 @@ Wake = Callable[[str | None, str | None], None]
 """Called with the namespace and the name of a ServiceAccount whose rights may have changed; None stands for all."""
 
 
-class Make(Protocol):
+class MakeInformer(Protocol):
     """Makes an informer of the whole cluster."""
 
     def __call__(
@@ -51,7 +51,7 @@ class Make(Protocol):
 class Rights:
     """All roles and bindings."""
 
-    def __init__(self, make: Make, wake: Wake) -> None:
+    def __init__(self, make: MakeInformer, wake: Wake) -> None:
         self._wake = wake
         indexes: dict[str, IndexFunction] = {
             _BY_SUBJECT: grants.subjects,

@@ -13,7 +13,7 @@ from claude_sandbox.backends.kubernetes.evidence.endpoint_slices import addresse
 from claude_sandbox.backends.kubernetes.state import keeps_starting
 from claude_sandbox.backends.kubernetes.watches.rbac import Rights
 from claude_sandbox.kubernetes_api.client import Api, Obj
-from claude_sandbox.kubernetes_api.informer import Informer, Pace, Transform
+from claude_sandbox.kubernetes_api.informer import Informer, Timings, Transform
 from claude_sandbox.kubernetes_api.poller import Poller
 from claude_sandbox.kubernetes_api.resources import (
     ENDPOINT_SLICES,
@@ -59,7 +59,7 @@ class Watches:
         wake_soon: Wake,
         wake_all: WakeAll,
         wake_users: Wake,
-        pace: Pace = Pace(),  # noqa: B008 - frozen
+        pace: Timings = Timings(),  # noqa: B008 - frozen
     ) -> None:
         self._api = api
         self._pace = pace

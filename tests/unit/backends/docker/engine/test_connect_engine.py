@@ -19,9 +19,9 @@ from engine_documents import good_bridge, good_info, good_version
 from small_engine import SmallEngine
 
 from claude_sandbox.api.docker_hosts.endpoints import parse
-from claude_sandbox.backends.docker.engine.client_credentials import Material, SshMaterial, TlsMaterial
+from claude_sandbox.backends.docker.engine.client_credentials import ClientCredentials, SshCredentials, TlsCredentials
 from claude_sandbox.backends.docker.engine.connect import connect
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, Trouble
+from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, ConnectErrorReason
 
 ANSWERS = {"info": good_info(), "version": good_version(), "networks/bridge": good_bridge()}
 
@@ -66,7 +66,7 @@ def issue(name: str, by: Issued | None = None, address: str | None = None) -> Is
 
 AUTHORITY, STRANGER = issue("authority"), issue("stranger")
 OPERATOR = issue("operator", AUTHORITY)
-GOOD = TlsMaterial(AUTHORITY.pem, OPERATOR.pem, OPERATOR.key_pem)
+GOOD = TlsCredentials(AUTHORITY.pem, OPERATOR.pem, OPERATOR.key_pem)
 
 
 def served(tmp_path: Path, address: str = "127.0.0.1") -> ssl.SSLContext:
@@ -87,9 +87,9 @@ def tls_engine(tmp_path: Path) -> Iterator[SmallEngine]:
         yield engine
 
 
-def refused(endpoint: str, material: Material | None) -> ConnectError:
+def refused(endpoint: str, credentials: ClientCredentials | None) -> ConnectError:
     with pytest.raises(ConnectError) as error:
-        connect(parse(endpoint), material, timeout=5)
+        connect(parse(endpoint), credentials, timeout=5)
     return error.value
 
 
@@ -104,7 +104,7 @@ def test_both_sides_show_a_certificate(tls_engine: SmallEngine, monkeypatch: pyt
 
 def test_an_engine_of_another_authority_is_not_trusted(tls_engine: SmallEngine) -> None:
     error = refused(f"tcp://127.0.0.1:{tls_engine.port}", replace(GOOD, ca=STRANGER.pem))
-    assert error.trouble is Trouble.UNTRUSTED
+    assert error.reason is ConnectErrorReason.UNTRUSTED
     assert tls_engine.asked == []
 
 
@@ -115,13 +115,13 @@ def test_an_authority_that_the_machine_trusts_is_not_trusted_with_engines(
     bundle.write_bytes(AUTHORITY.pem)
     monkeypatch.setattr("requests.adapters.DEFAULT_CA_BUNDLE_PATH", str(bundle))
     error = refused(f"tcp://127.0.0.1:{tls_engine.port}", replace(GOOD, ca=STRANGER.pem))
-    assert error.trouble is Trouble.UNTRUSTED
+    assert error.reason is ConnectErrorReason.UNTRUSTED
 
 
 def test_a_certificate_of_another_host_is_not_trusted(tmp_path: Path) -> None:
     with SmallEngine(("127.0.0.1", 0), ANSWERS, served(tmp_path, "192.0.2.1")) as engine:
         error = refused(f"tcp://127.0.0.1:{engine.port}", GOOD)
-    assert error.trouble is Trouble.UNTRUSTED
+    assert error.reason is ConnectErrorReason.UNTRUSTED
     assert "IP address mismatch" in error.message
 
 
@@ -130,20 +130,20 @@ def test_an_engine_that_refuses_the_operator_is_told_from_one_that_is_away(
     tls_engine: SmallEngine, attempt: int
 ) -> None:
     forged = issue("operator", STRANGER)
-    material = TlsMaterial(AUTHORITY.pem, forged.pem, forged.key_pem)
-    error = refused(f"tcp://127.0.0.1:{tls_engine.port}", material)
-    assert (error.trouble, error.passes) == (Trouble.DENIED, False)
+    credentials = TlsCredentials(AUTHORITY.pem, forged.pem, forged.key_pem)
+    error = refused(f"tcp://127.0.0.1:{tls_engine.port}", credentials)
+    assert (error.reason, error.passes) == (ConnectErrorReason.DENIED, False)
     assert tls_engine.asked == []
 
 
 def test_an_engine_that_speaks_no_tls_is_not_spoken_to(tmp_path: Path) -> None:
     with SmallEngine(("127.0.0.1", 0), ANSWERS) as engine:
-        assert refused(f"tcp://127.0.0.1:{engine.port}", GOOD).trouble is Trouble.UNTRUSTED
+        assert refused(f"tcp://127.0.0.1:{engine.port}", GOOD).reason is ConnectErrorReason.UNTRUSTED
         assert engine.asked == []
 
 
 @pytest.mark.parametrize(
-    "material",
+    "credentials",
     [
         replace(GOOD, ca=b"nonsense"),
         replace(GOOD, ca=b"\xff\xfe"),
@@ -160,9 +160,9 @@ def test_an_engine_that_speaks_no_tls_is_not_spoken_to(tmp_path: Path) -> None:
     ],
     ids=["no authority", "no text", "another key", "no certificate", "passphrase"],
 )
-def test_what_is_no_certificate_or_key_is_said_without_its_content(material: TlsMaterial) -> None:
-    error = refused("tcp://127.0.0.1:1", material)
-    assert error.trouble is Trouble.BAD_CREDENTIALS
+def test_what_is_no_certificate_or_key_is_said_without_its_content(credentials: TlsCredentials) -> None:
+    error = refused("tcp://127.0.0.1:1", credentials)
+    assert error.reason is ConnectErrorReason.BAD_CREDENTIALS
     assert "PEM" in error.message
     assert error.__cause__ is None
 
@@ -209,7 +209,7 @@ while data := engine.recv(65536):
     os.write(1, data)
 """
 
-SSH = SshMaterial(OPERATOR.key_pem, b"build-1 ssh-ed25519 AAAA")
+SSH = SshCredentials(OPERATOR.key_pem, b"build-1 ssh-ed25519 AAAA")
 
 
 class Ssh:
@@ -280,28 +280,31 @@ def test_without_a_secret_the_users_own_ssh_is_used(ssh: Ssh) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "trouble"),
+    ("words", "reason"),
     [
-        ("Host key verification failed.\r\n", Trouble.UNTRUSTED),
-        ("docker@build-1: Permission denied (publickey).\r\n", Trouble.DENIED),
-        ("bash: line 1: docker: command not found\n", Trouble.UNSUPPORTED),
-        ("permission denied while trying to connect to the Docker daemon socket", Trouble.DENIED),
-        ("ssh: connect to host build-1 port 22: Connection timed out\r\n", Trouble.UNREACHABLE),
-        ("zsh:1: command not found: docker\n", Trouble.UNSUPPORTED),
-        ("docker@build-1: Connection closed by remote host\r\n", Trouble.UNREACHABLE),
-        ('Load key "/proc/1/fd/9": bad permissions\r\nPermission denied (publickey).\n', Trouble.BAD_CREDENTIALS),
-        ("a private key\n", Trouble.UNREACHABLE),
+        ("Host key verification failed.\r\n", ConnectErrorReason.UNTRUSTED),
+        ("docker@build-1: Permission denied (publickey).\r\n", ConnectErrorReason.DENIED),
+        ("bash: line 1: docker: command not found\n", ConnectErrorReason.UNSUPPORTED),
+        ("permission denied while trying to connect to the Docker daemon socket", ConnectErrorReason.DENIED),
+        ("ssh: connect to host build-1 port 22: Connection timed out\r\n", ConnectErrorReason.UNREACHABLE),
+        ("zsh:1: command not found: docker\n", ConnectErrorReason.UNSUPPORTED),
+        ("docker@build-1: Connection closed by remote host\r\n", ConnectErrorReason.UNREACHABLE),
+        (
+            'Load key "/proc/1/fd/9": bad permissions\r\nPermission denied (publickey).\n',
+            ConnectErrorReason.BAD_CREDENTIALS,
+        ),
+        ("a private key\n", ConnectErrorReason.UNREACHABLE),
     ],
 )
-def test_what_ssh_says_becomes_a_remedy(ssh: Ssh, words: str, trouble: Trouble) -> None:
+def test_what_ssh_says_becomes_a_remedy(ssh: Ssh, words: str, reason: ConnectErrorReason) -> None:
     ssh.says(words)
     error = refused("ssh://docker@build-1", SSH)
-    assert error.trouble is trouble
+    assert error.reason is reason
     assert "a private key" not in error.message
 
 
 def test_where_there_is_no_ssh_client_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     error = refused("ssh://docker@build-1", SSH)
-    assert error.trouble is Trouble.UNSUPPORTED
+    assert error.reason is ConnectErrorReason.UNSUPPORTED
     assert "openssh-client" in error.message

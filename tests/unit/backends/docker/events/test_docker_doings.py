@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from claude_sandbox.backends.docker.events.expectations import Doings, unseen, until_start
+from claude_sandbox.backends.docker.events.expectations import Expectations, unseen, until_start
 
 ALICE, BOB = ("agents", "alice"), ("agents", "bob")
 OWN, HELPER, STRANGER, NETWORK = "1" * 64, "2" * 64, "3" * 64, "9" * 64
@@ -18,7 +18,7 @@ def network(action: str, member: str | None = None, identifier: str = NETWORK) -
 
 
 def test_only_the_sandbox_that_is_written_to_is_not_woken_and_only_meanwhile() -> None:
-    doings, event = Doings(), container("start", OWN)
+    doings, event = Expectations(), container("start", OWN)
     assert not doings.keep(ALICE, event)
     with doings.during(ALICE, []) as kept:
         assert doings.keep(ALICE, event)
@@ -28,7 +28,7 @@ def test_only_the_sandbox_that_is_written_to_is_not_woken_and_only_meanwhile() -
 
 
 def test_what_is_told_of_a_removed_container_concerns_nobody_however_late() -> None:
-    doings, removed = Doings(), list[str]()
+    doings, removed = Expectations(), list[str]()
     with doings.during(ALICE, removed) as kept:
         for event in (container("create", HELPER), container("die", HELPER)):
             doings.keep(ALICE, event)

@@ -7,7 +7,7 @@ from docker_world import CLUSTER, DIGEST, IDENTITY, recorded
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.backends.docker.events import exec_sessions
-from claude_sandbox.backends.docker.events.watch import Registry, wakes_of
+from claude_sandbox.backends.docker.events.watch import Registry, sandboxes_of
 from claude_sandbox.backends.docker.names import labels_of, names_of
 from claude_sandbox.backends.docker.state import host_lost, state_of
 from claude_sandbox.compliance.evidence.containers import Session
@@ -54,12 +54,12 @@ LABELS = labels_of(CLUSTER, IDENTITY, "agent")
     ],
 )
 def test_an_event_wakes_whom_it_concerns(registry: Registry, told: dict[str, Any], woken: list[Any]) -> None:
-    assert list(wakes_of(told, CLUSTER, registry)) == woken
+    assert list(sandboxes_of(told, CLUSTER, registry)) == woken
 
 
 def test_who_is_forgotten_is_not_woken(registry: Registry) -> None:
     registry.forget(ALICE)
-    assert list(wakes_of(event("volume", NAMES.workspace), CLUSTER, registry)) == []
+    assert list(sandboxes_of(event("volume", NAMES.workspace), CLUSTER, registry)) == []
     assert registry.all() == ()
 
 

@@ -8,8 +8,8 @@ from hypothesis import given
 
 from claude_sandbox.backends.docker.evidence.exhaustion import (
     CHANGES_AFTER,
-    Strain,
-    Strains,
+    Pressure,
+    Pressures,
     clauses,
     look,
     places_of,
@@ -22,31 +22,31 @@ KILLED = {"Type": "container", "Action": "oom", "Actor": {"ID": "c" * 64}}
 
 def test_an_engines_event_is_remembered_until_the_container_starts_anew() -> None:
     now = 0.0
-    strains = Strains(lambda: now)
-    assert strains.said(IDENTITY, CONTAINER, Strain()) == Strain()
+    strains = Pressures(lambda: now)
+    assert strains.said(IDENTITY, CONTAINER, Pressure()) == Pressure()
     strains.note(KILLED)
     now = CHANGES_AFTER
-    assert strains.said(IDENTITY, CONTAINER, Strain()).out_of_memory
+    assert strains.said(IDENTITY, CONTAINER, Pressure()).out_of_memory
     strains.note(KILLED | {"Action": "start"})
     again = {**CONTAINER, "State": {"Running": True, "StartedAt": "2026-01-01T00:00:01Z"}}
-    assert strains.said(IDENTITY, again, Strain()) == Strain()
+    assert strains.said(IDENTITY, again, Pressure()) == Pressure()
 
 
 def test_what_is_said_changes_once_a_minute_at_most() -> None:
     now = 0.0
-    strains = Strains(lambda: now)
-    full = Strain(full=("/tmp",))
+    strains = Pressures(lambda: now)
+    full = Pressure(full=("/tmp",))
     assert strains.said(IDENTITY, CONTAINER, full) == full
     now = CHANGES_AFTER - 1
-    assert strains.said(IDENTITY, CONTAINER, Strain()) == full
+    assert strains.said(IDENTITY, CONTAINER, Pressure()) == full
     now = CHANGES_AFTER
-    assert strains.said(IDENTITY, CONTAINER, Strain()) == Strain()
-    assert strains.said(IDENTITY, CONTAINER, full) == Strain()
+    assert strains.said(IDENTITY, CONTAINER, Pressure()) == Pressure()
+    assert strains.said(IDENTITY, CONTAINER, full) == Pressure()
 
 
 def test_each_thing_that_is_short_is_said_with_its_remedy() -> None:
     blueprint = blueprint_of()
-    said = clauses(Strain(True, ("/tmp", "/home/claude", "/workspace")), blueprint)
+    said = clauses(Pressure(True, ("/tmp", "/home/claude", "/workspace")), blueprint)
     assert ["spec.resources.memory" in one for one in said] == [True, True, False]
     assert "/tmp and /home/claude are full" in said[1]
     assert "/workspace is full" in said[2]
@@ -55,7 +55,7 @@ def test_each_thing_that_is_short_is_said_with_its_remedy() -> None:
     healthy = {**CONTAINER, "State": {**CONTAINER["State"], "Health": {"Status": "healthy"}}}  # type: ignore[dict-item]
     state = state_of(healthy, "host", "7", ("no name can be resolved",), said)
     assert state.message.index(said[0]) < state.message.index("no name can be resolved")
-    assert state.strain == said
+    assert state.pressure == said
 
 
 def test_a_directory_is_looked_at_without_following_a_link(tmp_path: Path) -> None:
@@ -68,14 +68,14 @@ def test_a_directory_is_looked_at_without_following_a_link(tmp_path: Path) -> No
     group.mkdir(parents=True)
     (group / "memory.events").write_text("low 0\noom 2\noom_kill 2\n")
     document = {"Id": "c" * 64, "State": {"Pid": 42}, "HostConfig": {"Runtime": "runc"}}
-    assert look(document, ["/full", "/none", ""], proc, cgroups) == Strain(True, ())
+    assert look(document, ["/full", "/none", ""], proc, cgroups) == Pressure(True, ())
     (group / "memory.events").write_text("oom_kill \xff\n")
-    assert look(document, [], proc, cgroups) == Strain()
+    assert look(document, [], proc, cgroups) == Pressure()
 
 
 @given(changed(CONTAINER) | JSON, changed(KILLED) | JSON)
 def test_no_document_and_no_event_ends_the_look(container: object, event: object) -> None:
-    strains = Strains()
+    strains = Pressures()
     if isinstance(event, dict):
         strains.note(event)
     if isinstance(container, dict):

@@ -10,9 +10,9 @@ from engine_documents import good_bridge, good_info, good_version
 from small_engine import BROKEN, CLOSING, DRIPPING, SILENT, WELL, SmallEngine
 
 from claude_sandbox.api.docker_hosts.endpoints import Address, parse
-from claude_sandbox.backends.docker.engine.client_credentials import Material
+from claude_sandbox.backends.docker.engine.client_credentials import ClientCredentials
 from claude_sandbox.backends.docker.engine.connect import Connection, connect
-from claude_sandbox.backends.docker.engine.connection_errors import Trouble
+from claude_sandbox.backends.docker.engine.connection_errors import ConnectErrorReason
 from claude_sandbox.backends.docker.hosts.hosts import Hosts, Target
 
 TIMEOUT = 1
@@ -47,8 +47,8 @@ def clock() -> Clock:
 
 @pytest.fixture
 async def hosts(clock: Clock) -> AsyncIterator[Hosts]:
-    def quick(address: Address, material: Material | None) -> object:
-        return connect(address, material, timeout=TIMEOUT)
+    def quick(address: Address, credentials: ClientCredentials | None) -> object:
+        return connect(address, credentials, timeout=TIMEOUT)
 
     made = Hosts(quick, clock=clock, look_timeout=3 * TIMEOUT)  # type: ignore[arg-type]
     yield made
@@ -94,8 +94,8 @@ async def test_whatever_an_engine_does_a_look_ends_and_nothing_is_forgotten(
     clock.now += 60  # all of its documents are wanted anew
     known = await asyncio.wait_for(hosts.look("a", target), 30)
     assert not known.answers
-    assert known.trouble is not None
-    assert known.trouble.trouble is Trouble.UNREACHABLE
+    assert known.error is not None
+    assert known.error.reason is ConnectErrorReason.UNREACHABLE
     assert known.documents == before.documents
     assert known.contact == before.contact
     assert known.silent == 60
@@ -168,8 +168,8 @@ async def test_a_host_that_is_forgotten_while_it_is_asked_keeps_no_connection(
             super().close()
             loop.call_soon_threadsafe(closed.set)
 
-    def watched(address: Address, material: Material | None) -> Connection:
-        made = connect(address, material, timeout=10)
+    def watched(address: Address, credentials: ClientCredentials | None) -> Connection:
+        made = connect(address, credentials, timeout=10)
         return Watched(made.api, made.version)
 
     hosts = Hosts(watched)
@@ -199,9 +199,9 @@ async def test_what_is_no_engine_for_sandboxes_is_told(
 ) -> None:
     engine.answers["version"] = good_version() | version
     known = await hosts.look("a", target)
-    assert known.trouble is not None
-    assert known.trouble.trouble is Trouble.UNSUPPORTED
-    assert says in known.trouble.message
+    assert known.error is not None
+    assert known.error.reason is ConnectErrorReason.UNSUPPORTED
+    assert says in known.error.message
 
 
 @pytest.mark.parametrize(

@@ -11,26 +11,26 @@ from claude_sandbox.api.docker_hosts.status import StayReason
 from claude_sandbox.api.spec import Backend, ClaudeSandboxSpec
 from claude_sandbox.api.status import Placement
 from claude_sandbox.api.validate import parse_host_spec, parse_spec
-from claude_sandbox.backends.docker.hosts.capacity import Demand, Room, capacity_of, cores_of, demand_of
+from claude_sandbox.backends.docker.hosts.capacity import Allocatable, Requests, capacity_of, cores_of, requests_of
 from claude_sandbox.backends.docker.hosts.placement import (
-    Bound,
     Candidate,
     Placed,
+    PlacementRequest,
     Refusal,
     Refused,
-    Wish,
-    bound,
+    Stay,
     drain,
     elsewhere,
     keep,
     place,
+    stay_of,
 )
 from claude_sandbox.backends.docker.relay import relays
 from claude_sandbox.controller.docker_hosts.demand import Demands, placed_on
 from claude_sandbox.controller.sandboxes.store import Key, Sandboxes, host_of
 
 GI = 2**30
-SMALL = Demand(cpu=1000, memory=GI)
+SMALL = Requests(cpu=1000, memory=GI)
 
 
 def host(
@@ -42,12 +42,12 @@ def host(
     sandboxes: int | None = 10,
     memory: int | None = 16 * GI,
     cpu: int | None = None,
-    taken: tuple[Demand, ...] = (),
+    taken: tuple[Requests, ...] = (),
     namespaces: dict[str, Any] | None = None,
     **spec: Any,
 ) -> Candidate:
     raw = {"endpoint": "unix:///var/run/docker.sock", "allowedNamespaces": namespaces or {"names": ["agents"]}, **spec}
-    capacity = Room(sandboxes, cpu, memory)
+    capacity = Allocatable(sandboxes, cpu, memory)
     return Candidate(
         name=name,
         labels=labels or {},
@@ -61,9 +61,9 @@ def host(
 
 
 def wish(
-    demand: Demand = SMALL, namespace: str = "agents", labels: dict[str, str] | None = None, **backend: Any
-) -> Wish:
-    return Wish(namespace, labels, Backend.model_validate({"type": "Docker", **backend}), demand)
+    requests: Requests = SMALL, namespace: str = "agents", labels: dict[str, str] | None = None, **backend: Any
+) -> PlacementRequest:
+    return PlacementRequest(namespace, labels, Backend.model_validate({"type": "Docker", **backend}), requests)
 
 
 def chosen(found: Placement | Refused) -> str | Refusal:
@@ -123,13 +123,13 @@ def test_a_host_that_can_not_take_it_is_passed_over_and_said_why(
     assert chosen(place(wish(), [host("a", **changes), host("b", taken=(SMALL,) * 9)])) == "b"
 
 
-def stay(wish: Wish, hosts: list[Candidate], current: Placement) -> Placement | Refused:
+def stay(wish: PlacementRequest, hosts: list[Candidate], current: Placement) -> Placement | Refused:
     """What becomes of a sandbox that is placed already, beside all these hosts."""
     return keep(wish, next((one for one in hosts if one.name == current.host), None), current)
 
 
 def test_more_cores_than_the_machine_has_are_never_placed() -> None:
-    assert chosen(place(wish(Demand(8001, GI)), [host("a")])) is Refusal.NO_ROOM
+    assert chosen(place(wish(Requests(8001, GI)), [host("a")])) is Refusal.NO_ROOM
 
 
 def test_a_sandbox_stays_where_it_is() -> None:
@@ -176,13 +176,13 @@ def sandbox(workspace: str = "EmptyDir", update: str = "Recreate", **backend: An
     ],
 )
 def test_only_what_loses_nothing_may_move(spec: ClaudeSandboxSpec, runs: bool, reason: StayReason | None) -> None:
-    found = bound(spec, runs=runs)
+    found = stay_of(spec, runs=runs)
     assert (found.reason if found else None) == reason
 
 
 def test_draining_moves_as_many_as_there_is_room_for() -> None:
     there = Placement(host="old", engine_id="engine-of-old")
-    tied = Bound(StayReason.WORKSPACE_ON_HOST, "its workspace is a volume of the host")
+    tied = Stay(StayReason.WORKSPACE_ON_HOST, "its workspace is a volume of the host")
     elsewhere = Placed("elsewhere", wish(), Placement(host="new", engine_id="engine-of-new"), None)
     hosts = [host("old", drain=True), host("new", sandboxes=1)]
     placed = [Placed("tied", wish(), there, tied), Placed("a", wish(), there, None), Placed("b", wish(), there, None)]
@@ -207,7 +207,7 @@ def test_a_sandbox_moves_only_where_it_could_be_placed(other: dict[str, Any], re
     wished = wish(hostSelector={"matchLabels": {"zone": "1"}})
     hosts = [host("old", labels={"zone": "1"}, drain=True), host("new", **{"labels": {"zone": "1"}, **other})]
     found = elsewhere(wished, "old", hosts)
-    assert isinstance(found, Bound)
+    assert isinstance(found, Stay)
     assert found.reason is reason
     # What its namespace may not use it is not told of.
     assert ("new" in found.message) is (reason is not StayReason.NO_OTHER_HOST)
@@ -219,7 +219,7 @@ def test_nothing_moves_while_nothing_is_drained() -> None:
 
 
 names = st.sampled_from("abcdef")
-amounts = st.builds(Demand, st.integers(1, 4000), st.integers(1, 4 * GI))
+amounts = st.builds(Requests, st.integers(1, 4000), st.integers(1, 4 * GI))
 rooms = st.fixed_dictionaries(
     {
         "sandboxes": st.none() | st.integers(0, 20),
@@ -241,7 +241,9 @@ wishes = st.builds(
 
 
 @given(fleets, wishes)
-def test_a_host_is_chosen_only_where_the_sandbox_may_be_and_fits(fleet: list[Candidate], wished: Wish) -> None:
+def test_a_host_is_chosen_only_where_the_sandbox_may_be_and_fits(
+    fleet: list[Candidate], wished: PlacementRequest
+) -> None:
     found = place(wished, fleet)
     if isinstance(found, Refused):
         assert found.message
@@ -251,27 +253,27 @@ def test_a_host_is_chosen_only_where_the_sandbox_may_be_and_fits(fleet: list[Can
     assert not one.spec.unschedulable
     assert not one.spec.drain
     assert "agents" in one.spec.allowed_namespaces.names
-    left = one.free.less([wished.demand])
+    left = one.free.less([wished.requests])
     assert all(amount is None or amount >= 0 for amount in (left.sandboxes, left.cpu, left.memory))
 
 
 @given(fleets, wishes, st.randoms())
-def test_the_order_of_the_hosts_does_not_matter(fleet: list[Candidate], wished: Wish, random: Any) -> None:
+def test_the_order_of_the_hosts_does_not_matter(fleet: list[Candidate], wished: PlacementRequest, random: Any) -> None:
     shuffled = list(fleet)
     random.shuffle(shuffled)
     assert place(wished, fleet) == place(wished, shuffled)
 
 
 @given(fleets, wishes)
-def test_more_room_elsewhere_never_costs_a_sandbox_its_host(fleet: list[Candidate], wished: Wish) -> None:
+def test_more_room_elsewhere_never_costs_a_sandbox_its_host(fleet: list[Candidate], wished: PlacementRequest) -> None:
     first = place(wished, fleet)
     if isinstance(first, Placement):
         assert stay(wished, [*fleet, host("z", sandboxes=10_000)], first) == first
 
 
 @given(fleets, st.lists(amounts, max_size=30))
-def test_no_host_is_ever_given_more_than_it_has(fleet: list[Candidate], demands: list[Demand]) -> None:
-    given_to: dict[str, list[Demand]] = {}
+def test_no_host_is_ever_given_more_than_it_has(fleet: list[Candidate], demands: list[Requests]) -> None:
+    given_to: dict[str, list[Requests]] = {}
     for demand in demands:
         now = [Candidate(**{**vars(one), "free": one.free.less(given_to.get(one.name, []))}) for one in fleet]
         found = place(wish(demand), now)
@@ -297,10 +299,10 @@ def test_equal_sandboxes_are_spread_evenly_over_equal_hosts(count: int, sandboxe
 
 def test_room_follows_from_the_engine_unless_the_administrator_says_otherwise() -> None:
     info = {"NCPU": 4, "MemTotal": 10 * GI}
-    assert capacity_of(Capacity(), info) == Room(None, None, 9 * GI)
+    assert capacity_of(Capacity(), info) == Allocatable(None, None, 9 * GI)
     assert cores_of(info) == 4000
     said = Capacity(sandboxes=3, cpu="16", memory="64Gi")
-    assert capacity_of(said, info) == Room(3, 16000, 64 * GI)
+    assert capacity_of(said, info) == Allocatable(3, 16000, 64 * GI)
 
 
 def test_a_sandbox_takes_its_limits_and_what_publishes_its_ports_some_memory_more() -> None:
@@ -309,9 +311,9 @@ def test_a_sandbox_takes_its_limits_and_what_publishes_its_ports_some_memory_mor
         "credentials": {"apiKeySecretRef": {"name": "anthropic"}},
         "resources": {"cpu": "1.5", "memory": "2Gi"},
     }
-    assert demand_of(parse_spec({"spec": fields})) == Demand(1500, 2 * GI)
+    assert requests_of(parse_spec({"spec": fields})) == Requests(1500, 2 * GI)
     ports = {"network": {"ports": [{"name": "http", "containerPort": 8080}, {"name": "api", "containerPort": 8081}]}}
-    assert demand_of(parse_spec({"spec": fields | ports})) == Demand(1500, 2 * GI + relays.MEMORY)
+    assert requests_of(parse_spec({"spec": fields | ports})) == Requests(1500, 2 * GI + relays.MEMORY)
 
 
 # The sums by which hosts are chosen

@@ -10,7 +10,7 @@ from docker_world import CLUSTER, IDENTITY, NEW, OLD, blueprint_of, desired_of, 
 from claude_sandbox.api.spec import UpdateStrategyType
 from claude_sandbox.backends.base import Cause, Past
 from claude_sandbox.backends.docker import hardening, names
-from claude_sandbox.backends.docker.engine.capabilities import EngineFacts
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.model import Desired, Observed, Plan, Verb
 from claude_sandbox.backends.docker.objects import documents
 from claude_sandbox.backends.docker.plan import plan
@@ -27,11 +27,13 @@ LATER = Past(provisioned=True, ran=True, settled=True, endpoints=PUBLISHED)
 WISH = Past(provisioned=True, ran=True, settled=False)
 
 
-def wanting(*ports: dict[str, Any], given: Publishing = GIVEN, facts: EngineFacts = NEW, **spec: Any) -> Desired:
+def wanting(
+    *ports: dict[str, Any], given: Publishing = GIVEN, capabilities: EngineCapabilities = NEW, **spec: Any
+) -> Desired:
     """A sandbox that declares these ports."""
     fields = {"network": {"ports": list(ports)}, **spec}
-    desired = desired_of(facts, **fields)
-    return replace(desired, documents=documents(blueprint_of(**fields), CLUSTER, facts, given))
+    desired = desired_of(capabilities, **fields)
+    return replace(desired, documents=documents(blueprint_of(**fields), CLUSTER, capabilities, given))
 
 
 def living(desired: Desired) -> Observed:
@@ -82,9 +84,9 @@ def with_relay(observed: Observed, change: Any) -> Observed:
 # What it is
 
 
-@pytest.mark.parametrize("facts", [NEW, OLD])
-def test_a_relay_is_hardened_and_holds_nothing_of_the_sandboxs(facts: EngineFacts) -> None:
-    desired = wanting(HTTP, facts=facts, env=[{"name": "COLOUR", "value": "red"}])
+@pytest.mark.parametrize("capabilities", [NEW, OLD])
+def test_a_relay_is_hardened_and_holds_nothing_of_the_sandboxs(capabilities: EngineCapabilities) -> None:
+    desired = wanting(HTTP, capabilities=capabilities, env=[{"name": "COLOUR", "value": "red"}])
     relay = desired.documents.relay
     assert relay is not None
     host, called = relay.container["HostConfig"], desired.documents.names

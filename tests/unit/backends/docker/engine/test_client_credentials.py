@@ -10,9 +10,9 @@ from claude_sandbox.api.docker_hosts.conditions import HostReason
 from claude_sandbox.api.docker_hosts.endpoints import Scheme
 from claude_sandbox.backends.docker.engine.client_credentials import (
     KEYS,
-    MaterialError,
-    SshMaterial,
-    TlsMaterial,
+    ClientCredentialsError,
+    SshCredentials,
+    TlsCredentials,
     from_secret,
 )
 
@@ -26,16 +26,16 @@ def secret(scheme: Scheme, kind: str = meta.HOST_SECRET_TYPE, **changes: Any) ->
 
 def test_each_scheme_has_its_keys() -> None:
     tls, ssh = from_secret(secret("tcp"), "tcp"), from_secret(secret("ssh"), "ssh")
-    assert isinstance(tls, TlsMaterial)
+    assert isinstance(tls, TlsCredentials)
     assert (tls.ca, tls.certificate, tls.key) == tuple(f"{PRIVATE} {key}".encode() for key in KEYS["tcp"])
-    assert isinstance(ssh, SshMaterial)
+    assert isinstance(ssh, SshCredentials)
     assert (ssh.private_key, ssh.known_hosts) == tuple(f"{PRIVATE} {key}".encode() for key in KEYS["ssh"])
 
 
 def test_a_private_key_is_not_in_what_is_printed() -> None:
-    for material in (from_secret(secret("tcp"), "tcp"), from_secret(secret("ssh"), "ssh")):
-        assert "tls.key" not in repr(material)
-        assert "ssh-privatekey" not in repr(material)
+    for credentials in (from_secret(secret("tcp"), "tcp"), from_secret(secret("ssh"), "ssh")):
+        assert "tls.key" not in repr(credentials)
+        assert "ssh-privatekey" not in repr(credentials)
 
 
 def test_a_secret_may_opt_in_by_a_label() -> None:
@@ -55,7 +55,7 @@ def test_a_secret_may_opt_in_by_a_label() -> None:
     ],
 )
 def test_a_secret_that_can_not_be_used_says_what_to_do(changes: dict[str, Any], reason: HostReason, says: str) -> None:
-    with pytest.raises(MaterialError) as refused:
+    with pytest.raises(ClientCredentialsError) as refused:
         from_secret(secret("tcp") | changes, "tcp")
     assert refused.value.reason is reason
     assert says in refused.value.message
