@@ -27,8 +27,9 @@ from claude_sandbox.controller.machinery.logs import about
 from claude_sandbox.controller.machinery.queue import Limits, Result, WorkQueue
 from claude_sandbox.controller.metrics.metrics import Metrics
 from claude_sandbox.controller.sandboxes.docker import DockerSandboxes
+from claude_sandbox.controller.sandboxes.interfaces import Reporter
 from claude_sandbox.controller.sandboxes.namespace_wakes import NamespaceWakes
-from claude_sandbox.controller.sandboxes.reconciler import Reconciler, Reporter
+from claude_sandbox.controller.sandboxes.reconciler import Reconciler
 from claude_sandbox.controller.sandboxes.store import Key, Sandboxes, host_of, on_docker
 from claude_sandbox.controller.sandboxes.watch import Refusals
 from claude_sandbox.controller.settings import Settings

@@ -36,7 +36,7 @@ from claude_sandbox.blueprint.model import Blueprint, Identity
 from claude_sandbox.controller.docker_hosts.demand import placed_on
 from claude_sandbox.controller.docker_hosts.reconciler import HostReconciler
 from claude_sandbox.controller.docker_hosts.status import Outlook
-from claude_sandbox.controller.sandboxes.reconciler import Moving, Reporter
+from claude_sandbox.controller.sandboxes.interfaces import Moving, Reporter
 from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, host_of, key_of, placement_of
 from claude_sandbox.kubernetes_api.unstructured import terminating
 

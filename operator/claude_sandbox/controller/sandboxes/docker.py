@@ -29,9 +29,9 @@ from claude_sandbox.blueprint.model import Blueprint, Identity
 from claude_sandbox.controller.docker_hosts.drains import Drains
 from claude_sandbox.controller.docker_hosts.reconciler import HostReconciler
 from claude_sandbox.controller.machinery.queue import Result
+from claude_sandbox.controller.sandboxes.interfaces import Moving, Reporter
 from claude_sandbox.controller.sandboxes.namespace_uids import Incarnations
 from claude_sandbox.controller.sandboxes.placements import Placements
-from claude_sandbox.controller.sandboxes.reconciler import Moving, Reporter
 from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, is_held, key_of, placement_of
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError

@@ -1,121 +1,45 @@
-"""One pass for one sandbox: observe, plan, apply, measure, report. Level-triggered: why it was woken is no matter."""
+"""One pass for one sandbox: observe, plan, apply, measure, report. Level-triggered: why it was woken is no matter.
+
+Theory of operation. The queue calls `Reconciler` with a key, never twice at once for one. A pass takes the sandbox as
+the store has it, and ends in one of these ways: the sandbox is gone, so that all that is known of it is forgotten; it
+is overtaken by a newer version of itself, so that it is looked at anew at once and nothing is said; what it has to say
+may wait (`timers.py`); or its status is written, where that says something new. What is asked of the outside world,
+and may fail, is the backend's, which raises for none of that: it comes back as an `Outcome` or a state.
+
+Always true: a status tells of one generation, the one that the pass looked at; a pass that ends unexpectedly says
+Unknown first, so that no earlier verdict stays (but for an ApiError, with which nothing could be written: of that the
+verdict lapses, `staleness.py`); and a Result asks for another look wherever nothing will tell.
+
+Holds, in memory, what one pass leaves for the next of the same sandbox: when its waits began, which workload it ended,
+and when it was evaluated last. Used on the event loop; passes of different sandboxes run side by side, and meet only in
+the stores. A crash at any point loses these, and the next pass finds what was done by looking: the status is the only
+thing that outlives a process. Whether this replica may write is asked by the client of each write, not here.
+"""
 
 import logging
-import random
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Protocol
 
-from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
 from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.spec import BackendType, ClaudeSandboxSpec, OperatingMode
-from claude_sandbox.api.status import Compliance
-from claude_sandbox.api.validate import FieldError, InvalidSpec, parse_spec, refused_metadata
-from claude_sandbox.backends.base import Failure, Healed, KeyState, Outcome, Past, WorkloadState
-from claude_sandbox.blueprint.build import build
-from claude_sandbox.blueprint.egress import Network, out_of_reach
+from claude_sandbox.api.validate import InvalidSpec
+from claude_sandbox.backends.base import Failure, Outcome, Past, WorkloadState
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
-from claude_sandbox.compliance.pods.policy_size import OUTSIZE
 from claude_sandbox.controller.machinery.merge_patch import merge_patch, without_times
 from claude_sandbox.controller.machinery.queue import Result
 from claude_sandbox.controller.sandboxes import status as report
+from claude_sandbox.controller.sandboxes.accepted_specs import AcceptedSpecs
+from claude_sandbox.controller.sandboxes.events import tell
+from claude_sandbox.controller.sandboxes.interfaces import Backend, Hosted, Moving, Reporter
 from claude_sandbox.controller.sandboxes.staleness import Lapses, write
 from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, is_held, key_of, on_docker, overtaken
+from claude_sandbox.controller.sandboxes.timers import Timers
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.unstructured import terminating
 
 logger = logging.getLogger(__name__)
-
-# How long a sandbox may be on its way to Ready before that is worth a write of its own: most are there sooner.
-# An engine does not check before a second has passed whether a container is healthy.
-PROGRESS_AFTER = {BackendType.KUBERNETES: 1.0, BackendType.DOCKER: 3.0}
-# While others are in line: a write that only says "not yet" would make all of them later, and so more of its kind.
-PROGRESS_AFTER_WHEN_BUSY = 10.0
-# Specs that are kept as they were understood: a new sandbox is looked at several times within seconds.
-REMEMBERED_SPECS = 256
-# How long the kubelet takes to bring a changed key, once told: measured at 0.9 s, promised within 2.
-KEY_SETTLES_AFTER = 2.0
-# Seconds until a Secret that can't be used is looked at again, at first and at most: only those that opted in are
-# followed, so that nothing tells of another that is made or taken away.
-SECRET_AGAIN = 10.0
-SECRET_AGAIN_AT_MOST = 60.0
-
-
-Judgement = tuple[ConditionStatus, Reason, str]
-"""What a condition says: status, reason, message."""
-
-
-class Backend(Protocol):
-    """What the loop needs of a backend. No method raises for what the outside world does."""
-
-    async def key(self, identity: Identity, secret: str, key: str) -> KeyState:
-        """What is known of the Secret that the sandbox names."""
-
-    async def ensure(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec, past: Past) -> Outcome:
-        """Observe, plan and apply."""
-
-    async def state(self, identity: Identity) -> WorkloadState:
-        """Whether the workload can be worked with now."""
-
-    async def measure(
-        self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome
-    ) -> tuple[Compliance, Judgement, Judgement]:
-        """The controls' results, the Compliant and the IsolationVerified condition."""
-
-    async def forget(self, namespace: str, name: str, *, last: bool) -> None:
-        """The sandbox is gone. `last`: no other is left in its namespace."""
-
-
-@dataclass(frozen=True)
-class Moving:
-    """A sandbox is on its way from one host to another, and that is not done yet. To be looked at again in seconds."""
-
-    message: str
-    again: float
-
-
-class Hosted(Protocol):
-    """What sandboxes need around the loop that run on hosts of their own. Raises ApiError."""
-
-    async def fresh(self, raw: Raw) -> Raw | None:
-        """The sandbox, read anew where it may be on another host than is known here; None where it is gone."""
-
-    def waits(self, raw: Raw) -> bool:
-        """Whether nothing can be said of the sandbox yet; it is looked at again when that has changed."""
-
-    def backend(self, raw: Raw) -> Backend | None:
-        """Of the host that was chosen; None before."""
-
-    async def namespace_of(self, raw: Raw) -> str | Failure | None:
-        """The UID of the sandbox's namespace, why it can't be told, or None where the sandbox is gone."""
-
-    async def settle(self, raw: Raw, blueprint: Blueprint, spec: ClaudeSandboxSpec) -> Raw | Failure | Moving | None:
-        """Choose the host: the sandbox as it is then.
-
-        Or why there is no host, what the way to another one waits for, or None where the sandbox is gone.
-        """
-
-    async def finish(self, raw: Raw) -> Result:
-        """Remove what a sandbox that is being deleted has, then let it go."""
-
-    async def forget(self, namespace: str, name: str) -> None:
-        """The sandbox is gone."""
-
-
-class Reporter(Protocol):
-    """Where a status and what is worth telling a person go."""
-
-    async def write_status(self, raw: Raw, patch: Mapping[str, Any]) -> Raw | None:
-        """Merge the patch into the status; the object as it is now, or None where it is gone."""
-
-    def tell(self, raw: Raw, reason: str, message: str, *, warning: bool) -> None:
-        """A Kubernetes Event."""
-
-    def observe(self, key: Key, status: Mapping[str, Any] | None, healed: tuple[Healed, ...]) -> None:
-        """The status for the metrics; None where the sandbox is gone."""
 
 
 @dataclass(frozen=True)
@@ -148,29 +72,19 @@ class Reconciler:
         self._backend = backend
         self._hosted = hosted
         self._reporter = reporter
-        self._site = site
-        self._busy = busy
-        self._clock = clock
+        self._specs = AcceptedSpecs(site, docker=hosted is not None)
+        self._timers = Timers(clock, busy)
         self.lapses = Lapses(sandboxes, reporter, clock)
-        # Since when a sandbox has been on its way without that having been reported.
-        self._progressing: dict[Key, float] = {}
         # The workload that was told to end last: that it is missing is no loss.
         self._ended: dict[Key, str] = {}
-        # Since when a new generation of the key has been on its way to a running workload.
-        self._key_sent: dict[Key, float] = {}
-        # Since when the Secret can't be used, and nothing tells when that changes.
-        self._keyless: dict[Key, float] = {}
-        # By UID and generation, the one that was asked for last at the end.
-        self._understood: OrderedDict[tuple[str, int], tuple[ClaudeSandboxSpec, Blueprint]] = OrderedDict()
 
     async def __call__(self, key: Key) -> Result:
         """One pass. Raises ApiError where the status could not be written."""
         raw = self._sandboxes.get(key)
         if raw is None or terminating(raw):
-            self._progressing.pop(key, None)
-            self._key_sent.pop(key, None)
+            # All that is kept by key goes now: the next sandbox of the name must not inherit any of it.
+            self._timers.forget(key)
             self._ended.pop(key, None)
-            self._keyless.pop(key, None)
             self.lapses.forget(key)
             self._reporter.observe(key, None, ())
             await self._backend.forget(*key, last=not self._living(key.namespace))
@@ -194,16 +108,17 @@ class Reconciler:
             if live is None:
                 return self._lose(raw)
             if terminating(live):
+                # It was learned with that; the next pass takes the way of those that are to go.
                 return Result(requeue_after=0)
             raw = live
         done = await self._pass(raw)
         if done.findings.outcome.gone:
             return self._lose(raw)
-        self._tell(raw, done.findings)
+        tell(self._reporter, raw, done.findings)
         if done.findings.outcome.stale and not done.findings.outcome.healed:
             # Not all of this spec was carried out, so nothing is said of it yet.
             return Result(requeue_after=done.requeue)
-        if (wait := self._held(key, done.findings)) > 0:
+        if (wait := self._timers.report_in(key, done.findings)) > 0:
             return Result(requeue_after=wait if done.requeue is None else min(wait, done.requeue))
         return await self._report(key, done.raw, done.requeue, await self._measured(done))
 
@@ -251,7 +166,7 @@ class Reconciler:
                 return _Pass(raw, replace(unknown, workload=await _state(backend, identity)))
             identity = replace(identity, namespace_uid=namespace)
         try:
-            spec, blueprint = self._accepted(raw, identity)
+            spec, blueprint = self._specs.of(raw, identity)
         except InvalidSpec as error:
             return _Pass(raw, replace(found, invalid=str(error), workload=await _state(backend, identity)))
         reference = spec.credentials.api_key_secret_ref
@@ -266,6 +181,7 @@ class Reconciler:
                 refused = replace(found, secret=reference.name, outcome=Outcome(failure=settled))
                 return _Pass(raw, replace(refused, workload=await _state(backend, identity)))
             if overtaken(raw, settled):
+                # Another spec than the one that was just understood: nothing of this one is carried out.
                 return _Pass(settled, replace(found, outcome=Outcome(stale=True)), requeue=0)
             raw, backend = settled, self._hosted.backend(settled)
         assert backend is not None  # noqa: S101 - what is on Kubernetes has one, and what was settled
@@ -274,8 +190,8 @@ class Reconciler:
         if outcome.ended is not None:
             self._ended[key_of(raw)] = outcome.ended
         workload = await backend.state(identity)
-        settling = self._key_settles_in(key_of(raw), outcome)
-        secret = self._secret_again(key_of(raw), key)
+        settling = self._timers.key_settles_in(key_of(raw), outcome)
+        secret = self._timers.secret_again(key_of(raw), key)
         findings = replace(
             found,
             suspended=spec.operating_mode is OperatingMode.SUSPENDED,
@@ -310,43 +226,6 @@ class Reconciler:
             isolated=report.State(*isolated),
         )
 
-    def _held(self, key: Key, findings: report.Findings) -> float:
-        """Seconds for which it is not worth a write yet that the sandbox is on its way to Ready."""
-        if findings.outcome.healed or not report.on_its_way(findings):
-            self._progressing.pop(key, None)
-            return 0.0
-        now = self._clock()
-        patience = PROGRESS_AFTER_WHEN_BUSY if self._busy() else PROGRESS_AFTER[findings.backend]
-        wait = self._progressing.setdefault(key, now) + patience - now
-        if wait <= 0:
-            del self._progressing[key]
-        return wait
-
-    def _accepted(self, raw: Raw, identity: Identity) -> tuple[ClaudeSandboxSpec, Blueprint]:
-        """The spec and what it asks for, if schema, what that can't see, and administrator let it pass.
-
-        Raises InvalidSpec.
-        """
-        if refused := refused_metadata(raw):
-            raise InvalidSpec(refused)
-        if why := raw.get(OUTSIZE):
-            raise InvalidSpec((FieldError("metadata", f"{why}: {_LESS}"),))
-        version = identity.uid, raw["metadata"]["generation"]
-        found = self._understood.pop(version, None) or self._understand(raw, identity)
-        self._understood[version] = found
-        if len(self._understood) > REMEMBERED_SPECS:
-            self._understood.popitem(last=False)
-        return found
-
-    def _understand(self, raw: Raw, identity: Identity) -> tuple[ClaudeSandboxSpec, Blueprint]:
-        spec = parse_spec(raw)
-        if spec.on_docker and self._hosted is None:
-            raise InvalidSpec((_NO_DOCKER,))
-        cidrs = spec.network.egress.allowed_cidrs
-        if closed := tuple(out_of_reach(cidrs, self._site.opened)):
-            raise InvalidSpec(tuple(_closed(index, private) for index, private in closed))
-        return spec, build(identity, spec, self._site)
-
     def _past(self, raw: Raw) -> Past:
         status = raw.get("status") or {}
         past = replace(report.past(status, raw["metadata"]["generation"]), age=_age(raw))
@@ -354,31 +233,12 @@ class Reconciler:
             return replace(past, ran=False)
         return past
 
-    def _key_settles_in(self, key: Key, outcome: Outcome) -> float | None:
-        """Seconds until a key that was sent can be taken to be there; None where none is on its way."""
-        now = self._clock()
-        if outcome.key_sent:
-            self._key_sent[key] = now
-        left = self._key_sent.get(key, float("-inf")) + KEY_SETTLES_AFTER - now
-        if left > 0:
-            return left
-        self._key_sent.pop(key, None)
-        return None
-
-    def _secret_again(self, key: Key, state: KeyState) -> float | None:
-        """Seconds until the Secret is worth another look, the longer the longer it lasts; None where that is told."""
-        if state.followed:
-            self._keyless.pop(key, None)
-            return None
-        now = self._clock()
-        lasts = now - self._keyless.setdefault(key, now)
-        return min(max(SECRET_AGAIN, lasts / 2), SECRET_AGAIN_AT_MOST) * random.uniform(0.9, 1.1)  # noqa: S311
-
     async def _report(self, key: Key, raw: Raw, requeue: float | None, findings: report.Findings) -> Result:
         previous = raw.get("status") or {}
         now = datetime.now(UTC).replace(microsecond=0)
         status = report.compose(previous, raw["metadata"]["generation"], findings, now)
         retry = findings.outcome.failure is not None or findings.unmeasured
+        # Before the write: a status at rest is not written, and was looked at all the same.
         if not findings.unmeasured:
             self.lapses.evaluated(key)
         if without_times(status) == without_times(previous):
@@ -389,6 +249,7 @@ class Reconciler:
             return self._lose(raw)
         self._reporter.observe(key, status, findings.outcome.healed)
         if overtaken(raw, written):
+            # The answer was learned as the newest version, so its watch will tell nothing new of it.
             return Result(requeue_after=0)
         return Result(requeue_after=requeue, retry=retry)
 
@@ -397,63 +258,16 @@ class Reconciler:
         self._sandboxes.lose(raw)
         return Result(requeue_after=0)
 
-    def _tell(self, raw: Raw, findings: report.Findings) -> None:
-        outcome = findings.outcome
-        for what in outcome.healed:
-            self._reporter.tell(raw, "Healed", f"{what}.", warning=False)
-        if outcome.created:
-            self._reporter.tell(raw, "Created", f"Created {', '.join(outcome.created)}.", warning=False)
-        if outcome.updated:
-            self._reporter.tell(raw, "Updated", f"Updated {', '.join(outcome.updated)}.", warning=False)
-        if outcome.removed:
-            self._reporter.tell(raw, "Removed", f"Removed {', '.join(outcome.removed)}.", warning=False)
-        before = _was(raw, ConditionType.READY)
-        for short in findings.workload.pressure:
-            if before is None or short not in before[1]:
-                self._reporter.tell(raw, "Strained", f"Of what runs: {short}.", warning=True)
-        states = report.conditions_of(findings)
-        stalled = states[ConditionType.STALLED]
-        if stalled.status is ConditionStatus.TRUE and _was(raw, ConditionType.STALLED) != (
-            stalled.reason,
-            stalled.message,
-        ):
-            self._reporter.tell(raw, "Refused", stalled.message, warning=True)
-        if (failed := outcome.failure) and not failed.permanent and failed.reason is Reason.RETRYING:
-            self._reporter.tell(raw, "Failed", failed.message, warning=True)
-
 
 async def _state(backend: Backend | None, identity: Identity) -> WorkloadState:
     """What runs for a sandbox that nothing can be done for; no host was chosen yet where there is no backend."""
     return report.NOTHING if backend is None else await backend.state(identity)
 
 
-_LESS = "make it smaller, or delete sandboxes of the namespace that are not needed"
-_NO_DOCKER = FieldError(
-    "spec.backend.type",
-    "is Docker, and this operator runs sandboxes on Kubernetes only: write Kubernetes, or have an administrator start"
-    " it with --docker",
-)
-
-
 def _backend_type(raw: Raw) -> BackendType:
     return BackendType.DOCKER if on_docker(raw) else BackendType.KUBERNETES
-
-
-def _closed(index: int, private: Network) -> FieldError:
-    return FieldError(
-        f"spec.network.egress.allowedCIDRs[{index}]",
-        f"lies in the private network {private}, which the operator's administrator has not opened "
-        "(--open-private-network)",
-    )
 
 
 def _age(raw: Raw) -> float:
     """For how many seconds there has been the sandbox."""
     return (datetime.now(UTC) - datetime.fromisoformat(raw["metadata"]["creationTimestamp"])).total_seconds()
-
-
-def _was(raw: Raw, kind: ConditionType) -> tuple[str, str] | None:
-    for condition in (raw.get("status") or {}).get("conditions") or ():
-        if condition["type"] == kind:
-            return condition["reason"], condition["message"]
-    return None

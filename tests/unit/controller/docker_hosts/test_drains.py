@@ -14,7 +14,7 @@ from claude_sandbox.backends.docker.hosts.placement import Candidate, HostInfo, 
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.model import Identity, Image, Site
 from claude_sandbox.controller.docker_hosts.drains import Drains
-from claude_sandbox.controller.sandboxes.reconciler import Moving
+from claude_sandbox.controller.sandboxes.interfaces import Moving
 from claude_sandbox.controller.sandboxes.store import Key, Sandboxes
 
 OLD, NEW = Placement(host="old", engine_id="e1"), Placement(host="new", engine_id="e2")

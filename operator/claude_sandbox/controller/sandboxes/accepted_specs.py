@@ -1,0 +1,70 @@
+"""Which specs are carried out, and what they ask for.
+
+Holds the specs that were understood last, by the sandbox's UID and generation: a new sandbox is looked at several times
+within seconds, and a spec of one generation never changes. What it was started with (the site, and whether there are
+Docker hosts) stays as it is for as long as it lives. Called by the passes, on the event loop; a crash loses time alone.
+"""
+
+from collections import OrderedDict
+
+from claude_sandbox.api.spec import ClaudeSandboxSpec
+from claude_sandbox.api.validate import FieldError, InvalidSpec, parse_spec, refused_metadata
+from claude_sandbox.blueprint.build import build
+from claude_sandbox.blueprint.egress import Network, out_of_reach
+from claude_sandbox.blueprint.model import Blueprint, Identity, Site
+from claude_sandbox.compliance.pods.policy_size import OUTSIZE
+from claude_sandbox.controller.sandboxes.store import Raw
+
+# A few for each pass at a time: beyond these, specs are understood anew.
+REMEMBERED = 256
+
+
+class AcceptedSpecs:
+    """Of one operator. `docker`: whether it runs sandboxes on Docker hosts."""
+
+    def __init__(self, site: Site, *, docker: bool) -> None:
+        self._site = site
+        self._docker = docker
+        # The one that was asked for last at the end.
+        self._understood: OrderedDict[tuple[str, int], tuple[ClaudeSandboxSpec, Blueprint]] = OrderedDict()
+
+    def of(self, raw: Raw, identity: Identity) -> tuple[ClaudeSandboxSpec, Blueprint]:
+        """The spec and what it asks for, if schema, what that can't see, and administrator let it pass.
+
+        Raises InvalidSpec.
+        """
+        if refused := refused_metadata(raw):
+            raise InvalidSpec(refused)
+        if why := raw.get(OUTSIZE):
+            raise InvalidSpec((FieldError("metadata", f"{why}: {_LESS}"),))
+        version = identity.uid, raw["metadata"]["generation"]
+        found = self._understood.pop(version, None) or self._understand(raw, identity)
+        self._understood[version] = found
+        if len(self._understood) > REMEMBERED:
+            self._understood.popitem(last=False)
+        return found
+
+    def _understand(self, raw: Raw, identity: Identity) -> tuple[ClaudeSandboxSpec, Blueprint]:
+        spec = parse_spec(raw)
+        if spec.on_docker and not self._docker:
+            raise InvalidSpec((_NO_DOCKER,))
+        cidrs = spec.network.egress.allowed_cidrs
+        if closed := tuple(out_of_reach(cidrs, self._site.opened)):
+            raise InvalidSpec(tuple(_closed(index, private) for index, private in closed))
+        return spec, build(identity, spec, self._site)
+
+
+_LESS = "make it smaller, or delete sandboxes of the namespace that are not needed"
+_NO_DOCKER = FieldError(
+    "spec.backend.type",
+    "is Docker, and this operator runs sandboxes on Kubernetes only: write Kubernetes, or have an administrator start"
+    " it with --docker",
+)
+
+
+def _closed(index: int, private: Network) -> FieldError:
+    return FieldError(
+        f"spec.network.egress.allowedCIDRs[{index}]",
+        f"lies in the private network {private}, which the operator's administrator has not opened "
+        "(--open-private-network)",
+    )
