@@ -272,6 +272,9 @@ async def _refuse(client: Side, passage: Passage, error: RefusedError | BadReque
     else:
         status = error.status
         passage.rule = error.rule if isinstance(error, RefusedError) else f"malformed: {error}"
+        if passage.verdict == "Allowed":
+            # Its head was let through; what came then was not.
+            passage.verdict = "Failed" if status == 502 else "Refused"
     if passage.status is not None or passage.moved.down:
         return
     passage.status = status
