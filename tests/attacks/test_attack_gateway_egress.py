@@ -11,6 +11,7 @@ proxies, and writes docs/reference/gateway-attacks.md.
 """
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from client_hellos import client_hello
 from egress_attacks import LET_THROUGH, attacks, connect, succeeds
 from egress_place import ADDRESSES, ALLOWED, ALLOWED_NAMES, VICTIM, Place, place, send
-from gatewaykit import Gateway, authority, document, running
+from gatewaykit import Gateway, authority, basic, document, running
 from plain_proxies import plain_proxy
 
 
@@ -69,3 +70,14 @@ async def test_the_same_client_gets_where_it_may(lab: Lab) -> None:
     answer = await send(lab.gateway.proxy, f"GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\nAUTH\r\n\r\n".encode())
     assert answer.endswith(b"ok")
     assert lab.place.reached == [f"tls {ALLOWED}", f"GET {ALLOWED}"]
+
+
+async def test_a_second_client_hello_for_the_same_name_passes(lab: Lab) -> None:
+    host, _, port = lab.gateway.proxy.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    at = connect(ALLOWED, lab.place.ports["retry"])
+    writer.write(at.replace(b"AUTH", f"Proxy-Authorization: {basic()}".encode()))
+    await reader.readuntil(b"\r\n\r\n")
+    await writer.start_tls(ssl.create_default_context(cafile=lab.place.trust.bundle), server_hostname=ALLOWED)
+    writer.transport.abort()
+    assert set(lab.place.reached) == {f"tls {ALLOWED}"}
