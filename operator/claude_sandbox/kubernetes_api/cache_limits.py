@@ -8,7 +8,7 @@ loop. Sizes are of the object as JSON; in memory it is three to six times as muc
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,6 +94,11 @@ class CacheLimits:
         self._sums[key[0]] -= self._sizes.pop(key, 0)
         if not self._sums[key[0]]:
             del self._sums[key[0]]
+
+    def retain(self, held: Container[Key]) -> None:
+        """Forget all that is not held: what a list brought that was never put anywhere, since it failed half-way."""
+        for key in [key for key in self._sizes if key not in held]:
+            self.forget(key)
 
     def size(self, key: Key) -> int:
         """Of one object, 0 where there is none."""

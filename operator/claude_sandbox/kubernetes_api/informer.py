@@ -219,6 +219,7 @@ class Informer:
             if key not in listed and not self._is_ahead(key, reached):
                 self._ahead.pop(key, None)
                 self._tell(self._remove(key), None)
+        self.limits.retain(self.store)
 
     def _is_ahead(self, key: Key, reached: int) -> bool:
         """Whether the object was learnt from a write after the list was read that came to `reached`."""

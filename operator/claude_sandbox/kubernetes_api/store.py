@@ -59,7 +59,7 @@ class Store:
     def __iter__(self) -> Iterator[Obj]:
         return iter(tuple(self._objects.values()))
 
-    def __contains__(self, key: Key) -> bool:
+    def __contains__(self, key: object) -> bool:
         return key in self._objects
 
     def keys(self) -> tuple[Key, ...]:

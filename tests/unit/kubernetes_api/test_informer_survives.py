@@ -1,12 +1,15 @@
-"""An object that can't be understood ends neither the following of its kind nor the operator: its evidence ages."""
+"""What an API server or an object does to a list: it ends neither the following of a kind nor its account of sizes."""
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
+from claude_sandbox.kubernetes_api.errors import CONNECTION_FAILED, ApiError
 from claude_sandbox.kubernetes_api.informer import Informer, Timings
 from claude_sandbox.kubernetes_api.resources import SERVICES
+from claude_sandbox.kubernetes_api.store import key_of
 
 
 class Server:
@@ -42,3 +45,25 @@ async def test_an_object_that_no_code_was_prepared_for_does_not_end_the_watching
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     assert informer.age() < 10
+
+
+class Churning(Server):
+    """Has one Service, another one each time that it is asked, and breaks off every list but each third."""
+
+    async def list(self, *_: Any, keep: Callable[[Any], Any], **__: Any) -> Any:
+        self.lists += 1
+        name, version = f"s{self.lists}", str(self.lists)
+        item = keep({"metadata": {"name": name, "namespace": "agents", "uid": name, "resourceVersion": version}})
+        if self.lists % 3:
+            raise ApiError(0, CONNECTION_FAILED, "broken off")
+        return SimpleNamespace(items=[item], resource_version=version)
+
+
+async def test_what_came_of_lists_that_broke_off_takes_nothing_of_a_namespaces_share() -> None:
+    server = Churning()
+    informer = Informer(server, SERVICES, pace=Timings(backoff=0.001))  # type: ignore[arg-type]
+    for _ in range(6):
+        with suppress(ApiError):
+            await informer._list()
+    (held,) = informer.store
+    assert informer.limits.sum("agents") == informer.limits.size(key_of(held)) > 0

@@ -27,6 +27,8 @@ class _SeenRelay:
     image: Object | None = None
 
 
+_MOST_IMAGES = 256
+"""Images whose documents are remembered: tenants name them, and one sandbox after another may name another."""
 LOOK_INSIDE_AGAIN = 240.0
 """Seconds until what was delivered is read once more: whoever has the engine may have replaced the settings since."""
 
@@ -134,8 +136,11 @@ class Observer:
 
     async def _recognize(self, container: Object | None, desired: Desired) -> Object | None:
         """Remember a container that is the sandbox's; the document of its image, None where it is somebody else's."""
+        before = self._known.pop(desired.identity.uid, None)
+        if before is not None and (container is None or container["Id"] != before):
+            # It is gone, and what was in it with it.
+            self._inside.pop(before, None)
         if container is None or not is_owned(container, desired.cluster, desired.identity, names.AGENT):
-            self._known.pop(desired.identity.uid, None)
             return None
         self._known[desired.identity.uid] = str(container["Id"])
         return await self._image(container)
@@ -185,7 +190,11 @@ class Observer:
             found = await self._engine.image(identifier)
             if found is None:
                 return None
-            self._images[identifier] = found
+            if len(self._images) >= _MOST_IMAGES:
+                # The one that is known for longest; where it is needed again, it is asked for again.
+                del self._images[next(iter(self._images))]
+            # An image's document is as large as who built it made it: only what is compared is kept.
+            self._images[identifier] = {"Config": found.get("Config")}
         return self._images[identifier]
 
     async def _look_inside(

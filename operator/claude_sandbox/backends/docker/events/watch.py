@@ -160,9 +160,13 @@ class _Stream:
         actions = {one for some in _ACTIONS.values() for one in some}
         filters = {"type": list(_ACTIONS), "event": sorted(actions)}
         try:
-            self._response = self._engine.stream_events(filters, SILENCE)
+            self._response = response = self._engine.stream_events(filters, SILENCE)
+            if self._closed.is_set():
+                # Given up while it was being opened, when there was nothing yet that `close` could end.
+                _hang_up(response)
+                return
             self._tell(self._opened_with, True)
-            for line in lines(self._response):
+            for line in lines(response):
                 # A loop that is behind is not to hold all that an engine tells meanwhile.
                 while self._events.qsize() > _MANY and not self._closed.wait(0.05):
                     pass

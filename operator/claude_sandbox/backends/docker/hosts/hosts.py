@@ -207,10 +207,12 @@ def _look(
     engine = entry.engine
     if engine is None:
         engine = connect(target.address, target.credentials)
+        # Kept before it is asked whether it is still wanted: who forgets the host at this moment ends it, or we do.
+        entry.engine, wanted = engine, True
         if entry.target != target:
+            entry.engine = None
             engine.close()
             raise ConnectError(ConnectErrorReason.UNREACHABLE, "the host was changed meanwhile")
-        entry.engine, wanted = engine, True
     if wanted:
         return engine.documents()
     engine.ping()

@@ -1,5 +1,8 @@
 """Which sandbox an event concerns, and what a container's document says of its state."""
 
+import asyncio
+import threading
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -7,7 +10,7 @@ from docker_world import CLUSTER, DIGEST, IDENTITY, recorded
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.backends.docker.events import exec_sessions
-from claude_sandbox.backends.docker.events.watch import Registry, sandboxes_of
+from claude_sandbox.backends.docker.events.watch import Registry, changed_sandboxes, sandboxes_of
 from claude_sandbox.backends.docker.names import labels_of, names_of
 from claude_sandbox.backends.docker.state import host_lost, state_of
 from claude_sandbox.compliance.evidence.containers import Session
@@ -127,3 +130,29 @@ def test_the_engines_own_health_check_is_no_foreign_session() -> None:
     for more in ({"privileged": True}, {"user": "0"}):
         document = {"Running": True, "ProcessConfig": {**own["ProcessConfig"], **more}}  # type: ignore[dict-item]
         assert exec_sessions.session_of(document, live)
+
+
+class Slow:
+    """An engine whose events begin only when a test says so."""
+
+    def __init__(self) -> None:
+        self.asked, self.answers, self.ended = threading.Event(), threading.Event(), threading.Event()
+
+    def stream_events(self, _filters: object, _silence: float) -> Any:
+        self.asked.set()
+        self.answers.wait(10)
+        return SimpleNamespace(raw=SimpleNamespace(read1=self._read), close=self.ended.set)
+
+    def _read(self, *_: object, **__: object) -> bytes:
+        self.ended.wait(10)  # as an engine of which nothing is heard
+        return b""
+
+
+async def test_a_connection_that_is_given_up_while_it_opens_is_ended_when_it_has() -> None:
+    engine = Slow()
+    following = asyncio.create_task(anext(changed_sandboxes(engine, CLUSTER, Registry())))  # type: ignore[arg-type]
+    assert await asyncio.to_thread(engine.asked.wait, 10)
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    engine.answers.set()
+    assert await asyncio.to_thread(engine.ended.wait, 5), "its thread and its connection are still there"
