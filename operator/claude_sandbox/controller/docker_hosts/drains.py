@@ -4,6 +4,21 @@ The order is what makes it safe: a sandbox is removed from its old host, and onl
 host stored; only then is anything made there. Until then the stored placement is the old one, so at whatever moment
 the operator ends or the old host falls silent, the next pass finds the sandbox where something of it may be. Nothing
 of a move is stored: whoever comes to a half-done one begins it anew, and finds less to remove.
+
+Theory of operation. Holds the moves that are under way, how many of each host were brought to their end, which
+sandboxes a pass found to stay and until when that is believed, and what was told of whom.
+
+Always true:
+- A move that is under way has its room on the target, counted there from its beginning, and the image that it needs is
+  there, or the pass that has it brought has not ended. However else that pass ends, the move ends with it.
+- At most AT_A_TIME moves of a host are under way; one that was begun goes on whoever else waits.
+- A sandbox that is asked to move says so in its status before anything is removed: an agent whose work ends reads why.
+- Rooms are compared, taken and given up under `choosing`, so that no two sandboxes get the same.
+
+A pass of the host calls `look`, which has the next ones woken and counts the others; a pass of the sandbox calls `move`
+and does all that changes anything. The queue runs one pass of a sandbox at a time, and so one step of its move. All on
+the event loop. A crash forgets all of it: the count of those moved is in the host's status, the rest is found by
+looking, and may be told once more. A lost wake is made good by the host's next pass, which comes within seconds.
 """
 
 import asyncio
@@ -166,6 +181,7 @@ class Drains:
                 return begun
             move = begun
         if not _is_announced(raw):
+            # Written by the end of this pass; the next, which reads it, removes.
             return Moving(_saying(move), 0.0)
         if problem := await _removed(old, blueprint.identity, current):
             return Moving(_waits_for(move, problem), AGAIN)
@@ -178,10 +194,11 @@ class Drains:
         # What neither runs nor is to: it can wait where it is. Else it would be started only to be stopped, or to stay
         # for good where it is left alone once it runs.
         can_wait = runs or not blueprint.running
-        busy = sum(move.source == source for move in self._moves.values()) >= AT_A_TIME
-        if busy or self._hosts.unseen():
-            return raw if can_wait else Moving(f"Waits for its turn: DockerHost {source} is being drained.", TURN)
         async with self._choosing:
+            # Counted here, since others may have begun theirs while this one waited.
+            busy = sum(move.source == source for move in self._moves.values()) >= AT_A_TIME
+            if busy or self._hosts.unseen():
+                return raw if can_wait else Moving(f"Waits for its turn: DockerHost {source} is being drained.", TURN)
             target = elsewhere(wish, source, self._hosts.candidates())
             if isinstance(target, Stay):
                 return self._stay(key, raw, source, target)

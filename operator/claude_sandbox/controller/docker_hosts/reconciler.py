@@ -2,6 +2,20 @@
 
 Nothing here touches a sandbox. A host that does not answer, or that is gone, is remembered or forgotten; what runs
 there is the backend's to think about, and who leaves a host that is being drained `drains.py`'s.
+
+Theory of operation. The queue calls `HostReconciler` with a host's name, never twice at once for one. Holds, of each
+host, the credentials that were read last and when, what was seen of it last, and when workspaces were looked for on it
+last. Connections, and what the engine answered, are `backends/docker/hosts`'s, which never raises for an engine.
+
+Always true: nothing is said of a host, nor a sandbox placed on it, before it was looked at once (`unseen`); who has to
+know is told of each change of whether it is there, answers and is ready (`on_change`); no connection is left with
+credentials whose Secret was found to be gone, and that is looked for within a minute; and of two DockerHosts for one
+engine only the older takes sandboxes, or its room would be given away twice. What others ask here (`standing`,
+`candidates`) comes from what is held, and costs no request.
+
+Used on the event loop; hosts are looked at side by side. A crash forgets all: every host is unseen again, sandboxes
+wait for the first look, and statuses stay as they were until then. A change that no watch tells is seen by the next
+look, half a minute away at most.
 """
 
 import logging
@@ -122,6 +136,7 @@ class HostReconciler:
             logger.warning("the look at a Docker host ended early", exc_info=True)
             error = ConnectError(ConnectErrorReason.UNSUPPORTED, f"it could not be looked at: {mishap(error)}")
             found = report.HostFindings(None, known=replace(self._hosts.known(name), error=error))
+        # Before what may take time: sandboxes wait for the first look at their host.
         self._notice(name, raw, found)
         found = await self._with_namespaces(name, raw, found)
         if found.spec is not None and found.spec.drain:
@@ -228,6 +243,7 @@ class HostReconciler:
         try:
             credentials = await self._secrets.credentials(reference.name, scheme)
         except ApiError:
+            # An API server that is away must not cut the operator off from engines that it reached a moment ago.
             if kept is not None and kept[1] == key:
                 return kept[2]
             raise

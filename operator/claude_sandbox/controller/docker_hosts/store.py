@@ -1,4 +1,10 @@
-"""The DockerHosts as last seen."""
+"""The DockerHosts as last seen.
+
+Theory of operation. Holds the objects whole, by name: an administrator writes them, and there are few. Always true: of
+one host only a newer version replaces a version, whether a watch, a list or the answer to a write of ours brings it; an
+object that was put is never changed. Called on the event loop, by kopf's handler, the list of each round and the
+passes; no call awaits. A crash forgets them, and a process that starts lists them before any work.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -56,7 +62,9 @@ class HostObjects:
         gone = {name for name in before.keys() - fresh.keys() if known.get(name) == before[name]}
         for name in gone:
             del self._by_name[name]
-        came = (raw for name, raw in fresh.items() if name in known or before.get(name) != raw["metadata"]["uid"])
+        # Who was there before, and is not now or is another, went while the list was on its way.
+        went = {name for name, uid in before.items() if known.get(name) != uid}
+        came = (raw for name, raw in fresh.items() if name not in went or raw["metadata"]["uid"] != before[name])
         return gone | {raw["metadata"]["name"] for raw in came if self.put(raw)}
 
     def __iter__(self) -> Iterator[str]:

@@ -14,6 +14,11 @@ API server has already received.
 What remains: a process that is frozen between the last look at its permit and the sending of one request sends this one
 when it wakes up. Nothing short of an API server that knows of leases could stop it. It does no harm: writes carry the
 UID or the resourceVersion of what they were decided upon, and a create of what exists already is refused.
+
+Holds the Lease as last seen, when its record was seen to change last, and until when this replica may act. `run` is
+called once, and tries, renews and gives back one after the other; `leading` and `permit` are reads, for any thread. A
+crash leaves the Lease to its end. An answer that is lost leaves it unknown who holds it: it is read before the next
+write, and a renewal that was heard all the same is found to be ours.
 """
 
 import asyncio
@@ -161,6 +166,7 @@ class Election:
     async def _hold(self) -> None:
         """Renew until that is no longer possible."""
         while True:
+            # Never past the end of the right to act, at which `run` has to hear that it is lost.
             await asyncio.sleep(min(self._pause(), max(0.0, self._until - self._clock())))
             try:
                 async with asyncio.timeout(self._until - self._clock()):
@@ -176,8 +182,10 @@ class Election:
     async def _attempt(self, *, leading: bool = False) -> bool:
         """Take or renew the lease, if that is ours to do; whether it succeeded."""
         try:
+            # The holder knows its lease from its own writes: one request for a renewal, not two.
             if not leading or self._lease is None:
                 await self._read()
+            # Before the request, since another replica may count from the moment that the server has it.
             sent = self._clock()
             if self._lease is None:
                 lease = await self._api.create(LEASES, self._new(), self._namespace)
@@ -216,6 +224,7 @@ class Election:
     def _observe(self, lease: Obj) -> None:
         self._lease = lease
         record = lease.get("spec") or {}
+        # By our clock, and whatever it says in renewTime: that is another machine's.
         if record != self._record:
             self._record, self._seen = record, self._clock()
         holder = record.get("holderIdentity") or ""

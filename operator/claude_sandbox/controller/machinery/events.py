@@ -2,6 +2,17 @@
 
 Saying something costs a reconcile nothing: Events are written by a task of their own, one at a time, and dropped (and
 counted) where there are too many. The same thing said again becomes a series of the first Event, not a new one.
+
+Theory of operation. Holds the series that were said lately, a bucket of tokens for each object that something was said
+of (both bounded: who was not heard of for longest is forgotten), and a bounded line of series to be written.
+
+Always true: a series is in line at most once, and is written with all that was said of it until then; nothing that a
+tenant can cause makes a reconcile wait, fills memory, or keeps others' Events from being written for longer than the
+line is; the note was redacted before it is kept.
+
+`tell` may be called by anybody on the event loop. One task runs `run`, and no other writes. A crash loses what is in
+line, and the series: what is said after it is a new Event. An answer that is lost is found by the name, which is chosen
+before the first try. A write that is refused is counted and dropped: Events are no record, statuses are.
 """
 
 import asyncio
@@ -129,6 +140,7 @@ class EventRecorder:
         self._series.move_to_end(key)
         series.count += 1
         series.last = now
+        # Before the tokens: what costs no write takes none.
         if series.pending:
             return  # said together with what waits to be written
         bucket = self._buckets.setdefault(uid, _Bucket(filled=now))
@@ -153,6 +165,7 @@ class EventRecorder:
                 while busy() and self._clock() - self._pending[0][1] < GIVES_WAY:  # noqa: ASYNC110 - nothing tells
                     await asyncio.sleep(LOOKS_EVERY)
                 series, _ = self._pending.popleft()
+                # Before the write: what is said while that is under way is not in it, and has to be written again.
                 series.pending = False
                 await self._write(series)
             self._idle.set()

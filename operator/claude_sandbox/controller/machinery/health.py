@@ -2,6 +2,12 @@
 
 Being answered at all shows that the event loop turns. An API server that is away makes neither the process unhealthy
 (a restart would not bring it back) nor a replica that waits for the lease unready.
+
+Theory of operation. Holds the listening socket and nothing that it says: each request asks every check anew, so that
+an answer is never older than the question. Checks run on the event loop and must neither wait nor do I/O; one that
+raises fails, and is no reason not to answer. Only the page of metrics is made in a thread: whatever it reads is changed
+by the event loop meanwhile, and copies before it iterates. Asked by anybody who reaches the port, so nothing that it
+says is secret: names and counts are the most that it tells. A crash closes the port, which is the news.
 """
 
 import asyncio

@@ -5,7 +5,21 @@ that is added while it is being worked on is worked on again, afterwards, by one
 wish to have its key worked on later that is older than the run: what has to be looked at again, that run says anew.
 
 Keys may be of groups with a limit each. A key of a group that has as many in work as it may waits aside, outside of the
-workers, and keeps nobody of another group waiting. Invariant: no key waits aside for a group with room.
+workers, and keeps nobody of another group waiting.
+
+Theory of operation. Holds keys and nothing of why they were added: those to be worked on (`_dirty`), of these the ones
+in line or aside, those in work, those due later with a heap by time, and how often in a row each failed.
+
+Always true:
+- A key is in line or aside, and there once, exactly while it is dirty and not in work.
+- No key waits aside for a group with room: who gives up room, or was called for it and can't use it, calls the next.
+- Of a key's wishes for later only the earliest is kept, and a run takes it away.
+- A worker that waits is woken for each key in line; one that is cancelled passes its turn on.
+
+Anybody on the event loop may add; `run_workers` alone takes and ends. No method awaits but `get`, so each is whole. The
+page of metrics asks for `len()` and `in_work()` from its thread, and gets a copy. A crash loses all of it: a process
+that starts adds every key there is, and a replica that does not lead gathers keys until it does. A lost event costs no
+more than the time until the next round of looking at everything.
 """
 
 import asyncio
@@ -104,6 +118,7 @@ class WorkQueue(Generic[K]):
 
     def __len__(self) -> int:
         """Keys in line or aside, those that are in work or due later not counted."""
+        # Asked by another thread too: one expression in C, during which no key goes aside.
         return len(self._line) + sum(map(len, self._aside.values()))
 
     def add(self, key: K) -> None:
@@ -113,6 +128,7 @@ class WorkQueue(Generic[K]):
         self._dirty[key] = self._loop.time()
         if self._observer is not None:
             self._observer.added()
+        # Else `done` puts it in line: two runs of a key would undo each other's work.
         if key not in self._processing:
             self._line.append(key)
             self._wake()
@@ -137,7 +153,7 @@ class WorkQueue(Generic[K]):
         """
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
-        backoff = min(self._first_retry * 2.0 ** min(failures, 32), self._max_retry)
+        backoff = min(self._first_retry * 2.0 ** min(failures, 32), self._max_retry)  # 32: no float overflows
         pause = max(backoff * random.uniform(0.8, 1.0), at_least)  # noqa: S311 (no secret)
         if self._observer is not None:
             self._observer.retried()
@@ -168,6 +184,7 @@ class WorkQueue(Generic[K]):
             finally:
                 if waiter in self._waiters:
                     self._waiters.remove(waiter)
+        # What was to be looked at later is looked at now; its entry in the heap is left, and skipped when it is due.
         self._due.pop(key, None)
         now = self._loop.time()
         since = self._dirty.pop(key)
@@ -259,6 +276,8 @@ class WorkQueue(Generic[K]):
                 return
 
     def _arm(self) -> None:
+        # Outdated wishes stay in the heap until they are due. Where they are most of it they are taken out at once, so
+        # that keys which are asked for again and again, hours ahead, do not make it grow.
         if len(self._heap) > 2 * len(self._due) + 64:
             self._heap = [wish for wish in self._heap if self._due.get(wish.key) is wish]
             heapq.heapify(self._heap)
@@ -299,6 +318,7 @@ async def run_workers(
     room = asyncio.Semaphore(workers) if workers is not None else None
     async with asyncio.TaskGroup() as group:
         while True:
+            # Before a key is taken: one that was taken and waits here could not be overtaken, nor merged with the next.
             if room is not None:
                 await room.acquire()
             try:
@@ -317,6 +337,7 @@ async def _work(queue: WorkQueue[K], key: K, reconcile: Reconcile[K], on_result:
     try:
         outcome = await _reconcile_once(queue, key, reconcile)
     finally:
+        # A reconcile that is cancelled has ended too: its key must not be in work for ever.
         queue.done(key)
         if on_result is not None:
             on_result(outcome, loop.time() - started)

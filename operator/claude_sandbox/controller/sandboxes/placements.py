@@ -1,5 +1,8 @@
 """Where each sandbox was placed, as this process stored or first saw it: a status says what somebody wrote into it.
 
+Theory of operation. Who may write statuses could else have a sandbox made a second time on another host, or have the
+operator look for it where it is not.
+
 Holds, in memory, a placement for each sandbox. What the status tells otherwise since is not believed, but put back. A
 crash forgets: then what the status tells is taken, and where that leads nowhere it is looked for on the hosts. Called
 by the passes of sandboxes, on the event loop.

@@ -1,4 +1,10 @@
-"""Where the loop's findings go: the status, Kubernetes Events, logs, metrics."""
+"""Where the loop's findings go: the status, Kubernetes Events, logs, metrics.
+
+Theory of operation. Holds nothing. The status is the record, and is the only one of these that is waited for and can
+fail. An Event, a line of the log and a metric are said in passing: they are told before the status is written, so a
+crash in between has an Event told once more rather than never, and what they cost is bounded where they are kept.
+Called by the passes and by what takes back old verdicts, on the event loop.
+"""
 
 import logging
 from collections.abc import Mapping

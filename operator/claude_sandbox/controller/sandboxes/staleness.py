@@ -2,8 +2,14 @@
 
 A status at rest is never written again, so it does not tell by itself how old it is. Three things do: here, the replica
 that works takes back what is older than a bound; the metric of the last evaluation ages while nobody evaluates; and the
-Lease tells whether any operator works at all. Holds when a look at each sandbox last came to its end, in memory only:
-after a restart, or a change of the leader, the bound begins anew. Used from the event loop alone.
+Lease tells whether any operator works at all.
+
+Theory of operation. Holds when a look at each sandbox last came to its end, in memory only: after a restart, or a
+change of the leader, the bound begins anew. Always true: a sandbox that was not looked at for the bound loses its
+verdicts, or the log says why not; no sandbox keeps that from another; and what is being written is waited for before it
+is judged overdue, for it may be the very evaluation. Passes say when they are done (`evaluated`) or that a sandbox is
+gone; one task, of the replica that works, does the rest, and the process ends where that task does. All on the event
+loop. A crash leaves verdicts as they are until the next leader has been up for the bound.
 """
 
 import asyncio
@@ -63,7 +69,7 @@ class Lapses:
         for key in list(self._sandboxes):
             raw = self._sandboxes.get(key)
             if raw is not None and now - self._evaluated.setdefault(key, now) > seconds:
-                # What is being written may be the very evaluation.
+                # And asked again after that, with the clock as it is then.
                 await self._sandboxes.written(raw)
                 if self._clock() - self._evaluated.get(key, now) > seconds and await self._taken_back(key, seconds):
                     lapsed.append(key)
@@ -73,6 +79,7 @@ class Lapses:
         try:
             return await self._take_back(key, seconds)
         except ApiError as error:
+            # Where the server is away the others need not be tried either.
             if error.is_transient:
                 raise
             logger.warning("that %s is overdue could not be reported: %s", key, error)

@@ -1,4 +1,19 @@
-"""The ClaudeSandboxes as last seen, and which of them a change elsewhere concerns."""
+"""The ClaudeSandboxes as last seen, and which of them a change elsewhere concerns.
+
+Theory of operation. Holds what the projection keeps of each sandbox, by namespace and name, as far as the limits of its
+namespace go; an index by Docker host; who follows changes; and which sandboxes a write of ours is under way to.
+
+Always true:
+- Of one sandbox only a newer version replaces a version, wherever it comes from: watch, list, or answer to a write.
+- An object that was put is never changed. Who keeps one has a sandbox at a moment, and not a view of the present one.
+- The index by host is of just the objects that are held; followers were told of each change before the call ends.
+- Our own write is learned before its watch tells of it (`written` has that wait), so that it wakes nobody.
+
+Written to by kopf's handler, by the list of each round, and by passes with the answers to their writes; read by all.
+All of it on the event loop, and no call but `written` and `take_over` awaits. A crash forgets it: a process that starts
+takes over a whole list before any work, for a sandbox that is not known yet must not look like one that is gone. A
+deletion that no watch told of is found by the next list, or by a pass whose write is answered with NotFound.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -96,6 +111,7 @@ class Sandboxes:
         self._followers.append(changed)
 
     def _indexed(self, key: Key, before: Raw | None, now: Raw | None) -> None:
+        # A sandbox that says that it is on Kubernetes may still name a host, where somebody wrote it into its status.
         for raw, enters in ((before, False), (now, True)):
             if raw is None or not (on_docker(raw) or host_of(raw)):
                 continue
@@ -184,7 +200,8 @@ class Sandboxes:
                 self.remove(key)
                 yield key
         for key, raw in fresh.items():
-            went = self.get(key) is None and before.get(key) == raw["metadata"]["uid"]
+            known, uid = self.get(key), raw["metadata"]["uid"]
+            went = before.get(key) == uid and (known is None or known["metadata"]["uid"] != uid)
             if not went and self.put(raw):
                 yield key
 

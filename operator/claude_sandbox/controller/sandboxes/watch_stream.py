@@ -2,6 +2,12 @@
 
 kopf decodes a whole answer at once, with the standard library's decoder, and would hold up everything else for as long;
 and what it keeps would be as large as tenants like.
+
+Theory of operation. Stands between one answer of aiohttp's and kopf, and holds of it at most a line of a watch or a
+page of a list. Always true: kopf gets whole lines, of objects the projection alone; what is not understood is handed on
+as it came, for kopf to complain of; a page that is too large is given up before it is decoded, and asked for again with
+fewer objects, down to one. Called by the session's middleware (`watch.py`), once for each answer. A connection that
+breaks in the middle is kopf's to make anew: half a line is handed on by nobody.
 """
 
 from collections.abc import AsyncIterator
@@ -22,12 +28,15 @@ class TooLargeError(Exception):
 
 
 def watched(response: aiohttp.ClientResponse) -> None:
-    """Have the answer to a watch read through the door."""
+    """Have kopf read of the answer to a watch what the projection keeps."""
     response.content = _Lines(response.content)  # type: ignore[assignment]
 
 
 async def listed(response: aiohttp.ClientResponse, *, whole: bool) -> None:
-    """Read a page of a list through the door. Raises TooLargeError, unless it is to be read `whole` in any case."""
+    """Read a page of a list, and have kopf read what the projection keeps of it.
+
+    Raises TooLargeError, unless it is to be read `whole` in any case.
+    """
     parts, size = [], 0
     async for part in response.content.iter_any():
         parts.append(part)
@@ -36,7 +45,7 @@ async def listed(response: aiohttp.ClientResponse, *, whole: bool) -> None:
             response.close()
             raise TooLargeError
     page, breath, items = orjson.loads(b"".join(parts)), Breath(), []
-    del parts
+    del parts  # half of the memory that the page takes, while its items are gone through
     for item in page.get("items") or ():
         items.append(PROJECTIONS[SANDBOXES](item))
         await breath()

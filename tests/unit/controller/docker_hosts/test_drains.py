@@ -1,4 +1,4 @@
-"""A move that is ended before the other host has the image was none: the sandbox goes on where it is."""
+"""What makes a move off a host that is being drained one that is under way, and how many there are."""
 
 import asyncio
 from typing import Any
@@ -13,7 +13,7 @@ from claude_sandbox.backends.docker.hosts.capacity import Allocatable, Requests
 from claude_sandbox.backends.docker.hosts.placement import Candidate, HostInfo, PlacementRequest
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.model import Identity, Image, Site
-from claude_sandbox.controller.docker_hosts.drains import Drains
+from claude_sandbox.controller.docker_hosts.drains import AT_A_TIME, Drains
 from claude_sandbox.controller.sandboxes.interfaces import Moving
 from claude_sandbox.controller.sandboxes.store import Key, Sandboxes
 
@@ -70,19 +70,24 @@ class Fleet:
             raise self.problem
 
 
-@pytest.mark.parametrize("problem", [asyncio.CancelledError(), KeyError("an answer that makes no sense")])
-async def test_a_move_that_is_ended_before_its_image_is_there_is_begun_anew(problem: BaseException) -> None:
-    sandboxes, fleet, told = Sandboxes(), Fleet(), []
-    sandboxes.put(BLANK)
-    spec = parse_spec(BLANK)
-    blueprint = build(Identity("agents", "alice", "u"), spec, Site(Image("i", None, "Never")))
-
+def _drains(sandboxes: Sandboxes, fleet: Fleet, told: list[str], choosing: asyncio.Lock) -> Drains:
     class Reporter:
         def tell(self, _raw: Any, reason: str, *_: Any, **__: Any) -> None:
             told.append(reason)
 
-    parts: Any = (sandboxes, Reporter(), fleet, Hosts(), lambda _: None, lambda _: None, asyncio.Lock())
-    drains = Drains(*parts, lambda *_: None, lambda _: None)
+    parts: Any = (sandboxes, Reporter(), fleet, Hosts(), lambda _: None, lambda _: None, choosing)
+    return Drains(*parts, lambda *_: None, lambda _: None)
+
+
+@pytest.mark.parametrize("problem", [asyncio.CancelledError(), KeyError("an answer that makes no sense")])
+async def test_a_move_that_is_ended_before_its_image_is_there_is_begun_anew(problem: BaseException) -> None:
+    sandboxes, fleet = Sandboxes(), Fleet()
+    told: list[str] = []
+    sandboxes.put(BLANK)
+    spec = parse_spec(BLANK)
+    blueprint = build(Identity("agents", "alice", "u"), spec, Site(Image("i", None, "Never")))
+
+    drains = _drains(sandboxes, fleet, told, asyncio.Lock())
     fleet.problem = problem
     with pytest.raises(type(problem)):
         await drains.move(BLANK, OLD, blueprint, spec, WISH)
@@ -94,3 +99,21 @@ async def test_a_move_that_is_ended_before_its_image_is_there_is_begun_anew(prob
     assert isinstance(await drains.move(BLANK, OLD, blueprint, spec, WISH), Moving)
     assert told == ["Moving"]
     assert drains.expects(Key("agents", "alice"), NEW)
+
+
+async def test_no_more_move_at_a_time_than_may_though_they_wait_for_the_same_lock() -> None:
+    sandboxes, choosing = Sandboxes(), asyncio.Lock()
+    told: list[str] = []
+    drains = _drains(sandboxes, Fleet(), told, choosing)
+    moves = []
+    async with choosing:
+        for name in ("alice", "bob", "carol", "dave"):
+            raw = {**BLANK, "metadata": {**BLANK["metadata"], "name": name, "uid": name}}
+            sandboxes.put(raw)
+            spec = parse_spec(raw)
+            blueprint = build(Identity("agents", name, name), spec, Site(Image("i", None, "Never")))
+            moves.append(asyncio.create_task(drains.move(raw, OLD, blueprint, spec, WISH)))
+        await asyncio.sleep(0.01)
+    await asyncio.gather(*moves)
+    assert told == ["Moving"] * AT_A_TIME
+    assert len(list(drains.demands_on("new"))) == AT_A_TIME

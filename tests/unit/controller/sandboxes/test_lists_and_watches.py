@@ -52,9 +52,14 @@ def _sandbox(name: str, uid: str = "u", version: int = 1) -> Object:
         ([_sandbox("old")], [("DELETED", _sandbox("old", version=7))], {}),
         ([_sandbox("old")], [("MODIFIED", _sandbox("old", version=7))], {"old": "u"}),
         ([], [("DELETED", _sandbox("old", version=7)), ("ADDED", _sandbox("old", "v", 8))], {"old": "v"}),
+        (
+            [_sandbox("old")],
+            [("DELETED", _sandbox("old", version=7)), ("ADDED", _sandbox("old", "v", 8))],
+            {"old": "v"},
+        ),
         ([_sandbox("old"), _sandbox("unheard")], [], {"old": "u", "unheard": "u"}),
     ],
-    ids=["gone", "came meanwhile", "went meanwhile", "changed meanwhile", "made again meanwhile", "came unheard"],
+    ids=["gone", "came", "went", "changed", "made again before", "made again after", "came unheard"],
 )
 async def test_of_sandboxes_what_the_watch_told_while_a_list_was_read_counts(
     listed: list[Object], meanwhile: list[tuple[str, Object]], left: dict[str, str]
@@ -74,9 +79,10 @@ async def test_of_sandboxes_what_the_watch_told_while_a_list_was_read_counts(
         ([_raw("old")], [("ADDED", _raw("new", version=7))], {"old": "u", "new": "u"}, ["new"]),
         ([_raw("old")], [("DELETED", _raw("old", version=7))], {}, ["old"]),
         ([], [("DELETED", _raw("old", version=7)), ("ADDED", _raw("old", "v", 8))], {"old": "v"}, ["old"]),
+        ([_raw("old")], [("DELETED", _raw("old", version=7)), ("ADDED", _raw("old", "v", 8))], {"old": "v"}, ["old"]),
         ([_raw("old"), _raw("unheard")], [], {"old": "u", "unheard": "u"}, ["unheard"]),
     ],
-    ids=["gone", "came meanwhile", "went meanwhile", "made again meanwhile", "came unheard"],
+    ids=["gone", "came", "went", "made again before", "made again after", "came unheard"],
 )
 async def test_of_hosts_as_well(
     listed: list[Object], meanwhile: list[tuple[str, Object]], left: dict[str, str], woken: list[str]
