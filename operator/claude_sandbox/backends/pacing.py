@@ -1,4 +1,9 @@
-"""How often a workload may be replaced that fails, or drifts, again and again."""
+"""How often a workload may be replaced that fails, or drifts, again and again.
+
+Theory of operation. It holds, of what is paced, when it was done last and how long the next time has to wait. To ask is
+to use it up: who is told 0 does it. One that lasted FORGIVEN_AFTER seconds was good. Shared by the passes of all
+sandboxes, on the event loop. A crash forgets, so that each may be replaced once at once after a start.
+"""
 
 import time
 from collections.abc import Callable

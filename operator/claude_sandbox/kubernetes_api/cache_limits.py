@@ -3,8 +3,13 @@
 What is more is known of only: a stub stands for it, which says in `outsize` why. Nothing that is measured takes a stub
 for the object: controls that need it fail, or are Unknown, and say so.
 
-Holds the size of each object that was admitted, by key, and the sums by namespace. Used by one informer, from the event
-loop. Sizes are of the object as JSON; in memory it is three to six times as much.
+Theory of operation. It holds the size of each object that arrived last under each key, and the sums by namespace; each
+sum is that of its sizes. A size is noted when the object arrives, before it is known whether it will be held: what is
+older than what is held, or of a list that breaks off, is counted too, until the next complete list says which keys are
+held (`retain`). While a list is read, what is gone still counts; so an object may be a stub that need not be, and the
+next list takes it anew. Used by one informer, from the event loop. A crash loses all.
+
+Sizes are of the object as JSON; in memory it is three to six times as much.
 """
 
 from collections import Counter

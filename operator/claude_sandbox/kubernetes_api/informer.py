@@ -1,7 +1,23 @@
 """A store that follows the API server: list, watch, resume, list again, and tell what changed.
 
-Nothing that is lost on the way stays lost: a watch resumes where it ended; where that is no longer possible, and now
-and then anyway, everything is listed again and what the watch did not tell is told then, deletions included.
+Theory of operation. One task, `run`, does one thing after the other: it lists everything, watches from there on, and
+lists again now and then, or at once where the watch can't be resumed or told what nobody can read. A list and a watch
+never overlap. Passes `learn` and `unlearn` what their own writes were answered with, at any await of that task.
+
+It holds, besides the store: the resourceVersion that the list or the watch has come to (`_reached`); what was learnt
+and no watch has told yet, with what the handlers know of it (`_ahead`); and the UIDs of what our deletes removed since
+the last list began (`_unlearnt`).
+
+- Neither a watch nor an answer replaces a newer object by an older one. A list is believed whole, but for what was
+  learnt or unlearnt since it began: it may have been read before.
+- Handlers hear of each change that is not our own once, in the order in which it is learnt of; of several that come
+  between a watch and a list, the sum. They are called at once, on the event loop, after the store was changed.
+- What can't be understood, or is refused, ends nothing: everything is listed again after a pause. Meanwhile the store
+  stays as it is and `age()` grows, so that what is measured becomes Unknown.
+
+All of it is for one event loop. Nothing that is lost on the way stays lost: a watch resumes where it ended, silence
+ends it after `idle` seconds, and a list tells what no watch did, deletions included. A crash loses all; the next start
+lists.
 """
 
 import asyncio

@@ -2,6 +2,9 @@
 
 A Role can let an account get its own Namespace, but not list or watch it: RBAC sees those as requests about the whole
 cluster.
+
+Theory of operation. As an informer, with a look instead of a list, and no watch: a change is told at the next look,
+some SECONDS later, and of several changes between two looks only the sum.
 """
 
 import asyncio

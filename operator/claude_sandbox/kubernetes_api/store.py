@@ -1,4 +1,11 @@
-"""An in-memory copy of the objects of one kind, by name and by whatever else they are looked up with."""
+"""An in-memory copy of the objects of one kind, by name and by whatever else they are looked up with.
+
+Theory of operation. It holds each object once, by namespace and name, and for each index the objects under each value
+that the index function gave for them. What is handed out is what is held, without a copy: nobody may change an object
+that is in a store, or it would be left under values that it no longer has. So a thread may read objects that it was
+given, while the store itself is for one event loop. Every call leaves the indexes whole: nothing in it awaits, and what
+an index function raises, for an object of a shape that it does not know, leaves the store as it was. A crash loses all.
+"""
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
@@ -90,11 +97,12 @@ class Store:
     def put(self, obj: Obj) -> Obj | None:
         """Add or replace an object; the one before."""
         key = key_of(obj)
+        # All of them before anything is changed: an object is somebody else's, and a function may raise for it.
+        found = {name: frozenset(function(obj)) for name, function in self._functions.items()}
         old = self._objects.get(key)
         self._objects[key] = obj
         for name, function in self._functions.items():
-            index = self._indexes[name]
-            values = frozenset(function(obj))
+            index, values = self._indexes[name], found[name]
             if old is not None:
                 for value in function(old):
                     if value not in values:

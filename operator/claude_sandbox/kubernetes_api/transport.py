@@ -1,4 +1,18 @@
-"""Requests to one API server: connections, credentials, time-outs, retries, and errors without secrets."""
+"""Requests to one API server: connections, credentials, time-outs, retries, and errors without secrets.
+
+Theory of operation. It holds one session, which is made with the first request and never again after `close()`, and as
+many slots as requests may be under way. A stream (`open`) takes no slot, since it lasts minutes.
+
+- No write is begun without permission. It is asked for twice: for how long the request may take, and once more just
+  before it is sent, since waiting for a slot or a credential takes time.
+- What failed for a moment is tried again, until RETRY_BUDGET seconds after the call began. What may have been carried
+  out already is sent again only where that does no harm (`repeatable`).
+- A 401 renews the credentials once. Where they are still refused, that is the answer.
+- An error keeps text only, never a request: aiohttp's own hold headers, and so the token.
+
+Used from one event loop, by any number of tasks. A crash, or a call that is cancelled, leaves a write of which nobody
+knows whether it was carried out: who looks next finds the object, and preconditions guard what is written then.
+"""
 
 import asyncio
 import random

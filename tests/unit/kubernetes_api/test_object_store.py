@@ -106,3 +106,17 @@ def test_a_replacement_tells_what_was_added_changed_recreated_and_deleted_and_no
 def test_an_unknown_index_is_an_error() -> None:
     with pytest.raises(KeyError):
         Store().by_index("colour", "red")
+
+
+def test_an_object_that_an_index_has_no_value_for_leaves_the_store_as_it_was() -> None:
+    def spec(o: Obj) -> Iterable[Hashable]:
+        return (o["spec"],)
+
+    store = Store({"spec": spec})
+    store.put(obj("a", "1") | {"spec": "red"})
+    with pytest.raises(KeyError):
+        store.put(obj("a", "2"))
+    (held,) = store.by_index("spec", "red")
+    assert held is store.get(*key_of(held))
+    assert store.remove(key_of(held)) is held
+    assert store.by_index("spec", "red") == ()

@@ -1,7 +1,18 @@
 """Carries out a plan, stage by stage, and says what became of it.
 
-A missing object is created, never taken over: a container's and a network's name can be had once, and of a volume,
-which an engine hands out again without a word, the labels are looked at. What is there is changed by its identifier.
+Theory of operation. A missing object is created, never taken over: a container's and a network's name can be had once,
+and of a volume, which an engine hands out again without a word, the labels are looked at. What is there is changed by
+its identifier. What each kind of step does is in `steps/`; here is what its errors mean:
+
+- the object is gone, or not in the state any more that the step needs (404, 409): the picture was behind (StaleError);
+- an image is on its way: its end makes another pass; until then one tells how far it is;
+- the ports can't be published: that is told, and fails nothing else;
+- all else is a failure, told with its remedy. Whether a call was carried out that got no answer, the next look shows.
+
+Called by the one pass at work on a sandbox, on the event loop. It holds nothing between passes; `ApplyContext.results`
+has what the writes were answered with, until the pass's end. A crash leaves what was written so far, in the order of
+the stages: at worst containers that were made and not started, of which the next plan removes a helper first.
+`backends.apply` says what holds for the stages.
 """
 
 import re

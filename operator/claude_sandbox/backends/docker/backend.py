@@ -1,4 +1,22 @@
-"""The Docker backend: one host's engine. Observes by asking it, applies, hands evidence to compliance."""
+"""The Docker backend: one host's engine. Observes by asking it, applies, hands evidence to compliance.
+
+Theory of operation. It outlives the connections to its engine. Nothing that it holds decides what is there, all of it
+only what need not be asked or said again:
+
+- which names and identifiers are whose (`Registry`), so that events without labels find their sandbox;
+- what passes are about to cause, or have seen (`Expectations`), so that nobody is woken by it;
+- what the last pass saw of each sandbox (`LastSeen`), where ports are published (`PublishedPorts`), who came in from
+  outside (`OutsideSessions`), what ran short (`Pressures`), which images are on their way (`ImagePulls`).
+
+One pass at a time is at work on a sandbox, those of many are on the event loop at once, and beside them one task
+follows the engine's events (`changed_sandboxes`). A pass observes, plans, applies, and where it wrote looks once more:
+what it says afterwards is of that look, or nothing. What the engine told meanwhile and that look does not answer for
+makes another pass. Whatever ends a pass early (ENOUGH seconds, an answer that is none) is told as not asked, and the
+sandbox is looked at again after HOST_AGAIN; nothing is concluded from a silence.
+
+A crash loses all of it. The placement in the sandbox's status says which host to ask, and the labels on the engine
+whose the objects are; a first pass observes, adopts them, and writes nothing where all is as it should be.
+"""
 
 import asyncio
 import logging

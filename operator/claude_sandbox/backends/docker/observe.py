@@ -1,4 +1,13 @@
-"""What an engine has of one sandbox. Reads only."""
+"""What an engine has of one sandbox. Reads only.
+
+Theory of operation. Everything is asked for in each pass, but for what can't have changed or was only just written: an
+image's document, since an image is named by what it is; what was delivered into a container since its start, for a
+while; and that a sandbox has nothing of a relay. It holds these, and which container was last seen to be the sandbox's,
+so that it is known again under another name. What was read in a container goes with it, or when something is delivered
+to it (`changed`).
+
+Used by the one pass at work on a sandbox, on the event loop. A crash forgets: then it is read once more.
+"""
 
 import asyncio
 import posixpath

@@ -1,4 +1,9 @@
-"""What a pass learns while it writes, so that it need not ask for it again."""
+"""What a pass learns while it writes, so that it need not ask for it again.
+
+Theory of operation. One `WriteResults` for each pass, filled by its steps on the event loop, read once when it looks
+at what came of it, and gone with it. What it has is newer than what the plan was made upon. It is relied upon only
+where everything went as planned; else all is read anew. Only `removed` is read in any case: those containers are gone.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,8 +1,18 @@
 """Carries out a plan, stage by stage, and says what became of it.
 
-A missing object is created, never applied: applying would take over an object of the same name that somebody
-else made meanwhile. What is there is applied (server-side apply, guarded by its UID), so that other managers'
-fields stay theirs.
+Theory of operation. It holds nothing between passes: what it is told of goes to `seen`, the informers' stores, and to
+`admission`, before the next stage begins. So the next pass never sees the state from before a write.
+
+- A missing object is created, never applied: applying would take over an object of the same name that somebody else
+  made meanwhile. AlreadyExists is looked at: it is ours, or foreign, or what an earlier sandbox left.
+- What is there is applied (server-side apply) or deleted with its UID as a precondition: another object that took over
+  the name is never meant, and other managers' fields stay theirs.
+- An object that applying can't mend is deleted and made again. A crash between the two leaves it missing, and the next
+  pass makes it; of a policy, the namespace's baseline denies all meanwhile.
+- A pod that admission changed is ended at once, before a node has it, mostly, and is not made again until admission
+  is found to leave it alone.
+
+Called by the one pass at work on a sandbox, on the event loop. `backends.apply` says what holds for the stages.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,15 @@
-"""The removal of a namespace's baseline policy, kept apart from the making of pods that rely on it."""
+"""The removal of a namespace's baseline policy, kept apart from the making of pods that rely on it.
+
+Theory of operation. The policy belongs to no single sandbox, so that no garbage collector removes it: the operator
+does, with the last sandbox of the namespace. It holds, of each namespace, how many passes rely on the policy now, and
+whether it is being removed. Never both: a pass waits for the end of a removal, and a removal isn't begun while a pass
+relies on the policy or a pod is there. Between looking and counting nothing awaits, which makes that true on one event
+loop; between two replicas the election does.
+
+A removal that is not begun is asked for again: the pass that stood in its way was for a sandbox that is gone, which is
+looked at once more. What was removed is unlearnt at once, so that the next pass finds it missing and makes it first. A
+crash leaves the policy, or removes it: without pods both are safe.
+"""
 
 import asyncio
 from collections import Counter

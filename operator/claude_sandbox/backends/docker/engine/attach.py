@@ -2,6 +2,11 @@
 
 Whatever carries it (a Unix socket, TLS, SSH), only sending and receiving is asked of it: not every kind can close one
 direction alone, so the helper's end is a line, or the end of the whole connection.
+
+Theory of operation. A `Session` holds one connection, which belongs to it alone and is of no use afterwards; it is
+closed by who made it, whatever happened. One thing at a time is done with it, in a thread, and by its end it is either
+done or raised EngineError. Of what the container says no more is kept than the word that is waited for. A crash ends
+the connection, and with it the container's input.
 """
 
 import socket

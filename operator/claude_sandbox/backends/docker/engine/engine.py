@@ -1,7 +1,12 @@
-"""One Docker Engine, asynchronously: the SDK's client blocks, so each call runs in a thread, with a bound.
+"""One Docker Engine, asynchronously: the calls of its API that sandboxes need.
 
-Documents go to the engine and come back as they are; the SDK's own methods would leave fields out (PidsLimit,
-NanoCpus) and add others (the proxies of whoever runs the operator).
+Theory of operation. Documents go to the engine and come back as they are; the SDK's own methods would leave fields out
+(PidsLimit, NanoCpus) and add others (the proxies of whoever runs the operator). It holds what the engine said it can
+do, until it is asked anew (`look`, whenever its events are followed anew: it may have been upgraded), and the threads
+of `transport`. A method is one call, so nothing is half-done in here: what is several calls is `steps/`. Where nobody
+knows whether a call was carried out, its error says so (`is_unreachable`).
+
+Use it from one event loop; `stream_events` alone blocks, and is for a thread of its own.
 """
 
 import base64

@@ -1,7 +1,13 @@
 """Requests to one engine: in a thread, for a bounded time, with one type of error.
 
-The SDK's client blocks, so each request runs in one of the engine's threads. What it raises becomes an EngineError
-there, before anything can hold on to the request, whose body may be a key.
+Theory of operation. The SDK's client blocks, so each request runs in one of the engine's threads (`threads`). What it
+raises becomes an EngineError there, before anything can hold on to the request, whose body may be a key. Two clocks
+run: the connection's own time-out, which begins anew with each byte, and the bound of the whole call with LEEWAY, which
+does not. When the second ends first the call is ended in its thread, by its connection (`client`).
+
+It holds no connection: `connected` is asked for each request, so that the newest one is used. What a call that is
+awaited says of the engine (`failed`, `timely`) is told on the event loop. A crash, or a call that is given up,
+leaves a request of which nobody knows whether it was carried out.
 """
 
 from collections.abc import Awaitable, Callable, Mapping

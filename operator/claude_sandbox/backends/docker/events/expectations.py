@@ -1,6 +1,14 @@
 """Which events a pass has caused itself, or has seen the outcome of: nobody need be woken by them.
 
-Whatever else is told while a pass writes makes another one.
+Theory of operation. While a pass writes, what is told of its sandbox is kept for it instead of waking the sandbox; at
+its end the pass asks which of that its last look does not answer for (`unanswered`), and wakes the sandbox itself where
+there is any. So whatever else is told while a pass writes makes another one, and what it caused itself makes none. What
+is told later wakes as usual, which costs a look and no more.
+
+It holds the events of the passes that are writing now, of each sandbox one, and the last _REMEMBERED containers that
+passes removed: an engine may tell of one a moment after it answered that it is gone. `keep` is called by who follows
+the events, the rest by passes, all on the event loop. What a pass that was ended early had kept is lost, as it is in a
+crash: such a pass is made again soon.
 """
 
 from collections import deque

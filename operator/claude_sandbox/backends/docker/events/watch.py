@@ -1,4 +1,16 @@
-"""Which sandboxes an engine's events concern, for as long as it is wanted, through lost connections and restarts."""
+"""Which sandboxes an engine's events concern, for as long as it is wanted, through lost connections and restarts.
+
+Theory of operation. One task of the backend runs `changed_sandboxes`, one thread at a time reads the connection that it
+has opened, and hands each event to the event loop; all else is done there. Events that wait are bounded: then the
+engine is read no further, and it is the engine that has to keep them.
+
+What is told while nobody listens is not told again. So all sandboxes that are known are woken after a connection was
+opened, when nothing is missed any more, and after it has ended. One that is silent for SILENCE seconds is taken for
+dead. An event without labels finds its sandbox by `Registry`, which passes fill with what they observed: an object
+that is not in it yet is one that the pass at work has still to look at.
+
+A crash loses the registry, and the first pass of each sandbox fills it; the first pass needs no event.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,13 @@
-"""The backends of all Docker hosts: one for each host, for as long as the host is known."""
+"""The backends of all Docker hosts: one for each host, for as long as the host is known.
+
+Theory of operation. It holds, of each host that was asked for, its backend and two tasks: one follows the engine's
+events, one tidies its images now and then. Neither ends before the host is forgotten: whatever it raises is logged, and
+it goes on. A backend has no connection of its own; it asks `hosts` for the one that there is now, so that it goes on
+after a silence as if nothing had been, and calls fail at once while there is none.
+
+Used from one event loop. A host that is forgotten has its tasks ended and its pulls and threads given back; calls under
+way end by themselves, and what runs on the host goes on. A crash leaves nothing.
+"""
 
 import asyncio
 import logging
@@ -99,9 +108,9 @@ class Fleet:
     async def _tidy(self, host: str, backend: DockerBackend) -> None:
         while True:
             await asyncio.sleep(TIDY * random.uniform(0.8, 1.2))  # noqa: S311
-            if (hours := self._keeps(host)) is None:
-                continue
             try:
+                if (hours := self._keeps(host)) is None:
+                    continue
                 if gone := await backend.tidy(hours):
                     logger.info("DockerHost %s: removed images that nothing needs: %s", host, ", ".join(gone))
             except Exception as error:  # noqa: BLE001 - whatever an engine answered, the next time comes

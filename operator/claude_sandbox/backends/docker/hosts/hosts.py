@@ -1,6 +1,20 @@
 """What is known of each Docker host: whether its engine answers, since when it does not, and what it says of itself.
 
 Nothing here decides what becomes of sandboxes. A host that does not answer is remembered as it last was.
+
+Theory of operation. It holds an entry for each host: where it is, the connection to it, what was found when it was
+last looked at, how often its engine was late, and until when it rests. One look at a time is at work on a host, in a
+thread; a look that takes longer than its time is given up, and no other is begun before its thread has noticed.
+
+- `known` and everything else of an entry is written on the event loop only, but for the connection, which the look's
+  thread makes. It is kept first, and only then it is asked whether the host is still wanted there; who forgets or moves
+  a host does it the other way round. So no connection is left to nobody, whoever comes first.
+- A host at another address, or with other credentials, is another one: nothing that was known counts.
+- A connection that failed is ended. The next look makes another, and asks what the engine is.
+- A host that answers its ping and is late with work LATE_CALLS times in a row counts as silent until it has rested.
+
+Looks come from the DockerHosts' passes, `told` from the engines' calls, `known` and `engine` are for anybody on the
+event loop. A crash loses all; a host that was silent counts from the next start on.
 """
 
 import asyncio

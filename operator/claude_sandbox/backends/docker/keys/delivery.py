@@ -1,10 +1,20 @@
 """How the key and the managed settings come into a sandbox.
 
-The key is in a volume that is a tmpfs. Such a volume is empty whenever no running container has it mounted, so
-a helper container, of the operator's own image and without a network, takes the key on its standard input, writes it
-(`claude_sandbox.delivery`), and stays until the sandbox has been started and has the volume mounted as well. A new key
-is written beside the old one and renamed, which the sandbox sees at once. Nothing of the sandbox's image, which may be
-anybody's, ever runs with more than the sandbox itself has.
+Theory of operation. The key is in a volume that is a tmpfs. Such a volume is empty whenever no running container has it
+mounted, so a helper container, of the operator's own image and without a network, takes the key on its standard input,
+writes it (`claude_sandbox.delivery`), and stays until the sandbox has been started and has the volume mounted as well.
+A new key is written beside the old one and renamed, which the sandbox sees at once. Nothing of the sandbox's image,
+which may be anybody's, ever runs with more than the sandbox itself has.
+
+- The key is read just before. What holds it for longer than a call is overwritten when the helper goes, whatever ended
+  it, and it is in no document, argument, variable, label or log.
+- A helper lives as long as the block of `helping`. It is removed before its connection is closed: else it would end by
+  itself, and the engine be removing it meanwhile.
+- The settings come first, and are unpacked by the engine itself: no process has to have rights for that.
+
+One pass has one helper at a time; its name can be had once. A crash ends the connection: a helper that runs sees its
+input end, ends, and is removed by the engine, and the key is gone unless the sandbox was started. One that was made and
+not started stays, holds nothing, and is the first thing that the next plan removes.
 """
 
 import base64

@@ -2,6 +2,10 @@
 
 Asked once when the sandbox is made, together with the first writes, and again when the answer has grown old: rights
 change rarely, and nothing tells when they do.
+
+Theory of operation. It holds the last answer of each account, or why there was none, and when to ask again. A question
+that failed replaces the answer: what is not known now is Unknown, whatever it was before. Used by the one pass at work
+on a sandbox, on the event loop. A crash forgets all, and the next pass asks.
 """
 
 import asyncio

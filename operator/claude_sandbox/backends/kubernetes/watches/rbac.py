@@ -1,12 +1,15 @@
 """The roles and bindings of the whole cluster, followed: which rules reach a sandbox's ServiceAccount.
 
-Holds, of each role what it grants beyond everybody's rights, and of each binding whom of the ServiceAccounts and their
-groups it is for; both of a bounded size, since tenants write them. Costs four watches, and no request for a sandbox.
+Theory of operation. It holds four informers, of each role what it grants beyond everybody's rights, and of each binding
+whom of the ServiceAccounts and their groups it is for; both of a bounded size, since tenants write them. That costs
+four watches, and no request for a sandbox. The answer (`of`) is computed from the stores whenever it is asked for.
 Where the operator may not list one of the four kinds nothing is said of any account: a binding that is not seen may
 give everything.
 
 Who may write bindings in one namespace can have the sandboxes of that namespace looked at, those of others only by the
 next round of looking at everything: else one namespace could keep all the others' sandboxes busy.
+
+Used on one event loop: the informers tell of changes, passes ask. A crash loses nothing that a list doesn't bring.
 """
 
 from collections.abc import Callable, Iterable, Iterator

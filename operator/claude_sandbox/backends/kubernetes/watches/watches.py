@@ -2,6 +2,17 @@
 
 Pods, ServiceAccounts and claims are followed by label. NetworkPolicies, Services and EndpointSlices are followed
 whatever they are, because those of others matter as well: policies add up, and any Service may lead to a sandbox's pod.
+
+Theory of operation. It holds one informer for each kind, and each namespace where the operator has only some, and
+nothing else: what it tells is what their stores hold. An informer tells of a change on the event loop, at once; here
+it is turned into keys of sandboxes, and forgotten. No handler awaits or asks the server, and what a tenant's change
+costs is what an index has under it, or the tenant's own namespace: changes come as fast as the API server takes them.
+What concerns a sandbox only in passing (rights, addresses, that its pod is starting) has it looked at soon rather than
+at once, so that many changes are one look.
+
+The watches do not say what our own writes were: informers don't tell of what was learnt (`learn`). A change that is
+missed comes with the informer's next list, and every sandbox is looked at by the resync in any case. A crash loses
+nothing: on a start, everything is listed before the first pass (`settled`).
 """
 
 import asyncio
