@@ -151,6 +151,7 @@ class Api:
             except ApiError as error:
                 if error.reason != TOO_LARGE or limit <= 1:
                     raise
+                # From the same token on: the server gives the next page from there in whatever size.
                 limit = max(1, limit // 8)
                 continue
             metadata = body.get("metadata") or {}

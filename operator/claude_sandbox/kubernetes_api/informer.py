@@ -157,6 +157,7 @@ class Informer:
         # What the watch has passed already and does not hold was deleted since.
         known = self._reached if old is None else version_of(old)
         if version_of(obj) > known:
+            # Of several writes in a row the handlers still know what was there before the first.
             told = self._ahead[key].told if key in self._ahead else old
             self._ahead[key] = _Ahead(told, self._lists_begun)
             self.store.put(obj)
@@ -188,6 +189,7 @@ class Informer:
 
     async def _list(self) -> str:
         """List everything and tell the differences; the resourceVersion to watch from."""
+        # What was deleted before this is in no list that begins now.
         self._lists_begun += 1
         self._unlearnt.clear()
         listing = await self._api.list(
@@ -319,6 +321,7 @@ class Informer:
             if version_of(held) == version:
                 del self._ahead[key]
             else:
+                # Somebody else's change from before our write: told of as what it has become by now.
                 self._ahead[key] = _Ahead(held, ahead.list)
                 self._tell(ahead.told, held)
             return

@@ -84,7 +84,7 @@ def live_of(desired: Desired) -> Observed:
     return Observed(
         container=container,
         image={"Id": container["Image"], "Config": {}},
-        inside=Delivered("7", desired.settings),
+        delivered=Delivered("7", desired.settings),
         network=network,
         volumes=volumes,
     )

@@ -118,9 +118,9 @@ class DockerBackend:
         self._images = ImagePulls(engine, store=self._store, login=login, wake=wake)
         self._observer = Observer(engine)
         self._registry = Registry()
-        self._doings = Expectations()
+        self._expectations = Expectations()
         self._pressures = exhaustion.Pressures()
-        self._visitors = OutsideSessions(engine)
+        self._sessions = OutsideSessions(engine)
         self._ports = PublishedPorts(pacer, publishing)
         self._last = LastSeen(engine, cluster, host, self._observer, self._pressures)
 
@@ -168,17 +168,20 @@ class DockerBackend:
         past = replace(past, endpoints=self._ports.believed(identity, relay, observed, past))
         self._ports.want(identity, relay)
         wanted, results = plan(desired, observed, past), WriteResults()
-        with self._doings.during((identity.namespace, identity.name), results.removed) as events:
+        with self._expectations.during((identity.namespace, identity.name), results.removed) as events:
             context = self._context(blueprint, results, past, self._refusal(blueprint, spec))
             outcome = await carry_out(context, desired, wanted, lambda: self._pacer.wait(identity))
+            # Up to here the look that follows answers for what is told; what comes during it may be newer.
             told = len(events)
             if wanted.steps:
                 try:
                     observed = await self._observe_again(desired, blueprint, observed, outcome, results)
                 except EngineError as error:
+                    # What was told was kept back from waking anybody, and no look has answered for it.
                     if events:
                         self._wake(identity.namespace, identity.name)
                     return self._not_asked(identity, error, outcome)
+        # After a step that went wrong nobody knows which events it caused itself.
         whole = outcome.failure is None and not outcome.stale
         unseen = expectations.unanswered(observed, events, told if whole else 0, results)
         # What was seen last may still have to be acted upon.
@@ -232,6 +235,7 @@ class DockerBackend:
                 removal = await remove(self._engine, self._cluster, identity, retain=retain)
         except TimeoutError:
             return Removal(False, problem=f"the Docker Engine did not do within {ENOUGH:.0f} s what it was asked")
+        # Until then it is still known whose the rest is, so that its events find the sandbox.
         if removal.done:
             self._lose(identity)
         return removal
@@ -289,9 +293,9 @@ class DockerBackend:
             self._engine,
             self._cluster,
             self._registry,
-            keep=self._doings.keep,
+            keep=self._expectations.keep,
             note=self._pressures.note,
-            visitors=self._visitors,
+            sessions=self._sessions,
         )
 
     async def _read(self, blueprint: Blueprint, container: Object) -> Read:
@@ -299,7 +303,7 @@ class DockerBackend:
         local = self._engine.may_be_local
         process = await ask_kernel(partial(witness_of, container, self._now())) if local else None
         settings = await settings_of(self._engine, container, blueprint.settings, self._now())
-        visits, ended = await self._visitors.take(container)
+        visits, ended = await self._sessions.take(container)
         if ended:
             # Told of once; that it is over, by the next pass.
             self._wake(blueprint.identity.namespace, blueprint.identity.name)
@@ -327,7 +331,7 @@ class DockerBackend:
         if observed.container is not None and names.is_owned(
             observed.container, desired.cluster, identity, names.AGENT
         ):
-            self._visitors.know(identity.uid, observed.container)
+            self._sessions.know(identity.uid, observed.container)
         return observed
 
     def _context(self, blueprint: Blueprint, results: WriteResults, past: Past, refusal: str) -> ApplyContext:
@@ -371,7 +375,7 @@ class DockerBackend:
         self._last.forget(identity)
         self._ports.forget(identity)
         self._observer.forget(identity.uid)
-        self._visitors.forget(identity.uid)
+        self._sessions.forget(identity.uid)
 
 
 def _key_of(name: str) -> str:

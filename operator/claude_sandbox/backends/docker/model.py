@@ -114,7 +114,7 @@ class Observed:
     # The document of the container's image; None where that is gone.
     image: Object | None = None
     # None for a container that does not run.
-    inside: Delivered | None = None
+    delivered: Delivered | None = None
     network: Object | None = None
     volumes: Mapping[str, Object] = field(default_factory=dict)
     # Summaries of helper containers: of an earlier pass that did not end.

@@ -84,7 +84,7 @@ class Observer:
         return Observed(
             container=container,
             image=await self._recognize(container, desired),
-            inside=await self._look_inside(container, blueprint, desired.key_generation),
+            delivered=await self._look_inside(container, blueprint, desired.key_generation),
             network=network,
             volumes={volume["Name"]: volume for volume in volumes},
             helpers=helpers,
@@ -117,7 +117,7 @@ class Observer:
         return Observed(
             container=container,
             image=await self._recognize(container, desired),
-            inside=await self._look_inside(container, blueprint, desired.key_generation),
+            delivered=await self._look_inside(container, blueprint, desired.key_generation),
             network=network,
             volumes=results.volumes_over(before.volumes),
             relay=relay.container,

@@ -117,7 +117,7 @@ def _drifted(desired: Desired, observed: Observed, ours: Object, changed: bool) 
 
 def _lacks_settings(desired: Desired, observed: Observed) -> bool:
     """Whether the managed settings that a running container sees are not those that are asked for."""
-    return observed.inside is not None and observed.inside.settings != desired.settings
+    return observed.delivered is not None and observed.delivered.settings != desired.settings
 
 
 def _removal(
@@ -240,7 +240,7 @@ def _run(desired: Desired, observed: Observed, ours: Object, past: Past) -> tupl
     if desired.may_start and is_lost(ours, desired.liveness):
         told = ("State.Health",)
         return (Step(Verb.RESTART, Cause.HEAL, CONTAINER, name, ours, paths=told, paced=True, reason="Unhealthy"),)
-    inside = observed.inside
+    inside = observed.delivered
     if desired.may_start and _lacks_settings(desired, observed):
         cause, volume = Cause.HEAL if past.settled else Cause.UPDATE, desired.documents.names.settings
         return (Step(Verb.DELIVER, cause, VOLUME, volume, ours, paths=(SETTINGS,), paced=True, reason="Drifted"),)

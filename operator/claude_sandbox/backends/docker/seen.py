@@ -37,7 +37,7 @@ class Seen:
     observed: Observed
     capabilities: EngineCapabilities
     at: datetime
-    gaps: tuple[str, ...]
+    unsupported: tuple[str, ...]
     blueprint: Blueprint
     # Where declared ports are published.
     endpoints: tuple[tuple[str, str], ...] = ()
@@ -110,7 +110,7 @@ class LastSeen:
             return pulling(waiting) if waiting else state_of(None, self._host, None, ())
         generation = self._observer.delivered(container)
         short = await self._pressure(identity, container, seen) if seen is not None and running(container) else ()
-        found = state_of(container, self._host, generation, seen.gaps if seen else (), short)
+        found = state_of(container, self._host, generation, seen.unsupported if seen else (), short)
         if seen is not None:
             found = replace(found, endpoints=seen.endpoints)
         self._states[identity] = found

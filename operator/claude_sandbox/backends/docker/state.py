@@ -17,18 +17,18 @@ def state_of(
     container: Object | None,
     host: str,
     key_generation: str | None,
-    gaps: tuple[str, ...],
+    unsupported: tuple[str, ...],
     pressure: tuple[str, ...] = (),
 ) -> WorkloadState:
     """The state of the sandbox's container, None where there is none.
 
-    `gaps`: what the spec asks for and an engine can't give, said of a sandbox that can be used; `pressure`: what it ran
-    out of, said of one that runs. Each is a clause.
+    `unsupported`: what the spec asks for and an engine can't give, said of a sandbox that can be used; `pressure`: what
+    it ran out of, said of one that runs. Each is a clause.
     """
     if container is None:
         return WorkloadState(ConditionStatus.FALSE, Reason.NO_WORKLOAD, "There is no container.")
     status, reason, message = _readiness(container)
-    clauses = (*(pressure if running(container) else ()), *(gaps if status is ConditionStatus.TRUE else ()))
+    clauses = (*(pressure if running(container) else ()), *(unsupported if status is ConditionStatus.TRUE else ()))
     if clauses:
         message = f"{message} {'But' if status is ConditionStatus.TRUE else 'And'} {'; '.join(clauses)}."
     return WorkloadState(

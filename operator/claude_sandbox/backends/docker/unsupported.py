@@ -15,10 +15,10 @@ _UNASKED_STORAGE = quantity.bytes_of(Resources().ephemeral_storage)
 
 def unsupported_in(blueprint: Blueprint) -> tuple[str, ...]:
     """Each as a clause that goes on from "the sandbox can be used, but"."""
-    return tuple(_gaps(blueprint))
+    return tuple(_unsupported(blueprint))
 
 
-def _gaps(blueprint: Blueprint) -> Iterator[str]:
+def _unsupported(blueprint: Blueprint) -> Iterator[str]:
     network = blueprint.network
     if network.egress:
         # An internal network has no way out at all, and one with a way out leads everywhere.

@@ -218,6 +218,7 @@ async def _take(
     if not paths:
         seen(resource, live)
         return None
+    # Most kinds are followed by label: without, no watch tells of it, and only a create that meets it brings them back.
     labelled = {"metadata": {"uid": live["metadata"]["uid"], "labels": wanted}}
     seen(resource, await api.patch(resource, step.name, namespace, labelled))
     return replace(step, verb=Verb.APPLY, live=live, paths=paths)
@@ -237,6 +238,7 @@ async def _delete(api: Api, resource: Resource, step: Step, seen: Seen) -> Step 
         if error.is_not_found or error.is_conflict:
             return None
         raise
+    # The answer is a Status where the object is gone already.
     if answer.get("kind") == step.kind and answer["metadata"].get("deletionGracePeriodSeconds"):
         # It is still there and must not look ready until the watch says so. Without a grace period it is gone by now.
         seen(resource, answer)

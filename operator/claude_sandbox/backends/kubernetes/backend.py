@@ -110,10 +110,12 @@ class KubernetesBackend:
             message = f"It could not be found out whose pod {account} is: {error}"
             return Outcome(failure=Failure(Reason.RETRYING, message, permanent=False))
         wanted = plan(desired, observed, past)
+        # Asked for only where something seems lost, which is seldom: it costs a request.
         if any(step.cause is Cause.HEAL for step in wanted.steps) and await self._is_gone(identity):
             return Outcome(gone=True)
         pace = partial(self._pacer.wait, identity)
         carried = carry_out(self._api, wanted, identity, self._watches.learn, pace, self._admission)
+        # The rights are asked for while the objects are written: neither needs the other, and a start waits for both.
         if not self._access.due(identity.namespace, account):
             return await carried
         outcome, _ = await asyncio.gather(carried, self._access.ask(identity.namespace, account))

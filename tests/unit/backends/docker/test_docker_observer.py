@@ -57,7 +57,7 @@ async def test_what_was_read_in_a_container_goes_with_it(engine: Engine, seen_be
     observer = Observer(engine)  # type: ignore[arg-type]
     for _ in range(20):
         engine.make_anew()
-        assert (await look(observer, engine)).inside.is_keyed
+        assert (await look(observer, engine)).delivered.is_keyed
         if seen_between:
             engine.make_anew(removed=True)
             await look(observer, engine)

@@ -26,7 +26,9 @@ def changed(observed: Observed, **state: Any) -> Observed:
     """The container in another state."""
     container = copy.deepcopy(dict(observed.container or {}))
     container["State"] |= state
-    return replace(observed, container=container, inside=observed.inside if container["State"]["Running"] else None)
+    return replace(
+        observed, container=container, delivered=observed.delivered if container["State"]["Running"] else None
+    )
 
 
 def on(observed: Observed, *networks: str) -> Observed:
@@ -115,7 +117,7 @@ def test_a_paused_container_is_resumed() -> None:
 )
 def test_a_key_is_delivered_where_another_or_none_is(inside: Delivered, generation: str | None, cause: Cause) -> None:
     desired = replace(desired_of(), key_generation=generation)
-    observed = replace(live_of(desired), inside=replace(inside, settings=desired.settings))
+    observed = replace(live_of(desired), delivered=replace(inside, settings=desired.settings))
     steps = plan(desired, observed, LATER).steps
     assert [(step.verb, step.cause) for step in steps] == ([(Verb.DELIVER, cause)] if cause else [])
 
@@ -124,7 +126,7 @@ def test_a_key_that_is_withdrawn_ends_what_runs_without_a_grace_and_makes_nothin
     desired = replace(desired_of(updateStrategy={"type": "OnDelete"}), withdrawn=True, may_start=False)
     (step,) = plan(desired, live_of(desired), LATER).steps
     assert (step.verb, step.kind, step.at_once) == (Verb.REMOVE, "Container", True)
-    left = plan(desired, replace(live_of(desired), container=None, inside=None), LATER)
+    left = plan(desired, replace(live_of(desired), container=None, delivered=None), LATER)
     assert not left.steps
 
 
@@ -214,7 +216,7 @@ def observations(draw: st.DrawFn) -> tuple[Desired, Observed]:
     if draw(st.booleans()):
         observed = replace(observed, network=None)
     if draw(st.booleans()):
-        observed = replace(observed, container=None, inside=None)
+        observed = replace(observed, container=None, delivered=None)
     gone = draw(st.sets(st.sampled_from(sorted(observed.volumes))))
     return desired, replace(observed, volumes={k: v for k, v in observed.volumes.items() if k not in gone})
 
@@ -252,7 +254,7 @@ def test_a_network_that_was_made_again_is_joined_anew() -> None:
 @pytest.mark.parametrize("strategy", ["OnDelete", "Recreate"])
 def test_replaced_settings_are_put_back_in_what_runs(strategy: str) -> None:
     desired = desired_of(updateStrategy={"type": strategy})
-    found = plan(desired, replace(live_of(desired), inside=Delivered("7", "{}")), LATER)
+    found = plan(desired, replace(live_of(desired), delivered=Delivered("7", "{}")), LATER)
     (step,) = found.steps
     assert (step.verb, step.kind, step.cause, step.paced) == (Verb.DELIVER, "Volume", Cause.HEAL, True)
     assert (step.paths, found.drifted) == (("managed settings",), ("managed settings",))
@@ -260,7 +262,7 @@ def test_replaced_settings_are_put_back_in_what_runs(strategy: str) -> None:
 
 def test_replaced_settings_are_drift_and_put_back_in_a_container_of_an_earlier_spec_too() -> None:
     earlier, desired = desired_of(env=[{"name": "CI", "value": "1"}]), desired_of()
-    observed = replace(live_of(earlier), inside=Delivered("7", "{}"))
+    observed = replace(live_of(earlier), delivered=Delivered("7", "{}"))
     found = plan(desired, observed, LATER)
     assert found.spec_changed
     assert found.drifted == ("managed settings",)

@@ -107,7 +107,7 @@ async def changed_sandboxes(
     *,
     keep: Callable[[SandboxKey, Object], bool] = lambda _sandbox, _event: False,
     note: Callable[[Object], None] = lambda _event: None,
-    visitors: OutsideSessions | None = None,
+    sessions: OutsideSessions | None = None,
     pause: Callable[[float], Any] = asyncio.sleep,
 ) -> AsyncIterator[SandboxKey]:
     """Sandboxes that are worth a look, without end. `keep`: whether one is not to be woken by an event. `note` is
@@ -129,7 +129,7 @@ async def changed_sandboxes(
                 async for event in stream:
                     note(event)
                     found = tuple(sandboxes_of(event, cluster, registry))
-                    if found and visitors is not None and _is_visit(event) and not await visitors.concerns(event):
+                    if found and sessions is not None and _is_visit(event) and not await sessions.concerns(event):
                         continue
                     for wake in found:
                         if not keep(wake, event):

@@ -23,5 +23,6 @@ async def create_container(
     except EngineError as error:
         if not error.is_image_missing:
             raise
+        # Asking first would cost each create a call more, and the image may go in between all the same.
         await context.images.provide(image, context.waiter)
         return await make()

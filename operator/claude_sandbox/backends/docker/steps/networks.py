@@ -30,6 +30,7 @@ async def network_step(context: ApplyContext, desired: Desired, step: Step) -> N
     live = await engine.network(identifier)
     for member in (live or {}).get("Containers") or {}:
         await engine.disconnect(identifier, member)
+    # Read anew, since the plan's look: one that is not the sandbox's is not removed, whatever it is called.
     if live is not None and not is_owned(live, desired.cluster, desired.identity, names.NETWORK):
         raise ForeignObjectError(f"{NETWORK} {step.name}")
     await engine.remove_network(identifier)

@@ -69,6 +69,7 @@ async def _run_relay(
             raise StaleError
         await engine.start(identifier)
     except (EngineError, StaleError) as error:
+        # One on other networks than its own is left for nobody to start. Of a silent engine that can't be asked.
         if isinstance(error, StaleError) or not error.is_unreachable:
             await engine.remove_container(identifier)
             context.results.removed.append(identifier)

@@ -37,7 +37,9 @@ async def start(context: ApplyContext, desired: Desired) -> None:
         if drift.networks_of(live)[desired.documents.names.network] not in ("", network["Id"]):
             raise StaleError
         identifier = str(live["Id"])
+        # Before the first write: should any of them fail, what was read in it before says nothing any more.
         context.changed(identifier)
+        # The key first: a container that runs without one would be one that can't be worked with.
         await helper.deliver()
         await engine.start(identifier)
         # While the helper keeps the key in memory: whenever it was started since, it has the key. Somebody may have
@@ -77,6 +79,7 @@ async def deliver(context: ApplyContext, desired: Desired, identifier: str, *, s
         async with _helping(context, desired, key, settings=settings) as helper:
             await helper.deliver()
     finally:
+        # However it ended: the key may be in place although the helper's answer was lost.
         context.changed(identifier)
 
 
@@ -98,6 +101,7 @@ async def _helping(
 
     try:
         async with delivery.helping(engine, make, context.blueprint, key, settings=settings) as helper:
+            # Noted at once: the helper goes with the block, whatever ends that.
             context.results.removed.append(helper.identifier)
             yield helper
     except EngineError as error:

@@ -14,6 +14,7 @@ async def volume_step(context: ApplyContext, desired: Desired, step: Step) -> No
     if step.verb is Verb.REPLACE:
         await context.engine.remove_volume(step.name)
     live = await context.engine.create_volume(document)
+    # Of a volume that is there already an engine says just what it says of a new one.
     if drift.volume_differences(document, live) or not _is_ours(desired, live):
         raise ForeignObjectError(f"{VOLUME} {step.name}")
     context.results.volumes[step.name] = live

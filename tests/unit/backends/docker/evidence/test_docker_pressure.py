@@ -22,26 +22,26 @@ KILLED = {"Type": "container", "Action": "oom", "Actor": {"ID": "c" * 64}}
 
 def test_an_engines_event_is_remembered_until_the_container_starts_anew() -> None:
     now = 0.0
-    strains = Pressures(lambda: now)
-    assert strains.said(IDENTITY, CONTAINER, Pressure()) == Pressure()
-    strains.note(KILLED)
+    pressures = Pressures(lambda: now)
+    assert pressures.said(IDENTITY, CONTAINER, Pressure()) == Pressure()
+    pressures.note(KILLED)
     now = CHANGES_AFTER
-    assert strains.said(IDENTITY, CONTAINER, Pressure()).out_of_memory
-    strains.note(KILLED | {"Action": "start"})
+    assert pressures.said(IDENTITY, CONTAINER, Pressure()).out_of_memory
+    pressures.note(KILLED | {"Action": "start"})
     again = {**CONTAINER, "State": {"Running": True, "StartedAt": "2026-01-01T00:00:01Z"}}
-    assert strains.said(IDENTITY, again, Pressure()) == Pressure()
+    assert pressures.said(IDENTITY, again, Pressure()) == Pressure()
 
 
 def test_what_is_said_changes_once_a_minute_at_most() -> None:
     now = 0.0
-    strains = Pressures(lambda: now)
+    pressures = Pressures(lambda: now)
     full = Pressure(full=("/tmp",))
-    assert strains.said(IDENTITY, CONTAINER, full) == full
+    assert pressures.said(IDENTITY, CONTAINER, full) == full
     now = CHANGES_AFTER - 1
-    assert strains.said(IDENTITY, CONTAINER, Pressure()) == full
+    assert pressures.said(IDENTITY, CONTAINER, Pressure()) == full
     now = CHANGES_AFTER
-    assert strains.said(IDENTITY, CONTAINER, Pressure()) == Pressure()
-    assert strains.said(IDENTITY, CONTAINER, full) == Pressure()
+    assert pressures.said(IDENTITY, CONTAINER, Pressure()) == Pressure()
+    assert pressures.said(IDENTITY, CONTAINER, full) == Pressure()
 
 
 def test_each_thing_that_is_short_is_said_with_its_remedy() -> None:
@@ -75,8 +75,8 @@ def test_a_directory_is_looked_at_without_following_a_link(tmp_path: Path) -> No
 
 @given(changed(CONTAINER) | JSON, changed(KILLED) | JSON)
 def test_no_document_and_no_event_ends_the_look(container: object, event: object) -> None:
-    strains = Pressures()
+    pressures = Pressures()
     if isinstance(event, dict):
-        strains.note(event)
+        pressures.note(event)
     if isinstance(container, dict):
         look(container, ["/tmp"], Path("/nowhere"), Path("/nowhere"))

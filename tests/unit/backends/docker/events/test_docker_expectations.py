@@ -18,25 +18,25 @@ def network(action: str, member: str | None = None, identifier: str = NETWORK) -
 
 
 def test_only_the_sandbox_that_is_written_to_is_not_woken_and_only_meanwhile() -> None:
-    doings, event = Expectations(), container("start", OWN)
-    assert not doings.keep(ALICE, event)
-    with doings.during(ALICE, []) as kept:
-        assert doings.keep(ALICE, event)
-        assert not doings.keep(BOB, event)
+    expectations, event = Expectations(), container("start", OWN)
+    assert not expectations.keep(ALICE, event)
+    with expectations.during(ALICE, []) as kept:
+        assert expectations.keep(ALICE, event)
+        assert not expectations.keep(BOB, event)
     assert kept == [event]
-    assert not doings.keep(ALICE, event)
+    assert not expectations.keep(ALICE, event)
 
 
 def test_what_is_told_of_a_removed_container_concerns_nobody_however_late() -> None:
-    doings, removed = Expectations(), list[str]()
-    with doings.during(ALICE, removed) as kept:
+    expectations, removed = Expectations(), list[str]()
+    with expectations.during(ALICE, removed) as kept:
         for event in (container("create", HELPER), container("die", HELPER)):
-            doings.keep(ALICE, event)
+            expectations.keep(ALICE, event)
         removed.append(HELPER)
     assert unseen(kept, OWN, NETWORK, 0, removed) == []
-    assert doings.keep(ALICE, container("destroy", HELPER))
-    assert doings.keep(ALICE, network("disconnect", HELPER))
-    assert not doings.keep(ALICE, container("destroy", OWN))
+    assert expectations.keep(ALICE, container("destroy", HELPER))
+    assert expectations.keep(ALICE, network("disconnect", HELPER))
+    assert not expectations.keep(ALICE, container("destroy", OWN))
 
 
 def test_a_look_at_the_container_answers_for_what_was_told_of_it_before_and_for_nothing_else() -> None:
