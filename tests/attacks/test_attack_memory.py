@@ -23,7 +23,7 @@ from claude_sandbox.compliance.pods.policy_size import OUTSIZE
 from claude_sandbox.controller.sandboxes.reconciler import Reconciler
 from claude_sandbox.controller.sandboxes.resync import list_all
 from claude_sandbox.controller.sandboxes.store import Key, Sandboxes
-from claude_sandbox.controller.sandboxes.watch import Refusals, session_for
+from claude_sandbox.controller.sandboxes.watch import WatchErrors, session_for
 from claude_sandbox.kubernetes_api import resources as r
 from claude_sandbox.kubernetes_api.cache_limits import LIMITS, MIB, CacheLimit, CacheLimits
 from claude_sandbox.kubernetes_api.client import Api
@@ -180,7 +180,7 @@ async def test_what_kopf_is_handed_is_pruned_and_holds_no_loop() -> None:
     events: list[Json] = []
     with serving(tenants) as credentials, loopmeter.measured() as slices:
         url = f"{credentials.server}{r.SANDBOXES.collection(None)}"
-        async with session_for(credentials, Refusals()) as session:
+        async with session_for(credentials, WatchErrors()) as session:
             more: dict[str, str] = {}
             while more is not None:
                 async with await session.request("GET", url, params={"limit": "500", **more}) as response:

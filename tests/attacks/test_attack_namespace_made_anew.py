@@ -25,7 +25,7 @@ from claude_sandbox.backends.docker.hosts.placement import HostInfo, PlacementRe
 from claude_sandbox.backends.docker.names import identity_in, is_owned, is_workspace_of, labels_of, names_of
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.controller.docker_hosts.status import meant
-from claude_sandbox.controller.sandboxes.namespace_uids import Incarnations
+from claude_sandbox.controller.sandboxes.namespace_uids import NamespaceUIDs
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
 from claude_sandbox.kubernetes_api.errors import ApiError
@@ -124,14 +124,14 @@ def known(uid: str) -> dict[str, Any]:
 
 async def test_the_uid_is_of_the_namespace_that_the_sandbox_is_in() -> None:
     server = Server()
-    found = Incarnations(server)  # type: ignore[arg-type]
+    found = NamespaceUIDs(server)  # type: ignore[arg-type]
     assert await found.of(known("1")) == "former"
     assert await found.of(known("1")) == "former"
     assert server.calls == ["Namespace", "ClaudeSandbox"], "it never changes, so it is asked for once"
     server.sandbox, server.namespace = "2", "next"
     assert await found.of(known("2")) == "next"
     # A watch that is behind still knows the former one.
-    assert await Incarnations(server).of(known("1")) is None  # type: ignore[arg-type]
+    assert await NamespaceUIDs(server).of(known("1")) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("sandbox", ["", "2"])
@@ -142,7 +142,7 @@ async def test_a_namespace_that_is_made_again_meanwhile_is_not_taken_for_the_for
         server.sandbox, server.namespace = sandbox, "next"
 
     server.after_the_first = replaced  # type: ignore[method-assign]
-    assert await Incarnations(server).of(known("1")) is None  # type: ignore[arg-type]
+    assert await NamespaceUIDs(server).of(known("1")) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.engine

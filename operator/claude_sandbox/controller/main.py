@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from claude_sandbox.controller.docker_hosts.operator import HostsOperator
 from claude_sandbox.controller.machinery import garbage_collection, logs
-from claude_sandbox.controller.machinery.election import Election, LeadershipLostError, own_identity
+from claude_sandbox.controller.machinery.election import LeaderElector, LeadershipLostError, own_identity
 from claude_sandbox.controller.machinery.events import EventRecorder
 from claude_sandbox.controller.machinery.health import HealthServer, all_set, no_stuck_worker
 from claude_sandbox.controller.machinery.queue import run_workers
@@ -25,7 +25,7 @@ from claude_sandbox.controller.operator import Operator
 from claude_sandbox.controller.sandboxes import watch as watching
 from claude_sandbox.controller.sandboxes.reporter import KubernetesReporter
 from claude_sandbox.controller.sandboxes.resync import list_all, resync_forever
-from claude_sandbox.controller.sandboxes.staleness import OVERDUE_AFTER, lapse_forever
+from claude_sandbox.controller.sandboxes.staleness import OVERDUE_AFTER, mark_overdue_forever
 from claude_sandbox.controller.settings import Settings
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import Credentials, CredentialsError, load
@@ -58,7 +58,7 @@ async def run_operator(settings: Settings) -> None:
         if settings.leader_election:
             # Connections of its own, so that no other request is in a renewal's way.
             lease_api = await stack.enter_async_context(Api(credentials, pool_size=2, attempts=1, timeout=5.0))
-            election = Election(lease_api, settings.lease_namespace or credentials.namespace, LEASE)
+            election = LeaderElector(lease_api, settings.lease_namespace or credentials.namespace, LEASE)
             metrics.watch_leading(LEASE, lambda: election.leading)
         permit = election.permit if election else None
         observer = metrics.requests_to(urlsplit(credentials.server).netloc)
@@ -85,7 +85,7 @@ async def run_operator(settings: Settings) -> None:
             },
             ready={
                 "informers": all_set(lambda: {str(i.resource): i.settled for i in operator.watches}),
-                "sandboxes": operator.refusals.check,
+                "sandboxes": operator.watch_errors.check,
                 "lease": lambda: election.why_not if election else "",
             },
             metrics=metrics.render,
@@ -146,7 +146,7 @@ async def _run(
     operator: Operator,
     hosts: HostsOperator | None,
     credentials: Credentials,
-    election: Election | None,
+    election: LeaderElector | None,
     events: EventRecorder,
     metrics: Metrics,
 ) -> None:
@@ -155,7 +155,7 @@ async def _run(
         background = [group.create_task(operator.watches.run(), name="watches")]
         await operator.watches.settled()
         ready = asyncio.Event()
-        registry = watching.registry_for(credentials, operator.sandboxes, operator.queue.add, operator.refusals)
+        registry = watching.registry_for(credentials, operator.sandboxes, operator.queue.add, operator.watch_errors)
         if hosts is not None:
             hosts.register(registry)
             background.append(group.create_task(hosts.resync_forever(), name="resync of hosts"))
@@ -174,7 +174,7 @@ async def _run(
             task.cancel()
 
 
-async def _lead(election: Election | None, stop: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
+async def _lead(election: LeaderElector | None, stop: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
     """Work while leading; stop waiting for the lead when told to stop. Raises LeadershipLostError."""
     if election is None:
         await work()
@@ -196,10 +196,10 @@ async def _work(
     workers = asyncio.create_task(run_workers(operator.queue, None, operator.reconcile, metrics.reconciled))
     looks = asyncio.create_task(hosts.work()) if hosts is not None else None
     overdue = OVERDUE_AFTER * operator.settings.resync
-    lapses = asyncio.create_task(lapse_forever(operator.reconciler.lapses, operator.queue, overdue))
+    marking = asyncio.create_task(mark_overdue_forever(operator.reconciler.evaluations, operator.queue, overdue))
     stopping = asyncio.create_task(stop.wait())
     try:
-        endless = [workers, lapses, *([looks] if looks is not None else [])]
+        endless = [workers, marking, *([looks] if looks is not None else [])]
         await asyncio.wait([stopping, *endless], return_when=FIRST_COMPLETED)
         # Before they were told to stop they end with an error only. The process ends with it, and is started anew.
         for ended in endless:
@@ -217,7 +217,7 @@ async def _work(
                 await events.drain()
     finally:
         stopping.cancel()
-        lapses.cancel()
+        marking.cancel()
         workers.cancel()
         if looks is not None:
             looks.cancel()

@@ -22,16 +22,16 @@ from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.compliance.evidence.pods import QUESTIONS
 from claude_sandbox.controller.docker_hosts.demand import Demands
 from claude_sandbox.controller.docker_hosts.operator import HostsOperator
-from claude_sandbox.controller.docker_hosts.status import Outlook
+from claude_sandbox.controller.docker_hosts.status import DrainProgress
 from claude_sandbox.controller.machinery.logs import about
 from claude_sandbox.controller.machinery.queue import Limits, Result, WorkQueue
 from claude_sandbox.controller.metrics.metrics import Metrics
 from claude_sandbox.controller.sandboxes.docker import DockerSandboxes
 from claude_sandbox.controller.sandboxes.interfaces import Reporter
-from claude_sandbox.controller.sandboxes.namespace_wakes import NamespaceWakes
+from claude_sandbox.controller.sandboxes.namespace_rate_limiter import NamespaceRateLimiter
 from claude_sandbox.controller.sandboxes.reconciler import Reconciler
 from claude_sandbox.controller.sandboxes.store import Key, Sandboxes, host_of, on_docker
-from claude_sandbox.controller.sandboxes.watch import Refusals
+from claude_sandbox.controller.sandboxes.watch import WatchErrors
 from claude_sandbox.controller.settings import Settings
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.informer import Timings
@@ -60,10 +60,10 @@ class Operator:
         self._reporter = reporter
         self.sandboxes = Sandboxes()
         self._demands = Demands(self.sandboxes)
-        self.refusals = Refusals()
+        self.watch_errors = WatchErrors()
         observer = metrics.queue_observer()
         self.queue: WorkQueue[Key] = WorkQueue(observer=observer, limits=self._limits)
-        self._wakes = NamespaceWakes(self.sandboxes, self.queue.add)
+        self._limiter = NamespaceRateLimiter(self.sandboxes, self.queue.add)
         metrics.watch_queue(self.queue, observer, settings.workers)
         self.watches = Watches(
             api,
@@ -71,7 +71,7 @@ class Operator:
             secrets=settings.secrets,
             wake=lambda namespace, name: self.queue.add(Key(namespace, name)),
             wake_soon=lambda namespace, name: self.queue.add_after(Key(namespace, name), SOON),
-            wake_all=self._wakes.all_of,
+            wake_all=self._limiter.all_of,
             wake_users=self._wake_users,
             pace=Timings(resync=settings.resync * 2),
         )
@@ -107,15 +107,15 @@ class Operator:
             self.queue.add(Key(namespace, name))
 
         def publishing(host: str) -> Publishing:
-            standing = hosts.reconciler.standing(host)
-            if standing is None:
+            host_info = hosts.reconciler.host_info(host)
+            if host_info is None:
                 return Publishing(settings.relay_image)
-            allowed, ports = standing.spec.publish_addresses, standing.spec.publish_ports
+            allowed, ports = host_info.spec.publish_addresses, host_info.spec.publish_ports
             return Publishing(settings.relay_image, tuple(allowed), (ports.first, ports.last))
 
         def images(host: str) -> HostImages | None:
-            standing = hosts.reconciler.standing(host)
-            return None if standing is None else standing.spec.images
+            host_info = hosts.reconciler.host_info(host)
+            return None if host_info is None else host_info.spec.images
 
         def keeps(host: str) -> int | None:
             said = images(host)
@@ -161,9 +161,9 @@ class Operator:
         coming = self._docker.drains.demands_on(host) if self._docker is not None else ()
         return self._demands.taken(host).plus(Allocated.by(coming))
 
-    def drain(self, host: str, moved: int) -> Outlook:
+    def drain(self, host: str, moved: int) -> DrainProgress:
         """Have the next sandboxes of a Docker host that is being drained moved; how far that is."""
-        return self._docker.drains.look(host, moved) if self._docker is not None else Outlook(moved)
+        return self._docker.drains.look(host, moved) if self._docker is not None else DrainProgress(moved)
 
     async def close(self) -> None:
         """End what follows Docker hosts; the sandboxes go on."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.compliance.evidence.containers import Declared, DockerEvidence, EngineWord, Relay, Visits
+from claude_sandbox.compliance.evidence.containers import Declared, DockerEvidence, EngineInfo, Relay, Visits
 from claude_sandbox.compliance.evidence.readings import Reading
 from claude_sandbox.compliance.reports.containers import findings
 from claude_sandbox.compliance.reports.findings import Finding
@@ -81,7 +81,7 @@ class World:
                 networks=tuple(self.networks),
                 volumes=tuple(self.volumes),
                 drift=None if self.drift is None else Reading(self.drift, EvidenceSource.INSPECT, NOW),
-                engine=EngineWord(self.remaps_users, self.unenforced, self.default_seccomp, self.isolates),
+                engine=EngineInfo(self.remaps_users, self.unenforced, self.default_seccomp, self.isolates),
                 relay=self.relay,
                 visits=self.visits,
             )

@@ -17,10 +17,10 @@ def test_an_operator_that_can_not_work_any_more_ends_and_does_not_merely_stand_t
 
     async def main() -> None:
         queue: WorkQueue[str] = WorkQueue(limits=limits)
-        idle = SimpleNamespace(lapse=None)
+        idle = SimpleNamespace(mark_overdue=None)
         settings = SimpleNamespace(resync=300.0, shutdown_grace=1.0)
         operator: Any = SimpleNamespace(
-            queue=queue, reconcile=None, settings=settings, reconciler=SimpleNamespace(lapses=idle)
+            queue=queue, reconcile=None, settings=settings, reconciler=SimpleNamespace(evaluations=idle)
         )
         metrics: Any = SimpleNamespace(reconciled=None)
         queue.add("alice")
@@ -33,13 +33,13 @@ def test_an_operator_that_can_not_work_any_more_ends_and_does_not_merely_stand_t
 
 def test_an_operator_that_can_not_take_back_what_is_overdue_ends_as_well() -> None:
     class Broken:
-        async def lapse(self, _: float) -> list[str]:
+        async def mark_overdue(self, _: float) -> list[str]:
             raise RuntimeError("the store is broken")
 
     async def main() -> None:
         settings = SimpleNamespace(resync=300.0, shutdown_grace=1.0)
         operator: Any = SimpleNamespace(
-            queue=WorkQueue(), reconcile=None, settings=settings, reconciler=SimpleNamespace(lapses=Broken())
+            queue=WorkQueue(), reconcile=None, settings=settings, reconciler=SimpleNamespace(evaluations=Broken())
         )
         metrics: Any = SimpleNamespace(reconciled=None)
         await asyncio.wait_for(_work(operator, None, Any, metrics, asyncio.Event()), 100.0)

@@ -10,7 +10,7 @@ from claude_sandbox.backends.docker.evidence import container as evidence
 from claude_sandbox.backends.docker.model import Observed
 from claude_sandbox.backends.docker.relay import evidence as relay_evidence
 from claude_sandbox.backends.docker.seen import Seen
-from claude_sandbox.compliance.evidence.containers import NOT_READ, Declared, SettingsRead, Visits
+from claude_sandbox.compliance.evidence.containers import NOT_READ, Declared, SettingsContent, Visits
 from claude_sandbox.compliance.evidence.process import Process
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
 from claude_sandbox.compliance.reports.containers import findings
@@ -23,7 +23,7 @@ class Read:
     """What was read of a sandbox's container beside its document; None and NOT_READ for what was not."""
 
     process: Reading[Process] | Unread | None = None
-    settings: Reading[SettingsRead] | Unread = NOT_READ
+    settings: Reading[SettingsContent] | Unread = NOT_READ
     visits: Visits | None = None
 
 

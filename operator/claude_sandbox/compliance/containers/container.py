@@ -12,7 +12,7 @@ from claude_sandbox.compliance.containers.mounts import (
     desktop_sources,
     listed_mounts,
 )
-from claude_sandbox.compliance.evidence.containers import Declared, EngineWord, Relay, SettingsRead, Visits
+from claude_sandbox.compliance.evidence.containers import Declared, EngineInfo, Relay, SettingsContent, Visits
 from claude_sandbox.compliance.evidence.readings import Object
 
 
@@ -33,10 +33,10 @@ class Container(Document):
         *,
         drift: tuple[str, ...] | str | None = None,
         outdated: bool = False,
-        engine: EngineWord = EngineWord(),  # noqa: B008 - frozen
+        engine: EngineInfo = EngineInfo(),  # noqa: B008 - frozen
         relay: Relay | None = None,
         visits: Visits | None = None,
-        settings: SettingsRead | str = "their content was not read",
+        settings: SettingsContent | str = "their content was not read",
     ) -> None:
         super().__init__(document)
         self.declared = declared or Declared()

@@ -58,7 +58,7 @@ class Declared:
 
 
 @dataclass(frozen=True)
-class SettingsRead:
+class SettingsContent:
     """What the engine reads where the managed settings are to be: None where there are none. Never shown."""
 
     content: str | None
@@ -89,7 +89,7 @@ class Visits:
 
 
 @dataclass(frozen=True)
-class EngineWord:
+class EngineInfo:
     """What an engine says of itself that decides about its containers, as far as it was asked."""
 
     remaps_users: bool | None = None
@@ -124,8 +124,8 @@ class DockerEvidence:
     """In what the container differs from what it was made from; None where no ClaudeSandbox declares it."""
     outdated: bool = False
     """Whether it was made from another spec than the one that is asked for now."""
-    engine: EngineWord = EngineWord()
-    settings: Reading[SettingsRead] | Unread = NOT_READ
+    engine: EngineInfo = EngineInfo()
+    settings: Reading[SettingsContent] | Unread = NOT_READ
     """What the container has for managed settings."""
     relay: Relay | None = None
     """What publishes its ports, where something does; as old as `container`."""

@@ -9,7 +9,7 @@ from claude_sandbox.compliance.catalogue import CONTAINER_CONTROLS
 from claude_sandbox.compliance.containers import witness
 from claude_sandbox.compliance.containers.container import Container
 from claude_sandbox.compliance.control import ContainerCheck, Control, Unmeasured
-from claude_sandbox.compliance.evidence.containers import DockerEvidence, SettingsRead
+from claude_sandbox.compliance.evidence.containers import DockerEvidence, SettingsContent
 from claude_sandbox.compliance.evidence.process import Process
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
 from claude_sandbox.compliance.reports.findings import Finding, compliance
@@ -118,7 +118,7 @@ def _drift(evidence: DockerEvidence) -> tuple[str, ...] | str | None:
     return None if drift is None else drift.value
 
 
-def _settings(evidence: DockerEvidence) -> SettingsRead | str:
+def _settings(evidence: DockerEvidence) -> SettingsContent | str:
     """The managed settings, or why they are not known."""
     read = evidence.settings
     if isinstance(read, Unread):

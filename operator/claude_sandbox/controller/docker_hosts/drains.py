@@ -50,7 +50,7 @@ from claude_sandbox.backends.docker.images.pulls import ImageMissingError, Image
 from claude_sandbox.blueprint.model import Blueprint, Identity
 from claude_sandbox.controller.docker_hosts.demand import placed_on
 from claude_sandbox.controller.docker_hosts.reconciler import HostReconciler
-from claude_sandbox.controller.docker_hosts.status import Outlook
+from claude_sandbox.controller.docker_hosts.status import DrainProgress
 from claude_sandbox.controller.sandboxes.interfaces import Moving, Reporter
 from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, host_of, key_of, placement_of
 from claude_sandbox.kubernetes_api.unstructured import terminating
@@ -115,7 +115,7 @@ class Drains:
     def concern(self, raw: Raw) -> bool:
         """Whether the sandbox is on a host that is being drained, or was when its move began."""
         placed = host_of(raw)
-        host = None if placed is None else self._hosts.standing(placed)
+        host = None if placed is None else self._hosts.host_info(placed)
         return key_of(raw) in self._moves or (host is not None and host.spec.drain)
 
     def demands_on(self, host: str) -> Iterator[Requests]:
@@ -136,7 +136,7 @@ class Drains:
         """The host is gone, or is not being drained any more: it begins anew the next time."""
         self._moved.pop(host, None)
 
-    def look(self, host: str, moved: int) -> Outlook:
+    def look(self, host: str, moved: int) -> DrainProgress:
         """Have the next ones moved; what becomes of the others. `moved`: how many were when this was last stored."""
         found = list(placed_on(self._sandboxes, host))
         going = {key for key, move in self._moves.items() if move.source == host}
@@ -153,7 +153,7 @@ class Drains:
                 self._wake(key, 0.0)
         total = self._moved.setdefault(host, moved)
         moving = len(found) - len(stays)
-        return Outlook(total, moving, {str(key): why for key, why in stays.items()})
+        return DrainProgress(total, moving, {str(key): why for key, why in stays.items()})
 
     async def move(
         self, raw: Raw, current: Placement, blueprint: Blueprint, spec: ClaudeSandboxSpec, wish: PlacementRequest
@@ -273,7 +273,7 @@ class Drains:
         except InvalidSpec:
             return Placed(key, _nothing(namespace), placement, _REFUSED)
         wish = placement_request(namespace, self._labels_of(namespace), spec, self._namespace_of(raw))
-        if isinstance(keep(wish, self._hosts.standing(placement.host), placement), Refused):
+        if isinstance(keep(wish, self._hosts.host_info(placement.host), placement), Refused):
             return Placed(key, wish, placement, _REFUSED)
         return Placed(key, wish, placement, stay_of(spec, runs=bool(raw["status"].get("workload"))))
 

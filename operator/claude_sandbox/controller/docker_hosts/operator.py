@@ -13,8 +13,8 @@ from claude_sandbox.backends.docker.hosts.capacity import Allocated
 from claude_sandbox.backends.docker.hosts.hosts import Hosts, HostState
 from claude_sandbox.backends.docker.hosts.secrets import HostSecrets
 from claude_sandbox.controller.docker_hosts.reconciler import HostReconciler, unasked
-from claude_sandbox.controller.docker_hosts.status import Outlook
-from claude_sandbox.controller.docker_hosts.store import HostObjects, Raw
+from claude_sandbox.controller.docker_hosts.status import DrainProgress
+from claude_sandbox.controller.docker_hosts.store import DockerHosts, Raw
 from claude_sandbox.controller.machinery.events import EventRecorder
 from claude_sandbox.controller.machinery.queue import Result, WorkQueue, run_workers
 from claude_sandbox.controller.machinery.status_writer import write_status
@@ -73,14 +73,14 @@ class HostsOperator:
         resync: float,
         metrics: HostCollector,
         demands: Callable[[str], Allocated] = lambda _: Allocated(),
-        drain: Callable[[str, int], Outlook] = lambda _host, _moved: Outlook(),
+        drain: Callable[[str, int], DrainProgress] = lambda _host, _moved: DrainProgress(),
         on_change: Callable[[str, bool], None] = lambda _host, _answers: None,
         namespace_uid: Callable[[str], str | None] = lambda _: None,
         kept: Callable[[str], Awaitable[tuple[str, ...] | None]] = unasked,
     ) -> None:
         self._api = api
         self._resync = resync
-        self.objects = HostObjects()
+        self.objects = DockerHosts()
         self.queue: WorkQueue[str] = WorkQueue()
         self.hosts = Hosts(on_slow=self.queue.add)
         self.secrets = HostSecrets(api, namespace)

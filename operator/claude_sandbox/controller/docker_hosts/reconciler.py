@@ -10,7 +10,7 @@ last. Connections, and what the engine answered, are `backends/docker/hosts`'s, 
 Always true: nothing is said of a host, nor a sandbox placed on it, before it was looked at once (`unseen`); who has to
 know is told of each change of whether it is there, answers and is ready (`on_change`); no connection is left with
 credentials whose Secret was found to be gone, and that is looked for within a minute; and of two DockerHosts for one
-engine only the older takes sandboxes, or its room would be given away twice. What others ask here (`standing`,
+engine only the older takes sandboxes, or its room would be given away twice. What others ask here (`host_info`,
 `candidates`) comes from what is held, and costs no request.
 
 Used on the event loop; hosts are looked at side by side. A crash forgets all: every host is unseen again, sandboxes
@@ -37,7 +37,7 @@ from claude_sandbox.backends.docker.hosts.capacity import Allocated, capacity_of
 from claude_sandbox.backends.docker.hosts.hosts import Hosts, HostState, Target
 from claude_sandbox.backends.docker.hosts.placement import Candidate, HostInfo
 from claude_sandbox.controller.docker_hosts import status as report
-from claude_sandbox.controller.docker_hosts.store import HostObjects, Raw
+from claude_sandbox.controller.docker_hosts.store import DockerHosts, Raw
 from claude_sandbox.controller.machinery.merge_patch import merge_patch
 from claude_sandbox.controller.machinery.queue import Result
 from claude_sandbox.kubernetes_api.errors import ApiError
@@ -96,13 +96,13 @@ class HostReconciler:
 
     def __init__(
         self,
-        objects: HostObjects,
+        objects: DockerHosts,
         hosts: Hosts,
         secrets: Secrets,
         reporter: HostReporter,
         *,
         demands: Callable[[str], Allocated] = lambda _: Allocated(),
-        drain: Callable[[str, int], report.Outlook] = lambda _host, _moved: report.Outlook(),
+        drain: Callable[[str, int], report.DrainProgress] = lambda _host, _moved: report.DrainProgress(),
         on_change: Callable[[str, bool], None] = lambda _host, _answers: None,
         namespace_uid: Callable[[str], str | None] = lambda _: None,
         kept: Callable[[str], Awaitable[tuple[str, ...] | None]] = unasked,
@@ -152,7 +152,7 @@ class HostReconciler:
         """Whether there is such a host, whatever becomes of it."""
         return self._objects.get(name) is not None
 
-    def standing(self, name: str) -> HostInfo | None:
+    def host_info(self, name: str) -> HostInfo | None:
         """What a host stands for; None where there is none, or its spec is refused."""
         raw = self._objects.get(name)
         spec = None if raw is None else _spec(raw)
@@ -169,7 +169,7 @@ class HostReconciler:
 
     def candidates(self) -> list[Candidate]:
         """The hosts that sandboxes may be placed on, as last seen."""
-        return [self._candidate(found) for name in self._objects if (found := self.standing(name)) is not None]
+        return [self._candidate(found) for name in self._objects if (found := self.host_info(name)) is not None]
 
     def _candidate(self, host: HostInfo) -> Candidate:
         raw, known = self._objects.get(host.name), self._hosts.known(host.name)

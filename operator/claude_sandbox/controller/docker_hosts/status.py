@@ -62,7 +62,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class DrainProgress:
     """How far the draining of a host is.
 
     `moved`: how many sandboxes left it since it began; `moving`: how many are on their way or wait for their turn;
@@ -94,7 +94,7 @@ class HostFindings:
     known: HostState = field(default_factory=HostState)
     same_engine: str | None = None
     demands: Allocated = field(default_factory=Allocated)
-    drain: Outlook | None = None
+    drain: DrainProgress | None = None
     namespaces: tuple[MeantNamespace, ...] = ()
     kept: tuple[str, ...] | None = None
 
@@ -313,7 +313,7 @@ def engine_of(documents: EngineDocuments) -> EngineStatus:
     )
 
 
-def _drain(outlook: Outlook) -> DrainStatus:
+def _drain(outlook: DrainProgress) -> DrainStatus:
     return DrainStatus(moved=outlook.moved, moving=outlook.moving, staying=_staying(outlook.stays.items()))
 
 

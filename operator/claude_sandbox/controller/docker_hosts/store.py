@@ -14,7 +14,7 @@ from claude_sandbox.controller.machinery.resource_versions import not_newer
 Raw = Mapping[str, Any]
 
 
-class HostObjects:
+class DockerHosts:
     """All DockerHosts, by name."""
 
     def __init__(self) -> None:

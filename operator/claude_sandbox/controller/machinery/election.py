@@ -8,8 +8,8 @@ that `kubectl get lease` shows what one expects.
 Why two can't act: the right to act ends `renew_deadline` after the *sending* of the last renewal that succeeded.
 Another replica takes the lease over no earlier than `lease_duration` after it *saw* that renewal, which is later than
 its sending. Durations are measured by each replica's own monotonic clock; no two clocks are compared. A write is given
-no longer than the right to act (`Election.permit`), and the difference of the two (5 s by default) is left for what the
-API server has already received.
+no longer than the right to act (`LeaderElector.permit`), and the difference of the two (5 s by default) is left for
+what the API server has already received.
 
 What remains: a process that is frozen between the last look at its permit and the sending of one request sends this one
 when it wakes up. Nothing short of an API server that knows of leases could stop it. It does no harm: writes carry the
@@ -53,7 +53,7 @@ class LeadershipLostError(Exception):
 
 
 @dataclass(frozen=True)
-class Timing:
+class LeaderElectionConfig:
     """In seconds; client-go's defaults. Raises ValueError unless retry < renew deadline < lease duration."""
 
     lease_duration: float = 15.0
@@ -78,7 +78,7 @@ def own_identity() -> str:
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4()}"
 
 
-class Election:
+class LeaderElector:
     """One candidate. `api` should be its own, so that no other request is in a renewal's way.
 
     Give that `Api` one attempt and a time-out of about half the renew deadline: trying again is done here.
@@ -91,7 +91,7 @@ class Election:
         name: str,
         *,
         identity: str | None = None,
-        timing: Timing = Timing(),
+        timing: LeaderElectionConfig = LeaderElectionConfig(),
         clock: Callable[[], float] = now,
     ) -> None:
         self.identity = identity or own_identity()

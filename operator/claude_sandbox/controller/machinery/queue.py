@@ -71,7 +71,7 @@ class Observer(Protocol):
         """A key failed and will be tried again."""
 
 
-class _Wish(NamedTuple, Generic[K]):
+class _Delayed(NamedTuple, Generic[K]):
     """To have a key worked on later. Of two for the same moment the older is met first."""
 
     due: float
@@ -106,8 +106,8 @@ class WorkQueue(Generic[K]):
         self._line: deque[K] = deque()
         self._dirty: dict[K, float] = {}  # to be worked on -> since when
         self._processing: dict[K, float] = {}  # in work -> since when
-        self._due: dict[K, _Wish[K]] = {}  # later -> when
-        self._heap: list[_Wish[K]] = []  # of `_due`, with outdated ones among it
+        self._due: dict[K, _Delayed[K]] = {}  # later -> when
+        self._heap: list[_Delayed[K]] = []  # of `_due`, with outdated ones among it
         self._sequence = 0
         self._failures: dict[K, int] = {}
         self._waiters: deque[asyncio.Future[None]] = deque()
@@ -142,7 +142,7 @@ class WorkQueue(Generic[K]):
         if self._closed or (key in self._due and self._due[key].due <= due):
             return
         self._sequence += 1
-        wish = self._due[key] = _Wish(due, self._sequence, key)
+        wish = self._due[key] = _Delayed(due, self._sequence, key)
         heapq.heappush(self._heap, wish)
         self._arm()
 

@@ -30,7 +30,7 @@ from claude_sandbox.controller.docker_hosts.drains import Drains
 from claude_sandbox.controller.docker_hosts.reconciler import HostReconciler
 from claude_sandbox.controller.machinery.queue import Result
 from claude_sandbox.controller.sandboxes.interfaces import Moving, Reporter
-from claude_sandbox.controller.sandboxes.namespace_uids import Incarnations
+from claude_sandbox.controller.sandboxes.namespace_uids import NamespaceUIDs
 from claude_sandbox.controller.sandboxes.placements import Placements
 from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, is_held, key_of, placement_of
 from claude_sandbox.kubernetes_api.client import Api
@@ -69,13 +69,13 @@ class DockerSandboxes:
         self._hosts = hosts
         self._labels_of = labels_of
         self._namespaces = namespaces
-        self._incarnations = Incarnations(api)
+        self._namespace_uids = NamespaceUIDs(api)
         self._placements = Placements()
         self._wake = wake
         self._wake_host = wake_host
         self._choosing = asyncio.Lock()
         self.drains = Drains(
-            sandboxes, reporter, fleet, hosts, labels_of, self._incarnations.known, self._choosing, wake, wake_host
+            sandboxes, reporter, fleet, hosts, labels_of, self._namespace_uids.known, self._choosing, wake, wake_host
         )
 
     def waits(self, raw: Raw) -> bool:
@@ -113,7 +113,7 @@ class DockerSandboxes:
         Raises ApiError.
         """
         try:
-            return await self._incarnations.of(raw)
+            return await self._namespace_uids.of(raw)
         except ApiError as error:
             if not error.is_forbidden:
                 raise
@@ -165,7 +165,7 @@ class DockerSandboxes:
             # One at a time: the room that one takes is counted once its placement is stored.
             async with self._choosing:
                 return await self._choose(raw, wish)
-        host = self._hosts.standing(current.host)
+        host = self._hosts.host_info(current.host)
         kept = keep(wish, host, current)
         drained = host is not None and host.spec.drain and not isinstance(kept, Refused)
         if not drained:
@@ -237,8 +237,8 @@ class DockerSandboxes:
 
     async def host_changed(self, host: str, answers: bool) -> None:
         """A host came, went, was changed, fell silent or answers again."""
-        standing = self._hosts.standing(host)
-        if standing is None or not standing.spec.drain:
+        host_info = self._hosts.host_info(host)
+        if host_info is None or not host_info.spec.drain:
             self.drains.forget_host(host)
         if not self._hosts.exists(host):
             await self._fleet.forget(host)
@@ -283,7 +283,7 @@ class DockerSandboxes:
     async def forget(self, namespace: str, name: str) -> None:
         """The sandbox is gone."""
         self.drains.forget(Key(namespace, name))
-        self._incarnations.forget(Key(namespace, name))
+        self._namespace_uids.forget(Key(namespace, name))
         self._placements.forget(Key(namespace, name))
         self._offer_room()
         for backend in self._fleet:
@@ -291,7 +291,7 @@ class DockerSandboxes:
 
     def _offer_room(self) -> None:
         """A sandbox gave back its room. Who waits for it would else be overtaken by whoever comes next."""
-        for key in self._sandboxes.homeless():
+        for key in self._sandboxes.unplaced():
             self._wake(key, 0)
 
     def _is_left(self, raw: Raw, host: str) -> bool:
@@ -299,22 +299,22 @@ class DockerSandboxes:
 
         A DockerHost that was given another name, or an engine with a new identifier, makes nothing a leftover.
         """
-        placement, here = placement_of(raw), self._hosts.standing(host)
+        placement, here = placement_of(raw), self._hosts.host_info(host)
         if placement is None or placement.host == host or here is None or here.engine_id is None:
             return False
-        there = self._hosts.standing(placement.host)
+        there = self._hosts.host_info(placement.host)
         return there is not None and there.engine_id == placement.engine_id != here.engine_id
 
     async def _remove(self, raw: Raw, placement: Placement) -> str:
         """Why not everything could be removed; empty where it was."""
         where = f"What the sandbox has on DockerHost {placement.host} can't be removed"
         remedy = "If the host is gone for good, delete the DockerHost."
-        host = self._hosts.standing(placement.host)
+        host = self._hosts.host_info(placement.host)
         if host is not None and host.engine_id not in (None, placement.engine_id):
             return f"{where}: it stands for another engine now. {remedy}"
         metadata = raw["metadata"]
         try:
-            namespace = await self._incarnations.of(raw)
+            namespace = await self._namespace_uids.of(raw)
         except ApiError as error:
             return f"{where}: its namespace can't be asked for: {error}"
         identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"], namespace or "")

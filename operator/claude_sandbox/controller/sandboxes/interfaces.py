@@ -45,7 +45,7 @@ class Moving:
     again: float
 
 
-class Hosted(Protocol):
+class HostedSandboxes(Protocol):
     """What sandboxes need around the loop that run on hosts of their own. Raises ApiError."""
 
     async def fresh(self, raw: Raw) -> Raw | None:

@@ -15,7 +15,7 @@ from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import NAMESPACES, SANDBOXES
 
 
-class Incarnations:
+class NamespaceUIDs:
     """Of the namespaces of one control plane."""
 
     def __init__(self, api: Api) -> None:

@@ -32,8 +32,8 @@ from claude_sandbox.controller.machinery.queue import Result
 from claude_sandbox.controller.sandboxes import status as report
 from claude_sandbox.controller.sandboxes.accepted_specs import AcceptedSpecs
 from claude_sandbox.controller.sandboxes.events import tell
-from claude_sandbox.controller.sandboxes.interfaces import Backend, Hosted, Moving, Reporter
-from claude_sandbox.controller.sandboxes.staleness import Lapses, write
+from claude_sandbox.controller.sandboxes.interfaces import Backend, HostedSandboxes, Moving, Reporter
+from claude_sandbox.controller.sandboxes.staleness import Evaluations, write
 from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, is_held, key_of, on_docker, overtaken
 from claude_sandbox.controller.sandboxes.timers import Timers
 from claude_sandbox.kubernetes_api.errors import ApiError
@@ -64,7 +64,7 @@ class Reconciler:
         backend: Backend,
         reporter: Reporter,
         site: Site,
-        hosted: Hosted | None = None,
+        hosted: HostedSandboxes | None = None,
         busy: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -74,7 +74,7 @@ class Reconciler:
         self._reporter = reporter
         self._specs = AcceptedSpecs(site, docker=hosted is not None)
         self._timers = Timers(clock, busy)
-        self.lapses = Lapses(sandboxes, reporter, clock)
+        self.evaluations = Evaluations(sandboxes, reporter, clock)
         # The workload that was told to end last: that it is missing is no loss.
         self._ended: dict[Key, str] = {}
 
@@ -85,7 +85,7 @@ class Reconciler:
             # All that is kept by key goes now: the next sandbox of the name must not inherit any of it.
             self._timers.forget(key)
             self._ended.pop(key, None)
-            self.lapses.forget(key)
+            self.evaluations.forget(key)
             self._reporter.observe(key, None, ())
             await self._backend.forget(*key, last=not self._living(key.namespace))
             return await self._ended_well(key, raw)
@@ -240,7 +240,7 @@ class Reconciler:
         retry = findings.outcome.failure is not None or findings.unmeasured
         # Before the write: a status at rest is not written, and was looked at all the same.
         if not findings.unmeasured:
-            self.lapses.evaluated(key)
+            self.evaluations.evaluated(key)
         if without_times(status) == without_times(previous):
             self._reporter.observe(key, previous, ())
             return Result(requeue_after=requeue, retry=retry)

@@ -42,7 +42,7 @@ class Writer(Protocol):
         """Merge the patch into the status; the object as it is now, or None where it is gone. Raises ApiError."""
 
 
-class Lapses:
+class Evaluations:
     """When each sandbox was evaluated last."""
 
     def __init__(self, sandboxes: Sandboxes, writer: Writer, clock: Callable[[], float] = time.monotonic) -> None:
@@ -60,7 +60,7 @@ class Lapses:
         """The sandbox is gone."""
         self._evaluated.pop(key, None)
 
-    async def lapse(self, seconds: float) -> list[Key]:
+    async def mark_overdue(self, seconds: float) -> list[Key]:
         """Take back what the statuses of overdue sandboxes claim; which those are.
 
         Raises ApiError where the API server is away. That it refuses one sandbox's write keeps it from no other's.
@@ -108,8 +108,8 @@ async def write(sandboxes: Sandboxes, writer: Writer, raw: Raw, patch: Mapping[s
     return written
 
 
-async def lapse_forever(
-    lapses: Lapses,
+async def mark_overdue_forever(
+    evaluations: Evaluations,
     queue: WorkQueue[Key],
     seconds: float,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -118,7 +118,7 @@ async def lapse_forever(
     while True:
         await sleep(LOOK_EVERY)
         try:
-            for key in await lapses.lapse(seconds):
+            for key in await evaluations.mark_overdue(seconds):
                 logger.warning("%s was not evaluated for more than %.0f s", key, seconds)
                 queue.add(key)
         except ApiError as error:

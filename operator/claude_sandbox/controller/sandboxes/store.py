@@ -224,7 +224,7 @@ class Sandboxes:
         """Those that say that they are placed on this host."""
         return list(self._by_host.get(host, ()))
 
-    def homeless(self) -> list[Key]:
+    def unplaced(self) -> list[Key]:
         """Those on Docker that wait for a host, the oldest first."""
         waiting = [
             ((self.get(key) or {}).get("metadata", {}).get("creationTimestamp", ""), key)

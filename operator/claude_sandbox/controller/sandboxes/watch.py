@@ -31,7 +31,7 @@ class _Backoffs:
         return chain((1.0, 1.0, 2.0, 3.0, 5.0, 8.0), repeat(13.0))
 
 
-class Refusals:
+class WatchErrors:
     """Where the API server does not let us follow the ClaudeSandboxes at the moment."""
 
     def __init__(self) -> None:
@@ -91,7 +91,7 @@ class _NoDiffBase(kopf.DiffBaseStorage):
 
 
 def registry_for(
-    credentials: Credentials, sandboxes: Sandboxes, enqueue: Enqueue, refusals: Refusals
+    credentials: Credentials, sandboxes: Sandboxes, enqueue: Enqueue, watch_errors: WatchErrors
 ) -> kopf.OperatorRegistry:
     """The handlers: one that logs in, one that settles kopf, one that takes events."""
     registry = kopf.OperatorRegistry()
@@ -112,7 +112,7 @@ def registry_for(
 
     @kopf.on.login(registry=registry)
     async def login(**_: Any) -> kopf.AiohttpSession:
-        return kopf.AiohttpSession(server=credentials.server, aiohttp_session=session_for(credentials, refusals))
+        return kopf.AiohttpSession(server=credentials.server, aiohttp_session=session_for(credentials, watch_errors))
 
     @kopf.on.event(meta.GROUP, meta.VERSION, meta.PLURAL, registry=registry)
     async def sandbox_changed(event: Any, **_: Any) -> None:
@@ -122,7 +122,7 @@ def registry_for(
     return registry
 
 
-def session_for(credentials: Credentials, refusals: Refusals) -> aiohttp.ClientSession:
+def session_for(credentials: Credentials, watch_errors: WatchErrors) -> aiohttp.ClientSession:
     """A session for kopf with the credentials that the rest of the operator uses, renewed as there."""
 
     async def authorize(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -140,7 +140,7 @@ def session_for(credentials: Credentials, refusals: Refusals) -> aiohttp.ClientS
     async def insist(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         response = await handler(request)
         path = request.url.path
-        if path.endswith(f"/{meta.PLURAL}") and refusals.note(path, response.status):
+        if path.endswith(f"/{meta.PLURAL}") and watch_errors.note(path, response.status):
             # kopf would end, and the process with it; a failed connection it tries again, for ever (_Backoffs).
             response.close()
             raise aiohttp.ClientConnectionError(f"refused with {response.status}")

@@ -6,25 +6,30 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from claude_sandbox.controller.machinery.election import Election, LeadershipLostError, NotLeadingError, Timing
+from claude_sandbox.controller.machinery.election import (
+    LeaderElectionConfig,
+    LeaderElector,
+    LeadershipLostError,
+    NotLeadingError,
+)
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import Credentials, from_kubeconfig
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import SERVICE_ACCOUNTS
 
 LEASE = "operator"
-TIMING = Timing(lease_duration=5.0, renew_deadline=2.5, retry_period=0.5)
+TIMING = LeaderElectionConfig(lease_duration=5.0, renew_deadline=2.5, retry_period=0.5)
 # For what must not cost the lease, however slow the machine is.
-PATIENT = Timing(lease_duration=60.0, renew_deadline=40.0, retry_period=0.3)
+PATIENT = LeaderElectionConfig(lease_duration=60.0, renew_deadline=40.0, retry_period=0.3)
 
 
 @asynccontextmanager
 async def electing(
-    credentials: Credentials, namespace: str, identity: str, timing: Timing = TIMING
-) -> AsyncIterator[Election]:
+    credentials: Credentials, namespace: str, identity: str, timing: LeaderElectionConfig = TIMING
+) -> AsyncIterator[LeaderElector]:
     """As the operator would: an Api of its own, one attempt, a short time-out."""
     async with Api(credentials, attempts=1, timeout=timing.renew_deadline / 2, pool_size=2) as own:
-        yield Election(own, namespace, LEASE, identity=identity, timing=timing)
+        yield LeaderElector(own, namespace, LEASE, identity=identity, timing=timing)
 
 
 async def act(api: Api, namespace: str, identity: str) -> None:

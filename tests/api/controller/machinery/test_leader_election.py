@@ -14,7 +14,12 @@ import pytest
 from election_candidate import LEASE, PATIENT, TIMING, act, electing
 from faulty_proxy import FaultyProxy
 
-from claude_sandbox.controller.machinery.election import Election, LeadershipLostError, NotLeadingError, Timing
+from claude_sandbox.controller.machinery.election import (
+    LeaderElectionConfig,
+    LeaderElector,
+    LeadershipLostError,
+    NotLeadingError,
+)
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import Credentials
 from claude_sandbox.kubernetes_api.errors import ApiError
@@ -170,8 +175,8 @@ async def candidate(
     namespace: str,
     identity: str,
     lost: list[float] | None = None,
-    timing: Timing = TIMING,
-) -> AsyncIterator[Election]:
+    timing: LeaderElectionConfig = TIMING,
+) -> AsyncIterator[LeaderElector]:
     """A candidate in this process, that goes on after a loss."""
     async with (
         electing(credentials, namespace, identity, timing) as election,
@@ -322,7 +327,7 @@ async def test_the_lease_reads_as_others_expect(api: Api, credentials: Credentia
 def test_a_timing_that_could_split_is_refused() -> None:
     for bad in ((10, 10, 2), (15, 10, 10), (15, 10, 0), (10, 15, 2)):
         with pytest.raises(ValueError, match="retry period < renew deadline < lease duration"):
-            Timing(*bad)
+            LeaderElectionConfig(*bad)
 
 
 async def test_without_rights_on_leases_it_waits_and_says_why(

@@ -9,7 +9,7 @@ import pytest
 from compliant_container import NOW, compliant
 
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.compliance.evidence.containers import NOT_READ, DockerEvidence, SettingsRead
+from claude_sandbox.compliance.evidence.containers import NOT_READ, DockerEvidence, SettingsContent
 from claude_sandbox.compliance.evidence.mountinfo import KernelMount
 from claude_sandbox.compliance.evidence.process import Limits, Process
 from claude_sandbox.compliance.evidence.readings import ManagedSettings, Object, Reading, Unread
@@ -29,7 +29,7 @@ def _container(content: str | None = SETTINGS.content, **changes: Any) -> Docker
     document: Object = copy.deepcopy(world.container)
     document["Mounts"] += [_MOUNT | changes.pop("mount", {}), *changes.pop("added", ())]
     document["Config"]["Env"] += changes.pop("env", ())
-    read = Reading(SettingsRead(content), EvidenceSource.INSPECT, NOW)
+    read = Reading(SettingsContent(content), EvidenceSource.INSPECT, NOW)
     container = Reading(document, EvidenceSource.INSPECT, NOW)
     volumes = (*world.volumes, _VOLUME)
     evidence = DockerEvidence(world.declared, container, NOW, tuple(world.networks), volumes, settings=read)
@@ -71,7 +71,7 @@ def test_whatever_stands_in_their_place_in_a_container_fails(changes: dict[str, 
     [
         NOT_READ,
         Unread("the engine does not answer"),
-        Reading(SettingsRead(SETTINGS.content), EvidenceSource.INSPECT, NOW.replace(year=2020)),
+        Reading(SettingsContent(SETTINGS.content), EvidenceSource.INSPECT, NOW.replace(year=2020)),
     ],
 )
 def test_settings_that_were_not_read_lately_leave_it_unknown(settings: Any) -> None:

@@ -40,12 +40,12 @@ def _spec(**more: Any) -> DockerHostSpec:
 class Hosts:
     """One that is being drained, and another with room."""
 
-    def standing(self, name: str) -> HostInfo:
+    def host_info(self, name: str) -> HostInfo:
         return HostInfo(name, _spec(drain=name == "old"), "e1" if name == "old" else "e2")
 
     def candidates(self) -> list[Candidate]:
         room = Allocatable(10, None, 2**40)
-        named = [self.standing("old"), self.standing("new")]
+        named = [self.host_info("old"), self.host_info("new")]
         return [Candidate(**vars(one), labels={}, answers=True, cores=8000, capacity=room, free=room) for one in named]
 
     def unseen(self) -> set[str]:

@@ -19,8 +19,8 @@ from claude_sandbox.backends.docker.hosts.placement import Stay
 from claude_sandbox.compliance.evidence.docker_hosts import EngineDocuments
 from claude_sandbox.controller.docker_hosts.status import (
     PATIENCE,
+    DrainProgress,
     HostFindings,
-    Outlook,
     compose,
     moved_before,
     worth_writing,
@@ -169,41 +169,41 @@ TIED = Stay(StayReason.WORKSPACE_ON_HOST, "its workspace is a volume of the host
 FULL = Stay(StayReason.NO_ROOM, "no other DockerHost takes it now")
 
 
-def drained(outlook: Outlook, of: HostState | None = None) -> tuple[str, str, str]:
+def drained(outlook: DrainProgress, of: HostState | None = None) -> tuple[str, str, str]:
     status = compose({}, 1, found(of, drain=outlook), NOW)
     (one,) = (one for one in status["conditions"] if one["type"] == "Drained")
     return one["status"], one["reason"], one["message"]
 
 
 def test_draining_goes_on_until_nothing_is_left() -> None:
-    status, reason, message = drained(Outlook(moved=2, moving=3, stays={"agents/a": TIED}))
+    status, reason, message = drained(DrainProgress(moved=2, moving=3, stays={"agents/a": TIED}))
     assert (status, reason) == ("False", "Draining")
     assert "2 moved, 3 moving, 1 staying" in message
     assert "WorkspaceOnHost (agents/a)" in message
-    assert drained(Outlook(moved=5))[:2] == ("True", "NoSandboxLeft")
+    assert drained(DrainProgress(moved=5))[:2] == ("True", "NoSandboxLeft")
 
 
 def test_who_stays_is_counted_by_reason_and_the_first_are_named() -> None:
     stays = {f"agents/{name}": TIED for name in "edcba"} | {"agents/z": FULL}
-    status, reason, message = drained(Outlook(moved=1, stays=stays))
+    status, reason, message = drained(DrainProgress(moved=1, stays=stays))
     assert (status, reason) == ("False", "SandboxesStay")
     assert "5 because of WorkspaceOnHost (agents/a, agents/b, agents/c, …)" in message
-    staying = compose({}, 1, found(drain=Outlook(moved=1, stays=stays)), NOW)["drain"]["staying"]
+    staying = compose({}, 1, found(drain=DrainProgress(moved=1, stays=stays)), NOW)["drain"]["staying"]
     assert [(one["reason"], one["count"]) for one in staying] == [("WorkspaceOnHost", 5), ("NoRoom", 1)]
     assert staying[0]["message"] == "Its workspace is a volume of the host."
 
 
 def test_a_silent_host_can_not_be_drained_and_says_so() -> None:
     silent = known(ConnectErrorReason.UNREACHABLE, silent=PATIENCE + 1)
-    status, reason, message = drained(Outlook(moved=1, moving=2), silent)
+    status, reason, message = drained(DrainProgress(moved=1, moving=2), silent)
     assert (status, reason) == ("Unknown", "EngineUnreachable")
     assert "2 may still run there" in message
     # With nothing placed on it there is nothing that could be left.
-    assert drained(Outlook(moved=3), silent)[0] == "True"
+    assert drained(DrainProgress(moved=3), silent)[0] == "True"
 
 
 def test_how_many_were_moved_is_counted_from_where_an_earlier_operator_ended() -> None:
-    before = compose({}, 1, found(drain=Outlook(moved=7, moving=1)), NOW)
+    before = compose({}, 1, found(drain=DrainProgress(moved=7, moving=1)), NOW)
     assert moved_before(before) == 7
     # It is told only while it lasts.
     after = compose(before, 2, found(), NOW)

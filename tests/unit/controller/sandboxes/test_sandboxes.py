@@ -106,7 +106,7 @@ def test_who_waits_for_a_host_is_told_the_oldest_first() -> None:
     put("placed", 0, placement={"host": "one", "engineID": "e"})
     put("elsewhere", 0, backend="Kubernetes")
     put("between", 2)
-    assert [key.name for key in sandboxes.homeless()] == ["early", "between", "late"]
+    assert [key.name for key in sandboxes.unplaced()] == ["early", "between", "late"]
 
 
 async def test_of_two_writes_to_a_sandbox_both_are_waited_for_whichever_ends_first() -> None:

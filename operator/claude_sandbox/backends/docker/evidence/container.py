@@ -16,9 +16,9 @@ from claude_sandbox.compliance.evidence.containers import (
     Declared,
     DeclaredPort,
     DockerEvidence,
-    EngineWord,
+    EngineInfo,
     Relay,
-    SettingsRead,
+    SettingsContent,
     Visits,
 )
 from claude_sandbox.compliance.evidence.process import Process
@@ -74,7 +74,7 @@ def evidence(
     capabilities: EngineCapabilities | None = None,
     relay: Relay | None = None,
     visits: Visits | None = None,
-    settings: Reading[SettingsRead] | Unread = NOT_READ,
+    settings: Reading[SettingsContent] | Unread = NOT_READ,
 ) -> DockerEvidence:
     """Everything that was read of the container, as it was read. Instead of a container, why none was read.
 
@@ -97,11 +97,11 @@ def evidence(
     )
 
 
-def word_of(capabilities: EngineCapabilities | None) -> EngineWord:
+def word_of(capabilities: EngineCapabilities | None) -> EngineInfo:
     """What of the engine's capabilities decides about its containers; None: it was not asked."""
     if capabilities is None:
-        return EngineWord()
-    return EngineWord(
+        return EngineInfo()
+    return EngineInfo(
         capabilities.gives_users, capabilities.unenforced, capabilities.seccomp, capabilities.knows_isolated
     )
 

@@ -368,6 +368,6 @@ def test_the_sums_are_those_of_all_sandboxes_counted_anew(some: list[tuple[str, 
                 and host_of(raw) == each
                 and "deletionTimestamp" not in raw["metadata"]
             }
-        assert {key.name for key in sandboxes.homeless()} == {
+        assert {key.name for key in sandboxes.unplaced()} == {
             key.name for key in sandboxes if (raw := sandboxes.get(key)) is not None and host_of(raw) is None
         }

@@ -21,7 +21,7 @@ PAUSE_EACH = 0.02
 _REMEMBERED = 1000
 
 
-class NamespaceWakes:
+class NamespaceRateLimiter:
     """`wake` has one sandbox looked at."""
 
     def __init__(self, sandboxes: Sandboxes, wake: Callable[[Key], None]) -> None:

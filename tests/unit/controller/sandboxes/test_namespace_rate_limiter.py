@@ -4,7 +4,7 @@ import asyncio
 
 from virtual_clock import run
 
-from claude_sandbox.controller.sandboxes.namespace_wakes import PAUSE, PAUSE_EACH, NamespaceWakes
+from claude_sandbox.controller.sandboxes.namespace_rate_limiter import PAUSE, PAUSE_EACH, NamespaceRateLimiter
 from claude_sandbox.controller.sandboxes.store import Sandboxes
 
 
@@ -23,7 +23,7 @@ def _woken(count: int, seconds: float) -> list[float]:
     async def main() -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
-        wakes = NamespaceWakes(_sandboxes(count), lambda key: times.append(loop.time() - began))
+        wakes = NamespaceRateLimiter(_sandboxes(count), lambda key: times.append(loop.time() - began))
         for _ in range(int(seconds * 100)):
             wakes.all_of("busy")
             await asyncio.sleep(0.01)
@@ -47,7 +47,7 @@ def test_many_sandboxes_are_woken_as_often_together_as_few() -> None:
 
 def test_a_namespace_without_sandboxes_is_forgotten() -> None:
     async def main() -> None:
-        wakes = NamespaceWakes(Sandboxes(), lambda key: None)
+        wakes = NamespaceRateLimiter(Sandboxes(), lambda key: None)
         wakes.all_of("empty")
         assert not wakes._due
 
