@@ -189,17 +189,17 @@ async def test_what_no_pass_comes_to_its_end_for_lapses() -> None:
     world = World()
     await world.loop(KEY)
     world.now = 900.0
-    assert await world.loop.lapses.lapse(900.0) == []
+    assert await world.loop.evaluations.mark_overdue(900.0) == []
     world.now = 901.0
-    assert await world.loop.lapses.lapse(900.0) == [KEY]
+    assert await world.loop.evaluations.mark_overdue(900.0) == [KEY]
     conditions = world.conditions()
     assert conditions["Compliant"]["reason"] == conditions["IsolationVerified"]["reason"] == "EvaluationOverdue"
     assert (conditions["Compliant"]["status"], conditions["Ready"]["status"]) == ("Unknown", "True")
     # Once.
-    assert await world.loop.lapses.lapse(900.0) == []
+    assert await world.loop.evaluations.mark_overdue(900.0) == []
     await world.loop(KEY)
     assert world.conditions()["Compliant"]["status"] == "True"
-    assert await world.loop.lapses.lapse(900.0) == []
+    assert await world.loop.evaluations.mark_overdue(900.0) == []
 
 
 @pytest.mark.parametrize("problem", [ApiError(422, "Invalid", "the status is refused"), KeyError("conditions")])
@@ -210,9 +210,9 @@ async def test_that_one_status_can_not_be_written_keeps_no_other_as_it_was(probl
     alice = world.sandboxes.get(KEY)
     assert alice is not None
     world.sandboxes.put({**alice, "metadata": {**alice["metadata"], "name": "bob", "uid": "another"}})
-    await world.loop.lapses.lapse(900.0)
+    await world.loop.evaluations.mark_overdue(900.0)
     world.now, world.refused = 901.0, "alice"
-    assert await world.loop.lapses.lapse(900.0) == [Key("agents", "bob")]
+    assert await world.loop.evaluations.mark_overdue(900.0) == [Key("agents", "bob")]
     bob = world.sandboxes.get(Key("agents", "bob"))
     assert bob is not None
     assert "EvaluationOverdue" in {one["reason"] for one in bob["status"]["conditions"]}
