@@ -1,4 +1,12 @@
-"""Where the API server is and how to prove who we are: from a kubeconfig or from inside the cluster."""
+"""Where the API server is and how to prove who we are: from a kubeconfig or from inside the cluster.
+
+Theory of operation. What is found is frozen but for the value of one header, which `Authorization` holds. It is read
+again when it is TOKEN_MAX_AGE seconds old and used, and got anew when the server refused it, REFRESH_RETRY seconds
+apart at most. One task at a time does so, in a thread, since a file or a credential plugin blocks; the others wait for
+it, and who was refused with an older value than there is now simply tries again. Where it fails, the old value stays in
+use: it may still be good. Used from one event loop. A crash leaves nothing: inline keys are in files only while they
+are read.
+"""
 
 import asyncio
 import ipaddress

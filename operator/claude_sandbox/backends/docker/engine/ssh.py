@@ -2,6 +2,12 @@
 
 A pair of sockets lies between, so that connections have time-outs and can be upgraded as those to a socket can; the
 SDK's own ssh connections, by paramiko or by a process's pipes, have none.
+
+Theory of operation. An adapter holds the key and the known hosts in files that are on no disk, what ssh said last, and
+one pool of connections, each with its process; all go with `close()`, those in use when their calls are done.
+Connections are made and used in the threads of calls. Only so many log in at a time, since a server turns others away
+by chance. What ssh says on its error output is kept until somebody asks why a connection failed. A crash ends the
+sockets, and with them the processes; the files are this process's own.
 """
 
 import re
