@@ -7,8 +7,8 @@ What closes them: listed paths alone (`gateway/broker/provider.py`), a body that
 (`gateway/http/json_scan.py`), redirects that are not followed (`gateway/broker/broker.py`), and reservations
 (`gateway/budget/ledger.py`).
 
-The attacks are a table (tests/support/gateway_attacks). `python -m tests.bench.gateway_peers` does the same to another
-broker, and writes docs/reference/gateway-attacks.md.
+The attacks are a table (tests/support/gateway_attacks). `python -m tests.bench.gateway.attacks` does the same to
+another broker, and writes docs/reference/gateway-attacks.md.
 """
 
 import asyncio

@@ -65,21 +65,29 @@ def attacks() -> list[Attack]:
     return [*_hellos(), *_names(), *_addresses(), *_tunnel_heads(), *_plain_requests()]
 
 
+def no_attacks() -> list[Attack]:
+    """What is allowed, asked for in the same way: what closes everything proves nothing."""
+    return [
+        Attack("", "a tunnel to the allowed name", f"tls {ALLOWED}", "", _tunnelled("tls", client_hello(ALLOWED))),
+        Attack("", "a request to the allowed name", f"GET {ALLOWED}", "", _sending(_get(ALLOWED, "http"))),
+    ]
+
+
 def connect(host: str, port: int, *extra: str, host_header: str | None = None) -> bytes:
     """The head of a CONNECT."""
     lines = (f"CONNECT {host}:{port} HTTP/1.1", f"Host: {host_header or f'{host}:{port}'}", "AUTH", *extra)
     return "".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1")
 
 
-def _sending(data: Callable[[Place], bytes]) -> Play:
+def _sending(data: Callable[[Place], bytes], then: bytes = b"") -> Play:
     async def play(place: Place, proxy: str) -> object:
-        return await send(proxy, data(place))
+        return await send(proxy, data(place), then)
 
     return play
 
 
 def _tunnelled(server: str, then: bytes, host: str = ALLOWED) -> Play:
-    return _sending(lambda place: connect(host, place.ports[server]) + then)
+    return _sending(lambda place: connect(host, place.ports[server]), then)
 
 
 def _hellos() -> Iterator[Attack]:
@@ -207,9 +215,10 @@ def _tunnel_heads() -> Iterator[Attack]:
     kind = "A CONNECT that can be read in two ways"
 
     def raw(change: Callable[[bytes], bytes], *extra: str, host_header: str | None = None) -> Play:
-        return _sending(
-            lambda place: change(connect(ALLOWED, place.ports["raw"], *extra, host_header=host_header)) + b"hi"
-        )
+        def head(place: Place) -> bytes:
+            return change(connect(ALLOWED, place.ports["raw"], *extra, host_header=host_header))
+
+        return _sending(head, b"hi")
 
     def same(head: bytes) -> bytes:
         return head

@@ -131,13 +131,16 @@ async def _body(reader: asyncio.StreamReader, headers: list[tuple[str, str]]) ->
     await reader.readexactly(int((lengths and lengths[0] and lengths[0][1]) or 0))
 
 
-async def send(proxy: str, data: bytes) -> bytes:
-    """Write the bytes to a proxy, with the sandbox's identity in place of `AUTH`; what came back until it closed."""
+async def send(proxy: str, head: bytes, then: bytes = b"") -> bytes:
+    """Write a head to a proxy, with the sandbox's identity in place of `AUTH`; when it lets through, what comes then.
+    What came back until it closed."""
     host, _, port = proxy.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
-        writer.write(data.replace(b"AUTH", f"Proxy-Authorization: {basic()}".encode()))
-        with contextlib.suppress(OSError):
+        writer.write(head.replace(b"AUTH", f"Proxy-Authorization: {basic()}".encode()))
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            if then and b" 200" in (await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")[0]:
+                writer.write(then)
             return await reader.read()
         return b""
     finally:

@@ -1,0 +1,8 @@
+"""The gateway beside well-known proxies: what it costs (`speed`), and what is let through (`attacks`)."""
+
+import sys
+from pathlib import Path
+
+# The kits that tests import by their bare names; pytest has them on its path from pyproject.toml.
+_SUPPORT = Path(__file__).parents[2] / "support"
+sys.path[:0] = [str(_SUPPORT / room) for room in ("agent", "gateway_attacks") if str(_SUPPORT / room) not in sys.path]
