@@ -20,38 +20,38 @@ from dockerkit import Sandbox, sandbox
 from claude_sandbox.api.status import Result
 from claude_sandbox.backends.docker.events.exec_sessions import session_of
 from claude_sandbox.backends.docker.events.outside_sessions import OutsideSessions
-from claude_sandbox.compliance.evidence.containers import Session, Visits
+from claude_sandbox.compliance.evidence.containers import ExecSession, ExecSessions
 from claude_sandbox.localcluster.engine import EngineDescription
 
-OWN = Session(privileged=False, user="")
-ROOT = Session(privileged=True, user="0")
+OWN = ExecSession(privileged=False, user="")
+ROOT = ExecSession(privileged=True, user="0")
 
 
 @pytest.mark.parametrize(
     ("visits", "result"),
     [
-        (Visits(), Result.PASS),
-        (Visits((OWN,)), Result.PASS),
-        (Visits((replace(OWN, user="1000:1000"),)), Result.PASS),
-        (Visits((ROOT,)), Result.FAIL),
-        (Visits((replace(OWN, privileged=True),)), Result.FAIL),
+        (ExecSessions(), Result.PASS),
+        (ExecSessions((OWN,)), Result.PASS),
+        (ExecSessions((replace(OWN, user="1000:1000"),)), Result.PASS),
+        (ExecSessions((ROOT,)), Result.FAIL),
+        (ExecSessions((replace(OWN, privileged=True),)), Result.FAIL),
         *(
             (
-                Visits(
+                ExecSessions(
                     (OWN, replace(OWN, user=user)),
                 ),
                 Result.FAIL,
             )
             for user in ("0", "root", "0:1000", "00", "1001")
         ),
-        (Visits((replace(OWN, user="1000"),)), Result.UNKNOWN),
-        (Visits((Session(),)), Result.UNKNOWN),
-        (Visits((replace(OWN, user=None),)), Result.UNKNOWN),
-        (Visits(left=True), Result.FAIL),
-        (Visits(left=None), Result.UNKNOWN),
+        (ExecSessions((replace(OWN, user="1000"),)), Result.UNKNOWN),
+        (ExecSessions((ExecSession(),)), Result.UNKNOWN),
+        (ExecSessions((replace(OWN, user=None),)), Result.UNKNOWN),
+        (ExecSessions(left=True), Result.FAIL),
+        (ExecSessions(left=None), Result.UNKNOWN),
     ],
 )
-def test_who_a_session_is_decides(visits: Visits, result: Result) -> None:
+def test_who_a_session_is_decides(visits: ExecSessions, result: Result) -> None:
     world = changed(lambda world: setattr(world, "visits", visits))
     assert compliant().results()["PRIV-08"] is Result.PASS
     assert world.results()["PRIV-08"] is result
@@ -84,7 +84,7 @@ async def test_of_a_session_that_ended_at_once_is_told_once() -> None:
     assert await visitors.concerns(begins)
     visits, ended = await visitors.take(container)
     assert (visits.sessions, ended) == ((ROOT,), True)
-    assert (await visitors.take(container)) == (Visits(), False)
+    assert (await visitors.take(container)) == (ExecSessions(), False)
     # What it left behind counts for as long as it is there.
     assert await visitors.concerns(begins)
     engine.users = {7: "1000", 8: "0"}

@@ -10,7 +10,7 @@ import pytest
 
 from claude_sandbox.api import validate
 from claude_sandbox.controller.docker_hosts import demand
-from claude_sandbox.controller.docker_hosts.demand import Demands
+from claude_sandbox.controller.docker_hosts.demand import HostAllocations
 from claude_sandbox.controller.sandboxes.store import Sandboxes
 
 PLACED = 200
@@ -32,7 +32,7 @@ def test_a_choice_costs_nothing_for_those_that_are_placed(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(demand, "parse_spec", counted)
     sandboxes = Sandboxes()
-    demands = Demands(sandboxes)
+    demands = HostAllocations(sandboxes)
     for number in range(PLACED):
         sandboxes.put(_sandbox(number, version=1))
     assert len(parsed) == PLACED

@@ -12,7 +12,7 @@ from claude_sandbox.install.errors import SetupError
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.machine import backups, docker, installing, settings, systemd
 from claude_sandbox.machine import status as state
-from claude_sandbox.machine.installing import BUILT, HOST, Wish
+from claude_sandbox.machine.installing import BUILT, HOST, InstallOptions
 from claude_sandbox.machine.places import Places
 
 
@@ -84,7 +84,7 @@ def install(
     if built_image and sandbox_image:
         raise click.UsageError("--built-image and --sandbox-image exclude each other.")
     image = BUILT if built_image else sandbox_image or None
-    wish = Wish(port, socket, image, relay_image or None, tuple(dict.fromkeys(namespaces)))
+    wish = InstallOptions(port, socket, image, relay_image or None, tuple(dict.fromkeys(namespaces)))
     if root is not None:
         installing.lay_out(Places(root.absolute()), wish, _say)
         click.echo(f"Laid out below {root}. On the machine: claude-sandbox machine install")

@@ -20,7 +20,7 @@ from claude_sandbox.backends.kubernetes.watches.watches import Watches
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.compliance.evidence.pods import QUESTIONS
-from claude_sandbox.controller.docker_hosts.demand import Demands
+from claude_sandbox.controller.docker_hosts.demand import HostAllocations
 from claude_sandbox.controller.docker_hosts.operator import HostsOperator
 from claude_sandbox.controller.docker_hosts.status import DrainProgress
 from claude_sandbox.controller.machinery.logs import about
@@ -59,7 +59,7 @@ class Operator:
         self._metrics = metrics
         self._reporter = reporter
         self.sandboxes = Sandboxes()
-        self._demands = Demands(self.sandboxes)
+        self._demands = HostAllocations(self.sandboxes)
         self.watch_errors = WatchErrors()
         observer = metrics.queue_observer()
         self.queue: WorkQueue[Key] = WorkQueue(observer=observer, limits=self._limits)

@@ -36,7 +36,7 @@ def connected(endpoint: str) -> Iterator[Connection]:
 
 
 @dataclass(frozen=True)
-class Brought:
+class PreparedImages:
     """Images of this project that an engine has: what containers are to name, by what each is for."""
 
     names: Mapping[str, str]
@@ -44,11 +44,11 @@ class Brought:
     """Identifiers of those that it did not have before, in order."""
 
 
-def bring(api: APIClient, kinds: Iterable[str], say: Say) -> Brought:
+def bring(api: APIClient, kinds: Iterable[str], say: Say) -> PreparedImages:
     """Build images of these kinds, and have them on the engine. Raises SetupError."""
     before = _images(api)
     names = {kind: give(api, build_image(kind, say), say) for kind in kinds}
-    return Brought(names, tuple(sorted(_images(api) - before)))
+    return PreparedImages(names, tuple(sorted(_images(api) - before)))
 
 
 def _images(api: APIClient) -> frozenset[str]:

@@ -31,7 +31,7 @@ _PATIENCE = 120
 
 
 @dataclass(frozen=True)
-class Wish:
+class InstallOptions:
     """What was asked for; None is what the installation has, or the default."""
 
     port: int | None = None
@@ -44,7 +44,7 @@ class Wish:
     """Namespaces for sandboxes, which are made, and allowed to use this machine's engine."""
 
 
-def install(places: Places, wish: Wish, say: Say) -> Settings:
+def install(places: Places, wish: InstallOptions, say: Say) -> Settings:
     """Have everything run as asked for, now and after each start of the machine. Again, it changes what is to change.
 
     Raises LocalClusterError and SetupError where it can't be done.
@@ -77,7 +77,7 @@ def install(places: Places, wish: Wish, say: Say) -> Settings:
         return wanted
 
 
-def lay_out(places: Places, wish: Wish, say: Say) -> None:
+def lay_out(places: Places, wish: InstallOptions, say: Say) -> None:
     """Programs and units below another root, and nothing else: no keys, nothing started. For packages."""
     wanted = _with_programs(places, _settings(None, wish), say)
     lifecycle.write_units(places, wanted)
@@ -126,7 +126,7 @@ def _require_anything(places: Places) -> None:
         raise LocalClusterError("Nothing is installed on this machine.", "There is nothing to be done.")
 
 
-def _settings(before: Settings | None, wish: Wish) -> Settings:
+def _settings(before: Settings | None, wish: InstallOptions) -> Settings:
     if before is None:
         before = Settings(settings.DEFAULT_PORT, BUILT, False, settings.DEFAULT_SOCKET, docker.GROUP, {}, "", "")
     image = before.image if wish.image is None else wish.image
@@ -159,7 +159,7 @@ def _launcher(places: Places, made: Settings) -> str:
     return f'#!/bin/sh\n{variables} exec {shlex.join(operator_command(made))} "$@"\n'
 
 
-def _with_images(wanted: Settings, wish: Wish, engine: Connection, say: Say) -> Settings:
+def _with_images(wanted: Settings, wish: InstallOptions, engine: Connection, say: Say) -> Settings:
     """With the images that belong to this version of the program, which the engine is given."""
     kinds = (*(() if wanted.image_named else ("sandbox",)), *(() if wish.relay else ("operator",)))
     brought = containers.bring(engine.api, kinds, say)
@@ -174,7 +174,7 @@ def _identity(kubectl: Kubectl) -> str:
     return str(found["metadata"]["uid"])
 
 
-def _host(kubectl: Kubectl, wanted: Settings, wish: Wish) -> None:
+def _host(kubectl: Kubectl, wanted: Settings, wish: InstallOptions) -> None:
     """This machine's engine as a DockerHost, and namespaces that may use it. What an administrator changed stays."""
     names = list(wish.namespaces)
     present = kubectl.get(meta.HOST_PLURAL, HOST)

@@ -11,7 +11,7 @@ from typing import Any
 
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.compliance.evidence.containers import Declared, DockerEvidence, EngineInfo, Relay, Visits
+from claude_sandbox.compliance.evidence.containers import Declared, DockerEvidence, EngineInfo, ExecSessions, Relay
 from claude_sandbox.compliance.evidence.readings import Reading
 from claude_sandbox.compliance.reports.containers import findings
 from claude_sandbox.compliance.reports.findings import Finding
@@ -38,7 +38,7 @@ class World:
     default_seccomp: str | None = None
     isolates: bool | None = None
     relay: Relay | None = None
-    visits: Visits | None = None
+    visits: ExecSessions | None = None
 
     @property
     def host(self) -> Object:

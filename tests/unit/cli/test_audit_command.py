@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_sandbox.cli.audit.command import Growing, audit
+from claude_sandbox.cli.audit.command import FollowedFile, audit
 from claude_sandbox.cli.audit.lines import MAX_LINE, parse, since
 from claude_sandbox.cli.audit.summary import MAX_NAMES, Summary, remedy
 from claude_sandbox.cli.main import cli
@@ -187,7 +187,7 @@ def test_a_file_is_followed_as_it_grows_and_is_replaced(tmp_path: Path, monkeypa
 
     def read() -> None:
         with path.open("rb") as file:
-            growing = Growing(path, file)
+            growing = FollowedFile(path, file)
             seen.extend(growing.readline(100) for _ in range(4))
 
     thread = threading.Thread(target=read, daemon=True)

@@ -10,7 +10,7 @@ from claude_sandbox.backends.docker.evidence import container as evidence
 from claude_sandbox.backends.docker.model import Observed
 from claude_sandbox.backends.docker.relay import evidence as relay_evidence
 from claude_sandbox.backends.docker.seen import Seen
-from claude_sandbox.compliance.evidence.containers import NOT_READ, Declared, SettingsContent, Visits
+from claude_sandbox.compliance.evidence.containers import NOT_READ, Declared, ExecSessions, SettingsContent
 from claude_sandbox.compliance.evidence.process import Process
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
 from claude_sandbox.compliance.reports.containers import findings
@@ -24,7 +24,7 @@ class Read:
 
     process: Reading[Process] | Unread | None = None
     settings: Reading[SettingsContent] | Unread = NOT_READ
-    visits: Visits | None = None
+    visits: ExecSessions | None = None
 
 
 def measured(

@@ -100,7 +100,7 @@ class Reader:
                 yield from self._of(sys.stdin.buffer.readline)
                 return
             with Path(source).open("rb") as file:
-                yield from self._of(Growing(Path(source), file).readline if follow else file.readline)
+                yield from self._of(FollowedFile(Path(source), file).readline if follow else file.readline)
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -132,7 +132,7 @@ class Reader:
                 self._others += 1
 
 
-class Growing:
+class FollowedFile:
     """A file that is read as it grows: whole lines, and anew where it was cut off or another is in its place."""
 
     def __init__(self, path: Path, file: BinaryIO) -> None:

@@ -17,7 +17,7 @@ OTHER = "(other)"
 
 
 @dataclass
-class Used:
+class ModelUsage:
     """Of one model."""
 
     requests: int = 0
@@ -37,7 +37,7 @@ class Summary:
     kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
     sandboxes: Counter[str] = field(default_factory=Counter)
     refused: Counter[tuple[str, str]] = field(default_factory=Counter)
-    models: dict[str, Used] = field(default_factory=dict)
+    models: dict[str, ModelUsage] = field(default_factory=dict)
     up: int = 0
     down: int = 0
 
@@ -59,7 +59,9 @@ class Summary:
 
     def _add_use(self, line: Line) -> None:
         model = line.text("model")
-        used = self.models.setdefault(model if model in self.models or len(self.models) < MAX_NAMES else OTHER, Used())
+        used = self.models.setdefault(
+            model if model in self.models or len(self.models) < MAX_NAMES else OTHER, ModelUsage()
+        )
         used.requests += 1
         used.input += line.number("inputTokens")
         used.output += line.number("outputTokens")
@@ -112,7 +114,7 @@ class Summary:
     def _models(self, top: int) -> Iterator[str]:
         head = ("MODEL", "REQUESTS", "INPUT", "OUTPUT", "CACHE", "USD", "ESTIMATED")
         by_cost = sorted(self.models.items(), key=lambda item: -item[1].cost)
-        total = Used()
+        total = ModelUsage()
         rows = []
         for index, (name, one) in enumerate((*by_cost, ("all", total))):
             if index < len(by_cost):

@@ -12,7 +12,7 @@ from claude_sandbox.compliance.containers.mounts import (
     desktop_sources,
     listed_mounts,
 )
-from claude_sandbox.compliance.evidence.containers import Declared, EngineInfo, Relay, SettingsContent, Visits
+from claude_sandbox.compliance.evidence.containers import Declared, EngineInfo, ExecSessions, Relay, SettingsContent
 from claude_sandbox.compliance.evidence.readings import Object
 
 
@@ -35,7 +35,7 @@ class Container(Document):
         outdated: bool = False,
         engine: EngineInfo = EngineInfo(),  # noqa: B008 - frozen
         relay: Relay | None = None,
-        visits: Visits | None = None,
+        visits: ExecSessions | None = None,
         settings: SettingsContent | str = "their content was not read",
     ) -> None:
         super().__init__(document)

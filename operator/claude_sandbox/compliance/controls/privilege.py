@@ -5,7 +5,7 @@ from claude_sandbox.compliance.containers import witness
 from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
 from claude_sandbox.compliance.control import OPTIONAL, ContainerCheck, Control, Level, PodCheck, Undeclared, maps
 from claude_sandbox.compliance.conventions import FIRST_ORDINARY_GROUP
-from claude_sandbox.compliance.evidence.containers import Session
+from claude_sandbox.compliance.evidence.containers import ExecSession
 from claude_sandbox.compliance.evidence.readings import Object
 from claude_sandbox.compliance.pods.standards import on_linux, violating
 from claude_sandbox.compliance.pods.undeclared import debug_containers
@@ -218,7 +218,7 @@ def _named(group: int) -> str:
     return "root's group" if group == 0 else f"the system group {group}"
 
 
-def _visitor(session: Session, container: Container) -> tuple[str, bool]:
+def _visitor(session: ExecSession, container: Container) -> tuple[str, bool]:
     """In what a session from outside has more than the container, and whether that is certain; empty where nothing."""
     own = container.text("Config.User")
     if session.privileged:

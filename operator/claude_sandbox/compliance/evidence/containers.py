@@ -68,7 +68,7 @@ NOT_READ = Unread("nobody asked the engine for them")
 
 
 @dataclass(frozen=True)
-class Session:
+class ExecSession:
     """A session that somebody outside has in a container (`docker exec`), but for health checks: who it is.
 
     What the engine does not tell is None. An empty `user` is the container's own. What it runs is not kept: whatever
@@ -80,11 +80,11 @@ class Session:
 
 
 @dataclass(frozen=True)
-class Visits:
+class ExecSessions:
     """Who was let into a container from outside. `left`: whether one that has ended left processes there that the
     container itself can't have started; None where that could not be found out."""
 
-    sessions: tuple[Session, ...] = ()
+    sessions: tuple[ExecSession, ...] = ()
     left: bool | None = False
 
 
@@ -129,7 +129,7 @@ class DockerEvidence:
     """What the container has for managed settings."""
     relay: Relay | None = None
     """What publishes its ports, where something does; as old as `container`."""
-    visits: Visits | None = None
+    visits: ExecSessions | None = None
     """Who else is in it; None where only the container's own document tells of sessions."""
     max_age: timedelta = timedelta.max
     """A reading older than this is stale, and makes results Unknown."""

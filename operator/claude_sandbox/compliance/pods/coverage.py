@@ -8,7 +8,7 @@ from itertools import chain, groupby, pairwise
 
 from claude_sandbox.api.networks import NEVER_REACHED, PRIVATE
 from claude_sandbox.compliance.pods.address_ranges import IPV4, Range, covers, merged, overlap, span, without, written
-from claude_sandbox.compliance.pods.policies import LAST_PORT, Allow, Block, Everyone, Granted, Peer, Pods, Ports
+from claude_sandbox.compliance.pods.policies import LAST_PORT, Allow, AnyPeer, Granted, IPBlock, Peer, PodPeer, Ports
 
 IN_ALL = 4
 """How many times the widest single network all destinations together may be."""
@@ -32,7 +32,7 @@ def too_wide(granted: Iterable[Granted], widest: tuple[int, int]) -> str:
     `widest` are the shortest prefixes (IPv4, IPv6) that a network may have. Neither parts nor exceptions make a wide
     network narrow: two of them side by side are seen as one, and so is the sum of many.
     """
-    networks = merged(one.allow.peer.span for one in granted if isinstance(one.allow.peer, Block))
+    networks = merged(one.allow.peer.span for one in granted if isinstance(one.allow.peer, IPBlock))
     for bits, prefix, mine in ((32, widest[0], _is_ipv4), (128, widest[1], _is_ipv6)):
         largest = 1 << (bits - prefix)
         found = [one for one in networks if mine(one)]
@@ -52,7 +52,7 @@ def never_reached(granted: Iterable[Granted], opened: Iterable[str] = ()) -> Ite
     private = without(merged(map(span, PRIVATE)), merged(map(span, opened)))
     closed = merged(chain(map(span, NEVER_REACHED), private))
     for one in granted:
-        if isinstance(one.allow.peer, Block) and overlap(one.allow.peer.addresses, closed):
+        if isinstance(one.allow.peer, IPBlock) and overlap(one.allow.peer.addresses, closed):
             yield one
 
 
@@ -64,11 +64,11 @@ def is_anyone(peer: Peer) -> bool:
     namespaces are bounded by a list of values only.
     """
     match peer:
-        case Everyone():
+        case AnyPeer():
             return True
-        case Block():
+        case IPBlock():
             return False
-        case Pods():
+        case PodPeer():
             return not peer.namespaces.bounds_namespaces() and not peer.pods.lists_values()
 
 
@@ -80,26 +80,26 @@ class _Peers:
 
     @cached_property
     def everyone(self) -> bool:
-        return any(isinstance(one, Everyone) for one in self.all)
+        return any(isinstance(one, AnyPeer) for one in self.all)
 
     @cached_property
     def addresses(self) -> list[Range]:
-        return merged(part for one in self.all if isinstance(one, Block) for part in one.addresses)
+        return merged(part for one in self.all if isinstance(one, IPBlock) for part in one.addresses)
 
     @cached_property
-    def pods(self) -> tuple[Pods, ...]:
-        return tuple(one for one in self.all if isinstance(one, Pods))
+    def pods(self) -> tuple[PodPeer, ...]:
+        return tuple(one for one in self.all if isinstance(one, PodPeer))
 
     def hold(self, peer: Peer) -> bool:
         """Whether `peer` is among them, in parts where need be."""
         if self.everyone:
             return True
         match peer:
-            case Everyone():
+            case AnyPeer():
                 return False
-            case Block():
+            case IPBlock():
                 return covers(self.addresses, peer.addresses)
-            case Pods():
+            case PodPeer():
                 return any(peer.namespaces.within(one.namespaces) and peer.pods.within(one.pods) for one in self.pods)
 
 

@@ -5,11 +5,11 @@ from functools import lru_cache
 from itertools import chain, repeat
 
 from claude_sandbox.compliance.evidence.pods import Expected
-from claude_sandbox.compliance.pods.policies import Allow, Block, Granted, Pods, Ports, own_namespace
+from claude_sandbox.compliance.pods.policies import Allow, Granted, IPBlock, PodPeer, Ports, own_namespace
 from claude_sandbox.compliance.pods.selectors import Selector
 from claude_sandbox.compliance.pods.view import View
 
-_RESOLVER = Pods(own_namespace("kube-system"), Selector.parse({"matchLabels": {"k8s-app": "kube-dns"}}))
+_RESOLVER = PodPeer(own_namespace("kube-system"), Selector.parse({"matchLabels": {"k8s-app": "kube-dns"}}))
 """The cluster's resolver, as kubeadm, kind, k3s and the managed offerings label it."""
 _NAMED = 10
 """Problems of a kind that a message names."""
@@ -45,7 +45,7 @@ def _declared_egress(
 ) -> tuple[Allow, ...]:
     allowed = tuple(Ports("TCP", port, port) for port in ports)
     blocks = tuple(
-        Allow(Block(cidr, parts), allowed) for cidr, parts in zip(cidrs, chain(excepted, repeat(())), strict=False)
+        Allow(IPBlock(cidr, parts), allowed) for cidr, parts in zip(cidrs, chain(excepted, repeat(())), strict=False)
     )
     return (*blocks, Allow(_RESOLVER, _DNS)) if dns else blocks
 
@@ -54,4 +54,4 @@ def _declared_egress(
 def _declared_ingress(namespace: str, ports: tuple[int, ...]) -> tuple[Allow, ...]:
     if not ports:
         return ()
-    return (Allow(Pods(own_namespace(namespace), Selector()), tuple(Ports("TCP", port, port) for port in ports)),)
+    return (Allow(PodPeer(own_namespace(namespace), Selector()), tuple(Ports("TCP", port, port) for port in ports)),)

@@ -37,7 +37,7 @@ class Ports:
 
 
 @dataclass(frozen=True)
-class Everyone:
+class AnyPeer:
     """Every pod of every namespace and every address."""
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Everyone:
 
 
 @dataclass(frozen=True)
-class Block:
+class IPBlock:
     """The addresses of a network but for some."""
 
     network: str
@@ -68,7 +68,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Pods:
+class PodPeer:
     """The selected pods of the selected namespaces."""
 
     namespaces: Selector
@@ -78,7 +78,7 @@ class Pods:
         return f"{_describe(self.pods, 'pods')} in {_describe(self.namespaces, 'namespaces')}"
 
 
-Peer = Everyone | Block | Pods
+Peer = AnyPeer | IPBlock | PodPeer
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def _isolates(spec: Object, direction: Direction) -> bool:
 
 def _peers(peers: Sequence[Object] | None, namespace: str) -> Iterator[Peer]:
     if not peers:
-        yield Everyone()
+        yield AnyPeer()
     for peer in peers or ():
         if block := peer.get("ipBlock"):
             yield _block(block)
@@ -165,9 +165,9 @@ def _peers(peers: Sequence[Object] | None, namespace: str) -> Iterator[Peer]:
         namespaces, pods = peer.get("namespaceSelector"), peer.get("podSelector")
         if namespaces is None and pods is None:
             # The API server refuses it; whoever gets to see it must not take it for nothing.
-            yield Everyone()
+            yield AnyPeer()
             continue
-        yield Pods(
+        yield PodPeer(
             own_namespace(namespace) if namespaces is None else Selector.parse(namespaces),
             Selector.parse(pods or {}),
         )
@@ -197,10 +197,10 @@ def _resolved(port: Object, direction: Direction, pod: Object) -> Iterator[Ports
 def _block(block: Object) -> Peer:
     """What can't be read as a network must not be taken for nothing, nor its exception for one."""
     try:
-        found = Block(block["cidr"], tuple(one for one in block.get("except") or () if _is_network(one)))
+        found = IPBlock(block["cidr"], tuple(one for one in block.get("except") or () if _is_network(one)))
         _ = found.span
     except (ValueError, AttributeError, KeyError):
-        return Everyone()
+        return AnyPeer()
     return found
 
 

@@ -15,7 +15,7 @@ from claude_sandbox.compliance.evidence.pods import Expected
 from claude_sandbox.compliance.evidence.readings import Object
 from claude_sandbox.compliance.pods.coverage import is_anyone, never_reached, too_wide
 from claude_sandbox.compliance.pods.declared_policies import widened
-from claude_sandbox.compliance.pods.policies import Block, Granted
+from claude_sandbox.compliance.pods.policies import Granted, IPBlock
 from claude_sandbox.compliance.pods.view import View
 from claude_sandbox.compliance.pods.volumes import (
     READ_ONLY_SOURCES,
@@ -126,7 +126,7 @@ def _boundless(granted: tuple[Granted, ...], what: str) -> list[str]:
 
 def _is_network(granted: Granted) -> bool:
     peer = granted.allow.peer
-    if not isinstance(peer, Block):
+    if not isinstance(peer, IPBlock):
         return False
     smallest = 1 << (128 - _WHOLE[1]) if ":" in peer.network else 1 << (32 - _WHOLE[0])
     return sum(last - first + 1 for first, last in peer.addresses) >= smallest

@@ -22,7 +22,7 @@ class _Counted(NamedTuple):
     demand: Requests | None
 
 
-class Demands:
+class HostAllocations:
     """Of all hosts, kept up to date by `sandboxes`."""
 
     def __init__(self, sandboxes: Sandboxes) -> None:

@@ -14,7 +14,7 @@ from claude_sandbox.compliance.evidence.pods import Expected
 from claude_sandbox.compliance.pods.address_ranges import span, written
 from claude_sandbox.compliance.pods.coverage import beyond, too_wide
 from claude_sandbox.compliance.pods.declared_policies import declared_egress
-from claude_sandbox.compliance.pods.policies import Allow, Block, Everyone, Granted, Pods, union
+from claude_sandbox.compliance.pods.policies import Allow, AnyPeer, Granted, IPBlock, PodPeer, union
 from claude_sandbox.compliance.pods.selectors import Selector, matches
 
 DIRECTIONS = ("ingress", "egress")
@@ -282,7 +282,7 @@ def test_addresses_are_read_as_the_api_server_reads_them() -> None:
     ],
 )
 def test_a_wide_network_is_seen_in_parts_too(cidrs: tuple[str, ...], wide: str) -> None:
-    granted = [Granted("x", Allow(Block(cidr), None)) for cidr in cidrs]
+    granted = [Granted("x", Allow(IPBlock(cidr), None)) for cidr in cidrs]
     found = too_wide(granted, (8, 16))
     assert wide in found if wide else not found
 
@@ -305,14 +305,14 @@ def permits(allow: Allow, direction: str, traffic: Traffic) -> bool:
         return False
     endpoint = traffic.endpoint
     match allow.peer:
-        case Everyone():
+        case AnyPeer():
             return True
-        case Block(block, excepted):
+        case IPBlock(block, excepted):
             if not endpoint.address:
                 return False
             address: IPv4Address | IPv6Address = ip_address(endpoint.address)
             return address in ip_network(block) and not any(address in ip_network(one) for one in excepted)
-        case Pods(namespaces, pods):
+        case PodPeer(namespaces, pods):
             return (
                 not endpoint.address
                 and namespaces.matches(universe.namespace_labels(endpoint.namespace))

@@ -18,7 +18,7 @@ from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.events.exec_sessions import has_more, left_behind, session_of, sessions_in
 from claude_sandbox.compliance.containers.document import Document
-from claude_sandbox.compliance.evidence.containers import Session, Visits
+from claude_sandbox.compliance.evidence.containers import ExecSession, ExecSessions
 
 BEGINS, ENDS = "exec_start", "exec_die"
 _MOST_OPEN = 64
@@ -32,7 +32,7 @@ class _Known:
     container: Object
     suspect: bool
     open: set[str] = field(default_factory=set)
-    untold: list[Session] = field(default_factory=list)
+    untold: list[ExecSession] = field(default_factory=list)
 
 
 class OutsideSessions:
@@ -86,7 +86,7 @@ class OutsideSessions:
         known.suspect = known.suspect or has_more((session,), known.container)
         return True
 
-    async def take(self, container: Object) -> tuple[Visits, bool]:
+    async def take(self, container: Object) -> tuple[ExecSessions, bool]:
         """Who is in a container now, or has been since this was asked last, and whether some of these have ended."""
         known = self._known.get(str(container["Id"]))
         untold = tuple(known.untold) if known is not None else ()
@@ -102,4 +102,4 @@ class OutsideSessions:
         if known is not None and left is False and not has_more(now, container):
             # What was there and is not any more left nothing.
             known.suspect = False
-        return Visits((*now, *gone), left), bool(gone)
+        return ExecSessions((*now, *gone), left), bool(gone)

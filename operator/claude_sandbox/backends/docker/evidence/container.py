@@ -17,9 +17,9 @@ from claude_sandbox.compliance.evidence.containers import (
     DeclaredPort,
     DockerEvidence,
     EngineInfo,
+    ExecSessions,
     Relay,
     SettingsContent,
-    Visits,
 )
 from claude_sandbox.compliance.evidence.process import Process
 from claude_sandbox.compliance.evidence.readings import ManagedSettings, Reading, Unread
@@ -73,7 +73,7 @@ def evidence(
     outdated: bool = False,
     capabilities: EngineCapabilities | None = None,
     relay: Relay | None = None,
-    visits: Visits | None = None,
+    visits: ExecSessions | None = None,
     settings: Reading[SettingsContent] | Unread = NOT_READ,
 ) -> DockerEvidence:
     """Everything that was read of the container, as it was read. Instead of a container, why none was read.

@@ -24,7 +24,7 @@ from claude_sandbox.backends.docker.objects import documents
 from claude_sandbox.backends.kubernetes.evidence.single_pod import Standard
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
-from claude_sandbox.compliance.evidence.containers import NOT_READ, Declared, DockerEvidence, Relay, Visits
+from claude_sandbox.compliance.evidence.containers import NOT_READ, Declared, DockerEvidence, ExecSessions, Relay
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
 
 SandboxOf = Callable[[Identity], Awaitable[Object | str]]
@@ -72,7 +72,7 @@ async def survey(
         engine=word_of(capabilities),
         relay=await _relay(engine, container, blueprint),
         # Of what is no sandbox it is not known whether it may have processes of several users.
-        visits=Visits(sessions, False if blueprint is None else await left_behind(engine, container)),
+        visits=ExecSessions(sessions, False if blueprint is None else await left_behind(engine, container)),
         settings=NOT_READ if blueprint is None else await settings_of(engine, container, blueprint.settings, read_at),
     )
     return Survey(container, evidence, note)

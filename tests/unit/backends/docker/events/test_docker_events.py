@@ -13,7 +13,7 @@ from claude_sandbox.backends.docker.events import exec_sessions
 from claude_sandbox.backends.docker.events.watch import Registry, changed_sandboxes, sandboxes_of
 from claude_sandbox.backends.docker.names import labels_of, names_of
 from claude_sandbox.backends.docker.state import host_lost, state_of
-from claude_sandbox.compliance.evidence.containers import Session
+from claude_sandbox.compliance.evidence.containers import ExecSession
 
 NAMES = names_of(CLUSTER, IDENTITY)
 ALICE = ("agents", "alice")
@@ -125,7 +125,7 @@ def test_the_engines_own_health_check_is_no_foreign_session() -> None:
     own = {"ID": "own", "ProcessConfig": {"entrypoint": test[1], "arguments": test[2:]}}
     other = {"ID": "other", "ProcessConfig": {"entrypoint": "/bin/sh", "arguments": ["-c", "id"]}}
     assert exec_sessions.session_of({**own, "Running": True}, live) is None
-    assert exec_sessions.session_of({**other, "Running": True}, live) == Session(privileged=False, user="")
+    assert exec_sessions.session_of({**other, "Running": True}, live) == ExecSession(privileged=False, user="")
     # The same words with more rights are somebody's.
     for more in ({"privileged": True}, {"user": "0"}):
         document = {"Running": True, "ProcessConfig": {**own["ProcessConfig"], **more}}  # type: ignore[dict-item]

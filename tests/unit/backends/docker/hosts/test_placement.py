@@ -26,7 +26,7 @@ from claude_sandbox.backends.docker.hosts.placement import (
     stay_of,
 )
 from claude_sandbox.backends.docker.relay import relays
-from claude_sandbox.controller.docker_hosts.demand import Demands, placed_on
+from claude_sandbox.controller.docker_hosts.demand import HostAllocations, placed_on
 from claude_sandbox.controller.sandboxes.store import Key, Sandboxes, host_of
 
 GI = 2**30
@@ -347,7 +347,7 @@ changes = st.lists(
 @settings(deadline=None)
 def test_the_sums_are_those_of_all_sandboxes_counted_anew(some: list[tuple[str, str | None, int, str, str]]) -> None:
     sandboxes = Sandboxes()
-    demands = Demands(sandboxes)
+    demands = HostAllocations(sandboxes)
     specs: dict[tuple[str, int], str] = {}
     for version, (name, place_, generation, cpu, what) in enumerate(some, start=1):
         if what == "remove":
@@ -360,7 +360,7 @@ def test_the_sums_are_those_of_all_sandboxes_counted_anew(some: list[tuple[str, 
             metadata["deletionTimestamp"] = "2026-01-01T00:00:00Z"
         sandboxes.put(_placed(name, place_, version, resources={"cpu": asked, "memory": "1Gi"}, metadata=metadata))
         for each in ("one", "two"):
-            assert demands.taken(each) == Demands(sandboxes).taken(each)
+            assert demands.taken(each) == HostAllocations(sandboxes).taken(each)
             assert {one["metadata"]["name"] for one in placed_on(sandboxes, each)} == {
                 key.name
                 for key in sandboxes
