@@ -33,7 +33,8 @@ from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.compliance.evidence.docker_hosts import EngineDocuments
 from claude_sandbox.controller.docker_hosts.status import HostFindings, ready
-from claude_sandbox.controller.machinery.queue import Result, WorkQueue, run_workers
+from claude_sandbox.controller.machinery.queue import WorkQueue
+from claude_sandbox.controller.machinery.workers import Result, run_workers
 from claude_sandbox.controller.operator import Operator
 from claude_sandbox.controller.sandboxes.store import Key
 

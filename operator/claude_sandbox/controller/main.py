@@ -19,7 +19,7 @@ from claude_sandbox.controller.machinery import garbage_collection, logs
 from claude_sandbox.controller.machinery.election import LeaderElector, LeadershipLostError, own_identity
 from claude_sandbox.controller.machinery.events import EventRecorder
 from claude_sandbox.controller.machinery.health import HealthServer, all_set, no_stuck_worker
-from claude_sandbox.controller.machinery.queue import run_workers
+from claude_sandbox.controller.machinery.workers import run_workers
 from claude_sandbox.controller.metrics.metrics import Metrics
 from claude_sandbox.controller.operator import Operator
 from claude_sandbox.controller.sandboxes import watch as watching

@@ -24,7 +24,8 @@ from claude_sandbox.controller.docker_hosts.demand import HostAllocations
 from claude_sandbox.controller.docker_hosts.operator import HostsOperator
 from claude_sandbox.controller.docker_hosts.status import DrainProgress
 from claude_sandbox.controller.machinery.logs import about
-from claude_sandbox.controller.machinery.queue import Limits, Result, WorkQueue
+from claude_sandbox.controller.machinery.queue import Limits, WorkQueue
+from claude_sandbox.controller.machinery.workers import Result
 from claude_sandbox.controller.metrics.metrics import Metrics
 from claude_sandbox.controller.sandboxes.docker import DockerSandboxes
 from claude_sandbox.controller.sandboxes.interfaces import Reporter

@@ -16,8 +16,9 @@ from claude_sandbox.controller.docker_hosts.reconciler import HostReconciler, un
 from claude_sandbox.controller.docker_hosts.status import DrainProgress
 from claude_sandbox.controller.docker_hosts.store import DockerHosts, Raw
 from claude_sandbox.controller.machinery.events import EventRecorder
-from claude_sandbox.controller.machinery.queue import Result, WorkQueue, run_workers
+from claude_sandbox.controller.machinery.queue import WorkQueue
 from claude_sandbox.controller.machinery.status_writer import write_status
+from claude_sandbox.controller.machinery.workers import Result, run_workers
 from claude_sandbox.controller.metrics.docker_hosts import HostCollector
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError

@@ -39,7 +39,7 @@ from claude_sandbox.backends.docker.hosts.placement import Candidate, HostInfo
 from claude_sandbox.controller.docker_hosts import status as report
 from claude_sandbox.controller.docker_hosts.store import DockerHosts, Raw
 from claude_sandbox.controller.machinery.merge_patch import merge_patch
-from claude_sandbox.controller.machinery.queue import Result
+from claude_sandbox.controller.machinery.workers import Result
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.unstructured import terminating
 

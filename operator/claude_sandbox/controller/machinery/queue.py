@@ -1,4 +1,4 @@
-"""The keyed work queue and its workers: whatever happens to a key, it is worked on once more after it happened.
+"""The keyed work queue: whatever happens to a key, it is worked on once more after it happened.
 
 The contract is the one that Kubernetes controllers know: a key that is added while it waits is worked on once; a key
 that is added while it is being worked on is worked on again, afterwards, by one worker. Beyond that, a run meets every
@@ -16,39 +16,23 @@ Always true:
 - Of a key's wishes for later only the earliest is kept, and a run takes it away.
 - A worker that waits is woken for each key in line; one that is cancelled passes its turn on.
 
-Anybody on the event loop may add; `run_workers` alone takes and ends. No method awaits but `get`, so each is whole. The
-page of metrics asks for `len()` and `in_work()` from its thread, and gets a copy. A crash loses all of it: a process
-that starts adds every key there is, and a replica that does not lead gathers keys until it does. A lost event costs no
-more than the time until the next round of looking at everything.
+Anybody on the event loop may add; the workers (`workers.py`) alone take and end. No method awaits but `get`, so each is
+whole. The page of metrics asks for `len()` and `in_work()` from its thread, and gets a copy. A crash loses all of it: a
+process that starts adds every key there is, and a replica that does not lead gathers keys until it does. A lost event
+costs no more than the time until the next round of looking at everything.
 """
 
 import asyncio
 import heapq
-import logging
 import random
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
 from typing import Generic, NamedTuple, Protocol, TypeVar
-
-logger = logging.getLogger(__name__)
 
 K = TypeVar("K", bound=Hashable)
 
 FIRST_RETRY = 0.1
 MAX_RETRY = 300.0
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a reconcile wants next. `requeue_after` in seconds; None: only when something happens.
-
-    `retry`: not everything could be done, which the reconcile has said itself; try again later and later, and no later
-    than `requeue_after`, where that is given too.
-    """
-
-    requeue_after: float | None = None
-    retry: bool = False
 
 
 class ShutDown(Exception):  # noqa: N818 (a signal to a worker, not a fault)
@@ -299,63 +283,3 @@ class WorkQueue(Generic[K]):
                 del self._due[wish.key]
                 self.add(wish.key)
         self._arm()
-
-
-Reconcile = Callable[[K], Awaitable[Result | None]]
-OnResult = Callable[[str, float], None]
-"""Called after each run with "success", "requeue", "requeue_after" or "error", and the seconds it took."""
-
-
-async def run_workers(
-    queue: WorkQueue[K], workers: int | None, reconcile: Reconcile[K], on_result: OnResult | None = None
-) -> None:
-    """Work on the queue's keys until `queue.shutdown()`, and finish those in work.
-
-    Up to `workers` of them at a time; None: as many as the limits of the keys' groups let through.
-    A reconcile that raises is logged and tried again later; an exception's `retry_after` (seconds) is respected.
-    Cancelling this coroutine cancels the reconciles in work.
-    """
-    room = asyncio.Semaphore(workers) if workers is not None else None
-    async with asyncio.TaskGroup() as group:
-        while True:
-            # Before a key is taken: one that was taken and waits here could not be overtaken, nor merged with the next.
-            if room is not None:
-                await room.acquire()
-            try:
-                key = await queue.get()
-            except ShutDown:
-                return
-            task = group.create_task(_work(queue, key, reconcile, on_result), name=f"work on {key}")
-            if room is not None:
-                task.add_done_callback(lambda _: room.release())
-
-
-async def _work(queue: WorkQueue[K], key: K, reconcile: Reconcile[K], on_result: OnResult | None) -> None:
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    outcome = "error"
-    try:
-        outcome = await _reconcile_once(queue, key, reconcile)
-    finally:
-        # A reconcile that is cancelled has ended too: its key must not be in work for ever.
-        queue.done(key)
-        if on_result is not None:
-            on_result(outcome, loop.time() - started)
-
-
-async def _reconcile_once(queue: WorkQueue[K], key: K, reconcile: Reconcile[K]) -> str:
-    try:
-        result = await reconcile(key)
-    except Exception as error:
-        pause = queue.retry(key, at_least=getattr(error, "retry_after", None) or 0.0)
-        expected = bool(getattr(error, "is_transient", False))  # then where it was raised tells nothing
-        logger.warning("reconcile of %s failed: %s; next try in %.1f s", key, error, pause, exc_info=not expected)
-        return "error"
-    result = result or Result()
-    if result.requeue_after is not None:
-        queue.add_after(key, result.requeue_after)
-    if result.retry:
-        queue.retry(key)
-        return "requeue"
-    queue.forget(key)
-    return "success" if result.requeue_after is None else "requeue_after"

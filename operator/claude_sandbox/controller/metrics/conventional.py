@@ -50,7 +50,7 @@ class ReconcileMetrics:
         self._active = gauge("controller_runtime_active_workers", "Reconciles that run now.")
 
     def ended(self, result: str, seconds: float) -> None:
-        """A reconcile ended, with one of the results of `queue.OnResult`."""
+        """A reconcile ended, with one of the results of `workers.OnResult`."""
         self._results[result].inc()
         self._seconds.observe(seconds)
         if result == "error":

@@ -28,7 +28,7 @@ from claude_sandbox.backends.docker.hosts.placement import (
 from claude_sandbox.blueprint.model import Blueprint, Identity
 from claude_sandbox.controller.docker_hosts.drains import Drains
 from claude_sandbox.controller.docker_hosts.reconciler import HostReconciler
-from claude_sandbox.controller.machinery.queue import Result
+from claude_sandbox.controller.machinery.workers import Result
 from claude_sandbox.controller.sandboxes.interfaces import Moving, Reporter
 from claude_sandbox.controller.sandboxes.namespace_uids import NamespaceUIDs
 from claude_sandbox.controller.sandboxes.placements import Placements

@@ -9,7 +9,7 @@ from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.backends.base import Failure, Healed, KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.blueprint.model import Blueprint, Identity
-from claude_sandbox.controller.machinery.queue import Result
+from claude_sandbox.controller.machinery.workers import Result
 from claude_sandbox.controller.sandboxes.store import Key, Raw
 
 Judgement = tuple[ConditionStatus, Reason, str]

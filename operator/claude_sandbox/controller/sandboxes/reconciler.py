@@ -28,7 +28,7 @@ from claude_sandbox.api.validate import InvalidSpec
 from claude_sandbox.backends.base import Failure, Outcome, Past, WorkloadState
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 from claude_sandbox.controller.machinery.merge_patch import merge_patch, without_times
-from claude_sandbox.controller.machinery.queue import Result
+from claude_sandbox.controller.machinery.workers import Result
 from claude_sandbox.controller.sandboxes import status as report
 from claude_sandbox.controller.sandboxes.accepted_specs import AcceptedSpecs
 from claude_sandbox.controller.sandboxes.events import tell

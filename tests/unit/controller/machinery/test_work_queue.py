@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from virtual_clock import VirtualLoop, run
 
-from claude_sandbox.controller.machinery.queue import Result, ShutDown, WorkQueue, run_workers
+from claude_sandbox.controller.machinery.queue import ShutDown, WorkQueue
+from claude_sandbox.controller.machinery.workers import Result, run_workers
 
 KEYS = st.sampled_from("abcd")
 

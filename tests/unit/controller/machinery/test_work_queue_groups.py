@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from virtual_clock import VirtualLoop, run
 
-from claude_sandbox.controller.machinery.queue import Limits, Result, WorkQueue, run_workers
+from claude_sandbox.controller.machinery.queue import Limits, WorkQueue
+from claude_sandbox.controller.machinery.workers import Result, run_workers
 
 # The first letter is a host, with room for three; host and second letter a tenant on it, with room for two.
 KEYS = st.tuples(st.sampled_from("xyz"), st.sampled_from("ab"), st.sampled_from("123")).map("".join)

@@ -8,7 +8,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from virtual_clock import run
 
-from claude_sandbox.controller.machinery.queue import Result, WorkQueue, run_workers
+from claude_sandbox.controller.machinery.queue import WorkQueue
+from claude_sandbox.controller.machinery.workers import Result, run_workers
 from claude_sandbox.controller.metrics.metrics import Metrics
 from claude_sandbox.controller.metrics.sandboxes import SandboxCollector
 
