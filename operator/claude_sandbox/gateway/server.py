@@ -38,8 +38,13 @@ class _BoundedServer(web.Server):
 
     def __init__(self, handler: Handler, limits: Limits, clients: int, **options: Any) -> None:
         super().__init__(handler, **options)
-        self.slots = Slots(2 * limits.requests, 2 * limits.requests_each, clients)
+        self.slots = Slots(1, 1)
+        self.limit(limits, clients)
         self._taken: dict[int, str] = {}
+
+    def limit(self, limits: Limits, clients: int) -> None:
+        """Have these limits from now on: for each request that may be under way, one connection more that waits."""
+        self.slots.limit(2 * limits.requests, 2 * limits.requests_each, clients)
 
     def connection_made(self, handler: Any, transport: asyncio.Transport) -> None:
         """A client has connected."""
@@ -127,7 +132,7 @@ class Gateway:
 
     async def _changed(self, live: Live) -> None:
         assert self._bounded is not None  # noqa: S101
-        self._bounded.slots.clients = len(live.sandboxes)
+        self._bounded.limit(live.config.limits, len(live.sandboxes))
         self._broker.changed()
         self._proxy.changed()
         self._books.keep(live.sandboxes)

@@ -18,6 +18,10 @@ class Slots:
     clients: int = 1
     taken: Counter[Hashable] = field(default_factory=Counter)
 
+    def limit(self, total: int, each: int, clients: int) -> None:
+        """Have these limits from now on. Who has more than that keeps it."""
+        self.total, self.each, self.clients = total, each, clients
+
     def take(self, client: Hashable) -> bool:
         """Take a place. False where there is none for this client."""
         share = self.total // max(1, self.clients)

@@ -56,8 +56,7 @@ class Broker:
         """Take the limits as they are now; end what sandboxes have under way that are no longer there."""
         live = self._live()
         limits = live.config.limits
-        self._slots.total, self._slots.each = limits.requests, limits.requests_each
-        self._slots.clients = len(live.sandboxes)
+        self._slots.limit(limits.requests, limits.requests_each, len(live.sandboxes))
         self.recent.keep(live.sandboxes)
         self._rates = {
             uid: rate

@@ -23,8 +23,6 @@ from claude_sandbox.gateway.proxy.tunnel import CHUNK, Moved, Side, WatchedError
 from claude_sandbox.gateway.shares import Slots
 
 _HEAD_SECONDS = 10.0
-_UNKNOWN = 64
-"""Connections at a time, of one address, that have not yet said whose they are."""
 
 
 class RefusedError(Exception):
@@ -64,7 +62,8 @@ class Proxy:
         self._audit = audit
         self._resolve = resolve
         self._open: set[Passage] = set()
-        self._early = Slots(_UNKNOWN, _UNKNOWN)
+        # By address while it is not yet said whose they are, then by sandbox: with the same limits.
+        self._early = Slots(1, 1)
         self._slots = Slots(1, 1)
         self.changed()
 
@@ -77,9 +76,8 @@ class Proxy:
         """Close what is no longer allowed, and take the limits as they are now."""
         live = self._live()
         limits = live.config.limits
-        self._slots.total, self._slots.each = limits.connections, limits.connections_each
-        self._slots.clients = self._early.clients = len(live.sandboxes)
-        self._early.total = _UNKNOWN * max(1, len(live.sandboxes))
+        for slots in (self._early, self._slots):
+            slots.limit(limits.connections, limits.connections_each, len(live.sandboxes))
         for one in list(self._open):
             if one.sandbox is None or one.request is None or one.way is None or one.task is None:
                 continue

@@ -304,9 +304,10 @@ async def test_one_address_can_not_take_the_places_of_those_that_have_not_yet_sa
     configuration = document(tmp_path)
     one = configuration["sandboxes"][0]
     configuration["sandboxes"].append({**one, "uid": "uid-2", "identitySHA256": ["0" * 64]})
+    configuration["limits"] = {"connections": 40, "connectionsPerSandbox": 40}
     with running(tmp_path, configuration) as gateway:
         host, _, port = gateway.proxy.partition(":")
-        held = [await asyncio.open_connection(host, int(port)) for _ in range(150)]
+        held = [await asyncio.open_connection(host, int(port)) for _ in range(50)]
         await asyncio.sleep(0.2)
         reader, writer = await asyncio.open_connection(host, int(port), local_addr=("127.0.0.2", 0))
         writer.write(b"CONNECT x.example.org:443 HTTP/1.1\r\nhost: x.example.org\r\n\r\n")

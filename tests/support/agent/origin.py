@@ -1,0 +1,98 @@
+"""A server of the kind that agents reach through their gateway: files, git, bodies of any size, streams, WebSockets."""
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+from aiohttp import WSMsgType, web
+
+_PART = bytes(1 << 20)
+EVENTS = 20
+
+
+@contextlib.asynccontextmanager
+async def origin(files: Path, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """The server, on loopback, and its port. `/files/…` and, as `git http-backend` has them, `/git/…` are below
+    `files`; `/bytes/N` gives N MiB; `/digest` answers with the size and the SHA-256 of the body; `/events` sends
+    `EVENTS` server-sent events; `/socket` says again what it hears."""
+    app = web.Application(client_max_size=1 << 30)
+    app.add_routes([
+        web.static("/files", files),
+        web.route("*", "/git/{path:.*}", _git(files)),
+        web.get("/bytes/{count}", _bytes),
+        web.route("*", "/digest", _digest),
+        web.get("/events", _events),
+        web.get("/socket", _socket),
+    ])  # fmt: skip
+    runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context, backlog=512).start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def _git(files: Path) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "GIT_PROJECT_ROOT": str(files),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*",
+            "REMOTE_USER": "somebody",
+            "REQUEST_METHOD": request.method,
+            "PATH_INFO": f"/{request.match_info['path']}",
+            "QUERY_STRING": request.query_string,
+            "CONTENT_TYPE": request.headers.get("content-type", ""),
+            "HTTP_CONTENT_ENCODING": request.headers.get("content-encoding", ""),
+            "HTTP_GIT_PROTOCOL": request.headers.get("git-protocol", ""),
+        }  # fmt: skip
+        pipe = asyncio.subprocess.PIPE
+        backend = await asyncio.create_subprocess_exec("git", "http-backend", stdin=pipe, stdout=pipe, env=environment)
+        said, _ = await backend.communicate(await request.read())
+        head, _, body = said.partition(b"\r\n\r\n")
+        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+        status = int(headers.pop("Status", "200").split()[0])
+        return web.Response(status=status, headers=headers, body=body)
+
+    return handle
+
+
+async def _bytes(request: web.Request) -> web.StreamResponse:
+    count = int(request.match_info["count"])
+    response = web.StreamResponse(headers={"content-length": str(count << 20)})
+    await response.prepare(request)
+    for _ in range(count):
+        await response.write(_PART)
+    return response
+
+
+async def _digest(request: web.Request) -> web.StreamResponse:
+    size, digest = 0, hashlib.sha256()
+    async for part in request.content.iter_any():
+        size += len(part)
+        digest.update(part)
+    return web.Response(text=f"{size} {digest.hexdigest()}\n")
+
+
+async def _events(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    await response.prepare(request)
+    for number in range(EVENTS):
+        await response.write(b"data: %d\n\n" % number)
+        await asyncio.sleep(0.05)
+    return response
+
+
+async def _socket(request: web.Request) -> web.StreamResponse:
+    socket = web.WebSocketResponse()
+    await socket.prepare(request)
+    async for message in socket:
+        if message.type is WSMsgType.TEXT:
+            await socket.send_str(f"{message.data} again")
+    return socket

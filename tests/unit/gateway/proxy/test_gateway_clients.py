@@ -1,0 +1,248 @@
+"""What agents have in a sandbox, through the proxy to servers of the tests' own: as they are, by the variables alone.
+
+curl and pip by themselves are in test_gateway_proxy.py. Node's own `fetch` knows no proxy before Node 24; npm is the
+client of Node that is tried here.
+"""
+
+import asyncio
+import base64
+import hashlib
+import io
+import json
+import shutil
+import ssl
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientSession, ClientTimeout, TCPConnector
+from gatewaykit import Authority, Gateway, authority, basic, client_environment, document, running
+from origin import EVENTS, origin
+
+NAME = "www.example.org"
+MEGABYTES = 32
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A gateway whose sandbox may reach one name, where `origin` serves `files` with and without TLS."""
+
+    gateway: Gateway
+    trust: Authority
+    files: Path
+    secure: str
+    plain: str
+
+    async def run(self, *argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """The program, with the proxy and the CA in its environment, in a home of its own."""
+        home = self.files.parent / "home"
+        home.mkdir(exist_ok=True)
+        env = {**client_environment(self.gateway, self.trust.bundle), "HOME": str(home), **environment}
+        return await asyncio.to_thread(
+            subprocess.run, argv, env=env, cwd=home, capture_output=True, text=True, timeout=120, check=False
+        )
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    trust, files = authority(tmp_path, NAME), tmp_path / "files"
+    files.mkdir()
+    async with origin(files, trust.server()) as secure, origin(files) as plain:
+        configuration = document(tmp_path, allowedDomains=[f"{NAME}:{secure}", f"{NAME}:{plain}"])
+        configuration["egress"]["hosts"] = {NAME: ["127.0.0.1"]}
+        with running(tmp_path, configuration) as gateway:
+            yield Lab(gateway, trust, files, f"https://{NAME}:{secure}", f"http://{NAME}:{plain}")
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not here")
+
+
+@needs("git")
+@pytest.mark.parametrize("way", ["secure", "plain"])
+async def test_git_clones_and_pushes(lab: Lab, way: str) -> None:
+    """More than a megabyte, which git sends in chunks."""
+    url = f"{getattr(lab, way)}/git/repo.git"
+    make = ("git", "init", "-q", "--bare", "-b", "main", str(lab.files / "repo.git"))
+    subprocess.run(make, check=True)  # noqa: ASYNC221
+    script = """
+        git clone -q "$0" work && cd work
+        head -c 3000000 /dev/urandom >big && git add big
+        git -c user.name=n -c user.email=e@example.org commit -qm big
+        git push -q origin HEAD:main
+        git clone -q "$0" ../again && cmp big ../again/big
+    """
+    found = await lab.run("sh", "-ec", script, url)
+    assert found.returncode == 0, found.stderr
+    # git asks without a password first, and again when it is told that one is wanted.
+    lines = {(line["verdict"], line["rule"]) for line in lab.gateway.audit(4)}
+    assert {rule for verdict, rule in lines if verdict != "Allowed"} <= {"identity"}
+
+
+@needs("npm")
+async def test_npm_installs(lab: Lab) -> None:
+    (lab.files / "npm").mkdir()
+    archive = lab.files / "npm" / "nothing-here-1.0.0.tgz"
+    with tarfile.open(archive, "w:gz") as tar:
+        content = json.dumps({"name": "nothing-here", "version": "1.0.0"}).encode()
+        member = tarfile.TarInfo("package/package.json")
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+    dist = {"tarball": f"{lab.secure}/files/npm/{archive.name}", "integrity": f"sha512-{digest}"}
+    version = {"name": "nothing-here", "version": "1.0.0", "dist": dist}
+    package = {"name": "nothing-here", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}}
+    (lab.files / "npm" / "nothing-here").write_text(json.dumps(package))
+    found = await lab.run(
+        "npm", "install", "--no-audit", "--no-fund", "--no-update-notifier", "--fetch-retries", "0",
+        "--cafile", str(lab.trust.bundle),
+        "--registry", f"{lab.secure}/files/npm/", "nothing-here",
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert (lab.files.parent / "home/node_modules/nothing-here/package.json").exists()
+
+
+@needs("go")
+async def test_go_downloads_a_module(lab: Lab) -> None:
+    versions = lab.files / "go/module.example.org/@v"
+    versions.mkdir(parents=True)
+    (versions / "v1.0.0.info").write_text('{"Version": "v1.0.0", "Time": "2026-01-01T00:00:00Z"}')
+    (versions / "v1.0.0.mod").write_text("module module.example.org\n")
+    with zipfile.ZipFile(versions / "v1.0.0.zip", "w") as module:
+        module.writestr("module.example.org@v1.0.0/go.mod", "module module.example.org\n")
+    found = await lab.run(
+        "go", "mod", "download", "-json", "module.example.org@v1.0.0",
+        GOPROXY=f"{lab.secure}/files/go", GOSUMDB="off", GOFLAGS="-modcacherw", GOTOOLCHAIN="local",
+    )  # fmt: skip
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert json.loads(found.stdout)["Dir"].endswith("/module.example.org@v1.0.0")
+
+
+@needs("apt-get")
+@pytest.mark.parametrize("way", ["plain", "secure"])
+async def test_apt_updates_and_downloads(lab: Lab, way: str) -> None:
+    root, repository = lab.files.parent / "apt", lab.files / "debian"
+    for part in ("lists/partial", "archives/partial", "state", "empty"):
+        (root / part).mkdir(parents=True)
+    control = root / "package/DEBIAN/control"
+    control.parent.mkdir(parents=True)
+    control.write_text(
+        "Package: nothing-here\nVersion: 1.0\nArchitecture: all\nMaintainer: n <e@example.org>\nDescription: none\n"
+    )
+    repository.mkdir()
+    package = repository / "nothing-here_1.0_all.deb"
+    build = ("dpkg-deb", "--build", str(root / "package"), str(package))
+    subprocess.run(build, check=True, capture_output=True)  # noqa: ASYNC221
+    content = package.read_bytes()
+    (repository / "Packages").write_text(
+        f"{control.read_text()}Filename: ./{package.name}\nSize: {len(content)}\n"
+        f"SHA256: {hashlib.sha256(content).hexdigest()}\n"
+    )
+    (root / "sources.list").write_text(f"deb [trusted=yes] {getattr(lab, way)}/files/debian ./\n")
+    (root / "status").touch()
+    options = {
+        "Dir::Etc::sourcelist": root / "sources.list", "Dir::Etc::sourceparts": root / "empty",
+        "Dir::State": root / "state", "Dir::State::lists": root / "lists", "Dir::State::status": root / "status",
+        "Dir::Cache": root, "Dir::Cache::archives": root / "archives", "Dir::Etc::parts": root / "empty",
+        "Dir::Etc::main": root / "none", "APT::Sandbox::User": "root", "Acquire::Languages": "none",
+        "Acquire::https::CaInfo": lab.trust.bundle, "Acquire::Retries": "0",
+    }  # fmt: skip
+    given = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+    for command in (("update",), ("download", "nothing-here")):
+        found = await lab.run("apt-get", *given, *command)
+        assert found.returncode == 0, found.stdout + found.stderr
+    assert (lab.files.parent / "home" / package.name).read_bytes() == content
+    rules = {(line["kind"], line["verdict"]) for line in lab.gateway.audit(2)}
+    assert rules == {("http" if way == "plain" else "tunnel", "Allowed")}
+
+
+PYTHON = {
+    "urllib": """
+import sys, urllib.request
+print(urllib.request.urlopen(urllib.request.Request(sys.argv[1], data=b"x" * 1000)).read().decode(), end="")
+""",
+    "requests": """
+import sys, requests
+print(requests.post(sys.argv[1], data=b"x" * 1000).text, end="")
+""",
+}
+
+
+@pytest.mark.parametrize("library", PYTHON)
+async def test_python(lab: Lab, library: str) -> None:
+    expected = f"1000 {hashlib.sha256(b'x' * 1000).hexdigest()}\n"
+    for base in (lab.secure, lab.plain):
+        found = await lab.run(sys.executable, "-c", PYTHON[library], f"{base}/digest")
+        assert (found.stdout, found.stderr) == (expected, "")
+
+
+@needs("node")
+async def test_node_speaks_through_a_tunnel(lab: Lab) -> None:
+    """As libraries for proxies do it: CONNECT, and https over that."""
+    script = """
+        const target = new URL(process.argv[1]), proxy = new URL(process.env.HTTPS_PROXY), at = target.host;
+        const headers = {host: at, 'proxy-authorization':
+          'Basic ' + Buffer.from(proxy.username + ':' + proxy.password).toString('base64')};
+        const asked = require('http').request(
+          {host: proxy.hostname, port: proxy.port, method: 'CONNECT', path: at, headers});
+        asked.on('connect', (answer, socket) => require('https').get(
+          {host: target.hostname, path: target.pathname, socket, agent: false}, found => found.pipe(process.stdout)));
+        asked.end();
+    """
+    found = await lab.run("node", "-e", script, f"{lab.secure}/digest")
+    assert (found.stdout, found.stderr) == (f"0 {hashlib.sha256().hexdigest()}\n", "")
+
+
+async def test_a_websocket(lab: Lab) -> None:
+    context = ssl.create_default_context(cafile=lab.trust.bundle)
+    url, proxy, headers = f"{lab.secure}/socket", f"http://{lab.gateway.proxy}", {"proxy-authorization": basic()}
+    connector = TCPConnector(ssl=context)
+    async with (
+        ClientSession(connector=connector) as session,
+        session.ws_connect(url, proxy=proxy, proxy_headers=headers) as socket,
+    ):
+        for number in range(3):
+            await socket.send_str(str(number))
+            assert await socket.receive_str() == f"{number} again"
+
+
+@needs("curl")
+@pytest.mark.parametrize("way", ["secure", "plain"])
+async def test_a_large_body_arrives_whole(lab: Lab, way: str) -> None:
+    body = lab.files / "body"
+    body.write_bytes(bytes(range(256)) * (MEGABYTES << 12))
+    found = await lab.run("curl", "-sS", "-T", str(body), f"{getattr(lab, way)}/digest")
+    assert found.stdout == f"{MEGABYTES << 20} {hashlib.sha256(body.read_bytes()).hexdigest()}\n", found.stderr
+
+
+async def test_two_hundred_streams_at_once(lab: Lab) -> None:
+    """Of server-sent events, each in a tunnel of its own; all are open before the first ends."""
+    context = ssl.create_default_context(cafile=lab.trust.bundle)
+    opened, proxy, headers = 0, f"http://{lab.gateway.proxy}", {"proxy-authorization": basic()}
+
+    async def stream(session: ClientSession) -> bytes:
+        nonlocal opened
+        async with session.get(f"{lab.secure}/events", proxy=proxy, proxy_headers=headers) as answer:
+            opened += 1
+            return await answer.read()
+
+    connector = TCPConnector(limit=0, ssl=context)
+    async with ClientSession(connector=connector, timeout=ClientTimeout(120)) as session:
+        found = await asyncio.gather(*(stream(session) for _ in range(200)))
+    assert set(found) == {b"".join(b"data: %d\n\n" % number for number in range(EVENTS))}
+    assert opened == 200
+    lines = await asyncio.to_thread(lab.gateway.audit, 200)
+    assert {line["verdict"] for line in lines} == {"Allowed"}
+
+
+@pytest.mark.slow
+@needs("curl")
+async def test_a_gigabyte(lab: Lab) -> None:
+    argv = ("curl", "-sS", "-o", "/dev/null", "-w", "%{size_download}", f"{lab.secure}/bytes/1024")
+    found = await lab.run(*argv)
+    assert found.stdout == str(1 << 30), found.stderr
