@@ -242,13 +242,13 @@ _LIFE: Mapping[str, tuple[Breakage, ...]] = {
         ),
         _containers(
             "deleted",
-            "        if any(is_owned(network, cluster, identity, one) for one in (names.NETWORK, names.OUTER)):",
+            "        if any(is_owned(network, cluster, identity, one) for one in _NETWORKS):",
             "        if is_owned(network, cluster, identity, names.OUTER):",
             "removal.py",
         ),
         _containers(
             "key-renewed",
-            "inside.is_current(desired.key_generation)",
+            "inside.is_current(desired.word)",
             "inside.is_keyed",
             "plan.py",
         ),

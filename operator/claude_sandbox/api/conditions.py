@@ -37,6 +37,7 @@ class Reason(StrEnum):
     NODE_LOST = "NodeLost"
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CONTAINER_FAILING = "ContainerFailing"
+    GATEWAY_NOT_READY = "GatewayNotReady"
     SUSPENDED = "Suspended"
     # Reconciling
     PROGRESSING = "Progressing"
@@ -105,6 +106,7 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.NODE_LOST: "The node does not answer. No second pod is made while the first may still run on the workspace.",
     Reason.IMAGE_PULL_FAILED: "The node can't get the image.",
     Reason.CONTAINER_FAILING: "The container can't be made or does not stay up.",
+    Reason.GATEWAY_NOT_READY: "The gateway, the sandbox's only way out, does not work: it reaches nothing.",
     Reason.SUSPENDED: "spec.operatingMode is Suspended: there is no pod, the workspace is kept.",
     Reason.PROGRESSING: "What the spec asks for is being made.",
     Reason.RETRYING: "Something failed that may pass by itself; it is tried again.",

@@ -11,9 +11,10 @@ from pydantic import Field
 from claude_sandbox.api import networks
 from claude_sandbox.api.credentials.leaks import NO_ASSIGNMENT, NO_CREDENTIAL, NO_HEADER, NO_TAKEN_CREDENTIAL
 from claude_sandbox.api.fields.backend import Backend, BackendType, HostRef
-from claude_sandbox.api.fields.credentials import Credentials, SecretKeyRef
+from claude_sandbox.api.fields.credentials import Credentials, Delivery, SecretKeyRef
 from claude_sandbox.api.fields.environment import EnvVar
 from claude_sandbox.api.fields.image import Image, PullPolicy
+from claude_sandbox.api.fields.models import ModelAccess
 from claude_sandbox.api.fields.network import HOST_ADDRESS, Egress, Network, Port
 from claude_sandbox.api.fields.resources import Resources
 from claude_sandbox.api.fields.security import SeccompProfile, SeccompProfileType, Security
@@ -28,10 +29,12 @@ __all__ = [
     "BackendType",
     "ClaudeSandboxSpec",
     "Credentials",
+    "Delivery",
     "Egress",
     "EnvVar",
     "HostRef",
     "Image",
+    "ModelAccess",
     "Network",
     "OperatingMode",
     "Port",
@@ -54,6 +57,13 @@ __all__ = [
 MAX_ARGUMENT = 4096
 MAX_COMMAND_LINE = 32768
 MAX_ENVIRONMENT = 32768
+
+
+_BROKERED = "has(self.credentials.delivery) && self.credentials.delivery == 'Brokered'"
+_NEEDS_GATEWAY = (
+    "is for a sandbox with a gateway: set spec.credentials.delivery to Brokered (and spec.backend.type to Docker), or"
+    " remove it"
+)
 
 
 class Profile(Choice):
@@ -116,6 +126,8 @@ class ClaudeSandboxSpec(Strict):
     """Environment variables, literals only. They are readable by everyone who may read the sandbox."""
     credentials: Credentials
     """How the agent authenticates to the Claude API."""
+    model: ModelAccess | None = None
+    """Which models the agent may use; without it, every one. Only with spec.credentials.delivery Brokered."""
     resources: Resources = Resources()
     """Limits of the workload."""
     workspace: Workspace = Workspace()
@@ -174,6 +186,26 @@ class ClaudeSandboxSpec(Strict):
             "has a network that is too wide for profile Production: IPv4 destinations need at least"
             f" /{networks.WIDEST_IN_PRODUCTION[0]} and IPv6 at least /{networks.WIDEST_IN_PRODUCTION[1]}",
             field="network.egress.allowedCIDRs",
+        ),
+        Rule(
+            f"self.backend.type == 'Docker' || !({_BROKERED})",
+            lambda spec: spec.on_docker or not spec.credentials.brokered,
+            "can't be Brokered on backend type Kubernetes, where this version starts no gateway: remove it, or set"
+            " spec.backend.type to Docker",
+            field="credentials.delivery",
+        ),
+        Rule(
+            f"!has(self.model) || ({_BROKERED})",
+            lambda spec: spec.model is None or spec.credentials.brokered,
+            _NEEDS_GATEWAY,
+            field="model",
+        ),
+        Rule(
+            "!has(self.network.egress.allowedDomains) || size(self.network.egress.allowedDomains) == 0"
+            f" || ({_BROKERED})",
+            lambda spec: not spec.network.egress.allowed_domains or spec.credentials.brokered,
+            _NEEDS_GATEWAY,
+            field="network.egress.allowedDomains",
         ),
         Rule(
             "self.backend.type != 'Docker' || !has(self.workspace.storageClassName)",

@@ -15,14 +15,19 @@ KEY_DIRECTORY = "/run/claude-sandbox/api-key"
 KEY_FILE = "api-key"
 SETTINGS_DIRECTORY = "/etc/claude-code"
 SETTINGS_FILE = "managed-settings.json"
+GATEWAY_HOST = "claude-sandbox-gateway"
+"""What the gateway is called inside of a sandbox, on every backend."""
+BROKER_PORT, PROXY_PORT = 8080, 3128
+BY_GATEWAY = Api(f"http://{GATEWAY_HOST}:{BROKER_PORT}", f"http://{GATEWAY_HOST}:{PROXY_PORT}")
 
 
-def environment() -> tuple[tuple[str, str], ...]:
-    """What every process of the sandbox gets: writable places where there are some, and quiet."""
+def environment(api: Api = ANTHROPIC) -> tuple[tuple[str, str], ...]:
+    """What every process of the sandbox gets: writable places where there are some, quiet, and the way out."""
     return (
         ("HOME", HOME),
         ("TMPDIR", "/tmp"),  # noqa: S108 - a tmpfs of the sandbox's own
         *sorted(pinned.QUIET.items()),
+        *sorted(pinned.through(api).items()),
     )
 
 

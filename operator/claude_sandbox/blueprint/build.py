@@ -7,6 +7,7 @@ from claude_sandbox.blueprint import agent, egress
 from claude_sandbox.blueprint.model import (
     Amounts,
     Blueprint,
+    Gateway,
     Identity,
     Image,
     KeyFile,
@@ -20,6 +21,7 @@ from claude_sandbox.blueprint.model import (
     Volume,
     Workspace,
 )
+from claude_sandbox.claudecode.pinned import ANTHROPIC
 
 AGENT = User(uid=1000, gid=1000)
 _MIB = 1 << 20
@@ -37,13 +39,14 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
     reference = spec.credentials.api_key_secret_ref
     key = KeyFile(reference.name, reference.key, agent.KEY_DIRECTORY, agent.KEY_FILE)
     chosen = {variable.name: variable.value for variable in spec.env}
+    api = agent.BY_GATEWAY if spec.credentials.brokered else ANTHROPIC
     return Blueprint(
         identity=identity,
         running=spec.operating_mode is OperatingMode.RUNNING,
         image=_image(spec.image) if spec.image else site.image,
         command=tuple(spec.command),
         args=tuple(spec.args),
-        environment=(*agent.environment(), *chosen.items()),
+        environment=tuple((dict(agent.environment(api)) | chosen).items()),
         user=AGENT,
         strict_groups=site.strict_groups,
         seccomp=spec.security.seccomp_profile.type,
@@ -56,7 +59,9 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         ),
         workspace=_workspace(spec),
         key=key,
-        settings=SettingsFile(agent.SETTINGS_DIRECTORY, agent.SETTINGS_FILE, agent.managed_settings(key.path, chosen)),
+        settings=SettingsFile(
+            agent.SETTINGS_DIRECTORY, agent.SETTINGS_FILE, agent.managed_settings(key.path, chosen, api)
+        ),
         network=NetworkRules(
             egress=egress.blocks(spec.network.egress.allowed_cidrs, site.opened),
             egress_ports=tuple(spec.network.egress.allowed_ports),
@@ -70,7 +75,15 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         readiness=Probe(agent.readiness(key.path), period=30, timeout=10, failures=3),
         liveness=Probe(agent.liveness(), period=30, timeout=15, failures=4),
         grace_seconds=10,
+        gateway=_gateway(spec),
     )
+
+
+def _gateway(spec: ClaudeSandboxSpec) -> Gateway | None:
+    if not spec.credentials.brokered:
+        return None
+    models = tuple(spec.model.allowed) if spec.model is not None else ()
+    return Gateway(models, tuple(spec.network.egress.allowed_domains))
 
 
 def parse_image(reference: str, pull_policy: str) -> Image:

@@ -1,4 +1,4 @@
-"""Which of the addresses that a sandbox asks for it may really reach. Pure.
+"""Which of the places that a sandbox asks for it may really reach. Pure.
 
 Who may create sandboxes must not gain a way into the cluster's own network through one: private addresses are out of
 reach unless the administrator of the operator opened them.
@@ -9,6 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from claude_sandbox.api import networks
 from claude_sandbox.blueprint.model import EgressBlock
+from claude_sandbox.gateway.destinations.domains import PatternError, parse_pattern
 
 Network = IPv4Network | IPv6Network
 
@@ -30,6 +31,15 @@ def out_of_reach(cidrs: Iterable[str], opened: Iterable[Network]) -> Iterator[tu
         within = next((private for private in PRIVATE if _contains(private, network)), None)
         if within is not None and not any(_contains(each, network) for each in allowed):
             yield index, within
+
+
+def refused_domains(domains: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """The positions of the names that the gateway lets nobody be allowed, and why, with what to write instead."""
+    for index, domain in enumerate(domains):
+        try:
+            parse_pattern(domain)
+        except PatternError as error:
+            yield index, str(error)
 
 
 def _block(network: Network, opened: tuple[Network, ...]) -> EgressBlock:

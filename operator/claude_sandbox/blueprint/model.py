@@ -121,6 +121,17 @@ class NetworkRules:
 
 
 @dataclass(frozen=True)
+class Gateway:
+    """What a sandbox that never holds its key may do through its gateway, in the gateway's own words.
+
+    `models`: patterns of names, none for every model. `domains`: where it may connect to besides the provider.
+    """
+
+    models: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Probe:
     """A command that succeeds in the container. Times in seconds."""
 
@@ -181,3 +192,5 @@ class Blueprint:
     readiness: Probe
     liveness: Probe
     grace_seconds: int
+    # None: the sandbox holds its key itself.
+    gateway: Gateway | None = None

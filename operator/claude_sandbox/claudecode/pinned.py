@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Api:
-    """Where Claude Code sends its requests."""
+    """Where Claude Code sends its requests, and the proxy for all others: `http://NAME:PORT`, empty for none."""
 
     url: str = "https://api.anthropic.com"
+    proxy: str = ""
 
     @property
     def host(self) -> str:
@@ -42,6 +43,10 @@ QUIET: Mapping[str, str] = MappingProxyType(
         "DISABLE_TELEMETRY": "1",
     }
 )
+
+PROXIES = ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
+"""Variables by which programs find a proxy. Each in both spellings: curl heeds only the lower-case one for HTTP."""
+_LOCAL = "localhost,127.0.0.1,::1"
 
 _EMPTY: tuple[str, ...] = (
     # Another provider, to whom the key or the whole conversation would go, asked without credentials of its own.
@@ -189,10 +194,32 @@ SETTINGS: Mapping[str, Any] = MappingProxyType(
 """Settings that are the same for each sandbox."""
 
 
+def through(api: Api) -> dict[str, str]:
+    """Variables that lead every program to the proxy, and past it to what is near; none where there is no proxy."""
+    if not api.proxy:
+        return {}
+    near = f"{api.host},{_LOCAL}"
+    address = urlsplit(api.proxy)
+    # Of these programs Node asks for a variable of its own, and Java reads none of the usual ones.
+    java = " ".join(
+        f"-D{scheme}.proxy{what}={value}"
+        for scheme in ("http", "https")
+        for what, value in (("Host", address.hostname), ("Port", address.port))
+    )
+    return {
+        **dict.fromkeys(PROXIES, api.proxy),
+        "NO_PROXY": near,
+        "no_proxy": near,
+        "NODE_USE_ENV_PROXY": "1",
+        "JAVA_TOOL_OPTIONS": f"{java} -Dhttp.nonProxyHosts=localhost|127.*|[::1]|{api.host}",
+    }
+
+
 def environment(api: Api = ANTHROPIC, chosen: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
     """The variables as managed settings set them; `chosen` is what the sandbox's `spec.env` says."""
     choices = {name: chosen.get(name, value) for name, value in CHOICES.items()}
-    return {**VARIABLES, **choices, "ANTHROPIC_BASE_URL": api.url, "NO_PROXY": api.host, "no_proxy": api.host}
+    here = {"ANTHROPIC_BASE_URL": api.url, "NO_PROXY": api.host, "no_proxy": api.host}
+    return {**VARIABLES, **choices, **here, **{k: v for k, v in through(api).items() if k in VARIABLES or k in here}}
 
 
 def managed_settings(

@@ -136,6 +136,7 @@ class Operator:
                 pacer,
                 allowed_registries=registries,
                 helper=settings.relay_image,
+                gateways=settings.gateways,
                 publishing=lambda: publishing(host),
                 permits=lambda image: permits(host, image),
                 login=RegistryLogins(host, hosts.secrets, lambda: images(host)).of,

@@ -1,6 +1,8 @@
 """What an administrator chooses for the operator as a whole."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from claude_sandbox.blueprint.model import Image, Site
 
@@ -24,6 +26,8 @@ class Settings:
     docker: bool = False
     # What publishes the declared ports of sandboxes on Docker hosts: the operator's own image; None: nothing does.
     relay_image: Image | None = None
+    # What holds for the gateways of all sandboxes on Docker hosts, in the gateway's own format.
+    gateways: Mapping[str, Any] = field(default_factory=dict)
     # Where the Lease and the credentials of Docker hosts are; None: the namespace of the operator's own credentials.
     lease_namespace: str | None = None
     identity: str | None = None

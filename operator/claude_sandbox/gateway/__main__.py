@@ -1,4 +1,4 @@
-"""`python -m claude_sandbox.gateway --config FILE`"""
+"""`python -m claude_sandbox.gateway --config FILE`, or with `-` for what comes on standard input."""
 
 import argparse
 import asyncio
@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from claude_sandbox.gateway.config.fields import ConfigError
-from claude_sandbox.gateway.config.follow import Follows
-from claude_sandbox.gateway.server import Gateway, follower, with_cluster
+from claude_sandbox.gateway.config.follow import Follower, Follows
+from claude_sandbox.gateway.server import Gateway, by_input, follower, with_cluster
+
+_STANDARD_INPUT = Path("-")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,18 +21,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m claude_sandbox.gateway",
         description="The only way out of sandboxes: a broker for the model's API, and a proxy for allowed names.",
     )
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration, a JSON document")
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE",
+        help="the configuration, a JSON document; - follows messages on standard input",
+    )  # fmt: skip
     parser.add_argument("--check", action="store_true", help="read the configuration, say what is wrong, and end")
     asked = parser.parse_args(arguments)
     try:
-        files = follower(asked.config)
+        files = by_input() if asked.config == _STANDARD_INPUT else follower(asked.config)
     except ConfigError as error:
         print(f"gateway: {asked.config}: {error}", file=sys.stderr)
         return 2
     if asked.check:
         return 0
     try:
-        followed = with_cluster(files)
+        followed = with_cluster(files) if isinstance(files, Follower) else files
     except ConfigError as error:
         print(f"gateway: {error}", file=sys.stderr)
         return 2

@@ -17,6 +17,7 @@ from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
 from claude_sandbox.gateway.budget.store import FileStore, MemoryStore, Store
 from claude_sandbox.gateway.config.config import Limits, Listener
 from claude_sandbox.gateway.config.follow import Follower, Follows, Live
+from claude_sandbox.gateway.config.standard_input import InputFollower
 from claude_sandbox.gateway.kubernetes.accounts import ConfigMapStore
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer
 from claude_sandbox.gateway.kubernetes.follow import ClusterFollower
@@ -208,6 +209,13 @@ def _context(listener: Listener) -> ssl.SSLContext | None:
 def follower(path: Path) -> Follower:
     """What follows the file, after a first look. Raises ConfigError."""
     found = Follower(path)
+    found.start()
+    return found
+
+
+def by_input() -> InputFollower:
+    """What follows standard input, after its first message. Raises ConfigError."""
+    found = InputFollower()
     found.start()
     return found
 

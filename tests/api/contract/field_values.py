@@ -87,6 +87,22 @@ POOLS: dict[str, list[Json]] = {
         "fd00:c1::a9fe:a9fe/128", *(cidr for cidr, _ in networks.FORBIDDEN), *networks.PRIVATE,
         *networks.ANTHROPIC_CIDRS,
     ],
+    "allowedDomains": [
+        "github.com", "*.githubusercontent.com", "registry.example.org:8443", "GitHub.com", "github.com.", "com",
+        "*.com", "*", "*.*.com", "a.*.com", "*a.com", "10.0.0.1", "10.0.0.1:443", "[::1]", "::1", "0x7f.1", "1.2.3.4a",
+        "github.com:0", "github.com:65535", "github.com:65536", "github.com:", "github.com:443:443", "github.com:0443",
+        "https://github.com", "github.com/x", "a_b.com", "-a.com", "a-.com", "a..com", ".com", "xn--bcher-kva.example",
+        "bücher.example", "kubernetes.default.svc", "x.local", "x.internal:8443", "localhost", "localhost.localdomain",
+        "x.svc.example.org", "a.test", "a.tests", "", " github.com", "github.com\n", "a.b-c.d1", "a.1b",
+        "a" * 64 + ".com",
+        f"{'a.' * 125}com", f"{'a.' * 128}com", "user@github.com", "*.github.io", "*.co.uk", 1, None, ["a.com"],
+    ],
+    "allowed": [
+        [], ["claude-sonnet-*"], ["*"], ["claude-opus-4.1", "claude-haiku-*"], ["Claude"], ["a b"], [""], ["a" * 128],
+        ["a" * 129], ["a", "a"], [f"m{i}" for i in range(32)], [f"m{i}" for i in range(33)], "claude", [1],
+        ["[a]"], ["a?"],
+    ],
+    "delivery": ["Brokered", "Mounted", "brokered", "", 1, None, "Sidecar"],
     "allowedPorts": [
         [], [443], [443, 443], [22, 443], [0], [1], [65535], [65536], [-1], ["443"], [443.0], [443.5], [True], 443,
         list(range(1, 33)), list(range(1, 34)),
@@ -185,6 +201,7 @@ PARENTS: dict[str, tuple[str, ...]] = {
     "readOnly": ("workspace",), "size": ("workspace",), "storageClassName": ("workspace",), "cpu": ("resources",),
     "memory": ("resources",), "ephemeralStorage": ("resources",), "repository": ("image",), "tag": ("image",),
     "digest": ("image",), "pullPolicy": ("image",), "dns": ("network", "egress"),
+    "allowedDomains": ("network", "egress"), "delivery": ("credentials",), "allowed": ("model",),
     "allowedCIDRs": ("network", "egress"), "allowedPorts": ("network", "egress"),
     "key": ("credentials", "apiKeySecretRef"),
 }  # fmt: skip
@@ -204,7 +221,7 @@ def _single_values() -> Iterator[Json]:
     around: Json = {"image": {"repository": "claude", "digest": DIGEST}, "apiKeySecretRef": {"name": "key"}}
     for field, parents in PARENTS.items():
         for value in POOLS[field]:
-            spec: Json = {field: [value] if field == "allowedCIDRs" else value}
+            spec: Json = {field: [value] if field in {"allowedCIDRs", "allowedDomains"} else value}
             if parents:
                 spec = {**around.get(parents[-1], {}), **spec}
             for parent in reversed(parents):
@@ -259,7 +276,30 @@ def _listed_values() -> Iterator[Json]:
         yield {"network": {"ports": [{"name": "a", "containerPort": number}]}}
 
 
+def _behind_a_gateway() -> Iterator[Json]:
+    """What needs a gateway, with one and without."""
+    wishes: list[Json] = [
+        *({"network": {"egress": {"allowedDomains": [value]}}} for value in POOLS["allowedDomains"]),
+        *({"model": {"allowed": value}} for value in POOLS["allowed"]),
+        {}, {"model": {}}, {"model": None}, {"network": {"egress": {"allowedDomains": []}}},
+        *({"network": {"egress": {"allowedDomains": [f"n{i}.com" for i in range(count)]}}} for count in (64, 65)),
+        {"network": {"egress": {"allowedDomains": ["a.com", "a.com:443"]}}},
+        {"network": {"egress": {"allowedDomains": ["a.com", "a.com"]}}},
+    ]  # fmt: skip
+    for wish in wishes:
+        yield {"backend": {"type": "Docker"}, **_brokered("Brokered"), **wish}
+    for backend in ("Docker", "Kubernetes"):
+        for delivery in POOLS["delivery"]:
+            for wish in ({}, {"model": {"allowed": ["a"]}}, {"network": {"egress": {"allowedDomains": ["a.com"]}}}):
+                yield {"backend": {"type": backend}, **_brokered(delivery), **wish}
+
+
+def _brokered(delivery: Json) -> Json:
+    return {"credentials": {"apiKeySecretRef": {"name": "key"}, "delivery": delivery}}
+
+
 def _combinations() -> Iterator[Json]:
+    yield from _behind_a_gateway()
     yield from ({"backend": backend} for backend in BACKENDS)
     for name in HOST_NAMES:
         yield {"backend": {"type": "Docker", "hostRef": {"name": name}}}

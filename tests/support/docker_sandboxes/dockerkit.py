@@ -5,9 +5,10 @@ import contextlib
 import itertools
 import json
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import docker
@@ -218,7 +219,11 @@ class Sandbox:
 
 @contextlib.asynccontextmanager
 async def sandbox(
-    of: EngineDescription, name: str = "alice", publishing: Publishing = NO_PUBLISHING, **spec: Any
+    of: EngineDescription,
+    name: str = "alice",
+    publishing: Publishing = NO_PUBLISHING,
+    gateways: Mapping[str, Any] = MappingProxyType({}),
+    **spec: Any,
 ) -> AsyncIterator[Sandbox]:
     """A sandbox of a name and UID of its own; nothing of it is left on the engine."""
     sdk = docker.DockerClient(base_url=of.socket, timeout=60, version="auto")
@@ -236,6 +241,7 @@ async def sandbox(
         Pacer(clock),
         helper=HELPER,
         publishing=lambda: publishing,
+        gateways=gateways,
         wake=lambda namespace, name: woken.append((namespace, name)),
     )
     one = Sandbox(backend, made, sdk, secrets, clock, identity, image, dict(spec), woken)

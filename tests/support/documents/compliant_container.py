@@ -11,7 +11,7 @@ from typing import Any
 
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.compliance.evidence.containers import Declared, DockerEvidence, EngineInfo, ExecSessions, Relay
+from claude_sandbox.compliance.evidence.containers import Companion, Declared, DockerEvidence, EngineInfo, ExecSessions
 from claude_sandbox.compliance.evidence.readings import Reading
 from claude_sandbox.compliance.reports.containers import findings
 from claude_sandbox.compliance.reports.findings import Finding
@@ -37,7 +37,8 @@ class World:
     unenforced: frozenset[str] = frozenset()
     default_seccomp: str | None = None
     isolates: bool | None = None
-    relay: Relay | None = None
+    relay: Companion | None = None
+    gateway: Companion | None = None
     visits: ExecSessions | None = None
 
     @property
@@ -83,6 +84,7 @@ class World:
                 drift=None if self.drift is None else Reading(self.drift, EvidenceSource.INSPECT, NOW),
                 engine=EngineInfo(self.remaps_users, self.unenforced, self.default_seccomp, self.isolates),
                 relay=self.relay,
+                gateway=self.gateway,
                 visits=self.visits,
             )
         )

@@ -85,6 +85,7 @@ def test_only_the_key_is_required() -> None:
         "spec.backend.hostRef": ["name"],
         "spec.backend.hostSelector": ["matchLabels"],
         "spec.image": ["repository"],
+        "spec.model": ["allowed"],
         "spec.env[]": ["name"],
         "spec.network.ports[]": ["name", "containerPort"],
     }

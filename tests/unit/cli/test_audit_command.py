@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from claude_sandbox.cli.audit.command import FollowedFile, audit
@@ -145,6 +145,7 @@ def whole(fields: dict[str, object]) -> bytes:
 
 
 @settings(max_examples=40)
+@example(b'{"time":"2026-03-01T12:00:00Z","kind":"request","verdict":"Refused","model":"x","costUSD":true}')
 @given(st.binary(max_size=200) | FIELDS.map(whole))
 def test_no_line_whatever_is_in_it_breaks_anything(data: bytes) -> None:
     for arguments in ((), ("--summary",), ("-o", "json"), ("--summary", "-o", "json")):

@@ -7,6 +7,7 @@ from pydantic import Field
 from claude_sandbox.api import names
 from claude_sandbox.api.credentials.leaks import NO_CREDENTIAL
 from claude_sandbox.api.fields.strict import Strict
+from claude_sandbox.api.model import Choice
 
 
 class SecretKeyRef(Strict):
@@ -18,6 +19,13 @@ class SecretKeyRef(Strict):
     """Which of the Secret's keys holds the Claude API key."""
 
 
+class Delivery(Choice):
+    """Who holds the key."""
+
+    MOUNTED = "Mounted"
+    BROKERED = "Brokered"
+
+
 class Credentials(Strict):
     """How the agent authenticates to the Claude API."""
 
@@ -26,3 +34,15 @@ class Credentials(Strict):
 
     A Secret opts in by its type `claudesandbox.dev/api-key`, or by the label `claudesandbox.dev/api-key: "true"`.
     """
+    delivery: Delivery | None = None
+    """Who holds the key. Mounted: the sandbox itself, in a file in memory. Brokered: a gateway beside it, its only way
+    out, which adds the key to its requests to the Claude API.
+
+    With Brokered the sandbox has a placeholder that is worth nothing elsewhere. It is for backend type Docker.
+    Default: Mounted.
+    """
+
+    @property
+    def brokered(self) -> bool:
+        """Whether the sandbox never holds the key."""
+        return self.delivery is Delivery.BROKERED

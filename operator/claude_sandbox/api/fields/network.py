@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from claude_sandbox.api import names, networks
+from claude_sandbox.api import domains, names, networks
 from claude_sandbox.api.fields.strict import Strict
 from claude_sandbox.api.networks import ANTHROPIC_CIDRS
 from claude_sandbox.api.rules import Rule, UniqueBy
@@ -27,6 +27,16 @@ class Egress(Strict):
     """TCP ports of those networks. To allow no connection, leave allowedCIDRs empty."""
     dns: bool = True
     """Whether the cluster's resolver may be asked."""
+    allowed_domains: Annotated[
+        list[Annotated[str, Field(min_length=3, max_length=259), domains.DOMAIN, domains.NOT_LOCAL]],
+        Field(max_length=64),
+        domains.DISTINCT,
+    ] = []
+    """Names that may be connected to through the gateway, on port 443 (plain HTTP: 80) or on the port that is written.
+
+    For example github.com, *.githubusercontent.com (every name below it, not itself), registry.example.org:8443. The
+    Claude API needs no entry. Only with spec.credentials.delivery Brokered.
+    """
 
 
 HOST_ADDRESS = "127.0.0.1"

@@ -24,9 +24,10 @@ from claude_sandbox.backends.base import Cause, Failure, Outcome
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.images.pulls import ImageMissingError, ImagePendingError, ImageRefusedError
 from claude_sandbox.backends.docker.keys.delivery import KeyUnavailableError
-from claude_sandbox.backends.docker.model import CONTAINER, RELAY, VOLUME, Desired, Plan, Step, Verb
+from claude_sandbox.backends.docker.model import CONTAINER, GATEWAY, RELAY, VOLUME, Desired, Plan, Step, Verb
 from claude_sandbox.backends.docker.steps.containers import container_step
 from claude_sandbox.backends.docker.steps.context import ApplyContext
+from claude_sandbox.backends.docker.steps.gateway import gateway_step
 from claude_sandbox.backends.docker.steps.networks import network_step
 from claude_sandbox.backends.docker.steps.relay import relay_step
 from claude_sandbox.backends.docker.steps.volumes import volume_step
@@ -96,7 +97,8 @@ async def carry_out(context: ApplyContext, desired: Desired, wanted: Plan, pace:
 def _wait(context: ApplyContext, stage: tuple[Step, ...], pace: Pace) -> float:
     """Seconds until a stage may be carried out."""
     if any(step.paced for step in stage):
-        wait = (context.pace_relay if any(step.kind == RELAY for step in stage) else pace)()
+        own = {RELAY: context.pace_relay, GATEWAY: context.pace_gateway}
+        wait = next((own[step.kind] for step in stage if step.kind in own), pace)()
         if wait > 0:
             return wait
     return context.pace_key() if any(step.brings_key for step in stage) else 0.0
@@ -149,6 +151,8 @@ async def _by_kind(context: ApplyContext, desired: Desired, step: Step) -> None:
     match step.kind:
         case "Network":
             await network_step(context, desired, step)
+        case "Gateway":
+            await gateway_step(context, desired, step)
         case "Relay":
             await relay_step(context, desired, step)
         case "Volume" if step.verb is not Verb.DELIVER:

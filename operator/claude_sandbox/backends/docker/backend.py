@@ -20,11 +20,13 @@ whose the objects are; a first pass observes, adopts them, and writes nothing wh
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import IPv4Network
+from types import MappingProxyType
+from typing import Any
 
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.api.mishap import mishap
@@ -45,9 +47,13 @@ from claude_sandbox.backends.docker.events.watch import Registry, SandboxKey
 from claude_sandbox.backends.docker.evidence import container as evidence
 from claude_sandbox.backends.docker.evidence import exhaustion
 from claude_sandbox.backends.docker.evidence.proc import witness_of
+from claude_sandbox.backends.docker.gateway.gateways import Brokering
+from claude_sandbox.backends.docker.gateway.plan import is_gateway
 from claude_sandbox.backends.docker.images.pulls import ImagePulls, Login, anonymously
 from claude_sandbox.backends.docker.images.store import ImageStore
+from claude_sandbox.backends.docker.keys.delivery import Key
 from claude_sandbox.backends.docker.keys.managed_settings import settings_of
+from claude_sandbox.backends.docker.keys.placeholder import placeholder_of
 from claude_sandbox.backends.docker.keys.source import KeySource
 from claude_sandbox.backends.docker.measure import Read, measured
 from claude_sandbox.backends.docker.model import Desired, Observed
@@ -79,7 +85,8 @@ KEY_PAUSE = 1.0
 class DockerBackend:
     """One Docker host. `cluster` identifies the control plane of the sandboxes; `host` is what a user calls it.
 
-    `helper` is the operator's own image, which brings the keys; None: none can be brought.
+    `helper` is the operator's own image, which brings the keys and is in gateways; None: there are none of either.
+    `gateways`: what holds for all of them, in the gateway's own format (`provider`, `egress`, `limits`).
     `publishing` tells what administrators give for declared ports now, `permits` whether they allow an image, None for
     the operator's own default; `login` what its registry is logged in to with.
     `wake` is called with the namespace and name of a sandbox that another pass is due for, beside what `wakes` gives.
@@ -96,6 +103,7 @@ class DockerBackend:
         allowed_registries: tuple[str, ...] = (),
         pool: IPv4Network | None = address_pools.POOL,
         helper: Image | None = None,
+        gateways: Mapping[str, Any] = MappingProxyType({}),
         publishing: Callable[[], Publishing] = lambda: NO_PUBLISHING,
         permits: Callable[[NamedImage | None], bool] = lambda _: True,
         login: Login = anonymously,
@@ -110,6 +118,7 @@ class DockerBackend:
         self._allowed_registries = allowed_registries
         self._pool = pool
         self._helper = helper
+        self._brokering = Brokering(helper, gateways)
         self._publishing = publishing
         self._wake = wake
         self._now = now
@@ -158,9 +167,18 @@ class DockerBackend:
             # A user's new wish is carried out at once, however often the container was replaced before.
             self._pacer.forget(identity.namespace, identity.name)
             self._pacer.forget(identity.namespace, _key_of(identity.name))
+            self._pacer.forget(identity.namespace, _gateway_of(identity.name))
         try:
             capabilities = await self._engine.capabilities()
-            desired = desire(blueprint, self._cluster, key, capabilities, self._publishing(), spec.update_strategy.type)
+            desired = desire(
+                blueprint,
+                self._cluster,
+                key,
+                capabilities,
+                self._publishing(),
+                self._brokering,
+                spec.update_strategy.type,
+            )
             observed = await self._observe(desired, blueprint)
         except EngineError as error:
             return self._not_asked(identity, error, Outcome())
@@ -218,7 +236,7 @@ class DockerBackend:
             blueprint,
             spec.profile,
             self._allowed_registries,
-            relay=names_of(self._cluster, blueprint.identity).relay,
+            names_of(self._cluster, blueprint.identity),
             addresses=self._publishing().addresses,
             image_refused="" if self._permits(spec.image) else "its DockerHost does not allow its image",
         )
@@ -286,6 +304,7 @@ class DockerBackend:
         self._pacer.forget(namespace, name)
         self._ports.forget_pace(namespace, name)
         self._pacer.forget(namespace, _key_of(name))
+        self._pacer.forget(namespace, _gateway_of(name))
 
     def wakes(self) -> AsyncIterator[SandboxKey]:
         """Keys of sandboxes that are worth a look, without end."""
@@ -324,24 +343,40 @@ class DockerBackend:
         """Have events of what was observed wake the sandbox."""
         identity, called = desired.identity, desired.documents.names
         handles = [called.container, called.network, *called.volumes]
-        live = (observed.container, observed.network, observed.relay, observed.outer)
+        beside = (observed.relay, observed.outer, observed.gateway.container, observed.gateway.network)
+        live = (observed.container, observed.network, *beside)
         handles += [called.relay] if desired.documents.relay is not None else []
+        handles += [called.gateway] if desired.documents.gateway is not None else []
         handles += [str(one["Id"]) for one in live if one is not None]
         self._registry.put((identity.namespace, identity.name), handles)
         if observed.container is not None and names.is_owned(
             observed.container, desired.cluster, identity, names.AGENT
         ):
             self._sessions.know(identity.uid, observed.container)
+        if is_gateway(desired, gateway := observed.gateway.container) and gateway is not None:
+            self._sessions.know(_gateway_of(identity.uid), gateway)
         return observed
 
     def _context(self, blueprint: Blueprint, results: WriteResults, past: Past, refusal: str) -> ApplyContext:
         reference, identity = blueprint.key, blueprint.identity
         sandbox = (identity.namespace, identity.name)
+
+        async def read_credential() -> Key:
+            return await self._secrets.read(identity, reference.secret, reference.key)
+
+        async def read_placeholder() -> Key:
+            key = await read_credential()
+            try:
+                return await asyncio.to_thread(placeholder_of, key, identity.uid)
+            finally:
+                key.wipe()
+
         return ApplyContext(
             engine=self._engine,
             images=self._images,
             blueprint=blueprint,
-            read_key=lambda: self._secrets.read(identity, reference.secret, reference.key),
+            read_key=read_placeholder if blueprint.gateway is not None else read_credential,
+            read_credential=read_credential,
             changed=self._observer.changed,
             made=lambda container: self._registry.add(sandbox, container),
             results=results,
@@ -349,6 +384,8 @@ class DockerBackend:
             helper=self._helper,
             refusal=refusal,
             pace_relay=partial(self._ports.pace, identity),
+            pace_gateway=lambda: self._pacer.wait(replace(identity, name=_gateway_of(identity.name))),
+            told=partial(self._observer.told, identity.uid),
             published={name: port for name, one in past.endpoints.items() if (port := relays.host_port(one))},
             pool=self._pool,
         )
@@ -376,8 +413,14 @@ class DockerBackend:
         self._ports.forget(identity)
         self._observer.forget(identity.uid)
         self._sessions.forget(identity.uid)
+        self._sessions.forget(_gateway_of(identity.uid))
 
 
 def _key_of(name: str) -> str:
     """What the pace of the helpers is kept under that bring a sandbox its key."""
     return f"{name}/key"
+
+
+def _gateway_of(name: str) -> str:
+    """What the pace of a sandbox's gateway, and who comes into it, is kept under."""
+    return f"{name}/gateway"

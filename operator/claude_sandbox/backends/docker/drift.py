@@ -42,7 +42,7 @@ _UNORDERED = frozenset({"Ulimits", "SecurityOpt", "CapDrop", "Mounts"})
 # Of a container's Config: what the image may add to.
 _FROM_IMAGE = ("ExposedPorts", "Volumes")
 _PLAIN = ("Hostname", "User", "WorkingDir", "Image", "StopTimeout")
-_NEVER = ("Tty", "OpenStdin", "StdinOnce", "Domainname", "NetworkDisabled", "ArgsEscaped")
+_UNLESS_WANTED = ("Tty", "OpenStdin", "StdinOnce", "Domainname", "NetworkDisabled", "ArgsEscaped")
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _same_choice(key: str, desired: Any, live: Any, capabilities: EngineCapabili
 
 def _config_differences(desired: Object, live: Object, image: Object | None) -> Iterator[str]:
     yield from (f"Config.{key}" for key in _PLAIN if live.get(key) != desired.get(key))
-    yield from (f"Config.{key}" for key in _NEVER if live.get(key))
+    yield from (f"Config.{key}" for key in _UNLESS_WANTED if bool(live.get(key)) != bool(desired.get(key)))
     if _check(desired["Healthcheck"]) != _check(live.get("Healthcheck") or {}):
         yield "Config.Healthcheck"
     yield from _environment_differences(desired, live, image)

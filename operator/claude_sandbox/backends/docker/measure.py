@@ -7,6 +7,7 @@ from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.backends.base import Outcome
 from claude_sandbox.backends.docker.evidence import container as evidence
+from claude_sandbox.backends.docker.gateway import evidence as gateway_evidence
 from claude_sandbox.backends.docker.model import Observed
 from claude_sandbox.backends.docker.relay import evidence as relay_evidence
 from claude_sandbox.backends.docker.seen import Seen
@@ -50,6 +51,7 @@ def measured(
             capabilities=seen.capabilities if seen is not None else None,
             settings=read.settings,
             relay=relay_evidence.of(seen.wanted, seen.observed, seen.capabilities) if seen is not None else None,
+            gateway=gateway_evidence.of(seen.wanted, seen.observed, seen.capabilities) if seen is not None else None,
             visits=read.visits,
         )
     )

@@ -6,14 +6,18 @@ from enum import Enum
 
 from claude_sandbox.api.spec import UpdateStrategyType
 from claude_sandbox.backends.base import Cause
+from claude_sandbox.backends.docker.companions import Companion
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Object
+from claude_sandbox.backends.docker.keys.placeholder import SUFFIX
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.blueprint.model import Identity, Probe
 
 CONTAINER, NETWORK, VOLUME = "Container", "Network", "Volume"
 # A relay with its outer network: made and removed together.
 RELAY = "Relay"
+# A gateway likewise.
+GATEWAY = "Gateway"
 # In a step's paths: what is not as it should be are the settings that Claude Code reads in a container.
 SETTINGS = "managed settings"
 
@@ -57,7 +61,7 @@ class Step:
     @property
     def brings_key(self) -> bool:
         """Whether it takes a helper container."""
-        return self.verb in (Verb.START, Verb.RESTART, Verb.DELIVER)
+        return self.kind != GATEWAY and self.verb in (Verb.START, Verb.RESTART, Verb.DELIVER)
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,17 @@ class Desired:
     # Whether the key that a container needs is there, and which generation it is; None for not known.
     may_start: bool
     key_generation: str | None
+    # Whether the sandbox has a placeholder instead of the key.
+    brokered: bool = field(default=False, kw_only=True)
     # Whether the key may certainly not be used any more: then nothing may run that has it.
     withdrawn: bool = field(default=False, kw_only=True)
     update: UpdateStrategyType
     liveness: Probe
+
+    @property
+    def word(self) -> str | None:
+        """What tells which key, or which placeholder, is in the sandbox; None where that is not known."""
+        return self.key_generation and f"{self.key_generation}{SUFFIX if self.brokered else ''}"
 
     @property
     def ended(self) -> bool:
@@ -124,8 +135,11 @@ class Observed:
     relay: Object | None = None
     outer: Object | None = None
     relay_image: Object | None = None
-    # Summaries of relays of the sandbox's under other names.
-    other_relays: tuple[Object, ...] = ()
+    # Likewise of the gateway; and which revision it follows, as far as that is known.
+    gateway: Companion = field(default_factory=Companion)
+    gateway_revision: str | None = None
+    # Summaries of relays and gateways of the sandbox's under other names.
+    other_companions: tuple[Object, ...] = ()
     # Names of other containers that carry the sandbox's labels.
     strays: tuple[str, ...] = ()
 

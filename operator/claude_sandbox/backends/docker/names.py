@@ -29,6 +29,8 @@ WORKSPACE = "workspace"
 NETWORK = "network"
 RELAY = "relay"
 OUTER = "relay-network"
+GATEWAY = "gateway"
+GATEWAY_NETWORK = "gateway-network"
 
 # Namespaces and names are DNS labels of up to 63 and 45 characters; with these cuts no name is longer than 63.
 _READABLE = 18
@@ -47,6 +49,8 @@ class Names:
     workspace: str
     relay: str
     """Of the relay and of its outer network."""
+    gateway: str
+    """Of the gateway and of its outer network."""
 
     @property
     def volumes(self) -> tuple[str, str, str]:
@@ -69,6 +73,7 @@ def names_of(cluster: str, identity: Identity) -> Names:
         settings=f"{own}-settings",
         workspace=f"{_name(cluster, identity, identity.namespace_uid)}-workspace",
         relay=f"{own}-relay",
+        gateway=f"{own}-gateway",
     )
 
 

@@ -10,6 +10,7 @@ from claude_sandbox.api.spec import SeccompProfileType
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Manifest
+from claude_sandbox.backends.docker.gateway.gateways import NO_BROKERING, Brokering, Gateway, gateway_of
 from claude_sandbox.backends.docker.hardening import (
     ICC,
     NO_NEW_PRIVILEGES,
@@ -52,7 +53,8 @@ _INTERVAL_WITHOUT_START = 10
 class Documents:
     """Everything that a sandbox should have on an engine.
 
-    `workspace` is None for one that is in memory, `relay` where no port can be published.
+    `workspace` is None for one that is in memory, `relay` where no port can be published, `gateway` where the sandbox
+    holds its key itself.
     """
 
     names: Names
@@ -62,6 +64,7 @@ class Documents:
     settings: Manifest
     workspace: Manifest | None
     relay: Relay | None = None
+    gateway: Gateway | None = None
 
     @property
     def volumes(self) -> tuple[Manifest, ...]:
@@ -70,28 +73,35 @@ class Documents:
 
 
 def documents(
-    blueprint: Blueprint, cluster: str, capabilities: EngineCapabilities, publishing: Publishing = NO_PUBLISHING
+    blueprint: Blueprint,
+    cluster: str,
+    capabilities: EngineCapabilities,
+    publishing: Publishing = NO_PUBLISHING,
+    brokering: Brokering = NO_BROKERING,
 ) -> Documents:
     """The documents for the engine's creates, which also say what is desired of live objects."""
     called = names_of(cluster, blueprint.identity)
+    gateway = gateway_of(blueprint, cluster, called, brokering, capabilities)
     relay = relay_of(blueprint.identity, cluster, called, blueprint.network.ports, publishing, capabilities)
     return Documents(
         names=called,
         container=container(blueprint, cluster, capabilities),
-        network=network(blueprint, cluster, capabilities, shared=relay is not None),
+        network=network(blueprint, cluster, capabilities, shared=relay is not None or gateway is not None),
         key=_volume(blueprint, cluster, called.key, names.KEY, _in_memory(blueprint.user, capabilities)),
         settings=_volume(blueprint, cluster, called.settings, names.SETTINGS, {}),
         workspace=(
             _volume(blueprint, cluster, called.workspace, names.WORKSPACE, {}) if blueprint.workspace.volume else None
         ),
         relay=relay,
+        gateway=gateway,
     )
 
 
 def network(blueprint: Blueprint, cluster: str, capabilities: EngineCapabilities, *, shared: bool = False) -> Manifest:
     """A bridge of the sandbox's own without a way out, and without an address of the host on it.
 
-    `shared` with the relay, which then can connect to the sandbox; there is nobody else, and nothing listens on it.
+    `shared` with the relay, which then can connect to the sandbox, or with the gateway, to which it then can connect;
+    there is nobody else, and on the relay nothing listens.
     """
     called = names_of(cluster, blueprint.identity)
     # Either keeps the host's address off the bridge; the newer one also keeps one from being reserved.

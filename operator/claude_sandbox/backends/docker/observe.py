@@ -13,28 +13,19 @@ import asyncio
 import posixpath
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from claude_sandbox import delivery
 from claude_sandbox.backends.docker import drift, names
+from claude_sandbox.backends.docker.companions import Companion
 from claude_sandbox.backends.docker.engine.documents import Object, name_of_summary, running, started_at
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
+from claude_sandbox.backends.docker.gateway.health import said_revision
 from claude_sandbox.backends.docker.model import Delivered, Desired, Observed
 from claude_sandbox.backends.docker.names import is_owned, selector
 from claude_sandbox.backends.docker.plan import is_outdated
 from claude_sandbox.backends.docker.written import WriteResults
 from claude_sandbox.blueprint.model import Blueprint
-
-
-@dataclass(frozen=True)
-class _SeenRelay:
-    """The container and the network under a relay's name, and the document of the relay's image."""
-
-    container: Object | None = None
-    network: Object | None = None
-    image: Object | None = None
-
 
 _MOST_IMAGES = 256
 """Images whose documents are remembered: tenants name them, and one sandbox after another may name another."""
@@ -53,8 +44,12 @@ class Observer:
         self._inside: dict[str, tuple[str, float, Delivered]] = {}
         # The container that was last seen under the sandbox's name, by the sandbox's UID: ours, if it is renamed.
         self._known: dict[str, str] = {}
-        # By their UIDs the sandboxes that have nothing of a relay: neither the container, nor the network without it.
-        self._without_relay: set[str] = set()
+        # Those that have nothing of a relay, or of a gateway: neither the container, nor the network without it. By
+        # the sandboxes' UIDs and the component.
+        self._without: set[tuple[str, str]] = set()
+        # By the sandbox's UID: its gateway, that one's start, empty where not known yet, and what it said that it
+        # follows when it was told of it.
+        self._told: dict[str, tuple[str, str, str]] = {}
 
     async def observe(self, desired: Desired, blueprint: Blueprint) -> Observed:
         """Everything under the sandbox's names and with its labels. Raises EngineError."""
@@ -67,11 +62,13 @@ class Observer:
         )
         helpers = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.HELPER)
         relays = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.RELAY)
+        gateways = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.GATEWAY)
         others = [
             one
             for one in listed
             if one not in helpers
             and one not in relays
+            and one not in gateways
             and one["Id"] != (container["Id"] if container is not None else None)
         ]
         if container is None and len(others) == 1:
@@ -79,19 +76,25 @@ class Observer:
             others = others if container is None else []
         if container is None and network is None and not listed:
             # Nothing was made for it yet.
-            self._without_relay.add(desired.identity.uid)
+            self._without |= {(desired.identity.uid, one) for one in (names.RELAY, names.GATEWAY)}
         relay = await self._relay(desired, has=bool(relays))
+        gateway = await self._gateway(desired, has=bool(gateways))
         return Observed(
             container=container,
             image=await self._recognize(container, desired),
-            delivered=await self._look_inside(container, blueprint, desired.key_generation),
+            delivered=await self._look_inside(container, blueprint, desired.word),
             network=network,
             volumes={volume["Name"]: volume for volume in volumes},
             helpers=helpers,
             relay=relay.container,
             outer=relay.network,
             relay_image=relay.image,
-            other_relays=tuple(one for one in relays if name_of_summary(one) != called.relay),
+            gateway=gateway,
+            gateway_revision=self._revision(desired.identity.uid, gateway.container),
+            other_companions=(
+                *(one for one in relays if name_of_summary(one) != called.relay),
+                *(one for one in gateways if name_of_summary(one) != called.gateway),
+            ),
             strays=tuple(sorted(map(name_of_summary, others))),
         )
 
@@ -114,15 +117,18 @@ class Observer:
                 self._engine.container(called.container), self._network(called.network, desired)
             )
         relay = await self._relay(desired, has=before.relay is not None)
+        gateway = await self._gateway(desired, has=before.gateway.container is not None)
         return Observed(
             container=container,
             image=await self._recognize(container, desired),
-            delivered=await self._look_inside(container, blueprint, desired.key_generation),
+            delivered=await self._look_inside(container, blueprint, desired.word),
             network=network,
             volumes=results.volumes_over(before.volumes),
             relay=relay.container,
             outer=relay.network,
             relay_image=relay.image,
+            gateway=gateway,
+            gateway_revision=self._revision(desired.identity.uid, gateway.container),
             strays=before.strays,
         )
 
@@ -137,9 +143,14 @@ class Observer:
         """Forget what was read in a container: something was delivered to it, or it was started."""
         self._inside.pop(container, None)
 
+    def told(self, uid: str, gateway: str, revision: str) -> None:
+        """A sandbox's gateway was told what to follow, and said that it does."""
+        self._told[uid] = (gateway, "", revision)
+
     def forget(self, uid: str) -> None:
         """The sandbox is gone."""
-        self._without_relay.discard(uid)
+        self._without -= {(uid, one) for one in (names.RELAY, names.GATEWAY)}
+        self._told.pop(uid, None)
         if (container := self._known.pop(uid, None)) is not None:
             self._inside.pop(container, None)
 
@@ -154,20 +165,44 @@ class Observer:
         self._known[desired.identity.uid] = str(container["Id"])
         return await self._image(container)
 
-    async def _relay(self, desired: Desired, *, has: bool) -> "_SeenRelay":
+    async def _relay(self, desired: Desired, *, has: bool) -> Companion:
         """What is under the relay's name. `has`: the sandbox has a relay by its labels, or had a moment ago."""
-        uid, name, wanted = desired.identity.uid, desired.documents.names.relay, desired.documents.relay is not None
-        if not (wanted or has) and uid in self._without_relay:
-            return _SeenRelay()
+        wanted, name = desired.documents.relay is not None, desired.documents.names.relay
+        return await self._companion(desired, name, (names.RELAY, names.OUTER), wanted=wanted, has=has)
+
+    async def _gateway(self, desired: Desired, *, has: bool) -> Companion:
+        """What is under the gateway's name; `has` as of a relay."""
+        wanted, name = desired.documents.gateway is not None, desired.documents.names.gateway
+        return await self._companion(desired, name, (names.GATEWAY, names.GATEWAY_NETWORK), wanted=wanted, has=has)
+
+    async def _companion(
+        self, desired: Desired, name: str, components: tuple[str, str], *, wanted: bool, has: bool
+    ) -> Companion:
+        """`components`: of the container and of its outer network."""
+        component, network_component = components
+        key = (desired.identity.uid, component)
+        if not (wanted or has) and key in self._without:
+            return Companion()
         container, network = await asyncio.gather(
-            self._engine.container(name), self._network(name, desired, names.OUTER)
+            self._engine.container(name), self._network(name, desired, network_component)
         )
         if wanted or container is not None or network is not None:
-            self._without_relay.discard(uid)
+            self._without.discard(key)
         else:
-            self._without_relay.add(uid)
-        ours = container is not None and is_owned(container, desired.cluster, desired.identity, names.RELAY)
-        return _SeenRelay(container, network, await self._image(container) if container is not None and ours else None)
+            self._without.add(key)
+        ours = container is not None and is_owned(container, desired.cluster, desired.identity, component)
+        return Companion(container, network, await self._image(container) if container is not None and ours else None)
+
+    def _revision(self, uid: str, gateway: Object | None) -> str | None:
+        """What a gateway follows: what it said when it was told last, else what its health check found last."""
+        if gateway is None or not running(gateway):
+            return None
+        start = started_at(gateway)
+        identifier, since, revision = self._told.get(uid, ("", "", ""))
+        if identifier == gateway["Id"] and since in ("", start):
+            self._told[uid] = (identifier, start, revision)
+            return revision
+        return said_revision(gateway)
 
     async def _network(self, name: str, desired: Desired, component: str = names.NETWORK) -> Object | None:
         try:

@@ -11,6 +11,8 @@ from claude_sandbox.backends.base import Cause, KeyState, Past
 from claude_sandbox.backends.docker import drift, names
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Object, labels, name_of, name_of_summary, running
+from claude_sandbox.backends.docker.gateway.gateways import Brokering
+from claude_sandbox.backends.docker.gateway.plan import is_gateway, is_gateway_network, keeps_gateway, plan_gateway
 from claude_sandbox.backends.docker.health import is_lost
 from claude_sandbox.backends.docker.model import (
     CONTAINER,
@@ -36,6 +38,7 @@ def desire(
     key: KeyState,
     capabilities: EngineCapabilities,
     publishing: Publishing,
+    brokering: Brokering,
     update: UpdateStrategyType,
 ) -> Desired:
     """What the blueprint asks of an engine, and whether the container may run."""
@@ -43,12 +46,13 @@ def desire(
         identity=blueprint.identity,
         cluster=cluster,
         capabilities=capabilities,
-        documents=documents(blueprint, cluster, capabilities, publishing),
+        documents=documents(blueprint, cluster, capabilities, publishing, brokering),
         settings=blueprint.settings.content,
         suspended=not blueprint.running,
         may_start=key.problem is None,
         withdrawn=key.withdrawn,
         key_generation=key.generation,
+        brokered=blueprint.gateway is not None,
         update=update,
         liveness=blueprint.liveness,
     )
@@ -68,7 +72,7 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
     stages: list[tuple[Step, ...]] = [
         tuple(
             Step(Verb.REMOVE, Cause.PROVISION, CONTAINER, name_of_summary(helper), helper)
-            for helper in (*observed.helpers, *observed.other_relays)
+            for helper in (*observed.helpers, *observed.other_companions)
         ),
         removal,
         (
@@ -84,6 +88,7 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
         stages.append((Step(Verb.CREATE, made, CONTAINER, name),))
         stages.append((Step(Verb.START, Cause.PROVISION, CONTAINER, name),))
     may_be_made = not blocked and (ours is not None or desired.may_start)
+    stages.append(plan_gateway(desired, observed, past, may_be_made=may_be_made))
     stages.append(plan_relay(desired, observed, past, may_be_made=may_be_made))
     return Plan(tuple(filter(None, stages)), foreign, paths, changed)
 
@@ -154,13 +159,14 @@ def _network(
         return (Step(Verb.REPLACE, causes[1], NETWORK, name, live, paths=paths),)
     own = ours["Id"] if ours is not None else None
     relay = observed.relay["Id"] if observed.relay is not None and keeps_relay(desired, observed) else None
+    gateway = observed.gateway.identifier if keeps_gateway(desired, observed) else None
     members: Mapping[str, Object] = live.get("Containers") or {}
     return tuple(
         Step(
             Verb.DISCONNECT, Cause.HEAL, NETWORK, name, live, other=identifier, paths=(f"Containers.{member['Name']}",)
         )
         for identifier, member in sorted(members.items())
-        if identifier not in (own, relay)
+        if identifier not in (own, relay, gateway)
     )
 
 
@@ -244,7 +250,7 @@ def _run(desired: Desired, observed: Observed, ours: Object, past: Past) -> tupl
     if desired.may_start and _lacks_settings(desired, observed):
         cause, volume = Cause.HEAL if past.settled else Cause.UPDATE, desired.documents.names.settings
         return (Step(Verb.DELIVER, cause, VOLUME, volume, ours, paths=(SETTINGS,), paced=True, reason="Drifted"),)
-    if not desired.may_start or (inside is not None and inside.is_current(desired.key_generation)):
+    if not desired.may_start or (inside is not None and inside.is_current(desired.word)):
         return ()
     # Without any it was started by somebody else: the volume is empty after every start.
     cause = Cause.UPDATE if inside is not None and inside.is_keyed else Cause.HEAL
@@ -261,6 +267,12 @@ def _start(name: str, ours: Object, past: Past) -> Step:
 
 def _foreign(desired: Desired, observed: Observed) -> Iterator[str]:
     cluster, identity = desired.cluster, desired.identity
+    if desired.documents.gateway is not None:
+        gateway = observed.gateway
+        if gateway.container is not None and not is_gateway(desired, gateway.container):
+            yield f"{CONTAINER} {name_of(gateway.container)}"
+        if gateway.network is not None and not is_gateway_network(desired, gateway.network):
+            yield f"{NETWORK} {name_of(gateway.network)}"
     if desired.documents.relay is not None:
         if observed.relay is not None and not is_relay(desired, observed.relay):
             yield f"{CONTAINER} {name_of(observed.relay)}"

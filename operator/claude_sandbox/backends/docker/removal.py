@@ -12,6 +12,8 @@ from claude_sandbox.blueprint.model import Identity
 
 # Seconds that processes get to end by themselves.
 GRACE = 10
+_CONTAINERS = (names.AGENT, names.HELPER, names.RELAY, names.GATEWAY)
+_NETWORKS = (names.NETWORK, names.OUTER, names.GATEWAY_NETWORK)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ async def workspaces(engine: Engine, cluster: str) -> tuple[tuple[str, str, str]
 async def _remove(engine: Engine, cluster: str, identity: Identity, retain: bool, removed: list[str]) -> None:
     called = names_of(cluster, identity)
     for summary in await engine.containers(selector(cluster, identity)):
-        if any(is_owned(summary, cluster, identity, one) for one in (names.AGENT, names.HELPER, names.RELAY)):
+        if any(is_owned(summary, cluster, identity, one) for one in _CONTAINERS):
             if running(summary):
                 await _stop(engine, str(summary["Id"]))
             await engine.remove_container(str(summary["Id"]))
@@ -81,7 +83,7 @@ async def _remove(engine: Engine, cluster: str, identity: Identity, retain: bool
             volumes.append(str(live["Name"]))
     await asyncio.gather(*(_remove_volume(engine, name, removed) for name in volumes))
     for network in await engine.networks(labels=selector(cluster, identity)):
-        if any(is_owned(network, cluster, identity, one) for one in (names.NETWORK, names.OUTER)):
+        if any(is_owned(network, cluster, identity, one) for one in _NETWORKS):
             await remove_network(engine, str(network["Id"]))
             removed.append(f"Network {network['Name']}")
 

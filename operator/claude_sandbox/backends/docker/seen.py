@@ -21,11 +21,12 @@ from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.engine.threads import ask_kernel
 from claude_sandbox.backends.docker.evidence import exhaustion
+from claude_sandbox.backends.docker.keys.placeholder import generation_of
 from claude_sandbox.backends.docker.model import Observed
 from claude_sandbox.backends.docker.names import names_of
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.backends.docker.observe import Observer
-from claude_sandbox.backends.docker.state import host_lost, pulling, state_of, unclear
+from claude_sandbox.backends.docker.state import host_lost, pulling, state_of, unclear, with_gateway
 from claude_sandbox.blueprint.model import Blueprint, Identity
 
 
@@ -111,8 +112,9 @@ class LastSeen:
         generation = self._observer.delivered(container)
         short = await self._pressure(identity, container, seen) if seen is not None and running(container) else ()
         found = state_of(container, self._host, generation, seen.unsupported if seen else (), short)
+        found = replace(found, key_generation=generation_of(found.key_generation))
         if seen is not None:
-            found = replace(found, endpoints=seen.endpoints)
+            found = with_gateway(replace(found, endpoints=seen.endpoints), seen.wanted.gateway, seen.observed)
         self._states[identity] = found
         return found
 

@@ -1,5 +1,6 @@
 """What a live container says about the sandbox: can it be worked with, and if not, why and what to do. Pure."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
@@ -7,6 +8,9 @@ from claude_sandbox.api.status import Workload
 from claude_sandbox.backends.base import WorkloadState
 from claude_sandbox.backends.docker import health
 from claude_sandbox.backends.docker.engine.documents import Object, name_of, running
+from claude_sandbox.backends.docker.gateway.gateways import Gateway
+from claude_sandbox.backends.docker.gateway.health import works
+from claude_sandbox.backends.docker.model import Observed
 
 # What a process gets as its exit code that a signal ended.
 _KILLED, _TERMINATED = 137, 143
@@ -41,6 +45,32 @@ def state_of(
         again=health.interval(container) if health.status(container) == "unhealthy" else None,
         pressure=pressure if running(container) else (),
     )
+
+
+def with_gateway(found: WorkloadState, wanted: Gateway | None, observed: Observed) -> WorkloadState:
+    """The state of a sandbox that has a gateway for its only way out: without it, it can't be worked with.
+
+    The key that is in use is the one that the gateway has.
+    """
+    if wanted is None:
+        return found
+    live, revision = observed.gateway.container, observed.gateway_revision
+    generation = revision.rpartition(".")[0] if revision else None
+    found = replace(found, key_generation=generation)
+    if found.status is not ConditionStatus.TRUE:
+        return found
+    if live is None or not running(live):
+        message = "Claude Code can run, but its gateway does not: it reaches nothing. The gateway is made again."
+    elif not works(live):
+        message = (
+            f"Claude Code can run, but its gateway {name_of(live)} does not answer; it is made again, later each time"
+            " that it happens soon again."
+        )
+    elif revision is None or wanted.revision("").rpartition(".")[2] != revision.rpartition(".")[2]:
+        message = f"Claude Code can run, but its gateway {name_of(live)} has not taken what the spec allows yet."
+    else:
+        return found
+    return replace(found, status=ConditionStatus.FALSE, reason=Reason.GATEWAY_NOT_READY, message=message)
 
 
 def host_lost(host: str, why: str, last: WorkloadState | None) -> WorkloadState:

@@ -6,6 +6,7 @@ Nothing here opens anything: where the two can't be had, the sandbox has less th
 from collections.abc import Iterator
 
 from claude_sandbox.api import quantity
+from claude_sandbox.api.networks import ANTHROPIC_CIDRS
 from claude_sandbox.api.spec import Resources
 from claude_sandbox.blueprint.model import Blueprint
 
@@ -20,10 +21,12 @@ def unsupported_in(blueprint: Blueprint) -> tuple[str, ...]:
 
 def _unsupported(blueprint: Blueprint) -> Iterator[str]:
     network = blueprint.network
-    if network.egress:
+    brokered = blueprint.gateway is not None
+    # The API server writes this default too; a sandbox with a gateway has no need of it.
+    if network.egress and not (brokered and tuple(block.cidr for block in network.egress) == ANTHROPIC_CIDRS):
         # An internal network has no way out at all, and one with a way out leads everywhere.
         yield "none of spec.network.egress.allowedCIDRs can be reached from its internal network"
-    if network.dns:
+    if network.dns and not brokered:
         yield "no name can be resolved"
     if blueprint.workspace.volume is not None:
         yield "the size of its workspace is not enforced"

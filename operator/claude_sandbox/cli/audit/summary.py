@@ -68,7 +68,7 @@ class Summary:
         used.cache += line.number("cacheWriteTokens") + line.number("cacheReadTokens")
         used.estimated += line.fields.get("estimated") is True
         cost = line.fields["costUSD"]
-        if isinstance(cost, int | float) and 0 < cost < 10**9:
+        if isinstance(cost, int | float) and not isinstance(cost, bool) and 0 < cost < 10**9:
             used.cost += Decimal(str(cost))
 
     def document(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from claude_sandbox.compliance.containers.mounts import (
     desktop_sources,
     listed_mounts,
 )
-from claude_sandbox.compliance.evidence.containers import Declared, EngineInfo, ExecSessions, Relay, SettingsContent
+from claude_sandbox.compliance.evidence.containers import Companion, Declared, EngineInfo, ExecSessions, SettingsContent
 from claude_sandbox.compliance.evidence.readings import Object
 
 
@@ -34,7 +34,8 @@ class Container(Document):
         drift: tuple[str, ...] | str | None = None,
         outdated: bool = False,
         engine: EngineInfo = EngineInfo(),  # noqa: B008 - frozen
-        relay: Relay | None = None,
+        relay: Companion | None = None,
+        gateway: Companion | None = None,
         visits: ExecSessions | None = None,
         settings: SettingsContent | str = "their content was not read",
     ) -> None:
@@ -50,6 +51,8 @@ class Container(Document):
         """Who was let into it from outside; None where only its document tells of sessions."""
         self.relay = relay
         """What publishes its ports for it."""
+        self.gateway = gateway
+        """By what it gets out."""
         self.settings = settings
         """What it has for managed settings, or why that is not known."""
 

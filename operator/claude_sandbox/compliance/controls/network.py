@@ -19,7 +19,7 @@ from claude_sandbox.compliance.control import (
     Unmeasured,
     maps,
 )
-from claude_sandbox.compliance.evidence.containers import Relay
+from claude_sandbox.compliance.evidence.containers import Companion
 from claude_sandbox.compliance.evidence.pods import SLICE_OF
 from claude_sandbox.compliance.evidence.readings import Object
 from claude_sandbox.compliance.pods.coverage import beyond, too_wide
@@ -136,10 +136,25 @@ def container_ingress(container: Container) -> Verdict:
     if relay is not None:
         allowed = {(f"{port.number}/tcp", port.address) for port in declared}
         problems += _too_much(relay, allowed)
-        problems += _loose(relay.document)
+        problems += _loose(relay.document, "its relay")
         problems += [f"its relay is not the desired one: {path}" for path in relay.differences]
     value = ", ".join(f"{port.number}/tcp on {port.address}" for port in declared) if relay is not None else "none"
     return decided(problems, doubts, value)
+
+
+def container_gateway(container: Container) -> Verdict:
+    """What a sandbox that holds no key gets out by is hardened, and the desired one."""
+    gateway = container.gateway
+    if container.declared.gateway is None:
+        return not_applicable("nothing declares by what it is to get out; NET-08 tells whether it can by itself")
+    if not container.declared.gateway:
+        return not_applicable("it holds its key itself, and has no gateway")
+    if gateway is None:
+        return judged([], "none: nothing gets out")
+    ports = sorted({port for port, _ in bindings_of(gateway.document)})
+    published = [f"its gateway publishes {port}" for port in ports]
+    differences = [f"its gateway is not the desired one: {path}" for path in gateway.differences]
+    return judged([*published, *_loose(gateway.document, "its gateway"), *differences], "hardened, and as desired")
 
 
 def _by_endpoints(view: View, seen: Collection[str]) -> Iterator[str]:
@@ -173,15 +188,16 @@ def _identifier(endpoint: object) -> str | None:
     return identifier if isinstance(identifier, str) else None
 
 
-def _too_much(relay: Relay, allowed: set[tuple[str, str]]) -> Iterator[str]:
+def _too_much(relay: Companion, allowed: set[tuple[str, str]]) -> Iterator[str]:
     for port, address in bindings_of(relay.document):
         # Empty is every address; an address that is not told is not one that is declared.
         if (port, address) not in allowed:
             yield f"its relay publishes {port} on {address or 'every address'}, which is not declared"
 
 
-def _loose(document: Object) -> Iterator[str]:
-    """In what a relay is less hardened than a sandbox. What its document does not tell counts against it."""
+def _loose(document: Object, what_it_is: str) -> Iterator[str]:
+    """In what a relay or a gateway is less hardened than a sandbox. What its document does not tell counts against
+    it."""
     relay = Document(document)
     options = relay.strings("HostConfig.SecurityOpt") or ()
     places = ("Mounts", "HostConfig.Binds", "HostConfig.Mounts")
@@ -198,7 +214,7 @@ def _loose(document: Object) -> Iterator[str]:
         "has something mounted": any(mounted),
         "is in a namespace of the host": any(shared),
     }
-    yield from (f"its relay {what}" for what, true in found.items() if true)
+    yield from (f"{what_it_is} {what}" for what, true in found.items() if true)
 
 
 def _holds(relay: Document, path: str) -> bool:
@@ -296,6 +312,16 @@ CONTROLS: tuple[Control, ...] = (
             container_ingress,
             "Declare the port in spec.network.ports; remove what else publishes it, and the relay, which is made"
             " again.",
+        ),
+    ),
+    Control(
+        "NET-12",
+        "A hardened gateway is the way out",
+        Severity.CRITICAL,
+        Level.SANDBOX,
+        container=ContainerCheck(
+            container_gateway,
+            "Remove the gateway's container: it is made again as it should be.",
         ),
     ),
 )

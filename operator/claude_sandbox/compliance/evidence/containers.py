@@ -17,8 +17,9 @@ class DeclaredPort:
 
 
 @dataclass(frozen=True)
-class Relay:
-    """The container that publishes ports for another: its document, and in what it is not the desired one."""
+class Companion:
+    """The container that publishes ports for another, or by which another gets out: its document, and in what it is
+    not the desired one."""
 
     document: Object
     differences: tuple[str, ...] = ()
@@ -41,6 +42,8 @@ class Declared:
     """Names of containers that are meant to be on the same network, for example a proxy."""
     ports: tuple[DeclaredPort, ...] | None = None
     """What may be connected to, by a relay; None where nobody declares that."""
+    gateway: bool | None = None
+    """Whether a gateway is its only way out, and holds its key; None where nobody declares that."""
     addresses: frozenset[str] | None = frozenset()
     """Addresses of the host, besides those of its loopback, that its administrator lets be published on.
 
@@ -127,8 +130,10 @@ class DockerEvidence:
     engine: EngineInfo = EngineInfo()
     settings: Reading[SettingsContent] | Unread = NOT_READ
     """What the container has for managed settings."""
-    relay: Relay | None = None
+    relay: Companion | None = None
     """What publishes its ports, where something does; as old as `container`."""
+    gateway: Companion | None = None
+    """By what it gets out, where there is something; as old as `container`."""
     visits: ExecSessions | None = None
     """Who else is in it; None where only the container's own document tells of sessions."""
     max_age: timedelta = timedelta.max

@@ -95,6 +95,7 @@ def _container(evidence: DockerEvidence) -> Container | str:
         outdated=evidence.outdated,
         engine=evidence.engine,
         relay=evidence.relay,
+        gateway=evidence.gateway,
         visits=evidence.visits,
         settings=_settings(evidence),
     )

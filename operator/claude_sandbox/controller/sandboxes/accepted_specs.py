@@ -10,7 +10,7 @@ from collections import OrderedDict
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.validate import FieldError, InvalidSpec, parse_spec, refused_metadata
 from claude_sandbox.blueprint.build import build
-from claude_sandbox.blueprint.egress import Network, out_of_reach
+from claude_sandbox.blueprint.egress import Network, out_of_reach, refused_domains
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 from claude_sandbox.compliance.pods.policy_size import OUTSIZE
 from claude_sandbox.controller.sandboxes.store import Raw
@@ -51,6 +51,9 @@ class AcceptedSpecs:
         cidrs = spec.network.egress.allowed_cidrs
         if closed := tuple(out_of_reach(cidrs, self._site.opened)):
             raise InvalidSpec(tuple(_closed(index, private) for index, private in closed))
+        if refused := tuple(refused_domains(spec.network.egress.allowed_domains)):
+            where = "spec.network.egress.allowedDomains"
+            raise InvalidSpec(tuple(FieldError(f"{where}[{index}]", why) for index, why in refused))
         return spec, build(identity, spec, self._site)
 
 

@@ -27,7 +27,8 @@ APIS = ("Messages", "Models", "Batches", "Files")
 
 @dataclass(frozen=True)
 class Listener:
-    """An address that is listened on; port 0 is any that is free. With a certificate and its key it speaks TLS."""
+    """An address, or a name for one, that is listened on; port 0 is any that is free. With a certificate and its key
+    it speaks TLS."""
 
     host: str
     port: int
@@ -166,7 +167,8 @@ def _listeners(fields: Fields) -> tuple[Listener, Listener, Listener]:
 
 
 def _listener(fields: Fields) -> Listener:
-    host = fields.text("host", "127.0.0.1", pattern=r"[0-9a-fA-F:.]+")
+    # A name is for one that this machine alone gives an address to: what it leads to is listened on.
+    host = fields.text("host", "127.0.0.1", pattern=r"[0-9a-fA-F:.]+|[a-z][-a-z0-9]*")
     port = fields.number("port", 0, 0, 65535)
     certificate, key = fields.optional("certificateFile"), fields.optional("keyFile")
     if (certificate is None) != (key is None):
@@ -279,7 +281,8 @@ def _sandbox(fields: Fields) -> Sandbox:
 
 def _credential(fields: Fields) -> tuple[Path, bool, str | None]:
     return (
-        Path(fields.text("file", pattern=r"/[^\x00-\x1f\x7f]*")),
+        # "-": it comes with the configuration, on standard input.
+        Path(fields.text("file", pattern=r"/[^\x00-\x1f\x7f]*|-")),
         fields.choice("kind", "APIKey", "APIKey", "OAuthToken") == "OAuthToken",
         fields.optional("generation", pattern=r"[A-Za-z0-9._:-]{1,128}"),
     )

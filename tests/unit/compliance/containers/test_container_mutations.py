@@ -13,7 +13,7 @@ from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.catalogue import CONTAINER_CONTROLS
 from claude_sandbox.compliance.containers.seccomp_filters import DANGEROUS
 from claude_sandbox.compliance.control import ContainerCheck
-from claude_sandbox.compliance.evidence.containers import DeclaredPort, Relay
+from claude_sandbox.compliance.evidence.containers import Companion, DeclaredPort
 from claude_sandbox.compliance.evidence.readings import ManagedSettings
 from claude_sandbox.seccomp.profile import STRICT
 
@@ -105,8 +105,21 @@ def relayed(
     document = {"HostConfig": hardened | host, "Config": {"User": user}, "Mounts": [], "NetworkSettings": ports}
 
     def mutate(world: World) -> None:
-        world.relay = Relay(document, differences)
+        world.relay = Companion(document, differences)
         world.declare(ports=declared)
+
+    return mutate
+
+
+def brokered(differences: tuple[str, ...] = (), **host: Any) -> Mutate:
+    """A hardened gateway is its way out, but for what is changed of the gateway's HostConfig."""
+
+    def mutate(world: World) -> None:
+        relayed(**({"PortBindings": None} | host))(world)
+        assert world.relay is not None
+        document = {**world.relay.document, "NetworkSettings": {"Ports": host.get("PortBindings") or {}}}
+        world.gateway, world.relay = Companion(document, differences), None
+        world.declare(ports=(), gateway=True)
 
     return mutate
 
@@ -310,6 +323,12 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "a relay in the host's network": (relayed(NetworkMode="host"), "NET-11"),
     "a relay that runs as root": (relayed(user="0"), "NET-11"),
     "a relay that is not the desired one": (relayed(differences=("Networks.other",)), "NET-11"),
+    "a gateway that is privileged": (brokered(Privileged=True), "NET-12"),
+    "a gateway that publishes a port": (
+        brokered(PortBindings={"8080/tcp": [{"HostIp": "", "HostPort": ""}]}),
+        "NET-12",
+    ),
+    "a gateway that is not the desired one": (brokered(differences=("Networks.other",)), "NET-12"),
     # FS
     "a writable root": (host(ReadonlyRootfs=False), "FS-01"),
     "the host's root": (bind("/"), "FS-02 FS-03 SEC-03"),
@@ -518,9 +537,10 @@ NOT_DECIDED = {"PRIV-06", "KERN-07", "NET-03"}
 
 def test_a_compliant_container_passes_everything_that_its_document_can_decide() -> None:
     found = compliant().results()
+    undeclared = {"SEC-04", "NET-12"}
     assert {id for id, result in found.items() if result is Result.UNKNOWN} == NOT_DECIDED
-    assert {id for id, result in found.items() if result is Result.NOT_APPLICABLE} == {"SEC-04"}, "none are declared"
-    assert {id for id, result in found.items() if result is Result.PASS} == found.keys() - NOT_DECIDED - {"SEC-04"}
+    assert {id for id, result in found.items() if result is Result.NOT_APPLICABLE} == undeclared
+    assert {id for id, result in found.items() if result is Result.PASS} == found.keys() - NOT_DECIDED - undeclared
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
@@ -625,6 +645,11 @@ PERMITTED: dict[str, Mutate] = {
     "a health check that fails": lambda world: world.container["State"]["Health"].update(Status="unhealthy"),
     "labels of null": config(Labels=None),
 }
+
+
+@pytest.mark.parametrize("mutate", [brokered(), lambda world: world.declare(gateway=True)], ids=["hardened", "none"])
+def test_a_hardened_gateway_passes_and_so_does_none_by_which_nothing_gets_out(mutate: Mutate) -> None:
+    assert changed(mutate).results()["NET-12"] is Result.PASS
 
 
 @pytest.mark.parametrize("name", PERMITTED)

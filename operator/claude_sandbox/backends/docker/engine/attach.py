@@ -56,25 +56,26 @@ class Session:
 
         await self._run(call, self._timeout)
 
-    async def expect(self, word: bytes) -> None:
-        """Wait until the container has written this line. Raises EngineError if it ends before."""
-        await self._run(lambda: self._expect(word + b"\n"), self._timeout)
+    async def expect(self, word: bytes, ended: str = _ENDED) -> None:
+        """Wait until the container has written this line. Raises EngineError, with `ended`, if it ends before."""
+        await self._run(lambda: self._expect(word + b"\n", ended), self._timeout)
 
     async def close(self) -> None:
         """End the connection; the container sees the end of its input."""
         await self._run(self._close, self._timeout)
 
-    def _expect(self, line: bytes) -> None:
+    def _expect(self, line: bytes, ended: str) -> None:
         uses(lambda: self._socket)
         seen = b""
-        while not seen.endswith(line):
+        while line not in seen:
             header = self._read(_HEADER)
             if not header:
-                raise EngineError(UNREACHABLE, _ENDED)
+                raise EngineError(UNREACHABLE, ended)
             (length,) = struct.unpack(">I", header[4:])
             if length > _LARGEST_FRAME:
                 raise EngineError(UNREACHABLE, "what came over the connection is not as an engine sends it")
-            seen = (seen + self._read(length))[-len(line) :]
+            # What came before can be no more than the beginning of the line.
+            seen = seen[-len(line) :] + self._read(length)
 
     def _read(self, length: int) -> bytes:
         found = b""

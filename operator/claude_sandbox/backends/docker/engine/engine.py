@@ -11,7 +11,7 @@ Use it from one event loop; `stream_events` alone blocks, and is for a thread of
 
 import base64
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import docker
@@ -208,9 +208,12 @@ class Engine:
     async def remove_network(self, identifier: str) -> None:
         await self._transport.gone("DELETE", f"/networks/{identifier}")
 
-    async def connect(self, network: str, container: str) -> None:
+    async def connect(self, network: str, container: str, aliases: Collection[str] = ()) -> None:
+        """Put a container on a network, where it is also found by the aliases."""
         await self._transport.json(
-            "POST", f"/networks/{network}/connect", body={"Container": container, "EndpointConfig": {}}
+            "POST",
+            f"/networks/{network}/connect",
+            body={"Container": container, "EndpointConfig": {"Aliases": list(aliases)} if aliases else {}},
         )
 
     async def disconnect(self, network: str, container: str) -> None:

@@ -95,9 +95,10 @@ def unanswered(observed: Observed, events: list[Object], told: int, results: Wri
     if results.started is not None:
         # It was read as soon as it was started, and not once more after that.
         told = until_start(events, container)
-    relay, outer = (str((one or {}).get("Id", "")) for one in (observed.relay, observed.outer))
-    # The relay is looked at after all that the pass did.
-    seen = [event for event in events[:looked] if relay and relay == container_of(event)]
-    made = [event for event in events[:looked] if outer and outer == (event.get("Actor") or {}).get("ID")]
+    beside = (observed.relay, observed.outer, observed.gateway.container, observed.gateway.network)
+    relay, outer, gateway, way_out = (str((one or {}).get("Id", "")) for one in beside)
+    # Relay and gateway are looked at after all that the pass did.
+    seen = [event for event in events[:looked] if container_of(event) in {relay, gateway} - {""}]
+    made = [event for event in events[:looked] if (event.get("Actor") or {}).get("ID") in {outer, way_out} - {""}]
     left = unseen(events, container, network, told, results.removed)
     return [event for event in left if event not in seen and event not in made]

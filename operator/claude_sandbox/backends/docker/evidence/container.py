@@ -1,6 +1,6 @@
 """What is known of a sandbox's container, in the terms in which compliance is judged. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
@@ -9,16 +9,17 @@ from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.backends.docker import drift
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Object
+from claude_sandbox.backends.docker.names import Names
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.blueprint.model import Blueprint
 from claude_sandbox.compliance.evidence.containers import (
     NOT_READ,
+    Companion,
     Declared,
     DeclaredPort,
     DockerEvidence,
     EngineInfo,
     ExecSessions,
-    Relay,
     SettingsContent,
 )
 from claude_sandbox.compliance.evidence.process import Process
@@ -33,12 +34,13 @@ def declared(
     blueprint: Blueprint,
     profile: Profile,
     allowed_registries: tuple[str, ...],
+    called: Names | None,
     *,
-    relay: str,
     addresses: tuple[str, ...] | None = (),
     image_refused: str = "",
 ) -> Declared:
-    """What the container is meant to be. `relay`: the name of the one that publishes its ports, if it has any.
+    """What the container is meant to be. `called`: how it and what is beside it are called; None where that is not
+    known.
 
     `addresses`: of the host, on which it may; None where they are not known.
     """
@@ -48,7 +50,8 @@ def declared(
         # A workspace that is read-only is not where may be written.
         workspaces=frozenset() if blueprint.workspace.read_only else frozenset({blueprint.workspace.path}),
         mounts=frozenset({blueprint.key.directory, blueprint.settings.directory, blueprint.workspace.path}),
-        peers=frozenset({relay}) if blueprint.network.ports else frozenset(),
+        peers=frozenset(_peers(blueprint, called)) if called is not None else frozenset(),
+        gateway=blueprint.gateway is not None,
         ports=tuple(DeclaredPort(port.number, port.host_ip) for port in blueprint.network.ports),
         addresses=None if addresses is None else frozenset(addresses),
         image_digest=blueprint.image.digest,
@@ -58,6 +61,13 @@ def declared(
             blueprint.settings.directory, blueprint.settings.file, blueprint.settings.content
         ),
     )
+
+
+def _peers(blueprint: Blueprint, called: Names) -> Iterator[str]:
+    if blueprint.network.ports:
+        yield called.relay
+    if blueprint.gateway is not None:
+        yield called.gateway
 
 
 def evidence(
@@ -72,7 +82,8 @@ def evidence(
     drifted: tuple[str, ...] = (),
     outdated: bool = False,
     capabilities: EngineCapabilities | None = None,
-    relay: Relay | None = None,
+    relay: Companion | None = None,
+    gateway: Companion | None = None,
     visits: ExecSessions | None = None,
     settings: Reading[SettingsContent] | Unread = NOT_READ,
 ) -> DockerEvidence:
@@ -91,6 +102,7 @@ def evidence(
         outdated=outdated,
         engine=word_of(capabilities),
         relay=relay,
+        gateway=gateway,
         visits=visits,
         settings=settings,
         max_age=MAX_AGE,

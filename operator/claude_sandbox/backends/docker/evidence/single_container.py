@@ -24,7 +24,7 @@ from claude_sandbox.backends.docker.objects import documents
 from claude_sandbox.backends.kubernetes.evidence.single_pod import Standard
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
-from claude_sandbox.compliance.evidence.containers import NOT_READ, Declared, DockerEvidence, ExecSessions, Relay
+from claude_sandbox.compliance.evidence.containers import NOT_READ, Companion, Declared, DockerEvidence, ExecSessions
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
 
 SandboxOf = Callable[[Identity], Awaitable[Object | str]]
@@ -71,6 +71,7 @@ async def survey(
         drift=None if blueprint is None else await _drift(engine, container, blueprint, capabilities, read_at),
         engine=word_of(capabilities),
         relay=await _relay(engine, container, blueprint),
+        gateway=await _gateway(engine, container, blueprint),
         # Of what is no sandbox it is not known whether it may have processes of several users.
         visits=ExecSessions(sessions, False if blueprint is None else await left_behind(engine, container)),
         settings=NOT_READ if blueprint is None else await settings_of(engine, container, blueprint.settings, read_at),
@@ -88,13 +89,22 @@ async def _capabilities(engine: Engine) -> EngineCapabilities | None:
         return None
 
 
-async def _relay(engine: Engine, container: Object, blueprint: Blueprint | None) -> Relay | None:
+async def _relay(engine: Engine, container: Object, blueprint: Blueprint | None) -> Companion | None:
     """What publishes the ports of a sandbox's container, if something does."""
     if blueprint is None or not blueprint.network.ports:
         return None
     called = names.names_of(str(labels(container)[names.LABEL_CLUSTER]), blueprint.identity)
     found = await engine.container(called.relay)
-    return None if found is None else Relay(found)
+    return None if found is None else Companion(found)
+
+
+async def _gateway(engine: Engine, container: Object, blueprint: Blueprint | None) -> Companion | None:
+    """By what a sandbox that holds no key gets out, if something is there."""
+    if blueprint is None or blueprint.gateway is None:
+        return None
+    called = names.names_of(str(labels(container)[names.LABEL_CLUSTER]), blueprint.identity)
+    found = await engine.container(called.gateway)
+    return None if found is None else Companion(found)
 
 
 async def _drift(
@@ -137,7 +147,7 @@ async def _against(
     blueprint = build(identity, spec, Site(image, standard.opened))
     called = names.names_of(cluster, identity)
     profile = standard.profile or spec.profile
-    wanted = declared(blueprint, profile, standard.allowed_registries, relay=called.relay, addresses=None)
+    wanted = declared(blueprint, profile, standard.allowed_registries, called, addresses=None)
     return replace(wanted, peers=wanted.peers | meant.peers), blueprint, ""
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from claude_sandbox.api.docker_hosts.spec import Capacity
 from claude_sandbox.api.quantity import bytes_of, millicores
 from claude_sandbox.api.spec import ClaudeSandboxSpec
+from claude_sandbox.backends.docker.gateway.gateways import MEMORY as GATEWAY_MEMORY
 from claude_sandbox.backends.docker.relay.relays import MEMORY as RELAY_MEMORY
 from claude_sandbox.compliance.containers.document import Document
 from claude_sandbox.compliance.evidence.readings import Object
@@ -64,9 +65,9 @@ class Allocatable:
 
 
 def requests_of(spec: ClaudeSandboxSpec) -> Requests:
-    """What a sandbox with this spec may use; of memory, also what publishes its ports."""
-    relay = RELAY_MEMORY if spec.network.ports else 0
-    return Requests(millicores(spec.resources.cpu), bytes_of(spec.resources.memory) + relay)
+    """What a sandbox with this spec may use; of memory, also what publishes its ports and its gateway."""
+    beside = (RELAY_MEMORY if spec.network.ports else 0) + (GATEWAY_MEMORY if spec.credentials.brokered else 0)
+    return Requests(millicores(spec.resources.cpu), bytes_of(spec.resources.memory) + beside)
 
 
 def capacity_of(wanted: Capacity, info: Object) -> Allocatable:

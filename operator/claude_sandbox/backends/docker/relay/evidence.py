@@ -4,19 +4,19 @@ from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilitie
 from claude_sandbox.backends.docker.model import Observed
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.backends.docker.relay import drift
-from claude_sandbox.compliance.evidence.containers import Relay
+from claude_sandbox.compliance.evidence.containers import Companion
 
 
-def of(wanted: Documents, observed: Observed, capabilities: EngineCapabilities) -> Relay | None:
+def of(wanted: Documents, observed: Observed, capabilities: EngineCapabilities) -> Companion | None:
     """The relay as it was seen, whoever made it; None where there is none."""
     live, network = observed.relay, observed.network
     if live is None:
         return None
     if wanted.relay is None:
-        return Relay(live, ("there should be none",))
+        return Companion(live, ("there should be none",))
     inner = str(network["Id"]) if network is not None else ""
     paths = drift.differences(
         wanted.relay, wanted.names, live, observed.relay_image, observed.outer, inner, capabilities
     )
     # One that has ended publishes nothing.
-    return Relay(live, tuple(path for path in paths if path != "State.Status"))
+    return Companion(live, tuple(path for path in paths if path != "State.Status"))

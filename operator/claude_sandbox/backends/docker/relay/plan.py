@@ -2,6 +2,7 @@
 
 from claude_sandbox.backends.base import Cause, Past
 from claude_sandbox.backends.docker import drift, names
+from claude_sandbox.backends.docker.companions import strangers
 from claude_sandbox.backends.docker.engine.documents import Object, labels
 from claude_sandbox.backends.docker.model import NETWORK, RELAY, Desired, Observed, Step, Verb
 from claude_sandbox.backends.docker.names import is_owned
@@ -52,5 +53,5 @@ def plan_relay(desired: Desired, observed: Observed, past: Past, *, may_be_made:
         return (Step(Verb.REPLACE, cause, RELAY, name, live, paths=paths, paced=True, reason=reason),)
     return tuple(
         Step(Verb.DISCONNECT, Cause.HEAL, NETWORK, name, outer, other=one, paths=(f"Containers.{member}",))
-        for one, member in relay_drift.strangers(outer, live)
+        for one, member in strangers(outer, live)
     )

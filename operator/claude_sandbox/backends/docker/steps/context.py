@@ -24,6 +24,9 @@ class ApplyContext:
     images: ImagePulls
     blueprint: Blueprint
     read_key: ReadKey
+    """Of what the sandbox itself is to have: the key, or a placeholder."""
+    read_credential: ReadKey
+    """Of the key, for a sandbox's gateway."""
     changed: Callable[[str], None]
     """Told of each container that something is delivered to, or that is started."""
     made: Callable[[str], None]
@@ -38,6 +41,10 @@ class ApplyContext:
     """Why the sandbox's image must not be run on the host; empty where it may be."""
     pace_relay: Pace = lambda: 0.0
     """Of the relay, which has nothing to do with how often the sandbox itself is replaced."""
+    pace_gateway: Pace = lambda: 0.0
+    """Likewise of the gateway."""
+    told: Callable[[str, str], None] = lambda _container, _revision: None
+    """Told of each gateway that follows a revision now."""
     published: Mapping[str, int] = field(default_factory=dict)
     """The host's ports that declared ones had before, by their names."""
     pool: IPv4Network | None = address_pools.POOL

@@ -321,7 +321,7 @@ def test_what_only_calls_itself_a_relay_is_neither_let_in_nor_removed() -> None:
 def test_a_relay_under_another_name_goes() -> None:
     desired = wanting(HTTP)
     summary = {"Id": "5" * 64, "Names": ["/x"], "Labels": names.labels_of(CLUSTER, IDENTITY, names.RELAY)}
-    found = plan(desired, replace(living(desired), other_relays=(summary,)), LATER)
+    found = plan(desired, replace(living(desired), other_companions=(summary,)), LATER)
     assert [(step.verb, step.name) for step in found.steps] == [(Verb.REMOVE, "x")]
 
 

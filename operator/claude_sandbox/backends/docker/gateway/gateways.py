@@ -1,0 +1,190 @@
+"""A sandbox's gateway as documents of the Engine API, and what it is told. Pure.
+
+It is on two networks: the sandbox's own, where it listens and nobody but the sandbox is, and an outer one of its own,
+by which it gets out. The key and what the sandbox may do come to it on its standard input: neither is in a document of
+the engine's, in a file, or in the environment, and both are gone when it ends.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
+from claude_sandbox.backends.docker.engine.documents import Manifest
+from claude_sandbox.backends.docker.hardening import ICC, NO_NEW_PRIVILEGES, confined, limited_memory, no_core_dump
+from claude_sandbox.backends.docker.names import GATEWAY, GATEWAY_NETWORK, LABEL_SPEC_HASH, Names, labels_of
+from claude_sandbox.backends.docker.relay.relays import USER
+from claude_sandbox.blueprint import agent
+from claude_sandbox.blueprint.model import Blueprint, Identity, Image
+
+PROGRAM = ("python3", "-I", "-m", "claude_sandbox.gateway", "--config", "-")
+CHECK = ("python3", "-I", "-m", "claude_sandbox.gateway.probe")
+HEALTH_PORT = 8081
+"""Of the gateway's own account of itself, on its loopback; `claude_sandbox.gateway.probe` asks there."""
+
+_MIB = 1 << 20
+MEMORY = 256 * _MIB
+"""The program takes some 60 MiB; 200 requests at once with bodies that are judged, and their answers, the rest."""
+PIDS = 64
+_CPU = 1_000_000_000
+"""A CPU, in the engine's NanoCpus."""
+_OOM_SCORE_ADJUSTMENT = 550
+"""After the sandbox itself, before what else the host runs."""
+_SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Brokering:
+    """What administrators give for gateways: their image, and what holds for all of them, in the gateway's own format
+    (`provider`, `egress`, `limits`)."""
+
+    image: Image | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+NO_BROKERING = Brokering()
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """The documents of a gateway and its outer network, and its configuration without the sandbox's identity."""
+
+    image: Image
+    container: Manifest
+    network: Manifest
+    configuration: Manifest
+
+    def revision(self, generation: str | None) -> str:
+        """What a gateway says that it follows, once it has this configuration and the key of this generation."""
+        found = hashlib.sha256(orjson.dumps(self.configuration, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+        return f"{generation}.{found}"
+
+    def is_followed(self, revision: str | None, generation: str | None) -> bool:
+        """Whether a gateway that says this follows all of it; the key's generation may not be known."""
+        if generation is None:
+            return revision is not None and revision.rpartition(".")[2] == self.revision("").rpartition(".")[2]
+        return revision == self.revision(generation)
+
+
+def gateway_of(
+    blueprint: Blueprint,
+    cluster: str,
+    called: Names,
+    given: Brokering,
+    capabilities: EngineCapabilities,
+) -> Gateway | None:
+    """The gateway that the sandbox should have; None for one that holds its key, and where there is no image for it."""
+    image = given.image
+    if blueprint.gateway is None or image is None:
+        return None
+    identity = blueprint.identity
+    network: Manifest = {
+        "Name": called.gateway,
+        "Driver": "bridge",
+        "Internal": False,
+        "Attachable": False,
+        "Ingress": False,
+        "EnableIPv6": False,
+        "Options": {ICC: "false"},
+        "Labels": labels_of(cluster, identity, GATEWAY_NETWORK),
+    }
+    container = _container(identity, cluster, called, image, capabilities)
+    made_of = orjson.dumps([container, network], option=orjson.OPT_SORT_KEYS)
+    container["Labels"][LABEL_SPEC_HASH] = hashlib.sha256(made_of).hexdigest()[:32]
+    return Gateway(image, container, network, _configuration(blueprint, given.settings))
+
+
+def message(gateway: Gateway, key: bytes | bytearray, generation: str, placeholder: bytes | bytearray) -> bytearray:
+    """The line that a gateway takes on its standard input. It holds the key."""
+    sandbox = {
+        **gateway.configuration["sandboxes"][0],
+        "identitySHA256": [hashlib.sha256(placeholder).hexdigest()],
+        "credential": {"file": "-", "kind": "APIKey", "generation": generation},
+    }
+    content = orjson.dumps(
+        {
+            "configuration": {**gateway.configuration, "sandboxes": [sandbox]},
+            "credential": bytes(key).decode("utf-8", "replace"),
+            "revision": gateway.revision(generation),
+        }
+    )
+    return bytearray(base64.b64encode(content) + b"\n")
+
+
+def taken(revision: str) -> bytes:
+    """The line by which a gateway says that it follows a revision."""
+    return orjson.dumps({"kind": "configuration", "revision": revision})
+
+
+def _configuration(blueprint: Blueprint, settings: Mapping[str, Any]) -> Manifest:
+    wanted, identity = blueprint.gateway, blueprint.identity
+    assert wanted is not None  # noqa: S101 - who calls has looked
+    inside = agent.GATEWAY_HOST
+    return {
+        "version": 1,
+        "listen": {
+            "broker": {"host": inside, "port": agent.BROKER_PORT},
+            "proxy": {"host": inside, "port": agent.PROXY_PORT},
+            "health": {"host": "127.0.0.1", "port": HEALTH_PORT},
+        },
+        **settings,
+        "sandboxes": [
+            {
+                "uid": identity.uid,
+                "namespace": identity.namespace,
+                "name": identity.name,
+                # Nobody else is on the network on which it listens.
+                "proxyIdentity": "Network",
+                "models": list(wanted.models),
+                "allowedDomains": list(wanted.domains),
+            }
+        ],
+    }
+
+
+def _container(
+    identity: Identity, cluster: str, called: Names, image: Image, capabilities: EngineCapabilities
+) -> Manifest:
+    return {
+        "Hostname": "gateway",
+        "Image": image.reference,
+        "User": USER,
+        "WorkingDir": "/",
+        "Env": [],
+        "Labels": labels_of(cluster, identity, GATEWAY),
+        "Healthcheck": {
+            "Test": ["CMD", *CHECK],
+            "Interval": 30 * _SECOND,
+            "Timeout": 10 * _SECOND,
+            "Retries": 3,
+            "StartPeriod": 30 * _SECOND,
+            **({"StartInterval": 2 * _SECOND} if capabilities.start_interval else {}),
+        },
+        "StopTimeout": 10,
+        "Entrypoint": list(PROGRAM),
+        "Cmd": [],
+        "OpenStdin": True,
+        "HostConfig": {
+            **confined(),
+            "Privileged": False,
+            "SecurityOpt": [NO_NEW_PRIVILEGES],
+            "ReadonlyRootfs": True,
+            "Mounts": [],
+            "ShmSize": _MIB,
+            "OomScoreAdj": _OOM_SCORE_ADJUSTMENT,
+            **limited_memory(MEMORY, limits_swap=capabilities.limits_swap),
+            "NanoCpus": _CPU,
+            "PidsLimit": PIDS,
+            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+            "Ulimits": [no_core_dump(), {"Name": "nofile", "Soft": 4096, "Hard": 4096}],
+            "LogConfig": {"Type": "local", "Config": {"max-size": "10m", "max-file": "3"}},
+            # Of two networks it is to be no router.
+            "Sysctls": {"net.ipv4.ip_forward": "0"},
+            "NetworkMode": called.gateway,
+        },
+        "NetworkingConfig": {"EndpointsConfig": {called.gateway: {}}},
+    }

@@ -1,0 +1,65 @@
+"""What has to be done about a sandbox's gateway. Pure."""
+
+from claude_sandbox.backends.base import Cause, Past
+from claude_sandbox.backends.docker import drift, names
+from claude_sandbox.backends.docker.companions import strangers
+from claude_sandbox.backends.docker.engine.documents import Object, labels
+from claude_sandbox.backends.docker.gateway.drift import differences
+from claude_sandbox.backends.docker.model import GATEWAY, NETWORK, Desired, Observed, Step, Verb
+from claude_sandbox.backends.docker.names import is_owned
+
+
+def keeps_gateway(desired: Desired, observed: Observed) -> bool:
+    """Whether the live gateway is the sandbox's own, and it should have one."""
+    wanted = desired.documents.gateway is not None and not desired.ended
+    return wanted and is_gateway(desired, observed.gateway.container)
+
+
+def is_gateway(desired: Desired, live: Object | None) -> bool:
+    """Whether a container is the sandbox's own gateway."""
+    return live is not None and is_owned(live, desired.cluster, desired.identity, names.GATEWAY)
+
+
+def is_gateway_network(desired: Desired, live: Object | None) -> bool:
+    """Whether a network is the one by which the sandbox's own gateway gets out."""
+    return live is not None and is_owned(live, desired.cluster, desired.identity, names.GATEWAY_NETWORK)
+
+
+def plan_gateway(desired: Desired, observed: Observed, past: Past, *, may_be_made: bool) -> tuple[Step, ...]:
+    """What is done about the gateway, after the sandbox's own container: without it that one reaches nothing, which
+    is safe. One that is there is mended whatever is in the sandbox's way.
+    """
+    name, wanted, seen = desired.documents.names.gateway, desired.documents.gateway, observed.gateway
+    live = seen.container if is_gateway(desired, seen.container) else None
+    if wanted is None or desired.ended:
+        if live is None and not is_gateway_network(desired, seen.network):
+            return ()
+        return (Step(Verb.REMOVE, Cause.UPDATE, GATEWAY, name, live),)
+    had = live is not None and live.get("State", {}).get("Status") != "created"
+    cause = (Cause.HEAL if had or past.ran else Cause.PROVISION) if past.settled else Cause.UPDATE
+    may_be_made = may_be_made and desired.may_start
+    if live is None:
+        return (Step(Verb.CREATE, cause, GATEWAY, name, paced=past.ran),) if may_be_made else ()
+    paths = differences(
+        wanted, desired.documents.names, live, seen.image, seen.network, _inner(desired, observed), desired.capabilities
+    )
+    wish = labels(live).get(names.LABEL_SPEC_HASH) != wanted.container["Labels"][names.LABEL_SPEC_HASH]
+    if wish or paths:
+        cause = Cause.UPDATE if wish else cause
+        reason = "Ended" if "State.Status" in paths else "Unhealthy" if "State.Health" in paths else ""
+        return (Step(Verb.REPLACE, cause, GATEWAY, name, live, paths=paths, paced=True, reason=reason),)
+    if desired.may_start and not wanted.is_followed(observed.gateway_revision, desired.key_generation):
+        # One that has nothing was started by somebody else, or its operator died before it could be told.
+        cause = Cause.UPDATE if observed.gateway_revision else Cause.HEAL
+        return (Step(Verb.DELIVER, cause, GATEWAY, name, live),)
+    return tuple(
+        Step(Verb.DISCONNECT, Cause.HEAL, NETWORK, name, seen.network, other=one, paths=(f"Containers.{member}",))
+        for one, member in strangers(seen.network, live)
+    )
+
+
+def _inner(desired: Desired, observed: Observed) -> str:
+    """The identifier of the sandbox's own network, if that stays as it is."""
+    own = observed.network
+    kept = own is not None and not drift.network_differences(desired.documents.network, own)
+    return str(own["Id"]) if own is not None and kept else ""

@@ -1,0 +1,177 @@
+"""A sandbox with a gateway, on a real engine: it works, and holds no key."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dockerkit import KEY, Sandbox, sandbox
+from provider_process import ProviderProcess, provider_on
+
+from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.backends.base import Past
+from claude_sandbox.localcluster.engine import EngineDescription
+
+pytestmark = [pytest.mark.engine, pytest.mark.by_turns]
+
+BODY = '{"model":"claude-test-1","max_tokens":10,"messages":[{"role":"user","content":"ping"}]}'
+# The smallest client: busybox' wget sends a header twice, which is refused.
+ASK = f"""{{ printf 'POST /v1/messages HTTP/1.1\\r\\nHost: claude-sandbox-gateway:8080\\r\\nConnection: close\\r\\n'
+printf 'x-api-key: %s\\r\\n' "$(cat /run/claude-sandbox/api-key/api-key)"
+printf 'Content-Type: application/json\\r\\nContent-Length: {len(BODY)}\\r\\n\\r\\n%s' '{BODY}'
+# Half a connection is none to the broker.
+sleep 1
+}} | nc -w 10 claude-sandbox-gateway 8080"""
+
+
+def brokered(**spec: Any) -> dict[str, Any]:
+    return {"credentials": {"apiKeySecretRef": {"name": "anthropic"}, "delivery": "Brokered"}, **spec}
+
+
+@pytest.fixture
+def provider(host: EngineDescription, tmp_path: Path) -> Iterator[ProviderProcess]:
+    with provider_on(host, tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+async def one(host: EngineDescription, provider: ProviderProcess) -> AsyncIterator[Sandbox]:
+    settings = {"provider": {"baseURL": provider.url}, "egress": {"privateNetworks": ["10.0.0.0/8"]}}
+    async with sandbox(host, gateways=settings, **brokered()) as made:
+        yield made
+
+
+async def test_it_works_with_a_placeholder_and_the_provider_gets_the_key(
+    one: Sandbox, provider: ProviderProcess
+) -> None:
+    await one.made()
+    state = await one.started()
+    assert (state.status, state.key_generation) == (ConditionStatus.TRUE, "1"), state
+    assert "pong" in one.sh(ASK)
+    assert [found["key"] for found in provider.requests()] == [KEY.decode().strip()]
+    assert one.key_in_place().startswith(b"csb-")
+    assert KEY.decode().strip() not in one.everything()
+
+
+async def test_a_steady_state_makes_no_call_that_writes_and_a_restarted_operator_adopts_it(
+    one: Sandbox, host: EngineDescription
+) -> None:
+    await one.made()
+    await one.started()
+    again = await one.once()
+    assert not again.wrote, again
+    gateway = one.sdk.api.inspect_container(one.names.gateway)
+    one.backend._observer._told.clear()
+    async with asyncio.timeout(60):
+        while one.sdk.api.inspect_container(one.names.gateway)["State"]["Health"]["Status"] == "starting":  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+    again = await one.once()
+    assert not again.wrote, again
+    assert not again.key_sent, again
+    assert one.sdk.api.inspect_container(one.names.gateway)["Id"] == gateway["Id"]
+
+
+async def test_another_key_is_used_by_the_next_request(one: Sandbox, provider: ProviderProcess) -> None:
+    await one.made()
+    await one.started()
+    assert "pong" in one.sh(ASK)
+    placeholder = one.key_in_place()
+    one.secrets.value, one.secrets.generation = b"the-second-key\n", "2"
+    before = one.inspected["State"]["StartedAt"]
+    await one.settled()
+    assert one.inspected["State"]["StartedAt"] == before
+    assert one.key_in_place() != placeholder
+    assert "pong" in one.sh(ASK)
+    # What still has the placeholder of before is let in for a while, with the key of now.
+    assert "pong" in one.sh(ASK.replace("$(cat /run/claude-sandbox/api-key/api-key)", placeholder.decode().strip()))
+    assert [found["key"] for found in provider.requests()] == [KEY.decode().strip(), *["the-second-key"] * 2]
+    assert (await one.state()).key_generation == "2"
+
+
+async def test_what_the_spec_allows_reaches_the_gateway_without_another_container(one: Sandbox) -> None:
+    await one.made()
+    await one.started()
+    asked = "wget -q -O - http://pypi.example.org/ 2>&1"
+    assert "403" in one.sh(asked)
+    container, gateway = one.inspected["Id"], one.sdk.api.inspect_container(one.names.gateway)["Id"]
+    one.spec = brokered(network={"egress": {"allowedDomains": ["pypi.example.org:80"]}})
+    await one.settled()
+    # Allowed now, and asked for; there is no such name.
+    assert "502" in one.sh(asked)
+    assert one.inspected["Id"] == container
+    assert one.sdk.api.inspect_container(one.names.gateway)["Id"] == gateway
+
+
+@pytest.mark.parametrize("how", ["killed", "removed", "loosened", "off its network", "on another network"])
+async def test_whatever_becomes_of_a_gateway_is_mended(one: Sandbox, how: str, provider: ProviderProcess) -> None:
+    await one.made()
+    await one.started()
+    api = one.sdk.api
+    match how:
+        case "killed":
+            api.kill(one.names.gateway)
+        case "removed":
+            api.remove_container(one.names.gateway, force=True)
+        case "loosened":
+            api.update_container(one.names.gateway, mem_limit="1g", memswap_limit="1g")
+        case "off its network":
+            api.disconnect_container_from_network(one.names.gateway, one.names.network)
+        case "on another network":
+            api.connect_container_to_network(one.names.gateway, "bridge")
+    healed = [heal for outcome in await one.settled() for heal in outcome.healed]
+    assert [heal.kind for heal in healed] == ["Gateway"], healed
+    assert (await one.started()).status is ConditionStatus.TRUE
+    assert "pong" in one.sh(ASK)
+
+
+async def test_without_its_gateway_a_sandbox_is_not_ready(one: Sandbox) -> None:
+    await one.made()
+    await one.started()
+    one.sdk.api.kill(one.names.gateway)
+    seen = one.backend._last.get(one.identity)
+    assert seen is not None
+    desired = await one.once(Past(provisioned=True, ran=True, settled=True))
+    assert desired.healed
+    one.sdk.api.kill(one.names.gateway)
+    # The second time at once it has to wait.
+    paced = await one.once()
+    assert paced.paced
+    state = await one.state()
+    assert (state.status, state.reason) == (ConditionStatus.FALSE, Reason.GATEWAY_NOT_READY), state
+
+
+async def test_a_sandbox_that_is_suspended_or_gone_leaves_no_gateway(one: Sandbox) -> None:
+    await one.made()
+    one.spec = brokered(operatingMode="Suspended")
+    await one.settled()
+    named = [one.names.gateway]
+    assert one.sdk.api.containers(all=True, filters={"name": named}) == []
+    assert one.sdk.api.networks(names=named) == []
+    one.spec = brokered()
+    await one.settled()
+    assert one.sdk.api.inspect_container(one.names.gateway)["State"]["Running"]
+    assert (await one.backend.remove(one.identity, retain=False)).done
+    assert one.sdk.api.networks(names=named) == []
+
+
+async def test_a_sandbox_that_gets_a_gateway_loses_its_key(host: EngineDescription, provider: ProviderProcess) -> None:
+    settings = {"provider": {"baseURL": provider.url}}
+    async with sandbox(host, gateways=settings) as one:
+        await one.made()
+        assert one.key_in_place() == KEY
+        first = one.inspected["Id"]
+        one.spec = brokered()
+        await one.settled(Past(provisioned=True, ran=True, settled=False))
+        # Told of as drifted, and left to whoever works in it; but for the key.
+        assert one.inspected["Id"] == first
+        assert one.key_in_place().startswith(b"csb-")
+        one.spec = brokered(updateStrategy={"type": "Recreate"})
+        await one.settled(Past(provisioned=True, ran=True, settled=False))
+        await one.started()
+        assert one.key_in_place().startswith(b"csb-")
+        assert "pong" in one.sh(ASK)
+        one.spec = {"updateStrategy": {"type": "Recreate"}}
+        await one.settled(Past(provisioned=True, ran=True, settled=False))
+        assert one.key_in_place() == KEY
+        assert one.sdk.api.containers(all=True, filters={"name": [one.names.gateway]}) == []

@@ -1,0 +1,72 @@
+"""A stand-in for the provider as a process of its own, in an engine's network, and what it was told."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anthropic_stand_in import serving
+
+from claude_sandbox.localcluster.engine import EngineDescription
+
+ADDRESS = "10.99.99.99"
+"""The engine's own; its containers reach it by their way out."""
+
+
+@dataclass(frozen=True)
+class ProviderProcess:
+    """`url` is where it listens, for the engine's containers."""
+
+    url: str
+    _log: Path
+
+    def requests(self) -> list[dict[str, Any]]:
+        """What it was asked, the headers with a key among it."""
+        return [json.loads(line) for line in self._log.read_text().splitlines()[1:]]
+
+
+@contextlib.contextmanager
+def provider_on(of: EngineDescription, directory: Path) -> Iterator[ProviderProcess]:
+    """One that the engine's containers can reach, and nothing else on the machine."""
+    inside = ("nsenter", f"--net={of.netns}", "--")
+    subprocess.run([*inside, "ip", "address", "replace", f"{ADDRESS}/32", "dev", "lo"], check=True)
+    log = directory / "provider.log"
+    path = os.pathsep.join(sys.path)
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*inside, sys.executable, __file__, ADDRESS], stdout=out, env=os.environ | {"PYTHONPATH": path}
+        )
+    try:
+        deadline = time.monotonic() + 30
+        while not (text := log.read_text()).endswith("\n"):
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "the stand-in does not listen"
+            time.sleep(0.02)
+        yield ProviderProcess(text.split("\n", 1)[0], log)
+    finally:
+        process.kill()
+        process.wait()
+        subprocess.run([*inside, "ip", "address", "del", f"{ADDRESS}/32", "dev", "lo"], check=False)
+
+
+def main(host: str) -> None:
+    with serving(host) as api:
+        print(api.url, flush=True)
+        told = 0
+        while True:
+            time.sleep(0.02)
+            for one in api.requests[told:]:
+                told += 1
+                print(
+                    json.dumps({"method": one.method, "path": one.path, "key": one.key, "token": one.token}), flush=True
+                )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
