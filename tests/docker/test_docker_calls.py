@@ -6,7 +6,7 @@ import pytest
 from dockerkit import FIRST, KEY, Sandbox, counted, sandbox
 from overheard import overhear
 
-from claude_sandbox.backends.docker import address_pools
+from claude_sandbox.backends.docker.steps import address_pools
 from claude_sandbox.localcluster.engine import EngineDescription
 
 pytestmark = pytest.mark.engine

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 from dockerkit import KEY, Sandbox, sandbox
+from key_search import Search, processes, told
 from provider_process import ProviderProcess, provider_on
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.backends.base import Past
 from claude_sandbox.localcluster.engine import EngineDescription
+from claude_sandbox.localcluster.node.namespaces import enter
 
 pytestmark = [pytest.mark.engine, pytest.mark.by_turns]
 
@@ -175,3 +177,32 @@ async def test_a_sandbox_that_gets_a_gateway_loses_its_key(host: EngineDescripti
         await one.settled(Past(provisioned=True, ran=True, settled=False))
         assert one.key_in_place() == KEY
         assert one.sdk.api.containers(all=True, filters={"name": [one.names.gateway]}) == []
+
+
+async def test_the_key_is_in_the_gateways_memory_and_nowhere_else(one: Sandbox, host: EngineDescription) -> None:
+    one.secrets.value = b"sk-ant-the-key-that-is-looked-for-4f1c9a7be2d0\n"
+    await one.made()
+    await one.started()
+    assert "pong" in one.sh(ASK)
+    search = Search(one.secrets.value.decode().strip())
+    found = [hit for where, document in told(host, one.sdk) for hit in search.in_document(where, document)]
+    found += [hit for where, content in processes(host) for hit in search.in_bytes(where, content)]
+    found += search.in_files(host.places.root)
+    found += search.in_files(host.places.root, Path("/run"), within=enter(host.names))
+    assert found == []
+    for name, holds in ((one.names.container, False), (one.names.gateway, True)):
+        pids = [int(line[1]) for line in one.sdk.api.top(name)["Processes"]]
+        assert any(search.in_bytes("memory", memory_of(pid)) for pid in pids) is holds, name
+
+
+def memory_of(pid: int) -> bytes:
+    """All that a process has in memory and could write to."""
+    found = []
+    with Path(f"/proc/{pid}/mem").open("rb") as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            where, rights = line.split()[:2]
+            if rights.startswith("rw"):
+                start, end = (int(part, 16) for part in where.split("-"))
+                memory.seek(start)
+                found.append(memory.read(end - start))
+    return b"".join(found)

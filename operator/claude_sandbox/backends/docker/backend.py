@@ -34,7 +34,7 @@ from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.spec import Image as NamedImage
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, WorkloadState
-from claude_sandbox.backends.docker import address_pools, names
+from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.apply import carry_out
 from claude_sandbox.backends.docker.engine.documents import Object, running
 from claude_sandbox.backends.docker.engine.engine import Engine
@@ -46,6 +46,7 @@ from claude_sandbox.backends.docker.events.outside_sessions import OutsideSessio
 from claude_sandbox.backends.docker.events.watch import Registry, SandboxKey
 from claude_sandbox.backends.docker.evidence import container as evidence
 from claude_sandbox.backends.docker.evidence import exhaustion
+from claude_sandbox.backends.docker.evidence.measure import Read, measured
 from claude_sandbox.backends.docker.evidence.proc import witness_of
 from claude_sandbox.backends.docker.gateway.gateways import Brokering
 from claude_sandbox.backends.docker.gateway.plan import is_gateway
@@ -55,7 +56,6 @@ from claude_sandbox.backends.docker.keys.delivery import Key
 from claude_sandbox.backends.docker.keys.managed_settings import settings_of
 from claude_sandbox.backends.docker.keys.placeholder import placeholder_of
 from claude_sandbox.backends.docker.keys.source import KeySource
-from claude_sandbox.backends.docker.measure import Read, measured
 from claude_sandbox.backends.docker.model import Desired, Observed
 from claude_sandbox.backends.docker.names import names_of
 from claude_sandbox.backends.docker.observe import Observer
@@ -65,6 +65,7 @@ from claude_sandbox.backends.docker.relay.published import PublishedPorts
 from claude_sandbox.backends.docker.relay.relays import NO_PUBLISHING, Publishing
 from claude_sandbox.backends.docker.removal import Removal, orphans, remove, workspaces
 from claude_sandbox.backends.docker.seen import LastSeen, Seen
+from claude_sandbox.backends.docker.steps import address_pools
 from claude_sandbox.backends.docker.steps.context import ApplyContext
 from claude_sandbox.backends.docker.unsupported import unsupported_in
 from claude_sandbox.backends.docker.written import WriteResults

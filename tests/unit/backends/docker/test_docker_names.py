@@ -6,8 +6,8 @@ from ipaddress import IPv4Network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.backends.docker import address_pools
 from claude_sandbox.backends.docker.names import is_owned, is_workspace_of, labels_of, names_of
+from claude_sandbox.backends.docker.steps import address_pools
 from claude_sandbox.blueprint.model import Identity
 
 # moby's daemon/names: what a container, a network and a volume may be called.

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
 from claude_sandbox.backends.apply import Pace
-from claude_sandbox.backends.docker import address_pools
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.images.pulls import ImagePulls
 from claude_sandbox.backends.docker.keys.delivery import Key
+from claude_sandbox.backends.docker.steps import address_pools
 from claude_sandbox.backends.docker.written import WriteResults
 from claude_sandbox.blueprint.model import Blueprint, Image
 

@@ -3,12 +3,13 @@
 from ipaddress import IPv4Network
 
 from claude_sandbox.backends.apply import ForeignObjectError, StaleError
-from claude_sandbox.backends.docker import address_pools, drift, names
+from claude_sandbox.backends.docker import drift, names
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.model import NETWORK, Desired, Step, Verb
 from claude_sandbox.backends.docker.names import is_owned
+from claude_sandbox.backends.docker.steps import address_pools
 from claude_sandbox.backends.docker.steps.context import ApplyContext
 
 # Another network may take the addresses between looking and creating; so often is another part of the pool tried.
