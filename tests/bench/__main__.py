@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 from tests.bench import account, scenarios
+from tests.bench.gateway import speed, speed_page
 from tests.bench.lab import Lab, lab, namespace, operator_kubeconfig
 from tests.bench.load import Slow
 from tests.bench.on_docker import run as on_docker
@@ -47,6 +48,7 @@ class Plan:
 @click.command()
 @click.option("--quick", is_flag=True, help="Once instead of three times, and one minute at rest instead of ten.")
 @click.option("--docker", is_flag=True, help="Sandboxes on a Docker host instead. Needs root.")
+@click.option("--gateway", is_flag=True, help="The gateway instead, beside Envoy, mitmproxy and Smokescreen.")
 @click.option("--release", default=engine.DEFAULT_RELEASE, show_default=True, help="Of the Docker Engine.")
 @click.option("--count", type=int, help="Sandboxes for each rate. [default: 300; with --docker 20]")
 @click.option("--repeats", type=int, help="How often each rate is measured.")
@@ -58,6 +60,7 @@ class Plan:
 def main(
     quick: bool,
     docker: bool,
+    gateway: bool,
     release: str,
     count: int | None,
     repeats: int | None,
@@ -68,7 +71,7 @@ def main(
     output: Path | None,
 ) -> None:
     """Measure the operator on a control plane of its own with pretended nodes, against raw pods in the same run; with
-    --docker on a real Docker Engine, against raw containers.
+    --docker on a real Docker Engine, against raw containers; with --gateway what the gateway costs.
 
     A goal that is missed is printed, and is no failure.
     """
@@ -83,7 +86,10 @@ def main(
     with tempfile.TemporaryDirectory(prefix="claude-sandbox-bench-") as directory:
         os.environ["XDG_STATE_HOME"] = directory
         try:
-            measured = _on_docker(sizes, Path(directory)) if docker else _measure(plan, Path(directory))
+            if gateway:
+                measured = _of_the_gateway(quick, Path(directory))
+            else:
+                measured = _on_docker(sizes, Path(directory)) if docker else _measure(plan, Path(directory))
             text, figures = asyncio.run(measured)
         except (LocalClusterError, OperatorEnded, Slow) as error:
             click.echo(f"Error: {error}", err=True)
@@ -101,6 +107,15 @@ def _reporter() -> Report:
         click.echo(f"[{time.monotonic() - started:5.0f} s] {line}", err=True)
 
     return report
+
+
+async def _of_the_gateway(quick: bool, directory: Path) -> tuple[str, dict[str, Any]]:
+    machine = (
+        f"{_hardware()}, everything on it: client, servers and what is between. Load before: {os.getloadavg()[0]:.2f}"
+    )
+    sizes = speed.Sizes(requests=100, rounds=1, megabytes=128) if quick else speed.Sizes()
+    found = await speed.measure(directory, sizes, _reporter())
+    return speed_page.page(found, machine), speed_page.document(found, machine)
 
 
 async def _on_docker(sizes: on_docker.Sizes, directory: Path) -> tuple[str, dict[str, Any]]:

@@ -27,8 +27,9 @@ class IdentityError(Exception):
 class Identify(Protocol):
     """Tells which sandbox presents this."""
 
-    async def __call__(self, presented: str) -> Sandbox | None:
-        """The sandbox whose it is, or None. Raises IdentityError where more can be said than that it is nobody's."""
+    async def __call__(self, presented: str, sender: str) -> Sandbox | None:
+        """The sandbox whose it is, or None. `sender`: the address that presents it. Raises IdentityError where more can
+        be said than that it is nobody's."""
 
 
 class Placeholders:
@@ -40,8 +41,8 @@ class Placeholders:
     def __init__(self, sandboxes: Sequence[Sandbox]) -> None:
         self._by_digest = [(digest.encode(), one) for one in sandboxes for digest in one.identity]
 
-    async def __call__(self, presented: str) -> Sandbox | None:
-        """See Identify."""
+    async def __call__(self, presented: str, sender: str) -> Sandbox | None:
+        """See Identify. To compare costs nothing that a sender could use up."""
         digest = hashlib.sha256(presented.encode("utf-8", "surrogateescape")).hexdigest().encode()
         found = None
         for known, sandbox in self._by_digest:

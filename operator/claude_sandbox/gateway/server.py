@@ -20,7 +20,6 @@ from claude_sandbox.gateway.config.follow import Follower, Follows, Live
 from claude_sandbox.gateway.config.standard_input import InputFollower
 from claude_sandbox.gateway.kubernetes.accounts import ConfigMapStore
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer
-from claude_sandbox.gateway.kubernetes.follow import ClusterFollower
 from claude_sandbox.gateway.proxy.dial import BUFFER, SystemResolver
 from claude_sandbox.gateway.proxy.proxy import Proxy
 from claude_sandbox.gateway.shares import Slots
@@ -223,4 +222,9 @@ def by_input() -> InputFollower:
 def with_cluster(files: Follower) -> Follows:
     """What follows the cluster as well, where the configuration says so. Raises ConfigError."""
     cluster = files.live.config.cluster
-    return files if cluster is None else ClusterFollower(files, cluster)
+    if cluster is None:
+        return files
+    # 9 MB of libraries that verify tokens, which only a gateway in a cluster needs.
+    from claude_sandbox.gateway.kubernetes.follow import ClusterFollower
+
+    return ClusterFollower(files, cluster)

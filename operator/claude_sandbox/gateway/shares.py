@@ -1,6 +1,7 @@
-"""Who may have another connection, and how many requests a minute: so that one sandbox can't starve another. Pure."""
+"""Who may have another connection, how many requests a minute, and how many wrong tokens: so that one sandbox can't
+starve another. Pure."""
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
@@ -62,3 +63,32 @@ class Rate:
             return (1 - self.left) * 60 / self.per_minute
         self.left -= 1
         return 0.0
+
+    def give(self) -> None:
+        """One that was taken did not count."""
+        self.left += 1
+
+
+_SENDERS = 4096
+"""Senders whose attempts are remembered; the one that has tried nothing for longest is forgotten first."""
+
+
+@dataclass
+class Attempts:
+    """How often a minute each sender may present what turns out to be wrong. What was right costs nothing."""
+
+    per_minute: int
+    rates: OrderedDict[str, Rate] = field(default_factory=OrderedDict)
+
+    def begin(self, sender: str, now: float) -> bool:
+        """Whether it may have another one looked at; seconds of any one clock."""
+        rate = self.rates.pop(sender, None) or Rate(self.per_minute)
+        self.rates[sender] = rate
+        if len(self.rates) > _SENDERS:
+            self.rates.popitem(last=False)
+        return not rate.take(now)
+
+    def right(self, sender: str) -> None:
+        """The one that was begun was right."""
+        if sender in self.rates:
+            self.rates[sender].give()

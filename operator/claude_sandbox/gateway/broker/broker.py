@@ -100,7 +100,7 @@ class Broker:
     async def _answer(self, incoming: web.BaseRequest, request: Request) -> web.StreamResponse:
         check_headers(request.headers)
         request.route = route(incoming.method, incoming.raw_path)
-        sandbox = await self._known(request)
+        sandbox = await self._known(incoming, request)
         if request.route.api not in sandbox.apis and request.route.name != "hello":
             raise APIError(404, "not_found_error", f"the API {request.route.api} is not open to this sandbox", "path")
         if request.route.api == "Batches" and request.method == "POST" and (_limited(sandbox) or sandbox.models):
@@ -112,12 +112,12 @@ class Broker:
             raise APIError(503, "api_error", "the gateway has no credential for this sandbox", "credential")
         return await self._exchange(incoming, request, body, request.credential, live)
 
-    async def _known(self, request: Request) -> Sandbox:
+    async def _known(self, incoming: web.BaseRequest, request: Request) -> Sandbox:
         """Whose it is, if it may have another one under way. Raises APIError."""
         live = self._live()
         presented = presented_to_broker(dict(request.headers))
         try:
-            found = await live.identify(presented) if presented is not None else None
+            found = await live.identify(presented, incoming.remote or "") if presented is not None else None
         except IdentityError as error:
             request.claimed = error.pod
             raise _unknown(f" ({error.reason})", f"identity: {error.reason}") from None

@@ -8,7 +8,7 @@ matches costs the dearest of each.
 import fnmatch
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from functools import cache
 from importlib.resources import files
@@ -34,6 +34,10 @@ _TEXT_TYPES = frozenset(
      "integer", "boolean", "null")
 )  # fmt: skip
 _SERVER_TOOLS = ("web_search", "web_fetch", "code_execution", "mcp_", "server_tool", "tool_search", "advisor", "...")
+
+
+_REMEMBERED = 256
+"""Names of models whose prices are remembered."""
 
 
 class PriceTableError(ValueError):
@@ -103,13 +107,19 @@ class PriceTable:
     models: Sequence[Price]
     factors: Mapping[str, Mapping[str, Decimal]]
     web_search: Decimal
+    _found: dict[str, Price] = field(default_factory=dict, compare=False, repr=False)
 
     def price(self, model: str) -> Price:
         """Of the model, or the dearest of each."""
-        for price in self.models:
-            if fnmatch.fnmatchcase(model, price.model):
-                return price
-        return self._dearest()
+        found = self._found.get(model)
+        if found is None:
+            matching = (price for price in self.models if fnmatch.fnmatchcase(model, price.model))
+            found = next(matching, None) or self._dearest()
+            # Agents choose the names.
+            if len(self._found) >= _REMEMBERED:
+                self._found.clear()
+            self._found[model] = found
+        return found
 
     def _dearest(self) -> Price:
         models = self.models
@@ -150,10 +160,8 @@ class PriceTable:
         written = asked if isinstance(asked, int) and not isinstance(asked, bool) else 0
         plain = turns == 1 and body.types <= _TEXT_TYPES
         read = min(size + HIDDEN_TOKENS, price.context) if plain else price.context
-        worst = max(
-            (Tokens(**{kind: read}, output=written) for kind in ("input", "cache_write_5m", "cache_write_1h")),
-            key=lambda tokens: price.cost(tokens, Decimal(1), self.web_search),
-        )
+        dearest = max(("input", "cache_write_5m", "cache_write_1h"), key=lambda kind: getattr(price, kind))
+        worst = Tokens(**{dearest: read}, output=written)
         searches = turns if turns > 1 else 0
         once = price.cost(worst, self.factor(body.fields), self.web_search)
         return Bound(read * turns, written * turns, once * turns + searches * int(self.web_search * NANO))

@@ -92,7 +92,7 @@ class Scanner:
         self._keep(part.group())
         if end < len(text) and text[end] == '"':
             whole, self._string = "".join(self._string), None
-            self._value_of_string(json.loads(f'"{whole}"') if self._kept <= _MAX_SHORT else None)
+            self._value_of_string(_read(whole) if self._kept <= _MAX_SHORT else None)
             return end + 1
         # Only an escape that is cut off may be waited for.
         if end < len(text) and (text[end] != "\\" or len(text) - end >= 6):
@@ -194,3 +194,11 @@ class Scanner:
     def _field(self, value: object) -> None:
         if self._key[-1] in self._wanted:
             self._fields[self._key[-1]] = value
+
+
+def _read(inside: str) -> str:
+    """The string that has this between its quotes."""
+    if "\\" not in inside:
+        return inside
+    found: str = json.loads(f'"{inside}"')
+    return found

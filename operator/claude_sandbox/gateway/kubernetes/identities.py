@@ -1,8 +1,9 @@
 """Which sandbox presents a token: the one whose status names the pod that the token is bound to.
 
 Theory of operation: holds the cluster's keys, fetched now and then and, at a bounded pace, when a token names one that
-is not known; the tokens that were verified, by their digests, until they end or the keys change; and which pod is
-whose.
+is not known; the tokens that were verified, by their digests, until they end or the keys change; which pod is whose;
+and how many tokens each address had verified in vain, so that who makes tokens up takes nobody else's time. What was
+verified before is known whatever else came from its address.
 A token says for certain whose pod it was made for. Whether that pod is a sandbox's is looked up each time, in what the
 API server tells of the sandboxes: with the sandbox, or its pod, the identity is gone at once, whatever the token says.
 A crash leaves nothing.
@@ -21,11 +22,14 @@ from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerErr
 from claude_sandbox.gateway.kubernetes.contact import Contact
 from claude_sandbox.gateway.kubernetes.declared import Declared, Pod
 from claude_sandbox.gateway.kubernetes.tokens import BoundPod, Keys, TokenError, UnknownKeyError, read_keys, verify
+from claude_sandbox.gateway.shares import Attempts
 
 REFRESH = 300.0
 """Seconds between two looks at the keys: one that is withdrawn is not believed for longer."""
 UNKNOWN_PACE = 5.0
 """Seconds between two looks that tokens of unknown keys bring about."""
+WRONG_A_MINUTE = 120
+"""Tokens a minute that one address may have verified in vain: to verify one takes some 0.1 ms."""
 _CACHED = 4096
 
 
@@ -89,12 +93,19 @@ class TokenIdentities:
     """See Identify. `follow` says which sandboxes there are."""
 
     def __init__(
-        self, keys: ClusterKeys, audience: str, namespace: str, clock: Callable[[], float] = time.time
+        self,
+        keys: ClusterKeys,
+        audience: str,
+        namespace: str,
+        clock: Callable[[], float] = time.time,
+        pace: Callable[[], float] = time.monotonic,
     ) -> None:
         self._keys = keys
         self._audience = audience
         self._namespace = namespace
         self._clock = clock
+        self._pace = pace
+        self._attempts = Attempts(WRONG_A_MINUTE)
         self._by_pod: dict[Pod, Sandbox] = {}
         self._verified: OrderedDict[bytes, BoundPod] = OrderedDict()
         self._by_keys: Keys | None = None
@@ -103,10 +114,10 @@ class TokenIdentities:
         """These are the sandboxes that there are now."""
         self._by_pod = {one.pod: one.sandbox for one in declared if one.pod is not None}
 
-    async def __call__(self, presented: str) -> Sandbox:
+    async def __call__(self, presented: str, sender: str) -> Sandbox:
         """See Identify. Raises IdentityError."""
         try:
-            pod = await self._bound(presented)
+            pod = await self._bound(presented, sender)
         except TokenError as error:
             raise IdentityError(error.reason) from None
         if pod.namespace != self._namespace:
@@ -117,34 +128,44 @@ class TokenIdentities:
             raise IdentityError("NoSandboxsPod", pod.uid)
         return found
 
-    async def _bound(self, presented: str) -> BoundPod:
+    async def _bound(self, presented: str, sender: str) -> BoundPod:
         digest = hashlib.sha256(presented.encode("utf-8", "surrogateescape")).digest()
-        if self._by_keys is not self._keys.keys:
-            # What a key that is no longer there has signed is not believed either.
-            self._verified.clear()
-            self._by_keys = self._keys.keys
+        self._forget_with_keys()
         now, known = self._clock(), self._verified.get(digest)
         if known is not None:
             if known.expires > now:
                 return known
             del self._verified[digest]
             raise TokenError("Expired")
-        found = await self._verify(presented, now)
+        found = await self._verify(presented, sender, now)
+        self._forget_with_keys()
         self._verified[digest] = found
         if len(self._verified) > _CACHED:
             self._verified.popitem(last=False)
         return found
 
-    async def _verify(self, presented: str, now: float) -> BoundPod:
+    def _forget_with_keys(self) -> None:
+        """What a key that is no longer there has signed is not believed either."""
+        if self._by_keys is not self._keys.keys:
+            self._verified.clear()
+            self._by_keys = self._keys.keys
+
+    async def _verify(self, presented: str, sender: str, now: float) -> BoundPod:
         if self._keys.keys is None:
             await self._keys.look_again()
         if self._keys.keys is None:
             raise TokenError("NoKeys")
+        if not self._attempts.begin(sender, self._pace()):
+            raise TokenError("TooMany")
+        found = await self._verified_by(self._keys.keys, presented, now)
+        self._attempts.right(sender)
+        return found
+
+    async def _verified_by(self, before: Keys, presented: str, now: float) -> BoundPod:
         try:
-            return verify(presented, self._keys.keys, self._audience, now)
+            return verify(presented, before, self._audience, now)
         except UnknownKeyError:
-            before = self._keys.keys
             await self._keys.look_again()
-            if self._keys.keys is before:
+            if self._keys.keys is None or self._keys.keys is before:
                 raise
         return verify(presented, self._keys.keys, self._audience, now)

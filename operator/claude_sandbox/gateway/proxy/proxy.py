@@ -165,7 +165,7 @@ class Proxy:
         live = self._live()
         presented = presented_to_proxy(request.authorization)
         try:
-            found = await live.identify(presented) if presented is not None else None
+            found = await live.identify(presented, passage.peer) if presented is not None else None
         except IdentityError as error:
             passage.claimed = error.pod
             message = f"this identity is not taken ({error.reason}): present the token that is mounted now"

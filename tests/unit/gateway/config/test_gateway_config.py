@@ -90,11 +90,11 @@ def test_what_is_wrong_elsewhere_is_named() -> None:
 
 async def test_a_placeholder_is_known_by_its_digest_alone() -> None:
     identify = Placeholders(parse(json.dumps(document())).sandboxes)
-    found = await identify("placeholder")
+    found = await identify("placeholder", "10.0.0.1")
     assert found is not None
     assert found.uid == "u-1"
     for other in ("", "placeholder ", "Placeholder", DIGEST, "placeholde\udcff"):
-        assert await identify(other) is None
+        assert await identify(other, "10.0.0.1") is None
 
 
 def test_what_is_presented() -> None:

@@ -208,16 +208,16 @@ class Clock:
 
 def _identities(api: ApiServer, pace: Clock, clock: Callable[[], float]) -> tuple[ClusterKeys, TokenIdentities]:
     keys = ClusterKeys(api, lambda: None, pace)
-    found = TokenIdentities(keys, AUDIENCE, "team-a", clock)
+    found = TokenIdentities(keys, AUDIENCE, "team-a", clock, pace)
     declared = read_sandbox(sandbox("work"))
     assert declared is not None
     found.follow([declared])
     return keys, found
 
 
-async def _reason(found: TokenIdentities, token: str) -> str:
+async def _reason(found: TokenIdentities, token: str, sender: str = "10.0.0.1") -> str:
     try:
-        return (await found(token)).name
+        return (await found(token, sender)).name
     except IdentityError as error:
         return error.reason
 
@@ -260,6 +260,38 @@ async def test_a_verified_token_is_believed_until_it_ends_its_key_goes_or_its_po
     assert await _reason(found, two) == "work"
     found.follow([])
     assert await _reason(found, two) == "NoSandboxsPod"
+
+
+async def test_one_address_can_have_so_many_tokens_verified_in_vain_and_no_more(
+    server: tuple[Server, str], api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tokens that the cluster did not sign. Those that were known before, and other addresses, are as before."""
+    signer, pace, verified = Signer(), Clock(), list[str]()
+    server[0].keys = [signer.jwk()]
+    _, found = _identities(api, pace, lambda: NOW)
+    mine = claims(NOW, uid="pod-uid-work")
+    known = signer.token(mine)
+    assert await _reason(found, known) == "work"
+    verify = identities.verify
+    monkeypatch.setattr(identities, "verify", lambda *given: verified.append(given[0]) or verify(*given))
+    forged = [f"{signer.token({**mine, 'jti': str(number)})[:-8]}AAAAAAAA" for number in range(300)]
+    reasons = [await _reason(found, token) for token in forged]
+    assert reasons == ["Signature"] * identities.WRONG_A_MINUTE + ["TooMany"] * (300 - identities.WRONG_A_MINUTE)
+    assert len(verified) == identities.WRONG_A_MINUTE
+    new = signer.token({**mine, "jti": "new"})
+    assert [await _reason(found, token) for token in (known, new)] == ["work", "TooMany"]
+    assert await _reason(found, new, "10.0.0.2") == "work"
+    pace.now += 60
+    assert await _reason(found, signer.token({**mine, "jti": "newer"})) == "work"
+
+
+async def test_tokens_that_are_right_are_not_counted(server: tuple[Server, str], api: ApiServer) -> None:
+    """As when a gateway has begun anew, and all that are behind one address present theirs."""
+    signer = Signer()
+    server[0].keys = [signer.jwk()]
+    _, found = _identities(api, Clock(), lambda: NOW)
+    tokens = [signer.token({**claims(NOW, uid="pod-uid-work"), "jti": str(number)}) for number in range(300)]
+    assert {await _reason(found, token) for token in tokens} == {"work"}
 
 
 async def test_before_the_keys_are_known_nobody_is(server: tuple[Server, str], api: ApiServer) -> None:
