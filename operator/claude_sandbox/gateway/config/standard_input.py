@@ -142,9 +142,9 @@ class _Known:
         self._identify = identify
         self._sandboxes = sandboxes
 
-    async def __call__(self, presented: str) -> Sandbox | None:
+    async def __call__(self, presented: str, sender: str) -> Sandbox | None:
         """See Identify."""
-        found = await self._identify(presented)
+        found = await self._identify(presented, sender)
         return None if found is None else self._sandboxes.get(found.uid)
 
 

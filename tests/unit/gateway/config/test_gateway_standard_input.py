@@ -53,10 +53,10 @@ async def test_what_comes_is_followed(pipe: tuple[int, int]) -> None:
     credential = found.live.credentials["uid-1"]
     assert (credential.text, credential.generation) == ("sk-one", "1")
     assert "sk-one" not in repr(found.live)
-    sandbox = await found.live.identify("one")
+    sandbox = await found.live.identify("one", "10.0.0.1")
     assert sandbox is not None
     assert sandbox.uid == "uid-1"
-    assert await found.live.identify("two") is None
+    assert await found.live.identify("two", "10.0.0.1") is None
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ async def test_an_identity_that_was_replaced_is_taken_for_a_while(pipe: tuple[in
     found = started(pipe, line("1"))
     assert found._take(bytearray(line("2", "two", "sk-two")))
     for presented in ("one", "two"):
-        sandbox = await found.live.identify(presented)
+        sandbox = await found.live.identify(presented, "10.0.0.1")
         assert sandbox is not None
         assert sandbox.generation == "2"
     assert found.live.credentials["uid-1"].text == "sk-two"
