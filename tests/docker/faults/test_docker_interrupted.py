@@ -8,6 +8,7 @@ import pytest
 from dockerkit import CLUSTER, FIRST, HELPER, KEY, LATER, Clock, Sandbox, counted, sandbox
 from enginekit import shared_by_engines
 
+from claude_sandbox.api.conditions import ConditionStatus
 from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.localcluster.engine import EngineDescription
@@ -78,6 +79,32 @@ async def test_making_a_sandbox(host: EngineDescription, heard: bool) -> None:
             found = counted(host)
             assert found["containers"] == [f"['/{one.names.container}']"]
             assert len(found["volumes"]) == len(before["volumes"]) + 3
+            assert (await one.backend.remove(one.identity, retain=False)).done
+            assert counted(host) == before
+            if finished:
+                break
+        assert finished, "there are more calls than are tried"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("heard", [False, True], ids=["before", "after"])
+async def test_making_a_sandbox_with_a_gateway(host: EngineDescription, heard: bool) -> None:
+    before = counted(host)
+    brokered = {"apiKeySecretRef": {"name": "anthropic"}, "delivery": "Brokered"}
+    async with sandbox(host, credentials=brokered) as one:
+        finished = False
+        for last in range(1, 2 * CALLS):
+            async with cut_off(one, last, heard=heard) as mortal:
+                with contextlib.suppress(EndedError):
+                    await one.once(FIRST)
+                finished = not mortal.ended
+            await one.settled(FIRST)
+            state = await one.started()
+            assert (state.status, state.key_generation) == (ConditionStatus.TRUE, "1"), (last, state)
+            assert one.key_in_place().startswith(b"csb-")
+            found = counted(host)
+            assert found["containers"] == sorted(f"['/{name}']" for name in (one.names.container, one.names.gateway))
+            assert len(found["networks"]) == len(before["networks"]) + 2
             assert (await one.backend.remove(one.identity, retain=False)).done
             assert counted(host) == before
             if finished:

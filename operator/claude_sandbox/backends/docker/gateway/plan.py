@@ -1,7 +1,7 @@
 """What has to be done about a sandbox's gateway. Pure."""
 
 from claude_sandbox.backends.base import Cause, Past
-from claude_sandbox.backends.docker import drift, names
+from claude_sandbox.backends.docker import drift, health, names
 from claude_sandbox.backends.docker.companions import strangers
 from claude_sandbox.backends.docker.engine.documents import Object, labels
 from claude_sandbox.backends.docker.gateway.drift import differences
@@ -49,8 +49,9 @@ def plan_gateway(desired: Desired, observed: Observed, past: Past, *, may_be_mad
         reason = "Ended" if "State.Status" in paths else "Unhealthy" if "State.Health" in paths else ""
         return (Step(Verb.REPLACE, cause, GATEWAY, name, live, paths=paths, paced=True, reason=reason),)
     if desired.may_start and not wanted.is_followed(observed.gateway_revision, desired.key_generation):
-        # One that has nothing was started by somebody else, or its operator died before it could be told.
-        cause = Cause.UPDATE if observed.gateway_revision else Cause.HEAL
+        # One that has nothing was started by somebody else; unless it has not been asked yet what it has.
+        told = observed.gateway_revision is not None or health.status(live) == "starting"
+        cause = Cause.UPDATE if told else Cause.HEAL
         return (Step(Verb.DELIVER, cause, GATEWAY, name, live),)
     return tuple(
         Step(Verb.DISCONNECT, Cause.HEAL, NETWORK, name, seen.network, other=one, paths=(f"Containers.{member}",))

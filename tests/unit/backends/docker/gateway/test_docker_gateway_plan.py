@@ -1,0 +1,206 @@
+"""A sandbox's gateway on Docker: what it is, when it is made, told and put back."""
+
+import base64
+import copy
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from docker_world import CLUSTER, NEW, OLD, blueprint_of, desired_of, live_of
+
+from claude_sandbox.backends.base import Cause, Past
+from claude_sandbox.backends.docker import hardening, names
+from claude_sandbox.backends.docker.companions import Companion
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
+from claude_sandbox.backends.docker.gateway import evidence, gateways
+from claude_sandbox.backends.docker.gateway.gateways import Brokering, Gateway
+from claude_sandbox.backends.docker.gateway.settings import GatewaySettingsError, gateway_settings
+from claude_sandbox.backends.docker.model import Delivered, Desired, Observed, Plan, Verb
+from claude_sandbox.backends.docker.objects import documents
+from claude_sandbox.backends.docker.plan import plan
+from claude_sandbox.blueprint.model import Image
+from claude_sandbox.gateway.config.config import parse
+
+IMAGE = Image("example.org/operator@sha256:" + "c" * 64, "sha256:" + "c" * 64, "IfNotPresent")
+FIRST = Past(provisioned=False, ran=False, settled=False)
+LATER = Past(provisioned=True, ran=True, settled=True)
+BROKERED = {"credentials": {"apiKeySecretRef": {"name": "anthropic"}, "delivery": "Brokered"}}
+
+
+def wanting(capabilities: EngineCapabilities = NEW, **spec: Any) -> Desired:
+    fields = BROKERED | spec
+    desired = desired_of(capabilities, **fields)
+    made = documents(blueprint_of(**fields), CLUSTER, capabilities, brokering=Brokering(IMAGE))
+    return replace(desired, documents=made, brokered=True)
+
+
+def gateway_in(desired: Desired) -> Gateway:
+    assert desired.documents.gateway is not None
+    return desired.documents.gateway
+
+
+def living(desired: Desired) -> Observed:
+    """All as desired, the gateway as well; what engines add is left out."""
+    observed, gateway, called = live_of(desired), gateway_in(desired), desired.documents.names
+    config = {key: value for key, value in gateway.container.items() if key not in ("HostConfig", "NetworkingConfig")}
+    host = copy.deepcopy(gateway.container["HostConfig"])
+    for field in ("MaskedPaths", "ReadonlyPaths"):
+        host[field] = (observed.container or {})["HostConfig"][field]
+    container = {
+        "Id": "3" * 64,
+        "Name": f"/{called.gateway}",
+        "Image": "sha256:" + "d" * 64,
+        "State": {"Status": "running", "Running": True, "Paused": False, "StartedAt": "2026-03-01T12:00:00Z"},
+        "Config": copy.deepcopy(config),
+        "HostConfig": host,
+        "Mounts": [],
+        "NetworkSettings": {
+            "Networks": {
+                called.network: {"NetworkID": "2" * 64, "Aliases": ["claude-sandbox-gateway"]},
+                called.gateway: {"NetworkID": "4" * 64},
+            }
+        },
+    }
+    outer = copy.deepcopy(gateway.network) | {"Id": "4" * 64, "Scope": "local", "Containers": {"3" * 64: {"Name": "x"}}}
+    own = {**(observed.network or {}), "Containers": {"1" * 64: {"Name": "a"}, "3" * 64: {"Name": called.gateway}}}
+    return replace(
+        observed,
+        network=own,
+        delivered=Delivered(desired.word, desired.settings),
+        gateway=Companion(container, outer, {"Id": container["Image"], "Config": {}}),
+        gateway_revision=gateway.revision("7"),
+    )
+
+
+def changed(observed: Observed, change: Any) -> Observed:
+    container = copy.deepcopy(dict(observed.gateway.container or {}))
+    change(container)
+    return replace(observed, gateway=replace(observed.gateway, container=container))
+
+
+def verbs(found: Plan) -> list[str]:
+    return [f"{step.verb.name} {step.kind}" for step in found.steps]
+
+
+@pytest.mark.parametrize("capabilities", [NEW, OLD])
+def test_it_is_hardened_and_holds_nothing_that_is_worth_stealing(capabilities: EngineCapabilities) -> None:
+    desired = wanting(capabilities, env=[{"name": "COLOUR", "value": "red"}])
+    gateway = gateway_in(desired)
+    host = gateway.container["HostConfig"]
+    assert (host["CapDrop"], host["Privileged"], host["ReadonlyRootfs"], host["Mounts"]) == (["ALL"], False, True, [])
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert (gateway.container["User"], gateway.container["Env"], gateway.container["Cmd"]) == ("65532:65532", [], [])
+    assert "PortBindings" not in host
+    assert host["Sysctls"] == {"net.ipv4.ip_forward": "0"}
+    assert not gateway.network["Internal"]
+    assert gateway.network["Options"] == {hardening.ICC: "false"}
+    # The sandbox stays where it was: on a network that leads nowhere.
+    assert desired.documents.network["Internal"]
+    assert desired.documents.container["HostConfig"]["NetworkMode"] == desired.documents.names.network
+
+
+def test_what_it_is_told_is_a_configuration_that_it_takes_with_the_key_beside_it() -> None:
+    spec = {"model": {"allowed": ["claude-sonnet-*"]}, "network": {"egress": {"allowedDomains": ["github.com"]}}}
+    gateway = gateway_in(wanting(**spec))
+    message = json.loads(base64.b64decode(gateways.message(gateway, b"the-key", "7", b"csb-1")))
+    assert (message["credential"], message["revision"]) == ("the-key", gateway.revision("7"))
+    assert "the-key" not in json.dumps(message["configuration"])
+    (sandbox,) = parse(json.dumps(message["configuration"])).sandboxes
+    assert (sandbox.models, [str(one) for one in sandbox.allowed]) == (("claude-sonnet-*",), ["github.com"])
+    assert sandbox.anonymous_proxy
+
+
+def test_it_comes_after_the_sandbox_and_a_sandbox_that_holds_its_key_has_none() -> None:
+    desired = wanting()
+    made = plan(desired, Observed(), FIRST)
+    assert verbs(made)[-3:] == ["CREATE Container", "START Container", "CREATE Gateway"]
+    assert desired_of().documents.gateway is None
+    assert plan(desired, living(desired), LATER).stages == ()
+
+
+def test_one_that_is_missing_ended_or_loosened_is_put_back() -> None:
+    desired = wanting()
+    seen = living(desired)
+    alone = {**(seen.network or {}), "Containers": {"1" * 64: {"Name": "a"}}}
+    gone = replace(seen, gateway=Companion(), gateway_revision=None, network=alone)
+    (step,) = plan(desired, gone, LATER).steps
+    assert (step.verb, step.kind, step.cause) == (Verb.CREATE, "Gateway", Cause.HEAL)
+    for change, path in (
+        (lambda live: live["State"].update(Running=False, Status="exited"), "State.Status"),
+        (lambda live: live["State"].update(Health={"Status": "unhealthy"}), "State.Health"),
+        (lambda live: live["HostConfig"].update(Privileged=True), "HostConfig.Privileged"),
+        (lambda live: live["Config"].update(OpenStdin=False), "Config.OpenStdin"),
+        (lambda live: live["NetworkSettings"]["Networks"].update(other={"NetworkID": "9"}), "Networks.other"),
+        (
+            lambda live: live["NetworkSettings"]["Networks"][desired.documents.names.network].update(Aliases=[]),
+            "Aliases",
+        ),
+    ):
+        (step,) = plan(desired, changed(seen, change), LATER).steps
+        assert (step.verb, step.kind, step.cause, path in step.paths) == (Verb.REPLACE, "Gateway", Cause.HEAL, True)
+        assert step.paced
+
+
+def test_another_key_or_wish_is_told_to_the_one_that_runs() -> None:
+    desired = wanting()
+    seen = living(desired)
+    renewed = replace(desired, key_generation="8")
+    assert verbs(plan(renewed, seen, LATER)) == ["DELIVER Volume", "DELIVER Gateway"]
+    wish = wanting(network={"egress": {"allowedDomains": ["pypi.org"]}})
+    assert verbs(plan(wish, seen, LATER)) == ["DELIVER Gateway"]
+    # Whatever the generation is, where that is not known.
+    assert plan(replace(desired, key_generation=None), seen, LATER).stages == ()
+
+
+def test_it_goes_with_what_it_is_for() -> None:
+    desired = wanting()
+    seen = living(desired)
+    mounted = replace(desired_of(), key_generation="7")
+    assert "REMOVE Gateway" in verbs(plan(mounted, seen, LATER))
+    suspended = wanting(operatingMode="Suspended")
+    assert "REMOVE Gateway" in verbs(plan(suspended, seen, LATER))
+
+
+def test_somebody_elses_under_its_name_is_in_the_way_and_is_not_touched() -> None:
+    desired = wanting()
+    found = plan(desired, changed(living(desired), lambda live: live["Config"].update(Labels={})), LATER)
+    assert f"Container {desired.documents.names.gateway}" in found.foreign
+    assert not any(step.kind == "Gateway" and step.live is not None for step in found.steps)
+
+
+def test_who_joins_its_outer_network_is_taken_off() -> None:
+    desired = wanting()
+    seen = living(desired)
+    outer = copy.deepcopy(dict(seen.gateway.network or {}))
+    outer["Containers"]["9" * 64] = {"Name": "stranger"}
+    found = plan(desired, replace(seen, gateway=replace(seen.gateway, network=outer)), LATER)
+    assert [(step.verb, step.other) for step in found.steps] == [(Verb.DISCONNECT, "9" * 64)]
+
+
+def test_what_is_measured_of_it_is_in_what_it_differs() -> None:
+    desired = wanting()
+    seen = living(desired)
+    found = evidence.of(desired.documents, seen, NEW)
+    assert found is not None
+    assert found.differences == ()
+    loose = changed(seen, lambda live: live["HostConfig"].update(Privileged=True))
+    found = evidence.of(desired.documents, loose, NEW)
+    assert found is not None
+    assert found.differences == ("HostConfig.Privileged",)
+    assert names.GATEWAY in gateway_in(desired).container["Labels"].values()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("nonsense", "no JSON"), ("[]", "provider, egress, limits"), ('{"sandboxes":[]}', "provider, egress, limits"),
+        ('{"provider":{"baseURL":"ftp://x"}}', "provider.baseURL"), ('{"provider":{"caFile":"/x"}}', "provider.caFile"),
+        ('{"egress":{"deniedDomains":["*"]}}', "egress.deniedDomains"),
+        ('{"limits":{"requests":0}}', "limits.requests"),
+    ],
+)  # fmt: skip
+def test_settings_that_can_not_be_followed_are_refused_with_the_field(text: str, told: str) -> None:
+    with pytest.raises(GatewaySettingsError, match=told.replace("[", "\\[")):
+        gateway_settings(text)
+    assert gateway_settings('{"provider":{"baseURL":"https://llm.example.org"}}')
