@@ -87,7 +87,8 @@ async def test_another_pod_in_its_place_is_refused_and_left_alone(world: World, 
     await world.ready("alice")
 
 
-async def test_a_pod_whose_making_was_not_recorded_is_recognized(world: World, kubelet: Kubelet) -> None:
+@pytest.mark.parametrize("renewed", [False, True], ids=["same key", "another key meanwhile"])
+async def test_a_pod_whose_making_was_not_recorded_is_recognized(world: World, kubelet: Kubelet, renewed: bool) -> None:
     """As after a crash between the create and the status; nothing of it is anybody else's."""
     kubelet.holds.add(world.namespace)
     operator = world.operator()
@@ -95,6 +96,8 @@ async def test_a_pod_whose_making_was_not_recorded_is_recognized(world: World, k
     await operator.start()
     await world.create("alice")
     pod = await world.ledger.until(lambda: world.child(r.PODS, "alice"), "a pod")
+    if renewed:
+        await world.change_secret(b"another key")
     await world.operator().start()
     await kubelet.release(world.namespace)
     sandbox = await world.ready("alice")

@@ -5,7 +5,8 @@ says whose it is. A pod is ours if its UID is the one that our own create was an
 the sandbox's status (`workload.uid`), which only the operator may write: the roles in manifests/rbac/users give nobody
 else `claudesandboxes/status`. So a restarted operator knows its pods without a write. Between a create and the status a
 crash leaves a pod that neither names. It is recognized by being, in every field, what the API server makes of our pod
-now: a create is sent as a dry run, and the node alone may differ. Whoever made such a pod, nothing in it is his.
+now: a create is sent as a dry run, and only the node, and of which generation its key was, may differ. Whoever made
+such a pod, nothing in it is his.
 
 What is made is compared with what was asked for. Where admission (a mutating webhook or policy) changed it in a way
 that matters, making it again changes nothing. That is remembered for IMPOSED_FOR seconds by what was asked for, then
@@ -30,6 +31,7 @@ from claude_sandbox.kubernetes_api.resources import PODS
 from claude_sandbox.kubernetes_api.unstructured import Object, annotations
 
 IMPOSED_FOR = 300.0
+_GENERATION = meta.ANNOTATION_KEY_GENERATION
 
 Recorded = Callable[[Identity], "Pod | None"]
 """What the sandbox's status says of its pod; None where it says nothing."""
@@ -120,7 +122,9 @@ class PodAdmission:
             return False
         whole = await self._api.get(PODS, live["metadata"]["name"], identity.namespace)
         made = await self._try(desired)
-        if whole["metadata"]["uid"] == seen[0] and not drift.remade_differences(made, whole):
+        # The key may have been renewed since the pod was made; which one a pod was made with gives it nothing.
+        found = [path for path in drift.remade_differences(made, whole) if not path.endswith(_GENERATION)]
+        if whole["metadata"]["uid"] == seen[0] and not found:
             self.made(identity, whole)
             return True
         self._refused[key] = seen
