@@ -112,6 +112,12 @@ def control_plane_with_controllers(state_home: Path) -> Iterator[Cluster]:
     yield from _running("tests-controllers", controllers=True)
 
 
+@pytest.fixture(scope="session")
+def operators_control_plane(state_home: Path) -> Iterator[Cluster]:
+    """The same, for operators that run as processes: they, and what they are installed with, leave it changed."""
+    yield from _running("tests-operators", controllers=True)
+
+
 def _running(kind: str, *, controllers: bool = False) -> Iterator[Cluster]:
     name = _own(kind)
     try:

@@ -24,12 +24,12 @@ CRDS = r.Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", Fal
 
 
 @pytest.fixture(scope="session")
-def ground(control_plane_with_controllers: Cluster) -> Cluster:
+def ground(operators_control_plane: Cluster) -> Cluster:
     """The cluster with the CRD and a default StorageClass."""
-    asyncio.run(_prepare(control_plane_with_controllers))
+    asyncio.run(_prepare(operators_control_plane))
     # The garbage collector looks for new kinds twice a minute only.
-    cluster.restart(control_plane_with_controllers, "kube-controller-manager")
-    return control_plane_with_controllers
+    cluster.restart(operators_control_plane, "kube-controller-manager")
+    return operators_control_plane
 
 
 @pytest.fixture
