@@ -20,6 +20,32 @@ def confined() -> Manifest:
     return {"CapDrop": ["ALL"], "IpcMode": "private", "CgroupnsMode": "private"}
 
 
+def companion_host(
+    network: str, *, memory: int, cpu: int, pids: int, open_files: int, logs: dict[str, str], limits_swap: bool
+) -> Manifest:
+    """The HostConfig of what stands beside a sandbox, on an outer network and on the sandbox's: nothing is mounted.
+
+    `memory` in bytes, `cpu` in the engine's NanoCpus.
+    """
+    return {
+        **confined(),
+        "Privileged": False,
+        "SecurityOpt": [NO_NEW_PRIVILEGES],
+        "ReadonlyRootfs": True,
+        "Mounts": [],
+        "ShmSize": 1 << 20,
+        **limited_memory(memory, limits_swap=limits_swap),
+        "NanoCpus": cpu,
+        "PidsLimit": pids,
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "Ulimits": [no_core_dump(), {"Name": "nofile", "Soft": open_files, "Hard": open_files}],
+        "LogConfig": {"Type": "local", "Config": logs},
+        # Of two networks it is to be no router.
+        "Sysctls": {"net.ipv4.ip_forward": "0"},
+        "NetworkMode": network,
+    }
+
+
 def no_core_dump() -> Manifest:
     """One of a HostConfig's Ulimits: a dump of the agent's memory would put its key on the disk."""
     return {"Name": "core", "Soft": 0, "Hard": 0}

@@ -66,7 +66,7 @@ def with_gateway(found: WorkloadState, wanted: Gateway | None, observed: Observe
             f"Claude Code can run, but its gateway {name_of(live)} does not answer; it is made again, later each time"
             " that it happens soon again."
         )
-    elif revision is None or wanted.revision("").rpartition(".")[2] != revision.rpartition(".")[2]:
+    elif not wanted.is_followed(revision, None):
         message = f"Claude Code can run, but its gateway {name_of(live)} has not taken what the spec allows yet."
     else:
         return found

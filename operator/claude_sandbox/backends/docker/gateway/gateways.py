@@ -15,7 +15,7 @@ import orjson
 
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Manifest
-from claude_sandbox.backends.docker.hardening import ICC, NO_NEW_PRIVILEGES, confined, limited_memory, no_core_dump
+from claude_sandbox.backends.docker.hardening import ICC, companion_host
 from claude_sandbox.backends.docker.names import GATEWAY, GATEWAY_NETWORK, LABEL_SPEC_HASH, Names, labels_of
 from claude_sandbox.backends.docker.relay.relays import USER
 from claude_sandbox.blueprint import agent
@@ -169,22 +169,16 @@ def _container(
         "Cmd": [],
         "OpenStdin": True,
         "HostConfig": {
-            **confined(),
-            "Privileged": False,
-            "SecurityOpt": [NO_NEW_PRIVILEGES],
-            "ReadonlyRootfs": True,
-            "Mounts": [],
-            "ShmSize": _MIB,
+            **companion_host(
+                called.gateway,
+                memory=MEMORY,
+                cpu=_CPU,
+                pids=PIDS,
+                open_files=4096,
+                logs={"max-size": "10m", "max-file": "3"},
+                limits_swap=capabilities.limits_swap,
+            ),
             "OomScoreAdj": _OOM_SCORE_ADJUSTMENT,
-            **limited_memory(MEMORY, limits_swap=capabilities.limits_swap),
-            "NanoCpus": _CPU,
-            "PidsLimit": PIDS,
-            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
-            "Ulimits": [no_core_dump(), {"Name": "nofile", "Soft": 4096, "Hard": 4096}],
-            "LogConfig": {"Type": "local", "Config": {"max-size": "10m", "max-file": "3"}},
-            # Of two networks it is to be no router.
-            "Sysctls": {"net.ipv4.ip_forward": "0"},
-            "NetworkMode": called.gateway,
         },
         "NetworkingConfig": {"EndpointsConfig": {called.gateway: {}}},
     }

@@ -14,14 +14,7 @@ from claude_sandbox.api.docker_hosts.endpoints import bracketed
 from claude_sandbox.api.docker_hosts.spec import PortRange
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Manifest, Object, running
-from claude_sandbox.backends.docker.hardening import (
-    ICC,
-    NO_NEW_PRIVILEGES,
-    NO_RESOLVER,
-    confined,
-    limited_memory,
-    no_core_dump,
-)
+from claude_sandbox.backends.docker.hardening import ICC, NO_RESOLVER, companion_host
 from claude_sandbox.backends.docker.names import LABEL_SPEC_HASH, OUTER, RELAY, Names, labels_of
 from claude_sandbox.blueprint.model import Identity, Image, Port
 
@@ -202,22 +195,16 @@ def _container(
         "Cmd": [f"{port.number}={called.container}:{port.number}" for port in ports],
         "ExposedPorts": {f"{port.number}/tcp": {} for port in ports},
         "HostConfig": {
-            **confined(),
-            "Privileged": False,
-            "SecurityOpt": [NO_NEW_PRIVILEGES],
-            "ReadonlyRootfs": True,
-            "Mounts": [],
-            "ShmSize": _MIB,
+            **companion_host(
+                called.relay,
+                memory=MEMORY,
+                cpu=_CPU,
+                pids=PIDS,
+                open_files=1024,
+                logs={"max-size": "1m", "max-file": "2"},
+                limits_swap=capabilities.limits_swap,
+            ),
             "OomScoreAdj": _OOM_SCORE_ADJUSTMENT,
-            **limited_memory(MEMORY, limits_swap=capabilities.limits_swap),
-            "NanoCpus": _CPU,
-            "PidsLimit": PIDS,
-            "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
-            "Ulimits": [no_core_dump(), {"Name": "nofile", "Soft": 1024, "Hard": 1024}],
-            "LogConfig": {"Type": "local", "Config": {"max-size": "1m", "max-file": "2"}},
-            # Of two networks it is to be no router.
-            "Sysctls": {"net.ipv4.ip_forward": "0"},
-            "NetworkMode": called.relay,
             "Dns": [NO_RESOLVER],
             "PortBindings": bindings(ports, {}),
         },
