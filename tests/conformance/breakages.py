@@ -88,6 +88,18 @@ _INSIDE: Mapping[str, tuple[Breakage, ...]] = {
             '{"medium": "Memory", "sizeLimit": str(scratch.size)}',
             '{"sizeLimit": str(scratch.size)}',
         ),
+        # That a pod's scratch space runs programs is the kubelet's doing; as whom it does is not.
+        _pods("scratch-programs user", '"runAsUser": blueprint.user.uid,', '"runAsUser": 1001,'),
+        Breakage(
+            ("scratch-noexec",),
+            (
+                Edit(
+                    "operator/claude_sandbox/api/spec.py",
+                    "self.backend.type == 'Docker' || self.security.executableScratch",
+                    "self.backend.type == 'Docker' || self.security.executableScratch in [true, false]",
+                ),
+            ),
+        ),
         _pods("memory", '"memory": str(amounts.memory),', '"memory": str(amounts.memory * 2),'),
         _pods("cpu", 'f"{amounts.cpu_millicores}m"', 'f"{amounts.cpu_millicores // 2}m"'),
         # The kubelet's: no pod can say it.
@@ -113,7 +125,9 @@ _INSIDE: Mapping[str, tuple[Breakage, ...]] = {
         ),
         _containers("root", '"ReadonlyRootfs": True', '"ReadonlyRootfs": False'),
         _containers("scratch", "size={scratch.size}", "size={scratch.size * 2}"),
-        _containers("scratch-options", "rw,nosuid,nodev,noexec,size=", "rw,nosuid,nodev,exec,size="),
+        _containers("scratch-options", 'f"rw,nosuid,nodev,{', 'f"rw,suid,nodev,{'),
+        _containers("scratch-programs", 'True: "exec"', 'True: "noexec"'),
+        _containers("scratch-noexec", 'False: "noexec"', 'False: "exec"'),
         _containers("memory", "limited_memory(most.memory,", "limited_memory(most.memory * 2,"),
         _containers(
             "cpu", '"NanoCpus": most.cpu_millicores * _MILLICORE', '"NanoCpus": most.cpu_millicores * _MILLICORE // 2'

@@ -68,11 +68,22 @@ SCENARIOS = (
     Scenario(
         "scratch-options",
         _INSIDE,
-        "Scratch space is `nosuid`, `nodev` and `noexec`.",
-        {DOCKER: ("FS-08",)},
+        "Scratch space is `nosuid` and `nodev`.",
+        {DOCKER: ("FS-07",)},
         {
             KUBERNETES: "an emptyDir takes no mount options; `NoNewPrivs` and the device cgroup make set-user-ID files"
-            " and device files there worthless, but programs can be run from it"
+            " and device files there worthless"
+        },
+    ),
+    Scenario("scratch-programs", _INSIDE, "A program in scratch space can be run, and has no more rights there."),
+    Scenario(
+        "scratch-noexec",
+        _INSIDE,
+        "With `executableScratch: false` no program in scratch space can be run.",
+        {DOCKER: ("FS-07",)},
+        {
+            KUBERNETES: "an emptyDir takes no mount options; the API server refuses `executableScratch: false` and"
+            " says so"
         },
     ),
     Scenario("memory", _INSIDE, "Memory is limited.", _both("RES-01")),

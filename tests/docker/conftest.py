@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from dockerkit import host, stand_in_image
-from enginekit import own, ready
+from enginekit import client, own, ready
 from nodekit import report
 from portkit import relay_on
 from sshkit import ssh_client
@@ -35,3 +35,14 @@ def other_host(host: EngineDescription, state_home: Path, stand_in_image: ImageA
         yield ready(name, release, stand_in_image, build_image("operator", report))
     finally:
         engine.down(name, report)
+
+
+@pytest.fixture(scope="session")
+def image(host: EngineDescription) -> Iterator[dict[str, str]]:
+    """The sandbox's real image, on the engine, as a spec names it."""
+    built = build_image("sandbox", report)
+    engine.load_image(host, built)
+    repository, _, tag = built.reference.rpartition(":")
+    yield {"repository": repository, "tag": tag, "pullPolicy": "Never"}
+    with client(host) as connected:
+        connected.images.remove(built.reference)

@@ -8,7 +8,7 @@ import platform
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,10 @@ import pytest
 from docker.models.containers import Container
 from dockerkit import Sandbox, process_of, sandbox
 from enginekit import client, hardened
-from nodekit import report
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.install.inside import run_inside
-from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription
-from claude_sandbox.localcluster.images import build_image
 from claude_sandbox.seccomp.calls import NEW_NAMESPACES, REFUSED
 from claude_sandbox.seccomp.profile import STRICT
 
@@ -32,17 +29,6 @@ pytestmark = pytest.mark.engine
 INSIDE = Path(__file__).parent / "inside"
 SECURITY = {"seccompProfile": {"type": "Strict"}}
 PARTS = ["git", "shell", "threads", "processes", "sockets", "terminals", "waiting", "signals", "files"]
-
-
-@pytest.fixture(scope="module")
-def image(host: EngineDescription) -> Iterator[dict[str, str]]:
-    """The sandbox's real image, as a spec names it."""
-    built = build_image("sandbox", report)
-    engine.load_image(host, built)
-    repository, _, tag = built.reference.rpartition(":")
-    yield {"repository": repository, "tag": tag, "pullPolicy": "Never"}
-    with client(host) as connected:
-        connected.images.remove(built.reference)
 
 
 def container_of(one: Sandbox) -> Container:

@@ -221,6 +221,13 @@ class ClaudeSandboxSpec(Strict):
             field="security.seccompProfile.type",
         ),
         Rule(
+            "self.backend.type == 'Docker' || self.security.executableScratch",
+            lambda spec: spec.on_docker or spec.security.executable_scratch,
+            "can't be false on backend type Kubernetes, where an emptyDir takes no mount options, so that programs in"
+            " it can always be run: remove it, or set spec.backend.type to Docker",
+            field="security.executableScratch",
+        ),
+        Rule(
             "self.backend.type == 'Docker' || self.network.ports.all(p, !has(p.hostPort) && !has(p.hostIP))",
             lambda spec: (
                 spec.on_docker or all(port.host_port is None and port.host_ip is None for port in spec.network.ports)

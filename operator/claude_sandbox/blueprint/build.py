@@ -39,6 +39,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
     reference = spec.credentials.api_key_secret_ref
     key = KeyFile(reference.name, reference.key, agent.KEY_DIRECTORY, agent.KEY_FILE)
     chosen = {variable.name: variable.value for variable in spec.env}
+    executable = spec.security.executable_scratch
     api = agent.BY_GATEWAY if spec.credentials.brokered else ANTHROPIC
     return Blueprint(
         identity=identity,
@@ -54,8 +55,8 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         requests=_requests(limits),
         # Files in memory count towards the memory limit: together they may never fill it.
         scratch=(
-            Scratch("tmp", "/tmp", min(_TMP_SIZE, limits.memory // 8)),  # noqa: S108
-            Scratch("home", agent.HOME, min(_HOME_SIZE, limits.memory // 4)),
+            Scratch("tmp", "/tmp", min(_TMP_SIZE, limits.memory // 8), executable),  # noqa: S108
+            Scratch("home", agent.HOME, min(_HOME_SIZE, limits.memory // 4), executable),
         ),
         workspace=_workspace(spec),
         key=key,

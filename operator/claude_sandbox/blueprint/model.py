@@ -36,11 +36,15 @@ class Amounts:
 
 @dataclass(frozen=True)
 class Scratch:
-    """A writable place in memory, gone with the workload. `size` in bytes."""
+    """A writable place in memory, gone with the workload. `size` in bytes.
+
+    `executable`: whether programs in it can be run. Where a backend can't keep them from it, the API refuses the wish.
+    """
 
     name: str
     path: str
     size: int
+    executable: bool = True
 
 
 @dataclass(frozen=True)

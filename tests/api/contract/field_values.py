@@ -142,6 +142,7 @@ SECCOMP_PROFILES: list[Json] = [
 ]  # fmt: skip
 SECURITIES: list[Json] = [
     *({"seccompProfile": profile} for profile in SECCOMP_PROFILES),
+    *({"executableScratch": value} for value in (True, False, "true", 0, None)),
     {}, {"privileged": True}, {"capabilities": {"add": ["ALL"]}}, [], "Strict",
 ]  # fmt: skip
 

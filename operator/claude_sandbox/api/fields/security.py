@@ -27,3 +27,10 @@ class Security(Strict):
 
     seccomp_profile: SeccompProfile = SeccompProfile()
     """Which system calls the kernel carries out for the agent."""
+    executable_scratch: bool = True
+    """Whether programs in /tmp and in the home directory can be run, as `go test`, `npx` and `pip install --user` do.
+
+    With false both are mounted noexec. That is depth and no wall: an interpreter of the image still reads a script from
+    there, and a writable workspace still holds programs. It is for backend type Docker, since a pod's emptyDir takes no
+    mount options.
+    """

@@ -42,6 +42,9 @@ OPEN_FILES = (4096, 8192)
 LOG_SIZE, LOG_FILES = "10m", "3"
 KEY_SIZE = "64k"
 
+# Whether programs in a tmpfs can be run. Said either way: an engine takes one for noexec where nothing is said.
+_PROGRAMS = {True: "exec", False: "noexec"}
+
 # An image may bring the same first process along, which complains where the engine's own is the first.
 _INIT = (("TINI_SUBREAPER", "1"),)
 
@@ -233,7 +236,8 @@ def _health(blueprint: Blueprint, capabilities: EngineCapabilities) -> Manifest:
 def _tmpfs(blueprint: Blueprint) -> dict[str, str]:
     user = blueprint.user
     found = {
-        scratch.path: f"rw,nosuid,nodev,noexec,size={scratch.size},uid={user.uid},gid={user.gid},mode=0700"
+        scratch.path: f"rw,nosuid,nodev,{_PROGRAMS[scratch.executable]},size={scratch.size},"
+        f"uid={user.uid},gid={user.gid},mode=0700"
         for scratch in blueprint.scratch
     }
     if blueprint.workspace.volume is None:

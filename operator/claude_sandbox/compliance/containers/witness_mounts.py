@@ -49,14 +49,30 @@ def propagation(process: Process, _: Container) -> Verdict:
     return _each(process, process.mounts, lambda one: one.shared, "the kernel shares what is mounted at {}")
 
 
-def scratch(process: Process, _: Container) -> Verdict:
-    """Every tmpfs of its own that can be written to is bounded, and no file in it has a privilege or is a device."""
+def scratch(process: Process, container: Container) -> Verdict:
+    """Every tmpfs of its own that can be written to is bounded, and no file in it has a privilege or is a device.
+
+    Nor can a program in it be run, where none is meant to be.
+    """
+    if process.mounts is None:
+        return unknown(_UNREAD)
 
     def is_loose(mount: KernelMount) -> bool:
         return not (mount.sized and {"nosuid", "nodev"} <= mount.options)
 
     own = (one for one in _written(process) if one.kind == "tmpfs" and one.root == "/" and one.place != _CGROUPS)
-    return _each(process, own, is_loose, "the kernel has the tmpfs at {} without a size, or not nosuid and nodev")
+    problems = [
+        f"the kernel has the tmpfs at {one.place} without a size, or not nosuid and nodev"
+        for one in own
+        if is_loose(one)
+    ]
+    last = {mount.place: mount for mount in process.mounts}
+    problems += [
+        f"the kernel lets programs in {place} be run"
+        for place in sorted(container.declared.without_programs)
+        if place not in last or "noexec" not in last[place].options
+    ]
+    return decided(problems, (), "kernel: so mounted")
 
 
 def settings(process: Process, container: Container) -> Verdict:

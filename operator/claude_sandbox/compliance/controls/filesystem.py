@@ -172,7 +172,7 @@ def pod_scratch(view: View) -> Verdict:
 
 
 def container_scratch(container: Container) -> Verdict:
-    """Nothing can fill the host's memory, and no file in it has a privilege or is a device.
+    """Nothing can fill the host's memory, and no file in it has a privilege, is a device, or is run against the spec.
 
     Without other options an engine mounts a tmpfs nosuid, nodev and noexec, and as large as half of the memory.
     """
@@ -186,8 +186,12 @@ def container_scratch(container: Container) -> Verdict:
         given = dict(key_value(option) for option in options.split(","))
         if not is_size(given.get("size")):
             problems.append(f"the tmpfs {path} has no size")
-        problems += [f"the tmpfs {path} is mounted {flag}" for flag in ("suid", "dev") if flag in given]
+        refused = ("suid", "dev", "exec") if normal(path) in container.declared.without_programs else ("suid", "dev")
+        problems += [f"the tmpfs {path} is mounted {flag}" for flag in refused if flag in given]
         seen.append(f"{path} {given.get('size', '')}".rstrip())
+    if asked is not None:
+        missing = container.declared.without_programs - set(map(normal, asked))
+        problems += [f"{path} is not the tmpfs in which nothing is to be run" for path in sorted(missing)]
     wanted = asked_mounts(container.objects("HostConfig.Mounts", omissible=True) or ())
     sizes = {mount.destination: mount.size for mount in wanted if mount.kind == "tmpfs"}
     for mount in container.mounts:
@@ -364,7 +368,7 @@ CONTROLS: tuple[Control, ...] = (
         ),
         container=ContainerCheck(
             container_scratch,
-            "Give each tmpfs a size and no suid or dev: --tmpfs /tmp:size=256m.",
+            "Give each tmpfs a size, no suid or dev, and no exec where nothing is to be run: --tmpfs /tmp:size=256m.",
             kernel=witness_mounts.scratch,
         ),
     ),

@@ -58,6 +58,8 @@ class Declared:
     """The filter of system calls that it has at least."""
     managed_settings: ManagedSettings | None = None
     """Claude Code's; None where nobody declares them."""
+    without_programs: frozenset[str] = field(default_factory=frozenset)
+    """Scratch space in which no program is meant to be run."""
 
 
 @dataclass(frozen=True)

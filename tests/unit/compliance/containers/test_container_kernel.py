@@ -154,6 +154,35 @@ def test_what_the_kernel_has_otherwise_than_the_engine_says_fails_and_both_are_t
     assert results[id].source is EvidenceSource.HOST_PROC
 
 
+@pytest.mark.parametrize(
+    ("mounts", "fails"),
+    [
+        (mounted("/tmp"), False),
+        (mounted("/tmp", options=frozenset({"rw", "nosuid", "nodev"})), True),
+        # Covered with another one: the last one counts.
+        ((*mounted("/tmp"), replace(mounted("/tmp")[-1], place="/tmp", options=frozenset({"ro"}), kind="ext4")), True),
+        (tuple(one for one in mounted("/tmp") if one.place != "/tmp"), True),
+    ],
+    ids=["noexec", "exec", "covered", "not there"],
+)
+def test_where_no_program_is_meant_to_run_the_kernel_has_to_say_noexec(
+    mounts: tuple[KernelMount, ...], fails: bool
+) -> None:
+    world = compliant()
+    world.declare(without_programs=frozenset({"/tmp"}))
+    evidence = DockerEvidence(
+        declared=world.declared,
+        container=Reading(world.container, EvidenceSource.INSPECT, NOW),
+        now=NOW,
+        networks=world.networks,
+        volumes=world.volumes,
+        process=Reading(complete(mounts=mounts), EvidenceSource.HOST_PROC, NOW),
+    )
+    (found,) = [one for one in findings(evidence) if one.control.id == "FS-07"]
+    assert (found.result is Result.FAIL) == fails, found
+    assert not fails or "/tmp" in found.verdict.message
+
+
 def test_old_words_of_the_kernel_count_for_nothing_and_the_result_is_as_old_as_the_older_witness() -> None:
     long_ago = NOW - timedelta(hours=1)
     loose = complete(namespaces={"pid": True})

@@ -422,6 +422,15 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "scratch space with a size, and then without": (host(Tmpfs={"/tmp": "size=1g,size=0"}), "FS-07"),
     "scratch space with devices": (host(Tmpfs={"/tmp": "size=1g,dev"}), "FS-07"),
     "scratch space with setuid files": (host(Tmpfs={"/tmp": "size=1g,suid"}), "FS-07"),
+    "scratch space in which programs run, and nothing is said": (host(Tmpfs={"/tmp": "size=1g,exec"}), ""),
+    "scratch space in which programs run against the declaration": (
+        both(host(Tmpfs={"/tmp": "size=1g,exec"}), lambda world: world.declare(without_programs=frozenset({"/tmp"}))),
+        "FS-07",
+    ),
+    "scratch space in which none run, which is elsewhere": (
+        both(host(Tmpfs={"/t": "size=1g"}), lambda world: world.declare(without_programs=frozenset({"/tmp"}))),
+        "FS-07",
+    ),
     "scratch space by --mount without a size": (
         lambda world: world.host["Mounts"][1].pop("TmpfsOptions"),
         "FS-07",

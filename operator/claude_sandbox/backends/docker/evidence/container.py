@@ -49,6 +49,7 @@ def declared(
         seccomp=blueprint.seccomp,
         # A workspace that is read-only is not where may be written.
         workspaces=frozenset() if blueprint.workspace.read_only else frozenset({blueprint.workspace.path}),
+        without_programs=frozenset(scratch.path for scratch in blueprint.scratch if not scratch.executable),
         mounts=frozenset({blueprint.key.directory, blueprint.settings.directory, blueprint.workspace.path}),
         peers=frozenset(_peers(blueprint, called)) if called is not None else frozenset(),
         gateway=blueprint.gateway is not None,
