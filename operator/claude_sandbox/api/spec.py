@@ -11,6 +11,7 @@ from pydantic import Field
 from claude_sandbox.api import networks
 from claude_sandbox.api.credentials.leaks import NO_ASSIGNMENT, NO_CREDENTIAL, NO_HEADER, NO_TAKEN_CREDENTIAL
 from claude_sandbox.api.fields.backend import Backend, BackendType, HostRef
+from claude_sandbox.api.fields.budget import Budget
 from claude_sandbox.api.fields.credentials import Credentials, Delivery, SecretKeyRef
 from claude_sandbox.api.fields.environment import EnvVar
 from claude_sandbox.api.fields.image import Image, PullPolicy
@@ -27,6 +28,7 @@ __all__ = [
     "HOST_ADDRESS",
     "Backend",
     "BackendType",
+    "Budget",
     "ClaudeSandboxSpec",
     "Credentials",
     "Delivery",
@@ -128,6 +130,8 @@ class ClaudeSandboxSpec(Strict):
     """How the agent authenticates to the Claude API."""
     model: ModelAccess | None = None
     """Which models the agent may use; without it, every one. Only with spec.credentials.delivery Brokered."""
+    budget: Budget | None = None
+    """How much of them it may use; without it, any amount. Only with spec.credentials.delivery Brokered."""
     resources: Resources = Resources()
     """Limits of the workload."""
     workspace: Workspace = Workspace()
@@ -199,6 +203,12 @@ class ClaudeSandboxSpec(Strict):
             lambda spec: spec.model is None or spec.credentials.brokered,
             _NEEDS_GATEWAY,
             field="model",
+        ),
+        Rule(
+            f"!has(self.budget) || ({_BROKERED})",
+            lambda spec: spec.budget is None or spec.credentials.brokered,
+            _NEEDS_GATEWAY,
+            field="budget",
         ),
         Rule(
             "!has(self.network.egress.allowedDomains) || size(self.network.egress.allowedDomains) == 0"

@@ -36,7 +36,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         memory=quantity.bytes_of(spec.resources.memory),
         ephemeral_storage=quantity.bytes_of(spec.resources.ephemeral_storage) + _short_lived(spec),
     )
-    reference = spec.credentials.api_key_secret_ref
+    reference = spec.credentials.secret_ref
     key = KeyFile(reference.name, reference.key, agent.KEY_DIRECTORY, agent.KEY_FILE)
     chosen = {variable.name: variable.value for variable in spec.env}
     executable = spec.security.executable_scratch
@@ -84,7 +84,7 @@ def _gateway(spec: ClaudeSandboxSpec) -> Gateway | None:
     if not spec.credentials.brokered:
         return None
     models = tuple(spec.model.allowed) if spec.model is not None else ()
-    return Gateway(models, tuple(spec.network.egress.allowed_domains))
+    return Gateway(models, tuple(spec.network.egress.allowed_domains), spec.budget, spec.credentials.oauth)
 
 
 def parse_image(reference: str, pull_policy: str) -> Image:

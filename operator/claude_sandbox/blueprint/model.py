@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
-from claude_sandbox.api.spec import HOST_ADDRESS, SeccompProfileType
+from claude_sandbox.api.spec import HOST_ADDRESS, Budget, SeccompProfileType
 
 
 @dataclass(frozen=True)
@@ -129,10 +129,13 @@ class Gateway:
     """What a sandbox that never holds its key may do through its gateway, in the gateway's own words.
 
     `models`: patterns of names, none for every model. `domains`: where it may connect to besides the provider.
+    `budget`: None is no limit. `oauth`: its credential is the token of a subscription, and no API key.
     """
 
     models: tuple[str, ...] = ()
     domains: tuple[str, ...] = ()
+    budget: Budget | None = None
+    oauth: bool = False
 
 
 @dataclass(frozen=True)

@@ -103,11 +103,39 @@ POOLS: dict[str, list[Json]] = {
         ["[a]"], ["a?"],
     ],
     "delivery": ["Brokered", "Mounted", "brokered", "", 1, None, "Sidecar"],
+    "maxCostUSD": [
+        "20", "0.50", "0", "0.0", "0.000000000", "0.000000001", "0.0000000001", "1", "020", "00.5", ".5", "5.", "-1",
+        "+1", "1e3", "1E-3", "1_000", "1,5", " 20", "20 ", "20\n", "Infinity", "NaN", "٢", "999999999",
+        "999999999.999999999", "1000000000", "1000000000.0", "", 20, 0.5, True, None, ["20"], "20 USD", "$20",
+    ],
+    "maxOutputTokens": [
+        1, 0, -1, 2000000, 10**12, 10**12 + 1, 2**63, 2**64, 2.0, 1.5, 1e6, 1e13, "2000000", "", True, None, [1],
+    ],
+    "window": [
+        "24h", "1s", "1m", "7d", "999999d", "1000000d", "0h", "024h", "1.5h", "24", "h", "24H", "24 h", " 24h", "24h\n",
+        "1h30m", "1w", "-1h", "٢h", "", 24, 86400, None, ["24h"],
+    ],
     "allowedPorts": [
         [], [443], [443, 443], [22, 443], [0], [1], [65535], [65536], [-1], ["443"], [443.0], [443.5], [True], 443,
         list(range(1, 33)), list(range(1, 34)),
     ],
 }  # fmt: skip
+
+# Whole budgets and credentials: what goes together and what does not.
+BUDGETS: list[Json] = [
+    {"maxCostUSD": "20"}, {"maxOutputTokens": 2000000}, {"maxCostUSD": "0.5", "maxOutputTokens": 1, "window": "7d"},
+    {}, {"window": "24h"}, {"maxCostUSD": None, "window": "24h"}, {"maxRequests": 7}, {"maxCostUsd": "20"},
+    {"maxCostUSD": "20", "maxRequests": 7}, None, [], "20", 20,
+]  # fmt: skip
+CREDENTIALS: list[Json] = [
+    {"apiKeySecretRef": {"name": "a"}}, {"oauthTokenSecretRef": {"name": "a"}},
+    {"oauthTokenSecretRef": {"name": "a.b", "key": "token"}}, {"oauthTokenSecretRef": {"name": "a", "key": ".."}},
+    {"apiKeySecretRef": {"name": "a"}, "oauthTokenSecretRef": {"name": "b"}},
+    {"apiKeySecretRef": None, "oauthTokenSecretRef": {"name": "b"}}, {}, {"apiKeySecretRef": None},
+    {"oauthTokenSecretRef": {}}, {"oauthTokenSecretRef": {"key": "token"}}, {"oauthTokenSecretRef": {"name": "A"}},
+    {"oauthTokenSecretRef": {"name": "sk-ant-oat01-x"}}, {"oauthTokenSecretRef": "a"}, {"oauthToken": "a"},
+    {"oauthTokenSecretRef": {"name": "a", "namespace": "b"}},
+]  # fmt: skip
 
 # Labels to choose by, right and wrong.
 MATCH_LABELS: list[Json] = [
@@ -205,6 +233,7 @@ PARENTS: dict[str, tuple[str, ...]] = {
     "allowedDomains": ("network", "egress"), "delivery": ("credentials",), "allowed": ("model",),
     "allowedCIDRs": ("network", "egress"), "allowedPorts": ("network", "egress"),
     "key": ("credentials", "apiKeySecretRef"),
+    "maxCostUSD": ("budget",), "maxOutputTokens": ("budget",), "window": ("budget",),
 }  # fmt: skip
 
 
@@ -286,13 +315,31 @@ def _behind_a_gateway() -> Iterator[Json]:
         *({"network": {"egress": {"allowedDomains": [f"n{i}.com" for i in range(count)]}}} for count in (64, 65)),
         {"network": {"egress": {"allowedDomains": ["a.com", "a.com:443"]}}},
         {"network": {"egress": {"allowedDomains": ["a.com", "a.com"]}}},
+        *({"budget": budget} for budget in budgets()),
     ]  # fmt: skip
     for wish in wishes:
         yield {"backend": {"type": "Docker"}, **_brokered("Brokered"), **wish}
     for backend in ("Docker", "Kubernetes"):
         for delivery in POOLS["delivery"]:
-            for wish in ({}, {"model": {"allowed": ["a"]}}, {"network": {"egress": {"allowedDomains": ["a.com"]}}}):
+            for wish in (
+                {},
+                {"model": {"allowed": ["a"]}},
+                {"network": {"egress": {"allowedDomains": ["a.com"]}}},
+                {"budget": {"maxCostUSD": "20"}},
+            ):
                 yield {"backend": {"type": backend}, **_brokered(delivery), **wish}
+            for credentials in CREDENTIALS:
+                yield {"backend": {"type": backend}, "credentials": {**credentials, "delivery": delivery}}
+    yield from ({"credentials": credentials} for credentials in CREDENTIALS)
+
+
+def budgets() -> Iterator[Json]:
+    """Budgets with each value of each of their fields, beside a limit and alone."""
+    yield from BUDGETS
+    for field in ("maxCostUSD", "maxOutputTokens", "window"):
+        for value in POOLS[field]:
+            yield {field: value}
+            yield {"maxCostUSD": "20", "maxOutputTokens": 7, field: value}
 
 
 def _brokered(delivery: Json) -> Json:

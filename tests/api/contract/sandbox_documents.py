@@ -8,6 +8,8 @@ from typing import Any
 
 from field_values import (
     BACKENDS,
+    BUDGETS,
+    CREDENTIALS,
     DIGEST,
     ENV_NAMES,
     HOST_NAMES,
@@ -76,10 +78,20 @@ def good(rng: random.Random) -> Json:
         spec["profile"] = "Production"
     if spec.get("backend", {}).get("type") == "Docker":
         spec.get("workspace", {}).pop("storageClassName", None)
+        spec |= _behind_a_gateway(rng, spec["credentials"]) if rng.random() < 0.5 else {}
     elif "security" in spec:
         spec["security"] = copy.deepcopy(rng.choice(SECURITIES[1:3]))
     name = "".join(rng.choices(string.ascii_lowercase + string.digits, k=rng.choice((1, 8, 45))))
     return document(name, spec)
+
+
+def _behind_a_gateway(rng: random.Random, credentials: Json) -> Json:
+    named = {"oauthTokenSecretRef": credentials["apiKeySecretRef"]} if rng.random() < 0.3 else credentials
+    optional: dict[str, Callable[[], Json]] = {
+        "model": lambda: {"allowed": ["claude-sonnet-*"]},
+        "budget": lambda: copy.deepcopy(rng.choice(BUDGETS[:3])),
+    }
+    return {"credentials": {**named, "delivery": "Brokered"}, **_some(rng, optional)}
 
 
 def mutate(rng: random.Random, document: Json) -> None:
@@ -149,6 +161,10 @@ def _pool(path: Path) -> list[Json]:
             return BACKENDS
         case "security":
             return SECURITIES
+        case "budget":
+            return BUDGETS
+        case "credentials":
+            return [*CREDENTIALS, *({**one, "delivery": "Brokered"} for one in CREDENTIALS)]
         case "seccompProfile":
             return SECCOMP_PROFILES
         case "matchLabels":

@@ -169,7 +169,7 @@ class Reconciler:
             spec, blueprint = self._specs.of(raw, identity)
         except InvalidSpec as error:
             return _Pass(raw, replace(found, invalid=str(error), workload=await _state(backend, identity)))
-        reference = spec.credentials.api_key_secret_ref
+        reference = spec.credentials.secret_ref
         if self._hosted is not None and spec.on_docker:
             settled = await self._hosted.settle(raw, blueprint, spec)
             if settled is None:

@@ -237,11 +237,17 @@ class Sandboxes:
         return [
             Key(namespace, name)
             for name, raw in self._by_namespace.get(namespace, {}).items()
-            if raw.get("spec", {}).get("credentials", {}).get("apiKeySecretRef", {}).get("name") == secret
+            if secret in _secrets_named(raw)
         ]
 
     def __len__(self) -> int:
         return sum(map(len, self._by_namespace.values()))
+
+
+def _secrets_named(raw: Raw) -> Iterator[str | None]:
+    """The Secret of its credential, whichever that is."""
+    credentials = raw.get("spec", {}).get("credentials", {})
+    return (credentials.get(name, {}).get("name") for name in ("apiKeySecretRef", "oauthTokenSecretRef"))
 
 
 def overtaken(before: Raw, written: Raw) -> bool:

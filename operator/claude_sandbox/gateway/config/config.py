@@ -275,7 +275,7 @@ def _sandbox(fields: Fields) -> Sandbox:
         frozenset(apis),
         fields.texts("models"),
         tuple(read_pattern(item, where) for item, where in fields.items("allowedDomains")),
-        fields.inner("budget", read_budget),
+        fields.inner("budget", read_budget) if fields.has("budget") else Budget(),
     )
 
 
@@ -289,10 +289,12 @@ def _credential(fields: Fields) -> tuple[Path, bool, str | None]:
 
 
 def read_budget(fields: Fields) -> Budget:
-    """`maxCostUSD`, `maxOutputTokens`, `window`; what is not there is no limit."""
+    """`maxCostUSD`, `maxOutputTokens`, `window`; one of the first two has to be there, and the other is no limit."""
     usd = fields.usd("maxCostUSD")
     output = fields.number("maxOutputTokens", None, 1, 10**12) if fields.has("maxOutputTokens") else None
     window = fields.duration("window")
+    if usd is None and output is None:
+        raise ConfigError(fields.path("maxCostUSD"), "a budget has no limit: write this or maxOutputTokens")
     return Budget(int(usd * NANO) if usd is not None else None, output, window)
 
 

@@ -3,12 +3,14 @@
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from claude_sandbox.gateway.destinations.addresses import Network
 
 T = TypeVar("T")
+# As in a ClaudeSandbox's spec.budget: not all that Decimal reads, and no more digits than nano-USD have.
+_USD = re.compile(r"(?:0|[1-9][0-9]{0,8})(?:\.[0-9]{1,9})?")
 _WINDOW = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -46,10 +48,7 @@ class Fields:
 
     def optional(self, name: str, pattern: str = r"[^\x00-\x1f\x7f]+") -> str | None:
         """A string, or None where it is not there."""
-        if self._left.get(name) is None:
-            self._left.pop(name, None)
-            return None
-        return self.text(name, pattern=pattern)
+        return self.text(name, pattern=pattern) if self.has(name) else None
 
     def number(self, name: str, default: int | None, low: int, high: int) -> int:
         """A whole number within these bounds."""
@@ -70,13 +69,9 @@ class Fields:
         text = self.optional(name)
         if text is None:
             return None
-        try:
-            found = Decimal(text)
-        except InvalidOperation:
-            found = Decimal("nan")
-        if not found.is_finite() or not 0 < found <= 10**9:
+        if not _USD.fullmatch(text) or not Decimal(text):
             raise ConfigError(self.path(name), 'write an amount in USD above 0 as a string, for example "20" or "0.50"')
-        return found
+        return Decimal(text)
 
     def duration(self, name: str) -> float | None:
         """A length of time such as 24h, in seconds, or None where it is not there."""
@@ -126,8 +121,11 @@ class Fields:
         return Fields(self._take(name, dict, "a JSON object, {…}", {}), self.path(name))
 
     def has(self, name: str) -> bool:
-        """Whether the field is there, and not null."""
-        return self._left.get(name) is not None
+        """Whether the field is there, and not null, which is as if it were not."""
+        if self._left.get(name) is None:
+            self._left.pop(name, None)
+            return False
+        return True
 
     def end(self) -> None:
         """Refuse what is left."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from claude_sandbox.gateway.budget.ledger import Budget
 from claude_sandbox.gateway.config.cluster import SecretKey
 from claude_sandbox.gateway.config.config import Sandbox, read_budget, read_pattern
 from claude_sandbox.gateway.config.fields import ConfigError, Fields
@@ -62,7 +63,7 @@ def read_sandbox(obj: Mapping[str, Any]) -> Declared | None:
         oauth,
         models=_models(spec.inner_open("model")),
         allowed=_allowed(spec.inner_open("network").inner_open("egress")),
-        budget=spec.inner("budget", read_budget),
+        budget=spec.inner("budget", read_budget) if spec.has("budget") else Budget(),
     )
     return Declared(sandbox, _pod(obj.get("status"), child_name(name)))
 

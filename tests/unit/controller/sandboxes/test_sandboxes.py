@@ -90,7 +90,10 @@ def test_a_secret_concerns_those_who_name_it() -> None:
     sandboxes = Sandboxes()
     sandboxes.put(raw("alice", key="one"))
     sandboxes.put(raw("bob", key="two"))
-    assert sandboxes.using("agents", "two") == [Key("agents", "bob")]
+    subscriber = raw("carol")
+    subscriber["spec"]["credentials"] = {"oauthTokenSecretRef": {"name": "two"}}
+    sandboxes.put(subscriber)
+    assert sandboxes.using("agents", "two") == [Key("agents", "bob"), Key("agents", "carol")]
 
 
 def test_who_waits_for_a_host_is_told_the_oldest_first() -> None:

@@ -60,6 +60,8 @@ def test_a_whole_document() -> None:
         ({"budget": {"maxCostUSD": 20}}, "sandboxes[0].budget.maxCostUSD: write a string"),
         ({"budget": {"maxCostUSD": "-1"}}, "sandboxes[0].budget.maxCostUSD: write an amount in USD above 0"),
         ({"budget": {"window": "1w"}}, "sandboxes[0].budget.window: write a number and s, m, h or d"),
+        ({"budget": {"window": "24h"}}, "sandboxes[0].budget.maxCostUSD: a budget has no limit"),
+        ({"budget": {}}, "sandboxes[0].budget.maxCostUSD: a budget has no limit"),
         ({"apis": ["Everything"]}, "sandboxes[0].apis: write some of"),
         ({"allowed": []}, "sandboxes[0].allowed: there is no such field"),
     ],

@@ -103,7 +103,8 @@ WRONG = {
     "budget": [("spec.budget", "20"), ("spec.budget.maxCostUSD", {"maxCostUSD": 20}),
                ("spec.budget.maxOutputTokens", {"maxOutputTokens": 0}), ("spec.budget.window", {"window": "soon"}),
                # A limit that this does not know must not be taken for none.
-               ("spec.budget.maxRequests", {"maxRequests": 7})],
+               ("spec.budget.maxRequests", {"maxCostUSD": "20", "maxRequests": 7}),
+               ("spec.budget.maxCostUSD", {"window": "24h"}), ("spec.budget.maxCostUSD", {})],
     "backend": [("spec.backend", "Docker"), ("spec.backend.type", {"type": 1})],
 }  # fmt: skip
 

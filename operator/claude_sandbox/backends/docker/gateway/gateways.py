@@ -103,8 +103,8 @@ def message(gateway: Gateway, key: bytes | bytearray, generation: str, placehold
     sandbox = {
         **gateway.configuration["sandboxes"][0],
         "identitySHA256": [hashlib.sha256(placeholder).hexdigest()],
-        "credential": {"file": "-", "kind": "APIKey", "generation": generation},
     }
+    sandbox["credential"] = {**sandbox["credential"], "generation": generation}
     content = orjson.dumps(
         {
             "configuration": {**gateway.configuration, "sandboxes": [sandbox]},
@@ -141,6 +141,8 @@ def _configuration(blueprint: Blueprint, settings: Mapping[str, Any]) -> Manifes
                 "proxyIdentity": "Network",
                 "models": list(wanted.models),
                 "allowedDomains": list(wanted.domains),
+                "credential": {"file": "-", "kind": "OAuthToken" if wanted.oauth else "APIKey"},
+                **({"budget": wanted.budget.model_dump(by_alias=True, exclude_none=True)} if wanted.budget else {}),
             }
         ],
     }

@@ -55,7 +55,7 @@ class SecretKeys:
         if not value.strip():
             raise KeyUnavailableError(
                 Reason.SECRET_KEY_MISSING,
-                f"{where} has nothing under the key {key}: put the API key there, or name another key in "
-                "spec.credentials.apiKeySecretRef.key.",
+                f"{where} has nothing under the key {key}: put the API key or the token there, or name another key in "
+                "spec.credentials.",
             )
         return Key(str(live["metadata"]["resourceVersion"]), value)

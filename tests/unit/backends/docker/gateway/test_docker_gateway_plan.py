@@ -20,6 +20,7 @@ from claude_sandbox.backends.docker.model import Delivered, Desired, Observed, P
 from claude_sandbox.backends.docker.objects import documents
 from claude_sandbox.backends.docker.plan import plan
 from claude_sandbox.blueprint.model import Image
+from claude_sandbox.gateway.budget.ledger import Budget
 from claude_sandbox.gateway.config.config import parse
 
 IMAGE = Image("example.org/operator@sha256:" + "c" * 64, "sha256:" + "c" * 64, "IfNotPresent")
@@ -108,7 +109,22 @@ def test_what_it_is_told_is_a_configuration_that_it_takes_with_the_key_beside_it
     assert "the-key" not in json.dumps(message["configuration"])
     (sandbox,) = parse(json.dumps(message["configuration"])).sandboxes
     assert (sandbox.models, [str(one) for one in sandbox.allowed]) == (("claude-sonnet-*",), ["github.com"])
-    assert sandbox.anonymous_proxy
+    assert (sandbox.anonymous_proxy, sandbox.oauth, sandbox.budget) == (True, False, Budget())
+
+
+def test_it_is_told_of_a_subscriptions_token_and_of_a_budget() -> None:
+    credentials = {"oauthTokenSecretRef": {"name": "subscription"}, "delivery": "Brokered"}
+    budget = {"maxCostUSD": "0.50", "window": "24h"}
+    gateway = gateway_in(wanting(credentials=credentials, budget=budget))
+    message = json.loads(base64.b64decode(gateways.message(gateway, b"the-token", "7", b"csb-1")))
+    (sandbox,) = parse(json.dumps(message["configuration"])).sandboxes
+    assert (sandbox.oauth, sandbox.generation) == (True, "7")
+    assert sandbox.budget == Budget(500_000_000, None, 86400.0)
+    # Another budget is told to the gateway that runs; a kind of credential too.
+    other = gateway_in(wanting(credentials=credentials, budget=budget | {"maxOutputTokens": 9}))
+    assert other.revision("7") != gateway.revision("7")
+    assert other.container == gateway.container
+    assert gateway_in(wanting(budget=budget)).revision("7") != gateway.revision("7")
 
 
 def test_it_comes_after_the_sandbox_and_a_sandbox_that_holds_its_key_has_none() -> None:
