@@ -49,7 +49,7 @@ async def test_each_succeeds_against_a_plain_proxy_and_not_against_the_gateway(l
     for number, attack in enumerate(attacks()):
         assert await succeeds(attack, lab.place, lab.plain, 5), f"{attack.name}: as an attack it does not work"
         assert not await succeeds(attack, lab.place, lab.gateway.proxy, 15), attack.name
-        line = (await asyncio.to_thread(lab.gateway.audit, number + 1))[number]
+        line = (await lab.gateway.audited(number + 1))[number]
         if attack.refused == LET_THROUGH:
             assert line["verdict"] == "Allowed", attack.name
         else:

@@ -165,7 +165,7 @@ SIGNED: dict[str, tuple[str, Make]] = {
 
 async def test_tokens_that_the_cluster_signed_and_that_are_no_sandboxs(lab: Lab) -> None:
     assert (await ask(lab.gateway, lab.good))[0] == 200
-    lab.gateway.audit(1)
+    await lab.gateway.audited(1)
     lab.api.seen.clear()
     for name, (reason, make) in SIGNED.items():
         token = await make(lab)
@@ -212,7 +212,7 @@ async def _refused(lab: Lab, token: str, reason: str, name: str) -> None:
     writer.transport.abort()
     assert answer.startswith(b"HTTP/1.1 407 "), name
     assert lab.api.seen == [], name
-    lines = lab.gateway.audit(before + 2)[before:]
+    lines = (await lab.gateway.audited(before + 2))[before:]
     assert [(line["verdict"], line["rule"], line.get("sandbox")) for line in lines] == [
         ("Refused", f"identity: {reason}", None)
     ] * 2, name

@@ -48,7 +48,7 @@ async def test_who_looks_at_the_gateway_sees_nothing_that_the_agent_made_up_as_s
                     await answer.read()
 
             await ask("claude-sonnet-5-5")
-            gateway.audit(1)
+            await gateway.audited(1)
             before = len((await text(session, f"http://{gateway.health}/metrics")).splitlines())
             for number in range(MADE_UP):
                 await ask(f"model-{number}")
@@ -57,7 +57,7 @@ async def test_who_looks_at_the_gateway_sees_nothing_that_the_agent_made_up_as_s
             await ask(ODD)
             upstream.answer = answered(401, said)
             await ask("claude-sonnet-5-5")
-            gateway.audit(2 * MADE_UP + 4)
+            await gateway.audited(2 * MADE_UP + 4)
             page = await text(session, f"http://{gateway.health}/metrics")
             usage = await text(session, f"http://{gateway.health}/usage")
 

@@ -1,6 +1,7 @@
 """The real Claude Code, through the gateway to a stand-in for the API: it works with a placeholder, and ends well when
 the gateway refuses."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -65,7 +66,7 @@ def test_it_finishes_with_a_placeholder_and_the_provider_gets_the_key(lab: Lab) 
     assert (code, found["result"], found["is_error"]) == (0, "pong", False)
     assert {(one.method, one.path.partition("?")[0]) for one in lab.api.requests} == {("POST", "/v1/messages")}
     assert {(one.key, one.token) for one in lab.api.requests} == {(KEY, "")}
-    line = lab.gateway.audit(1)[0]
+    line = asyncio.run(lab.gateway.audited(1))[0]
     assert (line["verdict"], line["status"], line["outputTokens"]) == ("Allowed", 200, 1)
     assert line["model"].startswith("claude-")
     assert line["sessionId"] == found["session_id"]

@@ -27,7 +27,7 @@ async def test_a_sandbox_is_known_by_its_pods_token_from_when_its_status_names_t
             uid = await here.sandbox("work")
             token = await here.token("sandbox-work")
             await answered(gateway, token)
-            (line,) = gateway.audit(1)[-1:]
+            (line,) = (await gateway.audited(1))[-1:]
             sandbox = await here.api.get(r.SANDBOXES, "work", here.namespace)
             secret = await here.api.get(r.SECRETS, SECRET, here.namespace)
             assert (line["sandbox"], line["generation"]) == (
@@ -162,7 +162,7 @@ async def test_a_stream_ends_with_its_sandbox(here: Place) -> None:
             await until(lambda: api.cancelled == 1)
             assert await ask(gateway, tokens[0]) == (401, "the gateway does not know this identity (NoSandboxsPod)")
             assert b"ping" in await asyncio.wait_for(streams[1].content.readany(), 5)
-            (line,) = [one for one in gateway.audit(2) if one["verdict"] == "Cancelled"]
+            (line,) = [one for one in await gateway.audited(2) if one["verdict"] == "Cancelled"]
             assert line["rule"] == "no longer allowed"
 
 

@@ -41,16 +41,18 @@ class Gateway:
     def proxy_url(self) -> str:
         return f"http://sandbox:{PLACEHOLDER}@{self.proxy}"
 
-    def audit(self, count: int = 0) -> list[dict[str, Any]]:
-        """The lines so far, once there are so many."""
+    def audit(self) -> list[dict[str, Any]]:
+        """The lines so far."""
+        text = (self.directory / "audit").read_text()
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    async def audited(self, count: int) -> list[dict[str, Any]]:
+        """The lines, once there are so many. Servers in the same loop go on: a tunnel waits for its server."""
         deadline = time.monotonic() + 10
-        while True:
-            text = (self.directory / "audit").read_text()
-            lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-            if len(lines) >= count or time.monotonic() > deadline:
-                assert len(lines) >= count, lines
-                return lines
-            time.sleep(0.02)
+        while len(lines := self.audit()) < count:
+            assert time.monotonic() < deadline, lines
+            await asyncio.sleep(0.02)
+        return lines
 
     def output(self) -> str:
         """Everything that it wrote."""

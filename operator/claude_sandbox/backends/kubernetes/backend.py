@@ -229,8 +229,8 @@ class KubernetesBackend:
             expected=expected(blueprint, spec.profile, self._allowed_registries, self._plain_images),
             pod=pod,
             namespace=_reading(namespaces, space, "the Namespace was not found"),
-            policies=self._all(NETWORK_POLICIES, namespace),
-            services=self._all(SERVICES, namespace),
+            policies=self._selecting(NETWORK_POLICIES, pod),
+            services=self._selecting(SERVICES, pod),
             slices=self._slices(pod),
             service_account=_reading(accounts, accounts.store.get(namespace, child), "there is no ServiceAccount"),
             access=self._access.known(namespace, child),
@@ -247,6 +247,9 @@ class KubernetesBackend:
 
     def _slices(self, pod: Reading[Object] | Unread) -> Reading[tuple[Object, ...]] | Unread:
         return pod if isinstance(pod, Unread) else _reading(*self._watches.slices(pod.value), "")
+
+    def _selecting(self, resource: Resource, pod: Reading[Object] | Unread) -> Reading[tuple[Object, ...]] | Unread:
+        return pod if isinstance(pod, Unread) else _reading(*self._watches.selecting(resource, pod.value), "")
 
     def _all(self, resource: Resource, namespace: str) -> Reading[tuple[Object, ...]] | Unread:
         informer = self._watches.of(resource, namespace)

@@ -110,7 +110,7 @@ async def test_a_stream_comes_as_it_is_sent_and_a_client_that_goes_ends_it_at_th
                 assert await asyncio.wait_for(answer.content.readany(), 5) == b"event: ping\ndata: {}\n\n"
                 answer.close()
             await until(lambda: api.cancelled)
-            (line,) = gateway.audit(1)
+            (line,) = await gateway.audited(1)
     assert (line["verdict"], line["estimated"], line["inputTokens"], line["outputTokens"]) == (
         "Cancelled",
         True,
@@ -190,7 +190,7 @@ async def test_200_requests_at_once_against_a_budget_for_ten(tmp_path: Path) -> 
                 "false",
             )
             assert "The budget of this sandbox is spent" in refusal["error"]["message"]
-            assert sum(line.get("costUSD", 0) for line in gateway.audit(201)) == pytest.approx(one * 10 / 10**6)
+            assert sum(line.get("costUSD", 0) for line in await gateway.audited(201)) == pytest.approx(one * 10 / 10**6)
             assert gateway.stop() == 0
     account = json.loads((tmp_path / "ledger" / "uid-1.json").read_text())["account"]
     assert (account["spent"], account["overrun"], account["reserved"]) == (one * 10 * 1000, 0, {})
@@ -281,7 +281,7 @@ async def test_it_ends_when_what_is_under_way_has_ended(tmp_path: Path) -> None:
             assert (await under_way)[0] == 200
             assert await asyncio.to_thread(gateway.process.wait, 5) == 0
             assert time.monotonic() - started < 5
-            assert [line["status"] for line in gateway.audit(1)] == [200]
+            assert [line["status"] for line in await gateway.audited(1)] == [200]
 
 
 async def test_no_secret_is_in_anything_that_it_writes(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ async def test_no_secret_is_in_anything_that_it_writes(tmp_path: Path) -> None:
             )
             gateway.stop()
             text = gateway.output()
-            lines = gateway.audit(3)
+            lines = await gateway.audited(3)
     for secret in (
         KEY,
         PLACEHOLDER,

@@ -80,7 +80,7 @@ async def test_git_clones_and_pushes(lab: Lab, way: str) -> None:
     found = await lab.run("sh", "-ec", script, url)
     assert found.returncode == 0, found.stderr
     # git asks without a password first, and again when it is told that one is wanted.
-    lines = {(line["verdict"], line["rule"]) for line in lab.gateway.audit(4)}
+    lines = {(line["verdict"], line["rule"]) for line in await lab.gateway.audited(4)}
     assert {rule for verdict, rule in lines if verdict != "Allowed"} <= {"identity"}
 
 
@@ -157,7 +157,7 @@ async def test_apt_updates_and_downloads(lab: Lab, way: str) -> None:
         found = await lab.run("apt-get", *given, *command)
         assert found.returncode == 0, found.stdout + found.stderr
     assert (lab.files.parent / "home" / package.name).read_bytes() == content
-    rules = {(line["kind"], line["verdict"]) for line in lab.gateway.audit(2)}
+    rules = {(line["kind"], line["verdict"]) for line in await lab.gateway.audited(2)}
     assert rules == {("http" if way == "plain" else "tunnel", "Allowed")}
 
 
@@ -236,7 +236,7 @@ async def test_two_hundred_streams_at_once(lab: Lab) -> None:
         found = await asyncio.gather(*(stream(session) for _ in range(200)))
     assert set(found) == {b"".join(b"data: %d\n\n" % number for number in range(EVENTS))}
     assert opened == 200
-    lines = await asyncio.to_thread(lab.gateway.audit, 200)
+    lines = await lab.gateway.audited(200)
     assert {line["verdict"] for line in lines} == {"Allowed"}
 
 

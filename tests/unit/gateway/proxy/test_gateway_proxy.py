@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gatewaykit import PLACEHOLDER, Authority, Gateway, authority, basic, client_environment, document, running, until
+from gatewaykit import PLACEHOLDER, Authority, Gateway, authority, basic, client_environment, document, running
 
 NAMES = ("www.example.org", "git.example.org", "other.example.net")
 
@@ -116,7 +116,7 @@ def test_curl(lab: Lab) -> None:
         assert len(found.stdout) in (0, 100_000) if extra else len(found.stdout) == 100_000
     found = run(lab, "curl", "-sS", f"https://other.example.net:{lab.tls}/hello.txt")
     assert "403" in found.stderr
-    lines = lab.gateway.audit(5)
+    lines = asyncio.run(lab.gateway.audited(5))
     tunnel = next(line for line in lines if line["kind"] == "tunnel" and line["verdict"] == "Allowed")
     plain = next(line for line in lines if line["kind"] == "http")
     refused = next(line for line in lines if line["verdict"] == "Refused")
@@ -199,7 +199,7 @@ async def test_identities_and_addresses(lab: Lab) -> None:
     assert (await connect(lab, "private.example.org", lab.tls)).status in (403, 502)
     assert (await connect(lab, "nowhere.example.org", lab.tls)).status == 502
     assert (await connect(lab, "127.0.0.1", lab.tls)).status == 403
-    rules = Counter(line["rule"] for line in lab.gateway.audit(8))
+    rules = Counter(line["rule"] for line in await lab.gateway.audited(8))
     assert rules["identity"] == 4
     assert rules["the name leads to an address that is refused (metadata service)"] == 1
     assert rules["the name leads to an address that is refused (private)"] == 1
@@ -213,7 +213,7 @@ async def test_what_is_no_tls_passes_only_where_the_entry_says_so(lab: Lab) -> N
     other = await connect(lab, "www.example.org", lab.plain)
     other.writer.write(b"GET /hello.txt HTTP/1.0\r\n\r\n")
     assert await other.closed()
-    assert "NotTLS" in {line["rule"] for line in lab.gateway.audit(2)}
+    assert "NotTLS" in {line["rule"] for line in await lab.gateway.audited(2)}
 
 
 async def test_a_list_that_changes_closes_what_it_no_longer_allows(lab: Lab) -> None:
@@ -223,7 +223,7 @@ async def test_a_list_that_changes_closes_what_it_no_longer_allows(lab: Lab) -> 
     lab.configuration["sandboxes"][0]["allowedDomains"] = lab.configuration["sandboxes"][0]["allowedDomains"][2:]
     lab.gateway.configure(lab.configuration)
     assert await ended.closed()
-    assert lab.gateway.audit(1)[0]["ended"] == "no longer allowed"
+    assert (await lab.gateway.audited(1))[0]["ended"] == "no longer allowed"
     kept.writer.write(b"GET /hello.txt HTTP/1.0\r\n\r\n")
     assert (await asyncio.wait_for(kept.reader.read(), 10)).endswith(b"hello\n")
 
@@ -254,7 +254,7 @@ async def test_limits_on_time_and_number(tmp_path: Path) -> None:
             assert (await connect(lab, "x.example.org", port)).status == 503
             assert [await talk.closed() for talk in talks] == [True] * 3
             assert (await connect(lab, "x.example.org", port)).status == 200
-            found = {(line["host"], line.get("ended"), line["rule"]) for line in gateway.audit(4)}
+            found = {(line["host"], line.get("ended"), line["rule"]) for line in await gateway.audited(4)}
     rule = f"allowed: x.example.org:{port}"
     assert found == {
         ("x.example.org", "idle", rule),
@@ -271,7 +271,7 @@ async def test_a_big_download_arrives_whole_and_costs_little_memory(lab: Lab, tm
     found = await asyncio.to_thread(run, lab, *argv)
     assert found.stdout == str(200 << 20)
     assert _memory(lab.gateway.process.pid) - before < 16 << 20
-    await until(lambda: lab.gateway.audit(1)[0]["bytesDown"] > 200 << 20)
+    assert (await lab.gateway.audited(1))[0]["bytesDown"] > 200 << 20
 
 
 def _memory(pid: int) -> int:

@@ -61,7 +61,7 @@ async def test_metrics_and_usage_of_a_running_gateway(tmp_path: Path) -> None:
             assert await post(session, gateway.broker) == 401
             assert await post(session, gateway.broker, model="made-up-by-the-agent", max_tokens=10_000) == 402
             assert await post(session, gateway.broker, model="claude-opus-5-5") == 400
-            refused = gateway.audit(4)
+            refused = await gateway.audited(4)
             status, page = await get(session, f"http://{gateway.health}/metrics")
             found = samples(page)
             assert status == 200
@@ -133,7 +133,7 @@ async def test_a_provider_that_does_not_answer_is_told_without_a_status(tmp_path
     async with aiohttp.ClientSession() as session:
         with running(tmp_path, document(tmp_path)) as gateway:
             assert await post(session, gateway.broker) == 502
-            gateway.audit(1)
+            await gateway.audited(1)
             one = await usage_now(session, gateway.health)
             assert "status" not in one["lastRequest"]
             assert "lastAccepted" not in one

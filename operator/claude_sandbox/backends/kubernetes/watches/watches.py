@@ -16,11 +16,12 @@ nothing: on a start, everything is listed before the first pass (`settled`).
 """
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.evidence.endpoint_slices import addresses_of, endpoints_of, outsize_in
+from claude_sandbox.backends.kubernetes.evidence.selecting import selected_by_policy, selected_by_service
 from claude_sandbox.backends.kubernetes.state import keeps_starting
 from claude_sandbox.backends.kubernetes.watches.rbac import Rights
 from claude_sandbox.kubernetes_api.client import Api, Obj
@@ -39,7 +40,7 @@ from claude_sandbox.kubernetes_api.resources import (
     SERVICES,
     Resource,
 )
-from claude_sandbox.kubernetes_api.store import key_of
+from claude_sandbox.kubernetes_api.store import IndexFunction, key_of
 from claude_sandbox.kubernetes_api.unstructured import Object, labels
 
 Wake = Callable[[str, str], None]
@@ -53,6 +54,9 @@ NO_SANDBOX = ""
 _OURS = meta.LABEL_SANDBOX
 BY_ENDPOINT = "endpoint"
 """Of EndpointSlices: by address, and by the namespace and name of a pod. Of pods by address."""
+BY_SANDBOX = "sandbox"
+"""Of NetworkPolicies and Services: by the namespace and the one sandbox that the selector can select, or None."""
+_SELECTING: Mapping[Resource, IndexFunction] = {NETWORK_POLICIES: selected_by_policy, SERVICES: selected_by_service}
 _CHILDREN = (PODS, SERVICE_ACCOUNTS, PERSISTENT_VOLUME_CLAIMS)
 _WHOLE = (NETWORK_POLICIES, SERVICES, RESOURCE_QUOTAS, LIMIT_RANGES)
 
@@ -95,8 +99,10 @@ class Watches:
             scopes, ENDPOINT_SLICES, self._slice_changed, indexes={BY_ENDPOINT: endpoints_of}
         )
         for resource in _WHOLE:
-            changed = self._child_changed if resource in (NETWORK_POLICIES, SERVICES) else self._neighbour_changed
-            self._informers[resource] = self._each(scopes, resource, changed)
+            select = _SELECTING.get(resource)
+            changed = self._child_changed if select else self._neighbour_changed
+            by = {BY_SANDBOX: select} if select else None
+            self._informers[resource] = self._each(scopes, resource, changed, indexes=by)
         self._informers[NAMESPACES] = {
             scope: Poller(api, NAMESPACES, scope, self._namespace_changed, pace)
             if scope
@@ -161,6 +167,14 @@ class Watches:
         targets = ((namespace, name), outsize_in(namespace), *addresses_of(pod))
         found = {key_of(one): one for target in targets for one in informer.store.by_index(BY_ENDPOINT, target)}
         return informer, tuple(found.values())
+
+    def selecting(self, resource: Resource, pod: Object) -> tuple[Informer, tuple[Obj, ...]]:
+        """The NetworkPolicies or Services that may select the pod, by what names its sandbox or none; and the informer
+        that they are from."""
+        namespace = pod["metadata"]["namespace"]
+        informer = self.of(resource, namespace)
+        keys = [(namespace, name) for name in dict.fromkeys((None, labels(pod).get(meta.LABEL_SANDBOX)))]
+        return informer, tuple(one for key in keys for one in informer.store.by_index(BY_SANDBOX, key))
 
     def learn(self, resource: Resource, live: Obj) -> None:
         """Take in the answer to a write of ours."""
