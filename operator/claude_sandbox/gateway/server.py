@@ -4,13 +4,13 @@ import asyncio
 import json
 import ssl
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from claude_sandbox.gateway.audit import Audit
+from claude_sandbox.gateway.audit import Audit, Value
 from claude_sandbox.gateway.broker.broker import Broker
 from claude_sandbox.gateway.broker.upstream import Upstreams
 from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
@@ -23,6 +23,7 @@ from claude_sandbox.gateway.kubernetes.api_server import ApiServer
 from claude_sandbox.gateway.proxy.dial import BUFFER, SystemResolver
 from claude_sandbox.gateway.proxy.proxy import Proxy
 from claude_sandbox.gateway.shares import Slots
+from claude_sandbox.gateway.telemetry.denials import Denials
 from claude_sandbox.gateway.telemetry.metrics import Metrics
 from claude_sandbox.gateway.telemetry.pages import Pages
 
@@ -75,13 +76,16 @@ class Gateway:
         self._api = ApiServer(cluster.service_account, cluster.server) if cluster is not None else None
         self._books = Bookkeeper(self._store())
         self._metrics = Metrics(lambda: follower.live.prices, self._books)
-        self._audit = Audit(observe=self._metrics.observe)
+        self._denials = Denials()
+        self._audit = Audit(observe=self._observe)
         self._upstreams = Upstreams()
         self._broker = Broker(lambda: follower.live, self._audit, self._books, self._upstreams)
         self._proxy = Proxy(lambda: follower.live, self._audit, SystemResolver())
         self._metrics.opened("broker", lambda: self._broker.open)
         self._metrics.opened("proxy", lambda: self._proxy.open)
-        self._pages = Pages(lambda: follower.live, self._books, self._broker.recent, self._metrics, self._readiness)
+        self._pages = Pages(
+            lambda: follower.live, self._books, self._broker.recent, self._denials, self._metrics, self._readiness
+        )
         self._runners: list[web.ServerRunner] = []
         self._servers: list[asyncio.Server] = []
         self._bounded: _BoundedServer | None = None
@@ -136,6 +140,11 @@ class Gateway:
         self._broker.changed()
         self._proxy.changed()
         self._books.keep(live.sandboxes)
+        self._denials.keep(live.sandboxes)
+
+    def _observe(self, kind: str, fields: Mapping[str, Value]) -> None:
+        self._metrics.observe(kind, fields)
+        self._denials.observe(kind, fields)
 
     async def _drain(self) -> None:
         """Take nothing new, and wait for what is under way, as long as is configured."""

@@ -9,6 +9,8 @@ from claude_sandbox.gateway.destinations.suffixes import LOCAL_SUFFIXES, SHARED_
 
 HTTPS_PORT = 443
 HTTP_PORT = 80
+NOT_ALLOWED = "not in allowedDomains"
+"""The reason for which a destination is denied that nobody declared."""
 
 
 class Way(StrEnum):
@@ -77,6 +79,11 @@ def parse_pattern(text: str, *, opaque: bool = False, local: bool = False) -> Pa
     return Pattern(name, wildcard, port, opaque)
 
 
+def entry_of(name: str, port: int, way: Way) -> str:
+    """A destination as it has to stand in `spec.network.egress.allowedDomains`: without a port that goes by itself."""
+    return name if port == (HTTPS_PORT if way is Way.TUNNEL else HTTP_PORT) else f"{name}:{port}"
+
+
 def _split_port(text: str) -> tuple[str, int | None]:
     host, colon, digits = text.rpartition(":")
     if not colon or is_address(text):
@@ -109,7 +116,7 @@ def decide(name: str, port: int, way: Way, allowed: Sequence[Pattern], denied: S
             return Verdict(False, f"denied: {pattern}")
     matching = [pattern for pattern in allowed if pattern.allows(name, port, way)]
     if not matching:
-        return Verdict(False, "not in allowedDomains")
+        return Verdict(False, NOT_ALLOWED)
     # The narrowest says whether TLS is required.
     chosen = max(matching, key=lambda pattern: (not pattern.wildcard, len(pattern.name)))
     return Verdict(True, f"allowed: {chosen}", chosen.opaque)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from claude_sandbox.gateway.audit import Audit, plain, whose
 from claude_sandbox.gateway.config.config import Config, Sandbox
 from claude_sandbox.gateway.config.follow import Live
-from claude_sandbox.gateway.destinations.domains import Verdict, Way, decide
+from claude_sandbox.gateway.destinations.domains import Verdict, Way, decide, entry_of
 from claude_sandbox.gateway.http.forward import exchange
 from claude_sandbox.gateway.http.head import BadRequestError, Request, head_end, parse_request
 from claude_sandbox.gateway.identity import IdentityError, presented_to_proxy
@@ -255,8 +255,7 @@ def _verdict(sandbox: Sandbox, config: Config, request: Request, way: Way) -> Ve
 def _denied(request: Request, way: Way, verdict: Verdict) -> str:
     if verdict.rule.startswith("denied"):
         return f"{request.host} is denied by the administrator of this gateway"
-    ordinary = request.port == (443 if way is Way.TUNNEL else 80)
-    entry = request.host if ordinary else f"{request.host}:{request.port}"
+    entry = entry_of(request.host, request.port, way)
     return f"{entry} is not among the destinations of this sandbox: add it to spec.network.egress.allowedDomains"
 
 

@@ -11,6 +11,7 @@ from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
 from claude_sandbox.gateway.budget.ledger import Account
 from claude_sandbox.gateway.budget.store import StoreError
 from claude_sandbox.gateway.config.follow import Live
+from claude_sandbox.gateway.telemetry.denials import Denials
 from claude_sandbox.gateway.telemetry.metrics import Metrics
 from claude_sandbox.gateway.telemetry.usage import usage_of
 
@@ -26,12 +27,14 @@ class Pages:
         live: Callable[[], Live],
         books: Bookkeeper,
         recent: RecentRequests,
+        denials: Denials,
         metrics: Metrics,
         readiness: Callable[[], tuple[bool, dict[str, object]]],
     ) -> None:
         self._live = live
         self._books = books
         self._recent = recent
+        self._denials = denials
         self._metrics = metrics
         self._readiness = readiness
         self._reading = asyncio.Semaphore(_TOGETHER)
@@ -60,7 +63,7 @@ class Pages:
         return {
             "uncounted": self._books.uncounted,
             "sandboxes": [
-                usage_of(one, account, self._recent.of(one.uid), now)
+                usage_of(one, account, self._recent.of(one.uid), self._denials.of(one.uid), now)
                 for one, account in zip(sandboxes, accounts, strict=True)
             ],
         }

@@ -13,9 +13,10 @@ from claude_sandbox.gateway.budget import ledger
 from claude_sandbox.gateway.budget.ledger import Account
 from claude_sandbox.gateway.budget.prices import NANO
 from claude_sandbox.gateway.config.config import Sandbox
+from claude_sandbox.gateway.telemetry.denials import Denied
 
 
-def usage_of(sandbox: Sandbox, account: Account | str, recent: Recent, now: float) -> dict[str, Any]:
+def usage_of(sandbox: Sandbox, account: Account | str, recent: Recent, denied: Denied, now: float) -> dict[str, Any]:
     """Of one sandbox. `account`: why it can't be had, where it can't."""
     told = {"lastRequest": recent.request, "lastAccepted": recent.accepted, "lastError": recent.error}
     return {
@@ -24,6 +25,18 @@ def usage_of(sandbox: Sandbox, account: Account | str, recent: Recent, now: floa
         "name": sandbox.name,
         **({"accountError": account} if isinstance(account, str) else {"account": _account(sandbox, account, now)}),
         **{key: _moment(moment) for key, moment in told.items() if moment is not None},
+        **({"denied": _denied(denied)} if denied.count else {}),
+    }
+
+
+def _denied(denied: Denied) -> dict[str, Any]:
+    """The newest first."""
+    return {
+        "count": denied.count,
+        "destinations": [
+            {"destination": one.destination, "count": one.count, "time": clock(one.at)}
+            for one in reversed(denied.destinations.values())
+        ],
     }
 
 

@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import pytest
@@ -17,6 +18,7 @@ from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
 from claude_sandbox.gateway.budget.ledger import Account, Budget, Reservation
 from claude_sandbox.gateway.budget.prices import NANO, built_in
 from claude_sandbox.gateway.budget.store import MemoryStore
+from claude_sandbox.gateway.telemetry.denials import KEPT, LONGEST, Denials, Denied
 from claude_sandbox.gateway.telemetry.metrics import Metrics
 from claude_sandbox.gateway.telemetry.usage import usage_of, usd
 
@@ -75,6 +77,8 @@ async def test_metrics_and_usage_of_a_running_gateway(tmp_path: Path) -> None:
             assert "made-up" not in page
             assert "uid-1" not in page
 
+            async with session.get("http://not-declared.example.org:8080/", proxy=gateway.proxy_url) as denied:
+                assert denied.status == 403
             await until_settled(session, gateway.health)
             usage = json.loads((await get(session, f"http://{gateway.health}/usage"))[1])
             (one,) = usage["sandboxes"]
@@ -87,6 +91,8 @@ async def test_metrics_and_usage_of_a_running_gateway(tmp_path: Path) -> None:
             assert one["lastAccepted"]["status"] == 200
             assert one["lastError"]["type"] == "authentication_error"
             assert one["lastError"]["message"] == f"invalid x-api-key: {HIDDEN} ?[2J"
+            (wanted,) = one["denied"]["destinations"]
+            assert (wanted["destination"], wanted["count"]) == ("not-declared.example.org:8080", 1)
             assert refused[1]["providerError"] == "authentication_error"
 
             # A key that is replaced shows with the next request, and only then.
@@ -196,10 +202,69 @@ def test_the_window_of_this_moment_counts() -> None:
     sandbox = SimpleNamespace(uid="u", namespace="", name="", budget=budget)
     account = Account(since=0.0, spent=NANO // 2, reserved={"r": Reservation(NANO // 4, 7, 10.0)})
     recent = SimpleNamespace(request=None, accepted=None, error=None)
-    now = usage_of(sandbox, account, recent, 20.0)["account"]  # type: ignore[arg-type]
+    now = usage_of(sandbox, account, recent, Denied(), 20.0)["account"]  # type: ignore[arg-type]
     assert (now["costUSD"], now["heldCostUSD"], now["windowEnds"]) == ("0.5", "0.25", "1970-01-01T01:00:00Z")
-    later = usage_of(sandbox, account, recent, 3601.0)["account"]  # type: ignore[arg-type]
+    later = usage_of(sandbox, account, recent, Denied(), 3601.0)["account"]  # type: ignore[arg-type]
     assert (later["costUSD"], later["heldCostUSD"], later["heldOutputTokens"]) == ("0", "0.25", 7)
+
+
+def denial(host: str, port: int = 443, **fields: Any) -> dict[str, Any]:
+    return {"sandbox": "u", "verdict": "Refused", "rule": "not in allowedDomains", "host": host, "port": port, **fields}
+
+
+def test_denials_are_told_as_the_spec_would_have_to_name_them_the_newest_first() -> None:
+    times = iter(range(10, 20))
+    denials = Denials(lambda: next(times))
+    for kind, host, port in (
+        *(("tunnel", "pypi.org", 443), ("tunnel", "git.example.org", 8443), ("http", "deb.debian.org", 80)),
+        *(("http", "pypi.org", 443), ("tunnel", "PyPI.org.", 443)),
+    ):
+        denials.observe(kind, denial(host, port))
+    found = list(denials.of("u").destinations.values())[::-1]
+    assert [(one.destination, one.count, one.at) for one in found] == [
+        ("pypi.org", 2, 14), ("pypi.org:443", 1, 13), ("deb.debian.org", 1, 12), ("git.example.org:8443", 1, 11)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["10.0.0.1", "kubernetes.default.svc", "localhost", "a text for who reads", "*.example.org", "a" * 64, "",
+     f"{'a' * 50}.{'b' * 50}.example.org"],
+)  # fmt: skip
+def test_what_no_spec_can_name_or_is_long_enough_for_a_text_is_counted_only(host: str) -> None:
+    denials = Denials()
+    denials.observe("tunnel", denial(host))
+    assert (denials.of("u").count, denials.of("u").destinations) == (1, {})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"rule": "denied: pypi.org"},
+        {"rule": "identity", "sandbox": None},
+        {"rule": "allowed: *.org"},
+        {"sandbox": None},
+    ],
+)
+def test_only_what_the_sandboxs_spec_could_allow_is_a_denial(fields: dict[str, Any]) -> None:
+    denials = Denials()
+    denials.observe("tunnel", denial("pypi.org", **fields))
+    denials.observe("request", denial("pypi.org"))
+    assert denials.of("u") == Denied()
+
+
+@given(st.lists(st.tuples(st.text(max_size=130), st.integers(0, 65535)), max_size=60))
+def test_so_many_denials_are_kept_whatever_an_agent_asks_for(asked: list[tuple[str, int]]) -> None:
+    denials = Denials()
+    for number, (host, port) in enumerate(asked):
+        denials.observe("tunnel", denial(host, port))
+        denials.observe("tunnel", denial(f"host-{number}.example.org", port))
+    found = denials.of("u")
+    assert found.count == 2 * len(asked)
+    assert len(found.destinations) <= KEPT
+    assert all(len(one) <= LONGEST and one.isascii() and one.isprintable() for one in found.destinations)
+    denials.keep({"another"})
+    assert denials.of("u") == Denied()
 
 
 @given(st.integers(0, 10**18))
