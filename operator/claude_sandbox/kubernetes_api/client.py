@@ -106,6 +106,10 @@ class Api:
 
     # Reading
 
+    async def open(self, request: Request, timeouts: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        """An answer that is read as it comes, whatever its status. Not retried. Raises what aiohttp raises."""
+        return await self._transport.open(request, timeouts)
+
     async def get(
         self,
         resource: Resource,

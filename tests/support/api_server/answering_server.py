@@ -43,11 +43,13 @@ class Cluster:
     """RoleBindings of all namespaces."""
     refused: tuple[str, ...] = ()
     """Plurals that are answered with 403."""
+    gateways: dict[str, str] = field(default_factory=dict)
+    """By the names of pods with a gateway, what each has written."""
     allowed: bool = False
     """Whether ServiceAccounts may do what they are asked about."""
     asked: list[str] = field(default_factory=list)
 
-    def answer(self, method: str, path: str) -> tuple[int, Object]:
+    def answer(self, method: str, path: str) -> tuple[int, Object | str]:
         self.asked.append(f"{method} {path}")
         if path == "/version":
             return 200, {"major": "1", "minor": "34"}
@@ -56,6 +58,10 @@ class Cluster:
         if method == "POST" and path.endswith("/localsubjectaccessreviews"):
             return 201, {"status": {"allowed": self.allowed}}
         head, _, name = path.rpartition("/")
+        if name == "pods":
+            return 200, {"metadata": {"resourceVersion": "1"}, "items": list(map(_gateway, self.gateways))}
+        if name == "log":
+            return 200, self.gateways[head.rpartition("/")[2]]
         if head.endswith("/api/v1/namespaces"):
             labels = {"kubernetes.io/metadata.name": name, "pod-security.kubernetes.io/enforce": "restricted"}
             return 200, {"metadata": {"name": name, "labels": labels}}
@@ -79,6 +85,10 @@ class Cluster:
         return (200, found) if found else (404, _status(404, "NotFound", f'"{name}" not found'))
 
 
+def _gateway(name: str) -> Object:
+    return {"metadata": {"name": name, "namespace": NAMESPACE}, "spec": {"containers": [{"name": "gateway"}]}}
+
+
 @contextmanager
 def serving(cluster: Cluster, directory: Path) -> Iterator[str]:
     """A server that answers for `cluster`; yields the path of its kubeconfig."""
@@ -93,9 +103,10 @@ def serving(cluster: Cluster, directory: Path) -> Iterator[str]:
 
         def _respond(self, method: str) -> None:
             code, body = cluster.answer(method, self.path.partition("?")[0])
-            content = json.dumps(body).encode()
+            # A log is text.
+            content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
             self.send_response(code)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", "text/plain" if isinstance(body, str) else "application/json")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

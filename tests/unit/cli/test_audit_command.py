@@ -12,7 +12,8 @@ from click.testing import CliRunner, Result
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from claude_sandbox.cli.audit.command import FollowedFile, audit
+from claude_sandbox.cli.audit.command import audit
+from claude_sandbox.cli.audit.files import FollowedFile
 from claude_sandbox.cli.audit.lines import MAX_LINE, parse, since
 from claude_sandbox.cli.audit.summary import MAX_NAMES, Summary, remedy
 from claude_sandbox.cli.main import cli
@@ -182,7 +183,7 @@ def test_ages_and_times() -> None:
 
 
 def test_a_file_is_followed_as_it_grows_and_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("claude_sandbox.cli.audit.command._LOOK", 0.01)
+    monkeypatch.setattr("claude_sandbox.cli.audit.files._LOOK", 0.01)
     path, seen = tmp_path / "log", list[bytes]()
     path.write_bytes(b"one\ntw")
 

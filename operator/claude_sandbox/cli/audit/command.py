@@ -1,24 +1,27 @@
-"""`claude-sandbox audit`: reads files or standard input, and writes what was asked for."""
+"""`claude-sandbox audit`: finds what gateways wrote, and shows what was asked for of it."""
 
-import json
-import os
+import asyncio
+import re
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
-from claude_sandbox.cli.audit.lines import MAX_LINE, VERDICTS, Filter, Line, parse, since
-from claude_sandbox.cli.audit.summary import Summary
+from claude_sandbox.api.spec import BackendType
+from claude_sandbox.cli.audit import containers, pods
+from claude_sandbox.cli.audit.files import Reader
+from claude_sandbox.cli.audit.lines import VERDICTS, Filter, since
+from claude_sandbox.cli.audit.output import Output
+from claude_sandbox.cli.audit.sandboxes import Audited, UnreadableError, endpoint_of, find
+from claude_sandbox.cli.engine_address import AddressError, Tls, engine_address
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import CredentialsError, load
 
-_LOOK = 0.5
-"""Seconds between two looks at a file that is followed."""
-_HEAD = ("TIME", "SANDBOX", "VERDICT", "STATUS", "WHAT", "SECONDS", "USD", "RULE")
-_WIDTHS = (23, 28, 9, 6, 40, 8, 9, 0)
+_LABEL = "[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
+_SANDBOX = re.compile(f"(?:({_LABEL})/)?({_LABEL})")
 
 
 def _since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
@@ -28,9 +31,20 @@ def _since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> d
         raise click.BadParameter("write an age such as 10m, 2h or 7d, or a time such as 2026-01-31T12:00:00Z") from None
 
 
+@dataclass(frozen=True)
+class Where:
+    """How the API server and the engine are reached; what is None is as kubectl, and as the DockerHost says."""
+
+    namespace: str | None
+    kubeconfig: str | None
+    context: str | None
+    host: str | None
+    tls: Tls
+
+
 @click.command(epilog="\b\nExit codes: 0 it was read, 1 it could not be read or held no line of an audit, "
                       "2 the command line is wrong.")  # fmt: skip
-@click.argument("source", metavar="FILE")
+@click.argument("source", metavar="SANDBOX|FILE")
 @click.option("--verdict", "verdicts", multiple=True, type=click.Choice(VERDICTS), help="May be repeated.")
 @click.option("--sandbox", "sandboxes", multiple=True, metavar="NAME", help="NAME, NAMESPACE/NAME or UID; repeatable.")
 @click.option("--since", "after", metavar="AGE", callback=_since, help="From then on: 10m, 2h, 7d, or a time.")
@@ -39,7 +53,15 @@ def _since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> d
 @click.option("--output", "-o", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.option("--summary", is_flag=True, help="Sums instead of lines: verdicts, tokens, cost, and what was refused.")
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Rows of each table of the summary.")
-@click.option("--follow", "-f", is_flag=True, help="Go on as the file grows, until Ctrl-C.")
+@click.option("--follow", "-f", is_flag=True, help="Go on as more is written, until Ctrl-C.")
+@click.option("--namespace", "-n", metavar="NAME", help="The sandbox's. [default: the context's]")
+@click.option("--kubeconfig", metavar="FILE", help="[default: as kubectl]")
+@click.option("--context", metavar="NAME", help="[default: the current one]")
+@click.option("--host", "-H", metavar="ENDPOINT", help="A sandbox's engine. [default: as its DockerHost says]")
+@click.option("--tlsverify", is_flag=True, help="Mutual TLS, for tcp://. [default: as docker: DOCKER_TLS_VERIFY]")
+@click.option("--tlscacert", metavar="FILE", help="Who signed the engine's certificate. [default: as docker]")
+@click.option("--tlscert", metavar="FILE", help="The certificate to show to the engine. [default: as docker]")
+@click.option("--tlskey", metavar="FILE", help="Its key. [default: as docker]")
 def audit(
     source: str,
     verdicts: tuple[str, ...],
@@ -51,15 +73,26 @@ def audit(
     summary: bool,
     top: int,
     follow: bool,
+    namespace: str | None,
+    kubeconfig: str | None,
+    context: str | None,
+    host: str | None,
+    tlsverify: bool,
+    tlscacert: str | None,
+    tlscert: str | None,
+    tlskey: str | None,
 ) -> None:
     """What sandboxes asked their gateway for: each request to the model, each tunnel, and what became of it.
 
-    FILE is what a gateway wrote to its standard output, or - for standard input.
+    SANDBOX is the name of a ClaudeSandbox, or NAMESPACE/NAME. On Kubernetes the logs of its namespace's gateways are
+    read, on Docker that of the gateway beside it, by the engine that its DockerHost names. FILE is what a gateway wrote
+    to its standard output, or - for standard input; what is a file here is read as one.
 
     \b
+      claude-sandbox audit agents/alice --follow
+      claude-sandbox audit agents/alice --verdict Refused --since 1h
+      claude-sandbox audit gateway.log --summary
       kubectl logs deployment/… --all-pods | claude-sandbox audit -
-      kubectl logs -f deployment/… | claude-sandbox audit - --verdict Refused
-      claude-sandbox audit gateway.log --since 1h --summary
 
     --summary says of each refused destination which line of the ClaudeSandbox would allow it.
     """
@@ -70,119 +103,68 @@ def audit(
     wanted = Filter(
         frozenset(verdicts), frozenset(sandboxes), after, tuple(one.lower().rstrip(".") for one in domains), models
     )
-    reader, sums = Reader(), Summary()
+    shown = Output(wanted, as_json=output == "json", summary=summary, top=top)
+    where = Where(namespace, kubeconfig, context, host, Tls(tlsverify, tlscacert, tlscert, tlskey))
+    named = _sandbox(source, namespace)
     with suppress(KeyboardInterrupt):
-        if not summary and output == "table":
-            click.echo(_row(_HEAD))
-        for line in reader.lines(source, follow=follow):
-            if not wanted.takes(line):
-                continue
-            if summary:
-                sums.add(line)
-            else:
-                click.echo(_json(line) if output == "json" else _row(_cells(line)))
-    if summary:
-        click.echo(json.dumps(sums.document(), indent=2) if output == "json" else "\n".join(sums.text(top)))
+        if named is None:
+            _of_file(source, shown, follow=follow)
+            return
+        try:
+            _of_sandbox(named, where, shown, after, follow=follow)
+        except UnreadableError as error:
+            click.echo(f"Error: {error}\nRemedy: {error.remedy}", err=True)
+            sys.exit(1)
+
+
+def _sandbox(source: str, namespace: str | None) -> tuple[str, str] | None:
+    """Namespace (empty: not said) and name, where it is no file."""
+    found = _SANDBOX.fullmatch(source)
+    if namespace is not None:
+        if found is None or found[1] not in (None, namespace):
+            raise click.UsageError(f"{source!r} is not the name of a ClaudeSandbox in namespace {namespace}")
+        return namespace, found[2]
+    return None if found is None or Path(source).exists() else (found[1] or "", found[2])
+
+
+def _of_file(source: str, shown: Output, *, follow: bool) -> None:
+    reader = Reader()
+    for line in reader.lines(source, follow=follow):
+        shown.take(line)
+    shown.end()
     reader.tell(source)
 
 
-class Reader:
-    """Reads lines, and counts what is none."""
-
-    def __init__(self) -> None:
-        self._audit = 0
-        self._others = 0
-
-    def lines(self, source: str, *, follow: bool) -> Iterator[Line]:
-        """The lines of the file. Ends the program with 1 where it can't be read."""
-        try:
-            if source == "-":
-                yield from self._of(sys.stdin.buffer.readline)
-                return
-            with Path(source).open("rb") as file:
-                yield from self._of(FollowedFile(Path(source), file).readline if follow else file.readline)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            click.echo(
-                f"Error: {source} can't be read: {error.strerror}. Name a file, or - for standard input.", err=True
-            )
-            sys.exit(1)
-
-    def tell(self, source: str) -> None:
-        """Say what was no line of an audit. Ends the program with 1 where nothing was one."""
-        if not self._others:
-            return
-        where = "standard input" if source == "-" else source
-        click.echo(f"{self._others} lines of {where} are no lines of an audit.", err=True)
-        if not self._audit:
-            click.echo("Error: none is one. Give what a gateway wrote to its standard output.", err=True)
-            sys.exit(1)
-
-    def _of(self, readline: Callable[[int], bytes]) -> Iterator[Line]:
-        inside = False
-        while data := readline(MAX_LINE):
-            # What is left of a line that is too long is no line of its own.
-            begins, inside = not inside, not data.endswith(b"\n")
-            line = parse(data) if begins and not (inside and len(data) == MAX_LINE) else None
-            if line is not None:
-                self._audit += 1
-                yield line
-            elif begins and data.strip():
-                self._others += 1
+def _of_sandbox(named: tuple[str, str], where: Where, shown: Output, after: datetime | None, *, follow: bool) -> None:
+    """Raises UnreadableError."""
+    found = asyncio.run(_read(named, where, shown, after, follow=follow))
+    if found is None:
+        return
+    sandbox, endpoint = found
+    try:
+        address = engine_address(endpoint, where.tls)
+    except AddressError as error:
+        raise click.UsageError(f"{error}") from None
+    for line in containers.lines(address, sandbox, after, follow=follow):
+        shown.take(line)
+    shown.end()
 
 
-class FollowedFile:
-    """A file that is read as it grows: whole lines, and anew where it was cut off or another is in its place."""
-
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        self._path = path
-        self._file = file
-        self._part = b""
-
-    def readline(self, limit: int) -> bytes:
-        """The next whole line, or `limit` bytes of one; waits for it."""
-        while True:
-            more = self._file.readline(limit - len(self._part))
-            self._part += more
-            if self._part.endswith(b"\n") or len(self._part) >= limit:
-                found, self._part = self._part, b""
-                return found
-            if not more:
-                time.sleep(_LOOK)
-                self._look()
-
-    def _look(self) -> None:
-        try:
-            now, here = self._path.stat(), os.fstat(self._file.fileno())
-        except FileNotFoundError:
-            return
-        if (now.st_dev, now.st_ino) != (here.st_dev, here.st_ino):
-            self._file.close()
-            self._file, self._part = self._path.open("rb"), b""
-        elif now.st_size < self._file.tell():
-            self._file.seek(0)
-            self._part = b""
-
-
-def _json(line: Line) -> str:
-    return json.dumps({"time": line.time.isoformat(), "kind": line.kind, **line.fields}, separators=(",", ":"))
-
-
-def _row(cells: Sequence[str]) -> str:
-    # Lines are shown as they come, so how wide a column has to be is not known; what is longer is shown whole.
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=True)).rstrip()
-
-
-def _cells(line: Line) -> tuple[str, ...]:
-    cost = line.fields.get("costUSD")
-    return (
-        line.time.isoformat(timespec="milliseconds").removesuffix("+00:00"),
-        line.sandbox or "-",
-        line.text("verdict"),
-        line.text("status") or "-",
-        line.destination or line.text("model") or line.text("api") or "-",
-        f"{line.number('durationMs') / 1000:.3f}",
-        f"{cost:.4f}" if isinstance(cost, int | float) else "-",
-        line.text("rule"),
-    )
+async def _read(
+    named: tuple[str, str], where: Where, shown: Output, after: datetime | None, *, follow: bool
+) -> tuple[Audited, str] | None:
+    """Show what gateways on Kubernetes wrote; where it is on Docker, the sandbox and its engine's endpoint."""
+    try:
+        credentials = await asyncio.to_thread(load, where.kubeconfig, where.context)
+    except CredentialsError as error:
+        raise UnreadableError(f"{error}.", "Name the cluster with --kubeconfig, or a file to read.") from None
+    async with Api(credentials) as api:
+        sandbox = await find(api, named[0] or credentials.namespace, named[1])
+        if sandbox.backend is BackendType.DOCKER:
+            return sandbox, where.host or await endpoint_of(api, sandbox)
+        if where.host or where.tls.given:
+            raise click.UsageError(f"ClaudeSandbox {sandbox} is on Kubernetes: leave --host and --tls… out.")
+        async for line in pods.lines(api, sandbox, after, follow=follow):
+            shown.take(line)
+        shown.end()
+    return None

@@ -6,7 +6,7 @@ do, until it is asked anew (`look`, whenever its events are followed anew: it ma
 of `transport`. A method is one call, so nothing is half-done in here: what is several calls is `steps/`. Where nobody
 knows whether a call was carried out, its error says so (`is_unreachable`).
 
-Use it from one event loop; `stream_events` alone blocks, and is for a thread of its own.
+Use it from one event loop; what streams (`stream_events`, `stream_log`) blocks, and is for a thread of its own.
 """
 
 import base64
@@ -265,6 +265,17 @@ class Engine:
         """
         return self._transport.call(
             "GET", "/events", params={"filters": json.dumps(filters)}, timeout=timeout, stream=True
+        )
+
+    def stream_log(self, identifier: str, since: float | None, timeout: float, *, follow: bool) -> Response:
+        """What a container has written to its standard output, in the framing of the engine's attached streams.
+
+        `since`: seconds since 1970. `timeout`: as of `stream_events`; where one follows, nothing is told for as long as
+        nothing is written. Blocks; raises EngineError.
+        """
+        params = {"stdout": "1", "follow": str(int(follow)), **({} if since is None else {"since": f"{since:.3f}"})}
+        return self._transport.call(
+            "GET", f"/containers/{identifier}/logs", params=params, timeout=timeout, stream=True
         )
 
     def _pull(self, image: Reference, login: Object, told: Callable[[Object], None]) -> None:

@@ -1,0 +1,94 @@
+"""Lines of an audit from a file or standard input."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from claude_sandbox.cli.audit.lines import MAX_LINE, Line, parse
+
+_LOOK = 0.5
+"""Seconds between two looks at a file that is followed."""
+
+
+class Reader:
+    """Reads lines, and counts what is none."""
+
+    def __init__(self) -> None:
+        self._audit = 0
+        self._others = 0
+
+    def lines(self, source: str, *, follow: bool) -> Iterator[Line]:
+        """The lines of the file. Ends the program with 1 where it can't be read."""
+        try:
+            if source == "-":
+                yield from self._of(sys.stdin.buffer.readline)
+                return
+            with Path(source).open("rb") as file:
+                yield from self._of(FollowedFile(Path(source), file).readline if follow else file.readline)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            click.echo(
+                f"Error: {source} can't be read: {error.strerror}. Name a file, or - for standard input.", err=True
+            )
+            sys.exit(1)
+
+    def tell(self, source: str) -> None:
+        """Say what was no line of an audit. Ends the program with 1 where nothing was one."""
+        if not self._others:
+            return
+        where = "standard input" if source == "-" else source
+        click.echo(f"{self._others} lines of {where} are no lines of an audit.", err=True)
+        if not self._audit:
+            click.echo("Error: none is one. Give what a gateway wrote to its standard output.", err=True)
+            sys.exit(1)
+
+    def _of(self, readline: Callable[[int], bytes]) -> Iterator[Line]:
+        inside = False
+        while data := readline(MAX_LINE):
+            # What is left of a line that is too long is no line of its own.
+            begins, inside = not inside, not data.endswith(b"\n")
+            line = parse(data) if begins and not (inside and len(data) == MAX_LINE) else None
+            if line is not None:
+                self._audit += 1
+                yield line
+            elif begins and data.strip():
+                self._others += 1
+
+
+class FollowedFile:
+    """A file that is read as it grows: whole lines, and anew where it was cut off or another is in its place."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self._path = path
+        self._file = file
+        self._part = b""
+
+    def readline(self, limit: int) -> bytes:
+        """The next whole line, or `limit` bytes of one; waits for it."""
+        while True:
+            more = self._file.readline(limit - len(self._part))
+            self._part += more
+            if self._part.endswith(b"\n") or len(self._part) >= limit:
+                found, self._part = self._part, b""
+                return found
+            if not more:
+                time.sleep(_LOOK)
+                self._look()
+
+    def _look(self) -> None:
+        try:
+            now, here = self._path.stat(), os.fstat(self._file.fileno())
+        except FileNotFoundError:
+            return
+        if (now.st_dev, now.st_ino) != (here.st_dev, here.st_ino):
+            self._file.close()
+            self._file, self._part = self._path.open("rb"), b""
+        elif now.st_size < self._file.tell():
+            self._file.seek(0)
+            self._part = b""
