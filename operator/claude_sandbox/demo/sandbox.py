@@ -52,8 +52,8 @@ def secret(kubectl: Kubectl, key: str | None, say: Say) -> None:
         say(f"The Secret {SECRET} is there already, and is left as it is.")
         return
     else:
-        say(f"ANTHROPIC_API_KEY is not set: the Secret {SECRET} holds a placeholder, with which Claude Code starts but")
-        say("can't talk to the Claude API. Set it and run this again, and the key takes its place.")
+        say(f"ANTHROPIC_API_KEY is not set: the Secret {SECRET} holds a placeholder, which the Claude API does not")
+        say("take. Set it and run this again, and the key takes its place.")
     data = base64.b64encode((key or _PLACEHOLDER).encode()).decode()
     manifest: dict[str, Any] = {
         "apiVersion": "v1",
@@ -79,9 +79,14 @@ def sandbox(kubectl: Kubectl, say: Say) -> None:
     _apply(kubectl, spec)
 
 
-def on_docker(kubectl: Kubectl) -> None:
-    """The smallest ClaudeSandbox that is a container of a Docker host."""
-    _apply(kubectl, {"backend": {"type": "Docker"}, "credentials": {"apiKeySecretRef": {"name": SECRET, "key": KEY}}})
+def on_docker(kubectl: Kubectl, domains: tuple[str, ...]) -> None:
+    """A ClaudeSandbox that is a container of a Docker host and holds no key; its gateway lets it out to the names."""
+    spec: dict[str, Any] = {
+        "backend": {"type": "Docker"},
+        "credentials": {"apiKeySecretRef": {"name": SECRET, "key": KEY}, "delivery": "Brokered"},
+        "network": {"egress": {"allowedDomains": list(domains)}},
+    }
+    _apply(kubectl, spec)
 
 
 def await_ready(kubectl: Kubectl, say: Say, troubles: Callable[[], str], logs: tuple[str, ...]) -> None:

@@ -24,6 +24,8 @@ from traces import of_machine
 
 from claude_sandbox.demo.docker.engines import OWN
 from claude_sandbox.demo.docker.flow import CLUSTER
+from claude_sandbox.demo.docker.provider import ALLOWED, DENIED
+from claude_sandbox.demo.docker.stand_in import ANSWER
 from claude_sandbox.install.inside import run_inside
 from claude_sandbox.localcluster import components, engine
 from claude_sandbox.localcluster.engine import EngineDescription
@@ -68,8 +70,8 @@ def before(demo: Demo, present: EngineDescription | None) -> set[str]:
 
 @pytest.fixture(scope="module")
 def first(demo: Demo, before: set[str]) -> str:
-    """What the first run printed."""
-    return demo.run("--backend=docker", key=KEY)
+    """What the first run printed; without a key, so that a stand-in answers."""
+    return demo.run("--backend=docker")
 
 
 def left(demo: Demo, present: EngineDescription | None) -> set[str]:
@@ -125,8 +127,22 @@ def test_it_ends_with_a_sandbox_that_is_ready_and_compliant(first: str) -> None:
     assert "(Claude Code)" in first
 
 
-def test_it_says_what_docker_does_not_give_how_to_look_further_and_how_to_clean_up(first: str, demo: Demo) -> None:
-    assert "leads nowhere" in first
+def test_claude_code_works_in_it_by_the_gateway_and_gets_no_further_than_is_allowed(first: str, demo: Demo) -> None:
+    name = container(demo).name
+    assert f"$ docker exec {name} claude -p 'Answer with one word: pong'\n{ANSWER}\n" in first
+    port = demo.made_on_docker["stand_in"]
+    assert f"$ docker exec {name} curl http://{ALLOWED}:{port}/\n200\n" in first
+    (denied,) = (line for line in first.splitlines() if line.startswith("curl: "))
+    assert "403" in denied
+    rows = [line.split()[1:5] for line in first.partition("claude-sandbox audit agents/alice")[2].splitlines()]
+    assert [row for row in rows if row[:1] == ["agents/alice"]] == [
+        ["agents/alice", "Allowed", "200", "claude-opus-5-5"],
+        ["agents/alice", "Allowed", "200", f"{ALLOWED}:{port}"],
+        ["agents/alice", "Refused", "403", DENIED],
+    ]
+
+
+def test_it_says_how_to_look_further_and_how_to_clean_up(first: str, demo: Demo) -> None:
     assert f"export KUBECONFIG={demo.layout.kubeconfig}" in first
     assert f"docker exec -it {container(demo).name} claude" in first
     assert "make demo-down" in first
@@ -151,14 +167,10 @@ def test_the_engine_and_the_kernel_say_what_the_status_says(first: str, demo: De
         assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
 
 
-def test_the_key_is_in_place_for_the_agent_only_and_nowhere_else(first: str, demo: Demo) -> None:
+def test_the_agent_has_a_placeholder_for_itself_only(first: str, demo: Demo) -> None:
     key = "/run/claude-sandbox/api-key/api-key"
-    assert inside(demo, "cat", key) == KEY
+    assert inside(demo, "cat", key).startswith("csb-")
     assert inside(demo, "stat", "--dereference", "--format=%a", key).strip() == "400"
-    assert KEY not in first
-    assert KEY not in json.dumps(container(demo).attrs)
-    assert KEY not in components.log_file(demo.layout, "operator").read_text()
-    assert KEY not in Path("/proc", str(operator(demo).pid), "environ").read_text()
 
 
 def test_the_operator_listens_to_this_machine_only_and_asks_for_nothing_that_it_may_not(first: str, demo: Demo) -> None:
@@ -176,7 +188,6 @@ def test_the_operator_listens_to_this_machine_only_and_asks_for_nothing_that_it_
 
 def test_run_again_it_changes_nothing(first: str, demo: Demo) -> None:
     before, process, started = versions(demo.kubectl), operator(demo), container(demo).attrs["State"]["StartedAt"]
-    # The key of the first run stays where there is none now.
     again = demo.run("--backend=docker")
     assert "Giving the engine" not in again
     assert "(Claude Code)" in again
@@ -209,8 +220,24 @@ def test_a_control_plane_that_was_lost_leaves_no_sandbox_behind(first: str, demo
     demo.command("cluster", "down", "--name", CLUSTER)
     demo.run("--backend=docker")
     now = container(demo)
-    assert [one.id for one in now.client.containers.list(all=True)] == [now.id]
+    known = {now.name, f"{now.name}-gateway"}
+    (other,) = (one.name for one in now.client.containers.list(all=True) if one.name not in known)
+    assert other.startswith("claude-sandbox-demo-provider-")
     assert now.id != lost.id
+
+
+def test_a_key_goes_to_the_claude_api_and_stays_out_of_sight(first: str, demo: Demo) -> None:
+    printed = demo.run("--backend=docker", key=KEY)
+    names = {one.name for one in container(demo).client.containers.list(all=True)}
+    assert not any(name.startswith("claude-sandbox-demo-provider-") for name in names)
+    assert "stand-in" not in printed.partition("== At work")[2]
+    assert inside(demo, "cat", "/run/claude-sandbox/api-key/api-key").startswith("csb-")
+    assert KEY not in printed
+    gateway = container(demo).client.containers.get(f"{container(demo).name}-gateway")
+    for told in (json.dumps(container(demo).attrs), json.dumps(gateway.attrs), gateway.logs().decode()):
+        assert KEY not in told
+    assert KEY not in components.log_file(demo.layout, "operator").read_text()
+    assert KEY not in Path("/proc", str(operator(demo).pid), "environ").read_text()
 
 
 def test_down_leaves_nothing(first: str, demo: Demo, present: EngineDescription | None, before: set[str]) -> None:

@@ -10,6 +10,7 @@ from claude_sandbox.api import meta
 from claude_sandbox.backends.docker.engine.connect import Connection
 from claude_sandbox.demo import sandbox
 from claude_sandbox.demo.docker import engines, operator, record, show
+from claude_sandbox.demo.docker.provider import CLAUDE_API, Provider, document, no_stand_in, stand_in
 from claude_sandbox.demo.docker.record import Made
 from claude_sandbox.demo.narrator import Narrator
 from claude_sandbox.install import containers
@@ -44,15 +45,17 @@ def run(image: str | None, narrator: Narrator) -> None:
         chosen = _images(engine, made, image, say)
         narrator.step("The operator, as a process of this machine")
         operator.install(kubectl, say)
-        operator.start(running, program, made, chosen, say)
+        key = os.environ.get("ANTHROPIC_API_KEY", "").strip() or None
+        provider = _provider(engine, made, key, chosen, say)
+        operator.start(running, program, made, chosen, document(provider), say)
         say(f"It may do what the operator's manifests say, and no more; its log is {operator.log(running.layout)}")
         narrator.step(f"A sandbox, {sandbox.NAME}, in the namespace {sandbox.NAMESPACE}")
         kubectl.apply([_host(endpoint)])
         sandbox.namespace(kubectl, say)
-        sandbox.secret(kubectl, os.environ.get("ANTHROPIC_API_KEY", "").strip() or None, say)
-        sandbox.on_docker(kubectl)
+        sandbox.secret(kubectl, key, say)
+        sandbox.on_docker(kubectl, (provider.domain,))
         sandbox.await_ready(kubectl, say, lambda: show.host_trouble(kubectl, HOST), _logs(running, program))
-        show.result(kubectl, HOST, engine.api, narrator)
+        show.result(running, kubectl, HOST, engine.api, provider, narrator)
     show.further(running, program, endpoint, narrator)
 
 
@@ -87,9 +90,20 @@ def _made(before: Made | None, endpoint: str, engine: Connection, running: Clust
         # The control plane was removed behind the demo's back, and with it all knowledge of what is left here.
         left, images = containers.sweep(engine.api, before.cluster), before.images
         say(f"Removed what an earlier control plane left on the engine: {left} containers, networks and volumes.")
-    made = Made(endpoint, own, operator.free_port(running.layout), images)
+    port, stand_in = operator.free_ports(running.layout)
+    made = Made(endpoint, own, port, images, stand_in=stand_in)
     record.save(made)
     return made
+
+
+def _provider(engine: Connection, made: Made, key: str | None, images: operator.Images, say: Say) -> Provider:
+    """The Claude API once there was a key: what the Secret holds then goes to nobody else."""
+    before = record.load() or made
+    if key or before.keyed:
+        record.save(replace(before, keyed=True))
+        no_stand_in(engine.api, made.cluster)
+        return CLAUDE_API
+    return stand_in(engine.api, made.cluster, images.relay, made.stand_in or operator.STAND_IN_PORT, say)
 
 
 def _images(engine: Connection, made: Made, image: str | None, say: Say) -> operator.Images:

@@ -24,6 +24,9 @@ from claude_sandbox.localcluster.layout import Layout, write_private
 from claude_sandbox.localcluster.locks import locked
 
 NAME = "operator"
+_STAND_IN = "stand-in"
+STAND_IN_PORT = 38080
+"""Of a stand-in for which none was chosen, by an earlier demo's record."""
 _ADDRESS = "127.0.0.1"
 _PATIENCE = 60.0
 _TOKEN_LIFE = timedelta(days=365)
@@ -48,10 +51,14 @@ class Images:
     relay: str
 
 
-def start(cluster: Cluster, program: Path, made: Made, images: Images, say: Say) -> None:
-    """Have the operator run, as it is now, and return when it is ready. `program`: kubectl. Raises SetupError."""
+def start(cluster: Cluster, program: Path, made: Made, images: Images, gateways: str, say: Say) -> None:
+    """Have the operator run, as it is now, and return when it is ready. `program`: kubectl; `gateways`: what it is told
+    for them. Raises SetupError.
+    """
     layout = cluster.layout
     with locked(layout.root):
+        settings = layout.config / "gateways.json"
+        write_private(settings, gateways)
         credentials = _credentials(cluster, program)
         if components.running(layout, NAME) is None:
             say("Starting the operator.")
@@ -59,9 +66,9 @@ def start(cluster: Cluster, program: Path, made: Made, images: Images, say: Say)
         components.start(
             layout,
             NAME,
-            _command(credentials, images, made.port),
+            _command(credentials, images, settings, made.port),
             {"PYTHONPATH": str(package.parent)},
-            (credentials, *sorted(package.rglob("*.py"))),
+            (credentials, settings, *sorted(package.rglob("*.py"))),
         )
     try:
         await_healthy(layout, NAME, lambda: answers_ok(_ADDRESS, made.port, "/readyz"), _PATIENCE)
@@ -87,13 +94,16 @@ def log(layout: Layout) -> Path:
     return components.log_file(layout, NAME)
 
 
-def free_port(layout: Layout) -> int:
-    """A port for the operator that no local cluster has. Raises LocalClusterError where none is left."""
+def free_ports(layout: Layout) -> tuple[int, int]:
+    """Ports for the operator and for the stand-in that no local cluster has. Raises LocalClusterError where none is
+    left.
+    """
     taken = {port for one in description.all_descriptions() for port in one.ports.values()}
-    return ports.allocate(f"{layout.root} {NAME}", (NAME,), taken)[NAME]
+    found = ports.allocate(f"{layout.root} {NAME}", (NAME, _STAND_IN), taken)
+    return found[NAME], found[_STAND_IN]
 
 
-def _command(credentials: Path, images: Images, port: int) -> tuple[str, ...]:
+def _command(credentials: Path, images: Images, settings: Path, port: int) -> tuple[str, ...]:
     return (
         # Without the directory that this happens to be started in.
         *(sys.executable, "-P", "-m", "claude_sandbox.cli.main", "run", "--docker"),
@@ -103,6 +113,7 @@ def _command(credentials: Path, images: Images, port: int) -> tuple[str, ...]:
         "--no-leader-election",
         f"--sandbox-image={images.sandbox}",
         f"--relay-image={images.relay}",
+        f"--gateway-settings={settings}",
         f"--bind={_ADDRESS}:{port}",
         "--log-format=json",
     )

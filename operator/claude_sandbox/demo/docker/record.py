@@ -19,6 +19,10 @@ class Made:
     """The operator's, on 127.0.0.1."""
     images: tuple[str, ...] = ()
     """Identifiers of the images that the engine has by the demo."""
+    keyed: bool = False
+    """Whether the Secret was ever given a real key: then its requests go to the Claude API and to nothing else."""
+    stand_in: int = 0
+    """The port of the stand-in for the Claude API, on the engine's host."""
 
 
 def file() -> Path:
