@@ -31,8 +31,10 @@ def made_there(one: Sandbox, *parts: str) -> dict[str, str]:
 async def test_what_tools_make_in_scratch_space_runs(host: EngineDescription, image: dict[str, str]) -> None:
     async with sandbox(host, image=image) as one:
         await one.made()
-        found = made_there(one)
+        found = made_there(one, "python")
         assert {name: answer for name, answer in found.items() if answer != "ok"} == {}
+        # What the agent puts on its PATH stands behind everything that the image has.
+        assert one.sh("echo $PATH").strip().endswith(":/home/claude/.local/bin")
 
 
 async def test_where_it_is_forbidden_nothing_there_runs_and_the_controls_say_so(

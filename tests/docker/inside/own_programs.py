@@ -81,8 +81,13 @@ def main() -> None:
         found["python -m venv"] = run(sys.executable, "-m", "venv", str(HOME / "venv"))
         found["pip install in a venv"] = run(str(HOME / "venv/bin/python"), *pip, package)
         found["its entry point"] = run(str(HOME / "venv/bin/greet"))
-        found["pip install --user"] = run(sys.executable, *pip, "--user", "--break-system-packages", package)
-        found["the user's entry point"] = run(str(HOME / ".local/bin/greet"))
+        found["pip install --user"] = run(sys.executable, *pip, "--user", package)
+        found["the user's entry point, by PATH"] = run("greet")
+        found["make"] = run("make", "--version")
+        found["a time zone by name"] = run(sys.executable, "-c", "import zoneinfo; zoneinfo.ZoneInfo('Europe/Berlin')")
+        found["authorities for TLS"] = run(
+            sys.executable, "-c", "import ssl; assert ssl.create_default_context().cert_store_stats()['x509_ca'] > 50"
+        )
     os.write(1, json.dumps(found).encode())
 
 
