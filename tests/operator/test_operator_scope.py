@@ -15,10 +15,11 @@ from claude_sandbox.localcluster.cluster import Cluster
 
 pytestmark = pytest.mark.controlplane
 
-# Which version the server has, what it serves, the node of a pod that doesn't end, and who was given which rights.
+# Which version the server has, what it serves, the node of a pod that doesn't end, classes that are named, and who was
+# given which rights.
 CLUSTER_WIDE = re.compile(
     r"/version|/apis?(/[^/]+){0,2}|/api/v1/nodes/[^/]+|/apis/rbac.authorization.k8s.io/v1/(cluster)?role(binding)?s"
-    r"|/apis/storage.k8s.io/v1/storageclasses/[^/]+"
+    r"|/apis/storage.k8s.io/v1/storageclasses/[^/]+|/apis/node.k8s.io/v1/runtimeclasses/[^/]+"
 )
 
 

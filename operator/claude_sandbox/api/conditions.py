@@ -51,6 +51,7 @@ class Reason(StrEnum):
     SECRET_NOT_FOUND = "SecretNotFound"
     SECRET_NOT_OPTED_IN = "SecretNotOptedIn"
     SECRET_KEY_MISSING = "SecretKeyMissing"
+    PULL_SECRET_NOT_ALLOWED = "PullSecretNotAllowed"
     PERMISSION_DENIED = "PermissionDenied"
     REJECTED = "Rejected"
     CHANGED_ON_ADMISSION = "ChangedOnAdmission"
@@ -126,6 +127,8 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.SECRET_NOT_FOUND: "There is no Secret of that name yet; the sandbox starts when there is.",
     Reason.SECRET_NOT_OPTED_IN: "The Secret is there, but nobody said that sandboxes may use it.",
     Reason.SECRET_KEY_MISSING: "The Secret has no such key.",
+    Reason.PULL_SECRET_NOT_ALLOWED: "Nobody said that images of the namespace's sandboxes may be pulled with a Secret"
+    " that spec.image.pullSecretRefs names. No pod is made; one that runs goes on.",
     Reason.PERMISSION_DENIED: "The operator's role does not allow what it has to do.",
     Reason.REJECTED: "The API server refuses what the sandbox needs, for example because of an admission policy.",
     Reason.CHANGED_ON_ADMISSION: "A mutating webhook or policy of the cluster changes what the operator asks for. No"

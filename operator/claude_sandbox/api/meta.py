@@ -34,6 +34,9 @@ LABEL_HOST_SECRET_OPT_IN = f"{GROUP}/docker-host"
 # Where the operator may not look at Secrets at all, a namespace's administrator names those that opt in.
 ANNOTATION_NAMESPACE_SECRETS = f"{GROUP}/api-key-secrets"
 
+# Which Secrets of the type kubernetes.io/dockerconfigjson the namespace's sandboxes may have images pulled with.
+ANNOTATION_NAMESPACE_PULL_SECRETS = f"{GROUP}/pull-secrets"
+
 # On the pod.
 ANNOTATION_KEY_GENERATION = f"{GROUP}/api-key-generation"
 ANNOTATION_SPEC_HASH = f"{GROUP}/spec-hash"

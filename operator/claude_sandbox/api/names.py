@@ -56,6 +56,11 @@ STORAGE_CLASS = matching(
     " default",
 )
 
+RUNTIME_CLASS = matching(
+    f"{_LABEL}(?:\\.{_LABEL})*",
+    "must be the name of a RuntimeClass: lower-case letters, digits, '-' and '.', for example gvisor",
+)
+
 PORT_NAME = matching(
     "[a-z0-9]+(?:-[a-z0-9]+)*",
     "must be lower-case letters, digits and single '-' between them, for example http",

@@ -231,6 +231,28 @@ class ClaudeSandboxSpec(Strict):
             field="security.seccompProfile.type",
         ),
         Rule(
+            "self.backend.type != 'Docker' || !has(self.image) || !has(self.image.pullSecretRefs)"
+            " || size(self.image.pullSecretRefs) == 0",
+            lambda spec: not spec.on_docker or spec.image is None or not spec.image.pull_secret_refs,
+            "is not for backend type Docker, where images are pulled with what the DockerHost's administrator gives"
+            " (its spec.images.credentials): remove it",
+            field="image.pullSecretRefs",
+        ),
+        Rule(
+            "self.backend.type != 'Docker' || !has(self.security.runtimeClassName)",
+            lambda spec: not spec.on_docker or spec.security.runtime_class_name is None,
+            "is not for backend type Docker, which knows no RuntimeClasses: remove it; the engine's administrator"
+            " chooses its runtime (default-runtime)",
+            field="security.runtimeClassName",
+        ),
+        Rule(
+            "self.backend.type != 'Docker' || !self.security.userNamespace",
+            lambda spec: not spec.on_docker or not spec.security.user_namespace,
+            "can't be true on backend type Docker, where an engine remaps the users of all containers or of none:"
+            " remove it, and choose a host whose administrator has set userns-remap, or that is rootless",
+            field="security.userNamespace",
+        ),
+        Rule(
             "self.backend.type == 'Docker' || self.security.executableScratch",
             lambda spec: spec.on_docker or spec.security.executable_scratch,
             "can't be false on backend type Kubernetes, where an emptyDir takes no mount options, so that programs in"

@@ -77,6 +77,8 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         liveness=Probe(agent.liveness(), period=30, timeout=15, failures=4),
         grace_seconds=10,
         gateway=_gateway(spec),
+        runtime_class=spec.security.runtime_class_name,
+        user_namespace=spec.security.user_namespace,
     )
 
 
@@ -110,7 +112,8 @@ def _requests(limits: Amounts) -> Amounts:
 def _image(spec: ImageSpec) -> Image:
     tag = f":{spec.tag}" if spec.tag else ""
     digest = f"@{spec.digest}" if spec.digest else ""
-    return Image(f"{spec.repository}{tag}{digest}", spec.digest, spec.pull_policy)
+    secrets = tuple(reference.name for reference in spec.pull_secret_refs)
+    return Image(f"{spec.repository}{tag}{digest}", spec.digest, spec.pull_policy, secrets)
 
 
 def _workspace(spec: ClaudeSandboxSpec) -> Workspace:

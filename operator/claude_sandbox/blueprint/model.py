@@ -150,11 +150,15 @@ class Probe:
 
 @dataclass(frozen=True)
 class Image:
-    """What runs. `digest` is None where the user did not pin one."""
+    """What runs. `digest` is None where the user did not pin one.
+
+    `pull_secrets`: names of Secrets of its namespace that a node logs in to the registry with.
+    """
 
     reference: str
     digest: str | None
     pull_policy: str
+    pull_secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,11 +167,13 @@ class Site:
 
     `image` is what sandboxes run that name none; `opened` are the private networks that they may be let into.
     `strict_groups`: pods ask for the groups that they name and no others, which nodes with an old runtime refuse.
+    `runtime_classes`: the RuntimeClasses that sandboxes may ask for.
     """
 
     image: Image
     opened: tuple[IPv4Network | IPv6Network, ...] = ()
     strict_groups: bool = True
+    runtime_classes: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -201,3 +207,7 @@ class Blueprint:
     grace_seconds: int
     # None: the sandbox holds its key itself.
     gateway: Gateway | None = None
+    # None: what the cluster runs pods with that ask for nothing.
+    runtime_class: str | None = None
+    # Whether users in the workload are other users on its node.
+    user_namespace: bool = False

@@ -103,6 +103,14 @@ def _gateway_settings(_ctx: click.Context, _param: click.Parameter, value: str |
     "Default: none, so that nobody reaches into the cluster's network through a sandbox.",
 )
 @click.option(
+    "--runtime-class",
+    "runtime_classes",
+    multiple=True,
+    metavar="NAME",
+    help="A RuntimeClass that sandboxes may ask for in spec.security.runtimeClassName; may be repeated. Default: none, "
+    "since a RuntimeClass may be made for what is trusted, or keep dear nodes for itself.",
+)
+@click.option(
     "--supplemental-groups-policy",
     "groups",
     type=click.Choice(["Strict", "Merge"]),
@@ -181,6 +189,7 @@ def run(
     registries: tuple[str, ...],
     plain_images: tuple[str, ...],
     opened: tuple[IPv4Network | IPv6Network, ...],
+    runtime_classes: tuple[str, ...],
     groups: str,
     without_secrets: bool,
     leader_election: bool,
@@ -207,7 +216,12 @@ def run(
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logs.configure(log_format, log_level)
     settings = Settings(
-        site=Site(parse_image(sandbox_image, sandbox_pull_policy), opened, strict_groups=groups == "Strict"),
+        site=Site(
+            parse_image(sandbox_image, sandbox_pull_policy),
+            opened,
+            strict_groups=groups == "Strict",
+            runtime_classes=frozenset(runtime_classes),
+        ),
         namespaces=tuple(dict.fromkeys(namespaces)),
         secrets=not without_secrets,
         allowed_registries=registries,

@@ -170,8 +170,17 @@ SECCOMP_PROFILES: list[Json] = [
 ]  # fmt: skip
 SECURITIES: list[Json] = [
     *({"seccompProfile": profile} for profile in SECCOMP_PROFILES),
+    *({"userNamespace": value} for value in (True, False, "true", 1, None)),
+    *({"runtimeClassName": value} for value in ("gvisor", "a.b-c", "gVisor", "", "-a", "a" * 253, "a" * 254, None, 7)),
     *({"executableScratch": value} for value in (True, False, "true", 0, None)),
     {}, {"privileged": True}, {"capabilities": {"add": ["ALL"]}}, [], "Strict",
+]  # fmt: skip
+
+# Logins of registries, right and wrong.
+PULL_SECRETS: list[Json] = [
+    [], [{"name": "ghcr"}], [{"name": "ghcr"}, {"name": "other.example"}], [{"name": "ghcr"}, {"name": "ghcr"}],
+    [{"name": ""}], [{}], ["ghcr"], [{"name": "other/ghcr"}], [{"name": "sk-ant-api03-x"}], None, "ghcr", {"name": "a"},
+    [{"name": "ghcr", "namespace": "other"}], *([{"name": f"n{i}"} for i in range(count)] for count in (8, 9)),
 ]  # fmt: skip
 
 ENV_NAMES = [
@@ -374,6 +383,10 @@ def _combinations() -> Iterator[Json]:
         yield {"workspace": {"type": "EmptyDir", "retention": retention}}
     yield {"workspace": {"type": "EmptyDir", "storageClassName": "fast"}}
     yield {"workspace": {"type": "EmptyDir", "readOnly": True}}
+    for backend in ({"type": "Docker"}, {"type": "Kubernetes"}):
+        for secrets in PULL_SECRETS:
+            image = {"repository": "claude", "digest": DIGEST, "pullSecretRefs": secrets}
+            yield {"backend": backend, "image": image}
     yield {"image": {"repository": "claude", "tag": "1"}}
     yield {"image": {"repository": "claude"}}
 

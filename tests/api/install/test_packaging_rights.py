@@ -39,7 +39,8 @@ WORK = of(
     }
 )
 SECRETS = of({"/secrets": "get list watch"})
-CLUSTER = of({"/namespaces": "get list watch", "/nodes": "get", "storage.k8s.io/storageclasses": "get"})
+NODES = of({"/nodes": "get", "node.k8s.io/runtimeclasses": "get", "storage.k8s.io/storageclasses": "get"})
+CLUSTER = NODES | of({"/namespaces": "get list watch"})
 OWN_NAMESPACE = of({"/namespaces": "get"})
 HOSTS = of(
     {
@@ -49,7 +50,6 @@ HOSTS = of(
     }
 ) | of({"/namespaces": "get"}, "kube-system")
 HOST_SECRETS = of({"/secrets": "get"})
-NODES = of({"/nodes": "get", "storage.k8s.io/storageclasses": "get"})
 RIGHTS = of(
     {
         f"rbac.authorization.k8s.io/{plural}": "list watch"

@@ -86,6 +86,7 @@ def test_only_the_key_is_required() -> None:
         "spec.credentials.oauthTokenSecretRef": ["name"],
         # Optional themselves:
         "spec.backend.hostRef": ["name"],
+        "spec.image.pullSecretRefs[]": ["name"],
         "spec.backend.hostSelector": ["matchLabels"],
         "spec.image": ["repository"],
         "spec.model": ["allowed"],

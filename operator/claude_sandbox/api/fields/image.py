@@ -5,9 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from claude_sandbox.api import names
+from claude_sandbox.api.credentials.leaks import NO_CREDENTIAL
 from claude_sandbox.api.fields.strict import Strict
 from claude_sandbox.api.model import Choice
-from claude_sandbox.api.rules import Rule
+from claude_sandbox.api.rules import Rule, UniqueBy
 
 
 class PullPolicy(Choice):
@@ -16,6 +17,13 @@ class PullPolicy(Choice):
     ALWAYS = "Always"
     IF_NOT_PRESENT = "IfNotPresent"
     NEVER = "Never"
+
+
+class PullSecretRef(Strict):
+    """A registry's login: a Secret of the type kubernetes.io/dockerconfigjson in the sandbox's own namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253), *NO_CREDENTIAL, names.SECRET_NAME]
+    """The Secret's name. It has to be in the sandbox's own namespace."""
 
 
 class Image(Strict):
@@ -29,6 +37,13 @@ class Image(Strict):
     """The digest, `sha256:` and 64 hexadecimal digits. Production requires one."""
     pull_policy: PullPolicy = PullPolicy.IF_NOT_PRESENT
     """When the node pulls the image, as a container's imagePullPolicy."""
+    pull_secret_refs: Annotated[list[PullSecretRef], Field(max_length=8), UniqueBy("name")] = []
+    """What the node logs in to the image's registry with, as a pod's imagePullSecrets.
+
+    The namespace's annotation `claudesandbox.dev/pull-secrets` has to name each: who may create sandboxes could
+    otherwise run whatever image a login of the namespace can pull. Without any, those of the sandbox's ServiceAccount
+    are used. It is for backend type Kubernetes.
+    """
 
     RULES = (
         Rule(

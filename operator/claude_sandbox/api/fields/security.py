@@ -1,5 +1,10 @@
 """What can be tightened beyond the defaults."""
 
+from typing import Annotated
+
+from pydantic import Field
+
+from claude_sandbox.api import names
 from claude_sandbox.api.fields.strict import Strict
 from claude_sandbox.api.model import Choice
 
@@ -27,6 +32,16 @@ class Security(Strict):
 
     seccomp_profile: SeccompProfile = SeccompProfile()
     """Which system calls the kernel carries out for the agent."""
+    runtime_class_name: Annotated[str, Field(min_length=1, max_length=253), names.RUNTIME_CLASS] | None = None
+    """The RuntimeClass of the pod: a stronger boundary, as gVisor or Kata Containers, where the cluster has one.
+
+    The operator's administrator has to allow it (`--runtime-class`). It is for backend type Kubernetes.
+    """
+    user_namespace: bool = False
+    """Whether users in the pod are other users on the node (hostUsers: false), where the cluster's nodes can do that.
+
+    It is for backend type Kubernetes: a Docker Engine remaps the users of all containers, or of none.
+    """
     executable_scratch: bool = True
     """Whether programs in /tmp and in the home directory can be run, as `go test`, `npx` and `pip install --user` do.
 

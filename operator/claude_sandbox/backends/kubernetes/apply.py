@@ -144,6 +144,12 @@ def _told(imposed: tuple[str, ...], identity: Identity) -> Failure | None:
         "A mutating webhook or policy of the cluster changes what is asked for, which is not fought: it must leave out"
         f" namespace {identity.namespace} or pods with the label {meta.LABEL_SANDBOX}. It changes {', '.join(imposed)}."
     )
+    if any(path.endswith(": spec.hostUsers") for path in imposed):
+        # What it does not know an API server leaves out without a word.
+        message += (
+            " An API server that gives pods no users of their own (Kubernetes before 1.33, unless its feature gate"
+            " UserNamespacesSupport is on) drops hostUsers: use a newer one, or remove spec.security.userNamespace."
+        )
     return Failure(Reason.CHANGED_ON_ADMISSION, message, permanent=True)
 
 

@@ -21,9 +21,11 @@ from claude_sandbox.backends.kubernetes.evidence import volume_claims
 from claude_sandbox.backends.kubernetes.evidence.access_reviews import AccessReviews
 from claude_sandbox.backends.kubernetes.evidence.declared import expected
 from claude_sandbox.backends.kubernetes.evidence.evaluation import Evaluations, is_light
+from claude_sandbox.backends.kubernetes.evidence.runtime_classes import RuntimeClasses
 from claude_sandbox.backends.kubernetes.ownership import is_owned
 from claude_sandbox.backends.kubernetes.plan import Desired, Observed, desire, plan
 from claude_sandbox.backends.kubernetes.state import node_lost, state_of
+from claude_sandbox.backends.kubernetes.watches import secret_opt_in
 from claude_sandbox.backends.kubernetes.watches.secrets import SecretStates
 from claude_sandbox.backends.kubernetes.watches.watches import Watches
 from claude_sandbox.backends.pacing import Pacer
@@ -77,6 +79,7 @@ class KubernetesBackend:
         self._access = access
         self._secrets = SecretStates(api, watches)
         self._pacer = pacer
+        self._runtime_classes = RuntimeClasses(api)
         self._claims = volume_claims.StorageClasses(api)
         self._admission = PodAdmission(api, recorded)
         self._baselines = BaselinePolicies(api, watches)
@@ -101,8 +104,10 @@ class KubernetesBackend:
         if not past.settled:
             # A user's new wish is carried out at once, however often the workload was replaced before.
             self._pacer.forget(identity.namespace, identity.name)
+        refused = self._refused_pull_secrets(blueprint)
+        may_start = key.problem is None and refused is None
         desired = replace(
-            desire(blueprint, key.generation, key.problem is None, spec.update_strategy.type), withdrawn=key.withdrawn
+            desire(blueprint, key.generation, may_start, spec.update_strategy.type), withdrawn=key.withdrawn
         )
         try:
             observed = await self._observed(identity, desired)
@@ -117,9 +122,16 @@ class KubernetesBackend:
         carried = carry_out(self._api, wanted, identity, self._watches.learn, pace, self._admission)
         # The rights are asked for while the objects are written: neither needs the other, and a start waits for both.
         if not self._access.due(identity.namespace, account):
-            return await carried
-        outcome, _ = await asyncio.gather(carried, self._access.ask(identity.namespace, account))
-        return outcome
+            outcome = await carried
+        else:
+            outcome, _ = await asyncio.gather(carried, self._access.ask(identity.namespace, account))
+        return replace(outcome, failure=outcome.failure or refused)
+
+    def _refused_pull_secrets(self, blueprint: Blueprint) -> Failure | None:
+        """Why the image may not be pulled with what the spec names; nothing is pulled for one that is suspended."""
+        namespace, name = blueprint.identity.namespace, blueprint.identity.name
+        asked = blueprint.image.pull_secrets if blueprint.running else ()
+        return secret_opt_in.refused_pull_secrets(asked, namespace, name, self._watches.namespace(namespace)[1])
 
     async def state(self, identity: Identity) -> WorkloadState:
         """Whether the pod can be worked with now."""
@@ -147,6 +159,7 @@ class KubernetesBackend:
         self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome
     ) -> tuple[Compliance, tuple[ConditionStatus, Reason, str], tuple[ConditionStatus, Reason, str]]:
         """The controls' results, and what the Compliant and IsolationVerified conditions say."""
+        await self._runtime_classes.look(self._pod_of(blueprint.identity))
         evidence = self._evidence(blueprint, spec, outcome)
         namespace, child = blueprint.identity.namespace, meta.child_name(blueprint.identity.name)
         if is_light(evidence, self._watches.of(PODS, namespace).limits.size((namespace, child))):
@@ -222,9 +235,7 @@ class KubernetesBackend:
         both = quotas if isinstance(quotas, Unread) else ranges
         if isinstance(quotas, Reading) and isinstance(ranges, Reading):
             both = Reading(quotas.value + ranges.value, quotas.source, min(quotas.observed_at, ranges.observed_at))
-        live = pods.store.get(namespace, child)
-        ours = live if live is not None and self._admission.ours(blueprint.identity, live) is not None else None
-        pod: Reading[Object] | Unread = _reading(pods, ours, "there is no pod of the sandbox's")
+        pod = _reading(pods, self._pod_of(blueprint.identity), "there is no pod of the sandbox's")
         return KubernetesEvidence(
             expected=expected(blueprint, spec.profile, self._allowed_registries, self._plain_images),
             pod=pod,
@@ -235,7 +246,7 @@ class KubernetesBackend:
             service_account=_reading(accounts, accounts.store.get(namespace, child), "there is no ServiceAccount"),
             access=self._access.known(namespace, child),
             grants=self._watches.rights.of(namespace, child),
-            runtime_class=_runtime_class(pod),
+            runtime_class=self._runtime_classes.of(pod),
             quotas=both,
             drift=pod if isinstance(pod, Unread) else Reading(outcome.drifted, pod.source, pod.observed_at),
             outdated=outcome.spec_changed,
@@ -244,6 +255,11 @@ class KubernetesBackend:
             max_age=MAX_AGE,
             minor=self._minor,
         )
+
+    def _pod_of(self, identity: Identity) -> Object | None:
+        """The sandbox's pod as last seen, if it is one that the operator made."""
+        live = self._watches.get(PODS, identity.namespace, meta.child_name(identity.name))
+        return live if live is not None and self._admission.ours(identity, live) is not None else None
 
     def _slices(self, pod: Reading[Object] | Unread) -> Reading[tuple[Object, ...]] | Unread:
         return pod if isinstance(pod, Unread) else _reading(*self._watches.slices(pod.value), "")
@@ -263,12 +279,3 @@ def _reading(informer: Informer, value: T | None, missing: str) -> Reading[T] | 
         return Unread(missing)
     seen = datetime.fromtimestamp(int(informer.last_contact.wall), UTC)
     return Reading(value, EvidenceSource.LIVE_OBJECT, seen)
-
-
-def _runtime_class(pod: Reading[Object] | Unread) -> Reading[Object | None] | Unread:
-    if isinstance(pod, Unread):
-        return pod
-    name = pod.value.get("spec", {}).get("runtimeClassName")
-    if name:
-        return Unread(f"RuntimeClass {name} was not looked at: sandboxes don't ask for one")
-    return Reading(None, pod.source, pod.observed_at)

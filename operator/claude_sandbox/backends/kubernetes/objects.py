@@ -185,6 +185,7 @@ def _pod_spec(blueprint: Blueprint) -> Manifest:
         "enableServiceLinks": False,
         "restartPolicy": "Always",
         "terminationGracePeriodSeconds": blueprint.grace_seconds,
+        **_chosen(blueprint),
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": blueprint.user.uid,
@@ -197,6 +198,18 @@ def _pod_spec(blueprint: Blueprint) -> Manifest:
         "containers": [_container(blueprint)],
         "volumes": _volumes(blueprint),
     }
+
+
+def _chosen(blueprint: Blueprint) -> Manifest:
+    """What a pod has only where its sandbox asks for it."""
+    chosen: Manifest = {}
+    if blueprint.image.pull_secrets:
+        chosen["imagePullSecrets"] = [{"name": name} for name in blueprint.image.pull_secrets]
+    if blueprint.runtime_class is not None:
+        chosen["runtimeClassName"] = blueprint.runtime_class
+    if blueprint.user_namespace:
+        chosen["hostUsers"] = False
+    return chosen
 
 
 def _container(blueprint: Blueprint) -> Manifest:

@@ -338,7 +338,7 @@ CONTROLS: tuple[Control, ...] = (
         Level.HARDENED,
         pod=PodCheck(
             pod_hardened_runtime,
-            "Run sandboxes with a RuntimeClass of gVisor or Kata Containers.",
+            "Run it with a RuntimeClass of gVisor or Kata Containers (of a sandbox spec.security.runtimeClassName).",
             needs=(Evidence.RUNTIME_CLASS,),
         ),
         container=ContainerCheck(

@@ -356,7 +356,7 @@ CONTROLS: tuple[Control, ...] = (
         Level.HARDENED,
         pod=PodCheck(
             pod_user_namespace,
-            "Set hostUsers to false where the nodes' kernel and runtime support user namespaces.",
+            "Set hostUsers to false (of a sandbox spec.security.userNamespace to true), where the nodes can do that.",
         ),
         container=ContainerCheck(
             container_user_namespace,

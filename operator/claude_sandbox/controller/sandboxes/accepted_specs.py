@@ -6,6 +6,7 @@ Docker hosts) stays as it is for as long as it lives. Called by the passes, on t
 """
 
 from collections import OrderedDict
+from collections.abc import Iterable
 
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.validate import FieldError, InvalidSpec, parse_spec, refused_metadata
@@ -51,6 +52,9 @@ class AcceptedSpecs:
         cidrs = spec.network.egress.allowed_cidrs
         if closed := tuple(out_of_reach(cidrs, self._site.opened)):
             raise InvalidSpec(tuple(_closed(index, private) for index, private in closed))
+        name = spec.security.runtime_class_name
+        if name is not None and name not in self._site.runtime_classes:
+            raise InvalidSpec((_runtime_class(name, self._site.runtime_classes),))
         if refused := tuple(refused_domains(spec.network.egress.allowed_domains)):
             where = "spec.network.egress.allowedDomains"
             raise InvalidSpec(tuple(FieldError(f"{where}[{index}]", why) for index, why in refused))
@@ -70,4 +74,13 @@ def _closed(index: int, private: Network) -> FieldError:
         f"spec.network.egress.allowedCIDRs[{index}]",
         f"lies in the private network {private}, which the operator's administrator has not opened "
         "(--open-private-network)",
+    )
+
+
+def _runtime_class(name: str, allowed: Iterable[str]) -> FieldError:
+    some = ", ".join(sorted(allowed))
+    return FieldError(
+        "spec.security.runtimeClassName",
+        f"is {name}, which the operator's administrator has not allowed (--runtime-class): "
+        + (f"write one of {some}, or remove it" if some else "remove it"),
     )

@@ -111,3 +111,30 @@ def test_a_revision_is_short_enough_for_a_status_and_says_what_was_changed_since
     placed = _live("1")
     placed["spec"] |= {"nodeName": "a", "tolerations": [{"key": "x"}]}
     assert fingerprint(placed) == fingerprint(_live("1"))
+
+
+CHOSEN = SPEC | {
+    "image": {"repository": "example.org/claude", "tag": "1", "pullSecretRefs": [{"name": "ghcr"}, {"name": "other"}]},
+    "security": {"runtimeClassName": "gvisor", "userNamespace": True},
+}
+
+
+def test_what_only_some_sandboxes_ask_for_is_in_their_pods_alone() -> None:
+    pod: Any = pod_of(build(IDENTITY, ClaudeSandboxSpec.model_validate(CHOSEN), Site(IMAGE)), "7")
+    asked = {
+        "imagePullSecrets": [{"name": "ghcr"}, {"name": "other"}],
+        "runtimeClassName": "gvisor",
+        "hostUsers": False,
+    }
+    assert {key: pod["spec"][key] for key in asked} == asked
+    assert not asked.keys() & WANTED["spec"].keys()
+    for key, other in (("imagePullSecrets", [{"name": "ghcr"}]), ("runtimeClassName", "runc"), ("hostUsers", True)):
+        changed = copy.deepcopy(pod)
+        changed["spec"][key] = other
+        assert drift.pod_differences(pod, changed) == (f"spec.{key}",)
+        del changed["spec"][key]
+        assert drift.pod_differences(pod, changed) == (f"spec.{key}",)
+    # Admission fills the first two in where nobody asked; that users are the node's is nobody's to change.
+    filled = copy.deepcopy(WANTED)
+    filled["spec"] |= asked
+    assert drift.pod_differences(WANTED, filled) == ()
