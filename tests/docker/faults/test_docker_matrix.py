@@ -5,7 +5,8 @@ anything comes by, it is held, the fault is done to the engine, and the call goe
 before. Sandboxes are many at a time, each with a fault of its own. Of each it is asked that it comes to what its spec
 says, and that nothing is left in the end; of the engine's own events, that none ever ran where it should not.
 
-Once for sandboxes without ports, and once for those with a port, which a relay publishes.
+Once for sandboxes without ports, once for those with a port, which a relay publishes, and (`slow`) once for those with
+a gateway, of which it is asked besides that a request with the placeholder comes to the provider with the key.
 
 By default the pairs of a fault and a phase are shared between the engines, with one call chosen for each (by SEED), and
 each engine has its share of one kind of sandboxes; `-m "engine and slow"` does the other half, and all faults at all
@@ -15,6 +16,7 @@ calls.
 import asyncio
 import contextlib
 import itertools
+import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -27,6 +29,7 @@ from docker.errors import APIError
 from engine_relay import Call
 from enginekit import shared_by_engines
 from fault_place import (
+    GATEWAY_PHASES,
     PHASES,
     PORT_PHASES,
     Made,
@@ -39,6 +42,7 @@ from fault_place import (
     recorded,
     settled,
 )
+from slow_provider import ADDRESS, slow_provider_on
 
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.localcluster import engine
@@ -53,7 +57,7 @@ AT_A_TIME = 6
 # has taken it off, on a machine that is busy with all the others.
 LONGEST_STAY = 20.0
 
-RELAY = "-relay"
+RELAY, GATEWAY = "-relay", "-gateway"
 
 # The faults. Each says whether it changed anything: there may be nothing yet that could be.
 
@@ -108,7 +112,7 @@ def _disconnected(made: Made, live: dict[str, Any] | None) -> bool:
 
 
 def _own_networks(made: Made) -> list[str]:
-    return [name for name in made.left["networks"] if not name.endswith(RELAY)]
+    return [name for name in made.left["networks"] if not name.endswith((RELAY, GATEWAY))]
 
 
 def remove_network(made: Made) -> bool:
@@ -174,6 +178,33 @@ def remove_outer(made: Made) -> bool:
     return _without_network(made, [name for name in made.left["networks"] if name.endswith(RELAY)])
 
 
+def kill_gateway(made: Made) -> bool:
+    return _killed(made, made.gateway)
+
+
+def remove_gateway(made: Made) -> bool:
+    return _removed(made, made.gateway)
+
+
+def loosen_gateway(made: Made) -> bool:
+    live, sdk = made.gateway, made.place.sdk.api
+    return live is not None and _done(
+        lambda: sdk.update_container(live["Id"], mem_limit=1 << 30, memswap_limit=1 << 30)
+    )
+
+
+def connect_gateway(made: Made) -> bool:
+    return _connected(made, made.gateway)
+
+
+def disconnect_gateway(made: Made) -> bool:
+    return _disconnected(made, made.gateway)
+
+
+def remove_way_out(made: Made) -> bool:
+    return _without_network(made, [name for name in made.left["networks"] if name.endswith(GATEWAY)])
+
+
 def _each(names: list[str], call: Callable[[str], object]) -> bool:
     return sum(_done(lambda name=name: call(name)) for name in names) > 0
 
@@ -206,6 +237,14 @@ OF_RELAY: tuple[Fault, ...] = (
     disconnect_relay,
     remove_outer,
 )
+OF_GATEWAY: tuple[Fault, ...] = (
+    kill_gateway,
+    remove_gateway,
+    loosen_gateway,
+    connect_gateway,
+    disconnect_gateway,
+    remove_way_out,
+)
 # Where a fault has nothing to be done to, whichever call it comes at.
 POINTLESS = {("remove_helper", phase) for phase in ("running", "updating", "suspending", "deleting")}
 
@@ -230,7 +269,8 @@ KINDS = (
     Kind("plain", OF_SANDBOX, PHASES),
     Kind("ports", (*OF_RELAY, kill, remove, remove_network, remove_all), PORT_PHASES),
 )
-each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+BROKERED = Kind("brokered", (*OF_GATEWAY, kill, remove, remove_network, remove_all), GATEWAY_PHASES)
+each_kind = pytest.mark.parametrize("kind", [*KINDS, BROKERED], ids=lambda kind: kind.name)
 
 
 @dataclass
@@ -250,17 +290,22 @@ class Cell:
 async def place(
     control_plane: Cluster, host: EngineDescription, relay_image: Image, tmp_path: Path
 ) -> AsyncIterator[Place]:
-    async with fault_place(control_plane, host, tmp_path / "log") as made:
-        yield made
+    with slow_provider_on(host, tmp_path) as url:
+        settings = tmp_path / "gateways.json"
+        settings.write_text(
+            json.dumps({"provider": {"baseURL": url}, "egress": {"privateNetworks": [f"{ADDRESS}/32"]}})
+        )
+        async with fault_place(control_plane, host, tmp_path / "log", f"--gateway-settings={settings}") as made:
+            yield made
 
 
 def _first(fault: Fault, phase: Phase, calls: list[Call]) -> int:
     """The first call of a phase at which the fault has something to be done to, and not as it is without ports."""
-    if fault in OF_RELAY:
+    if fault in (*OF_RELAY, *OF_GATEWAY):
         if not (phase.creates or phase.name in ("resuming", "publishing")):
             return 1
         # Before the container there is its network.
-        return _made(calls)[-1] + (fault is not remove_outer)
+        return _made(calls)[-1] + (fault not in (remove_outer, remove_way_out))
     if before := before_relay(phase, calls):
         return before + 1
     if fault in (remove_network, remove_volumes, remove_all) or not (phase.creates or phase.name == "resuming"):
@@ -335,6 +380,15 @@ async def _all(place: Place, kind: Kind, cells: list[Cell]) -> None:
 # The new engine has the relays, on which most is done.
 @shared_by_engines("kind", {kind.name: kind for kind in reversed(KINDS)})
 async def test_each_fault_in_each_phase(place: Place, kind: Kind) -> None:
+    await _in_each_phase(place, kind)
+
+
+@pytest.mark.slow
+async def test_each_fault_of_a_gateway_in_each_phase(place: Place) -> None:
+    await _in_each_phase(place, BROKERED)
+
+
+async def _in_each_phase(place: Place, kind: Kind) -> None:
     calls = await recorded(place, kind.phases)
     print({phase: [call.kind for call in made] for phase, made in calls.items()})
     mine = engine.RELEASES.index(place.host.release)

@@ -28,11 +28,12 @@ PATIENCE = 90.0
 
 async def create_sandbox(api: Api, name: str, **spec: Any) -> Obj:
     """One on Docker, whose key is in the Secret of its name."""
+    credentials = {"apiKeySecretRef": {"name": name}} | spec.pop("credentials", {})
     body = {
         "apiVersion": SANDBOXES.api_version,
         "kind": SANDBOXES.kind,
         "metadata": {"name": name},
-        "spec": {"backend": {"type": "Docker"}, "credentials": {"apiKeySecretRef": {"name": name}}, **spec},
+        "spec": {"backend": {"type": "Docker"}, "credentials": credentials, **spec},
     }
     return await api.create(SANDBOXES, body, OWN)
 

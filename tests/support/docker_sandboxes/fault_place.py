@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import io
 import itertools
 import json
@@ -24,6 +25,7 @@ from portkit import HTTP, PORT, SERVES, answers
 from requests.exceptions import RequestException
 
 from claude_sandbox.api import meta
+from claude_sandbox.install.inside import run_inside
 from claude_sandbox.kubernetes_api.client import Api, Obj
 from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
 from claude_sandbox.kubernetes_api.errors import ApiError
@@ -36,6 +38,15 @@ KEY, NEXT_KEY = "not-really-a-key-1234", "not-really-a-key-5678"
 KEY_FILE = "/run/claude-sandbox/api-key/api-key"
 RELAY_MEMORY = 128 << 20
 """Bytes that a relay may have at most."""
+GATEWAY_MEMORY = 256 << 20
+"""As RELAY_MEMORY, of a gateway."""
+_BODY = '{"model":"claude-test-1","max_tokens":10,"messages":[{"role":"user","content":"ping"}]}'
+# Half a connection is none to a gateway.
+ASK = f"""{{ printf 'POST /v1/messages HTTP/1.1\\r\\nHost: claude-sandbox-gateway:8080\\r\\nConnection: close\\r\\n'
+printf 'x-api-key: %s\\r\\nContent-Type: application/json\\r\\n' "$(cat {KEY_FILE})"
+printf 'Content-Length: {len(_BODY)}\\r\\n\\r\\n%s' '{_BODY}'
+sleep 1; }} | nc -w 5 claude-sandbox-gateway 8080"""
+"""The smallest client of the model."""
 PATIENCE = 90.0
 """Seconds for anything to come about: repairs after the first wait 10 s and 20 s, and the machine may be busy."""
 HOST = "engine-1"
@@ -64,6 +75,16 @@ class Made:
     def relay(self) -> dict[str, Any] | None:
         """As `container`, of what publishes its ports."""
         return self._container("relay")
+
+    @property
+    def gateway(self) -> dict[str, Any] | None:
+        """As `container`, of its way out."""
+        return self._container("gateway")
+
+    @property
+    def brokered(self) -> bool:
+        """Whether it has a gateway, and a placeholder for its key."""
+        return self.spec.get("credentials", {}).get("delivery") == "Brokered"
 
     def _container(self, component: str) -> dict[str, Any] | None:
         sdk = self.place.sdk.api
@@ -100,8 +121,8 @@ class Made:
         if live is None or not live["State"]["Running"] or live["State"]["Paused"]:
             return f"it does not run: {None if live is None else live['State']}"
         left = self.left
-        # With a relay come its container and its outer network.
-        both = 2 if self.ports else 1
+        # With a relay come its container and its outer network; so they do with a gateway.
+        both = 1 + bool(self.ports) + self.brokered
         if [len(left[kind]) for kind in ("containers", "networks", "volumes")] != [both, both, 3]:
             return f"it has {left}"
         network = min(left["networks"])
@@ -116,11 +137,30 @@ class Made:
         if not asked <= set(live["Config"]["Env"]):
             return "it has another environment"
         found = self.read(str(live["Id"]), KEY_FILE)
+        if self.brokered and found is not None and found[0].startswith(b"csb-"):
+            found = (self.key.encode(), *found[1:])
         if found != (self.key.encode(), 0o400, 1000):
             return f"its key is {None if found is None else found[1:]}"
         if self.read(str(live["Id"]), "/etc/claude-code/managed-settings.json") is None:
             return "it has no settings"
+        if self.brokered and (why := self._unbrokered(str(live["Id"]), network)):
+            return why
         return self._unpublished(str(live["Id"]), network) if self.ports else ""
+
+    def _unbrokered(self, agent: str, network: str) -> str:
+        """In what it can't work by its gateway: a request with its placeholder has to come with its key."""
+        live, sdk = self.gateway, self.place.sdk.api
+        if live is None or not live["State"]["Running"] or live["State"]["Paused"]:
+            return f"its gateway does not run: {None if live is None else live['State']}"
+        outer = next(name for name in self.left["networks"] if name.endswith("-gateway"))
+        on = {name: one["NetworkID"] for name, one in live["NetworkSettings"]["Networks"].items()}
+        if on != {name: sdk.inspect_network(name)["Id"] for name in (network, outer)}:
+            return f"its gateway is on {on}"
+        if live["HostConfig"]["Memory"] > GATEWAY_MEMORY:
+            return f"its gateway's memory is {live['HostConfig']['Memory']}"
+        answer = run_inside(sdk, agent, "/bin/sh", "-c", ASK)[1]
+        wanted = hashlib.sha256(self.key.encode()).hexdigest()
+        return "" if wanted in answer else f"its gateway answers {answer[:300]!r}"
 
     def _unpublished(self, agent: str, network: str) -> str:
         """In what its port is not published as it should be."""
@@ -434,6 +474,10 @@ async def _another(place: Place, made: Made) -> None:
     await place.change(made, env=[{"name": "COLOUR", "value": "blue"}])
 
 
+async def _allow(place: Place, made: Made) -> None:
+    await place.change(made, network={"egress": {"allowedDomains": ["registry.example.org"]}})
+
+
 def _with_ports(*ports: dict[str, Any]) -> dict[str, Any]:
     return {"network": {"egress": {"allowedCIDRs": []}, "ports": list(ports)}}
 
@@ -482,6 +526,19 @@ PORT_PHASES: Phases = {
     )
 }
 """The same of a sandbox with a port, and how ports come and go."""
+BROKERED = {
+    "credentials": {"delivery": "Brokered"},
+    "network": {"egress": {"allowedDomains": ["pypi.example.org"]}},
+}
+GATEWAY_PHASES: Phases = {
+    phase.name: replace(phase, spec=BROKERED)
+    for phase in (
+        *(_CREATING, _RUNNING, _RENEWING, _UPDATING, _RECREATING),
+        Phase("allowing", None, _allow),
+        *(_SUSPENDING, _RESUMING, _DELETING),
+    )
+}
+"""The same of a sandbox with a gateway, and how what it may reach becomes another."""
 
 
 def before_relay(phase: Phase, calls: list[Call]) -> int:
@@ -514,20 +571,25 @@ async def recorded(place: Place, phases: Phases = PHASES) -> dict[str, list[Call
 
 
 @contextlib.asynccontextmanager
-async def fault_place(cluster: Cluster, host: EngineDescription, log: Path) -> AsyncIterator[Place]:
-    """All of it; afterwards nothing is left on the engine, and nothing was ever seen that should not be."""
+async def fault_place(cluster: Cluster, host: EngineDescription, log: Path, *options: str) -> AsyncIterator[Place]:
+    """All of it; afterwards nothing is left on the engine, and nothing was ever seen that should not be.
+
+    `options`: further ones of the operator's.
+    """
     # A socket's path may have 108 characters.
     with tempfile.TemporaryDirectory(prefix="csb-") as short:
-        async with _fault_place(cluster, host, log, Path(short)) as place:
+        async with _fault_place(cluster, host, log, Path(short), options) as place:
             yield place
 
 
 @contextlib.asynccontextmanager
-async def _fault_place(cluster: Cluster, host: EngineDescription, log: Path, directory: Path) -> AsyncIterator[Place]:
+async def _fault_place(
+    cluster: Cluster, host: EngineDescription, log: Path, directory: Path, options: tuple[str, ...]
+) -> AsyncIterator[Place]:
     credentials = from_kubeconfig(str(cluster.kubeconfig))
     await prepare(credentials)
     images = (f"--sandbox-image={IMAGE}", f"--relay-image={recipe('operator').reference}")
-    operator = Operator(cluster, log, *images)
+    operator = Operator(cluster, log, *images, *options)
     before = counted(host)
     async with Api(credentials, user_agent="tests") as api:
         with Watch(host) as watch:

@@ -4,7 +4,8 @@ What it holds against every sandbox, whoever did what to it meanwhile:
 - when its container is started it is on no network but the sandbox's own, which leads nowhere;
 - while it runs it joins no other, unless the test itself put it there; then it is off it again soon;
 - the helper that brings the key is on no network, ever;
-- the relay that publishes its ports is on the sandbox's own network and an outer one of its own, and no other.
+- the relay that publishes its ports is on the sandbox's own network and an outer one of its own, and no other;
+- so is the gateway by which it gets out.
 """
 
 import contextlib
@@ -56,7 +57,8 @@ class Watch:
         self._containers: dict[str, _Seen] = {}
         # Networks by identifier, and of which sandbox (by UID) each is the own one, which leads nowhere, or the outer.
         self._networks: dict[str, str] = {}
-        self._outer: dict[str, str] = {}
+        self._outer: dict[str, tuple[str, str]] = {}
+        """Of which sandbox's component each outer network is."""
         self._names: dict[str, str] = {}
         self._excused: set[str] = set()
         self._stays: dict[tuple[str, str], float] = {}
@@ -154,19 +156,21 @@ class Watch:
         labels = live.get("Labels") or {}
         if live["Internal"] and live["Driver"] == "bridge" and labels.get(COMPONENT) == "network":
             self._networks[network] = labels.get(UID, "")
-        elif labels.get(COMPONENT) == "relay-network":
-            self._outer[network] = labels.get(UID, "")
+        elif labels.get(COMPONENT) in ("relay-network", "gateway-network"):
+            self._outer[network] = (labels.get(UID, ""), labels[COMPONENT])
 
     def _is_own(self, one: _Seen, network: str) -> bool:
         if one.labels.get(COMPONENT) == "key-delivery":
             return self._names.get(network) == "none"
         uid = one.labels[UID]
-        return self._networks.get(network) == uid or (
-            one.labels[COMPONENT] == "relay" and self._outer.get(network) == uid
+        # Only a relay and a gateway have such a network.
+        return self._networks.get(network) == uid or self._outer.get(network) == (
+            uid,
+            f"{one.labels[COMPONENT]}-network",
         )
 
     def _is_watched(self, one: _Seen | None) -> bool:
-        return one is not None and one.labels.get(COMPONENT) in ("agent", "key-delivery", "relay")
+        return one is not None and one.labels.get(COMPONENT) in ("agent", "key-delivery", "relay", "gateway")
 
     def _joins(self, container: str, network: str) -> None:
         one = self._containers.get(container)

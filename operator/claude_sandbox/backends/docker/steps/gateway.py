@@ -63,10 +63,6 @@ async def _run(context: ApplyContext, desired: Desired, gateway: Gateway, inner:
         raise
     try:
         await engine.connect(inner, identifier, aliases=(agent.GATEWAY_HOST,))
-        live = await engine.container(identifier)
-        if live is None or set(drift.networks_of(live)) != {name, desired.documents.names.network}:
-            # Somebody has put it on another network since, or taken it off one.
-            raise StaleError
         await _tell(context, desired, gateway, identifier, start=True)
     except (EngineError, StaleError, KeyUnavailableError) as error:
         if not isinstance(error, EngineError) or not error.is_unreachable:
@@ -95,6 +91,12 @@ async def _tell(context: ApplyContext, desired: Desired, gateway: Gateway, ident
     try:
         session = await engine.attach(identifier)
         if start:
+            live = await engine.container(identifier)
+            called = desired.documents.names
+            if live is None or set(drift.networks_of(live)) != {called.gateway, called.network}:
+                # Somebody has put it on another network since, or taken it off one. Nothing comes after this look but
+                # the start.
+                raise StaleError
             await engine.start(identifier)
         await session.send(line)
         await session.expect(gateways.taken(gateway.revision(generation)), _ENDED)
