@@ -1,11 +1,13 @@
 """`claude-sandbox install`: the operator into a cluster, or its manifests onto standard output."""
 
 import sys
+from typing import Any
 
 import click
 import yaml
 
 from claude_sandbox.cli.demo import tell
+from claude_sandbox.cli.gateways import gateway_settings_file
 from claude_sandbox.install.applying import install as apply
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
@@ -23,6 +25,12 @@ from claude_sandbox.localcluster.programs import toolchain
 )
 @click.option("--without-secrets", is_flag=True, help="Without any permission on Secrets.")
 @click.option("--docker", is_flag=True, help="Look after Docker hosts too.")
+@click.option(
+    "--gateway-settings",
+    callback=gateway_settings_file,
+    metavar="FILE",
+    help="What holds for the gateways of all sandboxes: see docs/gateway.md. It goes into a ConfigMap.",
+)
 @click.option("--operator-image", metavar="IMAGE", help="The operator's image.")
 @click.option("--sandbox-image", metavar="IMAGE", help="What sandboxes without spec.image run: REPOSITORY@sha256:….")
 @click.option("--kubeconfig", metavar="FILE", help="[default: as kubectl]")
@@ -34,6 +42,7 @@ def install(
     namespaces: tuple[str, ...],
     without_secrets: bool,
     docker: bool,
+    gateway_settings: dict[str, Any] | None,
     operator_image: str | None,
     sandbox_image: str | None,
     kubeconfig: str | None,
@@ -56,6 +65,7 @@ def install(
         namespaces=tuple(dict.fromkeys(namespaces)),
         secrets=not without_secrets,
         docker=docker,
+        gateways=gateway_settings or None,
         operator_image=operator_image,
         sandbox_image=sandbox_image,
     )

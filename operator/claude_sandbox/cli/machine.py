@@ -3,11 +3,13 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from claude_sandbox.cli.columns import columns
 from claude_sandbox.cli.demo import tell
+from claude_sandbox.cli.gateways import gateway_settings_file
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.machine import backups, docker, installing, settings, systemd
@@ -58,6 +60,12 @@ def machine() -> None:
     metavar="IMAGE",
     help="What brings keys and publishes declared ports: an operator's image. [default: the one that is built here]",
 )
+@click.option(
+    "--gateway-settings",
+    callback=gateway_settings_file,
+    metavar="FILE",
+    help="What holds for the gateways of all sandboxes: see docs/gateway.md. It is copied; {} is for nothing any more.",
+)
 @click.option("--built-image", is_flag=True, help="The one that is built here again, after another was named.")
 @click.option("--install-docker", is_flag=True, help="Where no Docker Engine is there, install the distribution's.")
 @click.option(
@@ -73,6 +81,7 @@ def install(
     socket: str | None,
     sandbox_image: str | None,
     relay_image: str | None,
+    gateway_settings: dict[str, Any] | None,
     built_image: bool,
     install_docker: bool,
     root: Path | None,
@@ -83,8 +92,10 @@ def install(
     """
     if built_image and sandbox_image:
         raise click.UsageError("--built-image and --sandbox-image exclude each other.")
+    if root is not None and gateway_settings is not None:
+        raise click.UsageError("--gateway-settings is for the machine itself: leave it out with --root.")
     image = BUILT if built_image else sandbox_image or None
-    wish = InstallOptions(port, socket, image, relay_image or None, tuple(dict.fromkeys(namespaces)))
+    wish = InstallOptions(port, socket, image, relay_image or None, tuple(dict.fromkeys(namespaces)), gateway_settings)
     if root is not None:
         installing.lay_out(Places(root.absolute()), wish, _say)
         click.echo(f"Laid out below {root}. On the machine: claude-sandbox machine install")

@@ -4,14 +4,13 @@ import asyncio
 import resource
 import sys
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from pathlib import Path
 from typing import Any
 
 import click
 
-from claude_sandbox.backends.docker.gateway.settings import GatewaySettingsError, gateway_settings
 from claude_sandbox.blueprint.build import parse_image
 from claude_sandbox.blueprint.model import Site
+from claude_sandbox.cli.gateways import gateway_settings_file
 from claude_sandbox.cli.images import by_digest
 from claude_sandbox.controller.machinery import logs
 from claude_sandbox.controller.main import OperatorError, run_operator
@@ -38,17 +37,6 @@ def _networks(
         return tuple(ip_network(value) for value in values)
     except ValueError as error:
         raise click.BadParameter(f"{error}; write a network such as 10.1.0.0/16") from None
-
-
-def _gateway_settings(_ctx: click.Context, _param: click.Parameter, value: str | None) -> dict[str, Any]:
-    if not value:
-        return {}
-    try:
-        return gateway_settings(Path(value).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.BadParameter(f"{value} can't be read ({type(error).__name__})") from None
-    except GatewaySettingsError as error:
-        raise click.BadParameter(f"{value}: {error}") from None
 
 
 @click.command(context_settings={"auto_envvar_prefix": "CLAUDE_SANDBOX"})
@@ -152,7 +140,7 @@ def _gateway_settings(_ctx: click.Context, _param: click.Parameter, value: str |
 )
 @click.option(
     "--gateway-settings",
-    callback=_gateway_settings,
+    callback=gateway_settings_file,
     metavar="FILE",
     help="What holds for the gateways of all sandboxes on Docker hosts, a JSON object: provider (another address of "
     "the Claude API, such as a company's own gateway), egress (names that are always denied, private networks that "
@@ -196,7 +184,7 @@ def run(
     lease_namespace: str | None,
     docker: bool,
     relay_image: str | None,
-    gateway_settings: dict[str, Any],
+    gateway_settings: dict[str, Any] | None,
     workers: int,
     resync: float,
     bind: tuple[str, int],
@@ -230,7 +218,7 @@ def run(
         lease_namespace=lease_namespace,
         docker=docker,
         relay_image=parse_image(relay_image, "IfNotPresent") if relay_image else None,
-        gateways=gateway_settings,
+        gateways=gateway_settings or {},
         workers=workers,
         resync=resync,
         bind_host=bind[0],

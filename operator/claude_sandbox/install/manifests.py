@@ -1,17 +1,24 @@
 """The operator's own objects: the files of `manifests/`, for the cluster, the images and the rights that are wanted."""
 
+import hashlib
+import json
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from claude_sandbox.api.meta import GROUP
+
 Manifest = dict[str, Any]
 
 NAMESPACE = "claude-sandbox-system"
 OPERATOR = "claude-sandbox-operator"
+GATEWAYS = "claude-sandbox-gateways"
+"""The ConfigMap with what is said for the gateways of all sandboxes."""
+_GATEWAYS_DIRECTORY, _GATEWAYS_FILE = "/etc/claude-sandbox", "gateways.json"
 # Where the API server is reached in most clusters; manifests/operator/network.yaml allows these.
 API_SERVER_PORTS = frozenset({443, 6443})
 # Docker's own port for TLS, and that of ssh.
@@ -28,6 +35,8 @@ class Installation:
     """Whether the operator may look at Secrets."""
     docker: bool = False
     """Whether the operator looks after Docker hosts."""
+    gateways: Mapping[str, Any] | None = None
+    """What holds for the gateways of all sandboxes, in the gateway's own format."""
     operator_image: str | None = None
     sandbox_image: str | None = None
     api_server_ports: frozenset[int] = API_SERVER_PORTS
@@ -53,7 +62,7 @@ def render(wanted: Installation) -> list[Manifest]:
     found = (manifest for part in parts for manifest in _read(sources() / part))
     if wanted.namespaces:
         found = (scoped for manifest in found for scoped in _scoped(manifest, wanted.namespaces))
-    return [_adapted(manifest, wanted) for manifest in found]
+    return [one for manifest in found for one in _with_gateways(_adapted(manifest, wanted), wanted)]
 
 
 def _read(directory: Path) -> Iterator[Manifest]:
@@ -89,6 +98,33 @@ def _adapted(manifest: Manifest, wanted: Installation) -> Manifest:
             to_hosts = [{"protocol": "TCP", "port": port} for port in DOCKER_HOST_PORTS]
             manifest["spec"]["egress"].append({"ports": to_hosts})
     return manifest
+
+
+def _with_gateways(manifest: Manifest, wanted: Installation) -> tuple[Manifest, ...]:
+    """What the operator's pods mount comes before them."""
+    if manifest["kind"] != "Deployment" or not wanted.gateways:
+        return (manifest,)
+    configuration = _configuration(wanted.gateways)
+    _mount(manifest["spec"]["template"], configuration)
+    return (configuration, manifest)
+
+
+def _configuration(gateways: Mapping[str, Any]) -> Manifest:
+    metadata = {"name": GATEWAYS, "namespace": NAMESPACE, "labels": {"app.kubernetes.io/name": OPERATOR}}
+    data = {_GATEWAYS_FILE: json.dumps(gateways, indent=2, sort_keys=True)}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+
+def _mount(template: Manifest, configuration: Manifest) -> None:
+    """Have the operator's pods read it, and be replaced where it says something else: it is read at the start."""
+    digest = hashlib.sha256(configuration["data"][_GATEWAYS_FILE].encode()).hexdigest()[:16]
+    template["metadata"].setdefault("annotations", {})[f"{GROUP}/gateway-settings"] = digest
+    pod = template["spec"]
+    pod["volumes"] = [*pod.get("volumes", ()), {"name": "gateways", "configMap": {"name": GATEWAYS}}]
+    container = pod["containers"][0]
+    mount = {"name": "gateways", "mountPath": _GATEWAYS_DIRECTORY, "readOnly": True}
+    container["volumeMounts"] = [*container.get("volumeMounts", ()), mount]
+    container["args"].append(f"--gateway-settings={_GATEWAYS_DIRECTORY}/{_GATEWAYS_FILE}")
 
 
 def _arguments(given: list[str], wanted: Installation, image: str) -> list[str]:

@@ -42,6 +42,8 @@ class InstallOptions:
     """What brings keys and publishes declared ports: an operator's image; else the one of this version."""
     namespaces: tuple[str, ...] = ()
     """Namespaces for sandboxes, which are made, and allowed to use this machine's engine."""
+    gateways: dict[str, Any] | None = None
+    """What holds for the gateways of all sandboxes, in the gateway's own format; empty for nothing any more."""
 
 
 def install(places: Places, wish: InstallOptions, say: Say) -> Settings:
@@ -61,6 +63,8 @@ def install(places: Places, wish: InstallOptions, say: Say) -> Settings:
             # One may be to have the port that another has now.
             lifecycle.stop(reversed(SERVICES), say)
             lifecycle.require_ports(wanted)
+        if wish.gateways is not None:
+            settings.write_if_changed(places.gateways, json.dumps(wish.gateways, indent=2))
         settings.save(places, wanted)
         lifecycle.settle(places, wanted)
         lifecycle.start((ETCD, APISERVER), places, wanted, say)
@@ -136,6 +140,7 @@ def _settings(before: Settings | None, wish: InstallOptions) -> Settings:
         image=image,
         image_named=before.image_named if wish.image is None else wish.image != BUILT,
         relay=wish.relay or before.relay,
+        gateways=before.gateways if wish.gateways is None else bool(wish.gateways),
         socket=wish.socket or before.socket,
         python=package.interpreter(),
     )

@@ -49,6 +49,11 @@ class Places:
         return self.config / "encryption.yaml"
 
     @property
+    def gateways(self) -> Path:
+        """What the administrator says for the gateways of all sandboxes."""
+        return self.config / "gateways.json"
+
+    @property
     def data(self) -> Path:
         return self.root / "var/lib" / PREFIX
 

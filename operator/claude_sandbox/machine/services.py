@@ -140,10 +140,13 @@ def _operator(settings: Settings, places: Places) -> Service:
         "--no-leader-election",
         f"--sandbox-image={settings.image}",
         *([f"--relay-image={settings.relay}"] if settings.relay else ()),
+        *([f"--gateway-settings={_GIVEN}/gateways.json"] if settings.gateways else ()),
         f"--bind={_HOST}:{settings.ports.operator}",
         "--log-format=json",
     )
     given = {"kubeconfig": places.kubeconfig(OPERATOR)}
+    if settings.gateways:
+        given["gateways.json"] = places.gateways
     return Service(OPERATOR, "The operator of claude-sandbox", argv, given, (APISERVER, "docker.service"),
                    groups=(settings.group,), environment=operator_environment(settings, places),
                    stays=False, watches=True)  # fmt: skip

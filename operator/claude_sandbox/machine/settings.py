@@ -59,6 +59,8 @@ class Settings:
     """The interpreter that they were made for."""
     relay: str = ""
     """What brings keys and publishes declared ports: an operator's image."""
+    gateways: bool = False
+    """Whether something was said for the gateways of all sandboxes, which `Places.gateways` has."""
     images: tuple[str, ...] = ()
     """Identifiers of images that the installation brought onto the engine."""
     cluster: str = ""

@@ -10,6 +10,7 @@ import yaml
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.validate import parse_host_spec, parse_spec, refused_host_metadata, refused_metadata
+from claude_sandbox.backends.docker.gateway.settings import gateway_settings
 from claude_sandbox.install.manifests import NAMESPACE, Installation, render, sources
 from claude_sandbox.localcluster.programs import toolchain
 
@@ -66,6 +67,24 @@ def test_images_are_those_that_were_asked_for() -> None:
     assert [a for a in arguments(found) if a.startswith("--sandbox-image")] == [
         "--sandbox-image=example.test/sandbox:2"
     ]
+
+
+def test_what_holds_for_all_gateways_is_mounted_and_replaces_the_operators_pods() -> None:
+    def rendered(**gateways: Any) -> tuple[Manifest, list[Manifest]]:
+        found = render(Installation(gateways=gateways or None))
+        (deployment,) = (one for one in found if one["kind"] == "Deployment")
+        return deployment["spec"]["template"], [one for one in found if one["kind"] == "ConfigMap"]
+
+    template, (configuration,) = rendered(limits={"requests": 7})
+    assert gateway_settings(configuration["data"]["gateways.json"]) == {"limits": {"requests": 7}}
+    pod = template["spec"]
+    container = pod["containers"][0]
+    (mount,) = container["volumeMounts"]
+    assert f"--gateway-settings={mount['mountPath']}/gateways.json" in container["args"]
+    assert pod["volumes"] == [{"name": mount["name"], "configMap": {"name": configuration["metadata"]["name"]}}]
+    assert template["metadata"] != rendered(limits={"requests": 8})[0]["metadata"]
+    without, none = rendered()
+    assert (none, "volumes" in without["spec"], "annotations" in without["metadata"]) == ([], False, False)
 
 
 def test_the_operator_may_connect_to_an_api_server_on_an_unusual_port() -> None:

@@ -186,6 +186,16 @@ def test_docker_is_offered_where_the_distribution_has_it_by_that_name(release: d
     assert docker.is_supported(release) is supported
 
 
+def test_what_holds_for_all_gateways_is_given_to_the_operator_which_is_started_anew_by_it(places: Places) -> None:
+    told = replace(SETTINGS, gateways=True)
+    assert "gateways.json" not in each(places)[OPERATOR].credentials
+    assert each(places, told)[OPERATOR].credentials["gateways.json"] == places.gateways
+    assert "--gateway-settings=${CREDENTIALS_DIRECTORY}/gateways.json" in each(places, told)[OPERATOR].argv
+    before = marks(places, told)
+    places.gateways.write_text('{"egress": {}}')
+    assert {name for name, mark in marks(places, told).items() if before[name] != mark} == {unit(OPERATOR)}
+
+
 def test_ports_are_published_by_the_image_that_was_brought_along(places: Places) -> None:
     relay = "claudesandbox.dev/operator@sha256:" + "b" * 64
     assert not any("relay" in argument for argument in each(places)[OPERATOR].argv)
