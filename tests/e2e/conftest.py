@@ -29,7 +29,7 @@ def operator(node: Cluster, kubectl: Kubectl, sandbox_image: ImageArchive, opera
     command = [
         sys.executable, "-m", "claude_sandbox.cli.main", "run",
         f"--kubeconfig={node.kubeconfig}", f"--sandbox-image={sandbox_image.pinned}",
-        "--open-private-network=10.0.0.0/8", "--bind=127.0.0.1:0", "--log-format=json",
+        "--open-private-network=10.0.0.0/8", "--runtime-class=plain", "--bind=127.0.0.1:0", "--log-format=json",
     ]  # fmt: skip
     with operator_log.open("wb") as log:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

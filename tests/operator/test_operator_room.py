@@ -135,3 +135,29 @@ async def test_users_of_its_own_are_asked_for_and_measured(world: World, kubelet
     assert spec_of(world, "alice")["hostUsers"] is False
     await world.ledger.until(lambda: control(world, "alice", "PRIV-06") == "Pass", "PRIV-06")
     await world.said("alice", "Drifted", "False")
+
+
+async def test_a_node_that_can_not_give_a_pod_users_of_its_own_is_named(
+    world: World, api: Api, kubelet: Kubelet
+) -> None:
+    kubelet.holds.add(world.namespace)
+
+    async def tell(**features: bool) -> None:
+        handlers = [{"name": "", "features": features}] if features else None
+        await api.patch_status(r.NODES, kubelet.node, None, {"runtimeHandlers": handlers})
+
+    await tell(userNamespaces=False, recursiveReadOnlyMounts=True)
+    try:
+        await world.operator().start()
+        await world.create("alice", security={"userNamespace": True})
+        told = await world.said("alice", "Ready", "False", "ContainerFailing")
+        assert kubelet.node in told["message"]
+        assert "remove spec.security.userNamespace" in told["message"]
+        # A pod that asks for none of that is merely on its way.
+        await world.create("bob")
+        await world.said("bob", "Ready", "False", "PodPending")
+        await tell(userNamespaces=True)
+        await kubelet.release(world.namespace)
+        await world.ready("alice")
+    finally:
+        await tell()

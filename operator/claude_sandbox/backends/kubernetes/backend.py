@@ -24,7 +24,7 @@ from claude_sandbox.backends.kubernetes.evidence.evaluation import Evaluations, 
 from claude_sandbox.backends.kubernetes.evidence.runtime_classes import RuntimeClasses
 from claude_sandbox.backends.kubernetes.ownership import is_owned
 from claude_sandbox.backends.kubernetes.plan import Desired, Observed, desire, plan
-from claude_sandbox.backends.kubernetes.state import node_lost, state_of
+from claude_sandbox.backends.kubernetes.state import node_lost, state_of, wants_users, without_users
 from claude_sandbox.backends.kubernetes.watches import secret_opt_in
 from claude_sandbox.backends.kubernetes.watches.secrets import SecretStates
 from claude_sandbox.backends.kubernetes.watches.watches import Watches
@@ -139,7 +139,7 @@ class KubernetesBackend:
         if pod is None or not is_owned(pod, identity) or (known := self._admission.ours(identity, pod)) is None:
             return state_of(None)
         if not terminating(pod):
-            return await self._with_claim(state_of(pod, known.revision), identity)
+            return await self._with_node(await self._with_claim(state_of(pod, known.revision), identity), pod)
         asked = datetime.fromisoformat(pod["metadata"]["deletionTimestamp"])
         patience = (asked - self._now()).total_seconds() + NODE_SUSPECTED_AFTER
         lost = patience <= 0 and await self._is_lost(pod)
@@ -154,6 +154,15 @@ class KubernetesBackend:
         name = meta.workspace_name(identity.name)
         why = await self._claims.why_unbound(self._watches.get(PERSISTENT_VOLUME_CLAIMS, identity.namespace, name))
         return replace(state, message=why, again=volume_claims.AGAIN) if why else state
+
+    async def _with_node(self, state: WorkloadState, pod: Object) -> WorkloadState:
+        """The state; where the pod's node can't run it as it asks, with that. Of a node that can't be read nothing."""
+        if not wants_users(state, pod):
+            return state
+        try:
+            return without_users(state, pod, await self._node_of(pod))
+        except ApiError:
+            return state
 
     async def measure(
         self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome
@@ -216,15 +225,19 @@ class KubernetesBackend:
 
     async def _is_lost(self, pod: Object) -> bool:
         """Whether nobody hears from the pod's node, or it is gone."""
-        name = pod.get("spec", {}).get("nodeName")
-        if name is None:
-            return False
         try:
-            node = await self._api.get(NODES, name)
+            node = await self._node_of(pod)
         except ApiError as error:
             return error.is_not_found
+        if node is None:
+            return False
         conditions = node.get("status", {}).get("conditions") or ()
         return not any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+    async def _node_of(self, pod: Object) -> Object | None:
+        """The pod's node; None where it has none yet. Raises ApiError."""
+        name = pod.get("spec", {}).get("nodeName")
+        return None if name is None else await self._api.get(NODES, name)
 
     def _evidence(self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome) -> KubernetesEvidence:
         namespace, child = blueprint.identity.namespace, meta.child_name(blueprint.identity.name)

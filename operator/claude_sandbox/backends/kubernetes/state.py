@@ -11,6 +11,8 @@ from claude_sandbox.backends.base import WorkloadState
 from claude_sandbox.backends.kubernetes.objects import CONTAINER
 from claude_sandbox.kubernetes_api.unstructured import Object, annotations, terminating
 
+WITHOUT_USERS_AGAIN = 60.0
+"""Seconds after which a node is asked once more whether it can give pods users of their own."""
 OUT_OF_MEMORY = (
     "its container was ended and started again, since it needed more memory than spec.resources.memory: raise that, or "
     "have less done at a time"
@@ -49,6 +51,28 @@ def node_lost(pod: Object, revision: str | None = None) -> WorkloadState:
         f"workspace. Bring the node back, or make sure that it is off and delete it with `kubectl delete node {node}`."
     )
     return replace(state_of(pod, revision), status=ConditionStatus.UNKNOWN, reason=Reason.NODE_LOST, message=message)
+
+
+def wants_users(state: WorkloadState, pod: Object) -> bool:
+    """Whether the pod is on its way and asks for users of its own, so that it matters what its node can do."""
+    return state.reason is Reason.POD_PENDING and pod.get("spec", {}).get("hostUsers") is False
+
+
+def without_users(state: WorkloadState, pod: Object, node: Object | None) -> WorkloadState:
+    """The state of a pod that asks for users of its own; where its node says that it can't give any, with that.
+
+    The kubelet tries for ever, and tells in Events alone. What a node tells is NodeStatus.runtimeHandlers, which is
+    empty where the runtime tells nothing (k8s.io/api/core/v1).
+    """
+    told = ((node or {}).get("status") or {}).get("runtimeHandlers") or ()
+    if not told or any((one.get("features") or {}).get("userNamespaces") for one in told):
+        return state
+    message = (
+        f"Node {pod['spec']['nodeName']} can't give pod {pod['metadata']['name']} users of its own: its kernel or its"
+        " runtime does not support user namespaces. Have an administrator give it Linux 6.3 and containerd 2.0, CRI-O"
+        " 1.25 or newer, or remove spec.security.userNamespace."
+    )
+    return replace(state, reason=Reason.CONTAINER_FAILING, message=message, again=WITHOUT_USERS_AGAIN)
 
 
 def keeps_starting(before: Object, now: Object) -> bool:

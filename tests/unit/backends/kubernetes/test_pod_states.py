@@ -1,9 +1,11 @@
-"""What a pod tells of what it ran out of."""
+"""What a pod and its node tell of what it ran out of, or can't have."""
 
 from typing import Any
 
+import pytest
+
 from claude_sandbox.api.conditions import Reason
-from claude_sandbox.backends.kubernetes.state import state_of
+from claude_sandbox.backends.kubernetes.state import state_of, wants_users, without_users
 
 
 def pod(ready: str, **container: Any) -> dict[str, Any]:
@@ -24,3 +26,29 @@ def test_a_container_that_was_ended_for_its_memory_is_told_though_it_runs_again(
 def test_one_that_started_and_is_not_ready_is_not_said_to_be_starting() -> None:
     assert "home, which may be full" in state_of(pod("False", started=True)).message
     assert "does not answer in it yet" in state_of(pod("False", started=False)).message
+
+
+def _node(*supported: bool | None) -> dict[str, Any]:
+    handlers = [{"name": "", "features": {"userNamespaces": one}} if one is not None else {} for one in supported]
+    return {"status": {"runtimeHandlers": handlers}}
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        (None, False),
+        ({}, False),
+        (_node(), False),
+        (_node(False, True), False),
+        (_node(False), True),
+        (_node(None), True),
+    ],
+)
+def test_only_a_node_that_tells_what_its_runtimes_can_do_is_said_to_lack_user_namespaces(node: Any, said: bool) -> None:
+    pod = {"metadata": {"name": "sandbox-alice", "uid": "1"}, "spec": {"nodeName": "node-a", "hostUsers": False}}
+    state = state_of(pod)
+    assert wants_users(state, pod)
+    assert not wants_users(state, {**pod, "spec": {"nodeName": "node-a"}})
+    found = without_users(state, pod, node)
+    assert (found.reason is Reason.CONTAINER_FAILING) == said
+    assert ("node-a" in found.message) == said
