@@ -45,7 +45,7 @@ class Breakage:
 
 
 # What begins with a sandbox that is Compliant can't be looked at where none is.
-_NEED_COMPLIANT = {"ready", "strict-seccomp", "killed", "loosened", "altered", "restarted"}
+_NEED_COMPLIANT = {"ready", "strict-seccomp", "scratch-noexec", "killed", "loosened", "altered", "restarted"}
 
 # Nothing here waits as long as this when all is well; in a round much is not.
 _IMPATIENT = Edit("tests/support/machine/nodekit.py", "PATIENCE = 120.0", "PATIENCE = 60.0")
