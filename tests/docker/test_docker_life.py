@@ -213,3 +213,24 @@ async def test_orphans_are_those_whose_sandbox_is_gone(host: EngineDescription) 
         assert await one.backend.orphans(frozenset({one.identity.uid})) == ()
         assert one.running
         assert CLUSTER
+
+
+async def test_a_runtime_of_the_host_is_had_by_its_name_and_one_that_is_not_there_is_told(
+    host: EngineDescription,
+) -> None:
+    """It is runc's by another name: gVisor and Kata Containers take a host that has them."""
+    async with sandbox(host, security={"runtimeClassName": "io.containerd.runc.v2"}) as one:
+        await one.made()
+        assert one.inspected["HostConfig"]["Runtime"] == "io.containerd.runc.v2"
+        again = await one.once()
+        assert not again.wrote
+        assert not again.drifted
+        # That the spec asks for another now only a new container could follow.
+        one.spec.pop("security")
+        outcome = await one.once()
+        assert outcome.spec_changed
+    async with sandbox(host, security={"runtimeClassName": "not-there"}) as one:
+        outcome = await one.once(FIRST)
+        assert outcome.failure is not None
+        assert "not-there" in outcome.failure.message
+        assert not one.running

@@ -58,7 +58,8 @@ STORAGE_CLASS = matching(
 
 RUNTIME_CLASS = matching(
     f"{_LABEL}(?:\\.{_LABEL})*",
-    "must be the name of a RuntimeClass: lower-case letters, digits, '-' and '.', for example gvisor",
+    "must be the name of a RuntimeClass, or of a runtime of a Docker host: lower-case letters, digits, '-' and '.', for"
+    " example gvisor",
 )
 
 PORT_NAME = matching(

@@ -239,13 +239,6 @@ class ClaudeSandboxSpec(Strict):
             field="image.pullSecretRefs",
         ),
         Rule(
-            "self.backend.type != 'Docker' || !has(self.security.runtimeClassName)",
-            lambda spec: not spec.on_docker or spec.security.runtime_class_name is None,
-            "is not for backend type Docker, which knows no RuntimeClasses: remove it; the engine's administrator"
-            " chooses its runtime (default-runtime)",
-            field="security.runtimeClassName",
-        ),
-        Rule(
             "self.backend.type != 'Docker' || !self.security.userNamespace",
             lambda spec: not spec.on_docker or not spec.security.user_namespace,
             "can't be true on backend type Docker, where an engine remaps the users of all containers or of none:"

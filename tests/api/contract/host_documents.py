@@ -56,6 +56,10 @@ VALUES: dict[str, list[Json]] = {
         ),
         *({"credentials": [{"repository": one, "secretRef": {"name": "a"}}]} for one in ("*", "a.b", "a")),
     ],
+    "allowedRuntimes": [
+        [], ["runsc"], ["io.containerd.runsc.v1", "kata-runtime"], ["runsc", "runsc"], ["Runsc"], [""], ["a/b"],
+        "runsc", ["a" * 253], ["a" * 254], [1], [f"r{i}" for i in range(16)], [f"r{i}" for i in range(17)], None,
+    ],
     "allowedNamespaces": [
         {}, {"names": []}, {"names": ["a"]}, {"names": ["a" * 63]}, {"names": ["a" * 64]}, {"names": ["A"]},
         {"names": ["*"]}, {"names": [""]}, {"names": [f"n{i}" for i in range(64)]}, {"names": "a"}, {"names": [1]},

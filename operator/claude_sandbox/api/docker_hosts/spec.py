@@ -139,6 +139,13 @@ def _scheme_is(spec: "DockerHostSpec", scheme: endpoints.Scheme) -> bool:
     return spec.endpoint.startswith(f"{scheme}://")
 
 
+DISTINCT_RUNTIMES = Rule(
+    "self.all(a, self.exists_one(b, a == b))",
+    lambda runtimes: len(set(runtimes)) == len(runtimes),
+    "lists a runtime twice: write each once",
+)
+
+
 class DockerHostSpec(Strict):
     """A Docker Engine that sandboxes may run on."""
 
@@ -171,6 +178,16 @@ class DockerHostSpec(Strict):
 
     images: HostImages = HostImages()
     """Which images sandboxes on the host may be made of, how they are had, and when they go."""
+
+    allowed_runtimes: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=253), names.RUNTIME_CLASS]],
+        Field(max_length=16),
+        DISTINCT_RUNTIMES,
+    ] = []
+    """Runtimes of the engine, as `docker info` calls them, that sandboxes may ask for, for example runsc.
+
+    By default none: sandboxes run with the engine's default-runtime.
+    """
 
     publish_addresses: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=39), networks.ADDRESS]],

@@ -33,9 +33,9 @@ class Security(Strict):
     seccomp_profile: SeccompProfile = SeccompProfile()
     """Which system calls the kernel carries out for the agent."""
     runtime_class_name: Annotated[str, Field(min_length=1, max_length=253), names.RUNTIME_CLASS] | None = None
-    """The RuntimeClass of the pod: a stronger boundary, as gVisor or Kata Containers, where the cluster has one.
+    """The RuntimeClass of the pod, on Docker a runtime of the host: a stronger boundary, as gVisor or Kata Containers.
 
-    The operator's administrator has to allow it (`--runtime-class`). It is for backend type Kubernetes.
+    An administrator has to allow it: the operator's (`--runtime-class`), or the DockerHost's (`spec.allowedRuntimes`).
     """
     user_namespace: bool = False
     """Whether users in the pod are other users on the node (hostUsers: false), where the cluster's nodes can do that.

@@ -109,7 +109,7 @@ def _same_choice(key: str, desired: Any, live: Any, capabilities: EngineCapabili
     if key in _DEPENDS_ON_ENGINE:
         return True
     if key == "Runtime":
-        return live in ("", None, capabilities.default_runtime)
+        return live == desired if desired else live in ("", None, capabilities.default_runtime)
     if key == "Mounts":
         return _by_target(desired) == _by_target(live)
     wanted, actual = _reduced(key, desired), _reduced(key, live)

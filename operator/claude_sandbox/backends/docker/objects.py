@@ -187,7 +187,7 @@ def spec_hash(blueprint: Blueprint, cluster: str) -> str:
             called.network,
             _health(blueprint, capabilities),
         ),
-        *(blueprint.grace_seconds, blueprint.settings.content, *_filters(blueprint)),
+        *(blueprint.grace_seconds, blueprint.settings.content, *_filters(blueprint), *_runtime(blueprint).items()),
     ]
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
@@ -209,7 +209,13 @@ def _privileges(blueprint: Blueprint, capabilities: EngineCapabilities) -> Manif
         "SecurityOpt": security_options(blueprint),
         # The sandbox image has one of its own; this is for images that don't.
         "Init": capabilities.has_init,
+        **_runtime(blueprint),
     }
+
+
+def _runtime(blueprint: Blueprint) -> Manifest:
+    """Where none is named, an engine uses its own."""
+    return {} if blueprint.runtime_class is None else {"Runtime": blueprint.runtime_class}
 
 
 def _health(blueprint: Blueprint, capabilities: EngineCapabilities) -> Manifest:

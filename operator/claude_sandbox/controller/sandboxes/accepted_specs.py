@@ -53,7 +53,7 @@ class AcceptedSpecs:
         if closed := tuple(out_of_reach(cidrs, self._site.opened)):
             raise InvalidSpec(tuple(_closed(index, private) for index, private in closed))
         name = spec.security.runtime_class_name
-        if name is not None and name not in self._site.runtime_classes:
+        if name is not None and not spec.on_docker and name not in self._site.runtime_classes:
             raise InvalidSpec((_runtime_class(name, self._site.runtime_classes),))
         if refused := tuple(refused_domains(spec.network.egress.allowed_domains)):
             where = "spec.network.egress.allowedDomains"

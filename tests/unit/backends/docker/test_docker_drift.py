@@ -195,3 +195,24 @@ def test_a_key_volume_that_is_another_place_counts(options: dict[str, str], diff
     desired: Desired = desired_of()
     live = {**recorded("29")["volumes"][0], "Options": options}
     assert bool(drift.volume_differences(desired.documents.key, live)) is differs
+
+
+@pytest.mark.parametrize(
+    ("asked", "live", "differs"),
+    [
+        (None, "runc", False),
+        (None, "", False),
+        (None, "runsc", True),
+        ("runsc", "runsc", False),
+        ("runsc", "runc", True),
+        ("runsc", "", True),
+    ],
+)
+def test_a_runtime_that_is_asked_for_is_the_one_that_the_container_has(
+    asked: str | None, live: str, differs: bool
+) -> None:
+    wanted, found = copy.deepcopy(desired_of(NEW).documents.container), recorded("29")
+    wanted["HostConfig"] |= {"Runtime": asked} if asked else {}
+    found["container"]["HostConfig"]["Runtime"] = live
+    paths = drift.container_differences(wanted, found["container"], found["image"], NEW).fixed
+    assert paths == (("HostConfig.Runtime",) if differs else ())

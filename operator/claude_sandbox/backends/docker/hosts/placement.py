@@ -53,6 +53,8 @@ class PlacementRequest:
     requests: Requests
     image: Image | None = None
     """None: the operator's own default, which every host allows."""
+    runtime: str | None = None
+    """None: the engine's default, which every host allows."""
     namespace_uid: str | None = None
     """Which namespace of that name it is; None: not known, and then its name alone is not enough."""
 
@@ -64,12 +66,25 @@ def placement_request(
     namespace_uid: str | None = None,
 ) -> PlacementRequest:
     """What a sandbox of the namespace asks for with this spec."""
-    return PlacementRequest(namespace, namespace_labels, spec.backend, requests_of(spec), spec.image, namespace_uid)
+    return PlacementRequest(
+        namespace,
+        namespace_labels,
+        spec.backend,
+        requests_of(spec),
+        spec.image,
+        spec.security.runtime_class_name,
+        namespace_uid,
+    )
 
 
 MADE_ANEW = (
     "One that is named, and was deleted and made again since, is another: its name has to be removed there and added"
     " again."
+)
+
+
+_OTHER_RUNTIME = (
+    "Have an administrator list it there, or leave out spec.security.runtimeClassName for the engine's default."
 )
 
 
@@ -84,6 +99,8 @@ class Refusal(StrEnum):
     """The host that was chosen does not allow the namespace any more."""
     NO_IMAGE = "NoImage"
     """None of the hosts that may be used allows the image."""
+    NO_RUNTIME = "NoRuntime"
+    """None of the hosts that may be used allows the runtime, or the one that was chosen does not any more."""
     NO_ROOM = "NoRoom"
     """The hosts that may be used have no room, or take no further sandboxes."""
     NO_ANSWER = "NoAnswer"
@@ -113,6 +130,8 @@ def place(wish: PlacementRequest, hosts: Iterable[Candidate]) -> Placement | Ref
     remedy = "It is placed as soon as one can take it; ask for less, or delete sandboxes that are not needed."
     if (worst := _worst(found)) is Refusal.NO_IMAGE:
         remedy = "Name an image that one of them allows, or leave out spec.image for the operator's own."
+    if worst is Refusal.NO_RUNTIME:
+        remedy = _OTHER_RUNTIME
     return Refused(worst, f"{_said(found)}. {remedy}")
 
 
@@ -136,6 +155,8 @@ def keep(wish: PlacementRequest, host: HostInfo | None, current: Placement) -> P
             f" has to name it in its spec.allowedNamespaces, or the sandbox be deleted. {MADE_ANEW}"
         )
         return Refused(Refusal.NOT_ALLOWED, message)
+    if why := _runtime_refused(host, wish):
+        return Refused(Refusal.NO_RUNTIME, f"DockerHost {why}. {_OTHER_RUNTIME}")
     return current
 
 
@@ -169,10 +190,19 @@ def _obstacle(host: Candidate, wish: PlacementRequest) -> Refused | None:
     """Why the host can't take a sandbox now."""
     if not host.spec.images.permits(wish.image):
         return Refused(Refusal.NO_IMAGE, f"{host.name} does not allow the image (spec.images.allowed)")
+    if why := _runtime_refused(host, wish):
+        return Refused(Refusal.NO_RUNTIME, why)
     if not host.answers or host.engine_id is None:
         return Refused(Refusal.NO_ANSWER, f"{host.name} does not answer")
     reason = _full(host, wish.requests)
     return None if reason is None else Refused(Refusal.NO_ROOM, f"{host.name} {reason}")
+
+
+def _runtime_refused(host: HostInfo, wish: PlacementRequest) -> str:
+    """That the host does not allow the runtime; empty where it does."""
+    if wish.runtime is None or wish.runtime in host.spec.allowed_runtimes:
+        return ""
+    return f"{host.name} does not allow the runtime {wish.runtime} (spec.allowedRuntimes)"
 
 
 def _full(host: Candidate, requests: Requests) -> str | None:
@@ -220,7 +250,8 @@ def _none(wish: PlacementRequest) -> str:
 
 def _worst(obstacles: list[Refused]) -> Refusal:
     found = {obstacle.refusal for obstacle in obstacles}
-    return next(one for one in (Refusal.NO_ANSWER, Refusal.NO_ROOM, Refusal.NO_IMAGE) if one in found)
+    order = (Refusal.NO_ANSWER, Refusal.NO_ROOM, Refusal.NO_IMAGE, Refusal.NO_RUNTIME)
+    return next(one for one in order if one in found)
 
 
 def _said(obstacles: list[Refused]) -> str:
@@ -275,7 +306,11 @@ def elsewhere(wish: PlacementRequest, source: str, hosts: Iterable[Candidate]) -
         return found
     if not found:
         return Stay(StayReason.NO_OTHER_HOST, "there is no other DockerHost that it may use")
-    reasons = {Refusal.NO_ANSWER: StayReason.NO_ANSWER, Refusal.NO_IMAGE: StayReason.NO_IMAGE}
+    reasons = {
+        Refusal.NO_ANSWER: StayReason.NO_ANSWER,
+        Refusal.NO_IMAGE: StayReason.NO_IMAGE,
+        Refusal.NO_RUNTIME: StayReason.NO_OTHER_HOST,
+    }
     reason = reasons.get(_worst(found), StayReason.NO_ROOM)
     return Stay(reason, f"no other DockerHost takes it now: {_said(found)}")
 

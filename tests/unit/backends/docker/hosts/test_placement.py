@@ -1,5 +1,6 @@
 """Where sandboxes are placed: only where they may be, once, and spread."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -121,6 +122,29 @@ def test_a_host_that_can_not_take_it_is_passed_over_and_said_why(
     assert (found.refusal, found.passes) == (refusal, True)
     assert says in found.message
     assert chosen(place(wish(), [host("a", **changes), host("b", taken=(SMALL,) * 9)])) == "b"
+
+
+def test_a_runtime_is_had_on_hosts_that_allow_it_and_for_as_long_as_they_do() -> None:
+    asks = replace(wish(), runtime="runsc")
+    plain, other, allows = host("a"), host("b", allowedRuntimes=["runc2"]), host("c", allowedRuntimes=["runsc"])
+    assert chosen(place(asks, [plain, other, allows])) == "c"
+    assert chosen(place(wish(), [allows])) == "c"
+    refused = place(asks, [plain, other])
+    assert isinstance(refused, Refused)
+    assert (refused.refusal, refused.passes) == (Refusal.NO_RUNTIME, False)
+    assert "a does not allow the runtime runsc (spec.allowedRuntimes)" in refused.message
+    # A host that may yet take it is waited for.
+    assert chosen(place(asks, [plain, host("d", allowedRuntimes=["runsc"], answers=False)])) is Refusal.NO_ANSWER
+    placed = place(asks, [allows])
+    assert isinstance(placed, Placement)
+    assert keep(asks, allows, placed) == placed
+    withdrawn = keep(asks, host("c"), placed)
+    assert isinstance(withdrawn, Refused)
+    assert withdrawn.refusal is Refusal.NO_RUNTIME
+    assert "leave out spec.security.runtimeClassName" in withdrawn.message
+    found = elsewhere(asks, "c", [plain, allows])
+    assert isinstance(found, Stay)
+    assert found.reason is StayReason.NO_OTHER_HOST
 
 
 def stay(wish: PlacementRequest, hosts: list[Candidate], current: Placement) -> Placement | Refused:
