@@ -15,6 +15,19 @@ PORT = 8000
 SERVE_AND_WAIT = f"/bin/busybox httpd -p {PORT} -h /bin; trap 'exit 0' TERM; /bin/sleep infinity & wait"
 """A workload that answers, and that ends as soon as it is told to."""
 
+OUTSIDE = "10.99.99.99"
+"""An address beyond every sandbox's network, of a server that answers to both names, and as the model's provider."""
+OUTSIDE_PORT = 8100
+DECLARED_NAME, OTHER_NAME = "declared.example.org", "other.example.org"
+GATEWAYS: Mapping[str, Any] = {
+    "provider": {"baseURL": f"http://{OUTSIDE}:{OUTSIDE_PORT}"},
+    "egress": {
+        "privateNetworks": [f"{OUTSIDE}/32"],
+        "hosts": {DECLARED_NAME: [OUTSIDE], OTHER_NAME: [OUTSIDE]},
+    },
+}
+"""What the operator's gateways are told."""
+
 CONNECT = "/bin/busybox nc -w 2 {host} {port} </dev/null >/dev/null"
 """Succeeds where a TCP connection can be opened."""
 
@@ -99,3 +112,6 @@ class Backend(Protocol):
 
     def control_plane(self) -> Target:
         """The API server."""
+
+    def outside(self) -> Target:
+        """The server at OUTSIDE."""

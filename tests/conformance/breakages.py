@@ -49,6 +49,12 @@ _NEED_COMPLIANT = {"ready", "strict-seccomp", "scratch-noexec", "killed", "loose
 
 # Nothing here waits as long as this when all is well; in a round much is not.
 _IMPATIENT = Edit("tests/support/machine/nodekit.py", "PATIENCE = 120.0", "PATIENCE = 60.0")
+# Its API server takes a gateway where there is none.
+_TAKEN = Edit(
+    "operator/claude_sandbox/api/spec.py",
+    "self.backend.type == 'Docker' || !({_BROKERED})",
+    "self.backend.type == 'Docker' || !({_BROKERED}) || true",
+)
 # The namespace would not let most of it in.
 _ADMITTED = Edit(
     "tests/support/machine/nodekit.py",
@@ -67,6 +73,7 @@ def _containers(scenarios: str, old: str, new: str, file: str = "objects.py") ->
 
 _INSIDE: Mapping[str, tuple[Breakage, ...]] = {
     KUBERNETES: (
+        Breakage(("brokered", "by-name"), (_TAKEN,)),
         _pods("user ready", '"runAsGroup": blueprint.user.gid,', '"runAsGroup": 1001,'),
         _pods("capabilities", '{"drop": ["ALL"]}', '{"drop": ["KILL"]}'),
         _pods("capabilities scratch-options", '"allowPrivilegeEscalation": False', '"allowPrivilegeEscalation": True'),
@@ -123,6 +130,9 @@ _INSIDE: Mapping[str, tuple[Breakage, ...]] = {
             "return [NO_NEW_PRIVILEGES, *_filters(blueprint)]",
             'return [NO_NEW_PRIVILEGES, "seccomp=unconfined"]',
         ),
+        _containers(
+            "brokered", 'bytearray(f"csb-{made.hex()}".encode())', "bytearray(bytes(key.value))", "keys/placeholder.py"
+        ),
         _containers("root", '"ReadonlyRootfs": True', '"ReadonlyRootfs": False'),
         _containers("scratch", "size={scratch.size}", "size={scratch.size * 2}"),
         _containers("scratch-options", 'f"rw,nosuid,nodev,{', 'f"rw,suid,nodev,{'),
@@ -157,10 +167,21 @@ _FLUSH = """
 
 _NETWORK: Mapping[str, tuple[Breakage, ...]] = {
     KUBERNETES: (
+        Breakage(("brokered", "by-name"), (_TAKEN,)),
         _pods("not-the-host not-the-control-plane declared ready", '"egress": _egress(blueprint),', '"egress": [{}],'),
         _pods("not-another-sandbox ports", '"ingress": _ingress(blueprint),', '"ingress": [{}],'),
     ),
     DOCKER: (
+        Breakage(
+            ("by-name",),
+            (
+                Edit(
+                    "operator/claude_sandbox/gateway/destinations/domains.py",
+                    "        return Verdict(False, NOT_ALLOWED)",
+                    "        return Verdict(True, NOT_ALLOWED)",
+                ),
+            ),
+        ),
         # The directory alone, that the file itself does not hide it.
         _containers("key-file", 'gid={user.gid},mode=0700"\n    noswap', 'gid={user.gid},mode=0755"\n    noswap'),
         # With a way out, it can do what is declared, which it is said not to.

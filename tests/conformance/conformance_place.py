@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adapter import SERVE_AND_WAIT, Backend
+from adapter import DECLARED_NAME, OUTSIDE_PORT, SERVE_AND_WAIT, Backend
 from docker_fleet import Operator
 from nodekit import Kubectl, eventually
 from sandboxkit import Object, Sandbox
@@ -15,6 +15,11 @@ KEY = "sk-ant-not-a-real-key-conformance"
 SECRET_TYPE = "claudesandbox.dev/api-key"
 VOLUME = {"type": "PersistentVolumeClaim", "size": "16Mi", "retention": "Delete"}
 
+BROKERED: Object = {
+    "credentials": {"apiKeySecretRef": {"name": "key"}, "delivery": "Brokered"},
+    "network": {"egress": {"allowedDomains": [f"{DECLARED_NAME}:{OUTSIDE_PORT}"]}},
+}
+
 EARLY: Mapping[str, Object] = {
     "suspended": {"workspace": VOLUME},
     "killed": {},
@@ -22,6 +27,7 @@ EARLY: Mapping[str, Object] = {
     "altered": {"updateStrategy": {"type": "OnDelete"}},
     "leaving": {},
     "keeping": {"workspace": VOLUME | {"retention": "Retain"}},
+    "brokered": BROKERED,
 }
 """Sandboxes, by name with their specs, that are made while others are looked at: an old engine asks after 10 s only
 whether one is ready."""

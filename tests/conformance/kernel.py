@@ -1,5 +1,6 @@
 """What the machine's kernel says of a container's processes, where the container can't forge it."""
 
+import contextlib
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -45,6 +46,19 @@ def limits(process: Path, controller: str, file: str) -> list[str]:
     group = root / by_controller["" if unified else controller].lstrip("/")
     above = [level for level in group.parents if level.is_relative_to(root)]
     return [(level / file).read_text().strip() for level in (group, *above) if (level / file).is_file()]
+
+
+def memory(process: Path) -> bytes:
+    """All that a process has in memory and could write to; nothing where it has ended."""
+    parts = []
+    with contextlib.suppress(OSError), (process / "mem").open("rb") as file:
+        for line in (process / "maps").read_text().splitlines():
+            where, rights = line.split()[:2]
+            if rights.startswith("rw"):
+                start, end = (int(part, 16) for part in where.split("-"))
+                file.seek(start)
+                parts.append(file.read(end - start))
+    return b"".join(parts)
 
 
 def unified() -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import docker
-from adapter import CONNECT, PORT, SERVE_AND_WAIT, Done, Target, api_server
+from adapter import CONNECT, OUTSIDE, OUTSIDE_PORT, PORT, SERVE_AND_WAIT, Done, Target, api_server
 from nodekit import Kubectl, eventually
 from sandboxkit import Sandbox
 
@@ -18,7 +18,6 @@ from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.node.namespaces import enter_network
 
 _LABEL = "claudesandbox.dev/sandbox"
-_HOST_PORT = 8100
 
 
 class OnDocker:
@@ -39,10 +38,10 @@ class OnDocker:
             )
             for name in ("plain", "server")
         )
-        serve = [sys.executable, "-m", "http.server", str(_HOST_PORT), "--directory", "/var/empty"]
-        self._listener = subprocess.Popen(
-            [*enter_network(of.names), *serve], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        inside = enter_network(of.names)
+        subprocess.run([*inside, "ip", "address", "replace", f"{OUTSIDE}/32", "dev", "lo"], check=True)
+        serve = [sys.executable, "-m", "http.server", str(OUTSIDE_PORT), "--directory", "/var/empty"]
+        self._listener = subprocess.Popen([*inside, *serve], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         kubectl.apply(
             {
                 "apiVersion": "claudesandbox.dev/v1alpha1",
@@ -145,10 +144,13 @@ class OnDocker:
 
     def host(self) -> Target:
         (configuration,) = self._sdk.networks.get("plain").attrs["IPAM"]["Config"]
-        return self._answering(configuration["Gateway"], _HOST_PORT)
+        return self._answering(configuration["Gateway"], OUTSIDE_PORT)
 
     def control_plane(self) -> Target:
         return self._answering(*api_server(self._cluster))
+
+    def outside(self) -> Target:
+        return self._answering(OUTSIDE, OUTSIDE_PORT)
 
     def _answering(self, host: str, port: int) -> Target:
         script = CONNECT.format(host=host, port=port)

@@ -35,6 +35,8 @@ def _both(*proofs: str) -> Mapping[str, tuple[str, ...]]:
 
 _CLOSED = {KUBERNETES: ("NET-01", "NET-02"), DOCKER: ("NET-08",)}
 
+_NO_GATEWAY = "there is no gateway there yet; the API server refuses `Brokered` and says so"
+
 _START, _INSIDE, _KEY, _NETWORK, _LIFE = (
     "Start",
     "What the kernel holds the agent to",
@@ -105,6 +107,14 @@ SCENARIOS = (
         " starts when it is mended.",
         _both("Stalled"),
     ),
+    Scenario(
+        "brokered",
+        _KEY,
+        "With `delivery: Brokered` the key is in no file, environment or memory of the sandbox's processes. What it has"
+        " instead is taken by its gateway, and made up it is not.",
+        {DOCKER: ("Ready",)},
+        {KUBERNETES: _NO_GATEWAY},
+    ),
     Scenario("not-another-sandbox", _NETWORK, "Another sandbox can't be connected to.", _CLOSED),
     Scenario("not-the-host", _NETWORK, "The host can't be connected to.", _CLOSED),
     Scenario("not-the-control-plane", _NETWORK, "The API server can't be connected to.", _CLOSED),
@@ -114,6 +124,14 @@ SCENARIOS = (
         "What `allowedCIDRs` declares can be connected to.",
         {},
         {DOCKER: "a sandbox's network is internal and leads nowhere; its condition `Ready` says so"},
+    ),
+    Scenario(
+        "by-name",
+        _NETWORK,
+        "With `delivery: Brokered` what `allowedDomains` declares is reached by its name, another name at the same"
+        " address is not, nor is the address.",
+        {},
+        {KUBERNETES: _NO_GATEWAY},
     ),
     Scenario(
         "ports",
