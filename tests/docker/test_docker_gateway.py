@@ -1,7 +1,11 @@
 """A sandbox with a gateway, on a real engine: it works, and holds no key."""
 
 import asyncio
+import contextlib
+import queue
+import threading
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +15,12 @@ from key_search import Search, processes, told
 from provider_process import ProviderProcess, provider_on
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.docker_hosts.endpoints import parse
+from claude_sandbox.api.spec import BackendType
 from claude_sandbox.backends.base import Past
+from claude_sandbox.cli.audit import containers
+from claude_sandbox.cli.audit.sandboxes import Audited, UnreadableError
+from claude_sandbox.cli.engine_address import EngineAddress
 from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.node.namespaces import enter
 
@@ -125,6 +134,33 @@ async def test_whatever_becomes_of_a_gateway_is_mended(one: Sandbox, how: str, p
     assert [heal.kind for heal in healed] == ["Gateway"], healed
     assert (await one.started()).status is ConditionStatus.TRUE
     assert "pong" in one.sh(ASK)
+
+
+async def test_the_audit_is_followed_over_gateways_that_are_made_anew(one: Sandbox, host: EngineDescription) -> None:
+    await one.made()
+    await one.started()
+    found: queue.Queue[str] = queue.Queue()
+    where = EngineAddress(host.socket, parse(host.socket))
+    audited = Audited(one.identity.namespace, one.identity.name, one.identity.uid, BackendType.DOCKER)
+
+    def follow() -> None:
+        with contextlib.suppress(UnreadableError):
+            for line in containers.lines(where, audited, None, follow=True):
+                found.put(f"{line.text('verdict')} {line.text('host')}")
+
+    threading.Thread(target=follow, daemon=True).start()
+    one.sh("wget -q -O - http://first.example.org/ 2>&1")
+    assert await asyncio.to_thread(found.get, timeout=20) == "Refused first.example.org"
+    one.sdk.api.kill(one.names.gateway)
+    await one.settled()
+    one.sh("wget -q -O - http://second.example.org/ 2>&1")
+    assert await asyncio.to_thread(found.get, timeout=20) == "Refused second.example.org"
+    # What is read to its end is what is there now.
+    now = await asyncio.to_thread(list, containers.lines(where, audited, None, follow=False))
+    assert [line.text("host") for line in now] == ["second.example.org"]
+    other = replace(audited, uid="another")
+    with pytest.raises(UnreadableError, match="no gateway of ClaudeSandbox"):
+        await asyncio.to_thread(list, containers.lines(where, other, None, follow=False))
 
 
 async def test_without_its_gateway_a_sandbox_is_not_ready(one: Sandbox) -> None:

@@ -1,13 +1,20 @@
 """What a pod on the node is: hardened where it asks for it, with storage and names, and nobody else's business."""
 
+import asyncio
 import http.client
 import ssl
+from contextlib import aclosing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from nodekit import Kubectl, eventually, namespace, pod, report
 
+from claude_sandbox.api.spec import BackendType
+from claude_sandbox.cli.audit import pods
+from claude_sandbox.cli.audit.sandboxes import Audited
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
 from claude_sandbox.localcluster import cluster
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.images import ImageArchive
@@ -132,3 +139,32 @@ def test_the_api_server_reaches_pods_for_webhooks(node: Cluster, kubectl: Kubect
     assert urlsplit(node.server).hostname != address
     with pytest.raises(ConnectionRefusedError):
         http.client.HTTPConnection(address, 9, timeout=10).request("GET", "/")
+
+
+# A line of a gateway's audit each 0.2 s, with a number; before, what is none.
+_WRITES = """echo starting; n=0; while true; do
+printf '{"time":"%s","kind":"tunnel","verdict":"Refused","sandbox":"u-1","host":"%s"}\\n' \
+  "$(date -u +%Y-%m-%dT%H:%M:%S.%3NZ)" "$HOSTNAME-$n"; n=$((n + 1)); sleep 0.2; done"""
+
+
+async def test_the_logs_of_gateways_are_read_and_followed(
+    node: Cluster, kubectl: Kubectl, agent: str, sandbox_image: ImageArchive
+) -> None:
+    names = ("gateway-a", "gateway-b")
+    labels = {"app.kubernetes.io/managed-by": "claude-sandbox-operator", "claudesandbox.dev/component": "gateway"}
+    kubectl.apply(
+        *(pod(WHERE, name, sandbox_image.pinned, args=("bash", "-c", _WRITES), labels=labels) for name in names)
+    )
+    kubectl.ready(WHERE, *names)
+    sandbox = Audited(WHERE, "alice", "u-1", BackendType.KUBERNETES)
+    async with Api(from_kubeconfig(str(node.kubeconfig))) as api:
+        now = [line async for line in pods.lines(api, sandbox, None, follow=False)]
+        assert {line.text("host").rpartition("-")[0] for line in now} == set(names)
+        assert [line.time for line in now] == sorted(line.time for line in now)
+        found: dict[str, list[int]] = {name: [] for name in names}
+        async with asyncio.timeout(60), aclosing(pods.lines(api, sandbox, None, follow=True)) as reading:
+            while min(map(len, found.values())) < len(now) + 10:
+                pod_name, _, number = (await anext(reading)).text("host").rpartition("-")
+                found[pod_name].append(int(number))
+    for numbers in found.values():
+        assert numbers == list(range(len(numbers)))
