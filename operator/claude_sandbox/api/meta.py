@@ -13,6 +13,11 @@ HOST_PLURAL = "dockerhosts"
 HOST_SINGULAR = "dockerhost"
 HOST_SHORT_NAME = "dh"
 
+USAGE_KIND = "ClaudeSandboxUsage"
+USAGE_PLURAL = "claudesandboxusages"
+USAGE_SINGULAR = "claudesandboxusage"
+USAGE_SHORT_NAME = "csbu"
+
 FIELD_MANAGER = "claude-sandbox"
 
 # On everything that belongs to a sandbox. Labels only index; who owns an object is decided by UID.

@@ -18,7 +18,7 @@ from claude_sandbox.gateway.budget.store import FileStore, MemoryStore, Store
 from claude_sandbox.gateway.config.config import Limits, Listener
 from claude_sandbox.gateway.config.follow import Follower, Follows, Live
 from claude_sandbox.gateway.config.standard_input import InputFollower
-from claude_sandbox.gateway.kubernetes.accounts import ConfigMapStore
+from claude_sandbox.gateway.kubernetes.accounts import UsageStore
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer
 from claude_sandbox.gateway.proxy.dial import BUFFER, SystemResolver
 from claude_sandbox.gateway.proxy.proxy import Proxy
@@ -97,7 +97,7 @@ class Gateway:
         if directory is not None:
             return FileStore(directory)
         if self._api is not None:
-            return ConfigMapStore(self._api, self._name_of)
+            return UsageStore(self._api, self._name_of)
         return MemoryStore()
 
     def _name_of(self, uid: str) -> str | None:

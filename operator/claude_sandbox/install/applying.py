@@ -10,7 +10,7 @@ from claude_sandbox.install.manifests import NAMESPACE, OPERATOR, Installation, 
 from claude_sandbox.install.waiting import Say, wait
 
 CRD = f"{meta.PLURAL}.{meta.GROUP}"
-_CRDS = (CRD, f"{meta.HOST_PLURAL}.{meta.GROUP}")
+_CRDS = (CRD, f"{meta.HOST_PLURAL}.{meta.GROUP}", f"{meta.USAGE_PLURAL}.{meta.GROUP}")
 _OURS = f"app.kubernetes.io/name={OPERATOR}"
 _RIGHTS = "clusterroles,clusterrolebindings,roles,rolebindings"
 _PATIENCE = 180.0
@@ -58,7 +58,7 @@ def uninstall(kubectl: Kubectl, say: Say) -> None:
 
 
 def await_served(kubectl: Kubectl, say: Say) -> None:
-    """Wait until the API server serves ClaudeSandboxes and DockerHosts. Raises SetupError where it does not."""
+    """Wait until the API server serves the kinds of the project's own. Raises SetupError where it does not."""
     if not wait(lambda: _unserved(kubectl), say, _PATIENCE):
         raise SetupError(
             f"After {_PATIENCE:.0f} s: {_unserved(kubectl)}",

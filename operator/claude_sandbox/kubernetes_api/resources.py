@@ -78,4 +78,5 @@ SELF_ACCESS_REVIEWS = Resource(
     "authorization.k8s.io", "v1", "selfsubjectaccessreviews", False, "SelfSubjectAccessReview"
 )
 SANDBOXES = Resource(meta.GROUP, meta.VERSION, meta.PLURAL, True, meta.KIND)
+USAGES = Resource(meta.GROUP, meta.VERSION, meta.USAGE_PLURAL, True, meta.USAGE_KIND)
 DOCKER_HOSTS = Resource(meta.GROUP, meta.VERSION, meta.HOST_PLURAL, False, meta.HOST_KIND)

@@ -1,4 +1,4 @@
-"""Two gateways of one namespace, as programs: what a sandbox used by either is counted once, in its ConfigMap."""
+"""Two gateways of one namespace, as programs: what a sandbox used by either is counted once, in one account."""
 
 import asyncio
 import json
@@ -10,11 +10,9 @@ import pytest
 from gateway_place import Place, answered, ask, ready
 from gatewaykit import Gateway, provider, running
 
-from claude_sandbox.gateway.kubernetes.accounts import PREFIX
 from claude_sandbox.kubernetes_api import resources as r
 
 pytestmark = pytest.mark.controlplane
-CONFIG_MAPS = r.Resource("", "v1", "configmaps", True, "ConfigMap")
 EACH = 40
 
 
@@ -53,9 +51,9 @@ async def test_both_count_into_one_account_that_outlives_them(here: Place) -> No
             assert found[0]["account"] == found[1]["account"]
             assert found[0]["lastAccepted"]["generation"] == found[1]["lastAccepted"]["generation"]
             assert first.stop() == second.stop() == 0
-        kept = await here.api.get(CONFIG_MAPS, f"{PREFIX}{uid}", here.namespace)
+        kept = await here.api.get(r.USAGES, uid, here.namespace)
         assert [one["uid"] for one in kept["metadata"]["ownerReferences"]] == [uid]
-        account = json.loads(kept["data"]["account"])
+        account = json.loads(kept["spec"]["account"])
         assert sum(one["requests"] for one in account["models"].values()) == total
         # One that begins anew goes on from there.
         with here.gateway(model.url) as third:

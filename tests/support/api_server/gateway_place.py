@@ -26,7 +26,7 @@ from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.localcluster.cluster import Cluster
 
-CRD = Path(__file__).parents[3] / "crds" / "claudesandbox.dev_claudesandboxes.yaml"
+_DEFINITIONS = Path(__file__).parents[3] / "crds"
 _CRDS = r.Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", False, "CustomResourceDefinition")
 GATEWAY = "claude-sandbox-gateway"
 SECRET = "anthropic-api-key"
@@ -47,7 +47,9 @@ class Place:
         """The gateway's account and rights, and what the kubelet mounts into its pod."""
         await self.account(GATEWAY)
         rules = [{"apiGroups": [meta.GROUP], "resources": [meta.PLURAL], "verbs": ["get", "list", "watch"]}]
-        rules.append({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "create", "update"]})
+        rules.append(
+            {"apiGroups": [meta.GROUP], "resources": [meta.USAGE_PLURAL], "verbs": ["get", "create", "update"]}
+        )
         if secrets:
             rules.append({"apiGroups": [""], "resources": ["secrets"], "verbs": [*verbs], "resourceNames": [*secrets]})
         role = {**_RBAC, "kind": "Role", "metadata": {"name": GATEWAY}, "rules": rules}
@@ -177,10 +179,9 @@ async def answered(gateway: Gateway, token: str, status: int = 200, seconds: flo
 
 @contextlib.asynccontextmanager
 async def place(cluster: Cluster, directory: Path) -> AsyncIterator[Place]:
-    """A namespace of its own, with the CRD on the server."""
+    """A namespace of its own, with the CRDs on the server."""
     async with Api(from_kubeconfig(str(cluster.kubeconfig))) as api:
-        await api.apply(_CRDS, yaml.safe_load(CRD.read_text()))
-        await _served(api)
+        await define(api, r.SANDBOXES, r.USAGES)
         name = f"g-{uuid.uuid4().hex[:10]}"
         await api.create(r.NAMESPACES, {"metadata": {"name": name}})
         yield Place(cluster, api, name, directory)
@@ -189,14 +190,20 @@ async def place(cluster: Cluster, directory: Path) -> AsyncIterator[Place]:
                 await api.delete(resource, item["metadata"]["name"], name)
 
 
-async def _served(api: Api) -> None:
-    async def there() -> bool:
+async def define(api: Api, *kinds: r.Resource) -> None:
+    """Have the API server serve these kinds of ours."""
+    for kind in kinds:
+        path = _DEFINITIONS / f"{kind.group}_{kind.plural}.yaml"
+        await api.apply(_CRDS, yaml.safe_load(path.read_text()))
+
+    async def there(kind: r.Resource) -> bool:
         try:
-            await api.list(r.SANDBOXES, "default")
+            await api.list(kind, "default")
         except ApiError:
             return False
         return True
 
     async with asyncio.timeout(30):
-        while not await there():  # noqa: ASYNC110
-            await asyncio.sleep(0.1)
+        for kind in kinds:
+            while not await there(kind):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)

@@ -120,6 +120,22 @@ def test_rules_about_credentials_keep_the_value_out_of_the_answer() -> None:
             assert {rule.get("reason") for rule in about} <= {"FieldValueForbidden"}, path
 
 
+def test_what_is_only_written_down_has_no_status_and_no_rule_and_every_field_is_optional_described_and_bounded() -> (
+    None
+):
+    version = definitions.definition(definitions.USAGE)["spec"]["versions"][0]
+    root = version["schema"]["openAPIV3Schema"]
+    assert "subresources" not in version
+    assert "status" not in root["properties"]
+    assert "x-kubernetes-validations" not in str(root)
+    text = docs.to_markdown(definitions.USAGE)
+    for path, schema in fields(definitions.USAGE, "spec").items():
+        assert schema["description"]
+        assert "required" not in schema
+        assert schema.get("type") != "string" or "format" in schema or schema["maxLength"] <= 1 << 20
+        assert f"### {path}\n" in text
+
+
 def test_words_of_the_status_that_may_grow_are_no_enumeration() -> None:
     # A newer operator under an older CRD has to be able to write its status.
     for status in (STATUS, HOST_STATUS):

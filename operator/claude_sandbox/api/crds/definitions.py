@@ -14,6 +14,7 @@ from claude_sandbox.api.names import HOST_NAME, SANDBOX_NAME
 from claude_sandbox.api.rules import Rule
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status import ClaudeSandboxStatus
+from claude_sandbox.api.usage import ClaudeSandboxUsageSpec
 
 _HEADER = "# Generated from the models by `python -m claude_sandbox.api.generate`: change those, not this file.\n"
 
@@ -51,9 +52,11 @@ class Kind:
     word: str
     """What one is called in a sentence."""
     description: str
-    name: Rule
+    name: Rule | None
+    """What it may be called; None where nobody but programs names one."""
     spec: type[Model]
-    status: type[Model]
+    status: type[Model] | None
+    """None for what is only written down."""
     columns: tuple[Column, ...]
 
     @property
@@ -91,7 +94,7 @@ def definition(kind: Kind) -> dict[str, Any]:
                     "storage": True,
                     "additionalPrinterColumns": [column.definition() for column in kind.columns],
                     "schema": {"openAPIV3Schema": _root(kind)},
-                    "subresources": {"status": {}},
+                    **({"subresources": {"status": {}}} if kind.status is not None else {}),
                 }
             ],
         },
@@ -121,10 +124,14 @@ def _root(kind: Kind) -> dict[str, Any]:
             # The name is declared so that the rule below may point at it.
             "metadata": {"type": "object", "properties": {"name": {"type": "string"}}},
             "spec": object_schema(kind.spec, defaults=True),
-            "status": object_schema(kind.status, defaults=False) | {"default": NOT_YET_OBSERVED},
+            **({"status": _status(kind.status)} if kind.status is not None else {}),
         },
-        **validations(kind.name),
+        **(validations(kind.name) if kind.name is not None else {}),
     }
+
+
+def _status(model: type[Model]) -> dict[str, Any]:
+    return object_schema(model, defaults=False) | {"default": NOT_YET_OBSERVED}
 
 
 def _condition(kind: str, field: str) -> str:
@@ -174,6 +181,15 @@ _HOST_COLUMNS = (
     Column("Message", _condition("Ready", "message"), "The same as Reason, in words", always=False),
 )
 
+_USAGE_COLUMNS = (
+    Column("Sandbox", ".spec.sandbox", "The sandbox"),
+    Column("Cost", ".spec.costUSD", "What the window's requests have cost, in USD"),
+    Column("Output", ".spec.outputTokens", "What the model has written in the window, in tokens", kind="integer"),
+    Column("Requests", ".spec.requests", "How many requests were counted, ever since", kind="integer"),
+    Column("Under-Way", ".spec.underWay", "How many requests hold a part of the budget", kind="integer", always=False),
+    Column("Since", ".spec.windowBegan", "Time since the window began", kind="date"),
+)
+
 SANDBOX = Kind(
     kind=meta.KIND,
     plural=meta.PLURAL,
@@ -202,4 +218,18 @@ HOST = Kind(
     status=DockerHostStatus,
     columns=_HOST_COLUMNS,
 )
-KINDS = (SANDBOX, HOST)
+USAGE = Kind(
+    kind=meta.USAGE_KIND,
+    plural=meta.USAGE_PLURAL,
+    singular=meta.USAGE_SINGULAR,
+    short_name=meta.USAGE_SHORT_NAME,
+    namespaced=True,
+    categories=(),
+    word="usage",
+    description="What a ClaudeSandbox has used of the model, as the gateway of its namespace counts it.",
+    name=None,
+    spec=ClaudeSandboxUsageSpec,
+    status=None,
+    columns=_USAGE_COLUMNS,
+)
+KINDS = (SANDBOX, HOST, USAGE)

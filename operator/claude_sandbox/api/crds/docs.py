@@ -77,6 +77,16 @@ kubectl create secret generic build-1 --namespace claude-sandbox-system --type={
 The operator looks after Docker hosts when it is started with `--docker`.
 """
 
+_USAGE = f"""\
+# {meta.USAGE_KIND}
+
+Group `{meta.GROUP}`, version `{meta.VERSION}`, namespaced; short name `{meta.USAGE_SHORT_NAME}`. What a sandbox has
+used of the model, as [the gateway](../gateway.md) of its namespace counts it. Nobody makes one by hand. It is called as
+the sandbox's `metadata.uid` and goes with the sandbox.
+
+Who may change or delete one changes what was used of a budget. The roles that come along let people only look.
+"""
+
 
 def file_of(kind: definitions.Kind) -> str:
     """The file below docs/reference/."""
@@ -86,6 +96,9 @@ def file_of(kind: definitions.Kind) -> str:
 def to_markdown(kind: definitions.Kind) -> str:
     """The page of one kind."""
     root = definitions.definition(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    if kind.status is None or kind.name is None:
+        spec = "## Spec\n\n" + "\n".join(_fields("spec", root["properties"]["spec"]))
+        return "\n".join([_GENERATED + _USAGE, spec, "## Columns\n\n" + _columns(kind)])
     is_sandbox = kind is definitions.SANDBOX
     conditions: Mapping[Any, str] = CONDITIONS if is_sandbox else HOST_CONDITIONS
     meanings: Mapping[Any, str] = MEANINGS if is_sandbox else HOST_MEANINGS

@@ -2,7 +2,10 @@
 
 GROUP = "claudesandbox.dev"
 VERSION = "v1alpha1"
+KIND = "ClaudeSandbox"
 PLURAL = "claudesandboxes"
+USAGE_KIND = "ClaudeSandboxUsage"
+USAGE_PLURAL = "claudesandboxusages"
 SECRET_TYPE = f"{GROUP}/api-key"
 LABEL_SECRET_OPT_IN = f"{GROUP}/api-key"
 LABEL_SECRET_OPT_IN_VALUE = "true"

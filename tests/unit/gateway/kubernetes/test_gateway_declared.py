@@ -138,7 +138,8 @@ def test_whatever_is_there_is_read_or_refused(value: Any, status: Any, part: str
 
 
 def test_names_are_the_operators() -> None:
-    assert (names.GROUP, names.VERSION, names.PLURAL) == (meta.GROUP, meta.VERSION, meta.PLURAL)
+    assert (names.GROUP, names.VERSION, names.KIND, names.PLURAL) == (meta.GROUP, meta.VERSION, meta.KIND, meta.PLURAL)
+    assert (names.USAGE_KIND, names.USAGE_PLURAL) == (meta.USAGE_KIND, meta.USAGE_PLURAL)
     assert (names.SECRET_TYPE, names.LABEL_SECRET_OPT_IN, names.LABEL_SECRET_OPT_IN_VALUE) == (
         meta.SECRET_TYPE, meta.LABEL_SECRET_OPT_IN, meta.LABEL_SECRET_OPT_IN_VALUE
     )  # fmt: skip
