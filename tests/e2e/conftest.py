@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import repository
-from nodekit import Kubectl, eventually, namespace
+from nodekit import Kubectl, eventually, namespace, report
 
 from claude_sandbox.localcluster.cluster import Cluster
-from claude_sandbox.localcluster.images import ImageArchive
+from claude_sandbox.localcluster.images import ImageArchive, build_image
+from claude_sandbox.localcluster.node import load_image
 
-CRD = repository.CRDS / "claudesandbox.dev_claudesandboxes.yaml"
+CRDS = tuple(repository.CRDS / f"claudesandbox.dev_{kind}.yaml" for kind in ("claudesandboxes", "claudesandboxusages"))
 NAMESPACE = "e2e"
 KEY = "sk-ant-not-a-real-key-1"
 
@@ -24,11 +25,14 @@ def operator_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def operator(node: Cluster, kubectl: Kubectl, sandbox_image: ImageArchive, operator_log: Path) -> Iterator[None]:
-    """The CRD is installed and an operator runs. The cluster's own network is opened: the tests' targets are in it."""
-    kubectl("apply", "-f", str(CRD))
+    """The CRDs are there and an operator runs. The cluster's own network is opened: the tests' targets are in it."""
+    kubectl("apply", *(part for path in CRDS for part in ("-f", str(path))))
+    image = build_image("operator", report)
+    load_image(node.layout, image)
     command = [
         sys.executable, "-m", "claude_sandbox.cli.main", "run",
         f"--kubeconfig={node.kubeconfig}", f"--sandbox-image={sandbox_image.pinned}",
+        f"--gateway-image={image.pinned}",
         "--open-private-network=10.0.0.0/8", "--runtime-class=plain", "--bind=127.0.0.1:0", "--log-format=json",
     ]  # fmt: skip
     with operator_log.open("wb") as log:

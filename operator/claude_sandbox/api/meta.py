@@ -47,6 +47,17 @@ ANNOTATION_KEY_GENERATION = f"{GROUP}/api-key-generation"
 ANNOTATION_SPEC_HASH = f"{GROUP}/spec-hash"
 ANNOTATION_MANAGED_SETTINGS = f"{GROUP}/managed-settings"
 
+ANNOTATION_GATEWAY_AUTHORITY = f"{GROUP}/gateway-authority"
+# On the gateway's pods.
+ANNOTATION_GATEWAY = f"{GROUP}/gateway"
+ANNOTATION_GATEWAY_CERTIFICATE = f"{GROUP}/gateway-certificate"
+
+COMPONENT_GATEWAY = "gateway"
+GATEWAY = "claude-sandbox-gateway"
+"""The name of everything that a namespace's gateway consists of, and whose the tokens of its sandboxes are for."""
+GATEWAY_TLS = f"{GATEWAY}-tls"
+"""The Secret with the gateway's certificate."""
+
 # "sandbox-" + 45 + "-workspace" is 63, the longest name that a Service or a label's value may have.
 MAX_NAME_LENGTH = 45
 # The longest value of a label: objects on a host are found by it.

@@ -62,10 +62,7 @@ MAX_ENVIRONMENT = 32768
 
 
 _BROKERED = "has(self.credentials.delivery) && self.credentials.delivery == 'Brokered'"
-_NEEDS_GATEWAY = (
-    "is for a sandbox with a gateway: set spec.credentials.delivery to Brokered (and spec.backend.type to Docker), or"
-    " remove it"
-)
+_NEEDS_GATEWAY = "is for a sandbox with a gateway: set spec.credentials.delivery to Brokered, or remove it"
 
 
 class Profile(Choice):
@@ -190,13 +187,6 @@ class ClaudeSandboxSpec(Strict):
             "has a network that is too wide for profile Production: IPv4 destinations need at least"
             f" /{networks.WIDEST_IN_PRODUCTION[0]} and IPv6 at least /{networks.WIDEST_IN_PRODUCTION[1]}",
             field="network.egress.allowedCIDRs",
-        ),
-        Rule(
-            f"self.backend.type == 'Docker' || !({_BROKERED})",
-            lambda spec: spec.on_docker or not spec.credentials.brokered,
-            "can't be Brokered on backend type Kubernetes, where this version starts no gateway: remove it, or set"
-            " spec.backend.type to Docker",
-            field="credentials.delivery",
         ),
         Rule(
             f"!has(self.model) || ({_BROKERED})",

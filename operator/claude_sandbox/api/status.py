@@ -185,6 +185,8 @@ class Workload(Model):
     """The image that runs, with its digest where the container runtime reports one."""
     started_at: datetime | None = None
     """When its container started."""
+    addresses: Annotated[list[Annotated[str, Clip(64)]], Field(max_length=4)] | None = None
+    """The pod's addresses, where it has a gateway, which knows it by them."""
 
 
 class CredentialsStatus(Model):

@@ -17,8 +17,17 @@ SETTINGS_DIRECTORY = "/etc/claude-code"
 SETTINGS_FILE = "managed-settings.json"
 GATEWAY_HOST = "claude-sandbox-gateway"
 """What the gateway is called inside of a sandbox, on every backend."""
-BROKER_PORT, PROXY_PORT = 8080, 3128
+BROKER_PORT, PROXY_PORT, TLS_BROKER_PORT = 8080, 3128, 8443
+GATEWAY_DIRECTORY, GATEWAY_FILE = "/run/claude-sandbox/gateway", "ca.crt"
+"""Where the authority is that speaks for the gateway, and for nothing else."""
 BY_GATEWAY = Api(f"http://{GATEWAY_HOST}:{BROKER_PORT}", f"http://{GATEWAY_HOST}:{PROXY_PORT}")
+"""Where nobody but the sandbox and its gateway are on the network between them."""
+BY_TLS_GATEWAY = Api(
+    f"https://{GATEWAY_HOST}:{TLS_BROKER_PORT}",
+    f"http://{GATEWAY_HOST}:{PROXY_PORT}",
+    f"{GATEWAY_DIRECTORY}/{GATEWAY_FILE}",
+)
+"""Where others' traffic passes too. The proxy needs no TLS of its own: what goes through it is encrypted already."""
 
 
 def environment(api: Api = ANTHROPIC) -> tuple[tuple[str, str], ...]:

@@ -40,7 +40,8 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
     key = KeyFile(reference.name, reference.key, agent.KEY_DIRECTORY, agent.KEY_FILE)
     chosen = {variable.name: variable.value for variable in spec.env}
     executable = spec.security.executable_scratch
-    api = agent.BY_GATEWAY if spec.credentials.brokered else ANTHROPIC
+    gateway = agent.BY_GATEWAY if spec.on_docker else agent.BY_TLS_GATEWAY
+    api = gateway if spec.credentials.brokered else ANTHROPIC
     return Blueprint(
         identity=identity,
         running=spec.operating_mode is OperatingMode.RUNNING,

@@ -14,10 +14,14 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True)
 class Api:
-    """Where Claude Code sends its requests, and the proxy for all others: `http://NAME:PORT`, empty for none."""
+    """Where Claude Code sends its requests, and the proxy for all others: `http://NAME:PORT`, empty for none.
+
+    `authority`: the file of the one that is believed beside the usual ones, empty for none.
+    """
 
     url: str = "https://api.anthropic.com"
     proxy: str = ""
+    authority: str = ""
 
     @property
     def host(self) -> str:
@@ -211,6 +215,7 @@ def through(api: Api) -> dict[str, str]:
         "NO_PROXY": near,
         "no_proxy": near,
         "NODE_USE_ENV_PROXY": "1",
+        **({"NODE_EXTRA_CA_CERTS": api.authority} if api.authority else {}),
         "JAVA_TOOL_OPTIONS": f"{java} -Dhttp.nonProxyHosts=localhost|127.*|[::1]|{api.host}",
     }
 

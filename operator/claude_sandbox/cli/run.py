@@ -139,10 +139,17 @@ def _networks(
     "pinned by digest, where the hosts can get it. Default: none, and no sandbox starts on a Docker host.",
 )
 @click.option(
+    "--gateway-image",
+    callback=lambda _ctx, _param, value: value or None,
+    metavar="IMAGE",
+    help="What the gateways of sandboxes on Kubernetes run: the operator's own image, pinned by digest. Default: none, "
+    "and no sandbox there can have its key brokered.",
+)
+@click.option(
     "--gateway-settings",
     callback=gateway_settings_file,
     metavar="FILE",
-    help="What holds for the gateways of all sandboxes on Docker hosts, a JSON object: provider (another address of "
+    help="What holds for the gateways of all sandboxes, a JSON object: provider (another address of "
     "the Claude API, such as a company's own gateway), egress (names that are always denied, private networks that "
     "may be reached, an upstream proxy), limits. See docs/gateway.md.",
 )
@@ -184,6 +191,7 @@ def run(
     lease_namespace: str | None,
     docker: bool,
     relay_image: str | None,
+    gateway_image: str | None,
     gateway_settings: dict[str, Any] | None,
     workers: int,
     resync: float,
@@ -218,6 +226,7 @@ def run(
         lease_namespace=lease_namespace,
         docker=docker,
         relay_image=parse_image(relay_image, "IfNotPresent") if relay_image else None,
+        gateway_image=parse_image(gateway_image, sandbox_pull_policy) if gateway_image else None,
         gateways=gateway_settings or {},
         workers=workers,
         resync=resync,

@@ -16,6 +16,7 @@ from claude_sandbox.backends.docker.relay.relays import Publishing
 from claude_sandbox.backends.kubernetes.admission import Pod
 from claude_sandbox.backends.kubernetes.backend import KubernetesBackend
 from claude_sandbox.backends.kubernetes.evidence.access_reviews import AccessReviews
+from claude_sandbox.backends.kubernetes.gateway.objects import Brokering
 from claude_sandbox.backends.kubernetes.watches.watches import Watches
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Identity
@@ -31,7 +32,7 @@ from claude_sandbox.controller.sandboxes.docker import DockerSandboxes
 from claude_sandbox.controller.sandboxes.interfaces import Reporter
 from claude_sandbox.controller.sandboxes.namespace_rate_limiter import NamespaceRateLimiter
 from claude_sandbox.controller.sandboxes.reconciler import Reconciler
-from claude_sandbox.controller.sandboxes.store import Key, Sandboxes, host_of, on_docker
+from claude_sandbox.controller.sandboxes.store import Key, Sandboxes, brokered_secrets, host_of, on_docker
 from claude_sandbox.controller.sandboxes.watch import WatchErrors
 from claude_sandbox.controller.settings import Settings
 from claude_sandbox.kubernetes_api.client import Api
@@ -70,6 +71,7 @@ class Operator:
             api,
             settings.namespaces,
             secrets=settings.secrets,
+            gateways=settings.gateway_image is not None,
             wake=lambda namespace, name: self.queue.add(Key(namespace, name)),
             wake_soon=lambda namespace, name: self.queue.add_after(Key(namespace, name), SOON),
             wake_all=self._limiter.all_of,
@@ -86,11 +88,18 @@ class Operator:
             allowed_registries=settings.allowed_registries,
             plain_images=settings.plain_images,
             recorded=self._recorded,
+            brokering=Brokering(settings.gateway_image, settings.gateways),
+            brokered=self._brokered,
         )
         self._fleet: Fleet | None = None
         self._docker: DockerSandboxes | None = None
         self._noticing: set[asyncio.Task[None]] = set()
         self.reconciler = self._reconciler()
+
+    def _brokered(self, namespace: str) -> frozenset[str] | None:
+        """The Secrets that sandboxes with a gateway name and may use; None where there is no such sandbox."""
+        named = brokered_secrets(self.sandboxes, namespace)
+        return None if named is None else frozenset(one for one in named if self.watches.may_be_used(namespace, one))
 
     def _recorded(self, identity: Identity) -> Pod | None:
         """The pod that the sandbox's status names, as last seen."""

@@ -26,7 +26,9 @@ class Settings:
     docker: bool = False
     # What publishes the declared ports of sandboxes on Docker hosts: the operator's own image; None: nothing does.
     relay_image: Image | None = None
-    # What holds for the gateways of all sandboxes on Docker hosts, in the gateway's own format.
+    # What the gateways of sandboxes on Kubernetes run: the operator's own image; None: no sandbox there has one.
+    gateway_image: Image | None = None
+    # What holds for all gateways, in the gateway's own format.
     gateways: Mapping[str, Any] = field(default_factory=dict)
     # Where the Lease and the credentials of Docker hosts are; None: the namespace of the operator's own credentials.
     lease_namespace: str | None = None

@@ -31,6 +31,9 @@ class Identify(Protocol):
         """The sandbox whose it is, or None. `sender`: the address that presents it. Raises IdentityError where more can
         be said than that it is nobody's."""
 
+    def by_address(self, sender: str) -> Sandbox | None:
+        """The sandbox from which alone packets of this address come; None where that is not certain."""
+
 
 class Placeholders:
     """Knows sandboxes by the digests of their placeholders: 256 bits each, made at random, worth nothing elsewhere.
@@ -49,6 +52,10 @@ class Placeholders:
             if hmac.compare_digest(known, digest):
                 found = sandbox
         return found
+
+    def by_address(self, sender: str) -> Sandbox | None:
+        """See Identify. Nothing tells addresses."""
+        return None
 
 
 def presented_to_broker(headers: Mapping[str, str]) -> str | None:

@@ -128,12 +128,14 @@ def _mount(template: Manifest, configuration: Manifest) -> None:
 
 
 def _arguments(given: list[str], wanted: Installation, image: str) -> list[str]:
-    """`image`: the operator's own, which is the relays' too."""
-    option = "--sandbox-image="
-    result = [
-        f"{option}{wanted.sandbox_image}" if wanted.sandbox_image and argument.startswith(option) else argument
-        for argument in given
-    ]
+    """`image`: the operator's own, which is the relays' and the gateways' too."""
+    chosen = {"--gateway-image": image}
+    if wanted.sandbox_image:
+        chosen["--sandbox-image"] = wanted.sandbox_image
+    result = []
+    for argument in given:
+        option = argument.partition("=")[0]
+        result.append(f"{option}={chosen[option]}" if option in chosen else argument)
     result += [f"--namespace={namespace}" for namespace in wanted.namespaces]
     if not wanted.secrets:
         result.append("--without-secrets")

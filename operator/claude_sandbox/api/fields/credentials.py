@@ -43,11 +43,10 @@ class Credentials(Strict):
     in as for an API key. Only with delivery Brokered.
     """
     delivery: Delivery | None = None
-    """Who holds the key. Mounted: the sandbox itself, in a file in memory. Brokered: a gateway beside it, its only way
-    out, which adds the key to its requests to the Claude API.
+    """Who holds the key. Mounted: the sandbox itself, in a file in memory. Brokered: its gateway, which adds the key to
+    the sandbox's requests to the Claude API.
 
-    With Brokered the sandbox has a placeholder that is worth nothing elsewhere. It is for backend type Docker.
-    Default: Mounted.
+    With Brokered the sandbox has what its gateway knows it by, which is worth nothing elsewhere. Default: Mounted.
     """
 
     RULES = (

@@ -24,15 +24,25 @@ from claude_sandbox.backends.apply import ForeignObjectError, Pace, Progress, St
 from claude_sandbox.backends.base import Cause, Failure, Outcome
 from claude_sandbox.backends.kubernetes import drift
 from claude_sandbox.backends.kubernetes.admission import PodAdmission
-from claude_sandbox.backends.kubernetes.ownership import is_baseline, is_leftover, is_owned, is_retained_claim
+from claude_sandbox.backends.kubernetes.ownership import (
+    is_baseline,
+    is_gateways,
+    is_leftover,
+    is_owned,
+    is_retained_claim,
+)
 from claude_sandbox.backends.kubernetes.plan import Plan, Step, Verb
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import (
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
     NETWORK_POLICIES,
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
+    ROLE_BINDINGS,
+    ROLES,
     SERVICE_ACCOUNTS,
     SERVICES,
     Resource,
@@ -41,13 +51,27 @@ from claude_sandbox.kubernetes_api.unstructured import Manifest, Object
 
 RESOURCES: dict[str, Resource] = {
     resource.kind: resource
-    for resource in (NETWORK_POLICIES, PERSISTENT_VOLUME_CLAIMS, PODS, SERVICE_ACCOUNTS, SERVICES)
+    for resource in (
+        NETWORK_POLICIES,
+        PERSISTENT_VOLUME_CLAIMS,
+        PODS,
+        SERVICE_ACCOUNTS,
+        SERVICES,
+        DEPLOYMENTS,
+        DISRUPTION_BUDGETS,
+        ROLE_BINDINGS,
+        ROLES,
+    )
 }
 
 _DIFFER: dict[str, Callable[[Object, Object], tuple[str, ...]]] = {
     "NetworkPolicy": drift.policy_differences,
     "Service": drift.service_differences,
     "ServiceAccount": drift.account_differences,
+    "Role": drift.role_differences,
+    "RoleBinding": drift.binding_differences,
+    "PodDisruptionBudget": drift.budget_differences,
+    "Deployment": drift.deployment_differences,
 }
 
 Seen = Callable[[Resource, Manifest], None]
@@ -270,6 +294,8 @@ async def _apply(api: Api, resource: Resource, step: Step, seen: Seen, admission
 
 
 def _is_ours(resource: Resource, live: Object, identity: Identity) -> bool:
+    if live["metadata"]["name"] == meta.GATEWAY:
+        return is_gateways(live)
     if resource is PERSISTENT_VOLUME_CLAIMS and is_retained_claim(live, identity):
         return True
     if resource is NETWORK_POLICIES and not live["metadata"].get("ownerReferences"):

@@ -22,6 +22,8 @@ from claude_sandbox.backends.kubernetes.evidence.access_reviews import AccessRev
 from claude_sandbox.backends.kubernetes.evidence.declared import expected
 from claude_sandbox.backends.kubernetes.evidence.evaluation import Evaluations, is_light
 from claude_sandbox.backends.kubernetes.evidence.runtime_classes import RuntimeClasses
+from claude_sandbox.backends.kubernetes.gateway.gateways import Ensured, Gateways, Wanted, added, known_endpoint
+from claude_sandbox.backends.kubernetes.gateway.objects import Brokering
 from claude_sandbox.backends.kubernetes.ownership import is_owned
 from claude_sandbox.backends.kubernetes.plan import Desired, Observed, desire, plan
 from claude_sandbox.backends.kubernetes.state import node_lost, state_of, wants_users, without_users
@@ -72,6 +74,8 @@ class KubernetesBackend:
         allowed_registries: tuple[str, ...] = (),
         plain_images: frozenset[str] = frozenset(),
         recorded: Recorded = nothing_recorded,
+        brokering: Brokering = Brokering(),  # noqa: B008 - frozen
+        brokered: Wanted = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api = api
@@ -83,6 +87,7 @@ class KubernetesBackend:
         self._claims = volume_claims.StorageClasses(api)
         self._admission = PodAdmission(api, recorded)
         self._baselines = BaselinePolicies(api, watches)
+        self._gateways = Gateways(api, watches, self._admission, brokering, brokered, now)
         self._evaluations = Evaluations()
         self._minor = minor
         self._allowed_registries = allowed_registries
@@ -105,9 +110,15 @@ class KubernetesBackend:
             # A user's new wish is carried out at once, however often the workload was replaced before.
             self._pacer.forget(identity.namespace, identity.name)
         refused = self._refused_pull_secrets(blueprint)
-        may_start = key.problem is None and refused is None
+        gateway = await self._gateway(blueprint)
+        if gateway.outcome.gone:
+            return gateway.outcome
+        has_door = blueprint.gateway is None or gateway.endpoint is not None
+        may_start = key.problem is None and refused is None and has_door
         desired = replace(
-            desire(blueprint, key.generation, may_start, spec.update_strategy.type), withdrawn=key.withdrawn
+            desire(blueprint, key.generation, may_start, spec.update_strategy.type, gateway.endpoint),
+            # Who does not hold the key need not end with it: the gateway does not use it any more.
+            withdrawn=key.withdrawn and blueprint.gateway is None,
         )
         try:
             observed = await self._observed(identity, desired)
@@ -125,7 +136,20 @@ class KubernetesBackend:
             outcome = await carried
         else:
             outcome, _ = await asyncio.gather(carried, self._access.ask(identity.namespace, account))
-        return replace(outcome, failure=outcome.failure or refused)
+        return added(replace(outcome, failure=outcome.failure or refused), gateway.outcome)
+
+    async def _gateway(self, blueprint: Blueprint) -> Ensured:
+        """The namespace's gateway, as far as it is there; nothing for a sandbox that has none."""
+        namespace = blueprint.identity.namespace
+        if blueprint.gateway is None:
+            await self._gateways.remove_unused(namespace)
+            return Ensured(None, Outcome())
+        found = await self._gateways.ensure(namespace)
+        if found.endpoint is not None:
+            return found
+        # What runs is not told of as another one because the gateway can't be looked at.
+        pod = self._watches.get(PODS, namespace, meta.child_name(blueprint.identity.name))
+        return replace(found, endpoint=known_endpoint(pod) if pod is not None else None)
 
     def _refused_pull_secrets(self, blueprint: Blueprint) -> Failure | None:
         """Why the image may not be pulled with what the spec names; nothing is pulled for one that is suspended."""
@@ -139,7 +163,11 @@ class KubernetesBackend:
         if pod is None or not is_owned(pod, identity) or (known := self._admission.ours(identity, pod)) is None:
             return state_of(None)
         if not terminating(pod):
-            return await self._with_node(await self._with_claim(state_of(pod, known.revision), identity), pod)
+            found = await self._with_node(await self._with_claim(state_of(pod, known.revision), identity), pod)
+            problem = self._gateways.problem(identity.namespace) if known_endpoint(pod) is not None else ""
+            if not problem or found.status is not ConditionStatus.TRUE:
+                return found
+            return replace(found, status=ConditionStatus.FALSE, reason=Reason.GATEWAY_NOT_READY, message=problem)
         asked = datetime.fromisoformat(pod["metadata"]["deletionTimestamp"])
         patience = (asked - self._now()).total_seconds() + NODE_SUSPECTED_AFTER
         lost = patience <= 0 and await self._is_lost(pod)
@@ -180,6 +208,7 @@ class KubernetesBackend:
         self._access.forget(namespace, meta.child_name(name))
         self._pacer.forget(namespace, name)
         self._admission.forget(namespace, name)
+        await self._gateways.remove_unused(namespace)
         if last:
             await self._baselines.remove(namespace)
 

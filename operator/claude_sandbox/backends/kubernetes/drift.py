@@ -33,6 +33,11 @@ _DEFAULTS: Mapping[str, tuple[Any, ...]] = {
     "spec.containers.livenessProbe.successThreshold": (1,),
     "spec.containers.volumeMounts.recursiveReadOnly": ("Disabled",),
     "spec.volumes.downwardAPI.items.fieldRef.apiVersion": ("v1",),
+    # Of a Deployment and its pods.
+    "spec.progressDeadlineSeconds": (600,),
+    "spec.restartPolicy": ("Always",),
+    "spec.containers.livenessProbe.initialDelaySeconds": (0,),
+    "spec.volumes.projected.sources.downwardAPI.items.fieldRef.apiVersion": ("v1",),
     # Of a Service.
     "spec.internalTrafficPolicy": ("Cluster",),
     "spec.sessionAffinity": ("None",),
@@ -71,6 +76,41 @@ def service_differences(desired: Object, live: Object) -> tuple[str, ...]:
     if spec.get("clusterIP") == "None":
         found.append("spec.clusterIP")
     return (*metadata_differences(desired, live), *found)
+
+
+def role_differences(desired: Object, live: Object) -> tuple[str, ...]:
+    """Of a Role: what is granted is just what is meant."""
+    same = desired["rules"] == (live.get("rules") or [])
+    return (*metadata_differences(desired, live), *(() if same else ("rules",)))
+
+
+def binding_differences(desired: Object, live: Object) -> tuple[str, ...]:
+    """Of a RoleBinding: to whom, and which role, which can't be changed."""
+    wanted = [_subject(one) for one in desired["subjects"]]
+    subjects = () if wanted == [_subject(one) for one in live.get("subjects") or ()] else ("subjects",)
+    role = () if desired["roleRef"] == live.get("roleRef") else ("roleRef",)
+    return (*metadata_differences(desired, live), *subjects, *role)
+
+
+def budget_differences(desired: Object, live: Object) -> tuple[str, ...]:
+    """Of a PodDisruptionBudget."""
+    return (*metadata_differences(desired, live), *whole(desired["spec"], live.get("spec") or {}, "spec"))
+
+
+def deployment_differences(desired: Object, live: Object) -> tuple[str, ...]:
+    """Of a Deployment, its pods' template included. Annotations of others there restart its pods, and nothing else."""
+    wanted, spec = dict(desired["spec"]), dict(live.get("spec") or {})
+    template, found = wanted.pop("template"), spec.pop("template", None) or {}
+    labels = whole(template["metadata"]["labels"], (found.get("metadata") or {}).get("labels") or {}, "labels")
+    notes = differences(
+        template["metadata"]["annotations"], (found.get("metadata") or {}).get("annotations"), "annotations"
+    )
+    return (
+        *metadata_differences(desired, live),
+        *whole(wanted, spec, "spec"),
+        *(f"spec.template.metadata.{path}" for path in (*labels, *notes)),
+        *(f"spec.template.{path}" for path in pod_differences(template, found)),
+    )
 
 
 def claim_differences(desired: Object, live: Object) -> tuple[str, ...]:
@@ -242,6 +282,10 @@ def _without_empty(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_empty(item) for item in value]
     return value
+
+
+def _subject(subject: Object) -> tuple[Any, ...]:
+    return subject.get("kind"), subject.get("name"), subject.get("namespace"), subject.get("apiGroup") or ""
 
 
 def _foreign_owners(live: Object) -> tuple[str, ...]:

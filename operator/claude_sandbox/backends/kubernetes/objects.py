@@ -2,15 +2,21 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from claude_sandbox.api import meta
+from claude_sandbox.blueprint import agent
 from claude_sandbox.blueprint.model import Amounts, Blueprint, EgressBlock, Probe
 from claude_sandbox.kubernetes_api.unstructured import Manifest
 
 CONTAINER = "agent"
+TOKEN_SECONDS = 3600
+"""How long what the gateway knows a sandbox by is good for; the kubelet replaces it in time."""
+# Whatever is asked for a name gets an error at once, instead of waiting for a resolver that no packet reaches.
+_NO_RESOLVER: Manifest = {"dnsPolicy": "None", "dnsConfig": {"nameservers": ["127.0.0.1"]}}
 
 # The labels that kubeadm, kind, k3s and the managed offerings give their resolver.
 RESOLVER_PEER: Manifest = {
@@ -111,14 +117,26 @@ def claim(blueprint: Blueprint) -> Manifest | None:
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec}
 
 
-def pod(blueprint: Blueprint, key_generation: str | None) -> Manifest:
-    """The workload. Passes the `restricted` Pod Security Standard."""
+@dataclass(frozen=True)
+class Endpoint:
+    """What a pod has to know of its gateway: where it is, and whom to believe that it is the one (PEM)."""
+
+    address: str
+    authority: str
+
+
+def pod(blueprint: Blueprint, key_generation: str | None, gateway: Endpoint | None = None) -> Manifest:
+    """The workload. Passes the `restricted` Pod Security Standard. `gateway`: for one that does not hold its key."""
     metadata = _metadata(blueprint, meta.child_name(blueprint.identity.name))
     spec = _pod_spec(blueprint)
+    if gateway is not None:
+        # No resolver is asked for it, and none has to be reached.
+        spec["hostAliases"] = [{"ip": gateway.address, "hostnames": [agent.GATEWAY_HOST]}]
     metadata["annotations"] = {
         meta.ANNOTATION_MANAGED_SETTINGS: blueprint.settings.content,
         meta.ANNOTATION_SPEC_HASH: spec_hash(spec, blueprint.settings.content),
         **({meta.ANNOTATION_KEY_GENERATION: key_generation} if key_generation else {}),
+        **({meta.ANNOTATION_GATEWAY_AUTHORITY: gateway.authority} if gateway else {}),
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
@@ -171,6 +189,10 @@ def _egress(blueprint: Blueprint) -> list[Manifest]:
         peers = [{"ipBlock": _block(block)} for block in blueprint.network.egress]
         ports = [{"protocol": "TCP", "port": port} for port in blueprint.network.egress_ports]
         rules.append({"to": peers, "ports": ports})
+    if blueprint.gateway is not None:
+        to = {"podSelector": {"matchLabels": {meta.LABEL_COMPONENT: meta.COMPONENT_GATEWAY}}}
+        ports = [{"protocol": "TCP", "port": port} for port in (agent.TLS_BROKER_PORT, agent.PROXY_PORT)]
+        rules.append({"to": [to], "ports": ports})
     return rules
 
 
@@ -197,6 +219,7 @@ def _pod_spec(blueprint: Blueprint) -> Manifest:
         },
         "containers": [_container(blueprint)],
         "volumes": _volumes(blueprint),
+        **(_NO_RESOLVER if blueprint.gateway is not None and not blueprint.network.dns else {}),
     }
 
 
@@ -269,6 +292,11 @@ def _mounts(blueprint: Blueprint) -> list[Manifest]:
         *({"name": scratch.name, "mountPath": scratch.path} for scratch in blueprint.scratch),
         {"name": "api-key", "mountPath": blueprint.key.directory, "readOnly": True},
         {"name": "settings", "mountPath": blueprint.settings.directory, "readOnly": True},
+        *(
+            [{"name": "gateway", "mountPath": agent.GATEWAY_DIRECTORY, "readOnly": True}]
+            if blueprint.gateway is not None
+            else []
+        ),
     ]
 
 
@@ -278,7 +306,6 @@ def _volumes(blueprint: Blueprint) -> list[Manifest]:
         workspace["emptyDir"] = {"sizeLimit": str(blueprint.workspace.size)}
     else:
         workspace["persistentVolumeClaim"] = {"claimName": meta.workspace_name(blueprint.identity.name)}
-    key = {"key": blueprint.key.key, "path": blueprint.key.file}
     settings = {
         "path": blueprint.settings.file,
         "fieldRef": {"fieldPath": f"metadata.annotations['{meta.ANNOTATION_MANAGED_SETTINGS}']"},
@@ -289,12 +316,28 @@ def _volumes(blueprint: Blueprint) -> list[Manifest]:
             {"name": scratch.name, "emptyDir": {"medium": "Memory", "sizeLimit": str(scratch.size)}}
             for scratch in blueprint.scratch
         ),
-        # Files of a Secret belong to root; fsGroup makes them readable by the agent's group, and the kubelet
-        # adds that bit whatever is asked: 0440 is the tightest that a non-root user can read.
-        {
-            "name": "api-key",
-            "secret": {"secretName": blueprint.key.secret, "defaultMode": 0o440, "items": [key]},
-        },
+        _credential(blueprint),
         # The pod's own annotation as a file: no other object that could drift or be forgotten.
         {"name": "settings", "downwardAPI": {"defaultMode": 0o444, "items": [settings]}},
+        *([_authority()] if blueprint.gateway is not None else []),
     ]
+
+
+def _credential(blueprint: Blueprint) -> Manifest:
+    """The key; or, where the gateway has it, what the gateway knows the sandbox by and nobody else takes."""
+    # Files of a Secret belong to root; fsGroup makes them readable by the agent's group, and the kubelet
+    # adds that bit whatever is asked: 0440 is the tightest that a non-root user can read.
+    if blueprint.gateway is None:
+        key = {"key": blueprint.key.key, "path": blueprint.key.file}
+        return {
+            "name": "api-key",
+            "secret": {"secretName": blueprint.key.secret, "defaultMode": 0o440, "items": [key]},
+        }
+    token = {"audience": meta.GATEWAY, "expirationSeconds": TOKEN_SECONDS, "path": blueprint.key.file}
+    return {"name": "api-key", "projected": {"defaultMode": 0o440, "sources": [{"serviceAccountToken": token}]}}
+
+
+def _authority() -> Manifest:
+    field = {"fieldPath": f"metadata.annotations['{meta.ANNOTATION_GATEWAY_AUTHORITY}']"}
+    item = {"path": agent.GATEWAY_FILE, "fieldRef": field}
+    return {"name": "gateway", "downwardAPI": {"defaultMode": 0o444, "items": [item]}}

@@ -39,6 +39,15 @@ def is_retained_claim(live: Object, identity: Identity) -> bool:
     )
 
 
+def is_gateways(live: Object) -> bool:
+    """Whether the object under the gateway's name was made by the operator."""
+    found = labels(live)
+    return (
+        found.get(meta.LABEL_MANAGED_BY) == meta.MANAGED_BY
+        and found.get(meta.LABEL_COMPONENT) == meta.COMPONENT_GATEWAY
+    )
+
+
 def is_baseline(live: Object) -> bool:
     """Whether the policy with the baseline's name was made by the operator."""
     return labels(live).get(meta.LABEL_MANAGED_BY) == meta.MANAGED_BY

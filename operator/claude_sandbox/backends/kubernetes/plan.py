@@ -108,8 +108,15 @@ class Plan:
         return tuple(step for stage in self.stages for step in stage)
 
 
-def desire(blueprint: Blueprint, key_generation: str | None, may_start: bool, update: UpdateStrategyType) -> Desired:
-    """The objects that the blueprint asks for. `may_start`: whether the key that a new pod needs is there."""
+def desire(
+    blueprint: Blueprint,
+    key_generation: str | None,
+    may_start: bool,
+    update: UpdateStrategyType,
+    gateway: objects.Endpoint | None = None,
+) -> Desired:
+    """The objects that the blueprint asks for. `may_start`: whether the key that a new pod needs is there, and the
+    gateway that it is to know of."""
     return Desired(
         identity=blueprint.identity,
         baseline=objects.baseline_policy(blueprint.identity.namespace),
@@ -117,7 +124,7 @@ def desire(blueprint: Blueprint, key_generation: str | None, may_start: bool, up
         policy=objects.network_policy(blueprint),
         service=objects.service(blueprint),
         claim=objects.claim(blueprint),
-        pod=objects.pod(blueprint, key_generation),
+        pod=objects.pod(blueprint, key_generation, gateway),
         suspended=not blueprint.running,
         may_start=may_start,
         update=update,

@@ -163,4 +163,13 @@ def _workload(pod: Object, revision: str | None) -> Workload:
         node=pod.get("spec", {}).get("nodeName"),
         image=agent.get("imageID") or None,
         started_at=datetime.fromisoformat(started) if started else None,
+        addresses=_addresses(pod),
     )
+
+
+def _addresses(pod: Object) -> list[str] | None:
+    """Of a pod whose gateway knows it by them."""
+    if meta.ANNOTATION_GATEWAY_AUTHORITY not in annotations(pod):
+        return None
+    found = (pod.get("status") or {}).get("podIPs") or ()
+    return [str(one["ip"]) for one in found if one.get("ip")][:4] or None

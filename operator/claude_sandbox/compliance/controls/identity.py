@@ -13,6 +13,7 @@ from claude_sandbox.compliance.control import (
 )
 from claude_sandbox.compliance.evidence.grants import Grant
 from claude_sandbox.compliance.evidence.pods import CLOUD_IDENTITIES, Access
+from claude_sandbox.compliance.evidence.readings import Object
 from claude_sandbox.compliance.pods.view import View
 from claude_sandbox.compliance.verdict import Verdict, failed, judged, passed, unknown
 
@@ -22,14 +23,23 @@ _TOKEN_SOURCES = ("serviceAccountToken", "podCertificate")
 
 
 def pod_no_token(view: View) -> Verdict:
-    """Neither mounted by default nor by a volume of its own."""
+    """Neither mounted by default nor by a volume of its own; but for the one that its gateway alone takes."""
     problems = []
     if view.spec.get("automountServiceAccountToken") is not False:
         problems.append("the pod does not set automountServiceAccountToken to false")
     for volume in view.volumes:
         for source in (volume.get("projected") or {}).get("sources") or ():
-            problems += [f"volume {volume.get('name')} holds a {kind}" for kind in _TOKEN_SOURCES if source.get(kind)]
+            if view.expected.gateway is None or not _is_for(source, view.expected.gateway):
+                problems += [
+                    f"volume {volume.get('name')} holds a {kind}" for kind in _TOKEN_SOURCES if source.get(kind)
+                ]
     return judged(problems)
+
+
+def _is_for(source: Object, audience: str) -> bool:
+    """Whether it is a token that nobody but this audience takes, and nothing else."""
+    token = source.get("serviceAccountToken") or {}
+    return source.keys() == {"serviceAccountToken"} and token.get("audience") == audience
 
 
 def pod_dedicated_account(view: View) -> Verdict:

@@ -55,7 +55,7 @@ def pod_egress(view: View) -> Verdict:
         return failed(view.network.unjudged)
     if granted is None:
         return failed("no NetworkPolicy restricts egress: everything can be connected to")
-    problems = widened(beyond(granted, declared_egress(view.expected)), "egress to")
+    problems = widened(beyond(granted, declared_egress(view.expected, view.own_namespace)), "egress to")
     if wide := too_wide(granted, WIDEST):
         problems.append(wide)
     return judged(problems, f"{len(granted)} allowed")

@@ -69,6 +69,10 @@ class Expected:
     """TCP ports that the egress CIDRs may be connected to on."""
     egress_excepted: tuple[tuple[str, ...], ...] = ()
     """For each of the egress CIDRs in turn, the parts of it that may not be connected to; none where it is shorter."""
+    gateway: str | None = None
+    """Of a sandbox that never holds its key: for whom the token is by which its gateway knows it."""
+    gateway_ports: tuple[int, ...] = ()
+    """TCP ports of its gateway that it may connect to."""
     managed_settings: ManagedSettings | None = None
     """None: nothing declares what managed settings it is to have."""
 

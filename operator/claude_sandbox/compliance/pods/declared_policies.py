@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain, repeat
 
+from claude_sandbox.api import meta
 from claude_sandbox.compliance.evidence.pods import Expected
 from claude_sandbox.compliance.pods.policies import Allow, Granted, IPBlock, PodPeer, Ports, own_namespace
 from claude_sandbox.compliance.pods.selectors import Selector
@@ -11,20 +12,24 @@ from claude_sandbox.compliance.pods.view import View
 
 _RESOLVER = PodPeer(own_namespace("kube-system"), Selector.parse({"matchLabels": {"k8s-app": "kube-dns"}}))
 """The cluster's resolver, as kubeadm, kind, k3s and the managed offerings label it."""
+_GATEWAY = Selector.parse({"matchLabels": {meta.LABEL_COMPONENT: meta.COMPONENT_GATEWAY}})
 _NAMED = 10
 """Problems of a kind that a message names."""
 _DNS = (Ports("UDP", 53, 53), Ports("TCP", 53, 53))
 
 
-def declared_egress(expected: Expected) -> tuple[Allow, ...]:
+def declared_egress(expected: Expected, namespace: str) -> tuple[Allow, ...]:
     """What the sandbox may connect to."""
-    return _declared_egress(expected.egress_cidrs, expected.egress_excepted, expected.egress_ports, expected.dns)
+    declared = _declared_egress(expected.egress_cidrs, expected.egress_excepted, expected.egress_ports, expected.dns)
+    if not expected.gateway_ports:
+        return declared
+    ports = tuple(Ports("TCP", port, port) for port in expected.gateway_ports)
+    return (*declared, Allow(PodPeer(own_namespace(namespace), _GATEWAY), ports))
 
 
 def declared_ingress(view: View) -> tuple[Allow, ...]:
     """Who may connect to the sandbox."""
-    namespace = str((view.pod.get("metadata") or {}).get("namespace", ""))
-    return _declared_ingress(namespace, view.expected.ports)
+    return _declared_ingress(view.own_namespace, view.expected.ports)
 
 
 def widened(extra: Sequence[Granted], what: str) -> list[str]:

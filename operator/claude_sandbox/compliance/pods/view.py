@@ -100,6 +100,11 @@ class View:
     def labels(self) -> Mapping[str, str]:
         return (self.pod.get("metadata") or _EMPTY).get("labels") or _EMPTY
 
+    @property
+    def own_namespace(self) -> str:
+        """The name of the pod's namespace."""
+        return str((self.pod.get("metadata") or _EMPTY).get("namespace", ""))
+
     @cached_property
     def volumes(self) -> tuple[Object, ...]:
         return tuple(self.spec.get("volumes") or ())

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from claude_sandbox.api.fields.credentials import Delivery
 from claude_sandbox.api.meta import FINALIZER
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.api.status import Placement
@@ -259,3 +260,15 @@ def overtaken(before: Raw, written: Raw) -> bool:
 
 def _same(new: Raw, known: Raw) -> bool:
     return bool(new["uid"] == known["uid"] and new["resourceVersion"] == known["resourceVersion"])
+
+
+def brokered_secrets(sandboxes: Sandboxes, namespace: str) -> frozenset[str] | None:
+    """The Secrets that those of a namespace name whose key its gateway holds; None where there are none of these."""
+    found = [raw for key in sandboxes.of(namespace) if (raw := sandboxes.get(key)) is not None and _has_gateway(raw)]
+    return frozenset(name for raw in found for name in _secrets_named(raw) if name) if found else None
+
+
+def _has_gateway(raw: Raw) -> bool:
+    credentials = (raw.get("spec") or {}).get("credentials") or {}
+    brokered = credentials.get("delivery") == Delivery.BROKERED
+    return brokered and not on_docker(raw) and not raw["metadata"].get("deletionTimestamp")

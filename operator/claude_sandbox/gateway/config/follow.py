@@ -41,6 +41,8 @@ class Live:
     identify: Identify
     sandboxes: Mapping[str, Sandbox]
     credentials: Mapping[str, Credential]
+    by_address: bool = False
+    """Whether sandboxes are known by the addresses of their packets, too."""
 
 
 class Follows(Protocol):

@@ -142,6 +142,10 @@ class _Known:
         self._identify = identify
         self._sandboxes = sandboxes
 
+    def by_address(self, sender: str) -> Sandbox | None:
+        """See Identify."""
+        return self._identify.by_address(sender)
+
     async def __call__(self, presented: str, sender: str) -> Sandbox | None:
         """See Identify."""
         found = await self._identify(presented, sender)

@@ -5,6 +5,7 @@ sandbox the least (no name, no key) or what the field's absence always meant (no
 to be of the kind that it should be; else that one sandbox is refused, and no other.
 """
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,12 +34,17 @@ class Pod:
     uid: str
 
 
+Addresses = tuple[str, ...]
+"""As they are written."""
+
+
 @dataclass(frozen=True)
 class Declared:
-    """A sandbox, and the pod that runs it according to its status; None as long as none does."""
+    """A sandbox, and the pod that runs it according to its status, with its addresses; None as long as none does."""
 
     sandbox: Sandbox
     pod: Pod | None
+    addresses: Addresses = ()
 
 
 def read_sandbox(obj: Mapping[str, Any]) -> Declared | None:
@@ -65,7 +71,8 @@ def read_sandbox(obj: Mapping[str, Any]) -> Declared | None:
         allowed=_allowed(spec.inner_open("network").inner_open("egress")),
         budget=spec.inner("budget", read_budget) if spec.has("budget") else Budget(),
     )
-    return Declared(sandbox, _pod(obj.get("status"), child_name(name)))
+    pod = _pod(obj.get("status"), child_name(name))
+    return Declared(sandbox, pod, _addresses(obj.get("status")) if pod is not None else ())
 
 
 def _credential(fields: Fields) -> tuple[SecretKey | None, bool]:
@@ -108,3 +115,18 @@ def _pod(status: Any, expected: str) -> Pod | None:
     if name != expected or not isinstance(uid, str) or not re.fullmatch(_UID, uid):
         return None
     return Pod(expected, uid)
+
+
+def _addresses(status: Any) -> Addresses:
+    """Where the pod's packets come from, according to the status."""
+    found = status["workload"].get("addresses")
+    texts = found if isinstance(found, list) else ()
+    return tuple(text for text in texts if isinstance(text, str) and _is_address(text))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -103,6 +103,7 @@ class ClusterFollower:
         return dataclasses.replace(
             self._files.live,
             identify=self._identities,
+            by_address=True,
             sandboxes={one.sandbox.uid: one.sandbox for one in declared.values()},
             credentials=credentials,
         )

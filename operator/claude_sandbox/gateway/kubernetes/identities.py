@@ -107,12 +107,20 @@ class TokenIdentities:
         self._pace = pace
         self._attempts = Attempts(WRONG_A_MINUTE)
         self._by_pod: dict[Pod, Sandbox] = {}
+        self._by_address: dict[str, Sandbox | None] = {}
         self._verified: OrderedDict[bytes, BoundPod] = OrderedDict()
         self._by_keys: Keys | None = None
 
     def follow(self, declared: Iterable[Declared]) -> None:
         """These are the sandboxes that there are now."""
-        self._by_pod = {one.pod: one.sandbox for one in declared if one.pod is not None}
+        found = list(declared)
+        self._by_pod = {one.pod: one.sandbox for one in found if one.pod is not None}
+        by_address: dict[str, Sandbox | None] = {}
+        for one in found:
+            for address in one.addresses:
+                # Of two that claim it, none has it: one of the two statuses is behind.
+                by_address[address] = None if address in by_address else one.sandbox
+        self._by_address = by_address
 
     async def __call__(self, presented: str, sender: str) -> Sandbox:
         """See Identify. Raises IdentityError."""
@@ -126,7 +134,15 @@ class TokenIdentities:
         found = self._by_pod.get(Pod(pod.name, pod.uid))
         if found is None or pod.service_account != pod.name:
             raise IdentityError("NoSandboxsPod", pod.uid)
+        others = self._by_address.get(sender)
+        if others is not None and others.uid != found.uid:
+            # A token that another sandbox got hold of.
+            raise IdentityError("Borrowed", pod.uid)
         return found
+
+    def by_address(self, sender: str) -> Sandbox | None:
+        """See Identify."""
+        return self._by_address.get(sender)
 
     async def _bound(self, presented: str, sender: str) -> BoundPod:
         digest = hashlib.sha256(presented.encode("utf-8", "surrogateescape")).digest()

@@ -23,6 +23,8 @@ from claude_sandbox.gateway.proxy.tunnel import CHUNK, Moved, Side, WatchedError
 from claude_sandbox.gateway.shares import Slots
 
 _HEAD_SECONDS = 10.0
+_KNOWN_EVERY, _KNOWN_AFTER = 0.25, 20
+"""Seconds between two looks at whose an address is, and how many there are."""
 
 
 class RefusedError(Exception):
@@ -172,11 +174,23 @@ class Proxy:
             raise RefusedError(407, message, f"identity: {error.reason}") from None
         if found is None and request.authorization is None:
             found = next((one for one in live.sandboxes.values() if one.anonymous_proxy), None)
+            found = found or live.identify.by_address(passage.peer) or await self._soon_known(passage.peer)
         if found is None:
             raise RefusedError(
                 407, "whose request this is can't be told: set the proxy's user and password", "identity"
             )
         return found
+
+    async def _soon_known(self, peer: str) -> Sandbox | None:
+        """Of a pod that has just started it is not heard at once which sandbox's it is. Within its share of those whose
+        requests are not yet known it waits for that."""
+        for _ in range(_KNOWN_AFTER):
+            if not self._live().by_address:
+                return None
+            await asyncio.sleep(_KNOWN_EVERY)
+            if found := self._live().identify.by_address(peer):
+                return found
+        return None
 
     async def _tunnel(self, client: Side, server: Dialled, early: bytes, verdict: Verdict, passage: Passage) -> None:
         assert passage.request is not None  # noqa: S101

@@ -3,6 +3,7 @@
 from claude_sandbox.api import meta
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.backends.kubernetes.objects import CONTAINER
+from claude_sandbox.blueprint import agent
 from claude_sandbox.blueprint.model import Blueprint
 from claude_sandbox.compliance.evidence.pods import Expected
 from claude_sandbox.compliance.evidence.readings import ManagedSettings
@@ -16,7 +17,7 @@ def expected(
     child = meta.child_name(name)
     return Expected(
         service_account=child,
-        api_key_secret=blueprint.key.secret,
+        api_key_secret="" if blueprint.gateway is not None else blueprint.key.secret,
         container=CONTAINER,
         ports=tuple(port.number for port in blueprint.network.ports),
         egress_cidrs=tuple(block.cidr for block in blueprint.network.egress),
@@ -32,6 +33,8 @@ def expected(
         service_names=frozenset({child}),
         profile=profile,
         plain_images=plain_images,
+        gateway=meta.GATEWAY if blueprint.gateway is not None else None,
+        gateway_ports=(agent.TLS_BROKER_PORT, agent.PROXY_PORT) if blueprint.gateway is not None else (),
         managed_settings=ManagedSettings(
             blueprint.settings.directory, blueprint.settings.file, blueprint.settings.content
         ),

@@ -24,10 +24,13 @@ from claude_sandbox.backends.kubernetes.evidence.endpoint_slices import addresse
 from claude_sandbox.backends.kubernetes.evidence.selecting import selected_by_policy, selected_by_service
 from claude_sandbox.backends.kubernetes.state import keeps_starting
 from claude_sandbox.backends.kubernetes.watches.rbac import Rights
+from claude_sandbox.backends.kubernetes.watches.secret_opt_in import by_namespace
 from claude_sandbox.kubernetes_api.client import Api, Obj
 from claude_sandbox.kubernetes_api.informer import Informer, Timings, Transform
 from claude_sandbox.kubernetes_api.poller import Poller
 from claude_sandbox.kubernetes_api.resources import (
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
     ENDPOINT_SLICES,
     LIMIT_RANGES,
     NAMESPACES,
@@ -35,6 +38,8 @@ from claude_sandbox.kubernetes_api.resources import (
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
     RESOURCE_QUOTAS,
+    ROLE_BINDINGS,
+    ROLES,
     SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
@@ -58,6 +63,7 @@ BY_SANDBOX = "sandbox"
 """Of NetworkPolicies and Services: by the namespace and the one sandbox that the selector can select, or None."""
 _SELECTING: Mapping[Resource, IndexFunction] = {NETWORK_POLICIES: selected_by_policy, SERVICES: selected_by_service}
 _CHILDREN = (PODS, SERVICE_ACCOUNTS, PERSISTENT_VOLUME_CLAIMS)
+_OF_GATEWAYS = (DEPLOYMENTS, DISRUPTION_BUDGETS, ROLES, ROLE_BINDINGS, SERVICE_ACCOUNTS)
 _WHOLE = (NETWORK_POLICIES, SERVICES, RESOURCE_QUOTAS, LIMIT_RANGES)
 
 
@@ -70,6 +76,7 @@ class Watches:
         namespaces: tuple[str, ...],
         *,
         secrets: bool,
+        gateways: bool = False,
         wake: Wake,
         wake_soon: Wake,
         wake_all: WakeAll,
@@ -84,6 +91,7 @@ class Watches:
         self._wake_users = wake_users
         self._informers: dict[Resource, dict[str | None, Informer]] = {}
         self._secrets: list[dict[str | None, Informer]] = []
+        self._gateways: dict[Resource, dict[str | None, Informer]] = {}
         self.rights = Rights(
             lambda resource, changed, transform, indexes: self._informer(
                 resource, None, changed, transform, indexes=indexes
@@ -119,6 +127,20 @@ class Watches:
                 for selector in selectors
             ]
 
+        if gateways:
+            of_component = f"{meta.LABEL_COMPONENT}={meta.COMPONENT_GATEWAY}"
+            for resource in _OF_GATEWAYS:
+                self._gateways[resource] = self._each(
+                    scopes, resource, self._gateway_changed, label_selector=of_component
+                )
+            self._gateways[SECRETS] = self._each(
+                scopes,
+                SECRETS,
+                self._gateway_changed,
+                field_selector=f"metadata.name={meta.GATEWAY_TLS}",
+                metadata_only=True,
+            )
+
     @property
     def look_at_secrets(self) -> bool:
         """Whether Secrets are to be looked at at all, be it allowed or not."""
@@ -126,7 +148,7 @@ class Watches:
 
     def __iter__(self) -> Iterator[Informer]:
         yield from self.rights.informers.values()
-        for scoped in (*self._informers.values(), *self._secrets):
+        for scoped in (*self._informers.values(), *self._secrets, *self._gateways.values()):
             yield from scoped.values()
 
     async def run(self) -> None:
@@ -160,6 +182,12 @@ class Watches:
         found = (informer.store.get(namespace, name) for informer in informers)
         return readable, next((secret for secret in found if secret is not None), None)
 
+    def may_be_used(self, namespace: str, secret: str) -> bool:
+        """Whether a Secret has opted in to being used by sandboxes, as far as is known."""
+        if self.look_at_secrets:
+            return self.opted_in(namespace, secret)[1] is not None
+        return by_namespace(namespace, secret, self.namespace(namespace)[1]).problem is None
+
     def slices(self, pod: Object) -> tuple[Informer, tuple[Obj, ...]]:
         """The EndpointSlices that name the pod, or are too large to tell; and the informer that they are from."""
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
@@ -179,6 +207,30 @@ class Watches:
     def learn(self, resource: Resource, live: Obj) -> None:
         """Take in the answer to a write of ours."""
         self.of(resource, live["metadata"]["namespace"]).learn(live)
+
+    def gateway(self, resource: Resource, namespace: str) -> Obj | None:
+        """What there is of this kind under the gateway's name; of a Secret its metadata."""
+        name = meta.GATEWAY_TLS if resource is SECRETS else meta.GATEWAY
+        return self._of_gateways(resource, namespace).store.get(namespace, name)
+
+    def learn_gateways(self, resource: Resource, live: Obj) -> None:
+        """Take in the answer to a write of ours."""
+        self._of_gateways(resource, live["metadata"]["namespace"]).learn(live)
+
+    def unlearn_gateways(self, resource: Resource, live: Obj) -> None:
+        """It was removed."""
+        self._of_gateways(resource, live["metadata"]["namespace"]).unlearn(live)
+
+    def _of_gateways(self, resource: Resource, namespace: str) -> Informer:
+        return _scoped(self._gateways.get(resource) or self._informers[resource], namespace)
+
+    def _gateway_changed(self, old: Obj | None, new: Obj | None) -> None:
+        """Deployments tell of each step of their pods: what matters is whether any takes requests."""
+        if old is not None and new is not None and _of_gateway(old) == _of_gateway(new):
+            return
+        live = new or old
+        assert live is not None  # noqa: S101
+        self._wake_all(live["metadata"]["namespace"])
 
     def _each(
         self,
@@ -285,6 +337,14 @@ def _sandbox_of(live: Object | None) -> str | None:
         if owner.get("kind") == meta.KIND:
             return str(owner["name"])
     return labels(live).get(meta.LABEL_SANDBOX)
+
+
+def _of_gateway(live: Object) -> tuple[Any, ...]:
+    metadata = live["metadata"]
+    ours = metadata.get("labels"), metadata.get("annotations"), metadata.get("deletionTimestamp")
+    parts = (live.get(part) for part in ("spec", "rules", "subjects", "roleRef", "automountServiceAccountToken"))
+    version = metadata["resourceVersion"] if "spec" not in live and "rules" not in live else None
+    return *ours, *parts, version, bool((live.get("status") or {}).get("availableReplicas"))
 
 
 def _told(namespace: Object) -> tuple[Any, ...]:

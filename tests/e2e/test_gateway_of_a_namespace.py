@@ -1,0 +1,74 @@
+"""The gateway on a real node: Claude Code works through it, the sandbox holds no key and gets out no other way."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from nodekit import Kubectl, eventually
+from sandboxkit import Sandbox, sandbox
+
+pytestmark = pytest.mark.node
+
+GATEWAY = "claude-sandbox-gateway"
+AUTHORITY = "/run/claude-sandbox/gateway/ca.crt"
+PARTS = ("networkpolicy", "role", "rolebinding", "pdb", "deployment", "service")
+
+
+def spec(**egress: Any) -> dict[str, Any]:
+    credentials = {"apiKeySecretRef": {"name": "key"}, "delivery": "Brokered"}
+    return {"credentials": credentials, "network": {"egress": {"dns": False, **egress}}}
+
+
+@pytest.fixture
+def made(kubectl: Kubectl, sandboxes: str) -> Iterator[Sandbox]:
+    with sandbox(kubectl, sandboxes, "brokered", **spec(allowedDomains=["www.example.org"])) as found:
+        yield found
+
+
+def test_a_sandbox_has_a_gateway_and_no_key(kubectl: Kubectl, sandboxes: str, made: Sandbox) -> None:
+    made.wait("Compliant")
+    held = made.run("sh", "-c", "cat /run/claude-sandbox/api-key/*; env; cat /etc/claude-code/*; cat /etc/hosts")
+    assert "sk-ant-" not in held
+    assert GATEWAY in held
+    # There is no resolver to ask for its name, and it is found all the same; only its own authority is believed.
+    to = ("-sS", "-o", "/dev/null", "-w", "%{http_code}", f"https://{GATEWAY}:8443/v1/models")
+    assert made.run("curl", "--cacert", AUTHORITY, *to) == "401"
+    assert made.fails("curl", *to)
+    denied = made.run("sh", "-c", "curl -sS https://other.example.org 2>&1 || true")
+    assert "403" in denied
+    # No packet gets out past it.
+    assert made.fails("curl", "-sS", "--noproxy", "*", "-m", "3", "https://1.1.1.1")
+    role = json.loads(kubectl("get", "role", GATEWAY, "-n", sandboxes, "-o", "json").stdout)
+    of_secrets = [rule for rule in role["rules"] if "secrets" in rule["resources"]]
+    assert [(rule["resourceNames"], rule["verbs"]) for rule in of_secrets] == [(["key"], ["get", "watch"])]
+
+
+def test_what_is_taken_from_it_comes_back(kubectl: Kubectl, sandboxes: str, made: Sandbox) -> None:
+    def seen(kind: str) -> list[str]:
+        path = "jsonpath={.metadata.uid} {.spec.clusterIP}"
+        return kubectl("get", kind, GATEWAY, "-n", sandboxes, "-o", path, check=False).stdout.split()
+
+    for kind in PARTS:
+        uid, *address = seen(kind)
+        kubectl("delete", kind, GATEWAY, "-n", sandboxes, "--wait=false")
+
+        def back(kind: str = kind, uid: str = uid, address: list[str] = address) -> bool:
+            found = seen(kind)
+            return bool(found) and found[0] != uid and found[1:] == address
+
+        eventually(f"{kind} is back", back)
+    made.wait("Ready")
+
+
+def test_it_is_gone_after_the_last(kubectl: Kubectl, sandboxes: str) -> None:
+    with sandbox(kubectl, sandboxes, "brokered-once", **spec()):
+        pass
+    for kind in (*PARTS, "serviceaccount"):
+
+        def gone(kind: str = kind) -> bool:
+            return not kubectl("get", kind, GATEWAY, "-n", sandboxes, "--ignore-not-found").stdout
+
+        eventually(f"{kind} is gone", gone)
+    secret = ("get", "secret", f"{GATEWAY}-tls", "-n", sandboxes, "--ignore-not-found")
+    eventually("its certificate is gone", lambda: not kubectl(*secret).stdout)
