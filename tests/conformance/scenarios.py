@@ -35,7 +35,10 @@ def _both(*proofs: str) -> Mapping[str, tuple[str, ...]]:
 
 _CLOSED = {KUBERNETES: ("NET-01", "NET-02"), DOCKER: ("NET-08",)}
 
-_NO_GATEWAY = "there is no gateway there yet; the API server refuses `Brokered` and says so"
+_NO_GATEWAY = (
+    "there is a gateway, which speaks TLS, as no program of this suite's image does: see"
+    " `tests/e2e/test_gateway_of_a_namespace.py`. Here the operator was not told what it runs, and says so"
+)
 
 _START, _INSIDE, _KEY, _NETWORK, _LIFE = (
     "Start",

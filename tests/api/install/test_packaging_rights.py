@@ -1,5 +1,7 @@
 """The operator's account may do what it needs and nothing else, as the API server's own authorizer answers."""
 
+import json
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -36,8 +38,13 @@ WORK = of(
         "/limitranges": "list watch",
         "authorization.k8s.io/localsubjectaccessreviews": "create",
         "events.k8s.io/events": "create patch",
+        "apps/deployments": "get list watch create patch delete",
+        "policy/poddisruptionbudgets": "get list watch create patch delete",
+        "rbac.authorization.k8s.io/roles": "get list watch create patch delete",
+        "rbac.authorization.k8s.io/rolebindings": "get list watch create patch delete",
+        "claudesandbox.dev/claudesandboxusages": "get create update",
     }
-)
+) | of({"/secrets": "get list watch create patch delete"}, "claude-sandbox-gateway-tls")
 SECRETS = of({"/secrets": "get list watch"})
 NODES = of({"/nodes": "get", "node.k8s.io/runtimeclasses": "get", "storage.k8s.io/storageclasses": "get"})
 CLUSTER = NODES | of({"/namespaces": "get list watch"})
@@ -137,8 +144,13 @@ def test_the_account_may_do_exactly_what_is_listed(variant: Variant, credentials
         ("delete", "claudesandbox.dev/claudesandboxes"),
         ("create", "claudesandbox.dev/dockerhosts"),
         ("patch", "claudesandbox.dev/dockerhosts"),
-        ("create", "rbac.authorization.k8s.io/rolebindings"),
-        ("create", "apps/deployments"),
+        ("bind", "rbac.authorization.k8s.io/roles"),
+        ("bind", "rbac.authorization.k8s.io/clusterroles"),
+        ("escalate", "rbac.authorization.k8s.io/roles"),
+        ("create", "rbac.authorization.k8s.io/clusterrolebindings"),
+        ("create", "rbac.authorization.k8s.io/clusterroles"),
+        ("update", "rbac.authorization.k8s.io/rolebindings"),
+        ("delete", "claudesandbox.dev/claudesandboxusages"),
         ("*", "/pods"),
         ("*", "*/*"),
     ],
@@ -148,6 +160,35 @@ def test_what_an_intruder_would_want_is_refused(
 ) -> None:
     # A full SubjectAccessReview: unlike the list of rights it asks every authorizer that the server has.
     assert not any(may(credentials, ACCOUNT, verb, resource, namespace) for namespace in (WATCHED, NAMESPACE, None))
+
+
+def test_what_it_may_not_do_it_can_grant_nobody(variant: Variant, control_plane: Cluster) -> None:
+    """It makes the Roles of gateways, and Kubernetes lets it put into them only what it may do itself."""
+    command = (str(toolchain.kubectl(print)), f"--kubeconfig={control_plane.kubeconfig}", f"--as={ACCOUNT}", "create")
+    rest = ("-n", WATCHED, "--dry-run=server", "-o", "name")
+
+    def made(*what: str) -> bool:
+        return subprocess.run([*command, *what, *rest], capture_output=True, check=False).returncode == 0
+
+    mine = ("rolebinding", "gateway-1", "--clusterrole=claude-sandbox-operator", "--user=somebody")
+    assert made("role", "gateway-1", "--verb=list", "--resource=claudesandboxes.claudesandbox.dev")
+    assert made(*mine)
+    assert not made("role", "gateway-1", "--verb=create", "--resource=pods/exec")
+    assert not made("rolebinding", "gateway-1", "--clusterrole=cluster-admin", "--user=somebody")
+
+
+def test_of_secrets_it_makes_the_gateways_certificate_and_no_other(variant: Variant, control_plane: Cluster) -> None:
+    """By server-side apply, whose name is known before anything is made: `kubectl create` is refused even that one."""
+    command = (str(toolchain.kubectl(print)), f"--kubeconfig={control_plane.kubeconfig}", f"--as={ACCOUNT}", "apply")
+    rest = ("--server-side", "--dry-run=server", "-n", WATCHED, "-f", "-")
+
+    def applied(name: str) -> bool:
+        secret = json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}})
+        done = subprocess.run([*command, *rest], input=secret, text=True, capture_output=True, check=False)
+        return done.returncode == 0
+
+    assert applied("claude-sandbox-gateway-tls")
+    assert not applied("another")
 
 
 def test_sandboxes_are_held_and_let_go_only_where_there_are_docker_hosts(

@@ -168,7 +168,7 @@ def test_what_a_sandbox_declares_is_never_held_against_it(
         }
         declared.append({"to": [peer], "ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]})
     wanted = _isolated("egress", declared)
-    for one in beyond(_granted("egress", _isolated("egress", live)), declared_egress(_expected(cidrs, dns))):
+    for one in beyond(_granted("egress", _isolated("egress", live)), declared_egress(_expected(cidrs, dns), "agents")):
         assert any(
             permits(one.allow, "egress", traffic) and not universe.allowed([wanted], "egress", traffic)
             for traffic in TRAFFIC

@@ -254,7 +254,7 @@ async def test_limits_on_time_and_number(tmp_path: Path) -> None:
             assert (await connect(lab, "x.example.org", port)).status == 503
             assert [await talk.closed() for talk in talks] == [True] * 3
             assert (await connect(lab, "x.example.org", port)).status == 200
-            found = {(line["host"], line.get("ended"), line["rule"]) for line in await gateway.audited(4)}
+            found = {(line["host"], line.get("ended"), line["rule"]) for line in (await gateway.audited(4))[:4]}
     rule = f"allowed: x.example.org:{port}"
     assert found == {
         ("x.example.org", "idle", rule),
