@@ -3,14 +3,17 @@
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from nodekit import Kubectl, eventually
+from provider_process import ProviderProcess
 from sandboxkit import Sandbox, sandbox
 
 pytestmark = pytest.mark.node
 
 GATEWAY = "claude-sandbox-gateway"
+KEY = "sk-ant-not-a-real-key-1"
 AUTHORITY = "/run/claude-sandbox/gateway/ca.crt"
 PARTS = ("networkpolicy", "role", "rolebinding", "pdb", "deployment", "service")
 
@@ -21,9 +24,25 @@ def spec(**egress: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def made(kubectl: Kubectl, sandboxes: str) -> Iterator[Sandbox]:
-    with sandbox(kubectl, sandboxes, "brokered", **spec(allowedDomains=["www.example.org"])) as found:
+def made(kubectl: Kubectl, sandboxes: str, provider: ProviderProcess) -> Iterator[Sandbox]:
+    destination = f"www.example.org:{urlsplit(provider.url).port}"
+    with sandbox(kubectl, sandboxes, "brokered", **spec(allowedDomains=[destination])) as found:
         yield found
+
+
+def test_claude_code_works_through_it(made: Sandbox, provider: ProviderProcess) -> None:
+    def presented(after: int) -> set[tuple[str | None, str]]:
+        return {(one["key"], one["token"]) for one in provider.requests()[after:]}
+
+    before = len(provider.requests())
+    found = json.loads(made.run("claude", "-p", "ping", "--output-format", "json"))
+    assert (found["result"], found["is_error"]) == ("pong", False)
+    eventually("the provider was asked with the key", lambda: presented(before) == {(KEY, "")})
+    # And what is declared by name, by the proxy that every program finds.
+    asked = len(provider.requests())
+    url = f"http://www.example.org:{urlsplit(provider.url).port}/v1/messages"
+    made.run("curl", "-sS", "-o", "/dev/null", "-d", "{}", url)
+    eventually("it was asked by name, without a key", lambda: presented(asked) == {(None, "")})
 
 
 def test_a_sandbox_has_a_gateway_and_no_key(kubectl: Kubectl, sandboxes: str, made: Sandbox) -> None:

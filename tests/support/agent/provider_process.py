@@ -1,4 +1,4 @@
-"""A stand-in for the provider as a process of its own, in an engine's network, and what it was told."""
+"""A stand-in for the provider as a process of its own, in the network of an engine or a node, and what it was told."""
 
 import contextlib
 import json
@@ -31,10 +31,15 @@ class ProviderProcess:
         return [json.loads(line) for line in self._log.read_text().splitlines()[1:]]
 
 
-@contextlib.contextmanager
-def provider_on(of: EngineDescription, directory: Path) -> Iterator[ProviderProcess]:
+def provider_on(of: EngineDescription, directory: Path) -> contextlib.AbstractContextManager[ProviderProcess]:
     """One that the engine's containers can reach, and nothing else on the machine."""
-    inside = ("nsenter", f"--net={of.netns}", "--")
+    return provider_in(of.netns, directory)
+
+
+@contextlib.contextmanager
+def provider_in(network: Path, directory: Path) -> Iterator[ProviderProcess]:
+    """One in a network namespace, on an address of its own there."""
+    inside = ("nsenter", f"--net={network}", "--")
     subprocess.run([*inside, "ip", "address", "replace", f"{ADDRESS}/32", "dev", "lo"], check=True)
     log = directory / "provider.log"
     path = os.pathsep.join(sys.path)
