@@ -20,7 +20,7 @@ PARTS = ("networkpolicy", "role", "rolebinding", "pdb", "deployment", "service")
 
 def spec(**egress: Any) -> dict[str, Any]:
     credentials = {"apiKeySecretRef": {"name": "key"}, "delivery": "Brokered"}
-    return {"credentials": credentials, "network": {"egress": {"dns": False, **egress}}}
+    return {"credentials": credentials, "network": {"egress": egress}}
 
 
 @pytest.fixture

@@ -176,12 +176,14 @@ class ClaudeSandboxSpec(Strict):
             field="workspace.type",
         ),
         Rule(
-            "self.profile != 'Production' || self.network.egress.allowedCIDRs.all(c,"
+            "self.profile != 'Production' || !has(self.network.egress.allowedCIDRs)"
+            " || self.network.egress.allowedCIDRs.all(c,"
             f" {networks.narrow_cel('c', networks.WIDEST_IN_PRODUCTION)})",
             lambda spec: (
                 not spec.in_production
                 or all(
-                    networks.narrow(cidr, networks.WIDEST_IN_PRODUCTION) for cidr in spec.network.egress.allowed_cidrs
+                    networks.narrow(cidr, networks.WIDEST_IN_PRODUCTION)
+                    for cidr in spec.network.egress.allowed_cidrs or ()
                 )
             ),
             "has a network that is too wide for profile Production: IPv4 destinations need at least"
@@ -257,6 +259,20 @@ class ClaudeSandboxSpec(Strict):
     def on_docker(self) -> bool:
         """Whether the sandbox is a container on a Docker host."""
         return self.backend.type is BackendType.DOCKER
+
+    @property
+    def egress_cidrs(self) -> tuple[str, ...]:
+        """The networks that it may connect to directly."""
+        declared = self.network.egress.allowed_cidrs
+        if declared is not None:
+            return tuple(declared)
+        return () if self.credentials.brokered else networks.ANTHROPIC_CIDRS
+
+    @property
+    def asks_resolver(self) -> bool:
+        """Whether it may ask the cluster's resolver."""
+        declared = self.network.egress.dns
+        return not self.credentials.brokered if declared is None else declared
 
     @property
     def in_production(self) -> bool:

@@ -65,9 +65,9 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
             agent.SETTINGS_DIRECTORY, agent.SETTINGS_FILE, agent.managed_settings(key.path, chosen, api)
         ),
         network=NetworkRules(
-            egress=egress.blocks(spec.network.egress.allowed_cidrs, site.opened),
+            egress=egress.blocks(spec.egress_cidrs, site.opened),
             egress_ports=tuple(spec.network.egress.allowed_ports),
-            dns=spec.network.egress.dns,
+            dns=spec.asks_resolver,
             ports=tuple(
                 Port(port.name, port.container_port, port.effective_host_ip, port.host_port)
                 for port in spec.network.ports

@@ -28,11 +28,12 @@ from claude_sandbox.controller.machinery.logs import about
 from claude_sandbox.controller.machinery.queue import Limits, WorkQueue
 from claude_sandbox.controller.machinery.workers import Result
 from claude_sandbox.controller.metrics.metrics import Metrics
+from claude_sandbox.controller.sandboxes.brokered import BrokeredSecrets
 from claude_sandbox.controller.sandboxes.docker import DockerSandboxes
 from claude_sandbox.controller.sandboxes.interfaces import Reporter
 from claude_sandbox.controller.sandboxes.namespace_rate_limiter import NamespaceRateLimiter
 from claude_sandbox.controller.sandboxes.reconciler import Reconciler
-from claude_sandbox.controller.sandboxes.store import Key, Sandboxes, brokered_secrets, host_of, on_docker
+from claude_sandbox.controller.sandboxes.store import Key, Sandboxes, host_of, on_docker
 from claude_sandbox.controller.sandboxes.watch import WatchErrors
 from claude_sandbox.controller.settings import Settings
 from claude_sandbox.kubernetes_api.client import Api
@@ -61,6 +62,7 @@ class Operator:
         self._metrics = metrics
         self._reporter = reporter
         self.sandboxes = Sandboxes()
+        self._brokered_secrets = BrokeredSecrets(self.sandboxes)
         self._demands = HostAllocations(self.sandboxes)
         self.watch_errors = WatchErrors()
         observer = metrics.queue_observer()
@@ -98,7 +100,7 @@ class Operator:
 
     def _brokered(self, namespace: str) -> frozenset[str] | None:
         """The Secrets that sandboxes with a gateway name and may use; None where there is no such sandbox."""
-        named = brokered_secrets(self.sandboxes, namespace)
+        named = self._brokered_secrets.of(namespace)
         return None if named is None else frozenset(one for one in named if self.watches.may_be_used(namespace, one))
 
     def _recorded(self, identity: Identity) -> Pod | None:

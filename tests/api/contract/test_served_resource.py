@@ -107,10 +107,8 @@ async def test_a_minimal_sandbox_is_stored_with_every_default(alice: Server) -> 
         "workspace": {"type": "PersistentVolumeClaim", "size": "10Gi"},
         "network": {
             "egress": {
-                "allowedCIDRs": ["160.79.104.0/23", "2607:6bc0::/48"],
                 "allowedDomains": [],
                 "allowedPorts": [443],
-                "dns": True,
             },
             "ports": [],
         },

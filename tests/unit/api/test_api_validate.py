@@ -38,7 +38,7 @@ def errors(raw: Any) -> dict[str, str]:
 def test_a_minimal_sandbox_has_safe_defaults() -> None:
     spec = parse_spec(sandbox())
     assert spec.profile is Profile.DEVELOPMENT
-    assert spec.network.egress.allowed_cidrs == ["160.79.104.0/23", "2607:6bc0::/48"]
+    assert spec.egress_cidrs == ("160.79.104.0/23", "2607:6bc0::/48")
     assert spec.workspace.effective_retention is Retention.RETAIN
 
 

@@ -6,27 +6,35 @@ from pydantic import Field
 
 from claude_sandbox.api import domains, names, networks
 from claude_sandbox.api.fields.strict import Strict
-from claude_sandbox.api.networks import ANTHROPIC_CIDRS
 from claude_sandbox.api.rules import Rule, UniqueBy
 
 
 class Egress(Strict):
     """Where the agent may connect to. All else is denied."""
 
-    allowed_cidrs: Annotated[
-        list[
-            Annotated[str, Field(min_length=1, max_length=43), networks.CANONICAL, networks.NARROW, networks.PERMITTED]
-        ],
-        Field(max_length=64),
-        networks.DISTINCT,
-    ] = Field(default=list(ANTHROPIC_CIDRS), alias="allowedCIDRs")
-    """Networks that may be connected to, on the allowed ports. Default: Anthropic's published ranges of its API."""
+    allowed_cidrs: (
+        Annotated[
+            list[
+                Annotated[
+                    str, Field(min_length=1, max_length=43), networks.CANONICAL, networks.NARROW, networks.PERMITTED
+                ]
+            ],
+            Field(max_length=64),
+            networks.DISTINCT,
+        ]
+        | None
+    ) = Field(default=None, alias="allowedCIDRs")
+    """Networks that may be connected to, on the allowed ports. Default: Anthropic's published ranges of its API; none
+    with spec.credentials.delivery Brokered, where all goes by the gateway.
+    """
     allowed_ports: Annotated[
         list[Annotated[int, Field(ge=1, le=65535)]], Field(min_length=1, max_length=32), networks.DISTINCT_PORTS
     ] = [443]
     """TCP ports of those networks. To allow no connection, leave allowedCIDRs empty."""
-    dns: bool = True
-    """Whether the cluster's resolver may be asked."""
+    dns: bool | None = None
+    """Whether the cluster's resolver may be asked. Default: true; false with spec.credentials.delivery Brokered, where
+    the gateway resolves names.
+    """
     allowed_domains: Annotated[
         list[Annotated[str, Field(min_length=3, max_length=259), domains.DOMAIN, domains.NOT_LOCAL]],
         Field(max_length=64),

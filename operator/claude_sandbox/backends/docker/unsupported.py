@@ -22,7 +22,7 @@ def unsupported_in(blueprint: Blueprint) -> tuple[str, ...]:
 def _unsupported(blueprint: Blueprint) -> Iterator[str]:
     network = blueprint.network
     brokered = blueprint.gateway is not None
-    # The API server writes this default too; a sandbox with a gateway has no need of it.
+    # Written down as the default by earlier versions; a sandbox with a gateway has no need of it.
     if network.egress and not (brokered and tuple(block.cidr for block in network.egress) == ANTHROPIC_CIDRS):
         # An internal network has no way out at all, and one with a way out leads everywhere.
         yield "none of spec.network.egress.allowedCIDRs can be reached from its internal network"

@@ -208,7 +208,7 @@ class KubernetesBackend:
         self._access.forget(namespace, meta.child_name(name))
         self._pacer.forget(namespace, name)
         self._admission.forget(namespace, name)
-        await self._gateways.remove_unused(namespace)
+        await self._gateways.let_go(namespace)
         if last:
             await self._baselines.remove(namespace)
 

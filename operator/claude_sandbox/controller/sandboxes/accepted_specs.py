@@ -49,7 +49,7 @@ class AcceptedSpecs:
         spec = parse_spec(raw)
         if spec.on_docker and not self._docker:
             raise InvalidSpec((_NO_DOCKER,))
-        cidrs = spec.network.egress.allowed_cidrs
+        cidrs = spec.egress_cidrs
         if closed := tuple(out_of_reach(cidrs, self._site.opened)):
             raise InvalidSpec(tuple(_closed(index, private) for index, private in closed))
         name = spec.security.runtime_class_name

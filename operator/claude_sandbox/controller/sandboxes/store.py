@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from claude_sandbox.api.fields.credentials import Delivery
 from claude_sandbox.api.meta import FINALIZER
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.api.status import Placement
@@ -238,17 +237,18 @@ class Sandboxes:
         return [
             Key(namespace, name)
             for name, raw in self._by_namespace.get(namespace, {}).items()
-            if secret in _secrets_named(raw)
+            if secret in secrets_named(raw)
         ]
 
     def __len__(self) -> int:
         return sum(map(len, self._by_namespace.values()))
 
 
-def _secrets_named(raw: Raw) -> Iterator[str | None]:
+def secrets_named(raw: Raw) -> Iterator[str]:
     """The Secret of its credential, whichever that is."""
-    credentials = raw.get("spec", {}).get("credentials", {})
-    return (credentials.get(name, {}).get("name") for name in ("apiKeySecretRef", "oauthTokenSecretRef"))
+    credentials = (raw.get("spec") or {}).get("credentials") or {}
+    named = ((credentials.get(name) or {}).get("name") for name in ("apiKeySecretRef", "oauthTokenSecretRef"))
+    return (name for name in named if name)
 
 
 def overtaken(before: Raw, written: Raw) -> bool:
@@ -260,15 +260,3 @@ def overtaken(before: Raw, written: Raw) -> bool:
 
 def _same(new: Raw, known: Raw) -> bool:
     return bool(new["uid"] == known["uid"] and new["resourceVersion"] == known["resourceVersion"])
-
-
-def brokered_secrets(sandboxes: Sandboxes, namespace: str) -> frozenset[str] | None:
-    """The Secrets that those of a namespace name whose key its gateway holds; None where there are none of these."""
-    found = [raw for key in sandboxes.of(namespace) if (raw := sandboxes.get(key)) is not None and _has_gateway(raw)]
-    return frozenset(name for raw in found for name in _secrets_named(raw) if name) if found else None
-
-
-def _has_gateway(raw: Raw) -> bool:
-    credentials = (raw.get("spec") or {}).get("credentials") or {}
-    brokered = credentials.get("delivery") == Delivery.BROKERED
-    return brokered and not on_docker(raw) and not raw["metadata"].get("deletionTimestamp")

@@ -134,6 +134,13 @@ class Gateways:
             if outcome.failure is None:
                 await self._forget(namespace, live)
 
+    async def let_go(self, namespace: str) -> None:
+        """A sandbox is gone: nothing is kept, and nothing may be read, that was for it alone. Raises ApiError."""
+        if self._wanted(namespace) is not None and self._given.image is not None:
+            await self.ensure(namespace)
+        else:
+            await self.remove_unused(namespace)
+
     def problem(self, namespace: str) -> str:
         """Why sandboxes of the namespace get no answer from their gateway; empty where they do."""
         live = self._watches.gateway(DEPLOYMENTS, namespace)

@@ -1,0 +1,46 @@
+"""Which Secrets the gateway of a namespace needs: those that its sandboxes with a brokered key name.
+
+Theory of operation. It holds, for each namespace, what each such sandbox names, and the union of that until a sandbox
+changes. `Sandboxes` tells of every change, before a pass sees it. So a pass asks at no cost, however many there are.
+Used on the event loop; a crash loses all, and the first list tells it anew.
+"""
+
+from claude_sandbox.api.fields.credentials import Delivery
+from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, on_docker, secrets_named
+from claude_sandbox.kubernetes_api.unstructured import terminating
+
+
+class BrokeredSecrets:
+    """Of all namespaces."""
+
+    def __init__(self, sandboxes: Sandboxes) -> None:
+        self._named: dict[str, dict[str, frozenset[str]]] = {}
+        self._together: dict[str, frozenset[str]] = {}
+        sandboxes.follow(self._changed)
+
+    def of(self, namespace: str) -> frozenset[str] | None:
+        """The names of the Secrets; None where no sandbox of the namespace has a gateway."""
+        named = self._named.get(namespace)
+        if named is None:
+            return None
+        if namespace not in self._together:
+            self._together[namespace] = frozenset().union(*named.values())
+        return self._together[namespace]
+
+    def _changed(self, key: Key, raw: Raw | None) -> None:
+        now = frozenset(secrets_named(raw)) if raw is not None and _has_gateway(raw) else None
+        named = self._named.get(key.namespace, {})
+        if named.get(key.name) == now:
+            return
+        self._together.pop(key.namespace, None)
+        if now is not None:
+            self._named.setdefault(key.namespace, {})[key.name] = now
+            return
+        del named[key.name]
+        if not named:
+            del self._named[key.namespace]
+
+
+def _has_gateway(raw: Raw) -> bool:
+    credentials = (raw.get("spec") or {}).get("credentials") or {}
+    return credentials.get("delivery") == Delivery.BROKERED and not on_docker(raw) and not terminating(raw)
