@@ -24,8 +24,12 @@ def _check(node: Cluster, *arguments: str) -> tuple[int, list[dict[str, Any]]]:
     return done.returncode, json.loads(done.stdout)
 
 
-def test_a_sandbox_passes_with_the_results_that_its_status_has(kubectl: Kubectl, node: Cluster, sandboxes: str) -> None:
-    with sandbox(kubectl, sandboxes, "checked") as made:
+@pytest.mark.parametrize("delivery", ["Mounted", "Brokered"])
+def test_a_sandbox_passes_with_the_results_that_its_status_has(
+    kubectl: Kubectl, node: Cluster, sandboxes: str, delivery: str
+) -> None:
+    credentials = {"apiKeySecretRef": {"name": "key"}, "delivery": delivery}
+    with sandbox(kubectl, sandboxes, "checked", credentials=credentials) as made:
         made.wait("Compliant")
         code, (report,) = _check(node, "sandbox", f"{sandboxes}/checked")
         assert code == 0

@@ -22,8 +22,9 @@ from claude_sandbox.backends.kubernetes.evidence.access_reviews import AccessRev
 from claude_sandbox.backends.kubernetes.evidence.declared import expected
 from claude_sandbox.backends.kubernetes.evidence.evaluation import Evaluations, is_light
 from claude_sandbox.backends.kubernetes.evidence.runtime_classes import RuntimeClasses
-from claude_sandbox.backends.kubernetes.gateway.gateways import Ensured, Gateways, Wanted, added, known_endpoint
+from claude_sandbox.backends.kubernetes.gateway.gateways import Ensured, Gateways, Wanted, added
 from claude_sandbox.backends.kubernetes.gateway.objects import Brokering
+from claude_sandbox.backends.kubernetes.objects import known_endpoint
 from claude_sandbox.backends.kubernetes.ownership import is_owned
 from claude_sandbox.backends.kubernetes.plan import Desired, Observed, desire, plan
 from claude_sandbox.backends.kubernetes.state import node_lost, state_of, wants_users, without_users

@@ -10,7 +10,7 @@ import orjson
 from claude_sandbox.api import meta
 from claude_sandbox.blueprint import agent
 from claude_sandbox.blueprint.model import Amounts, Blueprint, EgressBlock, Probe
-from claude_sandbox.kubernetes_api.unstructured import Manifest
+from claude_sandbox.kubernetes_api.unstructured import Manifest, Object, annotations
 
 CONTAINER = "agent"
 TOKEN_SECONDS = 3600
@@ -123,6 +123,15 @@ class Endpoint:
 
     address: str
     authority: str
+
+
+def known_endpoint(pod: Object) -> Endpoint | None:
+    """What a sandbox's pod knows of its gateway; None for one that has none."""
+    authority = annotations(pod).get(meta.ANNOTATION_GATEWAY_AUTHORITY, "")
+    for alias in (pod.get("spec") or {}).get("hostAliases") or ():
+        if agent.GATEWAY_HOST in (alias.get("hostnames") or ()):
+            return Endpoint(str(alias.get("ip")), authority)
+    return None
 
 
 def pod(blueprint: Blueprint, key_generation: str | None, gateway: Endpoint | None = None) -> Manifest:

@@ -19,7 +19,7 @@ from claude_sandbox.backends.kubernetes.evidence.pod_context import (
     read_one,
     read_surroundings,
 )
-from claude_sandbox.backends.kubernetes.objects import CONTAINER
+from claude_sandbox.backends.kubernetes.objects import CONTAINER, known_endpoint
 from claude_sandbox.backends.kubernetes.ownership import is_owned
 from claude_sandbox.backends.kubernetes.plan import Observed, desire, plan
 from claude_sandbox.blueprint.build import build, parse_image
@@ -156,7 +156,9 @@ def _drift(
     if isinstance(around.services, Unread):
         return around.services
     child = meta.child_name(blueprint.identity.name)
-    desired = desire(blueprint, None, True, spec.update_strategy.type)
+    # Of its gateway the pod tells itself: where another one would be is not known here.
+    gateway = known_endpoint(pod) if blueprint.gateway is not None else None
+    desired = desire(blueprint, None, True, spec.update_strategy.type, gateway)
     observed = Observed(
         baseline=_named(around.policies.value, meta.BASELINE_POLICY),
         account=account.value,

@@ -31,7 +31,7 @@ from claude_sandbox.backends.kubernetes.gateway import certificates
 from claude_sandbox.backends.kubernetes.gateway.certificates import Bundle
 from claude_sandbox.backends.kubernetes.gateway.objects import Brokering, Wish, fingerprint
 from claude_sandbox.backends.kubernetes.gateway.plan import FIRST, LAST, THEN, Live, desired, plan_gateway, plan_removal
-from claude_sandbox.backends.kubernetes.objects import Endpoint
+from claude_sandbox.backends.kubernetes.objects import Endpoint, known_endpoint
 from claude_sandbox.backends.kubernetes.plan import Plan
 from claude_sandbox.backends.kubernetes.watches.watches import Watches
 from claude_sandbox.blueprint import agent
@@ -49,7 +49,7 @@ from claude_sandbox.kubernetes_api.resources import (
     SERVICE_ACCOUNTS,
     SERVICES,
 )
-from claude_sandbox.kubernetes_api.unstructured import Manifest, Object, annotations, terminating
+from claude_sandbox.kubernetes_api.unstructured import Manifest, Object, terminating
 
 _RESOURCES = {
     one.kind: one
@@ -231,15 +231,6 @@ class Gateways:
             self._watches.unlearn_gateways(SECRETS, seen)
         self._certificates.pop(namespace, None)
         self._in_order.pop(namespace, None)
-
-
-def known_endpoint(pod: Object) -> Endpoint | None:
-    """What a sandbox's pod knows of its gateway; None for one that has none."""
-    authority = annotations(pod).get(meta.ANNOTATION_GATEWAY_AUTHORITY, "")
-    for alias in (pod.get("spec") or {}).get("hostAliases") or ():
-        if agent.GATEWAY_HOST in (alias.get("hostnames") or ()):
-            return Endpoint(str(alias.get("ip")), authority)
-    return None
 
 
 def added(outcome: Outcome, gateways: Outcome) -> Outcome:
