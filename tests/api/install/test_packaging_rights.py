@@ -187,8 +187,18 @@ def test_of_secrets_it_makes_the_gateways_certificate_and_no_other(variant: Vari
         done = subprocess.run([*command, *rest], input=secret, text=True, capture_output=True, check=False)
         return done.returncode == 0
 
+    def listed(name: str) -> bool:
+        scope = ("-n", WATCHED) if variant.installation.namespaces else ("-A",)
+        selector = f"--field-selector=metadata.name={name}"
+        done = subprocess.run(
+            [*command[:-1], "get", "secrets", *scope, selector], text=True, capture_output=True, check=False
+        )
+        return done.returncode == 0
+
     assert applied("claude-sandbox-gateway-tls")
     assert not applied("another")
+    assert listed("claude-sandbox-gateway-tls")
+    assert listed("another") == variant.installation.secrets
 
 
 def test_sandboxes_are_held_and_let_go_only_where_there_are_docker_hosts(
