@@ -64,16 +64,6 @@ RESOURCES: dict[str, Resource] = {
     )
 }
 
-_DIFFER: dict[str, Callable[[Object, Object], tuple[str, ...]]] = {
-    "NetworkPolicy": drift.policy_differences,
-    "Service": drift.service_differences,
-    "ServiceAccount": drift.account_differences,
-    "Role": drift.role_differences,
-    "RoleBinding": drift.binding_differences,
-    "PodDisruptionBudget": drift.budget_differences,
-    "Deployment": drift.deployment_differences,
-}
-
 Seen = Callable[[Resource, Manifest], None]
 """Told of each object as the API server answered it, before any watch does."""
 
@@ -210,7 +200,7 @@ async def _create(
         if not error.is_already_exists:
             raise
         return await _take(api, resource, step, identity, seen, admission)
-    differ = drift.pod_differences if resource is PODS else _DIFFER.get(step.kind, _the_same)
+    differ = drift.pod_differences if resource is PODS else drift.DIFFER.get(step.kind, _the_same)
     paths = differ(step.manifest, live)
     admission.answered(step.manifest, paths)
     if resource is PODS:
@@ -279,7 +269,7 @@ async def _apply(api: Api, resource: Resource, step: Step, seen: Seen, admission
     assert step.live is not None  # noqa: S101
     body = dict(step.manifest) | {"metadata": step.manifest["metadata"] | {"uid": step.live["metadata"]["uid"]}}
     live = await api.apply(resource, body)
-    differ = _DIFFER.get(step.kind)
+    differ = drift.DIFFER.get(step.kind)
     if differ and differ(step.manifest, live):
         # Something that was added belongs to another manager, so that applying can't remove it.
         metadata = live["metadata"]

@@ -6,7 +6,7 @@ of.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from claude_sandbox.api import meta, quantity
@@ -291,3 +291,15 @@ def _subject(subject: Object) -> tuple[Any, ...]:
 def _foreign_owners(live: Object) -> tuple[str, ...]:
     owners = live["metadata"].get("ownerReferences") or ()
     return ("metadata.ownerReferences",) if any(owner.get("kind") == meta.KIND for owner in owners) else ()
+
+
+DIFFER: Mapping[str, Callable[[Object, Object], tuple[str, ...]]] = {
+    "Deployment": deployment_differences,
+    "NetworkPolicy": policy_differences,
+    "PodDisruptionBudget": budget_differences,
+    "Role": role_differences,
+    "RoleBinding": binding_differences,
+    "Service": service_differences,
+    "ServiceAccount": account_differences,
+}
+"""Of each kind that can be put back in place; of a pod and a claim it depends on more."""

@@ -244,6 +244,17 @@ def _chosen(blueprint: Blueprint) -> Manifest:
     return chosen
 
 
+def hardened_container() -> Manifest:
+    """The security context of a container, a sandbox's or its gateway's."""
+    return {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "privileged": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+    }
+
+
 def _container(blueprint: Blueprint) -> Manifest:
     container: Manifest = {
         "name": CONTAINER,
@@ -252,13 +263,7 @@ def _container(blueprint: Blueprint) -> Manifest:
         "workingDir": blueprint.workspace.path,
         "env": [{"name": name, "value": value} for name, value in blueprint.environment],
         "resources": {"requests": _amounts(blueprint.requests), "limits": _amounts(blueprint.limits)},
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "privileged": False,
-            "readOnlyRootFilesystem": True,
-            "runAsNonRoot": True,
-        },
+        "securityContext": hardened_container(),
         "startupProbe": _probe(blueprint.startup),
         "readinessProbe": _probe(blueprint.readiness),
         "livenessProbe": _probe(blueprint.liveness),

@@ -49,7 +49,7 @@ from claude_sandbox.kubernetes_api.resources import (
     SERVICE_ACCOUNTS,
     SERVICES,
 )
-from claude_sandbox.kubernetes_api.unstructured import Manifest, Object, terminating
+from claude_sandbox.kubernetes_api.unstructured import Manifest, terminating
 
 _RESOURCES = {
     one.kind: one
@@ -153,10 +153,6 @@ class Gateways:
         failing = next((one for one in conditions if one["type"] == "ReplicaFailure" and one["status"] == "True"), None)
         why = f": {failing['message']}" if failing else " yet: look at its pods"
         return f"Deployment {meta.GATEWAY} has no pod that takes requests{why}."
-
-    def deployment(self, namespace: str) -> Object | None:
-        """As last seen."""
-        return self._watches.gateway(DEPLOYMENTS, namespace)
 
     async def _ensure(self, namespace: str, secrets: frozenset[str]) -> Ensured:
         certificate = await self._certificate(namespace)

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from claude_sandbox.api import meta
+from claude_sandbox.backends.kubernetes.objects import hardened_container
 from claude_sandbox.blueprint import agent
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.kubernetes_api.unstructured import Manifest
@@ -246,13 +247,7 @@ def _container(wish: Wish, image: Image) -> Manifest:
             "requests": {"cpu": "50m", "memory": "128Mi", "ephemeral-storage": "8Mi"},
             "limits": {"cpu": "2", "memory": "512Mi", "ephemeral-storage": "64Mi"},
         },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "capabilities": {"drop": ["ALL"]},
-            "privileged": False,
-            "readOnlyRootFilesystem": True,
-            "runAsNonRoot": True,
-        },
+        "securityContext": hardened_container(),
         "readinessProbe": _probe("/readyz", period=2, failures=3),
         "livenessProbe": _probe("/healthz", period=20, failures=3),
         "volumeMounts": [

@@ -4,7 +4,7 @@ The order is the fail-closed one: who may connect to it and what it may do first
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import orjson
@@ -22,8 +22,6 @@ FIRST = ("ServiceAccount", "Role", "NetworkPolicy", "Service", "PodDisruptionBud
 THEN = ("RoleBinding",)
 LAST = ("Deployment",)
 _REMOVED = (*LAST, *THEN, *reversed(FIRST))
-
-Differ = Callable[[Object, Object], tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def _steps(wanted: Object, live: Object | None, missing: Cause) -> Iterator[Step
         return
     if terminating(live):
         return
-    paths = DIFFER[wanted["kind"]](wanted, live)
+    paths = drift.DIFFER[wanted["kind"]](wanted, live)
     if not paths:
         return
     same_wish = annotations(live).get(meta.ANNOTATION_SPEC_HASH) == annotations(wanted)[meta.ANNOTATION_SPEC_HASH]
@@ -104,14 +102,3 @@ def _marked(manifest: Object) -> Object:
 def _reference(live: Object) -> Object:
     metadata = {"name": live["metadata"]["name"], "namespace": live["metadata"]["namespace"]}
     return {"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": metadata}
-
-
-DIFFER: Mapping[str, Differ] = {
-    "ServiceAccount": drift.account_differences,
-    "Role": drift.role_differences,
-    "RoleBinding": drift.binding_differences,
-    "NetworkPolicy": drift.policy_differences,
-    "Service": drift.service_differences,
-    "PodDisruptionBudget": drift.budget_differences,
-    "Deployment": drift.deployment_differences,
-}
