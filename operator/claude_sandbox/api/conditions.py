@@ -38,6 +38,11 @@ class Reason(StrEnum):
     IMAGE_PULL_FAILED = "ImagePullFailed"
     CONTAINER_FAILING = "ContainerFailing"
     GATEWAY_NOT_READY = "GatewayNotReady"
+    PROVIDER_SILENT = "ProviderSilent"
+    # Ready, and Stalled with it where it does not end by itself
+    BUDGET_SPENT = "BudgetSpent"
+    # Ready, Stalled and CredentialsCurrent
+    KEY_REFUSED = "KeyRefused"
     SUSPENDED = "Suspended"
     # Reconciling
     PROGRESSING = "Progressing"
@@ -73,6 +78,8 @@ class Reason(StrEnum):
     NOT_PROBED = "NotProbed"
     # CredentialsCurrent
     KEY_MOUNTED = "KeyMounted"
+    KEY_USED = "KeyUsed"
+    KEY_NOT_USED_YET = "KeyNotUsedYet"
     KEY_UPDATING = "KeyUpdating"
     KEY_NOT_OBSERVED = "KeyNotObserved"
     # Drifted
@@ -85,14 +92,16 @@ class Reason(StrEnum):
 
 
 CONDITIONS: Mapping[ConditionType, str] = {
-    ConditionType.READY: "Claude Code can run in the sandbox now.",
+    ConditionType.READY: "The agent can work: Claude Code runs, its gateway works, the provider takes its key, and its"
+    " budget is not spent; as far as the last request has shown.",
     ConditionType.RECONCILING: "The operator is still at work on the sandbox, or waits for the cluster to be.",
     ConditionType.STALLED: "Nothing will happen until somebody acts; the message says what to do.",
     ConditionType.COMPLIANT: "Every required control passes. One that fails makes it False, else one that could not be"
     " verified makes it Unknown.",
     ConditionType.ISOLATED: "Connections that are not declared were tried and refused. Policies alone never make it"
     " True.",
-    ConditionType.CREDENTIALS: "The workload has the Secret's current key.",
+    ConditionType.CREDENTIALS: "The workload has the Secret's current key; with a gateway, the last answered request"
+    " was made with it, or there was none yet.",
     ConditionType.DRIFTED: "The workload is not what the spec asks for, and only a new one could be.",
 }
 """What it means that a condition is True."""
@@ -108,6 +117,12 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.IMAGE_PULL_FAILED: "The node can't get the image.",
     Reason.CONTAINER_FAILING: "The container can't be made or does not stay up.",
     Reason.GATEWAY_NOT_READY: "The gateway, the sandbox's only way out, does not work: it reaches nothing.",
+    Reason.PROVIDER_SILENT: "The model's provider does not answer the gateway; the message says how. It ends by itself"
+    " when it does.",
+    Reason.BUDGET_SPENT: "The sandbox's budget lets no request through; the message says until when, and what to"
+    " change.",
+    Reason.KEY_REFUSED: "The model's provider refuses the key that is used now; the message has its words. It ends with"
+    " another key, or with the next request that it takes.",
     Reason.SUSPENDED: "spec.operatingMode is Suspended: there is no pod, the workspace is kept.",
     Reason.PROGRESSING: "What the spec asks for is being made.",
     Reason.RETRYING: "Something failed that may pass by itself; it is tried again.",
@@ -146,7 +161,11 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.POLICY_WIDENED: "Another NetworkPolicy of the namespace allows what the sandbox's own does not.",
     Reason.POLICY_MISSING: "No NetworkPolicy denies what is not declared.",
     Reason.NOT_PROBED: "The policies are right; that the network enforces them has not been tried.",
-    Reason.KEY_MOUNTED: "The kubelet was told of the Secret's current generation.",
+    Reason.KEY_MOUNTED: "The kubelet was told of the Secret's current generation; of a sandbox with a gateway, that it"
+    " has been delivered and no request was answered with it yet.",
+    Reason.KEY_USED: "The last request that the provider took was made with the Secret's current generation.",
+    Reason.KEY_NOT_USED_YET: "The Secret's current generation was delivered to the gateway; the last request that the"
+    " provider took was made with another one.",
     Reason.KEY_UPDATING: "A new generation of the key is being mounted.",
     Reason.KEY_NOT_OBSERVED: "The operator may not look at Secrets, so it can't say which generation is mounted.",
     Reason.IN_SYNC: "The pod is what the spec asks for.",

@@ -53,6 +53,8 @@ ANNOTATION_GATEWAY = f"{GROUP}/gateway"
 ANNOTATION_GATEWAY_CERTIFICATE = f"{GROUP}/gateway-certificate"
 
 COMPONENT_GATEWAY = "gateway"
+COMPONENT_REPORT = "report"
+"""Of a ClaudeSandboxUsage in which gateways report, and of no account."""
 GATEWAY = "claude-sandbox-gateway"
 """The name of everything that a namespace's gateway consists of, and whose the tokens of its sandboxes are for."""
 GATEWAY_TLS = f"{GATEWAY}-tls"
@@ -67,6 +69,11 @@ MAX_HOST_NAME_LENGTH = 63
 def child_name(sandbox: str) -> str:
     """The name of the pod, the ServiceAccount, the NetworkPolicy and the Service of the sandbox."""
     return f"sandbox-{sandbox}"
+
+
+def report_name(uid: str) -> str:
+    """The name of the ClaudeSandboxUsage with what gateways report of the sandbox."""
+    return f"{uid}-report"
 
 
 def workspace_name(sandbox: str) -> str:

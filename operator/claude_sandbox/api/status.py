@@ -1,6 +1,6 @@
 """What the operator reports: the models of `ClaudeSandbox.status`.
 
-Every text is clipped as it goes in, so that the whole status stays below 34 KiB with every control failing at once.
+Every text is clipped as it goes in, so that the whole status stays below 38 KiB with every control failing at once.
 """
 
 from datetime import datetime
@@ -13,8 +13,9 @@ from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
 from claude_sandbox.api.model import Choice, Model
 from claude_sandbox.api.rules import UniqueBy
 from claude_sandbox.api.spec import BackendType
+from claude_sandbox.api.usage_status import Usage
 
-MAX_STATUS = 34 * 1024
+MAX_STATUS = 38 * 1024
 """In bytes, as JSON."""
 MAX_CONTROLS = 52
 
@@ -240,5 +241,7 @@ class ClaudeSandboxStatus(Model):
     """Which generation of the key is mounted."""
     compliance: Compliance | None = None
     """What was measured."""
+    usage: Usage | None = None
+    """What the sandbox has used, as its gateway counts it; only of a sandbox with a gateway."""
     heals: Heals | None = None
     """How often something was put back."""

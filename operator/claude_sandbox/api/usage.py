@@ -2,6 +2,9 @@
 
 A kind of its own, so that who writes accounts needs a right on nothing else. The object is called as the sandbox's UID,
 and is the sandbox's, so that it goes with it. There are no rules: the gateway alone writes it, and reads it strictly.
+
+A second object, UID-report, has what the gateway reports to the operator: it has a label, by which the operator follows
+these alone. An account may be written fifty times a second.
 """
 
 from datetime import datetime
@@ -13,6 +16,10 @@ from claude_sandbox.api.model import Model
 
 MAX_ACCOUNT = 1 << 20
 """In characters: more than an account can have, and less than an object of the API server may."""
+
+
+MAX_REPORT = 4096
+"""In characters, of one pod."""
 
 
 class ClaudeSandboxUsageSpec(Model):
@@ -35,3 +42,6 @@ class ClaudeSandboxUsageSpec(Model):
     """How many requests were counted, ever since."""
     under_way: int | None = None
     """How many requests hold a part of the budget at the moment."""
+    reports: dict[str, Annotated[str, Field(max_length=MAX_REPORT)]] | None = Field(default=None, max_length=16)
+    """Of an object with the label claudesandbox.dev/component: report, and of no other: what each pod of the gateway
+    reports of the sandbox, by the pod's name. The operator makes status.usage of it."""

@@ -6,6 +6,7 @@ from enum import Enum
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.status import Workload
+from claude_sandbox.backends.gateway_reports import Report
 
 
 @dataclass(frozen=True)
@@ -131,3 +132,5 @@ class WorkloadState:
     again: float | None = None
     # What it ran out of, each a clause with its remedy; said in the message too.
     pressure: tuple[str, ...] = ()
+    # What its gateways report of it; None where it has none, or they have said nothing yet.
+    report: Report | None = None

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import socket
 import ssl
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,15 +22,20 @@ from claude_sandbox.gateway.config.follow import Follower, Follows, Live
 from claude_sandbox.gateway.config.standard_input import InputFollower
 from claude_sandbox.gateway.kubernetes.accounts import UsageStore
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer
+from claude_sandbox.gateway.kubernetes.reports import ReportStore
 from claude_sandbox.gateway.proxy.dial import BUFFER, SystemResolver
 from claude_sandbox.gateway.proxy.proxy import Proxy
 from claude_sandbox.gateway.shares import Slots
 from claude_sandbox.gateway.telemetry.denials import Denials
 from claude_sandbox.gateway.telemetry.metrics import Metrics
 from claude_sandbox.gateway.telemetry.pages import Pages
+from claude_sandbox.gateway.telemetry.report import Facts, report
+from claude_sandbox.gateway.telemetry.reporting import Reporting
 
 _MAX_HEADER = 16 * 1024
 _BACKLOG = 512
+_WAITS = 10.0
+"""Seconds without an answer after which it is found out whether the provider is there."""
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -74,7 +81,7 @@ class Gateway:
         self._follower = follower
         cluster = follower.live.config.cluster
         self._api = ApiServer(cluster.service_account, cluster.server) if cluster is not None else None
-        self._books = Bookkeeper(self._store())
+        self._books = Bookkeeper(self._store(), told=self._due)
         self._metrics = Metrics(lambda: follower.live.prices, self._books)
         self._denials = Denials()
         self._audit = Audit(observe=self._observe)
@@ -84,7 +91,13 @@ class Gateway:
         self._metrics.opened("broker", lambda: self._broker.open)
         self._metrics.opened("proxy", lambda: self._proxy.open)
         self._pages = Pages(
-            lambda: follower.live, self._books, self._broker.recent, self._denials, self._metrics, self._readiness
+            lambda: follower.live, self._books, self._broker.recent, self._denials, self._metrics, self._readiness,
+            self._report,
+        )  # fmt: skip
+        self._reporting = (
+            Reporting(ReportStore(self._api, socket.gethostname(), self._name_of), self._report)
+            if self._api is not None
+            else None
         )
         self._runners: list[web.ServerRunner] = []
         self._servers: list[asyncio.Server] = []
@@ -122,16 +135,21 @@ class Gateway:
         print(f"gateway: listening {json.dumps(where)}", file=sys.stderr, flush=True)
         following = asyncio.create_task(self._follower.follow(self._changed))
         waiting = asyncio.create_task(told.wait())
+        telling = [asyncio.create_task(self._broker.reachability.run()), asyncio.create_task(self._tell())]
         try:
-            await asyncio.wait((waiting, following), return_when=asyncio.FIRST_COMPLETED)
-            if following.done():
-                # It never ends by itself: better no gateway than one that a change of its rules does not reach.
-                following.result()
+            endless = [following, *telling]
+            await asyncio.wait([waiting, *endless], return_when=asyncio.FIRST_COMPLETED)
+            for one in endless:
+                if one.done():
+                    # They never end by themselves: better no gateway than one that a change of its rules does not
+                    # reach, or of which nobody hears.
+                    one.result()
             await self._drain()
         finally:
-            following.cancel()
             waiting.cancel()
-            await asyncio.gather(following, waiting, return_exceptions=True)
+            for one in (following, *telling):
+                one.cancel()
+            await asyncio.gather(following, waiting, *telling, return_exceptions=True)
             await self._end()
 
     async def _changed(self, live: Live) -> None:
@@ -141,10 +159,48 @@ class Gateway:
         self._proxy.changed()
         self._books.keep(live.sandboxes)
         self._denials.keep(live.sandboxes)
+        if self._reporting is not None:
+            held = live.credentials
+            self._reporting.keep({uid: (one, held.get(uid)) for uid, one in live.sandboxes.items()})
 
     def _observe(self, kind: str, fields: Mapping[str, Value]) -> None:
         self._metrics.observe(kind, fields)
         self._denials.observe(kind, fields)
+        self._due(fields.get("sandbox"))
+
+    def _due(self, sandbox: Value) -> None:
+        if self._reporting is not None and isinstance(sandbox, str):
+            self._reporting.due(sandbox)
+
+    def _report(self, sandbox: str) -> str:
+        """What is told the operator of one sandbox."""
+        live, broker = self._follower.live, self._broker
+        found = live.sandboxes.get(sandbox)
+        if found is None:
+            return ""
+        credential = live.credentials.get(sandbox)
+        facts = Facts(
+            found.budget,
+            broker.recent.of(sandbox),
+            self._denials.of(sandbox),
+            self._books.seen(sandbox),
+            broker.reachability.silence(sandbox),
+            credential.generation if credential is not None else None,
+        )
+        return report(facts, time.time())
+
+    async def _tell(self) -> None:
+        """Look out for a provider that does not answer, and write reports, until cancelled."""
+        if self._reporting is not None:
+            await self._reporting.run(self._look)
+        while True:
+            self._look()
+            await asyncio.sleep(1.0)
+
+    def _look(self) -> None:
+        self._broker.waiting(_WAITS)
+        for sandbox in self._broker.reachability.noticed:
+            self._due(sandbox)
 
     async def _drain(self) -> None:
         """Take nothing new, and wait for what is under way, as long as is configured."""

@@ -22,6 +22,7 @@ from claude_sandbox.kubernetes_api.resources import (
     SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
+    USAGES,
     Resource,
 )
 from claude_sandbox.kubernetes_api.store import Obj
@@ -34,6 +35,10 @@ _OURS = (f"{meta.GROUP}/", meta.LABEL_MANAGED_BY)
 _RESERVED = (f"{meta.GROUP}/",)
 _OWNERS = 16
 """Owners that are kept, of those that are controllers or sandboxes: an object has one of each."""
+
+
+_REPORTS = 16
+"""Gateways of a sandbox whose reports are kept: it has two, and during a rollout four."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,12 @@ def _target(reference: Mapping[str, Any]) -> dict[str, Any]:
     return {name: reference[name] for name in ("kind", "namespace", "name") if name in reference}
 
 
+def _reports(obj: Obj) -> None:
+    """What gateways report; nothing of an account, should somebody put the label on one."""
+    given = (obj.get("spec") or {}).get("reports") or {}
+    obj["spec"] = {"reports": dict(sorted(given.items())[:_REPORTS])}
+
+
 PROJECTIONS: Mapping[Resource, Projection] = {
     # The labels of pods are what policies and Services select by; of annotations Pod Security has an opinion.
     PODS: Projection(
@@ -107,6 +118,7 @@ PROJECTIONS: Mapping[Resource, Projection] = {
     NAMESPACES: Projection((), labels=("",)),
     # Labels and annotations of the operator's own are refused.
     SANDBOXES: Projection(("spec", "status"), labels=_RESERVED, annotations=_RESERVED, finalizers=True),
+    USAGES: Projection(("spec",), annotations=(), reduce=_reports),
     SECRETS: Projection((), labels=(meta.LABEL_SECRET_OPT_IN,), annotations=()),
 }
 """By kind. A Secret's data isn't asked for, but `kubectl apply` leaves a copy of it in an annotation."""

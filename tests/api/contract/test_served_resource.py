@@ -27,10 +27,39 @@ from claude_sandbox.api.status import (
     Summary,
     Workload,
 )
+from claude_sandbox.api.usage_status import (
+    Answered,
+    BudgetLeft,
+    BudgetState,
+    Denied,
+    DeniedEntry,
+    ModelUsage,
+    Trouble,
+    TroubleKind,
+    Usage,
+    UsedWindow,
+)
 
 pytestmark = pytest.mark.controlplane
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+_COUNTS: dict[str, Any] = {
+    "requests": 2**62, "input_tokens": 1, "output_tokens": 2, "cache_write_tokens": 3, "cache_read_tokens": 4,
+    "cost_usd": "0.000000001",
+}  # fmt: skip
+USAGE = Usage(
+    **_COUNTS,
+    window=UsedWindow(began=NOW, ends=NOW, cost_usd="1", output_tokens=2),
+    models=[ModelUsage(model="claude-sonnet-5-5", **_COUNTS), ModelUsage(model="other", **_COUNTS)],
+    budget=BudgetLeft(state=BudgetState.SPENT, left_usd="0", left_output_tokens=0, until=NOW),
+    last_answered=Answered(time=NOW, generation="7"),
+    trouble=Trouble(kind=TroubleKind.KEY_REFUSED, since=NOW, generation="7", message="401: no"),
+    denials=2,
+    denied=[DeniedEntry(what=Denied.MODEL, entry="claude-opus-5-5", count=2, first=NOW, last=NOW)],
+    reported_at=NOW,
+)
 
 
 def sandbox(**spec: Any) -> dict[str, Any]:
@@ -85,6 +114,7 @@ def status(controls: int = 1) -> ClaudeSandboxStatus:
             passed=[Passed(source=EvidenceSource.ACCESS_REVIEW, observed_at=NOW, controls=["ID-03"])],
             controls=[control] * controls,
         ),
+        usage=USAGE,
         heals=Heals(count=3),
     )
 

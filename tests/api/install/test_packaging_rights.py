@@ -42,7 +42,7 @@ WORK = of(
         "policy/poddisruptionbudgets": "get list watch create patch delete",
         "rbac.authorization.k8s.io/roles": "get list watch create patch delete",
         "rbac.authorization.k8s.io/rolebindings": "get list watch create patch delete",
-        "claudesandbox.dev/claudesandboxusages": "get create update",
+        "claudesandbox.dev/claudesandboxusages": "get list watch create update",
     }
 ) | of({"/secrets": "get list watch create patch delete"}, "claude-sandbox-gateway-tls")
 SECRETS = of({"/secrets": "get list watch"})

@@ -1,4 +1,4 @@
-"""A status stays below 34 KiB whatever it has to say."""
+"""A status stays below 38 KiB whatever it has to say."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -41,6 +41,20 @@ from claude_sandbox.api.status import (
     Summary,
     Workload,
 )
+from claude_sandbox.api.usage_status import (
+    MAX_DENIED,
+    MAX_MODELS,
+    Answered,
+    BudgetLeft,
+    BudgetState,
+    Denied,
+    DeniedEntry,
+    ModelUsage,
+    Trouble,
+    TroubleKind,
+    Usage,
+    UsedWindow,
+)
 from claude_sandbox.compliance.docker_hosts.controls import CONTROLS
 
 # As the API server writes JSON (Go's encoding/json): compact, UTF-8, with these escaped.
@@ -75,7 +89,27 @@ def worst(text: str, controls: int) -> ClaudeSandboxStatus:
         workload=Workload(name=text, uid=text, node=text, host=text, image=text, started_at=NOW),
         credentials=CredentialsStatus(secret=text, generation=text, mounted_generation=text),
         compliance=compliance(text, controls),
+        usage=worst_usage(text),
         heals=Heals(count=2**63 - 1, last=Heal(what=text, at=NOW)),
+    )
+
+
+def worst_usage(text: str) -> Usage:
+    """The longest that a gateway's reports can make."""
+    counts: dict[str, Any] = dict.fromkeys(
+        ("requests", "input_tokens", "output_tokens", "cache_write_tokens", "cache_read_tokens"), 2**63 - 1
+    ) | {"cost_usd": text}
+    denied = DeniedEntry(what=Denied.DESTINATION, entry=text, count=2**63 - 1, first=NOW, last=NOW)
+    return Usage(
+        **counts,
+        window=UsedWindow(began=NOW, ends=NOW, cost_usd=text, output_tokens=2**63 - 1),
+        models=[ModelUsage(model=f"{number}{text}", **counts) for number in range(MAX_MODELS)],
+        budget=BudgetLeft(state=BudgetState.SPENT, left_usd=text, left_output_tokens=2**63 - 1, until=NOW),
+        last_answered=Answered(time=NOW, generation=text),
+        trouble=Trouble(kind=TroubleKind.KEY_REFUSED, since=NOW, generation=text, message=text),
+        denials=2**63 - 1,
+        denied=[denied] * MAX_DENIED,
+        reported_at=NOW,
     )
 
 

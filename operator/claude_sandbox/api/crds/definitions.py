@@ -157,6 +157,8 @@ _SANDBOX_COLUMNS = (
     Column("Isolated", _condition("IsolationVerified", "status"), "Whether isolation was verified", always=False),
     Column("Credentials", _condition("CredentialsCurrent", "status"), "Whether the key is current", always=False),
     Column("Drifted", _condition("Drifted", "status"), "Whether the workload differs from the spec", always=False),
+    Column("Cost", ".status.usage.costUSD", "What its requests have cost, in USD", always=False),
+    Column("Budget", ".status.usage.budget.state", "Free, Short or Spent", always=False),
     Column("Heals", ".status.heals.count", "How often something was put back", kind="integer", always=False),
     Column("Workload", ".status.workload.name", "The pod or the container", always=False),
     Column("Node", ".status.workload.node", "The node it runs on", always=False),

@@ -50,6 +50,7 @@ from claude_sandbox.backends.docker.evidence.measure import Read, measured
 from claude_sandbox.backends.docker.evidence.proc import witness_of
 from claude_sandbox.backends.docker.gateway.gateways import Brokering
 from claude_sandbox.backends.docker.gateway.plan import is_gateway
+from claude_sandbox.backends.docker.gateway.reports import GatewayReports
 from claude_sandbox.backends.docker.images.pulls import ImagePulls, Login, anonymously
 from claude_sandbox.backends.docker.images.store import ImageStore
 from claude_sandbox.backends.docker.keys.delivery import Key
@@ -131,6 +132,7 @@ class DockerBackend:
         self._expectations = Expectations()
         self._pressures = exhaustion.Pressures()
         self._sessions = OutsideSessions(engine)
+        self._reports = GatewayReports(engine, wake)
         self._ports = PublishedPorts(pacer, publishing)
         self._last = LastSeen(engine, cluster, host, self._observer, self._pressures)
 
@@ -302,6 +304,7 @@ class DockerBackend:
         for identity in [one for one in self._last if (one.namespace, one.name) == (namespace, name)]:
             self._lose(identity)
         self._registry.forget((namespace, name))
+        self._reports.forget((namespace, name))
         self._pacer.forget(namespace, name)
         self._ports.forget_pace(namespace, name)
         self._pacer.forget(namespace, _key_of(name))
@@ -316,6 +319,7 @@ class DockerBackend:
             keep=self._expectations.keep,
             note=self._pressures.note,
             sessions=self._sessions,
+            checked=self._reports.checked,
         )
 
     async def _read(self, blueprint: Blueprint, container: Object) -> Read:
@@ -356,6 +360,7 @@ class DockerBackend:
             self._sessions.know(identity.uid, observed.container)
         if is_gateway(desired, gateway := observed.gateway.container) and gateway is not None:
             self._sessions.know(_gateway_of(identity.uid), gateway)
+            self._reports.know((identity.namespace, identity.name), gateway)
         return observed
 
     def _context(self, blueprint: Blueprint, results: WriteResults, past: Past, refusal: str) -> ApplyContext:

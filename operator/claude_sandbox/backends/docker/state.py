@@ -9,7 +9,7 @@ from claude_sandbox.backends.base import WorkloadState
 from claude_sandbox.backends.docker import health
 from claude_sandbox.backends.docker.engine.documents import Object, name_of, running
 from claude_sandbox.backends.docker.gateway.gateways import Gateway
-from claude_sandbox.backends.docker.gateway.health import works
+from claude_sandbox.backends.docker.gateway.health import said_report, works
 from claude_sandbox.backends.docker.model import Observed
 
 # What a process gets as its exit code that a signal ended.
@@ -56,7 +56,7 @@ def with_gateway(found: WorkloadState, wanted: Gateway | None, observed: Observe
         return found
     live, revision = observed.gateway.container, observed.gateway_revision
     generation = revision.rpartition(".")[0] if revision else None
-    found = replace(found, key_generation=generation)
+    found = replace(found, key_generation=generation, report=said_report(live) if live is not None else None)
     if found.status is not ConditionStatus.TRUE:
         return found
     if live is None or not running(live):
@@ -69,7 +69,7 @@ def with_gateway(found: WorkloadState, wanted: Gateway | None, observed: Observe
     elif not wanted.is_followed(revision, None):
         message = f"Claude Code can run, but its gateway {name_of(live)} has not taken what the spec allows yet."
     else:
-        return found
+        return replace(found, message=f"{found.message} Its way out is the gateway {name_of(live)}.")
     return replace(found, status=ConditionStatus.FALSE, reason=Reason.GATEWAY_NOT_READY, message=message)
 
 

@@ -12,6 +12,7 @@ from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status import Compliance, EvidenceSource
 from claude_sandbox.backends.base import Cause, Failure, KeyState, Outcome, Past, WorkloadState
+from claude_sandbox.backends.gateway_reports import merged, read
 from claude_sandbox.backends.kubernetes import admission as making
 from claude_sandbox.backends.kubernetes import drift
 from claude_sandbox.backends.kubernetes.admission import PodAdmission, Recorded, nothing_recorded
@@ -165,16 +166,23 @@ class KubernetesBackend:
             return state_of(None)
         if not terminating(pod):
             found = await self._with_node(await self._with_claim(state_of(pod, known.revision), identity), pod)
-            problem = self._gateways.problem(identity.namespace) if known_endpoint(pod) is not None else ""
-            if not problem or found.status is not ConditionStatus.TRUE:
-                return found
-            return replace(found, status=ConditionStatus.FALSE, reason=Reason.GATEWAY_NOT_READY, message=problem)
+            return found if known_endpoint(pod) is None else self._with_gateway(found, identity)
         asked = datetime.fromisoformat(pod["metadata"]["deletionTimestamp"])
         patience = (asked - self._now()).total_seconds() + NODE_SUSPECTED_AFTER
         lost = patience <= 0 and await self._is_lost(pod)
         # Nobody follows the nodes: what becomes of one is found out by asking.
         again = patience if patience > 0 else NODE_SUSPECTED_AFTER
         return replace(node_lost(pod, known.revision) if lost else state_of(pod, known.revision), again=again)
+
+    def _with_gateway(self, state: WorkloadState, identity: Identity) -> WorkloadState:
+        """The state of a pod that has a gateway for its only way out, with what that reports."""
+        said = (read(text) for text in self._watches.reports(identity.namespace, identity.uid))
+        state = replace(state, report=merged(one for one in said if one is not None))
+        if state.status is not ConditionStatus.TRUE:
+            return state
+        if problem := self._gateways.problem(identity.namespace):
+            return replace(state, status=ConditionStatus.FALSE, reason=Reason.GATEWAY_NOT_READY, message=problem)
+        return replace(state, message=f"{state.message} Its way out is the gateway {meta.GATEWAY}.")
 
     async def _with_claim(self, state: WorkloadState, identity: Identity) -> WorkloadState:
         """The state; where no node takes the pod, with what its claim waits for."""

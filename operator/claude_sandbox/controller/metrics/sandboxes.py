@@ -12,6 +12,8 @@ from prometheus_client.registry import Collector
 Status = Mapping[str, Any]
 
 UNKNOWN = "Unknown"
+TOKENS = {"inputTokens": "input", "outputTokens": "output", "cacheWriteTokens": "cache_write",
+          "cacheReadTokens": "cache_read"}  # fmt: skip
 RESULTS = {"pass": "Pass", "fail": "Fail", "unknown": UNKNOWN, "notApplicable": "NotApplicable"}
 
 
@@ -58,7 +60,9 @@ class SandboxCollector(Collector):
             "1 for the present result of a control that does not pass; claudesandbox_controls counts those that do.",
             labels=["namespace", "name", "control", "severity", "result"],
         )
+        used = _Used()
         for (namespace, name), seen in list(self._seen.items()):
+            used.add(namespace, name, seen.status.get("usage") or {})
             conditions = {c["type"]: c["status"] for c in seen.status.get("conditions") or ()}
             if self._clock() - seen.at > self._overdue_after:
                 conditions["Compliant"] = UNKNOWN
@@ -80,4 +84,40 @@ class SandboxCollector(Collector):
         )
         for of, count in sorted(sandboxes.items()):
             totals.add_metric(of, count)
-        yield from (totals, counts, evaluated, results)
+        yield from (totals, counts, evaluated, results, *used.metrics())
+
+
+class _Used:
+    """What sandboxes have used, as their statuses say it: at most a minute old."""
+
+    def __init__(self) -> None:
+        of = ["namespace", "name"]
+        self._cost = GaugeMetricFamily(
+            "claudesandbox_usage_cost_usd", "What the sandbox's requests to the model have cost.", labels=of
+        )
+        self._requests = GaugeMetricFamily(
+            "claudesandbox_usage_requests", "Requests to the model that were answered.", labels=of
+        )
+        self._tokens = GaugeMetricFamily(
+            "claudesandbox_usage_tokens", "Tokens that the sandbox has used, by type.", labels=[*of, "type"]
+        )
+        self._denials = GaugeMetricFamily(
+            "claudesandbox_usage_denials",
+            "How often the sandbox was not let to a destination or a model that its spec does not have.",
+            labels=of,
+        )
+
+    def add(self, namespace: str, name: str, usage: Mapping[str, Any]) -> None:
+        """One sandbox's."""
+        of = [namespace, name]
+        if "requests" in usage:
+            self._cost.add_metric(of, float(usage.get("costUSD") or 0))
+            self._requests.add_metric(of, usage["requests"])
+            for field, kind in TOKENS.items():
+                self._tokens.add_metric([*of, kind], usage.get(field) or 0)
+        if "denials" in usage:
+            self._denials.add_metric(of, usage["denials"])
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """All of them."""
+        return self._cost, self._requests, self._tokens, self._denials

@@ -22,8 +22,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from claude_sandbox.api.conditions import ConditionStatus
+from claude_sandbox.api.fields.budget import Budget
 from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.spec import BackendType, ClaudeSandboxSpec, OperatingMode
+from claude_sandbox.api.usage_status import Usage
 from claude_sandbox.api.validate import InvalidSpec
 from claude_sandbox.backends.base import Failure, Outcome, Past, WorkloadState
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
@@ -31,11 +34,13 @@ from claude_sandbox.controller.machinery.merge_patch import merge_patch, without
 from claude_sandbox.controller.machinery.workers import Result
 from claude_sandbox.controller.sandboxes import status as report
 from claude_sandbox.controller.sandboxes.accepted_specs import AcceptedSpecs
+from claude_sandbox.controller.sandboxes.denials import DenialEvents
 from claude_sandbox.controller.sandboxes.events import tell
 from claude_sandbox.controller.sandboxes.interfaces import Backend, HostedSandboxes, Moving, Reporter
 from claude_sandbox.controller.sandboxes.staleness import Evaluations, write
 from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, is_held, key_of, on_docker, overtaken
 from claude_sandbox.controller.sandboxes.timers import Timers
+from claude_sandbox.controller.sandboxes.usage import over_in, previous_usage, usage_of, waits
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.unstructured import terminating
 
@@ -46,13 +51,14 @@ logger = logging.getLogger(__name__)
 class _Pass:
     """What one pass found before anything was measured. `desired` is None where nothing could be asked for.
 
-    `raw` is the sandbox as it is since.
+    `raw` is the sandbox as it is since. `told`: what its gateway has told, be it time to write that or not.
     """
 
     raw: Raw
     findings: report.Findings
     requeue: float | None = None
     desired: tuple[Backend, Blueprint, ClaudeSandboxSpec] | None = None
+    told: Usage | None = None
 
 
 class Reconciler:
@@ -74,6 +80,7 @@ class Reconciler:
         self._reporter = reporter
         self._specs = AcceptedSpecs(site, docker=hosted is not None)
         self._timers = Timers(clock, busy)
+        self._denials = DenialEvents(clock)
         self.evaluations = Evaluations(sandboxes, reporter, clock)
         # The workload that was told to end last: that it is missing is no loss.
         self._ended: dict[Key, str] = {}
@@ -84,6 +91,7 @@ class Reconciler:
         if raw is None or terminating(raw):
             # All that is kept by key goes now: the next sandbox of the name must not inherit any of it.
             self._timers.forget(key)
+            self._denials.forget(key)
             self._ended.pop(key, None)
             self.evaluations.forget(key)
             self._reporter.observe(key, None, ())
@@ -95,7 +103,7 @@ class Reconciler:
             raise
         except Exception as error:
             # Nothing that a sandbox, its image, an engine or a tenant chose may keep the status as it was.
-            found = report.unclear(report.Findings(backend=_backend_type(raw)), mishap(error))
+            found = report.unclear(_nothing_yet(raw), mishap(error))
             await self._report(key, self._sandboxes.get(key) or raw, None, found)
             raise
 
@@ -111,16 +119,29 @@ class Reconciler:
                 # It was learned with that; the next pass takes the way of those that are to go.
                 return Result(requeue_after=0)
             raw = live
-        done = await self._pass(raw)
+        done = self._paced(key, await self._pass(raw))
         if done.findings.outcome.gone:
             return self._lose(raw)
         tell(self._reporter, raw, done.findings)
+        self._denials.tell(self._reporter, key, raw, previous_usage(raw.get("status") or {}), done.told)
         if done.findings.outcome.stale and not done.findings.outcome.healed:
             # Not all of this spec was carried out, so nothing is said of it yet.
             return Result(requeue_after=done.requeue)
         if (wait := self._timers.report_in(key, done.findings)) > 0:
             return Result(requeue_after=wait if done.requeue is None else min(wait, done.requeue))
         return await self._report(key, done.raw, done.requeue, await self._measured(done))
+
+    def _paced(self, key: Key, done: "_Pass") -> "_Pass":
+        """The same; what was used since the last write a moment ago is said a minute after that, and looked at again
+        then."""
+        before, found = previous_usage(done.raw.get("status") or {}), done.findings.usage
+        if found is None or found == before:
+            return done
+        again = self._timers.usage_in(key, may_wait=lambda age: waits(before, found, age))
+        if again is None:
+            return done
+        requeue = again if done.requeue is None else min(again, done.requeue)
+        return replace(done, findings=replace(done.findings, usage=before), requeue=requeue)
 
     def _living(self, namespace: str) -> bool:
         """Whether the namespace has a sandbox with a pod in it."""
@@ -156,7 +177,7 @@ class Reconciler:
         metadata = raw["metadata"]
         identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"])
         backend = self._backend_of(raw)
-        found = report.Findings(backend=_backend_type(raw))
+        found = _nothing_yet(raw)
         if self._hosted is not None and on_docker(raw):
             namespace = await self._hosted.namespace_of(raw)
             if namespace is None:
@@ -190,6 +211,8 @@ class Reconciler:
         if outcome.ended is not None:
             self._ended[key_of(raw)] = outcome.ended
         workload = await backend.state(identity)
+        gateway = blueprint.gateway
+        budget = gateway.budget if gateway is not None else None
         settling = self._timers.key_settles_in(key_of(raw), outcome)
         secret = self._timers.secret_again(key_of(raw), key)
         findings = replace(
@@ -200,9 +223,14 @@ class Reconciler:
             key_settling=settling is not None,
             outcome=outcome,
             workload=workload,
+            brokered=gateway is not None,
+            usage=_usage(workload, found.usage, budget) if gateway is not None else None,
+            budget=budget,
         )
-        waits = [wait for wait in (outcome.paced, settling, secret, key.again, workload.again) if wait is not None]
-        return _Pass(raw, findings, min(waits, default=None), (backend, blueprint, spec))
+        over = over_in(findings.usage, datetime.now(UTC))
+        waiting = (outcome.paced, settling, secret, key.again, workload.again, over)
+        again = [wait for wait in waiting if wait is not None]
+        return _Pass(raw, findings, min(again, default=None), (backend, blueprint, spec), findings.usage)
 
     def _backend_of(self, raw: Raw) -> Backend | None:
         """What runs the sandbox; None where no host was chosen yet."""
@@ -262,6 +290,18 @@ class Reconciler:
 async def _state(backend: Backend | None, identity: Identity) -> WorkloadState:
     """What runs for a sandbox that nothing can be done for; no host was chosen yet where there is no backend."""
     return report.NOTHING if backend is None else await backend.state(identity)
+
+
+def _nothing_yet(raw: Raw) -> report.Findings:
+    """What a pass begins with: what was told of the sandbox before stays said."""
+    return report.Findings(backend=_backend_type(raw), usage=previous_usage(raw.get("status") or {}))
+
+
+def _usage(workload: WorkloadState, before: Usage | None, budget: Budget | None) -> Usage | None:
+    """What the sandbox's gateway tells; of one that can't be asked, what was told before."""
+    if workload.status is ConditionStatus.UNKNOWN:
+        return before
+    return usage_of(workload.report, before, budget, datetime.now(UTC))
 
 
 def _backend_type(raw: Raw) -> BackendType:

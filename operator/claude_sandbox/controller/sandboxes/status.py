@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
+from claude_sandbox.api.fields.budget import Budget
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.api.status import (
     ClaudeSandboxStatus,
@@ -18,8 +19,10 @@ from claude_sandbox.api.status import (
     Placement,
     Workload,
 )
+from claude_sandbox.api.usage_status import Usage
 from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.controller.machinery.conditions import stamped
+from claude_sandbox.controller.sandboxes.usage import ends_by_itself, key_refused, problem, refused_key
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 
@@ -58,6 +61,10 @@ class Findings:
     isolated: State = State(UNKNOWN, Reason.NO_WORKLOAD, "There is no workload to isolate.")
     # Whether what was to be measured could not be.
     unmeasured: bool = False
+    # Whether the sandbox has a gateway; what that has told, and the budget by which that is judged.
+    brokered: bool = False
+    usage: Usage | None = None
+    budget: Budget | None = None
 
 
 def unmeasured(found: Findings, why: str) -> Findings:
@@ -115,6 +122,7 @@ def compose(previous: Mapping[str, Any], generation: int, findings: Findings, no
         endpoints=_endpoints(previous.get("endpoints"), findings.workload),
         credentials=_key(findings),
         compliance=findings.compliance,
+        usage=findings.usage,
         heals=_heals(previous.get("heals"), tuple(map(str, findings.outcome.healed)), now),
     )
     dumped = status.model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -178,6 +186,9 @@ def _stalled(findings: Findings) -> State:
         return State(TRUE, outcome.failure.reason, outcome.failure.message)
     if key.problem is not None and not findings.suspended and outcome.failure is None:
         return State(TRUE, key.problem, key.message)
+    wrong = _problem(findings)
+    if wrong is not None and not ends_by_itself(findings.usage, wrong[0]):
+        return State(TRUE, *wrong)
     # Of all that may be amiss it is the last: only what is there otherwise lacks nothing but a port.
     whole = findings.workload.status is TRUE and outcome.failure is None and not findings.moving
     if outcome.unpublished and whole:
@@ -197,7 +208,16 @@ def _ready(findings: Findings, stalled: State) -> State:
         return State(FALSE, Reason.SUSPENDED, "Suspended by spec.operatingMode; the workspace is kept.")
     if workload.workload is None and findings.outcome.failure is not None:
         return State(FALSE, findings.outcome.failure.reason, findings.outcome.failure.message)
+    if (wrong := _problem(findings)) is not None:
+        return State(FALSE, *wrong)
     return State(workload.status, workload.reason, workload.message)
+
+
+def _problem(findings: Findings) -> tuple[Reason, str] | None:
+    """Why the agent can't work by what its gateway has told, where all else is as it should be."""
+    if not findings.brokered or findings.workload.status is not TRUE or findings.moving:
+        return None
+    return problem(findings.usage, findings.key.generation, findings.budget, findings.secret)
 
 
 def _reconciling(findings: Findings, stalled: State, ready: State) -> State:
@@ -211,6 +231,9 @@ def _reconciling(findings: Findings, stalled: State, ready: State) -> State:
         return State(TRUE, Reason.PROGRESSING if waits else Reason.RETRYING, failure.message)
     if ready.status is TRUE or ready.reason is Reason.SUSPENDED:
         return State(FALSE, Reason.UP_TO_DATE)
+    if (wrong := _problem(findings)) is not None:
+        # It ends by itself, and nothing is written until then.
+        return State(TRUE, *wrong)
     return State(TRUE, Reason.PROGRESSING, ready.message)
 
 
@@ -222,6 +245,8 @@ def _credentials(findings: Findings) -> State:
         return State(FALSE, key.problem, key.message)
     if workload.workload is None:
         return _of_none(workload, "No workload has the key mounted.")
+    if findings.brokered and (refused := refused_key(findings.usage, key.generation)) is not None:
+        return State(FALSE, Reason.KEY_REFUSED, key_refused(refused, findings.secret))
     if key.generation is None:
         if findings.backend is BackendType.DOCKER:
             return State(UNKNOWN, Reason.KEY_NOT_OBSERVED, "The operator may not look at Secrets.")
@@ -229,11 +254,29 @@ def _credentials(findings: Findings) -> State:
         return State(UNKNOWN, Reason.KEY_NOT_OBSERVED, message)
     if findings.key_settling or key.generation != workload.key_generation:
         return State(UNKNOWN, Reason.KEY_UPDATING, f"Generation {key.generation} of the key is being mounted.")
+    if findings.brokered:
+        return _used(key.generation, findings.usage)
     if findings.backend is BackendType.DOCKER:
         return State(TRUE, Reason.KEY_MOUNTED, f"Generation {key.generation} of the key is in the container.")
     # Who may not read Secrets can't compare; the kubelet tells nobody which version it has mounted.
     message = f"The kubelet was told of generation {key.generation} of the key; what it mounts is not read back."
     return State(TRUE, Reason.KEY_MOUNTED, message)
+
+
+def _used(generation: str, usage: Usage | None) -> State:
+    """Of a key that the gateway has: what was done with it."""
+    answered = usage.last_answered if usage is not None else None
+    if answered is None:
+        message = f"Generation {generation} of the key is with the gateway; no request was answered with it yet."
+        return State(TRUE, Reason.KEY_MOUNTED, message)
+    if answered.generation == generation:
+        message = f"The last request that the provider took was made with generation {generation} of the key."
+        return State(TRUE, Reason.KEY_USED, message)
+    message = (
+        f"Generation {generation} of the key is with the gateway; the last request that the provider took was"
+        f" made with generation {answered.generation}."
+    )
+    return State(UNKNOWN, Reason.KEY_NOT_USED_YET, message)
 
 
 def _of_none(workload: WorkloadState, message: str) -> State:

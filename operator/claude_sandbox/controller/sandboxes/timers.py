@@ -1,9 +1,10 @@
 """When a sandbox is worth another look, or a write, though nothing tells: what one pass remembers for the next.
 
 Holds, for each sandbox for which it is so, since when it has been on its way to Ready, since when a new key has been on
-its way into its workload, and since when its Secret can't be used. Each entry goes with what it is about, and all of
-them with the sandbox (`forget`): who is looked at has at most one of each. Called by the passes, on the event loop. A
-crash begins each wait anew, which makes a report or a look later by its length, and nothing wrong.
+its way into its workload, since when its Secret can't be used, and when what it has used was written last. Each entry
+goes with what it is about, and all of them with the sandbox (`forget`): who is looked at has at most one of each.
+Called by the passes, on the event loop. A crash begins each wait anew, which makes a report or a look later by its
+length, and nothing wrong.
 """
 
 import random
@@ -13,6 +14,7 @@ from claude_sandbox.api.spec import BackendType
 from claude_sandbox.backends.base import KeyState, Outcome
 from claude_sandbox.controller.sandboxes import status as report
 from claude_sandbox.controller.sandboxes.store import Key
+from claude_sandbox.controller.sandboxes.usage import EVERY
 
 # How long a sandbox may be on its way to Ready before that is worth a write of its own: most are there sooner.
 # An engine does not check before a second has passed whether a container is healthy.
@@ -39,10 +41,12 @@ class Timers:
         self._key_sent: dict[Key, float] = {}
         # Since when the Secret can't be used, and nothing tells when that changes.
         self._keyless: dict[Key, float] = {}
+        # When what a sandbox has used was written last.
+        self._used: dict[Key, float] = {}
 
     def forget(self, key: Key) -> None:
         """The sandbox is gone, or is to go."""
-        for since in (self._progressing, self._key_sent, self._keyless):
+        for since in (self._progressing, self._key_sent, self._keyless, self._used):
             since.pop(key, None)
 
     def report_in(self, key: Key, findings: report.Findings) -> float:
@@ -66,6 +70,18 @@ class Timers:
         if left > 0:
             return left
         self._key_sent.pop(key, None)
+        return None
+
+    def usage_in(self, key: Key, may_wait: Callable[[float], bool]) -> float | None:
+        """Seconds for which what a sandbox has used is not worth a write yet; None where it is written now.
+
+        `may_wait`: whether it may, so many seconds after the last one.
+        """
+        now = self._clock()
+        age = now - self._used.get(key, float("-inf"))
+        if may_wait(age):
+            return max(0.0, EVERY - age)
+        self._used[key] = now
         return None
 
     def secret_again(self, key: Key, state: KeyState) -> float | None:

@@ -19,7 +19,8 @@ from claude_sandbox.gateway.audit import Audit, plain
 from claude_sandbox.gateway.broker.bodies import Body
 from claude_sandbox.gateway.broker.exchange import Request
 from claude_sandbox.gateway.broker.provider import APIError, back, check_headers, invalid, onward, route
-from claude_sandbox.gateway.broker.recent import RecentRequests
+from claude_sandbox.gateway.broker.reachability import Reachability
+from claude_sandbox.gateway.broker.recent import RecentRequests, answers
 from claude_sandbox.gateway.broker.upstream import Upstreams
 from claude_sandbox.gateway.broker.usage import StreamMeter, WholeMeter
 from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
@@ -38,6 +39,7 @@ class Broker:
     def __init__(self, live: Callable[[], Live], audit: Audit, books: Bookkeeper, upstreams: Upstreams) -> None:
         self._live = live
         self.recent = RecentRequests()
+        self.reachability = Reachability(lambda: live().config.provider, upstreams)
         self._audit = audit
         self._books = books
         self._upstreams = upstreams
@@ -58,6 +60,7 @@ class Broker:
         limits = live.config.limits
         self._slots.limit(limits.requests, limits.requests_each, len(live.sandboxes))
         self.recent.keep(live.sandboxes)
+        self.reachability.keep(live.sandboxes)
         self._rates = {
             uid: rate
             for uid, rate in self._rates.items()
@@ -92,10 +95,27 @@ class Broker:
             self._open.discard(request)
             if request.reserved or request.sent:
                 self._settle(request)
-            self.recent.note(request)
+            self._note(request)
             if request.sandbox is not None:
                 self._slots.give(request.sandbox.uid)
             await asyncio.shield(self._audit.record("request", request.line(loop.time() - started, started)))
+
+    def waiting(self, seconds: float) -> None:
+        """Have it found out whether the provider is there, where a request has got nothing from it for so long."""
+        now = asyncio.get_running_loop().time()
+        for one in self._open:
+            if one.sandbox is not None and one.asked is not None and one.status is None and now - one.asked > seconds:
+                self.reachability.failed(one.sandbox.uid, now - one.asked)
+
+    def _note(self, request: Request) -> None:
+        """What a request that has ended tells of the provider."""
+        self.recent.note(request)
+        if request.sandbox is None or not (request.sent or request.verdict == "Failed"):
+            return
+        if request.dialled is not None and answers(request.status):
+            self.reachability.answered()
+        elif request.verdict == "Failed" or request.status is not None:
+            self.reachability.failed(request.sandbox.uid)
 
     async def _answer(self, incoming: web.BaseRequest, request: Request) -> web.StreamResponse:
         check_headers(request.headers)
@@ -161,7 +181,7 @@ class Broker:
         sandbox, request.body = request.sandbox, scanned
         model = scanned.fields.get("model")
         if not isinstance(model, str) or not model:
-            raise invalid("model: it is missing, or no string", "model")
+            raise invalid("model: it is missing, or no string", "malformed")
         if sandbox.models and not any(fnmatch.fnmatchcase(model, pattern) for pattern in sandbox.models):
             allowed = ", ".join(sandbox.models)
             raise invalid(f"model: {plain(model, 100)} is not allowed in this sandbox; allowed are {allowed}", "model")
@@ -169,7 +189,7 @@ class Broker:
             return
         asked = scanned.fields.get("max_tokens")
         if _limited(sandbox) and (not isinstance(asked, int) or isinstance(asked, bool) or asked < 1):
-            raise invalid("max_tokens: it is missing, or no number above 0; the budget needs it", "model")
+            raise invalid("max_tokens: it is missing, or no number above 0; the budget needs it", "malformed")
         request.bound = self._live().prices.bound(scanned, size)
         if not _limited(sandbox):
             return
@@ -178,12 +198,14 @@ class Broker:
         except BudgetSpentError as spent:
             if not spent.hopeless:
                 raise APIError(429, "rate_limit_error", str(spent), "budget held", 2) from None
+            self.recent.short(sandbox.uid, sandbox.budget)
             raise APIError(402, "billing_error", str(spent), "budget") from None
         except StoreError:
             raise APIError(
                 503, "api_error", "the gateway can't read or write what this sandbox used", "ledger"
             ) from None
         request.reserved = True
+        self.recent.admitted(sandbox.uid)
 
     async def _exchange(
         self, incoming: web.BaseRequest, request: Request, body: Body, credential: Credential, live: Live
@@ -196,6 +218,7 @@ class Broker:
         data = (body.held() or None) if body.whole else body.stream()
         url = URL(config.provider.base_url + incoming.raw_path, encoded=True)
         request.sent, request.verdict, request.rule = True, "Allowed", "allowed"
+        request.asked = asyncio.get_running_loop().time()
         timeout = aiohttp.ClientTimeout(
             total=config.limits.total, sock_connect=config.limits.connect, sock_read=config.limits.stream_idle
         )

@@ -28,6 +28,8 @@ class Request:
     bound: Bound | None = None
     reserved: bool = False
     sent: bool = False
+    asked: float | None = None
+    """When it was sent, in seconds of the loop's clock."""
     meter: StreamMeter | WholeMeter | None = None
     verdict: str = "Refused"
     rule: str | None = None

@@ -1,22 +1,28 @@
 """Of each sandbox, how its last requests to the provider went: what conditions of its status can be made of.
 
-Holds three moments of each sandbox, in memory: its last request, the last that the provider took with its credential,
-and the last error, in the provider's words. A gateway that begins anew knows of none until there is one; of several
-gateways the latest moment counts, which is why each has its time.
+Holds some moments of each sandbox, in memory: its last request, the last that the provider took with its credential,
+the last error, in the provider's words, since when the provider has been refusing the credential, and what the budget
+said last. A gateway that begins anew knows of none until there is one; of several gateways the latest moment counts,
+which is why each has its time.
 """
 
 import re
 import time
 from collections.abc import Callable, Container
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from claude_sandbox.gateway.audit import plain
 from claude_sandbox.gateway.broker.exchange import Request
+from claude_sandbox.gateway.budget.ledger import Budget
 
 _WINDOW = 8
 _RUN = re.compile(r"[A-Za-z0-9_.*/+=-]{8,}")
 _KEY = re.compile(r"sk-[A-Za-z0-9_.*-]{4,}")
 HIDDEN = "[credential]"
+_REFUSED = (401, 402, 403)
+"""Answers of the provider that are about the credential: unknown, not paid for, not for this."""
+OVERLOADED = 529
+"""The provider answers, and has no room at the moment."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,24 @@ class Moment:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """The provider refuses a generation of the credential: since when, and the last time."""
+
+    since: float
+    last: Moment
+
+
+@dataclass(frozen=True)
 class Recent:
-    """Of one sandbox."""
+    """Of one sandbox. `admitted`: when its budget let a request through last; `short`: when, and which budget, had
+    none left for one last. Seconds since 1970."""
 
     request: Moment | None = None
     accepted: Moment | None = None
     error: Moment | None = None
+    refusal: Refusal | None = None
+    admitted: float = 0.0
+    short: tuple[float, Budget] | None = None
 
 
 class RecentRequests:
@@ -65,14 +83,35 @@ class RecentRequests:
         status = None if failed and request.dialled is None else request.status
         moment = Moment(self._clock(), request.credential.generation, status)
         before = self.of(request.sandbox.uid)
-        accepted, error = before.accepted, before.error
-        if status is not None and status not in (401, 403) and status < 500:
-            accepted = moment
+        found = replace(before, request=moment)
         if failed or (status is not None and status >= 400):
             kind, said = request.error()
             said = hide(said, request.credential.text) if said is not None else request.rule
             error = Moment(moment.at, moment.generation, status, plain(kind, 64), plain(said, 300))
-        self._found[request.sandbox.uid] = Recent(moment, accepted, error)
+            found = replace(found, error=error)
+            if status in _REFUSED:
+                found = replace(found, refusal=_refusal(before.refusal, error))
+        if status is not None and status not in _REFUSED and status < 500:
+            found = replace(found, accepted=moment, refusal=None)
+        self._found[request.sandbox.uid] = found
+
+    def admitted(self, sandbox: str) -> None:
+        """Its budget let a request through."""
+        self._found[sandbox] = replace(self.of(sandbox), admitted=self._clock())
+
+    def short(self, sandbox: str, budget: Budget) -> None:
+        """This budget has too little left for a request, whatever else is under way."""
+        self._found[sandbox] = replace(self.of(sandbox), short=(self._clock(), budget))
+
+
+def _refusal(before: Refusal | None, now: Moment) -> Refusal:
+    goes_on = before is not None and before.last.generation == now.generation
+    return Refusal(before.since if before is not None and goes_on else now.at, now)
+
+
+def answers(status: int | None) -> bool:
+    """Whether a provider that says this is there, whatever it thinks of the request."""
+    return status is not None and (status < 500 or status == OVERLOADED)
 
 
 def hide(message: str, credential: str) -> str:

@@ -62,6 +62,7 @@ class _Book:
     number: int = 0
     outcomes: list[Exception | None] = field(default_factory=list)
     known: tuple[Account, str] | None = None
+    seen: tuple[Account, float] | None = None
     away: str | None = None
     task: asyncio.Task[None] | None = None
 
@@ -74,11 +75,17 @@ class _Book:
 
 
 class Bookkeeper:
-    """Reserves and settles. One for each process; used from its event loop."""
+    """Reserves and settles. One for each process; used from its event loop. `told` hears of each account written."""
 
-    def __init__(self, store: Store, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Callable[[], float] = time.time,
+        told: Callable[[str], None] = lambda _sandbox: None,
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._told = told
         self._writer = uuid.uuid4().hex[:16]
         self._books: dict[str, _Book] = {}
         self.writes: Counter[str] = Counter()
@@ -130,6 +137,11 @@ class Bookkeeper:
     async def account(self, sandbox: str) -> Account:
         """The account as it is in the store. Raises StoreError."""
         return (await self._store.load(sandbox))[0]
+
+    def seen(self, sandbox: str) -> tuple[Account, float] | None:
+        """The account as it was read or written here last, and when (seconds since 1970); None where it never was."""
+        book = self._books.get(sandbox)
+        return None if book is None else book.seen
 
     @property
     def away(self) -> str | None:
@@ -211,6 +223,7 @@ class Bookkeeper:
         for _ in range(_CONFLICTS):
             if book.known is None:
                 book.known = await self._store.load(sandbox)
+                book.seen = (book.known[0], self._clock())
             before, version = book.known
             if ledger.is_written(before, self._writer, book.number):
                 return book.outcomes
@@ -226,6 +239,8 @@ class Bookkeeper:
             self.writes["conflict" if following is None else "written"] += 1
             book.known = None if following is None else (account, following)
             if following is not None:
+                book.seen = (account, self._clock())
+                self._told(sandbox)
                 return book.outcomes
         raise StoreError("the account is being changed by others all the time")
 

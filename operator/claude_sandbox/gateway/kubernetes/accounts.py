@@ -46,7 +46,7 @@ class UsageStore:
         except ApiServerError as error:
             if error.status == 404:
                 return Account(), NEW
-            raise _refused(error) from error
+            raise refused(error) from error
         text = (found.get("spec") or {}).get("account")
         if text is None:
             # Nothing was used yet of what somebody else made.
@@ -69,10 +69,10 @@ class UsageStore:
         except ApiServerError as error:
             if error.status == 409 or (error.status == 404 and version != NEW):
                 return None
-            raise _refused(error) from error
+            raise refused(error) from error
 
     def _path(self) -> str:
-        return f"/apis/{_API_VERSION}/namespaces/{self._api.namespace()}/{names.USAGE_PLURAL}"
+        return usages_path(self._api)
 
     def _document(self, sandbox: str, account: Account) -> Obj:
         metadata: dict[str, Any] = {
@@ -81,9 +81,7 @@ class UsageStore:
         }
         name = self._name_of(sandbox)
         if name:
-            # Without blockOwnerDeletion, for which a right on the sandbox would be needed.
-            owner = {"apiVersion": _API_VERSION, "kind": names.KIND, "name": name, "uid": sandbox}
-            metadata["ownerReferences"] = [owner]
+            metadata["ownerReferences"] = [owner_of(name, sandbox)]
         spec = {"account": dumps(account), **({"sandbox": name} if name else {}), **_told_to_people(account)}
         return {"apiVersion": _API_VERSION, "kind": names.USAGE_KIND, "metadata": metadata, "spec": spec}
 
@@ -99,6 +97,17 @@ def _told_to_people(account: Account) -> Obj:
     }
 
 
-def _refused(error: ApiServerError) -> StoreError:
+def usages_path(api: ApiServer) -> str:
+    """The path of the ClaudeSandboxUsages of the gateway's namespace."""
+    return f"/apis/{_API_VERSION}/namespaces/{api.namespace()}/{names.USAGE_PLURAL}"
+
+
+def owner_of(name: str, uid: str) -> Obj:
+    """The sandbox as an owner; without blockOwnerDeletion, for which a right on the sandbox would be needed."""
+    return {"apiVersion": _API_VERSION, "kind": names.KIND, "name": name, "uid": uid}
+
+
+def refused(error: ApiServerError, what: str = "the account") -> StoreError:
+    """Why what is kept in the API server can't be had, with the remedy."""
     remedy = f": the gateway's Role needs get, create and update of {names.USAGE_PLURAL}" if error.status == 403 else ""
-    return StoreError(f"the account is not to be had ({error}){remedy}")
+    return StoreError(f"{what} is not to be had ({error}){remedy}")

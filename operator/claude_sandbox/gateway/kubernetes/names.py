@@ -6,9 +6,17 @@ KIND = "ClaudeSandbox"
 PLURAL = "claudesandboxes"
 USAGE_KIND = "ClaudeSandboxUsage"
 USAGE_PLURAL = "claudesandboxusages"
+LABEL_COMPONENT = f"{GROUP}/component"
+REPORT = "report"
+"""The component that a ClaudeSandboxUsage is in which gateways report, and no account is."""
 SECRET_TYPE = f"{GROUP}/api-key"
 LABEL_SECRET_OPT_IN = f"{GROUP}/api-key"
 LABEL_SECRET_OPT_IN_VALUE = "true"
+
+
+def report_name(uid: str) -> str:
+    """The name of the ClaudeSandboxUsage with the reports of a sandbox."""
+    return f"{uid}-report"
 
 
 def child_name(sandbox: str) -> str:

@@ -1,15 +1,17 @@
-"""Where each sandbox wanted to go last and was not let, as it would have to stand in its spec to be let.
+"""What each sandbox wanted last and was not let, as it would have to stand in its spec to be let: destinations, models.
 
-Holds of each sandbox KEPT destinations, those that were asked for last, and how many denials there were, in memory: a
+Holds of each sandbox KEPT of these, those that were asked for last, and how many denials there were, in memory: a
 gateway that begins anew knows of none. It is fed with the records that become lines of the audit, from one event loop.
 
 A hostile agent chose the names, and people read them: only what a ClaudeSandbox could allow is kept, and of that only
 what is no longer than LONGEST. All else is counted.
 """
 
+import re
 import time
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from claude_sandbox.gateway.audit import Value
 from claude_sandbox.gateway.destinations.domains import NOT_ALLOWED, PatternError, Way, entry_of, parse_pattern
@@ -17,24 +19,37 @@ from claude_sandbox.gateway.destinations.domains import NOT_ALLOWED, PatternErro
 KEPT = 8
 LONGEST = 100
 """Characters of a destination: longer than nearly all names of hosts, too short for a text."""
+MODEL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:@-]{0,63}")
+"""A model as it may be told of: those of the provider and of clouds are so called."""
+MODEL_NOT_ALLOWED = "model"
+"""The reason for which a request is refused that asks for a model which is not in `spec.model.allowed`."""
 _WAYS = {"tunnel": Way.TUNNEL, "http": Way.HTTP}
+
+
+class What(StrEnum):
+    """What was denied: an entry of `spec.network.egress.allowedDomains`, or of `spec.model.allowed`."""
+
+    DESTINATION = "Destination"
+    MODEL = "Model"
 
 
 @dataclass(frozen=True)
 class Denial:
-    """One destination, as in `spec.network.egress.allowedDomains`. `at`: the last time, in seconds since 1970."""
+    """One destination or model, as in the spec. `first`, `at`: the first and the last time, in seconds since 1970."""
 
-    destination: str
+    what: What
+    entry: str
     count: int
+    first: float
     at: float
 
 
 @dataclass
 class Denied:
-    """Of one sandbox: how often, and where to; the last one is the newest."""
+    """Of one sandbox: how often, and what; the last one is the newest."""
 
     count: int = 0
-    destinations: dict[str, Denial] = field(default_factory=dict)
+    entries: dict[tuple[What, str], Denial] = field(default_factory=dict)
 
 
 class Denials:
@@ -54,21 +69,25 @@ class Denials:
 
     def observe(self, kind: str, fields: Mapping[str, Value]) -> None:
         """Look at what becomes a line of the audit."""
-        way, sandbox = _WAYS.get(kind), fields.get("sandbox")
-        if way is None or not isinstance(sandbox, str) or fields.get("rule") != NOT_ALLOWED:
+        sandbox, rule = fields.get("sandbox"), fields.get("rule")
+        way = _WAYS.get(kind)
+        is_model = kind == "request" and rule == MODEL_NOT_ALLOWED
+        if not isinstance(sandbox, str) or not (is_model or (way is not None and rule == NOT_ALLOWED)):
             return
         found = self._found.setdefault(sandbox, Denied())
         found.count += 1
-        entry = _entry(fields, way)
+        entry = _destination(fields, way) if way is not None else _model(fields)
         if entry is None:
             return
-        before = found.destinations.pop(entry, Denial(entry, 0, 0))
-        found.destinations[entry] = Denial(entry, before.count + 1, self._clock())
-        if len(found.destinations) > KEPT:
-            del found.destinations[next(iter(found.destinations))]
+        what, now = What.MODEL if is_model else What.DESTINATION, self._clock()
+        before = found.entries.pop((what, entry), None)
+        count, first = (before.count, before.first) if before is not None else (0, now)
+        found.entries[what, entry] = Denial(what, entry, count + 1, first, now)
+        if len(found.entries) > KEPT:
+            del found.entries[next(iter(found.entries))]
 
 
-def _entry(fields: Mapping[str, Value], way: Way) -> str | None:
+def _destination(fields: Mapping[str, Value], way: Way) -> str | None:
     """The destination as an entry of the spec; None where it can't be one, or is too long."""
     host, port = fields.get("host"), fields.get("port")
     if not isinstance(host, str) or not isinstance(port, int):
@@ -80,3 +99,8 @@ def _entry(fields: Mapping[str, Value], way: Way) -> str | None:
     except PatternError:
         return None
     return entry if len(entry) <= LONGEST and "*" not in entry else None
+
+
+def _model(fields: Mapping[str, Value]) -> str | None:
+    found = fields.get("model")
+    return found if isinstance(found, str) and MODEL.fullmatch(found) else None

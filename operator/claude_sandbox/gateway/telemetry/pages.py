@@ -1,6 +1,10 @@
-"""The third listener's pages, which no sandbox can reach: `/healthz`, `/readyz`, `/metrics`, `/usage`."""
+"""The third listener's pages, which no sandbox can reach: `/healthz`, `/readyz`, `/metrics`, `/usage`.
+
+`/readyz?report` has the sandbox's report too, where there is but one: for the health check of a container beside it.
+"""
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 
@@ -15,6 +19,8 @@ from claude_sandbox.gateway.telemetry.denials import Denials
 from claude_sandbox.gateway.telemetry.metrics import Metrics
 from claude_sandbox.gateway.telemetry.usage import usage_of
 
+MOST_KEPT = 4000
+"""Bytes of `/readyz?report`: an engine keeps 4096 of what a health check prints (Moby, daemon/health.go)."""
 _TOGETHER = 8
 """Accounts that are read at a time."""
 
@@ -30,6 +36,7 @@ class Pages:
         denials: Denials,
         metrics: Metrics,
         readiness: Callable[[], tuple[bool, dict[str, object]]],
+        report: Callable[[str], str],
     ) -> None:
         self._live = live
         self._books = books
@@ -37,6 +44,7 @@ class Pages:
         self._denials = denials
         self._metrics = metrics
         self._readiness = readiness
+        self._report = report
         self._reading = asyncio.Semaphore(_TOGETHER)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -48,6 +56,8 @@ class Pages:
                 return web.json_response({"status": "ok"})
             case "/readyz":
                 ready, found = self._readiness()
+                if request.query_string == "report":
+                    return web.Response(body=self._reported(found), status=200 if ready else 503)
                 return web.json_response(found, status=200 if ready else 503)
             case "/metrics":
                 page = self._metrics.page(request.headers.get("accept", ""))
@@ -55,6 +65,14 @@ class Pages:
             case "/usage":
                 return web.json_response(await self._usage())
         return web.Response(status=404)
+
+    def _reported(self, found: dict[str, object]) -> bytes:
+        """What is found, with the report of the one sandbox, as far as an engine keeps it."""
+        sandboxes = list(self._live().sandboxes)
+        text = self._report(sandboxes[0]) if len(sandboxes) == 1 else ""
+        alone = json.dumps(found)
+        whole = f'{alone[:-1]}, "report": {text}}}' if text else alone
+        return (whole if len(whole) <= MOST_KEPT else alone).encode()
 
     async def _usage(self) -> dict[str, object]:
         sandboxes = list(self._live().sandboxes.values())

@@ -33,9 +33,9 @@ def _denied(denied: Denied) -> dict[str, Any]:
     """The newest first."""
     return {
         "count": denied.count,
-        "destinations": [
-            {"destination": one.destination, "count": one.count, "time": clock(one.at)}
-            for one in reversed(denied.destinations.values())
+        "entries": [
+            {"what": str(one.what), "entry": one.entry, "count": one.count, "time": clock(one.at)}
+            for one in reversed(denied.entries.values())
         ],
     }
 

@@ -91,8 +91,9 @@ async def test_metrics_and_usage_of_a_running_gateway(tmp_path: Path) -> None:
             assert one["lastAccepted"]["status"] == 200
             assert one["lastError"]["type"] == "authentication_error"
             assert one["lastError"]["message"] == f"invalid x-api-key: {HIDDEN} ?[2J"
-            (wanted,) = one["denied"]["destinations"]
-            assert (wanted["destination"], wanted["count"]) == ("not-declared.example.org:8080", 1)
+            model, wanted = sorted(one["denied"]["entries"], key=lambda each: str(each["what"]), reverse=True)
+            assert (model["what"], model["entry"], model["count"]) == ("Model", "claude-opus-5-5", 1)
+            assert (wanted["what"], wanted["entry"]) == ("Destination", "not-declared.example.org:8080")
             assert refused[1]["providerError"] == "authentication_error"
 
             # A key that is replaced shows with the next request, and only then.
@@ -220,9 +221,10 @@ def test_denials_are_told_as_the_spec_would_have_to_name_them_the_newest_first()
         *(("http", "pypi.org", 443), ("tunnel", "PyPI.org.", 443)),
     ):
         denials.observe(kind, denial(host, port))
-    found = list(denials.of("u").destinations.values())[::-1]
-    assert [(one.destination, one.count, one.at) for one in found] == [
-        ("pypi.org", 2, 14), ("pypi.org:443", 1, 13), ("deb.debian.org", 1, 12), ("git.example.org:8443", 1, 11)
+    found = list(denials.of("u").entries.values())[::-1]
+    assert [(one.entry, one.count, one.first, one.at) for one in found] == [
+        ("pypi.org", 2, 10, 14), ("pypi.org:443", 1, 13, 13), ("deb.debian.org", 1, 12, 12),
+        ("git.example.org:8443", 1, 11, 11),
     ]  # fmt: skip
 
 
@@ -234,7 +236,7 @@ def test_denials_are_told_as_the_spec_would_have_to_name_them_the_newest_first()
 def test_what_no_spec_can_name_or_is_long_enough_for_a_text_is_counted_only(host: str) -> None:
     denials = Denials()
     denials.observe("tunnel", denial(host))
-    assert (denials.of("u").count, denials.of("u").destinations) == (1, {})
+    assert (denials.of("u").count, denials.of("u").entries) == (1, {})
 
 
 @pytest.mark.parametrize(
@@ -261,8 +263,8 @@ def test_so_many_denials_are_kept_whatever_an_agent_asks_for(asked: list[tuple[s
         denials.observe("tunnel", denial(f"host-{number}.example.org", port))
     found = denials.of("u")
     assert found.count == 2 * len(asked)
-    assert len(found.destinations) <= KEPT
-    assert all(len(one) <= LONGEST and one.isascii() and one.isprintable() for one in found.destinations)
+    assert len(found.entries) <= KEPT
+    assert all(len(one) <= LONGEST and one.isascii() and one.isprintable() for _, one in found.entries)
     denials.keep({"another"})
     assert denials.of("u") == Denied()
 

@@ -28,6 +28,7 @@ from claude_sandbox.backends.docker.engine.client import lines
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
+from claude_sandbox.backends.docker.events.expectations import container_of
 from claude_sandbox.backends.docker.events.outside_sessions import BEGINS, ENDS, OutsideSessions
 from claude_sandbox.compliance.containers.document import Document
 
@@ -108,10 +109,11 @@ async def changed_sandboxes(
     keep: Callable[[SandboxKey, Object], bool] = lambda _sandbox, _event: False,
     note: Callable[[Object], None] = lambda _event: None,
     sessions: OutsideSessions | None = None,
+    checked: Callable[[str], None] = lambda _container: None,
     pause: Callable[[float], Any] = asyncio.sleep,
 ) -> AsyncIterator[SandboxKey]:
     """Sandboxes that are worth a look, without end. `keep`: whether one is not to be woken by an event. `note` is
-    told of each event.
+    told of each event, `checked` of each container in which a health check has ended.
 
     Whenever the events could not be followed for a while, all known ones are: what happened is not told again.
     """
@@ -130,6 +132,8 @@ async def changed_sandboxes(
                     note(event)
                     found = tuple(sandboxes_of(event, cluster, registry))
                     if found and sessions is not None and _is_visit(event) and not await sessions.concerns(event):
+                        if str(event.get("Action")).partition(":")[0] == ENDS:
+                            checked(container_of(event))
                         continue
                     for wake in found:
                         if not keep(wake, event):

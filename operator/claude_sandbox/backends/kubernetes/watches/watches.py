@@ -43,6 +43,7 @@ from claude_sandbox.kubernetes_api.resources import (
     SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
+    USAGES,
     Resource,
 )
 from claude_sandbox.kubernetes_api.store import IndexFunction, key_of
@@ -140,6 +141,9 @@ class Watches:
                 field_selector=f"metadata.name={meta.GATEWAY_TLS}",
                 metadata_only=True,
             )
+            # Reports alone: what gateways keep accounts in is written far more often, and is theirs.
+            reports = f"{meta.LABEL_COMPONENT}={meta.COMPONENT_REPORT}"
+            self._gateways[USAGES] = self._each(scopes, USAGES, self._report_changed, label_selector=reports)
 
     @property
     def look_at_secrets(self) -> bool:
@@ -213,6 +217,13 @@ class Watches:
         name = meta.GATEWAY_TLS if resource is SECRETS else meta.GATEWAY
         return self._of_gateways(resource, namespace).store.get(namespace, name)
 
+    def reports(self, namespace: str, uid: str) -> tuple[object, ...]:
+        """What the namespace's gateways report of the sandbox with this UID, as they wrote it."""
+        if USAGES not in self._gateways:
+            return ()
+        found = _scoped(self._gateways[USAGES], namespace).store.get(namespace, meta.report_name(uid)) or {}
+        return tuple(((found.get("spec") or {}).get("reports") or {}).values())
+
     def learn_gateways(self, resource: Resource, live: Obj) -> None:
         """Take in the answer to a write of ours."""
         self._of_gateways(resource, live["metadata"]["namespace"]).learn(live)
@@ -231,6 +242,11 @@ class Watches:
         live = new or old
         assert live is not None  # noqa: S101
         self._wake_all(live["metadata"]["namespace"])
+
+    def _report_changed(self, old: Obj | None, new: Obj | None) -> None:
+        """Gateways write one once a minute at most, but for what is not to wait."""
+        if (name := _sandbox_of(new)) is not None and new is not None and old != new:
+            self._wake(new["metadata"]["namespace"], name)
 
     def _each(
         self,

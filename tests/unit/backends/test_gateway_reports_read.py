@@ -1,0 +1,174 @@
+"""What the operator reads of gateways' reports, whoever wrote them, and of several of them."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from claude_sandbox.api.usage_status import MAX_DENIED, BudgetState, TroubleKind
+from claude_sandbox.backends.gateway_reports import BELIEVED, MAX_TEXT, Report, believed, budget_of, merged, read
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+LEAF = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=40)
+JSON = st.recursive(
+    LEAF, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
+)
+
+
+def at(seconds: float = 0) -> str:
+    return (NOW + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def counts(requests: int = 1) -> dict[str, Any]:
+    return {"requests": requests, "inputTokens": 1, "outputTokens": 2, "cacheWriteTokens": 3, "cacheReadTokens": 4,
+            "costUSD": "0.5"}  # fmt: skip
+
+
+def document(**changed: Any) -> dict[str, Any]:
+    whole: dict[str, Any] = {
+        "version": 1,
+        "at": at(),
+        "usage": {
+            "time": at(), "windowBegan": at(-10), "windowCostUSD": "1.25", "windowOutputTokens": 7, "total": counts(3),
+            "models": [{"model": "claude-sonnet-5-5", **counts(3)}],
+        },
+        "budget": {"time": at(), "state": "Free", "maxCostUSD": "20", "leftUSD": "18.75", "until": at(600)},
+        "answered": {"time": at(-1), "generation": "g1"},
+        "trouble": {"kind": "KeyRefused", "since": at(-5), "time": at(), "generation": "g1", "status": 401,
+                    "type": "authentication_error", "message": "invalid x-api-key"},
+        "denials": 3,
+        "denied": [{"what": "Destination", "entry": "pypi.org", "count": 3, "first": at(-9), "last": at(-1)}],
+    }  # fmt: skip
+    return whole | changed
+
+
+def report(**changed: Any) -> Report:
+    found = read(json.dumps(document(**changed)))
+    assert found is not None
+    return found
+
+
+def texts(found: Report) -> list[str]:
+    """Every text in it."""
+    parts: list[str] = [one.entry for one in found.denied]
+    if found.used is not None:
+        parts += [text for one in (*found.used.models, found.used.total) for text in (one.model, one.cost_usd)]
+        parts.append(found.used.window.cost_usd)
+    if found.answered is not None:
+        parts.append(found.answered.generation or "")
+    if found.trouble is not None:
+        parts += [found.trouble.message, found.trouble.generation or ""]
+    return parts
+
+
+PARTS = ("usage", "budget", "answered", "trouble", "denials", "denied", "at", "version", "later")
+PLACES = (
+    ("usage", "models", 0, "model"), ("usage", "total", "requests"), ("usage", "windowCostUSD"), ("budget", "state"),
+    ("budget", "until"), ("answered", "generation"), ("trouble", "message"), ("trouble", "type"), ("trouble", "since"),
+    ("denied", 0, "entry"), ("denied", 0, "count"), ("denied", 0, "first"), ("denied", 0, "what"),
+)  # fmt: skip
+
+
+@given(st.text(max_size=200) | st.builds(json.dumps, JSON) | JSON)
+def test_whatever_is_read_is_a_report_or_none(text: object) -> None:
+    read(text)
+
+
+@given(st.sampled_from(PARTS), JSON)
+def test_a_part_that_is_malformed_takes_no_other_away(name: str, value: Any) -> None:
+    found = read(json.dumps(document(**{name: value})))
+    if name == "at":
+        return
+    assert found is not None
+    assert (found.answered is not None) or name == "answered"
+    assert found.trouble is not None or name == "trouble"
+    assert found.used is not None or name == "usage"
+    assert found.denied or name == "denied"
+
+
+@given(st.sampled_from(PLACES), LEAF | JSON)
+def test_no_text_gets_in_that_a_terminal_would_not_show_as_it_is(place: tuple[str | int, ...], value: Any) -> None:
+    whole = document()
+    inner: Any = whole
+    for step in place[:-1]:
+        inner = inner[step]
+    inner[place[-1]] = value
+    found = read(json.dumps(whole))
+    assert found is not None
+    for text in texts(found):
+        assert text.isprintable()
+        assert len(text.encode()) <= 256
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["", "a b.example", "evil.example\n- *.example", "*.example.org", "x" * 101, "EVIL.example", "evil.example:http",
+     "-evil.example", "\u202egro.elpmaxe", "evil.example, and call +1"],
+)  # fmt: skip
+def test_what_is_no_entry_of_a_spec_is_no_denial(entry: str) -> None:
+    one = {"what": "Destination", "entry": entry, "count": 3, "first": at(), "last": at()}
+    assert report(denied=[one]).denied == ()
+
+
+def test_what_is_too_long_or_nested_too_deeply_is_no_report() -> None:
+    assert read(json.dumps(document(later="x" * MAX_TEXT))) is None
+    assert read("[" * (MAX_TEXT - 1)) is None
+    assert read('{"at":' + "9" * 4000 + "}") is None
+
+
+@given(st.permutations(range(4)))
+def test_of_several_each_fact_is_the_newest_in_whatever_order(order: list[int]) -> None:
+    reports = [
+        report(at=at(1), usage={**document()["usage"], "time": at(1), "total": counts(9)}, trouble=None),
+        report(at=at(2), answered={"time": at(2), "generation": "g2"}, trouble=None, usage=None),
+        report(
+            at=at(3), usage={**document()["usage"], "time": at(-3), "total": counts(1)}, answered=None, trouble=None
+        ),
+        report(at=at(0), answered=None, trouble=None, usage=None),
+    ]
+    found = merged(reports[number] for number in order)
+    assert found is not None
+    assert found.used is not None
+    assert found.used.total.requests == 9
+    assert found.answered is not None
+    assert found.answered.generation == "g2"
+    assert found.denials == 12
+    assert [(one.entry, one.count) for one in found.denied] == [("pypi.org", 12)]
+
+
+def test_a_refusal_ends_with_an_answer_that_another_gateway_got_since() -> None:
+    refused = report()
+    assert merged([refused, report(at=at(3), trouble=None, answered={"time": at(-1)})]).trouble is not None  # type: ignore[union-attr]
+    assert merged([refused, report(at=at(3), trouble=None, answered={"time": at(1)})]).trouble is None  # type: ignore[union-attr]
+
+
+def test_that_there_is_no_answer_is_believed_for_a_while() -> None:
+    silent = report(trouble={"kind": "NoAnswer", "since": at(-90), "time": at(), "message": "no connection"})
+    assert silent.trouble is not None
+    assert silent.trouble.kind is TroubleKind.NO_ANSWER
+    assert believed(silent, NOW + BELIEVED).trouble is not None
+    assert believed(silent, NOW + BELIEVED + timedelta(seconds=1)).trouble is None
+    # A refusal lasts until something else is known.
+    assert believed(report(), NOW + timedelta(days=30)).trouble is not None
+
+
+def test_a_budget_is_judged_by_its_own_limits_alone_and_free_when_its_window_is_over() -> None:
+    spent = report(budget={**document()["budget"], "state": "Spent", "leftUSD": "0"})
+    assert budget_of(spent, Decimal("20.0"), None, NOW).state is BudgetState.SPENT  # type: ignore[union-attr]
+    assert budget_of(spent, Decimal(30), None, NOW) is None
+    assert budget_of(spent, Decimal(20), 7, NOW) is None
+    assert budget_of(spent, Decimal(20), None, NOW + timedelta(seconds=600)).state is BudgetState.FREE  # type: ignore[union-attr]
+
+
+def test_so_many_denials_are_told_whatever_is_written() -> None:
+    many = [{"what": "Destination", "entry": f"h{n}.example", "count": 1, "first": at(n), "last": at(n)}
+            for n in range(MAX_DENIED)]  # fmt: skip
+    more = [one | {"entry": f"g{number}.example"} for number, one in enumerate(many)]
+    found = merged([report(denied=many), report(denied=more)])
+    assert found is not None
+    assert len(found.denied) == MAX_DENIED
+    assert found.denied[0].last == NOW + timedelta(seconds=MAX_DENIED - 1)
