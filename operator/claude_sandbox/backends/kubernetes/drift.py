@@ -24,7 +24,7 @@ _KEYED_LISTS = {"containers": "name", "volumes": "name", "volumeMounts": "mountP
 _EXACT = frozenset({"securityContext", "capabilities", "selector", "limits", "requests"})
 
 # What is as good as nothing where nothing was asked for.
-_NOTHING = (None, "", False, 0, {}, [])
+_NOTHING: tuple[Any, ...] = (None, "", False, 0, {}, [])
 
 # What the API server writes where nothing was asked for (k8s.io/kubernetes, pkg/apis/core/v1/defaults.go).
 _DEFAULTS: Mapping[str, tuple[Any, ...]] = {
