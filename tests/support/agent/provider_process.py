@@ -31,13 +31,16 @@ class ProviderProcess:
         return [json.loads(line) for line in self._log.read_text().splitlines()[1:]]
 
 
-def provider_on(of: EngineDescription, directory: Path) -> contextlib.AbstractContextManager[ProviderProcess]:
-    """One that the engine's containers can reach, and nothing else on the machine."""
-    return provider_in(of.netns, directory)
+def provider_on(
+    of: EngineDescription, directory: Path, certificate: tuple[Path, ...] = ()
+) -> contextlib.AbstractContextManager[ProviderProcess]:
+    """One that the engine's containers can reach, and nothing else on the machine; with a certificate and its key it
+    speaks TLS."""
+    return provider_in(of.netns, directory, certificate)
 
 
 @contextlib.contextmanager
-def provider_in(network: Path, directory: Path) -> Iterator[ProviderProcess]:
+def provider_in(network: Path, directory: Path, certificate: tuple[Path, ...] = ()) -> Iterator[ProviderProcess]:
     """One in a network namespace, on an address of its own there."""
     inside = ("nsenter", f"--net={network}", "--")
     subprocess.run([*inside, "ip", "address", "replace", f"{ADDRESS}/32", "dev", "lo"], check=True)
@@ -45,7 +48,9 @@ def provider_in(network: Path, directory: Path) -> Iterator[ProviderProcess]:
     path = os.pathsep.join(sys.path)
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [*inside, sys.executable, __file__, ADDRESS], stdout=out, env=os.environ | {"PYTHONPATH": path}
+            [*inside, sys.executable, __file__, ADDRESS, *map(str, certificate)],
+            stdout=out,
+            env=os.environ | {"PYTHONPATH": path},
         )
     try:
         deadline = time.monotonic() + 30
@@ -60,8 +65,9 @@ def provider_in(network: Path, directory: Path) -> Iterator[ProviderProcess]:
         subprocess.run([*inside, "ip", "address", "del", f"{ADDRESS}/32", "dev", "lo"], check=False)
 
 
-def main(host: str) -> None:
-    with serving(host) as api:
+def main(host: str, *certificate: str) -> None:
+    tls = (Path(certificate[0]), Path(certificate[1])) if certificate else None
+    with serving(host, tls) as api:
         print(api.url, flush=True)
         told = 0
         while True:
@@ -74,4 +80,4 @@ def main(host: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

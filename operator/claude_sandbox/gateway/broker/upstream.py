@@ -39,4 +39,4 @@ class Upstreams:
 def _context(provider: Provider) -> ssl.SSLContext | bool:
     if not provider.base_url.startswith("https:"):
         return True
-    return ssl.create_default_context(cafile=provider.ca)
+    return ssl.create_default_context(cafile=provider.ca, cadata=provider.bundle)

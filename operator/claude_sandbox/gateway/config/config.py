@@ -38,12 +38,13 @@ class Listener:
 
 @dataclass(frozen=True)
 class Provider:
-    """Where the model is. `base_url` without a slash at its end. `ca`: the bundle that is trusted instead of the
-    system's. `upstream_proxy`: `http://NAME:PORT` through which it is reached."""
+    """Where the model is. `base_url` without a slash at its end. `ca`, or `bundle` itself in PEM: what is trusted
+    instead of the system's. `upstream_proxy`: `http://NAME:PORT` through which it is reached."""
 
     base_url: str = "https://api.anthropic.com"
     ca: Path | None = None
     upstream_proxy: str | None = None
+    bundle: str | None = None
 
 
 @dataclass(frozen=True)
@@ -183,11 +184,13 @@ def _provider(fields: Fields) -> Provider:
         raise ConfigError(
             fields.path("baseURL"), "write a URL without a query, as in https://llm.example.org/anthropic"
         )
-    ca = fields.optional("caFile")
+    ca, bundle = fields.optional("caFile"), fields.certificates("caBundle")
+    if ca is not None and bundle is not None:
+        raise ConfigError(fields.path("caBundle"), "write caFile or caBundle, and not both")
     proxy = fields.optional("upstreamProxy")
     if proxy is not None:
         _proxy_address(proxy, fields.path("upstreamProxy"))
-    return Provider(base, Path(ca) if ca else None, proxy)
+    return Provider(base, Path(ca) if ca else None, proxy, bundle)
 
 
 def _proxy_address(text: str, path: str) -> tuple[str, int]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any, TypeVar
 
+from claude_sandbox.gateway.config.bundle import BundleError, certificates
 from claude_sandbox.gateway.destinations.addresses import Network
 
 T = TypeVar("T")
@@ -49,6 +50,15 @@ class Fields:
     def optional(self, name: str, pattern: str = r"[^\x00-\x1f\x7f]+") -> str | None:
         """A string, or None where it is not there."""
         return self.text(name, pattern=pattern) if self.has(name) else None
+
+    def certificates(self, name: str) -> str | None:
+        """Certificates in PEM, or None where it is not there."""
+        if not self.has(name):
+            return None
+        try:
+            return certificates(self._take(name, str, "certificates in PEM", None))
+        except BundleError as error:
+            raise ConfigError(self.path(name), str(error)) from None
 
     def number(self, name: str, default: int | None, low: int, high: int) -> int:
         """A whole number within these bounds."""
