@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from asking import account_file, ask, settled_to
 from dockerkit import IMAGE, KEY, counted, furnish, process_of, sandbox
 from enginekit import REMAPPED, client, own, remapping
 from nodekit import report
 from portkit import HTTP, asked, endpoints, relay_on, serving
+from slow_provider import slow_provider_on
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.backends.docker.evidence.proc import read_process
@@ -66,6 +68,22 @@ async def test_a_new_key_arrives_and_a_container_that_ended_gets_it_again(remapp
         await one.settled()
         assert one.running
         assert one.key_in_place() == b"another-key"
+
+
+async def test_a_gateway_that_is_nobody_on_the_machine_keeps_its_accounts(
+    remapped: EngineDescription, tmp_path: Path
+) -> None:
+    spec = {"credentials": {"apiKeySecretRef": {"name": "anthropic"}, "delivery": "Brokered"}}
+    with slow_provider_on(remapped, tmp_path) as url:
+        async with sandbox(remapped, gateways={"provider": {"baseURL": url}}, **spec) as one:
+            await one.made()
+            await one.started()
+            for count in (1, 2):
+                assert [each.status for each in await ask(one, 1)] == [200]
+                assert account_file(one).parent.stat().st_uid == REMAPPED + 65532
+                await settled_to(one, 10 * count)
+                one.sdk.api.kill(one.names.gateway)
+                await one.settled()
 
 
 async def test_declared_ports_are_published_by_a_relay_that_is_nobody_on_the_machine(

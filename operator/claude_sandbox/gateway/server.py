@@ -16,7 +16,7 @@ from claude_sandbox.gateway.audit import Audit, Value
 from claude_sandbox.gateway.broker.broker import Broker
 from claude_sandbox.gateway.broker.upstream import Upstreams
 from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
-from claude_sandbox.gateway.budget.store import FileStore, MemoryStore, Store
+from claude_sandbox.gateway.budget.store import FileStore, MemoryStore, Store, StoreError
 from claude_sandbox.gateway.config.config import Limits, Listener
 from claude_sandbox.gateway.config.follow import Follower, Follows, Live
 from claude_sandbox.gateway.config.standard_input import InputFollower
@@ -81,7 +81,8 @@ class Gateway:
         self._follower = follower
         cluster = follower.live.config.cluster
         self._api = ApiServer(cluster.service_account, cluster.server) if cluster is not None else None
-        self._books = Bookkeeper(self._store(), told=self._due)
+        self._accounts = self._store()
+        self._books = Bookkeeper(self._accounts, told=self._due)
         self._metrics = Metrics(lambda: follower.live.prices, self._books)
         self._denials = Denials()
         self._audit = Audit(observe=self._observe)
@@ -120,6 +121,8 @@ class Gateway:
     async def run(self, told: asyncio.Event) -> None:
         """Serve until told to end. Raises OSError where it can't listen."""
         config = self._follower.live.config
+        if isinstance(self._accounts, FileStore):
+            await _begun(self._accounts)
         broker = self._bounded = _BoundedServer(
             self._broker.handle, config.limits, len(self._follower.live.sandboxes),
             handler_cancellation=True, access_log=None, auto_decompress=False,
@@ -259,6 +262,19 @@ class Gateway:
             "requests": self._broker.open,
             "connections": self._proxy.open,
         }
+
+
+async def _begun(accounts: FileStore) -> None:
+    """Have a directory's accounts in order before anything is counted. What can't be written is told, and refused to
+    those that a budget counts for."""
+    try:
+        changed = await accounts.begin()
+    except StoreError as error:
+        print(f"gateway: {error}", file=sys.stderr, flush=True)
+        return
+    if changed:
+        message = "what a gateway that was ended left under way counts in full now"
+        print(f"gateway: in {changed} accounts {message}", file=sys.stderr, flush=True)
 
 
 def _context(listener: Listener) -> ssl.SSLContext | None:

@@ -1,7 +1,8 @@
 """What is lost of streams that are under way by a gateway when something is killed: the table of docs/gateway.md.
 
 A sandbox has a request to the model and a download by the proxy under way, each of EVENTS parts. In the middle of them
-something happens. It is counted what arrived, and for how long nothing went afterwards.
+something happens. It is counted what arrived, and for how long nothing went afterwards; and whether every request that
+the provider got is in the account of the sandbox's budget.
 """
 
 import asyncio
@@ -20,6 +21,7 @@ from fault_place import Made, Place, fault_place, ready
 from requests.exceptions import RequestException
 from slow_provider import ADDRESS, EVENTS, PORT, TICK, slow_provider_on
 
+from claude_sandbox.gateway.budget.ledger import Account, loads
 from claude_sandbox.install.inside import run_inside
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
@@ -40,6 +42,7 @@ PROBE = f"{{ {HEAD}\nsleep 1; }} | nc -w 2 claude-sandbox-gateway 8080 | head -n
 BROKERED = {
     "credentials": {"apiKeySecretRef": {"name": "streams"}, "delivery": "Brokered"},
     "network": {"egress": {"allowedDomains": [f"{NAME}:{PORT}"]}},
+    "budget": {"maxOutputTokens": 10**9},
 }
 
 
@@ -125,7 +128,7 @@ class Loss:
         (name_withdrawn, True, False),
     ],
 )
-async def test_what_is_lost(place: Place, happens: Happens, streamed: bool, loaded: bool) -> None:
+async def test_what_is_lost(place: Place, happens: Happens, streamed: bool, loaded: bool, tmp_path: Path) -> None:
     made = await place.create("streams", **BROKERED)
     assert not (why := await place.is_told(made, ready)), why
     for script, file in ((ASK, "streamed"), (LOAD, "loaded")):
@@ -151,6 +154,16 @@ async def test_what_is_lost(place: Place, happens: Happens, streamed: bool, load
     assert (loss.streamed == EVENTS, loss.loaded == EVENTS) == (streamed, loaded), loss
     # What was received before it happened was received.
     assert min(loss.streamed, loss.loaded) > EVENTS / 6
+    account = _account(place)
+    counted = sum(one.requests for one in account.models.values()) + account.lost + len(account.reserved)
+    assert counted >= (tmp_path / "slow-provider.log").read_text().count("asked")
+    assert account.lost == (0 if streamed else 1)
+
+
+def _account(place: Place) -> Account:
+    """Of the only sandbox, as it is on the engine's disk."""
+    (file,) = (place.host.data_root / "volumes").glob("*-accounts/_data/*.json")
+    return loads(json.dumps(json.loads(file.read_text())["account"]))
 
 
 def _gateway(made: Made) -> str:

@@ -1,7 +1,8 @@
 """A provider, as a process of its own in an engine's network.
 
-To POST it answers with the SHA-256 of the key that came with it; asked to stream, with EVENTS numbered events, TICK
-seconds apart, as the Claude API does. To GET it answers with as many numbered lines.
+To POST it answers with the SHA-256 of the key that came with it, after as many seconds as the header x-slow says, and
+says that it wrote all that it was allowed to; asked to stream, with EVENTS numbered events, TICK seconds apart, as the
+Claude API does. To GET it answers with as many numbered lines. Each POST is a line of its log.
 """
 
 import contextlib
@@ -30,10 +31,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        print("asked", flush=True)
         if b'"stream":true' not in body:
             key = hashlib.sha256(self.headers.get("x-api-key", "").encode()).hexdigest()
+            time.sleep(float(self.headers.get("x-slow") or 0))
             self._begin("application/json")
-            self.wfile.write(json.dumps({"id": key, "usage": {"input_tokens": 1, "output_tokens": 1}}).encode())
+            usage = {"input_tokens": 1, "output_tokens": json.loads(body)["max_tokens"]}
+            self.wfile.write(json.dumps({"id": key, "usage": usage}).encode())
             return
         self._begin("text/event-stream")
         usage = '"usage":{"input_tokens":1,"output_tokens":1}'
@@ -67,6 +71,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 512
+
     def handle_error(self, request: object, client_address: object) -> None:
         """Nobody listens any more."""
 

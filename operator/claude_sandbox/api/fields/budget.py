@@ -31,8 +31,9 @@ _WINDOW = matching("[1-9][0-9]{0,5}[smhd]", "must be a number and s, m, h or d, 
 class Budget(Strict):
     """How much of the model the agent may use. What would go beyond it is refused, and never sent.
 
-    Before it is sent, a request takes the most that it can cost; when it is over, what it did cost. On backend type
-    Docker the account is in the memory of the sandbox's gateway: one that is made anew counts from nothing.
+    Before it is sent, a request takes the most that it can cost; when it is over, what it did cost. The account lasts
+    as long as the sandbox, whatever becomes of its gateway. On backend type Docker it is on the sandbox's host: a
+    sandbox that is moved to another host counts from nothing there.
     """
 
     max_cost_usd: Annotated[str, Field(min_length=1, max_length=19), _USD, _ABOVE_ZERO] | None = Field(

@@ -23,7 +23,8 @@ def confined() -> Manifest:
 def companion_host(
     network: str, *, memory: int, cpu: int, pids: int, open_files: int, logs: dict[str, str], limits_swap: bool
 ) -> Manifest:
-    """The HostConfig of what stands beside a sandbox, on an outer network and on the sandbox's: nothing is mounted.
+    """The HostConfig of what stands beside a sandbox, on an outer network and on the sandbox's: nothing is mounted
+    by itself.
 
     `memory` in bytes, `cpu` in the engine's NanoCpus.
     """

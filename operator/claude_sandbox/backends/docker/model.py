@@ -138,6 +138,8 @@ class Observed:
     # Likewise of the gateway; and which revision it follows, as far as that is known.
     gateway: Companion = field(default_factory=Companion)
     gateway_revision: str | None = None
+    # How many containers but the gateway have the volume of its accounts.
+    accounts_elsewhere: int = 0
     # Summaries of relays and gateways of the sandbox's under other names.
     other_companions: tuple[Object, ...] = ()
     # Names of other containers that carry the sandbox's labels.

@@ -31,6 +31,7 @@ RELAY = "relay"
 OUTER = "relay-network"
 GATEWAY = "gateway"
 GATEWAY_NETWORK = "gateway-network"
+ACCOUNTS = "accounts"
 
 # Namespaces and names are DNS labels of up to 63 and 45 characters; with these cuts no name is longer than 63.
 _READABLE = 18
@@ -51,10 +52,12 @@ class Names:
     """Of the relay and of its outer network."""
     gateway: str
     """Of the gateway and of its outer network."""
+    accounts: str
+    """Of the gateway's volume."""
 
     @property
-    def volumes(self) -> tuple[str, str, str]:
-        return (self.key, self.settings, self.workspace)
+    def volumes(self) -> tuple[str, ...]:
+        return (self.key, self.settings, self.workspace, self.accounts)
 
 
 def names_of(cluster: str, identity: Identity) -> Names:
@@ -74,6 +77,7 @@ def names_of(cluster: str, identity: Identity) -> Names:
         workspace=f"{_name(cluster, identity, identity.namespace_uid)}-workspace",
         relay=f"{own}-relay",
         gateway=f"{own}-gateway",
+        accounts=f"{own}-accounts",
     )
 
 

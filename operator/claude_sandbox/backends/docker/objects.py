@@ -71,7 +71,7 @@ class Documents:
 
     @property
     def volumes(self) -> tuple[Manifest, ...]:
-        found = (self.key, self.settings, self.workspace)
+        found = (self.key, self.settings, self.workspace, self.gateway.accounts if self.gateway is not None else None)
         return tuple(volume for volume in found if volume is not None)
 
 

@@ -47,6 +47,8 @@ class Observer:
         # Those that have nothing of a relay, or of a gateway: neither the container, nor the network without it. By
         # the sandboxes' UIDs and the component.
         self._without: set[tuple[str, str]] = set()
+        # By the sandbox's UID: its gateway, when it was asked who else has its accounts, in seconds of `clock`.
+        self._alone: dict[str, tuple[str, float]] = {}
         # By the sandbox's UID: its gateway, that one's start, empty where not known yet, and what it said that it
         # follows when it was told of it.
         self._told: dict[str, tuple[str, str, str]] = {}
@@ -91,6 +93,7 @@ class Observer:
             relay_image=relay.image,
             gateway=gateway,
             gateway_revision=self._revision(desired.identity.uid, gateway.container),
+            accounts_elsewhere=await self._elsewhere(desired, gateway),
             other_companions=(
                 *(one for one in relays if name_of_summary(one) != called.relay),
                 *(one for one in gateways if name_of_summary(one) != called.gateway),
@@ -129,6 +132,7 @@ class Observer:
             relay_image=relay.image,
             gateway=gateway,
             gateway_revision=self._revision(desired.identity.uid, gateway.container),
+            accounts_elsewhere=await self._elsewhere(desired, gateway),
             strays=before.strays,
         )
 
@@ -151,6 +155,7 @@ class Observer:
         """The sandbox is gone."""
         self._without -= {(uid, one) for one in (names.RELAY, names.GATEWAY)}
         self._told.pop(uid, None)
+        self._alone.pop(uid, None)
         if (container := self._known.pop(uid, None)) is not None:
             self._inside.pop(container, None)
 
@@ -192,6 +197,20 @@ class Observer:
             self._without.add(key)
         ours = container is not None and is_owned(container, desired.cluster, desired.identity, component)
         return Companion(container, network, await self._image(container) if container is not None and ours else None)
+
+    async def _elsewhere(self, desired: Desired, gateway: Companion) -> int:
+        """How many containers but the gateway have its accounts. Where none has, it is asked again after a while."""
+        if gateway.container is None or desired.documents.gateway is None:
+            return 0
+        uid, identifier = desired.identity.uid, gateway.identifier
+        known, at = self._alone.get(uid, ("", 0.0))
+        if known == identifier and self._clock() - at < LOOK_INSIDE_AGAIN:
+            return 0
+        found = await self._engine.containers_with(desired.documents.names.accounts)
+        others = len([one for one in found if one["Id"] != identifier])
+        if not others:
+            self._alone[uid] = (identifier, self._clock())
+        return others
 
     def _revision(self, uid: str, gateway: Object | None) -> str | None:
         """What a gateway follows: what it said when it was told last, else what its health check found last."""

@@ -12,7 +12,7 @@ from claude_sandbox.backends.docker import drift, names
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Object, labels, name_of, name_of_summary, running
 from claude_sandbox.backends.docker.gateway.gateways import Brokering
-from claude_sandbox.backends.docker.gateway.plan import is_gateway, is_gateway_network, keeps_gateway, plan_gateway
+from claude_sandbox.backends.docker.gateway.plan import foreign_to_gateway, keeps_gateway, plan_gateway
 from claude_sandbox.backends.docker.health import is_lost
 from claude_sandbox.backends.docker.model import (
     CONTAINER,
@@ -78,6 +78,7 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
         (
             *_network(desired, observed, ours, (missing, differs), foreign),
             *_volumes(desired, observed, (missing, differs), foreign, free=ours is None or bool(removal)),
+            *_accounts(desired, observed, past),
         ),
     ]
     if ours is not None and not removal:
@@ -177,10 +178,22 @@ def _volumes(
     for wanted in desired.documents.volumes:
         name = wanted["Name"]
         live = observed.volumes.get(name)
+        if name == desired.documents.names.accounts:
+            continue
         if live is None:
             yield Step(Verb.CREATE, causes[0], VOLUME, name)
         elif f"{VOLUME} {name}" not in foreign and free and (paths := drift.volume_differences(wanted, live)):
             yield Step(Verb.REPLACE, causes[1], VOLUME, name, live, paths=paths)
+
+
+def _accounts(desired: Desired, observed: Observed, past: Past) -> tuple[Step, ...]:
+    """The volume of the gateway's accounts, which comes with the wish for a gateway, and is never made anew."""
+    name = desired.documents.names.accounts
+    if desired.documents.gateway is None or name in observed.volumes:
+        return ()
+    lost = past.provisioned and past.settled
+    made = Cause.UPDATE if past.provisioned else Cause.PROVISION
+    return (Step(Verb.CREATE, Cause.HEAL if lost else made, VOLUME, name),)
 
 
 def _live(
@@ -267,12 +280,7 @@ def _start(name: str, ours: Object, past: Past) -> Step:
 
 def _foreign(desired: Desired, observed: Observed) -> Iterator[str]:
     cluster, identity = desired.cluster, desired.identity
-    if desired.documents.gateway is not None:
-        gateway = observed.gateway
-        if gateway.container is not None and not is_gateway(desired, gateway.container):
-            yield f"{CONTAINER} {name_of(gateway.container)}"
-        if gateway.network is not None and not is_gateway_network(desired, gateway.network):
-            yield f"{NETWORK} {name_of(gateway.network)}"
+    yield from foreign_to_gateway(desired, observed)
     if desired.documents.relay is not None:
         if observed.relay is not None and not is_relay(desired, observed.relay):
             yield f"{CONTAINER} {name_of(observed.relay)}"

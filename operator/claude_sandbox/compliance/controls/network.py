@@ -154,7 +154,9 @@ def container_gateway(container: Container) -> Verdict:
     ports = sorted({port for port, _ in bindings_of(gateway.document)})
     published = [f"its gateway publishes {port}" for port in ports]
     differences = [f"its gateway is not the desired one: {path}" for path in gateway.differences]
-    return judged([*published, *_loose(gateway.document, "its gateway"), *differences], "hardened, and as desired")
+    return judged(
+        [*published, *_loose(gateway.document, "its gateway", gateway.volume), *differences], "hardened, and as desired"
+    )
 
 
 def _by_endpoints(view: View, seen: Collection[str]) -> Iterator[str]:
@@ -195,13 +197,13 @@ def _too_much(relay: Companion, allowed: set[tuple[str, str]]) -> Iterator[str]:
             yield f"its relay publishes {port} on {address or 'every address'}, which is not declared"
 
 
-def _loose(document: Object, what_it_is: str) -> Iterator[str]:
+def _loose(document: Object, what_it_is: str, volume: str = "") -> Iterator[str]:
     """In what a relay or a gateway is less hardened than a sandbox. What its document does not tell counts against
-    it."""
+    it. `volume`: the one that it may have mounted."""
     relay = Document(document)
     options = relay.strings("HostConfig.SecurityOpt") or ()
     places = ("Mounts", "HostConfig.Binds", "HostConfig.Mounts")
-    mounted = [relay.tells(path) and _holds(relay, path) for path in places]
+    mounted = [relay.tells(path) and _holds(relay, path, volume) for path in places]
     shared = [relay.text(f"HostConfig.{name}") == "host" for name in ("NetworkMode", "PidMode", "IpcMode", "UTSMode")]
     dropped, added = relay.strings("HostConfig.CapDrop") or (), relay.strings("HostConfig.CapAdd")
     found = {
@@ -217,10 +219,19 @@ def _loose(document: Object, what_it_is: str) -> Iterator[str]:
     yield from (f"{what_it_is} {what}" for what, true in found.items() if true)
 
 
-def _holds(relay: Document, path: str) -> bool:
-    """Whether a list is not empty, as far as it can be understood."""
-    found = relay.strings(path) if path.endswith("Binds") else relay.objects(path)
-    return found is None or bool(found)
+def _holds(relay: Document, path: str, volume: str) -> bool:
+    """Whether a list has anything else than this volume, once, as far as it can be understood."""
+    if path.endswith("Binds"):
+        return relay.strings(path) is None or bool(relay.strings(path))
+    found = relay.objects(path)
+    named = "Name" if path == "Mounts" else "Source"
+    return found is None or len(found) > 1 or any(not volume or not _is_volume(one, named, volume) for one in found)
+
+
+def _is_volume(mount: Object, named: str, volume: str) -> bool:
+    # What it is to be made of where it is missing can be a directory of the host's.
+    made_of = (mount.get("VolumeOptions") or {}).get("DriverConfig")
+    return mount.get("Type") == "volume" and mount.get(named) == volume and not made_of
 
 
 _NETWORK_EVIDENCE = (Evidence.POLICIES, Evidence.POD)

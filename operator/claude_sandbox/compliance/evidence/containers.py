@@ -19,10 +19,11 @@ class DeclaredPort:
 @dataclass(frozen=True)
 class Companion:
     """The container that publishes ports for another, or by which another gets out: its document, and in what it is
-    not the desired one."""
+    not the desired one. `volume`: the name of the only one that it is meant to have; empty: none."""
 
     document: Object
     differences: tuple[str, ...] = ()
+    volume: str = ""
 
 
 @dataclass(frozen=True)

@@ -241,7 +241,9 @@ class Drains:
                     return None
                 self._sandboxes.learn(placed)
         self._moved[source] = self._moved.get(source, 0) + 1
-        self._reporter.tell(placed, "Moved", f"Moved from DockerHost {source} to {target.host}.", warning=False)
+        self._reporter.tell(
+            placed, "Moved", f"Moved from DockerHost {source} to {target.host}.{_anew(raw)}", warning=False
+        )
         self._hosts.tell(source, "SandboxMoved", f"A sandbox was moved to DockerHost {target.host}.")
         for host in (source, target.host):
             self._wake_host(host)
@@ -291,6 +293,12 @@ async def _removed(old: DockerBackend, identity: Identity, placement: Placement)
 
 
 _REFUSED = Stay(StayReason.REFUSED, "what it asks for is refused, so nothing is done for it: see its status")
+
+
+def _anew(raw: Raw) -> str:
+    """What of a sandbox did not move with it."""
+    counted = raw["spec"].get("budget") is not None
+    return " What it had used of its budget was on the old host: it is counted from nothing now." if counted else ""
 
 
 def _saying(move: _Move) -> str:

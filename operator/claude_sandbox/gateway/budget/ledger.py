@@ -8,8 +8,8 @@ reserved; should one, `overrun` counts by how much.
 An account is one JSON document in a store that swaps it only if it is still the one that was read, so any number of
 gateways may share it. Each gateway's last batch of changes is noted in it (`writers`), so that one that did not hear
 whether its batch was written can read it there, and never makes it twice. A gateway that dies leaves its reservations
-behind: they count in full, and become spent when they are older than any request may be (`LOST_AFTER`). Nobody gives
-back what nobody knows.
+behind: they count in full, and become spent when they are older than any request may be (`LOST_AFTER`), or at once
+where it is certain that no gateway is left that could settle them (`buried`). Nobody gives back what nobody knows.
 
 A window begins with the first request, and the next begins with the first request after its end. What is still
 reserved then is carried over, and counts where it is settled. Times are those of the gateway that makes the change:
@@ -166,7 +166,16 @@ def current(account: Account, budget: Budget, now: float) -> Account:
     """The account in the window of this moment, with what dead gateways reserved counted as spent."""
     if account.since is None or (budget.window is not None and now >= account.since + budget.window):
         account = replace(account, since=now, spent=0, written=0)
-    dead = {key: one for key, one in account.reserved.items() if now - one.at > LOST_AFTER}
+    return _counted(account, {key: one for key, one in account.reserved.items() if now - one.at > LOST_AFTER})
+
+
+def buried(account: Account) -> Account:
+    """The account with all that is reserved counted as spent: whoever reserved it is dead."""
+    return _counted(account, account.reserved)
+
+
+def _counted(account: Account, dead: Mapping[str, Reservation]) -> Account:
+    """The account with these reservations counted as spent."""
     if not dead:
         return account
     return replace(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from claude_sandbox.gateway.budget.ledger import Account, dumps, loads
+from claude_sandbox.gateway.budget.ledger import Account, buried, dumps, loads
 
 
 class StoreError(Exception):
@@ -64,12 +64,24 @@ class FileStore:
 
     A new version is written beside the old one, brought to the disk, and renamed over it: at whatever byte a process
     is killed there is one whole version. A lock of the kernel's, gone with who holds it, makes two writers take turns.
+    Another one, on the directory, is held by each gateway while it lives: one that begins and has it to itself knows
+    that whoever reserved something is dead.
     """
 
     pace = 0.0
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        # Kept open: the lock goes with it.
+        self._presence: int | None = None
+
+    async def begin(self) -> int:
+        """Be there, and count as spent what dead gateways left reserved, where no other lives; how many accounts that
+        changed. Raises StoreError; then nobody knows that this gateway is there.
+
+        To be called before anything is reserved, and once.
+        """
+        return await asyncio.to_thread(self._begin)
 
     async def load(self, sandbox: str) -> tuple[Account, str]:
         """See Store."""
@@ -78,6 +90,30 @@ class FileStore:
     async def swap(self, sandbox: str, version: str, account: Account) -> str | None:
         """See Store."""
         return await asyncio.to_thread(self._swap, sandbox, version, account)
+
+    def _begin(self) -> int:
+        try:
+            self._presence = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+            count = 0
+            try:
+                fcntl.flock(self._presence, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass
+            else:
+                count = sum(self._bury(path.stem) for path in sorted(self._directory.glob("*.json")))
+            fcntl.flock(self._presence, fcntl.LOCK_SH)
+        except OSError as error:
+            raise StoreError(f"the accounts in {self._directory} can't be had: {_why(error)}") from error
+        return count
+
+    def _bury(self, sandbox: str) -> bool:
+        try:
+            account, version = self._load(sandbox)
+        except StoreError:
+            # Who needs it is told then.
+            return False
+        after = buried(account)
+        return after != account and self._swap(sandbox, version, after) is not None
 
     def _load(self, sandbox: str) -> tuple[Account, str]:
         path = self._path(sandbox)

@@ -27,7 +27,7 @@ def test_every_name_is_accepted_and_short(cluster: str, identity: Identity) -> N
     for name in (names.container, names.helper, names.network, *names.volumes):
         assert ACCEPTED.fullmatch(name)
         assert len(name) <= 63
-    assert len({names.container, names.helper, *names.volumes}) == 5
+    assert len({names.container, names.helper, *names.volumes}) == 6
 
 
 @given(st.uuids().map(str), identities, identities)
@@ -36,7 +36,7 @@ def test_no_two_sandboxes_share_a_name(cluster: str, one: Identity, other: Ident
         return
     first, second = names_of(cluster, one), names_of(cluster, other)
     assert first.container != second.container
-    assert not {first.key, first.settings} & {second.key, second.settings}
+    assert not {first.key, first.settings, first.accounts} & {second.key, second.settings, second.accounts}
     same_name = (one.namespace, one.name) == (other.namespace, other.name)
     assert (first.workspace == second.workspace) is same_name
 

@@ -111,14 +111,24 @@ def relayed(
     return mutate
 
 
-def brokered(differences: tuple[str, ...] = (), **host: Any) -> Mutate:
+def accounts(name: str = "accounts", **changes: Any) -> dict[str, list[dict[str, Any]]]:
+    """A gateway's one volume, as it is asked for and as the engine lists it, with what is changed of the former."""
+    asked = {"Type": "volume", "Source": name, "Target": "/var/lib/claude-sandbox/accounts"}
+    return {"Mounts": [asked | changes], "listed": [{"Type": "volume", "Name": name}]}
+
+
+def brokered(differences: tuple[str, ...] = (), listed: Any = None, **host: Any) -> Mutate:
     """A hardened gateway is its way out, but for what is changed of the gateway's HostConfig."""
 
     def mutate(world: World) -> None:
         relayed(**({"PortBindings": None} | host))(world)
         assert world.relay is not None
-        document = {**world.relay.document, "NetworkSettings": {"Ports": host.get("PortBindings") or {}}}
-        world.gateway, world.relay = Companion(document, differences), None
+        document = {
+            **world.relay.document,
+            "NetworkSettings": {"Ports": host.get("PortBindings") or {}},
+            "Mounts": listed or [],
+        }
+        world.gateway, world.relay = Companion(document, differences, volume="accounts"), None
         world.declare(ports=(), gateway=True)
 
     return mutate
@@ -329,6 +339,19 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
         "NET-12",
     ),
     "a gateway that is not the desired one": (brokered(differences=("Networks.other",)), "NET-12"),
+    "a gateway with another's accounts": (brokered(**accounts("others")), "NET-12"),
+    "a gateway whose accounts are a directory": (brokered(**accounts(Type="bind")), "NET-12"),
+    "a gateway whose accounts are made of a directory": (
+        brokered(**accounts(VolumeOptions={"DriverConfig": {"Options": {"o": "bind", "device": "/etc"}}})),
+        "NET-12",
+    ),
+    "a gateway with more than its accounts": (
+        brokered(Mounts=accounts()["Mounts"], listed=[*accounts()["listed"], {"Type": "volume", "Name": "more"}]),
+        "NET-12",
+    ),
+    "a gateway with its accounts twice": (brokered(Mounts=2 * accounts()["Mounts"]), "NET-12"),
+    "a gateway with something of the host": (brokered(Binds=["/etc:/etc"]), "NET-12"),
+    "a relay with a gateway's accounts": (relayed(Mounts=accounts()["Mounts"]), "NET-11"),
     # FS
     "a writable root": (host(ReadonlyRootfs=False), "FS-01"),
     "the host's root": (bind("/"), "FS-02 FS-03 SEC-03"),
@@ -656,7 +679,11 @@ PERMITTED: dict[str, Mutate] = {
 }
 
 
-@pytest.mark.parametrize("mutate", [brokered(), lambda world: world.declare(gateway=True)], ids=["hardened", "none"])
+@pytest.mark.parametrize(
+    "mutate",
+    [brokered(), brokered(**accounts()), lambda world: world.declare(gateway=True)],
+    ids=["hardened", "with accounts", "none"],
+)
 def test_a_hardened_gateway_passes_and_so_does_none_by_which_nothing_gets_out(mutate: Mutate) -> None:
     assert changed(mutate).results()["NET-12"] is Result.PASS
 

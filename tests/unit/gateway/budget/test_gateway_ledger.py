@@ -138,6 +138,55 @@ async def test_a_damaged_account_lets_nothing_through(tmp_path: Path) -> None:
         await Bookkeeper(FileStore(tmp_path)).reserve("s", Budget(cost=10), "r", Bound(1, 1, 5))
 
 
+async def test_what_dead_gateways_held_is_spent_as_soon_as_it_is_certain_that_they_are_dead(tmp_path: Path) -> None:
+    def gateway(script: str) -> subprocess.Popen[str]:
+        return subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+
+    async def held() -> tuple[int, int, int]:
+        account, _ = await FileStore(tmp_path).load("s")
+        return account.spent, sum(one.cost for one in account.reserved.values()), account.lost
+
+    first = gateway(BEGINS + HOLDS)
+    assert first.stdout is not None
+    assert [first.stdout.readline(), first.stdout.readline()] == ["0\n", "held\n"]
+    # Another one beside it can't know whether the first one's request is still under way.
+    assert gateway(BEGINS).communicate()[0] == "0\n"
+    assert await held() == (0, 6, 0)
+    # The kernel gives the lock back with the process, however that ends.
+    first.kill()
+    first.wait()
+    assert gateway(BEGINS).communicate()[0] == "1\n"
+    assert await held() == (6, 0, 1)
+    with pytest.raises(BudgetSpentError) as spent:
+        await Bookkeeper(FileStore(tmp_path)).reserve("s", Budget(cost=10), "q", Bound(1, 1, 5))
+    # Nothing is under way that could make room: to wait for it would be to wait for ever.
+    assert spent.value.hopeless
+
+
+async def test_accounts_that_can_not_be_had_are_told_and_a_damaged_one_is_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="can't be had"):
+        await FileStore(tmp_path / "missing").begin()
+    (tmp_path / "s.json").write_text("damaged")
+    assert await FileStore(tmp_path).begin() == 0
+    assert (tmp_path / "s.json").read_text() == "damaged"
+
+
+BEGINS = """
+import asyncio, sys, time
+from pathlib import Path
+from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
+from claude_sandbox.gateway.budget.ledger import Budget
+from claude_sandbox.gateway.budget.prices import Bound
+from claude_sandbox.gateway.budget.store import FileStore
+store = FileStore(Path(sys.argv[1]))
+print(asyncio.run(store.begin()), flush=True)
+"""
+HOLDS = """
+asyncio.run(Bookkeeper(store).reserve("s", Budget(cost=10), "r", Bound(1, 1, 6)))
+print("held", flush=True)
+time.sleep(60)
+"""
+
 SPENDER = """
 import asyncio, sys
 from pathlib import Path

@@ -105,6 +105,13 @@ class Engine:
         )
         return found
 
+    async def containers_with(self, volume: str) -> list[Object]:
+        """Summaries of all containers that have a volume, running or not."""
+        found: list[Object] = await self._transport.json(
+            "GET", "/containers/json", params={"all": "1", "filters": json.dumps({"volume": [volume]})}
+        )
+        return found
+
     async def network(self, name: str) -> Object | None:
         """A network with its members. Raises EngineError (400) where several have the name."""
         return await self._transport.found("GET", f"/networks/{name}")

@@ -104,7 +104,7 @@ async def _gateway(engine: Engine, container: Object, blueprint: Blueprint | Non
         return None
     called = names.names_of(str(labels(container)[names.LABEL_CLUSTER]), blueprint.identity)
     found = await engine.container(called.gateway)
-    return None if found is None else Companion(found)
+    return None if found is None else Companion(found, volume=called.accounts)
 
 
 async def _drift(

@@ -1,6 +1,7 @@
 """What is known of a sandbox's gateway, in the terms in which compliance is judged. Pure."""
 
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
+from claude_sandbox.backends.docker.gateway import accounts
 from claude_sandbox.backends.docker.gateway.drift import differences
 from claude_sandbox.backends.docker.model import Observed
 from claude_sandbox.backends.docker.objects import Documents
@@ -20,4 +21,7 @@ def of(wanted: Documents, observed: Observed, capabilities: EngineCapabilities) 
     inner = str(network["Id"]) if network is not None else ""
     called, live = wanted.names, seen.container
     paths = differences(wanted.gateway, called, live, seen.image, seen.network, inner, capabilities)
-    return Companion(live, tuple(path for path in paths if path not in _HARMLESS))
+    held = accounts.differences(
+        wanted.gateway.accounts, observed.volumes.get(called.accounts), observed.accounts_elsewhere
+    )
+    return Companion(live, (*(path for path in paths if path not in _HARMLESS), *held), volume=called.accounts)

@@ -2,7 +2,7 @@
 
 It is on two networks: the sandbox's own, where it listens and nobody but the sandbox is, and an outer one of its own,
 by which it gets out. The key and what the sandbox may do come to it on its standard input: neither is in a document of
-the engine's, in a file, or in the environment, and both are gone when it ends.
+the engine's, in a file, or in the environment, and both are gone when it ends. Accounts alone outlive it (`accounts`).
 """
 
 import base64
@@ -15,6 +15,7 @@ import orjson
 
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Manifest
+from claude_sandbox.backends.docker.gateway import accounts
 from claude_sandbox.backends.docker.hardening import ICC, companion_host
 from claude_sandbox.backends.docker.names import GATEWAY, GATEWAY_NETWORK, LABEL_SPEC_HASH, Names, labels_of
 from claude_sandbox.backends.docker.relay.relays import USER
@@ -51,11 +52,13 @@ NO_BROKERING = Brokering()
 
 @dataclass(frozen=True)
 class Gateway:
-    """The documents of a gateway and its outer network, and its configuration without the sandbox's identity."""
+    """The documents of a gateway, its outer network and the volume of its accounts, and its configuration without the
+    sandbox's identity."""
 
     image: Image
     container: Manifest
     network: Manifest
+    accounts: Manifest
     configuration: Manifest
 
     def revision(self, generation: str | None) -> str:
@@ -92,10 +95,11 @@ def gateway_of(
         "Options": {ICC: "false"},
         "Labels": labels_of(cluster, identity, GATEWAY_NETWORK),
     }
-    container = _container(identity, cluster, called, image, capabilities)
+    volume = accounts.volume_of(identity, cluster, called)
+    container = _container(identity, cluster, called, image, volume, capabilities)
     made_of = orjson.dumps([container, network], option=orjson.OPT_SORT_KEYS)
     container["Labels"][LABEL_SPEC_HASH] = hashlib.sha256(made_of).hexdigest()[:32]
-    return Gateway(image, container, network, _configuration(blueprint, given.settings))
+    return Gateway(image, container, network, volume, _configuration(blueprint, given.settings))
 
 
 def message(gateway: Gateway, key: bytes | bytearray, generation: str, placeholder: bytes | bytearray) -> bytearray:
@@ -131,6 +135,7 @@ def _configuration(blueprint: Blueprint, settings: Mapping[str, Any]) -> Manifes
             "proxy": {"host": inside, "port": agent.PROXY_PORT},
             "health": {"host": "127.0.0.1", "port": HEALTH_PORT},
         },
+        "ledgerDirectory": accounts.DIRECTORY,
         **settings,
         "sandboxes": [
             {
@@ -149,8 +154,17 @@ def _configuration(blueprint: Blueprint, settings: Mapping[str, Any]) -> Manifes
 
 
 def _container(
-    identity: Identity, cluster: str, called: Names, image: Image, capabilities: EngineCapabilities
+    identity: Identity, cluster: str, called: Names, image: Image, volume: Manifest, capabilities: EngineCapabilities
 ) -> Manifest:
+    host = companion_host(
+        called.gateway,
+        memory=MEMORY,
+        cpu=_CPU,
+        pids=PIDS,
+        open_files=4096,
+        logs={"max-size": "10m", "max-file": "3"},
+        limits_swap=capabilities.limits_swap,
+    )
     return {
         "Hostname": "gateway",
         "Image": image.reference,
@@ -171,15 +185,9 @@ def _container(
         "Cmd": [],
         "OpenStdin": True,
         "HostConfig": {
-            **companion_host(
-                called.gateway,
-                memory=MEMORY,
-                cpu=_CPU,
-                pids=PIDS,
-                open_files=4096,
-                logs={"max-size": "10m", "max-file": "3"},
-                limits_swap=capabilities.limits_swap,
-            ),
+            **host,
+            "Mounts": [accounts.mount_of(volume)],
+            "Ulimits": [*host["Ulimits"], accounts.file_size()],
             "OomScoreAdj": _OOM_SCORE_ADJUSTMENT,
         },
         "NetworkingConfig": {"EndpointsConfig": {called.gateway: {}}},

@@ -1,11 +1,13 @@
 """What has to be done about a sandbox's gateway. Pure."""
 
+from collections.abc import Iterator
+
 from claude_sandbox.backends.base import Cause, Past
 from claude_sandbox.backends.docker import drift, health, names
 from claude_sandbox.backends.docker.companions import strangers
-from claude_sandbox.backends.docker.engine.documents import Object, labels
+from claude_sandbox.backends.docker.engine.documents import Object, labels, name_of
 from claude_sandbox.backends.docker.gateway.drift import differences
-from claude_sandbox.backends.docker.model import GATEWAY, NETWORK, Desired, Observed, Step, Verb
+from claude_sandbox.backends.docker.model import CONTAINER, GATEWAY, NETWORK, VOLUME, Desired, Observed, Step, Verb
 from claude_sandbox.backends.docker.names import is_owned
 
 
@@ -23,6 +25,29 @@ def is_gateway(desired: Desired, live: Object | None) -> bool:
 def is_gateway_network(desired: Desired, live: Object | None) -> bool:
     """Whether a network is the one by which the sandbox's own gateway gets out."""
     return live is not None and is_owned(live, desired.cluster, desired.identity, names.GATEWAY_NETWORK)
+
+
+def foreign_to_gateway(desired: Desired, observed: Observed) -> Iterator[str]:
+    """What is under the gateway's names and not the sandbox's own, as "Kind name"."""
+    seen = observed.gateway
+    if desired.documents.gateway is None:
+        return
+    if seen.container is not None and not is_gateway(desired, seen.container):
+        yield f"{CONTAINER} {name_of(seen.container)}"
+    if seen.network is not None and not is_gateway_network(desired, seen.network):
+        yield f"{NETWORK} {name_of(seen.network)}"
+    if _has_foreign_accounts(desired, observed):
+        yield f"{VOLUME} {desired.documents.names.accounts}"
+
+
+def _has_foreign_accounts(desired: Desired, observed: Observed) -> bool:
+    """Whether the volume under the name of the accounts is not as the operator makes them, or somebody else's: what it
+    holds can't be made again, so it is left alone."""
+    wanted, live = desired.documents.gateway, observed.volumes.get(desired.documents.names.accounts)
+    if wanted is None or live is None:
+        return False
+    owned = is_owned(live, desired.cluster, desired.identity, names.ACCOUNTS)
+    return not owned or bool(drift.volume_differences(wanted.accounts, live))
 
 
 def plan_gateway(desired: Desired, observed: Observed, past: Past, *, may_be_made: bool) -> tuple[Step, ...]:
@@ -45,6 +70,9 @@ def plan_gateway(desired: Desired, observed: Observed, past: Past, *, may_be_mad
     )
     wish = labels(live).get(names.LABEL_SPEC_HASH) != wanted.container["Labels"][names.LABEL_SPEC_HASH]
     if wish or paths:
+        if _has_foreign_accounts(desired, observed):
+            # What is there is no account of this sandbox: none is had by it, and without one nothing gets out.
+            return (Step(Verb.REMOVE, Cause.HEAL, GATEWAY, name, live, paths=paths),)
         cause = Cause.UPDATE if wish else cause
         reason = "Ended" if "State.Status" in paths else "Unhealthy" if "State.Health" in paths else ""
         return (Step(Verb.REPLACE, cause, GATEWAY, name, live, paths=paths, paced=True, reason=reason),)

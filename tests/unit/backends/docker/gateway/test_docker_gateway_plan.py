@@ -4,6 +4,7 @@ import base64
 import copy
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from claude_sandbox.backends.base import Cause, Past
 from claude_sandbox.backends.docker import hardening, names
 from claude_sandbox.backends.docker.companions import Companion
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
-from claude_sandbox.backends.docker.gateway import evidence, gateways
+from claude_sandbox.backends.docker.gateway import accounts, evidence, gateways
 from claude_sandbox.backends.docker.gateway.gateways import Brokering, Gateway
 from claude_sandbox.backends.docker.gateway.settings import GatewaySettingsError, gateway_settings
 from claude_sandbox.backends.docker.model import Delivered, Desired, Observed, Plan, Verb
@@ -22,6 +23,7 @@ from claude_sandbox.backends.docker.plan import plan
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.gateway.budget.ledger import Budget
 from claude_sandbox.gateway.config.config import parse
+from claude_sandbox.localcluster.pki.certificates import new_ca
 
 IMAGE = Image("example.org/operator@sha256:" + "c" * 64, "sha256:" + "c" * 64, "IfNotPresent")
 FIRST = Past(provisioned=False, ran=False, settled=False)
@@ -55,7 +57,9 @@ def living(desired: Desired) -> Observed:
         "State": {"Status": "running", "Running": True, "Paused": False, "StartedAt": "2026-03-01T12:00:00Z"},
         "Config": copy.deepcopy(config),
         "HostConfig": host,
-        "Mounts": [],
+        "Mounts": [
+            {"Type": "volume", "Name": called.accounts, "Destination": accounts.DIRECTORY, "RW": True},
+        ],
         "NetworkSettings": {
             "Networks": {
                 called.network: {"NetworkID": "2" * 64, "Aliases": ["claude-sandbox-gateway"]},
@@ -89,7 +93,13 @@ def test_it_is_hardened_and_holds_nothing_that_is_worth_stealing(capabilities: E
     desired = wanting(capabilities, env=[{"name": "COLOUR", "value": "red"}])
     gateway = gateway_in(desired)
     host = gateway.container["HostConfig"]
-    assert (host["CapDrop"], host["Privileged"], host["ReadonlyRootfs"], host["Mounts"]) == (["ALL"], False, True, [])
+    assert (host["CapDrop"], host["Privileged"], host["ReadonlyRootfs"]) == (["ALL"], False, True)
+    # Nothing but its accounts, which no other container has; and no file of them gets large.
+    (mounted,) = host["Mounts"]
+    assert (mounted["Type"], mounted["Source"]) == ("volume", desired.documents.names.accounts)
+    assert mounted["VolumeOptions"]["Labels"] == gateway.accounts["Labels"]
+    assert all(one["Source"] != mounted["Source"] for one in desired.documents.container["HostConfig"]["Mounts"])
+    assert {"Name": "fsize", "Soft": 1 << 20, "Hard": 1 << 20} in host["Ulimits"]
     assert "no-new-privileges:true" in host["SecurityOpt"]
     assert (gateway.container["User"], gateway.container["Env"], gateway.container["Cmd"]) == ("65532:65532", [], [])
     assert "PortBindings" not in host
@@ -110,6 +120,7 @@ def test_what_it_is_told_is_a_configuration_that_it_takes_with_the_key_beside_it
     (sandbox,) = parse(json.dumps(message["configuration"])).sandboxes
     assert (sandbox.models, [str(one) for one in sandbox.allowed]) == (("claude-sonnet-*",), ["github.com"])
     assert (sandbox.anonymous_proxy, sandbox.oauth, sandbox.budget) == (True, False, Budget())
+    assert str(parse(json.dumps(message["configuration"])).ledger) == accounts.DIRECTORY
 
 
 def test_it_is_told_of_a_subscriptions_token_and_of_a_budget() -> None:
@@ -207,11 +218,57 @@ def test_what_is_measured_of_it_is_in_what_it_differs() -> None:
     assert names.GATEWAY in gateway_in(desired).container["Labels"].values()
 
 
+def test_its_accounts_come_before_it_outlive_it_and_are_lost_to_nobody_silently() -> None:
+    desired = wanting()
+    called = desired.documents.names
+    steps = plan(desired, Observed(), FIRST).steps
+    order = [(step.kind, step.name) for step in steps]
+    assert order.index(("Volume", called.accounts)) < order.index(("Gateway", called.gateway))
+    seen = living(desired)
+    without = replace(seen, volumes={name: one for name, one in seen.volumes.items() if name != called.accounts})
+    # Who gets a gateway gets them with it; of one that had them, it is told that they were lost.
+    for past, cause in ((FIRST, Cause.PROVISION), (replace(LATER, settled=False), Cause.UPDATE), (LATER, Cause.HEAL)):
+        (step,) = (one for one in plan(desired, without, past).steps if one.name == called.accounts)
+        assert (step.verb, step.cause) == (Verb.CREATE, cause)
+    # A sandbox that holds its key itself for a while, or is suspended, keeps what was used.
+    for wish in (replace(desired_of(), key_generation="7"), wanting(operatingMode="Suspended")):
+        assert all(step.name != called.accounts for step in plan(wish, seen, LATER).steps)
+
+
+@pytest.mark.parametrize("change", [{"Labels": {}}, {"Options": {"type": "none", "device": "/etc", "o": "bind"}}])
+def test_a_volume_that_is_not_the_sandboxs_own_is_never_given_to_its_gateway(change: dict[str, Any]) -> None:
+    desired = wanting()
+    called, seen = desired.documents.names, living(desired)
+    foreign = replace(seen, volumes={**seen.volumes, called.accounts: {**seen.volumes[called.accounts], **change}})
+    found = plan(desired, foreign, LATER)
+    assert f"Volume {called.accounts}" in found.foreign
+    assert found.steps == ()
+    # What would have to be made again is taken away instead, and nothing is made in its place.
+    ended = changed(foreign, lambda live: live["State"].update(Running=False, Status="exited"))
+    assert verbs(plan(desired, ended, LATER)) == ["REMOVE Gateway"]
+    gone = replace(foreign, gateway=Companion(), gateway_revision=None)
+    assert all(step.kind != "Gateway" for step in plan(desired, gone, LATER).steps)
+
+
+def test_whoever_else_has_its_accounts_is_measured() -> None:
+    desired = wanting()
+    called, seen = desired.documents.names, living(desired)
+    (gateway,) = (evidence.of(desired.documents, replace(seen, accounts_elsewhere=2), NEW),)
+    assert gateway is not None
+    assert (gateway.volume, gateway.differences) == (called.accounts, ("Volume is in 2 other containers",))
+    labelled = {**seen.volumes[called.accounts], "Labels": {}}
+    gateway = evidence.of(desired.documents, replace(seen, volumes={**seen.volumes, called.accounts: labelled}), NEW)
+    assert gateway is not None
+    assert all(path.startswith("Volume.Labels.") for path in gateway.differences)
+    assert gateway.differences
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
         ("nonsense", "no JSON"), ("[]", "provider, egress, limits"), ('{"sandboxes":[]}', "provider, egress, limits"),
         ('{"provider":{"baseURL":"ftp://x"}}', "provider.baseURL"), ('{"provider":{"caFile":"/x"}}', "provider.caFile"),
+        ('{"provider":{"caFile":7}}', "provider.caFile"), ('{"provider":{"caBundle":"x"}}', "caBundle: it has no"),
         ('{"egress":{"deniedDomains":["*"]}}', "egress.deniedDomains"),
         ('{"limits":{"requests":0}}', "limits.requests"),
     ],
@@ -220,3 +277,52 @@ def test_settings_that_can_not_be_followed_are_refused_with_the_field(text: str,
     with pytest.raises(GatewaySettingsError, match=told.replace("[", "\\[")):
         gateway_settings(text)
     assert gateway_settings('{"provider":{"baseURL":"https://llm.example.org"}}')
+
+
+def pem() -> str:
+    return new_ca("a company", datetime(2026, 1, 1, tzinfo=UTC)).certificate.decode()
+
+
+def test_the_bundle_that_a_file_holds_goes_into_the_gateways_memory() -> None:
+    given = {"provider": {"baseURL": "https://llm.example.org", "caFile": "ca.pem"}}
+    asked: list[str] = []
+
+    def read(name: str) -> str:
+        asked.append(name)
+        return f"# Tanúsítvány, and more for people\n{pem()}\n{pem()}"
+
+    found = gateway_settings(json.dumps(given), read)
+    assert asked == ["ca.pem"]
+    bundle = found["provider"].pop("caBundle")
+    assert (bundle.count("BEGIN CERTIFICATE"), "people" in bundle) == (2, False)
+    assert found == {"provider": {"baseURL": "https://llm.example.org"}}
+    # As it came out it goes in again: it is what `install` writes down for the operator.
+    settings = {"provider": {"caBundle": bundle}, "egress": {"deniedDomains": ["*.paste.example"]}}
+    assert gateway_settings(json.dumps(settings)) == settings
+    fields = BROKERED
+    made = documents(blueprint_of(**fields), CLUSTER, NEW, brokering=Brokering(IMAGE, settings)).gateway
+    assert made is not None
+    message = json.loads(base64.b64decode(gateways.message(made, b"the-key", "7", b"csb-1")))
+    config = parse(json.dumps(message["configuration"]))
+    assert config.provider.bundle == bundle
+    assert [str(one) for one in config.egress.denied] == ["*.paste.example"]
+    # Other settings are told to the gateway that runs.
+    plain = gateway_in(wanting())
+    assert made.container == plain.container
+    assert made.revision("7") != plain.revision("7")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "no certificate"), ("-----BEGIN PRIVATE KEY-----\nx\n-----END PRIVATE KEY-----", "a private key"),
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----", "can't be read"),
+        ("-----BEGIN CERTIFICATE-----\n" + "A" * (65 << 10) + "\n-----END CERTIFICATE-----", "64 are taken"),
+    ],
+    ids=["empty", "a key", "broken", "too large"],
+)  # fmt: skip
+def test_a_bundle_that_can_not_be_used_is_refused(text: str, told: str) -> None:
+    with pytest.raises(GatewaySettingsError, match=rf"provider\.caFile: ca\.pem: .*{told}"):
+        gateway_settings('{"provider":{"caFile":"ca.pem"}}', lambda _: text)
+    with pytest.raises(GatewaySettingsError, match=rf"provider\.caBundle: .*{told}"):
+        gateway_settings(json.dumps({"provider": {"caBundle": text}}))
