@@ -110,12 +110,12 @@ class Broker:
     def _note(self, request: Request) -> None:
         """What a request that has ended tells of the provider."""
         self.recent.note(request)
-        if request.sandbox is None or not (request.sent or request.verdict == "Failed"):
+        if request.sandbox is None or request.asked is None:
             return
-        if request.dialled is not None and answers(request.status):
-            self.reachability.answered()
-        elif request.verdict == "Failed" or request.status is not None:
+        if request.verdict == "Failed" or (request.status is not None and not answers(request.status)):
             self.reachability.failed(request.sandbox.uid)
+        elif request.status is not None:
+            self.reachability.answered()
 
     async def _answer(self, incoming: web.BaseRequest, request: Request) -> web.StreamResponse:
         check_headers(request.headers)

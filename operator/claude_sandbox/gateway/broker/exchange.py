@@ -29,7 +29,7 @@ class Request:
     reserved: bool = False
     sent: bool = False
     asked: float | None = None
-    """When it was sent, in seconds of the loop's clock."""
+    """When it was tried to send it, in seconds of the loop's clock."""
     meter: StreamMeter | WholeMeter | None = None
     verdict: str = "Refused"
     rule: str | None = None
