@@ -5,7 +5,8 @@ import http.server
 import json
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,11 @@ _EVENTS = (
 _ANSWER = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in _EVENTS).encode()
 
 
+def _error(key: str | None) -> bytes:
+    message = f"invalid x-api-key {key}"
+    return json.dumps({"type": "error", "error": {"type": "authentication_error", "message": message}}).encode()
+
+
 @dataclass(frozen=True)
 class Request:
     """A request as it arrived; `key` is its x-api-key header, `token` what its Authorization bears."""
@@ -55,9 +61,22 @@ class StandIn:
     requests: list[Request] = field(default_factory=list)
 
 
+HANGS = 0
+"""The status of an answer that does not come."""
+
+
+def _good() -> int:
+    return 200
+
+
 @contextlib.contextmanager
-def serving(host: str, certificate: tuple[Path, Path] | None = None) -> Iterator[StandIn]:
-    """A stand-in on a free port of `host`; with a certificate and its key it speaks TLS."""
+def serving(
+    host: str, certificate: tuple[Path, Path] | None = None, status: Callable[[], int] = _good
+) -> Iterator[StandIn]:
+    """A stand-in on a free port of `host`; with a certificate and its key it speaks TLS.
+
+    `status`: what it answers now; an error has the key that was sent in its words, and HANGS is no answer.
+    """
     requests: list[Request] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -66,13 +85,17 @@ def serving(host: str, certificate: tuple[Path, Path] | None = None) -> Iterator
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers.get("content-length") or 0))
             token = self.headers.get("authorization", "").removeprefix("Bearer ")
-            requests.append(Request(self.command, self.path, self.headers.get("x-api-key"), token))
-            self.send_response(200)
-            self.send_header("content-type", "text/event-stream")
-            self.send_header("content-length", str(len(_ANSWER)))
+            key = self.headers.get("x-api-key")
+            requests.append(Request(self.command, self.path, key, token))
+            while (now := status()) == HANGS:
+                time.sleep(0.1)
+            body, kind = (_ANSWER, "text/event-stream") if now == 200 else (_error(key), "application/json")
+            self.send_response(now)
+            self.send_header("content-type", kind)
+            self.send_header("content-length", str(len(body)))
             self.end_headers()
             if self.command != "HEAD":
-                self.wfile.write(_ANSWER)
+                self.wfile.write(body)
 
         do_GET = do_HEAD = do_POST  # noqa: N815
 

@@ -26,6 +26,10 @@ class ProviderProcess:
     url: str
     _log: Path
 
+    def answers(self, status: int) -> None:
+        """From now on it answers each request so (`anthropic_stand_in.HANGS`: not at all)."""
+        _status_file(self._log.parent).write_text(str(status))
+
     def requests(self) -> list[dict[str, Any]]:
         """What it was asked, the headers with a key among it."""
         return [json.loads(line) for line in self._log.read_text().splitlines()[1:]]
@@ -48,7 +52,7 @@ def provider_in(network: Path, directory: Path, certificate: tuple[Path, ...] = 
     path = os.pathsep.join(sys.path)
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [*inside, sys.executable, __file__, ADDRESS, *map(str, certificate)],
+            [*inside, sys.executable, __file__, ADDRESS, str(_status_file(directory)), *map(str, certificate)],
             stdout=out,
             env=os.environ | {"PYTHONPATH": path},
         )
@@ -65,9 +69,17 @@ def provider_in(network: Path, directory: Path, certificate: tuple[Path, ...] = 
         subprocess.run([*inside, "ip", "address", "del", f"{ADDRESS}/32", "dev", "lo"], check=False)
 
 
-def main(host: str, *certificate: str) -> None:
+def _status_file(directory: Path) -> Path:
+    return directory / "provider.status"
+
+
+def main(host: str, status: Path, *certificate: str) -> None:
+    def now() -> int:
+        text = status.read_text() if status.exists() else ""
+        return int(text) if text else 200
+
     tls = (Path(certificate[0]), Path(certificate[1])) if certificate else None
-    with serving(host, tls) as api:
+    with serving(host, tls, now) as api:
         print(api.url, flush=True)
         told = 0
         while True:
@@ -80,4 +92,4 @@ def main(host: str, *certificate: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
