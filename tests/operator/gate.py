@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 import yaml
 from aiohttp import web
-from faulty_proxy import FaultyProxy, Line, error_event, hang_up
+from faulty_proxy import FaultyProxy, Line, error_event, hang_up, status_of
 
 from claude_sandbox.kubernetes_api.credentials import Credentials
 
@@ -51,6 +51,8 @@ class Gate(FaultyProxy):
         self._called = asyncio.Event()
         self.tamper: Callable[[str, bytes], bytes | None] = lambda _, line: line
         """What becomes of each line of every watch, given the watch's path."""
+        self.refuses: Callable[[Call], bool] = lambda _: False
+        """Which writes the server is too busy for."""
         self._watches: list[web.Request] = []
         self._oldest = 0
         self.expired = 0
@@ -183,6 +185,8 @@ class Gate(FaultyProxy):
     async def _write(self, request: web.Request, call: Call) -> web.StreamResponse:
         async with self._turn:
             self.writes.append(call)
+            if self.refuses(call):
+                return web.json_response(status_of(503), status=503)
             self._countdown -= 1
             if self._countdown == 0 and self._strike is not None:
                 self.struck = call

@@ -7,6 +7,9 @@ from ledger import Event
 
 BASELINE = "claude-sandbox-default-deny"
 LABEL = "claudesandbox.dev/sandbox"
+GATEWAY = "claude-sandbox-gateway"
+BEFORE_A_POD = ("ServiceAccount", "NetworkPolicy", "Service", "Role", "RoleBinding", "Deployment")
+"""What of a gateway has to be there before a pod that knows of it."""
 
 
 def violations(history: Iterable[Event]) -> list[str]:
@@ -22,6 +25,8 @@ def violations(history: Iterable[Event]) -> list[str]:
         found += [f"after {event}: {problem}" for problem in _unprotected(live)]
         if event.kind == "Pod" and event.type == "ADDED" and event.name.startswith("sandbox-"):
             found += [f"at {event}: {problem}" for problem in _made_too_early(event.obj, live)]
+        if event.kind == "Deployment" and event.type == "ADDED" and ("NetworkPolicy", GATEWAY) not in live:
+            found.append(f"at {event}: the gateway was made without its policy")
     return found
 
 
@@ -77,6 +82,10 @@ def _made_too_early(pod: Mapping[str, Any], live: Mapping[tuple[str, str], Mappi
         yield f"pod {name} was made without its ServiceAccount"
     if ("NetworkPolicy", name) not in live:
         yield f"pod {name} was made without its NetworkPolicy"
+    if pod["spec"].get("hostAliases"):
+        yield from (
+            f"pod {name} was made without the gateway's {kind}" for kind in BEFORE_A_POD if (kind, GATEWAY) not in live
+        )
     for volume in pod["spec"].get("volumes") or ():
         claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
         if claim and ("PersistentVolumeClaim", claim) not in live:

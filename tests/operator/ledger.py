@@ -16,6 +16,8 @@ T = TypeVar("T")
 
 CHILDREN = (r.PODS, r.NETWORK_POLICIES, r.SERVICE_ACCOUNTS, r.SERVICES, r.PERSISTENT_VOLUME_CLAIMS)
 KINDS = (*CHILDREN, r.SANDBOXES, r.EVENTS)
+OF_GATEWAYS = (r.DEPLOYMENTS, r.DISRUPTION_BUDGETS, r.ROLES, r.ROLE_BINDINGS, r.SECRETS)
+"""What a namespace's gateway has beside that; followed where a test has one."""
 PATIENCE = 60.0
 
 
@@ -39,8 +41,9 @@ class Event:
 class Ledger:
     """Follows a namespace from before the first create. Not through the proxies that the operator is tested with."""
 
-    def __init__(self, api: Api, namespace: str) -> None:
+    def __init__(self, api: Api, namespace: str, further: tuple[Resource, ...] = ()) -> None:
         self.namespace = namespace
+        self.kinds = (*KINDS, *further)
         self.events: list[Event] = []
         self.live: dict[tuple[str, str], Obj] = {}
         self.gaps = 0
@@ -53,7 +56,7 @@ class Ledger:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        for kind in KINDS:
+        for kind in self.kinds:
             version = await self._list(kind)
             self._tasks.append(asyncio.create_task(self._follow(kind, version)))
         return self
@@ -95,7 +98,7 @@ class Ledger:
 
     async def caught_up(self, kind: Resource, version: int) -> None:
         """Wait until all is known that happened to this kind up to a version, which was of this kind."""
-        if kind in KINDS:
+        if kind in self.kinds:
             await self.until(lambda: self._reached.get(kind.kind, 0) >= version, f"version {version} of {kind}")
 
     def describe(self) -> str:

@@ -66,5 +66,6 @@ def _of_policy(
     anywhere: dict[str, Any] = {"ipBlock": {"cidr": "anywhere"}}
     peers = [peer for rule in policy.get("egress") or () for peer in rule.get("to") or [anywhere]]
     cidrs = [peer["ipBlock"]["cidr"] for peer in peers if "ipBlock" in peer]
-    if cidrs != spec.get("network", {}).get("egress", {}).get("allowedCIDRs", ANTHROPIC):
+    by_gateway = spec.get("credentials", {}).get("delivery") == "Brokered"
+    if cidrs != spec.get("network", {}).get("egress", {}).get("allowedCIDRs", [] if by_gateway else ANTHROPIC):
         yield f"the policy lets out to {cidrs}"

@@ -4,24 +4,29 @@ A run is made by its seed alone, apart from the timing: a failure's seed is wort
 """
 
 import asyncio
+import base64
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import pytest
-from ledger import Ledger
+from gateway_place import define
+from ledger import OF_GATEWAYS, Ledger
 from operator_process import IMAGE, OperatorProcess
 from oracle import complaints
-from world import KEY, SECRET, World
+from world import KEY, SECRET, WITH_GATEWAYS, World
+from worlds import Worlds
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.validate import parse_spec
 from claude_sandbox.backends.base import Past
+from claude_sandbox.backends.kubernetes.objects import Endpoint
 from claude_sandbox.backends.kubernetes.plan import Observed, Plan, desire, plan
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Identity, Site
 from claude_sandbox.kubernetes_api import resources as r
+from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 
 pytestmark = pytest.mark.controlplane
@@ -40,10 +45,11 @@ Act = Callable[["Run"], Awaitable[None]]
 class Run:
     """One history, from one seed."""
 
-    def __init__(self, world: World, seed: int) -> None:
+    def __init__(self, world: World, seed: int, *options: str) -> None:
         self.world = world
         self.dice = random.Random(seed)  # noqa: S311 - no secret
-        self.operator: OperatorProcess = world.operator()
+        self.brokered = WITH_GATEWAYS in options
+        self.operator: OperatorProcess = world.operator(*options)
         self.done: list[str] = []
 
     def name(self) -> str:
@@ -55,7 +61,11 @@ class Run:
             "ports": self.dice.choice([[], [{"name": "web", "containerPort": 8080}]]),
             "egress": {"allowedCIDRs": [f"203.0.113.{self.dice.randrange(4) * 16}/28"]},
         }
+        credentials = {"apiKeySecretRef": {"name": SECRET}}
+        if self.brokered:
+            credentials["delivery"] = self.dice.choice(["Brokered", "Brokered", "Mounted"])
         return {
+            "credentials": credentials,
             "network": network,
             "operatingMode": self.dice.choice(["Running", "Running", "Suspended"]),
             "updateStrategy": {"type": self.dice.choice(["OnDelete", "Recreate"])},
@@ -156,6 +166,29 @@ async def _squat(run: Run) -> None:
     await run.world.api.create(r.NETWORK_POLICIES, body, run.world.namespace)
 
 
+async def _lose_part(run: Run) -> None:
+    kind = run.dice.choice([r.SERVICE_ACCOUNTS, r.NETWORK_POLICIES, r.SERVICES, *OF_GATEWAYS])
+    await run.world.delete(meta.GATEWAY_TLS if kind is r.SECRETS else meta.GATEWAY, kind)
+
+
+async def _open_gateway(run: Run) -> None:
+    await run.world.change(r.NETWORK_POLICIES, meta.GATEWAY, {"spec": {"ingress": [{}]}})
+
+
+async def _stop_gateway(run: Run) -> None:
+    await run.world.change(r.DEPLOYMENTS, meta.GATEWAY, {"spec": {"replicas": 0}})
+
+
+async def _unlabel_gateway(run: Run) -> None:
+    kind = run.dice.choice([r.NETWORK_POLICIES, r.ROLES, r.DEPLOYMENTS])
+    labels = {meta.LABEL_MANAGED_BY: None, meta.LABEL_COMPONENT: None}
+    await run.world.change(kind, meta.GATEWAY, {"metadata": {"labels": labels}})
+
+
+async def _another_certificate(run: Run) -> None:
+    await run.world.change(r.SECRETS, meta.GATEWAY_TLS, {"data": {"tls.key": "bm9uc2Vuc2U="}})
+
+
 PEACEFUL: dict[str, Act] = {
     act.__name__.strip("_"): act
     for act in (_create, _edit, _delete, _replace, _new_key, _lose_key, _bring_key, _kill, _end_pod, _break_connections)
@@ -163,6 +196,10 @@ PEACEFUL: dict[str, Act] = {
 HARMFUL: dict[str, Act] = PEACEFUL | {
     act.__name__.strip("_"): act
     for act in (_lose_child, _lose_baseline, _widen, _unlabel, _add_policy, _squat, _lose_child, _widen)
+}
+OF_A_GATEWAY: dict[str, Act] = HARMFUL | {
+    act.__name__.strip("_"): act
+    for act in (_lose_part, _open_gateway, _stop_gateway, _unlabel_gateway, _another_certificate)
 }
 
 
@@ -201,9 +238,29 @@ def _unfinished(world: World) -> list[str]:
             found.append(f"{name}: its key is on its way")
     # Their workspaces are kept.
     found += [left for name in set(NAMES) - set(alive) for left in world.owned_by(name)]
+    brokered = [name for name, sandbox in alive.items() if _brokered(sandbox)]
+    parts = [ledger.get(kind, _named(kind)) is not None for kind in (r.SERVICES, r.NETWORK_POLICIES, *OF_GATEWAYS)]
+    if not all(parts) if brokered else any(parts):
+        found.append(f"of the gateway there is {parts}")
     if not alive and ledger.get(r.NETWORK_POLICIES, meta.BASELINE_POLICY):
         found.append("the baseline policy is left behind")
     return found
+
+
+def _brokered(sandbox: Mapping[str, Any]) -> bool:
+    return bool(sandbox["spec"]["credentials"].get("delivery") == "Brokered")
+
+
+def _named(kind: r.Resource) -> str:
+    return meta.GATEWAY_TLS if kind is r.SECRETS else meta.GATEWAY
+
+
+def _endpoint(ledger: Ledger, sandbox: Mapping[str, Any]) -> Endpoint | None:
+    """What the sandbox's pod is to know of its gateway."""
+    service, secret = ledger.get(r.SERVICES, meta.GATEWAY), ledger.get(r.SECRETS, meta.GATEWAY_TLS)
+    if not _brokered(sandbox) or service is None or secret is None:
+        return None
+    return Endpoint(service["spec"]["clusterIP"], base64.b64decode(secret["data"]["ca.crt"]).decode())
 
 
 def _planned(ledger: Ledger, name: str, generation: str) -> Plan:
@@ -222,7 +279,8 @@ def _planned(ledger: Ledger, name: str, generation: str) -> Plan:
         claim=ledger.get(r.PERSISTENT_VOLUME_CLAIMS, f"{child}-workspace"),
         pod=ledger.get(r.PODS, child),
     )
-    return plan(desire(blueprint, generation, True, spec.update_strategy.type), observed, DONE)
+    endpoint = _endpoint(ledger, sandbox)
+    return plan(desire(blueprint, generation, True, spec.update_strategy.type, endpoint), observed, DONE)
 
 
 async def _check(run: Run) -> None:
@@ -266,3 +324,19 @@ async def test_whatever_is_damaged_it_converges(world: World, seed: int) -> None
         await run.do(HARMFUL)
         await run.pause()
     await _check(run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+async def test_whatever_is_done_to_sandboxes_and_their_gateway_it_converges(
+    worlds: Worlds, api: Api, seed: int
+) -> None:
+    await define(api, r.USAGES)
+    world = await worlds(gateways=True)
+    run = Run(world, 2000 + seed, WITH_GATEWAYS)
+    await run.operator.start()
+    for _ in range(STEPS):
+        await run.do(OF_A_GATEWAY)
+        await run.pause()
+    await _check(run)
+    world.assert_always_isolated()

@@ -9,7 +9,7 @@ from typing import Any
 
 from gate import Gate
 from invariants import violations
-from ledger import CHILDREN, Ledger, condition, says
+from ledger import CHILDREN, OF_GATEWAYS, Ledger, condition, says
 from nursery import Nursery
 from operator_process import OperatorProcess
 
@@ -22,6 +22,9 @@ from claude_sandbox.kubernetes_api.errors import ApiError
 SECRET = "api-key"
 KEY = b"sk-ant-not-a-real-key-0123456789"
 NO_CLAIM = {"workspace": {"type": "EmptyDir"}}
+BROKERED = {"credentials": {"apiKeySecretRef": {"name": SECRET}, "delivery": "Brokered"}}
+WITH_GATEWAYS = "--gateway-image=example.org/operator@sha256:" + "b" * 64
+"""The operator's option without which there are none."""
 PORTS = {"network": {"ports": [{"name": "web", "containerPort": 8080}]}}
 
 
@@ -185,7 +188,7 @@ class World:
         """Objects of sandboxes that are there."""
         return [
             f"{kind.kind} {obj['metadata']['name']}"
-            for kind in CHILDREN
+            for kind in (*CHILDREN, *OF_GATEWAYS)
             for obj in self.ledger.all(kind)
             if _ours(obj["metadata"]["name"]) and obj["metadata"]["name"] not in but
         ]
@@ -246,4 +249,4 @@ def _replaced_or_going(before: Obj, now: Obj | None) -> bool:
 
 
 def _ours(name: str) -> bool:
-    return name == meta.BASELINE_POLICY or name.startswith("sandbox-")
+    return name == meta.BASELINE_POLICY or name.startswith(("sandbox-", meta.GATEWAY))

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from gate import Gate
-from ledger import Ledger
+from ledger import OF_GATEWAYS, Ledger
 from nursery import Nursery
 from world import World
 
@@ -26,11 +26,14 @@ class Worlds:
         self._nursery = nursery
         self._stack = AsyncExitStack()
 
-    async def __call__(self, *, secret: bool = True, upstream: Credentials | None = None) -> World:
-        """A new namespace, with a key in it unless said otherwise; `upstream` is what the operator logs in with."""
+    async def __call__(
+        self, *, secret: bool = True, upstream: Credentials | None = None, gateways: bool = False
+    ) -> World:
+        """A new namespace, with a key in it unless said otherwise; `upstream` is what the operator logs in with, and
+        with `gateways` what belongs to the namespace's gateway is followed too."""
         name = f"t-{uuid.uuid4().hex[:8]}"
         await self._api.create(r.NAMESPACES, {"metadata": {"name": name}})
-        ledger = await self._stack.enter_async_context(Ledger(self._api, name))
+        ledger = await self._stack.enter_async_context(Ledger(self._api, name, OF_GATEWAYS if gateways else ()))
         gate = await self._stack.enter_async_context(Gate(upstream or self._credentials))
         world = World(self._api, name, ledger, gate, self._directory, self._nursery)
         self._stack.push_async_callback(world.close)

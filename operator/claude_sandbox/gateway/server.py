@@ -23,6 +23,7 @@ from claude_sandbox.gateway.config.standard_input import InputFollower
 from claude_sandbox.gateway.kubernetes.accounts import UsageStore
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer
 from claude_sandbox.gateway.kubernetes.reports import ReportStore
+from claude_sandbox.gateway.listening import listening_on
 from claude_sandbox.gateway.proxy.dial import BUFFER, SystemResolver
 from claude_sandbox.gateway.proxy.proxy import Proxy
 from claude_sandbox.gateway.shares import Slots
@@ -234,17 +235,18 @@ class Gateway:
         runner = web.ServerRunner(server, handle_signals=False, shutdown_timeout=0.5)
         await runner.setup()
         self._runners.append(runner)
-        site = web.TCPSite(
-            runner, listener.host, listener.port, ssl_context=_context(listener), backlog=_BACKLOG, reuse_address=True
-        )
-        await site.start()
+        for host in listening_on(listener.host):
+            site = web.TCPSite(
+                runner, host, listener.port, ssl_context=_context(listener), backlog=_BACKLOG, reuse_address=True
+            )
+            await site.start()
         host, port = runner.addresses[0][:2]
         return f"{host}:{port}"
 
     async def _listen_proxy(self, listener: Listener) -> str:
         server = await asyncio.start_server(
-            self._proxy.accepted, listener.host, listener.port, limit=BUFFER, backlog=_BACKLOG, reuse_address=True,
-            ssl=_context(listener),
+            self._proxy.accepted, listening_on(listener.host), listener.port, limit=BUFFER, backlog=_BACKLOG,
+            reuse_address=True, ssl=_context(listener),
         )  # fmt: skip
         self._servers.append(server)
         host, port = server.sockets[0].getsockname()[:2]

@@ -217,7 +217,11 @@ class KubernetesBackend:
         self._access.forget(namespace, meta.child_name(name))
         self._pacer.forget(namespace, name)
         self._admission.forget(namespace, name)
-        await self._gateways.let_go(namespace)
+        if name:
+            await self._gateways.let_go(namespace)
+        else:
+            # What is to be put back is put back by the pass of a sandbox, which tells of it.
+            await self._gateways.remove_unused(namespace)
         if last:
             await self._baselines.remove(namespace)
 

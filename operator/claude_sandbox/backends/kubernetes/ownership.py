@@ -2,7 +2,7 @@
 
 from claude_sandbox.api import meta
 from claude_sandbox.blueprint.model import Identity
-from claude_sandbox.kubernetes_api.unstructured import Object, labels
+from claude_sandbox.kubernetes_api.unstructured import Object, annotations, labels
 
 
 def is_owned(live: Object, identity: Identity) -> bool:
@@ -40,11 +40,12 @@ def is_retained_claim(live: Object, identity: Identity) -> bool:
 
 
 def is_gateways(live: Object) -> bool:
-    """Whether the object under the gateway's name was made by the operator."""
+    """Whether the object under the gateway's name was made by the operator: by its labels, or, where somebody took
+    these away, by the annotation that it writes beside them."""
     found = labels(live)
-    return (
-        found.get(meta.LABEL_MANAGED_BY) == meta.MANAGED_BY
-        and found.get(meta.LABEL_COMPONENT) == meta.COMPONENT_GATEWAY
+    labelled = found.get(meta.LABEL_MANAGED_BY) == meta.MANAGED_BY
+    return (labelled and found.get(meta.LABEL_COMPONENT) == meta.COMPONENT_GATEWAY) or (
+        meta.ANNOTATION_SPEC_HASH in annotations(live)
     )
 
 

@@ -27,8 +27,8 @@ APIS = ("Messages", "Models", "Batches", "Files")
 
 @dataclass(frozen=True)
 class Listener:
-    """An address, or a name for one, that is listened on; port 0 is any that is free. With a certificate and its key
-    it speaks TLS."""
+    """An address, or a name for one, that is listened on, or `*`: all of this machine's; port 0 is any that is free.
+    With a certificate and its key it speaks TLS."""
 
     host: str
     port: int
@@ -169,7 +169,7 @@ def _listeners(fields: Fields) -> tuple[Listener, Listener, Listener]:
 
 def _listener(fields: Fields) -> Listener:
     # A name is for one that this machine alone gives an address to: what it leads to is listened on.
-    host = fields.text("host", "127.0.0.1", pattern=r"[0-9a-fA-F:.]+|[a-z][-a-z0-9]*")
+    host = fields.text("host", "127.0.0.1", pattern=r"[0-9a-fA-F:.]+|[a-z][-a-z0-9]*|\*")
     port = fields.number("port", 0, 0, 65535)
     certificate, key = fields.optional("certificateFile"), fields.optional("keyFile")
     if (certificate is None) != (key is None):

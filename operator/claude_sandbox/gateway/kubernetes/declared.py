@@ -121,12 +121,12 @@ def _addresses(status: Any) -> Addresses:
     """Where the pod's packets come from, according to the status."""
     found = status["workload"].get("addresses")
     texts = found if isinstance(found, list) else ()
-    return tuple(text for text in texts if isinstance(text, str) and _is_address(text))
+    return tuple(address for text in texts if isinstance(text, str) and (address := _address(text)))
 
 
-def _is_address(text: str) -> bool:
+def _address(text: str) -> str | None:
+    """As this machine's sockets write it."""
     try:
-        ipaddress.ip_address(text)
+        return str(ipaddress.ip_address(text))
     except ValueError:
-        return False
-    return True
+        return None

@@ -44,12 +44,26 @@ def test_the_program_takes_its_configuration() -> None:
     assert read.broker.certificate is not None
 
 
+def test_it_listens_in_clusters_of_either_family() -> None:
+    read = parse(objects.configuration(GIVEN, mounted=False))
+    assert {read.broker.host, read.proxy.host, read.health.host} == {"*"}
+
+
+def test_a_pod_that_is_to_end_has_time_for_what_it_is_to_wait_for() -> None:
+    settings = {"limits": {"drainSeconds": 60}}
+    for given, drain in ((GIVEN, parse(objects.configuration(GIVEN, mounted=False)).limits.drain),
+                         (replace(GIVEN, settings=settings), 60)):  # fmt: skip
+        pod = objects.deployment(WISH, given)["spec"]["template"]["spec"]
+        lingers = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert pod["terminationGracePeriodSeconds"] > lingers + drain
+
+
 def test_what_is_in_order_is_left_alone() -> None:
-    assert plan_gateway(desired(WISH, GIVEN), Live(alive())).steps == ()
+    assert plan_gateway(desired(WISH, GIVEN), Live(alive()), been=True).steps == ()
 
 
 def test_the_first_time_the_program_comes_last() -> None:
-    plan = plan_gateway(desired(WISH, GIVEN), Live({}))
+    plan = plan_gateway(desired(WISH, GIVEN), Live({}), been=False)
     assert [step.kind for step in plan.stages[-1]] == ["Deployment"]
     assert {step.cause for step in plan.steps} == {Cause.PROVISION}
 
@@ -76,35 +90,66 @@ def test_what_differs_is_put_back(kind: str, path: tuple[Any, ...], value: Any) 
     for part in way:
         place = place[part]
     place[last] = value
-    (step,) = plan_gateway(desired(WISH, GIVEN), Live(found)).steps
+    (step,) = plan_gateway(desired(WISH, GIVEN), Live(found), been=True).steps
     assert (step.kind, step.verb, step.cause) == (kind, Verb.APPLY, Cause.HEAL)
+
+
+@pytest.mark.parametrize("address", ["10.96.0.7", "fd00:10:96::7"])
+def test_the_service_keeps_its_address_whatever_else_of_it_is_put_back(address: str) -> None:
+    wish, found = replace(WISH, address=address), alive()
+    found["Service"]["spec"] |= {"clusterIP": address, "externalIPs": ["192.0.2.7"]}
+    (step,) = plan_gateway(desired(wish, GIVEN), Live(found), been=True).steps
+    assert (step.kind, step.cause, step.manifest["spec"]["clusterIP"]) == ("Service", Cause.HEAL, address)
+
+
+@pytest.mark.parametrize("kind", ["Role", "NetworkPolicy", "Deployment"])
+def test_what_lost_its_labels_is_still_its_own(kind: str) -> None:
+    found = alive()
+    found[kind]["metadata"]["labels"] = {}
+    plan = plan_gateway(desired(WISH, GIVEN), Live(found), been=True)
+    assert ([step.kind for step in plan.steps], plan.foreign) == ([kind], ())
+
+
+def test_of_a_role_it_is_known_which_secrets_it_grants() -> None:
+    assert objects.granted_secrets(alive()["Role"]) == WISH.secrets
+    assert objects.granted_secrets(None) == frozenset()
+    assert objects.granted_secrets(objects.role(replace(WISH, mounted=True))) == frozenset()
 
 
 def test_what_is_lost_is_made_again() -> None:
     for kind in alive():
         found = alive()
         del found[kind]
-        (step,) = plan_gateway(desired(WISH, GIVEN), Live(found)).steps
+        (step,) = plan_gateway(desired(WISH, GIVEN), Live(found), been=True).steps
         assert (step.kind, step.verb, step.cause) == (kind, Verb.CREATE, Cause.HEAL)
+
+
+def test_what_was_never_made_was_not_lost() -> None:
+    """As after an operator that ended in the middle of making it."""
+    found = alive()
+    del found["Deployment"], found["RoleBinding"]
+    wanted = desired(WISH, GIVEN)
+    assert {step.cause for step in plan_gateway(wanted, Live(found), been=False).steps} == {Cause.PROVISION}
+    assert {step.cause for step in plan_gateway(wanted, Live(found), been=True).steps} == {Cause.HEAL}
 
 
 def test_another_secret_is_a_wish_and_no_heal() -> None:
     wish = replace(WISH, secrets=frozenset({"key"}))
-    (step,) = plan_gateway(desired(wish, GIVEN), Live(alive())).steps
+    (step,) = plan_gateway(desired(wish, GIVEN), Live(alive()), been=True).steps
     assert (step.kind, step.cause, step.paths) == ("Role", Cause.UPDATE, ("rules",))
 
 
 def test_a_binding_to_another_role_is_made_anew() -> None:
     found = alive()
     found["RoleBinding"]["roleRef"]["name"] = "admin"
-    (step,) = plan_gateway(desired(WISH, GIVEN), Live(found)).steps
+    (step,) = plan_gateway(desired(WISH, GIVEN), Live(found), been=True).steps
     assert (step.kind, step.verb) == ("RoleBinding", Verb.DELETE)
 
 
 def test_what_somebody_else_made_is_told_and_left_alone() -> None:
     found = {"Deployment": alive()["Deployment"]}
-    found["Deployment"]["metadata"]["labels"] = {}
-    plan = plan_gateway(desired(WISH, GIVEN), Live(found))
+    found["Deployment"]["metadata"] |= {"labels": {}, "annotations": {}}
+    plan = plan_gateway(desired(WISH, GIVEN), Live(found), been=True)
     assert (plan.steps, plan.foreign) == ((), (f"Deployment {meta.GATEWAY}",))
     assert plan_removal(Live(found)).steps == ()
 

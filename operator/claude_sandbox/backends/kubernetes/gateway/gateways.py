@@ -1,23 +1,22 @@
 """The gateways of all namespaces: there before the first pod that needs one, as they should be, gone after the last.
 
 Theory of operation. A gateway belongs to no single sandbox, so each pass of a sandbox that needs one looks at it
-(`ensure`), and whoever finds something to do does it: one at a time for each namespace, by a lock. Where nothing has
+(`ensure`), and whoever finds something to do does it: one at a time for each namespace. Where nothing has
 changed since somebody looked, that costs a comparison of versions. What is wished follows from which sandboxes there
 are at that moment, so two passes never wish for different things for long: the later one is right, and every change of
 a sandbox or a Secret has somebody look again.
 
-It holds, in memory only, for each namespace what was found in order last, and of the certificate what is public and
-until when it is good. It never keeps a private key: the Secret does. Always true: the Service's address is known before
-a pod is made that is to know it; the authority in pods is the one in the Secret.
+It holds, in memory only, for each namespace with a gateway what was found in order last. Always true: no pod is made
+that is to know of a gateway before all of it is there and as it should be; the authority in pods is the one in the
+Secret; and the Service keeps its address, which running pods know, whatever else of it is put back.
 
 Between two replicas the election sees to it that only one writes. A crash leaves some of the objects: the next pass
-makes the rest. Nothing of it is trusted for its labels beyond that: what differs is put back.
+makes the rest, or removes it. That there is a next one after the last sandbox is gone is `Watches`' doing: each of the
+objects has the namespace looked at, with or without sandboxes. Nothing of it is trusted for its labels beyond that:
+what differs is put back.
 """
 
-import asyncio
-import base64
-import binascii
-from collections import defaultdict
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -27,16 +26,16 @@ from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.base import Failure, Outcome
 from claude_sandbox.backends.kubernetes.admission import PodAdmission
 from claude_sandbox.backends.kubernetes.apply import carry_out
-from claude_sandbox.backends.kubernetes.gateway import certificates
-from claude_sandbox.backends.kubernetes.gateway.certificates import Bundle
-from claude_sandbox.backends.kubernetes.gateway.objects import Brokering, Wish, fingerprint
+from claude_sandbox.backends.kubernetes.gateway.objects import Brokering, Wish, granted_secrets
 from claude_sandbox.backends.kubernetes.gateway.plan import FIRST, LAST, THEN, Live, desired, plan_gateway, plan_removal
+from claude_sandbox.backends.kubernetes.gateway.tls_secrets import TLSSecrets
 from claude_sandbox.backends.kubernetes.objects import Endpoint, known_endpoint
+from claude_sandbox.backends.kubernetes.ownership import is_gateways
 from claude_sandbox.backends.kubernetes.plan import Plan
 from claude_sandbox.backends.kubernetes.watches.watches import Watches
-from claude_sandbox.blueprint import agent
+from claude_sandbox.backends.turns import Turns
 from claude_sandbox.blueprint.model import Identity
-from claude_sandbox.kubernetes_api.client import Api, Obj
+from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import (
     DEPLOYMENTS,
@@ -45,11 +44,12 @@ from claude_sandbox.kubernetes_api.resources import (
     PODS,
     ROLE_BINDINGS,
     ROLES,
-    SECRETS,
     SERVICE_ACCOUNTS,
     SERVICES,
 )
-from claude_sandbox.kubernetes_api.unstructured import Manifest, terminating
+from claude_sandbox.kubernetes_api.unstructured import terminating
+
+logger = logging.getLogger(__name__)
 
 _RESOURCES = {
     one.kind: one
@@ -70,16 +70,6 @@ class Ensured:
     outcome: Outcome
 
 
-@dataclass(frozen=True)
-class _Certificate:
-    """What is public of a Secret at a version of it."""
-
-    version: str
-    authority: str
-    mark: str
-    good_until: datetime
-
-
 class Gateways:
     """Of one cluster, or of some of its namespaces."""
 
@@ -97,9 +87,8 @@ class Gateways:
         self._admission = admission
         self._given = given
         self._wanted = wanted
-        self._now = now
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._certificates: dict[str, _Certificate] = {}
+        self._turns = Turns()
+        self._certificates = TLSSecrets(api, watches, now)
         self._in_order: dict[str, tuple[object, ...]] = {}
 
     async def ensure(self, namespace: str) -> Ensured:
@@ -110,7 +99,7 @@ class Gateways:
                 " own image. Until then set spec.credentials.delivery to Mounted."
             )
             return Ensured(None, Outcome(failure=Failure(Reason.GATEWAY_NOT_READY, message, permanent=True)))
-        async with self._locks[namespace]:
+        async with self._turns.of(namespace):
             secrets = self._wanted(namespace)
             if secrets is None:
                 # The sandbox that this is for is gone.
@@ -124,9 +113,9 @@ class Gateways:
 
     async def remove_unused(self, namespace: str) -> None:
         """Remove what there is of it, where no sandbox needs it. Raises ApiError."""
-        if self._given.image is None or self._wanted(namespace) is not None or not self._live(namespace).objects:
+        if self._given.image is None or self._wanted(namespace) is not None or not self._known(namespace):
             return
-        async with self._locks[namespace]:
+        async with self._turns.of(namespace):
             live = self._live(namespace)
             if self._wanted(namespace) is not None:
                 return
@@ -136,10 +125,13 @@ class Gateways:
 
     async def let_go(self, namespace: str) -> None:
         """A sandbox is gone: nothing is kept, and nothing may be read, that was for it alone. Raises ApiError."""
-        if self._wanted(namespace) is not None and self._given.image is not None:
-            await self.ensure(namespace)
-        else:
+        if self._wanted(namespace) is None or self._given.image is None:
             await self.remove_unused(namespace)
+            return
+        found = await self.ensure(namespace)
+        for healed in found.outcome.healed:
+            # There is no sandbox here whose status could say it.
+            logger.warning("the gateway of namespace %s: %s", namespace, healed)
 
     def problem(self, namespace: str) -> str:
         """Why sandboxes of the namespace get no answer from their gateway; empty where they do."""
@@ -155,23 +147,42 @@ class Gateways:
         return f"Deployment {meta.GATEWAY} has no pod that takes requests{why}."
 
     async def _ensure(self, namespace: str, secrets: frozenset[str]) -> Ensured:
-        certificate = await self._certificate(namespace)
-        mounted = not self._watches.look_at_secrets
+        certificate, mended = await self._certificates.of(namespace)
         live = self._live(namespace)
-        wish = Wish(namespace, secrets, mounted, certificate.mark, self._address(namespace, live))
+        mounted = not self._watches.knows_secrets(namespace)
+        if mounted and self._watches.look_at_secrets and (granted := granted_secrets(live.objects.get("Role"))):
+            # The operator lost a right, or an API server that just started refuses all: no gateway ends for that, which
+            # looks by itself whether they have opted in.
+            secrets, mounted = granted, False
+        address = _address_of(live) or self._known_address(namespace)
+        wish = Wish(namespace, secrets, mounted, certificate.mark, address)
         seen = (wish, *sorted((kind, one["metadata"]["resourceVersion"]) for kind, one in live.objects.items()))
-        outcome = Outcome()
+        outcome = Outcome(healed=mended)
         if self._in_order.get(namespace) != seen:
-            plan = plan_gateway(desired(wish, self._given), live)
-            outcome = await self._carry_out(namespace, plan)
+            # A pod is made after it.
+            been = namespace in self._in_order or self._known_address(namespace) is not None
+            plan = plan_gateway(desired(wish, self._given), live, been=been)
+            carried = await self._carry_out(namespace, plan)
+            if wish.address and "Service" not in live.objects and _refused(carried):
+                # Another Service has the address by now: what runs is told to be behind, and what comes works.
+                other = desired(replace(wish, address=None), self._given)
+                plan = plan_gateway(other, self._live(namespace), been=been)
+                carried = await self._carry_out(namespace, plan)
+            outcome = added(outcome, carried)
             live = self._live(namespace)
             if not plan.steps and not plan.foreign:
                 self._in_order[namespace] = seen
-        service = live.objects.get("Service")
-        address = ((service or {}).get("spec") or {}).get("clusterIP")
-        if address in (None, "", "None"):
+        address = _address_of(live)
+        if (
+            address is None
+            or outcome.failure
+            or outcome.foreign
+            or outcome.stale
+            or len(live.objects) < len(_RESOURCES)
+        ):
+            # Nothing runs with it that does not run already.
             return Ensured(None, outcome)
-        return Ensured(Endpoint(str(address), certificate.authority), outcome)
+        return Ensured(Endpoint(address, certificate.authority), outcome)
 
     async def _carry_out(self, namespace: str, plan: Plan) -> Outcome:
         learn = self._watches.learn_gateways
@@ -181,52 +192,34 @@ class Gateways:
         found = {kind: self._watches.gateway(_RESOURCES[kind], namespace) for kind in (*FIRST, *THEN, *LAST)}
         return Live({kind: one for kind, one in found.items() if one is not None})
 
-    def _address(self, namespace: str, live: Live) -> str | None:
-        """The address that running pods know; asked for only where the Service is to be made, or made again."""
-        if "Service" in live.objects:
-            return None
-        pods = self._watches.of(PODS, namespace).store.by_namespace(namespace)
-        return next((known.address for pod in pods if (known := known_endpoint(pod)) is not None), None)
+    def _known(self, namespace: str) -> bool:
+        """Whether anything of it is there, or kept here."""
+        kept = namespace in self._in_order or self._certificates.known(namespace)
+        return kept or bool(self._live(namespace).objects)
 
-    async def _certificate(self, namespace: str) -> _Certificate:
-        """Of the Secret as it is now; made, or renewed, where there is none that is good. Raises ApiError."""
-        seen, known = self._watches.gateway(SECRETS, namespace), self._certificates.get(namespace)
-        version = seen["metadata"]["resourceVersion"] if seen is not None else ""
-        if known is not None and known.version == version and self._now() < known.good_until:
-            return known
-        try:
-            secret = await self._api.get(SECRETS, meta.GATEWAY_TLS, namespace)
-        except ApiError as error:
-            if not error.is_not_found:
-                raise
-            secret = None
-        before = _bundle(secret)
-        bundle = certificates.renewed(before, agent.GATEWAY_HOST, self._now())
-        if bundle is not before or secret is None:
-            secret = await self._api.apply(SECRETS, _secret(namespace, bundle))
-        found = _Certificate(
-            str(secret["metadata"]["resourceVersion"]),
-            bundle.authority,
-            fingerprint(bundle.certificate),
-            certificates.good_until(bundle),
-        )
-        self._watches.learn_gateways(SECRETS, {"metadata": secret["metadata"]})
-        self._certificates[namespace] = found
-        return found
+    def _known_address(self, namespace: str) -> str | None:
+        """The one by which running pods know it."""
+        pods = self._watches.of(PODS, namespace).store.by_namespace(namespace)
+        found = (known_endpoint(pod) for pod in pods if not terminating(pod))
+        return next((known.address for known in found if known is not None), None)
 
     async def _forget(self, namespace: str, live: Live) -> None:
         for kind, one in live.objects.items():
-            self._watches.unlearn_gateways(_RESOURCES[kind], dict(one))
-        seen = self._watches.gateway(SECRETS, namespace)
-        if seen is not None:
-            try:
-                await self._api.delete(SECRETS, meta.GATEWAY_TLS, namespace, uid=seen["metadata"]["uid"])
-            except ApiError as error:
-                if not error.is_not_found:
-                    raise
-            self._watches.unlearn_gateways(SECRETS, seen)
-        self._certificates.pop(namespace, None)
+            if is_gateways(one):
+                self._watches.unlearn_gateways(_RESOURCES[kind], dict(one))
+        await self._certificates.remove(namespace)
         self._in_order.pop(namespace, None)
+
+
+def _refused(outcome: Outcome) -> bool:
+    return outcome.failure is not None and outcome.failure.reason is Reason.REJECTED
+
+
+def _address_of(live: Live) -> str | None:
+    """The Service's address, by which pods know the gateway."""
+    service = live.objects.get("Service")
+    found = ((service or {}).get("spec") or {}).get("clusterIP")
+    return None if found in (None, "", "None") else str(found)
 
 
 def added(outcome: Outcome, gateways: Outcome) -> Outcome:
@@ -242,23 +235,3 @@ def added(outcome: Outcome, gateways: Outcome) -> Outcome:
         failure=outcome.failure or gateways.failure,
         stale=outcome.stale or gateways.stale,
     )
-
-
-def _secret(namespace: str, bundle: Bundle) -> Manifest:
-    labels = {meta.LABEL_MANAGED_BY: meta.MANAGED_BY, meta.LABEL_COMPONENT: meta.COMPONENT_GATEWAY}
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": meta.GATEWAY_TLS, "namespace": namespace, "labels": labels},
-        "type": "kubernetes.io/tls",
-        "data": {name: base64.b64encode(text.encode()).decode() for name, text in bundle.data().items()},
-    }
-
-
-def _bundle(secret: Obj | None) -> Bundle | None:
-    data = (secret or {}).get("data") or {}
-    try:
-        read = [base64.b64decode(data[name]).decode() for name in ("ca.crt", "ca.key", "tls.crt", "tls.key")]
-    except (KeyError, ValueError, binascii.Error):
-        return None
-    return Bundle(*read)

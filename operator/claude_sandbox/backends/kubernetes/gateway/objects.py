@@ -16,14 +16,19 @@ from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.objects import hardened_container
 from claude_sandbox.blueprint import agent
 from claude_sandbox.blueprint.model import Image
-from claude_sandbox.kubernetes_api.unstructured import Manifest
+from claude_sandbox.kubernetes_api.unstructured import Manifest, Object
 
 AUDIENCE = meta.GATEWAY
 """For whom the tokens of sandboxes are. The API server takes none of them."""
 BROKER_PORT, PROXY_PORT, HEALTH_PORT = agent.TLS_BROKER_PORT, agent.PROXY_PORT, 8081
 REPLICAS = 2
-GRACE_SECONDS = 3600
-"""How long a pod that is replaced goes on with the streams that it has; it ends as soon as there are none."""
+LINGER_SECONDS = 5
+"""How long a pod that is to end takes what is new: nodes hear a little later that nothing goes there any more."""
+_DRAIN_SECONDS = 3600
+"""How long it then goes on with the streams that it has, unless `limits.drainSeconds` says otherwise; it ends as soon
+as there are none."""
+_END_SECONDS = 15
+"""What it has after that to write what it knows."""
 
 _USER = 65532
 _TLS_DIRECTORY = "/run/gateway/tls"
@@ -91,6 +96,12 @@ def role(wish: Wish) -> Manifest:
     }
 
 
+def granted_secrets(live: Object | None) -> frozenset[str]:
+    """The Secrets that a live Role lets the gateway read."""
+    rules = (live or {}).get("rules") or ()
+    return frozenset(name for rule in rules if "secrets" in rule["resources"] for name in rule.get("resourceNames", ()))
+
+
 def role_binding(namespace: str) -> Manifest:
     """Gives the role to the gateway's account."""
     return {
@@ -155,7 +166,7 @@ def deployment(wish: Wish, given: Brokering) -> Manifest:
                 meta.ANNOTATION_GATEWAY_CERTIFICATE: wish.certificate,
             },
         },
-        "spec": _pod_spec(wish, given.image),
+        "spec": _pod_spec(wish, given, given.image),
     }
     return {
         "apiVersion": "apps/v1",
@@ -175,7 +186,7 @@ def deployment(wish: Wish, given: Brokering) -> Manifest:
 def configuration(given: Brokering, *, mounted: bool) -> str:
     """The program's configuration, as compact JSON."""
     tls = {"certificateFile": f"{_TLS_DIRECTORY}/tls.crt", "keyFile": f"{_TLS_DIRECTORY}/tls.key"}
-    everywhere = "0.0.0.0"  # noqa: S104 - the pod's own; the NetworkPolicy says who may connect
+    everywhere = "*"  # the pod's own addresses, of both families; the NetworkPolicy says who may connect
     cluster: Manifest = {"audience": AUDIENCE}
     if mounted:
         cluster["secretsDirectory"] = _SECRETS
@@ -192,6 +203,12 @@ def configuration(given: Brokering, *, mounted: bool) -> str:
     return orjson.dumps(document, option=orjson.OPT_SORT_KEYS).decode()
 
 
+def grace_seconds(given: Brokering) -> int:
+    """How long a pod has from when it is told to end, in seconds."""
+    drain = (given.settings.get("limits") or {}).get("drainSeconds", _DRAIN_SECONDS)
+    return LINGER_SECONDS + int(drain) + _END_SECONDS
+
+
 def fingerprint(certificate: str) -> str:
     """Tells certificates apart, in an annotation."""
     return hashlib.sha256(certificate.encode()).hexdigest()[:32]
@@ -206,12 +223,12 @@ def _ports(*numbers: int) -> list[Manifest]:
     return [{"protocol": "TCP", "port": number} for number in numbers]
 
 
-def _pod_spec(wish: Wish, image: Image) -> Manifest:
+def _pod_spec(wish: Wish, given: Brokering, image: Image) -> Manifest:
     return {
         "serviceAccountName": meta.GATEWAY,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": grace_seconds(given),
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": _USER,
@@ -250,6 +267,7 @@ def _container(wish: Wish, image: Image) -> Manifest:
         "securityContext": hardened_container(),
         "readinessProbe": _probe("/readyz", period=2, failures=3),
         "livenessProbe": _probe("/healthz", period=20, failures=3),
+        "lifecycle": {"preStop": {"sleep": {"seconds": LINGER_SECONDS}}},
         "volumeMounts": [
             {"name": "configuration", "mountPath": _CONFIGURATION, "readOnly": True},
             {"name": "tls", "mountPath": _TLS_DIRECTORY, "readOnly": True},

@@ -5,7 +5,7 @@ The order is the fail-closed one: who may connect to it and what it may do first
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -42,13 +42,17 @@ def desired(wish: Wish, given: Brokering) -> dict[str, Object]:
         objects.disruption_budget(wish.namespace),
         objects.deployment(wish, given),
     )
-    return {one["kind"]: _marked(one) for one in found}
+    # An address that is kept is no other wish.
+    asked = {"Service": objects.service(replace(wish, address=None))}
+    return {one["kind"]: _marked(one, asked.get(one["kind"], one)) for one in found}
 
 
-def plan_gateway(wanted: Mapping[str, Object], live: Live) -> Plan:
-    """What to write. One that is missing beside others was lost; one that differs was changed, or another is wished."""
+def plan_gateway(wanted: Mapping[str, Object], live: Live, *, been: bool) -> Plan:
+    """What to write. `been`: all of it was there once, so that what is missing was lost, and was not just never made.
+    What differs was changed, or another is wished."""
     foreign = tuple(f"{kind} {meta.GATEWAY}" for kind, one in live.objects.items() if not is_gateways(one))
-    missing = Cause.HEAL if live.objects else Cause.PROVISION
+    # The program is made last.
+    missing = Cause.HEAL if been or not live.objects.keys().isdisjoint(LAST) else Cause.PROVISION
     stages = tuple(
         tuple(step for kind in kinds for step in _steps(wanted[kind], live.objects.get(kind), missing))
         for kinds in (FIRST, THEN, LAST)
@@ -70,7 +74,8 @@ def plan_removal(live: Live) -> Plan:
         for one in found
         if is_gateways(one) and not terminating(one)
     ]
-    # One after the other: what may connect to the program stays bounded as long as it runs.
+    # The program first, and one after the other: none of its pods is made after what bounds who connects is gone. One
+    # that still has a stream to end takes no new connection.
     return Plan(tuple((step,) for step in steps))
 
 
@@ -92,9 +97,9 @@ def _steps(wanted: Object, live: Object | None, missing: Cause) -> Iterator[Step
         yield Step(Verb.APPLY, cause, wanted, live, paths)
 
 
-def _marked(manifest: Object) -> Object:
-    """With what tells a wish from another in its annotations."""
-    content = orjson.dumps(manifest, option=orjson.OPT_SORT_KEYS)
+def _marked(manifest: Object, asked: Object) -> Object:
+    """With what tells a wish from another in its annotations. `asked`: what of it was wished."""
+    content = orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)
     mark = {meta.ANNOTATION_SPEC_HASH: hashlib.sha256(content).hexdigest()[:32]}
     return {**manifest, "metadata": {**manifest["metadata"], "annotations": mark}}
 

@@ -186,9 +186,13 @@ class Watches:
         found = (informer.store.get(namespace, name) for informer in informers)
         return readable, next((secret for secret in found if secret is not None), None)
 
+    def knows_secrets(self, namespace: str) -> bool:
+        """Whether it was seen which Secrets there have opted in. A right that was lost since does not undo that."""
+        return bool(self._secrets) and all(_scoped(one, namespace).synced.is_set() for one in self._secrets)
+
     def may_be_used(self, namespace: str, secret: str) -> bool:
         """Whether a Secret has opted in to being used by sandboxes, as far as is known."""
-        if self.look_at_secrets:
+        if self.knows_secrets(namespace):
             return self.opted_in(namespace, secret)[1] is not None
         return by_namespace(namespace, secret, self.namespace(namespace)[1]).problem is None
 
@@ -241,7 +245,10 @@ class Watches:
             return
         live = new or old
         assert live is not None  # noqa: S101
-        self._wake_all(live["metadata"]["namespace"])
+        namespace = live["metadata"]["namespace"]
+        self._wake_all(namespace)
+        # It may have outlived them all.
+        self._wake(namespace, NO_SANDBOX)
 
     def _report_changed(self, old: Obj | None, new: Obj | None) -> None:
         """Gateways write one once a minute at most, but for what is not to wait."""
@@ -288,10 +295,14 @@ class Watches:
         sandboxes = {name for name in (_sandbox_of(old), _sandbox_of(new)) if name}
         for name in sandboxes:
             self._wake(namespace, name)
-        if not sandboxes:
-            self._neighbour_changed(old, new)
-            if live["metadata"]["name"] == meta.BASELINE_POLICY:
-                self._wake(namespace, NO_SANDBOX)
+        if sandboxes:
+            return
+        if live["metadata"]["name"] == meta.GATEWAY:
+            self._gateway_changed(old, new)
+            return
+        self._neighbour_changed(old, new)
+        if live["metadata"]["name"] == meta.BASELINE_POLICY:
+            self._wake(namespace, NO_SANDBOX)
 
     def _neighbour_changed(self, old: Obj | None, new: Obj | None) -> None:
         if old is not None and new is not None and old.get("spec") == new.get("spec"):
