@@ -32,7 +32,7 @@ def demo(
     operator_image: str | None,
     sandbox_image: str | None,
 ) -> None:
-    """Bring up the operator and a sandbox, and show that it is Ready and Compliant.
+    """Bring up the operator and a sandbox, and show that it is Ready and Compliant, and at work by its gateway.
 
     \b
     The cluster is the first of these:
@@ -46,8 +46,8 @@ def demo(
       the one of DOCKER_HOST, or of /var/run/docker.sock,
       one of the demo's own that is made from source, as root, and goes with the demo.
 
-    With ANTHROPIC_API_KEY set, its key goes into the sandbox's Secret; without, a placeholder does. Run again, it is
-    quick and changes nothing.
+    With ANTHROPIC_API_KEY set, its key goes into the sandbox's Secret, and answers are the Claude API's; without, a
+    placeholder does, and a stand-in answers. Run again, it is quick and changes nothing.
     """
     if backend == DOCKER and (kubeconfig or context or operator_image):
         raise click.UsageError("--kubeconfig, --context and --operator-image are for --backend kubernetes.")

@@ -26,6 +26,7 @@ class Target:
     kubeconfig: str | None
     load: Callable[[ImageArchive], None] | None
     logs: tuple[str, ...] = ()
+    context: str | None = None
 
 
 def named(kubeconfig: str | None) -> str | None:
@@ -97,7 +98,7 @@ def _existing(kubeconfig: str, context: str | None, program: Path, say: Say) -> 
     server = kubectl.run("config", "view", "--minify", "--output=jsonpath={.clusters[0].cluster.server}").strip()
     say(f"Using the context {used!r} of {kubeconfig}: {server}")
     kubectl.run("get", "--raw", "/readyz")
-    return Target(kubectl, kubeconfig, _loader(used, server))
+    return Target(kubectl, kubeconfig, _loader(used, server), context=context)
 
 
 def _loader(context: str, server: str) -> Callable[[ImageArchive], None] | None:

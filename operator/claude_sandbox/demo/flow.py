@@ -1,22 +1,29 @@
 """`make demo`, step by step. Each step looks at what is there first, so that a second run changes nothing."""
 
+import json
 import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from claude_sandbox.api import meta
-from claude_sandbox.demo import clusters, report, sandbox
+from claude_sandbox.demo import at_work, clusters, report, sandbox, stand_in_pod
+from claude_sandbox.demo.at_work import Place
 from claude_sandbox.demo.clusters import Target
 from claude_sandbox.demo.narrator import Narrator
+from claude_sandbox.demo.provider import CLAUDE_API, Provider
 from claude_sandbox.install import applying
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.install.manifests import NAMESPACE, OPERATOR, Installation
+from claude_sandbox.install.waiting import Say, wait
 from claude_sandbox.localcluster.images import build_image
 from claude_sandbox.localcluster.programs import toolchain
 
 _POD = f"pod/{meta.child_name(sandbox.NAME)}"
+_THERE = ("--namespace", sandbox.NAMESPACE)
+_INSIDE = ("exec", *_THERE, _POD, "--container", report.CONTAINER, "--")
+_PATIENCE = 180.0
 
 
 @dataclass(frozen=True)
@@ -30,29 +37,44 @@ class Options:
 
 
 def run(options: Options, narrator: Narrator) -> None:
-    """A cluster, the operator, and a sandbox that is Ready and Compliant. Raises SetupError and LocalClusterError."""
+    """A cluster, the operator, and a sandbox that is Ready, Compliant and at work.
+
+    Raises SetupError and LocalClusterError.
+    """
     say = narrator.say
     program = toolchain.kubectl(say)
     narrator.step("A cluster")
     target = clusters.choose(options.kubeconfig, options.context, program, say)
     kubectl = target.kubectl
     clusters.require_node(kubectl)
+    key = os.environ.get("ANTHROPIC_API_KEY", "").strip() or None
+    provider = CLAUDE_API
     if _is_anothers(kubectl):
         narrator.step("The operator")
-        say(f"One is installed in this cluster already (namespace {NAMESPACE}); it is used as it is.")
+        say(f"One is installed in this cluster already (namespace {NAMESPACE}); it is used as it is, and so is what it")
+        say("has for the gateways of sandboxes.")
     else:
-        narrator.step("Images of the operator and of the sandbox")
+        narrator.step("Images of the operator, which is the gateways' too, and of the sandbox")
         images = _images(options, target, narrator)
+        provider = _provider(kubectl, images["operator"], key, narrator)
         narrator.step("The operator")
-        wanted = Installation(operator_image=images["operator"], sandbox_image=images["sandbox"])
+        wanted = Installation(
+            gateways=provider.settings, operator_image=images["operator"], sandbox_image=images["sandbox"]
+        )
         applying.install(kubectl, wanted, say, labels=sandbox.LABELS, force=True)
         say(f"Two replicas run in the namespace {NAMESPACE}; the one that holds the Lease acts.")
+        # Before there is a key: what it is for is decided by what the gateway was told.
+        _await_gateway(kubectl, provider, say)
     narrator.step(f"A sandbox, {sandbox.NAME}, in the namespace {sandbox.NAMESPACE}")
     sandbox.namespace(kubectl, say)
-    sandbox.secret(kubectl, os.environ.get("ANTHROPIC_API_KEY", "").strip() or None, say)
-    sandbox.sandbox(kubectl, say)
+    sandbox.secret(kubectl, key, say)
+    sandbox.sandbox(kubectl, provider.domain, say)
     sandbox.await_ready(kubectl, say, lambda: _troubles(kubectl), _logs(target))
-    _show(kubectl, target, program, narrator)
+    # One pod of the gateway's is enough to be Ready; the listing is to show both.
+    wait(lambda: applying.rollout(kubectl, meta.GATEWAY, sandbox.NAMESPACE), say, _PATIENCE)
+    _show(kubectl, target, narrator)
+    at_work.show(_place(kubectl, target), provider, key, narrator)
+    _further(target, program, narrator)
 
 
 def down(options: Options, narrator: Narrator) -> bool:
@@ -66,6 +88,7 @@ def down(options: Options, narrator: Narrator) -> bool:
         return clusters.down(say)
     kubectl = clusters.choose(explicit, options.context, toolchain.kubectl(say), say).kubectl
     sandbox.remove(kubectl, say)
+    stand_in_pod.down(kubectl, say)
     if not sandbox.is_demos(kubectl.get("namespace", NAMESPACE)):
         say("The operator was not installed by the demo, so it stays.")
     elif others := kubectl.list(meta.PLURAL) if kubectl.get("crd", applying.CRD) else []:
@@ -75,6 +98,34 @@ def down(options: Options, narrator: Narrator) -> bool:
         say("Removing the operator.")
         applying.uninstall(kubectl, say)
     return True
+
+
+def _provider(kubectl: Kubectl, image: str, key: str | None, narrator: Narrator) -> Provider:
+    """The Claude API once there was a key: what the Secret holds then goes to nobody else."""
+    if key or sandbox.has_key(kubectl):
+        stand_in_pod.down(kubectl, narrator.say)
+        return CLAUDE_API
+    narrator.step("A stand-in for the Claude API")
+    return stand_in_pod.up(kubectl, image, narrator.say)
+
+
+def _await_gateway(kubectl: Kubectl, provider: Provider, say: Say) -> None:
+    """Until a gateway of an earlier run, where there is one, has been told who the provider is now."""
+
+    def look() -> str | None:
+        found = kubectl.get("deployment", meta.GATEWAY, sandbox.NAMESPACE)
+        if found is None:
+            return None
+        told = json.loads(found["spec"]["template"]["metadata"]["annotations"][meta.ANNOTATION_GATEWAY])
+        if told.get("provider") != provider.settings.get("provider"):
+            return "The gateway is to be told of another provider."
+        return applying.rollout(kubectl, meta.GATEWAY, sandbox.NAMESPACE)
+
+    if not wait(look, say, _PATIENCE):
+        raise SetupError(
+            f"After {_PATIENCE:.0f} s: {look()}\n{_troubles(kubectl)}",
+            "Mend what is said above, and run the command again. Or remove the demo (make demo-down) and begin anew.",
+        )
 
 
 def _is_anothers(kubectl: Kubectl) -> bool:
@@ -106,7 +157,7 @@ def _images(options: Options, target: Target, narrator: Narrator) -> dict[str, s
 
 
 def _troubles(kubectl: Kubectl) -> str:
-    """What keeps the operator's pods from running, else the sandbox's."""
+    """What keeps the operator's pods from running, else the sandbox's and its gateway's."""
     if why := applying.troubles(kubectl, NAMESPACE):
         return f"The operator is in trouble:\n{why}"
     return applying.troubles(kubectl, sandbox.NAMESPACE)
@@ -120,17 +171,31 @@ def _logs(target: Target) -> tuple[str, ...]:
     )
 
 
-def _show(kubectl: Kubectl, target: Target, program: Path, narrator: Narrator) -> None:
+def _show(kubectl: Kubectl, target: Target, narrator: Narrator) -> None:
     narrator.step("What there is now")
-    inside = ("exec", "--namespace", sandbox.NAMESPACE, _POD, "--container", report.CONTAINER, "--")
-    for command in (("get", "claudesandboxes", "--namespace", sandbox.NAMESPACE), (*inside, "claude", "--version")):
+    version = (*_INSIDE, "claude", "--version")
+    for command in (("get", "claudesandboxes", *_THERE), ("get", "deployments", *_THERE), version):
         narrator.show(f"$ kubectl {' '.join(command)}")
         narrator.show(kubectl.run(*command))
-    _show_denial(kubectl, inside, narrator)
+    _show_denial(kubectl, narrator)
     found = kubectl.get(meta.PLURAL, sandbox.NAME, sandbox.NAMESPACE)
     assert found is not None  # noqa: S101 - it was Ready a moment ago
     for line in report.controls(found):
         narrator.show(line)
+
+
+def _place(kubectl: Kubectl, target: Target) -> Place:
+    def run(*argv: str) -> tuple[int, str]:
+        script = '"$@" 2>&1; printf "\\n%d" $?'
+        said, _, code = kubectl.run(*_INSIDE, "sh", "-c", script, "sh", *argv).rpartition("\n")
+        return int(code), said
+
+    command = f"kubectl exec --namespace {sandbox.NAMESPACE} {_POD} --"
+    context = ("--context", target.context) if target.context else ()
+    return Place(run, command, context, target.kubeconfig)
+
+
+def _further(target: Target, program: Path, narrator: Narrator) -> None:
     narrator.step("To look further")
     shown = "kubectl" if shutil.which("kubectl") else str(program)
     for line in report.further(target.kubeconfig, shown, sandbox.NAMESPACE, sandbox.NAME):
@@ -139,7 +204,7 @@ def _show(kubectl: Kubectl, target: Target, program: Path, narrator: Narrator) -
     narrator.show(f"\nTo remove all of it: {named}make demo-down")
 
 
-def _show_denial(kubectl: Kubectl, inside: tuple[str, ...], narrator: Narrator) -> None:
+def _show_denial(kubectl: Kubectl, narrator: Narrator) -> None:
     """Whether policies are enforced: not every cluster's network does. The operator's pod is the control.
 
     It connects to the very address that the sandbox tries, or it would not be ready.
@@ -148,7 +213,7 @@ def _show_denial(kubectl: Kubectl, inside: tuple[str, ...], narrator: Narrator) 
         'timeout 3 bash -c "</dev/tcp/$KUBERNETES_SERVICE_HOST/$KUBERNETES_SERVICE_PORT" 2>/dev/null'
         " && echo connected || echo denied"
     )
-    if kubectl.run(*inside, "bash", "-c", attempt).strip() != "denied":
+    if kubectl.run(*_INSIDE, "bash", "-c", attempt).strip() != "denied":
         raise SetupError(
             "The sandbox can connect to the API server, which its NetworkPolicy denies: this cluster's network does "
             "not enforce NetworkPolicies, so sandboxes in it are not isolated.",

@@ -1,7 +1,10 @@
 """What the demo shows in the end: how the sandbox is, from what the cluster says of it."""
 
 import shlex
+import shutil
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from claude_sandbox.api import meta
 from claude_sandbox.install.manifests import Manifest
@@ -47,4 +50,11 @@ def further(kubeconfig: str | None, kubectl: str, namespace: str, name: str) -> 
         yield f"export KUBECONFIG={shlex.quote(kubeconfig)}"
     yield f"kubectl describe claudesandbox {name} --namespace {namespace}     # conditions, every control, Events"
     yield f"kubectl exec -it --namespace {namespace} {pod} -- claude     # Claude Code in the sandbox"
+    yield f"{own_program()} audit {namespace}/{name} --follow     # what it asks its gateway for"
     yield f"kubectl delete networkpolicy --namespace {namespace} {meta.child_name(name)}     # comes back by itself"
+
+
+def own_program() -> str:
+    """`claude-sandbox`, where the shell finds it; else by its path."""
+    beside = Path(sys.executable).with_name("claude-sandbox")
+    return "claude-sandbox" if shutil.which("claude-sandbox") or not beside.exists() else shlex.quote(str(beside))

@@ -1,7 +1,7 @@
 """The demo's own namespace, Secret and sandbox."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from claude_sandbox.api import meta
@@ -18,9 +18,11 @@ KEY = "api-key"
 # On everything that the demo made, so that it removes nothing else.
 LABELS = {"app.kubernetes.io/part-of": "claude-sandbox-demo"}
 
-_ENFORCE = "pod-security.kubernetes.io/enforce"
+ENFORCE = "pod-security.kubernetes.io/enforce"
+PLACEHOLDER = "placeholder-this-is-not-a-key"
+# On the Secret as long as no key was ever in it.
+_NO_KEY = {"app.kubernetes.io/component": "placeholder"}
 _PATIENCE = 300.0
-_PLACEHOLDER = "placeholder-this-is-not-a-key"
 _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
@@ -36,16 +38,25 @@ def namespace(kubectl: Kubectl, say: Say) -> None:
     if found is not None and not is_demos(found):
         say(f"The namespace {NAMESPACE} is there already, and is left as it is.")
         return
-    labels = {_ENFORCE: "restricted", **LABELS}
+    labels = {ENFORCE: "restricted", **LABELS}
     kubectl.apply([{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}])
+
+
+def has_key(kubectl: Kubectl) -> bool:
+    """Whether the Secret is there, and may hold a key: what it holds then goes to the Claude API and to nobody else."""
+    return _secrets(kubectl) and not _secrets(kubectl, {**LABELS, **_NO_KEY})
+
+
+def _secrets(kubectl: Kubectl, labels: Mapping[str, str] | None = None) -> bool:
+    # Names only: what a Secret holds is not for a process that needn't know it.
+    selector = ",".join(f"{name}={value}" for name, value in (labels or {}).items())
+    found = kubectl.run("get", "secrets", "--namespace", NAMESPACE, f"--selector={selector}", "--output=name")
+    return f"secret/{SECRET}" in found.split()
 
 
 def secret(kubectl: Kubectl, key: str | None, say: Say) -> None:
     """The Secret with the API key, or with a placeholder where there is none yet. The key is never printed."""
-    # Names only: what a Secret holds is not for a process that needn't know it.
-    exists = kubectl.run(
-        "get", "secret", SECRET, "--namespace", NAMESPACE, "--ignore-not-found", "--output=name"
-    ).strip()
+    exists = _secrets(kubectl)
     if key:
         say(f"The Secret {SECRET} holds the key of ANTHROPIC_API_KEY.")
     elif exists:
@@ -54,11 +65,11 @@ def secret(kubectl: Kubectl, key: str | None, say: Say) -> None:
     else:
         say(f"ANTHROPIC_API_KEY is not set: the Secret {SECRET} holds a placeholder, which the Claude API does not")
         say("take. Set it and run this again, and the key takes its place.")
-    data = base64.b64encode((key or _PLACEHOLDER).encode()).decode()
+    data = base64.b64encode((key or PLACEHOLDER).encode()).decode()
     manifest: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": SECRET, "namespace": NAMESPACE, "labels": LABELS},
+        "metadata": {"name": SECRET, "namespace": NAMESPACE, "labels": LABELS if key else {**LABELS, **_NO_KEY}},
         "type": meta.SECRET_TYPE,
         "data": {KEY: data},
     }
@@ -66,27 +77,32 @@ def secret(kubectl: Kubectl, key: str | None, say: Say) -> None:
         kubectl.apply([manifest], force=True)
     except SetupError as error:
         # A refusal may repeat what was refused.
-        message = error.message.replace(data, "…").replace(key or _PLACEHOLDER, "…")
+        message = error.message.replace(data, "…").replace(key or PLACEHOLDER, "…")
         raise SetupError(message, error.remedy, error.logs) from None
 
 
-def sandbox(kubectl: Kubectl, say: Say) -> None:
-    """The smallest ClaudeSandbox; with a workspace that needs no storage where the cluster has none to give."""
-    spec: dict[str, Any] = {"credentials": {"apiKeySecretRef": {"name": SECRET, "key": KEY}}}
+def sandbox(kubectl: Kubectl, domain: str, say: Say) -> None:
+    """A ClaudeSandbox whose gateway lets it out to the one name; with a workspace that needs no storage where the
+    cluster has none to give.
+    """
+    spec = _spec(domain)
     if not any(_is_default(one) for one in kubectl.list("storageclasses")):
         say("The cluster has no default StorageClass, so the workspace is an EmptyDir and ends with its pod.")
         spec["workspace"] = {"type": "EmptyDir"}
     _apply(kubectl, spec)
 
 
-def on_docker(kubectl: Kubectl, domains: tuple[str, ...]) -> None:
-    """A ClaudeSandbox that is a container of a Docker host and holds no key; its gateway lets it out to the names."""
-    spec: dict[str, Any] = {
-        "backend": {"type": "Docker"},
+def on_docker(kubectl: Kubectl, domain: str) -> None:
+    """The same as a container of a Docker host."""
+    _apply(kubectl, {"backend": {"type": "Docker"}, **_spec(domain)})
+
+
+def _spec(domain: str) -> dict[str, Any]:
+    """It holds no key: its gateway does."""
+    return {
         "credentials": {"apiKeySecretRef": {"name": SECRET, "key": KEY}, "delivery": "Brokered"},
-        "network": {"egress": {"allowedDomains": list(domains)}},
+        "network": {"egress": {"allowedDomains": [domain]}},
     }
-    _apply(kubectl, spec)
 
 
 def await_ready(kubectl: Kubectl, say: Say, troubles: Callable[[], str], logs: tuple[str, ...]) -> None:

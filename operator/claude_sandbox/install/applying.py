@@ -92,6 +92,24 @@ def troubles(kubectl: Kubectl, namespace: str) -> str:
     return "\n".join(lines)
 
 
+def rollout(kubectl: Kubectl, name: str, namespace: str) -> str | None:
+    """What a Deployment waits for; None where all its pods are as it says, and ready."""
+    found = kubectl.get("deployment", name, namespace)
+    if found is None:
+        return f"Deployment {name} is not there."
+    wanted, status = found["spec"]["replicas"], found.get("status", {})
+    if status.get("observedGeneration", 0) < found["metadata"]["generation"]:
+        return f"Deployment {name} was not looked at yet."
+    counts = [status.get(count, 0) for count in ("replicas", "updatedReplicas", "availableReplicas")]
+    if counts == [wanted] * 3:
+        return None
+    return f"Deployment {name}: {counts[1]} of {wanted} pods were made, {counts[2]} of {counts[0]} are ready."
+
+
+def _rollout(kubectl: Kubectl) -> str | None:
+    return rollout(kubectl, OPERATOR, NAMESPACE)
+
+
 def _container_trouble(container: dict[str, Any]) -> list[str]:
     waiting = container["state"].get("waiting")
     ended = (container.get("lastState") or {}).get("terminated")
@@ -113,19 +131,6 @@ def _unserved(kubectl: Kubectl) -> str | None:
         if not any(one["type"] == "Established" and one["status"] == "True" for one in conditions):
             return f"The API server does not serve {name} yet."
     return None
-
-
-def _rollout(kubectl: Kubectl) -> str | None:
-    found = kubectl.get("deployment", OPERATOR, NAMESPACE)
-    if found is None:
-        return "The operator's Deployment is not there."
-    wanted, status = found["spec"]["replicas"], found.get("status", {})
-    if status.get("observedGeneration", 0) < found["metadata"]["generation"]:
-        return "The operator's Deployment was not looked at yet."
-    counts = [status.get(count, 0) for count in ("replicas", "updatedReplicas", "availableReplicas")]
-    if counts == [wanted] * 3:
-        return None
-    return f"{counts[1]} of {wanted} pods of the operator were made, {counts[2]} of {counts[0]} are ready."
 
 
 def _key(manifest: Manifest) -> tuple[str, str, str]:

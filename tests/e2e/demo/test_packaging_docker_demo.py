@@ -24,8 +24,8 @@ from traces import of_machine
 
 from claude_sandbox.demo.docker.engines import OWN
 from claude_sandbox.demo.docker.flow import CLUSTER
-from claude_sandbox.demo.docker.provider import ALLOWED, DENIED
-from claude_sandbox.demo.docker.stand_in import ANSWER
+from claude_sandbox.demo.provider import ALLOWED, DENIED
+from claude_sandbox.demo.stand_in import ANSWER
 from claude_sandbox.install.inside import run_inside
 from claude_sandbox.localcluster import components, engine
 from claude_sandbox.localcluster.engine import EngineDescription
@@ -132,6 +132,7 @@ def test_claude_code_works_in_it_by_the_gateway_and_gets_no_further_than_is_allo
     assert f"$ docker exec {name} claude -p 'Answer with one word: pong'\n{ANSWER}\n" in first
     port = demo.made_on_docker["stand_in"]
     assert f"$ docker exec {name} curl http://{ALLOWED}:{port}/\n200\n" in first
+    assert "The Secret's key is not in the sandbox" in first
     (denied,) = (line for line in first.splitlines() if line.startswith("curl: "))
     assert "403" in denied
     rows = [line.split()[1:5] for line in first.partition("claude-sandbox audit agents/alice")[2].splitlines()]

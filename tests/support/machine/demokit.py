@@ -71,11 +71,18 @@ def path_without_kind() -> str:
 
 
 def versions(kubectl: Kubectl) -> dict[str, str]:
-    """Every object's resource version: each write makes it another."""
-    found = kubectl.list(KINDS)
+    """Every object's resource version: each write makes it another.
+
+    Of what has a status with what is counted, the version of what was asked for, and the conditions.
+    """
     return {
-        f"{one['kind']} {one['metadata'].get('namespace', '')}/{one['metadata']['name']}": one["metadata"][
-            "resourceVersion"
-        ]
-        for one in found
+        f"{one['kind']} {one['metadata'].get('namespace', '')}/{one['metadata']['name']}": _version(one)
+        for one in kubectl.list(KINDS)
     }
+
+
+def _version(one: dict[str, Any]) -> str:
+    if one["kind"] in ("ClaudeSandbox", "DockerHost"):
+        return json.dumps([one["metadata"]["generation"], one["status"]["conditions"]])
+    version: str = one["metadata"]["resourceVersion"]
+    return version

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from claude_sandbox.demo import clusters, flow, kind, report, sandbox
+from claude_sandbox.demo import at_work, clusters, flow, kind, report, sandbox, stand_in_pod
+from claude_sandbox.demo.at_work import Place
 from claude_sandbox.demo.clusters import Target
 from claude_sandbox.demo.narrator import Narrator
+from claude_sandbox.demo.provider import Provider
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.install.waiting import wait
@@ -211,9 +213,11 @@ def test_the_workspace_needs_no_storage_that_the_cluster_lacks(
     annotation = "storageclass.kubernetes.io/is-default-class"
     items = [{"metadata": {"annotations": {annotation: value}}} for value in classes]
     body = f"case \"$*\" in get*) echo '{json.dumps({'items': items})}';; apply*) cat > {path}/applied;; esac"
-    sandbox.sandbox(Kubectl(program("kubectl", body)), print)
+    sandbox.sandbox(Kubectl(program("kubectl", body)), "allowed.example.com", print)
     (applied,) = json.loads((path / "applied").read_text())["items"]
     assert applied["spec"].get("workspace") == workspace
+    assert applied["spec"]["credentials"]["delivery"] == "Brokered"
+    assert applied["spec"]["network"]["egress"] == {"allowedDomains": ["allowed.example.com"]}
 
 
 def test_waiting_ends_when_there_is_nothing_left_to_wait_for() -> None:
@@ -223,6 +227,58 @@ def test_waiting_ends_when_there_is_nothing_left_to_wait_for() -> None:
 
 def test_waiting_ends_when_it_took_too_long() -> None:
     assert not wait(lambda: "never", print, limit=0.02, pause=0.001)
+
+
+MARKED = "*component=placeholder*"
+
+
+@pytest.mark.parametrize(
+    ("secrets", "key", "stand_in"),
+    [
+        pytest.param("", None, True, id="the first run, without a key"),
+        pytest.param("", KEY, False, id="the first run, with a key"),
+        pytest.param("echo secret/anthropic-api-key", None, True, id="there is the demo's placeholder"),
+        pytest.param("echo secret/anthropic-api-key", KEY, False, id="a key takes the placeholder's place"),
+        pytest.param(
+            f'case "$*" in {MARKED}) ;; *) echo secret/anthropic-api-key;; esac', None, False, id="there may be a key"
+        ),
+    ],
+)
+def test_what_may_be_a_key_goes_to_the_claude_api_and_to_nobody_else(
+    program: Program, monkeypatch: pytest.MonkeyPatch, secrets: str, key: str | None, stand_in: bool
+) -> None:
+    kubectl = Kubectl(program("kubectl", f'case "$*" in "get secrets"*) {secrets or ":"};; esac'))
+    monkeypatch.setattr(stand_in_pod, "up", lambda *_: Provider(True, "allowed.example.com", ""))
+    assert flow._provider(kubectl, "operator:1", key, Narrator()).stand_in == stand_in
+
+
+def test_the_secret_says_whether_a_key_was_ever_in_it(path: Path, program: Program) -> None:
+    kubectl = Kubectl(program("kubectl", f'case "$*" in apply*) cat > {path}/applied;; esac'))
+    for key, marked in ((None, True), (KEY, False)):
+        sandbox.secret(kubectl, key, print)
+        (applied,) = json.loads((path / "applied").read_text())["items"]
+        assert ("app.kubernetes.io/component" in applied["metadata"]["labels"]) == marked
+
+
+IDENTITY = "a-token-for-the-gateway-only"
+
+
+def place(held: str) -> Place:
+    return Place(lambda *argv: (0, IDENTITY if argv[0] == "cat" else held), "kubectl exec")
+
+
+def test_a_key_in_the_sandbox_is_told_and_ends_the_demo() -> None:
+    assert "is not in the sandbox" in at_work.without_key(place(f"PATH=/bin\n{IDENTITY}\n"), (KEY,)).replace("\n", " ")
+    for keys in ((KEY,), ("placeholder", "sk-ant-")):
+        with pytest.raises(SetupError, match="is in the sandbox") as caught:
+            at_work.without_key(place(f"PATH=/bin\n{IDENTITY}\nKEY={KEY}\n"), keys)
+        assert KEY not in f"{caught.value!r} {caught.value.remedy}"
+
+
+def test_that_nothing_could_be_read_is_not_taken_for_no_key() -> None:
+    for held in ("", "PATH=/bin\n"):
+        with pytest.raises(SetupError, match="could not be looked through"):
+            at_work.without_key(place(held), (KEY,))
 
 
 def condition(kind: str, status: str, reason: str = "Reason") -> dict[str, str]:

@@ -10,9 +10,10 @@ from claude_sandbox.api import meta
 from claude_sandbox.backends.docker.engine.connect import Connection
 from claude_sandbox.demo import sandbox
 from claude_sandbox.demo.docker import engines, operator, record, show
-from claude_sandbox.demo.docker.provider import CLAUDE_API, Provider, document, no_stand_in, stand_in
+from claude_sandbox.demo.docker.provider import no_stand_in, stand_in
 from claude_sandbox.demo.docker.record import Made
 from claude_sandbox.demo.narrator import Narrator
+from claude_sandbox.demo.provider import CLAUDE_API, Provider, document
 from claude_sandbox.install import containers
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
@@ -53,9 +54,9 @@ def run(image: str | None, narrator: Narrator) -> None:
         kubectl.apply([_host(endpoint)])
         sandbox.namespace(kubectl, say)
         sandbox.secret(kubectl, key, say)
-        sandbox.on_docker(kubectl, (provider.domain,))
+        sandbox.on_docker(kubectl, provider.domain)
         sandbox.await_ready(kubectl, say, lambda: show.host_trouble(kubectl, HOST), _logs(running, program))
-        show.result(running, kubectl, HOST, engine.api, provider, narrator)
+        show.result(running, kubectl, HOST, engine.api, provider, key, narrator)
     show.further(running, program, endpoint, narrator)
 
 

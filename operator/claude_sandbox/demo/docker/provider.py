@@ -1,43 +1,19 @@
-"""Where the demo's sandbox gets its answers from: the Claude API, or without a key a stand-in on the engine itself."""
+"""The stand-in for the Claude API, as a container on the demo's engine."""
 
 import contextlib
-import json
-from dataclasses import dataclass, field
 from ipaddress import ip_network
-from typing import Any
 
 from docker import APIClient
 from docker.errors import APIError, NotFound
 
 from claude_sandbox.api import meta
 from claude_sandbox.backends.docker.names import LABEL_CLUSTER
+from claude_sandbox.demo.provider import ALLOWED, PROGRAM, Provider, settings
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.waiting import Say
 
-ALLOWED = "allowed.example.com"
-"""The name that the demo allows where there may be no Internet: of the stand-in, by what the gateway is told."""
-DENIED = "denied.example.com"
-PUBLIC = "pypi.org"
-"""The name that it allows where there has to be the Internet anyway."""
-_PROGRAM = ("python3", "-I", "-m", "claude_sandbox.demo.docker.stand_in")
 _PIDS = 32
 _MEMORY = 96 << 20
-
-
-@dataclass(frozen=True)
-class Provider:
-    """What the operator's gateways are told, and which destination is allowed, as `curl` is given it.
-
-    `stand_in`: whether the answers are not the Claude API's.
-    """
-
-    stand_in: bool
-    domain: str
-    url: str
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
-CLAUDE_API = Provider(False, PUBLIC, f"https://{PUBLIC}/")
 
 
 def stand_in(api: APIClient, cluster: str, image: str, port: int, say: Say) -> Provider:
@@ -48,7 +24,7 @@ def stand_in(api: APIClient, cluster: str, image: str, port: int, say: Say) -> P
     """
     address = _bridge_address(api)
     name = f"claude-sandbox-demo-provider-{cluster[:8]}"
-    command = [*_PROGRAM, address, str(port)]
+    command = [*PROGRAM, address, str(port)]
     if not _runs(api, name, image, command):
         say("ANTHROPIC_API_KEY is not set, so a stand-in for the Claude API is started: it answers the same whatever")
         say("it is asked.")
@@ -59,10 +35,7 @@ def stand_in(api: APIClient, cluster: str, image: str, port: int, say: Say) -> P
         True,
         f"{ALLOWED}:{port}",
         f"http://{ALLOWED}:{port}/",
-        {
-            "provider": {"baseURL": f"http://{address}:{port}"},
-            "egress": {"privateNetworks": [f"{address}/32"], "hosts": {ALLOWED: [address]}},
-        },
+        settings(f"http://{address}:{port}", address),
     )
 
 
@@ -84,11 +57,6 @@ def no_stand_in(api: APIClient, cluster: str) -> None:
     """Remove it, where there is one."""
     with contextlib.suppress(NotFound):
         api.remove_container(f"claude-sandbox-demo-provider-{cluster[:8]}", force=True)
-
-
-def document(provider: Provider) -> str:
-    """For the operator's `--gateway-settings`."""
-    return json.dumps(provider.settings, indent=2)
 
 
 def _runs(api: APIClient, name: str, image: str, command: list[str]) -> bool:

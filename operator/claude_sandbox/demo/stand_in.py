@@ -1,8 +1,8 @@
-"""`python -m claude_sandbox.demo.docker.stand_in ADDRESS PORT`
+"""`python -m claude_sandbox.demo.stand_in ADDRESS PORT`
 
 Stands in for the Claude API where the demo has no key: whatever is asked, it answers the same, in the form in which the
-API streams an answer. It runs in a container on the demo's engine, and knows nothing of the rest: the standard library
-is all that it needs.
+API streams an answer. It runs in a container on the demo's engine, or in a pod of its cluster, and knows nothing of the
+rest: the standard library is all that it needs.
 """
 
 import json
