@@ -31,7 +31,12 @@ def test_a_sandbox_passes_with_the_results_that_its_status_has(
     credentials = {"apiKeySecretRef": {"name": "key"}, "delivery": delivery}
     with sandbox(kubectl, sandboxes, "checked", credentials=credentials) as made:
         made.wait("Compliant")
-        code, (report,) = _check(node, "sandbox", f"{sandboxes}/checked")
+        image = kubectl(
+            "get", "deployment", "claude-sandbox-gateway", "-n", sandboxes, "--ignore-not-found",
+            "-o", "jsonpath={.spec.template.spec.containers[0].image}",
+        ).stdout  # fmt: skip
+        of_gateway = (f"--gateway-image={image}",) if delivery == "Brokered" else ()
+        code, (report,) = _check(node, "sandbox", f"{sandboxes}/checked", *of_gateway)
         assert code == 0
         reported = made.results()
         assert {control["id"]: control["result"] for control in report["controls"]} == reported

@@ -53,6 +53,7 @@ class Evidence(StrEnum):
     GRANTS = "grants"
     RUNTIME_CLASS = "runtime_class"
     QUOTAS = "quotas"
+    GATEWAY = "gateway"
     DRIFT = "drift"
 
 

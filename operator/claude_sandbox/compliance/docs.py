@@ -29,6 +29,10 @@ _EVIDENCE = {
     Evidence.GRANTS: "all Roles and ClusterRoles that are bound to the ServiceAccount or to one of its groups",
     Evidence.RUNTIME_CLASS: "RuntimeClass",
     Evidence.QUOTAS: "ResourceQuotas and LimitRanges of the namespace",
+    Evidence.GATEWAY: (
+        "of the namespace's gateway Deployment, Pods, Service, EndpointSlices, NetworkPolicies, PodDisruptionBudget,"
+        " ServiceAccount, Role, RoleBinding, and what else is granted to it"
+    ),
     Evidence.DRIFT: "comparison of the live objects with what is declared",
 }
 

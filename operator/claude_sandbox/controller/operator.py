@@ -92,6 +92,7 @@ class Operator:
             recorded=self._recorded,
             brokering=Brokering(settings.gateway_image, settings.gateways),
             brokered=self._brokered,
+            named=self._brokered_secrets.of,
         )
         self._fleet: Fleet | None = None
         self._docker: DockerSandboxes | None = None

@@ -65,6 +65,8 @@ LIMITS: Mapping[Resource, CacheLimit] = {
     CLUSTER_ROLE_BINDINGS: CacheLimit(object=512 * KIB),
 }
 """Where it is not the usual."""
+GATEWAY_PODS = CacheLimit(object=32 * KIB, namespace=512 * KIB)
+"""Of pods with the labels of a gateway: it has two, and for a while those that were replaced, each of some 10 KiB."""
 
 
 class CacheLimits:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_sandbox.api import meta
-from claude_sandbox.compliance.evidence.pods import CLOUD_IDENTITIES, SLICE_OF
+from claude_sandbox.compliance.evidence.pods import CLOUD_IDENTITIES, SLICE_MANAGER, SLICE_OF
 from claude_sandbox.kubernetes_api.resources import (
     ENDPOINT_SLICES,
     LIMIT_RANGES,
@@ -112,7 +112,7 @@ PROJECTIONS: Mapping[Resource, Projection] = {
     PERSISTENT_VOLUME_CLAIMS: Projection(("spec", "status")),
     NETWORK_POLICIES: Projection(("spec",)),
     SERVICES: Projection(("spec",)),
-    ENDPOINT_SLICES: Projection(("endpoints",), labels=(SLICE_OF,), annotations=(), reduce=_endpoints),
+    ENDPOINT_SLICES: Projection(("endpoints",), labels=(SLICE_OF, SLICE_MANAGER), annotations=(), reduce=_endpoints),
     RESOURCE_QUOTAS: Projection(("spec",)),
     LIMIT_RANGES: Projection(("spec",)),
     NAMESPACES: Projection((), labels=("",)),

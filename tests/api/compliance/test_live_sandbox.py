@@ -69,6 +69,7 @@ class Sandbox:
             grants=(await read_surroundings(self.api, pod)).grants,
             runtime_class=read(None),
             quotas=read(await everything(resources.RESOURCE_QUOTAS)),
+            gateway=read(None),
             drift=read(()),
             now=now,
             max_age=timedelta(minutes=5),
@@ -85,7 +86,7 @@ async def sandbox(control_plane: Cluster, request: pytest.FixtureRequest) -> Asy
     """A sandbox with a port, in a namespace of its own that enforces the restricted standard."""
     spec = ClaudeSandboxSpec.model_validate(
         {
-            "credentials": {"apiKeySecretRef": {"name": "anthropic-api-key"}},
+            "credentials": {"apiKeySecretRef": {"name": "anthropic-api-key"}, "delivery": "Mounted"},
             "network": {"ports": [{"name": "web", "containerPort": 8080}]},
         }
     )
@@ -124,12 +125,16 @@ async def test_a_sandbox_as_the_operator_makes_it_is_compliant(sandbox: Sandbox)
     assert isolation(evidence)[:2] == ("Unknown", "NotProbed")
 
 
-async def test_in_production_only_the_image_that_has_not_started_is_open(sandbox: Sandbox) -> None:
+async def test_in_production_the_image_that_has_not_started_and_the_key_are_open(sandbox: Sandbox) -> None:
     evidence = await sandbox.evidence()
     evidence = replace(evidence, expected=replace(evidence.expected, profile=Profile.PRODUCTION))
     found = findings(evidence)
     open_controls = {one.control.id: one.result for one in found if one.required and one.result is not Result.PASS}
     # No registry is named as the only allowed one, and no node has told yet which image runs.
+    for one in ("NET-12", "NET-13", "ID-04"):
+        # It has no gateway, and holds its key itself, which Production does not allow.
+        assert open_controls.pop(one) is Result.NOT_APPLICABLE
+    assert open_controls.pop("SEC-05") is Result.FAIL
     assert open_controls == {"IMG-01": Result.UNKNOWN, "IMG-02": Result.NOT_APPLICABLE}
 
 

@@ -11,7 +11,14 @@ from typing import Any
 
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.compliance.evidence.containers import Companion, Declared, DockerEvidence, EngineInfo, ExecSessions
+from claude_sandbox.compliance.evidence.containers import (
+    Companion,
+    Declared,
+    DockerEvidence,
+    EngineInfo,
+    ExecSessions,
+    KeyPlace,
+)
 from claude_sandbox.compliance.evidence.readings import Reading
 from claude_sandbox.compliance.reports.containers import findings
 from claude_sandbox.compliance.reports.findings import Finding
@@ -40,6 +47,7 @@ class World:
     relay: Companion | None = None
     gateway: Companion | None = None
     visits: ExecSessions | None = None
+    key_place: KeyPlace | None = None
 
     @property
     def host(self) -> Object:
@@ -86,6 +94,7 @@ class World:
                 relay=self.relay,
                 gateway=self.gateway,
                 visits=self.visits,
+                key_place=self.key_place,
             )
         )
 

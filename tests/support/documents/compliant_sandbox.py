@@ -6,6 +6,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import compliant_gateway
+from compliant_gateway import Gateways
+
 from claude_sandbox.api import meta
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import Compliance, EvidenceSource, Result
@@ -35,6 +38,7 @@ class World:
     access: list[Access]
     runtime_class: Object | None
     quotas: list[Object]
+    gateway: Gateways | None
     grants: list[Grant] = field(default_factory=list)
     drift: list[str] = field(default_factory=list)
     slices: list[Object] = field(default_factory=list)
@@ -86,6 +90,7 @@ class World:
             grants=read(tuple(self.grants)),
             runtime_class=read(self.runtime_class),
             quotas=read(tuple(self.quotas)),
+            gateway=read(self.gateway.evidence() if self.gateway is not None else None),
             drift=read(tuple(self.drift)),
             now=NOW,
             max_age=MAX_AGE,
@@ -129,7 +134,7 @@ def compliant() -> World:
     return World(
         expected=Expected(
             service_account="sandbox-alice",
-            api_key_secret="anthropic",
+            api_key_secret="",
             container="agent",
             ports=(8080,),
             egress_cidrs=("192.0.2.0/24", "2001:db8::/48"),
@@ -142,6 +147,10 @@ def compliant() -> World:
             policy_names=frozenset({"sandbox-alice"}),
             service_names=frozenset({"sandbox-alice"}),
             profile=Profile.PRODUCTION,
+            gateway=meta.GATEWAY,
+            gateway_ports=(8443, 3128),
+            gateway_host=meta.GATEWAY,
+            provider_secret="anthropic",
             managed_settings=SETTINGS,
             plain_images=frozenset({_IMAGE, "registry.example/sandboxes/claude:1"}),
         ),
@@ -166,7 +175,18 @@ def compliant() -> World:
         access=[Access(*question, allowed=False) for question in QUESTIONS],
         runtime_class={"metadata": {"name": "gvisor"}, "handler": "runsc"},
         quotas=[{"metadata": {"name": "bounds"}, "spec": {"hard": {"pods": "10"}}}],
+        gateway=compliant_gateway.gateway(),
     )
+
+
+def holds_its_key(world: World) -> None:
+    """One whose key is mounted, and that has no gateway: it is compliant in Development."""
+    world.declare(gateway=None, gateway_ports=(), gateway_host="", api_key_secret="anthropic")
+    world.declare(profile=Profile.DEVELOPMENT)
+    world.gateway = None
+    world.spec["volumes"][2] = {"name": "api-key", "secret": {"secretName": "anthropic", "defaultMode": 0o440}}
+    del world.spec["hostAliases"], world.pod["metadata"]["annotations"][meta.ANNOTATION_GATEWAY_AUTHORITY]
+    del world.own_policy["egress"][2]
 
 
 _IMAGE = f"registry.example/sandboxes/claude@{DIGEST}"
@@ -191,6 +211,10 @@ _POLICY: Object = {
                 "to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}, {"ipBlock": {"cidr": "2001:db8::/48"}}],
                 "ports": [{"protocol": "TCP", "port": 443}],
             },
+            {
+                "to": [{"podSelector": {"matchLabels": {meta.LABEL_COMPONENT: meta.COMPONENT_GATEWAY}}}],
+                "ports": [{"protocol": "TCP", "port": 8443}, {"protocol": "TCP", "port": 3128}],
+            },
         ],
     },
 }
@@ -200,7 +224,10 @@ _POD: Object = {
         "name": "sandbox-alice",
         "namespace": "agents",
         "labels": {"sandbox": "alice"},
-        "annotations": {meta.ANNOTATION_MANAGED_SETTINGS: SETTINGS.content},
+        "annotations": {
+            meta.ANNOTATION_MANAGED_SETTINGS: SETTINGS.content,
+            meta.ANNOTATION_GATEWAY_AUTHORITY: compliant_gateway.AUTHORITY,
+        },
     },
     "spec": {
         "serviceAccountName": "sandbox-alice",
@@ -210,6 +237,7 @@ _POD: Object = {
         "activeDeadlineSeconds": 3600,
         "hostUsers": False,
         "runtimeClassName": "gvisor",
+        "hostAliases": [{"ip": compliant_gateway.ADDRESS, "hostnames": [meta.GATEWAY]}],
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": 1000,
@@ -248,7 +276,21 @@ _POD: Object = {
         "volumes": [
             {"name": "workspace", "persistentVolumeClaim": {"claimName": "sandbox-alice-workspace"}},
             {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}},
-            {"name": "api-key", "secret": {"secretName": "anthropic", "defaultMode": 0o440}},
+            {
+                "name": "api-key",
+                "projected": {
+                    "defaultMode": 0o440,
+                    "sources": [
+                        {
+                            "serviceAccountToken": {
+                                "audience": meta.GATEWAY,
+                                "expirationSeconds": 3600,
+                                "path": "api-key",
+                            }
+                        }
+                    ],
+                },
+            },
             {
                 "name": "settings",
                 "downwardAPI": {

@@ -101,11 +101,14 @@ class Delivered:
 
     `key_generation`: the operator's own word for the key that is in it, where what was read there is that very word;
     it is never what was read. `has_key`: whether any was delivered since its start. `settings` as they were read.
+    `placeholder`: whether what was read says that it is no key. `other`: whether it is known not to be what is wanted.
     """
 
     key_generation: str | None = None
     settings: str | None = None
     has_key: bool = False
+    placeholder: bool = False
+    other: bool = False
 
     def is_current(self, generation: str | None) -> bool:
         """Whether the key of this generation is in it; where that is not known, whether any is."""

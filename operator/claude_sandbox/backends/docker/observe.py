@@ -21,6 +21,7 @@ from claude_sandbox.backends.docker.engine.documents import Object, name_of_summ
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.gateway.health import said_revision
+from claude_sandbox.backends.docker.keys.placeholder import is_placeholder
 from claude_sandbox.backends.docker.model import Delivered, Desired, Observed
 from claude_sandbox.backends.docker.names import is_owned, selector
 from claude_sandbox.backends.docker.plan import is_outdated
@@ -277,8 +278,15 @@ class Observer:
             self._engine.read_file(identifier, posixpath.join(blueprint.key.directory, delivery.MARKER)),
             self._engine.read_file(identifier, posixpath.join(blueprint.settings.directory, blueprint.settings.file)),
         )
-        has_key, same = bool(marker), _text(marker) == generation
-        found = Delivered(generation if same else None, _text(settings), has_key)
+        word = _text(marker)
+        has_key, same = bool(marker), word == generation
+        found = Delivered(
+            generation if same else None,
+            _text(settings),
+            has_key,
+            placeholder=is_placeholder(word),
+            other=has_key and not same and generation is not None,
+        )
         if has_key and (same or generation is None):
             self._inside[identifier] = (start, self._clock(), found)
         return found

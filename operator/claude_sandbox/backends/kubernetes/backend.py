@@ -22,6 +22,7 @@ from claude_sandbox.backends.kubernetes.evidence import volume_claims
 from claude_sandbox.backends.kubernetes.evidence.access_reviews import AccessReviews
 from claude_sandbox.backends.kubernetes.evidence.declared import expected
 from claude_sandbox.backends.kubernetes.evidence.evaluation import Evaluations, is_light
+from claude_sandbox.backends.kubernetes.evidence.gateways import GatewayEvidence
 from claude_sandbox.backends.kubernetes.evidence.runtime_classes import RuntimeClasses
 from claude_sandbox.backends.kubernetes.gateway.gateways import Ensured, Gateways, Wanted, added
 from claude_sandbox.backends.kubernetes.gateway.objects import Brokering
@@ -34,6 +35,7 @@ from claude_sandbox.backends.kubernetes.watches.secrets import SecretStates
 from claude_sandbox.backends.kubernetes.watches.watches import Watches
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Blueprint, Identity
+from claude_sandbox.compliance.evidence.gateways import Gateway
 from claude_sandbox.compliance.evidence.pods import KubernetesEvidence
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
 from claude_sandbox.compliance.reports.pods import measure
@@ -78,6 +80,7 @@ class KubernetesBackend:
         recorded: Recorded = nothing_recorded,
         brokering: Brokering = Brokering(),  # noqa: B008 - frozen
         brokered: Wanted = lambda _: None,
+        named: Wanted | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api = api
@@ -90,6 +93,7 @@ class KubernetesBackend:
         self._admission = PodAdmission(api, recorded)
         self._baselines = BaselinePolicies(api, watches)
         self._gateways = Gateways(api, watches, self._admission, brokering, brokered, now)
+        self._gateway_evidence = GatewayEvidence(watches, self._gateways, brokering, named or brokered, minor)
         self._evaluations = Evaluations()
         self._minor = minor
         self._allowed_registries = allowed_registries
@@ -208,7 +212,9 @@ class KubernetesBackend:
         await self._runtime_classes.look(self._pod_of(blueprint.identity))
         evidence = self._evidence(blueprint, spec, outcome)
         namespace, child = blueprint.identity.namespace, meta.child_name(blueprint.identity.name)
-        if is_light(evidence, self._watches.of(PODS, namespace).limits.size((namespace, child))):
+        size = self._watches.of(PODS, namespace).limits.size((namespace, child))
+        beside = self._gateway_evidence.size(namespace) if blueprint.gateway is not None else 0
+        if is_light(evidence, size, beside):
             return measure(evidence)
         return await self._evaluations.run(namespace, lambda: measure(evidence))
 
@@ -222,6 +228,8 @@ class KubernetesBackend:
         else:
             # What is to be put back is put back by the pass of a sandbox, which tells of it.
             await self._gateways.remove_unused(namespace)
+        if self._gateways.wished(namespace) is None:
+            self._gateway_evidence.forget(namespace)
         if last:
             await self._baselines.remove(namespace)
 
@@ -303,6 +311,7 @@ class KubernetesBackend:
             grants=self._watches.rights.of(namespace, child),
             runtime_class=self._runtime_classes.of(pod),
             quotas=both,
+            gateway=self._gateway_of(blueprint),
             drift=pod if isinstance(pod, Unread) else Reading(outcome.drifted, pod.source, pod.observed_at),
             outdated=outcome.spec_changed,
             imposed=outcome.imposed,
@@ -310,6 +319,11 @@ class KubernetesBackend:
             max_age=MAX_AGE,
             minor=self._minor,
         )
+
+    def _gateway_of(self, blueprint: Blueprint) -> Reading[Gateway | None] | Unread:
+        if blueprint.gateway is None:
+            return Reading(None, EvidenceSource.LIVE_OBJECT, self._now())
+        return self._gateway_evidence.of(blueprint.identity.namespace)
 
     def _pod_of(self, identity: Identity) -> Object | None:
         """The sandbox's pod as last seen, if it is one that the operator made."""

@@ -143,6 +143,11 @@ Exit codes:
 )
 @click.option("--sandbox-image", metavar="IMAGE", help="As of the operator: what sandboxes run that name no image.")
 @click.option(
+    "--gateway-image",
+    metavar="IMAGE",
+    help="As of the operator: what gateways run, for control NET-12 of a sandbox in a cluster.",
+)
+@click.option(
     "--image-without-volumes",
     "plain_images",
     multiple=True,
@@ -231,7 +236,7 @@ _MEANT_FOR = {
     ("profile", "registries"): ("--inspect", "container", "pod", "sandbox"),
     ("workspaces",): ("--inspect", "container", "pod", "sandbox"),
     ("mounts", "peers"): ("--inspect", "container"),
-    ("secrets", "plain_images"): ("pod", "sandbox"),
+    ("secrets", "plain_images", "gateway_image"): ("pod", "sandbox"),
     ("everything",): ("container",),
 }
 _INSTEAD = {

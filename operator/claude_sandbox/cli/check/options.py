@@ -29,6 +29,7 @@ class Options:
     secrets: tuple[str, ...]
     registries: tuple[str, ...]
     sandbox_image: str | None
+    gateway_image: str | None
     plain_images: tuple[str, ...]
     opened: tuple[IPv4Network | IPv6Network, ...]
     kubeconfig: str | None
@@ -52,6 +53,7 @@ class Options:
             profile=self.profile,
             allowed_registries=self.registries,
             image=parse_image(self.sandbox_image, "IfNotPresent") if self.sandbox_image else None,
+            gateway_image=parse_image(self.gateway_image, "IfNotPresent") if self.gateway_image else None,
             opened=self.opened,
             plain_images=frozenset(self.plain_images),
             declarations=Declarations(

@@ -12,7 +12,14 @@ from claude_sandbox.compliance.containers.mounts import (
     desktop_sources,
     listed_mounts,
 )
-from claude_sandbox.compliance.evidence.containers import Companion, Declared, EngineInfo, ExecSessions, SettingsContent
+from claude_sandbox.compliance.evidence.containers import (
+    Companion,
+    Declared,
+    EngineInfo,
+    ExecSessions,
+    KeyPlace,
+    SettingsContent,
+)
 from claude_sandbox.compliance.evidence.readings import Object
 
 
@@ -38,6 +45,7 @@ class Container(Document):
         gateway: Companion | None = None,
         visits: ExecSessions | None = None,
         settings: SettingsContent | str = "their content was not read",
+        key_place: KeyPlace | None = None,
     ) -> None:
         super().__init__(document)
         self.declared = declared or Declared()
@@ -55,6 +63,8 @@ class Container(Document):
         """By what it gets out."""
         self.settings = settings
         """What it has for managed settings, or why that is not known."""
+        self.key_place = key_place
+        """What is in the place of its key, as far as that is known."""
 
     @cached_property
     def running(self) -> bool:

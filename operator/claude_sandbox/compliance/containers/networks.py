@@ -64,17 +64,29 @@ def doubts_about(name: str, network: Object, container: Container) -> Iterator[s
         yield f"the document of the network {name} does not tell whether it is internal"
     if network.get("Internal") is True and host_address(network, isolates=container.engine.isolates) is None:
         yield f"whether the host has an address on the network {name} is not told by its document"
-    members, options = network.get("Containers"), network.get("Options")
-    if isinstance(options, Mapping) and options.get(_ICC) == "false":
+    if _is_apart(network):
         return
-    if not isinstance(members, Mapping):
+    if not isinstance(network.get("Containers"), Mapping):
         yield f"the document of the network {name} does not tell who else is on it"
         return
-    own = container.text("Id")
+    for peer in peers_of(network, container):
+        yield f"nothing declares that {peer} is to be on the network {name} too (--peer)"
+
+
+def peers_of(network: Object, container: Container) -> list[str]:
+    """Who else is on a network and can be connected to there, as far as its document tells, but for declared ones."""
+    members, own = network.get("Containers"), container.text("Id")
+    if _is_apart(network) or not isinstance(members, Mapping):
+        return []
     peers = {
         str(member.get("Name", identifier)) if isinstance(member, Mapping) else identifier
         for identifier, member in members.items()
         if identifier != own
     }
-    for peer in sorted(peers - container.declared.peers):
-        yield f"nothing declares that {peer} is to be on the network {name} too (--peer)"
+    return sorted(peers - container.declared.peers)
+
+
+def _is_apart(network: Object) -> bool:
+    """Whether the network's members can't connect to each other."""
+    options = network.get("Options")
+    return isinstance(options, Mapping) and options.get(_ICC) == "false"

@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 
 from claude_sandbox.api.status import Severity
+from claude_sandbox.compliance.containers.container import Container
 from claude_sandbox.compliance.control import (
+    AS_FOR_A_SANDBOX,
+    ContainerCheck,
     Control,
     Evidence,
     Level,
@@ -11,13 +14,18 @@ from claude_sandbox.compliance.control import (
     Undeclared,
     maps,
 )
+from claude_sandbox.compliance.controls.ways_out import strangers
 from claude_sandbox.compliance.evidence.grants import Grant
 from claude_sandbox.compliance.evidence.pods import CLOUD_IDENTITIES, Access
 from claude_sandbox.compliance.evidence.readings import Object
+from claude_sandbox.compliance.pods.undeclared import nobodys_identity
 from claude_sandbox.compliance.pods.view import View
-from claude_sandbox.compliance.verdict import Verdict, failed, judged, passed, unknown
+from claude_sandbox.compliance.pods.volumes import TIGHTEST_MODE, loosest_mode
+from claude_sandbox.compliance.verdict import Verdict, decided, failed, judged, not_applicable, passed, unknown
 
 _MOST_TOLD = 3
+_LONGEST_TOKEN = 3600
+"""Seconds for which a sandbox's token is good at most: what the API server gives where nothing is asked for."""
 _TOKEN_SOURCES = ("serviceAccountToken", "podCertificate")
 """Sources of a projected volume that are credentials of the pod's own identity."""
 
@@ -40,6 +48,51 @@ def _is_for(source: Object, audience: str) -> bool:
     """Whether it is a token that nobody but this audience takes, and nothing else."""
     token = source.get("serviceAccountToken") or {}
     return source.keys() == {"serviceAccountToken"} and token.get("audience") == audience
+
+
+def pod_for_gateway_alone(view: View) -> Verdict:
+    """One token, which its gateway takes and the API server does not, for an hour at most, for the agent alone."""
+    audience = view.expected.gateway
+    if audience is None:
+        return not_applicable("it has no gateway; ID-01 tells that it has no token")
+    problems, held = [], []
+    for volume in view.volumes:
+        name = str(volume.get("name"))
+        for source in (volume.get("projected") or {}).get("sources") or ():
+            token = source.get("serviceAccountToken")
+            if token is None:
+                continue
+            held.append(name)
+            if token.get("audience") != audience:
+                problems.append(f"volume {name} holds a token for {token.get('audience') or 'the API server'}")
+            if (seconds := token.get("expirationSeconds", _LONGEST_TOKEN)) > _LONGEST_TOKEN:
+                problems.append(f"the token of volume {name} is good for {seconds} s")
+        if name in held and (mode := loosest_mode(volume)):
+            problems.append(f"files of volume {name} have the mode {mode:04o} instead of {TIGHTEST_MODE:04o}")
+    if not held:
+        problems.append("it has no token by which its gateway could know it")
+    problems += [
+        f"container {container.name} mounts the token by which its gateway knows the agent"
+        for container in view.containers
+        for mount in container.spec.get("volumeMounts") or ()
+        if mount.get("name") in held and container.name != view.expected.container
+    ]
+    return judged(problems, f"for {audience}, at most {_LONGEST_TOKEN} s")
+
+
+def container_for_gateway_alone(container: Container) -> Verdict:
+    """A placeholder that its own gateway takes, for the key of this moment; and nobody else is where it is known."""
+    if not container.declared.gateway:
+        without = (
+            "nothing declares that it has a gateway" if container.declared.gateway is None else "it has no gateway"
+        )
+        return not_applicable(without)
+    problems, doubts, place = list(strangers(container)), [], container.key_place
+    if container.running and place is None:
+        doubts.append("what is in the place of its key was not read")
+    elif place is not None and place.current is False:
+        problems.append("what is in the place of its key is for another key than the one that its gateway has")
+    return decided(problems, doubts)
 
 
 def pod_dedicated_account(view: View) -> Verdict:
@@ -90,6 +143,7 @@ CONTROLS: tuple[Control, ...] = (
         pod=PodCheck(
             pod_no_token,
             "Set automountServiceAccountToken to false, and remove volumes that project tokens or certificates.",
+            undeclared=AS_FOR_A_SANDBOX,
         ),
         mappings=maps(
             kubescape=("C-0034", "C-0190", "C-0261"),
@@ -122,6 +176,22 @@ CONTROLS: tuple[Control, ...] = (
         mappings=maps(
             kubescape=("C-0035", "C-0267", "C-0272"),
             trivy=("KSV-0041", "KSV-0044", "KSV-0046", "KSV-0053"),
+        ),
+    ),
+    Control(
+        "ID-04",
+        "An identity for its gateway alone",
+        Severity.HIGH,
+        Level.SANDBOX,
+        pod=PodCheck(
+            pod_for_gateway_alone,
+            "Delete the pod: it comes back with a token for its gateway and nothing else.",
+            unseen="whether the API server takes tokens for the gateway: its option --api-audiences is in no object.",
+            undeclared=Undeclared(nobodys_identity),
+        ),
+        container=ContainerCheck(
+            container_for_gateway_alone,
+            "Take who is named off its network; remove the container to have a placeholder brought anew.",
         ),
     ),
 )

@@ -1,12 +1,11 @@
 """NET: whom the sandbox can speak with."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 
-from claude_sandbox.api.networks import WIDEST
 from claude_sandbox.api.status import EvidenceSource, Severity
-from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
-from claude_sandbox.compliance.containers.document import Document
-from claude_sandbox.compliance.containers.networks import INHIBIT, doubts_about, problems_of
+from claude_sandbox.compliance.containers.companions import loose
+from claude_sandbox.compliance.containers.container import Container, doubts_of
+from claude_sandbox.compliance.containers.networks import INHIBIT
 from claude_sandbox.compliance.containers.published_ports import bindings_of
 from claude_sandbox.compliance.control import (
     AS_FOR_A_SANDBOX,
@@ -19,19 +18,30 @@ from claude_sandbox.compliance.control import (
     Unmeasured,
     maps,
 )
+from claude_sandbox.compliance.controls.gateways import container_gateway, pod_gateway
+from claude_sandbox.compliance.controls.ways_out import (
+    container_by_gateway,
+    container_internal,
+    container_resolver,
+    pod_by_gateway,
+    pod_egress,
+    pod_resolver,
+)
 from claude_sandbox.compliance.evidence.containers import Companion
 from claude_sandbox.compliance.evidence.pods import SLICE_OF
 from claude_sandbox.compliance.evidence.readings import Object
-from claude_sandbox.compliance.pods.coverage import beyond, too_wide
-from claude_sandbox.compliance.pods.declared_policies import declared_egress, declared_ingress, first_of, widened
+from claude_sandbox.compliance.pods.coverage import beyond
+from claude_sandbox.compliance.pods.declared_policies import declared_ingress, first_of, widened
 from claude_sandbox.compliance.pods.policy_size import OUTSIZE
 from claude_sandbox.compliance.pods.selectors import matches
-from claude_sandbox.compliance.pods.undeclared import wide_egress, wide_ingress
+from claude_sandbox.compliance.pods.undeclared import (
+    nobodys_gateway,
+    nobodys_resolver,
+    wide_egress,
+    wide_ingress,
+)
 from claude_sandbox.compliance.pods.view import View
 from claude_sandbox.compliance.verdict import Verdict, decided, failed, judged, not_applicable, unknown
-
-_DEFAULT = ("", "bridge", "default")
-_ROOT = ("", "0", "root")
 
 
 def pod_default_deny(view: View) -> Verdict:
@@ -46,49 +56,6 @@ def pod_default_deny(view: View) -> Verdict:
         for direction, granted in (("ingress", effective.ingress), ("egress", effective.egress))
         if granted is None
     )
-
-
-def pod_egress(view: View) -> Verdict:
-    """All policies together allow the declared networks and the resolver, and those networks are narrow."""
-    granted = view.network.egress
-    if view.network.unjudged:
-        return failed(view.network.unjudged)
-    if granted is None:
-        return failed("no NetworkPolicy restricts egress: everything can be connected to")
-    problems = widened(beyond(granted, declared_egress(view.expected, view.own_namespace)), "egress to")
-    if wide := too_wide(granted, WIDEST):
-        problems.append(wide)
-    return judged(problems, f"{len(granted)} allowed")
-
-
-def container_internal(container: Container) -> Verdict:
-    """No network, or networks without a way out, and nobody on them who is not meant to be."""
-    mode, networks = container.text("HostConfig.NetworkMode"), container.mapping("NetworkSettings.Networks")
-    if mode == "host" or (networks is not None and "host" in networks):
-        return failed("it is in the host's network")
-    if mode is not None and mode.startswith("container:"):
-        return unknown("it is in the network of another container, whose document tells its networks", mode)
-    problems: list[str] = []
-    doubts = list(doubts_of(("HostConfig.NetworkMode", mode), ("NetworkSettings.Networks", networks)))
-    names = set(networks or ())
-    if not names and networks is not None and mode is not None and not container.running:
-        # One that never ran is in no network yet, only in the one that it asks for.
-        names = {"bridge" if mode in _DEFAULT else mode}
-    for name in sorted(names - {"none"}):
-        if name == "bridge":
-            problems.append("it is on the default bridge, from which everything can be reached")
-            continue
-        # Empty for a container that does not run, and for a network that it only asks for.
-        identifier = _identifier(networks[name]) if networks and name in networks else ""
-        document = container.network(name, identifier)
-        if identifier is None:
-            doubts.append(untold(f"NetworkSettings.Networks.{name}.NetworkID"))
-        elif document is None:
-            doubts.append(f"the document of the network {name} was not given (docker network inspect {name})")
-        else:
-            problems += problems_of(name, document, container)
-            doubts += doubts_about(name, document, container)
-    return decided(problems, doubts, ", ".join(sorted(names)))
 
 
 def pod_exposed(view: View) -> Verdict:
@@ -136,27 +103,10 @@ def container_ingress(container: Container) -> Verdict:
     if relay is not None:
         allowed = {(f"{port.number}/tcp", port.address) for port in declared}
         problems += _too_much(relay, allowed)
-        problems += _loose(relay.document, "its relay")
+        problems += loose(relay.document, "its relay")
         problems += [f"its relay is not the desired one: {path}" for path in relay.differences]
     value = ", ".join(f"{port.number}/tcp on {port.address}" for port in declared) if relay is not None else "none"
     return decided(problems, doubts, value)
-
-
-def container_gateway(container: Container) -> Verdict:
-    """What a sandbox that holds no key gets out by is hardened, and the desired one."""
-    gateway = container.gateway
-    if container.declared.gateway is None:
-        return not_applicable("nothing declares by what it is to get out; NET-08 tells whether it can by itself")
-    if not container.declared.gateway:
-        return not_applicable("it holds its key itself, and has no gateway")
-    if gateway is None:
-        return judged([], "none: nothing gets out")
-    ports = sorted({port for port, _ in bindings_of(gateway.document)})
-    published = [f"its gateway publishes {port}" for port in ports]
-    differences = [f"its gateway is not the desired one: {path}" for path in gateway.differences]
-    return judged(
-        [*published, *_loose(gateway.document, "its gateway", gateway.volume), *differences], "hardened, and as desired"
-    )
 
 
 def _by_endpoints(view: View, seen: Collection[str]) -> Iterator[str]:
@@ -185,53 +135,11 @@ def _leads_out(spec: Object) -> str:
     return ""
 
 
-def _identifier(endpoint: object) -> str | None:
-    identifier = endpoint.get("NetworkID") if isinstance(endpoint, Mapping) else None
-    return identifier if isinstance(identifier, str) else None
-
-
 def _too_much(relay: Companion, allowed: set[tuple[str, str]]) -> Iterator[str]:
     for port, address in bindings_of(relay.document):
         # Empty is every address; an address that is not told is not one that is declared.
         if (port, address) not in allowed:
             yield f"its relay publishes {port} on {address or 'every address'}, which is not declared"
-
-
-def _loose(document: Object, what_it_is: str, volume: str = "") -> Iterator[str]:
-    """In what a relay or a gateway is less hardened than a sandbox. What its document does not tell counts against
-    it. `volume`: the one that it may have mounted."""
-    relay = Document(document)
-    options = relay.strings("HostConfig.SecurityOpt") or ()
-    places = ("Mounts", "HostConfig.Binds", "HostConfig.Mounts")
-    mounted = [relay.tells(path) and _holds(relay, path, volume) for path in places]
-    shared = [relay.text(f"HostConfig.{name}") == "host" for name in ("NetworkMode", "PidMode", "IpcMode", "UTSMode")]
-    dropped, added = relay.strings("HostConfig.CapDrop") or (), relay.strings("HostConfig.CapAdd")
-    found = {
-        "is privileged": relay.flag("HostConfig.Privileged") is not False,
-        "keeps capabilities": "ALL" not in dropped or bool(added) or added is None,
-        "may gain privileges": not {"no-new-privileges", "no-new-privileges:true"} & set(options),
-        "has no seccomp filter": "seccomp=unconfined" in options,
-        "has a root file system that can be written to": relay.flag("HostConfig.ReadonlyRootfs") is not True,
-        "runs as root": (relay.text("Config.User") or "").partition(":")[0] in _ROOT,
-        "has something mounted": any(mounted),
-        "is in a namespace of the host": any(shared),
-    }
-    yield from (f"{what_it_is} {what}" for what, true in found.items() if true)
-
-
-def _holds(relay: Document, path: str, volume: str) -> bool:
-    """Whether a list has anything else than this volume, once, as far as it can be understood."""
-    if path.endswith("Binds"):
-        return relay.strings(path) is None or bool(relay.strings(path))
-    found = relay.objects(path)
-    named = "Name" if path == "Mounts" else "Source"
-    return found is None or len(found) > 1 or any(not volume or not _is_volume(one, named, volume) for one in found)
-
-
-def _is_volume(mount: Object, named: str, volume: str) -> bool:
-    # What it is to be made of where it is missing can be a directory of the host's.
-    made_of = (mount.get("VolumeOptions") or {}).get("DriverConfig")
-    return mount.get("Type") == "volume" and mount.get(named) == volume and not made_of
 
 
 _NETWORK_EVIDENCE = (Evidence.POLICIES, Evidence.POD)
@@ -285,6 +193,23 @@ CONTROLS: tuple[Control, ...] = (
         mappings=maps(kubescape=("C-0205",)),
     ),
     Control(
+        "NET-06",
+        "No resolver but the declared one",
+        Severity.HIGH,
+        Level.SANDBOX,
+        pod=PodCheck(
+            pod_resolver,
+            "Change the policy named so that it does not select sandboxes, or delete the pod, which comes back.",
+            needs=_NETWORK_EVIDENCE,
+            unseen="a resolver that answers on another port, or over HTTPS, among networks that are declared.",
+            undeclared=Undeclared(nobodys_resolver),
+        ),
+        container=ContainerCheck(
+            container_resolver,
+            "Remove the container: it is made again with a resolver that is nowhere (--dns 192.0.2.1).",
+        ),
+    ),
+    Control(
         "NET-08",
         "Only internal networks",
         Severity.HIGH,
@@ -330,9 +255,32 @@ CONTROLS: tuple[Control, ...] = (
         "A hardened gateway is the way out",
         Severity.CRITICAL,
         Level.SANDBOX,
+        pod=PodCheck(
+            pod_gateway,
+            "Delete what is named: what is the gateway's own is made again as it should be.",
+            needs=(Evidence.GATEWAY, Evidence.POD),
+            unseen="what a program in the gateway's pods does, and who was let into them by `kubectl exec`.",
+            undeclared=Undeclared(nobodys_gateway),
+        ),
         container=ContainerCheck(
             container_gateway,
             "Remove the gateway's container: it is made again as it should be.",
+        ),
+    ),
+    Control(
+        "NET-13",
+        "No way out past the gateway",
+        Severity.CRITICAL,
+        Level.SANDBOX,
+        pod=PodCheck(
+            pod_by_gateway,
+            "Change the policy named so that it does not select sandboxes; declare where to in allowedDomains.",
+            needs=_NETWORK_EVIDENCE,
+            undeclared=Undeclared(nobodys_gateway),
+        ),
+        container=ContainerCheck(
+            container_by_gateway,
+            "Take it off the network named, and from its own who is named (docker network disconnect).",
         ),
     ),
 )

@@ -39,7 +39,7 @@ def pod_environment(view: View) -> Verdict:
     problems = [problem for container in view.containers for problem in _exposed(container)]
     if problems:
         return judged(problems)
-    if unseen := [name for container in view.containers for name in _unseen(container)]:
+    if unseen := [name for container in view.containers for name in unseen_variables(container)]:
         return unknown(f"what is in {', '.join(unseen)} was not read")
     return passed()
 
@@ -57,7 +57,7 @@ def container_environment(container: Container) -> Verdict:
     }
     labels = container.mapping("Config.Labels")
     problems = [
-        f"the variable {_shown(name)} looks like a credential"
+        f"the variable {shown(name)} looks like a credential"
         for name, value in variables or ()
         if leaks.variable_holds_credential(name, value) or leaks.looks_like_credential(name)
     ]
@@ -67,7 +67,7 @@ def container_environment(container: Container) -> Verdict:
         if leaks.command_line_holds_credential(line)
     ]
     problems += [
-        f"the label {_shown(name)} looks like it holds a credential"
+        f"the label {shown(name)} looks like it holds a credential"
         for name, value in (labels or {}).items()
         if leaks.looks_like_credential(str(value)) or leaks.looks_like_credential(name)
     ]
@@ -173,7 +173,7 @@ def _exposed(container: PodContainer) -> Iterator[str]:
             yield f"the {field} of container {container.name} looks like it holds a credential"
 
 
-def _unseen(container: PodContainer) -> Iterator[str]:
+def unseen_variables(container: PodContainer) -> Iterator[str]:
     """Where variables come from whose values the pod does not show."""
     for source in container.spec.get("envFrom") or ():
         if reference := source.get("configMapRef"):
@@ -209,7 +209,7 @@ def _health_check(container: Container) -> Sequence[str] | None:
     )
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A name, unless it is itself what must not be shown."""
     return "(its name is not shown)" if leaks.looks_like_credential(name) else name
 

@@ -70,6 +70,18 @@ class SettingsContent:
     content: str | None
 
 
+@dataclass(frozen=True)
+class KeyPlace:
+    """What the operator brought into the place of a container's key, by its own word for it.
+
+    `placeholder`: whether it is known to be what only its gateway takes. `current`: whether it is for the key of this
+    moment; None where that is not known.
+    """
+
+    placeholder: bool
+    current: bool | None = None
+
+
 NOT_READ = Unread("nobody asked the engine for them")
 
 
@@ -133,6 +145,8 @@ class DockerEvidence:
     engine: EngineInfo = EngineInfo()
     settings: Reading[SettingsContent] | Unread = NOT_READ
     """What the container has for managed settings."""
+    key_place: KeyPlace | None = None
+    """What is in the place of its key; None where that was not read, or nothing was brought."""
     relay: Companion | None = None
     """What publishes its ports, where something does; as old as `container`."""
     gateway: Companion | None = None

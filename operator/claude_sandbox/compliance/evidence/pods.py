@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from claude_sandbox.api.spec import Profile
+from claude_sandbox.compliance.evidence.gateways import Gateway
 from claude_sandbox.compliance.evidence.grants import Grant
 from claude_sandbox.compliance.evidence.readings import ManagedSettings, Object, Reading, Unread
 
@@ -25,6 +26,8 @@ CLOUD_IDENTITIES = (
 """Annotations that give a ServiceAccount an identity at its cloud."""
 SLICE_OF = "kubernetes.io/service-name"
 """The label of an EndpointSlice that names its Service."""
+SLICE_MANAGER = "endpointslice.kubernetes.io/managed-by"
+"""The label of an EndpointSlice that names who looks after it."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,10 @@ class Expected:
     """Of a sandbox that never holds its key: for whom the token is by which its gateway knows it."""
     gateway_ports: tuple[int, ...] = ()
     """TCP ports of its gateway that it may connect to."""
+    gateway_host: str = ""
+    """What its gateway is called in the pod's file of hosts."""
+    provider_secret: str = ""
+    """The Secret with the credential of its model's provider, whoever holds that."""
     managed_settings: ManagedSettings | None = None
     """None: nothing declares what managed settings it is to have."""
 
@@ -100,6 +107,8 @@ class KubernetesEvidence:
     """The RuntimeClass that the pod names; None where it names none."""
     quotas: Reading[tuple[Object, ...]] | Unread
     """The ResourceQuotas and LimitRanges of the namespace."""
+    gateway: Reading[Gateway | None] | Unread
+    """The gateway of the pod's namespace; None where the sandbox has none."""
     drift: Reading[tuple[str, ...]] | Unread
     """The paths in which the live pod differs from what it was made from."""
     now: datetime

@@ -152,3 +152,23 @@ def undeclared_secrets(view: View, declared: Declarations) -> Verdict:
 def nothing_to_differ_from(_view: View, _declared: Declarations) -> Verdict:
     """There is no ClaudeSandbox that it could differ from."""
     return not_applicable("no ClaudeSandbox declares the pod")
+
+
+def nobodys_gateway(_view: View, _declared: Declarations) -> Verdict:
+    """Whether it is to have one, it does not tell."""
+    return not_applicable("no ClaudeSandbox declares by what it is to get out; NET-02 tells where it may connect to")
+
+
+def nobodys_resolver(_view: View, _declared: Declarations) -> Verdict:
+    """Most pods ask the cluster's, and are meant to."""
+    return not_applicable("no ClaudeSandbox declares whether it is to ask a resolver")
+
+
+def nobodys_identity(_view: View, _declared: Declarations) -> Verdict:
+    """Only a gateway takes what this is about."""
+    return not_applicable("no ClaudeSandbox declares for whom it is to have an identity; ID-01 tells of any")
+
+
+def nobodys_provider(_view: View, _declared: Declarations) -> Verdict:
+    """What it holds and whose that is, it does not tell."""
+    return not_applicable("no ClaudeSandbox declares who holds its key; SEC-01 and SEC-02 tell what it has itself")

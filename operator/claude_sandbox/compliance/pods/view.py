@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
+from claude_sandbox.compliance.evidence.gateways import Gateway
 from claude_sandbox.compliance.evidence.grants import Grant
 from claude_sandbox.compliance.evidence.pods import Access, Expected, KubernetesEvidence
 from claude_sandbox.compliance.evidence.readings import Object, Reading, Unread
@@ -82,6 +83,10 @@ class View:
     @property
     def quotas(self) -> tuple[Object, ...]:
         return _value(self.evidence.quotas)
+
+    @property
+    def gateway(self) -> Gateway | None:
+        return _value(self.evidence.gateway)
 
     @property
     def drift(self) -> tuple[str, ...]:

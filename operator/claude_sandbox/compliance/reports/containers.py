@@ -98,6 +98,7 @@ def _container(evidence: DockerEvidence) -> Container | str:
         gateway=evidence.gateway,
         visits=evidence.visits,
         settings=_settings(evidence),
+        key_place=evidence.key_place,
     )
 
 

@@ -9,7 +9,8 @@ from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.status import Compliance, EvidenceSource, Result
 from claude_sandbox.compliance.catalogue import POD_CONTROLS
 from claude_sandbox.compliance.control import Control, Evidence, PodCheck, Unmeasured
-from claude_sandbox.compliance.controls.network import pod_default_deny, pod_egress, pod_ingress
+from claude_sandbox.compliance.controls.network import pod_default_deny, pod_ingress
+from claude_sandbox.compliance.controls.ways_out import pod_egress
 from claude_sandbox.compliance.evidence.pods import KubernetesEvidence
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
 from claude_sandbox.compliance.pods.view import View
@@ -33,6 +34,7 @@ _NAMES = {
     Evidence.GRANTS: "the roles that reach the ServiceAccount",
     Evidence.RUNTIME_CLASS: "the RuntimeClass",
     Evidence.QUOTAS: "the namespace's quotas",
+    Evidence.GATEWAY: "the namespace's gateway",
     Evidence.DRIFT: "the difference from what is declared",
 }
 

@@ -13,7 +13,7 @@ from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.catalogue import CONTAINER_CONTROLS
 from claude_sandbox.compliance.containers.seccomp_filters import DANGEROUS
 from claude_sandbox.compliance.control import ContainerCheck
-from claude_sandbox.compliance.evidence.containers import Companion, DeclaredPort
+from claude_sandbox.compliance.evidence.containers import Companion, DeclaredPort, KeyPlace
 from claude_sandbox.compliance.evidence.readings import ManagedSettings
 from claude_sandbox.seccomp.profile import STRICT
 
@@ -129,9 +129,18 @@ def brokered(differences: tuple[str, ...] = (), listed: Any = None, **host: Any)
             "Mounts": listed or [],
         }
         world.gateway, world.relay = Companion(document, differences, volume="accounts"), None
-        world.declare(ports=(), gateway=True)
+        world.declare(ports=(), gateway=True, peers=frozenset({"gateway"}))
+        world.networks[0]["Containers"]["5" * 64] = {"Name": "gateway"}
+        world.host["Dns"] = ["192.0.2.1"]
+        world.key_place = KeyPlace(placeholder=True, current=True)
 
     return mutate
+
+
+def held(world: World) -> None:
+    """It holds its key itself."""
+    world.declare(gateway=False)
+    world.key_place = KeyPlace(placeholder=False, current=True)
 
 
 def network(**fields: Any) -> Mutate:
@@ -333,24 +342,6 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "a relay in the host's network": (relayed(NetworkMode="host"), "NET-11"),
     "a relay that runs as root": (relayed(user="0"), "NET-11"),
     "a relay that is not the desired one": (relayed(differences=("Networks.other",)), "NET-11"),
-    "a gateway that is privileged": (brokered(Privileged=True), "NET-12"),
-    "a gateway that publishes a port": (
-        brokered(PortBindings={"8080/tcp": [{"HostIp": "", "HostPort": ""}]}),
-        "NET-12",
-    ),
-    "a gateway that is not the desired one": (brokered(differences=("Networks.other",)), "NET-12"),
-    "a gateway with another's accounts": (brokered(**accounts("others")), "NET-12"),
-    "a gateway whose accounts are a directory": (brokered(**accounts(Type="bind")), "NET-12"),
-    "a gateway whose accounts are made of a directory": (
-        brokered(**accounts(VolumeOptions={"DriverConfig": {"Options": {"o": "bind", "device": "/etc"}}})),
-        "NET-12",
-    ),
-    "a gateway with more than its accounts": (
-        brokered(Mounts=accounts()["Mounts"], listed=[*accounts()["listed"], {"Type": "volume", "Name": "more"}]),
-        "NET-12",
-    ),
-    "a gateway with its accounts twice": (brokered(Mounts=2 * accounts()["Mounts"]), "NET-12"),
-    "a gateway with something of the host": (brokered(Binds=["/etc:/etc"]), "NET-12"),
     "a relay with a gateway's accounts": (relayed(Mounts=accounts()["Mounts"]), "NET-11"),
     # FS
     "a writable root": (host(ReadonlyRootfs=False), "FS-01"),
@@ -506,6 +497,18 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
         lambda world: world.container["NetworkSettings"]["Networks"].update(other={"NetworkID": "9"}),
         "NET-08?",
     ),
+    "a gateway with another's accounts": (brokered(**accounts("others")), "NET-12"),
+    "a gateway whose accounts are a directory": (brokered(**accounts(Type="bind")), "NET-12"),
+    "a gateway whose accounts are made of a directory": (
+        brokered(**accounts(VolumeOptions={"DriverConfig": {"Options": {"o": "bind", "device": "/etc"}}})),
+        "NET-12",
+    ),
+    "a gateway with more than its accounts": (
+        brokered(Mounts=accounts()["Mounts"], listed=[*accounts()["listed"], {"Type": "volume", "Name": "more"}]),
+        "NET-12",
+    ),
+    "a gateway with its accounts twice": (brokered(Mounts=2 * accounts()["Mounts"]), "NET-12"),
+    "a gateway with something of the host": (brokered(Binds=["/etc:/etc"]), "NET-12"),
     "somebody else on its network": (
         lambda world: world.networks[0]["Containers"].update({"7" * 64: {"Name": "bob"}}),
         "NET-08?",
@@ -563,13 +566,63 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "nobody's sandbox": (lambda world: setattr(world, "drift", None), "OPS-03-"),
 }
 
+BROKERED: dict[str, tuple[Mutate, str]] = {
+    "a gateway that is privileged": (brokered(Privileged=True), "NET-12"),
+    "a gateway that publishes its ports": (
+        brokered(PortBindings={"3128/tcp": [{"HostIp": "127.0.0.1", "HostPort": "3128"}]}),
+        "NET-12",
+    ),
+    "a gateway that is not the desired one": (brokered(differences=("Networks.other",)), "NET-12"),
+    "somebody else on its network": (
+        lambda world: world.networks[0]["Containers"].update({"7" * 64: {"Name": "bob"}}),
+        "NET-08? NET-13 ID-04",
+    ),
+    "a network that leads out": (network(Internal=False), "NET-08 NET-13"),
+    "an address of the host on its network": (network(Options={}), "NET-08 NET-13"),
+    "another internal network": (
+        lambda world: (
+            world.networks.append({**world.networks[0], "Name": "other", "Id": "6" * 64, "Containers": {}}),
+            world.container["NetworkSettings"]["Networks"].update({"other": {"NetworkID": "6" * 64}}),
+        ),
+        "NET-13",
+    ),
+    "the host's network": (host(NetworkMode="host"), "NS-03 NET-08 NET-13"),
+    "the document of its network not given": (lambda world: world.networks.clear(), "NET-08? NET-13?"),
+    "its engine's own resolver": (host(Dns=[]), "NET-06"),
+    "a resolver of the host's": (host(Dns=["127.0.0.1"]), "NET-06"),
+    "a resolver elsewhere": (host(Dns=["192.0.2.1", "9.9.9.9"]), "NET-06"),
+    "a resolver that is no address": (host(Dns=["dns.example.org"]), "NET-06"),
+    "a resolver that is not told": (without("HostConfig.Dns"), "NET-06?"),
+    "a placeholder for another key": (
+        lambda world: setattr(world, "key_place", KeyPlace(placeholder=True, current=False)),
+        "ID-04",
+    ),
+    "a key in the placeholder's place": (
+        lambda world: setattr(world, "key_place", KeyPlace(placeholder=False, current=False)),
+        "ID-04 SEC-05?",
+    ),
+    "nobody looked what is in the key's place": (
+        lambda world: setattr(world, "key_place", None),
+        "ID-04? SEC-05?",
+    ),
+    "the key in a variable": (env("ANTHROPIC_API_KEY=abcdefgh1234"), "SEC-01 SEC-05"),
+    "the token of a subscription in a variable": (env("CLAUDE_CODE_OAUTH_TOKEN=abcdefgh1234"), "SEC-01 SEC-05"),
+    "the key under a harmless name": (env(f"EDITOR={_KEY}"), "SEC-01 SEC-05"),
+    "it holds its key itself": (held, "NET-12- NET-13- ID-04- SEC-05"),
+    "nothing declares that it has a gateway": (
+        lambda world: world.declare(gateway=None),
+        "NET-06- NET-12- NET-13- ID-04- SEC-05-",
+    ),
+}
+"""Of one with a gateway."""
+
 NOT_DECIDED = {"PRIV-06", "KERN-07", "NET-03"}
 """Unknown whatever the document says, unless it is worse: it takes the engine's own settings, or a probe."""
 
 
 def test_a_compliant_container_passes_everything_that_its_document_can_decide() -> None:
     found = compliant().results()
-    undeclared = {"SEC-04", "NET-12"}
+    undeclared = {"SEC-04", "NET-06", "NET-12", "NET-13", "ID-04", "SEC-05"}
     assert {id for id, result in found.items() if result is Result.UNKNOWN} == NOT_DECIDED
     assert {id for id, result in found.items() if result is Result.NOT_APPLICABLE} == undeclared
     assert {id for id, result in found.items() if result is Result.PASS} == found.keys() - NOT_DECIDED - undeclared
@@ -586,8 +639,16 @@ def test_exactly_the_controls_change_that_are_about_it(name: str) -> None:
             assert finding.remedy
 
 
+@pytest.mark.parametrize("name", BROKERED)
+def test_exactly_the_controls_change_that_are_about_it_where_there_is_a_gateway(name: str) -> None:
+    mutate, expected = BROKERED[name]
+    before, world = changed(brokered()), changed(brokered(), mutate)
+    assert written(different(before.results(), world.results())) == expected
+    assert all(one.verdict.message and one.remedy for one in world.found() if one.result is Result.FAIL)
+
+
 def test_every_control_that_can_fail_is_seen_failing() -> None:
-    seen = {id for _, expected in MUTATIONS.values() for id in expected.split()}
+    seen = {id for _, expected in (*MUTATIONS.values(), *BROKERED.values()) for id in expected.split()}
     # Whose exec sessions are in a container, its document can't tell; what was not read lately decides nothing at all.
     assert {control.id for control in CONTAINER_CONTROLS if isinstance(control.container, ContainerCheck)} - seen == {
         "PRIV-08",
@@ -686,6 +747,11 @@ PERMITTED: dict[str, Mutate] = {
 )
 def test_a_hardened_gateway_passes_and_so_does_none_by_which_nothing_gets_out(mutate: Mutate) -> None:
     assert changed(mutate).results()["NET-12"] is Result.PASS
+
+
+def test_one_with_a_gateway_passes_what_is_about_it() -> None:
+    found = changed(brokered()).results()
+    assert {found[one] for one in ("NET-06", "NET-12", "NET-13", "ID-04", "SEC-05")} == {Result.PASS}
 
 
 @pytest.mark.parametrize("name", PERMITTED)

@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from compliant_sandbox import DIGEST, World, changed, compliant, results
+from compliant_gateway import Gateways
+from compliant_sandbox import DIGEST, World, changed, compliant, holds_its_key, results
 
+from claude_sandbox.api import meta
 from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.catalogue import POD_CONTROLS
 from claude_sandbox.compliance.control import PodCheck
@@ -73,7 +75,18 @@ def env(**variable: Any) -> Mutate:
 
 
 def key_volume(**fields: Any) -> Mutate:
-    return lambda world: _set(world.spec["volumes"][2]["secret"], fields)
+    """Of a sandbox that holds its key itself."""
+    return lambda world: (holds_its_key(world), _set(world.spec["volumes"][2]["secret"], fields))
+
+
+def token(**fields: Any) -> Mutate:
+    """Set fields of the token by which its gateway knows it; None removes."""
+    return lambda world: _set(world.spec["volumes"][2]["projected"]["sources"][0]["serviceAccountToken"], fields)
+
+
+def at_gateway(change: Callable[[Gateways], Any]) -> Mutate:
+    """Change something of the namespace's gateway."""
+    return lambda world: change(world.gateway) if world.gateway is not None else None
 
 
 def policy(**spec: Any) -> Mutate:
@@ -98,6 +111,13 @@ def added(kind: str, **fields: Any) -> Mutate:
         world.pod["status"].setdefault(statuses.get(kind, "ephemeralContainerStatuses"), []).append(_STATUS)
 
     return mutate
+
+
+def no_dns(world: World) -> None:
+    """Nothing resolves names, and nothing has to."""
+    world.declare(dns=False)
+    world.own_policy["egress"].pop(0)
+    world.spec.update(dnsPolicy="None", dnsConfig={"nameservers": ["127.0.0.1"]})
 
 
 def _set(target: dict[str, Any], fields: dict[str, Any]) -> None:
@@ -153,7 +173,7 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
         added("ephemeralContainers", securityContext={}),
         "PRIV-02 PRIV-03 PRIV-08 FS-01",
     ),
-    "the agent's container under another name": (agent(name="other"), "PRIV-08 FS-08 SEC-02 IMG-01"),
+    "the agent's container under another name": (agent(name="other"), "PRIV-08 FS-08 ID-04 IMG-01"),
     # KERN
     "seccomp unconfined for a container": (agent_context(seccompProfile={"type": "Unconfined"}), "KERN-01"),
     "seccomp unconfined for the pod": (context(seccompProfile={"type": "Unconfined"}), "KERN-01"),
@@ -186,7 +206,7 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     # NS
     "host process namespace": (pod(hostPID=True), "NS-01"),
     "host IPC namespace": (pod(hostIPC=True), "NS-02"),
-    "host network": (pod(hostNetwork=True), "NS-03 NET-01"),
+    "host network": (pod(hostNetwork=True), "NS-03 NET-01 NET-13"),
     "shared process namespace": (pod(shareProcessNamespace=True), "NS-05"),
     "a host port": (agent(ports=[{"name": "web", "containerPort": 8080, "hostPort": 8080}]), "NS-06"),
     "a host port on IPv6 only": (agent(ports=[{"containerPort": 8080, "hostPort": 1, "hostIP": "::1"}]), "NS-06"),
@@ -252,25 +272,28 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "no end": (pod(activeDeadlineSeconds=None), "RES-05"),
     "no quota": (lambda world: world.quotas.clear(), "RES-06"),
     # NET
-    "no policy": (lambda world: world.policies.clear(), "NET-01 NET-02 NET-11"),
-    "the policy selects others": (own_policy(podSelector={"matchLabels": {"sandbox": "bob"}}), "NET-01 NET-02 NET-11"),
-    "the policy is for ingress only": (own_policy(policyTypes=["Ingress"]), "NET-01 NET-02"),
+    "no policy": (lambda world: world.policies.clear(), "NET-01 NET-02 NET-06 NET-11 NET-13"),
+    "the policy selects others": (
+        own_policy(podSelector={"matchLabels": {"sandbox": "bob"}}),
+        "NET-01 NET-02 NET-06 NET-11 NET-13",
+    ),
+    "the policy is for ingress only": (own_policy(policyTypes=["Ingress"]), "NET-01 NET-02 NET-06 NET-13"),
     "the policy is for egress only": (own_policy(policyTypes=["Egress"]), "NET-01 NET-11"),
-    "egress to everywhere, by another policy": (policy(policyTypes=["Egress"], egress=[{}]), "NET-02"),
+    "egress to everywhere, by another policy": (policy(policyTypes=["Egress"], egress=[{}]), "NET-02 NET-06 NET-13"),
     "egress to one address more": (
         policy(policyTypes=["Egress"], egress=[{"to": [{"ipBlock": {"cidr": "198.51.100.1/32"}}]}]),
-        "NET-02",
+        "NET-02 NET-06 NET-13",
     ),
     "egress to declared addresses on another port": (
         policy(
             policyTypes=["Egress"],
             egress=[{"to": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": 22}]}],
         ),
-        "NET-02",
+        "NET-02 NET-13",
     ),
     "egress to everywhere, with exceptions": (
         own_policy(egress=[{"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.169.254/32"]}}]}]),
-        "NET-02",
+        "NET-02 NET-06 NET-13",
     ),
     "egress to everywhere, declared": (
         lambda world: (
@@ -293,11 +316,11 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     ),
     "egress to what was carved out of the declared networks": (
         lambda world: world.declare(egress_excepted=(("192.0.2.128/25",), ())),
-        "NET-02",
+        "NET-02 NET-13",
     ),
     "egress to pods of the same namespace": (
         policy(policyTypes=["Egress"], egress=[{"to": [{"podSelector": {}}]}]),
-        "NET-02",
+        "NET-02 NET-06 NET-13",
     ),
     "DNS at any pod of kube-system": (
         policy(
@@ -309,9 +332,9 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
                 }
             ],
         ),
-        "NET-02",
+        "NET-02 NET-06 NET-13",
     ),
-    "DNS although not declared": (lambda world: world.declare(dns=False), "NET-02"),
+    "DNS although not declared": (lambda world: world.declare(dns=False), "NET-02 NET-06 NET-13"),
     "a Service of somebody else's": (
         lambda world: world.services.append({"metadata": {"name": "x"}, "spec": {"selector": {"sandbox": "alice"}}}),
         "NET-10",
@@ -337,7 +360,7 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "token automounted": (pod(automountServiceAccountToken=True), "ID-01"),
     "token by a volume": (
         volume(projected={"sources": [{"serviceAccountToken": {"path": "token"}}]}),
-        "ID-01",
+        "ID-01 ID-04",
     ),
     "certificate by a volume": (
         volume(projected={"sources": [{"podCertificate": {"keyType": "ED25519"}}]}),
@@ -351,17 +374,17 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
         "ID-03",
     ),
     # SEC
-    "key in the environment": (env(name="X", value="sk-ant-api03-" + "x9" * 20), "SEC-01"),
+    "key in the environment": (env(name="X", value="sk-ant-api03-" + "x9" * 20), "SEC-01 SEC-05"),
     "password in the environment": (env(name="DB_PASSWORD", value="hunter2hunter2"), "SEC-01"),
     "other managed settings": (
-        lambda world: world.pod["metadata"]["annotations"].clear(),
+        lambda world: world.pod["metadata"]["annotations"].pop(meta.ANNOTATION_MANAGED_SETTINGS),
         "SEC-04",
     ),
     "variable from a Secret": (
         env(name="X", valueFrom={"secretKeyRef": {"name": "anthropic", "key": "api-key"}}),
-        "SEC-01",
+        "SEC-01 SEC-05",
     ),
-    "all variables from a Secret": (agent(envFrom=[{"secretRef": {"name": "anthropic"}}]), "SEC-01"),
+    "all variables from a Secret": (agent(envFrom=[{"secretRef": {"name": "anthropic"}}]), "SEC-01 SEC-05"),
     "key in the arguments": (agent(args=["--api-key=sk-ant-api03-" + "x9" * 20]), "SEC-01"),
     "token in the command": (agent(command=["sh", "-c", "GITHUB_TOKEN=abcdefgh1234 claude"]), "SEC-01"),
     "key in a probe": (
@@ -382,14 +405,68 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
         volume(cephfs={"monitors": ["x"], "secretRef": {"name": "other"}}),
         "FS-04 SEC-02",
     ),
-    "key readable by all": (key_volume(defaultMode=0o444), "SEC-02"),
-    "key writable by its group": (key_volume(defaultMode=0o460), "SEC-02"),
-    "key's mode left to default": (key_volume(defaultMode=None), "SEC-02"),
-    "key's own mode": (key_volume(items=[{"key": "api-key", "path": "api-key", "mode": 0o644}]), "SEC-02"),
-    "key by subPath": (lambda world: world.agent["volumeMounts"][2].update(subPath="api-key"), "SEC-02"),
+    "key readable by all": (key_volume(defaultMode=0o444), "SEC-02 SEC-05"),
+    "key writable by its group": (key_volume(defaultMode=0o460), "SEC-02 SEC-05"),
+    "key's mode left to default": (key_volume(defaultMode=None), "SEC-02 SEC-05"),
+    "key's own mode": (key_volume(items=[{"key": "api-key", "path": "api-key", "mode": 0o644}]), "SEC-02 SEC-05"),
+    "key by subPath": (
+        lambda world: (holds_its_key(world), world.agent["volumeMounts"][2].update(subPath="api-key")),
+        "SEC-02 SEC-05",
+    ),
     "key in another container": (
+        lambda world: (
+            holds_its_key(world),
+            added("ephemeralContainers", volumeMounts=[{"name": "api-key", "mountPath": "/k", "readOnly": True}])(
+                world
+            ),
+        ),
+        "PRIV-08 SEC-02 SEC-05",
+    ),
+    "it holds its key itself": (holds_its_key, "SEC-05"),
+    "the key as a file beside the token": (
+        volume(secret={"secretName": "anthropic", "defaultMode": 0o440}),
+        "SEC-02 SEC-05",
+    ),
+    "a subscription's token": (env(name="CLAUDE_CODE_OAUTH_TOKEN", value="abcdefgh1234"), "SEC-01 SEC-05"),
+    "the key from its Secret": (
+        env(name="X", valueFrom={"secretKeyRef": {"name": "anthropic", "key": "api-key"}}),
+        "SEC-01 SEC-05",
+    ),
+    # ID, of the gateway
+    "a token for the API server in place of the gateway's": (token(audience=None), "ID-01 ID-04"),
+    "a token for somebody else in place of the gateway's": (token(audience="vault"), "ID-01 ID-04"),
+    "a token for the gateway that is good for a day": (token(expirationSeconds=86400), "ID-04"),
+    "no token for the gateway": (lambda world: world.spec["volumes"][2].update(projected={"sources": []}), "ID-04"),
+    "a token for the gateway that all may read": (
+        lambda world: world.spec["volumes"][2]["projected"].update(defaultMode=0o444),
+        "ID-04",
+    ),
+    "the gateway's token in another container": (
         added("ephemeralContainers", volumeMounts=[{"name": "api-key", "mountPath": "/k", "readOnly": True}]),
-        "PRIV-08 SEC-02",
+        "PRIV-08 ID-04",
+    ),
+    # NET, of the gateway and of resolvers
+    "a pod that looks like the gateway's": (
+        at_gateway(lambda found: found.pods.append(found.pod | {"spec": {**found.pod["spec"], "hostNetwork": True}})),
+        "NET-12",
+    ),
+    "everyone may connect to the gateway": (at_gateway(lambda found: found.add_policy(ingress=[{}])), "NET-12"),
+    "a resolver of somebody else's": (
+        policy(egress=[{"to": [{"ipBlock": {"cidr": "198.51.100.1/32"}}], "ports": [{"protocol": "UDP", "port": 53}]}]),
+        "NET-02 NET-06 NET-13",
+    ),
+    "a gateway that a resolver has to be asked for": (pod(hostAliases=None), "NET-06"),
+    "a resolver, and none declared": (
+        lambda world: (no_dns(world), _set(world.spec, {"dnsPolicy": "ClusterFirst", "dnsConfig": None})),
+        "NET-06",
+    ),
+    "a resolver of its own, and none declared": (
+        lambda world: (no_dns(world), _set(world.spec["dnsConfig"], {"nameservers": ["127.0.0.1", "198.51.100.1"]})),
+        "NET-06",
+    ),
+    "a pod beside the gateway": (
+        policy(policyTypes=["Egress"], egress=[{"to": [{"podSelector": {}}], "ports": [{"port": 8443}]}]),
+        "NET-02 NET-13",
     ),
     # IMG
     "image by tag": (agent(image="registry.example/sandboxes/claude:1"), "IMG-01"),
@@ -491,7 +568,13 @@ PERMITTED: dict[str, Mutate] = {
     "the standard of a version": lambda world: world.namespace["metadata"]["labels"].update(
         {"pod-security.kubernetes.io/enforce-version": "v1.34"}
     ),
-    "a key that nobody but root could read": key_volume(defaultMode=0o400),
+    "no resolver, and none declared": no_dns,
+    "nothing but the gateway": lambda world: (
+        no_dns(world),
+        world.declare(egress_cidrs=()),
+        world.own_policy["egress"].pop(0),
+    ),
+    "a token for half an hour": token(expirationSeconds=1800),
     "a sysctl that is safe on the API server's version": lambda world: (
         setattr(world, "minor", 37),
         context(sysctls=[{"name": "net.ipv4.tcp_notsent_lowat", "value": "1"}])(world),
@@ -518,8 +601,8 @@ UNDECIDED: dict[str, tuple[Mutate, str]] = {
     ),
     "a handler that is not known": (lambda world: _set(world.runtime_class or {}, {"handler": "mine"}), "KERN-06"),
     "no question asked about rights": (lambda world: world.access.clear(), "ID-03"),
-    "variables from a ConfigMap": (agent(envFrom=[{"configMapRef": {"name": "x"}}]), "SEC-01 SEC-04"),
-    "a variable from a ConfigMap": (env(name="X", valueFrom={"configMapKeyRef": {"name": "x"}}), "SEC-01"),
+    "variables from a ConfigMap": (agent(envFrom=[{"configMapRef": {"name": "x"}}]), "SEC-01 SEC-04 SEC-05"),
+    "a variable from a ConfigMap": (env(name="X", valueFrom={"configMapKeyRef": {"name": "x"}}), "SEC-01 SEC-05"),
     "a container that has not started": (reported(imageID=""), "IMG-01"),
     "an image that was loaded by hand": (reported(imageID="sha256:" + "d" * 64), "IMG-01"),
     "a namespace without a name": (lambda world: world.namespace["metadata"].pop("name"), "TEN-01"),

@@ -20,6 +20,7 @@ from claude_sandbox.compliance.evidence.containers import (
     DockerEvidence,
     EngineInfo,
     ExecSessions,
+    KeyPlace,
     SettingsContent,
 )
 from claude_sandbox.compliance.evidence.process import Process
@@ -87,6 +88,7 @@ def evidence(
     gateway: Companion | None = None,
     visits: ExecSessions | None = None,
     settings: Reading[SettingsContent] | Unread = NOT_READ,
+    key_place: KeyPlace | None = None,
 ) -> DockerEvidence:
     """Everything that was read of the container, as it was read. Instead of a container, why none was read.
 
@@ -106,6 +108,7 @@ def evidence(
         gateway=gateway,
         visits=visits,
         settings=settings,
+        key_place=key_place,
         max_age=MAX_AGE,
     )
 

@@ -8,6 +8,7 @@ from claude_sandbox.api.status import Compliance
 from claude_sandbox.backends.base import Outcome
 from claude_sandbox.backends.docker.evidence import container as evidence
 from claude_sandbox.backends.docker.gateway import evidence as gateway_evidence
+from claude_sandbox.backends.docker.keys.key_place import place_of
 from claude_sandbox.backends.docker.model import Observed
 from claude_sandbox.backends.docker.relay import evidence as relay_evidence
 from claude_sandbox.backends.docker.seen import Seen
@@ -53,6 +54,7 @@ def measured(
             relay=relay_evidence.of(seen.wanted, seen.observed, seen.capabilities) if seen is not None else None,
             gateway=gateway_evidence.of(seen.wanted, seen.observed, seen.capabilities) if seen is not None else None,
             visits=read.visits,
+            key_place=place_of(observed.delivered),
         )
     )
     reported = compliance(found, now)

@@ -19,6 +19,7 @@ from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.events.exec_sessions import left_behind, sessions_in
 from claude_sandbox.backends.docker.evidence.container import declared, word_of
 from claude_sandbox.backends.docker.evidence.proc import witness_of
+from claude_sandbox.backends.docker.keys.key_place import read_place
 from claude_sandbox.backends.docker.keys.managed_settings import settings_of
 from claude_sandbox.backends.docker.objects import documents
 from claude_sandbox.backends.kubernetes.evidence.single_pod import Standard
@@ -74,6 +75,7 @@ async def survey(
         gateway=await _gateway(engine, container, blueprint),
         # Of what is no sandbox it is not known whether it may have processes of several users.
         visits=ExecSessions(sessions, False if blueprint is None else await left_behind(engine, container)),
+        key_place=None if blueprint is None else await read_place(engine, container, blueprint.key),
         settings=NOT_READ if blueprint is None else await settings_of(engine, container, blueprint.settings, read_at),
     )
     return Survey(container, evidence, note)

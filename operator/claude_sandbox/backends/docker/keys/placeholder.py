@@ -23,6 +23,11 @@ def placeholder_of(key: Key, uid: str) -> Key:
     return Key(key.generation + SUFFIX, bytearray(f"csb-{made.hex()}".encode()))
 
 
+def is_placeholder(word: str | None) -> bool:
+    """Whether what a sandbox has is a placeholder, by the word for it."""
+    return word is not None and word.endswith(SUFFIX)
+
+
 def generation_of(word: str | None) -> str | None:
     """The generation of the key for which a sandbox has what the word names: the key, or a placeholder."""
     return None if word is None else word.removesuffix(SUFFIX)

@@ -13,6 +13,7 @@ from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.images.pulls import ImageMissingError
 from claude_sandbox.backends.docker.keys import delivery
 from claude_sandbox.backends.docker.keys.delivery import Key, KeyUnavailableError
+from claude_sandbox.backends.docker.keys.placeholder import is_placeholder
 from claude_sandbox.backends.docker.model import CONTAINER, Delivered, Desired
 from claude_sandbox.backends.docker.names import is_owned
 from claude_sandbox.backends.docker.steps.context import ApplyContext
@@ -48,7 +49,8 @@ async def start(context: ApplyContext, desired: Desired) -> None:
     if now is None:
         raise StaleError
     if kept is not None and running(kept):
-        context.results.started = Started(now, network, Delivered(generation, desired.settings))
+        inside = Delivered(generation, desired.settings, placeholder=is_placeholder(generation))
+        context.results.started = Started(now, network, inside)
 
 
 async def _about_to_start(engine: Engine, desired: Desired) -> Object:

@@ -35,6 +35,8 @@ def expected(
         plain_images=plain_images,
         gateway=meta.GATEWAY if blueprint.gateway is not None else None,
         gateway_ports=(agent.TLS_BROKER_PORT, agent.PROXY_PORT) if blueprint.gateway is not None else (),
+        gateway_host=agent.GATEWAY_HOST if blueprint.gateway is not None else "",
+        provider_secret=blueprint.key.secret,
         managed_settings=ManagedSettings(
             blueprint.settings.directory, blueprint.settings.file, blueprint.settings.content
         ),

@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Iterator
 
+from claude_sandbox.compliance.evidence.pods import SLICE_OF
 from claude_sandbox.compliance.pods.policy_size import OUTSIZE
 from claude_sandbox.kubernetes_api.unstructured import Object
 
@@ -23,6 +24,15 @@ def endpoints_of(one: Object) -> Iterator[Hashable]:
             yield target.get("namespace") or namespace, target["name"]
 
 
-def outsize_in(namespace: str) -> Hashable:
-    """Stands for all pods of a namespace."""
+def services_of(one: Object) -> Iterator[tuple[str, ...]]:
+    """The namespace and the name of the Service that a slice is of; for one that is too large `outsize_in`."""
+    namespace = one["metadata"]["namespace"]
+    if OUTSIZE in one:
+        yield outsize_in(namespace)
+    if service := (one["metadata"].get("labels") or {}).get(SLICE_OF):
+        yield namespace, service
+
+
+def outsize_in(namespace: str) -> tuple[str, ...]:
+    """Stands for all pods, and all Services, of a namespace."""
     return namespace, OUTSIZE, ""

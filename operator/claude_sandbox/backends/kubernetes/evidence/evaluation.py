@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from claude_sandbox.api.mishap import Told
+from claude_sandbox.compliance.evidence.gateways import Gateway
 from claude_sandbox.compliance.evidence.pods import KubernetesEvidence
 from claude_sandbox.compliance.evidence.readings import Unread
 from claude_sandbox.compliance.pods.policy_size import entries
@@ -77,11 +78,28 @@ class Evaluations:
         return left
 
 
-def is_light(evidence: KubernetesEvidence, pod_size: int) -> bool:
-    """Whether the evaluation takes a few milliseconds at most. `pod_size` in bytes of JSON."""
+def is_light(evidence: KubernetesEvidence, pod_size: int, gateway_size: int = 0) -> bool:
+    """Whether the evaluation takes a few milliseconds at most.
+
+    `pod_size`: of the sandbox's pod, `gateway_size`: of the pods with its gateway's labels; in bytes of JSON.
+    """
     lists = (evidence.policies, evidence.services, evidence.slices, evidence.quotas)
-    if pod_size > LIGHT_POD or any(not isinstance(one, Unread) and len(one.value) > LIGHT_OBJECTS for one in lists):
+    if max(pod_size, gateway_size) > LIGHT_POD:
+        return False
+    if any(not isinstance(one, Unread) and len(one.value) > LIGHT_OBJECTS for one in lists):
+        return False
+    gateway = None if isinstance(evidence.gateway, Unread) else evidence.gateway.value
+    if gateway is not None and not _is_light(gateway):
         return False
     if isinstance(evidence.pod, Unread) or isinstance(evidence.policies, Unread):
         return True
     return entries(evidence.policies.value, evidence.pod.value, LIGHT_ENTRIES) <= LIGHT_ENTRIES
+
+
+def _is_light(gateway: Gateway) -> bool:
+    if gateway.size > LIGHT_OBJECTS:
+        return False
+    if isinstance(gateway.policies, str):
+        return True
+    pod = {"metadata": {"labels": gateway.meant.labels}}
+    return entries(gateway.policies, pod, LIGHT_ENTRIES) <= LIGHT_ENTRIES

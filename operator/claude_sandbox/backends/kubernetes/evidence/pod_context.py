@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.backends.kubernetes.evidence.access_reviews import AccessReviews
 from claude_sandbox.backends.kubernetes.evidence.endpoint_slices import addresses_of, endpoints_of
+from claude_sandbox.compliance.evidence.gateways import Gateway
 from claude_sandbox.compliance.evidence.grants import Grant, granted, identities, subjects, telling
 from claude_sandbox.compliance.evidence.pods import QUESTIONS, Expected, KubernetesEvidence
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
@@ -55,7 +56,11 @@ class Surroundings:
     minor: int
 
     def evidence(
-        self, declared: Expected, pod: Object, differences: Reading[tuple[str, ...]] | Unread
+        self,
+        declared: Expected,
+        pod: Object,
+        differences: Reading[tuple[str, ...]] | Unread,
+        gateway: Reading[Gateway | None] | Unread,
     ) -> KubernetesEvidence:
         """The evidence for the controls, complete with the pod and what is known of its declaration."""
         namespace = pod["metadata"]["namespace"]
@@ -71,6 +76,7 @@ class Surroundings:
             grants=self.grants,
             runtime_class=self.runtime_class,
             quotas=self.quotas,
+            gateway=gateway,
             drift=differences,
             now=datetime.now(UTC),
             max_age=_MAX_AGE,
@@ -84,15 +90,15 @@ async def read_surroundings(api: Api, pod: Object) -> Surroundings:
     access = AccessReviews(api, QUESTIONS)
     async with asyncio.TaskGroup() as group:
         space = group.create_task(_reading(api.get(NAMESPACES, namespace)))
-        policies = group.create_task(_all(api, NETWORK_POLICIES, namespace))
-        services = group.create_task(_all(api, SERVICES, namespace))
-        slices = group.create_task(_all(api, ENDPOINT_SLICES, namespace))
+        policies = group.create_task(read_all(api, NETWORK_POLICIES, namespace))
+        services = group.create_task(read_all(api, SERVICES, namespace))
+        slices = group.create_task(read_all(api, ENDPOINT_SLICES, namespace))
         live_account = group.create_task(_reading(api.get(SERVICE_ACCOUNTS, account, namespace)))
         runtime_class = group.create_task(_runtime_class(api, pod))
-        quotas = group.create_task(_all(api, RESOURCE_QUOTAS, namespace))
-        ranges = group.create_task(_all(api, LIMIT_RANGES, namespace))
+        quotas = group.create_task(read_all(api, RESOURCE_QUOTAS, namespace))
+        ranges = group.create_task(read_all(api, LIMIT_RANGES, namespace))
         minor = group.create_task(_minor(api))
-        grants = group.create_task(_grants(api, namespace, account))
+        grants = group.create_task(read_grants(api, namespace, account))
         group.create_task(access.ask(namespace, account))
     return Surroundings(
         namespace=space.result(),
@@ -133,14 +139,14 @@ async def _reading(answer: Coroutine[Any, Any, T]) -> Reading[T] | Unread:
         return Unread(error.reason)
 
 
-async def _all(api: Api, resource: Resource, namespace: str) -> Reading[tuple[Object, ...]] | Unread:
+async def read_all(api: Api, resource: Resource, namespace: str) -> Reading[tuple[Object, ...]] | Unread:
     try:
         return now_read(tuple((await api.list(resource, namespace)).items))
     except ApiError as error:
         return Unread(error.reason)
 
 
-async def _grants(api: Api, namespace: str, account: str) -> Reading[tuple[Grant, ...]] | Unread:
+async def read_grants(api: Api, namespace: str, account: str) -> Reading[tuple[Grant, ...]] | Unread:
     """All rules that reach the ServiceAccount, wherever in the cluster they are granted."""
     try:
         roles, cluster_roles, *bindings = await asyncio.gather(*(api.list(resource) for resource in _RIGHTS))

@@ -19,6 +19,7 @@ from claude_sandbox.backends.kubernetes.evidence.pod_context import (
     read_one,
     read_surroundings,
 )
+from claude_sandbox.backends.kubernetes.evidence.single_gateway import read_gateway
 from claude_sandbox.backends.kubernetes.objects import CONTAINER, known_endpoint
 from claude_sandbox.backends.kubernetes.ownership import is_owned
 from claude_sandbox.backends.kubernetes.plan import Observed, desire, plan
@@ -26,6 +27,7 @@ from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
 from claude_sandbox.compliance.catalogue import POD_CONTROLS, undeclared_pod_controls
 from claude_sandbox.compliance.control import Control
+from claude_sandbox.compliance.evidence.gateways import Gateway
 from claude_sandbox.compliance.evidence.pods import KubernetesEvidence
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
 from claude_sandbox.compliance.pods import undeclared
@@ -49,6 +51,8 @@ class Standard:
     allowed_registries: tuple[str, ...] = ()
     image: Image | None = None
     """What sandboxes run that name no image; None where that is not known."""
+    gateway_image: Image | None = None
+    """What the operator gives gateways; None where that is not known."""
     opened: tuple[IPv4Network | IPv6Network, ...] = ()
     """The private networks that the operator's administrator lets sandboxes into."""
     plain_images: frozenset[str] = frozenset()
@@ -119,7 +123,10 @@ async def _declared(api: Api, pod: Object, sandbox: Object, standard: Standard) 
     # What the operator gives sandboxes that name no image is its administrator's, who answers for it.
     plain = standard.plain_images if spec.image else standard.plain_images | {image.reference}
     declared = expected(blueprint, standard.profile or spec.profile, standard.allowed_registries, plain)
-    return Survey(pod, sandbox, around.evidence(declared, pod, differences), POD_CONTROLS)
+    gateway: Reading[Gateway | None] | Unread = now_read(None)
+    if blueprint.gateway is not None:
+        gateway = await read_gateway(api, namespace, around, standard.gateway_image)
+    return Survey(pod, sandbox, around.evidence(declared, pod, differences, gateway), POD_CONTROLS)
 
 
 async def _undeclared(api: Api, pod: Object, standard: Standard, note: str) -> Survey:
@@ -132,7 +139,7 @@ async def _undeclared(api: Api, pod: Object, standard: Standard, note: str) -> S
         standard.allowed_registries,
         standard.plain_images,
     )
-    evidence = around.evidence(declared, pod, Unread("nothing declares what it should be"))
+    evidence = around.evidence(declared, pod, Unread("nothing declares what it should be"), now_read(None))
     return Survey(pod, None, evidence, undeclared_pod_controls(standard.declarations), note)
 
 

@@ -6,8 +6,8 @@ changed since somebody looked, that costs a comparison of versions. What is wish
 are at that moment, so two passes never wish for different things for long: the later one is right, and every change of
 a sandbox or a Secret has somebody look again.
 
-It holds, in memory only, for each namespace with a gateway what was found in order last. Always true: no pod is made
-that is to know of a gateway before all of it is there and as it should be; the authority in pods is the one in the
+It holds, in memory only, for each namespace with a gateway what was wished, and what was found in order last. Always
+true: no pod is made that is to know of a gateway before all of it is there and as it should be; the authority in pods is the one in the
 Secret; and the Service keeps its address, which running pods know, whatever else of it is put back.
 
 Between two replicas the election sees to it that only one writes. A crash leaves some of the objects: the next pass
@@ -17,7 +17,7 @@ what differs is put back.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -47,7 +47,7 @@ from claude_sandbox.kubernetes_api.resources import (
     SERVICE_ACCOUNTS,
     SERVICES,
 )
-from claude_sandbox.kubernetes_api.unstructured import terminating
+from claude_sandbox.kubernetes_api.unstructured import Object, terminating
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +90,7 @@ class Gateways:
         self._turns = Turns()
         self._certificates = TLSSecrets(api, watches, now)
         self._in_order: dict[str, tuple[object, ...]] = {}
+        self._wished: dict[str, tuple[Wish, str]] = {}
 
     async def ensure(self, namespace: str) -> Ensured:
         """Look at it, and do what there is to do. Never raises ApiError."""
@@ -133,6 +134,14 @@ class Gateways:
             # There is no sandbox here whose status could say it.
             logger.warning("the gateway of namespace %s: %s", namespace, healed)
 
+    def wished(self, namespace: str) -> tuple[Wish, str] | None:
+        """What was wished when it was last looked at, and the authority that speaks for it, in PEM."""
+        return self._wished.get(namespace)
+
+    def live(self, namespace: str) -> Mapping[str, Object]:
+        """The objects under its name, by kind, as last seen."""
+        return self._live(namespace).objects
+
     def problem(self, namespace: str) -> str:
         """Why sandboxes of the namespace get no answer from their gateway; empty where they do."""
         live = self._watches.gateway(DEPLOYMENTS, namespace)
@@ -156,6 +165,7 @@ class Gateways:
             secrets, mounted = granted, False
         address = _address_of(live) or self._known_address(namespace)
         wish = Wish(namespace, secrets, mounted, certificate.mark, address)
+        self._wished[namespace] = wish, certificate.authority
         seen = (wish, *sorted((kind, one["metadata"]["resourceVersion"]) for kind, one in live.objects.items()))
         outcome = Outcome(healed=mended)
         if self._in_order.get(namespace) != seen:
@@ -209,6 +219,7 @@ class Gateways:
                 self._watches.unlearn_gateways(_RESOURCES[kind], dict(one))
         await self._certificates.remove(namespace)
         self._in_order.pop(namespace, None)
+        self._wished.pop(namespace, None)
 
 
 def _refused(outcome: Outcome) -> bool:

@@ -22,6 +22,8 @@ AUDIENCE = meta.GATEWAY
 """For whom the tokens of sandboxes are. The API server takes none of them."""
 BROKER_PORT, PROXY_PORT, HEALTH_PORT = agent.TLS_BROKER_PORT, agent.PROXY_PORT, 8081
 REPLICAS = 2
+CONTAINER = "gateway"
+"""The name of the program's container in a pod."""
 LINGER_SECONDS = 5
 """How long a pod that is to end takes what is new: nodes hear a little later that nothing goes there any more."""
 _DRAIN_SECONDS = 3600
@@ -251,7 +253,7 @@ def _pod_spec(wish: Wish, given: Brokering, image: Image) -> Manifest:
 
 def _container(wish: Wish, image: Image) -> Manifest:
     return {
-        "name": "gateway",
+        "name": CONTAINER,
         "image": image.reference,
         "imagePullPolicy": image.pull_policy,
         "command": _PROGRAM,

@@ -20,11 +20,19 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes.evidence.endpoint_slices import addresses_of, endpoints_of, outsize_in
+from claude_sandbox.backends.kubernetes.evidence.endpoint_slices import (
+    addresses_of,
+    endpoints_of,
+    outsize_in,
+    services_of,
+)
 from claude_sandbox.backends.kubernetes.evidence.selecting import selected_by_policy, selected_by_service
+from claude_sandbox.backends.kubernetes.gateway.rollout import is_rolling
 from claude_sandbox.backends.kubernetes.state import keeps_starting
 from claude_sandbox.backends.kubernetes.watches.rbac import Rights
 from claude_sandbox.backends.kubernetes.watches.secret_opt_in import by_namespace
+from claude_sandbox.compliance.pods.policy_size import OUTSIZE
+from claude_sandbox.kubernetes_api.cache_limits import GATEWAY_PODS, CacheLimits
 from claude_sandbox.kubernetes_api.client import Api, Obj
 from claude_sandbox.kubernetes_api.informer import Informer, Timings, Transform
 from claude_sandbox.kubernetes_api.poller import Poller
@@ -60,6 +68,8 @@ NO_SANDBOX = ""
 _OURS = meta.LABEL_SANDBOX
 BY_ENDPOINT = "endpoint"
 """Of EndpointSlices: by address, and by the namespace and name of a pod. Of pods by address."""
+BY_SERVICE = "service"
+"""Of EndpointSlices: by the namespace and the name of the Service that they are of."""
 BY_SANDBOX = "sandbox"
 """Of NetworkPolicies and Services: by the namespace and the one sandbox that the selector can select, or None."""
 _SELECTING: Mapping[Resource, IndexFunction] = {NETWORK_POLICIES: selected_by_policy, SERVICES: selected_by_service}
@@ -105,7 +115,7 @@ class Watches:
             indexes = {BY_ENDPOINT: addresses_of} if resource is PODS else None
             self._informers[resource] = self._each(scopes, resource, changed, label_selector=_OURS, indexes=indexes)
         self._informers[ENDPOINT_SLICES] = self._each(
-            scopes, ENDPOINT_SLICES, self._slice_changed, indexes={BY_ENDPOINT: endpoints_of}
+            scopes, ENDPOINT_SLICES, self._slice_changed, indexes={BY_ENDPOINT: endpoints_of, BY_SERVICE: services_of}
         )
         for resource in _WHOLE:
             select = _SELECTING.get(resource)
@@ -134,6 +144,17 @@ class Watches:
                 self._gateways[resource] = self._each(
                     scopes, resource, self._gateway_changed, label_selector=of_component
                 )
+            # Whoever made them: to have the labels is to be where sandboxes may connect to.
+            self._gateways[PODS] = {
+                scope: self._informer(
+                    PODS,
+                    scope,
+                    self._gateway_changed,
+                    label_selector=of_component,
+                    limits=CacheLimits(PODS, GATEWAY_PODS),
+                )
+                for scope in scopes
+            }
             self._gateways[SECRETS] = self._each(
                 scopes,
                 SECRETS,
@@ -219,7 +240,17 @@ class Watches:
     def gateway(self, resource: Resource, namespace: str) -> Obj | None:
         """What there is of this kind under the gateway's name; of a Secret its metadata."""
         name = meta.GATEWAY_TLS if resource is SECRETS else meta.GATEWAY
-        return self._of_gateways(resource, namespace).store.get(namespace, name)
+        return self.of_gateways(resource, namespace).store.get(namespace, name)
+
+    def replicas(self, namespace: str) -> tuple[Obj, ...]:
+        """The pods with the gateway's labels, whoever made them."""
+        return self.of_gateways(PODS, namespace).store.by_namespace(namespace)
+
+    def slices_of(self, namespace: str, service: str) -> tuple[Informer, tuple[Obj, ...]]:
+        """The EndpointSlices of a Service, those that are too large to tell, and the informer that they are from."""
+        informer = self.of(ENDPOINT_SLICES, namespace)
+        targets = ((namespace, service), outsize_in(namespace))
+        return informer, tuple(one for target in targets for one in informer.store.by_index(BY_SERVICE, target))
 
     def reports(self, namespace: str, uid: str) -> tuple[object, ...]:
         """What the namespace's gateways report of the sandbox with this UID, as they wrote it."""
@@ -230,17 +261,19 @@ class Watches:
 
     def learn_gateways(self, resource: Resource, live: Obj) -> None:
         """Take in the answer to a write of ours."""
-        self._of_gateways(resource, live["metadata"]["namespace"]).learn(live)
+        self.of_gateways(resource, live["metadata"]["namespace"]).learn(live)
 
     def unlearn_gateways(self, resource: Resource, live: Obj) -> None:
         """It was removed."""
-        self._of_gateways(resource, live["metadata"]["namespace"]).unlearn(live)
+        self.of_gateways(resource, live["metadata"]["namespace"]).unlearn(live)
 
-    def _of_gateways(self, resource: Resource, namespace: str) -> Informer:
+    def of_gateways(self, resource: Resource, namespace: str) -> Informer:
+        """The informer that follows objects of gateways of this kind in this namespace."""
         return _scoped(self._gateways.get(resource) or self._informers[resource], namespace)
 
     def _gateway_changed(self, old: Obj | None, new: Obj | None) -> None:
-        """Deployments tell of each step of their pods: what matters is whether any takes requests."""
+        """Deployments tell of each step of their pods: what matters is whether any takes requests, and whether they
+        are being replaced; of a pod what it is, and whether it has started."""
         if old is not None and new is not None and _of_gateway(old) == _of_gateway(new):
             return
         live = new or old
@@ -314,6 +347,10 @@ class Watches:
     def _slice_changed(self, old: Obj | None, new: Obj | None) -> None:
         """Which addresses there are changes seldom; that one of them is ready is dropped at the door."""
         before, now = (set(endpoints_of(one)) if one is not None else set() for one in (old, new))
+        if self._gateways and (before != now or _is_of_gateway(old) != _is_of_gateway(new)):
+            for one in (old, new):
+                if one is not None and _is_of_gateway(one):
+                    self._wake_all(one["metadata"]["namespace"])
         for target in before ^ now:
             for pod in self._pods_at(target):
                 if name := _sandbox_of(pod):
@@ -366,12 +403,20 @@ def _sandbox_of(live: Object | None) -> str | None:
     return labels(live).get(meta.LABEL_SANDBOX)
 
 
+def _is_of_gateway(one: Object | None) -> bool:
+    """Whether an EndpointSlice says where a gateway's Service leads, or is too large to tell."""
+    return one is not None and not {meta.GATEWAY, OUTSIZE}.isdisjoint(name for _, name, *_ in services_of(one))
+
+
 def _of_gateway(live: Object) -> tuple[Any, ...]:
     metadata = live["metadata"]
     ours = metadata.get("labels"), metadata.get("annotations"), metadata.get("deletionTimestamp")
     parts = (live.get(part) for part in ("spec", "rules", "subjects", "roleRef", "automountServiceAccountToken"))
     version = metadata["resourceVersion"] if "spec" not in live and "rules" not in live else None
-    return *ours, *parts, version, bool((live.get("status") or {}).get("availableReplicas"))
+    status = live.get("status") or {}
+    started = tuple((one.get("imageID"), one.get("user")) for one in status.get("containerStatuses") or ())
+    rolling = is_rolling(live) if "replicas" in (live.get("spec") or {}) else False
+    return *ours, *parts, version, bool(status.get("availableReplicas")), rolling, status.get("phase"), started
 
 
 def _told(namespace: Object) -> tuple[Any, ...]:

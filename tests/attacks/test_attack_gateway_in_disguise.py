@@ -1,0 +1,109 @@
+"""Who may make objects in a namespace passes something off as its gateway, or makes so many that nobody looks.
+
+Sandboxes may connect to whatever has the gateway's label, and its Service leads there: with a pod of that label a
+tenant is the way out of every sandbox of the namespace, without the gateway's list of names, its limits and its audit;
+so he is with an EndpointSlice. With a role for the gateway's account he has it read what no sandbox names. Nothing
+measured it. Closed by a control that looks at every pod with that label, whoever made it, at who leads there, at who
+may connect and at what the account may do; what there is too much of fails without being looked at.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import workmeter
+from compliant_gateway import Gateways
+from compliant_sandbox import compliant
+
+from claude_sandbox.api import meta
+from claude_sandbox.api.status import Result
+from claude_sandbox.backends.kubernetes.evidence.evaluation import LIGHT_POD, is_light
+from claude_sandbox.compliance.pods.policy_size import MAX_ENTRIES
+from claude_sandbox.compliance.reports.pods import findings
+from claude_sandbox.kubernetes_api.cache_limits import GATEWAY_PODS, CacheLimits
+from claude_sandbox.kubernetes_api.resources import PODS
+
+Change = Callable[[Gateways], Any]
+
+
+def twins(count: int) -> Change:
+    """Pods like the gateway's own, each with labels of its own, so that each is another pod to policies."""
+
+    def change(found: Gateways) -> None:
+        for number in range(count):
+            twin = copy.deepcopy(found.pod)
+            twin["metadata"] |= {"name": f"twin-{number}", "uid": f"twin-{number}"}
+            twin["metadata"]["labels"][f"mine-{number}"] = "x"
+            found.pods.append(twin)
+
+    return change
+
+
+def policies(entries: int) -> Change:
+    blocks = [{"ipBlock": {"cidr": f"{n >> 8 & 255}.{n & 255}.7.0/24"}} for n in range(entries)]
+    return lambda found: found.add_policy(ingress=[{"from": blocks}])
+
+
+def both(*changes: Change) -> Change:
+    return lambda found: [change(found) for change in changes]
+
+
+def evaluation(change: Change) -> Callable[[], Any]:
+    """One evaluation of a sandbox whose gateway nobody looked at before."""
+    world = compliant()
+    assert world.gateway is not None
+    change(world.gateway)
+    return lambda: findings(world.evidence())
+
+
+def verdict(change: Change) -> tuple[Result, str]:
+    (found,) = [one for one in evaluation(change)() if one.control.id == "NET-12"]
+    return found.result, found.verdict.message
+
+
+def test_more_of_them_than_there_can_be_fail_and_are_not_all_looked_at() -> None:
+    result, message = verdict(twins(500))
+    assert (result, "more than 16 pods" in message) == (Result.FAIL, True)
+    few, many = (workmeter.seconds(evaluation(twins(count))) for count in (20, 500))
+    assert many < 3 * few
+
+
+@pytest.mark.parametrize("count", [1, 15])
+def test_policies_for_many_of_them_are_judged_no_longer_than_for_two(count: int) -> None:
+    change = both(twins(count), policies(MAX_ENTRIES - 200))
+    assert verdict(change)[0] is Result.FAIL
+    assert workmeter.seconds(evaluation(change), 2) < 0.8 * workmeter.machine_pace()
+
+
+def test_policies_that_are_too_large_fail_and_cost_nothing() -> None:
+    assert verdict(policies(4 * MAX_ENTRIES))[0] is Result.FAIL
+    basis = workmeter.seconds(evaluation(policies(10)))
+    assert workmeter.seconds(evaluation(policies(50_000))) < 4 * basis + 0.1 * workmeter.machine_pace()
+
+
+def test_what_is_long_is_not_looked_at_on_the_event_loop() -> None:
+    def light(change: Change, size: int = 12_000) -> bool:
+        world = compliant()
+        assert world.gateway is not None
+        change(world.gateway)
+        return is_light(world.evidence(), 10_000, size)
+
+    assert light(lambda _: None)
+    assert not light(lambda _: None, LIGHT_POD + 1)
+    assert not light(policies(1000))
+
+
+def test_what_is_kept_of_pods_with_its_label_is_little() -> None:
+    limits = CacheLimits(PODS, GATEWAY_PODS)
+    pods = [
+        {
+            "metadata": {"name": f"twin-{n}", "namespace": "agents", "labels": {meta.LABEL_COMPONENT: "gateway"}},
+            "spec": {"x": "y" * 30_000},
+        }
+        for n in range(200)
+    ]
+    kept = [limits.admit(one) for one in pods]
+    assert limits.sum("agents") < GATEWAY_PODS.namespace + 200 * 300
+    # And those of which nothing is kept are known to be there.
+    assert all(one["metadata"]["labels"] for one in kept)
