@@ -497,18 +497,6 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
         lambda world: world.container["NetworkSettings"]["Networks"].update(other={"NetworkID": "9"}),
         "NET-08?",
     ),
-    "a gateway with another's accounts": (brokered(**accounts("others")), "NET-12"),
-    "a gateway whose accounts are a directory": (brokered(**accounts(Type="bind")), "NET-12"),
-    "a gateway whose accounts are made of a directory": (
-        brokered(**accounts(VolumeOptions={"DriverConfig": {"Options": {"o": "bind", "device": "/etc"}}})),
-        "NET-12",
-    ),
-    "a gateway with more than its accounts": (
-        brokered(Mounts=accounts()["Mounts"], listed=[*accounts()["listed"], {"Type": "volume", "Name": "more"}]),
-        "NET-12",
-    ),
-    "a gateway with its accounts twice": (brokered(Mounts=2 * accounts()["Mounts"]), "NET-12"),
-    "a gateway with something of the host": (brokered(Binds=["/etc:/etc"]), "NET-12"),
     "somebody else on its network": (
         lambda world: world.networks[0]["Containers"].update({"7" * 64: {"Name": "bob"}}),
         "NET-08?",
@@ -573,6 +561,18 @@ BROKERED: dict[str, tuple[Mutate, str]] = {
         "NET-12",
     ),
     "a gateway that is not the desired one": (brokered(differences=("Networks.other",)), "NET-12"),
+    "a gateway with another's accounts": (brokered(**accounts("others")), "NET-12"),
+    "a gateway whose accounts are a directory": (brokered(**accounts(Type="bind")), "NET-12"),
+    "a gateway whose accounts are made of a directory": (
+        brokered(**accounts(VolumeOptions={"DriverConfig": {"Options": {"o": "bind", "device": "/etc"}}})),
+        "NET-12",
+    ),
+    "a gateway with more than its accounts": (
+        brokered(Mounts=accounts()["Mounts"], listed=[*accounts()["listed"], {"Type": "volume", "Name": "more"}]),
+        "NET-12",
+    ),
+    "a gateway with its accounts twice": (brokered(Mounts=2 * accounts()["Mounts"]), "NET-12"),
+    "a gateway with something of the host": (brokered(Binds=["/etc:/etc"]), "NET-12"),
     "somebody else on its network": (
         lambda world: world.networks[0]["Containers"].update({"7" * 64: {"Name": "bob"}}),
         "NET-08? NET-13 ID-04",

@@ -371,7 +371,7 @@ class Watches:
             self._wake_all(live["metadata"]["name"])
 
     def _rights_changed(self, namespace: str | None, account: str | None) -> None:
-        """Have those sandboxes looked at soon that run as these ServiceAccounts, or whose gateway does; None: as any."""
+        """Have those sandboxes looked at soon that run as these accounts, or whose gateway does; None: as any."""
         if self._gateways and namespace is not None and account == meta.GATEWAY:
             self._wake_all(namespace)
         for informer in self._informers[PODS].values():
