@@ -260,7 +260,7 @@ MUTATIONS: dict[str, tuple[Change, str]] = {
         "ServiceAccount: automountServiceAccountToken",
     ),
     "somebody else's Deployment": (
-        lambda found: found.objects["Deployment"]["metadata"].update(labels={}),
+        lambda found: found.objects["Deployment"]["metadata"].update(labels={}, annotations={}),
         "Deployment claude-sandbox-gateway is not the operator's",
     ),
     **{

@@ -7,8 +7,8 @@ are at that moment, so two passes never wish for different things for long: the 
 a sandbox or a Secret has somebody look again.
 
 It holds, in memory only, for each namespace with a gateway what was wished, and what was found in order last. Always
-true: no pod is made that is to know of a gateway before all of it is there and as it should be; the authority in pods is the one in the
-Secret; and the Service keeps its address, which running pods know, whatever else of it is put back.
+true: no pod is made that is to know of a gateway before all of it is there and as it should be; the authority in pods
+is the one in the Secret; and the Service keeps its address, which running pods know, whatever else of it is put back.
 
 Between two replicas the election sees to it that only one writes. A crash leaves some of the objects: the next pass
 makes the rest, or removes it. That there is a next one after the last sandbox is gone is `Watches`' doing: each of the
