@@ -204,7 +204,8 @@ def through(api: Api) -> dict[str, str]:
         return {}
     near = f"{api.host},{_LOCAL}"
     address = urlsplit(api.proxy)
-    # Of these programs Node asks for a variable of its own, and Java reads none of the usual ones.
+    # Of these programs Node asks for a variable of its own, and Java reads none of the usual ones; Maven 3.9 heeds what
+    # Java is told only where it is told to (https://maven.apache.org/resolver-1.x/configuration.html).
     java = " ".join(
         f"-D{scheme}.proxy{what}={value}"
         for scheme in ("http", "https")
@@ -216,7 +217,8 @@ def through(api: Api) -> dict[str, str]:
         "no_proxy": near,
         "NODE_USE_ENV_PROXY": "1",
         **({"NODE_EXTRA_CA_CERTS": api.authority} if api.authority else {}),
-        "JAVA_TOOL_OPTIONS": f"{java} -Dhttp.nonProxyHosts=localhost|127.*|[::1]|{api.host}",
+        "JAVA_TOOL_OPTIONS": f"{java} -Dhttp.nonProxyHosts=localhost|127.*|[::1]|{api.host}"
+        " -Daether.connector.http.useSystemProperties=true",
     }
 
 

@@ -1,8 +1,8 @@
 """One JSON line for each request and tunnel, on standard output; never a body, a credential, or a query.
 
 Lines are written by one task, outside the event loop, since who reads them may be slow: a thousand may wait, and then
-the next that is to be written is waited for. What a client chose (a name, a model, a session) is cut to a length and
-to plain characters.
+the next that is to be written is waited for. Up to there a line is put without giving way to anything else. What a
+client chose (a name, a model, a session) is cut to a length and to plain characters.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ _TOGETHER = 0.05
 _STRANGE = re.compile(r"[^\x20-\x7e]")
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
 Value = str | int | float | bool | None
 
 
@@ -42,14 +43,18 @@ class Audit:
         self._closing = asyncio.Event()
 
     async def record(self, kind: str, fields: Mapping[str, Value]) -> None:
-        """Write a line. Fields that are None are left out."""
+        """Write a line, even if who waits for it is cancelled. Fields that are None are left out."""
         if self._observe is not None:
             self._observe(kind, fields)
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"time": now, "kind": kind, **{key: value for key, value in fields.items() if value is not None}}
         if self._task is None:
             self._task = asyncio.create_task(self._write())
-        await self._queue.put(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        text = _encode(line).encode() + b"\n"
+        try:
+            self._queue.put_nowait(text)
+        except asyncio.QueueFull:
+            await asyncio.shield(self._queue.put(text))
 
     async def close(self) -> None:
         """Write what waits."""
@@ -76,7 +81,10 @@ class Audit:
 
 def plain(text: str | None, length: int = 253) -> str | None:
     """What a client chose, as it may stand in a line."""
-    return None if text is None else _STRANGE.sub("?", text[:length])
+    if text is None:
+        return None
+    text = text[:length]
+    return text if text.isascii() and text.isprintable() else _STRANGE.sub("?", text)
 
 
 def whose(sandbox: Sandbox | None) -> dict[str, Value]:

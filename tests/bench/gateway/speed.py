@@ -15,7 +15,7 @@ from typing import Any
 from gatewaykit import KEY, PLACEHOLDER, authority, document, provider, running
 from tests.bench.gateway import load
 from tests.bench.gateway.load import NAME, Column, Percentiles
-from tests.bench.gateway.peers import programs
+from tests.bench.gateway.peers import bare, programs
 from tests.bench.gateway.peers.envoy import envoy
 from tests.bench.gateway.peers.mitmproxy import mitmproxy
 from tests.bench.gateway.peers.running import Wanted
@@ -87,6 +87,7 @@ async def measure(directory: Path, sizes: Sizes, report: Callable[[str], None]) 
 
 PEERS: tuple[tuple[str, Callable[[Callable[[str], None]], Any], Any], ...] = (
     (ENVOY, programs.envoy, envoy),
+    ("aiohttp alone", bare.here, bare.bare),
     ("mitmproxy", programs.mitmdump, mitmproxy),
     ("Smokescreen", programs.smokescreen, smokescreen),
 )

@@ -7,27 +7,26 @@ not read is not read from the provider either, and a sandbox that goes away ends
 
 import asyncio
 import fnmatch
+import itertools
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 
-import aiohttp
 from aiohttp import web
-from yarl import URL
 
 from claude_sandbox.gateway.audit import Audit, plain
 from claude_sandbox.gateway.broker.bodies import Body
 from claude_sandbox.gateway.broker.exchange import Request
-from claude_sandbox.gateway.broker.provider import APIError, back, check_headers, invalid, onward, route
+from claude_sandbox.gateway.broker.passing import cut, pass_on, refuse
+from claude_sandbox.gateway.broker.provider import APIError, check_headers, invalid, onward, route
 from claude_sandbox.gateway.broker.reachability import Reachability
 from claude_sandbox.gateway.broker.recent import RecentRequests, answers
-from claude_sandbox.gateway.broker.upstream import Upstreams
-from claude_sandbox.gateway.broker.usage import StreamMeter, WholeMeter
+from claude_sandbox.gateway.broker.upstream import Message, MisconfiguredError, UnreachableError, Upstreams
 from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
 from claude_sandbox.gateway.budget.ledger import BudgetSpentError
 from claude_sandbox.gateway.budget.store import StoreError
 from claude_sandbox.gateway.config.config import Sandbox
 from claude_sandbox.gateway.config.follow import Credential, Live
+from claude_sandbox.gateway.http.answer import AnswerError
 from claude_sandbox.gateway.http.json_scan import Scanned
 from claude_sandbox.gateway.identity import IdentityError, presented_to_broker
 from claude_sandbox.gateway.shares import Rate, Slots
@@ -46,6 +45,9 @@ class Broker:
         self._slots = Slots(1, 1)
         self._rates: dict[str, Rate] = {}
         self._open: set[Request] = set()
+        # Of requests: what no other gateway has, and a number.
+        self._own = uuid.uuid4().hex[:16]
+        self._numbers = itertools.count()
         self.draining = False
         self.changed()
 
@@ -76,7 +78,9 @@ class Broker:
         loop = asyncio.get_running_loop()
         started = loop.time()
         headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in incoming.raw_headers]
-        request = Request(uuid.uuid4().hex, incoming.method, headers, task=asyncio.current_task())
+        request = Request(
+            f"{self._own}{next(self._numbers):x}", incoming.method, headers, dict(headers), task=asyncio.current_task()
+        )
         self._open.add(request)
         try:
             return await self._answer(incoming, request)
@@ -84,7 +88,7 @@ class Broker:
             request.rule, request.status = error.rule, error.status
             if error.status >= 500:
                 request.verdict = "Failed"
-            return await _refuse(incoming, error)
+            return refuse(error)
         except asyncio.CancelledError:
             request.verdict = "Cancelled"
             raise
@@ -98,7 +102,7 @@ class Broker:
             self._note(request)
             if request.sandbox is not None:
                 self._slots.give(request.sandbox.uid)
-            await asyncio.shield(self._audit.record("request", request.line(loop.time() - started, started)))
+            await self._audit.record("request", request.line(loop.time() - started, started))
 
     def waiting(self, seconds: float) -> None:
         """Have it found out whether the provider is there, where a request has got nothing from it for so long."""
@@ -135,7 +139,7 @@ class Broker:
     async def _known(self, incoming: web.BaseRequest, request: Request) -> Sandbox:
         """Whose it is, if it may have another one under way. Raises APIError."""
         live = self._live()
-        presented = presented_to_broker(dict(request.headers))
+        presented = presented_to_broker(request.by_name)
         try:
             found = await live.identify(presented, incoming.remote or "") if presented is not None else None
         except IdentityError as error:
@@ -157,13 +161,13 @@ class Broker:
         assert request.route is not None  # noqa: S101
         if incoming.content_length is not None and incoming.content_length > request.route.max_body:
             raise APIError(413, "request_too_large", f"the body is longer than {request.route.max_body} bytes", "size")
-        if dict(request.headers).get("expect", "").lower() == "100-continue" and incoming.transport is not None:
+        if request.by_name.get("expect", "").lower() == "100-continue" and incoming.transport is not None:
             incoming.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
         async def judge(scanned: Scanned, size: int) -> None:
             await self._judge(request, scanned, size)
 
-        body = Body(incoming.content, request.route.max_body, judge, scan=request.route.model)
+        body = Body(incoming.content, request.route.max_body, judge, json=request.route.model)
         try:
             async with asyncio.timeout(self._live().config.limits.stream_idle):
                 await body.hold()
@@ -210,72 +214,37 @@ class Broker:
     async def _exchange(
         self, incoming: web.BaseRequest, request: Request, body: Body, credential: Credential, live: Live
     ) -> web.StreamResponse:
-        config = live.config
-        headers = onward(request.headers, credential)
-        headers.append(("accept-encoding", "identity"))
-        if incoming.content_length is not None:
-            headers.append(("content-length", str(incoming.content_length)))
-        data = (body.held() or None) if body.whole else body.stream()
-        url = URL(config.provider.base_url + incoming.raw_path, encoded=True)
+        provider, limits = live.config.provider, live.config.limits
+        headers = [*onward(request.headers, credential), ("accept-encoding", "identity")]
+        content = body.held() if body.whole else body.stream()
+        length = incoming.content_length
+        if isinstance(content, bytes):
+            # Of a body that is empty it is said where one is expected (RFC 9110, 8.6).
+            length = len(content) if content or request.method == "POST" else None
+        message = Message(request.method, incoming.raw_path, headers, content, length)
         request.sent, request.verdict, request.rule = True, "Allowed", "allowed"
         request.asked = asyncio.get_running_loop().time()
-        timeout = aiohttp.ClientTimeout(
-            total=config.limits.total, sock_connect=config.limits.connect, sock_read=config.limits.stream_idle
-        )
         try:
-            async with self._upstreams.session(config.provider).request(
-                request.method, url, headers=headers, data=data, timeout=timeout, allow_redirects=False,
-                proxy=config.provider.upstream_proxy,
-            ) as answer:  # fmt: skip
-                return await self._pass_on(incoming, request, answer, config.limits.stream_idle)
-        except aiohttp.ClientConnectorError:
+            async with self._upstreams.exchange(provider, message, limits.connect) as connection:
+                return await pass_on(incoming, request, body, connection, limits, last=self.draining)
+        except UnreachableError:
             request.sent = False
             raise _failed("the model's provider can't be reached", "connect") from None
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except MisconfiguredError:
+            request.sent = False
+            raise _failed("the way to the model's provider is not as configured", "connect") from None
+        except (AnswerError, TimeoutError, ConnectionError) as error:
+            if request.status is not None:
+                return await cut(incoming, request)
             if body.refused is not None:
                 request.sent, request.verdict = False, "Refused"
                 raise body.refused from None
-            if request.status is not None:
-                return await _cut(incoming, request)
+            if isinstance(error, ConnectionError):
+                raise
             slow = isinstance(error, TimeoutError)
             raise _failed("the model's provider does not answer", "timeout" if slow else "answer") from None
-        except OSError:
-            request.sent = False
-            raise _failed("the way to the model's provider is not as configured", "connect") from None
         finally:
             request.up = body.size
-
-    async def _pass_on(
-        self, incoming: web.BaseRequest, request: Request, answer: aiohttp.ClientResponse, idle: float
-    ) -> web.StreamResponse:
-        connection = answer.connection
-        peer = connection.transport.get_extra_info("peername") if connection and connection.transport else None
-        request.dialled = str(peer[0]) if peer else None
-        request.status = answer.status
-        if answer.content_type == "text/event-stream":
-            request.meter = StreamMeter()
-        elif answer.content_type == "application/json":
-            request.meter = WholeMeter()
-        raw = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.raw_headers]
-        response = web.StreamResponse(status=answer.status, reason=answer.reason)
-        if self.draining:
-            response.force_close()
-        for name, value in back(raw):
-            response.headers.add(name, value)
-        loop = asyncio.get_running_loop()
-        # The sandbox that doesn't read holds this up, as does the provider that doesn't send.
-        async with asyncio.timeout(idle) as bound:
-            await response.prepare(incoming)
-            while part := await answer.content.readany():
-                if request.first is None:
-                    request.first = loop.time()
-                if request.meter is not None:
-                    request.meter.feed(part)
-                request.down += len(part)
-                await response.write(part)
-                bound.reschedule(loop.time() + idle)
-            await response.write_eof()
-        return response
 
     def _settle(self, request: Request) -> None:
         """Put what it used in place of what it reserved; called once, however the request ended."""
@@ -300,21 +269,3 @@ def _unknown(why: str = "", rule: str = "identity") -> APIError:
 
 def _failed(message: str, rule: str) -> APIError:
     return APIError(502, "api_error", message, rule)
-
-
-async def _refuse(incoming: web.BaseRequest, error: APIError) -> web.StreamResponse:
-    response = web.Response(status=error.status, body=error.body(), headers=error.headers())
-    # What is left of its body is not read.
-    response.force_close()
-    return response
-
-
-async def _cut(incoming: web.BaseRequest, request: Request) -> web.StreamResponse:
-    """One side broke off in the middle: so does this, that the other does not take it for an end."""
-    gone = incoming.transport is None or incoming.transport.is_closing()
-    request.verdict, request.rule = ("Cancelled", request.rule) if gone else ("Failed", "broken off")
-    if incoming.transport is not None:
-        incoming.transport.abort()
-    with suppress(ConnectionError):
-        await asyncio.sleep(0)
-    return web.Response()

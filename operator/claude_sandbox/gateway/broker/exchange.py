@@ -21,6 +21,8 @@ class Request:
     id: str
     method: str
     headers: Headers
+    by_name: dict[str, str]
+    """The headers; of one that is there twice, which none that decides is, the last."""
     sandbox: Sandbox | None = None
     route: Route | None = None
     credential: Credential | None = None
@@ -91,7 +93,7 @@ class Request:
             "cacheReadTokens": tokens.cache_read if counted else None,
             "costUSD": round((self.cost or 0) / NANO, 9) if counted else None,
             "estimated": True if counted and not self.usage.complete else None,
-            "sessionId": session(dict(self.headers).get(SESSION_HEADER)),
+            "sessionId": session(self.by_name.get(SESSION_HEADER)),
             "bytesUp": self.up,
             "bytesDown": self.down,
             "firstByteMs": round((self.first - started) * 1000) if self.first else None,

@@ -7,8 +7,9 @@ put in.
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from claude_sandbox.gateway.config.follow import Credential
 from claude_sandbox.gateway.http.head import HOP_BY_HOP
@@ -111,7 +112,7 @@ def route(method: str, target: str) -> Route:
     raise APIError(404, "not_found_error", "this gateway does not let this method and path through", "path")
 
 
-def check_headers(headers: Iterable[tuple[str, str]]) -> None:
+def check_headers(headers: Sequence[tuple[str, str]]) -> None:
     """Refuse what could be read in two ways. Raises APIError."""
     seen = set()
     for name, value in headers:
@@ -121,8 +122,8 @@ def check_headers(headers: Iterable[tuple[str, str]]) -> None:
             seen.add(name)
         if name == "upgrade" or (name == "content-encoding" and value.lower() != "identity"):
             raise invalid(f"the header {name} can't be let through: send the request without it", "malformed")
-        if _CONTROL.search(value):
-            raise invalid("a header has control characters", "malformed")
+    if _CONTROL.search("".join([value for _, value in headers])):
+        raise invalid("a header has control characters", "malformed")
     if {"content-length", "transfer-encoding"} <= seen:
         raise invalid("both Content-Length and Transfer-Encoding are there", "malformed")
 
@@ -131,7 +132,7 @@ def onward(headers: Sequence[tuple[str, str]], credential: Credential) -> list[t
     """The headers as they go to the provider, with the credential."""
     named = (value.split(",") for name, value in headers if name == "connection")
     ends = HOP_BY_HOP.union(part.strip().lower() for parts in named for part in parts)
-    kept = [(name, value) for name, value in headers if name not in ends and not _ENDS_HERE.fullmatch(name)]
+    kept = [(name, value) for name, value in headers if name not in ends and not _ends_here(name)]
     if not credential.oauth:
         return [*kept, ("x-api-key", credential.text)]
     betas = [part.strip() for name, value in kept if name == "anthropic-beta" for part in value.split(",")]
@@ -142,8 +143,21 @@ def onward(headers: Sequence[tuple[str, str]], credential: Credential) -> list[t
 
 def back(headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """The headers of an answer as the sandbox gets them."""
-    return [
-        (name, value)
-        for name, value in headers
-        if name.lower() not in HOP_BY_HOP and not _ENDS_HERE_ON_THE_WAY_BACK.fullmatch(name.lower())
-    ]
+    return [(name, value) for name, value in headers if not _ends_here_on_the_way_back(name)]
+
+
+def _remembered(judge: Callable[[str], bool]) -> Callable[[str], bool]:
+    """The same few names come with every request; long ones, which an agent may make up, are not remembered."""
+    cached = lru_cache(1024)(judge)
+    return lambda name: cached(name) if len(name) <= 64 else judge(name)
+
+
+@_remembered
+def _ends_here(name: str) -> bool:
+    return _ENDS_HERE.fullmatch(name) is not None
+
+
+@_remembered
+def _ends_here_on_the_way_back(name: str) -> bool:
+    lower = name.lower()
+    return lower in HOP_BY_HOP or _ENDS_HERE_ON_THE_WAY_BACK.fullmatch(lower) is not None

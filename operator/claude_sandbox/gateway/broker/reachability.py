@@ -15,11 +15,10 @@ import time
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 
-import aiohttp
-
 from claude_sandbox.gateway.broker.recent import answers
-from claude_sandbox.gateway.broker.upstream import Upstreams
+from claude_sandbox.gateway.broker.upstream import Message, MisconfiguredError, UnreachableError, Upstreams
 from claude_sandbox.gateway.config.config import Provider
+from claude_sandbox.gateway.http.answer import AnswerError
 
 PATH = "/api/hello"
 """What Claude Code itself asks for to find out whether the API is there."""
@@ -98,16 +97,15 @@ class Reachability:
         """Why it is not there; None where it answers."""
         provider = self._provider()
         try:
-            async with self._upstreams.session(provider).head(
-                provider.base_url + PATH, timeout=aiohttp.ClientTimeout(total=PATIENCE), allow_redirects=False,
-                proxy=provider.upstream_proxy,
-            ) as answer:  # fmt: skip
+            async with (
+                asyncio.timeout(PATIENCE),
+                self._upstreams.exchange(provider, Message("HEAD", PATH, ()), PATIENCE) as connection,
+            ):
+                answer = await connection.head()
                 return None if answers(answer.status) else f"it answers {answer.status}"
         except TimeoutError:
             return f"no answer within {PATIENCE:.0f} s"
-        except aiohttp.ClientConnectorDNSError:
-            return "its name can't be resolved"
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
-            return "its certificate is not trusted"
-        except (aiohttp.ClientError, OSError, ValueError):
+        except UnreachableError as error:
+            return str(error)
+        except (AnswerError, MisconfiguredError):
             return "no connection"

@@ -6,7 +6,7 @@ in each `message_delta`; each number counts from the last time that it was told.
 """
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from claude_sandbox.gateway.budget.prices import Tokens
@@ -104,36 +104,37 @@ def _merged(before: Usage, document: dict[str, Any], *, complete: bool) -> Usage
     told = document.get("usage")
     if not isinstance(told, dict):
         return before
-    tokens = before.tokens
-    for name, key in (
-        ("input", "input_tokens"),
-        ("output", "output_tokens"),
-        ("cache_read", "cache_read_input_tokens"),
-    ):
-        found = _count(told.get(key))
-        if found is not None:
-            tokens = replace(tokens, **{name: found})
-    if _count(told.get("cache_creation_input_tokens")) is not None:
-        tokens = _with_cache_writes(tokens, told)
+    was = before.tokens
+    five, hour = _cache_writes(was, told)
     tools = told.get("server_tool_use")
-    if isinstance(tools, dict) and _count(tools.get("web_search_requests")) is not None:
-        tokens = replace(tokens, web_searches=tools["web_search_requests"])
-    model = document.get("model")
-    return Usage(
-        tokens,
-        model if isinstance(model, str) else before.model,
-        complete=complete and (before.told or _count(told.get("input_tokens")) is not None),
-        told=before.told or _count(told.get("input_tokens")) is not None,
+    searches = _count(tools.get("web_search_requests")) if isinstance(tools, dict) else None
+    read = _count(told.get("input_tokens"))
+    tokens = Tokens(
+        was.input if read is None else read,
+        _or(_count(told.get("output_tokens")), was.output),
+        five,
+        hour,
+        _or(_count(told.get("cache_read_input_tokens")), was.cache_read),
+        _or(searches, was.web_searches),
     )
+    model = document.get("model")
+    known = before.told or read is not None
+    return Usage(tokens, model if isinstance(model, str) else before.model, complete=complete and known, told=known)
 
 
-def _with_cache_writes(tokens: Tokens, told: dict[str, Any]) -> Tokens:
+def _cache_writes(was: Tokens, told: dict[str, Any]) -> tuple[int, int]:
     """The writes by how long they are kept; where that is not said, all as the dearer."""
-    total = told["cache_creation_input_tokens"]
+    total = _count(told.get("cache_creation_input_tokens"))
+    if total is None:
+        return was.cache_write_5m, was.cache_write_1h
     parts = told.get("cache_creation")
     five = _count(parts.get("ephemeral_5m_input_tokens")) if isinstance(parts, dict) else None
     five = min(five or 0, total)
-    return replace(tokens, cache_write_5m=five, cache_write_1h=total - five)
+    return five, total - five
+
+
+def _or(found: int | None, before: int) -> int:
+    return before if found is None else found
 
 
 def _count(value: object) -> int | None:

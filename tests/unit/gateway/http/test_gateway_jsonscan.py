@@ -1,5 +1,6 @@
 """Bodies read while they pass: the same as the standard library reads, in whatever pieces, and nothing ambiguous."""
 
+import contextlib
 import json
 import time
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from claude_sandbox.gateway.http import json_whole
 from claude_sandbox.gateway.http.json_scan import MAX_DEPTH, JSONError, Scanned, Scanner
 
 WANTED = frozenset(("model", "max_tokens", "stream"))
@@ -23,6 +25,18 @@ BODY = st.dictionaries(
 
 
 def scan(data: bytes, *sizes: int) -> Scanned:
+    """In pieces; and at once, which has to come to the same."""
+    try:
+        found = _scan(data, *sizes)
+    except JSONError:
+        with pytest.raises(JSONError):
+            json_whole.scan(data, WANTED)
+        raise
+    assert json_whole.scan(data, WANTED) == found
+    return found
+
+
+def _scan(data: bytes, *sizes: int) -> Scanned:
     scanner, at = Scanner(WANTED), 0
     for size in (*sizes, len(data)):
         scanner.feed(data[at : at + size])
@@ -104,3 +118,39 @@ def test_long_strings_cost_little_and_are_not_kept() -> None:
     assert time.process_time() - started < 5
     scanner.feed(b'"}')
     assert scanner.finish().fields == {"model": "..."}
+
+
+EDGES = [
+    '{"type":"%s"}' % ("x" * 1024), '{"type":"%s"}' % ("x" * 1025), '{"model":"%s"}' % ("\\ud83d\\ude00" * 86),
+    '{"model":"%s"}' % ("\\u0041" * 171), '{"type":"%s"}' % ("\\u0041" * 170), '{"%s":1}' % ("k" * 1024),
+    '{"%s":1}' % ("k" * 1025), '{"a":{"%s":1}}' % ("k" * 1025), '{"a":%s}' % ("1" * 1024), '{"a":%s}' % ("1" * 1025),
+    '{"a":[0.%s]}' % ("1" * 1025), '{"a":1e999}', '{"max_tokens":-0}', '{"max_tokens":1E2}', '{"a":-Infinity}',
+    *(json.dumps({"a": [{"type": str(number)} for number in range(count)]}) for count in (63, 64, 65, 200)),
+    *(json.dumps(dict.fromkeys(map(str, range(count)), 1)) for count in (64, 65)),
+    '{"a":{"type":"x","type":"y","type":["z"]},"model":{"type":"w"},"stream":["type"]}',
+    '{"a":' * MAX_DEPTH + "1" + "}" * MAX_DEPTH, '{"a":' * (MAX_DEPTH + 1) + "1" + "}" * (MAX_DEPTH + 1),
+    '{"a":[' * 100 + "]}" * 100, '{"a":[' * 101 + "]}" * 101, '{"a":' + "[" * 100_000, '{"model":"\\ud800"}',
+    '{"model":"a"}\n \t\r', '\n{"model":"a"}', '{"model":"a"}\u00a0', '{"a":"\x7f"}', '{"a":1 2}', '{"a":1}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", EDGES, ids=range(len(EDGES)))
+def test_at_once_and_in_pieces_it_is_the_same_where_limits_are(text: str) -> None:
+    with contextlib.suppress(JSONError):
+        scan(text.encode(), 1, 7)
+
+
+@given(st.binary(max_size=60), BODY)
+def test_any_bytes_at_all(data: bytes, body: dict[str, object]) -> None:
+    for text in (data, json.dumps(body).encode() + data, b'{"model":' + data + b"}"):
+        with contextlib.suppress(JSONError):
+            scan(text, 1)
+
+
+def test_most_bodies_need_no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would be as slow as before, and no other test would say so."""
+    monkeypatch.setattr(json_whole, "Scanner", None)
+    body = {"model": "claude-sonnet-5-5", "max_tokens": 32000, "stream": True, "temperature": 0.5,
+            "system": [{"type": "text", "text": "x" * 20_000, "cache_control": {"type": "ephemeral"}}],
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "\u00e9\n" * 5000}]}] * 50}  # fmt: skip
+    assert json_whole.scan(json.dumps(body).encode(), WANTED).types == {"text", "ephemeral"}

@@ -1,7 +1,7 @@
 """What agents have in a sandbox, through the proxy to servers of the tests' own: as they are, by the variables alone.
 
-curl and pip by themselves are in test_gateway_proxy.py. Node's own `fetch` knows no proxy before Node 24; npm is the
-client of Node that is tried here.
+curl and pip by themselves are in test_gateway_proxy.py; what reads other settings than the usual variables, in
+test_gateway_toolchains.py.
 """
 
 import asyncio
@@ -9,58 +9,27 @@ import base64
 import hashlib
 import io
 import json
-import shutil
 import ssl
 import subprocess
 import sys
 import tarfile
 import zipfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
-from gatewaykit import Authority, Gateway, authority, basic, client_environment, document, running
-from origin import EVENTS, origin
+from client_lab import Lab, client_lab, needs
+from gatewaykit import basic
+from origin import EVENTS
 
-NAME = "www.example.org"
 MEGABYTES = 32
-
-
-@dataclass(frozen=True)
-class Lab:
-    """A gateway whose sandbox may reach one name, where `origin` serves `files` with and without TLS."""
-
-    gateway: Gateway
-    trust: Authority
-    files: Path
-    secure: str
-    plain: str
-
-    async def run(self, *argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """The program, with the proxy and the CA in its environment, in a home of its own."""
-        home = self.files.parent / "home"
-        home.mkdir(exist_ok=True)
-        env = {**client_environment(self.gateway, self.trust.bundle), "HOME": str(home), **environment}
-        return await asyncio.to_thread(
-            subprocess.run, argv, env=env, cwd=home, capture_output=True, text=True, timeout=120, check=False
-        )
 
 
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    trust, files = authority(tmp_path, NAME), tmp_path / "files"
-    files.mkdir()
-    async with origin(files, trust.server()) as secure, origin(files) as plain:
-        configuration = document(tmp_path, allowedDomains=[f"{NAME}:{secure}", f"{NAME}:{plain}"])
-        configuration["egress"]["hosts"] = {NAME: ["127.0.0.1"]}
-        with running(tmp_path, configuration) as gateway:
-            yield Lab(gateway, trust, files, f"https://{NAME}:{secure}", f"http://{NAME}:{plain}")
-
-
-def needs(program: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not here")
+    async with client_lab(tmp_path) as found:
+        yield found
 
 
 @needs("git")
@@ -104,7 +73,7 @@ async def test_npm_installs(lab: Lab) -> None:
         "--registry", f"{lab.secure}/files/npm/", "nothing-here",
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
-    assert (lab.files.parent / "home/node_modules/nothing-here/package.json").exists()
+    assert (lab.home / "node_modules/nothing-here/package.json").exists()
 
 
 @needs("go")
@@ -156,7 +125,7 @@ async def test_apt_updates_and_downloads(lab: Lab, way: str) -> None:
     for command in (("update",), ("download", "nothing-here")):
         found = await lab.run("apt-get", *given, *command)
         assert found.returncode == 0, found.stdout + found.stderr
-    assert (lab.files.parent / "home" / package.name).read_bytes() == content
+    assert (lab.home / package.name).read_bytes() == content
     rules = {(line["kind"], line["verdict"]) for line in await lab.gateway.audited(2)}
     assert rules == {("http" if way == "plain" else "tunnel", "Allowed")}
 

@@ -1,0 +1,72 @@
+"""An answer on its way to the sandbox: the provider's as it comes, or one of the broker's own."""
+
+import asyncio
+from contextlib import suppress
+
+from aiohttp import web
+
+from claude_sandbox.gateway.broker.bodies import Body
+from claude_sandbox.gateway.broker.exchange import Request
+from claude_sandbox.gateway.broker.provider import APIError, back
+from claude_sandbox.gateway.broker.usage import StreamMeter, WholeMeter
+from claude_sandbox.gateway.config.config import Limits
+from claude_sandbox.gateway.http.connection import Connection
+
+
+async def pass_on(
+    incoming: web.BaseRequest, request: Request, body: Body, connection: Connection, limits: Limits, *, last: bool
+) -> web.StreamResponse:
+    """Pass the answer on. `last`: the client's connection ends with it.
+
+    Raises AnswerError, TimeoutError where nothing moves, and ConnectionError where the client has gone.
+    """
+    loop = asyncio.get_running_loop()
+    end, idle = loop.time() + limits.total, limits.stream_idle
+    # The sandbox that doesn't read holds this up, as does the provider that doesn't send.
+    async with asyncio.timeout(idle) as bound:
+        body.moved = lambda: bound.reschedule(min(end, loop.time() + idle))
+        answer = await connection.head()
+        request.dialled = connection.peer
+        request.status = answer.status
+        if answer.content_type == "text/event-stream":
+            request.meter = StreamMeter()
+        elif answer.content_type == "application/json":
+            request.meter = WholeMeter()
+        response = web.StreamResponse(status=answer.status, reason=answer.reason)
+        if last:
+            response.force_close()
+        for name, value in back(answer.headers):
+            response.headers.add(name, value)
+        await response.prepare(incoming)
+        while part := await connection.part():
+            if request.first is None:
+                request.first = loop.time()
+            if request.meter is not None:
+                request.meter.feed(part)
+            request.down += len(part)
+            if connection.done:
+                await response.write_eof(part)
+                return response
+            await response.write(part)
+            body.moved()
+        await response.write_eof()
+    return response
+
+
+def refuse(error: APIError) -> web.StreamResponse:
+    """The refusal, in the API's own form."""
+    response = web.Response(status=error.status, body=error.body(), headers=error.headers())
+    # What is left of its body is not read.
+    response.force_close()
+    return response
+
+
+async def cut(incoming: web.BaseRequest, request: Request) -> web.StreamResponse:
+    """One side broke off in the middle: so does this, that the other does not take it for an end."""
+    gone = incoming.transport is None or incoming.transport.is_closing()
+    request.verdict, request.rule = ("Cancelled", request.rule) if gone else ("Failed", "broken off")
+    if incoming.transport is not None:
+        incoming.transport.abort()
+    with suppress(ConnectionError):
+        await asyncio.sleep(0)
+    return web.Response()
