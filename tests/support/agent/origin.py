@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import hashlib
-import os
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from aiohttp import WSMsgType, web
+from http_backend import http_backend
 
 _PART = bytes(1 << 20)
 EVENTS = 20
@@ -22,7 +22,7 @@ async def origin(files: Path, context: ssl.SSLContext | None = None) -> AsyncIte
     app = web.Application(client_max_size=1 << 30)
     app.add_routes([
         web.static("/files", files),
-        web.route("*", "/git/{path:.*}", _git(files)),
+        web.route("*", "/git/{path:.*}", http_backend(files)),
         web.get("/bytes/{count}", _bytes),
         web.route("*", "/digest", _digest),
         web.get("/events", _events),
@@ -35,32 +35,6 @@ async def origin(files: Path, context: ssl.SSLContext | None = None) -> AsyncIte
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
-
-
-def _git(files: Path) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    async def handle(request: web.Request) -> web.StreamResponse:
-        environment = {
-            "PATH": os.environ["PATH"],
-            "GIT_PROJECT_ROOT": str(files),
-            "GIT_HTTP_EXPORT_ALL": "1",
-            "GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*",
-            "REMOTE_USER": "somebody",
-            "REQUEST_METHOD": request.method,
-            "PATH_INFO": f"/{request.match_info['path']}",
-            "QUERY_STRING": request.query_string,
-            "CONTENT_TYPE": request.headers.get("content-type", ""),
-            "HTTP_CONTENT_ENCODING": request.headers.get("content-encoding", ""),
-            "HTTP_GIT_PROTOCOL": request.headers.get("git-protocol", ""),
-        }  # fmt: skip
-        pipe = asyncio.subprocess.PIPE
-        backend = await asyncio.create_subprocess_exec("git", "http-backend", stdin=pipe, stdout=pipe, env=environment)
-        said, _ = await backend.communicate(await request.read())
-        head, _, body = said.partition(b"\r\n\r\n")
-        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
-        status = int(headers.pop("Status", "200").split()[0])
-        return web.Response(status=status, headers=headers, body=body)
-
-    return handle
 
 
 async def _bytes(request: web.Request) -> web.StreamResponse:

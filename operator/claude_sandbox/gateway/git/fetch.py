@@ -1,0 +1,47 @@
+"""What the gateway asks the server for by itself, to know on what a push builds (gitprotocol-v2, fetch). Pure."""
+
+from collections.abc import Mapping, Set
+
+from claude_sandbox.gateway.git.pack import GitObject, PackReader
+from claude_sandbox.gateway.git.pkt_line import DELIMITER, FLUSH, MalformedError, PacketReader, packet
+
+_DATA, _PROGRESS = 1, 2
+
+
+def can_filter(advertised: bytes) -> bool:
+    """Whether the server leaves out files where it is asked to. Raises MalformedError where it isn't version 2."""
+    packets, version2 = PacketReader(), False
+    packets.feed(advertised)
+    while (found := packets.next()) is not None:
+        name, _, values = found[1].rstrip(b"\n").partition(b"=")
+        version2 = version2 or name == b"version 2"
+        if version2 and name == b"fetch":
+            return b"filter" in values.split()
+    raise MalformedError("the server does not speak version 2 of git's protocol, with which it could be asked")
+
+
+def wanted(commits: Set[bytes], *, sha256: bool, filtered: bool) -> bytes:
+    """The request for these commits and their trees: without their parents, and `filtered` without files."""
+    lines = [b"no-progress", b"ofs-delta", *(b"want " + one for one in sorted(commits)), b"deepen 1"]
+    lines += [b"filter blob:none"] if filtered else []
+    head = [b"command=fetch", *([b"object-format=sha256"] if sha256 else [])]
+    return b"".join((*map(packet, head), DELIMITER, *map(packet, (*lines, b"done")), FLUSH))
+
+
+def read_fetched(answer: bytes, *, sha256: bool) -> Mapping[bytes, GitObject]:
+    """Commits and trees of the answer, by their ids in hex. Raises MalformedError, with the server's own words, and
+    TooLargeError."""
+    packets, pack, begun = PacketReader(delimited=True), PackReader(sha256=sha256), False
+    packets.feed(answer)
+    while (found := packets.next()) is not None:
+        is_data, line = found
+        if line.startswith(b"ERR "):
+            raise MalformedError("the server does not tell what it has: " + ascii(line[4:200].decode("latin-1")))
+        if not begun:
+            begun = line == b"packfile\n"
+        elif is_data and line[0] == _DATA:
+            pack.feed(line[1:])
+        elif is_data and line[0] != _PROGRESS:
+            raise MalformedError("the server breaks off: " + ascii(line[1:200].decode("latin-1")))
+    pack.end()
+    return pack.objects({})

@@ -1,0 +1,123 @@
+"""A git server that wants a credential, the gateway's part for git before it, and git itself as its client."""
+
+import asyncio
+import base64
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+from http_backend import http_backend
+
+from claude_sandbox.gateway.git.forwarder import GitForwarder, Passage, Repository
+from claude_sandbox.gateway.git.push_rules import PushRules
+
+AUTHORIZATION = "Basic " + base64.b64encode(b"x-access-token:not-for-the-agent").decode()
+_CONFIG = {"http.receivepack": "true", "uploadpack.allowFilter": "true", "uploadpack.allowAnySHA1InWant": "true"}
+
+
+@dataclass
+class Said:
+    """What a command said, and how it ended."""
+
+    code: int
+    text: str
+
+
+@dataclass
+class GitLab:
+    """`direct` is the server itself, `url` the way by the gateway; both for `team/project.git`."""
+
+    files: Path
+    direct: str
+    url: str
+    rules: PushRules | None
+    passages: list[Passage] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    """Method and path of what reached the server."""
+    wants: str = AUTHORIZATION
+    """The credential that the server takes."""
+    answers: web.Response | None = None
+    """What the server answers instead of git's."""
+
+    async def git(self, *arguments: str, at: Path | None = None, **environment: str) -> Said:
+        """Run git as an agent's program does: without a credential."""
+        who = {f"GIT_{one}_{what}": "a@example.org" for one in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+        process = await asyncio.create_subprocess_exec(
+            *("git", *arguments),
+            cwd=at or self.files,
+            env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_TERMINAL_PROMPT": "0", **who, **environment},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        assert process.returncode is not None
+        return Said(process.returncode, said.decode(errors="replace"))
+
+    async def run(self, *arguments: str, at: Path | None = None) -> str:
+        """As `git`, which has to go well."""
+        said = await self.git(*arguments, at=at)
+        assert said.code == 0, f"git {arguments}: {said.text}"
+        return said.text
+
+    async def refs(self) -> dict[str, str]:
+        """The server's, by name."""
+        listed = await self.run("for-each-ref", "--format=%(refname) %(objectname)", at=self.files / "team/project.git")
+        return dict(line.split(" ", 1) for line in listed.splitlines())
+
+
+@contextlib.asynccontextmanager
+async def git_lab(
+    directory: Path, rules: PushRules | None, config: dict[str, str] | None = None
+) -> AsyncIterator[GitLab]:
+    """Servers on loopback, and `team/project.git` with a first commit on `main`."""
+    files, spool = directory / "server", directory / "spool"
+    files.mkdir()
+    spool.mkdir()
+    lab = GitLab(files, "", "", rules)
+    backend = http_backend(files, _CONFIG | (config or {}))
+
+    async def server(request: web.Request) -> web.StreamResponse:
+        lab.asked.append((request.method, request.path_qs))
+        if lab.answers is not None:
+            return lab.answers
+        if request.headers.get("authorization") != lab.wants:
+            return web.Response(status=401, headers={"www-authenticate": "Basic"})
+        return await backend(request)
+
+    async def gateway(request: web.Request) -> web.StreamResponse:
+        passage = Passage()
+        lab.passages.append(passage)
+        repository = Repository(f"{lab.direct}", AUTHORIZATION, lab.rules)
+        return await forwarder.handle(request, request.match_info["below"], repository, passage)
+
+    async with contextlib.AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
+        forwarder = GitForwarder(session, spool)
+        ports = []
+        for handler, path in ((server, "/{path:.*}"), (gateway, "/git/{below:.*}")):
+            app = web.Application(client_max_size=1 << 30)
+            app.router.add_route("*", path, handler)
+            runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=0.1)
+            await runner.setup()
+            stack.push_async_callback(runner.cleanup)
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            ports.append(runner.addresses[0][1])
+        lab.direct, lab.url = f"http://127.0.0.1:{ports[0]}/team/project.git", f"http://127.0.0.1:{ports[1]}/git"
+        await _first(lab, directory / "first")
+        yield lab
+        assert not list(spool.iterdir())
+
+
+async def _first(lab: GitLab, work: Path) -> None:
+    await lab.run("init", "-q", "--bare", "-b", "main", str(lab.files / "team/project.git"))
+    await lab.run("init", "-q", "-b", "main", str(work))
+    for name in ("README", ".github/workflows/ci.yml", "src/a.py"):
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        (work / name).write_text(f"{name}\n")
+    await lab.run("add", "-A", at=work)
+    await lab.run("commit", "-qm", "first", at=work)
+    await lab.run("push", "-q", str(lab.files / "team/project.git"), "main", at=work)
