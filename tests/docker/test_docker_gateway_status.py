@@ -130,9 +130,9 @@ async def test_a_refused_key_is_in_the_status_and_another_one_ends_that(place: P
     assert "401 authentication_error: invalid x-api-key" in message
     assert KEY not in words(found)
     assert condition(found["status"], "CredentialsCurrent") == ("False", "KeyRefused")
-    assert found["status"]["usage"]["denied"][0]["entry"] == "pypi.example.org:80"
+    assert found["status"]["usage"]["denied"][0]["entry"] == "pypi.example.org"
     (note,) = await place.events("Denied")
-    assert "spec.network.egress.allowedDomains: - pypi.example.org:80" in note
+    assert "spec.network.egress.allowedDomains: - pypi.example.org" in note
     # The provider takes the other key; nobody has to ask for anything until the status says so.
     place.provider.answers(200)
     await place.api.patch(SECRETS, "alice", OWN, {"stringData": {"api-key": ANOTHER}})

@@ -131,6 +131,22 @@ def test_each_sandbox_is_shown_and_only_what_does_not_pass_one_by_one() -> None:
     }
 
 
+def test_what_a_sandbox_has_used_is_shown_of_those_of_which_it_is_known() -> None:
+    metrics = Metrics()
+    usage = {"requests": 3, "inputTokens": 10, "outputTokens": 20, "costUSD": "1.25", "denials": 7}
+    metrics.sandboxes.put("agents", "alice", status(PRIV_01="Pass") | {"usage": usage})
+    metrics.sandboxes.put("agents", "bob", status(PRIV_01="Pass"))
+    found = read(metrics)
+    alice = {"namespace": "agents", "name": "alice"}
+    assert found["claudesandbox_usage_cost_usd"] == {labels(**alice): 1.25}
+    assert found["claudesandbox_usage_requests"] == {labels(**alice): 3}
+    assert found["claudesandbox_usage_denials"] == {labels(**alice): 7}
+    assert found["claudesandbox_usage_tokens"][labels(**alice, type="output")] == 20
+    assert len(found["claudesandbox_usage_tokens"]) == 4
+    metrics.sandboxes.remove("agents", "alice")
+    assert not read(metrics).get("claudesandbox_usage_cost_usd")
+
+
 def test_the_time_of_the_last_evaluation_moves_although_nothing_changed() -> None:
     now = 100.0
     collector = SandboxCollector(clock=lambda: now)

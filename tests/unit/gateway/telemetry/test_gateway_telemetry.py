@@ -255,6 +255,15 @@ def test_only_what_the_sandboxs_spec_could_allow_is_a_denial(fields: dict[str, A
     assert denials.of("u") == Denied()
 
 
+@pytest.mark.parametrize(
+    "model", ["", "a text; for who reads", "claude-\x1b[2J", "x" * 65, "-", "claude\u202e", None, 7]
+)
+def test_a_model_that_could_not_be_one_is_counted_only(model: Any) -> None:
+    denials = Denials()
+    denials.observe("request", {"sandbox": "u", "verdict": "Refused", "rule": "model", "model": model})
+    assert (denials.of("u").count, denials.of("u").entries) == (1, {})
+
+
 @given(st.lists(st.tuples(st.text(max_size=130), st.integers(0, 65535)), max_size=60))
 def test_so_many_denials_are_kept_whatever_an_agent_asks_for(asked: list[tuple[str, int]]) -> None:
     denials = Denials()
