@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
@@ -78,6 +78,8 @@ def test_what_keeps_the_agent_from_working_is_said_with_the_remedy(
 
 
 @given(st.text(max_size=2000))
+@example("x" * 2000)
+@example("\x1b" * 2000)
 def test_the_remedy_is_not_cut_whatever_the_provider_says(words: str) -> None:
     said = usage(trouble=REFUSED.model_copy(update={"message": words, "generation": "7" * 64}))
     status = compose({}, 1, findings(said, secret="k" * 63, key=KeyState("7" * 64)), NOW)

@@ -86,6 +86,27 @@ def test_what_is_decisive_does_not_change_by_itself_within_a_window(facts: Facts
         assert decisive(report(facts, NOW)) == decisive(report(facts, NOW + later))
 
 
+def test_the_longest_report_is_cut_to_the_limit_and_read_all_the_same() -> None:
+    names = [f"{number}{'a' * 62}.{'b' * 30}.org" for number in range(KEPT)]
+    longest = Facts(
+        Budget(10**18, 10**12, 86400.0),
+        Recent(
+            accepted=Moment(NOW, "g" * 64, 200),
+            refusal=Refusal(NOW, Moment(NOW, "g" * 64, 401, "t" * 64, '"' * 300)),
+        ),
+        Denied(10**9, {(What.DESTINATION, one): Denial(What.DESTINATION, one, 10**9, NOW, NOW) for one in names}),
+        (Account(NOW, 10**18, 10**12, models={"m" * 60 + str(n): Counts(*[10**12] * 6) for n in range(20)}), NOW),
+        generation="g" * 64,
+    )
+    text = report(longest, NOW)
+    assert LIMIT - 600 < len(text.encode()) <= LIMIT
+    found = read(text)
+    assert found is not None
+    assert found.trouble is not None
+    assert found.used is not None
+    assert found.denials == 10**9
+
+
 def facts(**changed: Any) -> Facts:
     budget = changed.pop("budget", Budget(cost=NANO, window=3600.0))
     return Facts(budget, changed.pop("recent", Recent()), changed.pop("denied", Denied()), **changed)
