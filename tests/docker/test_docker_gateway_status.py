@@ -65,8 +65,10 @@ class Place:
         done = await asyncio.to_thread(self.sdk.containers.get(self.container).exec_run, command)
         return str(done.output.decode(errors="replace"))
 
-    async def events(self, reason: str) -> list[str]:
-        return [one["note"] for one in (await self.api.list(EVENTS, OWN)).items if one["reason"] == reason]
+    async def events(self, about: Obj, reason: str) -> list[str]:
+        uid = about["metadata"]["uid"]
+        every = (await self.api.list(EVENTS, OWN)).items
+        return [one["note"] for one in every if (one["reason"], one["regarding"]["uid"]) == (reason, uid)]
 
 
 @pytest.fixture
@@ -131,7 +133,7 @@ async def test_a_refused_key_is_in_the_status_and_another_one_ends_that(place: P
     assert KEY not in words(found)
     assert condition(found["status"], "CredentialsCurrent") == ("False", "KeyRefused")
     assert found["status"]["usage"]["denied"][0]["entry"] == "pypi.example.org"
-    (note,) = await place.events("Denied")
+    (note,) = await place.events(found, "Denied")
     assert "spec.network.egress.allowedDomains: - pypi.example.org" in note
     # The provider takes the other key; nobody has to ask for anything until the status says so.
     place.provider.answers(200)
