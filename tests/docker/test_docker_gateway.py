@@ -2,22 +2,29 @@
 
 import asyncio
 import contextlib
+import hashlib
+import json
 import queue
 import threading
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asking import asking
 from dockerkit import KEY, Sandbox, sandbox
+from gatewaykit import authority
 from key_search import Search, processes, told
-from provider_process import ProviderProcess, provider_on
+from provider_process import ADDRESS, ProviderProcess, provider_on
+from slow_provider import EVENTS, slow_provider_on
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.docker_hosts.endpoints import parse
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.backends.base import Past
+from claude_sandbox.backends.docker.gateway.settings import gateway_settings
 from claude_sandbox.cli.audit import containers
 from claude_sandbox.cli.audit.sandboxes import Audited, UnreadableError
 from claude_sandbox.cli.engine_address import EngineAddress
@@ -34,6 +41,14 @@ printf 'Content-Type: application/json\\r\\nContent-Length: {len(BODY)}\\r\\n\\r
 # Half a connection is none to the broker.
 sleep 1
 }} | nc -w 10 claude-sandbox-gateway 8080"""
+
+STREAM_BODY = BODY.replace('"max_tokens"', '"stream":true,"max_tokens"')
+STREAM = (
+    ASK.replace(f"Content-Length: {len(BODY)}", f"Content-Length: {len(STREAM_BODY)}")
+    .replace(BODY, STREAM_BODY)
+    .replace("sleep 1", "sleep 8")
+    .replace("nc -w 10", "nc -w 20")
+)
 
 
 def brokered(**spec: Any) -> dict[str, Any]:
@@ -98,6 +113,57 @@ async def test_another_key_is_used_by_the_next_request(one: Sandbox, provider: P
     assert "pong" in one.sh(ASK.replace("$(cat /run/claude-sandbox/api-key/api-key)", placeholder.decode().strip()))
     assert [found["key"] for found in provider.requests()] == [KEY.decode().strip(), *["the-second-key"] * 2]
     assert (await one.state()).key_generation == "2"
+
+
+async def test_a_new_key_is_used_by_the_next_request_and_none_under_way_fails(
+    host: EngineDescription, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    def digest(key: bytes) -> str:
+        return hashlib.sha256(key.strip()).hexdigest()
+
+    with slow_provider_on(host, tmp_path) as url:
+        async with sandbox(host, gateways={"provider": {"baseURL": url}}, **brokered()) as one:
+            await one.made()
+            await one.started()
+            streamed = asyncio.create_task(asyncio.to_thread(one.sh, STREAM))
+            with asking(one) as found:
+                await asyncio.sleep(1)
+                one.secrets.value, one.secrets.generation = b"the-second-key\n", "2"
+                changed = time.monotonic()
+                # The pass that the Secret's change wakes.
+                assert (await one.once()).key_sent
+                told = time.monotonic()
+                await asyncio.sleep(1)
+            assert (await streamed).count('"n":') == EVENTS
+    assert {each.status for each in found} == {200}
+    # In chunks, as it comes.
+    keys = [(each, each.body.split('"id": "')[1][:64]) for each in found]
+    assert {key for each, key in keys if each.answered < changed} == {digest(KEY)}
+    # From when the gateway was told, if not sooner, no request is sent with the key of before.
+    assert {key for each, key in keys if each.sent > told} == {digest(b"the-second-key")}
+    first = next(each for each, key in keys if key == digest(b"the-second-key"))
+    print(f"\n{len(found)} requests; the new key was used {first.answered - changed:.2f} s after its Secret had it")
+    record_property("seconds", first.answered - changed)
+
+
+async def test_a_provider_with_a_company_s_certificate_is_reached_by_the_bundle_that_is_given(
+    host: EngineDescription, tmp_path: Path
+) -> None:
+    trust = authority(tmp_path, ADDRESS)
+    with provider_on(host, tmp_path, (trust.certificate, trust.key)) as provider:
+        given = {"provider": {"baseURL": provider.url, "caFile": str(trust.bundle)}}
+        settings = gateway_settings(json.dumps(given), lambda name: Path(name).read_text())
+        async with sandbox(host, gateways=settings, **brokered()) as one:
+            await one.made()
+            await one.started()
+            assert "pong" in one.sh(ASK)
+            # In the gateway's memory, and in no document of the engine's.
+            certificate = settings["provider"]["caBundle"].splitlines()[1]
+            assert certificate not in one.everything()
+        async with sandbox(host, gateways={"provider": {"baseURL": provider.url}}, **brokered()) as one:
+            await one.made()
+            await one.started()
+            assert "502 Bad Gateway" in one.sh(ASK)
 
 
 async def test_what_the_spec_allows_reaches_the_gateway_without_another_container(one: Sandbox) -> None:

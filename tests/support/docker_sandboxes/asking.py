@@ -29,16 +29,20 @@ class Asked:
 # Sends COUNT requests at once; or, where COUNT is 0, one after the other until its input ends.
 _CLIENT = """
 import asyncio, json, sys, threading, time
-address, placeholder, count, slow, output = sys.argv[1:]
+address, key, count, slow, output = sys.argv[1:]
 body = json.dumps({"model": "claude-test-1", "max_tokens": int(output), "messages": [{"role": "user", "content": "x"}]})
-lines = ["POST /v1/messages HTTP/1.1", "host: gateway", "connection: close", "content-type: application/json",
-         "x-api-key: " + placeholder, "x-slow: " + slow, "content-length: " + str(len(body)), "", body]
+
+def request():
+    # The key that the sandbox has at this moment.
+    lines = ["POST /v1/messages HTTP/1.1", "host: gateway", "connection: close", "content-type: application/json",
+             "x-api-key: " + open(key).read().strip(), "x-slow: " + slow, "content-length: " + str(len(body)), "", body]
+    return "\\r\\n".join(lines).encode()
 
 async def ask():
     sent, answer = time.monotonic(), b""
     try:
         reader, writer = await asyncio.open_connection(address, 8080)
-        writer.write("\\r\\n".join(lines).encode())
+        writer.write(request())
         answer = await reader.read()
         writer.close()
     except OSError:
@@ -63,10 +67,10 @@ def _client(one: Sandbox, count: int, slow: float, output: int) -> subprocess.Po
     gateway = one.sdk.api.inspect_container(one.names.gateway)
     address = gateway["NetworkSettings"]["Networks"][one.names.network]["IPAddress"]
     network = process_of(one) / "ns" / "net"
-    placeholder = one.key_in_place().decode().strip()
+    key = process_of(one) / "root" / "run/claude-sandbox/api-key/api-key"
     return subprocess.Popen(
         ["nsenter", f"--net={network}", "--", sys.executable, "-I", "-c", _CLIENT,
-         address, placeholder, str(count), str(slow), str(output)],
+         address, str(key), str(count), str(slow), str(output)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
 

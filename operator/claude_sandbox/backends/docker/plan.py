@@ -81,6 +81,11 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
             *_accounts(desired, observed, past),
         ),
     ]
+    may_be_made = not blocked and (ours is not None or desired.may_start)
+    gateway = plan_gateway(desired, observed, past, may_be_made=may_be_made)
+    if told := tuple(step for step in gateway if step.verb is Verb.DELIVER):
+        # It knows another placeholder before the sandbox has it, and the one before for a while: none is refused.
+        stages.append(told)
     if ours is not None and not removal:
         stages += _live(desired, observed, ours, differs, past, foreign)
     elif not blocked and desired.may_start:
@@ -88,8 +93,7 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
         name = desired.documents.names.container
         stages.append((Step(Verb.CREATE, made, CONTAINER, name),))
         stages.append((Step(Verb.START, Cause.PROVISION, CONTAINER, name),))
-    may_be_made = not blocked and (ours is not None or desired.may_start)
-    stages.append(plan_gateway(desired, observed, past, may_be_made=may_be_made))
+    stages.append(tuple(step for step in gateway if step not in told))
     stages.append(plan_relay(desired, observed, past, may_be_made=may_be_made))
     return Plan(tuple(filter(None, stages)), foreign, paths, changed)
 
