@@ -169,8 +169,12 @@ class Broker:
 
         body = Body(incoming.content, request.route.max_body, judge, json=request.route.model)
         try:
-            async with asyncio.timeout(self._live().config.limits.stream_idle):
+            if incoming.content.is_eof():
+                # Nothing is waited for.
                 await body.hold()
+            else:
+                async with asyncio.timeout(self._live().config.limits.stream_idle):
+                    await body.hold()
         except TimeoutError:
             raise APIError(408, "invalid_request_error", "the body takes too long", "timeout") from None
         request.up = body.size
@@ -194,9 +198,10 @@ class Broker:
         asked = scanned.fields.get("max_tokens")
         if _limited(sandbox) and (not isinstance(asked, int) or isinstance(asked, bool) or asked < 1):
             raise invalid("max_tokens: it is missing, or no number above 0; the budget needs it", "malformed")
-        request.bound = self._live().prices.bound(scanned, size)
+        request.size = size
         if not _limited(sandbox):
             return
+        request.bound = self._live().prices.bound(scanned, size)
         try:
             await self._books.reserve(sandbox.uid, sandbox.budget, request.id, request.bound)
         except BudgetSpentError as spent:

@@ -27,7 +27,10 @@ class Request:
     route: Route | None = None
     credential: Credential | None = None
     body: Scanned = field(default_factory=Scanned)
+    size: int | None = None
+    """Of the body in bytes, once it was judged."""
     bound: Bound | None = None
+    """What was reserved."""
     reserved: bool = False
     sent: bool = False
     asked: float | None = None
@@ -54,16 +57,21 @@ class Request:
         self.usage = self.meter.usage() if self.meter is not None else Usage()
         if not self.sent or (self.status is not None and self.status >= 400):
             return None
-        bound = self.bound or Bound(0, 0, 0)
-        tokens, told = self.usage.tokens, self.usage.told
+        tokens, told, bound = self.usage.tokens, self.usage.told, None
         if not self.usage.complete:
+            bound = self.bound or self._bound(prices)
             tokens = (
                 replace(tokens, output=max(tokens.output, bound.output)) if told else Tokens(bound.input, bound.output)
             )
-        self.usage = replace(self.usage, tokens=tokens)
-        model = str(self.body.fields.get("model"))
-        self.cost = prices.cost(model, tokens, self.body.fields) if told else bound.cost
+            self.usage = replace(self.usage, tokens=tokens)
+        if told or bound is None:
+            self.cost = prices.cost(str(self.body.fields.get("model")), tokens, self.body.fields)
+        else:
+            self.cost = bound.cost
         return tokens
+
+    def _bound(self, prices: PriceTable) -> Bound:
+        return prices.bound(self.body, self.size) if self.size is not None else Bound(0, 0, 0)
 
     def error(self) -> tuple[str | None, str | None]:
         """The type and the message of the provider's error; None where it said none."""

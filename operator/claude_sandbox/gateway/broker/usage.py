@@ -70,22 +70,24 @@ class WholeMeter:
     """Reads the usage out of a JSON answer."""
 
     def __init__(self) -> None:
-        self._body = bytearray()
+        self._parts: list[bytes] = []
         self._size = 0
 
     def feed(self, data: bytes) -> None:
         """Take further bytes of the answer."""
         self._size += len(data)
         if self._size <= MAX_JSON:
-            self._body += data
+            self._parts.append(data)
+        else:
+            self._parts.clear()
 
     def usage(self) -> Usage:
         """What it told; nothing where it is cut off, too long, or no answer of this kind."""
-        return _merged(Usage(), _loads(bytes(self._body)), complete=True) if self._size <= MAX_JSON else Usage()
+        return _merged(Usage(), _loads(b"".join(self._parts)), complete=True) if self._size <= MAX_JSON else Usage()
 
     def error(self) -> tuple[str | None, str | None]:
         """The type and the message of an answer that is an error in the API's form."""
-        error = _loads(bytes(self._body)).get("error") if self._size <= MAX_JSON else None
+        error = _loads(b"".join(self._parts)).get("error") if self._size <= MAX_JSON else None
         if not isinstance(error, dict):
             return None, None
         kind, message = error.get("type"), error.get("message")

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import selectors
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from gatewaykit import PLACEHOLDER, document, provider, write
 from virtual_clock import VirtualLoop
 
 from claude_sandbox.gateway.audit import Audit
+from claude_sandbox.gateway.broker.bodies import HELD
 from claude_sandbox.gateway.broker.broker import Broker
 from claude_sandbox.gateway.broker.upstream import Upstreams
 from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
@@ -48,10 +49,14 @@ class _Loop(VirtualLoop):
         asyncio.SelectorEventLoop.__init__(self, selector)
 
 
-async def stream(directory: Path, gaps: list[float]) -> tuple[bytes, float]:
-    """What comes of a stream that pings after so many seconds each; when it has ended, in seconds."""
+async def stream(
+    directory: Path, gaps: list[float], silence: float = 0, upload: Callable[[], AsyncIterator[bytes]] | None = None
+) -> tuple[bytes, float]:
+    """What comes of a stream that pings after so many seconds each; when it has ended, in seconds. `silence`: before
+    the provider says anything. `upload`: the request's body."""
 
     async def answer(request: web.BaseRequest, _body: bytes) -> web.StreamResponse:
+        await asyncio.sleep(silence)
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         for gap in gaps:
@@ -76,7 +81,9 @@ async def stream(directory: Path, gaps: list[float]) -> tuple[bytes, float]:
         started = loop.time()
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session,
-            session.post(url, json=BODY, headers={"x-api-key": PLACEHOLDER}) as answered,
+            session.post(
+                url, data=upload() if upload is not None else json.dumps(BODY), headers={"x-api-key": PLACEHOLDER}
+            ) as answered,
         ):
             try:
                 async for part in answered.content.iter_any():
@@ -105,3 +112,23 @@ def test_a_silence_of_two_minutes_is_borne_and_a_longer_one_ends_the_stream(tmp_
     found, seconds = on_that_clock(stream(tmp_path, [IDLE - 1.0, IDLE - 1.0, IDLE + 10.0]))
     assert found == PING * 2 + b"broken off"
     assert seconds == pytest.approx(3 * IDLE - 2, rel=0.01)
+
+
+def test_a_provider_that_says_nothing_is_waited_for_as_long(tmp_path: Path) -> None:
+    found, seconds = on_that_clock(stream(tmp_path, [], silence=IDLE - 1.0))
+    assert (found, seconds) == (b"", pytest.approx(IDLE - 1, rel=0.01))
+    found, seconds = on_that_clock(stream(tmp_path, [], silence=IDLE + 10.0))
+    assert b"the model's provider does not answer" in found
+    assert seconds == pytest.approx(IDLE, rel=0.02)
+
+
+def test_a_body_may_take_longer_as_long_as_it_comes(tmp_path: Path) -> None:
+    async def upload() -> AsyncIterator[bytes]:
+        yield json.dumps({**BODY, "metadata": "x" * HELD}).encode()[:-1]
+        for _ in range(36):
+            await asyncio.sleep(IDLE - 20)
+            yield b" "
+        yield b"}"
+
+    found, seconds = on_that_clock(stream(tmp_path, [1.0], upload=upload))
+    assert (found, seconds) == (PING, pytest.approx(3601, rel=0.01))
