@@ -206,10 +206,10 @@ async def test_rights_that_someone_gives_to_all_accounts_are_seen(sandbox: Sandb
 @pytest.mark.parametrize(
     ("act", "failing"),
     [
-        (widen_egress, {"NET-02"}),
+        (widen_egress, {"NET-02", "NET-06"}),
         (widen_ingress, {"NET-11"}),
         (allow_only_what_is_declared, set()),
-        (delete_policies, {"NET-01", "NET-02", "NET-11"}),
+        (delete_policies, {"NET-01", "NET-02", "NET-06", "NET-11"}),
         # The namespace's default deny holds on.
         (delete_own_policy, set()),
         (expose, {"NET-10"}),
