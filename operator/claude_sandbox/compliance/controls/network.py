@@ -84,7 +84,10 @@ def pod_ingress(view: View) -> Verdict:
         return failed(view.network.unjudged)
     if granted is None:
         return failed("no NetworkPolicy restricts ingress: everyone can connect")
-    return judged(widened(beyond(granted, declared_ingress(view)), "ingress from"), f"{len(granted)} allowed")
+    return judged(
+        widened(beyond(granted, declared_ingress(view.expected, view.own_namespace)), "ingress from"),
+        f"{len(granted)} allowed",
+    )
 
 
 def container_ingress(container: Container) -> Verdict:

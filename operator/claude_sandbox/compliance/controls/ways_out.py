@@ -8,8 +8,8 @@ from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
 from claude_sandbox.compliance.containers.networks import doubts_about, peers_of, problems_of
 from claude_sandbox.compliance.evidence.pods import Expected
-from claude_sandbox.compliance.pods.coverage import beyond, too_wide
-from claude_sandbox.compliance.pods.declared_policies import declared_egress, widened
+from claude_sandbox.compliance.pods.coverage import too_wide
+from claude_sandbox.compliance.pods.declared_policies import widened
 from claude_sandbox.compliance.pods.policies import Granted
 from claude_sandbox.compliance.pods.view import View
 from claude_sandbox.compliance.verdict import Verdict, decided, failed, judged, not_applicable, unknown
@@ -32,7 +32,7 @@ def pod_egress(view: View) -> Verdict:
         return failed(view.network.unjudged)
     if granted is None:
         return failed(_UNRESTRICTED)
-    problems = widened(_undeclared(view, granted), "egress to")
+    problems = widened(view.undeclared_egress, "egress to")
     if wide := too_wide(granted, WIDEST):
         problems.append(wide)
     return judged(problems, f"{len(granted)} allowed")
@@ -79,7 +79,7 @@ def pod_by_gateway(view: View) -> Verdict:
         return failed(view.network.unjudged)
     if granted is None:
         return failed(_UNRESTRICTED)
-    return judged(widened(_undeclared(view, granted), "egress past the gateway, to"), _besides(expected))
+    return judged(widened(view.undeclared_egress, "egress past the gateway, to"), _besides(expected))
 
 
 def container_by_gateway(container: Container) -> Verdict:
@@ -112,7 +112,7 @@ def pod_resolver(view: View) -> Verdict:
         return failed(view.network.unjudged)
     if granted is None:
         return failed("no NetworkPolicy restricts egress: every resolver can be asked")
-    asked = tuple(one for one in _undeclared(view, granted) if _reaches_resolver(one))
+    asked = tuple(one for one in view.undeclared_egress if _reaches_resolver(one))
     problems = widened(asked, "to ask a resolver at")
     if expected.gateway is not None:
         problems += _left_on(view)
@@ -129,10 +129,6 @@ def container_resolver(container: Container) -> Verdict:
     if not servers:
         return failed("its engine asks the host's resolver for it; older ones from the host's network (CVE-2024-29018)")
     return judged((f"its resolver is {one}" for one in servers if not _is_nowhere(one)), "none")
-
-
-def _undeclared(view: View, granted: tuple[Granted, ...]) -> tuple[Granted, ...]:
-    return beyond(granted, declared_egress(view.expected, view.own_namespace))
 
 
 def _besides(expected: Expected) -> str:

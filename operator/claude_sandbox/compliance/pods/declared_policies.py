@@ -8,7 +8,6 @@ from claude_sandbox.api import meta
 from claude_sandbox.compliance.evidence.pods import Expected
 from claude_sandbox.compliance.pods.policies import Allow, Granted, IPBlock, PodPeer, Ports, own_namespace
 from claude_sandbox.compliance.pods.selectors import Selector
-from claude_sandbox.compliance.pods.view import View
 
 _RESOLVER = PodPeer(own_namespace("kube-system"), Selector.parse({"matchLabels": {"k8s-app": "kube-dns"}}))
 """The cluster's resolver, as kubeadm, kind, k3s and the managed offerings label it."""
@@ -27,9 +26,9 @@ def declared_egress(expected: Expected, namespace: str) -> tuple[Allow, ...]:
     return (*declared, Allow(PodPeer(own_namespace(namespace), _GATEWAY), ports))
 
 
-def declared_ingress(view: View) -> tuple[Allow, ...]:
+def declared_ingress(expected: Expected, namespace: str) -> tuple[Allow, ...]:
     """Who may connect to the sandbox."""
-    return _declared_ingress(view.own_namespace, view.expected.ports)
+    return _declared_ingress(namespace, expected.ports)
 
 
 def widened(extra: Sequence[Granted], what: str) -> list[str]:

@@ -10,7 +10,9 @@ from claude_sandbox.compliance.evidence.grants import Grant
 from claude_sandbox.compliance.evidence.pods import Access, Expected, KubernetesEvidence
 from claude_sandbox.compliance.evidence.readings import Object, Reading, Unread
 from claude_sandbox.compliance.pods import pod_security
-from claude_sandbox.compliance.pods.policies import Union, union
+from claude_sandbox.compliance.pods.coverage import beyond
+from claude_sandbox.compliance.pods.declared_policies import declared_egress
+from claude_sandbox.compliance.pods.policies import Granted, Union, union
 
 T = TypeVar("T")
 
@@ -123,6 +125,11 @@ class View:
     def network(self) -> Union:
         """What all NetworkPolicies of the namespace together allow the pod."""
         return union(_value(self.evidence.policies), self.pod)
+
+    @cached_property
+    def undeclared_egress(self) -> tuple[Granted, ...]:
+        """What of what they allow it to connect to is not declared; only where something isolates it."""
+        return beyond(self.network.egress or (), declared_egress(self.expected, self.own_namespace))
 
     def violations(self, *check_ids: str, minor: int | None = None) -> list[str]:
         """What these checks of the Pod Security Standards find, as in Kubernetes 1.`minor`."""

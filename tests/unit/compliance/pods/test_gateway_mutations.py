@@ -2,17 +2,23 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import hostile
 import pytest
 from compliant_gateway import ADDRESS, AUTHORITY, WISH, Gateways, gateway
 from compliant_sandbox import World, changed, compliant, results
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from claude_sandbox.api import meta
+from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.evidence.gateways import MOST_REPLICAS
 from claude_sandbox.compliance.evidence.grants import Grant
 from claude_sandbox.compliance.evidence.pods import SLICE_MANAGER, SLICE_OF
+from claude_sandbox.compliance.evidence.readings import Unread
 from claude_sandbox.compliance.pods.policy_size import MAX_ENTRIES, OUTSIZE
 from claude_sandbox.compliance.reports.pods import findings
 from claude_sandbox.compliance.verdict import Verdict
@@ -405,3 +411,32 @@ def test_what_is_found_of_a_gateway_is_found_once_for_all_its_sandboxes(monkeypa
     for _ in range(3):
         findings(evidence)
     assert len(looked) == 2
+
+
+GATEWAY = gateway()
+PARTS: dict[str, Any] = {
+    "pods": GATEWAY.pods,
+    "policies": GATEWAY.policies,
+    "services": GATEWAY.services,
+    "slices": GATEWAY.slices,
+    **GATEWAY.objects,
+}
+
+
+@given(st.sampled_from(sorted(PARTS)).flatmap(lambda name: st.tuples(st.just(name), hostile.changed(PARTS[name]))))
+@settings(deadline=None, max_examples=150)
+def test_nothing_of_a_gateway_ends_the_measurement_of_its_sandboxes(part: tuple[str, Any]) -> None:
+    name, value = part
+    world = compliant()
+    assert world.gateway is not None
+    if name in GATEWAY.objects:
+        world.gateway.objects[name] = value
+    elif isinstance(value, list):
+        setattr(world.gateway, name, value)
+    try:
+        evidence = world.evidence()
+    except Exception as error:  # noqa: BLE001 - then the backend says so instead
+        evidence = replace(compliant().evidence(), gateway=Unread(mishap(error)))
+    found = {one.control.id: one for one in findings(evidence)}
+    assert found["NET-12"].result in (Result.PASS, Result.FAIL, Result.UNKNOWN)
+    assert found["NET-12"].verdict.message.isprintable()
