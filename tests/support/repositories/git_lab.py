@@ -4,7 +4,7 @@ import asyncio
 import base64
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from claude_sandbox.gateway.git.forwarder import GitForwarder, Passage, Reposito
 from claude_sandbox.gateway.git.push_rules import PushRules
 
 AUTHORIZATION = "Basic " + base64.b64encode(b"x-access-token:not-for-the-agent").decode()
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _CONFIG = {"http.receivepack": "true", "uploadpack.allowFilter": "true", "uploadpack.allowAnySHA1InWant": "true"}
 
 
@@ -41,7 +42,7 @@ class GitLab:
     wants: str = AUTHORIZATION
     """The credential that the server takes."""
     answers: web.Response | None = None
-    """What the server answers instead of git's."""
+    """What the server answers next, instead of git's."""
 
     async def git(self, *arguments: str, at: Path | None = None, **environment: str) -> Said:
         """Run git as an agent's program does: without a credential."""
@@ -71,19 +72,20 @@ class GitLab:
 
 @contextlib.asynccontextmanager
 async def git_lab(
-    directory: Path, rules: PushRules | None, config: dict[str, str] | None = None
+    directory: Path, rules: PushRules | None, config: dict[str, str] | None = None, *, made: bool = False
 ) -> AsyncIterator[GitLab]:
-    """Servers on loopback, and `team/project.git` with a first commit on `main`."""
+    """Servers on loopback, and `team/project.git` with a first commit on `main`, which may be `made` already."""
     files, spool = directory / "server", directory / "spool"
-    files.mkdir()
-    spool.mkdir()
+    files.mkdir(exist_ok=made)
+    spool.mkdir(exist_ok=made)
     lab = GitLab(files, "", "", rules)
     backend = http_backend(files, _CONFIG | (config or {}))
 
     async def server(request: web.Request) -> web.StreamResponse:
         lab.asked.append((request.method, request.path_qs))
         if lab.answers is not None:
-            return lab.answers
+            answer, lab.answers = lab.answers, None
+            return answer
         if request.headers.get("authorization") != lab.wants:
             return web.Response(status=401, headers={"www-authenticate": "Basic"})
         return await backend(request)
@@ -94,22 +96,31 @@ async def git_lab(
         repository = Repository(f"{lab.direct}", AUTHORIZATION, lab.rules)
         return await forwarder.handle(request, request.match_info["below"], repository, passage)
 
-    async with contextlib.AsyncExitStack() as stack:
-        session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
+    async with (
+        aiohttp.ClientSession(auto_decompress=False) as session,
+        serve(server, "/{path:.*}") as port,
+        serve(gateway, "/git/{below:.*}") as by_gateway,
+    ):
         forwarder = GitForwarder(session, spool)
-        ports = []
-        for handler, path in ((server, "/{path:.*}"), (gateway, "/git/{below:.*}")):
-            app = web.Application(client_max_size=1 << 30)
-            app.router.add_route("*", path, handler)
-            runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=0.1)
-            await runner.setup()
-            stack.push_async_callback(runner.cleanup)
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            ports.append(runner.addresses[0][1])
-        lab.direct, lab.url = f"http://127.0.0.1:{ports[0]}/team/project.git", f"http://127.0.0.1:{ports[1]}/git"
-        await _first(lab, directory / "first")
+        lab.direct, lab.url = f"http://127.0.0.1:{port}/team/project.git", f"http://127.0.0.1:{by_gateway}/git"
+        if not made:
+            await _first(lab, directory / "first")
         yield lab
         assert not list(spool.iterdir())
+
+
+@contextlib.asynccontextmanager
+async def serve(handler: Handler, path: str) -> AsyncIterator[int]:
+    """A server on loopback with one handler; its port."""
+    app = web.Application(client_max_size=1 << 30)
+    app.router.add_route("*", path, handler)
+    runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
 
 
 async def _first(lab: GitLab, work: Path) -> None:

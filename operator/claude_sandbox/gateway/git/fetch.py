@@ -20,6 +20,27 @@ def can_filter(advertised: bytes) -> bool:
     raise MalformedError("the server does not speak version 2 of git's protocol, with which it could be asked")
 
 
+def symbolic_refs_request(refs: Set[bytes], *, sha256: bool) -> bytes:
+    """The request for what these refs are (gitprotocol-v2, ls-refs)."""
+    head = [b"command=ls-refs", *([b"object-format=sha256"] if sha256 else [])]
+    lines = [b"symrefs", *(b"ref-prefix " + ref for ref in sorted(refs))]
+    return b"".join((*map(packet, head), DELIMITER, *map(packet, lines), FLUSH))
+
+
+def symbolic_refs(answer: bytes) -> Mapping[bytes, bytes]:
+    """Of the answer, those refs that only stand for another, and for which. Raises MalformedError."""
+    packets, found = PacketReader(), dict[bytes, bytes]()
+    packets.feed(answer)
+    while (one := packets.next()) is not None:
+        _, ref, *attributes = one[1].rstrip(b"\n").split(b" ") if one[0] else (b"", b"")
+        for value in attributes:
+            if value.startswith(b"symref-target:"):
+                found[ref] = value.removeprefix(b"symref-target:")
+    if packets.rest():
+        raise MalformedError("the server's answer is cut off")
+    return found
+
+
 def wanted(commits: Set[bytes], *, sha256: bool, filtered: bool) -> bytes:
     """The request for these commits and their trees: without their parents, and `filtered` without files."""
     lines = [b"no-progress", b"ofs-delta", *(b"want " + one for one in sorted(commits)), b"deepen 1"]

@@ -23,11 +23,11 @@ from aiohttp import web
 from yarl import URL
 
 from claude_sandbox.gateway.git import history, push_report
-from claude_sandbox.gateway.git.fetch import can_filter, read_fetched, wanted
+from claude_sandbox.gateway.git.fetch import can_filter, read_fetched, symbolic_refs, symbolic_refs_request, wanted
 from claude_sandbox.gateway.git.pack import GitObject, PackReader, TooLargeError
 from claude_sandbox.gateway.git.pkt_line import MalformedError
 from claude_sandbox.gateway.git.push_request import Command, PushReader, PushRequest
-from claude_sandbox.gateway.git.push_rules import PushRules, reads_history, refusals
+from claude_sandbox.gateway.git.push_rules import PushRules, aliases, reads_history, refusals
 from claude_sandbox.gateway.git.smart_http import Advertisement, Call, Service, call_of, protocol
 
 _CHUNK = 1024 * 1024
@@ -106,6 +106,10 @@ class GitForwarder:
             push.passage.verdict, push.passage.rule, push.passage.status = "Allowed", "probe", 200
             return _whole(push.call, b"")
         reasons: Mapping[bytes, str] = refusals(request, push.rules)
+        if not reasons:
+            # By its name a ref may stand for another, which would be written.
+            refs = {command.ref for command in request.commands}
+            reasons = aliases(request, await server.symbolic_refs(refs, sha256=request.sha256))
         if reasons:
             return await push.refused(request, reasons)
         if not reads_history(request, push.rules):
@@ -238,6 +242,14 @@ class _Server:
             await response.write(given)
         await response.write_eof()
         return response
+
+    async def symbolic_refs(self, refs: Set[bytes], *, sha256: bool) -> Mapping[bytes, bytes]:
+        """Which of these refs, and of those that begin like them, only stand for another, and for which.
+
+        Raises RefusedError and MalformedError.
+        """
+        body = symbolic_refs_request(refs, sha256=sha256)
+        return symbolic_refs(await self._asked("POST", f"{self._url}/{Service.FETCH}", body))
 
     async def known(self, commits: Set[bytes], *, sha256: bool) -> Mapping[bytes, GitObject]:
         """What the server has of these commits: themselves and their trees.

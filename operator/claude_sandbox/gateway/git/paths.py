@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from itertools import takewhile
 
-_SHORT = re.compile(r"~[0-9]")
+# A short name of old, and a name that is several to a Windows system.
+_SHORT = re.compile(r"~[0-9]|\\")
 _PART = re.compile(r"(\*|\?)")
 ANY = "**"
 
@@ -41,7 +42,7 @@ class PathPatterns:
 
 
 def folded(name: bytes) -> str:
-    """A name as it is compared; a short name of old becomes `*~`, which is taken for any."""
+    """A name as it is compared; one that may be another (`GITHUB~1`, `a\\b`) becomes `*~`, which is taken for any."""
     text = name.decode("utf-8", errors="surrogateescape")
     return "*~" if _SHORT.search(text) else _folded(text.partition(":")[0])
 

@@ -24,6 +24,15 @@ def reads_history(request: PushRequest, rules: PushRules) -> bool:
     return request.needs_pack and (bool(rules.protected) or (replaces and not rules.force))
 
 
+def aliases(request: PushRequest, symbolic: Mapping[bytes, bytes]) -> Mapping[bytes, str]:
+    """Why a ref is refused that only stands for another on the server: the other would be written."""
+    return {
+        command.ref: "on the server it only stands for another branch"
+        for command in request.commands
+        if command.ref in symbolic
+    }
+
+
 def refusals(request: PushRequest, rules: PushRules | None) -> Mapping[bytes, str]:
     """Why a ref is refused, by ref; empty where all may be done as far as the commands tell. No rules: read-only."""
     found: dict[bytes, str] = {}

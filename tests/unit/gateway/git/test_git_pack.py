@@ -122,6 +122,12 @@ def test_a_blob_is_not_held_however_large_it_is() -> None:
     assert not reader.objects({})
 
 
+def test_what_is_more_than_it_says_is_not_inflated_to_its_end() -> None:
+    reader = PackReader(limits=Limits(held=100_000))
+    with pytest.raises(MalformedError):
+        reader.feed(_pack(_entry(2, bytes(10_000_000), size=10)))
+
+
 def test_deltas_of_deltas_of_one_base_are_held_up_to_the_limit() -> None:
     tree = bytes(900)
     delta = b"\x84\x07\x84\x07\xb0\x84\x03"
