@@ -242,7 +242,7 @@ class Drains:
                 self._sandboxes.learn(placed)
         self._moved[source] = self._moved.get(source, 0) + 1
         self._reporter.tell(
-            placed, "Moved", f"Moved from DockerHost {source} to {target.host}.{_anew(raw)}", warning=False
+            placed, "Moved", f"Moved from DockerHost {source} to {target.host}.{lost_of(raw)}", warning=False
         )
         self._hosts.tell(source, "SandboxMoved", f"A sandbox was moved to DockerHost {target.host}.")
         for host in (source, target.host):
@@ -295,8 +295,8 @@ async def _removed(old: DockerBackend, identity: Identity, placement: Placement)
 _REFUSED = Stay(StayReason.REFUSED, "what it asks for is refused, so nothing is done for it: see its status")
 
 
-def _anew(raw: Raw) -> str:
-    """What of a sandbox did not move with it."""
+def lost_of(raw: Raw) -> str:
+    """What of a sandbox does not move with it, for the Event; empty where that is nothing."""
     counted = raw["spec"].get("budget") is not None
     return " What it had used of its budget was on the old host: it is counted from nothing now." if counted else ""
 

@@ -13,7 +13,7 @@ from claude_sandbox.backends.docker.hosts.capacity import Allocatable, Requests
 from claude_sandbox.backends.docker.hosts.placement import Candidate, HostInfo, PlacementRequest
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.model import Identity, Image, Site
-from claude_sandbox.controller.docker_hosts.drains import AT_A_TIME, Drains
+from claude_sandbox.controller.docker_hosts.drains import AT_A_TIME, Drains, lost_of
 from claude_sandbox.controller.sandboxes.interfaces import Moving
 from claude_sandbox.controller.sandboxes.store import Key, Sandboxes
 
@@ -117,3 +117,9 @@ async def test_no_more_move_at_a_time_than_may_though_they_wait_for_the_same_loc
     await asyncio.gather(*moves)
     assert told == ["Moving"] * AT_A_TIME
     assert len(list(drains.demands_on("new"))) == AT_A_TIME
+
+
+def test_that_a_budget_is_counted_from_nothing_is_told_of_who_has_one() -> None:
+    assert lost_of(BLANK) == ""
+    budget = {**BLANK, "spec": {**BLANK["spec"], "budget": {"maxCostUSD": "20"}}}
+    assert "budget" in lost_of(budget)
