@@ -156,3 +156,31 @@ async def test_what_is_no_report_changes_nothing(world: World, gateways: Gateway
     await gateways.report("f", trouble=refused(generation(world)))
     await world.said("alice", "Ready", "False", "KeyRefused")
     assert len(world.gate.writes) - writes <= 4
+
+
+async def test_at_rest_nothing_is_written_for_what_was_reported(world: World, api: Api) -> None:
+    await define(api, r.USAGES)
+    operator = world.operator(f"--gateway-image={IMAGE}", "--resync=1")
+    await operator.start()
+    await world.create("alice", **BROKERED)
+    ready = await world.ready("alice")
+    gateways = Gateways(world, ready["metadata"]["uid"])
+    budget = {"time": at(), "maxCostUSD": "20", "leftUSD": "19.75", "until": at(3600), "state": "Free"}
+    answered = {"time": at(), "generation": generation(world)}
+    said = {"usage": used(1), "budget": budget, "answered": answered, "denials": 9}
+    await gateways.report(**said)
+    await world.said("alice", "CredentialsCurrent", "True", "KeyUsed")
+    await operator.has_looked(2)
+    before, written = world.versions(), len(world.gate.writes)
+    # Another pod has nothing new to say.
+    await gateways.report("gateway-b")
+    await operator.has_looked(5)
+    assert world.gate.writes[written:] == []
+    await operator.crash()
+    operator = world.operator(f"--gateway-image={IMAGE}", "--resync=1")
+    await operator.start()
+    await operator.has_looked(3)
+    assert world.gate.writes[written:] == []
+    assert {name: version for name, version in before.items() if "Usage" not in name} == {
+        name: version for name, version in world.versions().items() if "Usage" not in name
+    }
