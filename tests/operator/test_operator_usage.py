@@ -158,6 +158,11 @@ async def test_what_is_no_report_changes_nothing(world: World, gateways: Gateway
     assert len(world.gate.writes) - writes <= 4
 
 
+def _running(world: World) -> int:
+    pods = [one for one in world.ledger.all(r.PODS) if one["metadata"]["name"].startswith(meta.GATEWAY)]
+    return sum((one.get("status") or {}).get("phase") == "Running" for one in pods)
+
+
 async def test_at_rest_nothing_is_written_for_what_was_reported(world: World, api: Api) -> None:
     await define(api, r.USAGES)
     operator = world.operator(f"--gateway-image={IMAGE}", "--resync=1")
@@ -170,6 +175,8 @@ async def test_at_rest_nothing_is_written_for_what_was_reported(world: World, ap
     said = {"usage": used(1), "budget": budget, "answered": answered, "denials": 9}
     await gateways.report(**said)
     await world.said("alice", "CredentialsCurrent", "True", "KeyUsed")
+    # Both of the gateway's pods run by then, so that nothing else changes.
+    await world.ledger.until(lambda: _running(world) == 2, "both pods of the gateway")
     await operator.has_looked(2)
     before, written = world.versions(), len(world.gate.writes)
     # Another pod has nothing new to say.

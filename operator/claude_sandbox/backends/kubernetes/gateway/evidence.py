@@ -102,7 +102,9 @@ def _differences(wanted: Mapping[str, Object], objects: Mapping[str, Object]) ->
 def _replicas(wanted: Mapping[str, Object], objects: Mapping[str, Object], pods: Iterable[Object]) -> Iterator[Replica]:
     """Those that run; of more than are looked at, one more."""
     template, rolling = wanted["Deployment"]["spec"]["template"], is_rolling(objects.get("Deployment"))
-    running = (one for one in pods if (one.get("status") or {}).get("phase") not in _ENDED)
+    running = [one for one in pods if (one.get("status") or {}).get("phase") not in _ENDED]
+    # By name: in whatever order they became known, what is said of them is the same.
+    running.sort(key=lambda one: str(one["metadata"]["name"]))
     yield from (_replica(template, one, rolling=rolling) for one in islice(running, MOST_REPLICAS + 1))
 
 
