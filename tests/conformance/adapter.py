@@ -28,6 +28,9 @@ GATEWAYS: Mapping[str, Any] = {
 }
 """What the operator's gateways are told."""
 
+BODY = '{"model":"claude-test-1","max_tokens":10,"messages":[{"role":"user","content":"ping"}]}'
+"""A request to the model."""
+
 CONNECT = "/bin/busybox nc -w 2 {host} {port} </dev/null >/dev/null"
 """Succeeds where a TCP connection can be opened."""
 
@@ -72,6 +75,10 @@ class Backend(Protocol):
 
     def run(self, made: Sandbox, script: str) -> Done:
         """What a shell in the sandbox makes of a script."""
+
+    def ask(self, made: Sandbox, identity: str) -> Done:
+        """The head of what the sandbox's gateway answers to BODY, asked from where the sandbox is by who presents this
+        identity."""
 
     def kill(self, made: Sandbox) -> None:
         """End the workload behind the operator's back."""

@@ -49,12 +49,6 @@ _NEED_COMPLIANT = {"ready", "strict-seccomp", "scratch-noexec", "killed", "loose
 
 # Nothing here waits as long as this when all is well; in a round much is not.
 _IMPATIENT = Edit("tests/support/machine/nodekit.py", "PATIENCE = 120.0", "PATIENCE = 60.0")
-# It does not say why it starts no gateway.
-_TAKEN = Edit(
-    "operator/claude_sandbox/backends/kubernetes/gateway/gateways.py",
-    "This operator starts no gateways",
-    "This operator starts gateways",
-)
 # The namespace would not let most of it in.
 _ADMITTED = Edit(
     "tests/support/machine/nodekit.py",
@@ -73,7 +67,12 @@ def _containers(scenarios: str, old: str, new: str, file: str = "objects.py") ->
 
 _INSIDE: Mapping[str, tuple[Breakage, ...]] = {
     KUBERNETES: (
-        Breakage(("brokered", "by-name"), (_TAKEN,)),
+        _pods(
+            "brokered",
+            '"sources": [{"serviceAccountToken": token}]',
+            '"sources": [{"serviceAccountToken": token}, {"secret": {"name": blueprint.key.secret, "items": '
+            '[{"key": blueprint.key.key, "path": "leak"}]}}]',
+        ),
         _pods("user ready", '"runAsGroup": blueprint.user.gid,', '"runAsGroup": 1001,'),
         _pods("capabilities", '{"drop": ["ALL"]}', '{"drop": ["KILL"]}'),
         _pods("capabilities scratch-options", '"allowPrivilegeEscalation": False', '"allowPrivilegeEscalation": True'),
@@ -165,23 +164,25 @@ _FLUSH = """
             subprocess.run(iptables, env={**os.environ, **programs.environment()}, check=False)
 """
 
+_EVERY_NAME = Breakage(
+    ("by-name",),
+    (
+        Edit(
+            "operator/claude_sandbox/gateway/destinations/domains.py",
+            "        return Verdict(False, NOT_ALLOWED)",
+            "        return Verdict(True, NOT_ALLOWED)",
+        ),
+    ),
+)
+
 _NETWORK: Mapping[str, tuple[Breakage, ...]] = {
     KUBERNETES: (
-        Breakage(("brokered", "by-name"), (_TAKEN,)),
+        _EVERY_NAME,
         _pods("not-the-host not-the-control-plane declared ready", '"egress": _egress(blueprint),', '"egress": [{}],'),
         _pods("not-another-sandbox ports", '"ingress": _ingress(blueprint),', '"ingress": [{}],'),
     ),
     DOCKER: (
-        Breakage(
-            ("by-name",),
-            (
-                Edit(
-                    "operator/claude_sandbox/gateway/destinations/domains.py",
-                    "        return Verdict(False, NOT_ALLOWED)",
-                    "        return Verdict(True, NOT_ALLOWED)",
-                ),
-            ),
-        ),
+        _EVERY_NAME,
         # The directory alone, that the file itself does not hide it.
         _containers("key-file", 'gid={user.gid},mode=0700"\n    noswap', 'gid={user.gid},mode=0755"\n    noswap'),
         # With a way out, it can do what is declared, which it is said not to.

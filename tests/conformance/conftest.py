@@ -74,7 +74,10 @@ def place(node: Cluster, kubectl: Kubectl, stand_in_image: ImageArchive, tmp_pat
     kubectl.apply(namespace(OWN))
     log: Path = tmp_path_factory.mktemp("operator") / "operator.log"
     opened = ("--open-private-network=10.0.0.0/8", "--open-private-network=172.16.0.0/12")
-    images = (f"--sandbox-image={IMAGE}", f"--relay-image={build_image('operator', report).reference}")
+    own_image = build_image("operator", report)
+    load_image(node.layout, own_image)
+    relays = (f"--relay-image={own_image.reference}", f"--gateway-image={own_image.pinned}")
+    images = (f"--sandbox-image={IMAGE}", *relays)
     settings = log.with_name("gateways.json")
     settings.write_text(json.dumps(GATEWAYS))
     gateways = f"--gateway-settings={settings}"

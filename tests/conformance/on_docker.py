@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import docker
-from adapter import CONNECT, OUTSIDE, OUTSIDE_PORT, PORT, SERVE_AND_WAIT, Done, Target, api_server
+from adapter import BODY, CONNECT, OUTSIDE, OUTSIDE_PORT, PORT, SERVE_AND_WAIT, Done, Target, api_server
 from nodekit import Kubectl, eventually
 from sandboxkit import Sandbox
 
@@ -18,6 +18,11 @@ from claude_sandbox.localcluster.engine import EngineDescription
 from claude_sandbox.localcluster.node.namespaces import enter_network
 
 _LABEL = "claudesandbox.dev/sandbox"
+# Half a connection is none to a gateway.
+_ASK = f"""{{ printf 'POST /v1/messages HTTP/1.1\\r\\nHost: claude-sandbox-gateway:8080\\r\\nConnection: close\\r\\n'
+printf 'x-api-key: %s\\r\\nContent-Type: application/json\\r\\n' IDENTITY
+printf 'Content-Length: {len(BODY)}\\r\\n\\r\\n%s' '{BODY}'
+/bin/busybox sleep 1; }} | /bin/busybox nc -w 5 claude-sandbox-gateway 8080"""
 
 
 class OnDocker:
@@ -74,6 +79,9 @@ class OnDocker:
 
     def run(self, made: Sandbox, script: str) -> Done:
         return _run(self._sdk.containers.get(self.workload(made)), script)
+
+    def ask(self, made: Sandbox, identity: str) -> Done:
+        return self.run(made, _ASK.replace("IDENTITY", identity))
 
     def kill(self, made: Sandbox) -> None:
         self._sdk.api.kill(self.workload(made))

@@ -1,17 +1,34 @@
 """Sandboxes as pods on a real node."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from typing import Any
 
-from adapter import CONNECT, PORT, SERVE_AND_WAIT, Done, Target, api_server
+import kernel
+from adapter import BODY, CONNECT, OUTSIDE, OUTSIDE_PORT, PORT, SERVE_AND_WAIT, Done, Target, api_server
 from nodekit import Kubectl, pod
 from sandboxkit import Sandbox
 
 from claude_sandbox.localcluster.cluster import Cluster
+from claude_sandbox.localcluster.node.names import Names
 
 _KINDS = "pods,serviceaccounts,networkpolicies,services,persistentvolumeclaims"
 _KUBELET = 10250
+_GATEWAY = "claude-sandbox-gateway"
+# No program of the suite's image speaks TLS: one of the machine's asks, in the sandbox's own network.
+_ASK = f"""
+import http.client, socket, ssl, sys
+address, bundle = sys.argv[1:]
+asking = http.client.HTTPSConnection("{_GATEWAY}", 8443)
+trusting = ssl.create_default_context(cafile=bundle)
+asking.sock = trusting.wrap_socket(socket.create_connection((address, 8443), 10), server_hostname="{_GATEWAY}")
+identity = sys.stdin.read()
+asking.request("POST", "/v1/messages", {BODY!r}, {{"x-api-key": identity, "content-type": "application/json"}})
+answer = asking.getresponse()
+print("HTTP/1.1", answer.status, answer.reason, answer.read())
+"""
 
 
 class OnKubernetes:
@@ -28,8 +45,14 @@ class OnKubernetes:
             manifest["spec"]["containers"][0]["command"] = ["/bin/sh", "-c", SERVE_AND_WAIT]
         kubectl.apply(*plain)
         kubectl.ready(namespace, "plain", "server")
+        inside = ["nsenter", f"--net={Names.of(cluster.layout).network}", "--"]
+        subprocess.run([*inside, "ip", "address", "replace", f"{OUTSIDE}/32", "dev", "lo"], check=True)
+        serve = [sys.executable, "-m", "http.server", str(OUTSIDE_PORT), "--directory", "/var/empty"]
+        self._listener = subprocess.Popen([*inside, *serve], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def close(self) -> None:
+        self._listener.terminate()
+        self._listener.wait()
         self._kubectl("delete", "pod", "-n", self._namespace, "plain", "server")
 
     def workload(self, made: Sandbox) -> str:
@@ -44,6 +67,15 @@ class OnKubernetes:
 
     def run(self, made: Sandbox, script: str) -> Done:
         return self._run(made.pod, script)
+
+    def ask(self, made: Sandbox, identity: str) -> Done:
+        process = kernel.agent(self.workload(made))
+        hosts = (process / "root/etc/hosts").read_text().splitlines()
+        (address,) = (line.split()[0] for line in hosts if _GATEWAY in line.split())
+        bundle = process / "root/run/claude-sandbox/gateway/ca.crt"
+        asking = ["nsenter", f"--net={process}/ns/net", "--", sys.executable, "-c", _ASK, address, str(bundle)]
+        done = subprocess.run(asking, input=identity, capture_output=True, text=True, check=False, timeout=60)
+        return Done(done.returncode, done.stdout + done.stderr)
 
     def kill(self, made: Sandbox) -> None:
         self._kubectl("delete", "pod", "-n", self._namespace, made.pod, "--wait=false")
@@ -87,6 +119,9 @@ class OnKubernetes:
 
     def control_plane(self) -> Target:
         return self._answering(*api_server(self._cluster))
+
+    def outside(self) -> Target:
+        return self._answering(OUTSIDE, OUTSIDE_PORT)
 
     def _answering(self, host: str, port: int) -> Target:
         script = CONNECT.format(host=host, port=port)

@@ -35,11 +35,6 @@ def _both(*proofs: str) -> Mapping[str, tuple[str, ...]]:
 
 _CLOSED = {KUBERNETES: ("NET-01", "NET-02"), DOCKER: ("NET-08",)}
 
-_NO_GATEWAY = (
-    "there is a gateway, which speaks TLS, as no program of this suite's image does: see"
-    " `tests/e2e/test_gateway_of_a_namespace.py`. Here the operator was not told what it runs, and says so"
-)
-
 _START, _INSIDE, _KEY, _NETWORK, _LIFE = (
     "Start",
     "What the kernel holds the agent to",
@@ -115,8 +110,7 @@ SCENARIOS = (
         _KEY,
         "With `delivery: Brokered` the key is in no file, environment or memory of the sandbox's processes. What it has"
         " instead is taken by its gateway, and made up it is not.",
-        {DOCKER: ("Ready",)},
-        {KUBERNETES: _NO_GATEWAY},
+        _both("Ready"),
     ),
     Scenario("not-another-sandbox", _NETWORK, "Another sandbox can't be connected to.", _CLOSED),
     Scenario("not-the-host", _NETWORK, "The host can't be connected to.", _CLOSED),
@@ -133,8 +127,6 @@ SCENARIOS = (
         _NETWORK,
         "With `delivery: Brokered` what `allowedDomains` declares is reached by its name, another name at the same"
         " address is not, nor is the address.",
-        {},
-        {KUBERNETES: _NO_GATEWAY},
     ),
     Scenario(
         "ports",

@@ -8,11 +8,11 @@ import kernel
 import pytest
 import results
 from adapter import CONNECT, DECLARED_NAME, OTHER_NAME, OUTSIDE, OUTSIDE_PORT, PORT, Backend, Done, Target
-from conformance_place import BROKERED, EARLY, KEY, VOLUME, Place
+from conformance_place import EARLY, KEY, VOLUME, Place
 from key_search import Search
 from nodekit import eventually
 from sandboxkit import Sandbox
-from scenarios import BY_ID, DOCKER, KUBERNETES, SCENARIOS, kind_of
+from scenarios import DOCKER, KUBERNETES, SCENARIOS, kind_of
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.node, pytest.mark.engine]
 
@@ -248,24 +248,8 @@ def test_a_wrong_secret_is_told_and_mended(backend: Backend, place: Place) -> No
     place.delete(first, second)
 
 
-_BODY = '{"model":"claude-test-1","max_tokens":10,"messages":[{"role":"user","content":"ping"}]}'
-# Half a connection is none to a gateway.
-_ASK = f"""{{ printf 'POST /v1/messages HTTP/1.1\\r\\nHost: claude-sandbox-gateway:8080\\r\\nConnection: close\\r\\n'
-printf 'x-api-key: %s\\r\\nContent-Type: application/json\\r\\n' IDENTITY
-printf 'Content-Length: {len(_BODY)}\\r\\n\\r\\n%s' '{_BODY}'
-/bin/busybox sleep 1; }} | /bin/busybox nc -w 5 claude-sandbox-gateway 8080"""
-
-
-def _brokered(backend: Backend, place: Place, alice: Sandbox) -> Sandbox:
+def _brokered(place: Place, alice: Sandbox) -> Sandbox:
     """One with a gateway, which was made when `alice` was."""
-    if kind_of(backend.id) in BY_ID["brokered"].unavailable:
-        # The operator of this suite was not told what to start.
-        made = place.apply("brokered", backend, **BROKERED)
-        made.wait("Ready", "False", "GatewayNotReady")
-        told = made.condition("Ready")["message"]
-        place.delete(made)
-        assert "This operator starts no gateways" in told
-        raise results.CanNotError(told)
     made = Sandbox(place.kubectl, place.namespace, "brokered")
     made.wait("Ready")
     assert alice
@@ -274,7 +258,7 @@ def _brokered(backend: Backend, place: Place, alice: Sandbox) -> Sandbox:
 
 @scenario("brokered")
 def test_brokered_the_key_is_not_in_the_sandbox(backend: Backend, place: Place, alice: Sandbox) -> None:
-    made = _brokered(backend, place, alice)
+    made = _brokered(place, alice)
     running = kernel.processes(backend.workload(made))
     placeholder = backend.run(made, f"cat {KEY_FILE}").output.strip()
     inside = [running[0] / "root" / one for one in ("run", "tmp", "home", "workspace", "etc", "var")]
@@ -291,7 +275,7 @@ def test_brokered_the_key_is_not_in_the_sandbox(backend: Backend, place: Place, 
     assert any(b"httpd" in kernel.memory(process) for process in running)
     # The provider here knows no such method, and says so: it was asked.
     for identity, status in ((placeholder, 501), (placeholder[:-4] + "AAAA", 401)):
-        assert _status(backend.run(made, _ASK.replace("IDENTITY", identity))) == status
+        assert _status(backend.ask(made, identity)) == status
 
 
 def _status(done: Done) -> int:
@@ -335,7 +319,7 @@ def test_what_is_declared_can_be_connected_to(backend: Backend, alice: Sandbox, 
 
 @scenario("by-name")
 def test_brokered_it_reaches_what_is_declared_by_name(backend: Backend, place: Place, alice: Sandbox) -> None:
-    made = _brokered(backend, place, alice)
+    made = _brokered(place, alice)
     # There is no page, and it is the server that says so.
     for name, status in ((DECLARED_NAME, 404), (OTHER_NAME, 403), (OUTSIDE, 403)):
         asked = f"/bin/busybox wget -S -O /dev/null http://{name}:{OUTSIDE_PORT}/no-page 2>&1"

@@ -1,14 +1,14 @@
 """The operator as a process, looking after sandboxes on a real node."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import repository
-from nodekit import Kubectl, eventually, namespace, report
+from node_operator import NodeOperator
+from nodekit import Kubectl, namespace, report
 from provider_process import ADDRESS, ProviderProcess, provider_in
 
 from claude_sandbox.localcluster.cluster import Cluster
@@ -45,7 +45,7 @@ def gateway_settings(provider: ProviderProcess, tmp_path_factory: pytest.TempPat
 @pytest.fixture(scope="session")
 def operator(
     node: Cluster, kubectl: Kubectl, sandbox_image: ImageArchive, operator_log: Path, gateway_settings: Path
-) -> Iterator[None]:
+) -> Iterator[NodeOperator]:
     """The CRDs are there and an operator runs. The cluster's own network is opened: the tests' targets are in it."""
     kubectl("apply", *(part for path in CRDS for part in ("-f", str(path))))
     image = build_image("operator", report)
@@ -53,27 +53,17 @@ def operator(
     command = [
         sys.executable, "-m", "claude_sandbox.cli.main", "run",
         f"--kubeconfig={node.kubeconfig}", f"--sandbox-image={sandbox_image.pinned}",
-        f"--gateway-image={image.pinned}", f"--gateway-settings={gateway_settings}",
+        f"--gateway-image={image.pinned}",
         "--open-private-network=10.0.0.0/8", "--runtime-class=plain", "--bind=127.0.0.1:0", "--log-format=json",
     ]  # fmt: skip
-    with operator_log.open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        eventually("the operator leads", lambda: _holder(kubectl) != "")
-        yield
-        assert process.poll() is None, operator_log.read_text()
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _holder(kubectl: Kubectl) -> str:
-    lease = "lease/claude-sandbox-operator"
-    return kubectl("get", lease, "-n", "default", "-o", "jsonpath={.spec.holderIdentity}", check=False).stdout
+    found = NodeOperator(command, operator_log, kubectl, gateway_settings)
+    found.start()
+    yield found
+    found.stop()
 
 
 @pytest.fixture(scope="session")
-def sandboxes(operator: None, kubectl: Kubectl) -> str:
+def sandboxes(operator: NodeOperator, kubectl: Kubectl) -> str:
     """A namespace that enforces the restricted Pod Security Standard, with a Secret that opted in."""
     kubectl.apply(namespace(NAMESPACE))
     kubectl.apply(secret(KEY))

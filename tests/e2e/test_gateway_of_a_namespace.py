@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import kernel
 import pytest
+from key_search import Search
 from nodekit import Kubectl, eventually
 from provider_process import ProviderProcess
 from sandboxkit import Sandbox, sandbox
@@ -14,6 +17,7 @@ pytestmark = pytest.mark.node
 
 GATEWAY = "claude-sandbox-gateway"
 KEY = "sk-ant-not-a-real-key-1"
+TOKEN = "/run/claude-sandbox/api-key/api-key"
 AUTHORITY = "/run/claude-sandbox/gateway/ca.crt"
 PARTS = ("networkpolicy", "role", "rolebinding", "pdb", "deployment", "service")
 
@@ -30,7 +34,7 @@ def made(kubectl: Kubectl, sandboxes: str, provider: ProviderProcess) -> Iterato
         yield found
 
 
-def test_claude_code_works_through_it(made: Sandbox, provider: ProviderProcess) -> None:
+def test_claude_code_works_through_it(made: Sandbox, provider: ProviderProcess, operator_log: Path) -> None:
     def presented(after: int) -> set[tuple[str | None, str]]:
         return {(one["key"], one["token"]) for one in provider.requests()[after:]}
 
@@ -43,6 +47,41 @@ def test_claude_code_works_through_it(made: Sandbox, provider: ProviderProcess) 
     url = f"http://www.example.org:{urlsplit(provider.url).port}/v1/messages"
     made.run("curl", "-sS", "-o", "/dev/null", "-d", "{}", url)
     eventually("it was asked by name, without a key", lambda: presented(asked) == {(None, "")})
+    _the_key_is_with_the_gateway_alone(made, operator_log)
+
+
+def _the_key_is_with_the_gateway_alone(made: Sandbox, operator_log: Path) -> None:
+    """In every form, in all that the sandbox has and all that anybody tells of it and its gateway."""
+    search, kubectl, space = Search(KEY), made.kubectl, made.namespace
+    found = []
+    processes = made.processes()
+    inside = [made.agent() / "root" / one for one in ("run", "tmp", "home", "workspace", "etc", "var")]
+    found += search.in_files(*(one for one in inside if one.is_dir()))
+    for process in processes:
+        for file in ("environ", "cmdline"):
+            found += search.in_bytes(f"{process}/{file}", (process / file).read_bytes())
+        found += search.in_bytes(f"memory of {process}", kernel.memory(process))
+    kinds = kubectl("api-resources", "--verbs=list", "-o", "name").stdout.split()
+    told = [kind for kind in kinds if kind != "secrets"]
+    found += search.in_document("objects", json.loads(kubectl("get", ",".join(told), "-A", "-o", "json").stdout))
+    pods = json.loads(kubectl("get", "pods", "-n", space, "-o", "json").stdout)["items"]
+    for name in (pod["metadata"]["name"] for pod in pods):
+        logs = kubectl("logs", "-n", space, name, check=False)
+        found += search.in_bytes(f"logs of {name}", (logs.stdout + logs.stderr).encode())
+    found += search.in_bytes("the operator's log", operator_log.read_bytes())
+    assert found == []
+    # A search that finds nothing is worth something only where it finds what is there.
+    assert Search(made.run("cat", TOKEN).strip()).in_files(*(one for one in inside if one.is_dir()))
+    assert any(search.in_bytes("memory", kernel.memory(process)) for process in _gateways(kubectl, space))
+
+
+def _gateways(kubectl: Kubectl, space: str) -> list[Path]:
+    """The /proc directories of its programs."""
+    label = "claudesandbox.dev/component=gateway"
+    pods = json.loads(kubectl("get", "pods", "-n", space, "-l", label, "-o", "json").stdout)["items"]
+    states = [state for pod in pods for state in pod["status"].get("containerStatuses", ())]
+    containers = [state["containerID"].rpartition("/")[2] for state in states if state.get("containerID")]
+    return [process for container in containers for process in kernel.processes(container)]
 
 
 def test_a_sandbox_has_a_gateway_and_no_key(kubectl: Kubectl, sandboxes: str, made: Sandbox) -> None:

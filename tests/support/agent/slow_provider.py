@@ -1,8 +1,8 @@
-"""A provider, as a process of its own in an engine's network.
+"""A provider, as a process of its own in the network of an engine or a node.
 
 To POST it answers with the SHA-256 of the key that came with it, after as many seconds as the header x-slow says, and
-says that it wrote all that it was allowed to; asked to stream, with EVENTS numbered events, TICK seconds apart, as the
-Claude API does. To GET it answers with as many numbered lines. Each POST is a line of its log.
+says that it wrote all that it was allowed to; asked to stream, with EVENTS numbered events, TICK seconds apart unless
+said otherwise, as the Claude API does. To GET it answers with as many numbered lines. Each POST is a line of its log.
 """
 
 import contextlib
@@ -64,7 +64,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for number in range(EVENTS):
             write(number)
             self.wfile.flush()
-            time.sleep(TICK)
+            time.sleep(float(sys.argv[2]))
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -77,29 +77,35 @@ class Server(http.server.ThreadingHTTPServer):
         """Nobody listens any more."""
 
 
-@contextlib.contextmanager
-def slow_provider_on(of: EngineDescription, directory: Path) -> Iterator[str]:
+def slow_provider_on(of: EngineDescription, directory: Path) -> contextlib.AbstractContextManager[str]:
     """One that the engine's containers reach at the URL, and nothing else on the machine."""
-    inside = ("nsenter", f"--net={of.netns}", "--")
-    subprocess.run([*inside, "ip", "address", "replace", f"{ADDRESS}/32", "dev", "lo"], check=True)
+    return slow_provider_in(of.netns, directory)
+
+
+@contextlib.contextmanager
+def slow_provider_in(network: Path, directory: Path, address: str = ADDRESS, tick: float = TICK) -> Iterator[str]:
+    """One in a network namespace, on an address of its own there."""
+    inside = ("nsenter", f"--net={network}", "--")
+    subprocess.run([*inside, "ip", "address", "replace", f"{address}/32", "dev", "lo"], check=True)
     log = directory / "slow-provider.log"
     with log.open("wb") as out:
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-        process = subprocess.Popen([*inside, sys.executable, __file__], stdout=out, stderr=out, env=environment)
+        command = [*inside, sys.executable, __file__, address, str(tick)]
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=environment)
     try:
         deadline = time.monotonic() + 30
         while not log.read_text().endswith("ready\n"):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, "the provider does not listen"
             time.sleep(0.02)
-        yield f"http://{ADDRESS}:{PORT}"
+        yield f"http://{address}:{PORT}"
     finally:
         process.kill()
         process.wait()
-        subprocess.run([*inside, "ip", "address", "del", f"{ADDRESS}/32", "dev", "lo"], check=False)
+        subprocess.run([*inside, "ip", "address", "del", f"{address}/32", "dev", "lo"], check=False)
 
 
 if __name__ == "__main__":
-    server = Server((ADDRESS, PORT), Handler)
+    server = Server((sys.argv[1], PORT), Handler)
     print("ready", flush=True)
     server.serve_forever()
