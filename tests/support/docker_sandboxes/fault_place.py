@@ -121,9 +121,9 @@ class Made:
         if live is None or not live["State"]["Running"] or live["State"]["Paused"]:
             return f"it does not run: {None if live is None else live['State']}"
         left = self.left
-        # With a relay come its container and its outer network; so they do with a gateway.
+        # With a relay come its container and its outer network; so they do with a gateway, and its accounts.
         both = 1 + bool(self.ports) + self.brokered
-        if [len(left[kind]) for kind in ("containers", "networks", "volumes")] != [both, both, 3]:
+        if [len(left[kind]) for kind in ("containers", "networks", "volumes")] != [both, both, 3 + self.brokered]:
             return f"it has {left}"
         network = min(left["networks"])
         if (on := set(live["NetworkSettings"]["Networks"])) != {network}:
@@ -212,7 +212,7 @@ class Made:
     def suspended_amiss(self) -> str:
         """As `amiss`, of one that is suspended."""
         left = self.left
-        right = [len(left[kind]) for kind in ("containers", "networks", "volumes")] == [0, 1, 3]
+        right = [len(left[kind]) for kind in ("containers", "networks", "volumes")] == [0, 1, 3 + self.brokered]
         return "" if right else f"it has {left}"
 
     def gone_amiss(self) -> str:

@@ -347,7 +347,7 @@ class DockerBackend:
     def _registered(self, desired: Desired, observed: Observed) -> Observed:
         """Have events of what was observed wake the sandbox."""
         identity, called = desired.identity, desired.documents.names
-        handles = [called.container, called.network, *called.volumes]
+        handles = [called.container, called.network, *called.all_volumes]
         beside = (observed.relay, observed.outer, observed.gateway.container, observed.gateway.network)
         live = (observed.container, observed.network, *beside)
         handles += [called.relay] if desired.documents.relay is not None else []

@@ -56,8 +56,14 @@ class Names:
     """Of the gateway's volume."""
 
     @property
-    def volumes(self) -> tuple[str, ...]:
-        return (self.key, self.settings, self.workspace, self.accounts)
+    def volumes(self) -> tuple[str, str, str]:
+        """Those that the container has mounted."""
+        return (self.key, self.settings, self.workspace)
+
+    @property
+    def all_volumes(self) -> tuple[str, ...]:
+        """Those, and its gateway's."""
+        return (*self.volumes, self.accounts)
 
 
 def names_of(cluster: str, identity: Identity) -> Names:

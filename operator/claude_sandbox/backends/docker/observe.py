@@ -61,7 +61,7 @@ class Observer:
             self._engine.container(called.container),
             self._engine.containers(selector(desired.cluster, desired.identity)),
             self._network(called.network, desired),
-            self._engine.volumes(called=called.volumes),
+            self._engine.volumes(called=called.all_volumes),
         )
         helpers = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.HELPER)
         relays = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.RELAY)

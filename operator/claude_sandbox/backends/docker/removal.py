@@ -77,7 +77,7 @@ async def _remove(engine: Engine, cluster: str, identity: Identity, retain: bool
             await engine.remove_container(str(summary["Id"]))
             removed.append(f"Container {name_of_summary(summary)}")
     volumes = []
-    for live in await engine.volumes(called=called.volumes):
+    for live in await engine.volumes(called=called.all_volumes):
         mine = any(is_owned(live, cluster, identity, one) for one in _VOLUMES)
         workspace = live["Name"] == called.workspace and is_workspace_of(live, cluster, identity)
         if mine or (workspace and not retain):

@@ -24,10 +24,10 @@ identities = st.builds(Identity, label(63), label(45), st.uuids().map(str))
 @given(st.uuids().map(str), identities)
 def test_every_name_is_accepted_and_short(cluster: str, identity: Identity) -> None:
     names = names_of(cluster, identity)
-    for name in (names.container, names.helper, names.network, *names.volumes):
+    for name in (names.container, names.helper, names.network, *names.all_volumes):
         assert ACCEPTED.fullmatch(name)
         assert len(name) <= 63
-    assert len({names.container, names.helper, *names.volumes}) == 6
+    assert len({names.container, names.helper, *names.all_volumes}) == 6
 
 
 @given(st.uuids().map(str), identities, identities)
