@@ -128,7 +128,7 @@ class World:
         metadata = {"namespace": "agents", "name": "alice", "uid": "0b0c7f1e-1111-2222-3333-444455556666"}
         metadata |= {"generation": before["metadata"]["generation"] + 1, "resourceVersion": str(version)}
         metadata["creationTimestamp"] = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
-        body = {"credentials": {"apiKeySecretRef": {"name": "key"}}, **spec}
+        body = {"credentials": {"apiKeySecretRef": {"name": "key"}, "delivery": "Mounted"}, **spec}
         kind = {"apiVersion": "claudesandbox.dev/v1alpha1", "kind": "ClaudeSandbox"}
         self.sandboxes.put({**kind, "metadata": metadata, "spec": body, "status": before["status"]})
 

@@ -115,7 +115,9 @@ def test_an_engine_adds_the_images_groups_to_a_user_only_where_no_group_is_named
 
 def _of_a_sandbox(place: str, name: str) -> Manifest:
     """A pod with the security context that sandboxes have, and nothing else that they need."""
-    spec = ClaudeSandboxSpec.model_validate({"credentials": {"apiKeySecretRef": {"name": "key"}}})
+    spec = ClaudeSandboxSpec.model_validate(
+        {"credentials": {"apiKeySecretRef": {"name": "key"}, "delivery": "Mounted"}}
+    )
     made = objects.pod(build(Identity(place, name, "1"), spec, Site(Image(REFERENCE, None, "Never"))), None)
     hardened = pod(place, name, REFERENCE)
     hardened["spec"]["securityContext"] = made["spec"]["securityContext"]

@@ -17,7 +17,7 @@ from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Identity, Site
 from claude_sandbox.claudecode import pinned
 
-_KEY = {"apiKeySecretRef": {"name": "key"}}
+_KEY = {"apiKeySecretRef": {"name": "key"}, "delivery": "Mounted"}
 
 
 def _spec(name: str) -> dict[str, object]:

@@ -18,7 +18,10 @@ def sandbox(namespace: str, name: str) -> dict[str, Any]:
         "apiVersion": meta.API_VERSION,
         "kind": meta.KIND,
         "metadata": {"namespace": namespace, "name": name},
-        "spec": {"credentials": {"apiKeySecretRef": {"name": SECRET}}, "workspace": {"type": "EmptyDir"}},
+        "spec": {
+            "credentials": {"apiKeySecretRef": {"name": SECRET}, "delivery": "Mounted"},
+            "workspace": {"type": "EmptyDir"},
+        },
     }
 
 

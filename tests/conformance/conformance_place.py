@@ -9,7 +9,7 @@ from typing import Any
 from adapter import DECLARED_NAME, OUTSIDE_PORT, SERVE_AND_WAIT, Backend
 from docker_fleet import Operator
 from nodekit import Kubectl, eventually
-from sandboxkit import Object, Sandbox
+from sandboxkit import Object, Sandbox, mounted
 
 KEY = "sk-ant-not-a-real-key-conformance"
 SECRET_TYPE = "claudesandbox.dev/api-key"
@@ -49,7 +49,7 @@ class Place:
     def apply(self, name: str, backend: Backend, **spec: Any) -> Sandbox:
         """Apply a sandbox that serves, without waiting for it."""
         wanted: Object = {
-            "credentials": {"apiKeySecretRef": {"name": "key"}},
+            "credentials": mounted("key"),
             "resources": {"cpu": "1", "memory": "512Mi", "ephemeralStorage": "1Gi"},
             "workspace": {"type": "EmptyDir", "size": "16Mi"},
             "command": ["/bin/sh", "-c", SERVE_AND_WAIT],

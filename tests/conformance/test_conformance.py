@@ -11,7 +11,7 @@ from adapter import CONNECT, DECLARED_NAME, OTHER_NAME, OUTSIDE, OUTSIDE_PORT, P
 from conformance_place import EARLY, KEY, VOLUME, Place
 from key_search import Search
 from nodekit import eventually
-from sandboxkit import Sandbox
+from sandboxkit import Sandbox, mounted
 from scenarios import DOCKER, KUBERNETES, SCENARIOS, kind_of
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.node, pytest.mark.engine]
@@ -215,7 +215,7 @@ def test_the_key_is_nowhere_else(backend: Backend, alice: Sandbox, place: Place)
 @scenario("key-renewed")
 def test_a_new_key_is_in_place_without_a_restart(backend: Backend, place: Place) -> None:
     place.secret("renewed", "the-first")
-    made = place.apply("renewed", backend, credentials={"apiKeySecretRef": {"name": "renewed"}})
+    made = place.apply("renewed", backend, credentials=mounted("renewed"))
     made.wait("Ready")
     before = backend.workload(made)
     seen = kernel.agent(before) / "root" / KEY_FILE.lstrip("/")
@@ -231,8 +231,8 @@ def test_a_new_key_is_in_place_without_a_restart(backend: Backend, place: Place)
 def test_a_wrong_secret_is_told_and_mended(backend: Backend, place: Place) -> None:
     missing, opaque = f"missing-{backend.id}", f"opaque-{backend.id}"
     place.secret(opaque, "a-key-all-the-same", "Opaque")
-    first = place.apply("missing", backend, credentials={"apiKeySecretRef": {"name": missing}})
-    second = place.apply("opaque", backend, credentials={"apiKeySecretRef": {"name": opaque}})
+    first = place.apply("missing", backend, credentials=mounted(missing))
+    second = place.apply("opaque", backend, credentials=mounted(opaque))
     first.wait("Stalled", "True", "SecretNotFound")
     second.wait("Stalled", "True", "SecretNotOptedIn")
     for made, secret, command in ((first, missing, "create secret generic"), (second, opaque, "label secret")):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from nodekit import Kubectl, eventually
-from sandboxkit import SMALL, apply_sandbox, sandbox
+from sandboxkit import SMALL, apply_sandbox, mounted, sandbox
 
 pytestmark = pytest.mark.node
 
@@ -22,7 +22,7 @@ def test_a_new_key_is_in_the_file_within_seconds_and_nothing_is_restarted(
     kubectl: Kubectl, sandboxes: str, record_property: Callable[[str, object], None]
 ) -> None:
     kubectl.apply(_secret(sandboxes, "rotated", "sk-ant-first"))
-    with sandbox(kubectl, sandboxes, "rotate", credentials={"apiKeySecretRef": {"name": "rotated"}}) as made:
+    with sandbox(kubectl, sandboxes, "rotate", credentials=mounted("rotated")) as made:
         before = (made.pod_uid(), made.agent())
         assert made.run("cat", KEY_FILE) == "sk-ant-first"
         kubectl.apply(_secret(sandboxes, "rotated", "sk-ant-second"))
@@ -38,7 +38,7 @@ def test_a_new_key_is_in_the_file_within_seconds_and_nothing_is_restarted(
 
 
 def test_a_sandbox_waits_for_its_key_and_says_how_to_make_it(kubectl: Kubectl, sandboxes: str) -> None:
-    made = apply_sandbox(kubectl, sandboxes, "keyless", credentials={"apiKeySecretRef": {"name": "late"}})
+    made = apply_sandbox(kubectl, sandboxes, "keyless", credentials=mounted("late"))
     made.wait("Stalled", "True", "SecretNotFound")
     assert "kubectl create secret" in made.condition("Stalled")["message"]
     assert made.pod_uid() == ""
@@ -49,7 +49,7 @@ def test_a_sandbox_waits_for_its_key_and_says_how_to_make_it(kubectl: Kubectl, s
 
 def test_a_secret_that_has_not_opted_in_is_never_mounted(kubectl: Kubectl, sandboxes: str) -> None:
     kubectl.apply(_secret(sandboxes, "database", "hunter2", "Opaque"))
-    made = apply_sandbox(kubectl, sandboxes, "curious", credentials={"apiKeySecretRef": {"name": "database"}})
+    made = apply_sandbox(kubectl, sandboxes, "curious", credentials=mounted("database"))
     made.wait("Stalled", "True", "SecretNotOptedIn")
     assert made.pod_uid() == ""
     kubectl("delete", "claudesandbox", "-n", sandboxes, "curious")

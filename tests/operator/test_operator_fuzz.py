@@ -61,7 +61,7 @@ class Run:
             "ports": self.dice.choice([[], [{"name": "web", "containerPort": 8080}]]),
             "egress": {"allowedCIDRs": [f"203.0.113.{self.dice.randrange(4) * 16}/28"]},
         }
-        credentials = {"apiKeySecretRef": {"name": SECRET}}
+        credentials = {"apiKeySecretRef": {"name": SECRET}, "delivery": "Mounted"}
         if self.brokered:
             credentials["delivery"] = self.dice.choice(["Brokered", "Brokered", "Mounted"])
         return {

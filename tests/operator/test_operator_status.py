@@ -67,7 +67,8 @@ async def test_what_no_schema_sees_is_refused_and_nothing_is_made(
     world: World, metadata: dict[str, Any], path: str
 ) -> None:
     await world.operator().start()
-    spec = {"credentials": {"apiKeySecretRef": {"name": "api-key"}}, "workspace": {"type": "EmptyDir"}}
+    credentials = {"apiKeySecretRef": {"name": "api-key"}, "delivery": "Mounted"}
+    spec = {"credentials": credentials, "workspace": {"type": "EmptyDir"}}
     body = {"apiVersion": meta.API_VERSION, "kind": meta.KIND, "metadata": {"name": "alice"} | metadata, "spec": spec}
     await world.api.create(r.SANDBOXES, body, world.namespace)
     stalled = await world.said("alice", "Stalled", "True", "InvalidSpec")
@@ -81,6 +82,16 @@ async def test_what_no_schema_sees_is_refused_and_nothing_is_made(
     await world.change(r.SANDBOXES, "alice", {"metadata": {kind: None}})
     await world.ready("alice")
     assert world.heals("alice") == 0
+
+
+async def test_an_operator_without_an_image_for_gateways_names_the_option_and_makes_no_pod(world: World) -> None:
+    await world.operator().start()
+    await world.create("alice", credentials={"apiKeySecretRef": {"name": "api-key"}})
+    stalled = await world.said("alice", "Stalled", "True", "GatewayNotReady")
+    assert "--gateway-image" in stalled["message"]
+    assert world.child(r.PODS, "alice") is None
+    await world.edit("alice", credentials={"delivery": "Mounted"})
+    await world.ready("alice")
 
 
 async def test_a_sandbox_that_becomes_invalid_keeps_what_runs(world: World) -> None:

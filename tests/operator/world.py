@@ -88,8 +88,9 @@ class World:
         return await self.api.patch(r.SECRETS, name, self.namespace, {"data": data})
 
     async def create(self, name: str, secret: str = SECRET, **spec: Any) -> Obj:
-        """A sandbox; without a claim unless the spec says so."""
-        wanted = {"credentials": {"apiKeySecretRef": {"name": secret}}} | NO_CLAIM | spec
+        """A sandbox; without a claim, and without a gateway, unless the spec says so."""
+        credentials = {"apiKeySecretRef": {"name": secret}, "delivery": "Mounted"}
+        wanted = {"credentials": credentials} | NO_CLAIM | spec
         body = {"apiVersion": meta.API_VERSION, "kind": meta.KIND, "metadata": {"name": name}, "spec": wanted}
         return await self._seen(r.SANDBOXES, await self.api.create(r.SANDBOXES, body, self.namespace))
 

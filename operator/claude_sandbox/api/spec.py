@@ -61,7 +61,7 @@ MAX_COMMAND_LINE = 32768
 MAX_ENVIRONMENT = 32768
 
 
-_BROKERED = "has(self.credentials.delivery) && self.credentials.delivery == 'Brokered'"
+_BROKERED = "(!has(self.credentials.delivery) || self.credentials.delivery == 'Brokered')"
 _NEEDS_GATEWAY = "is for a sandbox with a gateway: set spec.credentials.delivery to Brokered, or remove it"
 
 
@@ -109,7 +109,8 @@ class ClaudeSandboxSpec(Strict):
     profile: Profile = Profile.DEVELOPMENT
     """Development reports unsafe choices; Production has safer defaults and refuses them.
 
-    Production requires an image's digest, keeps the workspace read-only and refuses wide networks.
+    Production requires an image's digest, keeps the workspace read-only, and refuses wide networks and keys that the
+    sandbox holds itself.
     """
     backend: Backend = Backend()
     """Where the sandbox runs."""
@@ -191,20 +192,26 @@ class ClaudeSandboxSpec(Strict):
             field="network.egress.allowedCIDRs",
         ),
         Rule(
-            f"!has(self.model) || ({_BROKERED})",
+            f"self.profile != 'Production' || {_BROKERED}",
+            lambda spec: not spec.in_production or spec.credentials.brokered,
+            "must not be Mounted in profile Production, where a sandbox holds no key: remove it, and the sandbox's"
+            " gateway holds the key (Brokered); or use profile Development",
+            field="credentials.delivery",
+        ),
+        Rule(
+            f"!has(self.model) || {_BROKERED}",
             lambda spec: spec.model is None or spec.credentials.brokered,
             _NEEDS_GATEWAY,
             field="model",
         ),
         Rule(
-            f"!has(self.budget) || ({_BROKERED})",
+            f"!has(self.budget) || {_BROKERED}",
             lambda spec: spec.budget is None or spec.credentials.brokered,
             _NEEDS_GATEWAY,
             field="budget",
         ),
         Rule(
-            "!has(self.network.egress.allowedDomains) || size(self.network.egress.allowedDomains) == 0"
-            f" || ({_BROKERED})",
+            f"!has(self.network.egress.allowedDomains) || size(self.network.egress.allowedDomains) == 0 || {_BROKERED}",
             lambda spec: not spec.network.egress.allowed_domains or spec.credentials.brokered,
             _NEEDS_GATEWAY,
             field="network.egress.allowedDomains",

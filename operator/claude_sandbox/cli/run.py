@@ -143,7 +143,7 @@ def _networks(
     callback=lambda _ctx, _param, value: value or None,
     metavar="IMAGE",
     help="What the gateways of sandboxes on Kubernetes run: the operator's own image, pinned by digest. Default: none, "
-    "and no sandbox there can have its key brokered.",
+    "and no sandbox there starts but with spec.credentials.delivery Mounted.",
 )
 @click.option(
     "--gateway-settings",

@@ -12,7 +12,7 @@ from claude_sandbox.demo.at_work import Place
 from claude_sandbox.demo.clusters import Target
 from claude_sandbox.demo.narrator import Narrator
 from claude_sandbox.demo.provider import CLAUDE_API, Provider
-from claude_sandbox.install import applying
+from claude_sandbox.install import applying, crds
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.install.manifests import NAMESPACE, OPERATOR, Installation
@@ -91,7 +91,7 @@ def down(options: Options, narrator: Narrator) -> bool:
     stand_in_pod.down(kubectl, say)
     if not sandbox.is_demos(kubectl.get("namespace", NAMESPACE)):
         say("The operator was not installed by the demo, so it stays.")
-    elif others := kubectl.list(meta.PLURAL) if kubectl.get("crd", applying.CRD) else []:
+    elif others := kubectl.list(meta.PLURAL) if kubectl.get("crd", crds.CRD) else []:
         names = ", ".join(f"{one['metadata']['namespace']}/{one['metadata']['name']}" for one in others[:5])
         say(f"There are other sandboxes ({names}), so the operator stays. Delete them and run this again.")
     else:

@@ -3,14 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
-from claude_sandbox.api import meta
+from claude_sandbox.install import crds
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.install.manifests import NAMESPACE, OPERATOR, Installation, Manifest, render
 from claude_sandbox.install.waiting import Say, wait
 
-CRD = f"{meta.PLURAL}.{meta.GROUP}"
-_CRDS = (CRD, f"{meta.HOST_PLURAL}.{meta.GROUP}", f"{meta.USAGE_PLURAL}.{meta.GROUP}")
 _OURS = f"app.kubernetes.io/name={OPERATOR}"
 _RIGHTS = "clusterroles,clusterrolebindings,roles,rolebindings"
 _PATIENCE = 180.0
@@ -29,8 +27,7 @@ def install(
             manifest["metadata"]["labels"] |= labels or {}
     say(f"Applying the CRDs, the rights and the Deployment: {len(manifests)} objects.")
     first = [m for m in manifests if m["kind"] in ("CustomResourceDefinition", "Namespace")]
-    kubectl.apply(first, force=force)
-    await_served(kubectl, say)
+    crds.bring(kubectl, first, say, force=force)
     kubectl.apply((m for m in manifests if m not in first), force=force)
     for stale in superfluous(kubectl, manifests):
         say(f"Taking back rights of an earlier installation: {stale['kind']} {stale['metadata']['name']}")
@@ -55,15 +52,6 @@ def uninstall(kubectl: Kubectl, say: Say) -> None:
         kubectl.delete([stale])
     say("Waiting for its namespace to be gone.")
     kubectl.delete(reversed(last))
-
-
-def await_served(kubectl: Kubectl, say: Say) -> None:
-    """Wait until the API server serves the kinds of the project's own. Raises SetupError where it does not."""
-    if not wait(lambda: _unserved(kubectl), say, _PATIENCE):
-        raise SetupError(
-            f"After {_PATIENCE:.0f} s: {_unserved(kubectl)}",
-            f"See why: kubectl describe crd {' '.join(_CRDS)}",
-        )
 
 
 def api_server_ports(kubectl: Kubectl) -> frozenset[int]:
@@ -121,16 +109,6 @@ def _container_trouble(container: dict[str, Any]) -> list[str]:
             f"its container ended with exit code {ended['exitCode']} ({ended.get('reason', 'no reason given')})"
         )
     return said
-
-
-def _unserved(kubectl: Kubectl) -> str | None:
-    for name in _CRDS:
-        # `kubectl wait` fails on an object that has no conditions yet.
-        found = kubectl.get("crd", name)
-        conditions = found.get("status", {}).get("conditions") or () if found else ()
-        if not any(one["type"] == "Established" and one["status"] == "True" for one in conditions):
-            return f"The API server does not serve {name} yet."
-    return None
 
 
 def _key(manifest: Manifest) -> tuple[str, str, str]:

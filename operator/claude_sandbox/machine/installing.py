@@ -9,8 +9,7 @@ from typing import Any
 
 from claude_sandbox.api import meta
 from claude_sandbox.backends.docker.engine.connect import Connection
-from claude_sandbox.install import containers
-from claude_sandbox.install.applying import await_served
+from claude_sandbox.install import containers, crds
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.localcluster.errors import LocalClusterError
@@ -69,8 +68,7 @@ def install(places: Places, wish: InstallOptions, say: Say) -> Settings:
         lifecycle.settle(places, wanted)
         lifecycle.start((ETCD, APISERVER), places, wanted, say)
         kubectl = lifecycle.kubectl(places, wanted)
-        kubectl.apply(rights.first(), force=True)
-        await_served(kubectl, say)
+        crds.bring(kubectl, rights.first(), say, force=True)
         kubectl.apply(rights.rights(), force=True)
         wanted = replace(wanted, cluster=_identity(kubectl))
         settings.save(places, wanted)

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.controlplane
 
 PLACE = "defaults"
 WHOLE = {
-    "credentials": {"apiKeySecretRef": {"name": "key"}},
+    "credentials": {"apiKeySecretRef": {"name": "key"}, "delivery": "Mounted"},
     "network": {"ports": [{"name": "web", "containerPort": 8080}]},
     "workspace": {"type": "PersistentVolumeClaim", "size": "1Gi"},
     "command": ["sleep"],

@@ -81,6 +81,8 @@ def good(rng: random.Random) -> Json:
         spec |= _behind_a_gateway(rng, spec["credentials"]) if rng.random() < 0.5 else {}
     elif "security" in spec:
         spec["security"] = copy.deepcopy(rng.choice(SECURITIES[1:3]))
+    if not production and spec.keys().isdisjoint({"model", "budget"}) and "apiKeySecretRef" in spec["credentials"]:
+        spec["credentials"] |= rng.choice(({}, {"delivery": "Mounted"}))
     name = "".join(rng.choices(string.ascii_lowercase + string.digits, k=rng.choice((1, 8, 45))))
     return document(name, spec)
 

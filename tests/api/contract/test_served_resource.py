@@ -132,7 +132,10 @@ async def test_a_minimal_sandbox_is_stored_with_every_default(alice: Server) -> 
         "command": [],
         "args": [],
         "env": [],
-        "credentials": {"apiKeySecretRef": {"name": "anthropic-api-key", "key": "api-key"}},
+        "credentials": {
+            "apiKeySecretRef": {"name": "anthropic-api-key", "key": "api-key"},
+            "delivery": "Brokered",
+        },
         "resources": {"cpu": "2", "memory": "2Gi", "ephemeralStorage": "8Gi"},
         "workspace": {"type": "PersistentVolumeClaim", "size": "10Gi"},
         "network": {
@@ -184,6 +187,8 @@ async def test_the_columns_of_kubectl_get_wide(alice: Server) -> None:
         "Node": "node-1",
         "Host": None,
         "Message": "Ready in words.",
+        "Cost": "0.000000001",
+        "Budget": "Spent",
     }
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import yaml
 
-from claude_sandbox.install.applying import await_served, superfluous
+from claude_sandbox.install.applying import superfluous
+from claude_sandbox.install.crds import await_served
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl, as_list
 from claude_sandbox.install.manifests import NAMESPACE, Installation, Manifest, render, sources

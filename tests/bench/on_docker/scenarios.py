@@ -34,7 +34,7 @@ def sandbox(name: str) -> dict[str, Any]:
         "metadata": {"namespace": AGENTS, "name": name},
         "spec": {
             "backend": {"type": "Docker"},
-            "credentials": {"apiKeySecretRef": {"name": SECRET}},
+            "credentials": {"apiKeySecretRef": {"name": SECRET}, "delivery": "Mounted"},
             "resources": {"cpu": "1", "memory": "512Mi"},
             "workspace": {"retention": "Delete"},
         },

@@ -140,12 +140,13 @@ def with_sandbox(**spec: Any) -> Cluster:
         "apiVersion": meta.API_VERSION,
         "kind": meta.KIND,
         "metadata": {"namespace": NAMESPACE, "name": "alice", "uid": "u-1", "generation": 1},
-        "spec": {"credentials": {"apiKeySecretRef": {"name": "anthropic"}}} | spec,
+        "spec": {"credentials": {"apiKeySecretRef": {"name": "anthropic"}, "delivery": "Mounted"}} | spec,
     }
     blueprint = build(
         Identity(NAMESPACE, "alice", "u-1"), parse_spec(sandbox), Site(parse_image(IMAGE, "IfNotPresent"))
     )
-    pod = objects.pod(blueprint, "7")
+    gateway = objects.Endpoint("10.96.0.9", "-----BEGIN CERTIFICATE-----") if blueprint.gateway is not None else None
+    pod = objects.pod(blueprint, "7", gateway)
     pod["metadata"]["uid"] = "p-1"
     pod["status"] = {
         "phase": "Running",

@@ -27,8 +27,8 @@ PATIENCE = 90.0
 
 
 async def create_sandbox(api: Api, name: str, **spec: Any) -> Obj:
-    """One on Docker, whose key is in the Secret of its name."""
-    credentials = {"apiKeySecretRef": {"name": name}} | spec.pop("credentials", {})
+    """One on Docker, whose key is in the Secret of its name; it holds it itself unless the spec says otherwise."""
+    credentials = {"apiKeySecretRef": {"name": name}, "delivery": "Mounted"} | spec.pop("credentials", {})
     body = {
         "apiVersion": SANDBOXES.api_version,
         "kind": SANDBOXES.kind,

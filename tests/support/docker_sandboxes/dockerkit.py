@@ -138,7 +138,8 @@ class Sandbox:
 
     @property
     def parsed(self) -> ClaudeSandboxSpec:
-        fields = {"credentials": {"apiKeySecretRef": {"name": "anthropic"}}, "backend": {"type": "Docker"}}
+        mounted = {"apiKeySecretRef": {"name": "anthropic"}, "delivery": "Mounted"}
+        fields = {"credentials": mounted, "backend": {"type": "Docker"}}
         return ClaudeSandboxSpec.model_validate_json(json.dumps(fields | self.spec))
 
     @property

@@ -21,7 +21,8 @@ _HERE = Path(__file__).parent
 
 
 def spec_of(**fields: Any) -> ClaudeSandboxSpec:
-    wanted = {"credentials": {"apiKeySecretRef": {"name": "anthropic"}}, "backend": {"type": "Docker"}, **fields}
+    mounted = {"apiKeySecretRef": {"name": "anthropic"}, "delivery": "Mounted"}
+    wanted = {"credentials": mounted, "backend": {"type": "Docker"}, **fields}
     return ClaudeSandboxSpec.model_validate_json(json.dumps(wanted))
 
 

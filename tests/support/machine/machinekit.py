@@ -72,7 +72,10 @@ class Installed:
             "apiVersion": meta.API_VERSION,
             "kind": meta.KIND,
             "metadata": metadata,
-            "spec": {"backend": {"type": "Docker"}, "credentials": {"apiKeySecretRef": {"name": name}}},
+            "spec": {
+                "backend": {"type": "Docker"},
+                "credentials": {"apiKeySecretRef": {"name": name}, "delivery": "Mounted"},
+            },
         }
         items = json.dumps({"apiVersion": "v1", "kind": "List", "items": [secret, wanted]})
         self.kubectl("apply", "--filename=-", stdin=items)

@@ -11,8 +11,14 @@ from nodekit import Kubectl, eventually
 
 Object = dict[str, Any]
 
+
+def mounted(secret: str) -> Object:
+    """Credentials that the sandbox holds itself."""
+    return {"apiKeySecretRef": {"name": secret}, "delivery": "Mounted"}
+
+
 SMALL: Object = {
-    "credentials": {"apiKeySecretRef": {"name": "key"}},
+    "credentials": mounted("key"),
     "resources": {"cpu": "1", "memory": "512Mi", "ephemeralStorage": "1Gi"},
     "workspace": {"type": "EmptyDir", "size": "64Mi"},
 }

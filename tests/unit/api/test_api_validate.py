@@ -38,8 +38,24 @@ def errors(raw: Any) -> dict[str, str]:
 def test_a_minimal_sandbox_has_safe_defaults() -> None:
     spec = parse_spec(sandbox())
     assert spec.profile is Profile.DEVELOPMENT
-    assert spec.egress_cidrs == ("160.79.104.0/23", "2607:6bc0::/48")
+    # All goes by its gateway, which holds the key.
+    assert spec.credentials.brokered
+    assert spec.egress_cidrs == ()
+    assert not spec.asks_resolver
     assert spec.workspace.effective_retention is Retention.RETAIN
+
+
+def test_a_sandbox_that_holds_its_key_reaches_the_claude_api_by_its_addresses() -> None:
+    spec = parse_spec(sandbox(credentials={"apiKeySecretRef": {"name": "key"}, "delivery": "Mounted"}))
+    assert spec.egress_cidrs == ("160.79.104.0/23", "2607:6bc0::/48")
+    assert spec.asks_resolver
+
+
+def test_in_production_no_sandbox_holds_its_key() -> None:
+    mounted = {"apiKeySecretRef": {"name": "key"}, "delivery": "Mounted"}
+    told = errors(sandbox(credentials=mounted, profile="Production"))
+    assert set(told) == {"spec.credentials.delivery"}
+    assert "remove it" in told["spec.credentials.delivery"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from claude_sandbox.api import meta
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.backends.kubernetes import objects
 from claude_sandbox.blueprint.build import build, parse_image
@@ -16,8 +17,10 @@ from claude_sandbox.compliance.pods.pod_security import violations
 IDENTITY = Identity("agents", "alice", "11111111-1111-1111-1111-111111111111")
 IMAGE = parse_image("example.org/claude@sha256:" + "a" * 64, "IfNotPresent")
 
+MOUNTED = {"apiKeySecretRef": {"name": "key"}, "delivery": "Mounted"}
+
 specs = st.fixed_dictionaries(
-    {"credentials": st.just({"apiKeySecretRef": {"name": "key"}})},
+    {"credentials": st.sampled_from([{"apiKeySecretRef": {"name": "key"}}, MOUNTED])},
     optional={
         "resources": st.fixed_dictionaries({"memory": st.sampled_from(["256Mi", "300M", "2Gi", "64Gi"])}),
         "workspace": st.sampled_from([{"type": "EmptyDir", "size": "1Gi"}, {"retention": "Delete"}]),
@@ -82,14 +85,22 @@ def test_the_key_is_mounted_as_a_file_and_appears_nowhere_else(spec: dict[str, A
     assert all(set(variable) == {"name", "value"} for variable in container["env"])
     assert "envFrom" not in container
     secrets = [volume for volume in pod["volumes"] if "secret" in volume]
-    assert [volume["secret"]["defaultMode"] for volume in secrets] == [0o440]
-    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == secrets[0]["name"]]
+    if spec["credentials"] == MOUNTED:
+        assert [volume["secret"]["defaultMode"] for volume in secrets] == [0o440]
+        (volume,) = secrets
+    else:
+        # A token that its gateway takes, and nobody else.
+        assert not secrets
+        (volume,) = (one for one in pod["volumes"] if "serviceAccountToken" in json.dumps(one))
+        assert volume["projected"]["defaultMode"] == 0o440
+        assert [one["serviceAccountToken"]["audience"] for one in volume["projected"]["sources"]] == [meta.GATEWAY]
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == volume["name"]]
     assert mount["readOnly"]
     assert "subPath" not in mount
 
 
 def test_a_repository_can_not_send_the_key_elsewhere() -> None:
-    made = blueprint({"credentials": {"apiKeySecretRef": {"name": "key"}}})
+    made = blueprint({"credentials": MOUNTED})
     settings = json.loads(made.settings.content)
     assert settings["apiKeyHelper"] == f"/bin/cat {made.key.path}"
     assert settings["env"]["ANTHROPIC_BASE_URL"] == "https://api.anthropic.com"

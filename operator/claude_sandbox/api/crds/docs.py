@@ -18,7 +18,8 @@ _GENERATED = (
 _SANDBOX = f"""\
 # {meta.KIND}
 
-Group `{meta.GROUP}`, version `{meta.VERSION}`, namespaced; short name `{meta.SHORT_NAME}`. Only the key has no default:
+Group `{meta.GROUP}`, version `{meta.VERSION}`, namespaced; short name `{meta.SHORT_NAME}`. Only the key has no default;
+it is the sandbox's gateway that holds it:
 
 ```yaml
 apiVersion: {meta.API_VERSION}

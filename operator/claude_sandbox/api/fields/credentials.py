@@ -27,7 +27,8 @@ class Delivery(Choice):
     BROKERED = "Brokered"
 
 
-_BROKERED = "has(self.delivery) && self.delivery == 'Brokered'"
+# It may be absent while an installation brings a new version: see install/crds.py.
+_BROKERED = "(!has(self.delivery) || self.delivery == 'Brokered')"
 
 
 class Credentials(Strict):
@@ -42,11 +43,11 @@ class Credentials(Strict):
     """Instead of an API key: a token of a Claude subscription, as `claude setup-token` makes it, in a Secret that opted
     in as for an API key. Only with delivery Brokered.
     """
-    delivery: Delivery | None = None
-    """Who holds the key. Mounted: the sandbox itself, in a file in memory. Brokered: its gateway, which adds the key to
-    the sandbox's requests to the Claude API.
+    delivery: Delivery = Delivery.BROKERED
+    """Who holds the key. Brokered: the sandbox's gateway, which adds the key to its requests to the Claude API and is
+    its only way out. Mounted: the sandbox itself, in a file in memory; refused in profile Production.
 
-    With Brokered the sandbox has what its gateway knows it by, which is worth nothing elsewhere. Default: Mounted.
+    With Brokered the sandbox has what its gateway knows it by, which is worth nothing elsewhere.
     """
 
     RULES = (
@@ -64,7 +65,7 @@ class Credentials(Strict):
             field="oauthTokenSecretRef",
         ),
         Rule(
-            f"!has(self.oauthTokenSecretRef) || ({_BROKERED})",
+            f"!has(self.oauthTokenSecretRef) || {_BROKERED}",
             lambda found: found.oauth_token_secret_ref is None or found.brokered,
             "is for a sandbox with a gateway, which sends the token as the provider wants it: set"
             " spec.credentials.delivery to Brokered, or use apiKeySecretRef",

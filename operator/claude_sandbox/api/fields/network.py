@@ -24,16 +24,16 @@ class Egress(Strict):
         ]
         | None
     ) = Field(default=None, alias="allowedCIDRs")
-    """Networks that may be connected to, on the allowed ports. Default: Anthropic's published ranges of its API; none
-    with spec.credentials.delivery Brokered, where all goes by the gateway.
+    """Networks that may be connected to directly, on the allowed ports. Default: none, since all goes by the gateway;
+    with spec.credentials.delivery Mounted Anthropic's published ranges of its API.
     """
     allowed_ports: Annotated[
         list[Annotated[int, Field(ge=1, le=65535)]], Field(min_length=1, max_length=32), networks.DISTINCT_PORTS
     ] = [443]
     """TCP ports of those networks. To allow no connection, leave allowedCIDRs empty."""
     dns: bool | None = None
-    """Whether the cluster's resolver may be asked. Default: true; false with spec.credentials.delivery Brokered, where
-    the gateway resolves names.
+    """Whether the cluster's resolver may be asked. Default: false, since the gateway resolves names; true with
+    spec.credentials.delivery Mounted.
     """
     allowed_domains: Annotated[
         list[Annotated[str, Field(min_length=3, max_length=259), domains.DOMAIN, domains.NOT_LOCAL]],

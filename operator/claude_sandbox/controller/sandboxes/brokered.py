@@ -42,5 +42,6 @@ class BrokeredSecrets:
 
 
 def _has_gateway(raw: Raw) -> bool:
+    # Under an earlier version of the CRD nothing may be said: that is read as what it is now by default.
     credentials = (raw.get("spec") or {}).get("credentials") or {}
-    return credentials.get("delivery") == Delivery.BROKERED and not on_docker(raw) and not terminating(raw)
+    return credentials.get("delivery") != Delivery.MOUNTED and not on_docker(raw) and not terminating(raw)

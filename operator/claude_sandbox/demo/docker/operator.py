@@ -11,7 +11,7 @@ import yaml
 
 import claude_sandbox
 from claude_sandbox.demo.docker.record import Made
-from claude_sandbox.install.applying import await_served
+from claude_sandbox.install import crds
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.install.manifests import NAMESPACE, OPERATOR, Installation, Manifest, render
@@ -38,8 +38,7 @@ _RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleB
 def install(kubectl: Kubectl, say: Say) -> None:
     """The CRDs, and the operator's account with its rights. Raises SetupError."""
     manifests = render(Installation(docker=True))
-    kubectl.apply(_of(manifests, _FIRST), force=True)
-    await_served(kubectl, say)
+    crds.bring(kubectl, _of(manifests, _FIRST), say, force=True)
     kubectl.apply(_of(manifests, _RIGHTS), force=True)
 
 

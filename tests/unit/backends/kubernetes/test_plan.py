@@ -23,7 +23,7 @@ PARTS = ("baseline", "account", "policy", "service", "claim", "pod")
 
 
 def desired(spec: dict[str, Any] | None = None, *, may_start: bool = True, generation: str | None = "7") -> Desired:
-    document = {"credentials": {"apiKeySecretRef": {"name": "key"}}} | (spec or {})
+    document = {"credentials": {"apiKeySecretRef": {"name": "key"}, "delivery": "Mounted"}} | (spec or {})
     parsed = ClaudeSandboxSpec.model_validate(document)
     blueprint = build(IDENTITY, parsed, Site(IMAGE))
     return desire(blueprint, generation, may_start, parsed.update_strategy.type)
@@ -325,7 +325,8 @@ def test_settings_are_put_back_in_a_pod_of_an_earlier_spec_too() -> None:
 
 def test_the_settings_of_now_name_a_file_that_a_pod_for_another_key_has_too() -> None:
     earlier, wanted = (
-        desired({"credentials": {"apiKeySecretRef": {"name": "keys", "key": key}}}) for key in ("old.txt", "new.txt")
+        desired({"credentials": {"apiKeySecretRef": {"name": "keys", "key": key}, "delivery": "Mounted"}})
+        for key in ("old.txt", "new.txt")
     )
     assert plan(wanted, all_live(wanted, pod=live(earlier.pod)), DONE).steps == ()
     settings = wanted.pod["metadata"]["annotations"][meta.ANNOTATION_MANAGED_SETTINGS]

@@ -18,7 +18,7 @@ from claude_sandbox.blueprint.model import Identity, Site
 IDENTITY = Identity("agents", "alice", "11111111-1111-1111-1111-111111111111")
 IMAGE = parse_image("example.org/claude@sha256:" + "a" * 64, "IfNotPresent")
 SPEC = {
-    "credentials": {"apiKeySecretRef": {"name": "key"}},
+    "credentials": {"apiKeySecretRef": {"name": "key"}, "delivery": "Mounted"},
     "network": {"ports": [{"name": "web", "containerPort": 8080}]},
 }
 WANTED: Any = pod_of(build(IDENTITY, ClaudeSandboxSpec.model_validate(SPEC), Site(IMAGE)), "7")

@@ -97,7 +97,8 @@ class Gateways:
         if self._given.image is None:
             message = (
                 "This operator starts no gateways: its administrator has to give it --gateway-image, the operator's"
-                " own image. Until then set spec.credentials.delivery to Mounted."
+                " own image. Until then only spec.credentials.delivery Mounted can be used, which profile Production"
+                " refuses."
             )
             return Ensured(None, Outcome(failure=Failure(Reason.GATEWAY_NOT_READY, message, permanent=True)))
         async with self._turns.of(namespace):

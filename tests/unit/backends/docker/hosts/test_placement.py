@@ -332,7 +332,7 @@ def test_room_follows_from_the_engine_unless_the_administrator_says_otherwise() 
 def test_a_sandbox_takes_its_limits_and_what_publishes_its_ports_some_memory_more() -> None:
     fields: dict[str, Any] = {
         "backend": {"type": "Docker"},
-        "credentials": {"apiKeySecretRef": {"name": "anthropic"}},
+        "credentials": {"apiKeySecretRef": {"name": "anthropic"}, "delivery": "Mounted"},
         "resources": {"cpu": "1.5", "memory": "2Gi"},
     }
     assert requests_of(parse_spec({"spec": fields})) == Requests(1500, 2 * GI)
