@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from claude_sandbox.api.usage_status import (
@@ -34,6 +35,8 @@ MAX_PARTS = 16
 BELIEVED = timedelta(minutes=3)
 """For how long it is believed that the provider does not answer; a gateway says it anew each minute."""
 
+_REMEMBERED = 2048
+"""Texts that are not read again: a sandbox is looked at far more often than something new is told of it."""
 _MOST = 2**62
 _USD = re.compile(r"(?:0|[1-9][0-9]{0,12})(?:\.[0-9]{1,9})?")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
@@ -85,8 +88,11 @@ class Report:
 
 def read(text: object) -> Report | None:
     """The report that a gateway has written; None for what is none."""
-    if not isinstance(text, str) or len(text) > MAX_TEXT:
-        return None
+    return _read(text) if isinstance(text, str) and len(text) <= MAX_TEXT else None
+
+
+@lru_cache(_REMEMBERED)
+def _read(text: str) -> Report | None:
     try:
         return read_document(json.loads(text))
     except (ValueError, RecursionError):

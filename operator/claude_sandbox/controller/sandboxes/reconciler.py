@@ -51,7 +51,8 @@ logger = logging.getLogger(__name__)
 class _Pass:
     """What one pass found before anything was measured. `desired` is None where nothing could be asked for.
 
-    `raw` is the sandbox as it is since. `told`: what its gateway has told, be it time to write that or not.
+    `raw` is the sandbox as it is since. `told`: what its gateway has told, be it time to write that or not; `before`:
+    what the status says of that.
     """
 
     raw: Raw
@@ -59,6 +60,7 @@ class _Pass:
     requeue: float | None = None
     desired: tuple[Backend, Blueprint, ClaudeSandboxSpec] | None = None
     told: Usage | None = None
+    before: Usage | None = None
 
 
 class Reconciler:
@@ -123,7 +125,7 @@ class Reconciler:
         if done.findings.outcome.gone:
             return self._lose(raw)
         tell(self._reporter, raw, done.findings)
-        self._denials.tell(self._reporter, key, raw, previous_usage(raw.get("status") or {}), done.told)
+        self._denials.tell(self._reporter, key, raw, done.before, done.told)
         if done.findings.outcome.stale and not done.findings.outcome.healed:
             # Not all of this spec was carried out, so nothing is said of it yet.
             return Result(requeue_after=done.requeue)
@@ -134,7 +136,7 @@ class Reconciler:
     def _paced(self, key: Key, done: "_Pass") -> "_Pass":
         """The same; what was used since the last write a moment ago is said a minute after that, and looked at again
         then."""
-        before, found = previous_usage(done.raw.get("status") or {}), done.findings.usage
+        before, found = done.before, done.told
         if found is None or found == before:
             return done
         again = self._timers.usage_in(key, may_wait=lambda age: waits(before, found, age))
@@ -230,7 +232,7 @@ class Reconciler:
         over = over_in(findings.usage, datetime.now(UTC))
         waiting = (outcome.paced, settling, secret, key.again, workload.again, over)
         again = [wait for wait in waiting if wait is not None]
-        return _Pass(raw, findings, min(again, default=None), (backend, blueprint, spec), findings.usage)
+        return _Pass(raw, findings, min(again, default=None), (backend, blueprint, spec), findings.usage, found.usage)
 
     def _backend_of(self, raw: Raw) -> Backend | None:
         """What runs the sandbox; None where no host was chosen yet."""
