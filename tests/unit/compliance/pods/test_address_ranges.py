@@ -21,8 +21,9 @@ from claude_sandbox.compliance.pods.address_ranges import (
 ranges = st.lists(
     st.tuples(st.integers(0, 60), st.integers(0, 9)).map(lambda one: (one[0], one[0] + one[1])), max_size=9
 )
+ipv4 = st.builds(lambda a, n: ip_network((a, n), strict=False), st.integers(0, 2**32 - 1), st.integers(0, 32))
 networks = st.one_of(
-    st.builds(lambda a, n: ip_network((a, n), strict=False), st.integers(0, 2**32 - 1), st.integers(0, 32)),
+    ipv4,
     st.builds(
         lambda a, n: ip_network((a.to_bytes(16), n), strict=False), st.integers(0, 2**128 - 1), st.integers(0, 128)
     ),
@@ -55,7 +56,7 @@ def test_a_network_is_read_and_written_as_itself(network: object) -> None:
     assert written(span(str(network))) == str(network)
 
 
-@given(st.lists(networks.filter(lambda one: one.version == 4), min_size=1, max_size=5))
+@given(st.lists(ipv4, min_size=1, max_size=5))
 def test_networks_are_merged_as_the_standard_library_does(some: list[object]) -> None:
     expected = merged(span(str(one)) for one in collapse_addresses(some))  # type: ignore[type-var]
     assert merged(span(str(one)) for one in some) == expected
