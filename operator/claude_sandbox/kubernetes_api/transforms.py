@@ -11,6 +11,8 @@ from typing import Any
 from claude_sandbox.api import meta
 from claude_sandbox.compliance.evidence.pods import CLOUD_IDENTITIES, SLICE_MANAGER, SLICE_OF
 from claude_sandbox.kubernetes_api.resources import (
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
     ENDPOINT_SLICES,
     LIMIT_RANGES,
     NAMESPACES,
@@ -18,6 +20,8 @@ from claude_sandbox.kubernetes_api.resources import (
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
     RESOURCE_QUOTAS,
+    ROLE_BINDINGS,
+    ROLES,
     SANDBOXES,
     SECRETS,
     SERVICE_ACCOUNTS,
@@ -111,6 +115,11 @@ PROJECTIONS: Mapping[Resource, Projection] = {
     SERVICE_ACCOUNTS: Projection(("automountServiceAccountToken",), annotations=(*_OURS, *CLOUD_IDENTITIES)),
     PERSISTENT_VOLUME_CLAIMS: Projection(("spec", "status")),
     NETWORK_POLICIES: Projection(("spec",)),
+    # Of gateways: whoever may write one with their label.
+    DEPLOYMENTS: Projection(("spec", "status")),
+    DISRUPTION_BUDGETS: Projection(("spec",)),
+    ROLES: Projection(("rules",)),
+    ROLE_BINDINGS: Projection(("roleRef", "subjects")),
     SERVICES: Projection(("spec",)),
     ENDPOINT_SLICES: Projection(("endpoints",), labels=(SLICE_OF, SLICE_MANAGER), annotations=(), reduce=_endpoints),
     RESOURCE_QUOTAS: Projection(("spec",)),
