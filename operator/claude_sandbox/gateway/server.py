@@ -5,6 +5,7 @@ import json
 import socket
 import ssl
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,10 @@ from claude_sandbox.gateway.budget.store import FileStore, MemoryStore, Store, S
 from claude_sandbox.gateway.config.config import Limits, Listener
 from claude_sandbox.gateway.config.follow import Follower, Follows, Live
 from claude_sandbox.gateway.config.standard_input import InputFollower
+from claude_sandbox.gateway.git.forwarder import GitForwarder
+from claude_sandbox.gateway.git.repositories import BELOW
+from claude_sandbox.gateway.git.service import GitService
+from claude_sandbox.gateway.git.upstream import session
 from claude_sandbox.gateway.kubernetes.accounts import UsageStore
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer
 from claude_sandbox.gateway.kubernetes.reports import ReportStore
@@ -88,9 +93,12 @@ class Gateway:
         self._denials = Denials()
         self._audit = Audit(observe=self._observe)
         self._upstreams = Upstreams()
+        self._resolver = SystemResolver()
         self._broker = Broker(lambda: follower.live, self._audit, self._books, self._upstreams)
-        self._proxy = Proxy(lambda: follower.live, self._audit, SystemResolver())
+        self._proxy = Proxy(lambda: follower.live, self._audit, self._resolver)
+        self._git: GitService | None = None
         self._metrics.opened("broker", lambda: self._broker.open)
+        self._metrics.opened("git", self._repositories_open)
         self._metrics.opened("proxy", lambda: self._proxy.open)
         self._pages = Pages(
             lambda: follower.live, self._books, self._broker.recent, self._denials, self._metrics, self._readiness,
@@ -124,8 +132,11 @@ class Gateway:
         config = self._follower.live.config
         if isinstance(self._accounts, FileStore):
             await _begun(self._accounts)
+        repositories = session(lambda: self._follower.live.config, self._resolver)
+        forwarder = GitForwarder(repositories, Path(tempfile.gettempdir()))
+        self._git = GitService(lambda: self._follower.live, self._audit, forwarder)
         broker = self._bounded = _BoundedServer(
-            self._broker.handle, config.limits, len(self._follower.live.sandboxes),
+            self._handle, config.limits, len(self._follower.live.sandboxes),
             handler_cancellation=True, access_log=None, auto_decompress=False,
             max_line_size=_MAX_HEADER, max_field_size=_MAX_HEADER, keepalive_timeout=75.0,
             read_bufsize=64 * 1024,
@@ -154,13 +165,22 @@ class Gateway:
             for one in (following, *telling):
                 one.cancel()
             await asyncio.gather(following, waiting, *telling, return_exceptions=True)
+            await repositories.close()
             await self._end()
+
+    async def _handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
+        """What comes to the broker's address: for the model, or for a repository."""
+        if self._git is not None and incoming.raw_path.startswith(BELOW):
+            return await self._git.handle(incoming)
+        return await self._broker.handle(incoming)
 
     async def _changed(self, live: Live) -> None:
         assert self._bounded is not None  # noqa: S101
         self._bounded.limit(live.config.limits, len(live.sandboxes))
         self._broker.changed()
         self._proxy.changed()
+        if self._git is not None:
+            self._git.changed()
         self._books.keep(live.sandboxes)
         self._denials.keep(live.sandboxes)
         if self._reporting is not None:
@@ -215,8 +235,15 @@ class Gateway:
             await site.stop()
         loop = asyncio.get_running_loop()
         end = loop.time() + self._follower.live.config.limits.drain
-        while (self._broker.open or self._proxy.open) and loop.time() < end:  # noqa: ASYNC110
+        while self._under_way() and loop.time() < end:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
+
+    def _under_way(self) -> int:
+        """Requests and connections."""
+        return self._broker.open + self._proxy.open + self._repositories_open()
+
+    def _repositories_open(self) -> int:
+        return self._git.open if self._git is not None else 0
 
     async def _end(self) -> None:
         for server in self._servers:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import os
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import aiohttp
 from aiohttp import web
 from http_backend import http_backend
 
-from claude_sandbox.gateway.git.forwarder import GitForwarder, Passage, Repository
+from claude_sandbox.gateway.git.forwarder import GitForwarder, Passage, Server
 from claude_sandbox.gateway.git.push_rules import PushRules
 
 AUTHORIZATION = "Basic " + base64.b64encode(b"x-access-token:not-for-the-agent").decode()
@@ -72,7 +73,12 @@ class GitLab:
 
 @contextlib.asynccontextmanager
 async def git_lab(
-    directory: Path, rules: PushRules | None, config: dict[str, str] | None = None, *, made: bool = False
+    directory: Path,
+    rules: PushRules | None,
+    config: dict[str, str] | None = None,
+    *,
+    made: bool = False,
+    context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[GitLab]:
     """Servers on loopback, and `team/project.git` with a first commit on `main`, which may be `made` already."""
     files, spool = directory / "server", directory / "spool"
@@ -93,12 +99,12 @@ async def git_lab(
     async def gateway(request: web.Request) -> web.StreamResponse:
         passage = Passage()
         lab.passages.append(passage)
-        repository = Repository(f"{lab.direct}", AUTHORIZATION, lab.rules)
-        return await forwarder.handle(request, request.match_info["below"], repository, passage)
+        there = Server(lab.direct, AUTHORIZATION, lab.rules)
+        return await forwarder.handle(request, request.match_info["below"], there, passage)
 
     async with (
         aiohttp.ClientSession(auto_decompress=False) as session,
-        serve(server, "/{path:.*}") as port,
+        serve(server, "/{path:.*}", context) as port,
         serve(gateway, "/git/{below:.*}") as by_gateway,
     ):
         forwarder = GitForwarder(session, spool)
@@ -110,14 +116,14 @@ async def git_lab(
 
 
 @contextlib.asynccontextmanager
-async def serve(handler: Handler, path: str) -> AsyncIterator[int]:
+async def serve(handler: Handler, path: str, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """A server on loopback with one handler; its port."""
     app = web.Application(client_max_size=1 << 30)
     app.router.add_route("*", path, handler)
     runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()

@@ -19,6 +19,7 @@ from claude_sandbox.gateway.config.fields import ConfigError, Fields, read_objec
 from claude_sandbox.gateway.destinations.addresses import Address, AddressRules
 from claude_sandbox.gateway.destinations.domains import Pattern, PatternError, parse_pattern
 from claude_sandbox.gateway.destinations.names import NotANameError, normalise
+from claude_sandbox.gateway.git.repositories import Repository, read_repository
 
 _UID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _DIGEST = r"[0-9a-f]{64}"
@@ -98,6 +99,7 @@ class Sandbox:
     models: tuple[str, ...] = ()
     allowed: tuple[Pattern, ...] = ()
     budget: Budget = field(default_factory=Budget)
+    repositories: tuple[Repository, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -279,7 +281,17 @@ def _sandbox(fields: Fields) -> Sandbox:
         fields.texts("models"),
         tuple(read_pattern(item, where) for item, where in fields.items("allowedDomains")),
         fields.inner("budget", read_budget) if fields.has("budget") else Budget(),
+        distinct(
+            tuple(read_object(item, where, read_repository) for item, where in fields.items("repositories")), fields
+        ),
     )
+
+
+def distinct(repositories: tuple[Repository, ...], fields: Fields) -> tuple[Repository, ...]:
+    """None of which is there twice. Raises ConfigError."""
+    if len({one.at for one in repositories}) != len(repositories):
+        raise ConfigError(fields.path("repositories"), "a repository is there twice: remove one")
+    return repositories
 
 
 def _credential(fields: Fields) -> tuple[Path, bool, str | None]:

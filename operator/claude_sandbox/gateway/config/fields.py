@@ -74,6 +74,10 @@ class Fields:
             raise ConfigError(self.path(name), f"write one of {', '.join(choices)}")
         return found
 
+    def flag(self, name: str, default: bool) -> bool:
+        """True or false."""
+        return self._take(name, bool, "true or false", default)
+
     def usd(self, name: str) -> Decimal | None:
         """An amount in USD as a string, or None where it is not there."""
         text = self.optional(name)

@@ -16,6 +16,7 @@ from typing import Protocol
 from claude_sandbox.gateway.budget import prices
 from claude_sandbox.gateway.config.config import Config, Sandbox, parse
 from claude_sandbox.gateway.config.fields import ConfigError
+from claude_sandbox.gateway.git.repositories import Opened
 from claude_sandbox.gateway.identity import Identify, Placeholders
 
 INTERVAL = 0.5
@@ -41,6 +42,8 @@ class Live:
     identify: Identify
     sandboxes: Mapping[str, Sandbox]
     credentials: Mapping[str, Credential]
+    repositories: Mapping[str, Mapping[str, Opened]] = field(default_factory=dict)
+    """Of each sandbox, by UID, those that can be used, by what requests name them."""
     by_address: bool = False
     """Whether sandboxes are known by the addresses of their packets, too."""
 
@@ -120,12 +123,14 @@ class Follower:
                 table = config.prices.read_text()
             except (OSError, UnicodeDecodeError):
                 raise ConfigError("pricesFile", "it can't be read: put it there") from None
-        files = (one.credential for one in config.sandboxes)
+        files = [one.credential for one in config.sandboxes]
+        files += [repository.credential for one in config.sandboxes for repository in one.repositories]
         return (text, table, *(read_secret(file) if isinstance(file, Path) else None for file in files))
 
     def _build(self, seen: tuple[object, ...]) -> Live:
-        text, table, *secrets = seen
+        text, table, *found = seen
         config = parse(str(text))
+        secrets, others = found[: len(config.sandboxes)], found[len(config.sandboxes) :]
         credentials = {}
         for one, secret in zip(config.sandboxes, secrets, strict=True):
             if secret is None:
@@ -133,7 +138,21 @@ class Follower:
             else:
                 credentials[one.uid] = Credential(str(secret), one.oauth, one.generation)
         sandboxes = {one.uid: one for one in config.sandboxes}
-        return Live(config, _prices(table), Placeholders(config.sandboxes), sandboxes, credentials)
+        repositories = self._repositories(config, others)
+        return Live(config, _prices(table), Placeholders(config.sandboxes), sandboxes, credentials, repositories)
+
+    def _repositories(self, config: Config, secrets: list[object]) -> dict[str, dict[str, Opened]]:
+        left = iter(secrets)
+        opened: dict[str, dict[str, Opened]] = {}
+        for sandbox in config.sandboxes:
+            for one in sandbox.repositories:
+                secret = next(left)
+                if one.credential is not None and secret is None:
+                    self._once(f"sandbox {sandbox.uid}: the credential of {one.at} can't be read, or is none")
+                    continue
+                authorization = one.authorization(str(secret)) if secret is not None else None
+                opened.setdefault(sandbox.uid, {})[one.at] = Opened(one, authorization)
+        return opened
 
     def _once(self, message: str) -> None:
         if message not in self._told:

@@ -1,11 +1,48 @@
-"""What the gateway asks the server for by itself, to know on what a push builds (gitprotocol-v2, fetch). Pure."""
+"""Fetches: what a client asks for, for the audit, and what the gateway asks for by itself, to know on what a push
+builds (gitprotocol-v2, fetch). Pure."""
 
+import zlib
 from collections.abc import Mapping, Set
 
 from claude_sandbox.gateway.git.pack import GitObject, PackReader
 from claude_sandbox.gateway.git.pkt_line import DELIMITER, FLUSH, MalformedError, PacketReader, packet
 
+MOST_WANTS = 20
+"""That are noted of one request."""
+_STEP = 64 * 1024
 _DATA, _PROGRESS = 1, 2
+
+
+class WantReader:
+    """Notes what a client's request asks for as it passes by. Decides nothing, and what it can't read it leaves out."""
+
+    def __init__(self, encoding: str | None) -> None:
+        self._packets: PacketReader | None = PacketReader(delimited=True)
+        self._inflate = zlib.decompressobj(31) if encoding in ("gzip", "x-gzip") else None
+        self.found: list[str] = []
+
+    def feed(self, data: bytes) -> None:
+        """Take further bytes."""
+        try:
+            while data and self._packets is not None:
+                part, data = (data, b"") if self._inflate is None else self._inflated(self._inflate, data)
+                self._packets.feed(part)
+                self._lines(self._packets)
+        except (MalformedError, zlib.error):
+            self._packets = None
+
+    def _inflated(self, inflate: "zlib._Decompress", data: bytes) -> tuple[bytes, bytes]:
+        return inflate.decompress(data, _STEP), inflate.unconsumed_tail
+
+    def _lines(self, packets: PacketReader) -> None:
+        while (one := packets.next()) is not None:
+            word, _, rest = one[1].partition(b" ")
+            name = rest.split(b" ")[0].strip().decode("latin-1")
+            if word in (b"want", b"want-ref") and name not in self.found:
+                self.found.append(name)
+            if len(self.found) == MOST_WANTS:
+                self._packets = None
+                return
 
 
 def can_filter(advertised: bytes) -> bool:

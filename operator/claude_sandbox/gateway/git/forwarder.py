@@ -16,19 +16,27 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import aiohttp
 from aiohttp import web
 from yarl import URL
 
 from claude_sandbox.gateway.git import history, push_report
-from claude_sandbox.gateway.git.fetch import can_filter, read_fetched, symbolic_refs, symbolic_refs_request, wanted
+from claude_sandbox.gateway.git.fetch import (
+    WantReader,
+    can_filter,
+    read_fetched,
+    symbolic_refs,
+    symbolic_refs_request,
+    wanted,
+)
 from claude_sandbox.gateway.git.pack import GitObject, PackReader, TooLargeError
 from claude_sandbox.gateway.git.pkt_line import MalformedError
 from claude_sandbox.gateway.git.push_request import Command, PushReader, PushRequest
 from claude_sandbox.gateway.git.push_rules import PushRules, aliases, reads_history, refusals
 from claude_sandbox.gateway.git.smart_http import Advertisement, Call, Service, call_of, protocol
+from claude_sandbox.gateway.git.upstream import RefusedAddressError
 
 _CHUNK = 1024 * 1024
 _FETCHED = 256 * 1024 * 1024
@@ -36,12 +44,15 @@ _FETCHED = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Repository:
-    """One repository of a server. `url` has no slash at its end; `authorization` is a header's value, or None."""
+class Server:
+    """Where one repository is, and how it is asked. `url` has no slash at its end; `authorization` is a header's value,
+    or None; `proxy` a URL, for where a company's proxy is asked instead."""
 
     url: str
     authorization: str | None = field(repr=False)
     push: PushRules | None = None
+    timeout: aiohttp.ClientTimeout = field(default_factory=aiohttp.ClientTimeout)
+    proxy: str | None = None
 
 
 @dataclass
@@ -52,6 +63,8 @@ class Passage:
     verdict: str = "Refused"
     rule: str | None = None
     commands: tuple[Command, ...] = ()
+    wanted: tuple[str, ...] = ()
+    """What a fetch asked for."""
     status: int | None = None
     up: int = 0
     down: int = 0
@@ -75,7 +88,7 @@ class GitForwarder:
         self._pack_bytes = pack_bytes
 
     async def handle(
-        self, incoming: web.BaseRequest, below: str, repository: Repository, passage: Passage
+        self, incoming: web.BaseRequest, below: str, server: Server, passage: Passage
     ) -> web.StreamResponse:
         """Answer one request; `below`: its path below the repository's URL. Fills in `passage`.
 
@@ -85,22 +98,22 @@ class GitForwarder:
             call = passage.call = call_of(incoming.method, below, incoming.query_string)
             if call is None:
                 raise RefusedError(403, "request", "git's smart protocol is spoken here, and nothing else")
-            server = _Server(self._session, repository)
+            asked = _Asked(self._session, server)
             if call.service is Service.FETCH:
-                body = _counted(b"", incoming, passage) if incoming.can_read_body else None
-                return await server.pass_on(incoming, call, passage, body)
-            if repository.push is None:
+                body = _noted(incoming, passage) if incoming.can_read_body else None
+                return await asked.pass_on(incoming, call, passage, body)
+            if server.push is None:
                 raise RefusedError(403, "read-only", "this repository is read-only: spec.repositories has no push")
             if call.advertises:
-                return await server.pass_on(incoming, call, passage, None)
-            return await self._push(_Push(incoming, call, repository.push, passage), server)
+                return await asked.pass_on(incoming, call, passage, None)
+            return await self._push(_Push(incoming, call, server.push, passage), asked)
         except RefusedError as error:
             passage.verdict = "Failed" if error.status >= 500 else "Refused"
             return _told(passage, error)
         except MalformedError as error:
             return _told(passage, RefusedError(400, f"malformed: {error}", f"this is refused: {error}"))
 
-    async def _push(self, push: "_Push", server: "_Server") -> web.StreamResponse:
+    async def _push(self, push: "_Push", server: "_Asked") -> web.StreamResponse:
         request, rest = await push.commands()
         if request is None:
             push.passage.verdict, push.passage.rule, push.passage.status = "Allowed", "probe", 200
@@ -126,7 +139,7 @@ class GitForwarder:
             return await server.pass_on(push.incoming, push.call, push.passage, _stored(request.head(), file))
 
     async def _judged(
-        self, request: PushRequest, rules: PushRules, pack: PackReader, server: "_Server"
+        self, request: PushRequest, rules: PushRules, pack: PackReader, server: "_Asked"
     ) -> Mapping[bytes, str]:
         """Why a ref is refused for what its commits do. Raises MalformedError, TooLargeError and RefusedError."""
         pushed = await asyncio.to_thread(pack.objects, {})
@@ -189,15 +202,16 @@ class _Push:
         return _whole(self.call, push_report.refused(request, reasons))
 
 
-class _Server:
+class _Asked:
     """Git's server, for one request."""
 
-    def __init__(self, session: aiohttp.ClientSession, repository: Repository) -> None:
+    def __init__(self, session: aiohttp.ClientSession, server: Server) -> None:
         self._session = session
-        self._url = repository.url
+        self._url = server.url
         self._headers = {"accept-encoding": "identity"}
-        if repository.authorization is not None:
-            self._headers["authorization"] = repository.authorization
+        if server.authorization is not None:
+            self._headers["authorization"] = server.authorization
+        self._options: dict[str, Any] = {"allow_redirects": False, "timeout": server.timeout, "proxy": server.proxy}
 
     async def pass_on(
         self, incoming: web.BaseRequest, call: Call, passage: Passage, body: AsyncIterator[bytes] | None
@@ -213,12 +227,14 @@ class _Server:
         passage.verdict, passage.rule = "Allowed", "allowed"
         try:
             async with self._session.request(
-                incoming.method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
+                incoming.method, URL(url, encoded=True), headers=headers, data=body, **self._options
             ) as answer:
                 return await self._pass_back(incoming, call, answer, passage)
-        except (aiohttp.ClientConnectionError, TimeoutError):
+        except (aiohttp.ClientConnectionError, TimeoutError) as error:
             if passage.status is not None:
                 raise
+            if isinstance(error.__cause__, RefusedAddressError):
+                raise RefusedError(403, "address", str(error.__cause__)) from None
             raise RefusedError(502, "server", "git's server can't be reached") from None
 
     async def _pass_back(
@@ -268,7 +284,7 @@ class _Server:
         data = bytearray()
         try:
             async with self._session.request(
-                method, URL(url, encoded=True), headers=headers, data=body, allow_redirects=False
+                method, URL(url, encoded=True), headers=headers, data=body, **self._options
             ) as answer:
                 if answer.status != 200:
                     raise RefusedError(502, "server", f"the server does not tell what it has: HTTP {answer.status}")
@@ -292,6 +308,15 @@ async def _counted(first: bytes, incoming: web.BaseRequest, passage: Passage) ->
         yield first
     while part := await incoming.content.readany():
         passage.up += len(part)
+        yield part
+
+
+async def _noted(incoming: web.BaseRequest, passage: Passage) -> AsyncIterator[bytes]:
+    """A fetch as it comes, and what it asks for in the passage."""
+    wants = WantReader(incoming.headers.get("content-encoding"))
+    async for part in _counted(b"", incoming, passage):
+        wants.feed(part)
+        passage.wanted = tuple(wants.found)
         yield part
 
 

@@ -78,9 +78,7 @@ async def judged(name: str, egress: Egress, resolve: Resolve) -> list[Address]:
 
 async def _first(addresses: list[Address], port: int, egress: Egress) -> Dialled:
     """A connection to the first of the addresses that accepts one."""
-    for address in addresses:
-        if not _opened(address, egress) and _is_own(address):
-            raise DialError("the name leads to an address that is refused (the gateway's own)", refused=True)
+    refuse_own(addresses, egress)
     for address in addresses:
         try:
             reader, writer = await asyncio.open_connection(str(address), port, limit=BUFFER)
@@ -88,6 +86,13 @@ async def _first(addresses: list[Address], port: int, egress: Egress) -> Dialled
             continue
         return Dialled(reader, writer, str(address))
     raise DialError("it accepts no connection")
+
+
+def refuse_own(addresses: list[Address], egress: Egress) -> None:
+    """Raises DialError where one of the addresses is the gateway's own."""
+    for address in addresses:
+        if not _opened(address, egress) and _is_own(address):
+            raise DialError("the name leads to an address that is refused (the gateway's own)", refused=True)
 
 
 def _opened(address: Address, egress: Egress) -> bool:

@@ -24,7 +24,8 @@ OTHER = "other"
 REASONS = frozenset(
     ("allowed", "denied", "not in allowedDomains", "address", "malformed", "identity", "path", "batches", "model",
      "budget", "budget held", "ledger", "rate", "concurrency", "connections", "size", "timeout", "credential",
-     "connect", "answer", "broken off", "no longer allowed", "SNIMismatch", "EncryptedClientHello", OTHER)
+     "connect", "answer", "broken off", "no longer allowed", "SNIMismatch", "EncryptedClientHello",
+     "repository", "read-only", OTHER)
 ).union(Outcome)  # fmt: skip
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 """Buckets of the time to the first byte: models take from a fraction of a second to minutes."""
@@ -83,7 +84,7 @@ class Metrics:
         """Count what becomes a line of the audit."""
         verdict, why = str(fields.get("verdict")), reason(fields.get("rule"))
         verdict = verdict if verdict in VERDICTS else OTHER
-        door = "broker" if kind == "request" else "proxy"
+        door = {"request": "broker", "git": "git"}.get(kind, "proxy")
         self._bytes.add(_number(fields, "bytesUp"), door, "up")
         self._bytes.add(_number(fields, "bytesDown"), door, "down")
         if kind != "request":

@@ -1,0 +1,112 @@
+"""The repositories that a sandbox may use: as they are declared, and as their requests name them. Pure."""
+
+import base64
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from claude_sandbox.gateway.config.cluster import SecretKey
+from claude_sandbox.gateway.config.fields import ConfigError, Fields
+from claude_sandbox.gateway.destinations.names import NotANameError, normalise
+from claude_sandbox.gateway.git.push_rules import PushRules
+
+BELOW = "/git/"
+"""Where on the broker's address repositories are: `/git/HOST/PATH`."""
+_PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,127}){1,16}")
+_USER = r"[A-Za-z0-9._@+-]{1,100}"
+_BRANCH = r"[A-Za-z0-9._/*-]{1,200}"
+_PROTECTED = r"[^\x00-\x1f\x7f\\]{1,200}"
+_MOST_PATTERNS = 100
+# Of GitHub, GitLab and Gitea alike, a token is the password of any user.
+_ANY_USER = "x-access-token"
+
+
+@dataclass(frozen=True)
+class Repository:
+    """One repository of a server. `url`: as the server knows it, without a slash at its end; `at`: by what a request
+    names it, `HOST/PATH` without `.git`. `credential`: where the password or token is, None for one that is public."""
+
+    url: str
+    at: str
+    host: str
+    credential: Path | SecretKey | None = None
+    user: str = _ANY_USER
+    push: PushRules | None = None
+
+    def authorization(self, secret: str) -> str:
+        """The header's value that the server wants."""
+        return "Basic " + base64.b64encode(f"{self.user}:{secret}".encode()).decode()
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A repository with its credential, which is in no repr."""
+
+    repository: Repository
+    authorization: str | None = field(default=None, repr=False)
+
+
+def asked(path: str) -> tuple[str, str] | None:
+    """Of a request's path: by what it names the repository, and what is behind that. None for another path."""
+    if not path.startswith(BELOW):
+        return None
+    for behind in ("info/refs", "git-upload-pack", "git-receive-pack"):
+        if path.endswith(f"/{behind}"):
+            return named(path[len(BELOW) : -len(behind) - 1]), behind
+    return path[len(BELOW) :], ""
+
+
+def named(path: str) -> str:
+    """`HOST/PATH` of a URL without its scheme: with `.git` at its end or not, it is the same repository."""
+    return path.strip("/").removesuffix(".git")
+
+
+def read_repository(fields: Fields) -> Repository:
+    """As it is in the program's own configuration. Raises ConfigError."""
+    url, host, at = read_url(fields)
+    file, user = None, _ANY_USER
+    if fields.has("credential"):
+        file, user = fields.inner("credential", _credential)
+    push = fields.inner("push", read_push) if fields.has("push") else None
+    return Repository(url, at, host, file, user, push)
+
+
+def read_push(fields: Fields) -> PushRules:
+    """Raises ConfigError."""
+    branches = _patterns(fields, "branches", _BRANCH)
+    if not branches:
+        raise ConfigError(fields.path("branches"), "write patterns of the branches that may be pushed, as in claude/*")
+    protected = _patterns(fields, "protectedPaths", _PROTECTED)
+    return PushRules(branches, fields.flag("force", False), fields.flag("delete", False), protected)
+
+
+def _credential(fields: Fields) -> tuple[Path, str]:
+    return Path(fields.text("file", pattern=r"/[^\x00-\x1f\x7f]*")), fields.text("user", _ANY_USER, pattern=_USER)
+
+
+def _patterns(fields: Fields, name: str, allowed: str) -> tuple[str, ...]:
+    found = fields.texts(name)
+    if len(found) > _MOST_PATTERNS:
+        raise ConfigError(fields.path(name), f"write {_MOST_PATTERNS} at most")
+    for index, one in enumerate(found):
+        if not re.fullmatch(allowed, one):
+            raise ConfigError(fields.path(f"{name}[{index}]"), f"write what matches {allowed}")
+    return found
+
+
+def read_url(fields: Fields) -> tuple[str, str, str]:
+    """The URL as it is asked for, its host, and by what requests name it. Raises ConfigError."""
+    text = fields.text("url", pattern=r"[\x21-\x7e]{1,1000}").rstrip("/")
+    parts = urlsplit(text)
+    where = fields.path("url")
+    try:
+        host, port = normalise(parts.hostname or ""), parts.port
+    except (NotANameError, ValueError):
+        raise ConfigError(where, "write https://HOST/PATH, with the name of a host") from None
+    if parts.scheme != "https" or "@" in parts.netloc or parts.query or parts.fragment:
+        raise ConfigError(where, "write https://HOST/PATH, without a user, a query or a fragment")
+    if not _PATH.fullmatch(parts.path):
+        raise ConfigError(where, "write the repository's own path behind the host, as in /team/project")
+    authority = host if port in (None, 443) else f"{host}:{port}"
+    return f"https://{authority}{parts.path}", host, named(f"{authority}{parts.path}")

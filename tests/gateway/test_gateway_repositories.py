@@ -1,0 +1,137 @@
+"""Repositories that a sandbox declares, by the gateway as a program: git as an agent has it, and a server with TLS."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp import ClientSession
+from gatewaykit import PLACEHOLDER, Gateway, authority, basic, document, running, until
+from git_lab import AUTHORIZATION, GitLab, git_lab
+from yarl import URL
+
+HOST = "git.example.org"
+PUSH = {"branches": ["claude/*"], "protectedPaths": [".github/**"]}
+
+
+@dataclass
+class Place:
+    gateway: Gateway
+    lab: GitLab
+    document: dict[str, Any]
+    at: str
+
+    @property
+    def url(self) -> str:
+        """As a person writes it, who knows of no gateway."""
+        return f"https://{self.at}.git"
+
+    async def git(self, *arguments: str, at: Path | None = None, password: str = PLACEHOLDER) -> Any:
+        """As the sandbox's git is configured."""
+        gateway = f"http://{self.gateway.broker}"
+        helper = f"!f() {{ echo username=sandbox; echo password={password}; }}; f"
+        return await self.lab.git(
+            *("-c", f"url.{gateway}/git/{self.at}.insteadOf=https://{self.at}"),
+            *("-c", f"credential.{gateway}.helper={helper}", *arguments),
+            at=at,
+        )
+
+    async def says(self, words: str) -> None:
+        """Ask until this is the answer: what is configured holds within a moment."""
+        async with asyncio.timeout(20):
+            while words not in (await self.git("ls-remote", self.url)).text:  # noqa: ASYNC110
+                await asyncio.sleep(0.2)
+
+
+@pytest_asyncio.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    by = authority(tmp_path, HOST)
+    async with git_lab(tmp_path, None, context=by.server()) as lab:
+        at = f"{HOST}:{lab.direct.partition(':')[2].partition(':')[2].partition('/')[0]}/team/project"
+        # `x-access-token:…` of the lab's own authorization.
+        (tmp_path / "token").write_text("not-for-the-agent\n")
+        one = document(tmp_path)
+        one["egress"]["hosts"] = {HOST: ["127.0.0.1"]}
+        one["provider"]["caFile"] = str(by.bundle)
+        one["sandboxes"][0]["repositories"] = [
+            {"url": f"https://{at}.git", "credential": {"file": str(tmp_path / "token")}, "push": PUSH}
+        ]
+        with running(tmp_path, one) as gateway:
+            yield Place(gateway, lab, one, at)
+
+
+async def test_a_clone_a_push_and_what_is_written_down_of_them(place: Place, tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    assert (await place.git("clone", "-q", place.url, str(clone))).text == ""
+    (clone / "src/a.py").write_text("changed")
+    await place.lab.run("commit", "-qam", "changed", at=clone)
+    said = await place.git("push", "origin", "HEAD:refs/heads/claude/a", at=clone)
+    assert said.code == 0, said.text
+    refused = await place.git("push", "origin", "HEAD:refs/heads/main", at=clone)
+    assert "only branches claude/*" in refused.text
+    head = (await place.lab.run("rev-parse", "HEAD", at=clone)).strip()
+    first = (await place.lab.run("rev-parse", "origin/main", at=clone)).strip()
+    await until(lambda: len([one for one in place.gateway.audit() if "refs" in one]) == 2)
+    lines = [one for one in place.gateway.audit() if one["kind"] == "git"]
+    assert {one["repository"] for one in lines if one["status"] == 200} == {place.at}
+    assert any(one.get("operation") == "fetch" and first in one.get("wanted", "") for one in lines)
+    pushed = [one for one in lines if "refs" in one]
+    assert [(one["verdict"], one["refs"]) for one in pushed] == [
+        ("Allowed", f"{'0' * 40}..{head} refs/heads/claude/a"),
+        ("Refused", f"{first}..{head} refs/heads/main"),
+    ]
+    assert "not-for-the-agent" not in place.gateway.output() + said.text + refused.text
+    assert AUTHORIZATION.partition(" ")[2] not in place.gateway.output()
+
+
+@pytest.mark.parametrize("path", ["team/other", "team/project-other", "team", "team/project/x", "team/%70roject"])
+async def test_another_repository_of_the_same_server_is_not_there(place: Place, path: str) -> None:
+    there = place.at.partition("/")[0]
+    async with (
+        ClientSession() as session,
+        session.get(
+            URL(f"http://{place.gateway.broker}/git/{there}/{path}/info/refs?service=git-upload-pack", encoded=True),
+            headers={"authorization": basic()},
+        ) as answer,
+    ):
+        assert (answer.status, "spec.repositories" in await answer.text()) == (403, True)
+    assert place.lab.asked == []
+
+
+async def test_nobody_else_gets_in(place: Place, tmp_path: Path) -> None:
+    said = await place.git("clone", "-q", place.url, str(tmp_path / "clone"), password="another")
+    assert said.code != 0
+    assert place.lab.asked == []
+
+
+async def test_a_declaration_that_is_gone_ends_it(place: Place) -> None:
+    place.document["sandboxes"][0]["repositories"] = []
+    place.gateway.configure(place.document)
+    await place.says("none of the sandbox's repositories")
+
+
+async def test_another_credential_is_used_by_the_next_request(place: Place, tmp_path: Path) -> None:
+    place.lab.wants = "Basic eC1hY2Nlc3MtdG9rZW46YW5vdGhlcg=="  # x-access-token:another
+    assert "refuses the credential" in (await place.git("ls-remote", place.url)).text
+    (tmp_path / "token").write_text("another")
+    await place.says("refs/heads/main")
+
+
+async def test_a_credential_that_is_gone_is_not_used_any_more(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "token").unlink()
+    await place.says("credential of this repository is not there")
+
+
+async def test_a_server_at_an_address_that_is_refused_is_not_asked(place: Place) -> None:
+    place.document["egress"]["privateNetworks"] = []
+    place.gateway.configure(place.document)
+    await place.says("loopback")
+
+
+async def test_a_name_that_the_administrator_denies(place: Place) -> None:
+    place.document["egress"]["deniedDomains"] = [HOST]
+    place.gateway.configure(place.document)
+    await place.says("denied by the administrator")
