@@ -1,5 +1,6 @@
 """Git by the gateway: it works without a credential, and does what was declared; a push that does more does nothing."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest_asyncio
 from aiohttp import web
 from git_lab import AUTHORIZATION, GitLab, git_lab
 
+from claude_sandbox.gateway.git.forwarder import Judging
 from claude_sandbox.gateway.git.pkt_line import FLUSH, packet
 from claude_sandbox.gateway.git.push_rules import PushRules
 
@@ -150,6 +152,38 @@ async def test_a_branch_is_not_deleted_unless_it_may_be(lab: GitLab, clone: Path
     assert "refs/heads/claude/work" not in await lab.refs()
 
 
+async def test_a_push_that_is_too_large_or_takes_too_long_is_refused(tmp_path: Path) -> None:
+    async with git_lab(tmp_path, RULES, judging=Judging(pack=100_000, seconds=0.5)) as lab:
+        await lab.run("clone", "-q", lab.url, str(tmp_path / "clone"))
+        (tmp_path / "clone/large").write_bytes(b"".join(hashlib.sha256(b"%d" % one).digest() for one in range(10_000)))
+        await change(lab, tmp_path / "clone", "src/a.py", "changed")
+        said = await lab.git("push", "origin", "HEAD:refs/heads/claude/a", at=tmp_path / "clone")
+        assert "more than 100000 bytes: push it in parts" in said.text
+
+        async def slowly() -> AsyncIterator[bytes]:
+            yield packet(b"%s %s refs/heads/claude/a\0report-status" % (ZERO, SOME)) + FLUSH
+            await asyncio.sleep(5)
+
+        status, text = await _raw(lab, slowly())
+        assert (status, text) == (408, b"the push takes too long\n")
+
+
+async def test_of_one_sandbox_one_push_is_read_at_a_time(lab: GitLab, clone: Path) -> None:
+    ended = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield packet(b"%s %s refs/heads/claude/b\0report-status" % (ZERO, SOME)) + FLUSH
+        await ended.wait()
+
+    first = asyncio.create_task(_raw(lab, slowly()))
+    async with asyncio.timeout(20):
+        while "another push is being read" not in (await lab.git("push", "origin", "claude/work", at=clone)).text:
+            await lab.git("push", "origin", ":claude/work", at=clone)
+    ended.set()
+    await first
+    await lab.run("push", "-q", "origin", "claude/work", at=clone)
+
+
 async def test_nothing_is_pushed_to_what_is_read_only(lab: GitLab, clone: Path) -> None:
     lab.rules = None
     said = await lab.git("push", "origin", "claude/work", at=clone)
@@ -174,7 +208,7 @@ async def test_a_server_that_filters_nothing_is_asked_for_everything(tmp_path: P
         assert (await lab.git("push", "origin", "HEAD:refs/heads/claude/a", at=tmp_path / "clone")).code != 0
 
 
-async def _raw(lab: GitLab, body: bytes, **headers: str) -> tuple[int, bytes]:
+async def _raw(lab: GitLab, body: bytes | AsyncIterator[bytes], **headers: str) -> tuple[int, bytes]:
     async with (
         aiohttp.ClientSession() as session,
         session.post(f"{lab.url}/git-receive-pack", data=body, headers=headers) as answer,

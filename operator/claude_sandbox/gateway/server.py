@@ -5,7 +5,6 @@ import json
 import socket
 import ssl
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -133,8 +132,7 @@ class Gateway:
         if isinstance(self._accounts, FileStore):
             await _begun(self._accounts)
         repositories = session(lambda: self._follower.live.config, self._resolver)
-        forwarder = GitForwarder(repositories, Path(tempfile.gettempdir()))
-        self._git = GitService(lambda: self._follower.live, self._audit, forwarder)
+        self._git = GitService(lambda: self._follower.live, self._audit, GitForwarder(repositories))
         broker = self._bounded = _BoundedServer(
             self._handle, config.limits, len(self._follower.live.sandboxes),
             handler_cancellation=True, access_log=None, auto_decompress=False,

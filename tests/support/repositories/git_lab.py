@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 from http_backend import http_backend
 
-from claude_sandbox.gateway.git.forwarder import GitForwarder, Passage, Server
+from claude_sandbox.gateway.git.forwarder import GitForwarder, Judging, Passage, Server
 from claude_sandbox.gateway.git.push_rules import PushRules
 
 AUTHORIZATION = "Basic " + base64.b64encode(b"x-access-token:not-for-the-agent").decode()
@@ -79,6 +79,7 @@ async def git_lab(
     *,
     made: bool = False,
     context: ssl.SSLContext | None = None,
+    judging: Judging | None = None,
 ) -> AsyncIterator[GitLab]:
     """Servers on loopback, and `team/project.git` with a first commit on `main`, which may be `made` already."""
     files, spool = directory / "server", directory / "spool"
@@ -107,7 +108,7 @@ async def git_lab(
         serve(server, "/{path:.*}", context) as port,
         serve(gateway, "/git/{below:.*}") as by_gateway,
     ):
-        forwarder = GitForwarder(session, spool)
+        forwarder = GitForwarder(session, judging or Judging(spool, pack=1 << 30))
         lab.direct, lab.url = f"http://127.0.0.1:{port}/team/project.git", f"http://127.0.0.1:{by_gateway}/git"
         if not made:
             await _first(lab, directory / "first")

@@ -2,16 +2,18 @@
 
 Theory of operation. A fetch is passed on as it comes, both ways. A push is read up to the end of its commands; where
 they are refused already, the client is told so in git's own protocol, and the server hears of nothing. Where its new
-commits matter (`push_rules.reads_history`) the pack is read to its end as well, into a file without a name, and what
-the server has is asked for where the new commits begin; then it is decided. What is passed on is written anew from what
-was read: the server never reads a command that was not judged, and never a pack of which a byte was not read.
+commits matter (`push_rules.reads_history`) the pack is read to its end as well, into memory or a nameless file, and
+what the server has is asked for where the new commits begin; then it is decided. What is passed on is written anew from
+what was read: the server never reads a command that was not judged, and never a pack of which a byte was not read.
 
-A request holds its file and at most `pack.Limits` of memory, and gives both back however it ends; nothing is kept
-between requests. A push whose client goes away before the server was asked has done nothing; later, the server decides
-as it does for any client. Who asks, and whether they may, is known before: it is not looked at here.
+A request holds its file and at most `pack.Limits` of memory, and gives both back however it ends; of those that are
+read like this there are few at a time, of each sandbox one. Nothing is kept between requests. A push whose client goes
+away before the server was asked has done nothing; later, the server decides as it does for any client. Who asks, and
+whether they may, is known before: it is not looked at here.
 """
 
 import asyncio
+import io
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Set
 from dataclasses import dataclass, field
@@ -31,15 +33,16 @@ from claude_sandbox.gateway.git.fetch import (
     symbolic_refs_request,
     wanted,
 )
-from claude_sandbox.gateway.git.pack import GitObject, PackReader, TooLargeError
+from claude_sandbox.gateway.git.pack import GitObject, Limits, PackReader, TooLargeError
 from claude_sandbox.gateway.git.pkt_line import MalformedError
 from claude_sandbox.gateway.git.push_request import Command, PushReader, PushRequest
 from claude_sandbox.gateway.git.push_rules import PushRules, aliases, reads_history, refusals
 from claude_sandbox.gateway.git.smart_http import Advertisement, Call, Service, call_of, protocol
 from claude_sandbox.gateway.git.upstream import RefusedAddressError
+from claude_sandbox.gateway.shares import Slots
 
 _CHUNK = 1024 * 1024
-_FETCHED = 256 * 1024 * 1024
+_FETCHED = 64 * 1024 * 1024
 """Bytes of what the server is asked for at most: trees and commits, without files."""
 
 
@@ -53,6 +56,8 @@ class Server:
     push: PushRules | None = None
     timeout: aiohttp.ClientTimeout = field(default_factory=aiohttp.ClientTimeout)
     proxy: str | None = None
+    client: str = ""
+    """Which sandbox asks: each has its part of what all share."""
 
 
 @dataclass
@@ -79,13 +84,32 @@ class RefusedError(Exception):
         self.rule = rule
 
 
-class GitForwarder:
-    """`directory`: where packs are while they are judged. `pack_bytes`: how long one may be."""
+_LIMITS = Limits(held=24 * 1024 * 1024, object=8 * 1024 * 1024)
 
-    def __init__(self, session: aiohttp.ClientSession, directory: Path, pack_bytes: int = 2 * 1024**3) -> None:
+
+@dataclass(frozen=True)
+class Judging:
+    """What the reading of packs may take. `directory`: where they are meanwhile; None is in memory. `pack`: bytes of
+    one; `at_once`: pushes that are read at a time, of each sandbox one; `seconds`: for the whole of one."""
+
+    directory: Path | None = None
+    pack: int = 24 * 1024 * 1024
+    limits: Limits = _LIMITS
+    at_once: int = 4
+    seconds: float = 120.0
+
+
+class GitForwarder:
+    """For all sandboxes."""
+
+    def __init__(self, session: aiohttp.ClientSession, judging: Judging = Judging()) -> None:
         self._session = session
-        self._directory = directory
-        self._pack_bytes = pack_bytes
+        self._judging = judging
+        self._slots = Slots(judging.at_once, 1)
+
+    def limit(self, clients: int) -> None:
+        """There are so many sandboxes."""
+        self._slots.limit(self._judging.at_once, 1, clients)
 
     async def handle(
         self, incoming: web.BaseRequest, below: str, server: Server, passage: Passage
@@ -128,12 +152,26 @@ class GitForwarder:
         if not reads_history(request, push.rules):
             body = _counted(request.head() + rest, push.incoming, push.passage)
             return await server.pass_on(push.incoming, push.call, push.passage, body)
-        with tempfile.TemporaryFile(dir=self._directory) as file:
+        if not self._slots.take(server.client):
+            why = "another push is being read: push again in a moment"
+            return await push.refused(request, {command.ref: why for command in request.commands})
+        try:
+            return await self._read(push, request, rest, server)
+        finally:
+            self._slots.give(server.client)
+
+    async def _read(self, push: "_Push", request: PushRequest, rest: bytes, server: "_Asked") -> web.StreamResponse:
+        """Pass a push on if its commits may come in."""
+        directory, reasons = self._judging.directory, dict[bytes, str]()
+        with io.BytesIO() if directory is None else tempfile.TemporaryFile(dir=directory) as file:
             try:
-                pack = await push.pack(request, rest, file, self._pack_bytes)
-                reasons = await self._judged(request, push.rules, pack, server)
+                async with asyncio.timeout(self._judging.seconds):
+                    pack = await push.pack(request, rest, file, self._judging)
+                    reasons.update(await self._judged(request, push.rules, pack, server))
             except (MalformedError, TooLargeError, RefusedError) as error:
                 reasons = {command.ref: str(error) for command in request.commands}
+            except TimeoutError:
+                raise RefusedError(408, "timeout", "the push takes too long") from None
             if reasons:
                 return await push.refused(request, reasons)
             return await server.pass_on(push.incoming, push.call, push.passage, _stored(request.head(), file))
@@ -179,13 +217,13 @@ class _Push:
         self.passage.commands = reader.request.commands if reader.request is not None else ()
         return reader.request, reader.rest()
 
-    async def pack(self, request: PushRequest, rest: bytes, file: IO[bytes], most: int) -> PackReader:
+    async def pack(self, request: PushRequest, rest: bytes, file: IO[bytes], judging: Judging) -> PackReader:
         """Read the pack, into the file as well. Raises MalformedError and TooLargeError."""
-        pack, part, length = PackReader(sha256=request.sha256), rest, 0
+        pack, part, length = PackReader(sha256=request.sha256, limits=judging.limits), rest, 0
         while part or (part := await self.incoming.content.read(_CHUNK)):
             length += len(part)
-            if length > most:
-                raise TooLargeError(f"the push has more than {most} bytes")
+            if length > judging.pack:
+                raise TooLargeError(f"the push has more than {judging.pack} bytes: push it in parts")
             # Inflating and hashing leave the interpreter's lock: other sandboxes go on meanwhile.
             await asyncio.to_thread(_take, pack, file, part)
             part = b""
@@ -207,6 +245,7 @@ class _Asked:
 
     def __init__(self, session: aiohttp.ClientSession, server: Server) -> None:
         self._session = session
+        self.client = server.client
         self._url = server.url
         self._headers = {"accept-encoding": "identity"}
         if server.authorization is not None:

@@ -58,6 +58,7 @@ class GitService:
         live = self._live()
         limits = live.config.limits
         self._slots.limit(limits.requests, limits.requests_each, len(live.sandboxes))
+        self._forwarder.limit(len(live.sandboxes))
         for one in list(self._open):
             if one.opened is None or one.sandbox is None or one.task is None:
                 continue
@@ -113,7 +114,7 @@ class GitService:
         timeout = aiohttp.ClientTimeout(total=limits.total, sock_connect=limits.connect, sock_read=limits.stream_idle)
         upstream = live.config.egress.upstream_proxy
         proxy = None if upstream is None else f"http://{upstream[0]}:{upstream[1]}"
-        server = Server(repository.url, request.opened.authorization, repository.push, timeout, proxy)
+        server = Server(repository.url, request.opened.authorization, repository.push, timeout, proxy, sandbox.uid)
         return await self._forwarder.handle(incoming, below, server, request.passage)
 
     async def _known(self, incoming: web.BaseRequest, request: _Request, live: Live) -> Sandbox | None:
