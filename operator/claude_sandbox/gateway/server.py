@@ -23,7 +23,7 @@ from claude_sandbox.gateway.config.standard_input import InputFollower
 from claude_sandbox.gateway.git.forwarder import GitForwarder
 from claude_sandbox.gateway.git.repositories import BELOW
 from claude_sandbox.gateway.git.service import GitService
-from claude_sandbox.gateway.git.upstream import session
+from claude_sandbox.gateway.git.upstream import GitSession
 from claude_sandbox.gateway.kubernetes.accounts import UsageStore
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer
 from claude_sandbox.gateway.kubernetes.reports import ReportStore
@@ -95,9 +95,10 @@ class Gateway:
         self._resolver = SystemResolver()
         self._broker = Broker(lambda: follower.live, self._audit, self._books, self._upstreams)
         self._proxy = Proxy(lambda: follower.live, self._audit, self._resolver)
-        self._git: GitService | None = None
+        self._servers_of_git = GitSession(lambda: follower.live.config, self._resolver)
+        self._git = GitService(lambda: follower.live, self._audit, GitForwarder(self._servers_of_git))
         self._metrics.opened("broker", lambda: self._broker.open)
-        self._metrics.opened("git", self._repositories_open)
+        self._metrics.opened("git", lambda: self._git.open)
         self._metrics.opened("proxy", lambda: self._proxy.open)
         self._pages = Pages(
             lambda: follower.live, self._books, self._broker.recent, self._denials, self._metrics, self._readiness,
@@ -131,8 +132,6 @@ class Gateway:
         config = self._follower.live.config
         if isinstance(self._accounts, FileStore):
             await _begun(self._accounts)
-        repositories = session(lambda: self._follower.live.config, self._resolver)
-        self._git = GitService(lambda: self._follower.live, self._audit, GitForwarder(repositories))
         broker = self._bounded = _BoundedServer(
             self._handle, config.limits, len(self._follower.live.sandboxes),
             handler_cancellation=True, access_log=None, auto_decompress=False,
@@ -163,12 +162,12 @@ class Gateway:
             for one in (following, *telling):
                 one.cancel()
             await asyncio.gather(following, waiting, *telling, return_exceptions=True)
-            await repositories.close()
+            await self._servers_of_git.close()
             await self._end()
 
     async def _handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
         """What comes to the broker's address: for the model, or for a repository."""
-        if self._git is not None and incoming.raw_path.startswith(BELOW):
+        if incoming.raw_path.startswith(BELOW):
             return await self._git.handle(incoming)
         return await self._broker.handle(incoming)
 
@@ -177,8 +176,7 @@ class Gateway:
         self._bounded.limit(live.config.limits, len(live.sandboxes))
         self._broker.changed()
         self._proxy.changed()
-        if self._git is not None:
-            self._git.changed()
+        self._git.changed()
         self._books.keep(live.sandboxes)
         self._denials.keep(live.sandboxes)
         if self._reporting is not None:
@@ -238,10 +236,7 @@ class Gateway:
 
     def _under_way(self) -> int:
         """Requests and connections."""
-        return self._broker.open + self._proxy.open + self._repositories_open()
-
-    def _repositories_open(self) -> int:
-        return self._git.open if self._git is not None else 0
+        return self._broker.open + self._proxy.open + self._git.open
 
     async def _end(self) -> None:
         for server in self._servers:

@@ -108,7 +108,7 @@ async def git_lab(
         serve(server, "/{path:.*}", context) as port,
         serve(gateway, "/git/{below:.*}") as by_gateway,
     ):
-        forwarder = GitForwarder(session, judging or Judging(spool, pack=1 << 30))
+        forwarder = GitForwarder(lambda: session, judging or Judging(spool, pack=1 << 30))
         lab.direct, lab.url = f"http://127.0.0.1:{port}/team/project.git", f"http://127.0.0.1:{by_gateway}/git"
         if not made:
             await _first(lab, directory / "first")

@@ -15,7 +15,7 @@ whether they may, is known before: it is not looked at here.
 import asyncio
 import io
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Set
+from collections.abc import AsyncIterator, Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -102,7 +102,7 @@ class Judging:
 class GitForwarder:
     """For all sandboxes."""
 
-    def __init__(self, session: aiohttp.ClientSession, judging: Judging = Judging()) -> None:
+    def __init__(self, session: Callable[[], aiohttp.ClientSession], judging: Judging = Judging()) -> None:
         self._session = session
         self._judging = judging
         self._slots = Slots(judging.at_once, 1)
@@ -122,7 +122,7 @@ class GitForwarder:
             call = passage.call = call_of(incoming.method, below, incoming.query_string)
             if call is None:
                 raise RefusedError(403, "request", "git's smart protocol is spoken here, and nothing else")
-            asked = _Asked(self._session, server)
+            asked = _Asked(self._session(), server)
             if call.service is Service.FETCH:
                 body = _noted(incoming, passage) if incoming.can_read_body else None
                 return await asked.pass_on(incoming, call, passage, body)

@@ -48,17 +48,33 @@ class _Judged(AbstractResolver):
         """Nothing is held."""
 
 
-def session(config: Callable[[], Config], resolve: Resolve) -> aiohttp.ClientSession:
-    """What asks git's servers. Trusts the system's certificates, and a company's bundle beside them."""
-    provider = config().provider
-    context = ssl.create_default_context()
-    if provider.ca is not None or provider.bundle is not None:
-        context.load_verify_locations(cafile=provider.ca, cadata=provider.bundle)
-    options: dict[str, Any] = {"limit": 0, "use_dns_cache": False, "force_close": True, "ssl": context}
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(resolver=_Judged(config, resolve), **options),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,
-        timeout=aiohttp.ClientTimeout(total=None),
-    )
+class GitSession:
+    """What asks git's servers, made with the first request: most gateways have none. For one event loop."""
+
+    def __init__(self, config: Callable[[], Config], resolve: Resolve) -> None:
+        self._config = config
+        self._resolve = resolve
+        self._made: aiohttp.ClientSession | None = None
+
+    def __call__(self) -> aiohttp.ClientSession:
+        """Trusts the system's certificates, and a company's bundle beside them. Raises OSError where that can't be
+        read."""
+        if self._made is None:
+            provider = self._config().provider
+            context = ssl.create_default_context()
+            if provider.ca is not None or provider.bundle is not None:
+                context.load_verify_locations(cafile=provider.ca, cadata=provider.bundle)
+            options: dict[str, Any] = {"limit": 0, "use_dns_cache": False, "force_close": True, "ssl": context}
+            self._made = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(resolver=_Judged(self._config, self._resolve), **options),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                trust_env=False,
+                timeout=aiohttp.ClientTimeout(total=None),
+            )
+        return self._made
+
+    async def close(self) -> None:
+        """End what is open."""
+        if self._made is not None:
+            await self._made.close()
