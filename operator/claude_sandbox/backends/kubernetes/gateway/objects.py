@@ -26,6 +26,8 @@ CONTAINER = "gateway"
 """The name of the program's container in a pod."""
 LINGER_SECONDS = 5
 """How long a pod that is to end takes what is new: nodes hear a little later that nothing goes there any more."""
+_KNOWN_SECONDS = 2
+"""How long a pod has to be ready before it counts: until nodes have heard that it is there."""
 _DRAIN_SECONDS = 3600
 """How long it then goes on with the streams that it has, unless `limits.drainSeconds` says otherwise; it ends as soon
 as there are none."""
@@ -178,6 +180,9 @@ def deployment(wish: Wish, given: Brokering) -> Manifest:
             "replicas": REPLICAS,
             "selector": {"matchLabels": dict(SELECTOR)},
             "revisionHistoryLimit": 1,
+            # As long as nodes know of no pod that takes requests, they lead to those that end; of a gateway that was
+            # removed and made anew these have another authority's certificate.
+            "minReadySeconds": _KNOWN_SECONDS,
             # Never fewer than both, so that nobody waits for a new one.
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
             "template": template,
