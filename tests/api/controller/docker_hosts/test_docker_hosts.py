@@ -76,7 +76,8 @@ async def test_what_an_administrator_changes_is_looked_at_at_once(fleet: Fleet, 
 async def test_sandboxes_that_are_placed_on_a_host_take_its_room(fleet: Fleet, engine: SmallEngine) -> None:
     spec = {
         "backend": {"type": "Docker"},
-        "credentials": {"apiKeySecretRef": {"name": "key"}},
+        # One with a gateway takes room for that, too.
+        "credentials": {"apiKeySecretRef": {"name": "key"}, "delivery": "Mounted"},
         "resources": {"memory": "4Gi"},
     }
     body = {"apiVersion": meta.API_VERSION, "kind": meta.KIND, "metadata": {"name": "alice"}, "spec": spec}
