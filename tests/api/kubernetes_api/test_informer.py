@@ -212,6 +212,9 @@ async def test_a_server_that_is_away_for_a_while_is_found_again(proxy: FaultyPro
         informer = Informer(through, r.SERVICE_ACCOUNTS, namespace=namespace, pace=QUICK)
         async with following(informer):
             await eventually(lambda: proxy.streams == 1)
+            # That the watch has begun is a contact as well: what comes by it shows that this is over.
+            await api.create(r.SERVICE_ACCOUNTS, account("first"), namespace)
+            await eventually(lambda: len(informer.store) == 1)
             proxy.drop("GET", "watch=1", times=5)
             cut = asyncio.Event()
 
@@ -225,7 +228,7 @@ async def test_a_server_that_is_away_for_a_while_is_found_again(proxy: FaultyPro
             assert informer.last_contact == before
             assert informer.age() >= 0
             proxy.online.set()
-            await eventually(lambda: len(informer.store) == 1)
+            await eventually(lambda: len(informer.store) == 2)
             assert informer.last_contact.monotonic > before.monotonic
             cut.set()
 
