@@ -33,6 +33,9 @@ GATEWAY = "gateway"
 GATEWAY_NETWORK = "gateway-network"
 ACCOUNTS = "accounts"
 
+OWN_VOLUMES = (KEY, SETTINGS, ACCOUNTS)
+"""Volumes that have nothing in them that outlives their sandbox; a workspace may."""
+
 # Namespaces and names are DNS labels of up to 63 and 45 characters; with these cuts no name is longer than 63.
 _READABLE = 18
 _HASH = 10

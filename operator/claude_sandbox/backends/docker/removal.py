@@ -13,7 +13,6 @@ from claude_sandbox.blueprint.model import Identity
 # Seconds that processes get to end by themselves.
 GRACE = 10
 _CONTAINERS = (names.AGENT, names.HELPER, names.RELAY, names.GATEWAY)
-_VOLUMES = (names.KEY, names.SETTINGS, names.ACCOUNTS)
 _NETWORKS = (names.NETWORK, names.OUTER, names.GATEWAY_NETWORK)
 
 
@@ -78,7 +77,7 @@ async def _remove(engine: Engine, cluster: str, identity: Identity, retain: bool
             removed.append(f"Container {name_of_summary(summary)}")
     volumes = []
     for live in await engine.volumes(called=called.all_volumes):
-        mine = any(is_owned(live, cluster, identity, one) for one in _VOLUMES)
+        mine = any(is_owned(live, cluster, identity, one) for one in names.OWN_VOLUMES)
         workspace = live["Name"] == called.workspace and is_workspace_of(live, cluster, identity)
         if mine or (workspace and not retain):
             volumes.append(str(live["Name"]))

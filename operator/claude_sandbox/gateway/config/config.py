@@ -281,13 +281,13 @@ def _sandbox(fields: Fields) -> Sandbox:
         fields.texts("models"),
         tuple(read_pattern(item, where) for item, where in fields.items("allowedDomains")),
         fields.inner("budget", read_budget) if fields.has("budget") else Budget(),
-        distinct(
+        _once_each(
             tuple(read_object(item, where, read_repository) for item, where in fields.items("repositories")), fields
         ),
     )
 
 
-def distinct(repositories: tuple[Repository, ...], fields: Fields) -> tuple[Repository, ...]:
+def _once_each(repositories: tuple[Repository, ...], fields: Fields) -> tuple[Repository, ...]:
     """None of which is there twice. Raises ConfigError."""
     if len({one.at for one in repositories}) != len(repositories):
         raise ConfigError(fields.path("repositories"), "a repository is there twice: remove one")

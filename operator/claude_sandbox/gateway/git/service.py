@@ -88,7 +88,7 @@ class GitService:
             self._open.discard(request)
             if request.sandbox is not None:
                 self._slots.give(request.sandbox.uid)
-            await asyncio.shield(self._audit.record("git", _line(request, loop.time() - started)))
+            await self._audit.record("git", _line(request, loop.time() - started))
 
     async def _answer(self, incoming: web.BaseRequest, request: _Request) -> web.StreamResponse:
         live = self._live()

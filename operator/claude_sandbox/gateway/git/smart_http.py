@@ -19,7 +19,7 @@ class Service(StrEnum):
 
 @dataclass(frozen=True)
 class Call:
-    """One request: what the server can (`advertises`), or the work itself. `path` and `query` are the server's."""
+    """One request: what the server can (`advertises`), or the work itself."""
 
     service: Service
     advertises: bool

@@ -23,6 +23,4 @@ async def volume_step(context: ApplyContext, desired: Desired, step: Step) -> No
 def _is_ours(desired: Desired, live: Object) -> bool:
     if live["Name"] == desired.documents.names.workspace:
         return is_workspace_of(live, desired.cluster, desired.identity)
-    return any(
-        is_owned(live, desired.cluster, desired.identity, one) for one in (names.KEY, names.SETTINGS, names.ACCOUNTS)
-    )
+    return any(is_owned(live, desired.cluster, desired.identity, one) for one in names.OWN_VOLUMES)
