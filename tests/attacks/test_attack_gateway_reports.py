@@ -22,9 +22,9 @@ from gatewaykit import KEY, PLACEHOLDER, answered, basic, document, provider, ru
 
 from claude_sandbox.api.usage_status import MAX_DENIED, Usage
 from claude_sandbox.backends.gateway_reports import Report, read_document
-from claude_sandbox.controller.sandboxes.denials import PAUSE, DenialEvents
+from claude_sandbox.controller.sandboxes.gateways.denials import PAUSE, DenialEvents
+from claude_sandbox.controller.sandboxes.gateways.usage import usage_of
 from claude_sandbox.controller.sandboxes.store import Key
-from claude_sandbox.controller.sandboxes.usage import usage_of
 
 HEADERS = {"x-api-key": PLACEHOLDER, "anthropic-version": "2023-06-01"}
 ODD = (

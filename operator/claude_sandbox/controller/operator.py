@@ -28,8 +28,8 @@ from claude_sandbox.controller.machinery.logs import about
 from claude_sandbox.controller.machinery.queue import Limits, WorkQueue
 from claude_sandbox.controller.machinery.workers import Result
 from claude_sandbox.controller.metrics.metrics import Metrics
-from claude_sandbox.controller.sandboxes.brokered import BrokeredSecrets
 from claude_sandbox.controller.sandboxes.docker import DockerSandboxes
+from claude_sandbox.controller.sandboxes.gateways.brokered import BrokeredSecrets
 from claude_sandbox.controller.sandboxes.interfaces import Reporter
 from claude_sandbox.controller.sandboxes.namespace_rate_limiter import NamespaceRateLimiter
 from claude_sandbox.controller.sandboxes.reconciler import Reconciler

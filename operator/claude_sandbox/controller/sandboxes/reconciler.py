@@ -34,13 +34,13 @@ from claude_sandbox.controller.machinery.merge_patch import merge_patch, without
 from claude_sandbox.controller.machinery.workers import Result
 from claude_sandbox.controller.sandboxes import status as report
 from claude_sandbox.controller.sandboxes.accepted_specs import AcceptedSpecs
-from claude_sandbox.controller.sandboxes.denials import DenialEvents
 from claude_sandbox.controller.sandboxes.events import tell
+from claude_sandbox.controller.sandboxes.gateways.denials import DenialEvents
+from claude_sandbox.controller.sandboxes.gateways.usage import over_in, previous_usage, usage_of, waits
 from claude_sandbox.controller.sandboxes.interfaces import Backend, HostedSandboxes, Moving, Reporter
 from claude_sandbox.controller.sandboxes.staleness import Evaluations, write
 from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, is_held, key_of, on_docker, overtaken
 from claude_sandbox.controller.sandboxes.timers import Timers
-from claude_sandbox.controller.sandboxes.usage import over_in, previous_usage, usage_of, waits
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.unstructured import terminating
 

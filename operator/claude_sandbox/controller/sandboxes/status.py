@@ -22,7 +22,7 @@ from claude_sandbox.api.status import (
 from claude_sandbox.api.usage_status import Usage
 from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.controller.machinery.conditions import stamped
-from claude_sandbox.controller.sandboxes.usage import ends_by_itself, key_refused, problem, refused_key
+from claude_sandbox.controller.sandboxes.gateways.usage import ends_by_itself, key_refused, problem, refused_key
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
 

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.backends.base import KeyState, Outcome
 from claude_sandbox.controller.sandboxes import status as report
+from claude_sandbox.controller.sandboxes.gateways.usage import EVERY
 from claude_sandbox.controller.sandboxes.store import Key
-from claude_sandbox.controller.sandboxes.usage import EVERY
 
 # How long a sandbox may be on its way to Ready before that is worth a write of its own: most are there sooner.
 # An engine does not check before a second has passed whether a container is healthy.

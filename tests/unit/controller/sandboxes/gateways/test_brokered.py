@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from claude_sandbox.controller.sandboxes.brokered import BrokeredSecrets
+from claude_sandbox.controller.sandboxes.gateways.brokered import BrokeredSecrets
 from claude_sandbox.controller.sandboxes.store import Key, Sandboxes
 
 

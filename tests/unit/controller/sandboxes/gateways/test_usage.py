@@ -24,10 +24,10 @@ from claude_sandbox.api.usage_status import (
 )
 from claude_sandbox.backends.base import KeyState, WorkloadState
 from claude_sandbox.backends.gateway_reports import Report
-from claude_sandbox.controller.sandboxes.denials import PAUSE, REMEMBERED, DenialEvents
+from claude_sandbox.controller.sandboxes.gateways.denials import PAUSE, REMEMBERED, DenialEvents
+from claude_sandbox.controller.sandboxes.gateways.usage import EVERY, previous_usage, usage_of, waits
 from claude_sandbox.controller.sandboxes.status import Findings, compose, conditions_of
 from claude_sandbox.controller.sandboxes.store import Key
-from claude_sandbox.controller.sandboxes.usage import EVERY, previous_usage, usage_of, waits
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 RUNNING = WorkloadState(
