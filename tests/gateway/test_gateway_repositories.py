@@ -1,66 +1,23 @@
 """Repositories that a sandbox declares, by the gateway as a program: git as an agent has it, and a server with TLS."""
 
-import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
 from aiohttp import ClientSession
-from gatewaykit import PLACEHOLDER, Gateway, authority, basic, document, running, until
-from git_lab import AUTHORIZATION, GitLab, git_lab
+from gatewaykit import basic, until
+from git_lab import AUTHORIZATION
+from repository_place import HOST, Place, repository_place
 from yarl import URL
-
-HOST = "git.example.org"
-PUSH = {"branches": ["claude/*"], "protectedPaths": [".github/**"]}
-
-
-@dataclass
-class Place:
-    gateway: Gateway
-    lab: GitLab
-    document: dict[str, Any]
-    at: str
-
-    @property
-    def url(self) -> str:
-        """As a person writes it, who knows of no gateway."""
-        return f"https://{self.at}.git"
-
-    async def git(self, *arguments: str, at: Path | None = None, password: str = PLACEHOLDER) -> Any:
-        """As the sandbox's git is configured."""
-        gateway = f"http://{self.gateway.broker}"
-        helper = f"!f() {{ echo username=sandbox; echo password={password}; }}; f"
-        return await self.lab.git(
-            *("-c", f"url.{gateway}/git/{self.at}.insteadOf=https://{self.at}"),
-            *("-c", f"credential.{gateway}.helper={helper}", *arguments),
-            at=at,
-        )
-
-    async def says(self, words: str) -> None:
-        """Ask until this is the answer: what is configured holds within a moment."""
-        async with asyncio.timeout(20):
-            while words not in (await self.git("ls-remote", self.url)).text:  # noqa: ASYNC110
-                await asyncio.sleep(0.2)
 
 
 @pytest_asyncio.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
-    by = authority(tmp_path, HOST)
-    async with git_lab(tmp_path, None, context=by.server()) as lab:
-        at = f"{HOST}:{lab.direct.partition(':')[2].partition(':')[2].partition('/')[0]}/team/project"
-        # `x-access-token:…` of the lab's own authorization.
-        (tmp_path / "token").write_text("not-for-the-agent\n")
-        one = document(tmp_path)
-        one["egress"]["hosts"] = {HOST: ["127.0.0.1"]}
-        one["provider"]["caFile"] = str(by.bundle)
-        one["sandboxes"][0]["repositories"] = [
-            {"url": f"https://{at}.git", "credential": {"file": str(tmp_path / "token")}, "push": PUSH}
-        ]
-        with running(tmp_path, one) as gateway:
-            yield Place(gateway, lab, one, at)
+    # `x-access-token:…` of the lab's own authorization.
+    (tmp_path / "token").write_text("not-for-the-agent\n")
+    async with repository_place(tmp_path, {"file": str(tmp_path / "token")}) as made:
+        yield made
 
 
 async def test_a_clone_a_push_and_what_is_written_down_of_them(place: Place, tmp_path: Path) -> None:

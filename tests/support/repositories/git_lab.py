@@ -42,6 +42,10 @@ class GitLab:
     """Method and path of what reached the server."""
     wants: str = AUTHORIZATION
     """The credential that the server takes."""
+    takes: Callable[[web.Request], bool] | None = None
+    """Which requests the server takes, where it isn't one credential."""
+    api: Handler | None = None
+    """What answers below `/api/`."""
     answers: web.Response | None = None
     """What the server answers next, instead of git's."""
 
@@ -89,11 +93,13 @@ async def git_lab(
     backend = http_backend(files, _CONFIG | (config or {}))
 
     async def server(request: web.Request) -> web.StreamResponse:
+        if lab.api is not None and request.path.startswith("/api/"):
+            return await lab.api(request)
         lab.asked.append((request.method, request.path_qs))
         if lab.answers is not None:
             answer, lab.answers = lab.answers, None
             return answer
-        if request.headers.get("authorization") != lab.wants:
+        if not (lab.takes(request) if lab.takes else request.headers.get("authorization") == lab.wants):
             return web.Response(status=401, headers={"www-authenticate": "Basic"})
         return await backend(request)
 

@@ -16,7 +16,8 @@ from typing import Protocol
 from claude_sandbox.gateway.budget import prices
 from claude_sandbox.gateway.config.config import Config, Sandbox, parse
 from claude_sandbox.gateway.config.fields import ConfigError
-from claude_sandbox.gateway.git.repositories import Opened
+from claude_sandbox.gateway.git.credential import SECRET_KEYS, CredentialError, Password, read_credential
+from claude_sandbox.gateway.git.repositories import Opened, PasswordFile, Repository
 from claude_sandbox.gateway.identity import Identify, Placeholders
 
 INTERVAL = 0.5
@@ -124,8 +125,9 @@ class Follower:
             except (OSError, UnicodeDecodeError):
                 raise ConfigError("pricesFile", "it can't be read: put it there") from None
         files = [one.credential for one in config.sandboxes]
-        files += [repository.credential for one in config.sandboxes for repository in one.repositories]
-        return (text, table, *(read_secret(file) if isinstance(file, Path) else None for file in files))
+        secrets = [read_secret(file) if isinstance(file, Path) else None for file in files]
+        others = [read_opening(repository) for one in config.sandboxes for repository in one.repositories]
+        return (text, table, *secrets, *others)
 
     def _build(self, seen: tuple[object, ...]) -> Live:
         text, table, *found = seen
@@ -146,12 +148,11 @@ class Follower:
         opened: dict[str, dict[str, Opened]] = {}
         for sandbox in config.sandboxes:
             for one in sandbox.repositories:
-                secret = next(left)
-                if one.credential is not None and secret is None:
-                    self._once(f"sandbox {sandbox.uid}: the credential of {one.at} can't be read, or is none")
-                    continue
-                authorization = one.authorization(str(secret)) if secret is not None else None
-                opened.setdefault(sandbox.uid, {})[one.at] = Opened(one, authorization)
+                found = next(left)
+                if isinstance(found, str):
+                    self._once(f"sandbox {sandbox.uid}: the credential of {one.at}: {found}")
+                elif isinstance(found, Opened):
+                    opened.setdefault(sandbox.uid, {})[one.at] = found
         return opened
 
     def _once(self, message: str) -> None:
@@ -169,6 +170,29 @@ def _prices(table: object) -> prices.PriceTable:
         raise ConfigError("pricesFile", str(error)) from None
     except ValueError:
         raise ConfigError("pricesFile", "it is no JSON: mend it") from None
+
+
+def read_opening(repository: Repository) -> Opened | str:
+    """The repository with its credential, or why there is none, which has nothing of a value in it."""
+    where = repository.credential
+    if where is None:
+        return Opened(repository)
+    if isinstance(where, PasswordFile):
+        secret = read_secret(where.path)
+        return "it can't be read, or is none" if secret is None else Opened(repository, Password(where.user, secret))
+    data = {}
+    for key in SECRET_KEYS:
+        try:
+            with (where.path / key).open("rb") as file:
+                data[key] = file.read(_MAX_SECRET + 1)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            return f"{key}: it can't be read ({type(error).__name__})"
+    try:
+        return Opened(repository, read_credential(data))
+    except CredentialError as error:
+        return str(error)
 
 
 def read_secret(path: Path) -> str | None:

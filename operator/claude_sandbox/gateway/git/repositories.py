@@ -1,50 +1,58 @@
 """The repositories that a sandbox may use: as they are declared, and as their requests name them. Pure."""
 
-import base64
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from claude_sandbox.gateway.config.cluster import SecretKey
 from claude_sandbox.gateway.config.fields import ConfigError, Fields
 from claude_sandbox.gateway.destinations.names import NotANameError, normalise
+from claude_sandbox.gateway.git.credential import ANY_USER, GitCredential
 from claude_sandbox.gateway.git.push_rules import PushRules
 
 BELOW = "/git/"
 """Where on the broker's address repositories are: `/git/HOST/PATH`."""
 _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,127}){1,16}")
+_FILE = r"/[^\x00-\x1f\x7f]*"
 _USER = r"[A-Za-z0-9._@+-]{1,100}"
 _BRANCH = r"[A-Za-z0-9._/*-]{1,200}"
 _PROTECTED = r"[^\x00-\x1f\x7f\\]{1,200}"
 _MOST_PATTERNS = 100
-# Of GitHub, GitLab and Gitea alike, a token is the password of any user.
-_ANY_USER = "x-access-token"
+
+
+@dataclass(frozen=True)
+class PasswordFile:
+    """A file that a user's password is in, or a token in place of it."""
+
+    path: Path
+    user: str = ANY_USER
+
+
+@dataclass(frozen=True)
+class SecretDirectory:
+    """A directory with a file for each key of a Secret, as it is mounted."""
+
+    path: Path
 
 
 @dataclass(frozen=True)
 class Repository:
     """One repository of a server. `url`: as the server knows it, without a slash at its end; `at`: by what a request
-    names it, `HOST/PATH` without `.git`. `credential`: where the password or token is, None for one that is public."""
+    names it, `HOST/PATH` without `.git`. `credential`: where that is, None for one that is public."""
 
     url: str
     at: str
     host: str
-    credential: Path | SecretKey | None = None
-    user: str = _ANY_USER
+    credential: PasswordFile | SecretDirectory | None = None
     push: PushRules | None = None
-
-    def authorization(self, secret: str) -> str:
-        """The header's value that the server wants."""
-        return "Basic " + base64.b64encode(f"{self.user}:{secret}".encode()).decode()
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A repository with its credential, which is in no repr."""
+    """A repository with its credential; None for one that is public."""
 
     repository: Repository
-    authorization: str | None = field(default=None, repr=False)
+    credential: GitCredential | None = None
 
 
 def asked(path: str) -> tuple[str, str] | None:
@@ -65,11 +73,9 @@ def named(path: str) -> str:
 def read_repository(fields: Fields) -> Repository:
     """As it is in the program's own configuration. Raises ConfigError."""
     url, host, at = read_url(fields)
-    file, user = None, _ANY_USER
-    if fields.has("credential"):
-        file, user = fields.inner("credential", _credential)
+    credential = fields.inner("credential", _credential) if fields.has("credential") else None
     push = fields.inner("push", read_push) if fields.has("push") else None
-    return Repository(url, at, host, file, user, push)
+    return Repository(url, at, host, credential, push)
 
 
 def read_push(fields: Fields) -> PushRules:
@@ -81,8 +87,10 @@ def read_push(fields: Fields) -> PushRules:
     return PushRules(branches, fields.flag("force", False), fields.flag("delete", False), protected)
 
 
-def _credential(fields: Fields) -> tuple[Path, str]:
-    return Path(fields.text("file", pattern=r"/[^\x00-\x1f\x7f]*")), fields.text("user", _ANY_USER, pattern=_USER)
+def _credential(fields: Fields) -> PasswordFile | SecretDirectory:
+    if fields.has("directory"):
+        return SecretDirectory(Path(fields.text("directory", pattern=_FILE)))
+    return PasswordFile(Path(fields.text("file", pattern=_FILE)), fields.text("user", ANY_USER, pattern=_USER))
 
 
 def _patterns(fields: Fields, name: str, allowed: str) -> tuple[str, ...]:

@@ -19,6 +19,8 @@ from claude_sandbox.gateway.config.follow import Live
 from claude_sandbox.gateway.git.forwarder import GitForwarder, Passage, Server
 from claude_sandbox.gateway.git.repositories import Opened, asked
 from claude_sandbox.gateway.git.smart_http import Service
+from claude_sandbox.gateway.git.tokens import AppTokens, NoTokenError
+from claude_sandbox.gateway.git.upstream import proxy_of
 from claude_sandbox.gateway.identity import IdentityError, presented_to_proxy
 from claude_sandbox.gateway.shares import Slots
 
@@ -40,10 +42,11 @@ class _Request:
 class GitService:
     """Answers requests. `live` gives what holds at this moment."""
 
-    def __init__(self, live: Callable[[], Live], audit: Audit, forwarder: GitForwarder) -> None:
+    def __init__(self, live: Callable[[], Live], audit: Audit, forwarder: GitForwarder, tokens: AppTokens) -> None:
         self._live = live
         self._audit = audit
         self._forwarder = forwarder
+        self._tokens = tokens
         self._slots = Slots(1, 1)
         self._open: set[_Request] = set()
         self.changed()
@@ -59,6 +62,7 @@ class GitService:
         limits = live.config.limits
         self._slots.limit(limits.requests, limits.requests_each, len(live.sandboxes))
         self._forwarder.limit(len(live.sandboxes))
+        self._tokens.keep(one for opened in live.repositories.values() for one in opened.values())
         for one in list(self._open):
             if one.opened is None or one.sandbox is None or one.task is None:
                 continue
@@ -112,10 +116,17 @@ class GitService:
             return _refused(request, 403, f"{repository.host} is denied by the administrator of this gateway")
         limits = live.config.limits
         timeout = aiohttp.ClientTimeout(total=limits.total, sock_connect=limits.connect, sock_read=limits.stream_idle)
-        upstream = live.config.egress.upstream_proxy
-        proxy = None if upstream is None else f"http://{upstream[0]}:{upstream[1]}"
-        server = Server(repository.url, request.opened.authorization, repository.push, timeout, proxy, sandbox.uid)
-        return await self._forwarder.handle(incoming, below, server, request.passage)
+        try:
+            authorization = await self._tokens.authorization(request.opened)
+        except NoTokenError as error:
+            request.passage.verdict, request.passage.rule = "Failed", "credential"
+            return _refused(request, 502, str(error))
+        proxy = proxy_of(live.config)
+        server = Server(repository.url, authorization, repository.push, timeout, proxy, sandbox.uid)
+        response = await self._forwarder.handle(incoming, below, server, request.passage)
+        if request.passage.rule == "credential":
+            self._tokens.refused(request.opened)
+        return response
 
     async def _known(self, incoming: web.BaseRequest, request: _Request, live: Live) -> Sandbox | None:
         presented = presented_to_proxy(incoming.headers.get("authorization"))

@@ -48,6 +48,12 @@ class _Judged(AbstractResolver):
         """Nothing is held."""
 
 
+def proxy_of(config: Config) -> str | None:
+    """The URL of the company's proxy by which servers are asked; None for none."""
+    proxy = config.egress.upstream_proxy
+    return None if proxy is None else f"http://{proxy[0]}:{proxy[1]}"
+
+
 class GitSession:
     """What asks git's servers, made with the first request: most gateways have none. For one event loop."""
 
