@@ -34,6 +34,9 @@ class Identify(Protocol):
     def by_address(self, sender: str) -> Sandbox | None:
         """The sandbox from which alone packets of this address come; None where that is not certain."""
 
+    def certainly_at(self, sender: str) -> Sandbox | None:
+        """The same, as certainly as a credential may be lent by it."""
+
 
 class Placeholders:
     """Knows sandboxes by the digests of their placeholders: 256 bits each, made at random, worth nothing elsewhere.
@@ -55,6 +58,10 @@ class Placeholders:
 
     def by_address(self, sender: str) -> Sandbox | None:
         """See Identify. Nothing tells addresses."""
+        return None
+
+    def certainly_at(self, sender: str) -> Sandbox | None:
+        """See Identify."""
         return None
 
 

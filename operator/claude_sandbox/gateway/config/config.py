@@ -20,6 +20,7 @@ from claude_sandbox.gateway.destinations.addresses import Address, AddressRules
 from claude_sandbox.gateway.destinations.domains import Pattern, PatternError, parse_pattern
 from claude_sandbox.gateway.destinations.names import NotANameError, normalise
 from claude_sandbox.gateway.git.repositories import Repository, read_repository
+from claude_sandbox.gateway.services.declared import Service, each_once, read_service
 
 _UID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _DIGEST = r"[0-9a-f]{64}"
@@ -100,6 +101,7 @@ class Sandbox:
     allowed: tuple[Pattern, ...] = ()
     budget: Budget = field(default_factory=Budget)
     repositories: tuple[Repository, ...] = ()
+    services: tuple[Service, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -284,6 +286,7 @@ def _sandbox(fields: Fields) -> Sandbox:
         _once_each(
             tuple(read_object(item, where, read_repository) for item, where in fields.items("repositories")), fields
         ),
+        each_once(tuple(read_object(item, where, read_service) for item, where in fields.items("services")), fields),
     )
 
 

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,8 @@ from claude_sandbox.gateway.config.fields import ConfigError
 from claude_sandbox.gateway.git.credential import SECRET_KEYS, CredentialError, Password, read_credential
 from claude_sandbox.gateway.git.repositories import Opened, PasswordFile, Repository
 from claude_sandbox.gateway.identity import Identify, Placeholders
+from claude_sandbox.gateway.services.declared import Opened as OpenedService
+from claude_sandbox.gateway.services.declared import open_services
 
 INTERVAL = 0.5
 """Seconds between two looks."""
@@ -45,6 +48,8 @@ class Live:
     credentials: Mapping[str, Credential]
     repositories: Mapping[str, Mapping[str, Opened]] = field(default_factory=dict)
     """Of each sandbox, by UID, those that can be used, by what requests name them."""
+    services: Mapping[str, Mapping[str, OpenedService]] = field(default_factory=dict)
+    """Of each sandbox, by UID, the services that can be used, by their names."""
     by_address: bool = False
     """Whether sandboxes are known by the addresses of their packets, too."""
 
@@ -127,10 +132,16 @@ class Follower:
         files = [one.credential for one in config.sandboxes]
         secrets = [read_secret(file) if isinstance(file, Path) else None for file in files]
         others = [read_opening(repository) for one in config.sandboxes for repository in one.repositories]
-        return (text, table, *secrets, *others)
+        of_services = {
+            service.header.credential: read_secret(service.header.credential)
+            for one in config.sandboxes
+            for service in one.services
+            if service.header is not None and isinstance(service.header.credential, Path)
+        }
+        return (text, table, of_services, *secrets, *others)
 
     def _build(self, seen: tuple[object, ...]) -> Live:
-        text, table, *found = seen
+        text, table, of_services, *found = seen
         config = parse(str(text))
         secrets, others = found[: len(config.sandboxes)], found[len(config.sandboxes) :]
         credentials = {}
@@ -141,7 +152,16 @@ class Follower:
                 credentials[one.uid] = Credential(str(secret), one.oauth, one.generation)
         sandboxes = {one.uid: one for one in config.sandboxes}
         repositories = self._repositories(config, others)
-        return Live(config, _prices(table), Placeholders(config.sandboxes), sandboxes, credentials, repositories)
+        assert isinstance(of_services, dict)  # noqa: S101 - as `_read` made it
+        services = {
+            one.uid: open_services(one.services, of_services, partial(self._missing, one)) for one in config.sandboxes
+        }
+        return Live(
+            config, _prices(table), Placeholders(config.sandboxes), sandboxes, credentials, repositories, services
+        )
+
+    def _missing(self, sandbox: Sandbox, service: str) -> None:
+        self._once(f"sandbox {sandbox.uid}: the credential of the service {service} can't be read, or is none")
 
     def _repositories(self, config: Config, secrets: list[object]) -> dict[str, dict[str, Opened]]:
         left = iter(secrets)

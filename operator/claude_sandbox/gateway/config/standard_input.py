@@ -1,8 +1,9 @@
 """Follows what comes on standard input: configuration and credential of one gateway whose operator holds its input.
 
 Theory of operation. Each message is one line, base64 of a JSON object: `configuration` (the document that a file would
-hold), `credential` (the text, or null) and `revision` (the sender's word for both). Nothing of it is ever in a file, an
-argument or the environment, so that it is gone with the process.
+hold), `credential` (the text, or null), `secrets` (what the configuration names as `secret` and `key`: by `SECRET/KEY`
+the text, or null) and `revision` (the sender's word for all of it). Nothing of it is ever in a file, an argument or the
+environment, so that it is gone with the process.
 
 - Before the first message there is no `live`, and nothing is listened on.
 - A message is taken whole or not at all; one that is wrong changes nothing, and its revision is never told as taken.
@@ -24,13 +25,16 @@ import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from claude_sandbox.gateway.budget import prices
+from claude_sandbox.gateway.config.cluster import SecretKey
 from claude_sandbox.gateway.config.config import Sandbox, parse
 from claude_sandbox.gateway.config.fields import ConfigError
 from claude_sandbox.gateway.config.follow import Credential, Live, secret_text
 from claude_sandbox.gateway.identity import Placeholders
+from claude_sandbox.gateway.services.declared import open_services
 
 GRACE = 60.0
 """Seconds. Claude Code asks for a key anew after one; what is under way may take longer, and was let in before."""
@@ -96,6 +100,7 @@ class InputFollower:
             config = parse(json.dumps(message["configuration"]))
             table = prices.built_in()
             credentials = _credentials(config.sandboxes, message["credential"])
+            secrets = _secrets(message["secrets"])
         except ConfigError as error:
             self.refused = str(error)
             print(f"gateway: what came is not followed: {error}", file=sys.stderr, flush=True)
@@ -105,7 +110,8 @@ class InputFollower:
         if hasattr(self, "live"):
             self._before = {one.uid: one.identity for one in self.live.config.sandboxes}
         sandboxes = {one.uid: one for one in config.sandboxes}
-        self.live = Live(config, table, Placeholders(config.sandboxes), sandboxes, credentials)
+        services = {one.uid: open_services(one.services, secrets, _missing) for one in config.sandboxes}
+        self.live = Live(config, table, Placeholders(config.sandboxes), sandboxes, credentials, services=services)
         self._identify()
         self.refused, self.revision, self._untold = None, str(message["revision"]), True
         return True
@@ -146,6 +152,10 @@ class _Known:
         """See Identify."""
         return self._identify.by_address(sender)
 
+    def certainly_at(self, sender: str) -> Sandbox | None:
+        """See Identify."""
+        return self._identify.certainly_at(sender)
+
     async def __call__(self, presented: str, sender: str) -> Sandbox | None:
         """See Identify."""
         found = await self._identify(presented, sender)
@@ -157,9 +167,9 @@ def _read(line: bytearray) -> dict[str, Any]:
         found = json.loads(base64.b64decode(bytes(line).strip(), validate=True))
     except (binascii.Error, ValueError, RecursionError):
         raise ConfigError("standard input", "a message is no base64 of JSON") from None
-    if not isinstance(found, dict) or set(found) != {"configuration", "credential", "revision"}:
-        raise ConfigError("standard input", "a message has configuration, credential and revision")
-    return found
+    if not isinstance(found, dict) or set(found) - {"secrets"} != {"configuration", "credential", "revision"}:
+        raise ConfigError("standard input", "a message has configuration, credential, secrets and revision")
+    return {"secrets": None, **found}
 
 
 def _credentials(sandboxes: tuple[Sandbox, ...], text: object) -> dict[str, Credential]:
@@ -169,6 +179,24 @@ def _credentials(sandboxes: tuple[Sandbox, ...], text: object) -> dict[str, Cred
     if secret is None:
         raise ConfigError("credential", "it could not be in a header: put the key as it is into the Secret")
     return {one.uid: Credential(secret, one.oauth, one.generation) for one in sandboxes}
+
+
+def _secrets(found: object) -> dict[Path | SecretKey, str | None]:
+    """What could not be in a header is as good as not there: only what needs it goes without."""
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigError("secrets", "write an object, with SECRET/KEY for each")
+    secrets: dict[Path | SecretKey, str | None] = {}
+    for name, text in found.items():
+        secret, _, key = name.partition("/")
+        at = SecretKey(secret, key)
+        secrets[at] = secret_text(text.encode("utf-8", "replace")) if isinstance(text, str) else None
+    return secrets
+
+
+def _missing(service: str) -> None:
+    print(f"gateway: the credential of the service {service} is not there", file=sys.stderr, flush=True)
 
 
 def _standard_output(revision: str) -> None:

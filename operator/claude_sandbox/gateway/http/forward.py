@@ -18,7 +18,7 @@ async def exchange(request: Request, early: bytes, client: Side, server: Side, m
     moved.up += len(head)
     if request.expects:
         client.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-    sending = asyncio.create_task(_send_body(request, early, client, server, moved))
+    sending = asyncio.create_task(send_body(request, early, client, server, moved))
     try:
         # A server may answer before it has read everything; what it says counts.
         answer = asyncio.create_task(_answer(client, server, moved))
@@ -34,11 +34,17 @@ async def exchange(request: Request, early: bytes, client: Side, server: Side, m
         await asyncio.gather(sending, return_exceptions=True)
 
 
-async def _send_body(request: Request, early: bytes, client: Side, server: Side, moved: Moved) -> None:
+async def send_body(
+    request: Request, early: bytes, client: Side, server: Side, moved: Moved, most: int | None = None
+) -> None:
+    """Pass a body on to exactly its end. `most`: bytes of one whose length is not said. Raises BadRequestError."""
     if request.length is None:
-        reader, part = ChunkedReader(), early
+        reader, part, come = ChunkedReader(), early, 0
         while True:
             content = reader.feed(part)
+            come += len(content)
+            if most is not None and come > most:
+                raise BadRequestError("the body is too long", 413)
             await _write(server, chunk(content) if content else b"", moved)
             if reader.done:
                 break

@@ -42,7 +42,7 @@ class Request:
     """A request to the proxy. `method` CONNECT has no `path`. `host` is normalised.
 
     `headers`: end-to-end ones, names in lower case, without Host. `length`: of the body in bytes, None where it is
-    chunked.
+    chunked. `upgrade`: the protocol that the client would change to; who does not look at it passes none on.
     """
 
     method: str
@@ -53,6 +53,7 @@ class Request:
     authorization: str | None
     length: int | None = 0
     expects: bool = False
+    upgrade: str | None = None
 
 
 def head_end(data: bytes | bytearray) -> int | None:
@@ -98,7 +99,9 @@ def parse_request(head: bytes) -> Request:
     expect = found.get("expect")
     if expect not in (None, "100-continue"):
         raise BadRequestError("Expect asks for what is not known", 417)
-    return Request(method, host, port, path, kept, found.get("proxy-authorization"), length, expect is not None)
+    upgrade = ",".join(value for name, value in headers if name == "upgrade") or None
+    authorization = found.get("proxy-authorization")
+    return Request(method, host, port, path, kept, authorization, length, expect is not None, upgrade)
 
 
 def split_head(head: bytes) -> tuple[str, Headers]:

@@ -8,9 +8,8 @@ was judged is all that passes.
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 
-from claude_sandbox.gateway.audit import Audit, plain, whose
+from claude_sandbox.gateway.audit import Audit
 from claude_sandbox.gateway.config.config import Config, Sandbox
 from claude_sandbox.gateway.config.follow import Live
 from claude_sandbox.gateway.destinations.domains import Verdict, Way, decide, entry_of
@@ -19,41 +18,15 @@ from claude_sandbox.gateway.http.head import BadRequestError, Request, head_end,
 from claude_sandbox.gateway.identity import IdentityError, presented_to_proxy
 from claude_sandbox.gateway.proxy.client_hello import Hello, HelloReader, Outcome, SecondHello
 from claude_sandbox.gateway.proxy.dial import DialError, Dialled, Resolve, dial
-from claude_sandbox.gateway.proxy.tunnel import CHUNK, Moved, Side, WatchedError, splice
+from claude_sandbox.gateway.proxy.passage import Passage, line
+from claude_sandbox.gateway.proxy.refused import RefusedError
+from claude_sandbox.gateway.proxy.tunnel import CHUNK, Side, WatchedError, splice
+from claude_sandbox.gateway.services.forwarder import Forwarder, service_of
 from claude_sandbox.gateway.shares import Slots
 
 _HEAD_SECONDS = 10.0
 _KNOWN_EVERY, _KNOWN_AFTER = 0.25, 20
 """Seconds between two looks at whose an address is, and how many there are."""
-
-
-class RefusedError(Exception):
-    """The client is told this, with this status. `rule`: for the audit."""
-
-    def __init__(self, status: int, message: str, rule: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.rule = rule
-
-
-@dataclass(eq=False)
-class Passage:
-    """What is known of one connection, as it becomes known; the audit's line at its end."""
-
-    peer: str = ""
-    sandbox: Sandbox | None = None
-    request: Request | None = None
-    way: Way | None = None
-    verdict: str = "Refused"
-    rule: str | None = None
-    claimed: str | None = None
-    dialled: str | None = None
-    hello: Hello | None = None
-    ended: str | None = None
-    status: int | None = None
-    moved: Moved = field(default_factory=Moved)
-    task: asyncio.Task[None] | None = None
-    closing: str | None = None
 
 
 class Proxy:
@@ -67,6 +40,7 @@ class Proxy:
         # By address while it is not yet said whose they are, then by sandbox: with the same limits.
         self._early = Slots(1, 1)
         self._slots = Slots(1, 1)
+        self._services = Forwarder(live, resolve)
         self.changed()
 
     @property
@@ -80,11 +54,9 @@ class Proxy:
         limits = live.config.limits
         for slots in (self._early, self._slots):
             slots.limit(limits.connections, limits.connections_each, len(live.sandboxes))
+        self._services.keep(live.sandboxes)
         for one in list(self._open):
-            if one.sandbox is None or one.request is None or one.way is None or one.task is None:
-                continue
-            sandbox = live.sandboxes.get(one.sandbox.uid)
-            if sandbox is None or not _verdict(sandbox, live.config, one.request, one.way).allowed:
+            if one.task is not None and not _still_allowed(one, live):
                 one.closing = "no longer allowed"
                 one.task.cancel()
 
@@ -122,7 +94,7 @@ class Proxy:
             if passage.sandbox is not None:
                 self._slots.give(passage.sandbox.uid)
             seconds = asyncio.get_running_loop().time() - started
-            await self._audit.record("tunnel" if passage.way is Way.TUNNEL else "http", _line(passage, seconds))
+            await self._audit.record(passage.kind, line(passage, seconds))
 
     async def _pass(self, client: Side, passage: Passage) -> None:
         request, early, sandbox = await self._known(client, passage)
@@ -130,6 +102,12 @@ class Proxy:
         way = Way.TUNNEL if request.method == "CONNECT" else Way.HTTP
         passage.request, passage.way = request, way
         verdict = _verdict(sandbox, live.config, request, way)
+        opened = service_of(request, sandbox, live, passage, otherwise=verdict.allowed)
+        if opened is not None:
+            if not passage.certain:
+                await self._certainly(sandbox, passage)
+            await self._services.handle(opened, request, early, client, passage)
+            return
         passage.rule = verdict.rule
         if not verdict.allowed:
             raise RefusedError(403, _denied(request, way, verdict), verdict.rule)
@@ -174,7 +152,9 @@ class Proxy:
             raise RefusedError(407, message, f"identity: {error.reason}") from None
         if found is None and request.authorization is None:
             found = next((one for one in live.sandboxes.values() if one.anonymous_proxy), None)
-            found = found or live.identify.by_address(passage.peer) or await self._soon_known(passage.peer)
+            if found is None:
+                passage.certain = False
+                found = live.identify.by_address(passage.peer) or await self._soon_known(passage.peer)
         if found is None:
             raise RefusedError(
                 407, "whose request this is can't be told: set the proxy's user and password", "identity"
@@ -191,6 +171,20 @@ class Proxy:
             if found := self._live().identify.by_address(peer):
                 return found
         return None
+
+    async def _certainly(self, sandbox: Sandbox, passage: Passage) -> None:
+        """Wait until it is certain that the sandbox is the one at this address. Raises RefusedError."""
+        for turn in range(_KNOWN_AFTER):
+            if turn:
+                await asyncio.sleep(_KNOWN_EVERY)
+            found = self._live().identify.certainly_at(passage.peer)
+            if found is not None:
+                if found.uid != sandbox.uid:
+                    break
+                return
+        raise RefusedError(
+            503, "it is not certain whose this address is, so that no credential is lent: try again", "address"
+        )
 
     async def _tunnel(self, client: Side, server: Dialled, early: bytes, verdict: Verdict, passage: Passage) -> None:
         assert passage.request is not None  # noqa: S101
@@ -262,6 +256,20 @@ def _against(hello: Hello, host: str, *, ech: bool) -> str | None:
     return None if hello.sni == host else "SNIMismatch"
 
 
+def _still_allowed(passage: Passage, live: Live) -> bool:
+    """Whether it would be let through now, as far as it is known yet what it is."""
+    if passage.sandbox is None or passage.request is None or passage.way is None:
+        return True
+    sandbox = live.sandboxes.get(passage.sandbox.uid)
+    if sandbox is None:
+        return False
+    if passage.opened is None:
+        return _verdict(sandbox, live.config, passage.request, passage.way).allowed
+    # Another credential is for the next request: the service has let this one in.
+    now = live.services.get(sandbox.uid, {}).get(passage.opened.service.name)
+    return now is not None and now.service == passage.opened.service
+
+
 def _verdict(sandbox: Sandbox, config: Config, request: Request, way: Way) -> Verdict:
     return decide(request.host, request.port, way, sandbox.allowed, config.egress.denied)
 
@@ -285,35 +293,17 @@ async def _refuse(client: Side, passage: Passage, error: RefusedError | BadReque
         passage.rule = error.rule if isinstance(error, RefusedError) else f"malformed: {error}"
         if passage.verdict == "Allowed":
             # Its head was let through; what came then was not.
-            passage.verdict = "Failed" if status == 502 else "Refused"
+            passage.verdict = "Failed" if status >= 500 else "Refused"
     if passage.status is not None or passage.moved.down:
         return
     passage.status = status
     body = f"{error}\n".encode()
     extra = 'proxy-authenticate: Basic realm="sandbox"\r\n' if status == 407 else ""
+    if isinstance(error, RefusedError) and error.retry is not None:
+        extra += f"retry-after: {max(1, round(error.retry))}\r\n"
     head = f"HTTP/1.1 {status} Refused\r\ncontent-type: text/plain\r\ncontent-length: {len(body)}\r\n{extra}"
     client.writer.write(f"{head}connection: close\r\n\r\n".encode() + body)
     with suppress(OSError, TimeoutError):
         async with asyncio.timeout(2):
             client.writer.close()
             await client.writer.wait_closed()
-
-
-def _line(passage: Passage, seconds: float) -> dict[str, str | int | float | bool | None]:
-    request, hello, sandbox = passage.request, passage.hello, passage.sandbox
-    return {
-        **whose(sandbox),
-        "verdict": passage.verdict,
-        "rule": passage.rule,
-        "claimedPod": passage.claimed,
-        "host": plain(request.host) if request else None,
-        "port": request.port if request else None,
-        "status": passage.status,
-        "dialled": passage.dialled,
-        "sni": hello.sni if hello else None,
-        "ech": True if hello and hello.ech else None,
-        "bytesUp": passage.moved.up,
-        "bytesDown": passage.moved.down,
-        "durationMs": round(seconds * 1000),
-        "ended": passage.ended,
-    }

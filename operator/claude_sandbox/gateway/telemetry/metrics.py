@@ -25,7 +25,7 @@ REASONS = frozenset(
     ("allowed", "denied", "not in allowedDomains", "address", "malformed", "identity", "path", "batches", "model",
      "budget", "budget held", "ledger", "rate", "concurrency", "connections", "size", "timeout", "credential",
      "connect", "answer", "broken off", "no longer allowed", "SNIMismatch", "EncryptedClientHello",
-     "repository", "read-only", OTHER)
+     "repository", "read-only", "service", "method", "tunnel", OTHER)
 ).union(Outcome)  # fmt: skip
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 """Buckets of the time to the first byte: models take from a fraction of a second to minutes."""

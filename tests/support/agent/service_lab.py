@@ -1,0 +1,95 @@
+"""A service with TLS that wants a credential, and a gateway that has it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import WSMsgType, web
+from gatewaykit import Authority, Gateway, Seen, authority, document, running
+
+HOST, IMPOSTOR = "issues.example.org", "impostor.example.org"
+TOKEN = "service-token-that-is-not-for-the-agent"
+
+
+@dataclass
+class ServiceLab:
+    """`at`: the service's own name and port. `seen`: what came to it. `go_on` lets its events end."""
+
+    trust: Authority
+    credential: Path
+    at: str = ""
+    document: dict[str, Any] = field(default_factory=dict)
+    seen: list[Seen] = field(default_factory=list)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    gateway: Gateway = None  # type: ignore[assignment]
+
+    @property
+    def service(self) -> dict[str, Any]:
+        """The first of the sandbox's services, as it is configured."""
+        found: dict[str, Any] = self.document["sandboxes"][0]["services"][0]
+        return found
+
+
+@contextlib.asynccontextmanager
+async def service_lab(directory: Path, **service: Any) -> AsyncIterator[ServiceLab]:
+    """The service and the gateway; `service`: what else is said of it."""
+    credential = directory / "service"
+    credential.write_text(TOKEN + "\n")
+    lab = ServiceLab(authority(directory, HOST), credential)
+    runner = web.ServerRunner(web.Server(lambda request: _answer(lab, request), access_log=None), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=lab.trust.server()).start()
+    port = runner.addresses[0][1]
+    lab.at = f"{HOST}:{port}"
+    lab.document = one = document(directory)
+    one["egress"]["hosts"] = {HOST: ["127.0.0.1"], IMPOSTOR: ["127.0.0.1"]}
+    one["provider"]["caFile"] = str(lab.trust.bundle)
+    header = {"name": "Authorization", "prefix": "Bearer ", "file": str(credential)}
+    first = {"name": "issues", "host": lab.at, "header": header, "paths": ["/api/*"],
+             "methods": ["GET", "HEAD", "POST"], **service}  # fmt: skip
+    one["sandboxes"][0]["services"] = [first, {**first, "name": "impostor", "host": f"{IMPOSTOR}:{port}"}]
+    try:
+        with running(directory, one) as gateway:
+            lab.gateway = gateway
+            yield lab
+    finally:
+        await runner.cleanup()
+
+
+async def _answer(lab: ServiceLab, request: web.BaseRequest) -> web.StreamResponse:
+    headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers]
+    if request.path == "/api/socket":
+        lab.seen.append(Seen(request.method, request.raw_path, headers, b""))
+        return await _socket(request)
+    body = await request.read() if request.path != "/api/length" else b""
+    lab.seen.append(Seen(request.method, request.raw_path, headers, body))
+    if request.path == "/api/length":
+        return web.Response(text=str(sum([len(part) async for part in request.content.iter_any()])))
+    if request.path == "/api/moved":
+        return web.Response(status=302, headers={"location": f"https://{lab.at}/api/items"})
+    if request.path == "/api/elsewhere":
+        return web.Response(status=302, headers={"location": "https://files.example.net/x?signature=1"})
+    if request.path == "/api/events":
+        return await _events(lab, request)
+    return web.Response(text="items\n", headers={"set-cookie": "session=1"})
+
+
+async def _events(lab: ServiceLab, request: web.BaseRequest) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    await response.prepare(request)
+    await response.write(b"data: 0\n\n")
+    await lab.go_on.wait()
+    await response.write(b"data: 1\n\n")
+    return response
+
+
+async def _socket(request: web.BaseRequest) -> web.StreamResponse:
+    socket = web.WebSocketResponse()
+    await socket.prepare(request)
+    async for message in socket:
+        if message.type is WSMsgType.TEXT:
+            await socket.send_str(f"{message.data} again")
+    return socket
