@@ -37,7 +37,7 @@ async def place(tmp_path: Path, github: GitHub) -> AsyncIterator[Place]:
     for key, value in (("app-id", APP), ("installation-id", str(INSTALLATION)), ("private-key", PRIVATE)):
         (secret / key).write_text(value)
     async with repository_place(tmp_path, {"directory": str(secret)}) as made:
-        made.lab.api, made.lab.takes = github.handle, github.takes
+        made.lab.elsewhere["/api/"], made.lab.takes = github.handle, github.takes
         yield made
 
 
@@ -56,23 +56,11 @@ async def test_it_clones_and_pushes_and_nothing_of_it_is_told(place: Place, gith
         assert secret not in told
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"repositories": ("team/other",)}, "add the repository to its installation"),
-        ({"repositories": ("other/project",)}, "not for this repository's owner"),
-        ({"contents": "read"}, "no permission to write contents"),
-        ({"public": private_key()[1]}, "see app-id and private-key"),
-    ],
-)
-async def test_why_there_is_no_token_is_told_the_agent(
-    place: Place, github: GitHub, change: dict[str, object], words: str
-) -> None:
-    for name, value in change.items():
-        setattr(github, name, value)
+async def test_why_there_is_no_token_is_told_the_agent(place: Place, github: GitHub) -> None:
+    github.repositories = ("team/other",)
     said = await place.git("ls-remote", place.url)
     assert said.code != 0
-    assert words in said.text
+    assert "add the repository to its installation" in said.text
     assert place.lab.asked == []
 
 
@@ -166,3 +154,21 @@ async def test_an_answer_elsewhere_is_not_followed(made: _Made, github: GitHub) 
     with pytest.raises(NoTokenError, match="HTTP 307"):
         await made.token()
     assert github.statements == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"repositories": ("other/project",)}, "not for this repository's owner"),
+        ({"contents": "read"}, "no permission to write contents"),
+        ({"public": private_key()[1]}, "see app-id and private-key"),
+        ({"clock": lambda: 0.0}, "this machine's clock"),
+    ],
+)
+async def test_what_the_api_refuses_is_said_in_our_words(
+    made: _Made, github: GitHub, change: dict[str, object], words: str
+) -> None:
+    for name, value in change.items():
+        setattr(github, name, value)
+    with pytest.raises(NoTokenError, match=words):
+        await made.token()

@@ -21,6 +21,7 @@ from claude_sandbox.gateway.config.config import Limits, Listener
 from claude_sandbox.gateway.config.follow import Follower, Follows, Live
 from claude_sandbox.gateway.config.standard_input import InputFollower
 from claude_sandbox.gateway.git.forwarder import GitForwarder
+from claude_sandbox.gateway.git.lfs.transfers import LargeFiles
 from claude_sandbox.gateway.git.repositories import BELOW
 from claude_sandbox.gateway.git.service import GitService
 from claude_sandbox.gateway.git.tokens import AppTokens
@@ -97,10 +98,10 @@ class Gateway:
         self._broker = Broker(lambda: follower.live, self._audit, self._books, self._upstreams)
         self._proxy = Proxy(lambda: follower.live, self._audit, self._resolver)
         self._servers_of_git = GitSession(lambda: follower.live.config, self._resolver)
+        git = (self._servers_of_git, lambda: follower.live.config)
         self._git = GitService(
-            lambda: follower.live, self._audit, GitForwarder(self._servers_of_git),
-            AppTokens(self._servers_of_git, lambda: follower.live.config),
-        )  # fmt: skip
+            lambda: follower.live, self._audit, GitForwarder(self._servers_of_git), LargeFiles(*git), AppTokens(*git)
+        )
         self._metrics.opened("broker", lambda: self._broker.open)
         self._metrics.opened("git", lambda: self._git.open)
         self._metrics.opened("proxy", lambda: self._proxy.open)

@@ -13,7 +13,8 @@ import aiohttp
 from aiohttp import web
 from http_backend import http_backend
 
-from claude_sandbox.gateway.git.forwarder import GitForwarder, Judging, Passage, Server
+from claude_sandbox.gateway.git.forwarder import GitForwarder, Judging
+from claude_sandbox.gateway.git.passage import Passage, Server
 from claude_sandbox.gateway.git.push_rules import PushRules
 
 AUTHORIZATION = "Basic " + base64.b64encode(b"x-access-token:not-for-the-agent").decode()
@@ -44,8 +45,10 @@ class GitLab:
     """The credential that the server takes."""
     takes: Callable[[web.Request], bool] | None = None
     """Which requests the server takes, where it isn't one credential."""
-    api: Handler | None = None
-    """What answers below `/api/`."""
+    elsewhere: dict[str, Handler] = field(default_factory=dict)
+    """What else answers, by the beginnings of paths."""
+    path: str = field(default_factory=lambda: os.environ["PATH"])
+    """Where git and what it runs are looked for."""
     answers: web.Response | None = None
     """What the server answers next, instead of git's."""
 
@@ -55,7 +58,7 @@ class GitLab:
         process = await asyncio.create_subprocess_exec(
             *("git", *arguments),
             cwd=at or self.files,
-            env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "GIT_TERMINAL_PROMPT": "0", **who, **environment},
+            env={"PATH": self.path, "HOME": "/nonexistent", "GIT_TERMINAL_PROMPT": "0", **who, **environment},
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
@@ -93,8 +96,9 @@ async def git_lab(
     backend = http_backend(files, _CONFIG | (config or {}))
 
     async def server(request: web.Request) -> web.StreamResponse:
-        if lab.api is not None and request.path.startswith("/api/"):
-            return await lab.api(request)
+        for begins, other in lab.elsewhere.items():
+            if request.path.startswith(begins):
+                return await other(request)
         lab.asked.append((request.method, request.path_qs))
         if lab.answers is not None:
             answer, lab.answers = lab.answers, None

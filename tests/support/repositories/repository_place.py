@@ -22,6 +22,11 @@ class Place:
     at: str
 
     @property
+    def port(self) -> int:
+        """The server's."""
+        return int(self.at.partition(":")[2].partition("/")[0])
+
+    @property
     def url(self) -> str:
         """As a person writes it, who knows of no gateway."""
         return f"https://{self.at}.git"
@@ -44,13 +49,13 @@ class Place:
 
 
 @contextlib.asynccontextmanager
-async def repository_place(directory: Path, credential: dict[str, str], **more: Any) -> AsyncIterator[Place]:
-    """`credential`: as the configuration names it; `more`: further fields of the configuration."""
-    by = authority(directory, HOST)
+async def repository_place(directory: Path, credential: dict[str, str], *others: str) -> AsyncIterator[Place]:
+    """`credential`: as the configuration names it; `others`: further names of the server's."""
+    by = authority(directory, HOST, *others)
     async with git_lab(directory, None, context=by.server()) as lab:
         at = f"{HOST}:{lab.direct.partition(':')[2].partition(':')[2].partition('/')[0]}/team/project"
-        one = document(directory) | more
-        one["egress"]["hosts"] = {HOST: ["127.0.0.1"]}
+        one = document(directory)
+        one["egress"]["hosts"] = {name: ["127.0.0.1"] for name in (HOST, *others)}
         one["provider"]["caFile"] = str(by.bundle)
         one["sandboxes"][0]["repositories"] = [{"url": f"https://{at}.git", "credential": credential, "push": PUSH}]
         with running(directory, one) as gateway:

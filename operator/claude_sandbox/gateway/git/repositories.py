@@ -12,6 +12,8 @@ from claude_sandbox.gateway.git.push_rules import PushRules
 
 BELOW = "/git/"
 """Where on the broker's address repositories are: `/git/HOST/PATH`."""
+LFS = "/info/lfs/"
+"""What is behind a repository's path where its large files are asked for."""
 _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,127}){1,16}")
 _FILE = r"/[^\x00-\x1f\x7f]*"
 _USER = r"[A-Za-z0-9._@+-]{1,100}"
@@ -59,6 +61,9 @@ def asked(path: str) -> tuple[str, str] | None:
     """Of a request's path: by what it names the repository, and what is behind that. None for another path."""
     if not path.startswith(BELOW):
         return None
+    before, lfs, below = path.partition(LFS)
+    if lfs:
+        return named(before[len(BELOW) :]), f"{LFS[1:]}{below}"
     for behind in ("info/refs", "git-upload-pack", "git-receive-pack"):
         if path.endswith(f"/{behind}"):
             return named(path[len(BELOW) : -len(behind) - 1]), behind

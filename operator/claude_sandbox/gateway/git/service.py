@@ -16,8 +16,10 @@ from aiohttp import web
 from claude_sandbox.gateway.audit import Audit, Value, plain, whose
 from claude_sandbox.gateway.config.config import Sandbox
 from claude_sandbox.gateway.config.follow import Live
-from claude_sandbox.gateway.git.forwarder import GitForwarder, Passage, Server
-from claude_sandbox.gateway.git.repositories import Opened, asked
+from claude_sandbox.gateway.git.forwarder import GitForwarder
+from claude_sandbox.gateway.git.lfs.transfers import LargeFiles
+from claude_sandbox.gateway.git.passage import Passage, Server
+from claude_sandbox.gateway.git.repositories import LFS, Opened, asked
 from claude_sandbox.gateway.git.smart_http import Service
 from claude_sandbox.gateway.git.tokens import AppTokens, NoTokenError
 from claude_sandbox.gateway.git.upstream import proxy_of
@@ -25,6 +27,7 @@ from claude_sandbox.gateway.identity import IdentityError, presented_to_proxy
 from claude_sandbox.gateway.shares import Slots
 
 _MOST_REFS = 20
+_OPERATIONS = {Service.FETCH: "fetch", Service.PUSH: "push"}
 
 
 @dataclass(eq=False)
@@ -42,8 +45,16 @@ class _Request:
 class GitService:
     """Answers requests. `live` gives what holds at this moment."""
 
-    def __init__(self, live: Callable[[], Live], audit: Audit, forwarder: GitForwarder, tokens: AppTokens) -> None:
+    def __init__(
+        self,
+        live: Callable[[], Live],
+        audit: Audit,
+        forwarder: GitForwarder,
+        files: LargeFiles,
+        tokens: AppTokens,
+    ) -> None:
         self._live = live
+        self._files = files
         self._audit = audit
         self._forwarder = forwarder
         self._tokens = tokens
@@ -123,10 +134,17 @@ class GitService:
             return _refused(request, 502, str(error))
         proxy = proxy_of(live.config)
         server = Server(repository.url, authorization, repository.push, timeout, proxy, sandbox.uid)
-        response = await self._forwarder.handle(incoming, below, server, request.passage)
+        response = await self._passed_on(incoming, below, server, request.passage)
         if request.passage.rule == "credential":
             self._tokens.refused(request.opened)
         return response
+
+    async def _passed_on(
+        self, incoming: web.BaseRequest, below: str, server: Server, passage: Passage
+    ) -> web.StreamResponse:
+        if below.startswith(LFS[1:]):
+            return await self._files.handle(incoming, below.removeprefix(LFS[1:]), server, passage)
+        return await self._forwarder.handle(incoming, below, server, passage)
 
     async def _known(self, incoming: web.BaseRequest, request: _Request, live: Live) -> Sandbox | None:
         presented = presented_to_proxy(incoming.headers.get("authorization"))
@@ -166,11 +184,13 @@ def _line(request: _Request, seconds: float) -> dict[str, Value]:
         "rule": plain(passage.rule, 300),
         "claimedPod": request.claimed,
         "repository": plain(request.at) if request.at is not None else None,
-        "operation": None if call is None else "fetch" if call.service is Service.FETCH else "push",
+        "operation": passage.operation or (None if call is None else _OPERATIONS[call.service]),
         "status": passage.status,
         "refs": plain(", ".join(refs[:_MOST_REFS]), 4000) if refs else None,
         "refCount": len(refs) or None,
         "wanted": plain(", ".join(passage.wanted), 2000) if passage.wanted else None,
+        "files": plain(", ".join(passage.files[:_MOST_REFS]), 2000) if passage.files else None,
+        "fileCount": len(passage.files) or None,
         "bytesUp": passage.up,
         "bytesDown": passage.down,
         "durationMs": round(seconds * 1000),

@@ -1,0 +1,119 @@
+"""Asks git's server for one request: passes it on and back, and what the gateway wants to know by itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Set
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from claude_sandbox.gateway.git.fetch import can_filter, read_fetched, symbolic_refs, symbolic_refs_request, wanted
+from claude_sandbox.gateway.git.pack import GitObject, TooLargeError
+from claude_sandbox.gateway.git.passage import Passage, RefusedError, Server
+from claude_sandbox.gateway.git.smart_http import Advertisement, Call, Service, protocol
+from claude_sandbox.gateway.git.upstream import RefusedAddressError
+
+_FETCHED = 64 * 1024 * 1024
+"""Bytes of what the server is asked for at most: trees and commits, without files."""
+
+
+class Asked:
+    """Git's server, for one request."""
+
+    def __init__(self, session: aiohttp.ClientSession, server: Server) -> None:
+        self._session = session
+        self.client = server.client
+        self._url = server.url
+        self._headers = {"accept-encoding": "identity"}
+        if server.authorization is not None:
+            self._headers["authorization"] = server.authorization
+        self._options: dict[str, Any] = {"allow_redirects": False, "timeout": server.timeout, "proxy": server.proxy}
+
+    async def pass_on(
+        self, incoming: web.BaseRequest, call: Call, passage: Passage, body: AsyncIterator[bytes] | None
+    ) -> web.StreamResponse:
+        """The request with the credential, and the answer back. Raises RefusedError before that began."""
+        headers = dict(self._headers)
+        for name in ("accept", "accept-language", "content-type", "content-encoding", "user-agent"):
+            if name in incoming.headers:
+                headers[name] = incoming.headers[name]
+        if (version := protocol(call.service, incoming.headers.get("git-protocol"))) is not None:
+            headers["git-protocol"] = version
+        url = f"{self._url}/{call.path}" + (f"?service={call.service}" if call.advertises else "")
+        passage.verdict, passage.rule = "Allowed", "allowed"
+        try:
+            async with self._session.request(
+                incoming.method, URL(url, encoded=True), headers=headers, data=body, **self._options
+            ) as answer:
+                return await self._pass_back(incoming, call, answer, passage)
+        except (aiohttp.ClientConnectionError, TimeoutError) as error:
+            if passage.status is not None:
+                raise
+            if isinstance(error.__cause__, RefusedAddressError):
+                raise RefusedError(403, "address", str(error.__cause__)) from None
+            raise RefusedError(502, "server", "git's server can't be reached") from None
+
+    async def _pass_back(
+        self, incoming: web.BaseRequest, call: Call, answer: aiohttp.ClientResponse, passage: Passage
+    ) -> web.StreamResponse:
+        """The server's answer, if it is one of git's. Its words for a person come in the protocol, or not at all."""
+        if answer.status in (401, 403):
+            raise RefusedError(403, "credential", f"git's server refuses the credential: HTTP {answer.status}")
+        if 300 <= answer.status < 400:
+            raise RefusedError(502, "redirect", "git's server sends elsewhere: write the repository's final url")
+        if answer.status != 200 or answer.content_type != call.content_type:
+            status = 404 if answer.status == 404 else 502
+            raise RefusedError(status, "answer", f"git's server gives no answer of git's: HTTP {answer.status}")
+        passage.status = 200
+        response = web.StreamResponse(headers=headers_of(call))
+        rewritten = Advertisement() if call.advertises and call.service is Service.PUSH else None
+        await response.prepare(incoming)
+        async for part in answer.content.iter_any():
+            given = part if rewritten is None else rewritten.feed(part)
+            passage.down += len(given)
+            await response.write(given)
+        await response.write_eof()
+        return response
+
+    async def symbolic_refs(self, refs: Set[bytes], *, sha256: bool) -> Mapping[bytes, bytes]:
+        """Which of these refs, and of those that begin like them, only stand for another, and for which.
+
+        Raises RefusedError and MalformedError.
+        """
+        body = symbolic_refs_request(refs, sha256=sha256)
+        return symbolic_refs(await self._asked("POST", f"{self._url}/{Service.FETCH}", body))
+
+    async def known(self, commits: Set[bytes], *, sha256: bool) -> Mapping[bytes, GitObject]:
+        """What the server has of these commits: themselves and their trees.
+
+        Raises RefusedError, MalformedError and TooLargeError.
+        """
+        advertised = await self._asked("GET", f"{self._url}/info/refs?service={Service.FETCH}")
+        body = wanted(commits, sha256=sha256, filtered=can_filter(advertised))
+        data = await self._asked("POST", f"{self._url}/{Service.FETCH}", body)
+        return await asyncio.to_thread(read_fetched, data, sha256=sha256)
+
+    async def _asked(self, method: str, url: str, body: bytes | None = None) -> bytes:
+        headers = self._headers | {"git-protocol": "version=2"}
+        if body is not None:
+            headers["content-type"] = f"application/x-{Service.FETCH}-request"
+        data = bytearray()
+        try:
+            async with self._session.request(
+                method, URL(url, encoded=True), headers=headers, data=body, **self._options
+            ) as answer:
+                if answer.status != 200:
+                    raise RefusedError(502, "server", f"the server does not tell what it has: HTTP {answer.status}")
+                async for part in answer.content.iter_any():
+                    data += part
+                    if len(data) > _FETCHED:
+                        raise TooLargeError("the server's trees are too large to be looked through")
+        except (aiohttp.ClientError, TimeoutError):
+            raise RefusedError(502, "server", "the server does not tell what it has") from None
+        return bytes(data)
+
+
+def headers_of(call: Call) -> dict[str, str]:
+    """Of the answer to the client."""
+    return {"content-type": call.content_type, "cache-control": "no-cache"}

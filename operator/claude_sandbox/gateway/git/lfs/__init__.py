@@ -1,0 +1,1 @@
+"""Large files of repositories (Git LFS): named by the server, brought through the gateway."""
