@@ -17,6 +17,11 @@ DOMAIN = matching(
     " scheme, no path, a star only for the whole first label and above two more; write an international name in its"
     " ASCII form (xn--…)",
 )
+HOST = matching(
+    f"(?:{_LABEL}\\.)+{_LAST}(?::{_PORT})?",
+    "must be a host's name in lower case, as api.example.org or registry.example.org:8443: no address, no scheme, no"
+    " path, no star; write an international name in its ASCII form (xn--…)",
+)
 NOT_LOCAL = never_matching(
     "\\.(?:local|localhost|internal|intranet|lan|home|corp|svc|arpa|onion|test)(?::[0-9]+)?$",
     "must not be a name of a cluster or of a local network: these can't be reached through the gateway",

@@ -19,6 +19,7 @@ from claude_sandbox.api.fields.models import ModelAccess
 from claude_sandbox.api.fields.network import HOST_ADDRESS, Egress, Network, Port
 from claude_sandbox.api.fields.resources import Resources
 from claude_sandbox.api.fields.security import SeccompProfile, SeccompProfileType, Security
+from claude_sandbox.api.fields.services import MOST_SERVICES, ONE_OF_EACH, Service
 from claude_sandbox.api.fields.strict import Strict
 from claude_sandbox.api.fields.workspace import Retention, Workspace, WorkspaceType
 from claude_sandbox.api.model import Choice
@@ -48,6 +49,7 @@ __all__ = [
     "SeccompProfileType",
     "SecretKeyRef",
     "Security",
+    "Service",
     "Strict",
     "UpdateStrategy",
     "UpdateStrategyType",
@@ -130,6 +132,10 @@ class ClaudeSandboxSpec(Strict):
     """Which models the agent may use; without it, every one. Only with spec.credentials.delivery Brokered."""
     budget: Budget | None = None
     """How much of them it may use; without it, any amount. Only with spec.credentials.delivery Brokered."""
+    services: Annotated[list[Service], Field(max_length=MOST_SERVICES), UniqueBy("name"), ONE_OF_EACH] = []
+    """Other services that the agent may use, with credentials that it doesn't hold. Only with
+    spec.credentials.delivery Brokered: the gateway asks them.
+    """
     resources: Resources = Resources()
     """Limits of the workload."""
     workspace: Workspace = Workspace()
@@ -209,6 +215,12 @@ class ClaudeSandboxSpec(Strict):
             lambda spec: spec.budget is None or spec.credentials.brokered,
             _NEEDS_GATEWAY,
             field="budget",
+        ),
+        Rule(
+            f"size(self.services) == 0 || {_BROKERED}",
+            lambda spec: not spec.services or spec.credentials.brokered,
+            _NEEDS_GATEWAY,
+            field="services",
         ),
         Rule(
             f"!has(self.network.egress.allowedDomains) || size(self.network.egress.allowedDomains) == 0 || {_BROKERED}",

@@ -3,7 +3,7 @@
 from claude_sandbox.api import quantity
 from claude_sandbox.api.spec import ClaudeSandboxSpec, OperatingMode, Retention, WorkspaceType
 from claude_sandbox.api.spec import Image as ImageSpec
-from claude_sandbox.blueprint import agent, egress
+from claude_sandbox.blueprint import agent, egress, services
 from claude_sandbox.blueprint.model import (
     Amounts,
     Blueprint,
@@ -48,7 +48,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         image=_image(spec.image) if spec.image else site.image,
         command=tuple(spec.command),
         args=tuple(spec.args),
-        environment=tuple((dict(agent.environment(api)) | chosen).items()),
+        environment=tuple((dict(agent.environment(api)) | services.environment(spec.services) | chosen).items()),
         user=AGENT,
         strict_groups=site.strict_groups,
         seccomp=spec.security.seccomp_profile.type,
@@ -87,7 +87,13 @@ def _gateway(spec: ClaudeSandboxSpec) -> Gateway | None:
     if not spec.credentials.brokered:
         return None
     models = tuple(spec.model.allowed) if spec.model is not None else ()
-    return Gateway(models, tuple(spec.network.egress.allowed_domains), spec.budget, spec.credentials.oauth)
+    return Gateway(
+        models,
+        tuple(spec.network.egress.allowed_domains),
+        spec.budget,
+        spec.credentials.oauth,
+        services=services.for_gateway(spec.services),
+    )
 
 
 def parse_image(reference: str, pull_policy: str) -> Image:

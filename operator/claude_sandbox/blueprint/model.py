@@ -125,6 +125,29 @@ class NetworkRules:
 
 
 @dataclass(frozen=True)
+class ServiceHeader:
+    """The header that opens a service. `prefix`: what stands before the credential, which is a key of a Secret."""
+
+    name: str
+    prefix: str
+    secret: str
+    key: str
+
+
+@dataclass(frozen=True)
+class GatewayService:
+    """Another service as the gateway knows it. `paths` are patterns; `registry`: the type of a package registry."""
+
+    name: str
+    host: str
+    header: ServiceHeader | None
+    paths: tuple[str, ...]
+    methods: tuple[str, ...]
+    per_minute: int
+    registry: str | None
+
+
+@dataclass(frozen=True)
 class Gateway:
     """What a sandbox that never holds its key may do through its gateway, in the gateway's own words.
 
@@ -136,6 +159,7 @@ class Gateway:
     domains: tuple[str, ...] = ()
     budget: Budget | None = None
     oauth: bool = False
+    services: tuple[GatewayService, ...] = ()
 
 
 @dataclass(frozen=True)

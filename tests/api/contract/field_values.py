@@ -137,6 +137,50 @@ CREDENTIALS: list[Json] = [
     {"oauthTokenSecretRef": {"name": "a", "namespace": "b"}},
 ]  # fmt: skip
 
+# Lists of services: what goes together and what does not.
+_SERVICE: Json = {"name": "issues", "host": "issues.example.org", "paths": ["/api/*"]}
+_HEADER: Json = {"valueFrom": {"secretKeyRef": {"name": "issues"}}}
+_SERVICE_PATHS = [
+    "/", "/*", "/api", "/api/", "/api/*", "/projects/*/issues", "/*/x/*", "/a*", "/a//b", "//", "api", "", "/..", "/.",
+    "/a/../b", "/a/.b", "/...", "/a/./", "/%2e", "/a b", "/a?b", "/a#b", "/a;b", "/a'b", "/a\\b", "/ü", "/a\n", "/@x/y",
+    "/" + "a" * 199, "/" + "a" * 200, "/**", 1, None,
+]  # fmt: skip
+_HEADERS: list[Json] = [
+    _HEADER, {}, _HEADER | {"name": "Authorization", "prefix": "Bearer "}, _HEADER | {"name": "PRIVATE-TOKEN"},
+    *(_HEADER | {"name": name} for name in ("Host", "host", "Content-Length", "x_y", "x y", "-x", "x", "X-1", "", 1)),
+    *(_HEADER | {"name": "x" * count} for count in (64, 65)),
+    *(_HEADER | {"prefix": prefix} for prefix in ("", " ", " Bearer", "Basic ", "x\n", "ü", "x" * 64, "x" * 65, 1)),
+    _HEADER | {"prefix": "ghp_" + "a1B2" * 9}, {"valueFrom": {}}, {"valueFrom": None}, {"value": "x"},
+    *({"valueFrom": {"secretKeyRef": one}} for one in ({}, {"name": "A"}, {"name": "a", "key": ".."}, {"key": "b"})),
+    {"valueFrom": {"configMapKeyRef": {"name": "a"}}}, None, "x",
+]  # fmt: skip
+_SERVICE_HOSTS = [
+    "a.b", "registry.example.org:8443", "A.b", "*.b.c", "localhost", "10.0.0.1", "https://a.b", "a.b/", "a.b:0",
+    "a.b:65536", "x.svc", "x.internal:8443", "a", "", "ü.de", "a.b\n", 1, None,
+]  # fmt: skip
+_METHODS: list[Json] = [["GET"], ["GET", "POST", "DELETE"], [], ["GET", "GET"], ["get"], ["TRACE"], ["CONNECT"], "GET",
+                        [""], None]  # fmt: skip
+_REGISTRIES: list[Json] = [
+    *({"type": kind} for kind in ("PyPI", "NPM", "Maven", "Cargo", "pypi", "RubyGems", "", None)), {},
+    *({"type": "PyPI", "path": path} for path in ("/simple/", "/a/b", "/*", "x", "", "/..", None)), "PyPI", None,
+]  # fmt: skip
+SERVICES: list[Json] = [
+    [_SERVICE], [], [_SERVICE | {"header": _HEADER, "methods": ["GET", "POST"], "requestsPerMinute": 60}],
+    [{"name": "pypi", "host": "pypi.example.org", "paths": ["/*"], "registry": {"type": "PyPI"}}],
+    *([_SERVICE | {"name": name}] for name in ("a", "a-b", "-a", "a-", "A", "a.b", "a_b", "a" * 30, "a" * 31, "", 1)),
+    *([_SERVICE | {"host": host}] for host in _SERVICE_HOSTS), *([_SERVICE | {"header": one}] for one in _HEADERS),
+    *([_SERVICE | {"paths": [path]}] for path in _SERVICE_PATHS),
+    *([_SERVICE | {"paths": one}] for one in ([], None, "/", ["/a", "/a"])),
+    *([_SERVICE | {"paths": [f"/{i}" for i in range(count)]}] for count in (32, 33)),
+    *([_SERVICE | {"methods": methods}] for methods in _METHODS),
+    *([_SERVICE | {"requestsPerMinute": count}] for count in (0, 1, 60000, 60001, 1.5, "1", None)),
+    *([_SERVICE | {"registry": registry}] for registry in _REGISTRIES),
+    [_SERVICE, _SERVICE], [_SERVICE, _SERVICE | {"name": "b"}], [_SERVICE | {"url": "x"}], [{}], ["x"], None, {}, "x",
+    *([_SERVICE | {"name": name, "registry": {"type": kind}} for name in ("a", "b")] for kind in ("PyPI", "Cargo")),
+    *([_SERVICE | {"name": f"s{i}"} for i in range(count)] for count in (16, 17)),
+    *([{key: value for key, value in _SERVICE.items() if key != left}] for left in _SERVICE),
+]  # fmt: skip
+
 # Labels to choose by, right and wrong.
 MATCH_LABELS: list[Json] = [
     {"zone": "a"}, {}, {"zone": ""}, {"example.com/zone": "a"}, {"a/b/c": "x"}, {"": "x"}, {"-a": "x"},
@@ -325,6 +369,7 @@ def _behind_a_gateway() -> Iterator[Json]:
         {"network": {"egress": {"allowedDomains": ["a.com", "a.com:443"]}}},
         {"network": {"egress": {"allowedDomains": ["a.com", "a.com"]}}},
         *({"budget": budget} for budget in budgets()),
+        *({"services": services} for services in SERVICES),
     ]  # fmt: skip
     for wish in wishes:
         yield {"backend": {"type": "Docker"}, **_brokered("Brokered"), **wish}

@@ -21,6 +21,7 @@ from field_values import (
     SECCOMP_PROFILES,
     SECRET_NAMES,
     SECURITIES,
+    SERVICES,
     document,
 )
 
@@ -81,7 +82,11 @@ def good(rng: random.Random) -> Json:
         spec |= _behind_a_gateway(rng, spec["credentials"]) if rng.random() < 0.5 else {}
     elif "security" in spec:
         spec["security"] = copy.deepcopy(rng.choice(SECURITIES[1:3]))
-    if not production and spec.keys().isdisjoint({"model", "budget"}) and "apiKeySecretRef" in spec["credentials"]:
+    if (
+        not production
+        and spec.keys().isdisjoint({"model", "budget", "services"})
+        and "apiKeySecretRef" in spec["credentials"]
+    ):
         spec["credentials"] |= rng.choice(({}, {"delivery": "Mounted"}))
     name = "".join(rng.choices(string.ascii_lowercase + string.digits, k=rng.choice((1, 8, 45))))
     return document(name, spec)
@@ -92,6 +97,7 @@ def _behind_a_gateway(rng: random.Random, credentials: Json) -> Json:
     optional: dict[str, Callable[[], Json]] = {
         "model": lambda: {"allowed": ["claude-sonnet-*"]},
         "budget": lambda: copy.deepcopy(rng.choice(BUDGETS[:3])),
+        "services": lambda: copy.deepcopy(rng.choice(SERVICES[:4])),
     }
     return {"credentials": {**named, "delivery": "Brokered"}, **_some(rng, optional)}
 
@@ -165,6 +171,8 @@ def _pool(path: Path) -> list[Json]:
             return SECURITIES
         case "budget":
             return BUDGETS
+        case "services":
+            return SERVICES
         case "credentials":
             return [*CREDENTIALS, *({**one, "delivery": "Brokered"} for one in CREDENTIALS)]
         case "seccompProfile":

@@ -91,6 +91,11 @@ def test_only_the_key_is_required() -> None:
         "spec.image": ["repository"],
         "spec.model": ["allowed"],
         "spec.env[]": ["name"],
+        "spec.services[]": ["name", "host", "paths"],
+        "spec.services[].header": ["valueFrom"],
+        "spec.services[].header.valueFrom": ["secretKeyRef"],
+        "spec.services[].header.valueFrom.secretKeyRef": ["name"],
+        "spec.services[].registry": ["type"],
         "spec.network.ports[]": ["name", "containerPort"],
     }
 

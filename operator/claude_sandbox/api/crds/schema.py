@@ -78,6 +78,8 @@ def _property(field: FieldInfo, *, defaults: bool) -> Schema:
 def _default(value: Any) -> Any:
     if isinstance(value, Model):
         return {}  # its fields bring their own
+    if isinstance(value, list):
+        return [_default(item) for item in value]
     return value.value if isinstance(value, StrEnum) else value
 
 

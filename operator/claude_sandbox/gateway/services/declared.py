@@ -112,7 +112,8 @@ def service_of(fields: Fields, header: Header | None) -> Service:
     per_minute = fields.number("requestsPerMinute", PER_MINUTE, 1, _MOST_PER_MINUTE)
     registry = None
     if fields.has("registry"):
-        registry = fields.choice("registry", None, *REGISTRIES)
+        # Where on the service it is, is said to the programs that look for it, and nothing to the gateway.
+        registry = fields.inner_open("registry").choice("type", None, *REGISTRIES)
     return Service(name, host, port, header, _paths(fields), frozenset(methods), per_minute, registry)
 
 
