@@ -5,7 +5,7 @@ cost three times as much and drop the fields that they do not know.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -109,6 +109,13 @@ class Api:
     async def open(self, request: Request, timeouts: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         """An answer that is read as it comes, whatever its status. Not retried. Raises what aiohttp raises."""
         return await self._transport.open(request, timeouts)
+
+    async def websocket(self, path: str, protocols: Sequence[str]) -> aiohttp.ClientWebSocketResponse:
+        """A connection by WebSocket. Not retried."""
+        try:
+            return await self._transport.websocket(path, protocols)
+        except (aiohttp.ClientError, OSError) as error:
+            raise no_answer(error) from None
 
     async def get(
         self,

@@ -1,6 +1,7 @@
-"""What the containers of pods have written, line by line, as the API server hands it on from the kubelet."""
+"""What the containers of pods have written, as the API server hands it on from the kubelet."""
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import UTC, datetime
 
 import aiohttp
@@ -27,16 +28,41 @@ async def log_lines(
 ) -> AsyncGenerator[bytes, None]:
     """The lines of a container's log, from `since` on, to the second. Use with `contextlib.aclosing`.
 
+    As `log_parts` says. Raises ApiError.
+    """
+    async with aclosing(
+        log_parts(api, namespace, pod, container, since=since, follow=follow, previous=previous)
+    ) as log:
+        async for line in lines(log):
+            yield line
+
+
+async def log_parts(
+    api: Api,
+    namespace: str,
+    pod: str,
+    container: str,
+    *,
+    since: datetime | None = None,
+    follow: bool = False,
+    previous: bool = False,
+    tail: int | None = None,
+    timestamps: bool = False,
+) -> AsyncGenerator[bytes, None]:
+    """A container's log as it comes, from `since` on, to the second. Use with `contextlib.aclosing`.
+
     `follow`: go on as it grows, until the container ends or the API server closes the stream. `previous`: of the
-    container that ran before the last restart. Not retried. Raises ApiError.
+    container that ran before the last restart. `tail`: the last so many lines. `timestamps`: each line begins with
+    when it was written. Not retried. Raises ApiError.
     """
     parameters = {"container": container}
     if since is not None:
         parameters["sinceTime"] = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    if follow:
-        parameters["follow"] = "true"
-    if previous:
-        parameters["previous"] = "true"
+    parameters |= {name: "true" for name, wanted in (("follow", follow), ("previous", previous)) if wanted}
+    if tail is not None:
+        parameters["tailLines"] = str(tail)
+    if timestamps:
+        parameters["timestamps"] = "true"
     # No Accept of JSON: an error comes as one, a log as text.
     request = Request("GET", PODS.item(pod, namespace, "log") + query(parameters), accept="*/*")
     # Who writes nothing for hours is followed all the same; a dead connection is noticed by the socket's own probes.
@@ -46,8 +72,8 @@ async def log_lines(
         try:
             if response.status != 200:
                 raise refusal(response, await response.read(), sensitive=False)
-            async for line in lines(response.content.iter_any()):
-                yield line
+            async for part in response.content.iter_any():
+                yield part
         finally:
             response.close()
     except (aiohttp.ClientError, OSError) as error:

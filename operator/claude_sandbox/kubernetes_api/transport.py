@@ -18,7 +18,7 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -133,6 +133,41 @@ class Transport:
             response.close()
             response = await self._send(request, timeouts)
         return response
+
+    async def websocket(self, path: str, protocols: Sequence[str]) -> aiohttp.ClientWebSocketResponse:
+        """A connection by WebSocket, which speaks the first of the protocols that the server knows. Not retried.
+
+        Raises `ApiError`, and what aiohttp raises for a server that is not reached.
+        """
+        authorization = self.credentials.authorization
+        if not authorization.fresh():
+            await authorization.renew()
+        value = authorization.value
+        try:
+            return await self._connect(path, protocols)
+        except aiohttp.WSServerHandshakeError as error:
+            status = error.status
+        if status == 401 and await authorization.refused(value):
+            try:
+                return await self._connect(path, protocols)
+            except aiohttp.WSServerHandshakeError as error:
+                status = error.status
+        # A handshake that fails keeps nothing of the answer. Without an upgrade nothing is run, and the reason is told.
+        async with await self.open(Request("GET", path), aiohttp.ClientTimeout(total=self.timeout)) as response:
+            told = refusal(response, await _read(response, None), sensitive=False)
+        raise told if told.status == status else ApiError(status, f"HTTP{status}", "the connection was not upgraded")
+
+    async def _connect(self, path: str, protocols: Sequence[str]) -> aiohttp.ClientWebSocketResponse:
+        value = self.credentials.authorization.value
+        async with asyncio.timeout(self.timeout):
+            return await self._open_session().ws_connect(
+                URL(self.credentials.server + path, encoded=True),
+                protocols=protocols,
+                headers={} if value is None else {"Authorization": value},
+                proxy=self.credentials.proxy,
+                server_hostname=self.credentials.server_name,
+                autoclose=False,
+            )
 
     async def _once(self, request: Request) -> dict[str, Any]:
         try:

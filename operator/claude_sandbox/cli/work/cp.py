@@ -1,0 +1,86 @@
+"""`claude-sandbox cp`."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from claude_sandbox.api.quantity import bytes_of
+from claude_sandbox.cli.work.copying import Copied, Limits, copy_in, copy_out
+from claude_sandbox.cli.work.options import Where, place_of, sandbox_named, where_options, work
+
+_REMOTE = re.compile(r"([a-z0-9][-a-z0-9]*(?:/[a-z0-9][-a-z0-9]*)?):(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A path in a sandbox."""
+
+    sandbox: str
+    path: str
+
+
+def _end(text: str) -> Remote | Path:
+    found = _REMOTE.fullmatch(text)
+    return Path(text) if found is None else Remote(found[1], found[2])
+
+
+def _size(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
+    try:
+        return bytes_of(value)
+    except ValueError:
+        raise click.BadParameter("write an amount such as 500Mi or 10Gi") from None
+
+
+@click.command(epilog="\b\nExit codes: 0 it was copied, 1 it was not, or a file changed while it was read,"
+                      "\n2 the command line is wrong, 130 it was interrupted.")  # fmt: skip
+@click.argument("source", metavar="SOURCE")
+@click.argument("destination", metavar="DESTINATION")
+@click.option("--max-size", metavar="AMOUNT", default="10Gi", show_default=True, callback=_size,
+              help="Of what is copied from a sandbox, at most.")  # fmt: skip
+@where_options
+def cp(source: str, destination: str, max_size: int, where: Where) -> None:
+    """Copy a file or a directory into a sandbox, or out of one.
+
+    One of SOURCE and DESTINATION is NAME:PATH or NAMESPACE/NAME:PATH, a path in a sandbox, beginning in its workspace
+    unless it begins with a slash. The other is a path here; one with a colon begins with ./ or /.
+
+    \b
+      claude-sandbox cp agents/alice:report.md .
+      claude-sandbox cp agents/alice:/workspace/src ./alice-src
+      claude-sandbox cp ./data agents/alice:
+
+    A directory is copied under its own name into one that is there. What was not copied whole is not there at all. From
+    a sandbox come files, directories and links inside of what is copied; other links, devices and the like are left
+    out and told. What you copy was written by the agent: look at it before you run it, and don't run git in a copy
+    with a .git of its own, which says what git runs (claude-sandbox diff shows changes without it).
+    """
+    ends = (_end(source), _end(destination))
+    match ends:
+        case (Remote() as remote, Path() as here):
+            work(lambda: _out(remote, here, where, Limits(max_size)))
+        case (Path() as here, Remote() as remote):
+            work(lambda: _in(here, remote, where))
+        case _:
+            raise click.UsageError("One of SOURCE and DESTINATION is in a sandbox (NAME:PATH), and the other one here.")
+
+
+async def _out(remote: Remote, here: Path, where: Where, limits: Limits) -> int:
+    async with place_of(sandbox_named(remote.sandbox, where), where) as (place, target):
+        return _tell(await copy_out(place, remote.path, here, target.directory, limits))
+
+
+async def _in(here: Path, remote: Remote, where: Where) -> int:
+    async with place_of(sandbox_named(remote.sandbox, where), where) as (place, target):
+        return _tell(await copy_in(place, here, remote.path, target.directory))
+
+
+def _tell(copied: Copied) -> int:
+    for line in copied.left_out[:10]:
+        click.echo(f"left out: {line}", err=True)
+    if copied.left_out_count > 10:
+        click.echo(f"left out: {copied.left_out_count - 10} more", err=True)
+    if copied.warnings:
+        click.echo(f"The copy may not be of one moment: {copied.warnings}", err=True)
+    return 1 if copied.warnings else 0

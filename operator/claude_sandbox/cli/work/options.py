@@ -1,0 +1,104 @@
+"""Options that the commands share, and how the place of a sandbox is found and left."""
+
+import asyncio
+import functools
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from claude_sandbox.api.clip import plain
+from claude_sandbox.api.spec import BackendType
+from claude_sandbox.cli.work.errors import WorkError
+from claude_sandbox.cli.work.pods import PodPlace
+from claude_sandbox.cli.work.sessions import Place
+from claude_sandbox.cli.work.target import Target, find, named
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import CredentialsError, load
+from claude_sandbox.kubernetes_api.errors import ApiError
+
+INTERRUPTED = 130
+"""The exit code of what was ended by a signal, as a shell has it."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """How the API server is reached; what is None is as kubectl."""
+
+    namespace: str | None
+    kubeconfig: str | None
+    context: str | None
+
+
+_OPTIONS = (
+    click.option("--namespace", "-n", metavar="NAME", help="The sandbox's. [default: the context's]"),
+    click.option("--kubeconfig", metavar="FILE", help="[default: as kubectl]"),
+    click.option("--context", metavar="NAME", help="[default: the current one]"),
+)
+
+
+def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command with these options, which it gets as `where`."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, namespace: str | None, kubeconfig: str | None, context: str | None, **more: Any) -> Any:
+        return command(*args, where=Where(namespace, kubeconfig, context), **more)
+
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def sandbox_named(text: str, where: Where) -> tuple[str, str]:
+    """Namespace (empty: the context's) and name. Raises click.UsageError."""
+    found = named(text, where.namespace)
+    if found is None:
+        inside = f" in namespace {where.namespace}" if where.namespace else ""
+        raise click.UsageError(f"{plain(text)!r} is not the name of a ClaudeSandbox{inside}: NAME or NAMESPACE/NAME")
+    return found
+
+
+@asynccontextmanager
+async def place_of(sandbox: tuple[str, str], where: Where) -> AsyncIterator[tuple[Place, Target]]:
+    """Where the sandbox runs. Raises WorkError."""
+    try:
+        credentials = await asyncio.to_thread(load, where.kubeconfig, where.context)
+    except CredentialsError as error:
+        raise WorkError(f"{error}.", "Name the cluster with --kubeconfig or --context.") from None
+    async with Api(credentials, user_agent="claude-sandbox") as api:
+        target = await find(api, sandbox[0] or credentials.namespace, sandbox[1])
+        if target.backend is BackendType.DOCKER:
+            raise WorkError(f"ClaudeSandbox {target} is on Docker.", "Use docker on its host.")
+        yield PodPlace(api, target), target
+
+
+def work(what: Callable[[], Awaitable[int]], *, failed: int = 1) -> None:
+    """Do it and exit with the code that it gives; with `failed`, and with words, where it can't be done.
+
+    A signal that would end the program ends what is done first, so that nothing is left half done.
+    """
+    try:
+        code = asyncio.run(_interruptible(what))
+    except WorkError as error:
+        click.echo(f"Error: {error}\nRemedy: {error.remedy}", err=True)
+        code = failed
+    except ApiError as error:
+        click.echo(f"Error: the connection to the sandbox broke: {plain(str(error))}\nRemedy: Try again.", err=True)
+        code = failed
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+async def _interruptible(what: Callable[[], Awaitable[int]]) -> int:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None  # noqa: S101 - this is one
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # In a thread that is not the main one there are no signals.
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, task.cancel)
+    return await what()

@@ -1,0 +1,49 @@
+"""How far something is that takes long, on one line of a terminal."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+_BEGINS, _EVERY = 2.0, 0.5
+"""Seconds after which it is shown, and between two changes."""
+
+
+class Progress:
+    """A context. Nothing is shown of what is over at once, nor where standard error is no terminal."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._shows = sys.stderr.isatty()
+        self._started = self._last = time.monotonic()
+        self._bytes = 0
+        self._shown = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def add(self, size: int) -> None:
+        """So many bytes more."""
+        self._bytes += size
+        now = time.monotonic()
+        if self._shows and now - self._started > _BEGINS and now - self._last > _EVERY:
+            self._last, self._shown = now, True
+            rate = self._bytes / (now - self._started)
+            sys.stderr.write(f"\r{self._what}: {amount(self._bytes)}, {amount(round(rate))}/s\x1b[K")
+            sys.stderr.flush()
+
+
+def amount(size: int) -> str:
+    """Bytes for people."""
+    value, units = float(size), ["B", "KiB", "MiB", "GiB"]
+    while value >= 1024 and len(units) > 1:
+        value /= 1024
+        units.pop(0)
+    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"

@@ -1,0 +1,117 @@
+"""`claude-sandbox shell`."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import click
+
+from claude_sandbox.cli.work import terminal
+from claude_sandbox.cli.work.errors import WorkError
+from claude_sandbox.cli.work.options import Where, place_of, sandbox_named, where_options, work
+from claude_sandbox.cli.work.plain import Lines, plain_line
+from claude_sandbox.cli.work.sessions import Session
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.pod_exec import Channel
+
+NO_SESSION = 125
+"""The exit code where no session could be had, or it broke: no command's own, as with `docker exec`."""
+_SHELL = "TERM=$1; export TERM; if command -v bash >/dev/null; then exec bash; else exec sh; fi"
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog="\b\nExit codes: the command's own; 125 no session could be had, or it broke,"
+           "\n2 the command line is wrong.",
+)  # fmt: skip
+@click.argument("sandbox", metavar="SANDBOX")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND [ARGUMENT]...]")
+@where_options
+def shell(sandbox: str, command: tuple[str, ...], where: Where) -> None:
+    """A shell in a sandbox, or one command, as the agent's user, confined as the agent is.
+
+    SANDBOX is NAME or NAMESPACE/NAME. With a terminal on both ends it gets one there; else its standard input, output
+    and error are yours, and what it writes to a terminal is made plain first.
+
+    \b
+      claude-sandbox shell agents/alice
+      claude-sandbox shell agents/alice -- git -C /workspace status
+      echo hello | claude-sandbox shell agents/alice -- tee note.txt
+
+    A terminal obeys what is shown on it, and the agent may write to yours while you are in its sandbox: titles,
+    clipboard, answers that look as if you had typed them. Use a terminal in which that does no harm, or a command with
+    its output in a pipe.
+    """
+    found = sandbox_named(sandbox, where)
+    work(lambda: _run(found, command, where), failed=NO_SESSION)
+
+
+async def _run(sandbox: tuple[str, str], command: Sequence[str], where: Where) -> int:
+    tty = terminal.is_one()
+    wanted = command or ("sh", "-c", _SHELL, "sh", os.environ.get("TERM", "dumb"))
+    async with place_of(sandbox, where) as (place, target):
+        session = await place.run(wanted, stdin=True, tty=tty)
+        try:
+            if not tty and not session.can_end_input and not os.isatty(0):
+                raise WorkError(
+                    "This API server can't tell a command that its input has ended (Kubernetes 1.30 and later can).",
+                    "Run it from a terminal, or copy what it is to read with: claude-sandbox cp",
+                )
+            if tty:
+                click.echo(f"In {target}. Your terminal obeys what is written here; exit or Ctrl-D leaves.", err=True)
+            return await attached(session, tty=tty)
+        finally:
+            await session.close()
+
+
+async def attached(session: Session, *, tty: bool) -> int:
+    """Be its terminal, or its standard streams, until it ends: its exit code. Raises ApiError."""
+    with ExitStack() as held:
+        tasks = [asyncio.create_task(_give(session))]
+        if tty:
+            held.enter_context(terminal.raw())
+            resizes: asyncio.Queue[None] = asyncio.Queue(1)
+            resizes.put_nowait(None)
+            held.enter_context(terminal.resized(lambda: None if resizes.full() else resizes.put_nowait(None)))
+            tasks.append(asyncio.create_task(_resize(session, resizes)))
+        try:
+            await _show(session, tty=tty)
+        except BrokenPipeError:
+            return 0  # who reads has enough, as of any command before `head`
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+    assert session.exit_code is not None  # noqa: S101 - its output has ended
+    return session.exit_code
+
+
+async def _show(session: Session, *, tty: bool) -> None:
+    shown = {Channel.STDOUT: 1, Channel.STDERR: 2}
+    # What goes to a terminal that is not the program's own is no more than text.
+    cleaned = {channel: Lines() for channel, descriptor in shown.items() if not tty and os.isatty(descriptor)}
+    async for channel, data in session.output():
+        text = _plain(cleaned[channel].take(data)) if channel in cleaned else data
+        await terminal.show(shown[channel], text)
+    for channel, lines in cleaned.items():
+        await terminal.show(shown[channel], _plain(lines.end()))
+
+
+def _plain(lines: list[bytes]) -> bytes:
+    return "".join(f"{plain_line(line)}\n" for line in lines).encode()
+
+
+async def _give(session: Session) -> None:
+    try:
+        async for part in terminal.typed():
+            await session.write(part)
+        await session.end_input()
+    except ApiError:
+        pass  # how it ended comes with its output
+
+
+async def _resize(session: Session, wanted: "asyncio.Queue[None]") -> None:
+    while True:
+        await wanted.get()
+        await session.resize(*terminal.size())
