@@ -14,6 +14,7 @@ from git_lab import AUTHORIZATION, GitLab, git_lab
 from claude_sandbox.gateway.git.forwarder import Judging
 from claude_sandbox.gateway.git.pkt_line import FLUSH, packet
 from claude_sandbox.gateway.git.push_rules import PushRules
+from claude_sandbox.gateway.git.spool import Room
 
 RULES = PushRules(("claude/*",), protected=(".github/**",))
 
@@ -143,6 +144,33 @@ async def test_a_branch_is_not_rewritten_unless_it_may_be(lab: GitLab, clone: Pa
     assert await lab.refs() != before
 
 
+async def test_a_branch_is_set_to_what_the_server_has_if_that_builds_on_it(lab: GitLab, clone: Path) -> None:
+    await lab.run("push", "-q", "origin", "claude/work", "claude/work:claude/other", at=clone)
+    files = str(lab.files / "team/project.git")
+    for number in range(3):
+        await change(lab, clone, "src/a.py", f"theirs {number}")
+    await lab.run("push", "-q", files, "HEAD:refs/heads/main", at=clone)
+    await lab.run("push", "-q", "origin", "HEAD:claude/other", at=clone)
+    # Beyond it there is a commit of its own.
+    await change(lab, clone, "src/b.py", "ours")
+    await lab.run("push", "-q", "origin", "HEAD:claude/work", at=clone)
+    before = await lab.refs()
+    for target in ("HEAD~1", "HEAD~3"):
+        said = await lab.git("push", "--force", "origin", f"{target}:claude/work", at=clone)
+        assert "does not build on what is there" in said.text
+    assert await lab.refs() == before
+
+
+async def test_where_it_can_not_be_told_it_is_refused(lab: GitLab, clone: Path) -> None:
+    await lab.run("push", "-q", "origin", "claude/work", at=clone)
+    await change(lab, clone, "src/a.py", "theirs")
+    await lab.run("push", "-q", str(lab.files / "team/project.git"), "HEAD:refs/heads/main", at=clone)
+    await lab.run("config", "uploadpackfilter.tree.allow", "false", at=lab.files / "team/project.git")
+    said = await lab.git("push", "origin", "HEAD:claude/work", at=clone)
+    assert "can't be told" in said.text
+    assert said.code != 0
+
+
 async def test_a_branch_is_not_deleted_unless_it_may_be(lab: GitLab, clone: Path) -> None:
     await lab.run("push", "-q", "origin", "claude/work", at=clone)
     assert "push.delete" in (await lab.git("push", "origin", ":claude/work", at=clone)).text
@@ -153,7 +181,7 @@ async def test_a_branch_is_not_deleted_unless_it_may_be(lab: GitLab, clone: Path
 
 
 async def test_a_push_that_is_too_large_or_takes_too_long_is_refused(tmp_path: Path) -> None:
-    async with git_lab(tmp_path, RULES, judging=Judging(pack=100_000, seconds=0.5)) as lab:
+    async with git_lab(tmp_path, RULES, judging=Judging(Room(each=100_000), seconds=0.5)) as lab:
         await lab.run("clone", "-q", lab.url, str(tmp_path / "clone"))
         (tmp_path / "clone/large").write_bytes(b"".join(hashlib.sha256(b"%d" % one).digest() for one in range(10_000)))
         await change(lab, tmp_path / "clone", "src/a.py", "changed")

@@ -20,10 +20,11 @@ from claude_sandbox.gateway.budget.store import FileStore, MemoryStore, Store, S
 from claude_sandbox.gateway.config.config import Limits, Listener
 from claude_sandbox.gateway.config.follow import Follower, Follows, Live
 from claude_sandbox.gateway.config.standard_input import InputFollower
-from claude_sandbox.gateway.git.forwarder import GitForwarder
+from claude_sandbox.gateway.git.forwarder import GitForwarder, Judging
 from claude_sandbox.gateway.git.lfs.transfers import LargeFiles
 from claude_sandbox.gateway.git.repositories import BELOW
 from claude_sandbox.gateway.git.service import GitService
+from claude_sandbox.gateway.git.spool import Room
 from claude_sandbox.gateway.git.tokens import AppTokens
 from claude_sandbox.gateway.git.upstream import GitSession
 from claude_sandbox.gateway.kubernetes.accounts import UsageStore
@@ -100,7 +101,11 @@ class Gateway:
         self._servers_of_git = GitSession(lambda: follower.live.config, self._resolver)
         git = (self._servers_of_git, lambda: follower.live.config)
         self._git = GitService(
-            lambda: follower.live, self._audit, GitForwarder(self._servers_of_git), LargeFiles(*git), AppTokens(*git)
+            lambda: follower.live,
+            self._audit,
+            GitForwarder(self._servers_of_git, self._judging()),
+            LargeFiles(*git),
+            AppTokens(*git),
         )
         self._metrics.opened("broker", lambda: self._broker.open)
         self._metrics.opened("git", lambda: self._git.open)
@@ -118,6 +123,13 @@ class Gateway:
         self._servers: list[asyncio.Server] = []
         self._bounded: _BoundedServer | None = None
         self._draining = False
+
+    def _judging(self) -> Judging:
+        """What the reading of pushes may take: memory, or the directory that is named."""
+        config = self._follower.live.config
+        if config.spool is None:
+            return Judging()
+        return Judging(Room(config.spool, config.limits.push_bytes, config.limits.spool_bytes))
 
     def _store(self) -> Store:
         """Where accounts are: the directory that is named, else the cluster that the gateway is in, else nowhere."""

@@ -16,6 +16,7 @@ from http_backend import http_backend
 from claude_sandbox.gateway.git.forwarder import GitForwarder, Judging
 from claude_sandbox.gateway.git.passage import Passage, Server
 from claude_sandbox.gateway.git.push_rules import PushRules
+from claude_sandbox.gateway.git.spool import Room
 
 AUTHORIZATION = "Basic " + base64.b64encode(b"x-access-token:not-for-the-agent").decode()
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -118,7 +119,7 @@ async def git_lab(
         serve(server, "/{path:.*}", context) as port,
         serve(gateway, "/git/{below:.*}") as by_gateway,
     ):
-        forwarder = GitForwarder(lambda: session, judging or Judging(spool, pack=1 << 30))
+        forwarder = GitForwarder(lambda: session, judging or Judging(Room(spool, 1 << 30, 4 << 30)))
         lab.direct, lab.url = f"http://127.0.0.1:{port}/team/project.git", f"http://127.0.0.1:{by_gateway}/git"
         if not made:
             await _first(lab, directory / "first")

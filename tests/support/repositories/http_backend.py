@@ -1,18 +1,23 @@
 """Git's own server (`git http-backend`), as a handler of aiohttp's."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
 
+_CHUNK = 256 * 1024
 
-def http_backend(files: Path, config: dict[str, str] | None = None) -> Callable[[web.Request], Awaitable[web.Response]]:
+
+def http_backend(
+    files: Path, config: dict[str, str] | None = None
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """For a route with `{path:.*}`: repositories are below `files`; `config` is git's."""
     settings = {"safe.directory": "*", **(config or {})}
 
-    async def handle(request: web.Request) -> web.Response:
+    async def handle(request: web.Request) -> web.StreamResponse:
         environment = {
             "PATH": os.environ["PATH"],
             "GIT_PROJECT_ROOT": str(files),
@@ -30,10 +35,31 @@ def http_backend(files: Path, config: dict[str, str] | None = None) -> Callable[
         }
         pipe = asyncio.subprocess.PIPE
         backend = await asyncio.create_subprocess_exec("git", "http-backend", stdin=pipe, stdout=pipe, env=environment)
-        said, _ = await backend.communicate(await request.read())
-        head, _, body = said.partition(b"\r\n\r\n")
-        headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
-        status = int(headers.pop("Status", "200").split()[0])
-        return web.Response(status=status, headers=headers, body=body)
+        assert backend.stdin is not None
+        assert backend.stdout is not None
+        feeding = asyncio.create_task(_feed(request, backend.stdin))
+        try:
+            head = await backend.stdout.readuntil(b"\r\n\r\n")
+            headers = dict(line.split(": ", 1) for line in head.decode().strip().split("\r\n"))
+            response = web.StreamResponse(status=int(headers.pop("Status", "200").split()[0]), headers=headers)
+            await response.prepare(request)
+            while part := await backend.stdout.read(_CHUNK):
+                await response.write(part)
+            await response.write_eof()
+            return response
+        finally:
+            feeding.cancel()
+            with contextlib.suppress(ProcessLookupError):
+                backend.kill()
+            await asyncio.gather(feeding, backend.wait(), return_exceptions=True)
 
     return handle
+
+
+async def _feed(request: web.Request, program: asyncio.StreamWriter) -> None:
+    """The request's body. One that is cut off is cut off for the program as well, as a web server would."""
+    with contextlib.suppress(ConnectionError):
+        while part := await request.content.readany():
+            program.write(part)
+            await program.drain()
+    program.close()

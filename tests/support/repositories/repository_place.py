@@ -49,12 +49,14 @@ class Place:
 
 
 @contextlib.asynccontextmanager
-async def repository_place(directory: Path, credential: dict[str, str], *others: str) -> AsyncIterator[Place]:
-    """`credential`: as the configuration names it; `others`: further names of the server's."""
+async def repository_place(
+    directory: Path, credential: dict[str, str], *others: str, more: dict[str, Any] | None = None
+) -> AsyncIterator[Place]:
+    """`credential`: as the configuration names it; `others`: further names of the server's; `more`: of the document."""
     by = authority(directory, HOST, *others)
     async with git_lab(directory, None, context=by.server()) as lab:
         at = f"{HOST}:{lab.direct.partition(':')[2].partition(':')[2].partition('/')[0]}/team/project"
-        one = document(directory)
+        one = document(directory) | (more or {})
         one["egress"]["hosts"] = {name: ["127.0.0.1"] for name in (HOST, *others)}
         one["provider"]["caFile"] = str(by.bundle)
         one["sandboxes"][0]["repositories"] = [{"url": f"https://{at}.git", "credential": credential, "push": PUSH}]

@@ -64,7 +64,8 @@ class Egress:
 @dataclass(frozen=True)
 class Limits:
     """Times in seconds. `connections`: tunnels and plain requests at once, of all sandboxes and of each; `requests`:
-    requests to the model likewise."""
+    requests to the model likewise; `push_bytes`, `spool_bytes`: bytes of one push, and of all at a time, that are in
+    the spool's directory."""
 
     connections: int = 2000
     connections_each: int = 256
@@ -77,6 +78,8 @@ class Limits:
     hello: float = 5.0
     connect: float = 15.0
     drain: float = 3600.0
+    push_bytes: int = 1 << 30
+    spool_bytes: int = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,8 @@ class Sandbox:
 @dataclass(frozen=True)
 class Config:
     """All of it. `ledger`: the directory of accounts; None keeps them in memory. `prices`: a file instead of the
-    table that comes along. `cluster`: which sandboxes there are is told by its API server, and not written here."""
+    table that comes along. `cluster`: which sandboxes there are is told by its API server, and not written here.
+    `spool`: the directory in which pushes are while they are judged; None is in memory."""
 
     broker: Listener
     proxy: Listener
@@ -119,6 +123,7 @@ class Config:
     ledger: Path | None = None
     prices: Path | None = None
     cluster: Cluster | None = None
+    spool: Path | None = None
 
 
 def parse(text: str) -> Config:
@@ -146,6 +151,7 @@ def _config(fields: Fields) -> Config:
     sandboxes = tuple(read_object(item, path, _sandbox) for item, path in fields.items("sandboxes"))
     _distinct(sandboxes)
     ledger, prices = fields.optional("ledgerDirectory"), fields.optional("pricesFile")
+    spool = fields.optional("spoolDirectory", r"/[^\x00-\x1f\x7f]*")
     cluster = fields.inner("kubernetes", read_cluster) if fields.has("kubernetes") else None
     if cluster is not None and sandboxes:
         raise ConfigError("sandboxes", "with kubernetes, the cluster says which there are: remove one of the two")
@@ -160,6 +166,7 @@ def _config(fields: Fields) -> Config:
         Path(ledger) if ledger else None,
         Path(prices) if prices else None,
         cluster,
+        Path(spool) if spool else None,
     )
 
 
@@ -256,6 +263,8 @@ def _limits(fields: Fields) -> Limits:
         hello=fields.number("clientHelloSeconds", int(default.hello), 1, 60),
         connect=fields.number("connectSeconds", int(default.connect), 1, 120),
         drain=fields.number("drainSeconds", int(default.drain), 0, 86400),
+        push_bytes=fields.number("pushBytes", default.push_bytes, 1 << 20, 1 << 40),
+        spool_bytes=fields.number("spoolBytes", default.spool_bytes, 1 << 20, 1 << 40),
     )
 
 

@@ -8,9 +8,17 @@ import aiohttp
 from aiohttp import web
 from yarl import URL
 
-from claude_sandbox.gateway.git.fetch import can_filter, read_fetched, symbolic_refs, symbolic_refs_request, wanted
-from claude_sandbox.gateway.git.pack import GitObject, TooLargeError
+from claude_sandbox.gateway.git.fetch import (
+    FetchedReader,
+    can_filter,
+    symbolic_refs,
+    symbolic_refs_request,
+    wanted,
+    wanted_between,
+)
+from claude_sandbox.gateway.git.pack import GitObject, Limits, TooLargeError
 from claude_sandbox.gateway.git.passage import Passage, RefusedError, Server
+from claude_sandbox.gateway.git.pkt_line import MalformedError
 from claude_sandbox.gateway.git.smart_http import Advertisement, Call, Service, protocol
 from claude_sandbox.gateway.git.upstream import RefusedAddressError
 
@@ -31,10 +39,20 @@ class Asked:
         self._options: dict[str, Any] = {"allow_redirects": False, "timeout": server.timeout, "proxy": server.proxy}
 
     async def pass_on(
-        self, incoming: web.BaseRequest, call: Call, passage: Passage, body: AsyncIterator[bytes] | None
+        self,
+        incoming: web.BaseRequest,
+        call: Call,
+        passage: Passage,
+        body: AsyncIterator[bytes] | None,
+        length: int | None = None,
     ) -> web.StreamResponse:
-        """The request with the credential, and the answer back. Raises RefusedError before that began."""
+        """The request with the credential, and the answer back. `length`: of the body, where it is known.
+
+        Raises RefusedError before the answer began.
+        """
         headers = dict(self._headers)
+        if length is not None:
+            headers["content-length"] = str(length)
         for name in ("accept", "accept-language", "content-type", "content-encoding", "user-agent"):
             if name in incoming.headers:
                 headers[name] = incoming.headers[name]
@@ -79,26 +97,46 @@ class Asked:
     async def symbolic_refs(self, refs: Set[bytes], *, sha256: bool) -> Mapping[bytes, bytes]:
         """Which of these refs, and of those that begin like them, only stand for another, and for which.
 
-        Raises RefusedError and MalformedError.
+        Raises RefusedError, MalformedError and TooLargeError.
         """
-        body = symbolic_refs_request(refs, sha256=sha256)
-        return symbolic_refs(await self._asked("POST", f"{self._url}/{Service.FETCH}", body))
+        return symbolic_refs(await self._whole("POST", symbolic_refs_request(refs, sha256=sha256)))
 
-    async def known(self, commits: Set[bytes], *, sha256: bool) -> Mapping[bytes, GitObject]:
+    async def known(self, commits: Set[bytes], limits: Limits, *, sha256: bool) -> Mapping[bytes, GitObject]:
         """What the server has of these commits: themselves and their trees.
 
         Raises RefusedError, MalformedError and TooLargeError.
         """
-        advertised = await self._asked("GET", f"{self._url}/info/refs?service={Service.FETCH}")
-        body = wanted(commits, sha256=sha256, filtered=can_filter(advertised))
-        data = await self._asked("POST", f"{self._url}/{Service.FETCH}", body)
-        return await asyncio.to_thread(read_fetched, data, sha256=sha256)
+        filtered = can_filter(await self._whole("GET"))
+        return await self._fetched(wanted(commits, sha256=sha256, filtered=filtered), limits, sha256=sha256)
 
-    async def _asked(self, method: str, url: str, body: bytes | None = None) -> bytes:
-        headers = self._headers | {"git-protocol": "version=2"}
-        if body is not None:
-            headers["content-type"] = f"application/x-{Service.FETCH}-request"
+    async def between(self, old: bytes, new: Set[bytes], limits: Limits, *, sha256: bool) -> Mapping[bytes, GitObject]:
+        """The commits of the server that these have before them and the old one does not.
+
+        Raises RefusedError, MalformedError and TooLargeError.
+        """
+        if not can_filter(await self._whole("GET")):
+            raise MalformedError("the server does not give commits without their files")
+        return await self._fetched(wanted_between(old, new, sha256=sha256), limits, sha256=sha256)
+
+    async def _fetched(self, body: bytes, limits: Limits, *, sha256: bool) -> Mapping[bytes, GitObject]:
+        reader = FetchedReader(sha256=sha256, limits=limits)
+        async for part in self._parts("POST", body):
+            await asyncio.to_thread(reader.feed, part)
+        return await asyncio.to_thread(reader.objects)
+
+    async def _whole(self, method: str, body: bytes | None = None) -> bytes:
         data = bytearray()
+        async for part in self._parts(method, body):
+            data += part
+        return bytes(data)
+
+    async def _parts(self, method: str, body: bytes | None) -> AsyncIterator[bytes]:
+        """The answer to a question of the gateway's own: what the server can, or with a body, what it has."""
+        headers = self._headers | {"git-protocol": "version=2"}
+        url, length = f"{self._url}/info/refs?service={Service.FETCH}", 0
+        if body is not None:
+            url = f"{self._url}/{Service.FETCH}"
+            headers["content-type"] = f"application/x-{Service.FETCH}-request"
         try:
             async with self._session.request(
                 method, URL(url, encoded=True), headers=headers, data=body, **self._options
@@ -106,12 +144,12 @@ class Asked:
                 if answer.status != 200:
                     raise RefusedError(502, "server", f"the server does not tell what it has: HTTP {answer.status}")
                 async for part in answer.content.iter_any():
-                    data += part
-                    if len(data) > _FETCHED:
-                        raise TooLargeError("the server's trees are too large to be looked through")
+                    length += len(part)
+                    if length > _FETCHED:
+                        raise TooLargeError("what the server has is too large to be looked through")
+                    yield part
         except (aiohttp.ClientError, TimeoutError):
             raise RefusedError(502, "server", "the server does not tell what it has") from None
-        return bytes(data)
 
 
 def headers_of(call: Call) -> dict[str, str]:

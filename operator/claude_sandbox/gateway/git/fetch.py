@@ -4,7 +4,7 @@ builds (gitprotocol-v2, fetch). Pure."""
 import zlib
 from collections.abc import Mapping, Set
 
-from claude_sandbox.gateway.git.pack import GitObject, PackReader
+from claude_sandbox.gateway.git.pack import GitObject, Limits, PackReader
 from claude_sandbox.gateway.git.pkt_line import DELIMITER, FLUSH, MalformedError, PacketReader, packet
 
 MOST_WANTS = 20
@@ -86,20 +86,36 @@ def wanted(commits: Set[bytes], *, sha256: bool, filtered: bool) -> bytes:
     return b"".join((*map(packet, head), DELIMITER, *map(packet, (*lines, b"done")), FLUSH))
 
 
-def read_fetched(answer: bytes, *, sha256: bool) -> Mapping[bytes, GitObject]:
-    """Commits and trees of the answer, by their ids in hex. Raises MalformedError, with the server's own words, and
-    TooLargeError."""
-    packets, pack, begun = PacketReader(delimited=True), PackReader(sha256=sha256), False
-    packets.feed(answer)
-    while (found := packets.next()) is not None:
-        is_data, line = found
-        if line.startswith(b"ERR "):
-            raise MalformedError("the server does not tell what it has: " + ascii(line[4:200].decode("latin-1")))
-        if not begun:
-            begun = line == b"packfile\n"
-        elif is_data and line[0] == _DATA:
-            pack.feed(line[1:])
-        elif is_data and line[0] != _PROGRESS:
-            raise MalformedError("the server breaks off: " + ascii(line[1:200].decode("latin-1")))
-    pack.end()
-    return pack.objects({})
+def wanted_between(old: bytes, new: Set[bytes], *, sha256: bool) -> bytes:
+    """The request for the commits that are before these and not before the old one, without trees and files."""
+    lines = [b"no-progress", b"ofs-delta", *(b"want " + one for one in sorted(new)), b"have " + old, b"filter tree:0"]
+    head = [b"command=fetch", *([b"object-format=sha256"] if sha256 else [])]
+    return b"".join((*map(packet, head), DELIMITER, *map(packet, (*lines, b"done")), FLUSH))
+
+
+class FetchedReader:
+    """Reads commits and trees of an answer as it comes."""
+
+    def __init__(self, *, sha256: bool, limits: Limits) -> None:
+        self._packets = PacketReader(delimited=True)
+        self._pack = PackReader(sha256=sha256, limits=limits)
+        self._begun = False
+
+    def feed(self, data: bytes) -> None:
+        """Take further bytes. Raises MalformedError, with the server's own words, and TooLargeError."""
+        self._packets.feed(data)
+        while (found := self._packets.next()) is not None:
+            is_data, line = found
+            if line.startswith(b"ERR "):
+                raise MalformedError("the server does not tell what it has: " + ascii(line[4:200].decode("latin-1")))
+            if not self._begun:
+                self._begun = line == b"packfile\n"
+            elif is_data and line[0] == _DATA:
+                self._pack.feed(line[1:])
+            elif is_data and line[0] != _PROGRESS:
+                raise MalformedError("the server breaks off: " + ascii(line[1:200].decode("latin-1")))
+
+    def objects(self) -> Mapping[bytes, GitObject]:
+        """By their ids in hex; no more comes. Raises MalformedError where it isn't whole, and TooLargeError."""
+        self._pack.end()
+        return self._pack.objects({})

@@ -13,12 +13,8 @@ whether they may, is known before: it is not looked at here.
 """
 
 import asyncio
-import io
-import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import IO
 
 import aiohttp
 from aiohttp import web
@@ -32,24 +28,27 @@ from claude_sandbox.gateway.git.pkt_line import MalformedError
 from claude_sandbox.gateway.git.push_request import PushReader, PushRequest
 from claude_sandbox.gateway.git.push_rules import PushRules, aliases, reads_history, refusals
 from claude_sandbox.gateway.git.smart_http import Call, Service, call_of
+from claude_sandbox.gateway.git.spool import MIB, FullError, Room, Spool, Spooled
 from claude_sandbox.gateway.shares import Slots
 
-_CHUNK = 1024 * 1024
-
-
-_LIMITS = Limits(held=24 * 1024 * 1024, object=8 * 1024 * 1024)
+_CHUNK = MIB
+_IN_MEMORY = Room()
+_LIMITS = Limits(held=24 * MIB, object=8 * MIB)
+_REWRITTEN = "it does not build on what is there: fetch and merge or rebase first (spec.repositories, push.force)"
+_MOST_ASKED = 20
+"""Branches of one push for which the server is asked whether they build on what it has."""
 
 
 @dataclass(frozen=True)
 class Judging:
-    """What the reading of packs may take. `directory`: where they are meanwhile; None is in memory. `pack`: bytes of
-    one; `at_once`: pushes that are read at a time, of each sandbox one; `seconds`: for the whole of one."""
+    """What the reading of packs may take. `room`: where they are meanwhile; `at_once`: pushes that are read at a time,
+    of each sandbox one; `seconds`: for the whole of one, and a second more for each `rate` bytes that have come."""
 
-    directory: Path | None = None
-    pack: int = 24 * 1024 * 1024
+    room: Room = _IN_MEMORY
     limits: Limits = _LIMITS
     at_once: int = 4
     seconds: float = 120.0
+    rate: int = MIB // 4
 
 
 class GitForwarder:
@@ -58,6 +57,7 @@ class GitForwarder:
     def __init__(self, session: Callable[[], aiohttp.ClientSession], judging: Judging = Judging()) -> None:
         self._session = session
         self._judging = judging
+        self._spool = Spool(judging.room, judging.at_once)
         self._slots = Slots(judging.at_once, 1)
 
     def limit(self, clients: int) -> None:
@@ -110,41 +110,71 @@ class GitForwarder:
             return await push.refused(request, {command.ref: why for command in request.commands})
         try:
             return await self._read(push, request, rest, server)
+        except FullError as error:
+            raise RefusedError(503, "spool", str(error)) from None
         finally:
             self._slots.give(server.client)
 
     async def _read(self, push: "_Push", request: PushRequest, rest: bytes, server: Asked) -> web.StreamResponse:
         """Pass a push on if its commits may come in."""
-        directory, reasons = self._judging.directory, dict[bytes, str]()
-        with io.BytesIO() if directory is None else tempfile.TemporaryFile(dir=directory) as file:
+        reasons: Mapping[bytes, str] = {}
+        with self._spool.open() as file:
             try:
-                async with asyncio.timeout(self._judging.seconds):
-                    pack = await push.pack(request, rest, file, self._judging)
-                    reasons.update(await self._judged(request, push.rules, pack, server))
-            except (MalformedError, TooLargeError, RefusedError) as error:
+                async with asyncio.timeout(self._judging.seconds) as until:
+                    pack = await push.pack(request, rest, file, self._judging, until)
+                    reasons = await self._judged(request, push.rules, pack, server)
+            except (MalformedError, TooLargeError, FullError, RefusedError) as error:
                 reasons = {command.ref: str(error) for command in request.commands}
             except TimeoutError:
                 raise RefusedError(408, "timeout", "the push takes too long") from None
             if reasons:
                 return await push.refused(request, reasons)
-            return await server.pass_on(push.incoming, push.call, push.passage, _stored(request.head(), file))
+            head = request.head()
+            length = len(head) + file.size
+            return await server.pass_on(push.incoming, push.call, push.passage, _stored(head, file), length)
 
     async def _judged(
         self, request: PushRequest, rules: PushRules, pack: PackReader, server: Asked
     ) -> Mapping[bytes, str]:
         """Why a ref is refused for what its commits do. Raises MalformedError, TooLargeError and RefusedError."""
+        limits = self._judging.limits
         pushed = await asyncio.to_thread(pack.objects, {})
         known: Mapping[bytes, GitObject] = {}
         edge = history.boundary(request.commands, pushed)
         if edge and rules.protected:
-            known = await server.known(edge, sha256=request.sha256)
+            known = await server.known(edge, limits, sha256=request.sha256)
             pushed = await asyncio.to_thread(pack.objects, known)
         reasons = {}
         for command in request.commands:
             why = await asyncio.to_thread(history.why_not, command, rules, pushed, known)
             if why is not None:
                 reasons[command.ref] = why
+        if not rules.force and not reasons:
+            reasons = await self._rewritten(request, pushed, server)
         return reasons
+
+    async def _rewritten(
+        self, request: PushRequest, pushed: Mapping[bytes, GitObject], server: Asked
+    ) -> dict[bytes, str]:
+        """The first ref that does not build on what was there, and why it is refused. Raises MalformedError."""
+        asked = 0
+        for command in request.commands:
+            if command.creates or command.deletes or history.builds_on_the_old(command, pushed, {}):
+                continue
+            # By commits that the server has already, it may: it is asked for those between.
+            why = _REWRITTEN
+            asked += 1
+            try:
+                if asked > _MOST_ASKED:
+                    raise TooLargeError("too many of one push: push fewer branches at a time")
+                new = history.boundary((command,), pushed)
+                between = await server.between(command.old, new, self._judging.limits, sha256=request.sha256)
+                if history.builds_on_the_old(command, pushed, between):
+                    continue
+            except (RefusedError, MalformedError, TooLargeError) as error:
+                why = f"whether it builds on what is there can't be told ({error}): merge first, or have push.force"
+            return {command.ref: why}
+        return {}
 
 
 @dataclass(frozen=True)
@@ -170,17 +200,18 @@ class _Push:
         self.passage.commands = reader.request.commands if reader.request is not None else ()
         return reader.request, reader.rest()
 
-    async def pack(self, request: PushRequest, rest: bytes, file: IO[bytes], judging: Judging) -> PackReader:
-        """Read the pack, into the file as well. Raises MalformedError and TooLargeError."""
-        pack, part, length = PackReader(sha256=request.sha256, limits=judging.limits), rest, 0
+    async def pack(
+        self, request: PushRequest, rest: bytes, file: Spooled, judging: Judging, until: asyncio.Timeout
+    ) -> PackReader:
+        """Read the pack, into the file as well. Raises MalformedError, TooLargeError and FullError."""
+        pack, part, begin = PackReader(sha256=request.sha256, limits=judging.limits), rest, until.when()
         while part or (part := await self.incoming.content.read(_CHUNK)):
-            length += len(part)
-            if length > judging.pack:
-                raise TooLargeError(f"the push has more than {judging.pack} bytes: push it in parts")
             # Inflating and hashing leave the interpreter's lock: other sandboxes go on meanwhile.
             await asyncio.to_thread(_take, pack, file, part)
+            self.passage.up += len(part) if part is not rest else 0
+            if begin is not None:
+                until.reschedule(begin + file.size / judging.rate)
             part = b""
-        self.passage.up += length - len(rest)
         pack.end()
         return pack
 
@@ -193,7 +224,7 @@ class _Push:
         return _whole(self.call, push_report.refused(request, reasons))
 
 
-def _take(pack: PackReader, file: IO[bytes], part: bytes) -> None:
+def _take(pack: PackReader, file: Spooled, part: bytes) -> None:
     pack.feed(part)
     file.write(part)
 
@@ -216,10 +247,10 @@ async def _noted(incoming: web.BaseRequest, passage: Passage) -> AsyncIterator[b
         yield part
 
 
-async def _stored(head: bytes, file: IO[bytes]) -> AsyncIterator[bytes]:
+async def _stored(head: bytes, file: Spooled) -> AsyncIterator[bytes]:
     """A push whose pack was read."""
     yield head
-    file.seek(0)
+    file.rewind()
     while part := await asyncio.to_thread(file.read, _CHUNK):
         yield part
 

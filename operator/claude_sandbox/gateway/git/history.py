@@ -52,6 +52,16 @@ def boundary(commands: tuple[Command, ...], pushed: Objects) -> Set[bytes]:
     return found
 
 
+def builds_on_the_old(command: Command, pushed: Objects, server: Objects) -> bool:
+    """Whether what was there is before what this command brings, as far as these commits tell.
+
+    `server`: commits that it has before the `boundary` and not before the old one. All are known by hashes of what they
+    are, so whatever the server says, it is never told of what is not before that it is. Raises MalformedError.
+    """
+    commits, edge = _walked(command.new, {**server, **pushed})
+    return command.old == command.new or command.old in commits | edge
+
+
 def why_not(command: Command, rules: PushRules, pushed: Objects, server: Objects) -> str | None:
     """Why what this command brings is refused, in words for a person; None where it may come in.
 
@@ -62,11 +72,9 @@ def why_not(command: Command, rules: PushRules, pushed: Objects, server: Objects
     tip = pushed.get(command.new)
     if tip is not None and tip.kind != COMMIT:
         return "a branch can only be a commit"
-    commits, edge = _walked(command.new, pushed)
-    if not command.creates and not rules.force and command.old not in commits | edge and command.old != command.new:
-        return "it does not build on what is there: fetch and merge or rebase first (spec.repositories, push.force)"
     if not rules.protected:
         return None
+    commits, _ = _walked(command.new, pushed)
     patterns = PathPatterns(rules.protected)
     known = {**server, **pushed}
     try:

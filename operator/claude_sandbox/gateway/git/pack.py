@@ -13,6 +13,8 @@ deltas are resolved by `objects`, when the pack is whole and the server's part i
 
 import hashlib
 import zlib
+from array import array
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -22,6 +24,8 @@ COMMIT, TREE, BLOB, TAG = 1, 2, 3, 4
 _OFS_DELTA, _REF_DELTA = 6, 7
 _NAMES = {COMMIT: b"commit", TREE: b"tree", TAG: b"tag"}
 _CHUNK = 64 * 1024
+_BESIDE = 400
+"""Bytes that an object takes beside its data: itself, its name, and where it is found (measured: 333)."""
 
 
 class TooLargeError(ValueError):
@@ -34,7 +38,7 @@ class Limits:
 
     objects: int = 1_000_000
     held: int = 256 * 1024 * 1024
-    """Of commits, trees and deltas together."""
+    """Of commits, trees and deltas together, with what each takes beside its data."""
     object: int = 32 * 1024 * 1024
     """Of one commit, tree or delta."""
 
@@ -81,7 +85,8 @@ class PackReader:
         self._inflate = zlib.decompressobj()
         self._whole: dict[int, GitObject] = {}
         self._deltas: dict[int, _Delta] = {}
-        self._blobs: set[int] = set()
+        # Offsets as they come, so in order: of a million blobs 8 MB.
+        self._blobs = array("Q")
         self._held = 0
         self.done = False
 
@@ -122,7 +127,7 @@ class PackReader:
 
     def _made(self, base: GitObject, offset: int) -> GitObject:
         one = GitObject(base.kind, patched(base.data, self._deltas[offset].data, self._limits.object))
-        self._hold(len(one.data))
+        self._hold(len(one.data) + _BESIDE)
         return one
 
     def name(self, one: GitObject) -> bytes:
@@ -164,18 +169,24 @@ class PackReader:
         return True
 
     def _keeps(self, entry: _Entry) -> bool:
-        return entry.kind != BLOB and not (isinstance(entry.base, int) and entry.base in self._blobs)
+        return entry.kind != BLOB and not (isinstance(entry.base, int) and self._is_blob(entry.base))
+
+    def _is_blob(self, offset: int) -> bool:
+        at = bisect_left(self._blobs, offset)
+        return at < len(self._blobs) and self._blobs[at] == offset
 
     def _inflated(self, entry: _Entry) -> bool:
         if not self._buffer:
             return False
-        given = bytes(self._buffer[:_CHUNK])
+        # No more than it may need, or of a small object what is behind it would be copied again and again.
+        left = entry.size - entry.inflated
+        given = bytes(self._buffer[: min(_CHUNK, left + left // 256 + 128)])
         try:
             data = self._inflate.decompress(given, _CHUNK)
         except zlib.error:
             raise MalformedError("an object is not well compressed") from None
-        left = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
-        used = len(given) - len(left)
+        unused = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
+        used = len(given) - len(unused)
         entry.inflated += len(data)
         if entry.inflated > entry.size:
             raise MalformedError("an object has more than its header says")
@@ -191,13 +202,18 @@ class PackReader:
         if entry.inflated != entry.size:
             raise MalformedError("an object has less than its header says")
         if not self._keeps(entry):
-            self._blobs.add(entry.offset)
-        elif entry.kind in (_OFS_DELTA, _REF_DELTA):
+            self._blobs.append(entry.offset)
+        else:
+            self._hold(_BESIDE)
+            self._kept(entry)
+        self._entry = None
+        self._left -= 1
+
+    def _kept(self, entry: _Entry) -> None:
+        if entry.kind in (_OFS_DELTA, _REF_DELTA):
             self._deltas[entry.offset] = _Delta(entry.base, bytes(entry.data))
         else:
             self._whole[entry.offset] = GitObject(entry.kind, bytes(entry.data))
-        self._entry = None
-        self._left -= 1
 
     def _checksum(self) -> bool:
         length = self._sum.digest_size

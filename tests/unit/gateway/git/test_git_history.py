@@ -160,14 +160,34 @@ def test_a_merge_that_changes_what_is_protected_itself_is_seen(repository: Repos
     assert ".github" in (history.why_not(Command(ours, new, BRANCH), RULES, pushed, known) or "")
 
 
-def test_what_does_not_build_on_the_old_is_refused_unless_it_may(repository: Repository) -> None:
+def _builds(repository: Repository, old: bytes, *server: bytes) -> bool:
+    """Of a push of what is at HEAD, to a server that has `old` and these, and tells of these commits."""
+    new = repository.id("HEAD")
+    pushed = read(repository.pack(new, old, *server)).objects({})
+    there = {one: repository.object(one) for one in server}
+    return history.builds_on_the_old(Command(old, new, BRANCH), pushed, there)
+
+
+def test_by_commits_that_the_server_has_it_may_build_on_the_old(repository: Repository) -> None:
+    old = repository.id("HEAD")
+    theirs = [repository.commit(("src/a.py", str(number))) for number in range(3)]
+    assert not _builds(repository, old, theirs[2])
+    assert _builds(repository, old, *theirs)
+    repository.commit(("src/b.py", "1"))
+    assert _builds(repository, old, *theirs)
+    assert not _builds(repository, old, *theirs[1:])
+    repository.git("reset", "-q", "--hard", theirs[0].decode())
+    assert not _builds(repository, theirs[1], *theirs)
+
+
+def test_what_does_not_build_on_the_old_is_seen(repository: Repository) -> None:
     base = repository.id("HEAD")
     old = repository.commit(("src/a.py", "1"))
     repository.git("reset", "-q", "--hard", base.decode())
     repository.commit(("src/a.py", "2"))
-    assert "does not build on" in (judged(repository, old) or "")
-    assert judged(repository, old, rules=PushRules(("claude/*",), force=True)) is None
-    assert judged(repository, base, creates=True) is None
+    assert not _builds(repository, old, base)
+    assert _builds(repository, base)
+    assert _builds(repository, repository.id("HEAD"))
 
 
 def test_what_cannot_be_seen_is_refused(repository: Repository) -> None:
