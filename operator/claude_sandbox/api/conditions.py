@@ -57,6 +57,8 @@ class Reason(StrEnum):
     SECRET_NOT_OPTED_IN = "SecretNotOptedIn"
     SECRET_KEY_MISSING = "SecretKeyMissing"
     PULL_SECRET_NOT_ALLOWED = "PullSecretNotAllowed"
+    CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
+    CONFIG_MAP_REFUSED = "ConfigMapRefused"
     PERMISSION_DENIED = "PermissionDenied"
     REJECTED = "Rejected"
     CHANGED_ON_ADMISSION = "ChangedOnAdmission"
@@ -144,6 +146,10 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.SECRET_KEY_MISSING: "The Secret has no such key.",
     Reason.PULL_SECRET_NOT_ALLOWED: "Nobody said that images of the namespace's sandboxes may be pulled with a Secret"
     " that spec.image.pullSecretRefs names. No pod is made; one that runs goes on.",
+    Reason.CONFIG_MAP_NOT_FOUND: "A ConfigMap that spec.claudeCode names is not there, or has not opted in. No"
+    " workload is made; one that runs goes on with what it was told.",
+    Reason.CONFIG_MAP_REFUSED: "A ConfigMap that spec.claudeCode names says what it may not, or can't be understood. No"
+    " workload is made; one that runs goes on with what it was told.",
     Reason.PERMISSION_DENIED: "The operator's role does not allow what it has to do.",
     Reason.REJECTED: "The API server refuses what the sandbox needs, for example because of an admission policy.",
     Reason.CHANGED_ON_ADMISSION: "A mutating webhook or policy of the cluster changes what the operator asks for. No"

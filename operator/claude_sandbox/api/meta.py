@@ -42,6 +42,9 @@ ANNOTATION_NAMESPACE_SECRETS = f"{GROUP}/api-key-secrets"
 # Which Secrets of the type kubernetes.io/dockerconfigjson the namespace's sandboxes may have images pulled with.
 ANNOTATION_NAMESPACE_PULL_SECRETS = f"{GROUP}/pull-secrets"
 
+LABEL_CLAUDE_CODE = f"{GROUP}/claude-code"
+"""By this label, with the value "true", a ConfigMap opts in to telling Claude Code something in sandboxes."""
+
 # On the pod.
 ANNOTATION_KEY_GENERATION = f"{GROUP}/api-key-generation"
 ANNOTATION_SPEC_HASH = f"{GROUP}/spec-hash"

@@ -50,6 +50,18 @@ SECRET_KEY = matching(
     confidential=True,
 )
 
+CONFIG_MAP_NAME = matching(
+    f"{_LABEL}(?:\\.{_LABEL})*",
+    "must be the name of a ConfigMap in the sandbox's own namespace: lower-case letters, digits, '-' and '.', without a"
+    " namespace and '/'",
+)
+
+CONFIG_MAP_KEY = matching(
+    "[-_a-zA-Z0-9][-._a-zA-Z0-9]*|\\.[-_a-zA-Z0-9][-._a-zA-Z0-9]*",
+    "must be a key of the ConfigMap: letters, digits, '-', '_' and '.', and not starting with '..', for example"
+    " settings.json",
+)
+
 STORAGE_CLASS = matching(
     f"{_LABEL}(?:\\.{_LABEL})*",
     "must be the name of a StorageClass (lower-case letters, digits, '-' and '.'); leave it out for the cluster's"

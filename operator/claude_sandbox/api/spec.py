@@ -12,6 +12,7 @@ from claude_sandbox.api import networks
 from claude_sandbox.api.credentials.leaks import NO_ASSIGNMENT, NO_CREDENTIAL, NO_HEADER, NO_TAKEN_CREDENTIAL
 from claude_sandbox.api.fields.backend import Backend, BackendType, HostRef
 from claude_sandbox.api.fields.budget import Budget
+from claude_sandbox.api.fields.claude_code import ClaudeCode
 from claude_sandbox.api.fields.credentials import Credentials, Delivery, SecretKeyRef
 from claude_sandbox.api.fields.environment import EnvVar
 from claude_sandbox.api.fields.image import Image, PullPolicy
@@ -30,6 +31,7 @@ __all__ = [
     "Backend",
     "BackendType",
     "Budget",
+    "ClaudeCode",
     "ClaudeSandboxSpec",
     "Credentials",
     "Delivery",
@@ -136,6 +138,8 @@ class ClaudeSandboxSpec(Strict):
     """Other services that the agent may use, with credentials that it doesn't hold. Only with
     spec.credentials.delivery Brokered: the gateway asks them.
     """
+    claude_code: ClaudeCode = ClaudeCode()
+    """What Claude Code is told, from ConfigMaps: settings and instructions."""
     resources: Resources = Resources()
     """Limits of the workload."""
     workspace: Workspace = Workspace()

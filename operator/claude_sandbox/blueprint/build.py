@@ -42,6 +42,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
     executable = spec.security.executable_scratch
     gateway = agent.BY_GATEWAY if spec.on_docker else agent.BY_TLS_GATEWAY
     api = gateway if spec.credentials.brokered else ANTHROPIC
+    pins = agent.managed_settings(key.path, chosen, api)
     return Blueprint(
         identity=identity,
         running=spec.operating_mode is OperatingMode.RUNNING,
@@ -61,9 +62,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         ),
         workspace=_workspace(spec),
         key=key,
-        settings=SettingsFile(
-            agent.SETTINGS_DIRECTORY, agent.SETTINGS_FILE, agent.managed_settings(key.path, chosen, api)
-        ),
+        settings=SettingsFile(agent.SETTINGS_DIRECTORY, agent.SETTINGS_FILE, pins, pins),
         network=NetworkRules(
             egress=egress.blocks(spec.egress_cidrs, site.opened),
             egress_ports=tuple(spec.network.egress.allowed_ports),

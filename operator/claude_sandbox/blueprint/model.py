@@ -86,10 +86,14 @@ class KeyFile:
 
 @dataclass(frozen=True)
 class SettingsFile:
-    """Claude Code's managed settings: what a repository or the agent can't override."""
+    """Claude Code's managed settings: what a repository or the agent can't override.
+
+    `pins` is what the operator alone says. `content` may have more (`instructions.py`), which what runs gets in place.
+    """
 
     directory: str
     file: str
+    pins: str
     content: str
 
 
@@ -235,3 +239,5 @@ class Blueprint:
     runtime_class: str | None = None
     # Whether users in the workload are other users on its node.
     user_namespace: bool = False
+    # Whether something that it is to be told is not there: then none is made, nor one that runs replaced.
+    held: bool = False

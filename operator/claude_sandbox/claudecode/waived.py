@@ -12,6 +12,12 @@ REVIEWED = "2.1.331"
 REFUSED = "Refused by Claude Code itself in a repository's settings: seen, and tried again by the tests."
 """Why the first are waived."""
 
+NARROWS = "Narrows only: a list of what is allowed or denied, or a switch that turns something off."
+RUNS_IF_MANAGED = "A command that runs only where managed settings name it: `allowManagedHooksOnly`."
+MAY_DO = "What the agent may do without asking. The sandbox holds whatever it does, so nothing depends on it."
+MANNER = "How it works, looks or speaks: no address, no command, nothing that holds a key."
+"""Reasons by which `given.py` chooses what a sandbox's own settings may say."""
+
 VARIABLES: Mapping[str, str] = MappingProxyType(
     {
         REFUSED: """
@@ -219,7 +225,7 @@ VARIABLES: Mapping[str, str] = MappingProxyType(
 
 SETTINGS: Mapping[str, str] = MappingProxyType(
     {
-        "Narrows only: a list of what is allowed or denied, or a switch that turns something off.": """
+        NARROWS: """
         allowManagedPermissionRulesOnly allowedMarketplaces availableModels availableModelsMatch
         blockedMarketplaces deniedMcpServers deniedModels desktopMcpServersListScope disableAgentView
         disableAllHooks disableArtifact disableAutoMode disableBundledSkills disableDirectMcpSkills
@@ -237,7 +243,7 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         policyHelpers prependPlugins processWrapper remoteTools requiredMaximumVersion requiredMinimumVersion
         spellcheck spinnerTipsOverride wslInheritsWindowsSettings
         """,
-        "A command that runs only where managed settings name it: `allowManagedHooksOnly`.": """
+        RUNS_IF_MANAGED: """
         fileSuggestion hooks statusLine subagentStatusLine
         """,
         "MCP servers: `allowManagedMcpServersOnly` and an empty `allowedMcpServers` let none in.": """
@@ -249,7 +255,7 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         "Sign-in with an account: a sandbox has a key, and `allowedProviders` decides where it goes.": """
         forceLoginMethod forceLoginOrgUUID
         """,
-        "What the agent may do without asking. The sandbox holds whatever it does, so nothing depends on it.": """
+        MAY_DO: """
         permissions skipDangerousModePermissionPrompt skipWebFetchPreflight skipWorkflowUsageWarning
         """,
         "Claude Code's own sandbox for commands: paths of programs in it are read from managed settings only.": """
@@ -260,7 +266,7 @@ SETTINGS: Mapping[str, str] = MappingProxyType(
         desktopSessionCleanupPeriodDays inputNeededNotifEnabled minimumVersion remote remoteControl
         remoteControlAtStartup remoteMessageReceipts sshConfigs sshHostCommands teammateMode voice
         """,
-        "How it works, looks or speaks: no address, no command, nothing that holds a key.": """
+        MANNER: """
         advisorModel agent alwaysThinkingEnabled attribution attributionProject autoCompactEnabled
         autoCompactOfferAnswer autoCompactRaisedForLoad autoCompactWindow autoContinueAtUsageLimit
         autoDreamEnabled autoMemoryEnabled autoScrollEnabled awaySummaryEnabled bashEditDiffEnabled

@@ -78,6 +78,7 @@ class Operator:
             wake_soon=lambda namespace, name: self.queue.add_after(Key(namespace, name), SOON),
             wake_all=self._limiter.all_of,
             wake_users=self._wake_users,
+            wake_told=self._wake_told,
             pace=Timings(resync=settings.resync * 2),
         )
         metrics.watch_informers(lambda: self.watches)
@@ -203,6 +204,7 @@ class Operator:
             self.settings.site,
             hosted=self._docker,
             busy=lambda: len(self.queue) > 0,
+            config_map=self.watches.config_map,
         )
 
     def _labels_of(self, namespace: str) -> Mapping[str, str] | None:
@@ -254,6 +256,10 @@ class Operator:
             # On whichever host it is placed, it goes on there.
             return {("homeless", key.namespace): TENANT_PASSES}
         return {("host", host): HOST_PASSES, ("host", host, key.namespace): TENANT_PASSES}
+
+    def _wake_told(self, namespace: str, config_map: str) -> None:
+        for key in self.sandboxes.told_by(namespace, config_map):
+            self.queue.add(key)
 
     def _wake_users(self, namespace: str, secret: str) -> None:
         for key in self.sandboxes.using(namespace, secret):

@@ -11,6 +11,7 @@ from typing import Any
 from claude_sandbox.api import meta
 from claude_sandbox.compliance.evidence.pods import CLOUD_IDENTITIES, SLICE_MANAGER, SLICE_OF
 from claude_sandbox.kubernetes_api.resources import (
+    CONFIG_MAPS,
     DEPLOYMENTS,
     DISRUPTION_BUDGETS,
     ENDPOINT_SLICES,
@@ -128,6 +129,8 @@ PROJECTIONS: Mapping[Resource, Projection] = {
     # Labels and annotations of the operator's own are refused.
     SANDBOXES: Projection(("spec", "status"), labels=_RESERVED, annotations=_RESERVED, finalizers=True),
     USAGES: Projection(("spec",), annotations=(), reduce=_reports),
+    # Those that opted in. `kubectl apply` leaves a copy of the data in an annotation.
+    CONFIG_MAPS: Projection(("data",), labels=(meta.LABEL_CLAUDE_CODE,), annotations=()),
     SECRETS: Projection((), labels=(meta.LABEL_SECRET_OPT_IN,), annotations=()),
 }
 """By kind. A Secret's data isn't asked for, but `kubectl apply` leaves a copy of it in an annotation."""

@@ -432,6 +432,12 @@ def _combinations() -> Iterator[Json]:
         for secrets in PULL_SECRETS:
             image = {"repository": "claude", "digest": DIGEST, "pullSecretRefs": secrets}
             yield {"backend": backend, "image": image}
+    for part in ("settings", "memory"):
+        for name in ("team", "team.claude", "Team", "other/team", "", "a" * 254, None, 5):
+            yield {"claudeCode": {part: {"name": name}}}
+        for key in POOLS["key"]:
+            yield {"claudeCode": {part: {"name": "team", "key": key}}}
+        yield from ({"claudeCode": {part: wrong}} for wrong in ({}, [], "team", {"name": "a", "namespace": "b"}))
     yield {"image": {"repository": "claude", "tag": "1"}}
     yield {"image": {"repository": "claude"}}
 

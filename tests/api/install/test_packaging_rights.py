@@ -33,6 +33,7 @@ WORK = of(
         "/serviceaccounts": "get list watch create patch delete",
         "networking.k8s.io/networkpolicies": "get list watch create patch delete",
         "/persistentvolumeclaims": "get list watch create patch",
+        "/configmaps": "list watch",
         "/resourcequotas": "list watch",
         "discovery.k8s.io/endpointslices": "list watch",
         "/limitranges": "list watch",

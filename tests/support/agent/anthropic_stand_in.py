@@ -51,6 +51,7 @@ class Request:
     path: str
     key: str | None
     token: str
+    body: bytes = field(default=b"", repr=False)
 
 
 @dataclass
@@ -83,10 +84,10 @@ def serving(
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length") or 0))
+            asked = self.rfile.read(int(self.headers.get("content-length") or 0))
             token = self.headers.get("authorization", "").removeprefix("Bearer ")
             key = self.headers.get("x-api-key")
-            requests.append(Request(self.command, self.path, key, token))
+            requests.append(Request(self.command, self.path, key, token, asked))
             while (now := status()) == HANGS:
                 time.sleep(0.1)
             body, kind = (_ANSWER, "text/event-stream") if now == 200 else (_error(key), "application/json")

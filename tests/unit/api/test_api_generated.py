@@ -96,6 +96,8 @@ def test_only_the_key_is_required() -> None:
         "spec.services[].header.valueFrom": ["secretKeyRef"],
         "spec.services[].header.valueFrom.secretKeyRef": ["name"],
         "spec.services[].registry": ["type"],
+        "spec.claudeCode.settings": ["name"],
+        "spec.claudeCode.memory": ["name"],
         "spec.network.ports[]": ["name", "containerPort"],
     }
 

@@ -81,6 +81,8 @@ class Desired:
     brokered: bool = field(default=False, kw_only=True)
     # Whether the key may certainly not be used any more: then nothing may run that has it.
     withdrawn: bool = field(default=False, kw_only=True)
+    # Whether no container may be made, started or replaced, though one that runs goes on.
+    held: bool = field(default=False, kw_only=True)
     update: UpdateStrategyType
     liveness: Probe
 
@@ -88,6 +90,11 @@ class Desired:
     def word(self) -> str | None:
         """What tells which key, or which placeholder, is in the sandbox; None where that is not known."""
         return self.key_generation and f"{self.key_generation}{SUFFIX if self.brokered else ''}"
+
+    @property
+    def may_make(self) -> bool:
+        """Whether a container may be made or started."""
+        return self.may_start and not self.held
 
     @property
     def ended(self) -> bool:

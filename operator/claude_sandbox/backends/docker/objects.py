@@ -187,7 +187,7 @@ def spec_hash(blueprint: Blueprint, cluster: str) -> str:
             called.network,
             _health(blueprint, capabilities),
         ),
-        *(blueprint.grace_seconds, blueprint.settings.content, *_filters(blueprint), *_runtime(blueprint).items()),
+        *(blueprint.grace_seconds, blueprint.settings.pins, *_filters(blueprint), *_runtime(blueprint).items()),
     ]
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 

@@ -53,6 +53,7 @@ def desire(
         withdrawn=key.withdrawn,
         key_generation=key.generation,
         brokered=blueprint.gateway is not None,
+        held=blueprint.held,
         update=update,
         liveness=blueprint.liveness,
     )
@@ -81,14 +82,14 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
             *_accounts(desired, observed, past),
         ),
     ]
-    may_be_made = not blocked and (ours is not None or desired.may_start)
+    may_be_made = not blocked and (ours is not None or desired.may_make)
     gateway = plan_gateway(desired, observed, past, may_be_made=may_be_made)
     if told := tuple(step for step in gateway if step.verb is Verb.DELIVER):
         # It knows another placeholder before the sandbox has it, and the one before for a while: none is refused.
         stages.append(told)
     if ours is not None and not removal:
         stages += _live(desired, observed, ours, differs, past, foreign)
-    elif not blocked and desired.may_start:
+    elif not blocked and desired.may_make:
         made = Cause.HEAL if past.ran and past.settled and live is None else Cause.PROVISION
         name = desired.documents.names.container
         stages.append((Step(Verb.CREATE, made, CONTAINER, name),))
@@ -145,7 +146,7 @@ def _removal(
     replaceable = not running(ours) or desired.update is UpdateStrategyType.RECREATE
     # Settings are put back in what runs.
     paths = tuple(path for path in paths if path != SETTINGS or not running(ours))
-    if not (changed or paths) or not replaceable or not desired.may_start:
+    if not (changed or paths) or not replaceable or not desired.may_make:
         return ()
     cause = Cause.UPDATE if changed or not past.settled else Cause.HEAL
     return (Step(Verb.REMOVE, cause, CONTAINER, name, ours, paths=paths, paced=True),)
@@ -257,7 +258,7 @@ def _membership(
 def _run(desired: Desired, observed: Observed, ours: Object, past: Past) -> tuple[Step, ...]:
     name = desired.documents.names.container
     if not running(ours):
-        return (_start(name, ours, past),) if desired.may_start else ()
+        return (_start(name, ours, past),) if desired.may_make else ()
     if ours.get("State", {}).get("Paused"):
         return (Step(Verb.UNPAUSE, Cause.HEAL, CONTAINER, name, ours, paths=("State.Paused",)),)
     if desired.may_start and is_lost(ours, desired.liveness):

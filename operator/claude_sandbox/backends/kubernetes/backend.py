@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import ConditionStatus, Reason
-from claude_sandbox.api.spec import ClaudeSandboxSpec
+from claude_sandbox.api.spec import ClaudeSandboxSpec, UpdateStrategyType
 from claude_sandbox.api.status import Compliance, EvidenceSource
 from claude_sandbox.backends.base import Cause, Failure, KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.backends.gateway_reports import merged, read
@@ -120,9 +120,9 @@ class KubernetesBackend:
         if gateway.outcome.gone:
             return gateway.outcome
         has_door = blueprint.gateway is None or gateway.endpoint is not None
-        may_start = key.problem is None and refused is None and has_door
+        may_start = key.problem is None and refused is None and has_door and not blueprint.held
         desired = replace(
-            desire(blueprint, key.generation, may_start, spec.update_strategy.type, gateway.endpoint),
+            desire(blueprint, key.generation, may_start, _update(blueprint, spec), gateway.endpoint),
             # Who does not hold the key need not end with it: the gateway does not use it any more.
             withdrawn=key.withdrawn and blueprint.gateway is None,
         )
@@ -339,6 +339,11 @@ class KubernetesBackend:
     def _all(self, resource: Resource, namespace: str) -> Reading[tuple[Object, ...]] | Unread:
         informer = self._watches.of(resource, namespace)
         return _reading(informer, informer.store.by_namespace(namespace), "")
+
+
+def _update(blueprint: Blueprint, spec: ClaudeSandboxSpec) -> UpdateStrategyType:
+    """What runs is not replaced by what can't be made."""
+    return UpdateStrategyType.ON_DELETE if blueprint.held else spec.update_strategy.type
 
 
 def _reading(informer: Informer, value: T | None, missing: str) -> Reading[T] | Unread:

@@ -143,16 +143,19 @@ def pod(blueprint: Blueprint, key_generation: str | None, gateway: Endpoint | No
         spec["hostAliases"] = [{"ip": gateway.address, "hostnames": [agent.GATEWAY_HOST]}]
     metadata["annotations"] = {
         meta.ANNOTATION_MANAGED_SETTINGS: blueprint.settings.content,
-        meta.ANNOTATION_SPEC_HASH: spec_hash(spec, blueprint.settings.content),
+        meta.ANNOTATION_SPEC_HASH: spec_hash(spec, blueprint.settings.pins),
         **({meta.ANNOTATION_KEY_GENERATION: key_generation} if key_generation else {}),
         **({meta.ANNOTATION_GATEWAY_AUTHORITY: gateway.authority} if gateway else {}),
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def spec_hash(spec: Mapping[str, Any], settings: str) -> str:
-    """Tells two desired pods apart: whether a running one was made from what is asked for now."""
-    return hashlib.sha256(orjson.dumps([spec, settings], option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+def spec_hash(spec: Mapping[str, Any], pins: str) -> str:
+    """Tells two desired pods apart: whether a running one was made from what is asked for now.
+
+    What ConfigMaps tell is not part of that: it comes into a running pod in place.
+    """
+    return hashlib.sha256(orjson.dumps([spec, pins], option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
 def _metadata(blueprint: Blueprint, name: str) -> Manifest:

@@ -158,7 +158,7 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
         made_from = _hash(observed.pod) if observed.made_from is None else observed.made_from
         spec_changed = _hash(desired.pod) != made_from
         drifted = _drifted(desired, observed, observed.pod, spec_changed)
-        last = _live_pod(desired, observed, drifted, spec_changed)
+        last = _live_pod(desired, observed, drifted, spec_changed, differs)
     stages = tuple(stage for stage in (first, then, last) if stage)
     waits = past.age < LEFTOVER_PATIENCE
     leftover = tuple(live for live in in_the_way if waits and is_leftover(live, desired.identity))
@@ -210,7 +210,9 @@ def _service(desired: Desired, live: Object | None, causes: tuple[Cause, Cause])
     return _child(desired.service, live, causes, drift.service_differences)
 
 
-def _live_pod(desired: Desired, observed: Observed, drifted: tuple[str, ...], spec_changed: bool) -> tuple[Step, ...]:
+def _live_pod(
+    desired: Desired, observed: Observed, drifted: tuple[str, ...], spec_changed: bool, differs: Cause
+) -> tuple[Step, ...]:
     pod = observed.pod
     assert pod is not None  # noqa: S101 - the caller's promise
     imposed = observed.imposed.get(f"Pod {desired.pod['metadata']['name']}", frozenset())
@@ -228,8 +230,9 @@ def _live_pod(desired: Desired, observed: Observed, drifted: tuple[str, ...], sp
     paths = drift.metadata_differences(desired.pod, pod)
     if set(paths) <= imposed:
         return ()
-    key_only = all(path.endswith(meta.ANNOTATION_KEY_GENERATION) for path in paths)
-    cause = Cause.UPDATE if key_only else Cause.HEAL
+    # What it is told in place: a new key, and the settings of a new wish.
+    told = (meta.ANNOTATION_KEY_GENERATION, *((meta.ANNOTATION_MANAGED_SETTINGS,) if differs is Cause.UPDATE else ()))
+    cause = Cause.UPDATE if all(path.endswith(told) for path in paths) else Cause.HEAL
     return (Step(Verb.APPLY, cause, _metadata_only(desired.pod, pod), pod, paths),)
 
 

@@ -29,6 +29,7 @@ from claude_sandbox.api.spec import BackendType, ClaudeSandboxSpec, OperatingMod
 from claude_sandbox.api.usage_status import Usage
 from claude_sandbox.api.validate import InvalidSpec
 from claude_sandbox.backends.base import Failure, Outcome, Past, WorkloadState
+from claude_sandbox.blueprint.instructions import instructed
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 from claude_sandbox.controller.machinery.merge_patch import merge_patch, without_times
 from claude_sandbox.controller.machinery.workers import Result
@@ -37,6 +38,7 @@ from claude_sandbox.controller.sandboxes.accepted_specs import AcceptedSpecs
 from claude_sandbox.controller.sandboxes.events import tell
 from claude_sandbox.controller.sandboxes.gateways.denials import DenialEvents
 from claude_sandbox.controller.sandboxes.gateways.usage import over_in, previous_usage, usage_of, waits
+from claude_sandbox.controller.sandboxes.instructions import Look, ToldInstructions
 from claude_sandbox.controller.sandboxes.interfaces import Backend, HostedSandboxes, Moving, Reporter
 from claude_sandbox.controller.sandboxes.staleness import Evaluations, write
 from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, is_held, key_of, on_docker, overtaken
@@ -75,6 +77,7 @@ class Reconciler:
         hosted: HostedSandboxes | None = None,
         busy: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
+        config_map: Look = lambda _namespace, _name: (False, None),
     ) -> None:
         self._sandboxes = sandboxes
         self._backend = backend
@@ -83,6 +86,7 @@ class Reconciler:
         self._specs = AcceptedSpecs(site, docker=hosted is not None)
         self._timers = Timers(clock, busy)
         self._denials = DenialEvents(clock)
+        self._told = ToldInstructions(config_map)
         self.evaluations = Evaluations(sandboxes, reporter, clock)
         # The workload that was told to end last: that it is missing is no loss.
         self._ended: dict[Key, str] = {}
@@ -94,6 +98,7 @@ class Reconciler:
             # All that is kept by key goes now: the next sandbox of the name must not inherit any of it.
             self._timers.forget(key)
             self._denials.forget(key)
+            self._told.forget(key)
             self._ended.pop(key, None)
             self.evaluations.forget(key)
             self._reporter.observe(key, None, ())
@@ -209,7 +214,13 @@ class Reconciler:
             raw, backend = settled, self._hosted.backend(settled)
         assert backend is not None  # noqa: S101 - what is on Kubernetes has one, and what was settled
         key = await backend.key(identity, reference.name, reference.key)
-        outcome = await backend.ensure(blueprint, key, spec, self._past(raw))
+        told = self._told.of(key_of(raw), identity.uid, spec.claude_code)
+        blueprint = instructed(blueprint, told.instructions, held=told.failure is not None)
+        past = self._past(raw)
+        # What ConfigMaps say now is another wish, as another spec is.
+        outcome = await backend.ensure(blueprint, key, spec, replace(past, settled=past.settled and not told.changed))
+        if told.failure is not None and blueprint.running and outcome.failure is None:
+            outcome = replace(outcome, failure=told.failure)
         if outcome.ended is not None:
             self._ended[key_of(raw)] = outcome.ended
         workload = await backend.state(identity)

@@ -240,6 +240,14 @@ class Sandboxes:
             if secret in secrets_named(raw)
         ]
 
+    def told_by(self, namespace: str, config_map: str) -> list[Key]:
+        """Those of a namespace that name this ConfigMap."""
+        return [
+            Key(namespace, name)
+            for name, raw in self._by_namespace.get(namespace, {}).items()
+            if config_map in config_maps_named(raw)
+        ]
+
     def __len__(self) -> int:
         return sum(map(len, self._by_namespace.values()))
 
@@ -249,6 +257,13 @@ def secrets_named(raw: Raw) -> Iterator[str]:
     credentials = (raw.get("spec") or {}).get("credentials") or {}
     named = ((credentials.get(name) or {}).get("name") for name in ("apiKeySecretRef", "oauthTokenSecretRef"))
     return (name for name in named if name)
+
+
+def config_maps_named(raw: Raw) -> Iterator[str]:
+    """The ConfigMaps that its spec.claudeCode names."""
+    asked = (raw.get("spec") or {}).get("claudeCode") or {}
+    for one in asked.values():
+        yield from (each["name"] for each in (one if isinstance(one, list) else [one]) if each.get("name"))
 
 
 def overtaken(before: Raw, written: Raw) -> bool:

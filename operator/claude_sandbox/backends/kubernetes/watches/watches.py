@@ -37,6 +37,7 @@ from claude_sandbox.kubernetes_api.client import Api, Obj
 from claude_sandbox.kubernetes_api.informer import Informer, Timings, Transform
 from claude_sandbox.kubernetes_api.poller import Poller
 from claude_sandbox.kubernetes_api.resources import (
+    CONFIG_MAPS,
     DEPLOYMENTS,
     DISRUPTION_BUDGETS,
     ENDPOINT_SLICES,
@@ -92,6 +93,7 @@ class Watches:
         wake_soon: Wake,
         wake_all: WakeAll,
         wake_users: Wake,
+        wake_told: Wake = lambda _namespace, _config_map: None,
         pace: Timings = Timings(),  # noqa: B008 - frozen
     ) -> None:
         self._api = api
@@ -100,6 +102,7 @@ class Watches:
         self._wake_soon = wake_soon
         self._wake_all = wake_all
         self._wake_users = wake_users
+        self._wake_told = wake_told
         self._informers: dict[Resource, dict[str | None, Informer]] = {}
         self._secrets: list[dict[str | None, Informer]] = []
         self._gateways: dict[Resource, dict[str | None, Informer]] = {}
@@ -128,6 +131,8 @@ class Watches:
             else self._informer(NAMESPACES, None, self._namespace_changed)
             for scope in scopes
         }
+        opted_in = f"{meta.LABEL_CLAUDE_CODE}=true"
+        self._config_maps = self._each(scopes, CONFIG_MAPS, self._config_map_changed, label_selector=opted_in)
         if secrets:
             selectors = (
                 {"field_selector": f"type={meta.SECRET_TYPE}"},
@@ -173,7 +178,7 @@ class Watches:
 
     def __iter__(self) -> Iterator[Informer]:
         yield from self.rights.informers.values()
-        for scoped in (*self._informers.values(), *self._secrets, *self._gateways.values()):
+        for scoped in (*self._informers.values(), self._config_maps, *self._secrets, *self._gateways.values()):
             yield from scoped.values()
 
     async def run(self) -> None:
@@ -206,6 +211,11 @@ class Watches:
         readable = bool(informers) and all(informer.readable for informer in informers)
         found = (informer.store.get(namespace, name) for informer in informers)
         return readable, next((secret for secret in found if secret is not None), None)
+
+    def config_map(self, namespace: str, name: str) -> tuple[bool, Obj | None]:
+        """Whether ConfigMaps can be read, and this one where it opted in to telling Claude Code something."""
+        informer = _scoped(self._config_maps, namespace)
+        return informer.readable, informer.store.get(namespace, name)
 
     def knows_secrets(self, namespace: str) -> bool:
         """Whether it was seen which Secrets there have opted in. A right that was lost since does not undo that."""
@@ -389,6 +399,11 @@ class Watches:
         live = new or old
         assert live is not None  # noqa: S101
         self._wake_users(live["metadata"]["namespace"], live["metadata"]["name"])
+
+    def _config_map_changed(self, old: Obj | None, new: Obj | None) -> None:
+        live = new or old
+        assert live is not None  # noqa: S101
+        self._wake_told(live["metadata"]["namespace"], live["metadata"]["name"])
 
 
 def _scoped(informers: dict[str | None, Informer], namespace: str) -> Informer:
