@@ -400,6 +400,16 @@ def _brokered(delivery: Json) -> Json:
     return {"credentials": {"apiKeySecretRef": {"name": "key"}, "delivery": delivery}}
 
 
+def _told() -> Iterator[Json]:
+    """What names ConfigMaps."""
+    for part in ("settings", "memory"):
+        for name in ("team", "team.claude", "Team", "other/team", "", "a" * 254, None, 5):
+            yield {"claudeCode": {part: {"name": name}}}
+        for key in POOLS["key"]:
+            yield {"claudeCode": {part: {"name": "team", "key": key}}}
+        yield from ({"claudeCode": {part: wrong}} for wrong in ({}, [], "team", {"name": "a", "namespace": "b"}))
+
+
 def _combinations() -> Iterator[Json]:
     yield from _behind_a_gateway()
     yield from ({"backend": backend} for backend in BACKENDS)
@@ -432,12 +442,7 @@ def _combinations() -> Iterator[Json]:
         for secrets in PULL_SECRETS:
             image = {"repository": "claude", "digest": DIGEST, "pullSecretRefs": secrets}
             yield {"backend": backend, "image": image}
-    for part in ("settings", "memory"):
-        for name in ("team", "team.claude", "Team", "other/team", "", "a" * 254, None, 5):
-            yield {"claudeCode": {part: {"name": name}}}
-        for key in POOLS["key"]:
-            yield {"claudeCode": {part: {"name": "team", "key": key}}}
-        yield from ({"claudeCode": {part: wrong}} for wrong in ({}, [], "team", {"name": "a", "namespace": "b"}))
+    yield from _told()
     yield {"image": {"repository": "claude", "tag": "1"}}
     yield {"image": {"repository": "claude"}}
 
