@@ -31,6 +31,8 @@ MANAGED_BY = "claude-sandbox-operator"
 SECRET_TYPE = f"{GROUP}/api-key"
 LABEL_SECRET_OPT_IN = f"{GROUP}/api-key"
 LABEL_SECRET_OPT_IN_VALUE = "true"
+# One with a credential for a service: its type, and the label's name.
+SERVICE_SECRET_TYPE = f"{GROUP}/service"
 # A Secret with which the operator connects to a Docker host opts in in the same two ways.
 FINALIZER = f"{GROUP}/docker"
 """Keeps a sandbox on Docker until what it has on its host is removed."""

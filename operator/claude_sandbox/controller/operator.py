@@ -94,6 +94,7 @@ class Operator:
             brokering=Brokering(settings.gateway_image, settings.gateways),
             brokered=self._brokered,
             named=self._brokered_secrets.of,
+            lent_by_address=self._brokered_secrets.lent_by_address,
         )
         self._fleet: Fleet | None = None
         self._docker: DockerSandboxes | None = None

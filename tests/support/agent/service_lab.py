@@ -34,29 +34,36 @@ class ServiceLab:
 
 
 @contextlib.asynccontextmanager
-async def service_lab(directory: Path, **service: Any) -> AsyncIterator[ServiceLab]:
-    """The service and the gateway; `service`: what else is said of it."""
+async def service(directory: Path) -> AsyncIterator[ServiceLab]:
+    """The service alone."""
     credential = directory / "service"
     credential.write_text(TOKEN + "\n")
     lab = ServiceLab(authority(directory, HOST), credential)
     runner = web.ServerRunner(web.Server(lambda request: _answer(lab, request), access_log=None), shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=lab.trust.server()).start()
-    port = runner.addresses[0][1]
-    lab.at = f"{HOST}:{port}"
-    lab.document = one = document(directory)
-    one["egress"]["hosts"] = {HOST: ["127.0.0.1"], IMPOSTOR: ["127.0.0.1"]}
-    one["provider"]["caFile"] = str(lab.trust.bundle)
-    header = {"name": "Authorization", "prefix": "Bearer ", "file": str(credential)}
-    first = {"name": "issues", "host": lab.at, "header": header, "paths": ["/api/*"],
-             "methods": ["GET", "HEAD", "POST"], **service}  # fmt: skip
-    one["sandboxes"][0]["services"] = [first, {**first, "name": "impostor", "host": f"{IMPOSTOR}:{port}"}]
+    lab.at = f"{HOST}:{runner.addresses[0][1]}"
     try:
+        yield lab
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def service_lab(directory: Path, **more: Any) -> AsyncIterator[ServiceLab]:
+    """The service and the gateway; `more`: what else is said of it."""
+    async with service(directory) as lab:
+        lab.document = one = document(directory)
+        one["egress"]["hosts"] = {HOST: ["127.0.0.1"], IMPOSTOR: ["127.0.0.1"]}
+        one["provider"]["caFile"] = str(lab.trust.bundle)
+        header = {"name": "Authorization", "prefix": "Bearer ", "file": str(lab.credential)}
+        first = {"name": "issues", "host": lab.at, "header": header, "paths": ["/api/*"],
+                 "methods": ["GET", "HEAD", "POST"], **more}  # fmt: skip
+        impostor = {**first, "name": "impostor", "host": lab.at.replace(HOST, IMPOSTOR)}
+        one["sandboxes"][0]["services"] = [first, impostor]
         with running(directory, one) as gateway:
             lab.gateway = gateway
             yield lab
-    finally:
-        await runner.cleanup()
 
 
 async def _answer(lab: ServiceLab, request: web.BaseRequest) -> web.StreamResponse:

@@ -50,6 +50,7 @@ class Place:
         rules.append(
             {"apiGroups": [meta.GROUP], "resources": [meta.USAGE_PLURAL], "verbs": ["get", "create", "update"]}
         )
+        rules.append({"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]})
         if secrets:
             rules.append({"apiGroups": [""], "resources": ["secrets"], "verbs": [*verbs], "resourceNames": [*secrets]})
         role = {**_RBAC, "kind": "Role", "metadata": {"name": GATEWAY}, "rules": rules}
@@ -78,10 +79,11 @@ class Place:
     async def account(self, name: str, namespace: str | None = None) -> None:
         await self.api.create(r.SERVICE_ACCOUNTS, {"metadata": {"name": name}}, namespace or self.namespace)
 
-    async def pod(self, name: str, account: str | None = None, namespace: str | None = None) -> str:
+    async def pod(self, name: str, account: str | None = None, namespace: str | None = None, **metadata: Any) -> str:
         """A pod that nobody runs; its UID."""
         spec = {"serviceAccountName": account or name, "containers": [{"name": "c", "image": "i"}]}
-        made = await self.api.create(r.PODS, {"metadata": {"name": name}, "spec": spec}, namespace or self.namespace)
+        pod = {"metadata": {"name": name, **metadata}, "spec": spec}
+        made = await self.api.create(r.PODS, pod, namespace or self.namespace)
         return str(made["metadata"]["uid"])
 
     async def sandbox(self, name: str, secret: str = SECRET, **spec: Any) -> str:
@@ -93,14 +95,22 @@ class Place:
         await self.api.create(r.SANDBOXES, document, self.namespace)
         child = meta.child_name(name)
         await self.account(child)
-        uid = await self.pod(child)
+        uid = await self.pod(child, labels={meta.LABEL_SANDBOX: name})
         await self.report(name, uid)
         return uid
 
-    async def report(self, name: str, pod: str) -> None:
-        """That this pod runs the sandbox."""
-        status = {"observedGeneration": 1, "workload": {"name": meta.child_name(name), "uid": pod}}
+    async def report(self, name: str, pod: str, *addresses: str) -> None:
+        """That this pod runs the sandbox, with these addresses."""
+        workload = {"name": meta.child_name(name), "uid": pod, "addresses": [*addresses] or None}
+        status = {"observedGeneration": 1, "workload": workload}
         await self.api.patch_status(r.SANDBOXES, name, self.namespace, status)
+
+    async def running(self, name: str, *addresses: str, **status: Any) -> None:
+        """What a kubelet says of the sandbox's pod: that it runs, and has these addresses."""
+        told = {"phase": "Running", "podIPs": [{"ip": one} for one in addresses], **status}
+        if addresses:
+            told["podIP"] = addresses[0]
+        await self.api.patch_status(r.PODS, meta.child_name(name), self.namespace, told)
 
     async def token(
         self, account: str, audience: str | None = AUDIENCE, pod: str | None = "", namespace: str | None = None

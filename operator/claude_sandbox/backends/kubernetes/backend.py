@@ -81,6 +81,7 @@ class KubernetesBackend:
         brokering: Brokering = Brokering(),  # noqa: B008 - frozen
         brokered: Wanted = lambda _: None,
         named: Wanted | None = None,
+        lent_by_address: Callable[[str], bool] = lambda _: False,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api = api
@@ -92,7 +93,7 @@ class KubernetesBackend:
         self._claims = volume_claims.StorageClasses(api)
         self._admission = PodAdmission(api, recorded)
         self._baselines = BaselinePolicies(api, watches)
-        self._gateways = Gateways(api, watches, self._admission, brokering, brokered, now)
+        self._gateways = Gateways(api, watches, self._admission, brokering, brokered, now, lent_by_address)
         self._gateway_evidence = GatewayEvidence(watches, self._gateways, brokering, named or brokered, minor)
         self._evaluations = Evaluations()
         self._minor = minor

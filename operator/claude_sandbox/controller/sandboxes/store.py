@@ -253,9 +253,13 @@ class Sandboxes:
 
 
 def secrets_named(raw: Raw) -> Iterator[str]:
-    """The Secret of its credential, whichever that is."""
-    credentials = (raw.get("spec") or {}).get("credentials") or {}
-    named = ((credentials.get(name) or {}).get("name") for name in ("apiKeySecretRef", "oauthTokenSecretRef"))
+    """The Secret of its credential, whichever that is, and those of its services."""
+    spec = raw.get("spec") or {}
+    credentials = spec.get("credentials") or {}
+    references = [credentials.get(name) for name in ("apiKeySecretRef", "oauthTokenSecretRef")]
+    sources = (((one.get("header") or {}).get("valueFrom") or {}) for one in spec.get("services") or ())
+    references += [source.get("secretKeyRef") for source in sources]
+    named = ((reference or {}).get("name") for reference in references)
     return (name for name in named if name)
 
 

@@ -18,6 +18,15 @@ class SecretKey:
 
 
 @dataclass(frozen=True)
+class ServiceSecret:
+    """A key of a Secret in the gateway's own namespace, with a credential for the service at `host`."""
+
+    secret: str
+    key: str
+    host: str
+
+
+@dataclass(frozen=True)
 class Cluster:
     """`audience`: for whom sandboxes' tokens are. `service_account`: the directory of the gateway's own. `server`: the
     API server's URL; None goes by the pod's environment. `secrets`: a directory with one for each Secret, where the

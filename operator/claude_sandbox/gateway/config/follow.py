@@ -154,7 +154,8 @@ class Follower:
         repositories = self._repositories(config, others)
         assert isinstance(of_services, dict)  # noqa: S101 - as `_read` made it
         services = {
-            one.uid: open_services(one.services, of_services, partial(self._missing, one)) for one in config.sandboxes
+            one.uid: open_services(one.services, of_services.get, partial(self._missing, one))
+            for one in config.sandboxes
         }
         return Live(
             config, _prices(table), Placeholders(config.sandboxes), sandboxes, credentials, repositories, services

@@ -22,14 +22,15 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from claude_sandbox.gateway.budget import prices
-from claude_sandbox.gateway.config.cluster import SecretKey
+from claude_sandbox.gateway.config.cluster import ServiceSecret
 from claude_sandbox.gateway.config.config import Sandbox, parse
 from claude_sandbox.gateway.config.fields import ConfigError
 from claude_sandbox.gateway.config.follow import Credential, Live, secret_text
@@ -110,7 +111,9 @@ class InputFollower:
         if hasattr(self, "live"):
             self._before = {one.uid: one.identity for one in self.live.config.sandboxes}
         sandboxes = {one.uid: one for one in config.sandboxes}
-        services = {one.uid: open_services(one.services, secrets, _missing) for one in config.sandboxes}
+        services = {
+            one.uid: open_services(one.services, partial(_secret, secrets), _missing) for one in config.sandboxes
+        }
         self.live = Live(config, table, Placeholders(config.sandboxes), sandboxes, credentials, services=services)
         self._identify()
         self.refused, self.revision, self._untold = None, str(message["revision"]), True
@@ -181,18 +184,18 @@ def _credentials(sandboxes: tuple[Sandbox, ...], text: object) -> dict[str, Cred
     return {one.uid: Credential(secret, one.oauth, one.generation) for one in sandboxes}
 
 
-def _secrets(found: object) -> dict[Path | SecretKey, str | None]:
+def _secrets(found: object) -> dict[str, str | None]:
     """What could not be in a header is as good as not there: only what needs it goes without."""
     if found is None:
         return {}
     if not isinstance(found, dict):
         raise ConfigError("secrets", "write an object, with SECRET/KEY for each")
-    secrets: dict[Path | SecretKey, str | None] = {}
-    for name, text in found.items():
-        secret, _, key = name.partition("/")
-        at = SecretKey(secret, key)
-        secrets[at] = secret_text(text.encode("utf-8", "replace")) if isinstance(text, str) else None
-    return secrets
+    texts = {name: text for name, text in found.items() if isinstance(text, str)}
+    return {name: secret_text(text.encode("utf-8", "replace")) for name, text in texts.items()}
+
+
+def _secret(secrets: Mapping[str, str | None], where: Path | ServiceSecret) -> str | None:
+    return secrets.get(f"{where.secret}/{where.key}") if isinstance(where, ServiceSecret) else None
 
 
 def _missing(service: str) -> None:

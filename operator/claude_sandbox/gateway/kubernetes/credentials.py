@@ -19,12 +19,15 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from claude_sandbox.gateway.config.cluster import SecretKey
+from claude_sandbox.gateway.config.cluster import SecretKey, ServiceSecret
 from claude_sandbox.gateway.config.follow import INTERVAL, read_secret, secret_text
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError, Obj, version_of
 from claude_sandbox.gateway.kubernetes.contact import Contact
-from claude_sandbox.gateway.kubernetes.names import LABEL_SECRET_OPT_IN, LABEL_SECRET_OPT_IN_VALUE, SECRET_TYPE
+from claude_sandbox.gateway.kubernetes.names import LABEL_SECRET_OPT_IN_VALUE, SECRET_TYPE, SERVICE_SECRET_TYPE
+from claude_sandbox.gateway.services.declared import SCOPE_KEY, serves
 
+Wanted = SecretKey | ServiceSecret
+"""What may be followed: each by the use that the Secret has to have opted in to."""
 MOST = 256
 """Keys of Secrets that are followed at a time: each has a connection."""
 _WATCH_SECONDS = 300
@@ -43,10 +46,10 @@ class Found:
 class Credentials(Protocol):
     """Where credentials come from."""
 
-    def want(self, keys: Iterable[SecretKey]) -> None:
+    def want(self, keys: Iterable[Wanted]) -> None:
         """Follow these, and no others."""
 
-    def get(self, key: SecretKey) -> Found | None:
+    def get(self, key: Wanted) -> Found | None:
         """What there is; None where it was not looked at yet."""
 
     async def run(self) -> None:
@@ -60,14 +63,14 @@ class WatchedSecrets:
         self._api = api
         self._path = f"/api/v1/namespaces/{namespace}/secrets"
         self._changed = changed
-        self._found: dict[SecretKey, Found] = {}
-        self._tasks: dict[SecretKey, asyncio.Task[None]] = {}
+        self._found: dict[Wanted, Found] = {}
+        self._tasks: dict[Wanted, asyncio.Task[None]] = {}
         self._broken = asyncio.Event()
         self._error: BaseException | None = None
 
-    def want(self, keys: Iterable[SecretKey]) -> None:
+    def want(self, keys: Iterable[Wanted]) -> None:
         """See Credentials."""
-        wanted = set(sorted(keys, key=lambda key: (key.secret, key.key))[:MOST])
+        wanted = set(sorted(keys, key=repr)[:MOST])
         for key in set(self._tasks) - wanted:
             self._tasks.pop(key).cancel()
             self._found.pop(key, None)
@@ -75,7 +78,7 @@ class WatchedSecrets:
             self._tasks[key] = task = asyncio.create_task(self._follow(key))
             task.add_done_callback(self._ended)
 
-    def get(self, key: SecretKey) -> Found | None:
+    def get(self, key: Wanted) -> Found | None:
         """See Credentials."""
         if key not in self._tasks and len(self._tasks) >= MOST:
             return Found(problem=f"one gateway follows {MOST} keys of Secrets: share some among sandboxes")
@@ -96,7 +99,7 @@ class WatchedSecrets:
             self._error = task.exception()
             self._broken.set()
 
-    async def _follow(self, key: SecretKey) -> None:
+    async def _follow(self, key: Wanted) -> None:
         contact = Contact()
         while True:
             began = time.monotonic()
@@ -115,7 +118,7 @@ class WatchedSecrets:
             else:
                 await asyncio.sleep(max(0.0, began + INTERVAL - time.monotonic()))
 
-    async def _once(self, key: SecretKey, contact: Contact) -> None:
+    async def _once(self, key: Wanted, contact: Contact) -> None:
         """Look at it, and watch it as long as the server goes on. Raises ApiServerError."""
         query = {"fieldSelector": f"metadata.name={key.secret}"}
         try:
@@ -140,7 +143,7 @@ class WatchedSecrets:
             if error.status != 403:
                 raise
 
-    def _put(self, key: SecretKey, found: Found) -> None:
+    def _put(self, key: Wanted, found: Found) -> None:
         if key in self._tasks and self._found.get(key) != found:
             self._found[key] = found
             self._changed()
@@ -152,15 +155,15 @@ class MountedSecrets:
     def __init__(self, directory: Path, changed: Callable[[], None]) -> None:
         self._directory = directory
         self._changed = changed
-        self._wanted: frozenset[SecretKey] = frozenset()
-        self._found: dict[SecretKey, Found] = {}
+        self._wanted: frozenset[Wanted] = frozenset()
+        self._found: dict[Wanted, Found] = {}
 
-    def want(self, keys: Iterable[SecretKey]) -> None:
+    def want(self, keys: Iterable[Wanted]) -> None:
         """See Credentials."""
         self._wanted = frozenset(keys)
         self._look()
 
-    def get(self, key: SecretKey) -> Found | None:
+    def get(self, key: Wanted) -> Found | None:
         """See Credentials."""
         return self._found.get(key)
 
@@ -176,25 +179,42 @@ class MountedSecrets:
         before, self._found = self._found, found
         return before != found
 
-    def _read(self, key: SecretKey) -> Found:
-        text = read_secret(self._directory / key.secret / key.key)
+    def _read(self, key: Wanted) -> Found:
+        directory = self._directory / key.secret
+        if isinstance(key, ServiceSecret) and not serves(read_secret(directory / SCOPE_KEY) or "", key.host):
+            return Found(problem=_other_host(key))
+        text = read_secret(directory / key.key)
         return Found(text) if text else Found(problem=f"Secret {key.secret} is not mounted, or has no good {key.key}")
 
 
-def read(secret: Obj, key: SecretKey) -> Found:
+def read(secret: Obj, key: Wanted) -> Found:
     """The credential in a Secret as the API server tells it, if it opted in."""
     version = version_of(secret)
     metadata: dict[str, Any] = secret["metadata"]
     if metadata.get("name") != key.secret or metadata.get("deletionTimestamp"):
         return Found(problem=f"there is no Secret {key.secret}")
     labels = metadata.get("labels")
-    by_label = isinstance(labels, dict) and labels.get(LABEL_SECRET_OPT_IN) == LABEL_SECRET_OPT_IN_VALUE
-    if not by_label and secret.get("type") != SECRET_TYPE:
-        return Found(problem=f"Secret {key.secret} has not opted in to being used by sandboxes")
-    data = secret.get("data")
-    encoded = data.get(key.key) if isinstance(data, dict) else None
-    try:
-        text = secret_text(base64.b64decode(encoded, validate=True)) if isinstance(encoded, str) else None
-    except (binascii.Error, ValueError):
-        text = None
+    # A Secret opts in to a use by its type, or by a label of the same name.
+    use = SERVICE_SECRET_TYPE if isinstance(key, ServiceSecret) else SECRET_TYPE
+    by_label = isinstance(labels, dict) and labels.get(use) == LABEL_SECRET_OPT_IN_VALUE
+    if not by_label and secret.get("type") != use:
+        return Found(
+            problem=f"Secret {key.secret} has not opted in to being used by sandboxes: give it the label {use}"
+        )
+    if isinstance(key, ServiceSecret) and not serves(_text(secret, SCOPE_KEY) or "", key.host):
+        return Found(problem=_other_host(key))
+    text = _text(secret, key.key)
     return Found(text, version) if text else Found(problem=f"Secret {key.secret} has no good {key.key}")
+
+
+def _text(secret: Obj, key: str) -> str | None:
+    data = secret.get("data")
+    encoded = data.get(key) if isinstance(data, dict) else None
+    try:
+        return secret_text(base64.b64decode(encoded, validate=True)) if isinstance(encoded, str) else None
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _other_host(key: ServiceSecret) -> str:
+    return f"Secret {key.secret} is not for {key.host}: its key {SCOPE_KEY} has to name the service that it is for"

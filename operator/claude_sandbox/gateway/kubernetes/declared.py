@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_sandbox.gateway.budget.ledger import Budget
-from claude_sandbox.gateway.config.cluster import SecretKey
+from claude_sandbox.gateway.config.cluster import SecretKey, ServiceSecret
 from claude_sandbox.gateway.config.config import Sandbox, read_budget, read_pattern
 from claude_sandbox.gateway.config.fields import ConfigError, Fields
 from claude_sandbox.gateway.destinations.domains import Pattern
 from claude_sandbox.gateway.kubernetes.names import child_name
+from claude_sandbox.gateway.services.declared import Header, Service, each_once, read_header_name, read_service
 
 _SECRET_NAME = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*"
 # A key is a name of a file too, where Secrets are mounted: neither `..` nor anything that begins so.
@@ -70,6 +71,7 @@ def read_sandbox(obj: Mapping[str, Any]) -> Declared | None:
         models=_models(spec.inner_open("model")),
         allowed=_allowed(spec.inner_open("network").inner_open("egress")),
         budget=spec.inner("budget", read_budget) if spec.has("budget") else Budget(),
+        services=_services(spec),
     )
     pod = _pod(obj.get("status"), child_name(name))
     return Declared(sandbox, pod, _addresses(obj.get("status")) if pod is not None else ())
@@ -89,6 +91,18 @@ def _credential(fields: Fields) -> tuple[SecretKey | None, bool]:
     if len(name) > 253:
         raise ConfigError(reference.path("name"), "write the name of a Secret, 253 characters at most")
     return SecretKey(name, reference.text("key", "api-key", pattern=_SECRET_KEY)), oauth
+
+
+def _services(spec: Fields) -> tuple[Service, ...]:
+    items = tuple(spec.items("services"))
+    return each_once(tuple(read_service(Fields(item, path), _header) for item, path in items), spec)
+
+
+def _header(host: str, fields: Fields) -> Header:
+    name, prefix = read_header_name(fields)
+    reference = fields.inner_open("valueFrom").inner_open("secretKeyRef")
+    secret, key = reference.text("name", pattern=_SECRET_NAME), reference.text("key", "token", pattern=_SECRET_KEY)
+    return Header(name, prefix, ServiceSecret(secret, key, host))
 
 
 def _models(fields: Fields) -> tuple[str, ...]:
@@ -121,11 +135,11 @@ def _addresses(status: Any) -> Addresses:
     """Where the pod's packets come from, according to the status."""
     found = status["workload"].get("addresses")
     texts = found if isinstance(found, list) else ()
-    return tuple(address for text in texts if isinstance(text, str) and (address := _address(text)))
+    return tuple(address for text in texts if isinstance(text, str) and (address := as_sockets_write(text)))
 
 
-def _address(text: str) -> str | None:
-    """As this machine's sockets write it."""
+def as_sockets_write(text: str) -> str | None:
+    """An address as this machine's sockets write it; None for what is none."""
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

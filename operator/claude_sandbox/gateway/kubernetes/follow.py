@@ -9,15 +9,18 @@ import asyncio
 import dataclasses
 import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 from claude_sandbox.gateway.audit import plain
-from claude_sandbox.gateway.config.cluster import Cluster, SecretKey
+from claude_sandbox.gateway.config.cluster import Cluster, SecretKey, ServiceSecret
 from claude_sandbox.gateway.config.fields import ConfigError
 from claude_sandbox.gateway.config.follow import Credential, Follower, Live
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError
-from claude_sandbox.gateway.kubernetes.credentials import Credentials, MountedSecrets, WatchedSecrets
+from claude_sandbox.gateway.kubernetes.credentials import Credentials, MountedSecrets, Wanted, WatchedSecrets
 from claude_sandbox.gateway.kubernetes.identities import ClusterKeys, TokenIdentities
+from claude_sandbox.gateway.kubernetes.pods import Pods
 from claude_sandbox.gateway.kubernetes.sandboxes import Sandboxes
+from claude_sandbox.gateway.services.declared import Opened, Service, open_services
 
 
 class ClusterFollower:
@@ -33,7 +36,8 @@ class ClusterFollower:
         self._old = asyncio.Event()
         self._sandboxes = Sandboxes(self._api, namespace, self._old.set)
         self._keys = ClusterKeys(self._api, self._old.set)
-        self._identities = TokenIdentities(self._keys, cluster.audience, namespace)
+        self._pods = Pods(self._api, namespace)
+        self._identities = TokenIdentities(self._keys, cluster.audience, namespace, pod_at=self._pods.certainly_at)
         self._credentials: Credentials = (
             WatchedSecrets(self._api, namespace, self._old.set)
             if cluster.secrets is None
@@ -65,7 +69,7 @@ class ClusterFollower:
             async with asyncio.TaskGroup() as group:
                 for part in (
                     self._files.follow(file_changed), self._sandboxes.run(), self._keys.run(), self._credentials.run(),
-                    self._tell(changed),
+                    self._pods.run(), self._tell(changed),
                 ):  # fmt: skip
                     group.create_task(part)
         finally:
@@ -76,21 +80,27 @@ class ClusterFollower:
             await self._old.wait()
             self._old.clear()
             self._credentials.want(self._wanted())
+            self._pods.need(any(one.sandbox.services for one in self._sandboxes.declared.values()))
             self.live = self._made()
             looked = all(self._credentials.get(key) is not None for key in self._wanted())
             self.ready = self.ready or (self._sandboxes.synced and self._keys.keys is not None and looked)
             await changed(self.live)
 
-    def _wanted(self) -> set[SecretKey]:
-        named = (one.sandbox.credential for one in self._sandboxes.declared.values())
-        return {key for key in named if isinstance(key, SecretKey)}
+    def _wanted(self) -> set[Wanted]:
+        sandboxes = [one.sandbox for one in self._sandboxes.declared.values()]
+        keys: set[Wanted] = {one.credential for one in sandboxes if isinstance(one.credential, SecretKey)}
+        headers = (service.header for one in sandboxes for service in one.services)
+        return keys | {one.credential for one in headers if one and isinstance(one.credential, ServiceSecret)}
 
     def _made(self) -> Live:
         declared = self._sandboxes.declared
         self._identities.follow(declared.values())
         problems = dict(self._sandboxes.refused)
-        credentials = {}
+        credentials, services = {}, {}
         for name, one in declared.items():
+            services[one.sandbox.uid], wrong = self._opened(one.sandbox.services)
+            if wrong:
+                problems[name] = wrong
             key = one.sandbox.credential
             found = self._credentials.get(key) if isinstance(key, SecretKey) else None
             if found is None:
@@ -106,7 +116,20 @@ class ClusterFollower:
             by_address=True,
             sandboxes={one.sandbox.uid: one.sandbox for one in declared.values()},
             credentials=credentials,
+            services=services,
         )
+
+    def _opened(self, services: tuple[Service, ...]) -> tuple[dict[str, Opened], str]:
+        """Those that can be used, and what is wrong with the others' credentials."""
+        wrong: list[str] = []
+
+        def secret_of(where: Path | ServiceSecret) -> str | None:
+            found = self._credentials.get(where) if isinstance(where, ServiceSecret) else None
+            if found is not None and found.text is None:
+                wrong.append(found.problem)
+            return found.text if found is not None else None
+
+        return open_services(services, secret_of, lambda _: None), "; ".join(wrong)
 
     def _say(self, problems: dict[str, str]) -> None:
         """Tell of what is new among what is wrong with single sandboxes."""

@@ -90,7 +90,7 @@ class ClusterKeys:
 
 
 class TokenIdentities:
-    """See Identify. `follow` says which sandboxes there are."""
+    """See Identify. `follow` says which sandboxes there are, `pod_at` whose an address certainly is."""
 
     def __init__(
         self,
@@ -99,8 +99,10 @@ class TokenIdentities:
         namespace: str,
         clock: Callable[[], float] = time.time,
         pace: Callable[[], float] = time.monotonic,
+        pod_at: Callable[[str], Pod | None] = lambda _: None,
     ) -> None:
         self._keys = keys
+        self._pod_at = pod_at
         self._audience = audience
         self._namespace = namespace
         self._clock = clock
@@ -145,8 +147,9 @@ class TokenIdentities:
         return self._by_address.get(sender)
 
     def certainly_at(self, sender: str) -> Sandbox | None:
-        """See Identify. A status may be behind, so nothing is lent by it."""
-        return None
+        """See Identify. A status may be behind, so what the API server says of the pods themselves decides."""
+        pod = self._pod_at(sender)
+        return self._by_pod.get(pod) if pod is not None else None
 
     async def _bound(self, presented: str, sender: str) -> BoundPod:
         digest = hashlib.sha256(presented.encode("utf-8", "surrogateescape")).digest()

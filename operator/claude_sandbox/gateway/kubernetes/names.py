@@ -12,6 +12,9 @@ REPORT = "report"
 SECRET_TYPE = f"{GROUP}/api-key"
 LABEL_SECRET_OPT_IN = f"{GROUP}/api-key"
 LABEL_SECRET_OPT_IN_VALUE = "true"
+SERVICE_SECRET_TYPE = f"{GROUP}/service"
+"""The type of a Secret with a credential for a service, and the label that makes it one."""
+LABEL_SANDBOX = f"{GROUP}/sandbox"
 
 
 def report_name(uid: str) -> str:

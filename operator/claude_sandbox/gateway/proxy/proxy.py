@@ -27,6 +27,8 @@ from claude_sandbox.gateway.shares import Slots
 _HEAD_SECONDS = 10.0
 _KNOWN_EVERY, _KNOWN_AFTER = 0.25, 20
 """Seconds between two looks at whose an address is, and how many there are."""
+_CERTAIN_AFTER = 4
+"""The same, of one that a status has already: what a status is made of is known here at about the same time."""
 
 
 class Proxy:
@@ -174,7 +176,7 @@ class Proxy:
 
     async def _certainly(self, sandbox: Sandbox, passage: Passage) -> None:
         """Wait until it is certain that the sandbox is the one at this address. Raises RefusedError."""
-        for turn in range(_KNOWN_AFTER):
+        for turn in range(_CERTAIN_AFTER):
             if turn:
                 await asyncio.sleep(_KNOWN_EVERY)
             found = self._live().identify.certainly_at(passage.peer)

@@ -1,10 +1,11 @@
 """The services that a sandbox may use, as they are declared. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from claude_sandbox.gateway.config.cluster import SecretKey
+from claude_sandbox.gateway.config.cluster import ServiceSecret
 from claude_sandbox.gateway.config.fields import ConfigError, Fields
 from claude_sandbox.gateway.destinations.domains import PatternError, parse_pattern
 from claude_sandbox.gateway.services import paths
@@ -35,7 +36,7 @@ class Header:
 
     name: str
     prefix: str
-    credential: Path | SecretKey
+    credential: Path | ServiceSecret
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Service:
     @property
     def authority(self) -> str:
         """As the service's own URLs have it."""
-        return self.host if self.port == HTTPS else f"{self.host}:{self.port}"
+        return authority_of(self.host, self.port)
 
     @property
     def url(self) -> str:
@@ -72,14 +73,16 @@ class Opened:
 
 
 def open_services(
-    services: Iterable[Service], secrets: Mapping[Path | SecretKey, str | None], missing: Callable[[str], None]
+    services: Iterable[Service],
+    secret_of: Callable[[Path | ServiceSecret], str | None],
+    missing: Callable[[str], None],
 ) -> dict[str, Opened]:
-    """Those that can be used, by their names. `secrets`: the credentials, None for one that can't be had; `missing` is
+    """Those that can be used, by their names. `secret_of`: a credential, None for one that can't be had; `missing` is
     told the name of a service whose is not there."""
     found = {}
     for service in services:
         header = service.header
-        secret = secrets.get(header.credential) if header is not None else None
+        secret = secret_of(header.credential) if header is not None else None
         if header is not None and secret is None:
             missing(service.name)
             continue
@@ -93,19 +96,20 @@ def asked(host: str) -> str | None:
     return name if name != host and "." not in name else None
 
 
-def read_service(fields: Fields) -> Service:
-    """As it is in the program's own configuration. Raises ConfigError."""
-    header = None
-    if fields.has("header"):
-        name, prefix, credential = fields.inner("header", _header)
-        header = Header(name, prefix, credential)
-    return service_of(fields, header)
+def authority_of(host: str, port: int) -> str:
+    """As URLs have it."""
+    return host if port == HTTPS else f"{host}:{port}"
 
 
-def service_of(fields: Fields, header: Header | None) -> Service:
-    """All but the header. Raises ConfigError."""
+def read_service(fields: Fields, read_header: "ReadHeader | None" = None) -> Service:
+    """As it is in the program's own configuration, but for the header, where `read_header` reads it. Raises
+    ConfigError."""
     name = fields.text("name", pattern=NAME)
     host, port = _host(fields)
+    header = None
+    if fields.has("header"):
+        read = partial(read_header or _header, authority_of(host, port))
+        header = fields.inner("header", read)
     methods = fields.texts("methods") or ("GET", "HEAD")
     if not set(methods) <= set(METHODS):
         raise ConfigError(fields.path("methods"), f"write some of {', '.join(METHODS)}")
@@ -119,18 +123,31 @@ def service_of(fields: Fields, header: Header | None) -> Service:
 
 def read_header_name(fields: Fields) -> tuple[str, str]:
     """The header's name in lower case, and what stands before the credential. Raises ConfigError."""
-    name = fields.text("name", pattern=HEADER).lower()
+    name = fields.text("name", "Authorization", pattern=HEADER).lower()
     if name in NEVER:
         raise ConfigError(fields.path("name"), "this header decides how a request is read: write the credential's own")
     return name, fields.text("prefix", "", pattern=PREFIX)
 
 
-def _header(fields: Fields) -> tuple[str, str, Path | SecretKey]:
+def _header(host: str, fields: Fields) -> Header:
     name, prefix = read_header_name(fields)
     if fields.has("file"):
-        return name, prefix, Path(fields.text("file", pattern=r"/[^\x00-\x1f\x7f]*"))
+        return Header(name, prefix, Path(fields.text("file", pattern=r"/[^\x00-\x1f\x7f]*")))
     # It comes with the configuration, on standard input.
-    return name, prefix, SecretKey(fields.text("secret"), fields.text("key"))
+    return Header(name, prefix, ServiceSecret(fields.text("secret"), fields.text("key"), host))
+
+
+ReadHeader = Callable[[str, Fields], Header]
+"""Reads a header; the first is the host that the credential has to be for."""
+SCOPE_KEY = "host"
+"""The key of a Secret that names the service which its credential is for. Who may declare a service need not be who may
+read the Secret, and would else have the credential sent to a server of his own."""
+
+
+def serves(scope: str, host: str) -> bool:
+    """Whether a credential whose Secret says this is for the service at `host`."""
+    said = scope.strip().lower().removeprefix("https://").rstrip("/").removesuffix(f":{HTTPS}")
+    return said == host
 
 
 def _host(fields: Fields) -> tuple[str, int]:

@@ -35,6 +35,14 @@ def test_its_pods_are_restricted() -> None:
     assert violations(pod, "restricted", 34) == ()
 
 
+def test_it_may_look_at_pods_only_where_it_lends_by_their_addresses() -> None:
+    def looks(wish: objects.Wish) -> list[Any]:
+        return [rule["verbs"] for rule in objects.role(wish)["rules"] if rule["resources"] == ["pods"]]
+
+    assert looks(WISH) == []
+    assert looks(replace(WISH, pods=True)) == [["list", "watch"]]
+
+
 def test_the_program_takes_its_configuration() -> None:
     settings = {"provider": {"baseURL": "https://llm.example.org"}, "egress": {"deniedDomains": ["example.com"]}}
     read = parse(objects.configuration(replace(GIVEN, settings=settings), mounted=True))

@@ -9,11 +9,12 @@ import pytest
 
 from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.watches.secret_opt_in import has_opted_in
-from claude_sandbox.gateway.config.cluster import SecretKey
+from claude_sandbox.gateway.config.cluster import SecretKey, ServiceSecret
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError
 from claude_sandbox.gateway.kubernetes.credentials import MountedSecrets, WatchedSecrets, read
 
 KEY = SecretKey("k", "api-key")
+SERVICE = meta.SERVICE_SECRET_TYPE
 LABELLED = {meta.LABEL_SECRET_OPT_IN: meta.LABEL_SECRET_OPT_IN_VALUE}
 
 
@@ -38,6 +39,39 @@ def test_a_secret_that_opted_in_gives_its_key_and_its_generation() -> None:
 def test_it_has_opted_in_where_the_operator_says_so(kind: str, labels: dict[str, str] | None) -> None:
     one = secret(kind=kind, labels=labels)
     assert (read(one, KEY).text is not None) is has_opted_in(one)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "host", "given"),
+    [(SERVICE, {}, "a.example.org", True), (meta.SECRET_TYPE, {}, "a.example.org", False),
+     ("Opaque", {SERVICE: "true"}, "https://A.example.org:443/", True), ("Opaque", LABELLED, "a.example.org", False),
+     (SERVICE, {}, "b.example.org", False), (SERVICE, {}, "a.example.org:8443", False),
+     (SERVICE, {}, "", False), (SERVICE, {}, "xa.example.org", False)],
+)  # fmt: skip
+def test_a_service_gets_what_opted_in_to_that_and_is_for_its_host(
+    kind: str, labels: dict[str, str], host: str, given: bool
+) -> None:
+    one = secret(kind=kind, labels=labels)
+    one["data"]["host"] = base64.b64encode(host.encode()).decode()
+    found = read(one, ServiceSecret("k", "api-key", "a.example.org"))
+    assert (found.text, bool(found.problem)) == (("sk-1", False) if given else (None, True))
+    assert read(one, KEY).text is None or kind == meta.SECRET_TYPE or labels == LABELLED
+
+
+def test_a_mounted_secret_for_another_host_gives_nothing(tmp_path: Path) -> None:
+    (tmp_path / "k").mkdir()
+    (tmp_path / "k" / "token").write_text("t")
+    wanted = ServiceSecret("k", "token", "a.example.org")
+    mounted = MountedSecrets(tmp_path, lambda: None)
+    mounted.want([wanted])
+    found = mounted.get(wanted)
+    assert found is not None
+    assert found.text is None
+    (tmp_path / "k" / "host").write_text("a.example.org\n")
+    mounted.want([wanted])
+    found = mounted.get(wanted)
+    assert found is not None
+    assert found.text == "t"
 
 
 WRONG: list[dict[str, Any]] = [

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from claude_sandbox.api import meta
 from claude_sandbox.gateway.budget.ledger import Budget
-from claude_sandbox.gateway.config.cluster import SecretKey
+from claude_sandbox.gateway.config.cluster import SecretKey, ServiceSecret
 from claude_sandbox.gateway.config.fields import ConfigError
 from claude_sandbox.gateway.kubernetes import names
 from claude_sandbox.gateway.kubernetes.declared import Declared, Pod, read_sandbox
+from claude_sandbox.gateway.services.declared import Header
 
 SPEC: dict[str, Any] = {
     "backend": {"type": "Kubernetes"},
@@ -64,6 +65,30 @@ def test_a_credential_is_brokered_by_default_and_not_where_it_is_mounted() -> No
     assert read({"credentials": {**reference, "delivery": "Mounted"}}).sandbox.credential is None
     token = read({"credentials": {"oauthTokenSecretRef": {"name": "k", "key": "t"}}}).sandbox
     assert (token.credential, token.oauth) == (SecretKey("k", "t"), True)
+
+
+SERVICE: dict[str, Any] = {
+    "name": "issues", "host": "issues.example.org:8443", "paths": ["/api/*"], "methods": ["GET", "POST"],
+    "header": {"prefix": "Bearer ", "valueFrom": {"secretKeyRef": {"name": "k"}}},
+    "requestsPerMinute": 60, "registry": {"type": "NPM", "path": "/api/"},
+}  # fmt: skip
+
+
+def test_services_are_taken_with_their_secrets_and_for_which_host_these_have_to_be() -> None:
+    (one,) = read({**SPEC, "services": [SERVICE]}).sandbox.services
+    assert one.header == Header("authorization", "Bearer ", ServiceSecret("k", "token", "issues.example.org:8443"))
+    assert (one.name, one.authority, one.url) == ("issues", "issues.example.org:8443", "http://issues.services")
+    assert ([str(path) for path in one.paths], sorted(one.methods), one.per_minute, one.registry) == (
+        ["/api/*"], ["GET", "POST"], 60, "NPM"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("changed", [{"paths": []}, {"host": "*.example.org"}, {"methods": ["TRACE"]}, {"name": "A"},
+                                     {"paths": ["/../x"]}, {"host": "10.0.0.1"},
+                                     {"header": {**SERVICE["header"], "name": "Host"}}])  # fmt: skip
+def test_a_service_that_none_can_be_refuses_the_sandbox(changed: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="services"):
+        read({**SPEC, "services": [{**SERVICE, **changed}]})
 
 
 def test_a_sandbox_on_docker_or_on_its_way_out_is_not_the_gateways() -> None:
@@ -143,4 +168,5 @@ def test_names_are_the_operators() -> None:
     assert (names.SECRET_TYPE, names.LABEL_SECRET_OPT_IN, names.LABEL_SECRET_OPT_IN_VALUE) == (
         meta.SECRET_TYPE, meta.LABEL_SECRET_OPT_IN, meta.LABEL_SECRET_OPT_IN_VALUE
     )  # fmt: skip
+    assert (names.SERVICE_SECRET_TYPE, names.LABEL_SANDBOX) == (meta.SERVICE_SECRET_TYPE, meta.LABEL_SANDBOX)
     assert names.child_name("work") == meta.child_name("work")

@@ -81,8 +81,10 @@ class Gateways:
         given: Brokering,
         wanted: Wanted,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        lent_by_address: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._api = api
+        self._lent_by_address = lent_by_address
         self._watches = watches
         self._admission = admission
         self._given = given
@@ -165,7 +167,7 @@ class Gateways:
             # looks by itself whether they have opted in.
             secrets, mounted = granted, False
         address = _address_of(live) or self._known_address(namespace)
-        wish = Wish(namespace, secrets, mounted, certificate.mark, address)
+        wish = Wish(namespace, secrets, mounted, certificate.mark, address, self._lent_by_address(namespace))
         self._wished[namespace] = wish, certificate.authority
         seen = (wish, *sorted((kind, one["metadata"]["resourceVersion"]) for kind, one in live.objects.items()))
         outcome = Outcome(healed=mended)

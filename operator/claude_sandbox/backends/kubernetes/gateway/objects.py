@@ -63,7 +63,7 @@ class Wish:
 
     `secrets`: those of its sandboxes' keys, each of which opted in. `mounted`: they are mounted, since nobody may read
     Secrets by the API. `certificate`: tells one certificate from the next. `address`: the one that running sandboxes
-    know the gateway by; None: any.
+    know the gateway by; None: any. `pods`: it lends by the addresses of pods, and has to see which have them.
     """
 
     namespace: str
@@ -71,6 +71,7 @@ class Wish:
     mounted: bool
     certificate: str
     address: str | None = None
+    pods: bool = False
 
 
 def service_account(namespace: str) -> Manifest:
@@ -84,11 +85,14 @@ def service_account(namespace: str) -> Manifest:
 
 
 def role(wish: Wish) -> Manifest:
-    """Which sandboxes there are, their accounts, and of Secrets those by name that they use."""
+    """Which sandboxes there are, their accounts, their pods where those are needed, and of Secrets those by name that
+    they use."""
     rules: list[Manifest] = [
         {"apiGroups": [meta.GROUP], "resources": [meta.PLURAL], "verbs": ["list", "watch"]},
         {"apiGroups": [meta.GROUP], "resources": [meta.USAGE_PLURAL], "verbs": ["get", "create", "update"]},
     ]
+    if wish.pods:
+        rules.append({"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]})
     if wish.secrets and not wish.mounted:
         named = sorted(wish.secrets)
         rules.append({"apiGroups": [""], "resources": ["secrets"], "resourceNames": named, "verbs": ["get", "watch"]})

@@ -17,6 +17,7 @@ nothing: on a start, everything is listed before the first pass (`settled`).
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from claude_sandbox.api import meta
@@ -104,7 +105,7 @@ class Watches:
         self._wake_users = wake_users
         self._wake_told = wake_told
         self._informers: dict[Resource, dict[str | None, Informer]] = {}
-        self._secrets: list[dict[str | None, Informer]] = []
+        self._secrets: dict[str, list[dict[str | None, Informer]]] = {}
         self._gateways: dict[Resource, dict[str | None, Informer]] = {}
         self.rights = Rights(
             lambda resource, changed, transform, indexes: self._informer(
@@ -134,14 +135,16 @@ class Watches:
         opted_in = f"{meta.LABEL_CLAUDE_CODE}=true"
         self._config_maps = self._each(scopes, CONFIG_MAPS, self._config_map_changed, label_selector=opted_in)
         if secrets:
-            selectors = (
-                {"field_selector": f"type={meta.SECRET_TYPE}"},
-                {"label_selector": f"{meta.LABEL_SECRET_OPT_IN}={meta.LABEL_SECRET_OPT_IN_VALUE}"},
-            )
-            self._secrets = [
-                self._each(scopes, SECRETS, self._secret_changed, metadata_only=True, **selector)
-                for selector in selectors
-            ]
+            for use in (meta.SECRET_TYPE, meta.SERVICE_SECRET_TYPE):
+                # A Secret opts in to a use by its type, or by a label of the same name.
+                selectors = (
+                    {"field_selector": f"type={use}"},
+                    {"label_selector": f"{use}={meta.LABEL_SECRET_OPT_IN_VALUE}"},
+                )
+                self._secrets[use] = [
+                    self._each(scopes, SECRETS, self._secret_changed, metadata_only=True, **selector)
+                    for selector in selectors
+                ]
 
         if gateways:
             of_component = f"{meta.LABEL_COMPONENT}={meta.COMPONENT_GATEWAY}"
@@ -178,7 +181,8 @@ class Watches:
 
     def __iter__(self) -> Iterator[Informer]:
         yield from self.rights.informers.values()
-        for scoped in (*self._informers.values(), self._config_maps, *self._secrets, *self._gateways.values()):
+        secrets = chain(*self._secrets.values())
+        for scoped in (*self._informers.values(), self._config_maps, *secrets, *self._gateways.values()):
             yield from scoped.values()
 
     async def run(self) -> None:
@@ -205,9 +209,9 @@ class Watches:
         informer = _scoped(self._informers[NAMESPACES], name)
         return informer, informer.store.get("", name)
 
-    def opted_in(self, namespace: str, name: str) -> tuple[bool, Obj | None]:
-        """Whether Secrets can be looked at, and the metadata of this one where it opted in."""
-        informers = [_scoped(scoped, namespace) for scoped in self._secrets]
+    def opted_in(self, namespace: str, name: str, use: str = meta.SECRET_TYPE) -> tuple[bool, Obj | None]:
+        """Whether Secrets can be looked at, and the metadata of this one where it opted in to this use."""
+        informers = [_scoped(scoped, namespace) for scoped in self._secrets.get(use, ())]
         readable = bool(informers) and all(informer.readable for informer in informers)
         found = (informer.store.get(namespace, name) for informer in informers)
         return readable, next((secret for secret in found if secret is not None), None)
@@ -219,12 +223,13 @@ class Watches:
 
     def knows_secrets(self, namespace: str) -> bool:
         """Whether it was seen which Secrets there have opted in. A right that was lost since does not undo that."""
-        return bool(self._secrets) and all(_scoped(one, namespace).synced.is_set() for one in self._secrets)
+        scoped = [*chain(*self._secrets.values())]
+        return bool(scoped) and all(_scoped(one, namespace).synced.is_set() for one in scoped)
 
     def may_be_used(self, namespace: str, secret: str) -> bool:
-        """Whether a Secret has opted in to being used by sandboxes, as far as is known."""
+        """Whether a Secret has opted in to some use by sandboxes, as far as is known. For which, the gateway asks."""
         if self.knows_secrets(namespace):
-            return self.opted_in(namespace, secret)[1] is not None
+            return any(self.opted_in(namespace, secret, use)[1] is not None for use in self._secrets)
         return by_namespace(namespace, secret, self.namespace(namespace)[1]).problem is None
 
     def slices(self, pod: Object) -> tuple[Informer, tuple[Obj, ...]]:

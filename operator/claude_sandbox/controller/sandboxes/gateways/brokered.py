@@ -16,6 +16,7 @@ class BrokeredSecrets:
     def __init__(self, sandboxes: Sandboxes) -> None:
         self._named: dict[str, dict[str, frozenset[str]]] = {}
         self._together: dict[str, frozenset[str]] = {}
+        self._with_services: dict[str, set[str]] = {}
         sandboxes.follow(self._changed)
 
     def of(self, namespace: str) -> frozenset[str] | None:
@@ -27,8 +28,13 @@ class BrokeredSecrets:
             self._together[namespace] = frozenset().union(*named.values())
         return self._together[namespace]
 
+    def lent_by_address(self, namespace: str) -> bool:
+        """Whether a sandbox of the namespace has services, whose credentials are lent by a pod's address."""
+        return namespace in self._with_services
+
     def _changed(self, key: Key, raw: Raw | None) -> None:
         now = frozenset(secrets_named(raw)) if raw is not None and _has_gateway(raw) else None
+        self._note_services(key, now is not None and bool((raw or {}).get("spec", {}).get("services")))
         named = self._named.get(key.namespace, {})
         if named.get(key.name) == now:
             return
@@ -39,6 +45,14 @@ class BrokeredSecrets:
         del named[key.name]
         if not named:
             del self._named[key.namespace]
+
+    def _note_services(self, key: Key, has: bool) -> None:
+        if has:
+            self._with_services.setdefault(key.namespace, set()).add(key.name)
+        elif key.name in (found := self._with_services.get(key.namespace, set())):
+            found.remove(key.name)
+            if not found:
+                del self._with_services[key.namespace]
 
 
 def _has_gateway(raw: Raw) -> bool:

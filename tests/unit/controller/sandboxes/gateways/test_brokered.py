@@ -37,6 +37,21 @@ def test_it_follows_what_sandboxes_name() -> None:
     assert brokered.of("agents") is None
 
 
+def test_it_knows_whose_services_secrets_are_needed_and_that_they_are_lent_by_address() -> None:
+    sandboxes = Sandboxes()
+    brokered = BrokeredSecrets(sandboxes)
+    one = raw("alice", 1, apiKeySecretRef="one")
+    one["spec"]["services"] = [{"header": {"valueFrom": {"secretKeyRef": {"name": "service"}}}}, {"name": "open"}]
+    sandboxes.put(one)
+    sandboxes.put(raw("bob", 2, apiKeySecretRef="one"))
+    assert brokered.of("agents") == {"one", "service"}
+    assert brokered.lent_by_address("agents")
+    assert not brokered.lent_by_address("others")
+    sandboxes.put(raw("alice", 3, apiKeySecretRef="one"))
+    assert brokered.of("agents") == {"one"}
+    assert not brokered.lent_by_address("agents")
+
+
 def test_what_names_nothing_yet_has_a_gateway_all_the_same() -> None:
     sandboxes = Sandboxes()
     brokered = BrokeredSecrets(sandboxes)
