@@ -1,11 +1,22 @@
 """What the kernel says of a running sandbox, read on the node, where the sandbox can't forge it, and from inside."""
 
+import contextlib
+import fcntl
+import os
+import pty
 import re
+import select
+import struct
+import subprocess
+import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nodekit import Kubectl
+import repository
+import yaml
+from nodekit import PATIENCE, Kubectl
 from sandboxkit import Sandbox, sandbox
 
 pytestmark = pytest.mark.node
@@ -131,3 +142,93 @@ def test_a_repository_can_not_turn_off_the_settings_that_guard_the_key(alice: Sa
     answer = alice.run("sh", "-c", "cd /workspace && claude auth status")
     assert "attacker" not in answer
     assert alice.fails("sh", "-c", "echo '{}' > /etc/claude-code/managed-settings.json")
+
+
+def worker(kubectl: Kubectl, namespace: str, directory: Path) -> Path:
+    """The kubeconfig of somebody who has the role of who works in sandboxes, and no other."""
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "worker", "namespace": namespace}}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "claudesandbox-worker"}
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": "worker", "namespace": namespace},
+        "roleRef": role,
+        "subjects": [{"kind": "ServiceAccount", "name": "worker", "namespace": namespace}],
+    }
+    kubectl("apply", "-f", str(repository.ROOT / "manifests/rbac/users/users.yaml"))
+    kubectl.apply(account, binding)
+    config = yaml.safe_load(kubectl.kubeconfig.read_text())
+    token = kubectl("create", "token", "worker", "-n", namespace).stdout.strip()
+    config["users"] = [{"name": one["name"], "user": {"token": token}} for one in config["users"]]
+    (directory / "kubeconfig").write_text(yaml.safe_dump(config))
+    return directory / "kubeconfig"
+
+
+def test_one_works_in_it_with_the_rights_for_that(
+    alice: Sandbox, kubectl: Kubectl, sandboxes: str, tmp_path: Path
+) -> None:
+    kubeconfig = worker(kubectl, sandboxes, tmp_path)
+
+    def work(*arguments: str, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
+        command = [sys.executable, "-m", "claude_sandbox.cli.main", *arguments]
+        environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, check=False, cwd=tmp_path, env=environment, timeout=120
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    name = f"{sandboxes}/inside"
+    assert work("shell", name, "--", "sh", "-c", "id -u; cat; exit 7", stdin=b"x" * 300_000)[:2] == (
+        7, b"1000\n" + b"x" * 300_000
+    )  # fmt: skip
+    assert work("shell", name, "--", "no-such-command")[0] == 125
+    (tmp_path / "up/deep").mkdir(parents=True)
+    content = os.urandom(3_000_000)
+    (tmp_path / "up/deep/file").write_bytes(content)
+    (tmp_path / "up/link").symlink_to("deep/file")
+    assert work("cp", "up", f"{name}:") == (0, b"", b"")
+    assert alice.run("sh", "-c", "cat /workspace/up/link | wc -c; stat -c %u /workspace/up").split() == [
+        "3000000",
+        "1000",
+    ]
+    assert work("cp", f"{name}:up", "down") == (0, b"", b"")
+    assert (tmp_path / "down/link").read_bytes() == content
+    code, _, said = work("logs", name)
+    assert (code, said) == (0, b"")
+    assert work("cp", f"{name}:/etc/shadow", ".")[0] == 1
+    # No right beyond: neither another sandbox's namespace nor a Secret.
+    code, _, said = work("logs", "default/inside")
+    assert code == 1
+    assert b"Ask for the right to get claudesandboxes in namespace default" in said
+
+
+def test_a_terminal_there_has_the_size_of_the_one_here(kubectl: Kubectl, alice: Sandbox) -> None:
+    def program() -> None:
+        command = [sys.executable, "-m", "claude_sandbox.cli.main", "shell", f"{alice.namespace}/{alice.name}"]
+        os.execve(command[0], command, {**os.environ, "KUBECONFIG": str(kubectl.kubeconfig), "TERM": "xterm"})  # noqa: S606
+
+    pid, terminal = pty.fork()
+    if pid == 0:
+        program()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 121, 0, 0))
+    seen = b""
+
+    def until(word: bytes) -> None:
+        nonlocal seen
+        while word not in seen:
+            assert select.select([terminal], [], [], PATIENCE)[0], seen
+            seen += os.read(terminal, 4096)
+
+    try:
+        # Typed before anybody is there to read it.
+        os.write(terminal, b"stty size; trap 'echo caught' INT; sleep 60\n")
+        until(b"33 121")
+        os.write(terminal, b"\x03")
+        until(b"\ncaught")
+        os.write(terminal, b"exit 5\n")
+        # A terminal whose last user has left can't be read any more.
+        with contextlib.suppress(OSError):
+            until(b"never said")
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5, seen
+    finally:
+        os.close(terminal)

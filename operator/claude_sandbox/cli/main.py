@@ -37,6 +37,7 @@ COMMANDS = {
     "shell": Entry("claude_sandbox.cli.work.shell:shell", "A shell in a sandbox, or one command."),
     "cp": Entry("claude_sandbox.cli.work.cp:cp", "Copy files into a sandbox, or out of one."),
     "logs": Entry("claude_sandbox.cli.work.logs:logs", "What a sandbox's agent has written."),
+    "diff": Entry("claude_sandbox.cli.work.diff:diff", "What the agent changed in its repository."),
     "demo": Entry("claude_sandbox.cli.demo:demo", "See everything at work: a cluster, the operator, a sandbox in it."),
     "install": Entry(
         "claude_sandbox.cli.install:install", "Install the operator into a cluster, with the least rights."

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from claude_sandbox.api.quantity import bytes_of
 from claude_sandbox.cli.work.copying import Copied, Limits, copy_in, copy_out
-from claude_sandbox.cli.work.options import Where, place_of, sandbox_named, where_options, work
+from claude_sandbox.cli.work.options import Where, place_of, sandbox_named, size_option, where_options, work
 
 _REMOTE = re.compile(r"([a-z0-9][-a-z0-9]*(?:/[a-z0-9][-a-z0-9]*)?):(.*)", re.DOTALL)
 
@@ -26,19 +25,11 @@ def _end(text: str) -> Remote | Path:
     return Path(text) if found is None else Remote(found[1], found[2])
 
 
-def _size(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
-    try:
-        return bytes_of(value)
-    except ValueError:
-        raise click.BadParameter("write an amount such as 500Mi or 10Gi") from None
-
-
 @click.command(epilog="\b\nExit codes: 0 it was copied, 1 it was not, or a file changed while it was read,"
                       "\n2 the command line is wrong, 130 it was interrupted.")  # fmt: skip
 @click.argument("source", metavar="SOURCE")
 @click.argument("destination", metavar="DESTINATION")
-@click.option("--max-size", metavar="AMOUNT", default="10Gi", show_default=True, callback=_size,
-              help="Of what is copied from a sandbox, at most.")  # fmt: skip
+@size_option("10Gi", "Of what is copied from a sandbox, at most.")
 @where_options
 def cp(source: str, destination: str, max_size: int, where: Where) -> None:
     """Copy a file or a directory into a sandbox, or out of one.

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from claude_sandbox.api.clip import plain
+from claude_sandbox.api.quantity import bytes_of
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.cli.work.errors import WorkError
 from claude_sandbox.cli.work.pods import PodPlace
@@ -51,6 +52,18 @@ def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
     return wrapped
+
+
+def _size(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
+    try:
+        return bytes_of(value)
+    except ValueError:
+        raise click.BadParameter("write an amount such as 500Mi or 10Gi") from None
+
+
+def size_option(default: str, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The bound of what is taken from a sandbox, in bytes."""
+    return click.option("--max-size", metavar="AMOUNT", default=default, show_default=True, callback=_size, help=text)
 
 
 def sandbox_named(text: str, where: Where) -> tuple[str, str]:

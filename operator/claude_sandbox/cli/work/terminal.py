@@ -30,7 +30,8 @@ def raw() -> Iterator[None]:
     """Every key goes to the program elsewhere, Ctrl-C too. As it was before, whatever happens."""
     before = termios.tcgetattr(0)
     try:
-        tty.setraw(0)
+        # Not what `setraw` does by itself, which forgets what was typed meanwhile.
+        tty.setraw(0, termios.TCSADRAIN)
         yield
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, before)
