@@ -1,5 +1,6 @@
 """Repositories that a sandbox declares, by the gateway as a program: git as an agent has it, and a server with TLS."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -92,3 +93,37 @@ async def test_a_name_that_the_administrator_denies(place: Place) -> None:
     place.document["egress"]["deniedDomains"] = [HOST]
     place.gateway.configure(place.document)
     await place.says("denied by the administrator")
+
+
+async def test_a_submodule_comes_where_it_is_declared_and_else_not(place: Place, tmp_path: Path) -> None:
+    lab, there, first = place.lab, place.at.partition("/")[0], tmp_path / "first"
+    for name in ("lib", "secret"):
+        await lab.run("clone", "-q", "--bare", str(first), str(lab.files / f"team/{name}.git"))
+    place.document["sandboxes"][0]["repositories"].append(
+        {"url": f"https://{there}/team/lib", "credential": {"file": str(tmp_path / "token")}}
+    )
+    place.gateway.configure(place.document)
+    # As the sandbox's git is told of the host of what is declared.
+    by_gateway = ("-c", f"url.http://{place.gateway.broker}/git/{there}/.insteadOf=https://{there}/")
+    async with asyncio.timeout(20):
+        while (await place.git(*by_gateway, "ls-remote", f"https://{there}/team/lib.git")).code:  # noqa: ASYNC110
+            await asyncio.sleep(0.2)
+    for name in ("lib", "secret"):
+        listed = (await lab.run("rev-parse", "HEAD", at=first)).strip()
+        await lab.run("update-index", "--add", "--cacheinfo", f"160000,{listed},{name}", at=first)
+    (first / ".gitmodules").write_text(
+        f'[submodule "lib"]\n\tpath = lib\n\turl = https://{there}/team/lib.git\n'
+        '[submodule "secret"]\n\tpath = secret\n\turl = ../secret.git\n'
+    )
+    await lab.run("add", ".gitmodules", at=first)
+    await lab.run("commit", "-qm", "submodules", at=first)
+    await lab.run("push", "-q", str(lab.files / "team/project.git"), "main", at=first)
+    clone = tmp_path / "clone"
+    assert (await place.git("clone", "-q", place.url, str(clone))).code == 0
+    came = await place.git(*by_gateway, "submodule", "update", "-q", "--init", "lib", at=clone)
+    assert came.code == 0, came.text
+    assert (clone / "lib/README").exists()
+    said = await place.git(*by_gateway, "submodule", "update", "-q", "--init", "secret", at=clone)
+    assert said.code != 0
+    assert not (clone / "secret/README").exists()
+    assert not any("secret" in path for _, path in lab.asked)

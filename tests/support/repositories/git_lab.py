@@ -88,13 +88,17 @@ async def git_lab(
     made: bool = False,
     context: ssl.SSLContext | None = None,
     judging: Judging | None = None,
+    server_program: Callable[[Path], contextlib.AbstractAsyncContextManager[Handler]] | None = None,
 ) -> AsyncIterator[GitLab]:
-    """Servers on loopback, and `team/project.git` with a first commit on `main`, which may be `made` already."""
+    """Servers on loopback, and `team/project.git` with a first commit on `main`, which may be `made` already.
+
+    `server_program`: what answers as git's server, instead of git's own.
+    """
     files, spool = directory / "server", directory / "spool"
     files.mkdir(exist_ok=made)
     spool.mkdir(exist_ok=made)
     lab = GitLab(files, "", "", rules)
-    backend = http_backend(files, _CONFIG | (config or {}))
+    backend: Handler = http_backend(files, _CONFIG | (config or {}))
 
     async def server(request: web.Request) -> web.StreamResponse:
         for begins, other in lab.elsewhere.items():
@@ -115,10 +119,13 @@ async def git_lab(
         return await forwarder.handle(request, request.match_info["below"], there, passage)
 
     async with (
-        aiohttp.ClientSession(auto_decompress=False) as session,
+        aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(force_close=True)) as session,
         serve(server, "/{path:.*}", context) as port,
         serve(gateway, "/git/{below:.*}") as by_gateway,
+        contextlib.AsyncExitStack() as stack,
     ):
+        if server_program is not None:
+            backend = await stack.enter_async_context(server_program(files))
         forwarder = GitForwarder(lambda: session, judging or Judging(Room(spool, 1 << 30, 4 << 30)))
         lab.direct, lab.url = f"http://127.0.0.1:{port}/team/project.git", f"http://127.0.0.1:{by_gateway}/git"
         if not made:

@@ -49,9 +49,9 @@ def http_backend(
             return response
         finally:
             feeding.cancel()
-            with contextlib.suppress(ProcessLookupError):
-                backend.kill()
-            await asyncio.gather(feeding, backend.wait(), return_exceptions=True)
+            # Its pipes too: a child of it may still be writing to them, and would be waited for.
+            backend._transport.close()  # type: ignore[attr-defined]
+            await asyncio.gather(feeding, return_exceptions=True)
 
     return handle
 
