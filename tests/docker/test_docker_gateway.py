@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from asking import asking
 from dockerkit import KEY, Sandbox, sandbox
-from gatewaykit import authority
+from gatewaykit import authority, until
 from key_search import Search, processes, told
 from provider_process import ADDRESS, ProviderProcess, provider_on
 from slow_provider import EVENTS, slow_provider_on
@@ -33,6 +33,7 @@ from claude_sandbox.localcluster.node.namespaces import enter
 
 pytestmark = [pytest.mark.engine, pytest.mark.by_turns]
 
+SERVICE = "issues.example.org"
 BODY = '{"model":"claude-test-1","max_tokens":10,"messages":[{"role":"user","content":"ping"}]}'
 # The smallest client: busybox' wget sends a header twice, which is refused.
 ASK = f"""{{ printf 'POST /v1/messages HTTP/1.1\\r\\nHost: claude-sandbox-gateway:8080\\r\\nConnection: close\\r\\n'
@@ -149,14 +150,16 @@ async def test_a_new_key_is_used_by_the_next_request_and_none_under_way_fails(
 async def test_a_provider_with_a_company_s_certificate_is_reached_by_the_bundle_that_is_given(
     host: EngineDescription, tmp_path: Path
 ) -> None:
-    trust = authority(tmp_path, ADDRESS)
+    trust = authority(tmp_path, ADDRESS, SERVICE)
     with provider_on(host, tmp_path, (trust.certificate, trust.key)) as provider:
-        given = {"provider": {"baseURL": provider.url, "caFile": str(trust.bundle)}}
+        egress = {"hosts": {SERVICE: [ADDRESS]}, "privateNetworks": [f"{ADDRESS}/32"]}
+        given = {"provider": {"baseURL": provider.url, "caFile": str(trust.bundle)}, "egress": egress}
         settings = gateway_settings(json.dumps(given), lambda name: Path(name).read_text())
         async with sandbox(host, gateways=settings, **brokered()) as one:
             await one.made()
             await one.started()
             assert "pong" in one.sh(ASK)
+            await uses_a_service(one, provider)
             # In the gateway's memory, and in no document of the engine's.
             certificate = settings["provider"]["caBundle"].splitlines()[1]
             assert certificate not in one.everything()
@@ -164,6 +167,30 @@ async def test_a_provider_with_a_company_s_certificate_is_reached_by_the_bundle_
             await one.made()
             await one.started()
             assert "502 Bad Gateway" in one.sh(ASK)
+
+
+async def uses_a_service(one: Sandbox, provider: ProviderProcess) -> None:
+    """By the variables of every program; with the credential of now; and it is told without another container."""
+    ask = "wget -q -O - http://issues.services/v1/models 2>&1"
+    gateway = one.sdk.api.inspect_container(one.names.gateway)["Id"]
+    header = {"prefix": "Bearer ", "valueFrom": {"secretKeyRef": {"name": "issues"}}}
+    at = provider.url.replace(f"https://{ADDRESS}", SERVICE)
+    service = {"name": "issues", "host": at, "header": header, "paths": ["/v1/models"]}
+    one.spec = brokered(services=[service])
+    await one.settled()
+    assert "503" in one.sh(ask)
+    for token in ("the-first-token", "the-second-token"):
+        one.secrets.of_services["issues/token"] = f"{token}\n".encode()
+        await one.settled()
+        assert "pong" in one.sh(ask)
+        # What it was asked is written down a little later.
+        await until(lambda token=token: provider.requests()[-1]["token"] == token)  # type: ignore[misc]
+        assert token not in one.everything()
+    assert "403" in one.sh(ask.replace("/v1/models", "/v1/messages"))
+    assert one.sdk.api.inspect_container(one.names.gateway)["Id"] == gateway
+    one.secrets.of_services.clear()
+    await one.settled()
+    assert "503" in one.sh(ask)
 
 
 async def test_what_the_spec_allows_reaches_the_gateway_without_another_container(one: Sandbox) -> None:
@@ -283,18 +310,22 @@ async def test_a_sandbox_that_gets_a_gateway_loses_its_key(host: EngineDescripti
 
 async def test_the_key_is_in_the_gateways_memory_and_nowhere_else(one: Sandbox, host: EngineDescription) -> None:
     one.secrets.value = b"sk-ant-the-key-that-is-looked-for-4f1c9a7be2d0\n"
+    one.secrets.of_services["issues/token"] = b"the-token-of-a-service-that-is-looked-for-81b3c0d5\n"
+    header = {"valueFrom": {"secretKeyRef": {"name": "issues"}}}
+    one.spec = brokered(services=[{"name": "issues", "host": SERVICE, "header": header, "paths": ["/*"]}])
     await one.made()
     await one.started()
     assert "pong" in one.sh(ASK)
-    search = Search(one.secrets.value.decode().strip())
-    found = [hit for where, document in told(host, one.sdk) for hit in search.in_document(where, document)]
-    found += [hit for where, content in processes(host) for hit in search.in_bytes(where, content)]
-    found += search.in_files(host.places.root)
-    found += search.in_files(host.places.root, Path("/run"), within=enter(host.names))
-    assert found == []
-    for name, holds in ((one.names.container, False), (one.names.gateway, True)):
-        pids = [int(line[1]) for line in one.sdk.api.top(name)["Processes"]]
-        assert any(search.in_bytes("memory", memory_of(pid)) for pid in pids) is holds, name
+    for value in (one.secrets.value, one.secrets.of_services["issues/token"]):
+        search = Search(value.decode().strip())
+        found = [hit for where, document in told(host, one.sdk) for hit in search.in_document(where, document)]
+        found += [hit for where, content in processes(host) for hit in search.in_bytes(where, content)]
+        found += search.in_files(host.places.root)
+        found += search.in_files(host.places.root, Path("/run"), within=enter(host.names))
+        assert found == []
+        for name, holds in ((one.names.container, False), (one.names.gateway, True)):
+            pids = [int(line[1]) for line in one.sdk.api.top(name)["Processes"]]
+            assert any(search.in_bytes("memory", memory_of(pid)) for pid in pids) is holds, name
 
 
 def memory_of(pid: int) -> bytes:

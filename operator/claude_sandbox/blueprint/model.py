@@ -130,12 +130,16 @@ class NetworkRules:
 
 @dataclass(frozen=True)
 class ServiceHeader:
-    """The header that opens a service. `prefix`: what stands before the credential, which is a key of a Secret."""
+    """The header that opens a service. `prefix`: what stands before the credential, which is a key of a Secret.
+
+    `generation`: that Secret's, where the gateway is told of another one; None where it sees to that by itself.
+    """
 
     name: str
     prefix: str
     secret: str
     key: str
+    generation: str | None = None
 
 
 @dataclass(frozen=True)

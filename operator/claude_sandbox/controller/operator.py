@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
+from claude_sandbox.api import meta
 from claude_sandbox.api.docker_hosts.spec import HostImages
 from claude_sandbox.api.spec import Image
 from claude_sandbox.backends.docker.backend import DockerBackend
@@ -12,6 +14,7 @@ from claude_sandbox.backends.docker.hosts.backends import Fleet
 from claude_sandbox.backends.docker.hosts.capacity import Allocated
 from claude_sandbox.backends.docker.images.registry_auth import RegistryLogins
 from claude_sandbox.backends.docker.keys.secrets import SecretKeys
+from claude_sandbox.backends.docker.keys.service_secrets import ServiceSecrets
 from claude_sandbox.backends.docker.relay.relays import Publishing
 from claude_sandbox.backends.kubernetes.admission import Pod
 from claude_sandbox.backends.kubernetes.backend import KubernetesBackend
@@ -140,6 +143,9 @@ class Operator:
             said = images(host)
             return image is None or (said is not None and said.permits(image))
 
+        def opted_in(namespace: str, secret: str) -> Mapping[str, Any] | None:
+            return self.watches.opted_in(namespace, secret, meta.SERVICE_SECRET_TYPE)[1]
+
         def make(host: str, engine: Engine) -> DockerBackend:
             registries = settings.allowed_registries
             return DockerBackend(
@@ -155,6 +161,7 @@ class Operator:
                 permits=lambda image: permits(host, image),
                 login=RegistryLogins(host, hosts.secrets, lambda: images(host)).of,
                 wake=wake,
+                services=ServiceSecrets(self.api, opted_in),
             )
 
         self._metrics.watch_hosts()

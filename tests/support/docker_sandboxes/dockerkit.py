@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
 import json
 import subprocess
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -26,7 +27,7 @@ from claude_sandbox.backends.docker.names import Names, names_of
 from claude_sandbox.backends.docker.relay.relays import NO_PUBLISHING, Publishing
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.build import build
-from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
+from claude_sandbox.blueprint.model import Blueprint, GatewayService, Identity, Image, Site
 from claude_sandbox.install.inside import run_inside
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription
@@ -100,6 +101,8 @@ class Secrets:
     generation: str = "1"
     problem: KeyState | None = None
     handed_out: list[Key] = field(default_factory=list)
+    of_services: dict[str, bytes] = field(default_factory=dict)
+    """By Secret and key, as `issues/token`."""
 
     async def state(self, identity: Identity, secret: str, key: str) -> KeyState:
         return self.problem or KeyState(generation=self.generation)
@@ -107,6 +110,21 @@ class Secrets:
     async def read(self, identity: Identity, secret: str, key: str) -> Key:
         self.handed_out.append(Key(self.generation, bytearray(self.value)))
         return self.handed_out[-1]
+
+
+@dataclass
+class ServiceSecrets:
+    """Those of services, likewise. A generation is another one with another value."""
+
+    secrets: Secrets
+
+    def generation(self, namespace: str, secret: str) -> str | None:
+        found = [value for name, value in self.secrets.of_services.items() if name.startswith(f"{secret}/")]
+        return hashlib.sha256(found[0]).hexdigest()[:8] if found else None
+
+    async def read(self, identity: Identity, services: Iterable[GatewayService]) -> dict[str, bytearray]:
+        named = [f"{one.header.secret}/{one.header.key}" for one in services if one.header is not None]
+        return {name: bytearray(value) for name, value in self.secrets.of_services.items() if name in named}
 
 
 @dataclass
@@ -243,6 +261,7 @@ async def sandbox(
         helper=HELPER,
         publishing=lambda: publishing,
         gateways=gateways,
+        services=ServiceSecrets(secrets),
         wake=lambda namespace, name: woken.append((namespace, name)),
     )
     one = Sandbox(backend, made, sdk, secrets, clock, identity, image, dict(spec), woken)

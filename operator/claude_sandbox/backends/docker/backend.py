@@ -56,6 +56,7 @@ from claude_sandbox.backends.docker.images.store import ImageStore
 from claude_sandbox.backends.docker.keys.delivery import Key
 from claude_sandbox.backends.docker.keys.managed_settings import settings_of
 from claude_sandbox.backends.docker.keys.placeholder import placeholder_of
+from claude_sandbox.backends.docker.keys.service_secrets import NoServiceCredentials, ServiceCredentials, Texts
 from claude_sandbox.backends.docker.keys.source import KeySource
 from claude_sandbox.backends.docker.model import Desired, Observed
 from claude_sandbox.backends.docker.names import names_of
@@ -110,6 +111,7 @@ class DockerBackend:
         permits: Callable[[NamedImage | None], bool] = lambda _: True,
         login: Login = anonymously,
         wake: Callable[[str, str], None] = lambda _namespace, _name: None,
+        services: ServiceCredentials = NoServiceCredentials(),  # noqa: B008 - it holds nothing
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._engine = engine
@@ -123,6 +125,7 @@ class DockerBackend:
         self._brokering = Brokering(helper, gateways)
         self._publishing = publishing
         self._wake = wake
+        self._services = services
         self._now = now
         self._permits = permits
         self._store = ImageStore(engine, cluster)
@@ -166,6 +169,7 @@ class DockerBackend:
 
     async def _ensure(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec, past: Past) -> Outcome:
         identity = blueprint.identity
+        blueprint = self._with_generations(blueprint)
         if not past.settled:
             # A user's new wish is carried out at once, however often the container was replaced before.
             self._pacer.forget(identity.namespace, identity.name)
@@ -370,6 +374,9 @@ class DockerBackend:
         async def read_credential() -> Key:
             return await self._secrets.read(identity, reference.secret, reference.key)
 
+        async def read_services() -> Texts:
+            return await self._services.read(identity, blueprint.gateway.services if blueprint.gateway else ())
+
         async def read_placeholder() -> Key:
             key = await read_credential()
             try:
@@ -383,6 +390,7 @@ class DockerBackend:
             blueprint=blueprint,
             read_key=read_placeholder if blueprint.gateway is not None else read_credential,
             read_credential=read_credential,
+            read_services=read_services,
             changed=self._observer.changed,
             made=lambda container: self._registry.add(sandbox, container),
             results=results,
@@ -395,6 +403,19 @@ class DockerBackend:
             published={name: port for name, one in past.endpoints.items() if (port := relays.host_port(one))},
             pool=self._pool,
         )
+
+    def _with_generations(self, blueprint: Blueprint) -> Blueprint:
+        """With which Secrets of services there are now, so that the gateway is told of others."""
+        gateway, namespace = blueprint.gateway, blueprint.identity.namespace
+        if gateway is None or not gateway.services:
+            return blueprint
+        services = tuple(
+            replace(one, header=replace(one.header, generation=self._services.generation(namespace, one.header.secret)))
+            if one.header is not None
+            else one
+            for one in gateway.services
+        )
+        return replace(blueprint, gateway=replace(gateway, services=services))
 
     def _refusal(self, blueprint: Blueprint, spec: ClaudeSandboxSpec) -> str:
         """Why the sandbox's image must not be run here; empty where it may be."""

@@ -133,7 +133,8 @@ def _header(host: str, fields: Fields) -> Header:
     name, prefix = read_header_name(fields)
     if fields.has("file"):
         return Header(name, prefix, Path(fields.text("file", pattern=r"/[^\x00-\x1f\x7f]*")))
-    # It comes with the configuration, on standard input.
+    # It comes with the configuration, on standard input; with another generation that is another configuration.
+    fields.optional("generation")
     return Header(name, prefix, ServiceSecret(fields.text("secret"), fields.text("key"), host))
 
 

@@ -8,7 +8,8 @@ the engine's, in a file, or in the environment, and both are gone when it ends. 
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -20,7 +21,7 @@ from claude_sandbox.backends.docker.hardening import ICC, companion_host
 from claude_sandbox.backends.docker.names import GATEWAY, GATEWAY_NETWORK, LABEL_SPEC_HASH, Names, labels_of
 from claude_sandbox.backends.docker.relay.relays import USER
 from claude_sandbox.blueprint import agent
-from claude_sandbox.blueprint.model import Blueprint, Identity, Image
+from claude_sandbox.blueprint.model import Blueprint, GatewayService, Identity, Image
 
 PROGRAM = ("python3", "-I", "-m", "claude_sandbox.gateway", "--config", "-")
 CHECK = ("python3", "-I", "-m", "claude_sandbox.gateway.probe")
@@ -102,8 +103,14 @@ def gateway_of(
     return Gateway(image, container, network, volume, _configuration(blueprint, given.settings))
 
 
-def message(gateway: Gateway, key: bytes | bytearray, generation: str, placeholder: bytes | bytearray) -> bytearray:
-    """The line that a gateway takes on its standard input. It holds the key."""
+def message(
+    gateway: Gateway,
+    key: bytes | bytearray,
+    generation: str,
+    placeholder: bytes | bytearray,
+    secrets: Mapping[str, bytes | bytearray] = MappingProxyType({}),
+) -> bytearray:
+    """The line that a gateway takes on its standard input. It holds the key, and what opens services."""
     sandbox = {
         **gateway.configuration["sandboxes"][0],
         "identitySHA256": [hashlib.sha256(placeholder).hexdigest()],
@@ -113,6 +120,7 @@ def message(gateway: Gateway, key: bytes | bytearray, generation: str, placehold
         {
             "configuration": {**gateway.configuration, "sandboxes": [sandbox]},
             "credential": bytes(key).decode("utf-8", "replace"),
+            "secrets": {name: bytes(value).decode("utf-8", "replace") for name, value in secrets.items()},
             "revision": gateway.revision(generation),
         }
     )
@@ -147,9 +155,23 @@ def _configuration(blueprint: Blueprint, settings: Mapping[str, Any]) -> Manifes
                 "models": list(wanted.models),
                 "allowedDomains": list(wanted.domains),
                 "credential": {"file": "-", "kind": "OAuthToken" if wanted.oauth else "APIKey"},
+                **({"services": [_service(one) for one in wanted.services]} if wanted.services else {}),
                 **({"budget": wanted.budget.model_dump(by_alias=True, exclude_none=True)} if wanted.budget else {}),
             }
         ],
+    }
+
+
+def _service(service: GatewayService) -> Manifest:
+    header = service.header
+    return {
+        "name": service.name,
+        "host": service.host,
+        "paths": list(service.paths),
+        "methods": list(service.methods),
+        "requestsPerMinute": service.per_minute,
+        **({"registry": {"type": service.registry}} if service.registry is not None else {}),
+        **({"header": {key: value for key, value in asdict(header).items() if value}} if header is not None else {}),
     }
 
 

@@ -8,6 +8,7 @@ from claude_sandbox.backends.apply import Pace
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.images.pulls import ImagePulls
 from claude_sandbox.backends.docker.keys.delivery import Key
+from claude_sandbox.backends.docker.keys.service_secrets import Texts
 from claude_sandbox.backends.docker.steps import address_pools
 from claude_sandbox.backends.docker.written import WriteResults
 from claude_sandbox.blueprint.model import Blueprint, Image
@@ -27,6 +28,8 @@ class ApplyContext:
     """Of what the sandbox itself is to have: the key, or a placeholder."""
     read_credential: ReadKey
     """Of the key, for a sandbox's gateway."""
+    read_services: Callable[[], Awaitable[Texts]]
+    """Of what opens the sandbox's services, for its gateway. Raises KeyUnavailableError."""
     changed: Callable[[str], None]
     """Told of each container that something is delivered to, or that is started."""
     made: Callable[[str], None]

@@ -82,9 +82,11 @@ async def _tell(context: ApplyContext, desired: Desired, gateway: Gateway, ident
         raise
     try:
         generation = key.generation
+        secrets = await context.read_services()
         instead = await asyncio.to_thread(placeholder_of, key, desired.identity.uid)
-        line = gateways.message(gateway, key.value, generation, instead.value)
-        instead.wipe()
+        line = gateways.message(gateway, key.value, generation, instead.value, secrets)
+        for value in (instead.value, *secrets.values()):
+            value[:] = bytes(len(value))
     finally:
         key.wipe()
     session = None

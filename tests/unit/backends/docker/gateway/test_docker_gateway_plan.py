@@ -22,7 +22,9 @@ from claude_sandbox.backends.docker.objects import documents
 from claude_sandbox.backends.docker.plan import plan
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.gateway.budget.ledger import Budget
+from claude_sandbox.gateway.config.cluster import ServiceSecret
 from claude_sandbox.gateway.config.config import parse
+from claude_sandbox.gateway.services.declared import Header
 from claude_sandbox.localcluster.pki.certificates import new_ca
 
 IMAGE = Image("example.org/operator@sha256:" + "c" * 64, "sha256:" + "c" * 64, "IfNotPresent")
@@ -121,6 +123,23 @@ def test_what_it_is_told_is_a_configuration_that_it_takes_with_the_key_beside_it
     assert (sandbox.models, [str(one) for one in sandbox.allowed]) == (("claude-sonnet-*",), ["github.com"])
     assert (sandbox.anonymous_proxy, sandbox.oauth, sandbox.budget) == (True, False, Budget())
     assert str(parse(json.dumps(message["configuration"])).ledger) == accounts.DIRECTORY
+
+
+def test_it_is_told_of_services_and_of_another_generation_of_what_opens_them() -> None:
+    header = {"prefix": "Bearer ", "valueFrom": {"secretKeyRef": {"name": "issues"}}}
+    service = {"name": "issues", "host": "issues.example.org:443", "header": header, "paths": ["/api/*"],
+               "methods": ["POST"], "requestsPerMinute": 7, "registry": {"type": "NPM"}}  # fmt: skip
+    gateway = gateway_in(wanting(services=[service]))
+    line = gateways.message(gateway, b"the-key", "7", b"csb-1", {"issues/token": b"the-token"})
+    message = json.loads(base64.b64decode(line))
+    assert message["secrets"] == {"issues/token": "the-token"}
+    assert "the-token" not in json.dumps(message["configuration"])
+    (one,) = parse(json.dumps(message["configuration"])).sandboxes[0].services
+    assert one.header == Header("authorization", "Bearer ", ServiceSecret("issues", "token", "issues.example.org"))
+    assert ([str(path) for path in one.paths], one.methods, one.per_minute, one.registry) == (
+        ["/api/*"], frozenset(("POST",)), 7, "NPM"
+    )  # fmt: skip
+    assert gateway.revision("7") != gateway_in(wanting()).revision("7")
 
 
 def test_it_is_told_of_a_subscriptions_token_and_of_a_budget() -> None:
