@@ -74,8 +74,13 @@ _INSIDE: Mapping[str, tuple[Breakage, ...]] = {
             '[{"key": blueprint.key.key, "path": "leak"}]}}]',
         ),
         _pods("user ready", '"runAsGroup": blueprint.user.gid,', '"runAsGroup": 1001,'),
-        _pods("capabilities", '{"drop": ["ALL"]}', '{"drop": ["KILL"]}'),
-        _pods("capabilities scratch-options", '"allowPrivilegeEscalation": False', '"allowPrivilegeEscalation": True'),
+        _pods("capabilities", '{"drop": ["ALL"]}', '{"drop": ["KILL"]}', "hardening.py"),
+        _pods(
+            "capabilities scratch-options",
+            '"allowPrivilegeEscalation": False',
+            '"allowPrivilegeEscalation": True',
+            "hardening.py",
+        ),
         _pods("seccomp", '{"type": "RuntimeDefault"}', '{"type": "Unconfined"}'),
         # Its API server takes what it can't carry out.
         Breakage(
@@ -88,7 +93,7 @@ _INSIDE: Mapping[str, tuple[Breakage, ...]] = {
                 ),
             ),
         ),
-        _pods("root", '"readOnlyRootFilesystem": True', '"readOnlyRootFilesystem": False'),
+        _pods("root", '"readOnlyRootFilesystem": True', '"readOnlyRootFilesystem": False', "hardening.py"),
         _pods(
             "scratch",
             '{"medium": "Memory", "sizeLimit": str(scratch.size)}',

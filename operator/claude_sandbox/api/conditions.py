@@ -36,6 +36,7 @@ class Reason(StrEnum):
     POD_TERMINATING = "PodTerminating"
     NODE_LOST = "NodeLost"
     IMAGE_PULL_FAILED = "ImagePullFailed"
+    IMAGE_NOT_USABLE = "ImageNotUsable"
     CONTAINER_FAILING = "ContainerFailing"
     GATEWAY_NOT_READY = "GatewayNotReady"
     PROVIDER_SILENT = "ProviderSilent"
@@ -117,6 +118,7 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.POD_TERMINATING: "The pod is being deleted.",
     Reason.NODE_LOST: "The node does not answer. No second pod is made while the first may still run on the workspace.",
     Reason.IMAGE_PULL_FAILED: "The node can't get the image.",
+    Reason.IMAGE_NOT_USABLE: "The image can't run a shell on its node, so that an agent could do nothing in it.",
     Reason.CONTAINER_FAILING: "The container can't be made or does not stay up.",
     Reason.GATEWAY_NOT_READY: "The gateway, the sandbox's only way out, does not work: it reaches nothing.",
     Reason.PROVIDER_SILENT: "The model's provider does not answer the gateway; the message says how. It ends by itself"

@@ -15,9 +15,9 @@ from claude_sandbox.api.rules import UniqueBy
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.api.usage_status import Usage
 
-MAX_STATUS = 40 * 1024
+MAX_STATUS = 42 * 1024
 """In bytes, as JSON."""
-MAX_CONTROLS = 56
+MAX_CONTROLS = 58
 
 Identifier = Annotated[str, Clip(8)]
 Title = Annotated[str, Clip(48)]

@@ -6,6 +6,7 @@ What its managed settings pin, and why, is in `claudecode/pinned.py`.
 import json
 from collections.abc import Mapping
 
+from claude_sandbox.blueprint import tools
 from claude_sandbox.claudecode import pinned
 from claude_sandbox.claudecode.pinned import ANTHROPIC, Api
 
@@ -40,23 +41,27 @@ def environment(api: Api = ANTHROPIC) -> tuple[tuple[str, str], ...]:
     )
 
 
-def managed_settings(key_path: str, chosen: Mapping[str, str], api: Api = ANTHROPIC) -> str:
+def managed_settings(key_path: str, chosen: Mapping[str, str], api: Api = ANTHROPIC, *, brought: bool = False) -> str:
     """The content of managed-settings.json, as compact JSON: it comes before all other settings.
 
-    `chosen` are the variables of the sandbox's own `spec.env`.
+    `chosen` are the variables of the sandbox's own `spec.env`; `brought`: whether Claude Code is not the image's own.
     """
-    return json.dumps(pinned.managed_settings(key_path, api, chosen), separators=(",", ":"), sort_keys=True)
+    programs = tools.PROGRAMS if brought else pinned.OF_THE_IMAGE
+    settings = pinned.managed_settings(key_path, api, chosen, programs)
+    return json.dumps(settings, separators=(",", ":"), sort_keys=True)
 
 
-def liveness() -> tuple[str, ...]:
+def liveness(*, brought: bool = False) -> tuple[str, ...]:
     """Claude Code can run at all: 10 ms, no files, no network."""
-    return ("claude", "--version")
+    return (tools.CLAUDE if brought else "claude", "--version")
 
 
-def readiness(key_path: str) -> tuple[str, ...]:
+def readiness(key_path: str, *, brought: bool = False) -> tuple[str, ...]:
     """Claude Code can run, its settings are in force, its home is writable, and it has a key.
 
     `claude auth status` alone (0.2 s, no network) is content with a helper, even where the key's file is empty.
     """
+    if brought:
+        return tools.readiness(key_path)
     script = "grep -q '[^[:space:]]' \"$1\" && exec claude auth status >/dev/null"
     return ("/bin/sh", "-c", script, "ready", key_path)

@@ -1,9 +1,11 @@
 """The one place that decides what is safe: a spec becomes a hardened workload."""
 
+from collections.abc import Mapping
+
 from claude_sandbox.api import quantity
 from claude_sandbox.api.spec import ClaudeSandboxSpec, OperatingMode, Retention, WorkspaceType
 from claude_sandbox.api.spec import Image as ImageSpec
-from claude_sandbox.blueprint import agent, egress, services
+from claude_sandbox.blueprint import agent, egress, services, tools
 from claude_sandbox.blueprint.model import (
     Amounts,
     Blueprint,
@@ -17,11 +19,12 @@ from claude_sandbox.blueprint.model import (
     Scratch,
     SettingsFile,
     Site,
+    Tools,
     User,
     Volume,
     Workspace,
 )
-from claude_sandbox.claudecode.pinned import ANTHROPIC
+from claude_sandbox.claudecode.pinned import ANTHROPIC, Api
 
 AGENT = User(uid=1000, gid=1000)
 _MIB = 1 << 20
@@ -31,10 +34,14 @@ _HOME_SIZE = 512 * _MIB
 
 def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
     """The workload that the spec asks for, hardened. Pure: the same arguments give the same blueprint."""
+    image = _image(spec.image) if spec.image else site.image
+    brought = tools.tools_for(image, site.image)
     limits = Amounts(
         cpu_millicores=quantity.millicores(spec.resources.cpu),
         memory=quantity.bytes_of(spec.resources.memory),
-        ephemeral_storage=quantity.bytes_of(spec.resources.ephemeral_storage) + _short_lived(spec),
+        ephemeral_storage=quantity.bytes_of(spec.resources.ephemeral_storage)
+        + _short_lived(spec)
+        + (brought.size if brought is not None else 0),
     )
     reference = spec.credentials.secret_ref
     key = KeyFile(reference.name, reference.key, agent.KEY_DIRECTORY, agent.KEY_FILE)
@@ -42,14 +49,14 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
     executable = spec.security.executable_scratch
     gateway = agent.BY_GATEWAY if spec.on_docker else agent.BY_TLS_GATEWAY
     api = gateway if spec.credentials.brokered else ANTHROPIC
-    pins = agent.managed_settings(key.path, chosen, api)
+    pins = agent.managed_settings(key.path, chosen, api, brought=brought is not None)
     return Blueprint(
         identity=identity,
         running=spec.operating_mode is OperatingMode.RUNNING,
-        image=_image(spec.image) if spec.image else site.image,
-        command=tuple(spec.command),
-        args=tuple(spec.args),
-        environment=tuple((dict(agent.environment(api)) | services.environment(spec.services) | chosen).items()),
+        image=image,
+        command=tuple(spec.command) if brought is None else tools.ENTRY,
+        args=tuple(spec.args) if brought is None else (*spec.command, *spec.args),
+        environment=tuple(_environment(spec, api, chosen, brought).items()),
         user=AGENT,
         strict_groups=site.strict_groups,
         seccomp=spec.security.seccomp_profile.type,
@@ -72,14 +79,20 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
                 for port in spec.network.ports
             ),
         ),
-        startup=Probe(agent.liveness(), period=1, timeout=10, failures=120),
-        readiness=Probe(agent.readiness(key.path), period=30, timeout=10, failures=3),
-        liveness=Probe(agent.liveness(), period=30, timeout=15, failures=4),
+        startup=Probe(agent.liveness(brought=brought is not None), period=1, timeout=10, failures=120),
+        readiness=Probe(agent.readiness(key.path, brought=brought is not None), period=30, timeout=10, failures=3),
+        liveness=Probe(agent.liveness(brought=brought is not None), period=30, timeout=15, failures=4),
         grace_seconds=10,
+        tools=brought,
         gateway=_gateway(spec),
         runtime_class=spec.security.runtime_class_name,
         user_namespace=spec.security.user_namespace,
     )
+
+
+def _environment(spec: ClaudeSandboxSpec, api: Api, chosen: Mapping[str, str], brought: Tools | None) -> dict[str, str]:
+    given = {**dict(agent.environment(api)), **services.environment(spec.services), **chosen}
+    return given if brought is None else {**given, **tools.environment(chosen)}
 
 
 def _gateway(spec: ClaudeSandboxSpec) -> Gateway | None:

@@ -194,6 +194,18 @@ class Image:
 
 
 @dataclass(frozen=True)
+class Tools:
+    """Claude Code with all that it needs of a system, which the operator's image brings into one that is anybody's.
+
+    `image` has them in `directory`, and there they are mounted read-only; `size` bytes are enough for them.
+    """
+
+    image: Image
+    directory: str
+    size: int
+
+
+@dataclass(frozen=True)
 class Site:
     """What the operator's administrator decided for all sandboxes.
 
@@ -237,6 +249,8 @@ class Blueprint:
     readiness: Probe
     liveness: Probe
     grace_seconds: int
+    # None: its image has Claude Code in itself.
+    tools: Tools | None = None
     # None: the sandbox holds its key itself.
     gateway: Gateway | None = None
     # None: what the cluster runs pods with that ask for nothing.

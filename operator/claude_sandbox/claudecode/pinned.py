@@ -36,6 +36,17 @@ class Api:
 
 ANTHROPIC = Api()
 
+
+@dataclass(frozen=True)
+class Programs:
+    """What Claude Code itself starts: the shell of its commands, and what prints the file that is appended to it."""
+
+    shell: str
+    print_file: str
+
+
+OF_THE_IMAGE = Programs("/bin/bash", "/bin/cat")
+
 # Nothing is sent but what the work needs, and the program stays as it is. A key that changed in its file is asked
 # for again after a second; Claude Code then serves the old one once more while it asks.
 QUIET: Mapping[str, str] = MappingProxyType(
@@ -159,7 +170,7 @@ _EMPTY: tuple[str, ...] = (
 """Names of which an empty value is as good as none, by what each would give an attacker."""
 
 VARIABLES: Mapping[str, str] = MappingProxyType(
-    dict.fromkeys(_EMPTY, "") | dict(QUIET) | {"NODE_TLS_REJECT_UNAUTHORIZED": "1", "SHELL": "/bin/bash"}
+    dict.fromkeys(_EMPTY, "") | dict(QUIET) | {"NODE_TLS_REJECT_UNAUTHORIZED": "1", "SHELL": OF_THE_IMAGE.shell}
 )
 """Environment variables that no settings of a repository and no `spec.env` can change, and their values."""
 
@@ -222,20 +233,25 @@ def through(api: Api) -> dict[str, str]:
     }
 
 
-def environment(api: Api = ANTHROPIC, chosen: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+def environment(
+    api: Api = ANTHROPIC, chosen: Mapping[str, str] = MappingProxyType({}), programs: Programs = OF_THE_IMAGE
+) -> dict[str, str]:
     """The variables as managed settings set them; `chosen` is what the sandbox's `spec.env` says."""
     choices = {name: chosen.get(name, value) for name, value in CHOICES.items()}
-    here = {"ANTHROPIC_BASE_URL": api.url, "NO_PROXY": api.host, "no_proxy": api.host}
+    here = {"ANTHROPIC_BASE_URL": api.url, "NO_PROXY": api.host, "no_proxy": api.host, "SHELL": programs.shell}
     return {**VARIABLES, **choices, **here, **{k: v for k, v in through(api).items() if k in VARIABLES or k in here}}
 
 
 def managed_settings(
-    key_path: str, api: Api = ANTHROPIC, chosen: Mapping[str, str] = MappingProxyType({})
+    key_path: str,
+    api: Api = ANTHROPIC,
+    chosen: Mapping[str, str] = MappingProxyType({}),
+    programs: Programs = OF_THE_IMAGE,
 ) -> dict[str, Any]:
     """All of the managed settings of a sandbox whose key is in the file `key_path`."""
     return {
         **SETTINGS,
-        "apiKeyHelper": f"/bin/cat {key_path}",
+        "apiKeyHelper": f"{programs.print_file} {key_path}",
         "allowedProviders": [api.provider],
-        "env": environment(api, chosen),
+        "env": environment(api, chosen, programs),
     }

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 from claude_sandbox.compliance.control import ContainerCheck, Control, PodCheck
 from claude_sandbox.compliance.controls import (
+    claude_code,
     filesystem,
     identity,
     images,
@@ -57,6 +58,7 @@ CONTROLS: tuple[Control, ...] = (
     *managed_settings.CONTROLS,
     *provider_key.CONTROLS,
     *images.CONTROLS,
+    *claude_code.CONTROLS,
     *tenancy.CONTROLS,
     *operations.CONTROLS,
 )

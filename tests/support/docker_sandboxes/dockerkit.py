@@ -151,6 +151,8 @@ class Sandbox:
     spec: dict[str, Any] = field(default_factory=dict)
     # The sandboxes that the backend itself has asked another pass for.
     woken: list[tuple[str, str]] = field(default_factory=list)
+    # What the operator gives sandboxes that name no image; None: what this one has, whatever it names.
+    default: Image | None = field(default=None, kw_only=True)
     # What a test would have to wait long for otherwise.
     adjusted: Callable[[Blueprint], Blueprint] = field(default=lambda blueprint: blueprint, kw_only=True)
 
@@ -162,7 +164,8 @@ class Sandbox:
 
     @property
     def blueprint(self) -> Blueprint:
-        return self.adjusted(build(self.identity, self.parsed, Site(Image(self.image, None, "Never"))))
+        own = self.default or build(self.identity, self.parsed, Site(Image(self.image, None, "Never"))).image
+        return self.adjusted(build(self.identity, self.parsed, Site(own)))
 
     @property
     def names(self) -> Names:

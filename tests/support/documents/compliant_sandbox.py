@@ -14,7 +14,7 @@ from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import Compliance, EvidenceSource, Result
 from claude_sandbox.compliance.evidence.grants import Grant
 from claude_sandbox.compliance.evidence.pods import QUESTIONS, Access, Expected, KubernetesEvidence
-from claude_sandbox.compliance.evidence.readings import ManagedSettings, Reading, Unread
+from claude_sandbox.compliance.evidence.readings import ClaudeCode, ManagedSettings, Reading, Unread
 from claude_sandbox.compliance.reports.pods import findings, measure
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -152,6 +152,7 @@ def compliant() -> World:
             gateway_host=meta.GATEWAY,
             provider_secret="anthropic",
             managed_settings=SETTINGS,
+            claude_code=ClaudeCode(_IMAGE, "/opt/claude-sandbox"),
             plain_images=frozenset({_IMAGE, "registry.example/sandboxes/claude:1"}),
         ),
         pod=copy.deepcopy(_POD),

@@ -47,6 +47,10 @@ def blueprint(spec: dict[str, Any]) -> Blueprint:
     return build(IDENTITY, parsed, Site(IMAGE))
 
 
+def of_the_operators_image(spec: dict[str, Any]) -> Blueprint:
+    return build(IDENTITY, ClaudeSandboxSpec.model_validate(spec), Site(IMAGE))
+
+
 @given(specs, st.sampled_from([34, 35, 36, 37]))
 def test_every_pod_passes_the_restricted_standard(spec: dict[str, Any], minor: int) -> None:
     assert violations(objects.pod(blueprint(spec), "1"), "restricted", minor) == ()
@@ -100,7 +104,7 @@ def test_the_key_is_mounted_as_a_file_and_appears_nowhere_else(spec: dict[str, A
 
 
 def test_a_repository_can_not_send_the_key_elsewhere() -> None:
-    made = blueprint({"credentials": MOUNTED})
+    made = of_the_operators_image({"credentials": MOUNTED})
     settings = json.loads(made.settings.content)
     assert settings["apiKeyHelper"] == f"/bin/cat {made.key.path}"
     assert settings["env"]["ANTHROPIC_BASE_URL"] == "https://api.anthropic.com"

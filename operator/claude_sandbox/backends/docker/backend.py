@@ -53,6 +53,7 @@ from claude_sandbox.backends.docker.gateway.plan import is_gateway
 from claude_sandbox.backends.docker.gateway.reports import GatewayReports
 from claude_sandbox.backends.docker.images.pulls import ImagePulls, Login, anonymously
 from claude_sandbox.backends.docker.images.store import ImageStore
+from claude_sandbox.backends.docker.images.tools import ToolsVolumes
 from claude_sandbox.backends.docker.keys.delivery import Key
 from claude_sandbox.backends.docker.keys.managed_settings import settings_of
 from claude_sandbox.backends.docker.keys.placeholder import placeholder_of
@@ -130,6 +131,7 @@ class DockerBackend:
         self._permits = permits
         self._store = ImageStore(engine, cluster)
         self._images = ImagePulls(engine, store=self._store, login=login, wake=wake)
+        self._tools = ToolsVolumes(engine, self._images, cluster)
         self._observer = Observer(engine)
         self._registry = Registry()
         self._expectations = Expectations()
@@ -245,6 +247,7 @@ class DockerBackend:
             self._allowed_registries,
             names_of(self._cluster, blueprint.identity),
             addresses=self._publishing().addresses,
+            cluster=self._cluster,
             image_refused="" if self._permits(spec.image) else "its DockerHost does not allow its image",
         )
         read = await self._read(blueprint, container) if container is not None else Read()
@@ -288,12 +291,18 @@ class DockerBackend:
         waiter = identity.namespace, identity.name
         with of_tenant(identity.namespace):
             await self._images.provide(blueprint.image, waiter)
+            if blueprint.tools is not None:
+                await self._images.provide(blueprint.tools.image, waiter)
             if self._helper is not None:
                 await self._images.provide(self._helper, waiter)
 
     async def tidy(self, hours: int) -> tuple[str, ...]:
-        """Remove images that the operator had pulled and that nothing needed for so many hours. Raises EngineError."""
-        return await self._store.tidy(hours, self._images.awaited())
+        """Remove images that the operator had pulled, and volumes with what is in its own, that nothing needed for so
+        many hours. Raises EngineError.
+        """
+        # Its keepers are containers, and an image that has one stays.
+        tools = await self._tools.tidy(hours)
+        return (*tools, *await self._store.tidy(hours, self._images.awaited()))
 
     async def orphans(self, living: frozenset[str]) -> tuple[Identity, ...]:
         """Sandboxes of this cluster with objects here whose UID is not among the living. Raises EngineError."""
@@ -384,8 +393,12 @@ class DockerBackend:
             finally:
                 key.wipe()
 
+        async def provide_tools() -> Object | None:
+            return await self._tools.provide(blueprint.tools, sandbox) if blueprint.tools is not None else None
+
         return ApplyContext(
             engine=self._engine,
+            provide_tools=provide_tools,
             images=self._images,
             blueprint=blueprint,
             read_key=read_placeholder if blueprint.gateway is not None else read_credential,

@@ -32,6 +32,7 @@ OUTER = "relay-network"
 GATEWAY = "gateway"
 GATEWAY_NETWORK = "gateway-network"
 ACCOUNTS = "accounts"
+TOOLS = "tools"
 
 OWN_VOLUMES = (KEY, SETTINGS, ACCOUNTS)
 """Volumes that have nothing in them that outlives their sandbox; a workspace may."""

@@ -20,6 +20,7 @@ from claude_sandbox.backends.docker.hardening import (
     no_core_dump,
 )
 from claude_sandbox.backends.docker.health import NOT_ALIVE
+from claude_sandbox.backends.docker.images import tools
 from claude_sandbox.backends.docker.names import Names, labels_of, names_of
 from claude_sandbox.backends.docker.relay.relays import NO_PUBLISHING, Publishing, Relay, relay_of
 from claude_sandbox.blueprint.model import Amounts, Blueprint, User
@@ -68,6 +69,8 @@ class Documents:
     workspace: Manifest | None
     relay: Relay | None = None
     gateway: Gateway | None = None
+    # The volume with Claude Code, which the sandbox shares; None where its image has that itself.
+    tools: Manifest | None = None
 
     @property
     def volumes(self) -> tuple[Manifest, ...]:
@@ -97,6 +100,7 @@ def documents(
         ),
         relay=relay,
         gateway=gateway,
+        tools=tools.volume(cluster, blueprint.tools) if blueprint.tools is not None else None,
     )
 
 
@@ -262,7 +266,9 @@ def _labelled_mounts(blueprint: Blueprint, cluster: str, capabilities: EngineCap
     components = {called.key: names.KEY, called.settings: names.SETTINGS, called.workspace: names.WORKSPACE}
     mounts = _mounts(blueprint, cluster, capabilities)
     for one in mounts:
-        one["VolumeOptions"]["Labels"] = labels_of(cluster, blueprint.identity, components[one["Source"]])
+        component = components.get(one["Source"])
+        owner = labels_of(cluster, blueprint.identity, component) if component else tools.labels_of(cluster)
+        one["VolumeOptions"]["Labels"] = owner
     return mounts
 
 
@@ -274,6 +280,8 @@ def _mounts(blueprint: Blueprint, cluster: str, capabilities: EngineCapabilities
     ]
     if blueprint.workspace.volume is not None:
         mounts.append(mount(called.workspace, blueprint.workspace.path, blueprint.workspace.read_only, {}))
+    if blueprint.tools is not None:
+        mounts.append(mount(tools.volume_of(cluster, blueprint.tools), blueprint.tools.directory, True, {}))
     return mounts
 
 

@@ -61,7 +61,7 @@ class Observer:
             self._engine.container(called.container),
             self._engine.containers(selector(desired.cluster, desired.identity)),
             self._network(called.network, desired),
-            self._engine.volumes(called=called.all_volumes),
+            self._engine.volumes(called=(*called.all_volumes, *_shared(desired))),
         )
         helpers = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.HELPER)
         relays = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.RELAY)
@@ -290,6 +290,12 @@ class Observer:
         if has_key and (same or generation is None):
             self._inside[identifier] = (start, self._clock(), found)
         return found
+
+
+def _shared(desired: Desired) -> tuple[str, ...]:
+    """The names of volumes that others have too."""
+    tools = desired.documents.tools
+    return () if tools is None else (str(tools["Name"]),)
 
 
 def _text(content: bytes | None) -> str | None:

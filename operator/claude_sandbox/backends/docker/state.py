@@ -11,6 +11,7 @@ from claude_sandbox.backends.docker.engine.documents import Object, name_of, run
 from claude_sandbox.backends.docker.gateway.gateways import Gateway
 from claude_sandbox.backends.docker.gateway.health import said_report, works
 from claude_sandbox.backends.docker.model import Observed
+from claude_sandbox.blueprint.tools import DIRECTORY, NO_SHELL, UNUSABLE
 
 # What a process gets as its exit code that a signal ended.
 _KILLED, _TERMINATED = 137, 143
@@ -119,7 +120,7 @@ def _readiness(container: Object) -> tuple[ConditionStatus, Reason, str]:
     name = name_of(container)
     state = container.get("State", {})
     if not running(container):
-        return ConditionStatus.FALSE, *_stopped(name, state)
+        return ConditionStatus.FALSE, *_stopped(container, name, state)
     if state.get("Paused"):
         message = f"Container {name} is paused; it is resumed, or remove it from the spec with operatingMode Suspended."
         return ConditionStatus.FALSE, Reason.POD_NOT_READY, message
@@ -141,8 +142,9 @@ def _readiness(container: Object) -> tuple[ConditionStatus, Reason, str]:
     return ConditionStatus.FALSE, Reason.POD_PENDING, f"Container {name} runs; Claude Code does not answer in it yet."
 
 
-def _stopped(name: str, state: Object) -> tuple[Reason, str]:
+def _stopped(container: Object, name: str, state: Object) -> tuple[Reason, str]:
     status, code = state.get("Status"), state.get("ExitCode")
+    brought = any(mount.get("Destination") == DIRECTORY for mount in container.get("Mounts") or ())
     if status == "created":
         # An engine leaves a container that it could not start as it was, and says why.
         if why := state.get("Error"):
@@ -157,5 +159,7 @@ def _stopped(name: str, state: Object) -> tuple[Reason, str]:
         )
     if why := state.get("Error"):
         return Reason.CONTAINER_FAILING, f"Container {name} can't be started: {why}"
+    if code == NO_SHELL and brought:
+        return Reason.IMAGE_NOT_USABLE, UNUSABLE.format(image=container.get("Config", {}).get("Image"))
     how = {_KILLED: "was killed", _TERMINATED: "was told to end"}.get(code or 0, f"ended with exit code {code}")
     return Reason.CONTAINER_FAILING, f"Container {name} {how}; it is started again, later each time that it ends soon."

@@ -18,7 +18,15 @@ _QUANTITY_KEYS = frozenset({"cpu", "memory", "ephemeral-storage", "storage", "si
 _ITEMS = re.compile(r"\[[^\]]*\]")
 
 # Lists whose order doesn't matter, and the key of their entries.
-_KEYED_LISTS = {"containers": "name", "volumes": "name", "volumeMounts": "mountPath", "env": "name"}
+_KEYED_LISTS = {
+    "initContainers": "name",
+    "containers": "name",
+    "volumes": "name",
+    "volumeMounts": "mountPath",
+    "env": "name",
+}
+
+_WITH_IMAGES = ("initContainers", "containers")
 
 # Maps in which every key is a choice, so that one that was added is drift as well.
 _EXACT = frozenset({"securityContext", "capabilities", "selector", "limits", "requests"})
@@ -31,6 +39,9 @@ _DEFAULTS: Mapping[str, tuple[Any, ...]] = {
     "spec.dnsPolicy": ("ClusterFirst",),
     "spec.containers.terminationMessagePath": ("/dev/termination-log",),
     "spec.containers.terminationMessagePolicy": ("File",),
+    "spec.initContainers.terminationMessagePath": ("/dev/termination-log",),
+    "spec.initContainers.terminationMessagePolicy": ("File",),
+    "spec.initContainers.volumeMounts.recursiveReadOnly": ("Disabled",),
     "spec.containers.startupProbe.successThreshold": (1,),
     "spec.containers.readinessProbe.successThreshold": (1,),
     "spec.containers.livenessProbe.successThreshold": (1,),
@@ -140,9 +151,8 @@ def pod_differences(desired: Object, live: Object) -> tuple[str, ...]:
         # API servers before 1.33 drop it; the groups that the node tells of are judged in any case (PRIV-05).
         filled.add("spec.securityContext.supplementalGroupsPolicy")
     if _always_pulls(wanted, spec):
-        filled.add("spec.containers.imagePullPolicy")
-    if _same_digest(wanted, spec):
-        filled.add("spec.containers.image")
+        filled |= {f"spec.{kind}.imagePullPolicy" for kind in _WITH_IMAGES} | {"spec.volumes.image.pullPolicy"}
+    filled |= {f"spec.{kind}.image" for kind in _WITH_IMAGES if _same_digest(wanted, spec, kind)}
     return tuple(whole(wanted, spec, "spec", frozenset(filled)))
 
 
@@ -244,15 +254,17 @@ def _plain(path: str) -> str:
 
 def _always_pulls(wanted: Object, spec: Object) -> bool:
     """Whether the plugin AlwaysPullImages was at work, which only makes sure that the image may be pulled."""
-    live = spec.get("containers") or ()
-    return len(live) == len(wanted["containers"]) and all(one.get("imagePullPolicy") == "Always" for one in live)
+    live = [one for kind in _WITH_IMAGES for one in spec.get(kind) or ()]
+    ours = [one for kind in _WITH_IMAGES for one in wanted.get(kind) or ()]
+    return len(live) == len(ours) and all(one.get("imagePullPolicy") == "Always" for one in live)
 
 
-def _same_digest(wanted: Object, spec: Object) -> bool:
+def _same_digest(wanted: Object, spec: Object, kind: str) -> bool:
     """Whether the very same image is taken from another registry, by its digest."""
-    pairs = [*zip(wanted["containers"], spec.get("containers") or (), strict=False)]
+    live = spec.get(kind) or ()
+    pairs = [*zip(wanted.get(kind) or (), live, strict=False)]
     digests = [[str(one.get("image")).partition("@sha256:")[2] for one in pair] for pair in pairs]
-    return len(spec.get("containers") or ()) == len(pairs) and all(ours and ours == theirs for ours, theirs in digests)
+    return len(live) == len(pairs) and all(ours and ours == theirs for ours, theirs in digests)
 
 
 def _in_list(desired: Sequence[Any], live: Sequence[Any], path: str) -> Iterator[str]:

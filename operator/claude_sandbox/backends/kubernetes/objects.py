@@ -8,6 +8,8 @@ from typing import Any
 import orjson
 
 from claude_sandbox.api import meta
+from claude_sandbox.backends.kubernetes import tools
+from claude_sandbox.backends.kubernetes.hardening import hardened_container
 from claude_sandbox.blueprint import agent
 from claude_sandbox.blueprint.model import Amounts, Blueprint, EgressBlock, Probe
 from claude_sandbox.kubernetes_api.unstructured import Manifest, Object, annotations
@@ -134,10 +136,17 @@ def known_endpoint(pod: Object) -> Endpoint | None:
     return None
 
 
-def pod(blueprint: Blueprint, key_generation: str | None, gateway: Endpoint | None = None) -> Manifest:
-    """The workload. Passes the `restricted` Pod Security Standard. `gateway`: for one that does not hold its key."""
+def pod(
+    blueprint: Blueprint, key_generation: str | None, gateway: Endpoint | None = None, *, image_volumes: bool = False
+) -> Manifest:
+    """The workload. Passes the `restricted` Pod Security Standard. `gateway`: for one that does not hold its key.
+
+    `image_volumes`: whether the cluster mounts images, by which Claude Code comes into an image that lacks it.
+    """
     metadata = _metadata(blueprint, meta.child_name(blueprint.identity.name))
     spec = _pod_spec(blueprint)
+    if blueprint.tools is not None:
+        spec = tools.brought_into(spec, blueprint.tools, image_volumes=image_volumes)
     if gateway is not None:
         # No resolver is asked for it, and none has to be reached.
         spec["hostAliases"] = [{"ip": gateway.address, "hostnames": [agent.GATEWAY_HOST]}]
@@ -245,17 +254,6 @@ def _chosen(blueprint: Blueprint) -> Manifest:
     if blueprint.user_namespace:
         chosen["hostUsers"] = False
     return chosen
-
-
-def hardened_container() -> Manifest:
-    """The security context of a container, a sandbox's or its gateway's."""
-    return {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "privileged": False,
-        "readOnlyRootFilesystem": True,
-        "runAsNonRoot": True,
-    }
 
 
 def _container(blueprint: Blueprint) -> Manifest:

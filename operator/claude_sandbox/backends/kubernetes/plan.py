@@ -114,9 +114,11 @@ def desire(
     may_start: bool,
     update: UpdateStrategyType,
     gateway: objects.Endpoint | None = None,
+    *,
+    image_volumes: bool = False,
 ) -> Desired:
     """The objects that the blueprint asks for. `may_start`: whether the key that a new pod needs is there, and the
-    gateway that it is to know of."""
+    gateway that it is to know of. `image_volumes`: as `objects.pod`."""
     return Desired(
         identity=blueprint.identity,
         baseline=objects.baseline_policy(blueprint.identity.namespace),
@@ -124,7 +126,7 @@ def desire(
         policy=objects.network_policy(blueprint),
         service=objects.service(blueprint),
         claim=objects.claim(blueprint),
-        pod=objects.pod(blueprint, key_generation, gateway),
+        pod=objects.pod(blueprint, key_generation, gateway, image_volumes=image_volumes),
         suspended=not blueprint.running,
         may_start=may_start,
         update=update,

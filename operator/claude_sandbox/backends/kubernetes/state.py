@@ -9,6 +9,8 @@ from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.status import Workload
 from claude_sandbox.backends.base import WorkloadState
 from claude_sandbox.backends.kubernetes.objects import CONTAINER
+from claude_sandbox.backends.kubernetes.tools import has_tools
+from claude_sandbox.blueprint.tools import NO_SHELL, UNUSABLE
 from claude_sandbox.kubernetes_api.unstructured import Object, annotations, terminating
 
 WITHOUT_USERS_AGAIN = 60.0
@@ -119,7 +121,9 @@ def _readiness(pod: Object) -> tuple[ConditionStatus, Reason, str]:
 
 
 def _waiting(pod: Object) -> Iterator[tuple[Reason, str]]:
-    for container in pod.get("status", {}).get("containerStatuses") or ():
+    status, brought = pod.get("status", {}), has_tools(pod)
+    # The init container comes first, and what keeps it from its end keeps the agent's from its beginning.
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         waiting = container.get("state", {}).get("waiting") or {}
         reason, why = waiting.get("reason"), waiting.get("message") or "no message given"
         if reason in _IMAGE_REASONS:
@@ -129,6 +133,8 @@ def _waiting(pod: Object) -> Iterator[tuple[Reason, str]]:
             yield Reason.CONTAINER_FAILING, f"The container can't be made: {why}"
         elif reason in _CRASH_REASONS:
             last = container.get("lastState", {}).get("terminated") or {}
+            if last.get("exitCode") == NO_SHELL and brought:
+                yield Reason.IMAGE_NOT_USABLE, UNUSABLE.format(image=container.get("image"))
             ended = f" It ended with exit code {last['exitCode']} ({last.get('reason')})." if last else ""
             hint = " It needed more memory than spec.resources.memory." if last.get("reason") == "OOMKilled" else ""
             yield Reason.CONTAINER_FAILING, f"The container does not stay up ({reason}).{ended}{hint}"

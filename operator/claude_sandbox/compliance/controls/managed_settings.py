@@ -77,7 +77,8 @@ def _shadowed(container: PodContainer, wanted: ManagedSettings, shown: set[objec
             yield f"something is mounted over the managed settings, at {place}"
     if not found:
         yield f"the managed settings are not mounted read-only at {wanted.directory}"
-    if any(one.get("name") == ELSEWHERE for one in container.spec.get("env") or ()):
+    named = [one for one in container.spec.get("env") or () if one.get("name") == ELSEWHERE]
+    if any(one.get("value") or one.get("valueFrom") for one in named):
         yield f"the variable {ELSEWHERE} names other managed settings"
 
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from claude_sandbox.api.spec import Profile, SeccompProfileType
 from claude_sandbox.compliance.evidence.process import Process
-from claude_sandbox.compliance.evidence.readings import ManagedSettings, Object, Reading, Unread
+from claude_sandbox.compliance.evidence.readings import ClaudeCode, ManagedSettings, Object, Reading, Unread
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class Declared:
     """Why its host's administrator does not allow the image; empty where nobody forbids it."""
     seccomp: SeccompProfileType = SeccompProfileType.RUNTIME_DEFAULT
     """The filter of system calls that it has at least."""
+    claude_code: ClaudeCode | None = None
+    """Where Claude Code is to be from; None where nobody declares that."""
     managed_settings: ManagedSettings | None = None
     """Claude Code's; None where nobody declares them."""
     without_programs: frozenset[str] = field(default_factory=frozenset)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.compliance.evidence.gateways import Gateway
 from claude_sandbox.compliance.evidence.grants import Grant
-from claude_sandbox.compliance.evidence.readings import ManagedSettings, Object, Reading, Unread
+from claude_sandbox.compliance.evidence.readings import ClaudeCode, ManagedSettings, Object, Reading, Unread
 
 QUESTIONS: tuple[tuple[str, str, str, str], ...] = (
     ("get", "", "pods", ""),
@@ -80,6 +80,8 @@ class Expected:
     """What its gateway is called in the pod's file of hosts."""
     provider_secret: str = ""
     """The Secret with the credential of its model's provider, whoever holds that."""
+    claude_code: ClaudeCode | None = None
+    """None: nothing declares where Claude Code is to be from."""
     managed_settings: ManagedSettings | None = None
     """None: nothing declares what managed settings it is to have."""
 

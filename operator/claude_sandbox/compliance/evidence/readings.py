@@ -32,6 +32,23 @@ class Unread:
 
 
 @dataclass(frozen=True)
+class ClaudeCode:
+    """Where Claude Code is to be from: the operator's image, by its reference, of which `directory` has it.
+
+    `brought`: whether it is mounted there into another image, and started by `entry`; else it is in the image itself.
+    `filled_by`: on Kubernetes what an init container runs that copies it, on Docker the name of the volume.
+    """
+
+    image: str
+    directory: str
+    brought: bool = False
+    entry: tuple[str, ...] = ()
+    filled_by: tuple[str, ...] = ()
+    certain: bool = True
+    """False: nobody said which image is the operator's, and it is the one that is there."""
+
+
+@dataclass(frozen=True)
 class ManagedSettings:
     """Claude Code's managed settings as they are to be: `file` in `directory`, and nothing else there."""
 

@@ -67,11 +67,13 @@ def of_programs(
     entrypoint: tuple[str, ...],
     links: Mapping[str, str] | None = None,
     volumes: Sequence[str] = (),
+    config: Mapping[str, object] | None = None,
 ) -> ImageArchive:
     """An image of nothing but static programs (by absolute path in the image), for user 65532.
 
     `links` are further names of programs: absolute paths in the image, and where each leads. `volumes` are the paths
-    that it declares as VOLUME, directories that everybody may write to.
+    that it declares as VOLUME, directories that everybody may write to; `config` is what else it says of how it runs,
+    in the words of the OCI image specification.
     """
     layer = _beside(target, "layer")
     with tarfile.open(layer, "w") as content:
@@ -106,6 +108,7 @@ def of_programs(
                     "Entrypoint": list(entrypoint),
                     "User": "65532:65532",
                     **({"Volumes": {path: {} for path in volumes}} if volumes else {}),
+                    **(config or {}),
                 },
                 "rootfs": {"type": "layers", "diff_ids": [f"sha256:{blob.digest}"]},
             }

@@ -107,7 +107,7 @@ OF_A_SANDBOX: dict[str, tuple[Mutate, str]] = {
     ),
     "another image of the same name, in place": (
         lambda c: agent_of(c).update(image=IMAGE.replace("a" * 64, "b" * 64)),
-        "IMG-01 OPS-03? OPS-04?",
+        "IMG-01 IMG-03? OPS-03? OPS-04?",
     ),
     "Services refused": (lambda c: setattr(c, "refused", ("services",)), "NET-10? OPS-03? OPS-04?"),
     "policies refused": (

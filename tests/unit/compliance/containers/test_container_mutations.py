@@ -14,7 +14,7 @@ from claude_sandbox.compliance.catalogue import CONTAINER_CONTROLS
 from claude_sandbox.compliance.containers.seccomp_filters import DANGEROUS
 from claude_sandbox.compliance.control import ContainerCheck
 from claude_sandbox.compliance.evidence.containers import Companion, DeclaredPort, KeyPlace
-from claude_sandbox.compliance.evidence.readings import ManagedSettings
+from claude_sandbox.compliance.evidence.readings import ClaudeCode, ManagedSettings
 from claude_sandbox.seccomp.profile import STRICT
 
 Mutate = Callable[[World], Any]
@@ -541,6 +541,12 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "an image by nothing": (config(Image="registry.example/sandboxes/claude"), "IMG-01"),
     "another digest than declared": (config(Image="registry.example/sandboxes/claude@sha256:" + "b" * 64), "IMG-01"),
     "a digest that is cut off": (config(Image="registry.example/sandboxes/claude@sha256:abc"), "IMG-01 IMG-02?"),
+    "Claude Code that is not brought": (
+        lambda world: world.declare(
+            claude_code=ClaudeCode("x", "/opt/claude-sandbox", True, ("entry",), ("csb-tools-1",))
+        ),
+        "IMG-03",
+    ),
     "an image from elsewhere": (config(Image=f"ghcr.io/x/claude@{DIGEST}"), "IMG-02"),
     "an image from Docker's own registry": (config(Image=f"claude@{DIGEST}"), "IMG-02"),
     "an image from a registry that only begins alike": (
@@ -622,7 +628,7 @@ NOT_DECIDED = {"PRIV-06", "KERN-07", "NET-03"}
 
 def test_a_compliant_container_passes_everything_that_its_document_can_decide() -> None:
     found = compliant().results()
-    undeclared = {"SEC-04", "NET-06", "NET-12", "NET-13", "ID-04", "SEC-05"}
+    undeclared = {"SEC-04", "IMG-03", "NET-06", "NET-12", "NET-13", "ID-04", "SEC-05"}
     assert {id for id, result in found.items() if result is Result.UNKNOWN} == NOT_DECIDED
     assert {id for id, result in found.items() if result is Result.NOT_APPLICABLE} == undeclared
     assert {id for id, result in found.items() if result is Result.PASS} == found.keys() - NOT_DECIDED - undeclared

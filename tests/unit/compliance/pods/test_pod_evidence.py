@@ -128,7 +128,7 @@ def test_a_credential_is_found_and_not_repeated(put: Any) -> None:
 def test_what_is_required_in_development_can_be_met_on_a_plain_cluster() -> None:
     """A namespace without labels or quotas, an image by tag, no RuntimeClass, no user namespaces, no end."""
     world = changed(*(MUTATIONS[name][0] for name in _PLAIN))
-    world.declare(image_digest=None, allowed_registries=())
+    world.declare(image_digest=None, allowed_registries=(), claude_code=None)
     production = is_compliant(world.evidence())
     world.declare(profile=Profile.DEVELOPMENT)
     development = is_compliant(world.evidence())

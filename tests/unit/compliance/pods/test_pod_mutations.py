@@ -12,6 +12,7 @@ from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.catalogue import POD_CONTROLS
 from claude_sandbox.compliance.control import PodCheck
 from claude_sandbox.compliance.evidence.pods import Access
+from claude_sandbox.compliance.evidence.readings import ClaudeCode
 from claude_sandbox.compliance.reports.pods import findings
 
 Mutate = Callable[[World], Any]
@@ -469,13 +470,17 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
         "NET-02 NET-13",
     ),
     # IMG
-    "image by tag": (agent(image="registry.example/sandboxes/claude:1"), "IMG-01"),
+    "image by tag": (agent(image="registry.example/sandboxes/claude:1"), "IMG-01 IMG-03"),
     "another image runs": (reported(imageID="registry.example/sandboxes/claude@sha256:" + "b" * 64), "IMG-01"),
     "another digest than declared": (lambda world: world.declare(image_digest="sha256:" + "c" * 64), "IMG-01"),
     "image from elsewhere": (agent(image=f"ghcr.io/x/claude@{DIGEST}"), "IMG-02"),
     "image from a registry that only begins alike": (
         agent(image=f"registry.example.evil.test/sandboxes/claude@{DIGEST}"),
         "IMG-02",
+    ),
+    "Claude Code of an image that is not the operator's": (
+        lambda world: world.declare(claude_code=ClaudeCode("registry.example/other:1", "/opt/claude-sandbox")),
+        "IMG-03",
     ),
     "image from another path": (agent(image=f"registry.example/sandboxes-evil/claude@{DIGEST}"), "IMG-02"),
     # TEN

@@ -9,9 +9,11 @@ from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.backends.docker import drift
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Object
+from claude_sandbox.backends.docker.images import tools
 from claude_sandbox.backends.docker.names import Names
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.blueprint.model import Blueprint
+from claude_sandbox.blueprint.tools import DIRECTORY
 from claude_sandbox.compliance.evidence.containers import (
     NOT_READ,
     Companion,
@@ -24,7 +26,7 @@ from claude_sandbox.compliance.evidence.containers import (
     SettingsContent,
 )
 from claude_sandbox.compliance.evidence.process import Process
-from claude_sandbox.compliance.evidence.readings import ManagedSettings, Reading, Unread
+from claude_sandbox.compliance.evidence.readings import ClaudeCode, ManagedSettings, Reading, Unread
 from claude_sandbox.compliance.reports.pods import Judgement
 
 # The events tell of changes at once; a sweep looks at everything this often at least.
@@ -39,9 +41,10 @@ def declared(
     *,
     addresses: tuple[str, ...] | None = (),
     image_refused: str = "",
+    cluster: str = "",
 ) -> Declared:
     """What the container is meant to be. `called`: how it and what is beside it are called; None where that is not
-    known.
+    known. `cluster`: the control plane that it is of.
 
     `addresses`: of the host, on which it may; None where they are not known.
     """
@@ -51,7 +54,12 @@ def declared(
         # A workspace that is read-only is not where may be written.
         workspaces=frozenset() if blueprint.workspace.read_only else frozenset({blueprint.workspace.path}),
         without_programs=frozenset(scratch.path for scratch in blueprint.scratch if not scratch.executable),
-        mounts=frozenset({blueprint.key.directory, blueprint.settings.directory, blueprint.workspace.path}),
+        mounts=frozenset(
+            {
+                *(blueprint.key.directory, blueprint.settings.directory, blueprint.workspace.path),
+                *((blueprint.tools.directory,) if blueprint.tools is not None else ()),
+            }
+        ),
         peers=frozenset(_peers(blueprint, called)) if called is not None else frozenset(),
         gateway=blueprint.gateway is not None,
         ports=tuple(DeclaredPort(port.number, port.host_ip) for port in blueprint.network.ports),
@@ -59,10 +67,19 @@ def declared(
         image_digest=blueprint.image.digest,
         allowed_registries=allowed_registries,
         image_refused=image_refused,
+        claude_code=_claude_code(blueprint, cluster),
         managed_settings=ManagedSettings(
             blueprint.settings.directory, blueprint.settings.file, blueprint.settings.content
         ),
     )
+
+
+def _claude_code(blueprint: Blueprint, cluster: str) -> ClaudeCode:
+    brought = blueprint.tools
+    if brought is None:
+        return ClaudeCode(blueprint.image.reference, DIRECTORY)
+    volume = tools.volume_of(cluster, brought)
+    return ClaudeCode(brought.image.reference, brought.directory, True, blueprint.command, (volume,))
 
 
 def _peers(blueprint: Blueprint, called: Names) -> Iterator[str]:

@@ -19,12 +19,14 @@ from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.events.exec_sessions import left_behind, sessions_in
 from claude_sandbox.backends.docker.evidence.container import declared, word_of
 from claude_sandbox.backends.docker.evidence.proc import witness_of
+from claude_sandbox.backends.docker.images.tools import LABEL_IMAGE
 from claude_sandbox.backends.docker.keys.key_place import read_place
 from claude_sandbox.backends.docker.keys.managed_settings import settings_of
-from claude_sandbox.backends.docker.objects import documents
+from claude_sandbox.backends.docker.objects import documents, spec_hash
 from claude_sandbox.backends.kubernetes.evidence.single_pod import Standard
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
+from claude_sandbox.blueprint.tools import DIRECTORY
 from claude_sandbox.compliance.evidence.containers import NOT_READ, Companion, Declared, DockerEvidence, ExecSessions
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
 
@@ -61,7 +63,7 @@ async def survey(
         sessions_in(engine, container),
         _capabilities(engine),
     )
-    against, blueprint, note = await _against(container, standard, meant, sandbox_of)
+    against, blueprint, note = await _against(engine, container, standard, meant, sandbox_of)
     evidence = DockerEvidence(
         declared=against,
         container=Reading(container, EvidenceSource.INSPECT, read_at),
@@ -122,7 +124,7 @@ async def _drift(
 
 
 async def _against(
-    container: Object, standard: Standard, meant: Declared, sandbox_of: SandboxOf
+    engine: Engine, container: Object, standard: Standard, meant: Declared, sandbox_of: SandboxOf
 ) -> tuple[Declared, Blueprint | None, str]:
     """What the container is declared to be, by the blueprint of its ClaudeSandbox where it has one, and what has to be
     said about that.
@@ -145,12 +147,25 @@ async def _against(
     except InvalidSpec as error:
         return meant, None, f"it is not measured against its {whose}, whose spec is not valid: {error}"
     # As a pod's: an image that nobody names is the one that it has.
-    image = standard.image or parse_image(str(container["Config"]["Image"]), "IfNotPresent")
+    brought = await _brought_from(engine, container) if spec.image is not None else None
+    image = standard.image or parse_image(brought or str(container["Config"]["Image"]), "IfNotPresent")
     blueprint = build(identity, spec, Site(image, standard.opened))
     called = names.names_of(cluster, identity)
     profile = standard.profile or spec.profile
-    wanted = declared(blueprint, profile, standard.allowed_registries, called, addresses=None)
+    wanted = declared(blueprint, profile, standard.allowed_registries, called, addresses=None, cluster=cluster)
+    # Of what was made from just this, the image is known.
+    certain = standard.image is not None or found.get(names.LABEL_SPEC_HASH) == spec_hash(blueprint, cluster)
+    wanted = replace(wanted, claude_code=wanted.claude_code and replace(wanted.claude_code, certain=certain))
     return replace(wanted, peers=wanted.peers | meant.peers), blueprint, ""
+
+
+async def _brought_from(engine: Engine, container: Object) -> str | None:
+    """The operator's image that a volume of the container says it is filled from."""
+    for mount in container.get("Mounts") or ():
+        if mount.get("Destination") == DIRECTORY and mount.get("Type") == "volume":
+            (volume,) = await _all(engine.volume, {str(mount.get("Name"))}) or (None,)
+            return labels(volume).get(LABEL_IMAGE) if volume is not None else None
+    return None
 
 
 async def _all(read: Callable[[str], Awaitable[Object | None]], wanted: Iterable[str]) -> tuple[Object, ...]:

@@ -1,1 +1,1 @@
-"""Images on an engine: pulled in the background, with which login, and removed when nothing needs them."""
+"""Images on an engine, and what is in the operator's own: there in time, and removed when nothing needs them."""

@@ -65,6 +65,8 @@ async def _change(context: ApplyContext, desired: Desired, step: Step, live: Obj
 
 async def _create(context: ApplyContext, desired: Desired) -> None:
     called, image = desired.documents.names, context.blueprint.image
+    if (shared := await context.provide_tools()) is not None:
+        context.results.volumes[str(shared["Name"])] = shared
     # Where a pull has ended, who waited for it takes its result here, and with it the pull.
     if image.pull_policy == "Always" or context.images.pulls(image):
         await context.images.provide(image, context.waiter)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 
 from claude_sandbox.backends.apply import Pace
+from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.images.pulls import ImagePulls
 from claude_sandbox.backends.docker.keys.delivery import Key
@@ -15,6 +16,10 @@ from claude_sandbox.blueprint.model import Blueprint, Image
 
 ReadKey = Callable[[], Awaitable[Key]]
 """Reads the key of the sandbox's Secret. Raises KeyUnavailableError."""
+
+
+async def _nothing() -> None:
+    return None
 
 
 @dataclass
@@ -38,6 +43,9 @@ class ApplyContext:
     """Of this pass."""
     pace_key: Pace = lambda: 0.0
     """Of helper containers: whatever makes another one necessary, it is not made without end."""
+    provide_tools: Callable[[], Awaitable[Object | None]] = _nothing
+    """Has Claude Code on the engine, for an image that is anybody's: its volume's document, None where none is needed.
+    """
     helper: Image | None = None
     """What brings the key: the operator's own image. None: none can be brought."""
     refusal: str = ""

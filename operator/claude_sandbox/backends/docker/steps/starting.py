@@ -11,6 +11,7 @@ from claude_sandbox.backends.docker.engine.documents import Object, running
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.images.pulls import ImageMissingError
+from claude_sandbox.backends.docker.images.tools import MARKER
 from claude_sandbox.backends.docker.keys import delivery
 from claude_sandbox.backends.docker.keys.delivery import Key, KeyUnavailableError
 from claude_sandbox.backends.docker.keys.placeholder import is_placeholder
@@ -38,6 +39,7 @@ async def start(context: ApplyContext, desired: Desired) -> None:
         if drift.networks_of(live)[desired.documents.names.network] not in ("", network["Id"]):
             raise StaleError
         identifier = str(live["Id"])
+        await _see_tools(context, identifier)
         # Before the first write: should any of them fail, what was read in it before says nothing any more.
         context.changed(identifier)
         # The key first: a container that runs without one would be one that can't be worked with.
@@ -51,6 +53,20 @@ async def start(context: ApplyContext, desired: Desired) -> None:
     if kept is not None and running(kept):
         inside = Delivered(generation, desired.settings, placeholder=is_placeholder(generation))
         context.results.started = Started(now, network, inside)
+
+
+async def _see_tools(context: ApplyContext, identifier: str) -> None:
+    """See that Claude Code is in the volume that is mounted, where that is not the image's own. Raises StaleError.
+
+    An engine makes a volume that is missing without a word, and empty. With the container it can be filled again.
+    """
+    if context.blueprint.tools is None:
+        return
+    path = f"{context.blueprint.tools.directory}/{MARKER}"
+    if await context.engine.read_file(identifier, path) is None:
+        await context.engine.remove_container(identifier)
+        context.results.removed.append(identifier)
+        raise StaleError
 
 
 async def _about_to_start(engine: Engine, desired: Desired) -> Object:

@@ -2,11 +2,13 @@
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.spec import Profile
+from claude_sandbox.backends.kubernetes import tools
 from claude_sandbox.backends.kubernetes.objects import CONTAINER
 from claude_sandbox.blueprint import agent
 from claude_sandbox.blueprint.model import Blueprint
+from claude_sandbox.blueprint.tools import DIRECTORY
 from claude_sandbox.compliance.evidence.pods import Expected
-from claude_sandbox.compliance.evidence.readings import ManagedSettings
+from claude_sandbox.compliance.evidence.readings import ClaudeCode, ManagedSettings
 
 
 def expected(
@@ -37,7 +39,17 @@ def expected(
         gateway_ports=(agent.TLS_BROKER_PORT, agent.PROXY_PORT) if blueprint.gateway is not None else (),
         gateway_host=agent.GATEWAY_HOST if blueprint.gateway is not None else "",
         provider_secret=blueprint.key.secret,
+        claude_code=_claude_code(blueprint),
         managed_settings=ManagedSettings(
             blueprint.settings.directory, blueprint.settings.file, blueprint.settings.content
         ),
+    )
+
+
+def _claude_code(blueprint: Blueprint) -> ClaudeCode:
+    brought = blueprint.tools
+    if brought is None:
+        return ClaudeCode(blueprint.image.reference, DIRECTORY)
+    return ClaudeCode(
+        brought.image.reference, brought.directory, True, blueprint.command, (tools.NAME, *tools.command(brought))
     )

@@ -4,14 +4,14 @@ Reads only. Asking what a ServiceAccount may do is a POST, of which the API serv
 """
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.spec import ClaudeSandboxSpec, Profile
 from claude_sandbox.api.validate import InvalidSpec, parse_spec
 from claude_sandbox.backends.base import Past
-from claude_sandbox.backends.kubernetes import drift
+from claude_sandbox.backends.kubernetes import drift, tools
 from claude_sandbox.backends.kubernetes.evidence.declared import expected
 from claude_sandbox.backends.kubernetes.evidence.pod_context import (
     Surroundings,
@@ -22,7 +22,7 @@ from claude_sandbox.backends.kubernetes.evidence.pod_context import (
 from claude_sandbox.backends.kubernetes.evidence.single_gateway import read_gateway
 from claude_sandbox.backends.kubernetes.objects import CONTAINER, known_endpoint
 from claude_sandbox.backends.kubernetes.ownership import is_owned
-from claude_sandbox.backends.kubernetes.plan import Observed, desire, plan
+from claude_sandbox.backends.kubernetes.plan import Desired, Observed, desire, plan
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
 from claude_sandbox.compliance.catalogue import POD_CONTROLS, undeclared_pod_controls
@@ -108,7 +108,7 @@ async def _declared(api: Api, pod: Object, sandbox: Object, standard: Standard) 
         spec = parse_spec(sandbox)
     except InvalidSpec as error:
         raise SurveyError(f"the spec of ClaudeSandbox {sandbox['metadata']['name']} is not valid: {error}") from None
-    image = standard.image or _live_image(pod)
+    image = standard.image or _operators_image(pod, spec)
     # What the operator was started with is not known here; whether it is enough is for PRIV-05 to say.
     strict = (pod["spec"].get("securityContext") or {}).get("supplementalGroupsPolicy") == "Strict"
     blueprint = build(_identity(sandbox), spec, Site(image, standard.opened, strict))
@@ -118,11 +118,14 @@ async def _declared(api: Api, pod: Object, sandbox: Object, standard: Standard) 
         read_one(api, SERVICE_ACCOUNTS, child, namespace),
         read_one(api, PERSISTENT_VOLUME_CLAIMS, meta.workspace_name(blueprint.identity.name), namespace),
     )
-    knows_image = spec.image is not None or standard.image is not None
+    knows_image = standard.image is not None or (spec.image is not None and blueprint.tools is None)
     differences = _drift(blueprint, spec, pod, around, account, claim, knows_image=knows_image)
     # What the operator gives sandboxes that name no image is its administrator's, who answers for it.
-    plain = standard.plain_images if spec.image else standard.plain_images | {image.reference}
+    own = image.reference if blueprint.tools is None else blueprint.tools.image.reference
+    plain = standard.plain_images if spec.image and blueprint.tools is None else standard.plain_images | {own}
     declared = expected(blueprint, standard.profile or spec.profile, standard.allowed_registries, plain)
+    certain = standard.image is not None or _says_so(pod, _desired(blueprint, spec, pod).pod)
+    declared = replace(declared, claude_code=declared.claude_code and replace(declared.claude_code, certain=certain))
     gateway: Reading[Gateway | None] | Unread = now_read(None)
     if blueprint.gateway is not None:
         gateway = await read_gateway(api, namespace, around, standard.gateway_image)
@@ -163,9 +166,7 @@ def _drift(
     if isinstance(around.services, Unread):
         return around.services
     child = meta.child_name(blueprint.identity.name)
-    # Of its gateway the pod tells itself: where another one would be is not known here.
-    gateway = known_endpoint(pod) if blueprint.gateway is not None else None
-    desired = desire(blueprint, None, True, spec.update_strategy.type, gateway)
+    desired = _desired(blueprint, spec, pod)
     observed = Observed(
         baseline=_named(around.policies.value, meta.BASELINE_POLICY),
         account=account.value,
@@ -178,11 +179,23 @@ def _drift(
     found = [*drift.pod_differences(desired.pod, pod), *drift.metadata_differences(desired.pod, pod)]
     found += [f"{step.kind} {step.name}" for step in wanted.steps if step.kind != "Pod"]
     found += [f"{one} is not the sandbox's own" for one in wanted.foreign]
-    made_from = annotations(pod).get(meta.ANNOTATION_SPEC_HASH)
-    if not found and not knows_image and made_from != annotations(desired.pod)[meta.ANNOTATION_SPEC_HASH]:
+    if not found and not knows_image and not _says_so(pod, desired.pod):
         # Compared with itself, an image that was changed in place would look right.
         return Unread("which image the operator gives sandboxes that name none is not known (--sandbox-image)")
     return now_read(tuple(found))
+
+
+def _desired(blueprint: Blueprint, spec: ClaudeSandboxSpec, pod: Object) -> Desired:
+    # Of its gateway the pod tells itself, and how Claude Code comes into it: what else could be is not known here.
+    gateway = known_endpoint(pod) if blueprint.gateway is not None else None
+    volumes = tools.has_image_volume(pod)
+    return desire(blueprint, None, True, spec.update_strategy.type, gateway, image_volumes=volumes)
+
+
+def _says_so(pod: Object, desired: Object) -> bool:
+    """Whether the pod says that it was made from just this."""
+    made_from = annotations(pod).get(meta.ANNOTATION_SPEC_HASH)
+    return bool(made_from == annotations(desired)[meta.ANNOTATION_SPEC_HASH])
 
 
 def _named(objects: tuple[Object, ...], name: str) -> Object | None:
@@ -197,6 +210,12 @@ def _identity(sandbox: Object) -> Identity:
 def _owner(pod: Object) -> str | None:
     owners = pod["metadata"].get("ownerReferences") or ()
     return next((str(one["name"]) for one in owners if one.get("kind") == meta.KIND and one.get("controller")), None)
+
+
+def _operators_image(pod: Object, spec: ClaudeSandboxSpec) -> Image:
+    """The one that is brought into an image that the spec names, or the agent's own."""
+    found = tools.image_of(pod) if spec.image is not None else None
+    return found or _live_image(pod)
 
 
 def _live_image(pod: Object) -> Image:

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes.objects import hardened_container
+from claude_sandbox.backends.kubernetes.hardening import hardened_container
 from claude_sandbox.blueprint import agent
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.kubernetes_api.unstructured import Manifest, Object
