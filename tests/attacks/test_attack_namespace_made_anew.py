@@ -22,7 +22,7 @@ from claude_sandbox.api.status import Placement
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.hosts.capacity import Requests
 from claude_sandbox.backends.docker.hosts.placement import HostInfo, PlacementRequest, Refused, keep
-from claude_sandbox.backends.docker.names import identity_in, is_owned, is_workspace_of, labels_of, names_of
+from claude_sandbox.backends.docker.names import KEPT, identity_in, is_kept_by, is_owned, labels_of, names_of
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.controller.docker_hosts.status import meant
 from claude_sandbox.controller.sandboxes.namespace_uids import NamespaceUIDs
@@ -37,16 +37,18 @@ FORMER = Identity("agents", "alice", "1", "former")
 NEXT = Identity("agents", "alice", "2", "next")
 
 
-def test_a_workspace_is_of_one_namespace_whatever_its_name() -> None:
-    former = {"Labels": labels_of("c", FORMER, names.WORKSPACE)}
+@pytest.mark.parametrize("kept", KEPT)
+def test_what_is_kept_is_of_one_namespace_whatever_its_name(kept: str) -> None:
+    former = {"Labels": labels_of("c", FORMER, kept)}
     again = replace(FORMER, uid="3")
-    assert names_of("c", FORMER).workspace == names_of("c", again).workspace != names_of("c", NEXT).workspace
-    assert is_workspace_of(former, "c", again)
-    assert not is_workspace_of(former, "c", NEXT)
+    assert set(names_of("c", FORMER).kept) == set(names_of("c", again).kept)
+    assert set(names_of("c", FORMER).kept).isdisjoint(names_of("c", NEXT).kept)
+    assert is_kept_by(former, "c", again, kept)
+    assert not is_kept_by(former, "c", NEXT, kept)
     # One of which nobody knows whose it was is nobody's.
-    unknown = {"Labels": labels_of("c", replace(FORMER, namespace_uid=""), names.WORKSPACE)}
-    assert not is_workspace_of(unknown, "c", FORMER)
-    assert not is_workspace_of(former, "c", replace(FORMER, namespace_uid=""))
+    unknown = {"Labels": labels_of("c", replace(FORMER, namespace_uid=""), kept)}
+    assert not is_kept_by(unknown, "c", FORMER, kept)
+    assert not is_kept_by(former, "c", replace(FORMER, namespace_uid=""), kept)
 
 
 def test_everything_else_is_told_apart_by_the_sandboxs_own_uid() -> None:

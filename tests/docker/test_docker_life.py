@@ -10,6 +10,8 @@ from claude_sandbox.api.status import Result
 from claude_sandbox.backends.base import KeyState
 from claude_sandbox.localcluster.engine import EngineDescription
 
+KEPT = {"keepHome": {"size": "64Mi"}}
+
 pytestmark = [pytest.mark.engine, pytest.mark.by_turns]
 
 
@@ -144,23 +146,27 @@ async def test_another_spec_is_told_of_or_carried_out_as_the_update_strategy_say
 
 
 @pytest.mark.parametrize("retain", [True, False])
-async def test_a_deleted_sandbox_leaves_its_workspace_or_nothing(host: EngineDescription, retain: bool) -> None:
+async def test_a_deleted_sandbox_leaves_its_workspace_and_home_or_nothing(
+    host: EngineDescription, retain: bool
+) -> None:
     before = counted(host)
-    async with sandbox(host) as one:
+    async with sandbox(host, workspace=KEPT) as one:
         await one.made()
-        one.sh("echo mine > /workspace/file")
+        assert one.sh("stat -c '%u %a' /home/claude/.claude") == "1000 700\n"
+        one.sh("echo mine > /workspace/file; echo mine > /home/claude/.claude/file; echo mine > /home/claude/file")
         removal = await one.backend.remove(one.identity, retain=retain)
         assert removal.done
         kinds = [each.split()[0] for each in removal.removed]
-        assert kinds == ["Container", *["Volume"] * (2 if retain else 3), "Network"]
+        assert kinds == ["Container", *["Volume"] * (2 if retain else 4), "Network"]
         left = counted(host)
-        kept = [one.names.workspace] if retain else []
+        kept = list(one.names.kept) if retain else []
         assert left == before | {"volumes": sorted([*before["volumes"], *kept])}
         assert (await one.backend.remove(one.identity, retain=retain)).removed == ()
         if retain:
-            async with sandbox(host) as next_one:
+            async with sandbox(host, workspace=KEPT) as next_one:
                 await next_one.made()
-                assert next_one.sh("cat /workspace/file") == "mine\n"
+                assert next_one.sh("cat /workspace/file /home/claude/.claude/file") == "mine\nmine\n"
+                assert "No such file" in next_one.sh("cat /home/claude/file")
 
 
 @pytest.mark.parametrize("profile", ["Development", "Production"])
@@ -170,7 +176,7 @@ async def test_no_required_control_fails_and_every_result_says_where_it_is_from(
     # In Production no sandbox may hold its key.
     delivery = "Brokered" if profile == "Production" else "Mounted"
     credentials = {"apiKeySecretRef": {"name": "anthropic"}, "delivery": delivery}
-    async with sandbox(host, profile=profile, credentials=credentials) as one:
+    async with sandbox(host, profile=profile, credentials=credentials, workspace=KEPT) as one:
         outcomes = await one.made()
         await one.started()
         await one.once()

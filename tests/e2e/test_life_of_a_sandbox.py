@@ -1,11 +1,14 @@
 """Keys that change, pods that go, workspaces that stay."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nodekit import Kubectl, eventually
+from provider_process import ProviderProcess
 from sandboxkit import SMALL, apply_sandbox, mounted, sandbox
 
 pytestmark = pytest.mark.node
@@ -64,7 +67,7 @@ def test_a_workspace_outlives_its_pods_and_its_sandbox(kubectl: Kubectl, sandbox
         eventually("a new pod", lambda: made.pod_uid() not in ("", first))
         made.wait("Ready")
         assert made.run("cat", "/workspace/file") == "precious\n"
-        kubectl.apply(_suspend(sandboxes, "keeper", workspace))
+        kubectl.apply(_suspend(sandboxes, "keeper", {"workspace": workspace}))
         made.wait("Ready", "False", "Suspended")
         eventually("no pod", lambda: not made.pod_uid())
     with sandbox(kubectl, sandboxes, "keeper", workspace=workspace | {"retention": "Delete"}) as again:
@@ -73,8 +76,55 @@ def test_a_workspace_outlives_its_pods_and_its_sandbox(kubectl: Kubectl, sandbox
     eventually("the claim is gone", lambda: kubectl(*claim, check=False).returncode != 0)
 
 
-def _suspend(namespace: str, name: str, workspace: dict[str, str]) -> dict[str, object]:
-    spec = SMALL | {"workspace": workspace, "operatingMode": "Suspended"}
+def test_a_session_and_what_it_was_told_are_there_in_the_next_pod(
+    kubectl: Kubectl, sandboxes: str, provider: ProviderProcess
+) -> None:
+    def asked(*how: str) -> str:
+        found = json.loads(made.run("claude", "-p", *how, "--output-format", "json"))
+        assert (found["result"], found["is_error"]) == ("pong", False)
+        return str(found["session_id"])
+
+    def told() -> object:
+        return json.loads(made.run("cat", "/etc/claude-code/managed-settings.json")).get("claudeMd")
+
+    _tell(kubectl, sandboxes, "Be brief.")
+    spec = {
+        "workspace": {"type": "PersistentVolumeClaim", "retention": "Delete", "keepHome": {"size": "64Mi"}},
+        "credentials": {"apiKeySecretRef": {"name": "key"}},
+        "claudeCode": {"memory": {"name": "told"}},
+    }
+    with sandbox(kubectl, sandboxes, "session", **spec) as made:
+        session = asked("remember")
+        assert told() == "Be brief."
+        made.run("sh", "-c", "echo x > /home/claude/.netrc; ls /home/claude/.claude/projects")
+        first = made.pod_uid()
+        _tell(kubectl, sandboxes, "Be long.")
+        # As soon as the kubelet looks at what changed of the pod.
+        eventually("the new instructions", lambda: told() == "Be long.")
+        assert made.pod_uid() == first
+        made.wait("Compliant")
+        kubectl("delete", "pod", "-n", sandboxes, made.pod)
+        eventually("a new pod", lambda: made.pod_uid() not in ("", first))
+        made.wait("Ready")
+        assert asked("--continue", "again") == session
+        assert made.fails("ls", "/home/claude/.netrc")
+        kubectl.apply(_suspend(sandboxes, "session", spec))
+        made.wait("Ready", "False", "Suspended")
+        eventually("no pod", lambda: not made.pod_uid())
+        apply_sandbox(kubectl, sandboxes, "session", **spec)
+        made.wait("Ready")
+        assert asked("--continue", "and again") == session
+    claim = ("get", "pvc", "-n", sandboxes, "sandbox-session-home")
+    eventually("the claim is gone", lambda: kubectl(*claim, check=False).returncode != 0)
+
+
+def _tell(kubectl: Kubectl, namespace: str, memory: str) -> None:
+    metadata = {"name": "told", "namespace": namespace, "labels": {"claudesandbox.dev/claude-code": "true"}}
+    kubectl.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"CLAUDE.md": memory}})
+
+
+def _suspend(namespace: str, name: str, wanted: dict[str, Any]) -> dict[str, object]:
+    spec = SMALL | wanted | {"operatingMode": "Suspended"}
     metadata = {"name": name, "namespace": namespace}
     return {"apiVersion": "claudesandbox.dev/v1alpha1", "kind": "ClaudeSandbox", "metadata": metadata, "spec": spec}
 

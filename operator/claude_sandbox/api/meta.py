@@ -86,6 +86,11 @@ def workspace_name(sandbox: str) -> str:
     return f"{child_name(sandbox)}-workspace"
 
 
+def home_name(sandbox: str) -> str:
+    """The name of the claim of what is kept of the sandbox's home."""
+    return f"{child_name(sandbox)}-home"
+
+
 # Denies everything to every sandbox of a namespace, whatever happens to a sandbox's own policy: while a deleted
 # sandbox's objects are collected in any order, its pod never runs without a policy.
 BASELINE_POLICY = "claude-sandbox-default-deny"

@@ -12,6 +12,10 @@ from claude_sandbox.claudecode.pinned import ANTHROPIC, Api
 
 HOME = "/home/claude"
 WORKSPACE = "/workspace"
+CONFIG_DIRECTORY = f"{HOME}/.claude"
+"""Where Claude Code keeps sessions, history and settings of the agent's own."""
+CREDENTIALS_DIRECTORY = f"{HOME}/.claude-credentials"
+"""Where Claude Code would keep what it signed in with: in memory, whatever is kept."""
 KEY_DIRECTORY = "/run/claude-sandbox/api-key"
 KEY_FILE = "api-key"
 SETTINGS_DIRECTORY = "/etc/claude-code"
@@ -38,6 +42,14 @@ def environment(api: Api = ANTHROPIC) -> tuple[tuple[str, str], ...]:
         ("TMPDIR", "/tmp"),  # noqa: S108 - a tmpfs of the sandbox's own
         *sorted(pinned.QUIET.items()),
         *sorted(pinned.through(api).items()),
+    )
+
+
+def keeping() -> tuple[tuple[str, str], ...]:
+    """Of a sandbox whose CONFIG_DIRECTORY outlives it: what Claude Code keeps is there, and no credential (seen)."""
+    return (
+        ("CLAUDE_CONFIG_DIR", CONFIG_DIRECTORY),
+        ("CLAUDE_SECURESTORAGE_CONFIG_DIR", CREDENTIALS_DIRECTORY),
     )
 
 

@@ -12,6 +12,7 @@ from claude_sandbox.blueprint.model import (
     Gateway,
     Identity,
     Image,
+    KeptHome,
     KeyFile,
     NetworkRules,
     Port,
@@ -87,11 +88,13 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         gateway=_gateway(spec),
         runtime_class=spec.security.runtime_class_name,
         user_namespace=spec.security.user_namespace,
+        kept_home=_kept_home(spec),
     )
 
 
 def _environment(spec: ClaudeSandboxSpec, api: Api, chosen: Mapping[str, str], brought: Tools | None) -> dict[str, str]:
-    given = {**dict(agent.environment(api)), **services.environment(spec.services), **chosen}
+    kept = agent.keeping() if spec.workspace.keep_home is not None else ()
+    given = {**dict(agent.environment(api)), **dict(kept), **services.environment(spec.services), **chosen}
     return given if brought is None else {**given, **tools.environment(chosen)}
 
 
@@ -135,13 +138,19 @@ def _image(spec: ImageSpec) -> Image:
     return Image(f"{spec.repository}{tag}{digest}", spec.digest, spec.pull_policy, secrets)
 
 
+def _kept_home(spec: ClaudeSandboxSpec) -> KeptHome | None:
+    kept = spec.workspace.keep_home
+    return None if kept is None else KeptHome(agent.CONFIG_DIRECTORY, _volume(spec, str(kept.size)))
+
+
+def _volume(spec: ClaudeSandboxSpec, size: str) -> Volume:
+    workspace = spec.workspace
+    return Volume(size, workspace.storage_class_name, workspace.effective_retention is Retention.RETAIN)
+
+
 def _workspace(spec: ClaudeSandboxSpec) -> Workspace:
     workspace = spec.workspace
     volume = None
     if workspace.type is WorkspaceType.PERSISTENT_VOLUME_CLAIM:
-        volume = Volume(
-            size=str(workspace.size),
-            storage_class=workspace.storage_class_name,
-            retain=workspace.effective_retention is Retention.RETAIN,
-        )
+        volume = _volume(spec, str(workspace.size))
     return Workspace(agent.WORKSPACE, quantity.bytes_of(workspace.size), spec.effective_read_only, volume)

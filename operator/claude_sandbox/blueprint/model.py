@@ -67,6 +67,14 @@ class Workspace:
 
 
 @dataclass(frozen=True)
+class KeptHome:
+    """The directory in the home that outlives the workload, as the workspace does."""
+
+    path: str
+    volume: Volume
+
+
+@dataclass(frozen=True)
 class KeyFile:
     """The API key as the file `directory/file`, taken from one key of one Secret.
 
@@ -257,5 +265,7 @@ class Blueprint:
     runtime_class: str | None = None
     # Whether users in the workload are other users on its node.
     user_namespace: bool = False
+    # None: nothing in the home outlives the workload.
+    kept_home: KeptHome | None = None
     # Whether something that it is to be told is not there: then none is made, nor one that runs replaced.
     held: bool = False

@@ -400,6 +400,13 @@ def _brokered(delivery: Json) -> Json:
     return {"credentials": {"apiKeySecretRef": {"name": "key"}, "delivery": delivery}}
 
 
+def _kept_homes() -> Iterator[Json]:
+    """What is kept of the home, of each type of workspace."""
+    yield from ({"workspace": {"keepHome": {"size": size}}} for size in POOLS["size"])
+    for kept in ({"size": "1Gi"}, {"size": "1Ti"}, {"size": "2Ti"}, {}, None, True, {"enabled": True}):
+        yield from ({"workspace": {"type": type_, "keepHome": kept}} for type_ in ("EmptyDir", "PersistentVolumeClaim"))
+
+
 def _told() -> Iterator[Json]:
     """What names ConfigMaps."""
     for part in ("settings", "memory"):
@@ -436,6 +443,7 @@ def _combinations() -> Iterator[Json]:
         yield {"network": {"egress": {"allowedCIDRs": ["192.0.2.0/24", twice]}}}
     for retention in ("Retain", "Delete"):
         yield {"workspace": {"type": "EmptyDir", "retention": retention}}
+    yield from _kept_homes()
     yield {"workspace": {"type": "EmptyDir", "storageClassName": "fast"}}
     yield {"workspace": {"type": "EmptyDir", "readOnly": True}}
     for backend in ({"type": "Docker"}, {"type": "Kubernetes"}):

@@ -97,6 +97,7 @@ def test_only_the_key_is_required() -> None:
         "spec.services[].header.valueFrom.secretKeyRef": ["name"],
         "spec.services[].registry": ["type"],
         "spec.claudeCode.settings": ["name"],
+        "spec.workspace.keepHome": ["size"],
         "spec.claudeCode.memory": ["name"],
         "spec.network.ports[]": ["name", "containerPort"],
     }

@@ -26,7 +26,7 @@ class Retention(Choice):
 
 
 def _only_with_claim(name: str) -> Rule:
-    attribute = {"retention": "retention", "storageClassName": "storage_class_name"}[name]
+    attribute = {"retention": "retention", "storageClassName": "storage_class_name", "keepHome": "keep_home"}[name]
     return Rule(
         f"self.type == 'PersistentVolumeClaim' || !has(self.{name})",
         lambda workspace: (
@@ -36,6 +36,13 @@ def _only_with_claim(name: str) -> Rule:
         " spec.workspace.type",
         field=name,
     )
+
+
+class KeptHome(Strict):
+    """What Claude Code itself keeps of its work: sessions, history, todos, its memory."""
+
+    size: Annotated[Quantity, at_least("16Mi", ": write a unit, for example 1Gi"), at_most("1Pi")]
+    """How large it is, for example 1Gi. It can only grow."""
 
 
 class Workspace(Strict):
@@ -55,9 +62,19 @@ class Workspace(Strict):
     retention: Retention | None = None
     """What becomes of the claim when the sandbox is deleted. Default: Retain. Only for a PersistentVolumeClaim."""
 
+    keep_home: KeptHome | None = None
+    """Keep what Claude Code keeps in its home: with it, `claude --continue` works after the sandbox was suspended, or
+    got another pod or container. A volume of its own, of the workspace's class and with its retention. Only for a
+    PersistentVolumeClaim.
+
+    Without it, and of everything else in the home (credentials, caches, what programs install there), nothing outlives
+    the workload.
+    """
+
     RULES = (
         _only_with_claim("retention"),
         _only_with_claim("storageClassName"),
+        _only_with_claim("keepHome"),
         Rule(
             "self.type != 'EmptyDir' || !has(self.readOnly) || !self.readOnly",
             lambda workspace: workspace.type is not WorkspaceType.EMPTY_DIR or not workspace.read_only,
@@ -85,6 +102,13 @@ class Workspace(Strict):
             " || quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",
             "can only grow, as a claim can: write the old size or a larger one",
             field="size",
+        ),
+        Transition(
+            "!has(oldSelf.keepHome) || !has(self.keepHome) || !has(oldSelf.keepHome.size)"
+            " || !isQuantity(string(self.keepHome.size)) || !isQuantity(string(oldSelf.keepHome.size))"
+            " || quantity(string(self.keepHome.size)).compareTo(quantity(string(oldSelf.keepHome.size))) >= 0",
+            "can only grow, as a claim can: write the old size or a larger one",
+            field="keepHome.size",
         ),
     )
 

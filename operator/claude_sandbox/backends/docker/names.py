@@ -26,6 +26,10 @@ HELPER = "key-delivery"
 KEY = "api-key"
 SETTINGS = "settings"
 WORKSPACE = "workspace"
+HOME = "home"
+"""Of what is kept of the home."""
+KEPT = (WORKSPACE, HOME)
+"""Volumes that may outlive their sandbox."""
 NETWORK = "network"
 RELAY = "relay"
 OUTER = "relay-network"
@@ -35,7 +39,7 @@ ACCOUNTS = "accounts"
 TOOLS = "tools"
 
 OWN_VOLUMES = (KEY, SETTINGS, ACCOUNTS)
-"""Volumes that have nothing in them that outlives their sandbox; a workspace may."""
+"""Volumes that have nothing in them that outlives their sandbox."""
 
 # Namespaces and names are DNS labels of up to 63 and 45 characters; with these cuts no name is longer than 63.
 _READABLE = 18
@@ -52,6 +56,7 @@ class Names:
     key: str
     settings: str
     workspace: str
+    home: str
     relay: str
     """Of the relay and of its outer network."""
     gateway: str
@@ -61,30 +66,36 @@ class Names:
 
     @property
     def volumes(self) -> tuple[str, str, str]:
-        """Those that the container has mounted."""
+        """Those that every container has mounted, but for one whose workspace is in memory."""
         return (self.key, self.settings, self.workspace)
 
     @property
     def all_volumes(self) -> tuple[str, ...]:
-        """Those, and its gateway's."""
-        return (*self.volumes, self.accounts)
+        """Those, what is kept of its home, and its gateway's."""
+        return (*self.volumes, self.home, self.accounts)
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """Those that may outlive it, and what each is."""
+        return {self.workspace: WORKSPACE, self.home: HOME}
 
 
 def names_of(cluster: str, identity: Identity) -> Names:
     """The names of a sandbox's objects.
 
-    All hold a hash of the UID, so that a sandbox that was deleted and made again gets new ones, except the
-    workspace's: that may be kept for the next sandbox of the name in the same namespace, and holds a hash of that one's
-    UID.
+    All hold a hash of the UID, so that a sandbox that was deleted and made again gets new ones, except those of
+    workspace and home: these may be kept for the next sandbox of the name in the same namespace, and hold a hash of
+    that one's UID.
     """
-    own = _name(cluster, identity, identity.uid)
+    own, kept = (_name(cluster, identity, uid) for uid in (identity.uid, identity.namespace_uid))
     return Names(
         container=own,
         helper=f"{own}-key",
         network=own,
         key=f"{own}-api-key",
         settings=f"{own}-settings",
-        workspace=f"{_name(cluster, identity, identity.namespace_uid)}-workspace",
+        workspace=f"{kept}-workspace",
+        home=f"{kept}-home",
         relay=f"{own}-relay",
         gateway=f"{own}-gateway",
         accounts=f"{own}-accounts",
@@ -92,12 +103,12 @@ def names_of(cluster: str, identity: Identity) -> Names:
 
 
 def labels_of(cluster: str, identity: Identity, component: str) -> dict[str, str]:
-    """What every object of the sandbox carries; and which namespace it is of, the workspace that may outlive it, and
-    the container that tells which workspace is its own.
+    """What every object of the sandbox carries; and which namespace it is of, what may outlive it, and the container
+    that tells which workspace is its own.
     """
     where = {LABEL_NAMESPACE_UID: identity.namespace_uid} if identity.namespace_uid else {}
     return {
-        **(where if component in (WORKSPACE, AGENT) else {}),
+        **(where if component in (*KEPT, AGENT) else {}),
         meta.LABEL_MANAGED_BY: meta.MANAGED_BY,
         LABEL_COMPONENT: component,
         LABEL_CLUSTER: cluster,
@@ -124,11 +135,11 @@ def is_owned(live: Object, cluster: str, identity: Identity, component: str) -> 
     return all(found.get(key) == value for key, value in wanted.items())
 
 
-def is_workspace_of(live: Object, cluster: str, identity: Identity) -> bool:
-    """Whether the volume is the workspace of a sandbox of this name in this very namespace; it may have been kept from
-    an earlier one.
+def is_kept_by(live: Object, cluster: str, identity: Identity, component: str) -> bool:
+    """Whether the volume is the workspace, or the home, of a sandbox of this name in this very namespace; it may have
+    been kept from an earlier one.
     """
-    wanted = {LABEL_NAMESPACE_UID: "", **labels_of(cluster, identity, WORKSPACE)}
+    wanted = {LABEL_NAMESPACE_UID: "", **labels_of(cluster, identity, component)}
     del wanted[meta.LABEL_SANDBOX_UID]
     found = {LABEL_NAMESPACE_UID: "", **labels(live)}
     return all(found.get(key) == value for key, value in wanted.items())

@@ -57,8 +57,8 @@ _INTERVAL_WITHOUT_START = 10
 class Documents:
     """Everything that a sandbox should have on an engine.
 
-    `workspace` is None for one that is in memory, `relay` where no port can be published, `gateway` where the sandbox
-    holds its key itself.
+    `workspace` and `home` are None where they are in memory, `relay` where no port can be published, `gateway` where
+    the sandbox holds its key itself.
     """
 
     names: Names
@@ -67,6 +67,7 @@ class Documents:
     key: Manifest
     settings: Manifest
     workspace: Manifest | None
+    home: Manifest | None
     relay: Relay | None = None
     gateway: Gateway | None = None
     # The volume with Claude Code, which the sandbox shares; None where its image has that itself.
@@ -74,7 +75,8 @@ class Documents:
 
     @property
     def volumes(self) -> tuple[Manifest, ...]:
-        found = (self.key, self.settings, self.workspace, self.gateway.accounts if self.gateway is not None else None)
+        accounts = self.gateway.accounts if self.gateway is not None else None
+        found = (self.key, self.settings, self.workspace, self.home, accounts)
         return tuple(volume for volume in found if volume is not None)
 
 
@@ -98,6 +100,7 @@ def documents(
         workspace=(
             _volume(blueprint, cluster, called.workspace, names.WORKSPACE, {}) if blueprint.workspace.volume else None
         ),
+        home=_volume(blueprint, cluster, called.home, names.HOME, {}) if blueprint.kept_home else None,
         relay=relay,
         gateway=gateway,
         tools=tools.volume(cluster, blueprint.tools) if blueprint.tools is not None else None,
@@ -263,7 +266,7 @@ def _labelled_mounts(blueprint: Blueprint, cluster: str, capabilities: EngineCap
     One that somebody removed a moment before would else come back as nobody's, and be in the way.
     """
     called = names_of(cluster, blueprint.identity)
-    components = {called.key: names.KEY, called.settings: names.SETTINGS, called.workspace: names.WORKSPACE}
+    components = {called.key: names.KEY, called.settings: names.SETTINGS, **called.kept}
     mounts = _mounts(blueprint, cluster, capabilities)
     for one in mounts:
         component = components.get(one["Source"])
@@ -280,6 +283,8 @@ def _mounts(blueprint: Blueprint, cluster: str, capabilities: EngineCapabilities
     ]
     if blueprint.workspace.volume is not None:
         mounts.append(mount(called.workspace, blueprint.workspace.path, blueprint.workspace.read_only, {}))
+    if blueprint.kept_home is not None:
+        mounts.append(mount(called.home, blueprint.kept_home.path, False, {}))
     if blueprint.tools is not None:
         mounts.append(mount(tools.volume_of(cluster, blueprint.tools), blueprint.tools.directory, True, {}))
     return mounts

@@ -25,7 +25,7 @@ from claude_sandbox.backends.docker.model import (
     Step,
     Verb,
 )
-from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
+from claude_sandbox.backends.docker.names import is_kept_by, is_owned
 from claude_sandbox.backends.docker.objects import documents
 from claude_sandbox.backends.docker.relay.plan import is_outer, is_relay, keeps_relay, plan_relay
 from claude_sandbox.backends.docker.relay.relays import Publishing
@@ -78,7 +78,13 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
         removal,
         (
             *_network(desired, observed, ours, (missing, differs), foreign),
-            *_volumes(desired, observed, (missing, differs), foreign, free=ours is None or bool(removal)),
+            *_volumes(
+                desired,
+                observed,
+                (missing, differs if past.provisioned else missing, differs),
+                foreign,
+                free=ours is None or bool(removal),
+            ),
             *_accounts(desired, observed, past),
         ),
     ]
@@ -177,18 +183,20 @@ def _network(
 
 
 def _volumes(
-    desired: Desired, observed: Observed, causes: tuple[Cause, Cause], foreign: tuple[str, ...], *, free: bool
+    desired: Desired, observed: Observed, causes: tuple[Cause, Cause, Cause], foreign: tuple[str, ...], *, free: bool
 ) -> Iterator[Step]:
-    """`free`: whether no container of ours has them mounted."""
+    """`causes`: of one that is missing, of one that a spec may ask for later, of one that differs. `free`: whether no
+    container of ours has them mounted."""
+    missing, later, differs = causes
     for wanted in desired.documents.volumes:
         name = wanted["Name"]
         live = observed.volumes.get(name)
         if name == desired.documents.names.accounts:
             continue
         if live is None:
-            yield Step(Verb.CREATE, causes[0], VOLUME, name)
+            yield Step(Verb.CREATE, later if name == desired.documents.names.home else missing, VOLUME, name)
         elif f"{VOLUME} {name}" not in foreign and free and (paths := drift.volume_differences(wanted, live)):
-            yield Step(Verb.REPLACE, causes[1], VOLUME, name, live, paths=paths)
+            yield Step(Verb.REPLACE, differs, VOLUME, name, live, paths=paths)
 
 
 def _accounts(desired: Desired, observed: Observed, past: Past) -> tuple[Step, ...]:
@@ -301,9 +309,10 @@ def _foreign(desired: Desired, observed: Observed) -> Iterator[str]:
         live = observed.volumes.get(name)
         if live is not None and not is_owned(live, cluster, identity, component):
             yield f"{VOLUME} {name}"
-    workspace = observed.volumes.get(called.workspace)
-    if workspace is not None and desired.documents.workspace is not None:
-        # What it holds can't be made again, so one that is not as the operator makes them is left alone as well.
-        same = not drift.volume_differences(desired.documents.workspace, workspace)
-        if not (same and is_workspace_of(workspace, cluster, identity)):
-            yield f"{VOLUME} {called.workspace}"
+    for wanted in (desired.documents.workspace, desired.documents.home):
+        live = observed.volumes.get(wanted["Name"]) if wanted is not None else None
+        if wanted is not None and live is not None:
+            # What it holds can't be made again, so one that is not as the operator makes them is left alone as well.
+            same = not drift.volume_differences(wanted, live)
+            if not (same and is_kept_by(live, cluster, identity, called.kept[wanted["Name"]])):
+                yield f"{VOLUME} {wanted['Name']}"

@@ -7,7 +7,7 @@ from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.engine.documents import Object, labels, name_of_summary, running
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
-from claude_sandbox.backends.docker.names import identity_in, is_owned, is_workspace_of, names_of, selector
+from claude_sandbox.backends.docker.names import identity_in, is_kept_by, is_owned, names_of, selector
 from claude_sandbox.blueprint.model import Identity
 
 # Seconds that processes get to end by themselves.
@@ -26,8 +26,9 @@ class Removal:
 
 
 async def remove(engine: Engine, cluster: str, identity: Identity, *, retain: bool) -> Removal:
-    """Remove what belongs to the sandbox, and its workspace unless that is to be kept; never raises EngineError.
+    """Remove what belongs to the sandbox, and unless they are to be kept its workspace and home.
 
+    Never raises EngineError.
     Only what carries all its labels under its own names goes, or, for containers, what carries them under any name.
     """
     removed: list[str] = []
@@ -41,7 +42,7 @@ async def remove(engine: Engine, cluster: str, identity: Identity, *, retain: bo
 async def orphans(engine: Engine, cluster: str, living: frozenset[str]) -> tuple[Identity, ...]:
     """The sandboxes that have a container, a network or a volume of their own here and are not among the living UIDs.
 
-    A workspace that was kept makes no orphan: it waits for the next sandbox of its name. Raises EngineError.
+    What was kept makes no orphan: it waits for the next sandbox of its name. Raises EngineError.
     """
     wanted = selector(cluster)
     found: list[Object] = [
@@ -52,17 +53,18 @@ async def orphans(engine: Engine, cluster: str, living: frozenset[str]) -> tuple
     owners = (
         identity_in(labels(live), cluster)
         for live in found
-        if labels(live).get(names.LABEL_COMPONENT) != names.WORKSPACE
+        if labels(live).get(names.LABEL_COMPONENT) not in names.KEPT
     )
     return tuple(dict.fromkeys(owner for owner in owners if owner is not None and owner.uid not in living))
 
 
 async def workspaces(engine: Engine, cluster: str) -> tuple[tuple[str, str, str], ...]:
-    """The volumes that are workspaces, with the name and the UID of the namespace that each is of. Raises EngineError.
+    """The volumes that are workspaces or homes, with name and UID of the namespace that each is of. Raises EngineError.
 
     The UID is empty of those that were made before any was noted.
     """
-    found = await engine.volumes(labels=[*selector(cluster), f"{names.LABEL_COMPONENT}={names.WORKSPACE}"])
+    all_of_cluster = await engine.volumes(labels=selector(cluster))
+    found = [live for live in all_of_cluster if labels(live).get(names.LABEL_COMPONENT) in names.KEPT]
     owners = ((str(live["Name"]), identity_in(labels(live), cluster)) for live in found)
     return tuple((name, owner.namespace, owner.namespace_uid) for name, owner in owners if owner is not None)
 
@@ -78,8 +80,9 @@ async def _remove(engine: Engine, cluster: str, identity: Identity, retain: bool
     volumes = []
     for live in await engine.volumes(called=called.all_volumes):
         mine = any(is_owned(live, cluster, identity, one) for one in names.OWN_VOLUMES)
-        workspace = live["Name"] == called.workspace and is_workspace_of(live, cluster, identity)
-        if mine or (workspace and not retain):
+        what = called.kept.get(live["Name"])
+        kept = what is not None and is_kept_by(live, cluster, identity, what)
+        if mine or (kept and not retain):
             volumes.append(str(live["Name"]))
     await asyncio.gather(*(_remove_volume(engine, name, removed) for name in volumes))
     for network in await engine.networks(labels=selector(cluster, identity)):

@@ -29,7 +29,8 @@ def _unsupported(blueprint: Blueprint) -> Iterator[str]:
     if network.dns and not brokered:
         yield "no name can be resolved"
     if blueprint.workspace.volume is not None:
-        yield "the size of its workspace is not enforced"
+        kept = "" if blueprint.kept_home is None else " and of its home"
+        yield f"the size of its workspace{kept} is not enforced"
     if _storage(blueprint) != _UNASKED_STORAGE:
         # An engine has no such limit. What it is for is bounded otherwise: the root is read-only, logs have a size
         # of their own, and an EmptyDir is in memory.

@@ -193,8 +193,9 @@ class KubernetesBackend:
         """The state; where no node takes the pod, with what its claim waits for."""
         if state.reason is not Reason.POD_UNSCHEDULABLE:
             return state
-        name = meta.workspace_name(identity.name)
-        why = await self._claims.why_unbound(self._watches.get(PERSISTENT_VOLUME_CLAIMS, identity.namespace, name))
+        names = meta.workspace_name(identity.name), meta.home_name(identity.name)
+        claims = (self._watches.get(PERSISTENT_VOLUME_CLAIMS, identity.namespace, name) for name in names)
+        why = " ".join(filter(None, [await self._claims.why_unbound(claim) for claim in claims]))
         return replace(state, message=why, again=volume_claims.AGAIN) if why else state
 
     async def _with_node(self, state: WorkloadState, pod: Object) -> WorkloadState:
@@ -267,6 +268,7 @@ class KubernetesBackend:
             policy=get(NETWORK_POLICIES, namespace, child),
             service=get(SERVICES, namespace, child),
             claim=get(PERSISTENT_VOLUME_CLAIMS, namespace, meta.workspace_name(identity.name)),
+            home=get(PERSISTENT_VOLUME_CLAIMS, namespace, meta.home_name(identity.name)),
             pod=pod,
             pod_is_foreign=foreign,
             made_from=made_from or None,

@@ -11,10 +11,11 @@ from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes import tools
 from claude_sandbox.backends.kubernetes.hardening import hardened_container
 from claude_sandbox.blueprint import agent
-from claude_sandbox.blueprint.model import Amounts, Blueprint, EgressBlock, Probe
+from claude_sandbox.blueprint.model import Amounts, Blueprint, EgressBlock, Probe, Volume
 from claude_sandbox.kubernetes_api.unstructured import Manifest, Object, annotations
 
 CONTAINER = "agent"
+KEPT_HOME = "kept-home"
 TOKEN_SECONDS = 3600
 """How long what the gateway knows a sandbox by is good for; the kubelet replaces it in time."""
 # Whatever is asked for a name gets an error at once, instead of waiting for a resolver that no packet reaches.
@@ -100,14 +101,20 @@ def service(blueprint: Blueprint) -> Manifest | None:
 
 
 def claim(blueprint: Blueprint) -> Manifest | None:
-    """The workspace's claim, or None where the workspace is as short-lived as the pod.
-
-    A claim that is to outlive the sandbox has no owner reference: the garbage collector would delete it.
-    """
+    """The workspace's claim, or None where the workspace is as short-lived as the pod."""
     volume = blueprint.workspace.volume
-    if volume is None:
-        return None
-    metadata = _metadata(blueprint, meta.workspace_name(blueprint.identity.name))
+    return None if volume is None else _claim(blueprint, meta.workspace_name(blueprint.identity.name), volume)
+
+
+def home_claim(blueprint: Blueprint) -> Manifest | None:
+    """The claim of what is kept of the home, or None where nothing is."""
+    kept = blueprint.kept_home
+    return None if kept is None else _claim(blueprint, meta.home_name(blueprint.identity.name), kept.volume)
+
+
+def _claim(blueprint: Blueprint, name: str, volume: Volume) -> Manifest:
+    """A claim that is to outlive the sandbox has no owner reference: the garbage collector would delete it."""
+    metadata = _metadata(blueprint, name)
     if volume.retain:
         del metadata["ownerReferences"]
     spec: Manifest = {
@@ -305,6 +312,7 @@ def _mounts(blueprint: Blueprint) -> list[Manifest]:
     return [
         workspace,
         *({"name": scratch.name, "mountPath": scratch.path} for scratch in blueprint.scratch),
+        *([] if blueprint.kept_home is None else [{"name": KEPT_HOME, "mountPath": blueprint.kept_home.path}]),
         {"name": "api-key", "mountPath": blueprint.key.directory, "readOnly": True},
         {"name": "settings", "mountPath": blueprint.settings.directory, "readOnly": True},
         *(
@@ -331,11 +339,16 @@ def _volumes(blueprint: Blueprint) -> list[Manifest]:
             {"name": scratch.name, "emptyDir": {"medium": "Memory", "sizeLimit": str(scratch.size)}}
             for scratch in blueprint.scratch
         ),
+        *([] if blueprint.kept_home is None else [_kept(meta.home_name(blueprint.identity.name))]),
         _credential(blueprint),
         # The pod's own annotation as a file: no other object that could drift or be forgotten.
         {"name": "settings", "downwardAPI": {"defaultMode": 0o444, "items": [settings]}},
         *([_authority()] if blueprint.gateway is not None else []),
     ]
+
+
+def _kept(claim: str) -> Manifest:
+    return {"name": KEPT_HOME, "persistentVolumeClaim": {"claimName": claim}}
 
 
 def _credential(blueprint: Blueprint) -> Manifest:

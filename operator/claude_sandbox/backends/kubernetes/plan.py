@@ -61,6 +61,7 @@ class Desired:
     policy: Object
     service: Object | None
     claim: Object | None
+    home: Object | None
     # The pod as it would be made now; whether there should be none, and whether what a new one needs is there.
     pod: Object
     suspended: bool
@@ -79,6 +80,7 @@ class Observed:
     policy: Object | None = None
     service: Object | None = None
     claim: Object | None = None
+    home: Object | None = None
     pod: Object | None = None
     # Whether the pod is not one that the operator made, whatever owner it names.
     pod_is_foreign: bool = False
@@ -126,6 +128,7 @@ def desire(
         policy=objects.network_policy(blueprint),
         service=objects.service(blueprint),
         claim=objects.claim(blueprint),
+        home=objects.home_claim(blueprint),
         pod=objects.pod(blueprint, key_generation, gateway, image_volumes=image_volumes),
         suspended=not blueprint.running,
         may_start=may_start,
@@ -137,14 +140,16 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
     """What to write, and why: what is missing or different may be lost, changed, or asked for for the first time."""
     missing = Cause.HEAL if past.provisioned else Cause.PROVISION
     differs = Cause.HEAL if past.settled else Cause.UPDATE
-    in_the_way = _in_the_way(observed, desired.identity)
+    later = differs if past.provisioned else missing
+    in_the_way = _in_the_way(observed, desired.identity, keeps_home=desired.home is not None)
     first = _child(desired.baseline, observed.baseline, (missing, Cause.HEAL), drift.policy_differences)
     then = (
         *_child(desired.account, observed.account, (missing, differs), drift.account_differences),
         *_child(desired.policy, observed.policy, (missing, differs), drift.policy_differences),
         *_child(desired.claim, observed.claim, (missing, differs), drift.claim_differences),
-        # The one object that a spec may ask for later: then it was not lost.
-        *_service(desired, observed.service, (differs if past.provisioned else missing, differs)),
+        # What a spec may ask for later: then it was not lost.
+        *_child(desired.home, observed.home, (later, differs), drift.claim_differences),
+        *_service(desired, observed.service, (later, differs)),
     )
     taken = _named(in_the_way)
     first, then = (tuple(s for s in stage if f"{s.kind} {s.name}" not in taken) for stage in (first, then))
@@ -256,15 +261,15 @@ def _hash(pod: Object) -> str | None:
     return str(value) if value else None
 
 
-def _in_the_way(observed: Observed, identity: Identity) -> tuple[Object, ...]:
+def _in_the_way(observed: Observed, identity: Identity, *, keeps_home: bool) -> tuple[Object, ...]:
     """The objects under the sandbox's names that are not its own."""
     owned = (observed.account, observed.policy, observed.service, observed.pod)
     found = [live for live in owned if live and not is_owned(live, identity)]
     if observed.pod_is_foreign and observed.pod and observed.pod not in found:
         found.append(observed.pod)
-    claim = observed.claim
-    if claim and not (is_owned(claim, identity) or is_retained_claim(claim, identity)):
-        found.append(claim)
+    for claim in (observed.claim, observed.home if keeps_home else None):
+        if claim and not (is_owned(claim, identity) or is_retained_claim(claim, identity)):
+            found.append(claim)
     if observed.baseline and not is_baseline(observed.baseline):
         found.append(observed.baseline)
     return tuple(found)

@@ -221,6 +221,8 @@ def pod_writable(view: View) -> Verdict:
             workspace = path == expected.workspace_path and container.name == expected.container
             found |= workspace
             allowed = not expected.workspace_read_only if workspace else volume.get("emptyDir") is not None
+            if container.name == expected.container and (claim := expected.kept_claims.get(path)) is not None:
+                allowed = is_workspace(volume, claim)
             if workspace and not is_workspace(volume, expected.workspace_claim):
                 problems.append(f"{path} is not the declared workspace")
             elif not (read_only or allowed):

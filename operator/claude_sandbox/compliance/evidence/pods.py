@@ -1,6 +1,7 @@
 """What was read of one sandbox, from where and when: the only input of every control."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from claude_sandbox.api.spec import Profile
@@ -82,6 +83,8 @@ class Expected:
     """The Secret with the credential of its model's provider, whoever holds that."""
     claude_code: ClaudeCode | None = None
     """None: nothing declares where Claude Code is to be from."""
+    kept_claims: Mapping[str, str] = field(default_factory=dict)
+    """Claims that the agent may write to besides the workspace's, by where they are mounted."""
     managed_settings: ManagedSettings | None = None
     """None: nothing declares what managed settings it is to have."""
 

@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.backends.docker.names import is_owned, is_workspace_of, labels_of, names_of
+from claude_sandbox.backends.docker.names import HOME, WORKSPACE, is_kept_by, is_owned, labels_of, names_of
 from claude_sandbox.backends.docker.steps import address_pools
 from claude_sandbox.blueprint.model import Identity
 
@@ -27,7 +27,7 @@ def test_every_name_is_accepted_and_short(cluster: str, identity: Identity) -> N
     for name in (names.container, names.helper, names.network, *names.all_volumes):
         assert ACCEPTED.fullmatch(name)
         assert len(name) <= 63
-    assert len({names.container, names.helper, *names.all_volumes}) == 6
+    assert len({names.container, names.helper, *names.all_volumes}) == 7
 
 
 @given(st.uuids().map(str), identities, identities)
@@ -39,6 +39,7 @@ def test_no_two_sandboxes_share_a_name(cluster: str, one: Identity, other: Ident
     assert not {first.key, first.settings, first.accounts} & {second.key, second.settings, second.accounts}
     same_name = (one.namespace, one.name) == (other.namespace, other.name)
     assert (first.workspace == second.workspace) is same_name
+    assert (first.home == second.home) is same_name
 
 
 def test_what_only_looks_the_same_is_told_apart() -> None:
@@ -50,12 +51,13 @@ def test_what_only_looks_the_same_is_told_apart() -> None:
     assert names_of("c1", Identity("a", "b", uid)) != names_of("c2", Identity("a", "b", uid))
 
 
-def test_the_workspace_alone_outlives_its_sandbox() -> None:
+def test_what_is_kept_outlives_its_sandbox() -> None:
     old, new = Identity("agents", "alice", "1"), Identity("agents", "alice", "2")
     volume = {"Name": names_of("c1", old).workspace, "Labels": labels_of("c1", old, "workspace")}
-    assert is_workspace_of(volume, "c1", new)
-    assert not is_workspace_of(volume, "c2", new)
-    assert not is_workspace_of(volume, "c1", Identity("agents", "bob", "2"))
+    assert is_kept_by(volume, "c1", new, WORKSPACE)
+    assert not is_kept_by(volume, "c1", new, HOME)
+    assert not is_kept_by(volume, "c2", new, WORKSPACE)
+    assert not is_kept_by(volume, "c1", Identity("agents", "bob", "2"), WORKSPACE)
     assert not is_owned(volume, "c1", new, "workspace")
     key = {"Name": "x", "Labels": labels_of("c1", old, "api-key")}
     assert is_owned(key, "c1", old, "api-key")

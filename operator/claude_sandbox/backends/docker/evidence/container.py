@@ -48,16 +48,18 @@ def declared(
 
     `addresses`: of the host, on which it may; None where they are not known.
     """
+    kept = frozenset(() if blueprint.kept_home is None else (blueprint.kept_home.path,))
     return Declared(
         profile=profile,
         seccomp=blueprint.seccomp,
         # A workspace that is read-only is not where may be written.
-        workspaces=frozenset() if blueprint.workspace.read_only else frozenset({blueprint.workspace.path}),
+        workspaces=frozenset(() if blueprint.workspace.read_only else (blueprint.workspace.path,)) | kept,
         without_programs=frozenset(scratch.path for scratch in blueprint.scratch if not scratch.executable),
         mounts=frozenset(
             {
                 *(blueprint.key.directory, blueprint.settings.directory, blueprint.workspace.path),
                 *((blueprint.tools.directory,) if blueprint.tools is not None else ()),
+                *kept,
             }
         ),
         peers=frozenset(_peers(blueprint, called)) if called is not None else frozenset(),

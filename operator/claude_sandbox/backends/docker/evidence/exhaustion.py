@@ -108,13 +108,16 @@ def clauses(pressure: Pressure, blueprint: Blueprint) -> tuple[str, ...]:
             "raise spec.workspace.size" if blueprint.workspace.volume is None else "have room made on the host's disk"
         )
         found.append(f"{blueprint.workspace.path} is full: remove files there, or {remedy}")
+    if blueprint.kept_home is not None and blueprint.kept_home.path in pressure.full:
+        found.append(f"{blueprint.kept_home.path} is full: remove files there, or have room made on the host's disk")
     return tuple(found)
 
 
 def places_of(blueprint: Blueprint) -> tuple[str, ...]:
     """Where the sandbox may write."""
     writable = () if blueprint.workspace.read_only else (blueprint.workspace.path,)
-    return (*(scratch.path for scratch in blueprint.scratch), *writable)
+    kept = () if blueprint.kept_home is None else (blueprint.kept_home.path,)
+    return (*(scratch.path for scratch in blueprint.scratch), *writable, *kept)
 
 
 def _kills(membership: str, cgroups: Path) -> int:

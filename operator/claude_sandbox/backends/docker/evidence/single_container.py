@@ -78,7 +78,9 @@ async def survey(
         # Of what is no sandbox it is not known whether it may have processes of several users.
         visits=ExecSessions(sessions, False if blueprint is None else await left_behind(engine, container)),
         key_place=None if blueprint is None else await read_place(engine, container, blueprint.key),
-        settings=NOT_READ if blueprint is None else await settings_of(engine, container, blueprint.settings, read_at),
+        settings=NOT_READ
+        if blueprint is None or note
+        else await settings_of(engine, container, blueprint.settings, read_at),
     )
     return Survey(container, evidence, note)
 
@@ -156,7 +158,9 @@ async def _against(
     # Of what was made from just this, the image is known.
     certain = standard.image is not None or found.get(names.LABEL_SPEC_HASH) == spec_hash(blueprint, cluster)
     wanted = replace(wanted, claude_code=wanted.claude_code and replace(wanted.claude_code, certain=certain))
-    return replace(wanted, peers=wanted.peers | meant.peers), blueprint, ""
+    # What ConfigMaps tell it besides is not read here, so that nothing can be said of its settings.
+    told = "what its spec.claudeCode names was not read" if any(spec.claude_code.config_maps) else ""
+    return replace(wanted, peers=wanted.peers | meant.peers), blueprint, told
 
 
 async def _brought_from(engine: Engine, container: Object) -> str | None:

@@ -76,8 +76,8 @@ def helper(
     needed = {wanted.names.key}
     if settings:
         needed.add(wanted.names.settings)
-        # Its directory is made the agent's own; of one that the agent may only read it needn't be.
-        needed |= set() if blueprint.workspace.read_only else {wanted.names.workspace}
+        # Their directories are made the agent's own; of one that the agent may only read it needn't be.
+        needed |= {wanted.names.home} if blueprint.workspace.read_only else {wanted.names.workspace, wanted.names.home}
     mounts = [one for one in wanted.container["HostConfig"]["Mounts"] if one["Source"] in needed]
     return {
         "Image": image.reference,
@@ -113,14 +113,19 @@ def helper(
 
 
 def settings_archive(blueprint: Blueprint) -> bytes:
-    """The managed settings, root's and for all to read, and the workspace's directory, the agent's own.
+    """The managed settings, root's and for all to read, and the directories that are kept, the agent's own.
 
     The engine itself unpacks it, so that neither needs a process with rights.
     """
     settings, user = blueprint.settings, blueprint.user
     entries = [(_entry(f"{settings.directory}/{settings.file}", 0o444), settings.content.encode())]
+    kept = []
     if blueprint.workspace.volume is not None and not blueprint.workspace.read_only:
-        directory = _entry(blueprint.workspace.path, 0o755, kind=tarfile.DIRTYPE)
+        kept.append((blueprint.workspace.path, 0o755))
+    if blueprint.kept_home is not None:
+        kept.append((blueprint.kept_home.path, 0o700))
+    for path, mode in kept:
+        directory = _entry(path, mode, kind=tarfile.DIRTYPE)
         directory.uid, directory.gid = user.uid, user.gid
         entries.append((directory, b""))
     return archive_of(entries)

@@ -4,7 +4,7 @@ from claude_sandbox.backends.apply import ForeignObjectError
 from claude_sandbox.backends.docker import drift, names
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.model import VOLUME, Desired, Step, Verb
-from claude_sandbox.backends.docker.names import is_owned, is_workspace_of
+from claude_sandbox.backends.docker.names import is_kept_by, is_owned
 from claude_sandbox.backends.docker.steps.context import ApplyContext
 
 
@@ -21,6 +21,6 @@ async def volume_step(context: ApplyContext, desired: Desired, step: Step) -> No
 
 
 def _is_ours(desired: Desired, live: Object) -> bool:
-    if live["Name"] == desired.documents.names.workspace:
-        return is_workspace_of(live, desired.cluster, desired.identity)
+    if (what := desired.documents.names.kept.get(live["Name"])) is not None:
+        return is_kept_by(live, desired.cluster, desired.identity, what)
     return any(is_owned(live, desired.cluster, desired.identity, one) for one in names.OWN_VOLUMES)

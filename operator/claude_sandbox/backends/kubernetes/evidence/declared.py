@@ -31,6 +31,7 @@ def expected(
         workspace_path=blueprint.workspace.path,
         workspace_read_only=blueprint.workspace.read_only,
         workspace_claim=meta.workspace_name(name) if blueprint.workspace.volume else None,
+        kept_claims=({blueprint.kept_home.path: meta.home_name(name)} if blueprint.kept_home is not None else {}),
         policy_names=frozenset({child, meta.BASELINE_POLICY}),
         service_names=frozenset({child}),
         profile=profile,

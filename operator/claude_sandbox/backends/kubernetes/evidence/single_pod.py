@@ -20,6 +20,7 @@ from claude_sandbox.backends.kubernetes.evidence.pod_context import (
     read_surroundings,
 )
 from claude_sandbox.backends.kubernetes.evidence.single_gateway import read_gateway
+from claude_sandbox.backends.kubernetes.evidence.told import with_instructions
 from claude_sandbox.backends.kubernetes.objects import CONTAINER, known_endpoint
 from claude_sandbox.backends.kubernetes.ownership import is_owned
 from claude_sandbox.backends.kubernetes.plan import Desired, Observed, desire, plan
@@ -111,15 +112,20 @@ async def _declared(api: Api, pod: Object, sandbox: Object, standard: Standard) 
     image = standard.image or _operators_image(pod, spec)
     # What the operator was started with is not known here; whether it is enough is for PRIV-05 to say.
     strict = (pod["spec"].get("securityContext") or {}).get("supplementalGroupsPolicy") == "Strict"
-    blueprint = build(_identity(sandbox), spec, Site(image, standard.opened, strict))
-    namespace, child = blueprint.identity.namespace, meta.child_name(blueprint.identity.name)
-    around, account, claim = await asyncio.gather(
+    blueprint = await with_instructions(
+        api, build(_identity(sandbox), spec, Site(image, standard.opened, strict)), spec
+    )
+    if isinstance(blueprint, str):
+        raise SurveyError(f"of ClaudeSandbox {sandbox['metadata']['name']} {blueprint}")
+    name, namespace = blueprint.identity.name, blueprint.identity.namespace
+    around, account, claim, home = await asyncio.gather(
         read_surroundings(api, pod),
-        read_one(api, SERVICE_ACCOUNTS, child, namespace),
-        read_one(api, PERSISTENT_VOLUME_CLAIMS, meta.workspace_name(blueprint.identity.name), namespace),
+        read_one(api, SERVICE_ACCOUNTS, meta.child_name(name), namespace),
+        read_one(api, PERSISTENT_VOLUME_CLAIMS, meta.workspace_name(name), namespace),
+        read_one(api, PERSISTENT_VOLUME_CLAIMS, meta.home_name(name), namespace),
     )
     knows_image = standard.image is not None or (spec.image is not None and blueprint.tools is None)
-    differences = _drift(blueprint, spec, pod, around, account, claim, knows_image=knows_image)
+    differences = _drift(blueprint, spec, pod, around, account, (claim, home), knows_image=knows_image)
     # What the operator gives sandboxes that name no image is its administrator's, who answers for it.
     own = image.reference if blueprint.tools is None else blueprint.tools.image.reference
     plain = standard.plain_images if spec.image and blueprint.tools is None else standard.plain_images | {own}
@@ -152,15 +158,18 @@ def _drift(
     pod: Object,
     around: Surroundings,
     account: Reading[Object | None] | Unread,
-    claim: Reading[Object | None] | Unread,
+    claims: tuple[Reading[Object | None] | Unread, Reading[Object | None] | Unread],
     *,
     knows_image: bool,
 ) -> Reading[tuple[str, ...]] | Unread:
     """In what the live objects are not those that the operator would make, the key's generation aside."""
     if isinstance(account, Unread):
         return account
+    claim, home = claims
     if isinstance(claim, Unread):
         return claim
+    if isinstance(home, Unread):
+        return home
     if isinstance(around.policies, Unread):
         return around.policies
     if isinstance(around.services, Unread):
@@ -173,6 +182,7 @@ def _drift(
         policy=_named(around.policies.value, child),
         service=_named(around.services.value, child),
         claim=claim.value,
+        home=home.value,
         pod=pod,
     )
     wanted = plan(desired, observed, Past(provisioned=True, ran=True, settled=True))
