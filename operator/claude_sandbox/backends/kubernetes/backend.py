@@ -26,10 +26,13 @@ from claude_sandbox.backends.kubernetes.evidence.gateways import GatewayEvidence
 from claude_sandbox.backends.kubernetes.evidence.runtime_classes import RuntimeClasses
 from claude_sandbox.backends.kubernetes.gateway.gateways import Ensured, Gateways, Wanted, added
 from claude_sandbox.backends.kubernetes.gateway.objects import Brokering
+from claude_sandbox.backends.kubernetes.image_volumes import ImageVolumes
 from claude_sandbox.backends.kubernetes.objects import known_endpoint
+from claude_sandbox.backends.kubernetes.objects import pod as pod_of
 from claude_sandbox.backends.kubernetes.ownership import is_owned
 from claude_sandbox.backends.kubernetes.plan import Desired, Observed, desire, plan
 from claude_sandbox.backends.kubernetes.state import node_lost, state_of, wants_users, without_users
+from claude_sandbox.backends.kubernetes.tools import lacks_image_volumes
 from claude_sandbox.backends.kubernetes.watches import secret_opt_in
 from claude_sandbox.backends.kubernetes.watches.secrets import SecretStates
 from claude_sandbox.backends.kubernetes.watches.watches import Watches
@@ -92,6 +95,7 @@ class KubernetesBackend:
         self._runtime_classes = RuntimeClasses(api)
         self._claims = volume_claims.StorageClasses(api)
         self._admission = PodAdmission(api, recorded)
+        self._image_volumes = ImageVolumes(api)
         self._baselines = BaselinePolicies(api, watches)
         self._gateways = Gateways(api, watches, self._admission, brokering, brokered, now, lent_by_address)
         self._gateway_evidence = GatewayEvidence(watches, self._gateways, brokering, named or brokered, minor)
@@ -122,8 +126,16 @@ class KubernetesBackend:
             return gateway.outcome
         has_door = blueprint.gateway is None or gateway.endpoint is not None
         may_start = key.problem is None and refused is None and has_door and not blueprint.held
+        live = self._watches.get(PODS, identity.namespace, account)
         desired = replace(
-            desire(blueprint, key.generation, may_start, _update(blueprint, spec), gateway.endpoint),
+            desire(
+                blueprint,
+                key.generation,
+                may_start,
+                _update(blueprint, spec, live),
+                gateway.endpoint,
+                image_volumes=await self._uses_image_volumes(blueprint, live),
+            ),
             # Who does not hold the key need not end with it: the gateway does not use it any more.
             withdrawn=key.withdrawn and blueprint.gateway is None,
         )
@@ -144,6 +156,12 @@ class KubernetesBackend:
         else:
             outcome, _ = await asyncio.gather(carried, self._access.ask(identity.namespace, account))
         return added(replace(outcome, failure=outcome.failure or refused), gateway.outcome)
+
+    async def _uses_image_volumes(self, blueprint: Blueprint, live: Object | None) -> bool:
+        """Whether Claude Code comes by an image volume, where it has to be brought into the pod."""
+        if blueprint.tools is None or not blueprint.running:
+            return False
+        return await self._image_volumes.usable(pod_of(blueprint, None, image_volumes=True), live)
 
     async def _gateway(self, blueprint: Blueprint) -> Ensured:
         """The namespace's gateway, as far as it is there; nothing for a sandbox that has none."""
@@ -344,8 +362,10 @@ class KubernetesBackend:
         return _reading(informer, informer.store.by_namespace(namespace), "")
 
 
-def _update(blueprint: Blueprint, spec: ClaudeSandboxSpec) -> UpdateStrategyType:
-    """What runs is not replaced by what can't be made."""
+def _update(blueprint: Blueprint, spec: ClaudeSandboxSpec, live: Object | None) -> UpdateStrategyType:
+    """What runs is not replaced by what can't be made. What never ran, for want of image volumes, is made otherwise."""
+    if live is not None and lacks_image_volumes(live):
+        return UpdateStrategyType.RECREATE
     return UpdateStrategyType.ON_DELETE if blueprint.held else spec.update_strategy.type
 
 
