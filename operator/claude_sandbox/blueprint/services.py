@@ -65,4 +65,3 @@ def _variables(kind: RegistryType, name: str, url: str) -> dict[str, str]:
             return {"NPM_CONFIG_REGISTRY": url, "NPM_CONFIG_REPLACE_REGISTRY_HOST": "always"}
         case RegistryType.CARGO:
             return {f"CARGO_REGISTRIES_{name.upper().replace('-', '_')}_INDEX": f"sparse+{url}"}
-    return {}

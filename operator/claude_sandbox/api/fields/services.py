@@ -80,7 +80,6 @@ class RegistryType(Choice):
 
     PYPI = "PyPI"
     NPM = "NPM"
-    MAVEN = "Maven"
     CARGO = "Cargo"
 
 
@@ -88,7 +87,7 @@ class Registry(Strict):
     """The service is a package registry, and the programs in the sandbox use it without being told."""
 
     type: RegistryType
-    """Which programs: pip and uv (PyPI), npm (NPM), mvn (Maven), or cargo, which knows it by the service's name."""
+    """Which programs: pip and uv (PyPI), npm (NPM), or cargo, which knows it by the service's name."""
     path: Annotated[str, Field(min_length=1, max_length=200), _PATH, _NO_DOTS] | None = None
     """Where on the service it is. Default: /simple/ for PyPI, / for others."""
 

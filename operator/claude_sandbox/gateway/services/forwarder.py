@@ -61,10 +61,11 @@ class Forwarder:
             passing = _Passing(request, opened, client, Side(server.reader, server.writer), passage)
             try:
                 async with asyncio.timeout(config.limits.total):
-                    if request.upgrade is None:
-                        await passing.exchange(early, config)
-                    else:
+                    if _is_websocket(request):
                         await passing.websocket(early, config)
+                    else:
+                        # Another protocol is merely offered (cargo offers HTTP/2), and need not be taken up.
+                        await passing.exchange(early, config)
             except AnswerError as error:
                 raise BadRequestError(f"the service's answer is malformed: {error}", 502) from None
             except TimeoutError:
@@ -140,6 +141,10 @@ def service_of(request: Request, sandbox: Sandbox, live: Live, passage: Passage,
     return passage.opened
 
 
+def _is_websocket(request: Request) -> bool:
+    return request.method == "GET" and (request.upgrade or "").lower() == "websocket"
+
+
 def judge(request: Request, opened: Opened, config: Config) -> None:
     """Whether this may be asked of the service. Raises RefusedError."""
     service = opened.service
@@ -158,8 +163,6 @@ def judge(request: Request, opened: Opened, config: Config) -> None:
         raise RefusedError(403, str(error), f"malformed: {error}") from None
     if request.length is not None and request.length > LONGEST_BODY:
         raise RefusedError(413, f"the body is longer than {LONGEST_BODY} bytes", "size")
-    if request.upgrade is not None and (request.upgrade.lower() != "websocket" or request.method != "GET"):
-        raise RefusedError(400, "of other protocols WebSocket alone is passed on, by GET", "malformed: upgrade")
 
 
 class _Passing:
