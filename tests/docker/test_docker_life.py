@@ -1,13 +1,26 @@
 """A sandbox on a real engine, old and new: made, hardened, with its key, and taken away."""
 
+import os
 import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from dockerkit import CLUSTER, FIRST, KEY, LATER, counted, on_the_disk, process_of, sandbox
+from dockerkit import CLUSTER, FIRST, KEY, LATER, Sandbox, counted, on_the_disk, process_of, sandbox
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.docker_hosts.endpoints import parse
+from claude_sandbox.api.spec import BackendType
 from claude_sandbox.api.status import Result
 from claude_sandbox.backends.base import KeyState
+from claude_sandbox.cli.engine_address import EngineAddress
+from claude_sandbox.cli.work.containers import container_place
+from claude_sandbox.cli.work.copying import Limits, copy_in, copy_out
+from claude_sandbox.cli.work.errors import WorkError
+from claude_sandbox.cli.work.sessions import LogOptions
+from claude_sandbox.cli.work.target import Target
+from claude_sandbox.kubernetes_api.pod_exec import Channel
 from claude_sandbox.localcluster.engine import EngineDescription
 
 KEPT = {"keepHome": {"size": "64Mi"}}
@@ -210,6 +223,54 @@ async def test_an_image_that_cant_be_had_is_said_and_what_to_do(host: EngineDesc
         failure = (await one.once(FIRST)).failure
         assert failure is not None
         assert "docker load" in failure.message
+
+
+async def test_one_works_in_it_by_the_engine_and_no_control_minds(host: EngineDescription, tmp_path: Path) -> None:
+    async with sandbox(host) as one:
+        await one.made()
+        await one.started()
+        identity = one.identity
+        target = Target(identity.namespace, identity.name, identity.uid, BackendType.DOCKER, one.inspected["Id"])
+        (tmp_path / "up/deep").mkdir(parents=True)
+        (tmp_path / "up/deep/file").write_bytes(os.urandom(2_000_000))
+        (tmp_path / "up/link").symlink_to("deep/file")
+        async with container_place(EngineAddress(host.socket, parse(host.socket)), target) as place:
+            await copy_in(place, tmp_path / "up", "", target.directory)
+            assert one.sh("wc -c < /workspace/up/link; stat -c %u /workspace/up").split() == ["2000000", "1000"]
+            await copy_out(place, "up", tmp_path / "down", target.directory, Limits(1 << 30))
+            assert (tmp_path / "down/link").read_bytes() == (tmp_path / "up/link").read_bytes()
+            session = await place.run(["sh", "-c", "id -u; cat; echo err >&2; exit 7"], stdin=True)
+            await session.write(b"in\n")
+            assert [result async for result in _results(one, "PRIV-08")] == [Result.PASS]
+            await session.end_input()
+            found = [part async for part in session.output()]
+            assert b"".join(data for channel, data in found if channel is Channel.STDOUT) == b"1000\nin\n"
+            assert b"".join(data for channel, data in found if channel is Channel.STDERR) == b"err\n"
+            assert session.exit_code == 7
+            await session.close()
+            terminal = await place.run(["sh"], stdin=True, tty=True)
+            await terminal.resize(121, 33)
+            await terminal.write(b"stty size; exit 3\n")
+            assert b"33 121" in b"".join([data async for _, data in terminal.output()])
+            assert terminal.exit_code == 3
+            await terminal.close()
+            one.sh("echo said > /proc/1/fd/1; echo complained > /proc/1/fd/2")
+            log = b"".join([part async for part in place.log(LogOptions(tail=2))])
+            assert sorted(log.split()) == [b"complained", b"said"]
+        gone = replace(target, workload="0" * 64)
+        async with container_place(EngineAddress(host.socket, parse(host.socket)), gone) as place:
+            with pytest.raises(WorkError, match="is not there"):
+                await place.run(["true"])
+
+
+async def _results(one: Sandbox, control: str) -> AsyncIterator[Result]:
+    outcome = await one.once()
+    compliance, _, _ = await one.backend.measure(one.blueprint, one.parsed, outcome)
+    if any(control in passed.controls for passed in compliance.passed):
+        yield Result.PASS
+    for found in compliance.controls:
+        if found.id == control:
+            yield found.result
 
 
 async def test_orphans_are_those_whose_sandbox_is_gone(host: EngineDescription) -> None:

@@ -221,11 +221,12 @@ def test_a_terminal_there_has_the_size_of_the_one_here(kubectl: Kubectl, alice: 
 
     try:
         # Typed before anybody is there to read it.
-        os.write(terminal, b"stty size; trap 'echo caught' INT; sleep 60\n")
+        os.write(terminal, b"stty size; sleep 600\n")
         until(b"33 121")
         os.write(terminal, b"\x03")
-        until(b"\ncaught")
-        os.write(terminal, b"exit 5\n")
+        # Ctrl-C ended what ran there, and nothing here.
+        os.write(terminal, b"echo came-$((1 + 1)); exit 5\n")
+        until(b"came-2")
         # A terminal whose last user has left can't be read any more.
         with contextlib.suppress(OSError):
             until(b"never said")

@@ -38,6 +38,7 @@ COMMANDS = {
     "cp": Entry("claude_sandbox.cli.work.cp:cp", "Copy files into a sandbox, or out of one."),
     "logs": Entry("claude_sandbox.cli.work.logs:logs", "What a sandbox's agent has written."),
     "diff": Entry("claude_sandbox.cli.work.diff:diff", "What the agent changed in its repository."),
+    "completion": Entry("claude_sandbox.cli.completion:completion", "Complete command lines in your shell."),
     "demo": Entry("claude_sandbox.cli.demo:demo", "See everything at work: a cluster, the operator, a sandbox in it."),
     "install": Entry(
         "claude_sandbox.cli.install:install", "Install the operator into a cluster, with the least rights."
@@ -78,8 +79,13 @@ def cli() -> None:
 
 def main() -> None:
     """The entry point of the installed command."""
+    run("claude-sandbox")
+
+
+def run(name: str) -> None:
+    """Do what the command line says; `name`: how the user called it, for the help."""
     try:
-        cli()
+        cli(prog_name=name)
     except LocalClusterError as error:
         _fail(error.message, error.remedy)
     except OSError as error:

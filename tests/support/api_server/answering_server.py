@@ -60,6 +60,8 @@ class Cluster:
         head, _, name = path.rpartition("/")
         if name == "pods":
             return 200, {"metadata": {"resourceVersion": "1"}, "items": list(map(_gateway, self.gateways))}
+        if name == meta.PLURAL:
+            return 200, {"metadata": {"resourceVersion": "1"}, "items": list(self.sandboxes.values())}
         if name == "log":
             return 200, self.gateways[head.rpartition("/")[2]]
         if head.endswith("/api/v1/namespaces"):

@@ -47,8 +47,8 @@ FIRST = Past(provisioned=False, ran=False, settled=False)
 LATER = Past(provisioned=True, ran=True, settled=True)
 
 _APPLETS = (
-    *("base64", "cat", "chmod", "echo", "env", "grep", "head", "id", "kill", "ls", "mv", "nc", "ps", "rm", "sh"),
-    *("sleep", "stat", "touch", "wget"),
+    *("base64", "basename", "cat", "chmod", "dirname", "echo", "env", "grep", "head", "id", "kill", "ls", "mktemp"),
+    *("mv", "nc", "ps", "rm", "sh", "sleep", "stat", "stty", "tar", "touch", "wc", "wget"),
 )
 BROKEN = "/tmp/claude-is-broken"
 """The file in a sandbox with which the stand-in can't run; where it holds a number, only after as many seconds."""

@@ -12,7 +12,7 @@ from claude_sandbox.cli.work.errors import WorkError
 from claude_sandbox.cli.work.packing import Packer
 from claude_sandbox.cli.work.plain import plain_line, plain_text
 from claude_sandbox.cli.work.progress import Progress
-from claude_sandbox.cli.work.sessions import Ended, Place, Session, ended, feeding, reading
+from claude_sandbox.cli.work.sessions import NO_END, Ended, Place, Session, ended, feeding, reading
 from claude_sandbox.cli.work.unpacking import Unpacker
 
 _NO_DIRECTORY, _IS_THERE, _CUT = 33, 34, 35
@@ -145,6 +145,8 @@ async def copy_in(place: Place, source: Path, path: str, directory: str) -> Copi
 
     session = await place.run(["sh", "-c", _RECEIVE, "sh", whole, name], stdin=True)
     try:
+        if not session.can_end_input:
+            raise WorkError(*NO_END)
         with Progress(name) as progress:
             how = await feeding(session, parts(progress))
     finally:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import click
 
 from claude_sandbox.api.clip import plain
+from claude_sandbox.cli.completion import sandbox_names
 from claude_sandbox.cli.work.changes.fetching import base_of, fetched
 from claude_sandbox.cli.work.changes.own_git import OwnGit
 from claude_sandbox.cli.work.options import Where, place_of, sandbox_named, size_option, where_options, work
@@ -26,7 +27,7 @@ class Shown:
 
 
 @click.command(epilog="\b\nExit codes: 0 it was computed, 1 it could not be, 2 the command line is wrong.")
-@click.argument("sandbox", metavar="SANDBOX")
+@click.argument("sandbox", metavar="SANDBOX", shell_complete=sandbox_names)
 @click.argument("paths", nargs=-1, metavar="[-- PATH...]")
 @click.option("--path", "directory", metavar="DIRECTORY", default=None,
               help="The repository. [default: the sandbox's only one, or its workspace]")  # fmt: skip

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from claude_sandbox.cli.audit.lines import since as age
+from claude_sandbox.cli.completion import sandbox_names
 from claude_sandbox.cli.work.options import Where, place_of, sandbox_named, where_options, work
 from claude_sandbox.cli.work.plain import Lines, plain_line
 from claude_sandbox.cli.work.sessions import LogOptions
@@ -20,7 +21,7 @@ def _since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> d
 
 
 @click.command(epilog="\b\nExit codes: 0 it was read, 1 it could not be read, 2 the command line is wrong.")
-@click.argument("sandbox", metavar="SANDBOX")
+@click.argument("sandbox", metavar="SANDBOX", shell_complete=sandbox_names)
 @click.option("--follow", "-f", is_flag=True, help="Go on as more is written, until Ctrl-C or the container's end.")
 @click.option("--since", "after", metavar="AGE", callback=_since, help="From then on: 10m, 2h, 7d, or a time.")
 @click.option("--tail", metavar="LINES", type=click.IntRange(0), help="The last lines only. [default: all]")

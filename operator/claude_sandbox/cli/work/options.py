@@ -11,9 +11,12 @@ from typing import Any
 
 import click
 
+from claude_sandbox.api import meta
 from claude_sandbox.api.clip import plain
 from claude_sandbox.api.quantity import bytes_of
 from claude_sandbox.api.spec import BackendType
+from claude_sandbox.cli.engine_address import AddressError, EngineAddress, Tls, engine_address
+from claude_sandbox.cli.work.containers import container_place
 from claude_sandbox.cli.work.errors import WorkError
 from claude_sandbox.cli.work.pods import PodPlace
 from claude_sandbox.cli.work.sessions import Place
@@ -21,6 +24,7 @@ from claude_sandbox.cli.work.target import Target, find, named
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import CredentialsError, load
 from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS
 
 INTERRUPTED = 130
 """The exit code of what was ended by a signal, as a shell has it."""
@@ -28,17 +32,24 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Where:
-    """How the API server is reached; what is None is as kubectl."""
+    """How the API server and an engine are reached; what is None is as kubectl, and as the DockerHost says."""
 
     namespace: str | None
     kubeconfig: str | None
     context: str | None
+    host: str | None
+    tls: Tls
 
 
 _OPTIONS = (
     click.option("--namespace", "-n", metavar="NAME", help="The sandbox's. [default: the context's]"),
     click.option("--kubeconfig", metavar="FILE", help="[default: as kubectl]"),
     click.option("--context", metavar="NAME", help="[default: the current one]"),
+    click.option("--host", "-H", metavar="ENDPOINT", help="On Docker: the engine. [default: as its DockerHost says]"),
+    click.option("--tlsverify", is_flag=True, help="Mutual TLS, for tcp://. [default: as docker: DOCKER_TLS_VERIFY]"),
+    click.option("--tlscacert", metavar="FILE", help="Who signed the engine's certificate. [default: as docker]"),
+    click.option("--tlscert", metavar="FILE", help="The certificate to show to the engine. [default: as docker]"),
+    click.option("--tlskey", metavar="FILE", help="Its key. [default: as docker]"),
 )
 
 
@@ -46,8 +57,10 @@ def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """A command with these options, which it gets as `where`."""
 
     @functools.wraps(command)
-    def wrapped(*args: Any, namespace: str | None, kubeconfig: str | None, context: str | None, **more: Any) -> Any:
-        return command(*args, where=Where(namespace, kubeconfig, context), **more)
+    def wrapped(*args: Any, **given: Any) -> Any:
+        tls = Tls(*(given.pop(name) for name in ("tlsverify", "tlscacert", "tlscert", "tlskey")))
+        where = Where(tls=tls, **{name: given.pop(name) for name in ("namespace", "kubeconfig", "context", "host")})
+        return command(*args, where=where, **given)
 
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
@@ -85,8 +98,30 @@ async def place_of(sandbox: tuple[str, str], where: Where) -> AsyncIterator[tupl
     async with Api(credentials, user_agent="claude-sandbox") as api:
         target = await find(api, sandbox[0] or credentials.namespace, sandbox[1])
         if target.backend is BackendType.DOCKER:
-            raise WorkError(f"ClaudeSandbox {target} is on Docker.", "Use docker on its host.")
+            async with container_place(await _engine_of(api, target, where), target) as place:
+                yield place, target
+            return
+        if where.host or where.tls.given:
+            raise click.UsageError(f"ClaudeSandbox {target} is on Kubernetes: leave --host and --tls… out.")
         yield PodPlace(api, target), target
+
+
+async def _engine_of(api: Api, target: Target, where: Where) -> EngineAddress:
+    """As the command line says, else as its DockerHost does. Raises WorkError, click.UsageError."""
+    endpoint = where.host
+    if endpoint is None:
+        try:
+            live = await api.get(DOCKER_HOSTS, target.host)
+        except ApiError as error:
+            raise WorkError(
+                f"DockerHost {target.host}, on which ClaudeSandbox {target} runs, can't be read: {error}.",
+                f"Ask for the right to get {meta.HOST_PLURAL}, or name the engine with --host.",
+            ) from None
+        endpoint = str((live.get("spec") or {}).get("endpoint", ""))
+    try:
+        return engine_address(endpoint, where.tls)
+    except AddressError as error:
+        raise click.UsageError(f"{error}") from None
 
 
 def work(what: Callable[[], Awaitable[int]], *, failed: int = 1) -> None:

@@ -13,6 +13,14 @@ MOST_ERRORS = 8 * 1024
 """Bytes that are kept of what a command writes to its standard error."""
 
 
+NO_END = (
+    "The way to this sandbox can't tell a command that its input has ended.",
+    "On Kubernetes that takes an API server from 1.30 on, with Docker an engine that is reached without TLS (unix://,"
+    " ssh://). A terminal and what only reads work all the same.",
+)
+"""Why what is not at a terminal can't be given an input, and what may help: a WorkError."""
+
+
 class Session(Protocol):
     """As `PodExec`, which says what each raises. Read by one task, written to by another."""
 

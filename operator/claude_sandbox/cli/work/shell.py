@@ -7,11 +7,12 @@ from contextlib import ExitStack
 
 import click
 
+from claude_sandbox.cli.completion import sandbox_names
 from claude_sandbox.cli.work import terminal
 from claude_sandbox.cli.work.errors import WorkError
 from claude_sandbox.cli.work.options import Where, place_of, sandbox_named, where_options, work
 from claude_sandbox.cli.work.plain import Lines, plain_line
-from claude_sandbox.cli.work.sessions import Session
+from claude_sandbox.cli.work.sessions import NO_END, Session
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.pod_exec import Channel
 
@@ -25,7 +26,7 @@ _SHELL = "TERM=$1; export TERM; if command -v bash >/dev/null; then exec bash; e
     epilog="\b\nExit codes: the command's own; 125 no session could be had, or it broke,"
            "\n2 the command line is wrong.",
 )  # fmt: skip
-@click.argument("sandbox", metavar="SANDBOX")
+@click.argument("sandbox", metavar="SANDBOX", shell_complete=sandbox_names)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND [ARGUMENT]...]")
 @where_options
 def shell(sandbox: str, command: tuple[str, ...], where: Where) -> None:
@@ -54,10 +55,7 @@ async def _run(sandbox: tuple[str, str], command: Sequence[str], where: Where) -
         session = await place.run(wanted, stdin=True, tty=tty)
         try:
             if not tty and not session.can_end_input and not os.isatty(0):
-                raise WorkError(
-                    "This API server can't tell a command that its input has ended (Kubernetes 1.30 and later can).",
-                    "Run it from a terminal, or copy what it is to read with: claude-sandbox cp",
-                )
+                raise WorkError(*NO_END)
             if tty:
                 click.echo(f"In {target}. Your terminal obeys what is written here; exit or Ctrl-D leaves.", err=True)
             return await attached(session, tty=tty)
@@ -107,7 +105,7 @@ async def _give(session: Session) -> None:
         async for part in terminal.typed():
             await session.write(part)
         await session.end_input()
-    except ApiError:
+    except (ApiError, WorkError):
         pass  # how it ended comes with its output
 
 

@@ -11,7 +11,7 @@ Use it from one event loop; what streams (`stream_events`, `stream_log`) blocks,
 
 import base64
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import docker
@@ -274,13 +274,23 @@ class Engine:
             "GET", "/events", params={"filters": json.dumps(filters)}, timeout=timeout, stream=True
         )
 
-    def stream_log(self, identifier: str, since: float | None, timeout: float, *, follow: bool) -> Response:
+    def stream_log(
+        self,
+        identifier: str,
+        since: float | None,
+        timeout: float,
+        *,
+        follow: bool,
+        more: Mapping[str, str] | None = None,
+    ) -> Response:
         """What a container has written to its standard output, in the framing of the engine's attached streams.
 
+        `more`: of the call's other parameters.
         `since`: seconds since 1970. `timeout`: as of `stream_events`; where one follows, nothing is told for as long as
         nothing is written. Blocks; raises EngineError.
         """
-        params = {"stdout": "1", "follow": str(int(follow)), **({} if since is None else {"since": f"{since:.3f}"})}
+        begin = {} if since is None else {"since": f"{since:.3f}"}
+        params = {"stdout": "1", "follow": str(int(follow)), **begin, **(more or {})}
         return self._transport.call(
             "GET", f"/containers/{identifier}/logs", params=params, timeout=timeout, stream=True
         )
