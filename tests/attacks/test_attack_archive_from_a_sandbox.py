@@ -157,6 +157,10 @@ def test_no_bit_device_or_pipe_is_taken(tmp_path: Path, hostile: tuple[ExecServe
         (archive([("x/" + "d/" * 300, DIRECTORY, "")]), "directories in one another"),
         (archive([("x", FILE, "a"), ("x", FILE, "b")]), "comes twice"),
         (archive([("x", FILE, "a"), ("x/y", FILE, "b")]), "is a directory, and is none"),
+        (
+            archive([("x", DIRECTORY, ""), ("x/a", DIRECTORY, ""), ("x/l", LINK, "a"), ("x/l/y", FILE, "through it")]),
+            "is a directory, and is none",
+        ),
         (archive([("x", FILE, "a")])[:700], "did not send all"),
         (archive([("y", FILE, "a")]), "is not what was asked for"),
         (archive([]), "nothing came"),

@@ -78,9 +78,14 @@ class ExecServer:
         left = [self.cut_after]
         outputs = [self._copy(socket, process.stdout, 1, left), self._copy(socket, process.stderr, 2, left)]
         feeding = asyncio.create_task(self._feed(socket, process.stdin, left))
-        await asyncio.gather(*outputs)
-        code = await process.wait()
-        feeding.cancel()
+        try:
+            await asyncio.gather(*outputs)
+            code = await process.wait()
+        finally:
+            feeding.cancel()
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
         cause = {"reason": "ExitCode", "message": str(code)}
         status = {"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": [cause]}}
         if not socket.closed:

@@ -127,3 +127,5 @@ def test_a_cut_archive_has_no_end() -> None:
     whole = made((tarfile.TarInfo("a"), b"x" * 600))
     assert not read(whole[:1500])[1].ended
     assert not read(whole[: 512 + 1024])[1].ended  # between two members
+    assert not read(whole[: 512 + 1024 + 512])[1].ended  # within its end
+    assert read(whole[: 512 + 1024 + 1024])[1].ended

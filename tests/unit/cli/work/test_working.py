@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_sandbox.cli.main import cli
+from claude_sandbox.cli.work.copying import _RECEIVE as RECEIVE
 from claude_sandbox.cli.work.cp import Remote, _end
 from claude_sandbox.cli.work.plain import LONGEST_LINE, Lines, plain_line
 
@@ -118,6 +120,31 @@ def test_a_copy_that_is_cut_leaves_nothing(server: ExecServer, inside: Path, her
         subprocess.run(["sleep", "0.05"], check=True)
         waiting -= 1
     assert names(inside) == ["src"]
+
+
+def test_what_comes_without_its_end_gets_no_name(inside: Path, tmp_path: Path) -> None:
+    """Cut between two members, where no tar says anything."""
+    (tmp_path / "copy").write_text("half")
+    whole = subprocess.run(["tar", "-cf", "-", "-C", tmp_path, "copy"], capture_output=True, check=True).stdout
+    done = subprocess.run(["sh", "-c", RECEIVE, "sh", f"{inside}/", "name"], input=whole[:1024], check=False)
+    assert (done.returncode, names(inside)) == (35, [])
+
+
+def test_a_copy_that_is_ended_by_a_signal_leaves_nothing(server: ExecServer, inside: Path, here: Path) -> None:
+    (inside / "tar").write_text('#!/bin/sh\n/bin/tar "$@"\nexec sleep 20\n')
+    (inside / "tar").chmod(0o755)
+    (inside / "note").write_text("note")
+    server.path = f"{inside}:{server.path}"
+    command = [sys.executable, "-m", "claude_sandbox.cli.main", "cp", "--kubeconfig", server.kubeconfig]
+    with subprocess.Popen([*command, f"alice:{inside}/note", "."], cwd=here) as process:
+        waiting = 200
+        while not list(here.glob(".claude-sandbox-*/copy")) and waiting:
+            time.sleep(0.05)
+            waiting -= 1
+        assert waiting
+        process.terminate()
+        assert process.wait(20) == 130
+    assert names(here) == []
 
 
 def test_a_copy_has_a_largest_size(server: ExecServer, inside: Path, here: Path) -> None:
