@@ -6,6 +6,7 @@ to by attributes, ignore files, the index, replacements and forged objects. Clos
 objects and bytes only, and computes every name by itself.
 """
 
+import hashlib
 import os
 import subprocess
 import zlib
@@ -321,3 +322,17 @@ def test_a_repository_without_a_commit_and_none_at_all(agent: Agent) -> None:
     found = diff(agent)
     assert "+x\n" in found.stdout
     assert "it has no commit" in found.stderr
+
+
+def test_a_large_file_that_is_what_its_pointer_says_has_not_changed(agent: Agent) -> None:
+    content = b"large" * 1000
+    digest = hashlib.sha256(content).hexdigest()
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest}\nsize {len(content)}\n"
+    (agent.at / ".gitattributes").write_text("*.bin filter=lfs diff=lfs merge=lfs -text\n")
+    for name in ("same.bin", "also.bin", "other.bin"):
+        (agent.at / name).write_text(pointer)
+    agent.commit("with large files")
+    base = git(agent.at, "rev-parse", "HEAD").strip()
+    (agent.at / "same.bin").write_bytes(content)
+    (agent.at / "other.bin").write_bytes(content + b"!")
+    assert diff(agent, "--base", base, "--name-status").stdout == "M\tother.bin\n"

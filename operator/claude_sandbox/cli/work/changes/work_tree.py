@@ -5,13 +5,15 @@ whatever it is; of the rest, what the base's own .gitignore files ignore is coun
 .gitignore files hide nothing: they are files that changed.
 """
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from claude_sandbox.cli.work.archive import ArchiveError, Kind, Member
+from claude_sandbox.cli.work.changes import pointers
 from claude_sandbox.cli.work.changes.own_git import OwnGit
 from claude_sandbox.cli.work.errors import WorkError
 from claude_sandbox.cli.work.plain import plain_line, plain_text
@@ -29,18 +31,26 @@ class Base:
         self.files: set[bytes] = set()
         self.submodules: dict[bytes, str] = {}
         self.rules: list[tuple[bytes, str]] = []
-        listed = git.run("ls-tree", "-r", "-z", "--full-tree", commit) if commit else b""
+        listed = git.run("ls-tree", "-r", "-z", "-l", "--full-tree", commit) if commit else b""
+        small: dict[str, list[bytes]] = {}
+        attributes: list[str] = []
         for entry in listed.split(b"\0"):
             head, tab, path = entry.partition(b"\t")
             if not tab:
                 continue
-            mode, _, name = head.split(b" ")
+            mode, _, name, size = head.split()
             if mode == b"160000":
                 self.submodules[path] = name.decode()
                 continue
             self.files.add(path)
             if path.rpartition(b"/")[2] == b".gitignore" and mode in (b"100644", b"100755"):
                 self.rules.append((path, name.decode()))
+            if path.rpartition(b"/")[2] == b".gitattributes":
+                attributes.append(name.decode())
+            if size.isdigit() and 0 < int(size) < pointers.LARGEST:
+                small.setdefault(name.decode(), []).append(path)
+        has_pointers = any(b"filter=lfs" in git.run("cat-file", "blob", name) for name in attributes)
+        self.pointers = pointers.pointers_in(git, small) if has_pointers else {}
 
     def submodule_of(self, path: bytes) -> bytes | None:
         """The submodule that a path is in."""
@@ -93,6 +103,8 @@ class WorkTree:
         self.ignored = 0
         self.left_out: set[str] = set()
         self._content = False
+        self._large: tuple[bytes, bytes, Any] | None = None
+        """Path, mode and digest of the present file, where the base has a pointer in its place."""
         self._taken: set[bytes] = set()
         self._errors = (git.place / "import-errors").open("wb+")
         self._ignored = Ignored(git, base)
@@ -107,6 +119,8 @@ class WorkTree:
         if isinstance(one, bytes):
             if self._content:
                 self._say(one)
+            if self._large is not None:
+                self._large[2].update(one)
             return
         self._end()
         self._left -= one.size
@@ -160,12 +174,20 @@ class WorkTree:
             mode = b"100755" if one.executable else b"100644"
             self._say(b"M " + mode + b" inline " + quoted(path) + b"\ndata %d\n" % one.size)
             self._content = True
+            if path in self._base.pointers:
+                self._large = (path, mode, hashlib.sha256())
         self._taken.add(path)
 
     def _end(self) -> None:
         if self._content:
             self._say(b"\n")
             self._content = False
+        if self._large is not None:
+            path, mode, digest = self._large
+            self._large = None
+            known, blob = self._base.pointers[path]
+            if digest.hexdigest() == known:
+                self._say(b"M " + mode + b" " + blob.encode() + b" " + quoted(path) + b"\n")
 
     def _say(self, data: bytes) -> None:
         assert self._import.stdin is not None  # noqa: S101 - it is a pipe
