@@ -62,10 +62,25 @@ async def test_a_config_map_is_waited_for_and_its_changes_come_into_the_running_
 
 async def test_who_changes_what_a_pod_is_told_has_it_put_back(world: World, api: Api, kubelet: Kubelet) -> None:
     await config_map(world, api, "Be brief.")
+    pages = {"metadata": {"name": "pages", "labels": {meta.LABEL_CLAUDE_CODE: "true"}}, "data": {"a.md": "You test."}}
+    await api.create(r.CONFIG_MAPS, pages, world.namespace)
     await world.operator().start()
-    await world.create("alice", **TOLD)
+    await world.create("alice", claudeCode={**TOLD["claudeCode"], "agents": {"name": "pages"}})
     await world.ready("alice")
-    pod = {"metadata": {"annotations": {meta.ANNOTATION_MANAGED_SETTINGS: "{}"}}}
-    await world.change(r.PODS, "sandbox-alice", pod)
+    file = meta.file_annotation(".claude/agents/a.md")
+    changed = dict.fromkeys((meta.ANNOTATION_MANAGED_SETTINGS, file), "{}")
+    await world.change(r.PODS, "sandbox-alice", {"metadata": {"annotations": changed}})
     await world.healed("alice", 0)
+    pod = world.child(r.PODS, "alice")
+    assert pod is not None
     assert settings_of(world)["claudeMd"] == "Be brief."
+    assert pod["metadata"]["annotations"][file] == "You test."
+
+    # Another text comes into the pod in place, another file needs another pod.
+    await api.patch(r.CONFIG_MAPS, "pages", world.namespace, {"data": {"a.md": "You review."}})
+    await world.ledger.until(
+        lambda: (world.child(r.PODS, "alice") or pod)["metadata"]["annotations"][file] == "You review.", "the new text"
+    )
+    await world.said("alice", "Drifted", "False")
+    await api.patch(r.CONFIG_MAPS, "pages", world.namespace, {"data": {"b.md": "You test."}})
+    await world.said("alice", "Drifted", "True", "SpecChanged")

@@ -1,5 +1,7 @@
 """Names that are part of the contract: group, kind, labels, annotations, names of children."""
 
+import hashlib
+
 GROUP = "claudesandbox.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -52,6 +54,9 @@ ANNOTATION_KEY_GENERATION = f"{GROUP}/api-key-generation"
 ANNOTATION_SPEC_HASH = f"{GROUP}/spec-hash"
 ANNOTATION_MANAGED_SETTINGS = f"{GROUP}/managed-settings"
 
+ANNOTATION_FILE = f"{GROUP}/file-"
+"""What the names of annotations begin with that are files beside the managed settings."""
+
 ANNOTATION_GATEWAY_AUTHORITY = f"{GROUP}/gateway-authority"
 # On the gateway's pods.
 ANNOTATION_GATEWAY = f"{GROUP}/gateway"
@@ -74,6 +79,11 @@ MAX_HOST_NAME_LENGTH = 63
 def child_name(sandbox: str) -> str:
     """The name of the pod, the ServiceAccount, the NetworkPolicy and the Service of the sandbox."""
     return f"sandbox-{sandbox}"
+
+
+def file_annotation(path: str) -> str:
+    """The pod's annotation with a file that is beside the managed settings, at this path."""
+    return f"{ANNOTATION_FILE}{hashlib.sha256(path.encode()).hexdigest()[:16]}"
 
 
 def report_name(uid: str) -> str:

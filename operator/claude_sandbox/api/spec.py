@@ -139,7 +139,7 @@ class ClaudeSandboxSpec(Strict):
     spec.credentials.delivery Brokered: the gateway asks them.
     """
     claude_code: ClaudeCode = ClaudeCode()
-    """What Claude Code is told, from ConfigMaps: settings and instructions."""
+    """What Claude Code is told, from ConfigMaps: settings, instructions, MCP servers, agents, commands, skills."""
     resources: Resources = Resources()
     """Limits of the workload."""
     workspace: Workspace = Workspace()

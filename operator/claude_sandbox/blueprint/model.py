@@ -97,12 +97,14 @@ class SettingsFile:
     """Claude Code's managed settings: what a repository or the agent can't override.
 
     `pins` is what the operator alone says. `content` may have more (`instructions.py`), which what runs gets in place.
+    `files`: what else is in the directory, by its path there.
     """
 
     directory: str
     file: str
     pins: str
     content: str
+    files: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

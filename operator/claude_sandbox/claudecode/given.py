@@ -8,12 +8,20 @@ too large or no JSON (seen). So what is given here is bounded, and written anew 
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from claude_sandbox.claudecode import pinned, waived
 
 MEMORY = "claudeMd"
 """The managed setting with instructions."""
+SERVERS_FILE = "managed-mcp.json"
+"""The file beside the managed settings with MCP servers: they need not be in `allowedMcpServers`, and while there is
+such a file, nobody else's servers are used (seen)."""
+DIRECTORY = ".claude"
+"""Where beside the managed settings agents, commands and skills are: they come before a repository's (seen)."""
+MOST_FILES = 64
+
 ALLOWED = frozenset(
     name
     for reason in (waived.NARROWS, waived.RUNS_IF_MANAGED, waived.MAY_DO, waived.MANNER)
@@ -24,7 +32,15 @@ ALLOWED = frozenset(
 _ELSEWHERE = {
     "env": "write variables into spec.env",
     MEMORY: "write instructions into what spec.claudeCode.memory names",
+    "managedMcpServers": "write them into what spec.claudeCode.mcpServers names",
+    "mcpServers": "write them into what spec.claudeCode.mcpServers names",
 }
+_SERVER = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_BY_HTTP, _BY_COMMAND = {"type", "url", "headers"}, {"type", "command", "args", "env"}
+_VARIABLE = "${"
+_SKILL = "SKILL.md"
+_SKILL_NAME = re.compile(r"[a-z0-9-]{1,64}", re.ASCII)
+_FILE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", re.ASCII)
 _DEEPEST = 32
 """Objects and lists in each other, far more than any setting has."""
 
@@ -54,6 +70,56 @@ def memory(text: str) -> str:
     if not text.strip():
         raise RefusedError("is empty: write instructions, or remove spec.claudeCode.memory")
     return text
+
+
+def servers(text: str) -> str:
+    """The MCP servers in a .mcp.json, as such a file with nothing else in it. Raises RefusedError."""
+    found = _object(text)
+    if set(found) != {"mcpServers"} or not isinstance(found["mcpServers"], dict):
+        raise RefusedError('must be an object with the one field "mcpServers", which has an object for each server')
+    for name, server in found["mcpServers"].items():
+        if not _SERVER.fullmatch(name):
+            raise RefusedError("has a server whose name is not of 1 to 64 letters, digits, '-' and '_': rename it")
+        if problem := _wrong(server):
+            raise RefusedError(f"has the server {name}, {problem}")
+    return json.dumps(found, separators=(",", ":"), sort_keys=True)
+
+
+def pages(kind: str, data: Mapping[str, str]) -> dict[str, str]:
+    """The files of agents or commands, by their paths. Raises RefusedError."""
+    for name in data:
+        if not _FILE.fullmatch(name) or not name.endswith(".md"):
+            raise RefusedError(f"has a key that is no file NAME.md, of which {kind} are: rename it, or remove it")
+    return {f"{DIRECTORY}/{kind}/{name}": text for name, text in data.items()}
+
+
+def skill(name: str, data: Mapping[str, str]) -> dict[str, str]:
+    """The files of one skill, by their paths. Raises RefusedError."""
+    if not _SKILL_NAME.fullmatch(name):
+        raise RefusedError("is called as no skill can be: name it with lower-case letters, digits and '-'")
+    if _SKILL not in data:
+        raise RefusedError(f"has no key {_SKILL}: add it")
+    if not all(map(_FILE.fullmatch, data)):
+        raise RefusedError("has a key that is no file's name for a skill: begin it with a letter or a digit")
+    return {f"{DIRECTORY}/skills/{name}/{file}": text for file, text in data.items()}
+
+
+def _wrong(server: object) -> str:
+    """What is wrong with a server, and the remedy; empty where nothing is."""
+    if not isinstance(server, dict):
+        return "which is no object"
+    by_command = "command" in server
+    if server.keys() - (_BY_COMMAND if by_command else _BY_HTTP):
+        return "with fields that are not used: only type, url and headers are, or command, args and env; remove them"
+    if _VARIABLE in json.dumps(server):
+        return "with a variable in it, and none is put in: write the value itself"
+    if by_command:
+        right = isinstance(server["command"], str) and server.get("type", "stdio") == "stdio"
+        return "" if right else "whose command is no text, or whose type is not stdio: write a program's path"
+    if server.get("type") not in ("http", "sse"):
+        return "whose type is not http or sse: write one of these, or a command"
+    right = str(server.get("url", "")).startswith(("http://", "https://"))
+    return "" if right else "whose url is none: write http://… or https://…"
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -57,6 +57,8 @@ class Lab:
     """Variables of the process, beside those that every one has."""
     person: dict[str, Any] = field(default_factory=dict)
     """Settings of the person's own, in the home directory: no repository's."""
+    beside: dict[str, str] = field(default_factory=dict)
+    """Files beside the managed settings, by their paths."""
 
     @property
     def workspace(self) -> Path:
@@ -76,7 +78,9 @@ class Lab:
         self._begin()
         for path, content in files.items():
             self._write(self.workspace / path, content)
-        self._write(self.directory / "etc/claude-code/managed-settings.json", dict(self.managed(managed)))
+        shutil.rmtree(self.directory / "etc/claude-code", ignore_errors=True)
+        for path, content in {**self.beside, "managed-settings.json": dict(self.managed(managed))}.items():
+            self._write(self.directory / "etc/claude-code" / path, content)
         for server in (self.api, self.attacker):
             server.requests.clear()
         done = self._ask(arguments or ("-p", "ping"), seconds)

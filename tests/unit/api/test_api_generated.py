@@ -98,7 +98,7 @@ def test_only_the_key_is_required() -> None:
         "spec.services[].registry": ["type"],
         "spec.claudeCode.settings": ["name"],
         "spec.workspace.keepHome": ["size"],
-        "spec.claudeCode.memory": ["name"],
+        **{f"spec.claudeCode.{one}": ["name"] for one in ("memory", "mcpServers", "agents", "commands", "skills[]")},
         "spec.network.ports[]": ["name", "containerPort"],
     }
 

@@ -1,6 +1,8 @@
 """What ConfigMaps say goes below what is pinned, whatever they say; what is wrong is told with its field."""
 
+import io
 import json
+import tarfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +12,10 @@ from hypothesis import strategies as st
 
 from claude_sandbox.api.fields.claude_code import ClaudeCode
 from claude_sandbox.api.spec import ClaudeSandboxSpec
+from claude_sandbox.backends.docker import drift
 from claude_sandbox.backends.docker import objects as docker
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
+from claude_sandbox.backends.docker.keys.delivery import settings_archive
 from claude_sandbox.backends.kubernetes import objects as kubernetes
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.instructions import (
@@ -93,3 +98,62 @@ def test_what_is_refused_is_told_with_its_field_and_the_remedy(
 def test_a_key_that_is_missing_is_told() -> None:
     with pytest.raises(NotThereError, match=r"spec\.claudeCode\.memory: key CLAUDE.md of ConfigMap team is not there"):
         understood(ASKED, reading({**CONFIG_MAPS, "team": {"settings.json": "{}"}}))
+
+
+FILES = {
+    "servers": {"mcp.json": '{"mcpServers": {"one": {"command": "/bin/true"}}}'},
+    "pages": {"tester.md": "You test.", "reviewer.md": "You review."},
+    "release": {"SKILL.md": "How to release.", "check.py": "print()"},
+}
+WITH_FILES = ClaudeCode.model_validate(
+    {
+        "mcpServers": {"name": "servers"},
+        "agents": {"name": "pages"},
+        "commands": {"name": "pages"},
+        "skills": [{"name": "release"}],
+    }
+)
+
+
+def test_files_stand_beside_the_settings_on_either_backend() -> None:
+    told = instructed(blueprint(), understood(WITH_FILES, reading(FILES)))
+    found = dict(told.settings.files)
+    assert set(found) == {
+        "managed-mcp.json",
+        *(f".claude/{kind}/{name}.md" for kind in ("agents", "commands") for name in ("tester", "reviewer")),
+        ".claude/skills/release/SKILL.md",
+        ".claude/skills/release/check.py",
+    }
+    pod = kubernetes.pod(told, "1")
+    (volume,) = (one["downwardAPI"] for one in pod["spec"]["volumes"] if one["name"] == "settings")
+    shown = {one["path"]: one["fieldRef"]["fieldPath"].split("'")[1] for one in volume["items"]}
+    assert {path: pod["metadata"]["annotations"][name] for path, name in shown.items()} == {
+        **found,
+        "managed-settings.json": told.settings.content,
+    }
+    with tarfile.open(fileobj=io.BytesIO(settings_archive(told))) as archive:
+        for path, text in found.items():
+            member = archive.extractfile(f"etc/claude-code/{path}")
+            assert member is not None
+            assert member.read().decode() == text
+            assert (
+                archive.getmember(f"etc/claude-code/{path}").mode,
+                archive.getmember(f"etc/claude-code/{path}").uid,
+            ) == (0o444, 0)
+
+
+def test_on_docker_other_files_are_another_container_and_a_volume_that_is_filled_anew() -> None:
+    made = [instructed(blueprint(), understood(asked, reading(FILES))) for asked in (ClaudeCode(), WITH_FILES)]
+    assert len({docker.spec_hash(one, "c") for one in made}) == 2
+    bare, told = (docker.documents(one, "c", EngineCapabilities()).settings for one in made)
+    assert drift.filled_otherwise(told, bare)
+    assert not drift.filled_otherwise(told, told)
+
+
+def test_more_than_is_kept_of_a_pod_is_refused() -> None:
+    large = {**FILES, "release": {f"{number}.txt": "x" * 20_000 for number in range(5)} | {"SKILL.md": "x"}}
+    with pytest.raises(RefusedError, match=r"spec\.claudeCode\.skills\[0\]: ConfigMap release.*shorter"):
+        understood(WITH_FILES, reading(large))
+    many = {**FILES, "pages": {f"a{number}.md": "x" for number in range(40)}}
+    with pytest.raises(RefusedError, match="64 files in all"):
+        understood(WITH_FILES, reading(many))

@@ -73,3 +73,60 @@ def test_instructions_that_say_nothing_are_refused() -> None:
     assert given.memory("# Rules\n") == "# Rules\n"
     with pytest.raises(given.RefusedError, match="remove"):
         given.memory(" \n")
+
+
+SERVER = {"type": "http", "url": "http://issues.services/mcp", "headers": {"X-Team": "a"}}
+
+
+@pytest.mark.parametrize(
+    "server", [SERVER, {"command": "/usr/bin/python3", "args": ["-m", "server"], "env": {"A": "b"}}]
+)
+def test_servers_by_http_and_by_command_are_taken(server: object) -> None:
+    assert json.loads(given.servers(json.dumps({"mcpServers": {"one": server}}))) == {"mcpServers": {"one": server}}
+
+
+@pytest.mark.parametrize(
+    ("servers", "remedy"),
+    [
+        ({"a": {"type": "http", "url": "ftp://x"}}, "http://"),
+        ({"a": {"type": "http"}}, "http://"),
+        ({"a": {"type": "ws", "url": "http://x"}}, "write one of these"),
+        ({"a": {"type": "http", "url": "http://x/${HOME}"}}, "write the value itself"),
+        ({"a": {"command": "/bin/x", "args": ["${HOME}"]}}, "write the value itself"),
+        ({"a": {"command": 5}}, "write a program's path"),
+        ({"a": {"command": "/bin/x", "url": "http://x"}}, "remove them"),
+        ({"a": {"type": "http", "url": "http://x", "headersHelper": "/bin/x"}}, "remove them"),
+        ({"../a": SERVER}, "rename it"),
+        ({"a": "http://x"}, "no object"),
+        ([], "one field"),
+    ],
+)
+def test_other_servers_are_refused_with_the_remedy(servers: object, remedy: str) -> None:
+    with pytest.raises(given.RefusedError, match=remedy):
+        given.servers(json.dumps({"mcpServers": servers}))
+
+
+def test_pages_and_skills_have_paths_of_their_own() -> None:
+    assert given.pages("agents", {"tester.md": "x"}) == {".claude/agents/tester.md": "x"}
+    files = {"SKILL.md": "x", "check.py": "y"}
+    assert given.skill("release", files) == {f".claude/skills/release/{name}": text for name, text in files.items()}
+
+
+@pytest.mark.parametrize("name", ["tester", ".md", "..md", "../x.md", "a/b.md", "x.md\n", "settings.json", "a" * 101])
+def test_what_is_no_page_s_name_is_refused(name: str) -> None:
+    with pytest.raises(given.RefusedError, match="rename it"):
+        given.pages("commands", {name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "remedy"),
+    [
+        ("release", {"check.py": "x"}, "add it"),
+        ("re.lease", {"SKILL.md": "x"}, "name it"),
+        ("release", {"SKILL.md": "x", ".hidden": "y"}, "begin it"),
+        ("release", {"SKILL.md": "x", "../../x": "y"}, "begin it"),
+    ],
+)
+def test_what_is_no_skill_is_refused(name: str, data: dict[str, str], remedy: str) -> None:
+    with pytest.raises(given.RefusedError, match=remedy):
+        given.skill(name, data)

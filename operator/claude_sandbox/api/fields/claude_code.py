@@ -7,6 +7,7 @@ from pydantic import Field
 
 from claude_sandbox.api import names
 from claude_sandbox.api.fields.strict import Strict
+from claude_sandbox.api.rules import UniqueBy
 
 _Name = Annotated[str, Field(min_length=1, max_length=253), names.CONFIG_MAP_NAME]
 _Key = Annotated[str, Field(min_length=1, max_length=253), names.CONFIG_MAP_KEY]
@@ -30,6 +31,22 @@ class MemoryRef(Strict):
     """Which of the ConfigMap's keys holds them."""
 
 
+class McpServersRef(Strict):
+    """A key of a ConfigMap that opted in, with MCP servers."""
+
+    name: _Name
+    """The ConfigMap's name. It has to be in the sandbox's own namespace."""
+    key: _Key = "mcp.json"
+    """Which of the ConfigMap's keys holds them."""
+
+
+class FilesRef(Strict):
+    """A ConfigMap that opted in, of which each key is a file."""
+
+    name: _Name
+    """The ConfigMap's name. It has to be in the sandbox's own namespace."""
+
+
 class ClaudeCode(Strict):
     """What Claude Code is told in the sandbox, from ConfigMaps of its namespace.
 
@@ -42,10 +59,19 @@ class ClaudeCode(Strict):
     operator pins, or that could weaken the sandbox, is refused."""
     memory: MemoryRef | None = None
     """Instructions, as in a CLAUDE.md."""
+    mcp_servers: McpServersRef | None = None
+    """MCP servers, as in a .mcp.json: `{"mcpServers": {NAME: …}}`. The sandbox uses these and no others; one that is a
+    command runs in the sandbox, as the agent does."""
+    agents: FilesRef | None = None
+    """Agents: each key is a file NAME.md."""
+    commands: FilesRef | None = None
+    """Commands: each key is a file NAME.md."""
+    skills: Annotated[list[FilesRef], Field(max_length=16), UniqueBy("name")] = []
+    """Skills, each a ConfigMap with a key SKILL.md, called as the ConfigMap is."""
 
     @property
     def config_maps(self) -> Iterator[str]:
         """The names of all ConfigMaps, in the order of the fields, some more than once."""
-        for one in (self.settings, self.memory):
+        for one in (self.settings, self.memory, self.mcp_servers, self.agents, self.commands, *self.skills):
             if one is not None:
                 yield one.name

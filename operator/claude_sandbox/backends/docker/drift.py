@@ -97,6 +97,13 @@ def volume_differences(desired: Object, live: Object) -> tuple[str, ...]:
     return tuple(found)
 
 
+def filled_otherwise(desired: Object, live: Object) -> tuple[str, ...]:
+    """Whether a volume is to be filled with other files than it was."""
+    key = names.LABEL_FILES
+    wanted, actual = ((one.get("Labels") or {}).get(key) for one in (desired, live))
+    return () if wanted == actual else (f"Labels.{key}",)
+
+
 def networks_of(live: Object) -> dict[str, str]:
     """The networks that a container is on, or will be when it is started: name to identifier, empty where unknown."""
     networks: Mapping[str, Object] = (live.get("NetworkSettings") or {}).get("Networks") or {}

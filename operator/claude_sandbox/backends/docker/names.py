@@ -19,6 +19,8 @@ LABEL_NAMESPACE = f"{meta.GROUP}/namespace"
 LABEL_NAMESPACE_UID = f"{meta.GROUP}/namespace-uid"
 """Which namespace of the name: one that is deleted and made again may be somebody else's."""
 LABEL_COMPONENT = meta.LABEL_COMPONENT
+LABEL_FILES = f"{meta.GROUP}/files"
+"""Of the volume with the managed settings: which files are beside them."""
 LABEL_SPEC_HASH = meta.ANNOTATION_SPEC_HASH
 
 AGENT = "agent"

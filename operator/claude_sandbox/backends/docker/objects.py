@@ -96,7 +96,7 @@ def documents(
         container=container(blueprint, cluster, capabilities),
         network=network(blueprint, cluster, capabilities, shared=relay is not None or gateway is not None),
         key=_volume(blueprint, cluster, called.key, names.KEY, _in_memory(blueprint.user, capabilities)),
-        settings=_volume(blueprint, cluster, called.settings, names.SETTINGS, {}),
+        settings=_settings(blueprint, cluster, called.settings),
         workspace=(
             _volume(blueprint, cluster, called.workspace, names.WORKSPACE, {}) if blueprint.workspace.volume else None
         ),
@@ -194,7 +194,13 @@ def spec_hash(blueprint: Blueprint, cluster: str) -> str:
             called.network,
             _health(blueprint, capabilities),
         ),
-        *(blueprint.grace_seconds, blueprint.settings.pins, *_filters(blueprint), *_runtime(blueprint).items()),
+        *(
+            blueprint.grace_seconds,
+            blueprint.settings.pins,
+            *blueprint.settings.files,
+            *_filters(blueprint),
+            *_runtime(blueprint).items(),
+        ),
     ]
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
@@ -316,6 +322,16 @@ def _volume(blueprint: Blueprint, cluster: str, name: str, component: str, optio
         "DriverOpts": options,
         "Labels": labels_of(cluster, blueprint.identity, component),
     }
+
+
+def _settings(blueprint: Blueprint, cluster: str, name: str) -> Manifest:
+    """The volume of the managed settings; its label tells which files are beside them, so that none stays that is not
+    wanted any more."""
+    document = _volume(blueprint, cluster, name, names.SETTINGS, {})
+    if blueprint.settings.files:
+        found = hashlib.sha256(orjson.dumps(blueprint.settings.files)).hexdigest()[:32]
+        document["Labels"] |= {names.LABEL_FILES: found}
+    return document
 
 
 def _shares(promised: Amounts) -> int:

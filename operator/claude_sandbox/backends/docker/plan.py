@@ -195,7 +195,11 @@ def _volumes(
             continue
         if live is None:
             yield Step(Verb.CREATE, later if name == desired.documents.names.home else missing, VOLUME, name)
-        elif f"{VOLUME} {name}" not in foreign and free and (paths := drift.volume_differences(wanted, live)):
+        elif (
+            f"{VOLUME} {name}" not in foreign
+            and free
+            and (paths := (*drift.volume_differences(wanted, live), *drift.filled_otherwise(wanted, live)))
+        ):
             yield Step(Verb.REPLACE, differs, VOLUME, name, live, paths=paths)
 
 

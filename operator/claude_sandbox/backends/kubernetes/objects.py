@@ -159,6 +159,7 @@ def pod(
         spec["hostAliases"] = [{"ip": gateway.address, "hostnames": [agent.GATEWAY_HOST]}]
     metadata["annotations"] = {
         meta.ANNOTATION_MANAGED_SETTINGS: blueprint.settings.content,
+        **{meta.file_annotation(path): text for path, text in blueprint.settings.files},
         meta.ANNOTATION_SPEC_HASH: spec_hash(spec, blueprint.settings.pins),
         **({meta.ANNOTATION_KEY_GENERATION: key_generation} if key_generation else {}),
         **({meta.ANNOTATION_GATEWAY_AUTHORITY: gateway.authority} if gateway else {}),
@@ -329,10 +330,13 @@ def _volumes(blueprint: Blueprint) -> list[Manifest]:
         workspace["emptyDir"] = {"sizeLimit": str(blueprint.workspace.size)}
     else:
         workspace["persistentVolumeClaim"] = {"claimName": meta.workspace_name(blueprint.identity.name)}
-    settings = {
-        "path": blueprint.settings.file,
-        "fieldRef": {"fieldPath": f"metadata.annotations['{meta.ANNOTATION_MANAGED_SETTINGS}']"},
-    }
+    files = (
+        (blueprint.settings.file, meta.ANNOTATION_MANAGED_SETTINGS),
+        *((path, meta.file_annotation(path)) for path, _ in blueprint.settings.files),
+    )
+    settings = [
+        {"path": path, "fieldRef": {"fieldPath": f"metadata.annotations['{annotation}']"}} for path, annotation in files
+    ]
     return [
         workspace,
         *(
@@ -341,8 +345,8 @@ def _volumes(blueprint: Blueprint) -> list[Manifest]:
         ),
         *([] if blueprint.kept_home is None else [_kept(meta.home_name(blueprint.identity.name))]),
         _credential(blueprint),
-        # The pod's own annotation as a file: no other object that could drift or be forgotten.
-        {"name": "settings", "downwardAPI": {"defaultMode": 0o444, "items": [settings]}},
+        # The pod's own annotations as files: no other object that could drift or be forgotten.
+        {"name": "settings", "downwardAPI": {"defaultMode": 0o444, "items": settings}},
         *([_authority()] if blueprint.gateway is not None else []),
     ]
 

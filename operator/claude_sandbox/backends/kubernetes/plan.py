@@ -238,8 +238,9 @@ def _live_pod(
     if set(paths) <= imposed:
         return ()
     # What it is told in place: a new key, and the settings of a new wish.
-    told = (meta.ANNOTATION_KEY_GENERATION, *((meta.ANNOTATION_MANAGED_SETTINGS,) if differs is Cause.UPDATE else ()))
-    cause = Cause.UPDATE if all(path.endswith(told) for path in paths) else Cause.HEAL
+    settings = (meta.ANNOTATION_MANAGED_SETTINGS, meta.ANNOTATION_FILE) if differs is Cause.UPDATE else ()
+    told = all(any(one in path for one in (meta.ANNOTATION_KEY_GENERATION, *settings)) for path in paths)
+    cause = Cause.UPDATE if told else Cause.HEAL
     return (Step(Verb.APPLY, cause, _metadata_only(desired.pod, pod), pod, paths),)
 
 

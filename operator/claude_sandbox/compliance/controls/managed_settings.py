@@ -26,8 +26,14 @@ def pod_managed(view: View) -> Verdict:
     if wanted is None:
         return not_applicable(UNDECLARED)
     metadata = view.pod.get("metadata") or {}
-    content = (metadata.get("annotations") or {}).get(meta.ANNOTATION_MANAGED_SETTINGS)
+    annotations = metadata.get("annotations") or {}
+    content = annotations.get(meta.ANNOTATION_MANAGED_SETTINGS)
     problems = [] if content == wanted.content else ["the pod's managed settings are not those that were asked for"]
+    problems += [
+        f"the file {path} beside them is not what was asked for"
+        for path, text in wanted.files
+        if annotations.get(meta.file_annotation(path)) != text
+    ]
     shown = {volume.get("name") for volume in view.volumes if _shows(volume, wanted)}
     agents = [one for one in view.containers if one.kind == "containers" and one.name == view.expected.container]
     problems += [problem for one in agents for problem in _shadowed(one, wanted, shown)]
@@ -58,10 +64,18 @@ def container_managed(container: Container) -> Verdict:
 
 
 def _shows(volume: Object, wanted: ManagedSettings) -> bool:
-    """Whether the volume has the annotation as the one file, and nothing else."""
+    """Whether the volume has the annotation as the settings, each other file by its own, and nothing else.
+
+    A pod that was made before another file was asked for has one less: that is for Drifted to say.
+    """
     items = (volume.get("downwardAPI") or {}).get("items") or ()
-    path = f"metadata.annotations['{meta.ANNOTATION_MANAGED_SETTINGS}']"
-    return [(one.get("path"), (one.get("fieldRef") or {}).get("fieldPath")) for one in items] == [(wanted.file, path)]
+    shown = {str(one.get("path")): (one.get("fieldRef") or {}).get("fieldPath") for one in items}
+    files = dict.fromkeys(shown) | {wanted.file: meta.ANNOTATION_MANAGED_SETTINGS}
+    expected = {
+        path: f"metadata.annotations['{annotation or meta.file_annotation(path)}']"
+        for path, annotation in files.items()
+    }
+    return len(items) == len(shown) and shown == expected
 
 
 def _shadowed(container: PodContainer, wanted: ManagedSettings, shown: set[object]) -> Iterator[str]:

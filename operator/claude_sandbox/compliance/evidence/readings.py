@@ -50,8 +50,9 @@ class ClaudeCode:
 
 @dataclass(frozen=True)
 class ManagedSettings:
-    """Claude Code's managed settings as they are to be: `file` in `directory`, and nothing else there."""
+    """Claude Code's managed settings as they are to be: `file` in `directory`, and beside it just `files`, by path."""
 
     directory: str
     file: str
     content: str
+    files: tuple[tuple[str, str], ...] = ()

@@ -71,7 +71,10 @@ def declared(
         image_refused=image_refused,
         claude_code=_claude_code(blueprint, cluster),
         managed_settings=ManagedSettings(
-            blueprint.settings.directory, blueprint.settings.file, blueprint.settings.content
+            blueprint.settings.directory,
+            blueprint.settings.file,
+            blueprint.settings.content,
+            blueprint.settings.files,
         ),
     )
 

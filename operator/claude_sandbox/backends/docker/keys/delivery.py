@@ -119,6 +119,8 @@ def settings_archive(blueprint: Blueprint) -> bytes:
     """
     settings, user = blueprint.settings, blueprint.user
     entries = [(_entry(f"{settings.directory}/{settings.file}", 0o444), settings.content.encode())]
+    # The engine makes directories that are missing, root's own.
+    entries += [(_entry(f"{settings.directory}/{path}", 0o444), text.encode()) for path, text in settings.files]
     kept = []
     if blueprint.workspace.volume is not None and not blueprint.workspace.read_only:
         kept.append((blueprint.workspace.path, 0o755))

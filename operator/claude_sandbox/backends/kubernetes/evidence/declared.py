@@ -42,7 +42,10 @@ def expected(
         provider_secret=blueprint.key.secret,
         claude_code=_claude_code(blueprint),
         managed_settings=ManagedSettings(
-            blueprint.settings.directory, blueprint.settings.file, blueprint.settings.content
+            blueprint.settings.directory,
+            blueprint.settings.file,
+            blueprint.settings.content,
+            blueprint.settings.files,
         ),
     )
 
