@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
+from aiohttp import ClientSession
 from gatewaykit import client_environment, until
 from service_lab import TOKEN, ServiceLab, service_lab
 
@@ -50,6 +51,11 @@ async def test_what_is_not_declared_is_refused_with_the_remedy(lab: ServiceLab) 
     assert lab.seen == []
     lines = await lab.gateway.audited(4)
     assert [one["rule"] for one in lines] == ["path", "method", "service", "tunnel"]
+    async with ClientSession() as session, session.get(f"http://{lab.gateway.health}/usage") as answer:
+        denied = (await answer.json())["sandboxes"][0]["denied"]
+    said = {(one["what"], one["entry"]) for one in denied["entries"]}
+    assert said == {("Service", one) for one in ("issues GET /admin", "issues DELETE /api/items",
+                                                       "others GET /api/items")}  # fmt: skip
 
 
 async def test_a_redirect_stays_with_the_service_or_goes_without_the_credential(lab: ServiceLab) -> None:

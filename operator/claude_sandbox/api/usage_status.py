@@ -29,10 +29,12 @@ class BudgetState(Choice):
 
 
 class Denied(Choice):
-    """A destination, as in spec.network.egress.allowedDomains, or a model, as in spec.model.allowed."""
+    """A destination, as in spec.network.egress.allowedDomains, a model, as in spec.model.allowed, or a request to a
+    service, as spec.services would have to allow it: its name, a method and a path."""
 
     DESTINATION = "Destination"
     MODEL = "Model"
+    SERVICE = "Service"
 
 
 class TroubleKind(Choice):
@@ -113,7 +115,7 @@ class DeniedEntry(Model):
     """What the sandbox asked for and was not let, as it would have to stand in its spec to be let."""
 
     what: Denied
-    """Destination or Model."""
+    """Destination, Model or Service."""
     entry: Annotated[str, Clip(100)]
     """The entry that is missing in the spec."""
     count: int

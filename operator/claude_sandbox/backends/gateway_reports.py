@@ -42,6 +42,8 @@ _USD = re.compile(r"(?:0|[1-9][0-9]{0,12})(?:\.[0-9]{1,9})?")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _MODEL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:@-]{0,63}")
 _DESTINATION = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,92}[a-z0-9])?(?::[0-9]{1,5})?")
+_SERVICE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,28}[a-z0-9])? [A-Z]{3,7} /[A-Za-z0-9._~/-]{0,59}")
+_ENTRIES = {Denied.DESTINATION: _DESTINATION, Denied.MODEL: _MODEL, Denied.SERVICE: _SERVICE}
 _GENERATION = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _COUNTS = ("requests", "inputTokens", "outputTokens", "cacheWriteTokens", "cacheReadTokens")
 
@@ -277,7 +279,7 @@ def _denied_entry(value: Any) -> DeniedEntry:
     what = _choice(fields.get("what"), Denied)
     return DeniedEntry(
         what=what,
-        entry=_word(fields.get("entry"), _MODEL if what is Denied.MODEL else _DESTINATION),
+        entry=_word(fields.get("entry"), _ENTRIES[what]),
         count=_count(fields.get("count")),
         first=_time(fields.get("first")),
         last=_time(fields.get("last")),

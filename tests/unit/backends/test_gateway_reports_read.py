@@ -114,6 +114,19 @@ def test_what_is_no_entry_of_a_spec_is_no_denial(entry: str) -> None:
     assert report(denied=[one]).denied == ()
 
 
+@pytest.mark.parametrize(
+    ("entry", "taken"),
+    [("issues POST /api/items", True), ("issues POST /api/items?x", False), ("issues post /a", False), ("a b c", False),
+     ("issues GET /" + "a" * 59, True), ("issues GET /" + "a" * 60, False), ("issues GET /a b", False),
+     ("issues GET /a\nb", False), ("", False)],
+)  # fmt: skip
+def test_of_a_request_to_a_service_only_plain_words_are_told(entry: str, taken: bool) -> None:
+    one = {"what": "Service", "entry": entry, "count": 3, "first": at(), "last": at()}
+    found = read(json.dumps({"at": at(), "denied": [one]}))
+    assert found is not None
+    assert [denied.entry for denied in found.denied] == ([entry] if taken else [])
+
+
 def test_what_is_too_long_or_nested_too_deeply_is_no_report() -> None:
     assert read(json.dumps(document(later="x" * MAX_TEXT))) is None
     assert read("[" * (MAX_TEXT - 1)) is None

@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from claude_sandbox.gateway.audit import Value
 from claude_sandbox.gateway.destinations.domains import NOT_ALLOWED, PatternError, Way, entry_of, parse_pattern
+from claude_sandbox.gateway.services.declared import METHODS, NAME
 
 KEPT = 8
 LONGEST = 100
@@ -23,14 +24,19 @@ MODEL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:@-]{0,63}")
 """A model as it may be told of: those of the provider and of clouds are so called."""
 MODEL_NOT_ALLOWED = "model"
 """The reason for which a request is refused that asks for a model which is not in `spec.model.allowed`."""
+_SERVICE_RULES = frozenset(("service", "method", "path"))
+_PATH = re.compile(r"/[A-Za-z0-9._~/-]{0,59}")
+"""A path as it may be told of: too short for a text, and of an agent's choice nothing but plain characters."""
 _WAYS = {"tunnel": Way.TUNNEL, "http": Way.HTTP}
 
 
 class What(StrEnum):
-    """What was denied: an entry of `spec.network.egress.allowedDomains`, or of `spec.model.allowed`."""
+    """What was denied: an entry of `spec.network.egress.allowedDomains`, or of `spec.model.allowed`; or a request to a
+    service as `spec.services` would have to allow it: its name, a method and a path."""
 
     DESTINATION = "Destination"
     MODEL = "Model"
+    SERVICE = "Service"
 
 
 @dataclass(frozen=True)
@@ -70,21 +76,28 @@ class Denials:
     def observe(self, kind: str, fields: Mapping[str, Value]) -> None:
         """Look at what becomes a line of the audit."""
         sandbox, rule = fields.get("sandbox"), fields.get("rule")
-        way = _WAYS.get(kind)
-        is_model = kind == "request" and rule == MODEL_NOT_ALLOWED
-        if not isinstance(sandbox, str) or not (is_model or (way is not None and rule == NOT_ALLOWED)):
+        what = _what(kind, rule)
+        if not isinstance(sandbox, str) or what is None:
             return
         found = self._found.setdefault(sandbox, Denied())
         found.count += 1
-        entry = _destination(fields, way) if way is not None else _model(fields)
+        entry = _destination(fields, _WAYS[kind]) if kind in _WAYS else _ENTRIES[what](fields)
         if entry is None:
             return
-        what, now = What.MODEL if is_model else What.DESTINATION, self._clock()
+        now = self._clock()
         before = found.entries.pop((what, entry), None)
         count, first = (before.count, before.first) if before is not None else (0, now)
         found.entries[what, entry] = Denial(what, entry, count + 1, first, now)
         if len(found.entries) > KEPT:
             del found.entries[next(iter(found.entries))]
+
+
+def _what(kind: str, rule: Value) -> What | None:
+    if kind == "request":
+        return What.MODEL if rule == MODEL_NOT_ALLOWED else None
+    if kind == "service":
+        return What.SERVICE if rule in _SERVICE_RULES else None
+    return What.DESTINATION if kind in _WAYS and rule == NOT_ALLOWED else None
 
 
 def _destination(fields: Mapping[str, Value], way: Way) -> str | None:
@@ -104,3 +117,12 @@ def _destination(fields: Mapping[str, Value], way: Way) -> str | None:
 def _model(fields: Mapping[str, Value]) -> str | None:
     found = fields.get("model")
     return found if isinstance(found, str) and MODEL.fullmatch(found) else None
+
+
+def _service(fields: Mapping[str, Value]) -> str | None:
+    name, method, path = (str(fields.get(one)) for one in ("service", "method", "path"))
+    plain = method in METHODS and _PATH.fullmatch(path) and re.fullmatch(NAME, name)
+    return f"{name} {method} {path}" if plain else None
+
+
+_ENTRIES: Mapping[What, Callable[[Mapping[str, Value]], str | None]] = {What.MODEL: _model, What.SERVICE: _service}

@@ -21,7 +21,11 @@ PAUSE = 900.0
 REMEMBERED = 256
 _NAMED = 5
 """Entries that one Event has the lines of."""
-_FIELDS = {Denied.DESTINATION: "spec.network.egress.allowedDomains", Denied.MODEL: "spec.model.allowed"}
+_FIELDS = {
+    Denied.DESTINATION: "spec.network.egress.allowedDomains",
+    Denied.MODEL: "spec.model.allowed",
+    Denied.SERVICE: "spec.services",
+}
 
 
 @dataclass

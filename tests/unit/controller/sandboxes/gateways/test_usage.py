@@ -195,6 +195,9 @@ def test_a_denial_is_told_once_with_the_line_to_add() -> None:
     assert "spec.network.egress.allowedDomains: - pypi.org - registry.example.org:8443" in message
     events.tell(told, ALICE, {}, None, denied("claude-opus-5-5", what=Denied.MODEL))
     assert "spec.model.allowed: - claude-opus-5-5" in told.events[-1]
+    now[0] += PAUSE
+    events.tell(told, ALICE, {}, None, denied("issues POST /api/items", what=Denied.SERVICE))
+    assert "spec.services: - issues POST /api/items" in told.events[-1]
 
 
 def test_after_a_start_what_the_status_names_was_told() -> None:
