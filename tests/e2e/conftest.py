@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import repository
+from gatewaykit import Authority, authority
+from git_process import GitProcess, git_process
 from node_operator import NodeOperator
 from nodekit import Kubectl, namespace, report
 from provider_process import ADDRESS, ProviderProcess, provider_in
@@ -34,11 +36,29 @@ def provider(node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture(scope="session")
-def gateway_settings(provider: ProviderProcess, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The provider's address, and under a name of its own."""
+def certified(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A company's own authority, and its certificate for the git server."""
+    return authority(tmp_path_factory.mktemp("company"), "git.example.org")
+
+
+@pytest.fixture(scope="session")
+def git_server(
+    node: Cluster, provider: ProviderProcess, certified: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GitProcess]:
+    """A git server that wants a token, where the provider is."""
+    directory, network = tmp_path_factory.mktemp("git"), Names.of(node.layout).network
+    with git_process(network, ADDRESS, (certified.certificate, certified.key), directory) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def gateway_settings(provider: ProviderProcess, certified: Authority, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The provider's address, and under a name of its own; and whom to believe that it is the git server."""
     path = tmp_path_factory.mktemp("gateways") / "settings.json"
-    egress = {"hosts": {"www.example.org": [ADDRESS]}, "privateNetworks": [f"{ADDRESS}/32"]}
-    path.write_text(json.dumps({"provider": {"baseURL": provider.url}, "egress": egress}))
+    hosts = {"www.example.org": [ADDRESS], "git.example.org": [ADDRESS]}
+    egress = {"hosts": hosts, "privateNetworks": [f"{ADDRESS}/32"]}
+    api = {"baseURL": provider.url, "caFile": str(certified.bundle)}
+    path.write_text(json.dumps({"provider": api, "egress": egress}))
     return path
 
 

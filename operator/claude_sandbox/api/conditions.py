@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class ConditionType(StrEnum):
-    """Every type is written on the first reconcile, `Unknown` where it is."""
+    """Every type is written on the first reconcile, `Unknown` where it is; RepositoriesReady where there are any."""
 
     READY = "Ready"
     RECONCILING = "Reconciling"
@@ -13,6 +13,7 @@ class ConditionType(StrEnum):
     COMPLIANT = "Compliant"
     ISOLATED = "IsolationVerified"
     CREDENTIALS = "CredentialsCurrent"
+    REPOSITORIES = "RepositoriesReady"
     DRIFTED = "Drifted"
 
 
@@ -40,6 +41,7 @@ class Reason(StrEnum):
     CONTAINER_FAILING = "ContainerFailing"
     GATEWAY_NOT_READY = "GatewayNotReady"
     PROVIDER_SILENT = "ProviderSilent"
+    REPOSITORIES_NOT_READY = "RepositoriesNotReady"
     # Ready, and Stalled with it where it does not end by itself
     BUDGET_SPENT = "BudgetSpent"
     # Ready, Stalled and CredentialsCurrent
@@ -85,6 +87,12 @@ class Reason(StrEnum):
     KEY_NOT_USED_YET = "KeyNotUsedYet"
     KEY_UPDATING = "KeyUpdating"
     KEY_NOT_OBSERVED = "KeyNotObserved"
+    # RepositoriesReady
+    CLONED = "Cloned"
+    CLONING = "Cloning"
+    CLONE_FAILED = "CloneFailed"
+    NOT_CLONED = "NotCloned"
+    OTHER_REPOSITORY = "OtherRepository"
     # Drifted
     IN_SYNC = "InSync"
     POD_DRIFTED = "PodDrifted"
@@ -105,6 +113,8 @@ CONDITIONS: Mapping[ConditionType, str] = {
     " True.",
     ConditionType.CREDENTIALS: "The workload has the Secret's current key; with a gateway, the last answered request"
     " was made with it, or there was none yet.",
+    ConditionType.REPOSITORIES: "Every repository of spec.repositories is in the workspace, or something was there at"
+    " its path before. Only of a sandbox that has any.",
     ConditionType.DRIFTED: "The workload is not what the spec asks for, and only a new one could be.",
 }
 """What it means that a condition is True."""
@@ -123,6 +133,8 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.GATEWAY_NOT_READY: "The gateway, the sandbox's only way out, does not work: it reaches nothing.",
     Reason.PROVIDER_SILENT: "The model's provider does not answer the gateway; the message says how. It ends by itself"
     " when it does.",
+    Reason.REPOSITORIES_NOT_READY: "The agent is let in when its repositories are cloned; RepositoriesReady says how"
+    " far that is, or what is in the way.",
     Reason.BUDGET_SPENT: "The sandbox's budget lets no request through; the message says until when, and what to"
     " change.",
     Reason.KEY_REFUSED: "The model's provider refuses the key that is used now; the message has its words. It ends with"
@@ -176,6 +188,12 @@ MEANINGS: Mapping[Reason, str] = {
     " provider took was made with another one.",
     Reason.KEY_UPDATING: "A new generation of the key is being mounted.",
     Reason.KEY_NOT_OBSERVED: "The operator may not look at Secrets, so it can't say which generation is mounted.",
+    Reason.CLONED: "All are there.",
+    Reason.CLONING: "They are being cloned.",
+    Reason.CLONE_FAILED: "At least one can't be cloned; the message has git's own words. It is tried again, later each"
+    " time.",
+    Reason.NOT_CLONED: "The workload was made before they were declared, and only a new one clones them.",
+    Reason.OTHER_REPOSITORY: "At the path of one is a clone of another URL, which is left as it is.",
     Reason.IN_SYNC: "The pod is what the spec asks for.",
     Reason.POD_DRIFTED: "Somebody changed the pod.",
     Reason.SPEC_CHANGED: "The spec changed in a way that only a new pod can follow.",

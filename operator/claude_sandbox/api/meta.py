@@ -35,6 +35,8 @@ LABEL_SECRET_OPT_IN = f"{GROUP}/api-key"
 LABEL_SECRET_OPT_IN_VALUE = "true"
 # One with a credential for a service: its type, and the label's name.
 SERVICE_SECRET_TYPE = f"{GROUP}/service"
+# One with a credential for git: its type, and the label's name.
+GIT_SECRET_TYPE = f"{GROUP}/git"
 # A Secret with which the operator connects to a Docker host opts in in the same two ways.
 FINALIZER = f"{GROUP}/docker"
 """Keeps a sandbox on Docker until what it has on its host is removed."""
@@ -53,6 +55,7 @@ LABEL_CLAUDE_CODE = f"{GROUP}/claude-code"
 ANNOTATION_KEY_GENERATION = f"{GROUP}/api-key-generation"
 ANNOTATION_SPEC_HASH = f"{GROUP}/spec-hash"
 ANNOTATION_MANAGED_SETTINGS = f"{GROUP}/managed-settings"
+ANNOTATION_GIT_CONFIG = f"{GROUP}/git-config"
 
 ANNOTATION_FILE = f"{GROUP}/file-"
 """What the names of annotations begin with that are files beside the managed settings."""

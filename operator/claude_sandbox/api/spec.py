@@ -18,6 +18,7 @@ from claude_sandbox.api.fields.environment import EnvVar
 from claude_sandbox.api.fields.image import Image, PullPolicy
 from claude_sandbox.api.fields.models import ModelAccess
 from claude_sandbox.api.fields.network import HOST_ADDRESS, Egress, Network, Port
+from claude_sandbox.api.fields.repositories import MOST_REPOSITORIES, NOT_NESTED, URL_ONCE, Push, Repository
 from claude_sandbox.api.fields.resources import Resources
 from claude_sandbox.api.fields.security import SeccompProfile, SeccompProfileType, Security
 from claude_sandbox.api.fields.services import MOST_SERVICES, ONE_OF_EACH, Service
@@ -45,6 +46,8 @@ __all__ = [
     "Port",
     "Profile",
     "PullPolicy",
+    "Push",
+    "Repository",
     "Resources",
     "Retention",
     "SeccompProfile",
@@ -140,6 +143,12 @@ class ClaudeSandboxSpec(Strict):
     """
     claude_code: ClaudeCode = ClaudeCode()
     """What Claude Code is told, from ConfigMaps: settings, instructions, MCP servers, agents, commands, skills."""
+    repositories: Annotated[
+        list[Repository], Field(max_length=MOST_REPOSITORIES), UniqueBy("path"), URL_ONCE, NOT_NESTED
+    ] = []
+    """Repositories that are cloned into the workspace before the agent starts, each once. Only with
+    spec.credentials.delivery Brokered: the gateway brings the credential.
+    """
     resources: Resources = Resources()
     """Limits of the workload."""
     workspace: Workspace = Workspace()
@@ -225,6 +234,12 @@ class ClaudeSandboxSpec(Strict):
             lambda spec: not spec.services or spec.credentials.brokered,
             _NEEDS_GATEWAY,
             field="services",
+        ),
+        Rule(
+            f"size(self.repositories) == 0 || {_BROKERED}",
+            lambda spec: not spec.repositories or spec.credentials.brokered,
+            _NEEDS_GATEWAY,
+            field="repositories",
         ),
         Rule(
             f"!has(self.network.egress.allowedDomains) || size(self.network.egress.allowedDomains) == 0 || {_BROKERED}",

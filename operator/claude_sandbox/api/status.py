@@ -1,6 +1,6 @@
 """What the operator reports: the models of `ClaudeSandbox.status`.
 
-Every text is clipped as it goes in, so that the whole status stays below 38 KiB with every control failing at once.
+Every text is clipped as it goes in, so that the whole status stays below 46 KiB with every control failing at once.
 """
 
 from datetime import datetime
@@ -15,7 +15,7 @@ from claude_sandbox.api.rules import UniqueBy
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.api.usage_status import Usage
 
-MAX_STATUS = 42 * 1024
+MAX_STATUS = 48 * 1024
 """In bytes, as JSON."""
 MAX_CONTROLS = 58
 
@@ -204,6 +204,17 @@ class CredentialsStatus(Model):
     """The generation that the workload was last told to mount."""
 
 
+class RepositoryStatus(Model):
+    """A repository that was cloned into the workspace, or was there before."""
+
+    path: Annotated[str, Clip(64)]
+    """Where it is, below /workspace."""
+    url: Annotated[str, Clip(128)]
+    """What it was cloned from."""
+    commit: Annotated[str, Clip(64)] | None = None
+    """The commit that was checked out then; none where it was there before."""
+
+
 class Heal(Model):
     """The last thing that was put back."""
 
@@ -228,7 +239,8 @@ class ClaudeSandboxStatus(Model):
     observed_generation: int = -1
     """The metadata.generation that this status is about; -1 until the operator has seen the sandbox."""
     conditions: Annotated[list[Condition], Field(max_length=16), UniqueBy("type")] = []
-    """Ready, Reconciling, Stalled, Compliant, IsolationVerified, CredentialsCurrent and Drifted."""
+    """Ready, Reconciling, Stalled, Compliant, IsolationVerified, CredentialsCurrent and Drifted; RepositoriesReady
+    where there are any."""
     backend: BackendType | None = None
     """What runs the sandbox."""
     placement: Placement | None = None
@@ -243,5 +255,7 @@ class ClaudeSandboxStatus(Model):
     """What was measured."""
     usage: Usage | None = None
     """What the sandbox has used, as its gateway counts it; only of a sandbox with a gateway."""
+    repositories: Annotated[list[RepositoryStatus], Field(max_length=16), UniqueBy("path")] | None = None
+    """What was cloned into the workspace."""
     heals: Heals | None = None
     """How often something was put back."""

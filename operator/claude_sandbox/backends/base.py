@@ -118,6 +118,21 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Cloning:
+    """What became of the repositories that a workload was made with.
+
+    `wished`: path below the workspace and URL of each. `outcomes`: of each "Cloned COMMIT", "Kept", "Other" or
+    "Failed REASON", as what clones them said last; None as long as it has said nothing. `done`: it ended well, and the
+    agent was let in. `waits`: why it has not begun, or can't; empty where it is at work.
+    """
+
+    wished: tuple[tuple[str, str], ...]
+    outcomes: tuple[str, ...] | None = None
+    done: bool = False
+    waits: str = ""
+
+
+@dataclass(frozen=True)
 class WorkloadState:
     """Whether the workload can be worked with now, and what runs."""
 
@@ -134,3 +149,5 @@ class WorkloadState:
     pressure: tuple[str, ...] = ()
     # What its gateways report of it; None where it has none, or they have said nothing yet.
     report: Report | None = None
+    # Of one that was made with repositories.
+    cloning: Cloning | None = None

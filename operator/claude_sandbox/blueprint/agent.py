@@ -35,14 +35,19 @@ BY_TLS_GATEWAY = Api(
 """Where others' traffic passes too. The proxy needs no TLS of its own: what goes through it is encrypted already."""
 
 
-def environment(api: Api = ANTHROPIC) -> tuple[tuple[str, str], ...]:
+def environment(api: Api = ANTHROPIC) -> dict[str, str]:
     """What every process of the sandbox gets: writable places where there are some, quiet, and the way out."""
-    return (
-        ("HOME", HOME),
-        ("TMPDIR", "/tmp"),  # noqa: S108 - a tmpfs of the sandbox's own
-        *sorted(pinned.QUIET.items()),
-        *sorted(pinned.through(api).items()),
-    )
+    return {
+        "HOME": HOME,
+        "TMPDIR": "/tmp",  # noqa: S108 - a tmpfs of the sandbox's own
+        **dict(sorted(pinned.QUIET.items())),
+        **dict(sorted(pinned.through(api).items())),
+    }
+
+
+def git_environment(config: str) -> dict[str, str]:
+    """What git gets: its configuration for the whole system, and no question that nobody would answer."""
+    return {"GIT_CONFIG_SYSTEM": config, "GIT_TERMINAL_PROMPT": "0"}
 
 
 def keeping() -> tuple[tuple[str, str], ...]:

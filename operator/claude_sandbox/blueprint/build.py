@@ -5,11 +5,12 @@ from collections.abc import Mapping
 from claude_sandbox.api import quantity
 from claude_sandbox.api.spec import ClaudeSandboxSpec, OperatingMode, Retention, WorkspaceType
 from claude_sandbox.api.spec import Image as ImageSpec
-from claude_sandbox.blueprint import agent, egress, services, tools
+from claude_sandbox.blueprint import agent, egress, repositories, services, tools
 from claude_sandbox.blueprint.model import (
     Amounts,
     Blueprint,
     Gateway,
+    Git,
     Identity,
     Image,
     KeptHome,
@@ -50,6 +51,8 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
     executable = spec.security.executable_scratch
     gateway = agent.BY_GATEWAY if spec.on_docker else agent.BY_TLS_GATEWAY
     api = gateway if spec.credentials.brokered else ANTHROPIC
+    workspace = _workspace(spec)
+    git = repositories.git(spec.repositories, api, key.path, workspace.path, site.image)
     pins = agent.managed_settings(key.path, chosen, api, brought=brought is not None)
     return Blueprint(
         identity=identity,
@@ -57,7 +60,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         image=image,
         command=tuple(spec.command) if brought is None else tools.ENTRY,
         args=tuple(spec.args) if brought is None else (*spec.command, *spec.args),
-        environment=tuple(_environment(spec, api, chosen, brought).items()),
+        environment=tuple(_environment(spec, api, chosen, brought, git).items()),
         user=AGENT,
         strict_groups=site.strict_groups,
         seccomp=spec.security.seccomp_profile.type,
@@ -68,7 +71,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
             Scratch("tmp", "/tmp", min(_TMP_SIZE, limits.memory // 8), executable),  # noqa: S108
             Scratch("home", agent.HOME, min(_HOME_SIZE, limits.memory // 4), executable),
         ),
-        workspace=_workspace(spec),
+        workspace=workspace,
         key=key,
         settings=SettingsFile(agent.SETTINGS_DIRECTORY, agent.SETTINGS_FILE, pins, pins),
         network=NetworkRules(
@@ -89,12 +92,16 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         runtime_class=spec.security.runtime_class_name,
         user_namespace=spec.security.user_namespace,
         kept_home=_kept_home(spec),
+        git=git,
     )
 
 
-def _environment(spec: ClaudeSandboxSpec, api: Api, chosen: Mapping[str, str], brought: Tools | None) -> dict[str, str]:
+def _environment(
+    spec: ClaudeSandboxSpec, api: Api, chosen: Mapping[str, str], brought: Tools | None, git: Git | None
+) -> dict[str, str]:
     kept = agent.keeping() if spec.workspace.keep_home is not None else ()
-    given = {**dict(agent.environment(api)), **dict(kept), **services.environment(spec.services), **chosen}
+    of_git = agent.git_environment(git.config.path) if git is not None else {}
+    given = {**agent.environment(api), **dict(kept), **of_git, **services.environment(spec.services), **chosen}
     return given if brought is None else {**given, **tools.environment(chosen)}
 
 
@@ -107,6 +114,7 @@ def _gateway(spec: ClaudeSandboxSpec) -> Gateway | None:
         tuple(spec.network.egress.allowed_domains),
         spec.budget,
         spec.credentials.oauth,
+        repositories=repositories.for_gateway(spec.repositories),
         services=services.for_gateway(spec.services),
     )
 

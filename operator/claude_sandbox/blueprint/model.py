@@ -166,6 +166,62 @@ class GatewayService:
 
 
 @dataclass(frozen=True)
+class PushRules:
+    """What may be pushed. `branches` and `protected_paths` are patterns."""
+
+    branches: tuple[str, ...]
+    force: bool
+    delete: bool
+    protected_paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GatewayRepository:
+    """A repository as the gateway knows it. `secret`: the Secret with its credential; `push`: None is read-only."""
+
+    url: str
+    secret: str | None
+    push: PushRules | None
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A repository that is cloned once before the agent starts. `path`: where to, in the workload.
+
+    `url`: by https, as it would be asked for without a gateway. `depth`: commits of history, None for all.
+    """
+
+    path: str
+    url: str
+    ref: str | None
+    depth: int | None
+    submodules: bool
+    lfs: bool
+
+
+@dataclass(frozen=True)
+class GitFile:
+    """Git's configuration for the whole system."""
+
+    directory: str
+    file: str
+    content: str
+
+    @property
+    def path(self) -> str:
+        return f"{self.directory}/{self.file}"
+
+
+@dataclass(frozen=True)
+class Git:
+    """What a workload with repositories needs. `image`: the operator's own, which clones."""
+
+    clones: tuple[Clone, ...]
+    config: GitFile
+    image: "Image"
+
+
+@dataclass(frozen=True)
 class Gateway:
     """What a sandbox that never holds its key may do through its gateway, in the gateway's own words.
 
@@ -178,6 +234,7 @@ class Gateway:
     budget: Budget | None = None
     oauth: bool = False
     services: tuple[GatewayService, ...] = ()
+    repositories: tuple[GatewayRepository, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -271,3 +328,5 @@ class Blueprint:
     kept_home: KeptHome | None = None
     # Whether something that it is to be told is not there: then none is made, nor one that runs replaced.
     held: bool = False
+    # None: there are no repositories.
+    git: Git | None = None

@@ -131,6 +131,8 @@ PROJECTIONS: Mapping[Resource, Projection] = {
     USAGES: Projection(("spec",), annotations=(), reduce=_reports),
     # Those that opted in. `kubectl apply` leaves a copy of the data in an annotation.
     CONFIG_MAPS: Projection(("data",), labels=(meta.LABEL_CLAUDE_CODE,), annotations=()),
-    SECRETS: Projection((), labels=(meta.LABEL_SECRET_OPT_IN, meta.SERVICE_SECRET_TYPE), annotations=()),
+    SECRETS: Projection(
+        (), labels=(meta.LABEL_SECRET_OPT_IN, meta.GIT_SECRET_TYPE, meta.SERVICE_SECRET_TYPE), annotations=()
+    ),
 }
 """By kind. A Secret's data isn't asked for, but `kubectl apply` leaves a copy of it in an annotation."""

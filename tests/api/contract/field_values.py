@@ -181,6 +181,50 @@ SERVICES: list[Json] = [
     *([{key: value for key, value in _SERVICE.items() if key != left}] for left in _SERVICE),
 ]  # fmt: skip
 
+# Lists of repositories: what goes together and what does not.
+_REPOSITORY: Json = {"path": "project", "url": "https://github.com/team/project"}
+_SECRET: Json = {"credentialsSecretRef": {"name": "git"}}
+_URLS = [
+    "https://github.com/team/project", "https://git.example.org:8443/a/b/c.git/", "git@github.com:team/project.git",
+    "ssh://git@github.com/team/project", "ssh://github.com/x", "github.com:x", "ssh://git@github.com:22/x",
+    "http://github.com/x", "git://github.com/x", "file:///x", "/x", "https://github.com", "https://github.com/",
+    "https://u@github.com/x", "https://u:p@github.com/x", "https://10.0.0.1/x", "https://localhost/x",
+    "https://GitHub.com/x", "https://github.com/x?y", "https://github.com/x#y", "https://github.com/../x",
+    "https://github.com/a//b", "https://github.com/.git", "https://github.com/a b", "https://github.com/%2e/x",
+    "ext::sh -c x", "-x", "", "https://github.com/x\n", "https://github.com:123456/x", "https://a.b/~x", "a.b:-x",
+    "https://github.com/" + "a" * 493, "https://github.com/" + "a" * 494, 1, None,
+]  # fmt: skip
+_PATHS = [
+    "a", "a/b", "a.b", "A_~-", "-a", "/a", "a/", "a//b", ".", "..", "a/..", "../a", ".git", "a/.git", "a b", "ü",
+    "a\n", "a" * 200, "a" * 201, "", 1, None,
+]  # fmt: skip
+_REFS = [
+    "main", "v1.2", "claude/x", "0123456789abcdef0123456789abcdef01234567", "a..b", "a//b", "a@{1}", "a/", "a.", "-a",
+    "a.lock", "a b", "a^", "a~1", "a:b", "refs/heads/x", "@", "a\n", "x" * 200, "x" * 201, "", 1, None,
+]  # fmt: skip
+_PUSHES: list[Json] = [
+    {}, {"branches": ["claude/*"]}, {"branches": []}, {"branches": [""]}, {"branches": ["a b"]}, {"branches": "a"},
+    {"branches": ["a"] * 32}, {"branches": ["a"] * 33}, {"branches": ["x" * 200]}, {"branches": ["x" * 201]},
+    {"force": True, "delete": True}, {"force": "true"}, {"delete": 1}, {"protectedPaths": [".github/**"]},
+    {"protectedPaths": ["a b/ü"]}, {"protectedPaths": ["a\\b"]}, {"protectedPaths": ["a\n"]}, {"protectedPaths": [""]},
+    {"protectedPaths": []}, {"protectedPaths": ["a\u007f"]}, {"protectedPaths": ["x"] * 65}, {"tags": True}, None, [],
+]  # fmt: skip
+REPOSITORIES: list[Json] = [
+    [_REPOSITORY], [], [_REPOSITORY | _SECRET | {"push": {}}], [_REPOSITORY | {"push": {}}], [_REPOSITORY | _SECRET],
+    *([_REPOSITORY | {"url": url}] for url in _URLS), *([_REPOSITORY | {"path": path}] for path in _PATHS),
+    *([_REPOSITORY | {"ref": ref}] for ref in _REFS), *([_REPOSITORY | _SECRET | {"push": push}] for push in _PUSHES),
+    *([_REPOSITORY | {"depth": depth}] for depth in (0, 1, -1, 1.5, 10**6, 10**6 + 1, "1", None)),
+    *([_REPOSITORY | {name: value}] for name in ("submodules", "lfs") for value in (True, False, "yes", 0, None)),
+    *([_REPOSITORY | {"credentialsSecretRef": value}] for value in ({}, None, "x", {"name": "A"}, {"key": "b"})),
+    [_REPOSITORY, _REPOSITORY], [_REPOSITORY, _REPOSITORY | {"path": "b"}],
+    [_REPOSITORY, {"url": "https://github.com/b"} | {"path": "project"}],
+    [_REPOSITORY, {"url": "https://github.com/b"} | {"path": "project/b"}],
+    [_REPOSITORY, {"url": "https://github.com/b"} | {"path": "project-b"}],
+    *([{"path": f"p{i}", "url": f"https://a.b/{i}"} for i in range(count)] for count in (16, 17)),
+    [{"path": "a"}], [{"url": "https://github.com/b"}], [{}], ["https://github.com/b"], None, {}, "x",
+    [_REPOSITORY | {"branch": "main"}],
+]  # fmt: skip
+
 # Labels to choose by, right and wrong.
 MATCH_LABELS: list[Json] = [
     {"zone": "a"}, {}, {"zone": ""}, {"example.com/zone": "a"}, {"a/b/c": "x"}, {"": "x"}, {"-a": "x"},
@@ -370,6 +414,7 @@ def _behind_a_gateway() -> Iterator[Json]:
         {"network": {"egress": {"allowedDomains": ["a.com", "a.com"]}}},
         *({"budget": budget} for budget in budgets()),
         *({"services": services} for services in SERVICES),
+        *({"repositories": repositories} for repositories in REPOSITORIES),
     ]  # fmt: skip
     for wish in wishes:
         yield {"backend": {"type": "Docker"}, **_brokered("Brokered"), **wish}

@@ -18,6 +18,7 @@ from field_values import (
     PARENTS,
     POOLS,
     PORT_NAMES,
+    REPOSITORIES,
     SECCOMP_PROFILES,
     SECRET_NAMES,
     SECURITIES,
@@ -84,7 +85,7 @@ def good(rng: random.Random) -> Json:
         spec["security"] = copy.deepcopy(rng.choice(SECURITIES[1:3]))
     if (
         not production
-        and spec.keys().isdisjoint({"model", "budget", "services"})
+        and spec.keys().isdisjoint({"model", "budget", "services", "repositories"})
         and "apiKeySecretRef" in spec["credentials"]
     ):
         spec["credentials"] |= rng.choice(({}, {"delivery": "Mounted"}))
@@ -98,6 +99,7 @@ def _behind_a_gateway(rng: random.Random, credentials: Json) -> Json:
         "model": lambda: {"allowed": ["claude-sonnet-*"]},
         "budget": lambda: copy.deepcopy(rng.choice(BUDGETS[:3])),
         "services": lambda: copy.deepcopy(rng.choice(SERVICES[:4])),
+        "repositories": lambda: copy.deepcopy(rng.choice(REPOSITORIES[:3])),
     }
     return {"credentials": {**named, "delivery": "Brokered"}, **_some(rng, optional)}
 
@@ -173,6 +175,8 @@ def _pool(path: Path) -> list[Json]:
             return BUDGETS
         case "services":
             return SERVICES
+        case "repositories":
+            return REPOSITORIES
         case "credentials":
             return [*CREDENTIALS, *({**one, "delivery": "Brokered"} for one in CREDENTIALS)]
         case "seccompProfile":

@@ -147,6 +147,7 @@ async def test_a_minimal_sandbox_is_stored_with_every_default(alice: Server) -> 
         },
         "security": {"seccompProfile": {"type": "RuntimeDefault"}, "executableScratch": True, "userNamespace": False},
         "services": [],
+        "repositories": [],
         "updateStrategy": {"type": "OnDelete"},
     }
 

@@ -50,6 +50,8 @@ class GitLab:
     """What else answers, by the beginnings of paths."""
     path: str = field(default_factory=lambda: os.environ["PATH"])
     """Where git and what it runs are looked for."""
+    before: Callable[[web.Request], Awaitable[None]] | None = None
+    """What the server waits for before it answers."""
     answers: web.Response | None = None
     """What the server answers next, instead of git's."""
 
@@ -105,6 +107,8 @@ async def git_lab(
             if request.path.startswith(begins):
                 return await other(request)
         lab.asked.append((request.method, request.path_qs))
+        if lab.before is not None:
+            await lab.before(request)
         if lab.answers is not None:
             answer, lab.answers = lab.answers, None
             return answer

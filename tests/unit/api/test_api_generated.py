@@ -72,6 +72,8 @@ def test_everything_is_described_and_bounded(path: str, schema: dict[str, Any]) 
 def test_objects_with_defaults_inside_have_a_default_themselves(path: str, schema: dict[str, Any]) -> None:
     if "properties" not in schema or "required" in schema or path.endswith("[]") or path == "spec.credentials":
         return  # what has to be there can't be left out, so its own parts are filled in
+    if path == "spec.repositories[].push":
+        return  # not there means that nothing may be pushed
     if not any("default" in child for child in schema["properties"].values()):
         return
     assert schema["default"] == {}
@@ -99,6 +101,8 @@ def test_only_the_key_is_required() -> None:
         "spec.claudeCode.settings": ["name"],
         "spec.workspace.keepHome": ["size"],
         **{f"spec.claudeCode.{one}": ["name"] for one in ("memory", "mcpServers", "agents", "commands", "skills[]")},
+        "spec.repositories[]": ["path", "url"],
+        "spec.repositories[].credentialsSecretRef": ["name"],
         "spec.network.ports[]": ["name", "containerPort"],
     }
 

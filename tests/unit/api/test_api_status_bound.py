@@ -1,4 +1,4 @@
-"""A status stays below 38 KiB whatever it has to say."""
+"""A status stays below 46 KiB whatever it has to say."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -36,6 +36,7 @@ from claude_sandbox.api.status import (
     Heal,
     Heals,
     Placement,
+    RepositoryStatus,
     Result,
     Severity,
     Summary,
@@ -90,6 +91,9 @@ def worst(text: str, controls: int) -> ClaudeSandboxStatus:
         credentials=CredentialsStatus(secret=text, generation=text, mounted_generation=text),
         compliance=compliance(text, controls),
         usage=worst_usage(text),
+        repositories=[
+            RepositoryStatus(path=f"{index}{text * 300}", url=text * 600, commit=text * 64) for index in range(16)
+        ],
         heals=Heals(count=2**63 - 1, last=Heal(what=text, at=NOW)),
     )
 

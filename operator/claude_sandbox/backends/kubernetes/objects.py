@@ -10,11 +10,12 @@ import orjson
 from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes import tools
 from claude_sandbox.backends.kubernetes.hardening import hardened_container
-from claude_sandbox.blueprint import agent
-from claude_sandbox.blueprint.model import Amounts, Blueprint, EgressBlock, Probe, Volume
+from claude_sandbox.blueprint import agent, repositories
+from claude_sandbox.blueprint.model import Amounts, Blueprint, EgressBlock, Git, Probe, Volume
 from claude_sandbox.kubernetes_api.unstructured import Manifest, Object, annotations
 
 CONTAINER = "agent"
+CLONE_CONTAINER = "clone"
 KEPT_HOME = "kept-home"
 TOKEN_SECONDS = 3600
 """How long what the gateway knows a sandbox by is good for; the kubelet replaces it in time."""
@@ -163,6 +164,7 @@ def pod(
         meta.ANNOTATION_SPEC_HASH: spec_hash(spec, blueprint.settings.pins),
         **({meta.ANNOTATION_KEY_GENERATION: key_generation} if key_generation else {}),
         **({meta.ANNOTATION_GATEWAY_AUTHORITY: gateway.authority} if gateway else {}),
+        **({meta.ANNOTATION_GIT_CONFIG: blueprint.git.config.content} if blueprint.git else {}),
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
@@ -246,6 +248,7 @@ def _pod_spec(blueprint: Blueprint) -> Manifest:
             **({"supplementalGroupsPolicy": "Strict"} if blueprint.strict_groups else {}),
             "seccompProfile": {"type": "RuntimeDefault"},
         },
+        **({"initContainers": [_clone(blueprint, blueprint.git)]} if blueprint.git is not None else {}),
         "containers": [_container(blueprint)],
         "volumes": _volumes(blueprint),
         **(_NO_RESOLVER if blueprint.gateway is not None and not blueprint.network.dns else {}),
@@ -289,6 +292,30 @@ def _container(blueprint: Blueprint) -> Manifest:
     return container
 
 
+def _clone(blueprint: Blueprint, git: Git) -> Manifest:
+    """What clones the repositories before the agent starts: as confined as the agent is, and never of its image."""
+    environment = (
+        *agent.environment(agent.BY_TLS_GATEWAY).items(),
+        *agent.git_environment(git.config.path).items(),
+        (repositories.REPOSITORIES_VARIABLE, repositories.wishes(git.clones)),
+    )
+    return {
+        "name": CLONE_CONTAINER,
+        "image": git.image.reference,
+        "imagePullPolicy": git.image.pull_policy,
+        "command": list(repositories.CLONE_COMMAND),
+        "workingDir": blueprint.workspace.path,
+        "env": [{"name": name, "value": value} for name, value in environment],
+        "resources": {"requests": _amounts(blueprint.requests), "limits": _amounts(blueprint.limits)},
+        "securityContext": hardened_container(),
+        # The agent may have its workspace read-only; it is filled here.
+        "volumeMounts": [
+            {k: v for k, v in mount.items() if k != "readOnly" or mount["name"] != "workspace"}
+            for mount in _mounts(blueprint)
+        ],
+    }
+
+
 def _amounts(amounts: Amounts) -> dict[str, str]:
     return {
         "cpu": f"{amounts.cpu_millicores}m",
@@ -321,6 +348,7 @@ def _mounts(blueprint: Blueprint) -> list[Manifest]:
             if blueprint.gateway is not None
             else []
         ),
+        *([{"name": "git", "mountPath": blueprint.git.config.directory, "readOnly": True}] if blueprint.git else []),
     ]
 
 
@@ -348,6 +376,7 @@ def _volumes(blueprint: Blueprint) -> list[Manifest]:
         # The pod's own annotations as files: no other object that could drift or be forgotten.
         {"name": "settings", "downwardAPI": {"defaultMode": 0o444, "items": settings}},
         *([_authority()] if blueprint.gateway is not None else []),
+        *([_git_config(blueprint.git)] if blueprint.git is not None else []),
     ]
 
 
@@ -373,3 +402,9 @@ def _authority() -> Manifest:
     field = {"fieldPath": f"metadata.annotations['{meta.ANNOTATION_GATEWAY_AUTHORITY}']"}
     item = {"path": agent.GATEWAY_FILE, "fieldRef": field}
     return {"name": "gateway", "downwardAPI": {"defaultMode": 0o444, "items": [item]}}
+
+
+def _git_config(git: Git) -> Manifest:
+    field = {"fieldPath": f"metadata.annotations['{meta.ANNOTATION_GIT_CONFIG}']"}
+    item = {"path": git.config.file, "fieldRef": field}
+    return {"name": "git", "downwardAPI": {"defaultMode": 0o444, "items": [item]}}

@@ -7,9 +7,12 @@ from datetime import datetime
 from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.status import Workload
-from claude_sandbox.backends.base import WorkloadState
-from claude_sandbox.backends.kubernetes.objects import CONTAINER
+from claude_sandbox.backends.base import Cloning, WorkloadState
+from claude_sandbox.backends.cloning import outcomes_of, wished
+from claude_sandbox.backends.kubernetes.objects import CLONE_CONTAINER, CONTAINER
 from claude_sandbox.backends.kubernetes.tools import has_tools
+from claude_sandbox.blueprint.agent import WORKSPACE
+from claude_sandbox.blueprint.repositories import REPOSITORIES_VARIABLE
 from claude_sandbox.blueprint.tools import NO_SHELL, UNUSABLE
 from claude_sandbox.kubernetes_api.unstructured import Object, annotations, terminating
 
@@ -40,6 +43,7 @@ def state_of(pod: Object | None, revision: str | None = None) -> WorkloadState:
         reason,
         f"{message} But {'; '.join(pressure)}." if pressure else message,
         pressure=pressure,
+        cloning=_cloning(pod),
         workload=_workload(pod, revision),
         key_generation=annotations(pod).get(meta.ANNOTATION_KEY_GENERATION),
     )
@@ -109,6 +113,9 @@ def _readiness(pod: Object) -> tuple[ConditionStatus, Reason, str]:
         return ConditionStatus.FALSE, Reason.POD_UNSCHEDULABLE, message
     for problem in _waiting(pod):
         return ConditionStatus.FALSE, *problem
+    if (cloning := _cloning(pod)) is not None and not cloning.done:
+        message = f"Pod {name} waits for its repositories: see the condition RepositoriesReady."
+        return ConditionStatus.FALSE, Reason.REPOSITORIES_NOT_READY, message
     if status.get("phase") == "Running":
         message = f"Pod {name} runs, but Claude Code does not answer in it yet."
         if _started(pod):
@@ -131,13 +138,35 @@ def _waiting(pod: Object) -> Iterator[tuple[Reason, str]]:
             yield Reason.IMAGE_PULL_FAILED, f"The image {image} can't be had ({reason}): {why}"
         elif reason in _CONFIG_REASONS:
             yield Reason.CONTAINER_FAILING, f"The container can't be made: {why}"
-        elif reason in _CRASH_REASONS:
+        elif reason in _CRASH_REASONS and container.get("name") != CLONE_CONTAINER:
             last = container.get("lastState", {}).get("terminated") or {}
             if last.get("exitCode") == NO_SHELL and brought:
                 yield Reason.IMAGE_NOT_USABLE, UNUSABLE.format(image=container.get("image"))
             ended = f" It ended with exit code {last['exitCode']} ({last.get('reason')})." if last else ""
             hint = " It needed more memory than spec.resources.memory." if last.get("reason") == "OOMKilled" else ""
             yield Reason.CONTAINER_FAILING, f"The container does not stay up ({reason}).{ended}{hint}"
+
+
+def _cloning(pod: Object) -> Cloning | None:
+    """What its init container did, or is at; None of a pod without repositories."""
+    spec = next((one for one in pod["spec"].get("initContainers") or () if one.get("name") == CLONE_CONTAINER), None)
+    if spec is None:
+        return None
+    told = next((one.get("value") for one in spec.get("env") or () if one.get("name") == REPOSITORIES_VARIABLE), "")
+    statuses: list[Object] = pod.get("status", {}).get("initContainerStatuses") or []
+    status: Object = next((one for one in statuses if one.get("name") == CLONE_CONTAINER), {})
+    state, before = status.get("state") or {}, (status.get("lastState") or {}).get("terminated") or {}
+    ended, waiting = state.get("terminated") or {}, state.get("waiting") or {}
+    outcomes = outcomes_of(str((ended or before).get("message") or ""))
+    waits = ""
+    if waiting.get("reason") not in (None, "PodInitializing", "ContainerCreating", "CrashLoopBackOff"):
+        waits = f"{waiting['reason']}: {waiting.get('message') or 'no message given'}"
+    elif outcomes is None and (ended or before).get("exitCode"):
+        # Ended by something else than itself, or unable to start: it leaves no words, or not its own.
+        last = ended or before
+        waits = f"what clones them ended with exit code {last['exitCode']} ({last.get('reason')})"
+        waits += f": {last['message']}" if last.get("message") else ""
+    return Cloning(wished(told, WORKSPACE), outcomes, ended.get("exitCode") == 0, waits)
 
 
 def _started(pod: Object) -> bool:

@@ -75,7 +75,7 @@ def pod_for_gateway_alone(view: View) -> Verdict:
         f"container {container.name} mounts the token by which its gateway knows the agent"
         for container in view.containers
         for mount in container.spec.get("volumeMounts") or ()
-        if mount.get("name") in held and container.name != view.expected.container
+        if mount.get("name") in held and container.name != view.expected.container and not view.is_helper(container)
     ]
     return judged(problems, f"for {audience}, at most {_LONGEST_TOKEN} s")
 

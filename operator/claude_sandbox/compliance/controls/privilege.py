@@ -175,14 +175,14 @@ def container_user_namespace(container: Container) -> Verdict:
 
 
 def pod_foreign_containers(view: View) -> Verdict:
-    """Only the agent's container, and what brings Claude Code before it: a debug container can look into it."""
+    """Only the agent's container, and the operator's own before it: a debug container can look into it."""
     expected = view.expected.container
     code = view.expected.claude_code
     known = {("containers", expected), *([("initContainers", code.filled_by[0])] if code and code.filled_by else [])}
     problems = [
         f"{container.kind.removesuffix('s')} {container.name} was not declared"
         for container in view.containers
-        if (container.kind, container.name) not in known
+        if (container.kind, container.name) not in known and not view.is_helper(container)
     ]
     if not any(container.name == expected for container in view.containers):
         problems.append(f"container {expected} is missing")

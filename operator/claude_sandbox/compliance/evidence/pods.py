@@ -49,7 +49,7 @@ class Expected:
     service_account: str
     api_key_secret: str
     container: str
-    """The name of the agent's container. No other container is expected."""
+    """The name of the agent's container. No other container is expected, but what `helpers` names."""
     ports: tuple[int, ...]
     """TCP ports that pods of the same namespace may connect to."""
     egress_cidrs: tuple[str, ...]
@@ -87,6 +87,8 @@ class Expected:
     """Claims that the agent may write to besides the workspace's, by where they are mounted."""
     managed_settings: ManagedSettings | None = None
     """None: nothing declares what managed settings it is to have."""
+    helpers: Mapping[str, str] = field(default_factory=dict)
+    """What the operator has run before the agent: init containers by name, with the image that each is meant to be."""
 
 
 @dataclass(frozen=True)

@@ -116,6 +116,13 @@ class View:
     def volumes(self) -> tuple[Object, ...]:
         return tuple(self.spec.get("volumes") or ())
 
+    def is_helper(self, container: PodContainer) -> bool:
+        """Whether it is one that the operator has run before the agent, of the image that it is meant to have."""
+        meant = self.expected.helpers.get(container.name) if container.kind == "initContainers" else None
+        found = str(container.spec.get("image", ""))
+        # The same image may be taken from another registry, by its digest.
+        return meant is not None and (found == meant or _same_digest(found, meant))
+
     @cached_property
     def containers(self) -> tuple[PodContainer, ...]:
         """Init, main and ephemeral containers."""
@@ -149,3 +156,8 @@ def _value(reading: Reading[T] | Unread) -> T:
     if isinstance(reading, Unread):
         raise LookupError(f"a control looks at evidence that it did not say it needs: {reading.reason}")
     return reading.value
+
+
+def _same_digest(image: str, other: str) -> bool:
+    one, another = image.partition("@")[2], other.partition("@")[2]
+    return bool(one) and one == another

@@ -13,6 +13,7 @@ from claude_sandbox.api.validate import FieldError, InvalidSpec, parse_spec, ref
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.egress import Network, out_of_reach, refused_domains
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
+from claude_sandbox.blueprint.repositories import refused_repositories
 from claude_sandbox.blueprint.services import refused_services
 from claude_sandbox.compliance.pods.policy_size import OUTSIZE
 from claude_sandbox.controller.sandboxes.store import Raw
@@ -61,6 +62,8 @@ class AcceptedSpecs:
             raise InvalidSpec(tuple(FieldError(f"{where}[{index}]", why) for index, why in refused))
         if refused := tuple(refused_services(spec.services)):
             raise InvalidSpec(tuple(FieldError(f"spec.services[{index}].host", why) for index, why in refused))
+        if refused := tuple(refused_repositories(spec.repositories)):
+            raise InvalidSpec(tuple(FieldError(f"spec.repositories[{index}].url", why) for index, why in refused))
         return spec, build(identity, spec, self._site)
 
 

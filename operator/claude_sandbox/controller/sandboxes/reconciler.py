@@ -237,6 +237,7 @@ class Reconciler:
             outcome=outcome,
             workload=workload,
             brokered=gateway is not None,
+            clones=blueprint.git.clones if blueprint.git is not None else (),
             usage=_usage(workload, found.usage, budget) if gateway is not None else None,
             budget=budget,
         )

@@ -21,7 +21,9 @@ from claude_sandbox.api.status import (
 )
 from claude_sandbox.api.usage_status import Usage
 from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, WorkloadState
+from claude_sandbox.blueprint.model import Clone
 from claude_sandbox.controller.machinery.conditions import stamped
+from claude_sandbox.controller.sandboxes import repositories
 from claude_sandbox.controller.sandboxes.gateways.usage import ends_by_itself, key_refused, problem, refused_key
 
 TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionStatus.UNKNOWN
@@ -65,6 +67,8 @@ class Findings:
     brokered: bool = False
     usage: Usage | None = None
     budget: Budget | None = None
+    # What is to be cloned; None where that is not known.
+    clones: tuple[Clone, ...] | None = None
 
 
 def unmeasured(found: Findings, why: str) -> Findings:
@@ -99,7 +103,7 @@ def conditions_of(findings: Findings) -> dict[ConditionType, State]:
     """Every condition, in the order in which they are shown."""
     stalled = _stalled(findings)
     ready = _ready(findings, stalled)
-    return {
+    states = {
         ConditionType.READY: ready,
         ConditionType.RECONCILING: _reconciling(findings, stalled, ready),
         ConditionType.STALLED: stalled,
@@ -108,6 +112,9 @@ def conditions_of(findings: Findings) -> dict[ConditionType, State]:
         ConditionType.CREDENTIALS: _credentials(findings),
         ConditionType.DRIFTED: _drifted(findings),
     }
+    if findings.clones:
+        states[ConditionType.REPOSITORIES] = State(*repositories.condition(findings.clones, findings.workload))
+    return states
 
 
 def compose(previous: Mapping[str, Any], generation: int, findings: Findings, now: datetime) -> dict[str, Any]:
@@ -123,6 +130,7 @@ def compose(previous: Mapping[str, Any], generation: int, findings: Findings, no
         credentials=_key(findings),
         compliance=findings.compliance,
         usage=findings.usage,
+        repositories=repositories.reported(previous.get("repositories"), findings.clones, findings.workload),
         heals=_heals(previous.get("heals"), tuple(map(str, findings.outcome.healed)), now),
     )
     dumped = status.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -253,10 +253,11 @@ class Sandboxes:
 
 
 def secrets_named(raw: Raw) -> Iterator[str]:
-    """The Secret of its credential, whichever that is, and those of its services."""
+    """The Secret of its credential, whichever that is, and those of its repositories and services."""
     spec = raw.get("spec") or {}
     credentials = spec.get("credentials") or {}
     references = [credentials.get(name) for name in ("apiKeySecretRef", "oauthTokenSecretRef")]
+    references += [one.get("credentialsSecretRef") for one in spec.get("repositories") or ()]
     sources = (((one.get("header") or {}).get("valueFrom") or {}) for one in spec.get("services") or ())
     references += [source.get("secretKeyRef") for source in sources]
     named = ((reference or {}).get("name") for reference in references)

@@ -27,6 +27,13 @@ class ServiceSecret:
 
 
 @dataclass(frozen=True)
+class GitSecret:
+    """A Secret in the gateway's own namespace, with a credential for git."""
+
+    secret: str
+
+
+@dataclass(frozen=True)
 class Cluster:
     """`audience`: for whom sandboxes' tokens are. `service_account`: the directory of the gateway's own. `server`: the
     API server's URL; None goes by the pod's environment. `secrets`: a directory with one for each Secret, where the

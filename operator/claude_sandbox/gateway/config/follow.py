@@ -8,7 +8,8 @@ credential that can't be read is no credential: who took it away wants it not to
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from claude_sandbox.gateway.budget import prices
 from claude_sandbox.gateway.config.config import Config, Sandbox, parse
 from claude_sandbox.gateway.config.fields import ConfigError
 from claude_sandbox.gateway.git.credential import SECRET_KEYS, CredentialError, Password, read_credential
-from claude_sandbox.gateway.git.repositories import Opened, PasswordFile, Repository
+from claude_sandbox.gateway.git.repositories import Opened, PasswordFile, Repository, SecretDirectory
 from claude_sandbox.gateway.identity import Identify, Placeholders
 from claude_sandbox.gateway.services.declared import Opened as OpenedService
 from claude_sandbox.gateway.services.declared import open_services
@@ -201,19 +202,21 @@ def read_opening(repository: Repository) -> Opened | str:
     if isinstance(where, PasswordFile):
         secret = read_secret(where.path)
         return "it can't be read, or is none" if secret is None else Opened(repository, Password(where.user, secret))
-    data = {}
-    for key in SECRET_KEYS:
-        try:
-            with (where.path / key).open("rb") as file:
-                data[key] = file.read(_MAX_SECRET + 1)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            return f"{key}: it can't be read ({type(error).__name__})"
+    if not isinstance(where, SecretDirectory):
+        return "a Secret can't be asked for outside of a cluster"
     try:
-        return Opened(repository, read_credential(data))
+        return Opened(repository, read_credential(read_files(where.path, SECRET_KEYS)))
     except CredentialError as error:
         return str(error)
+
+
+def read_files(directory: Path, names: Iterable[str]) -> dict[str, bytes]:
+    """A Secret's data, of which each key is a file; what is not there, or can't be read, is left out."""
+    data = {}
+    for name in names:
+        with suppress(OSError), (directory / name).open("rb") as file:
+            data[name] = file.read(_MAX_SECRET + 1)
+    return data
 
 
 def read_secret(path: Path) -> str | None:

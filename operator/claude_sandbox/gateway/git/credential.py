@@ -14,6 +14,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+SCOPE_KEY = "host"
+"""The key of a Secret that names the server which its credential is for. Who may declare a repository need not be who
+may read the Secret, and would else have the credential sent to a server of his own."""
 SECRET_KEYS = ("token", "username", "password", "app-id", "installation-id", "private-key")
 """Keys of the Secret that are read; what else is in it is left alone."""
 _FORMS = (("token",), ("username", "password"), ("app-id", "installation-id", "private-key"))
@@ -76,6 +79,20 @@ def read_credential(data: Mapping[str, bytes]) -> GitCredential:
             raise CredentialError("username", "a name has no colon: write it without the password")
         return Password(user, _line(data, "password"))
     return _app(data)
+
+
+def read_scope(data: Mapping[str, bytes]) -> str:
+    """Which server the credential in a Secret's data is for, or which repositories there. Raises CredentialError."""
+    if SCOPE_KEY not in data:
+        raise CredentialError(SCOPE_KEY, "it is missing: write the server that the credential is for, as in github.com")
+    found = _visible(data, SCOPE_KEY).removeprefix("https://").strip("/").removesuffix(".git")
+    host, slash, path = found.partition("/")
+    return f"{host.lower().removesuffix(':443')}{slash}{path}"
+
+
+def serves(scope: str, at: str) -> bool:
+    """Whether a credential that is for `scope` is for the repository at `HOST/PATH`."""
+    return f"{at}/".startswith(f"{scope}/")
 
 
 def _app(data: Mapping[str, bytes]) -> AppKey:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from claude_sandbox.gateway.config.cluster import GitSecret
 from claude_sandbox.gateway.config.fields import ConfigError, Fields
 from claude_sandbox.gateway.destinations.names import NotANameError, normalise
 from claude_sandbox.gateway.git.credential import ANY_USER, GitCredential
@@ -16,6 +17,8 @@ LFS = "/info/lfs/"
 """What is behind a repository's path where its large files are asked for."""
 _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]{0,127}){1,16}")
 _FILE = r"/[^\x00-\x1f\x7f]*"
+_SSH = re.compile(r"ssh://(?:[^@/:]+@)?(?P<host>[^@/:]+)(?::(?P<port>[0-9]+))?/(?P<path>.*)")
+_SCP = re.compile(r"(?:[^@/:]+@)?(?P<host>[^@/:]+):(?P<path>(?!//).*)")
 _USER = r"[A-Za-z0-9._@+-]{1,100}"
 _BRANCH = r"[A-Za-z0-9._/*-]{1,200}"
 _PROTECTED = r"[^\x00-\x1f\x7f\\]{1,200}"
@@ -45,16 +48,18 @@ class Repository:
     url: str
     at: str
     host: str
-    credential: PasswordFile | SecretDirectory | None = None
+    credential: PasswordFile | SecretDirectory | GitSecret | None = None
     push: PushRules | None = None
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A repository with its credential; None for one that is public."""
+    """A repository with its credential; None for one that is public. `problem`: why it can't be used, where it can't;
+    git shows that to the agent, and nothing of a credential is in it."""
 
     repository: Repository
     credential: GitCredential | None = None
+    problem: str = ""
 
 
 def asked(path: str) -> tuple[str, str] | None:
@@ -110,16 +115,37 @@ def _patterns(fields: Fields, name: str, allowed: str) -> tuple[str, ...]:
 
 def read_url(fields: Fields) -> tuple[str, str, str]:
     """The URL as it is asked for, its host, and by what requests name it. Raises ConfigError."""
-    text = fields.text("url", pattern=r"[\x21-\x7e]{1,1000}").rstrip("/")
-    parts = urlsplit(text)
-    where = fields.path("url")
+    try:
+        return parse_url(fields.text("url", pattern=r"[\x21-\x7e]{1,1000}"))
+    except ValueError as error:
+        raise ConfigError(fields.path("url"), str(error)) from None
+
+
+def parse_url(text: str) -> tuple[str, str, str]:
+    """The URL as it is asked for, its host, and by what requests name it.
+
+    What is written for ssh (`git@HOST:PATH`, `ssh://git@HOST/PATH`) means the same repository of the same server by
+    https. Raises ValueError with what to write instead.
+    """
+    parts = urlsplit(_by_https(text).rstrip("/"))
     try:
         host, port = normalise(parts.hostname or ""), parts.port
     except (NotANameError, ValueError):
-        raise ConfigError(where, "write https://HOST/PATH, with the name of a host") from None
+        raise ValueError("write https://HOST/PATH, with the name of a host") from None
     if parts.scheme != "https" or "@" in parts.netloc or parts.query or parts.fragment:
-        raise ConfigError(where, "write https://HOST/PATH, without a user, a query or a fragment")
+        raise ValueError("write https://HOST/PATH, without a user, a query or a fragment")
     if not _PATH.fullmatch(parts.path):
-        raise ConfigError(where, "write the repository's own path behind the host, as in /team/project")
+        raise ValueError("write the repository's own path behind the host, as in /team/project")
     authority = host if port in (None, 443) else f"{host}:{port}"
     return f"https://{authority}{parts.path}", host, named(f"{authority}{parts.path}")
+
+
+def _by_https(text: str) -> str:
+    if found := _SSH.fullmatch(text):
+        # Where ssh listens tells nothing of where https does.
+        if found["port"]:
+            raise ValueError("write https://HOST/PATH: on which port the server speaks https, an ssh URL doesn't tell")
+        return f"https://{found['host']}/{found['path']}"
+    if found := _SCP.fullmatch(text):
+        return f"https://{found['host']}/{found['path']}"
+    return text

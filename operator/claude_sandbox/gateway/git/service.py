@@ -121,6 +121,9 @@ class GitService:
         if request.opened is None:
             request.passage.rule = "repository"
             return _refused(request, 403, _why_not_there(sandbox, request.at))
+        if request.opened.problem:
+            request.passage.rule = "credential"
+            return _refused(request, 403, f"this repository can't be used: {request.opened.problem}")
         repository = request.opened.repository
         if any(pattern.covers(repository.host) for pattern in live.config.egress.denied):
             request.passage.rule = "denied"

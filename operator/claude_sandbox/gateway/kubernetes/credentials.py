@@ -12,35 +12,52 @@ import asyncio
 import base64
 import binascii
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from claude_sandbox.gateway.config.cluster import SecretKey, ServiceSecret
-from claude_sandbox.gateway.config.follow import INTERVAL, read_secret, secret_text
+from claude_sandbox.gateway.config.cluster import GitSecret, SecretKey, ServiceSecret
+from claude_sandbox.gateway.config.follow import INTERVAL, read_files, read_secret, secret_text
+from claude_sandbox.gateway.git import credential as git
+from claude_sandbox.gateway.git.credential import (
+    SECRET_KEYS,
+    CredentialError,
+    GitCredential,
+    read_credential,
+    read_scope,
+)
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError, Obj, version_of
 from claude_sandbox.gateway.kubernetes.contact import Contact
-from claude_sandbox.gateway.kubernetes.names import LABEL_SECRET_OPT_IN_VALUE, SECRET_TYPE, SERVICE_SECRET_TYPE
+from claude_sandbox.gateway.kubernetes.names import (
+    GIT_SECRET_TYPE,
+    LABEL_SECRET_OPT_IN_VALUE,
+    SECRET_TYPE,
+    SERVICE_SECRET_TYPE,
+)
 from claude_sandbox.gateway.services.declared import SCOPE_KEY, serves
 
-Wanted = SecretKey | ServiceSecret
+Wanted = SecretKey | ServiceSecret | GitSecret
 """What may be followed: each by the use that the Secret has to have opted in to."""
 MOST = 256
 """Keys of Secrets that are followed at a time: each has a connection."""
 _WATCH_SECONDS = 300
+_USES = {GitSecret: GIT_SECRET_TYPE, ServiceSecret: SERVICE_SECRET_TYPE}
 
 
 @dataclass(frozen=True)
 class Found:
     """What there is. `text`: the credential, in no repr; None with `problem`, which says why. `generation`: the
-    Secret's resourceVersion, where the API server told it."""
+    Secret's resourceVersion, where the API server told it. `git`: of a Secret for git instead of a text, with the
+    `scope` that it is for."""
 
     text: str | None = field(default=None, repr=False)
     generation: str | None = None
     problem: str = ""
+    git: GitCredential | None = None
+    scope: str = ""
 
 
 class Credentials(Protocol):
@@ -181,6 +198,9 @@ class MountedSecrets:
 
     def _read(self, key: Wanted) -> Found:
         directory = self._directory / key.secret
+        if isinstance(key, GitSecret):
+            data = read_files(directory, (git.SCOPE_KEY, *SECRET_KEYS))
+            return of_git(key.secret, data) if data else Found(problem=f"Secret {key.secret} is not mounted")
         if isinstance(key, ServiceSecret) and not serves(read_secret(directory / SCOPE_KEY) or "", key.host):
             return Found(problem=_other_host(key))
         text = read_secret(directory / key.key)
@@ -195,12 +215,14 @@ def read(secret: Obj, key: Wanted) -> Found:
         return Found(problem=f"there is no Secret {key.secret}")
     labels = metadata.get("labels")
     # A Secret opts in to a use by its type, or by a label of the same name.
-    use = SERVICE_SECRET_TYPE if isinstance(key, ServiceSecret) else SECRET_TYPE
+    use = _USES.get(type(key), SECRET_TYPE)
     by_label = isinstance(labels, dict) and labels.get(use) == LABEL_SECRET_OPT_IN_VALUE
     if not by_label and secret.get("type") != use:
         return Found(
             problem=f"Secret {key.secret} has not opted in to being used by sandboxes: give it the label {use}"
         )
+    if isinstance(key, GitSecret):
+        return of_git(key.secret, _decoded(secret.get("data")), version)
     if isinstance(key, ServiceSecret) and not serves(_text(secret, SCOPE_KEY) or "", key.host):
         return Found(problem=_other_host(key))
     text = _text(secret, key.key)
@@ -218,3 +240,23 @@ def _text(secret: Obj, key: str) -> str | None:
 
 def _other_host(key: ServiceSecret) -> str:
     return f"Secret {key.secret} is not for {key.host}: its key {SCOPE_KEY} has to name the service that it is for"
+
+
+def of_git(secret: str, data: Mapping[str, bytes], version: str | None = None) -> Found:
+    """The credential for git in a Secret's data."""
+    try:
+        return Found(generation=version, git=read_credential(data), scope=read_scope(data))
+    except CredentialError as error:
+        return Found(problem=f"Secret {secret}: {error}")
+
+
+def _decoded(data: Any) -> dict[str, bytes]:
+    """What is there of the keys that are read."""
+    found: dict[str, bytes] = {}
+    for name in (git.SCOPE_KEY, *SECRET_KEYS):
+        try:
+            if isinstance(data, dict) and isinstance(data.get(name), str):
+                found[name] = base64.b64decode(data[name], validate=True)
+        except (binascii.Error, ValueError):
+            continue
+    return found

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_sandbox.gateway.budget.ledger import Budget
-from claude_sandbox.gateway.config.cluster import SecretKey, ServiceSecret
+from claude_sandbox.gateway.config.cluster import GitSecret, SecretKey, ServiceSecret
 from claude_sandbox.gateway.config.config import Sandbox, read_budget, read_pattern
 from claude_sandbox.gateway.config.fields import ConfigError, Fields
 from claude_sandbox.gateway.destinations.domains import Pattern
+from claude_sandbox.gateway.git.repositories import Repository, read_push, read_url
 from claude_sandbox.gateway.kubernetes.names import child_name
 from claude_sandbox.gateway.services.declared import Header, Service, each_once, read_header_name, read_service
 
@@ -25,6 +26,7 @@ _SECRET_KEY = r"(?!\.\.?$|\.\.)[-._a-zA-Z0-9]{1,253}"
 _UID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}"
 _MAX_DOMAINS = 1000
 _MAX_MODELS = 100
+_MAX_REPOSITORIES = 100
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def read_sandbox(obj: Mapping[str, Any]) -> Declared | None:
         allowed=_allowed(spec.inner_open("network").inner_open("egress")),
         budget=spec.inner("budget", read_budget) if spec.has("budget") else Budget(),
         services=_services(spec),
+        repositories=_repositories(spec),
     )
     pod = _pod(obj.get("status"), child_name(name))
     return Declared(sandbox, pod, _addresses(obj.get("status")) if pod is not None else ())
@@ -87,10 +90,34 @@ def _credential(fields: Fields) -> tuple[SecretKey | None, bool]:
         return None, False
     oauth = named[0] == "oauthTokenSecretRef"
     reference = fields.inner_open(named[0])
+    return SecretKey(_secret_name(reference), reference.text("key", "api-key", pattern=_SECRET_KEY)), oauth
+
+
+def _repositories(fields: Fields) -> tuple[Repository, ...]:
+    items = tuple(fields.items("repositories"))
+    if len(items) > _MAX_REPOSITORIES:
+        raise ConfigError(fields.path("repositories"), f"write {_MAX_REPOSITORIES} at most")
+    found = tuple(_repository(Fields(item, path)) for item, path in items)
+    if len({one.at for one in found}) != len(found):
+        raise ConfigError(fields.path("repositories"), "a repository is there twice: remove one")
+    return found
+
+
+def _repository(fields: Fields) -> Repository:
+    url, host, at = read_url(fields)
+    secret = None
+    if fields.has("credentialsSecretRef"):
+        reference = fields.inner_open("credentialsSecretRef")
+        secret = GitSecret(_secret_name(reference))
+    push = fields.inner("push", read_push) if fields.has("push") else None
+    return Repository(url, at, host, secret, push)
+
+
+def _secret_name(reference: Fields) -> str:
     name = reference.text("name", pattern=_SECRET_NAME)
     if len(name) > 253:
         raise ConfigError(reference.path("name"), "write the name of a Secret, 253 characters at most")
-    return SecretKey(name, reference.text("key", "api-key", pattern=_SECRET_KEY)), oauth
+    return name
 
 
 def _services(spec: Fields) -> tuple[Service, ...]:

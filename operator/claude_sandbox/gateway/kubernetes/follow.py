@@ -12,9 +12,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from claude_sandbox.gateway.audit import plain
-from claude_sandbox.gateway.config.cluster import Cluster, SecretKey, ServiceSecret
+from claude_sandbox.gateway.config.cluster import Cluster, GitSecret, SecretKey, ServiceSecret
 from claude_sandbox.gateway.config.fields import ConfigError
 from claude_sandbox.gateway.config.follow import Credential, Follower, Live
+from claude_sandbox.gateway.git import repositories as git
+from claude_sandbox.gateway.git.credential import SCOPE_KEY, serves
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError
 from claude_sandbox.gateway.kubernetes.credentials import Credentials, MountedSecrets, Wanted, WatchedSecrets
 from claude_sandbox.gateway.kubernetes.identities import ClusterKeys, TokenIdentities
@@ -90,17 +92,21 @@ class ClusterFollower:
         sandboxes = [one.sandbox for one in self._sandboxes.declared.values()]
         keys: set[Wanted] = {one.credential for one in sandboxes if isinstance(one.credential, SecretKey)}
         headers = (service.header for one in sandboxes for service in one.services)
-        return keys | {one.credential for one in headers if one and isinstance(one.credential, ServiceSecret)}
+        keys |= {one.credential for one in headers if one and isinstance(one.credential, ServiceSecret)}
+        repositories = (repository for one in sandboxes for repository in one.repositories)
+        return keys | {one.credential for one in repositories if isinstance(one.credential, GitSecret)}
 
     def _made(self) -> Live:
         declared = self._sandboxes.declared
         self._identities.follow(declared.values())
         problems = dict(self._sandboxes.refused)
-        credentials, services = {}, {}
+        credentials, repositories, services = {}, {}, {}
         for name, one in declared.items():
-            services[one.sandbox.uid], wrong = self._opened(one.sandbox.services)
-            if wrong:
-                problems[name] = wrong
+            opened = [each for wish in one.sandbox.repositories if (each := self._repository(wish)) is not None]
+            repositories[one.sandbox.uid] = {each.repository.at: each for each in opened}
+            services[one.sandbox.uid], wrong = self._services(one.sandbox.services)
+            if wrong := [*wrong, *(each.problem for each in opened if each.problem)]:
+                problems[name] = "; ".join(wrong)
             key = one.sandbox.credential
             found = self._credentials.get(key) if isinstance(key, SecretKey) else None
             if found is None:
@@ -117,9 +123,10 @@ class ClusterFollower:
             sandboxes={one.sandbox.uid: one.sandbox for one in declared.values()},
             credentials=credentials,
             services=services,
+            repositories=repositories,
         )
 
-    def _opened(self, services: tuple[Service, ...]) -> tuple[dict[str, Opened], str]:
+    def _services(self, services: tuple[Service, ...]) -> tuple[dict[str, Opened], list[str]]:
         """Those that can be used, and what is wrong with the others' credentials."""
         wrong: list[str] = []
 
@@ -129,7 +136,22 @@ class ClusterFollower:
                 wrong.append(found.problem)
             return found.text if found is not None else None
 
-        return open_services(services, secret_of, lambda _: None), "; ".join(wrong)
+        return open_services(services, secret_of, lambda _: None), wrong
+
+    def _repository(self, repository: git.Repository) -> git.Opened | None:
+        """The repository with its credential, or with why it has none; None where that was not looked at yet."""
+        key = repository.credential
+        if not isinstance(key, GitSecret):
+            return git.Opened(repository)
+        found = self._credentials.get(key)
+        if found is None:
+            return None
+        if found.git is None:
+            return git.Opened(repository, problem=found.problem)
+        if not serves(found.scope, repository.at):
+            problem = f"Secret {key.secret} is for {found.scope}, by its key {SCOPE_KEY}, and not for {repository.at}"
+            return git.Opened(repository, problem=problem)
+        return git.Opened(repository, found.git)
 
     def _say(self, problems: dict[str, str]) -> None:
         """Tell of what is new among what is wrong with single sandboxes."""

@@ -15,6 +15,8 @@ LABEL_SECRET_OPT_IN_VALUE = "true"
 SERVICE_SECRET_TYPE = f"{GROUP}/service"
 """The type of a Secret with a credential for a service, and the label that makes it one."""
 LABEL_SANDBOX = f"{GROUP}/sandbox"
+GIT_SECRET_TYPE = f"{GROUP}/git"
+"""The type of a Secret with a credential for git, and the label that makes it one."""
 
 
 def report_name(uid: str) -> str:

@@ -33,7 +33,7 @@ _CLAUDE_PACKAGES = {
 }
 # glibc of the wheels that the operator's image may hold: its base is Debian 12 (2.36) or newer.
 _WHEEL_PLATFORMS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
-_PROGRAMS = ("entrypoint",)
+_PROGRAMS = ("entrypoint", "clone-repositories")
 
 
 @dataclass(frozen=True)

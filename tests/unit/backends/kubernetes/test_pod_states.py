@@ -1,10 +1,12 @@
 """What a pod and its node tell of what it ran out of, or can't have."""
 
+import json
 from typing import Any
 
 import pytest
 
 from claude_sandbox.api.conditions import Reason
+from claude_sandbox.backends.base import Cloning
 from claude_sandbox.backends.kubernetes.state import state_of, wants_users, without_users
 
 
@@ -52,3 +54,62 @@ def test_only_a_node_that_tells_what_its_runtimes_can_do_is_said_to_lack_user_na
     found = without_users(state, pod, node)
     assert (found.reason is Reason.CONTAINER_FAILING) == said
     assert ("node-a" in found.message) == said
+
+
+_TOLD = json.dumps([{"path": "/workspace/a", "url": "https://git.example.org/a"}])
+
+
+def cloning(state: dict[str, Any], before: dict[str, Any] | None = None, phase: str = "Pending") -> dict[str, Any]:
+    env = [{"name": "CLAUDE_SANDBOX_REPOSITORIES", "value": _TOLD}]
+    status = {
+        "phase": phase,
+        "initContainerStatuses": [
+            {"name": "clone", "state": state, "lastState": {"terminated": before} if before else {}}
+        ],
+        "containerStatuses": [{"name": "agent", "state": {"waiting": {"reason": "PodInitializing"}}}],
+    }
+    spec = {"initContainers": [{"name": "clone", "env": env}]}
+    return {"metadata": {"name": "sandbox-a", "uid": "u"}, "spec": spec, "status": status}
+
+
+_UNABLE_SAYS = "what clones them ended with exit code 128 (StartError): no file"
+_UNABLE = {"exitCode": 128, "reason": "StartError", "message": "no file"}
+_FAILED = {"exitCode": 1, "reason": "Error", "message": '["Failed remote: no"]'}
+
+
+@pytest.mark.parametrize(
+    ("state", "before", "expected"),
+    [
+        ({}, None, Cloning((("a", "https://git.example.org/a"),))),
+        ({"running": {}}, None, Cloning((("a", "https://git.example.org/a"),))),
+        ({"waiting": {"reason": "PodInitializing"}}, None, Cloning((("a", "https://git.example.org/a"),))),
+        (
+            {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}, _FAILED,
+            Cloning((("a", "https://git.example.org/a"),), ("Failed remote: no",)),
+        ),
+        ({"running": {}}, _FAILED, Cloning((("a", "https://git.example.org/a"),), ("Failed remote: no",))),
+        (
+            {"waiting": {"reason": "CrashLoopBackOff"}}, _UNABLE,
+            Cloning((("a", "https://git.example.org/a"),), waits=_UNABLE_SAYS),
+        ),
+        (
+            {"terminated": {"exitCode": 0, "message": '["Cloned abc"]'}}, _FAILED,
+            Cloning((("a", "https://git.example.org/a"),), ("Cloned abc",), done=True),
+        ),
+    ],
+)  # fmt: skip
+def test_what_clones_repositories_is_read_from_the_pod(
+    state: dict[str, Any], before: dict[str, Any] | None, expected: Cloning
+) -> None:
+    found = state_of(cloning(state, before))
+    assert found.cloning == expected
+    assert (found.reason is Reason.REPOSITORIES_NOT_READY) is not expected.done
+
+
+def test_an_image_that_can_t_be_had_is_told_of_whoever_needs_it() -> None:
+    found = state_of(cloning({"waiting": {"reason": "ErrImagePull", "message": "not there"}}))
+    assert found.reason is Reason.IMAGE_PULL_FAILED
+
+
+def test_a_pod_without_repositories_has_none() -> None:
+    assert state_of(pod("True")).cloning is None

@@ -114,6 +114,19 @@ def added(kind: str, **fields: Any) -> Mutate:
     return mutate
 
 
+def cloning(image: str, kind: str = "initContainers", **fields: Any) -> Mutate:
+    """A sandbox with repositories, and a container that is called as what clones them."""
+
+    def mutate(world: World) -> None:
+        world.declare(helpers={"clone": f"mirror.example/claude@{DIGEST}"})
+        world.spec.setdefault(kind, []).append(_DEBUG_CONTAINER | {"name": "clone", "image": image} | fields)
+        statuses = {"containers": "containerStatuses", "initContainers": "initContainerStatuses"}[kind]
+        user = world.pod["status"]["containerStatuses"][0]["user"]
+        world.pod["status"].setdefault(statuses, []).append({"name": "clone", "imageID": image, "user": user})
+
+    return mutate
+
+
 def no_dns(world: World) -> None:
     """Nothing resolves names, and nothing has to."""
     world.declare(dns=False)
@@ -164,6 +177,15 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "fsGroup 0": (context(fsGroup=0), "PRIV-05"),
     "no user namespace": (pod(hostUsers=None), "PRIV-06"),
     "another container": (added("containers", livenessProbe={}, readinessProbe={}), "PRIV-08 OPS-01"),
+    "an init container": (added("initContainers"), "PRIV-08"),
+    "what clones repositories, of another image": (
+        cloning(f"registry.example/sandboxes/other@{DIGEST[:-1]}0"),
+        "PRIV-08",
+    ),
+    "a container that is called as what clones repositories": (
+        cloning(str(_DEBUG_CONTAINER["image"]), "containers", livenessProbe={}, readinessProbe={}),
+        "PRIV-08 OPS-01",
+    ),
     "a debug container": (added("ephemeralContainers"), "PRIV-08"),
     "a debug container that looks into the agent's": (
         added("ephemeralContainers", targetContainerName="agent"),
@@ -526,6 +548,7 @@ def test_every_control_that_can_fail_is_seen_failing() -> None:
 
 
 PERMITTED: dict[str, Mutate] = {
+    "what clones repositories": cloning(str(_DEBUG_CONTAINER["image"])),
     "one capability that the standard allows": agent_context(
         capabilities={"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
     ),

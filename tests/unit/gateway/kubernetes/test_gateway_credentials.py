@@ -9,7 +9,8 @@ import pytest
 
 from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.watches.secret_opt_in import has_opted_in
-from claude_sandbox.gateway.config.cluster import SecretKey, ServiceSecret
+from claude_sandbox.gateway.config.cluster import GitSecret, SecretKey, ServiceSecret
+from claude_sandbox.gateway.git.credential import Password, read_scope, serves
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError
 from claude_sandbox.gateway.kubernetes.credentials import MountedSecrets, WatchedSecrets, read
 
@@ -74,6 +75,47 @@ def test_a_mounted_secret_for_another_host_gives_nothing(tmp_path: Path) -> None
     assert found.text == "t"
 
 
+def git(kind: str = meta.GIT_SECRET_TYPE, labels: dict[str, str] | None = None, **data: str) -> dict[str, Any]:
+    encoded = {name: base64.b64encode(value.encode()).decode() for name, value in data.items()}
+    return {"metadata": {"name": "g", "resourceVersion": "7", "labels": labels}, "type": kind, "data": encoded}
+
+
+def test_a_secret_for_git_is_for_one_server_and_for_nothing_else() -> None:
+    given = {"host": "GitHub.com", "token": "ghp-1"}
+    for one in (git(**given), git("Opaque", {meta.GIT_SECRET_TYPE: "true"}, **given)):
+        found = read(one, GitSecret("g"))
+        assert (found.scope, found.git, found.text, found.problem) == (
+            "github.com", Password("x-access-token", "ghp-1"), None, ""
+        )  # fmt: skip
+        assert "ghp-1" not in repr(found)
+        # A credential is used for what its Secret says, and not by whoever names it.
+        assert read(one, SecretKey("g", "token")).text is None
+    assert read(secret(name="g"), GitSecret("g")).git is None
+    for one in (git("Opaque", **given), git(token="x"), git(host="github.com"), git(host="a b", token="x")):
+        found = read(one, GitSecret("g"))
+        assert found.git is None
+        assert found.problem
+
+
+@pytest.mark.parametrize(
+    ("host", "at", "is_for"),
+    [
+        ("github.com", "github.com/team/a", True),
+        ("github.com/team", "github.com/team/a", True),
+        ("https://github.com/team/a.git", "github.com/team/a", True),
+        ("github.com:443", "github.com/team/a", True),
+        ("github.com/team", "github.com/team-b/a", False),
+        ("github.com", "github.com.example.org/a", False),
+        ("github.com", "github.com:8443/a", False),
+        ("git.example.org:8443", "git.example.org/a", False),
+        ("github.com/team/a", "github.com/team/a-b", False),
+        ("github.com/Team", "github.com/team/a", False),
+    ],
+)
+def test_whom_a_credential_is_for(host: str, at: str, is_for: bool) -> None:
+    assert serves(read_scope({"host": host.encode()}), at) is is_for
+
+
 WRONG: list[dict[str, Any]] = [
     secret(deletionTimestamp="2026-01-01T00:00:00Z"), secret(name="another"), secret(b""), secret(b"two words"),
     secret(b"a\r\nx-injected: 1"), secret("é".encode()), secret(b"a" * 20_000),
@@ -123,3 +165,13 @@ async def test_should_following_a_secret_end_by_itself_all_of_it_does(
     found.want([KEY])
     with pytest.raises(ZeroDivisionError):
         await asyncio.wait_for(running, 10)
+
+
+async def test_a_mounted_secret_for_git_is_read_by_its_keys(tmp_path: Path) -> None:
+    (tmp_path / "g").mkdir()
+    for name, text in (("host", "github.com"), ("username", "u"), ("password", "p w")):
+        (tmp_path / "g" / name).write_text(text)
+    found = MountedSecrets(tmp_path, lambda: None)
+    found.want([GitSecret("g"), GitSecret("gone")])
+    assert getattr(found.get(GitSecret("g")), "git", None) == Password("u", "p w")
+    assert "not mounted" in getattr(found.get(GitSecret("gone")), "problem", "")

@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from claude_sandbox.api import meta
 from claude_sandbox.gateway.budget.ledger import Budget
-from claude_sandbox.gateway.config.cluster import SecretKey, ServiceSecret
+from claude_sandbox.gateway.config.cluster import GitSecret, SecretKey, ServiceSecret
 from claude_sandbox.gateway.config.fields import ConfigError
+from claude_sandbox.gateway.git.push_rules import PushRules
+from claude_sandbox.gateway.git.repositories import Repository
 from claude_sandbox.gateway.kubernetes import names
 from claude_sandbox.gateway.kubernetes.declared import Declared, Pod, read_sandbox
 from claude_sandbox.gateway.services.declared import Header
@@ -20,6 +22,15 @@ SPEC: dict[str, Any] = {
     "model": {"allowed": ["claude-sonnet-*"]},
     "network": {"egress": {"allowedDomains": ["github.com", "*.example.org:8443"], "allowedCIDRs": [], "dns": {}}},
     "budget": {"maxCostUSD": "20", "maxOutputTokens": 2000000, "window": "24h"},
+    "repositories": [
+        {
+            "path": "a",
+            "url": "git@github.com:team/a.git",
+            "credentialsSecretRef": {"name": "git"},
+            "push": {"branches": ["claude/*"], "force": True},
+        },
+        {"path": "b", "url": "https://git.example.org:8443/b", "ref": "main", "depth": 1},
+    ],
     "resources": {"cpu": "2"},
 }
 STATUS = {"workload": {"name": "sandbox-work", "uid": "pod-uid-1", "node": "n"}}
@@ -51,12 +62,20 @@ def test_every_field_that_concerns_the_gateway_is_taken() -> None:
     )  # fmt: skip
     assert one.budget == Budget(20 * 10**9, 2_000_000, 86400.0)
     assert (one.identity, one.anonymous_proxy, one.apis) == ((), False, frozenset(("Messages", "Models")))
+    assert one.repositories == (
+        Repository(
+            "https://github.com/team/a.git", "github.com/team/a", "github.com", GitSecret("git"),
+            PushRules(("claude/*",), True, False, ()),
+        ),
+        Repository("https://git.example.org:8443/b", "git.example.org:8443/b", "git.example.org"),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("spec", [{}, {"network": None, "budget": None}, {"network": {"egress": {}}, "model": {}}])
 def test_what_is_not_there_gives_nothing_but_every_model(spec: dict[str, Any]) -> None:
     one = read(spec).sandbox
     assert (one.credential, one.models, one.allowed, one.budget) == (None, (), (), Budget())
+    assert one.repositories == ()
 
 
 def test_a_credential_is_brokered_by_default_and_not_where_it_is_mounted() -> None:
@@ -130,6 +149,15 @@ WRONG = {
                # A limit that this does not know must not be taken for none.
                ("spec.budget.maxRequests", {"maxCostUSD": "20", "maxRequests": 7}),
                ("spec.budget.maxCostUSD", {"window": "24h"}), ("spec.budget.maxCostUSD", {})],
+    "repositories": [("spec.repositories", "x"), ("spec.repositories[0]", ["x"]), ("spec.repositories[0].url", [{}]),
+                     ("spec.repositories[0].url", [{"url": "http://a.b/c"}]),
+                     ("spec.repositories[0].url", [{"url": "ssh://git@a.b:22/c"}]),
+                     ("spec.repositories[0].url", [{"url": "https://10.0.0.1/c"}]),
+                     ("spec.repositories", [{"url": "https://a.b/c"}, {"url": "git@a.b:c.git"}]),
+                     ("spec.repositories", [{"url": f"https://a.b/{i}"} for i in range(101)]),
+                     ("spec.repositories[0].credentialsSecretRef.name",
+                      [{"url": "https://a.b/c", "credentialsSecretRef": {"name": "../x"}}]),
+                     ("spec.repositories[0].push.branches", [{"url": "https://a.b/c", "push": {"branches": []}}])],
     "backend": [("spec.backend", "Docker"), ("spec.backend.type", {"type": 1})],
 }  # fmt: skip
 
@@ -169,4 +197,5 @@ def test_names_are_the_operators() -> None:
         meta.SECRET_TYPE, meta.LABEL_SECRET_OPT_IN, meta.LABEL_SECRET_OPT_IN_VALUE
     )  # fmt: skip
     assert (names.SERVICE_SECRET_TYPE, names.LABEL_SANDBOX) == (meta.SERVICE_SECRET_TYPE, meta.LABEL_SANDBOX)
+    assert names.GIT_SECRET_TYPE == meta.GIT_SECRET_TYPE
     assert names.child_name("work") == meta.child_name("work")

@@ -3,7 +3,7 @@
 from claude_sandbox.api import meta
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.backends.kubernetes import tools
-from claude_sandbox.backends.kubernetes.objects import CONTAINER
+from claude_sandbox.backends.kubernetes.objects import CLONE_CONTAINER, CONTAINER
 from claude_sandbox.blueprint import agent
 from claude_sandbox.blueprint.model import Blueprint
 from claude_sandbox.blueprint.tools import DIRECTORY
@@ -21,6 +21,7 @@ def expected(
         service_account=child,
         api_key_secret="" if blueprint.gateway is not None else blueprint.key.secret,
         container=CONTAINER,
+        helpers={CLONE_CONTAINER: blueprint.git.image.reference} if blueprint.git is not None else {},
         ports=tuple(port.number for port in blueprint.network.ports),
         egress_cidrs=tuple(block.cidr for block in blueprint.network.egress),
         egress_excepted=tuple(block.excepted for block in blueprint.network.egress),

@@ -135,7 +135,7 @@ class Watches:
         opted_in = f"{meta.LABEL_CLAUDE_CODE}=true"
         self._config_maps = self._each(scopes, CONFIG_MAPS, self._config_map_changed, label_selector=opted_in)
         if secrets:
-            for use in (meta.SECRET_TYPE, meta.SERVICE_SECRET_TYPE):
+            for use in (meta.SECRET_TYPE, meta.GIT_SECRET_TYPE, meta.SERVICE_SECRET_TYPE):
                 # A Secret opts in to a use by its type, or by a label of the same name.
                 selectors = (
                     {"field_selector": f"type={use}"},

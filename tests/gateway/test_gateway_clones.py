@@ -1,0 +1,213 @@
+"""What clones a sandbox's repositories, and how git there finds the gateway: by what the operator writes for both."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest_asyncio
+import repository
+from gatewaykit import PLACEHOLDER
+from repository_place import Place, repository_place
+
+from claude_sandbox.api.fields.repositories import Repository
+from claude_sandbox.backends.cloning import outcomes_of
+from claude_sandbox.blueprint import repositories
+from claude_sandbox.blueprint.model import Image
+from claude_sandbox.claudecode.pinned import Api
+
+PROGRAM = repository.ROOT / "images/sandbox/clone-repositories"
+
+
+@dataclass
+class Workspace:
+    """An empty workspace, git's configuration as the operator writes it, and the program that clones."""
+
+    place: Place
+    path: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    async def clone(self, *wishes: dict[str, object], **more: str) -> tuple[int, tuple[str, ...] | None, str]:
+        """How it ended, what became of each, and all that it said."""
+        process = await self.begin(*wishes, **more)
+        said, _ = await process.communicate()
+        text = said.decode()
+        assert process.returncode is not None
+        return process.returncode, outcomes_of(text.splitlines()[-1] if text else ""), text
+
+    async def begin(self, *wishes: dict[str, object], **more: str) -> asyncio.subprocess.Process:
+        declared = [Repository.model_validate({"url": self.place.url} | one) for one in wishes]
+        given = self.path.parent / "given"
+        given.mkdir(exist_ok=True)
+        (given / "token").write_text(PLACEHOLDER)
+        made = repositories.git(
+            declared,
+            Api(f"http://{self.place.gateway.broker}"),
+            str(given / "token"),
+            str(self.path),
+            Image("x", None, ""),
+        )
+        assert made is not None
+        (given / "config").write_text(made.config.content)
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(given),
+            "GIT_CONFIG_SYSTEM": str(given / "config"),
+            "CLAUDE_SANDBOX_WORKSPACE": str(self.path),
+            repositories.REPOSITORIES_VARIABLE: repositories.wishes(made.clones),
+        }
+        pipe = asyncio.subprocess.PIPE
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(PROGRAM),
+            env=self.environment | more,
+            stdout=pipe,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    async def git(self, *arguments: str, at: str = "project") -> str:
+        """As the agent's git: with the operator's configuration, and nothing else."""
+        process = await asyncio.create_subprocess_exec(
+            "git", *arguments, cwd=self.path / at, env=self.environment, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        return (await process.communicate())[0].decode().strip()
+
+
+@pytest_asyncio.fixture
+async def workspace(tmp_path: Path) -> AsyncIterator[Workspace]:
+    (tmp_path / "token").write_text("not-for-the-agent\n")
+    async with repository_place(tmp_path, {"file": str(tmp_path / "token")}) as place:
+        (tmp_path / "workspace").mkdir()
+        yield Workspace(place, tmp_path / "workspace")
+
+
+async def head(workspace: Workspace, ref: str = "refs/heads/main") -> str:
+    return (await workspace.place.lab.refs())[ref]
+
+
+async def more_commits(workspace: Workspace, directory: Path) -> str:
+    """Three more on `main`, of which the first has a tag, and a branch `work/a` that ends there; its id."""
+    lab = workspace.place.lab
+    await lab.run("clone", "-q", str(lab.files / "team/project.git"), str(directory))
+    for number in range(3):
+        (directory / "README").write_text(str(number))
+        await lab.run("commit", "-qam", str(number), at=directory)
+        if not number:
+            await lab.run("tag", "v1", at=directory)
+            await lab.run("branch", "work/a", at=directory)
+    await lab.run("push", "-q", "origin", "main", "v1", "work/a", at=directory)
+    return (await lab.run("rev-parse", "v1", at=directory)).strip()
+
+
+async def test_one_is_cloned_once_and_never_touched_again(workspace: Workspace) -> None:
+    first = await head(workspace)
+    assert (await workspace.clone({"path": "project"}))[:2] == (0, (f"Cloned {first}",))
+    assert await workspace.git("config", "remote.origin.url") == workspace.place.url
+    assert await workspace.git("status", "--short") == ""
+    (workspace.path / "project/README").write_text("the agent's")
+    assert (await workspace.clone({"path": "project"}))[:2] == (0, ("Kept",))
+    assert (workspace.path / "project/README").read_text() == "the agent's"
+    assert sorted(one.name for one in workspace.path.iterdir()) == ["project"]
+
+
+async def test_what_is_asked_for_is_checked_out(workspace: Workspace, tmp_path: Path) -> None:
+    tagged = await more_commits(workspace, tmp_path / "more")
+    wishes = {
+        "branch": {"ref": "work/a"},
+        "tag": {"ref": "v1"},
+        "commit": {"ref": tagged},
+        "shallow": {"depth": 1},
+        "shallow-commit": {"ref": tagged, "depth": 1},
+    }
+    for path, wish in wishes.items():
+        code, outcomes, said = await workspace.clone({"path": path, **wish})
+        expected = tagged if "ref" in wish else await head(workspace)
+        assert (code, outcomes) == (0, (f"Cloned {expected}",)), said
+        count = int(await workspace.git("rev-list", "--count", "HEAD", at=path))
+        assert count == (1 if "depth" in wish else 2 if "ref" in wish else 4)
+    assert await workspace.git("branch", "--show-current", at="branch") == "work/a"
+
+
+async def test_git_finds_the_gateway_by_every_url_of_it(workspace: Workspace) -> None:
+    await workspace.clone({"path": "project"})
+    at = workspace.place.at
+    host, _, path = at.partition("/")
+    for url in (f"https://{at}", f"https://{at}.git", f"ssh://git@{host.partition(':')[0]}/{path}",
+                f"git@{host.partition(':')[0]}:{path}.git"):  # fmt: skip
+        assert "refs/heads/main" in await workspace.git("ls-remote", url), url
+
+
+async def test_what_was_cut_off_is_begun_anew(workspace: Workspace, tmp_path: Path) -> None:
+    lab = workspace.place.lab
+    await more_commits(workspace, tmp_path / "more")
+    slow = asyncio.Event()
+    begun = asyncio.Event()
+
+    async def answer(_: object) -> None:
+        begun.set()
+        await slow.wait()
+
+    lab.before = answer
+    process = await workspace.begin({"path": "project"})
+    await asyncio.wait_for(begun.wait(), 30)
+    # As a container's end does it: with all that it has started.
+    os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+    lab.before = None
+    slow.set()
+    assert not (workspace.path / "project").exists()
+    assert (await workspace.clone({"path": "project"}))[:2] == (0, (f"Cloned {await head(workspace)}",))
+    assert sorted(one.name for one in workspace.path.iterdir()) == ["project"]
+
+
+async def test_git_s_own_reason_is_told_and_the_others_are_cloned(workspace: Workspace) -> None:
+    host = workspace.place.at.partition("/")[0]
+    other = {"path": "other", "url": f"https://{host}/team/other"}
+    code, outcomes, said = await workspace.clone(other, {"path": "project"}, {"path": "x", "ref": "nothing"})
+    assert code == 1
+    assert outcomes is not None
+    assert "none of the sandbox's repositories" in outcomes[0]
+    assert outcomes[1].startswith("Cloned ")
+    assert "nothing" in outcomes[2]
+    assert PLACEHOLDER not in said
+    assert sorted(one.name for one in workspace.path.iterdir()) == ["project"]
+
+
+async def test_a_clone_of_another_url_is_told_of(workspace: Workspace) -> None:
+    await workspace.clone({"path": "project"})
+    moved = {"path": "project", "url": "https://git.example.org/team/moved"}
+    assert (await workspace.clone(moved))[:2] == (0, ("Other",))
+    (workspace.path / "notes").mkdir()
+    assert (await workspace.clone(moved | {"path": "notes"}))[:2] == (0, ("Kept",))
+
+
+async def test_nothing_of_an_earlier_agent_s_is_run_or_followed(workspace: Workspace, tmp_path: Path) -> None:
+    """The workspace outlives the pod, and its agent may have left anything where clones are made."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").write_text("kept")
+    (workspace.path / ".claude-sandbox-clones").symlink_to(outside)
+    (workspace.path.parent / "given").mkdir()
+    hooks = tmp_path / "hooks"
+    hooks.mkdir()
+    ran = tmp_path / "ran"
+    (hooks / "post-checkout").write_text(f"#!/bin/sh\ntouch {ran}\n")
+    (hooks / "post-checkout").chmod(0o755)
+    (workspace.path.parent / "given/.gitconfig").write_text(
+        f'[core]\n\thooksPath = {hooks}\n\tfsmonitor = "touch {ran}"\n[filter "x"]\n\tsmudge = touch {ran}\n'
+    )
+    assert (await workspace.clone({"path": "project"}))[0] == 0
+    assert not ran.exists()
+    assert (outside / "kept").read_text() == "kept"
+    assert sorted(outside.iterdir()) == [outside / "kept"]
+
+
+def test_what_is_no_outcome_is_none() -> None:
+    for text in ("", "x", "{}", "[1]", '["Done x"]', json.dumps(["Kept"] * 17), "[" * 100_000):
+        assert outcomes_of(text) is None
