@@ -14,6 +14,7 @@ import pytest
 from anthropic_stand_in import StandIn, serving
 from gatewaykit import KEY, PLACEHOLDER, Gateway, document, running
 from nodekit import report
+from service_lab import TOKEN, service_lab
 
 from claude_sandbox.localcluster.images.recipes import recipe
 
@@ -36,7 +37,7 @@ class Lab:
     api: StandIn
     home: Path
 
-    def ask(self, *options: str) -> tuple[int, dict[str, Any]]:
+    def ask(self, *options: str, proxy: str = "") -> tuple[int, dict[str, Any]]:
         """One headless run that knows the gateway and nothing else; its exit code and its result."""
         environment = {
             "ANTHROPIC_BASE_URL": f"http://{self.gateway.broker}",
@@ -45,6 +46,7 @@ class Lab:
             "DISABLE_AUTOUPDATER": "1",
             "HOME": str(self.home),
             "PATH": os.environ["PATH"],
+            **({"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy, "NO_PROXY": "127.0.0.1"} if proxy else {}),
         }
         argv = (str(self.program), "-p", "ping", "--output-format", "json", *options)
         done = subprocess.run(argv, env=environment, cwd=self.home, capture_output=True, timeout=120, check=False)
@@ -86,3 +88,19 @@ def test_a_model_that_is_not_allowed_ends_it_and_the_message_names_those_that_ar
     assert (code, found["is_error"], found["api_error_status"]) == (1, True, 400)
     assert "is not allowed in this sandbox; allowed are no-such-model" in found["result"]
     assert lab.api.requests == []
+
+
+async def test_an_mcp_server_is_a_service_like_any_other(claude: Path, tmp_path: Path) -> None:
+    """Named by its URL and nothing else: the credential is the gateway's."""
+    with serving("127.0.0.1") as api:
+        async with service_lab(tmp_path, api.url) as found:
+            home = tmp_path / "home"
+            home.mkdir()
+            servers = {"mcpServers": {"issues": {"type": "http", "url": "http://issues.services/api/mcp"}}}
+            lab = Lab(claude, found.gateway, api, home)
+            options = ("--mcp-config", json.dumps(servers), "--strict-mcp-config")
+            code, said = await asyncio.to_thread(lab.ask, *options, proxy=found.gateway.proxy_url)
+    assert (code, said["result"]) == (0, "pong")
+    methods = [json.loads(one.body)["method"] for one in found.seen if one.method == "POST"]
+    assert {"initialize", "tools/list"} <= set(methods)
+    assert {tuple(one.header("authorization")) for one in found.seen} == {(f"Bearer {TOKEN}",)}

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,10 +51,10 @@ async def service(directory: Path) -> AsyncIterator[ServiceLab]:
 
 
 @contextlib.asynccontextmanager
-async def service_lab(directory: Path, **more: Any) -> AsyncIterator[ServiceLab]:
+async def service_lab(directory: Path, provider: str = "http://127.0.0.1:9", **more: Any) -> AsyncIterator[ServiceLab]:
     """The service and the gateway; `more`: what else is said of it."""
     async with service(directory) as lab:
-        lab.document = one = document(directory)
+        lab.document = one = document(directory, provider=provider)
         one["egress"]["hosts"] = {HOST: ["127.0.0.1"], IMPOSTOR: ["127.0.0.1"]}
         one["provider"]["caFile"] = str(lab.trust.bundle)
         header = {"name": "Authorization", "prefix": "Bearer ", "file": str(lab.credential)}
@@ -81,7 +82,28 @@ async def _answer(lab: ServiceLab, request: web.BaseRequest) -> web.StreamRespon
         return web.Response(status=302, headers={"location": "https://files.example.net/x?signature=1"})
     if request.path == "/api/events":
         return await _events(lab, request)
+    if request.path == "/api/mcp":
+        return _mcp(request, body)
     return web.Response(text="items\n", headers={"set-cookie": "session=1"})
+
+
+def _mcp(request: web.BaseRequest, body: bytes) -> web.Response:
+    """A server of the Model Context Protocol (2025-06-18) by HTTP, with one tool."""
+    if request.method != "POST":
+        return web.Response(status=405)
+    asked = json.loads(body)
+    if "id" not in asked:
+        return web.Response(status=202)
+    known = {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {"tools": {}},
+        "serverInfo": {"name": "i", "version": "1"},
+    }
+    tool = {"name": "count", "description": "Counts.", "inputSchema": {"type": "object", "properties": {}}}
+    results = {"initialize": known, "tools/list": {"tools": [tool]}}
+    unknown = {"error": {"code": -32601, "message": "there is no such method"}}
+    said = {"result": results[asked["method"]]} if asked["method"] in results else unknown
+    return web.json_response({"jsonrpc": "2.0", "id": asked["id"], **said})
 
 
 async def _events(lab: ServiceLab, request: web.BaseRequest) -> web.StreamResponse:
