@@ -86,6 +86,7 @@ class ExecServer:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
+            process.stdin.close()
         cause = {"reason": "ExitCode", "message": str(code)}
         status = {"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": [cause]}}
         if not socket.closed:

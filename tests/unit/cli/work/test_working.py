@@ -171,9 +171,9 @@ def test_a_command_has_our_streams_and_gives_its_exit_code(server: ExecServer) -
 
 def test_no_session_is_125(server: ExecServer) -> None:
     server.refused = ("exec",)
-    found = shell(server, "true")
-    assert found.returncode == 125
-    assert b"claudesandbox-worker" in found.stderr
+    found = run(server, "shell", "alice", "true")
+    assert found.exit_code == 125
+    assert "claudesandbox-worker" in found.output
     server.refused = ()
     assert shell(server, "no-such-command").returncode == 125
 
