@@ -87,7 +87,7 @@ generate: $(VENV)/.installed ## Write the files that are generated from the code
 GENERATORS := $(subst /,.,$(patsubst operator/%.py,%,$(wildcard operator/claude_sandbox/*/generate.py))) \
 	tests.conformance.table
 
-bench: $(VENV)/.installed programs ## Measure speed and memory with hundreds of sandboxes on pretended nodes (ARGS=--docker: on an engine; ARGS=--gateway: the gateway).
+bench: $(VENV)/.installed programs ## Measure speed and memory with hundreds of sandboxes on pretended nodes (ARGS=--docker: on an engine; ARGS=--gateway: the gateway; ARGS=--git: clones by it).
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 images: $(VENV)/.installed ## Build the operator's and the sandbox's image.

@@ -16,6 +16,8 @@ from typing import Any
 import click
 from tests.bench import account, scenarios
 from tests.bench.gateway import speed, speed_page
+from tests.bench.git import page as cloning_page
+from tests.bench.git import speed as cloning
 from tests.bench.lab import Lab, lab, namespace, operator_kubeconfig
 from tests.bench.load import Slow
 from tests.bench.on_docker import run as on_docker
@@ -49,6 +51,8 @@ class Plan:
 @click.option("--quick", is_flag=True, help="Once instead of three times, and one minute at rest instead of ten.")
 @click.option("--docker", is_flag=True, help="Sandboxes on a Docker host instead. Needs root.")
 @click.option("--gateway", is_flag=True, help="The gateway instead, beside Envoy, mitmproxy and Smokescreen.")
+@click.option("--git", "clones", is_flag=True, help="Clones by the gateway instead, beside direct ones.")
+@click.option("--large", is_flag=True, help="With --git: a repository of a gigabyte as well.")
 @click.option("--release", default=engine.DEFAULT_RELEASE, show_default=True, help="Of the Docker Engine.")
 @click.option("--count", type=int, help="Sandboxes for each rate. [default: 300; with --docker 20]")
 @click.option("--repeats", type=int, help="How often each rate is measured.")
@@ -61,6 +65,8 @@ def main(
     quick: bool,
     docker: bool,
     gateway: bool,
+    clones: bool,
+    large: bool,
     release: str,
     count: int | None,
     repeats: int | None,
@@ -71,7 +77,8 @@ def main(
     output: Path | None,
 ) -> None:
     """Measure the operator on a control plane of its own with pretended nodes, against raw pods in the same run; with
-    --docker on a real Docker Engine, against raw containers; with --gateway what the gateway costs.
+    --docker on a real Docker Engine, against raw containers; with --gateway what the gateway costs, with --git what it
+    does to a clone.
 
     A goal that is missed is printed, and is no failure.
     """
@@ -88,6 +95,8 @@ def main(
         try:
             if gateway:
                 measured = _of_the_gateway(quick, Path(directory))
+            elif clones:
+                measured = _of_clones(quick, large, Path(directory))
             else:
                 measured = _on_docker(sizes, Path(directory)) if docker else _measure(plan, Path(directory))
             text, figures = asyncio.run(measured)
@@ -109,10 +118,21 @@ def _reporter() -> Report:
     return report
 
 
-async def _of_the_gateway(quick: bool, directory: Path) -> tuple[str, dict[str, Any]]:
-    machine = (
-        f"{_hardware()}, everything on it: client, servers and what is between. Load before: {os.getloadavg()[0]:.2f}"
+async def _of_clones(quick: bool, large: bool, directory: Path) -> tuple[str, dict[str, Any]]:
+    machine = _with_load()
+    found = await cloning.measure(
+        directory, cloning.Sizes((100, 1024) if large else (100,), 1 if quick else 5), _reporter()
     )
+    return cloning_page.page(found, machine), cloning_page.document(found, machine)
+
+
+def _with_load() -> str:
+    load = os.getloadavg()[0]
+    return f"{_hardware()}, everything on it: client, servers and what is between. Load before: {load:.2f}"
+
+
+async def _of_the_gateway(quick: bool, directory: Path) -> tuple[str, dict[str, Any]]:
+    machine = _with_load()
     sizes = speed.Sizes(requests=100, rounds=1, megabytes=128) if quick else speed.Sizes()
     found = await speed.measure(directory, sizes, _reporter())
     return speed_page.page(found, machine), speed_page.document(found, machine)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 from gatewaykit import basic, until
 from git_lab import AUTHORIZATION
 from repository_place import HOST, Place, repository_place
@@ -127,3 +127,19 @@ async def test_a_submodule_comes_where_it_is_declared_and_else_not(place: Place,
     assert said.code != 0
     assert not (clone / "secret/README").exists()
     assert not any("secret" in path for _, path in lab.asked)
+
+
+async def test_a_server_is_not_asked_to_close(place: Place) -> None:
+    """What has come before the end of a connection is lost while who reads is behind: clones under load broke off."""
+    asked: list[str] = []
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        asked.append(request.headers["connection"])
+        return web.Response(body=bytes(4 << 20), content_type="application/x-git-upload-pack-result")
+
+    place.lab.elsewhere["/team/project.git/git-upload-pack"] = handle
+    headers = {"authorization": basic(), "content-type": "application/x-git-upload-pack-request"}
+    url = f"http://{place.gateway.broker}/git/{place.at}/git-upload-pack"
+    async with ClientSession() as session, session.post(url, data=b"0000", headers=headers) as said:
+        assert len(await said.read()) == 4 << 20
+    assert asked == ["keep-alive"]

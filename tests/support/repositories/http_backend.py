@@ -45,12 +45,15 @@ def http_backend(
             await response.prepare(request)
             while part := await backend.stdout.read(_CHUNK):
                 await response.write(part)
+            await backend.wait()
             await response.write_eof()
             return response
-        finally:
-            feeding.cancel()
+        except BaseException:
             # Its pipes too: a child of it may still be writing to them, and would be waited for.
             backend._transport.close()  # type: ignore[attr-defined]
+            raise
+        finally:
+            feeding.cancel()
             await asyncio.gather(feeding, return_exceptions=True)
 
     return handle

@@ -77,6 +77,9 @@ class GitSession:
                 auto_decompress=False,
                 trust_env=False,
                 timeout=aiohttp.ClientTimeout(total=None),
+                # The end of a connection overtakes what came before it, where that is held up for a slow client (TLS of
+                # the event loops): so the server isn't asked to close, and the gateway does when all is read.
+                headers={"connection": "keep-alive"},
             )
         return self._made
 
