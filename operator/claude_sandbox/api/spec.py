@@ -242,6 +242,13 @@ class ClaudeSandboxSpec(Strict):
             field="repositories",
         ),
         Rule(
+            "self.backend.type != 'Docker' || size(self.repositories) == 0",
+            lambda spec: not spec.on_docker or not spec.repositories,
+            "can't be declared on backend type Docker yet: allow the server's name in"
+            " spec.network.egress.allowedDomains for one that anybody may read, or set spec.backend.type to Kubernetes",
+            field="repositories",
+        ),
+        Rule(
             f"!has(self.network.egress.allowedDomains) || size(self.network.egress.allowedDomains) == 0 || {_BROKERED}",
             lambda spec: not spec.network.egress.allowed_domains or spec.credentials.brokered,
             _NEEDS_GATEWAY,

@@ -417,7 +417,9 @@ def _behind_a_gateway() -> Iterator[Json]:
         *({"repositories": repositories} for repositories in REPOSITORIES),
     ]  # fmt: skip
     for wish in wishes:
-        yield {"backend": {"type": "Docker"}, **_brokered("Brokered"), **wish}
+        backend = "Kubernetes" if wish.keys() & {"repositories"} else "Docker"
+        yield {"backend": {"type": backend}, **_brokered("Brokered"), **wish}
+    yield {"backend": {"type": "Docker"}, "repositories": REPOSITORIES[0]}
     for backend in ("Docker", "Kubernetes"):
         for delivery in POOLS["delivery"]:
             for wish in (

@@ -81,7 +81,9 @@ def good(rng: random.Random) -> Json:
     if spec.get("backend", {}).get("type") == "Docker":
         spec.get("workspace", {}).pop("storageClassName", None)
         spec |= _behind_a_gateway(rng, spec["credentials"]) if rng.random() < 0.5 else {}
-    elif "security" in spec:
+    elif rng.random() < 0.3:
+        spec["repositories"] = copy.deepcopy(rng.choice(REPOSITORIES[:3]))
+    if spec.get("backend", {}).get("type") != "Docker" and "security" in spec:
         spec["security"] = copy.deepcopy(rng.choice(SECURITIES[1:3]))
     if (
         not production
@@ -99,7 +101,6 @@ def _behind_a_gateway(rng: random.Random, credentials: Json) -> Json:
         "model": lambda: {"allowed": ["claude-sonnet-*"]},
         "budget": lambda: copy.deepcopy(rng.choice(BUDGETS[:3])),
         "services": lambda: copy.deepcopy(rng.choice(SERVICES[:4])),
-        "repositories": lambda: copy.deepcopy(rng.choice(REPOSITORIES[:3])),
     }
     return {"credentials": {**named, "delivery": "Brokered"}, **_some(rng, optional)}
 
