@@ -265,7 +265,7 @@ _LIFE: Mapping[str, tuple[Breakage, ...]] = {
         ),
         _containers(
             "killed",
-            "return (_start(name, ours, past),) if desired.may_start else ()",
+            "return (_start(name, ours, past),) if desired.may_make else ()",
             "return (_start(name, ours, past),) if desired.may_start and not (past.ran and past.settled) else ()",
             "plan.py",
         ),

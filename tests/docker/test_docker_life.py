@@ -14,6 +14,7 @@ from claude_sandbox.api.docker_hosts.endpoints import parse
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.api.status import Result
 from claude_sandbox.backends.base import KeyState
+from claude_sandbox.blueprint.instructions import Instructions, instructed
 from claude_sandbox.cli.engine_address import EngineAddress
 from claude_sandbox.cli.work.containers import container_place
 from claude_sandbox.cli.work.copying import Limits, copy_in, copy_out
@@ -156,6 +157,31 @@ async def test_another_spec_is_told_of_or_carried_out_as_the_update_strategy_say
         assert one.inspected["Id"] != before
         assert one.sh("echo $COLOUR; cat /workspace/file") == "blue\nmine\n"
         assert one.key_in_place() == KEY
+
+
+async def test_what_claude_code_is_told_is_there_and_goes_when_it_is_not_told_any_more(host: EngineDescription) -> None:
+    told = Instructions({"model": "opus"}, {".claude/agents/a.md": "You test."})
+    async with sandbox(host, updateStrategy={"type": "Recreate"}) as one:
+        one.adjusted = lambda blueprint: instructed(blueprint, told)
+        await one.made()
+        before = one.inspected["Id"]
+        assert one.sh("cat /etc/claude-code/.claude/agents/a.md") == "You test."
+        assert "Read-only" in one.sh("touch /etc/claude-code/.claude/agents/b.md")
+        assert '"model":"opus"' in one.sh("cat /etc/claude-code/managed-settings.json")
+        # Settings come into what runs, other files need another container.
+        told = Instructions({"model": "sonnet"}, told.files)
+        await one.settled()
+        assert one.inspected["Id"] == before
+        assert '"model":"sonnet"' in one.sh("cat /etc/claude-code/managed-settings.json")
+        told = Instructions({}, {".claude/commands/b.md": "Release."})
+        await one.settled()
+        assert one.inspected["Id"] != before
+        assert one.sh("cd /etc/claude-code/.claude && cat */*") == "Release."
+        # What can't be read is made for nobody.
+        one.adjusted = lambda blueprint: instructed(blueprint, told, held=True)
+        one.sdk.api.remove_container(one.names.container, force=True)
+        await one.once()
+        assert not one.running
 
 
 @pytest.mark.parametrize("retain", [True, False])
