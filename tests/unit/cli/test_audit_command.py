@@ -48,6 +48,21 @@ def test_it_shows_a_row_for_each_line() -> None:
     assert second.split()[3:5] == ["403", "pypi.org"]
 
 
+def test_requests_to_services_and_repositories_are_lines_too() -> None:
+    service = line("service", 1, verdict="Refused", service="issues", method="GET", path="/admin", rule="path",
+                   host="issues.services", port=80)  # fmt: skip
+    repository = line("git", 2, verdict="Refused", repository="git.example.org/a/b", rule="read-only")
+    result = run(given=service + repository)
+    assert (result.exit_code, result.stderr) == (0, "")
+    first, second = result.stdout.splitlines()[1:]
+    assert "issues GET /admin" in first
+    assert "git.example.org/a/b" in second
+    sums = run("--summary", given=service + repository).stdout
+    assert "paths, of this one of spec.services" in sums
+    assert "push, of this one of spec.repositories" in sums
+    assert remedy("path", "") is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "shown"),
     [

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-KINDS = ("request", "tunnel", "http")
+KINDS = ("request", "tunnel", "http", "git", "service")
 VERDICTS = ("Allowed", "Refused", "Failed", "Cancelled")
 MAX_LINE = 64 * 1024
 """Bytes of a line; the gateway's are a few hundred."""
@@ -50,7 +50,12 @@ class Line:
 
     @property
     def destination(self) -> str:
-        """`NAME` or `NAME:PORT`, as it stands in spec.network.egress.allowedDomains; empty for the model's API."""
+        """`NAME` or `NAME:PORT`, as it stands in spec.network.egress.allowedDomains; a repository; a service, with the
+        method and the path; empty for the model's API."""
+        if self.kind == "git":
+            return self.text("repository")
+        if self.kind == "service":
+            return " ".join(filter(None, map(self.text, ("service", "method", "path"))))
         host, port = self.text("host"), self.number("port")
         ordinary = port in (0, 443 if self.kind == "tunnel" else 80)
         return host if ordinary else f"{host}:{port}"

@@ -136,6 +136,13 @@ class Summary:
         yield "The agent chose where it wanted to go: allow what you know, and nothing because it was asked for."
 
 
+_OF_SERVICES = {
+    "service": "spec.services",
+    "path": "paths, of this one of spec.services",
+    "method": "methods, of this one of spec.services",
+}
+
+
 def remedy(rule: str, destination: str) -> str | None:
     """The line to add to the ClaudeSandbox, or who else can allow it; None where nothing should."""
     if rule == "not in allowedDomains":
@@ -146,8 +153,12 @@ def remedy(rule: str, destination: str) -> str | None:
         return f'spec.network.egress.allowedDomains: ["{destination}"]'
     if rule.startswith("denied: "):
         return "the administrator's list deniedDomains has it"
+    if destination and rule in _OF_SERVICES:
+        return _OF_SERVICES[rule]
     return {
         "model": "spec.model.allowed",
+        "repository": "spec.repositories",
+        "read-only": "push, of this one of spec.repositories",
         "budget": "a higher spec.budget, or a smaller max_tokens",
         "budget held": "to wait until requests under way have ended",
         "identity": None,
