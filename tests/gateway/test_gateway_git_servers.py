@@ -49,7 +49,7 @@ async def test_a_clone_pushes_and_refusals(lab: GitLab, tmp_path: Path) -> None:
     assert await lab.refs() == before
 
 
-@pytest.mark.slow
+@_slow
 @pytest.mark.parametrize("version", ["0", "1", "2"])
 @pytest.mark.parametrize(
     "more", [(), ("--depth=1",), ("--filter=blob:none",), ("--filter=tree:0",), ("--mirror",), ("--single-branch",)]
@@ -86,7 +86,7 @@ async def test_ten_thousand_refs(tmp_path: Path) -> None:
         assert "refs/heads/claude/a" in await lab.refs()
 
 
-@pytest.mark.parametrize("where", ["before the gateway", "behind it"])
+@pytest.mark.parametrize("where", [pytest.param("before the gateway", marks=_slow), "behind it"])
 async def test_a_transfer_that_breaks_off_has_done_nothing_and_works_the_next_time(tmp_path: Path, where: str) -> None:
     async with git_lab(tmp_path, RULES) as lab:
         clone, large = tmp_path / "clone", random.Random(1).randbytes(4 * MIB)  # noqa: S311

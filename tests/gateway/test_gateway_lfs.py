@@ -100,7 +100,7 @@ async def test_the_real_client_fetches_and_brings_them(large: Large, tmp_path: P
         assert not file.is_file() or large.server.signature.encode() not in file.read_bytes()
 
 
-async def test_what_the_server_names_is_not_told(large: Large) -> None:
+async def test_what_the_server_names_is_not_told_and_not_told_of_the_credential(large: Large) -> None:
     status, said = await large.batch("download", OLD)
     action = said["objects"][0]["actions"]["download"]
     assert (status, action["href"]) == (200, f"{large.base}/objects/{oid_of(OLD)}/{len(OLD)}")
@@ -108,6 +108,18 @@ async def test_what_the_server_names_is_not_told(large: Large) -> None:
     for secret in (large.server.signature, large.server.token, STORAGE):
         assert secret not in json.dumps(said)
     assert (await large.asked("GET", f"objects/{oid_of(OLD)}/{len(OLD)}")) == (200, OLD)
+    # The credential goes to the repository's own host alone: the storage refuses what has it.
+    seen: list[str | None] = []
+
+    async def own(request: web.Request) -> web.StreamResponse:
+        seen.append(request.headers.get("authorization"))
+        return web.Response(body=OLD)
+
+    large.place.lab.elsewhere["/own/"] = own
+    large.server.href = f"https://{HOST}:{large.place.port}/own/x"
+    assert (await large.asked("GET", f"objects/{oid_of(OLD)}/{len(OLD)}")) == (200, OLD)
+    assert seen == [AUTHORIZATION]
+    large.server.href = ""
     _, said = await large.batch("download", NEW)
     assert said["objects"][0]["error"] == {"code": 404, "message": "Object does not exist"}
     assert (await large.asked("GET", f"objects/{oid_of(NEW)}/{len(NEW)}"))[0] == 404
@@ -182,17 +194,3 @@ async def test_nothing_else_is_passed_on(large: Large) -> None:
     ):
         assert answer.status == 403
     assert (large.server.batches, large.place.lab.asked) == ([], [])
-
-
-async def test_the_credential_goes_to_the_repositorys_own_server_alone(large: Large) -> None:
-    """The storage refuses what has it; at the repository's own host it is sent."""
-    seen: list[str | None] = []
-
-    async def own(request: web.Request) -> web.StreamResponse:
-        seen.append(request.headers.get("authorization"))
-        return web.Response(body=OLD)
-
-    large.place.lab.elsewhere["/own/"] = own
-    large.server.href = f"https://{HOST}:{large.place.port}/own/x"
-    assert (await large.asked("GET", f"objects/{oid_of(OLD)}/{len(OLD)}")) == (200, OLD)
-    assert seen == [AUTHORIZATION]

@@ -11,6 +11,8 @@ right: what is not the file that it is named as never comes whole to the server.
 nothing. Locks, which keep other people from pushing, are not passed on.
 """
 
+import asyncio
+import contextlib
 import hashlib
 import json
 import re
@@ -44,6 +46,7 @@ from claude_sandbox.gateway.git.upstream import RefusedAddressError
 
 _FILE = re.compile(r"objects/([0-9a-f]{64})/(0|[1-9][0-9]{0,15})")
 _RANGE = re.compile(r"bytes=[0-9]{1,16}-[0-9]{0,16}")
+_READ_ON, _READ_ON_SECONDS = 4 * 1024 * 1024, 10.0
 _ANSWERED = aiohttp.ClientTimeout(total=60.0)
 
 
@@ -80,6 +83,7 @@ class LargeFiles:
             raise RefusedError(403, "request", "Git LFS is spoken here by its basic transfer, and nothing else")
         except RefusedError as error:
             passage.verdict = "Failed" if error.status >= 500 and error.rule != "locks" else "Refused"
+            await _read_on(incoming)
             return _told(passage, error)
         except BatchError as error:
             passage.verdict = "Refused"
@@ -275,6 +279,15 @@ def _headers(action: Action, server: Server) -> dict[str, str]:
 
 def _options(server: Server) -> dict[str, Any]:
     return {"allow_redirects": False, "timeout": server.timeout, "proxy": server.proxy}
+
+
+async def _read_on(incoming: web.BaseRequest) -> None:
+    """A client that is told before it has sent everything may take that for a broken connection: some of it is read."""
+    length = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_READ_ON_SECONDS):
+            while length < _READ_ON and (part := await incoming.content.readany()):
+                length += len(part)
 
 
 def _told(passage: Passage, error: RefusedError) -> web.StreamResponse:
