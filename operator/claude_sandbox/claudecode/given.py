@@ -22,6 +22,13 @@ DIRECTORY = ".claude"
 """Where beside the managed settings agents, commands and skills are: they come before a repository's (seen)."""
 MOST_FILES = 64
 
+
+def may_be_beside(path: str) -> bool:
+    """Whether a file at this path beside the managed settings can say nothing that they do."""
+    kinds = tuple(f"{DIRECTORY}/{kind}/" for kind in ("agents", "commands", "skills"))
+    return path == SERVERS_FILE or path.startswith(kinds)
+
+
 ALLOWED = frozenset(
     name
     for reason in (waived.NARROWS, waived.RUNS_IF_MANAGED, waived.MAY_DO, waived.MANNER)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.status import Severity
+from claude_sandbox.claudecode.given import may_be_beside
 from claude_sandbox.compliance.containers import witness_mounts
 from claude_sandbox.compliance.containers.container import Container, untold
 from claude_sandbox.compliance.control import AS_FOR_A_SANDBOX, ContainerCheck, Control, Level, PodCheck
@@ -75,7 +76,8 @@ def _shows(volume: Object, wanted: ManagedSettings) -> bool:
         path: f"metadata.annotations['{annotation or meta.file_annotation(path)}']"
         for path, annotation in files.items()
     }
-    return len(items) == len(shown) and shown == expected
+    beside = all(may_be_beside(path) for path in shown if path != wanted.file)
+    return len(items) == len(shown) and shown == expected and beside
 
 
 def _shadowed(container: PodContainer, wanted: ManagedSettings, shown: set[object]) -> Iterator[str]:
