@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest_asyncio
 from aiohttp import ClientSession
 from gatewaykit import client_environment, until
-from service_lab import TOKEN, ServiceLab, service_lab
+from service_lab import LARGE, TOKEN, ServiceLab, service_lab
 
 
 @pytest_asyncio.fixture
@@ -82,6 +82,14 @@ async def test_bodies_go_both_ways_and_events_come_as_they_are_sent(lab: Service
     lab.go_on.set()
     assert b"data: 1\n" in await process.stdout.read()
     await process.wait()
+
+
+async def test_a_slow_client_gets_all_of_a_large_answer(lab: ServiceLab, tmp_path: Path) -> None:
+    """The service is long done, and its connection ended, before the client has read it."""
+    there = tmp_path / "large"
+    said = await curl(lab, "--limit-rate", "12M", "-o", str(there), "http://issues.services/api/large")
+    assert there.read_bytes().endswith(bytes(range(256))), said
+    assert there.stat().st_size > LARGE
 
 
 async def test_another_credential_holds_for_the_next_request_and_none_for_none(lab: ServiceLab) -> None:

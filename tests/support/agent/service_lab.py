@@ -11,6 +11,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 from gatewaykit import Authority, Gateway, Seen, authority, document, running
 
+LARGE = 16 << 20
 HOST, IMPOSTOR = "issues.example.org", "impostor.example.org"
 TOKEN = "service-token-that-is-not-for-the-agent"
 
@@ -82,6 +83,8 @@ async def _answer(lab: ServiceLab, request: web.BaseRequest) -> web.StreamRespon
         return web.Response(status=302, headers={"location": "https://files.example.net/x?signature=1"})
     if request.path == "/api/events":
         return await _events(lab, request)
+    if request.path == "/api/large":
+        return web.Response(body=bytes(range(256)) * (LARGE // 256))
     if request.path == "/api/mcp":
         return _mcp(request, body)
     return web.Response(text="items\n", headers={"set-cookie": "session=1"})

@@ -47,7 +47,9 @@ def onward(request: Request, opened: Opened, *, websocket: bool, identity: bool)
         kept.append(("transfer-encoding", "chunked"))
     elif request.length or request.method in ("POST", "PUT", "PATCH"):
         kept.append(("content-length", str(request.length)))
-    kept += [("connection", "Upgrade"), ("upgrade", "websocket")] if websocket else [("connection", "close")]
+    # The server isn't asked to end the connection: its end may overtake what came before it, where a slow client holds
+    # that up. The gateway ends it when all is read.
+    kept += [("connection", "Upgrade"), ("upgrade", "websocket")] if websocket else [("connection", "keep-alive")]
     if own is not None and opened.value is not None:
         kept.append((own, opened.value))
     lines = [f"{request.method} {request.path} HTTP/1.1", f"host: {service.authority}"]
