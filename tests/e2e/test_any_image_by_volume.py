@@ -52,7 +52,7 @@ def place(
 ) -> Iterator[tuple[Kubectl, Object]]:
     """Where sandboxes can be made, and an image that knows nothing of them, as a spec names it."""
     kubectl = kubectl_for(newest)
-    kubectl("apply", *(part for path in repository.CRDS.glob("*.yaml") for part in ("-f", str(path))))
+    kubectl("apply", *(part for path in repository.CRDS.glob("claudesandbox.dev_*.yaml") for part in ("-f", str(path))))
     kubectl.apply(namespace(NAMESPACE), SECRET)
     directory = tmp_path_factory.mktemp("foreign")
     image = hostile_image(directory)

@@ -28,6 +28,7 @@ from claude_sandbox.backends.docker.relay.relays import NO_PUBLISHING, Publishin
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.model import Blueprint, GatewayService, Identity, Image, Site
+from claude_sandbox.blueprint.tools import DIRECTORY, MANIFEST
 from claude_sandbox.install.inside import run_inside
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription
@@ -56,6 +57,13 @@ _CLAUDE = f"""#!/bin/sh
 [ ! -e {BROKEN} ] || {{ sleep "$(cat {BROKEN})"; exit 1; }}
 [ -f /etc/claude-code/managed-settings.json ]
 """
+_BROUGHT = f"{DIRECTORY}/libexec"
+_ENTRY = f"""#!{_BROUGHT}/busybox sh
+[ "$1" != -- ] || shift
+[ "$#" -gt 0 ] || set -- {_BROUGHT}/busybox sleep infinity
+exec "$@"
+"""
+"""In the places of both the first process and the entry point."""
 _UIDS = itertools.count(1)
 
 
@@ -63,7 +71,7 @@ _UIDS = itertools.count(1)
 def stand_in_image(tmp_path_factory: pytest.TempPathFactory) -> ImageArchive:
     """A shell, the usual small programs, and a `claude` that is content where it finds its managed settings.
 
-    Until it is broken.
+    Until it is broken. It has what is brought into the images of others, too.
     """
     return make_stand_in(tmp_path_factory.mktemp("stand-in"))
 
@@ -75,7 +83,20 @@ def make_stand_in(directory: Path, mark: str = "") -> ImageArchive:
     program = ensure(BUSYBOX, report).file("bin/busybox")
     assert program is not None
     links = {f"/bin/{applet}": "busybox" for applet in _APPLETS}
-    programs = {"/bin/busybox": program, "/bin/claude": claude}
+    entry = directory / "entry"
+    entry.write_text(_ENTRY)
+    # What is brought into other images has a shell of its own.
+    brought = directory / "brought"
+    brought.write_text(claude.read_text().replace("#!/bin/sh", f"#!{_BROUGHT}/busybox sh"))
+    programs = {
+        "/bin/busybox": program,
+        "/bin/claude": claude,
+        f"{DIRECTORY}/bin/claude": brought,
+        f"{_BROUGHT}/busybox": program,
+        f"{_BROUGHT}/tini": entry,
+        f"{_BROUGHT}/entrypoint": entry,
+        MANIFEST: claude,
+    }
     start = ("/bin/busybox", "sleep", "infinity")
     return of_programs(programs, directory / "image.tar", IMAGE, builder.goarch(), start, links)
 

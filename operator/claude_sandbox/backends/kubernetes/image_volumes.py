@@ -51,9 +51,11 @@ class ImageVolumes:
         """None where another reason than the field kept the API server from an answer."""
         metadata = {key: value for key, value in pod["metadata"].items() if key != "name"}
         metadata["generateName"] = f"{meta.child_name('image-volumes')}-"
+        # The sandbox's own account is made in the pass that makes the pod: there is none yet.
+        spec = {key: value for key, value in pod["spec"].items() if key != "serviceAccountName"}
         until = self._clock() + LASTS
         try:
-            answer = await self._api.create(PODS, {**pod, "metadata": metadata}, namespace, dry_run=True)
+            answer = await self._api.create(PODS, {**pod, "metadata": metadata, "spec": spec}, namespace, dry_run=True)
         except ApiError as error:
             return (False, until) if error.is_invalid else None
         return has_image_volume(answer), until

@@ -29,6 +29,8 @@ class Server:
 
     async def create(self, resource: Any, manifest: Any, namespace: str, *, dry_run: bool) -> Any:
         assert dry_run
+        # Of a sandbox that is about to be made there is no account yet, and admission would refuse.
+        assert "serviceAccountName" not in manifest["spec"]
         self.asked += 1
         if self.answer == "refuses":
             raise ApiError(422, "Invalid", "spec.volumes[6]: Required value: must specify a volume type")
