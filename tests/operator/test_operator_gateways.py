@@ -331,6 +331,10 @@ def read_by_it(world: World) -> list[str]:
     return [name for rule in rules if "secrets" in rule["resources"] for name in rule["resourceNames"]]
 
 
+def sees_pods(world: World) -> bool:
+    return any("pods" in rule["resources"] for rule in part(world, r.ROLES)["rules"])
+
+
 def mounted(world: World) -> set[str]:
     volumes = part(world, r.DEPLOYMENTS)["spec"]["template"]["spec"]["volumes"]
     return {one["secret"]["secretName"] for one in volumes if "secret" in one} - {TLS}
@@ -343,6 +347,18 @@ async def test_with_the_rights_of_an_installation_it_reads_the_secrets_that_are_
     await world.log_in(await account(api, ground, Installation(namespaces=(world.namespace,))))
     operator = await running(world)
     assert (read_by_it(world), mounted(world)) == ([SECRET], set())
+    # For a service it reads one more, and sees the pods by whose addresses that is lent.
+    data = {"token": "eA==", "host": "aXNzdWVzLmV4YW1wbGUub3Jn"}
+    secret = {"metadata": {"name": "service"}, "type": meta.SERVICE_SECRET_TYPE, "data": data}
+    await api.create(r.SECRETS, secret, world.namespace)
+    header = {"valueFrom": {"secretKeyRef": {"name": "service"}}}
+    service = {"name": "issues", "host": "issues.example.org", "header": header, "paths": ["/*"]}
+    await world.edit("alice", services=[service])
+    await world.ledger.until(lambda: read_by_it(world) == [SECRET, "service"] and sees_pods(world), "its Role has them")
+    await world.edit("alice", services=None)
+    await world.ledger.until(
+        lambda: read_by_it(world) == [SECRET] and not sees_pods(world), "its Role has them no more"
+    )
     # The right is lost, and the operator begins anew without it: what the gateway has it keeps.
     binding = "claude-sandbox-operator-secrets"
     await api.delete(r.ROLE_BINDINGS, binding, world.namespace)
