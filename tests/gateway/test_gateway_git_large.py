@@ -44,7 +44,9 @@ async def _commit(place: Place, at: Path, size: int) -> None:
         await place.lab.run(*arguments, at=at)
 
 
-@pytest.mark.parametrize("size", [32 * MIB, pytest.param(400 * MIB, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "size", [32 * MIB, pytest.param(400 * MIB, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
+)
 async def test_a_push_is_in_the_spool_and_not_in_memory(place: Place, tmp_path: Path, size: int) -> None:
     clone = tmp_path / "clone"
     await place.git("clone", "-q", place.url, str(clone))
@@ -56,6 +58,7 @@ async def test_a_push_is_in_the_spool_and_not_in_memory(place: Place, tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 async def test_a_gigabyte_is_fetched_with_no_more_memory(place: Place, tmp_path: Path) -> None:
     await _commit(place, tmp_path / "first", 1024 * MIB)
     await place.lab.run("push", "-q", str(place.lab.files / "team/project.git"), "main", at=tmp_path / "first")
