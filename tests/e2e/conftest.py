@@ -20,6 +20,7 @@ from claude_sandbox.localcluster.node.names import Names
 
 CRDS = tuple(repository.CRDS / f"claudesandbox.dev_{kind}.yaml" for kind in ("claudesandboxes", "claudesandboxusages"))
 NAMESPACE = "e2e"
+SERVICE = "issues.example.org"
 KEY = "sk-ant-not-a-real-key-1"
 
 
@@ -37,8 +38,8 @@ def provider(node: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture(scope="session")
 def certified(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """A company's own authority, and its certificate for the git server."""
-    return authority(tmp_path_factory.mktemp("company"), "git.example.org")
+    """A company's own authority, and its certificate for the git server and another service."""
+    return authority(tmp_path_factory.mktemp("company"), "git.example.org", SERVICE)
 
 
 @pytest.fixture(scope="session")
@@ -52,10 +53,21 @@ def git_server(
 
 
 @pytest.fixture(scope="session")
+def service(
+    node: Cluster, provider: ProviderProcess, certified: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ProviderProcess]:
+    """Another service, beside the provider, which has its address up to the end."""
+    certificate = certified.certificate, certified.key
+    with provider_in(Names.of(node.layout).network, tmp_path_factory.mktemp("service"), certificate) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
 def gateway_settings(provider: ProviderProcess, certified: Authority, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The provider's address, and under a name of its own; and whom to believe that it is the git server."""
+    """The provider's address, and under a name of its own; and whom to believe that it is the git server or the
+    service."""
     path = tmp_path_factory.mktemp("gateways") / "settings.json"
-    hosts = {"www.example.org": [ADDRESS], "git.example.org": [ADDRESS]}
+    hosts = {"www.example.org": [ADDRESS], "git.example.org": [ADDRESS], SERVICE: [ADDRESS]}
     egress = {"hosts": hosts, "privateNetworks": [f"{ADDRESS}/32"]}
     api = {"baseURL": provider.url, "caFile": str(certified.bundle)}
     path.write_text(json.dumps({"provider": api, "egress": egress}))

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.node
 
 GATEWAY = "claude-sandbox-gateway"
 KEY = "sk-ant-not-a-real-key-1"
+SERVICE_TOKEN = "not-the-token-of-a-real-service-1"
 TOKEN = "/run/claude-sandbox/api-key/api-key"
 AUTHORITY = "/run/claude-sandbox/gateway/ca.crt"
 PARTS = ("networkpolicy", "role", "rolebinding", "pdb", "deployment", "service")
@@ -28,13 +29,22 @@ def spec(**egress: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def made(kubectl: Kubectl, sandboxes: str, provider: ProviderProcess) -> Iterator[Sandbox]:
+def made(kubectl: Kubectl, sandboxes: str, provider: ProviderProcess, service: ProviderProcess) -> Iterator[Sandbox]:
     destination = f"www.example.org:{urlsplit(provider.url).port}"
-    with sandbox(kubectl, sandboxes, "brokered", **spec(allowedDomains=[destination])) as found:
+    at = f"issues.example.org:{urlsplit(service.url).port}"
+    secret = {"apiVersion": "v1", "kind": "Secret", "type": "claudesandbox.dev/service",
+              "metadata": {"name": "issues", "namespace": sandboxes},
+              "stringData": {"token": SERVICE_TOKEN, "host": at}}  # fmt: skip
+    kubectl.apply(secret)
+    header = {"prefix": "Bearer ", "valueFrom": {"secretKeyRef": {"name": "issues"}}}
+    services = [{"name": "issues", "host": at, "header": header, "paths": ["/v1/models"]}]
+    with sandbox(kubectl, sandboxes, "brokered", **spec(allowedDomains=[destination]), services=services) as found:
         yield found
 
 
-def test_claude_code_works_through_it(made: Sandbox, provider: ProviderProcess, operator_log: Path) -> None:
+def test_claude_code_works_through_it(
+    made: Sandbox, provider: ProviderProcess, service: ProviderProcess, operator_log: Path
+) -> None:
     def presented(after: int) -> set[tuple[str | None, str]]:
         return {(one["key"], one["token"]) for one in provider.requests()[after:]}
 
@@ -47,12 +57,25 @@ def test_claude_code_works_through_it(made: Sandbox, provider: ProviderProcess, 
     url = f"http://www.example.org:{urlsplit(provider.url).port}/v1/messages"
     made.run("curl", "-sS", "-o", "/dev/null", "-d", "{}", url)
     eventually("it was asked by name, without a key", lambda: presented(asked) == {(None, "")})
-    _the_key_is_with_the_gateway_alone(made, operator_log)
+    _a_service_gets_its_credential(made, service)
+    for held in (KEY, SERVICE_TOKEN):
+        _it_is_with_the_gateway_alone(held, made, operator_log)
 
 
-def _the_key_is_with_the_gateway_alone(made: Sandbox, operator_log: Path) -> None:
+def _a_service_gets_its_credential(made: Sandbox, service: ProviderProcess) -> None:
+    """By the variables of every program, the pod being known by its address."""
+    to = ("-sS", "-o", "/dev/null", "-w", "%{http_code}")
+    assert made.run("curl", *to, "http://issues.services/v1/models") == "200"
+    eventually(
+        "the service was asked with its credential",
+        lambda: [(one["path"], one["token"]) for one in service.requests()][-1:] == [("/v1/models", SERVICE_TOKEN)],
+    )
+    assert made.run("curl", *to, "http://issues.services/v1/messages") == "403"
+
+
+def _it_is_with_the_gateway_alone(held: str, made: Sandbox, operator_log: Path) -> None:
     """In every form, in all that the sandbox has and all that anybody tells of it and its gateway."""
-    search, kubectl, space = Search(KEY), made.kubectl, made.namespace
+    search, kubectl, space = Search(held), made.kubectl, made.namespace
     found = []
     processes = made.processes()
     inside = [made.agent() / "root" / one for one in ("run", "tmp", "home", "workspace", "etc", "var")]
@@ -99,7 +122,7 @@ def test_a_sandbox_has_a_gateway_and_no_key(kubectl: Kubectl, sandboxes: str, ma
     assert made.fails("curl", "-sS", "--noproxy", "*", "-m", "3", "https://1.1.1.1")
     role = json.loads(kubectl("get", "role", GATEWAY, "-n", sandboxes, "-o", "json").stdout)
     of_secrets = [rule for rule in role["rules"] if "secrets" in rule["resources"]]
-    assert [(rule["resourceNames"], rule["verbs"]) for rule in of_secrets] == [(["key"], ["get", "watch"])]
+    assert [(rule["resourceNames"], rule["verbs"]) for rule in of_secrets] == [(["issues", "key"], ["get", "watch"])]
 
 
 def test_what_is_taken_from_it_comes_back(kubectl: Kubectl, sandboxes: str, made: Sandbox) -> None:
