@@ -1,9 +1,11 @@
 """What clones a sandbox's repositories, and how git there finds the gateway: by what the operator writes for both."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -39,14 +41,14 @@ class Workspace:
         assert process.returncode is not None
         return process.returncode, outcomes_of(text.splitlines()[-1] if text else ""), text
 
-    async def begin(self, *wishes: dict[str, object], **more: str) -> asyncio.subprocess.Process:
+    async def begin(self, *wishes: dict[str, object], gateway: str = "", **more: str) -> asyncio.subprocess.Process:
         declared = [Repository.model_validate({"url": self.place.url} | one) for one in wishes]
         given = self.path.parent / "given"
         given.mkdir(exist_ok=True)
         (given / "token").write_text(PLACEHOLDER)
         made = repositories.git(
             declared,
-            Api(f"http://{self.place.gateway.broker}"),
+            Api(f"http://{gateway or self.place.gateway.broker}"),
             str(given / "token"),
             str(self.path),
             Image("x", None, ""),
@@ -164,6 +166,31 @@ async def test_what_was_cut_off_is_begun_anew(workspace: Workspace, tmp_path: Pa
     assert not (workspace.path / "project").exists()
     assert (await workspace.clone({"path": "project"}))[:2] == (0, (f"Cloned {await head(workspace)}",))
     assert sorted(one.name for one in workspace.path.iterdir()) == ["project"]
+
+
+async def test_a_network_that_opens_a_moment_later_is_waited_for(workspace: Workspace) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        gateway = f"127.0.0.1:{taken.getsockname()[1]}"
+    process = await workspace.begin({"path": "project"}, gateway=gateway)
+    await asyncio.sleep(1.5)
+    assert process.returncode is None
+    host, _, port = workspace.place.gateway.broker.partition(":")
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while part := await reader.read(65536):
+                writer.write(part)
+                await writer.drain()
+        writer.close()
+
+    async def through(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(host, int(port))
+        await asyncio.gather(carry(reader, back), carry(there, writer))
+
+    async with await asyncio.start_server(through, "127.0.0.1", int(gateway.partition(":")[2])):
+        said, _ = await process.communicate()
+    assert outcomes_of(said.decode().splitlines()[-1]) == (f"Cloned {await head(workspace)}",)
 
 
 async def test_git_s_own_reason_is_told_and_the_others_are_cloned(workspace: Workspace) -> None:
