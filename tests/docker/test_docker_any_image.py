@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import docker
 import pytest
-from dockerkit import LATER, Sandbox, sandbox
+from dockerkit import LATER, Sandbox, remove_tools, sandbox
 from foreign_image import TOOLS, hostile_image, named
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
@@ -36,10 +36,7 @@ def foreign(
         engine.load_image(host, image)
     yield {shell: named(image) for shell, image in images.items()}
     with contextlib.closing(docker.DockerClient(base_url=host.socket, version="auto")) as sdk:
-        for keeper in sdk.containers.list(all=True, filters={"label": "claudesandbox.dev/component=tools"}):
-            keeper.remove(force=True)
-        for volume in sdk.volumes.list(filters={"label": "claudesandbox.dev/component=tools"}):
-            volume.remove()
+        remove_tools(sdk)
 
 
 def operators(one: Sandbox, image: ImageArchive) -> None:
@@ -74,7 +71,8 @@ async def test_the_second_sandbox_has_the_first_ones_volume(
     async with sandbox(host, image=foreign["shell"]) as one, sandbox(host, "bob", image=foreign["shell"]) as other:
         operators(one, sandbox_image)
         operators(other, sandbox_image)
-        await asyncio.gather(one.made(), other.made())
+        await one.made()
+        await other.made()
         assert volume_name(one) == volume_name(other)
 
 

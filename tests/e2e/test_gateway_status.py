@@ -37,6 +37,13 @@ def asked(made: Sandbox, tokens: int = 10, seconds: int = 20) -> str:
     return made.run("sh", "-c", ASK.format(body=json.dumps(body), seconds=seconds))
 
 
+def asked_within(made: Sandbox) -> str:
+    """Ask until the gateway has heard of the budget that was raised: the operator may have heard of it before."""
+    while "billing_error" in (said := asked(made, seconds=40)):
+        time.sleep(0.2)
+    return said
+
+
 def test_what_the_gateway_sees_is_said_within_seconds_and_heals(
     kubectl: Kubectl, sandboxes: str, made: Sandbox, provider: ProviderProcess
 ) -> None:
@@ -70,7 +77,7 @@ def test_what_the_gateway_sees_is_said_within_seconds_and_heals(
     assert "403" in made.run("sh", "-c", "curl -sS https://pypi.example.org 2>&1 || true")
     provider.answers(HANGS)
     with ThreadPoolExecutor(1) as beside:
-        asking = beside.submit(asked, made, seconds=40)
+        asking = beside.submit(asked_within, made)
         seen["silent"] = took("False", "ProviderSilent")
         provider.answers(200)
         seen["answers again"] = took("True", "SandboxReady")

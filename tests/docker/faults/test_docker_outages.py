@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dockerkit import make_stand_in
+from dockerkit import make_stand_in, remove_tools
 from engine_relay import CutError
 from enginekit import own
 from enginekit import ready as engine_with
@@ -203,6 +203,7 @@ async def test_while_an_image_is_on_its_way(place: Place, tmp_path: Path) -> Non
         await asyncio.to_thread(gate.touch)
         with registry(enter_network(place.host.names), archive.path, PORT, gate):
             await _pulled(place, f"pulled-{number}", what, gate.unlink)
+    await asyncio.to_thread(remove_tools, place.sdk)
 
 
 async def _pulled(place: Place, name: str, what: Callable[[Place], None], let_go: Callable[[], None]) -> None:

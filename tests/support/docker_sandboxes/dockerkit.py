@@ -308,6 +308,15 @@ def counted(of: EngineDescription) -> dict[str, list[str]]:
         }
 
 
+def remove_tools(sdk: docker.DockerClient) -> None:
+    """Take away what brings Claude Code into others' images: it belongs to no sandbox, and stays for the next."""
+    mine = {"label": "claudesandbox.dev/component=tools"}
+    for keeper in sdk.containers.list(all=True, filters=mine):
+        keeper.remove(force=True)
+    for volume in sdk.volumes.list(filters=mine):
+        volume.remove()
+
+
 def process_of(one: Sandbox, container: str = "") -> Path:
     """The directory of the first process of the sandbox's container, or of another, below the machine's /proc."""
     found = one.sdk.api.inspect_container(container or one.names.container)

@@ -28,7 +28,7 @@ def brought_into(spec: Manifest, tools: Tools, *, image_volumes: bool) -> Manife
         mount["subPath"] = tools.directory.lstrip("/")
     else:
         source = {"emptyDir": {"sizeLimit": str(tools.size)}}
-        spec = {**spec, "initContainers": [_copying(tools, agent["resources"])]}
+        spec = {**spec, "initContainers": [_copying(tools, agent["resources"]), *spec.get("initContainers", ())]}
     return {
         **spec,
         "containers": [{**agent, "volumeMounts": [*agent["volumeMounts"], mount]}],

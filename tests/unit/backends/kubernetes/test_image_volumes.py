@@ -7,7 +7,7 @@ import pytest
 from compliant_sandbox import compliant
 
 from claude_sandbox.backends.kubernetes.image_volumes import LASTS, ImageVolumes
-from claude_sandbox.backends.kubernetes.tools import brought_into
+from claude_sandbox.backends.kubernetes.tools import NAME, brought_into
 from claude_sandbox.blueprint.model import Image, Tools
 from claude_sandbox.kubernetes_api.errors import ApiError
 
@@ -87,3 +87,11 @@ async def test_where_a_node_can_not_make_it_the_way_is_given_up_for_the_namespac
     assert await found.usable(pod("others"), None)
     now[0] += LASTS + 1
     assert await found.usable(pod(), None)
+
+
+def test_what_clones_repositories_comes_after_what_brings_claude_code() -> None:
+    spec = {**compliant().pod["spec"], "initContainers": [{"name": "clone"}]}
+    copied = brought_into(spec, TOOLS, image_volumes=False)["initContainers"]
+    assert [one["name"] for one in copied] == [NAME, "clone"]
+    mounted = brought_into(spec, TOOLS, image_volumes=True)["initContainers"]
+    assert [one["name"] for one in mounted] == ["clone"]
