@@ -205,7 +205,9 @@ def test_one_works_in_it_with_the_rights_for_that(
 def test_a_terminal_there_has_the_size_of_the_one_here(kubectl: Kubectl, alice: Sandbox) -> None:
     def program() -> None:
         command = [sys.executable, "-m", "claude_sandbox.cli.main", "shell", f"{alice.namespace}/{alice.name}"]
-        os.execve(command[0], command, {**os.environ, "KUBECONFIG": str(kubectl.kubeconfig), "TERM": "xterm"})  # noqa: S606
+        # What a shell or a library has left there is not the size of this terminal.
+        said = {**os.environ, "KUBECONFIG": str(kubectl.kubeconfig), "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
+        os.execve(command[0], command, said)  # noqa: S606
 
     pid, terminal = pty.fork()
     if pid == 0:

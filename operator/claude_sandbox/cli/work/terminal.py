@@ -20,9 +20,13 @@ def is_one() -> bool:
 
 
 def size() -> tuple[int, int]:
-    """Columns and rows."""
-    found = shutil.get_terminal_size()
-    return found.columns, found.lines
+    """Columns and rows, of the terminal itself: the variables COLUMNS and LINES don't follow it."""
+    with suppress(OSError):
+        found = os.get_terminal_size(1)
+        if found.columns and found.lines:
+            return found.columns, found.lines
+    fallback = shutil.get_terminal_size()
+    return fallback.columns, fallback.lines
 
 
 @contextmanager
