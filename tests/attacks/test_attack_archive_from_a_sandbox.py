@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from exec_server import ExecServer, exec_server
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from claude_sandbox.cli.main import cli
@@ -195,6 +195,8 @@ steps = st.lists(st.sampled_from(["a", "b", "..", ".", "c"]), min_size=1, max_si
 
 
 @settings(max_examples=60, deadline=None)
+@example([("x/a", FILE, "a"), ("x/a", DIRECTORY, "a")])
+@example([("x/a", LINK, "b"), ("x/a", DIRECTORY, "a")])
 @given(st.lists(st.tuples(steps.map("x/{}".format), st.sampled_from([FILE, LINK, HARD, DIRECTORY]), steps), max_size=8))
 def test_no_made_up_archive_leaves_the_directory(tmp_path_factory: pytest.TempPathFactory, items: list[Item]) -> None:
     place = tmp_path_factory.mktemp("made-up")

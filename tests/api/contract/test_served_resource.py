@@ -146,6 +146,7 @@ async def test_a_minimal_sandbox_is_stored_with_every_default(alice: Server) -> 
             "ports": [],
         },
         "security": {"seccompProfile": {"type": "RuntimeDefault"}, "executableScratch": True, "userNamespace": False},
+        "claudeCode": {"skills": []},
         "services": [],
         "repositories": [],
         "updateStrategy": {"type": "OnDelete"},

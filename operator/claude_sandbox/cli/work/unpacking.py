@@ -114,7 +114,10 @@ class Unpacker:
         parent = self._directory(steps[:-1])
         try:
             self._make_in(parent, one, steps[-1])
-        except FileExistsError:
+        except OSError as error:
+            # Of a directory that is a file or a link already, which of the two errors it is depends on the kernel.
+            if error.errno not in (errno.EEXIST, errno.ENOTDIR, errno.ELOOP):
+                raise
             raise ArchiveError(f"{plain_line(one.name[:200])!r} comes twice") from None
         finally:
             os.close(parent)
