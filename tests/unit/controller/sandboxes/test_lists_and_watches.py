@@ -23,21 +23,29 @@ def _raw(name: str, uid: str = "u", version: int = 1, **metadata: Any) -> Object
 
 
 class Slow:
-    """An API server whose list is on its way while the watch goes on."""
+    """An API server whose list is on its way while the watch goes on. The second never comes: the first was taken."""
 
     def __init__(self, items: list[Object], meanwhile: Callable[[], None]) -> None:
         self._items, self._meanwhile = items, meanwhile
+        self._asked = False
+        self.asked_again = asyncio.Event()
 
     async def list(self, *_: Any, **__: Any) -> Listing:
+        if self._asked:
+            self.asked_again.set()
+            await asyncio.Event().wait()
+        self._asked = True
         self._meanwhile()
         return Listing(self._items, "5")
 
 
 async def _one_round(sandboxes: Sandboxes, items: list[Object], meanwhile: Callable[[], None]) -> None:
     api: Any = Slow(items, meanwhile)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(0.1):
-            await resync_forever(api, (), sandboxes, WorkQueue(), 0.06)
+    rounds = asyncio.create_task(resync_forever(api, (), sandboxes, WorkQueue(), 0.01))
+    await asyncio.wait_for(api.asked_again.wait(), 60)
+    rounds.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await rounds
 
 
 def _sandbox(name: str, uid: str = "u", version: int = 1) -> Object:
