@@ -7,7 +7,7 @@ from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.containers.container import Container, untold
 from claude_sandbox.compliance.control import AS_FOR_A_SANDBOX, ContainerCheck, Control, Level, PodCheck
 from claude_sandbox.compliance.evidence.readings import ClaudeCode
-from claude_sandbox.compliance.pods.view import PodContainer, View
+from claude_sandbox.compliance.pods.view import PodContainer, View, same_image
 from claude_sandbox.compliance.verdict import Verdict, decided, not_applicable, unknown
 
 _UNDECLARED = "nothing declares where Claude Code is to be from"
@@ -23,7 +23,7 @@ def pod_from_operator(view: View) -> Verdict:
     if not agents:
         return unknown("the pod has no container of the agent's")
     if not wanted.brought:
-        others = [one for one in agents if not _same_image(str(one.spec.get("image", "")), wanted.image)]
+        others = [one for one in agents if not same_image(str(one.spec.get("image", "")), wanted.image)]
         return _decided(["the agent's image is not the operator's own" for _ in others], [], wanted, _OWN)
     names = {volume["name"] for volume in view.volumes if _is_image(volume, wanted)}
     copied = {volume["name"] for volume in view.volumes if volume.get("emptyDir") is not None}
@@ -41,7 +41,7 @@ def container_from_operator(container: Container) -> Verdict:
         reference = container.text("Config.Image")
         if reference is None:
             return unknown(untold("Config.Image"))
-        others = [] if _same_image(reference, wanted.image) else ["its image is not the operator's own"]
+        others = [] if same_image(reference, wanted.image) else ["its image is not the operator's own"]
         return _decided(others, [], wanted, _OWN)
     problems, doubts = list(_mounted_otherwise(container, wanted)), list(container.mount_doubts)
     here = [mount for mount in container.mounts if mount.destination == wanted.directory]
@@ -62,7 +62,7 @@ def _decided(problems: list[str], doubts: list[str], wanted: ClaudeCode, value: 
 
 def _is_image(volume: object, wanted: ClaudeCode) -> bool:
     source = volume.get("image") if isinstance(volume, dict) else None
-    return source is not None and _same_image(str(source.get("reference", "")), wanted.image)
+    return source is not None and same_image(str(source.get("reference", "")), wanted.image)
 
 
 def _is_filled(view: View, volume: str, wanted: ClaudeCode) -> bool:
@@ -78,7 +78,7 @@ def _is_filled(view: View, volume: str, wanted: ClaudeCode) -> bool:
         (one.kind, one.name) == ("initContainers", name)
         and one.spec.get("command") == command
         and not one.spec.get("args")
-        and _same_image(str(one.spec.get("image", "")), wanted.image)
+        and same_image(str(one.spec.get("image", "")), wanted.image)
         for one, _ in having
     )
 
@@ -110,12 +110,6 @@ def _mounted_otherwise(container: Container, wanted: ClaudeCode) -> Iterator[str
     for mount in container.mounts:
         if mount.destination is not None and mount.destination.startswith(f"{wanted.directory}/"):
             yield f"something is mounted over Claude Code, at {mount.destination}"
-
-
-def _same_image(one: str, other: str) -> bool:
-    """By name, or by the digest, which says the same from whatever registry."""
-    digest = one.partition("@")[2]
-    return one == other or (bool(digest) and digest == other.partition("@")[2])
 
 
 CONTROLS: tuple[Control, ...] = (

@@ -119,9 +119,7 @@ class View:
     def is_helper(self, container: PodContainer) -> bool:
         """Whether it is one that the operator has run before the agent, of the image that it is meant to have."""
         meant = self.expected.helpers.get(container.name) if container.kind == "initContainers" else None
-        found = str(container.spec.get("image", ""))
-        # The same image may be taken from another registry, by its digest.
-        return meant is not None and (found == meant or _same_digest(found, meant))
+        return meant is not None and same_image(str(container.spec.get("image", "")), meant)
 
     @cached_property
     def containers(self) -> tuple[PodContainer, ...]:
@@ -158,6 +156,7 @@ def _value(reading: Reading[T] | Unread) -> T:
     return reading.value
 
 
-def _same_digest(image: str, other: str) -> bool:
-    one, another = image.partition("@")[2], other.partition("@")[2]
-    return bool(one) and one == another
+def same_image(one: str, other: str) -> bool:
+    """By name, or by the digest, which says the same from whatever registry."""
+    digest = one.partition("@")[2]
+    return one == other or (bool(digest) and digest == other.partition("@")[2])

@@ -3,7 +3,7 @@
 Theory of operation. A sandbox's status says which addresses its pod has, but the operator writes it, later than a pod
 has an address, and not at all while there is no operator. An address goes to another pod as soon as its pod has ended.
 To tell destinations apart that does; a credential is lent by what the API server says of the pods themselves. They are
-followed as sandboxes are (list, watch, resume), and only where a sandbox has services; nobody but pods with this label
+followed as sandboxes are (`followed.py`), and only where a sandbox has services; nobody but pods with this label
 can connect. Of each pod its UID, its addresses and whether it goes on are held.
 
 An address is certain while the watch is in contact, and one pod alone that has not ended has it, and that pod is not
@@ -13,19 +13,16 @@ killed), and another sandbox's pod gets that very address before the kubelet has
 """
 
 import asyncio
-import time
 from collections.abc import Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError, Obj, version_of
-from claude_sandbox.gateway.kubernetes.contact import Contact
+from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError, Obj
 from claude_sandbox.gateway.kubernetes.declared import Pod, as_sockets_write
+from claude_sandbox.gateway.kubernetes.followed import Followed
 from claude_sandbox.gateway.kubernetes.names import LABEL_SANDBOX
 
-PAGE = 50
-_WATCH_SECONDS = 300
+_PAGE = 50
 _ENDED = ("Succeeded", "Failed")
 
 
@@ -38,17 +35,16 @@ class Placed:
     steady: bool
 
 
-class Pods:
+class Pods(Followed[dict[str, Placed]]):
     """Those of one namespace."""
 
     def __init__(self, api: ApiServer, namespace: str) -> None:
-        self.contact = Contact()
-        self._api = api
-        self._path = f"/api/v1/namespaces/{namespace}/pods"
+        super().__init__(
+            api, f"/api/v1/namespaces/{namespace}/pods", page=_PAGE, query={"labelSelector": LABEL_SANDBOX}
+        )
         self._found: dict[str, Placed] = {}
         self._by_address: dict[str, Placed | None] = {}
         self._needed = asyncio.Event()
-        self._version: str | None = None
 
     def need(self, needed: bool) -> None:
         """Whether they are to be followed."""
@@ -64,57 +60,30 @@ class Pods:
         found = self._by_address.get(address)
         return found.pod if found is not None and found.steady else None
 
-    async def run(self) -> None:
-        """Follow until cancelled."""
-        while True:
-            await self._needed.wait()
-            began = time.monotonic()
-            try:
-                if self._version is None:
-                    await self._list()
-                await self._watch()
-            except ApiServerError as error:
-                if error.status:
-                    self._version = None
-                if error.status != 410:
-                    await asyncio.sleep(self.contact.failed(str(error)))
-                    continue
-            await asyncio.sleep(max(0.0, began + 1 - time.monotonic()))
+    async def _begin(self) -> None:
+        await self._needed.wait()
 
-    async def _list(self) -> None:
-        found: dict[str, Placed] = {}
-        query = {"limit": str(PAGE), "labelSelector": LABEL_SANDBOX}
-        while True:
-            page = await self._api.get(self._path, query)
-            items = page.get("items")
-            for item in items if isinstance(items, list) else ():
-                _take(item, found)
-            version = version_of(page)
-            going_on = page["metadata"].get("continue")
-            if not going_on:
-                break
-            query["continue"] = str(going_on)
-        self._found, self._version = found, version
-        self.contact.made()
+    def _nothing(self) -> dict[str, Placed]:
+        return {}
+
+    def _take(self, item: Any, held: dict[str, Placed]) -> None:
+        metadata = item.get("metadata") if isinstance(item, dict) else None
+        if not isinstance(metadata, dict):
+            raise ApiServerError(200, "a pod without metadata")
+        placed = read_pod(item, metadata)
+        if placed is not None:
+            held[placed.pod.name] = placed
+
+    def _hold(self, held: dict[str, Placed]) -> None:
+        self._found = held
         self._index()
 
-    async def _watch(self) -> None:
-        query = {"resourceVersion": self._version or "", "labelSelector": LABEL_SANDBOX}
-        async with aclosing(self._api.watch(self._path, query, _WATCH_SECONDS)) as events:
-            async for event in events:
-                if event["type"] != "OPEN":
-                    self._apply(event["type"], event["object"])
-                self.contact.made()
-
     def _apply(self, kind: str, obj: Obj) -> None:
-        version = version_of(obj)
-        if kind != "BOOKMARK":
-            # A pod that lost the label can't connect any more either: of it the server says that it is deleted.
-            self._found.pop(str(obj["metadata"].get("name")), None)
-            if kind != "DELETED":
-                _take(obj, self._found)
-            self._index()
-        self._version = version
+        # A pod that lost the label can't connect any more either: of it the server says that it is deleted.
+        self._found.pop(str(obj["metadata"].get("name")), None)
+        if kind != "DELETED":
+            self._take(obj, self._found)
+        self._index()
 
     def _index(self) -> None:
         by_address: dict[str, Placed | None] = {}
@@ -123,15 +92,6 @@ class Pods:
                 # Of two that have it, none has it for certain.
                 by_address[address] = None if address in by_address else placed
         self._by_address = by_address
-
-
-def _take(obj: Any, found: dict[str, Placed]) -> None:
-    metadata = obj.get("metadata") if isinstance(obj, dict) else None
-    if not isinstance(metadata, dict):
-        raise ApiServerError(200, "a pod without metadata")
-    placed = read_pod(obj, metadata)
-    if placed is not None:
-        found[placed.pod.name] = placed
 
 
 def read_pod(obj: Mapping[str, Any], metadata: Mapping[str, Any]) -> Placed | None:
