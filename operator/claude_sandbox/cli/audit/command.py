@@ -4,7 +4,6 @@ import asyncio
 import re
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +15,8 @@ from claude_sandbox.cli.audit.files import Reader
 from claude_sandbox.cli.audit.lines import VERDICTS, Filter, since
 from claude_sandbox.cli.audit.output import Output
 from claude_sandbox.cli.audit.sandboxes import Audited, UnreadableError, endpoint_of, find
-from claude_sandbox.cli.engine_address import AddressError, Tls, engine_address
+from claude_sandbox.cli.engine_address import AddressError, engine_address
+from claude_sandbox.cli.where import Where, where_options
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import CredentialsError, load
 
@@ -31,17 +31,6 @@ def _since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> d
         raise click.BadParameter("write an age such as 10m, 2h or 7d, or a time such as 2026-01-31T12:00:00Z") from None
 
 
-@dataclass(frozen=True)
-class Where:
-    """How the API server and the engine are reached; what is None is as kubectl, and as the DockerHost says."""
-
-    namespace: str | None
-    kubeconfig: str | None
-    context: str | None
-    host: str | None
-    tls: Tls
-
-
 @click.command(epilog="\b\nExit codes: 0 it was read, 1 it could not be read or held no line of an audit, "
                       "2 the command line is wrong.")  # fmt: skip
 @click.argument("source", metavar="SANDBOX|FILE")
@@ -54,14 +43,7 @@ class Where:
 @click.option("--summary", is_flag=True, help="Sums instead of lines: verdicts, tokens, cost, and what was refused.")
 @click.option("--top", type=click.IntRange(1), default=20, show_default=True, help="Rows of each table of the summary.")
 @click.option("--follow", "-f", is_flag=True, help="Go on as more is written, until Ctrl-C.")
-@click.option("--namespace", "-n", metavar="NAME", help="The sandbox's. [default: the context's]")
-@click.option("--kubeconfig", metavar="FILE", help="[default: as kubectl]")
-@click.option("--context", metavar="NAME", help="[default: the current one]")
-@click.option("--host", "-H", metavar="ENDPOINT", help="A sandbox's engine. [default: as its DockerHost says]")
-@click.option("--tlsverify", is_flag=True, help="Mutual TLS, for tcp://. [default: as docker: DOCKER_TLS_VERIFY]")
-@click.option("--tlscacert", metavar="FILE", help="Who signed the engine's certificate. [default: as docker]")
-@click.option("--tlscert", metavar="FILE", help="The certificate to show to the engine. [default: as docker]")
-@click.option("--tlskey", metavar="FILE", help="Its key. [default: as docker]")
+@where_options
 def audit(
     source: str,
     verdicts: tuple[str, ...],
@@ -73,14 +55,7 @@ def audit(
     summary: bool,
     top: int,
     follow: bool,
-    namespace: str | None,
-    kubeconfig: str | None,
-    context: str | None,
-    host: str | None,
-    tlsverify: bool,
-    tlscacert: str | None,
-    tlscert: str | None,
-    tlskey: str | None,
+    where: Where,
 ) -> None:
     """What sandboxes asked their gateway for: each request to the model, each tunnel, and what became of it.
 
@@ -104,8 +79,7 @@ def audit(
         frozenset(verdicts), frozenset(sandboxes), after, tuple(one.lower().rstrip(".") for one in domains), models
     )
     shown = Output(wanted, as_json=output == "json", summary=summary, top=top)
-    where = Where(namespace, kubeconfig, context, host, Tls(tlsverify, tlscacert, tlscert, tlskey))
-    named = _sandbox(source, namespace)
+    named = _sandbox(source, where.namespace)
     with suppress(KeyboardInterrupt):
         if named is None:
             _of_file(source, shown, follow=follow)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from claude_sandbox.cli.where import Where, where_options
 from claude_sandbox.cli.work.copying import Copied, Limits, copy_in, copy_out
-from claude_sandbox.cli.work.options import Where, place_of, sandbox_named, size_option, where_options, work
+from claude_sandbox.cli.work.options import place_of, sandbox_named, size_option, work
 
 _REMOTE = re.compile(r"([a-z0-9][-a-z0-9]*(?:/[a-z0-9][-a-z0-9]*)?):(.*)", re.DOTALL)
 

@@ -9,9 +9,10 @@ import click
 
 from claude_sandbox.api.clip import plain
 from claude_sandbox.cli.completion import sandbox_names
+from claude_sandbox.cli.where import Where, where_options
 from claude_sandbox.cli.work.changes.fetching import base_of, fetched
 from claude_sandbox.cli.work.changes.own_git import OwnGit
-from claude_sandbox.cli.work.options import Where, place_of, sandbox_named, size_option, where_options, work
+from claude_sandbox.cli.work.options import place_of, sandbox_named, size_option, work
 from claude_sandbox.cli.work.plain import Lines, plain_line
 
 _COLOURS = {"+": "32", "-": "31", "@": "36"}

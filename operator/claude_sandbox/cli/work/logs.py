@@ -8,7 +8,8 @@ import click
 
 from claude_sandbox.cli.audit.lines import since as age
 from claude_sandbox.cli.completion import sandbox_names
-from claude_sandbox.cli.work.options import Where, place_of, sandbox_named, where_options, work
+from claude_sandbox.cli.where import Where, where_options
+from claude_sandbox.cli.work.options import place_of, sandbox_named, work
 from claude_sandbox.cli.work.plain import Lines, plain_line
 from claude_sandbox.cli.work.sessions import LogOptions
 

@@ -1,12 +1,10 @@
 """Options that the commands share, and how the place of a sandbox is found and left."""
 
 import asyncio
-import functools
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -15,7 +13,8 @@ from claude_sandbox.api import meta
 from claude_sandbox.api.clip import plain
 from claude_sandbox.api.quantity import bytes_of
 from claude_sandbox.api.spec import BackendType
-from claude_sandbox.cli.engine_address import AddressError, EngineAddress, Tls, engine_address
+from claude_sandbox.cli.engine_address import AddressError, EngineAddress, engine_address
+from claude_sandbox.cli.where import Where
 from claude_sandbox.cli.work.containers import container_place
 from claude_sandbox.cli.work.errors import WorkError
 from claude_sandbox.cli.work.pods import PodPlace
@@ -28,43 +27,6 @@ from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS
 
 INTERRUPTED = 130
 """The exit code of what was ended by a signal, as a shell has it."""
-
-
-@dataclass(frozen=True)
-class Where:
-    """How the API server and an engine are reached; what is None is as kubectl, and as the DockerHost says."""
-
-    namespace: str | None
-    kubeconfig: str | None
-    context: str | None
-    host: str | None
-    tls: Tls
-
-
-_OPTIONS = (
-    click.option("--namespace", "-n", metavar="NAME", help="The sandbox's. [default: the context's]"),
-    click.option("--kubeconfig", metavar="FILE", help="[default: as kubectl]"),
-    click.option("--context", metavar="NAME", help="[default: the current one]"),
-    click.option("--host", "-H", metavar="ENDPOINT", help="On Docker: the engine. [default: as its DockerHost says]"),
-    click.option("--tlsverify", is_flag=True, help="Mutual TLS, for tcp://. [default: as docker: DOCKER_TLS_VERIFY]"),
-    click.option("--tlscacert", metavar="FILE", help="Who signed the engine's certificate. [default: as docker]"),
-    click.option("--tlscert", metavar="FILE", help="The certificate to show to the engine. [default: as docker]"),
-    click.option("--tlskey", metavar="FILE", help="Its key. [default: as docker]"),
-)
-
-
-def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A command with these options, which it gets as `where`."""
-
-    @functools.wraps(command)
-    def wrapped(*args: Any, **given: Any) -> Any:
-        tls = Tls(*(given.pop(name) for name in ("tlsverify", "tlscacert", "tlscert", "tlskey")))
-        where = Where(tls=tls, **{name: given.pop(name) for name in ("namespace", "kubeconfig", "context", "host")})
-        return command(*args, where=where, **given)
-
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped
 
 
 def _size(_ctx: click.Context, _param: click.Parameter, value: str) -> int:

@@ -8,9 +8,10 @@ from contextlib import ExitStack
 import click
 
 from claude_sandbox.cli.completion import sandbox_names
+from claude_sandbox.cli.where import Where, where_options
 from claude_sandbox.cli.work import terminal
 from claude_sandbox.cli.work.errors import WorkError
-from claude_sandbox.cli.work.options import Where, place_of, sandbox_named, where_options, work
+from claude_sandbox.cli.work.options import place_of, sandbox_named, work
 from claude_sandbox.cli.work.plain import Lines, plain_line
 from claude_sandbox.cli.work.sessions import NO_END, Session
 from claude_sandbox.kubernetes_api.errors import ApiError
