@@ -24,7 +24,7 @@ SIDE_BY_SIDE = --numprocesses $(WORKERS) --dist loadgroup --no-loadscope-reorder
 BACKEND ?=
 BACKEND_OPTION = $(if $(BACKEND),--backend $(BACKEND))
 
-.PHONY: help demo demo-down test test-all test-unit test-api test-e2e programs images-and-programs conformance lint format generate bench images lock clean
+.PHONY: help demo demo-down test test-all test-unit test-api test-e2e programs images-and-programs conformance lint format generate bench images publish lock clean
 
 help: ## Print this.
 	@echo "claude-sandbox-operator: hardened, isolated and measured sandboxes for Claude Code agents."
@@ -83,15 +83,18 @@ format: $(VENV)/.installed ## Let ruff lay out the code.
 generate: $(VENV)/.installed ## Write the files that are generated from the code: CRDs, reference documentation.
 	@for module in $(GENERATORS); do echo "$$module"; $(BIN)/python -m "$$module"; done
 
-# Every room's `generate` module writes its files, or with --check compares them; so does the conformance suite's table.
+# Every room's `generate` module writes its files, or with --check compares them; so do pages made of what tests found.
 GENERATORS := $(subst /,.,$(patsubst operator/%.py,%,$(wildcard operator/claude_sandbox/*/generate.py))) \
-	tests.conformance.table
+	tests.conformance.table tests.conformance.mutations tests.guide.page
 
-bench: $(VENV)/.installed programs ## Measure speed and memory with hundreds of sandboxes on pretended nodes (ARGS=--docker: on an engine; ARGS=--gateway: the gateway; ARGS=--git: clones by it).
+bench: $(VENV)/.installed programs ## Measure speed and memory with hundreds of sandboxes on pretended nodes (ARGS=--docker: on an engine; ARGS=--gateway: the gateway; ARGS=--deliveries: sandboxes with one and without; ARGS=--probes: probing; ARGS=--git: clones by it; ARGS=--incidents: until one is contained).
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 images: $(VENV)/.installed ## Build the operator's and the sandbox's image.
 	@$(BIN)/python -m claude_sandbox.localcluster.images $(ARGS)
+
+publish: $(VENV)/.installed ## Push and sign both images, with what they are made of (ARGS="--to registry.example.com/claude --key cosign.key").
+	@$(BIN)/python -m claude_sandbox.localcluster.images.publish $(ARGS)
 
 lock: ## Pin the dependencies anew after a change of pyproject.toml (ARGS=--upgrade: to their newest versions).
 	$(need-python)

@@ -20,14 +20,18 @@ CHANGES = "changes of the machine"
 # the lifecycles look whether all is put back. So no two of these may run at once.
 _CHANGE_THE_MACHINE = (
     "node/", "e2e/", "conformance/",
-    "attacks/test_attack_groups_of_the_image.py", "attacks/test_attack_image_volumes.py",
+    "attacks/measurement/test_attack_groups_of_the_image.py", "attacks/images/test_attack_image_volumes.py",
     "docker/engines/test_engines_outside.py", "docker/engines/test_engines_lifecycle.py",
     "docker/engines/test_engines_for_builds.py",
 )  # fmt: skip
 
 # Moves have two engines of their own, in the round of the default release; in the other they are skipped.
 _MOVES = "moves between engines"
-_OF_MOVES = ("docker/test_docker_drain.py", "docker/faults/test_docker_drain_interrupted.py")
+_OF_MOVES = (
+    "docker/sandboxes/test_docker_drain.py",
+    "docker/incidents/test_docker_leaves_compromised_host.py",
+    "docker/faults/test_docker_drain_interrupted.py",
+)
 
 # The chains that decide how long a run takes begin first; what is short fills the processes up at the end.
 _FIRST = (

@@ -2,14 +2,21 @@
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 
-def run(files: Mapping[Path, str], module: str, of: str, arguments: Sequence[str] | None = None) -> int:
+def run(
+    files: Mapping[Path, str],
+    module: str,
+    of: str,
+    arguments: Sequence[str] | None = None,
+    strangers: Callable[[Path], Sequence[Path]] = lambda _: (),
+) -> int:
     """The command `python -m MODULE [--check] [DIRECTORY]`. The exit code is 1 where --check finds a difference.
 
-    `files` has contents by paths below the project's directory; `of` is what they are generated from.
+    `files` has contents by paths below the project's directory; `of` is what they are generated from;
+    `strangers` tells which files below that directory an earlier state has left, which are removed.
     """
     command = f"python -m {module}"
     parser = argparse.ArgumentParser(prog=command, description=f"Write what is generated from {of}.")
@@ -25,7 +32,14 @@ def run(files: Mapping[Path, str], module: str, of: str, arguments: Sequence[str
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(files[path], encoding="utf-8")
         print(f"wrote {path}")
-    if options.check and stale:
+    left = strangers(options.directory)
+    for path in left:
+        if options.check:
+            print(f"{path} is of something that is gone", file=sys.stderr)
+            continue
+        path.unlink()
+        print(f"removed {path}")
+    if options.check and (stale or left):
         print(f"Run `{command}` and commit the result.", file=sys.stderr)
         return 1
     return 0

@@ -1,6 +1,7 @@
 """Run with `python -m tests.bench`, from the repository's root."""
 
 import asyncio
+import contextlib
 import json
 import os
 import platform
@@ -8,18 +9,23 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-from tests.bench import account, scenarios
+from tests.bench import account, deliveries, probes, resumes, scenarios
+from tests.bench import incidents as incident_drills
+from tests.bench import trail as audit_trail
 from tests.bench.gateway import speed, speed_page
 from tests.bench.git import page as cloning_page
+from tests.bench.git import ready as cloned
 from tests.bench.git import speed as cloning
 from tests.bench.lab import Lab, lab, namespace, operator_kubeconfig
 from tests.bench.load import Slow
+from tests.bench.objects import IMAGE
+from tests.bench.on_docker import probes as probes_on_docker
 from tests.bench.on_docker import run as on_docker
 from tests.bench.page import page
 from tests.bench.process import Operator, OperatorEnded
@@ -52,6 +58,12 @@ class Plan:
 @click.option("--docker", is_flag=True, help="Sandboxes on a Docker host instead. Needs root.")
 @click.option("--gateway", is_flag=True, help="The gateway instead, beside Envoy, mitmproxy and Smokescreen.")
 @click.option("--git", "clones", is_flag=True, help="Clones by the gateway instead, beside direct ones.")
+@click.option("--repositories", is_flag=True, help="Create to Ready with one, beside a plain pod's. Needs root.")
+@click.option("--trail", is_flag=True, help="What a record of the audit trail costs instead.")
+@click.option("--probes", "probed", is_flag=True, help="What probing costs instead; with --docker on a Docker host.")
+@click.option("--deliveries", "compared", is_flag=True, help="Create to Ready with a gateway and without, in turn.")
+@click.option("--resumes", "resumed", is_flag=True, help="A suspended sandbox until it is Ready, beside a new one.")
+@click.option("--incidents", is_flag=True, help="How long it takes until an incident is contained, by drills.")
 @click.option("--large", is_flag=True, help="With --git: a repository of a gigabyte as well.")
 @click.option("--release", default=engine.DEFAULT_RELEASE, show_default=True, help="Of the Docker Engine.")
 @click.option("--count", type=int, help="Sandboxes for each rate. [default: 300; with --docker 20]")
@@ -66,6 +78,12 @@ def main(
     docker: bool,
     gateway: bool,
     clones: bool,
+    repositories: bool,
+    trail: bool,
+    probed: bool,
+    compared: bool,
+    resumed: bool,
+    incidents: bool,
     large: bool,
     release: str,
     count: int | None,
@@ -77,13 +95,16 @@ def main(
     output: Path | None,
 ) -> None:
     """Measure the operator on a control plane of its own with pretended nodes, against raw pods in the same run; with
-    --docker on a real Docker Engine, against raw containers; with --gateway what the gateway costs, with --git what it
-    does to a clone.
+    --docker on a real Docker Engine, against raw containers; with --gateway what the gateway costs, with --deliveries
+    what it costs a sandbox that comes to be, with --git what it does to a clone, with --repositories what it and all
+    else cost a sandbox that clones; with --trail what a record of the audit trail costs; with --probes what it costs to
+    try what sandboxes can reach. With --resumes how long a suspended sandbox takes until it is Ready, beside a new one;
+    with --incidents how long it takes to contain one, on a real node or, with --docker, on a real engine.
 
     A goal that is missed is printed, and is no failure.
     """
-    if docker and os.geteuid() != 0:
-        raise click.ClickException("a Docker Engine can only be started by root")
+    if (docker or incidents or repositories) and os.geteuid() != 0:
+        raise click.ClickException("a Docker Engine and a node can only be started by root")
     rest = rest or (60.0 if quick else 600.0)
     population = population or (1000 if not docker else 30 if quick else 200)
     plan = Plan(count or 300, repeats or (1 if quick else 3), population, min(healed, population), rest, nodes)
@@ -95,8 +116,22 @@ def main(
         try:
             if gateway:
                 measured = _of_the_gateway(quick, Path(directory))
+            elif repositories:
+                measured = _of_repositories(quick, Path(directory))
+            elif trail:
+                measured = _of_the_trail()
+            elif probed:
+                measured = _of_probes(
+                    docker, release, count, rest if quick else min(rest, 300.0), plan.nodes, Path(directory)
+                )
             elif clones:
                 measured = _of_clones(quick, large, Path(directory))
+            elif resumed:
+                measured = _of_resumes(docker, release, count, plan.nodes, Path(directory))
+            elif incidents:
+                measured = _of_incidents(docker, release, count or 20, Path(directory))
+            elif compared:
+                measured = _of_deliveries(docker, release, count, plan.nodes, Path(directory))
             else:
                 measured = _on_docker(sizes, Path(directory)) if docker else _measure(plan, Path(directory))
             text, figures = asyncio.run(measured)
@@ -121,9 +156,21 @@ def _reporter() -> Report:
 async def _of_clones(quick: bool, large: bool, directory: Path) -> tuple[str, dict[str, Any]]:
     machine = _with_load()
     found = await cloning.measure(
-        directory, cloning.Sizes((100, 1024) if large else (100,), 1 if quick else 5), _reporter()
+        directory, cloning.Sizes((100, 1024) if large else (100,), 1 if quick else 6), _reporter()
     )
     return cloning_page.page(found, machine), cloning_page.document(found, machine)
+
+
+async def _of_repositories(quick: bool, directory: Path) -> tuple[str, dict[str, Any]]:
+    machine = _with_load()
+    found = await cloned.measure(directory, 100, 2 if quick else 7, _reporter())
+    return cloned.page(found, machine), cloned.document(found, machine)
+
+
+async def _of_the_trail() -> tuple[str, dict[str, Any]]:
+    machine = _with_load()
+    found = await asyncio.to_thread(audit_trail.measured)
+    return audit_trail.page(found, machine), {"machine": machine, **found}
 
 
 def _with_load() -> str:
@@ -136,6 +183,78 @@ async def _of_the_gateway(quick: bool, directory: Path) -> tuple[str, dict[str, 
     sizes = speed.Sizes(requests=100, rounds=1, megabytes=128) if quick else speed.Sizes()
     found = await speed.measure(directory, sizes, _reporter())
     return speed_page.page(found, machine), speed_page.document(found, machine)
+
+
+async def _of_deliveries(
+    docker: bool, release: str, count: int | None, nodes: int, directory: Path
+) -> tuple[str, dict[str, Any]]:
+    report, machine = _reporter(), _with_load()
+    if docker:
+        found = await deliveries.on_docker(release, count or 20, directory, machine, report)
+    else:
+        async with lab(directory, nodes, report) as place:
+            operator = await _operator(place, f"--gateway-image={IMAGE}")
+            try:
+                await operator.start()
+                found = await deliveries.on_kubernetes(place, count or 200, 10, machine, report)
+            finally:
+                await operator.stop()
+    return deliveries.page(found), found.document()
+
+
+async def _of_probes(
+    docker: bool, release: str, count: int | None, rest: float, nodes: int, directory: Path
+) -> tuple[str, dict[str, Any]]:
+    report, machine = _reporter(), _with_load()
+    if docker:
+        on_a_host = await probes_on_docker.measure(release, count or 15, rest / 4, rest, directory, machine, report)
+        return probes_on_docker.page(on_a_host), on_a_host.document()
+    async with lab(directory, nodes, report) as place:
+        for name in (FLOOR, AGENTS):
+            await namespace(place, name)
+        kubeconfig = await operator_kubeconfig(place)
+        await account.count_separately(place.api, OPERATOR, NAMESPACE)
+
+        @contextlib.asynccontextmanager
+        async def begin(interval: float) -> AsyncIterator[Bench]:
+            (port,) = ports.allocate("bench-operator", ("operator",), ()).values()
+            log = place.directory / "operator.log"
+            operator = Operator(kubeconfig, NAMESPACE, port, log, options=probes.options(interval))
+            try:
+                async with account.Accountant(place.api, place.credentials) as accountant:
+                    await operator.start()
+                    yield Bench(place, operator, accountant)
+            finally:
+                await operator.stop()
+
+        found = await probes.measure(begin, count or 100, rest, rest, machine, report)
+    return probes.page(found), found.document()
+
+
+async def _of_resumes(
+    docker: bool, release: str, count: int | None, nodes: int, directory: Path
+) -> tuple[str, dict[str, Any]]:
+    report, machine = _reporter(), _with_load()
+    if docker:
+        found = await resumes.on_docker(release, count or 20, directory, machine, report)
+    else:
+        async with lab(directory, nodes, report) as place:
+            operator = await _operator(place, f"--gateway-image={IMAGE}")
+            try:
+                await operator.start()
+                found = await resumes.on_kubernetes(place, count or 50, machine, report)
+            finally:
+                await operator.stop()
+    return resumes.page(found), found.document()
+
+
+async def _of_incidents(docker: bool, release: str, count: int, directory: Path) -> tuple[str, dict[str, Any]]:
+    report, machine = _reporter(), _with_load()
+    if docker:
+        found = await incident_drills.on_docker(release, count, directory, machine, report)
+    else:
+        found = await incident_drills.on_kubernetes(count, directory, machine, report)
+    return incident_drills.page(found), found.document()
 
 
 async def _on_docker(sizes: on_docker.Sizes, directory: Path) -> tuple[str, dict[str, Any]]:
@@ -159,12 +278,12 @@ async def _measure(plan: Plan, directory: Path) -> tuple[str, dict[str, Any]]:
     return page(results), results.document()
 
 
-async def _operator(place: Lab) -> Operator:
+async def _operator(place: Lab, *options: str) -> Operator:
     for name in (FLOOR, AGENTS):
         await namespace(place, name)
     kubeconfig = await operator_kubeconfig(place)
     (port,) = ports.allocate("bench-operator", ("operator",), ()).values()
-    return Operator(kubeconfig, NAMESPACE, port, place.directory / "operator.log")
+    return Operator(kubeconfig, NAMESPACE, port, place.directory / "operator.log", options=options)
 
 
 async def _scenarios(plan: Plan, bench: Bench, report: Report) -> Results:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,13 +13,15 @@ import yaml
 from tests.bench.objects import SECRET
 
 from claude_sandbox.api import meta
-from claude_sandbox.install.manifests import NAMESPACE, OPERATOR, Installation, render
+from claude_sandbox.install.manifests import NAMESPACE, OPERATOR, Installation, render, sources
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import Credentials, load
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import NAMESPACES, NODES, SECRETS, SERVICE_ACCOUNTS, Resource
 from claude_sandbox.localcluster import cluster, components
 from claude_sandbox.localcluster.cluster import Cluster
+from claude_sandbox.localcluster.images import ImageArchive
+from claude_sandbox.localcluster.node import load_image
 from claude_sandbox.localcluster.programs import builder
 from claude_sandbox.localcluster.programs.tools import tool
 
@@ -77,10 +79,22 @@ async def lab(directory: Path, nodes: int, report: Report) -> AsyncIterator[Lab]
             yield found
 
 
+@contextlib.asynccontextmanager
+async def node_lab(directory: Path, images: Sequence[ImageArchive], report: Report) -> AsyncIterator[Lab]:
+    """The same with one real node in place of pretended ones. Needs root. Raises LocalClusterError."""
+    with _cluster(report, node=True) as running:
+        for image in images:
+            await asyncio.to_thread(load_image, running.layout, image)
+        credentials = load(str(running.kubeconfig))
+        async with Api(credentials, attempts=1, user_agent="bench") as api:
+            await _install(api)
+            yield Lab(running, credentials, api, directory)
+
+
 @contextlib.contextmanager
-def _cluster(report: Report) -> Iterator[Cluster]:
+def _cluster(report: Report, *, node: bool = False) -> Iterator[Cluster]:
     try:
-        yield cluster.up("bench", controllers=True, fsync=False, report=report)
+        yield cluster.up("bench", controllers=True, node=node, fsync=False, report=report)
     finally:
         cluster.down("bench", report)
 
@@ -140,6 +154,13 @@ async def _exists(api: Api, resource: Resource, name: str, namespace: str) -> bo
             raise
         return False
     return True
+
+
+async def may_read_logs(lab: Lab) -> None:
+    """Let the operator read the logs of pods, which belong to the evidence, as `manifests/incidents` does."""
+    for manifest in yaml.safe_load_all((sources() / "incidents" / "incidents.yaml").read_text()):
+        if manifest["metadata"]["name"] == "claude-sandbox-operator-logs":
+            await lab.api.create(_INSTALLED[manifest["kind"]], manifest)
 
 
 async def _until(true: Callable[[], Awaitable[bool]], within: float = 60.0) -> None:

@@ -12,14 +12,18 @@ SECRET = "anthropic-api-key"
 IMAGE = f"registry.example/claude-sandbox@sha256:{'a' * 64}"
 
 
-def sandbox(namespace: str, name: str) -> dict[str, Any]:
+MOUNTED, BROKERED = DELIVERIES = ("Mounted", "Brokered")
+"""Who holds the key: the sandbox itself, or its gateway."""
+
+
+def sandbox(namespace: str, name: str, delivery: str = MOUNTED) -> dict[str, Any]:
     """A minimal sandbox. Its workspace is an EmptyDir: nobody provides volumes to pretended nodes."""
     return {
         "apiVersion": meta.API_VERSION,
         "kind": meta.KIND,
         "metadata": {"namespace": namespace, "name": name},
         "spec": {
-            "credentials": {"apiKeySecretRef": {"name": SECRET}, "delivery": "Mounted"},
+            "credentials": {"apiKeySecretRef": {"name": SECRET}, "delivery": delivery},
             "workspace": {"type": "EmptyDir"},
         },
     }

@@ -69,6 +69,12 @@ class Operator:
             )
         await self._until(lambda page: bool(_LEADS.search(page)), 90)
 
+    async def restart(self, *options: str) -> None:
+        """With other options in the end, which outweigh those before. Raises OperatorEnded."""
+        await self.stop()
+        self._argv = (*self._argv, *options)
+        await self.start()
+
     async def observed(self, count: int, within: float) -> float:
         """Wait until it has looked at so many sandboxes; when that was. Raises OperatorEnded."""
         await self._until(lambda page: sum(map(float, _OBSERVED.findall(page))) >= count, within)

@@ -164,9 +164,10 @@ class AtRest:
     reconciles: int
 
 
-async def at_rest(bench: Bench, seconds: float) -> AtRest:
-    """Look on for so long."""
-    await quiet(bench, 10)
+async def at_rest(bench: Bench, seconds: float, *, quieted: bool = True) -> AtRest:
+    """Look on for so long. `quieted`: once nothing is written any more, which is never where sandboxes are probed."""
+    if quieted:
+        await quiet(bench, 10)
     forget_peak(bench.operator.pid)
     before, meter = await bench.accountant.read(), bench.meter()
     start, reconciles = time.monotonic(), await bench.operator.reconciles()

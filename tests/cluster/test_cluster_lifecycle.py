@@ -199,21 +199,22 @@ def test_remains_without_a_record_are_cleared_before_a_new_cluster(home: Path) -
 
 def test_after_a_reboot_old_process_ids_mean_nothing(home: Path) -> None:
     before = up(home)
-    stranger = subprocess.Popen(["sleep", "600"])
-    for name in ("etcd", "kube-apiserver"):
-        record = home / f"claude-sandbox/clusters/default/run/{name}.json"
-        document = json.loads(record.read_text())
-        os.kill(document["process"]["pid"], signal.SIGKILL)
-        # As if the machine had been started anew, and another process had been given that id.
-        document["process"] |= {"boot": "of another day", "pid": stranger.pid}
-        record.write_text(json.dumps(document))
-    assert [component["pid"] for component in status(home)["components"]] == [None, None]
-    after = up(home)
-    assert after["healthy"]
-    assert endpoints(after) == endpoints(before)
-    assert stranger.poll() is None
-    stranger.kill()
-    stranger.wait()
+    with subprocess.Popen(["sleep", "600"]) as stranger:
+        try:
+            for name in ("etcd", "kube-apiserver"):
+                record = home / f"claude-sandbox/clusters/default/run/{name}.json"
+                document = json.loads(record.read_text())
+                os.kill(document["process"]["pid"], signal.SIGKILL)
+                # As if the machine had been started anew, and another process had been given that id.
+                document["process"] |= {"boot": "of another day", "pid": stranger.pid}
+                record.write_text(json.dumps(document))
+            assert [component["pid"] for component in status(home)["components"]] == [None, None]
+            after = up(home)
+            assert after["healthy"]
+            assert endpoints(after) == endpoints(before)
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
 
 
 def test_a_taken_port_is_named_and_nothing_is_left_behind(home: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -19,14 +20,16 @@ OUTSIDE = "10.99.99.99"
 """An address beyond every sandbox's network, of a server that answers to both names, and as the model's provider."""
 OUTSIDE_PORT = 8100
 DECLARED_NAME, OTHER_NAME = "declared.example.org", "other.example.org"
+GIT_NAME, GIT_PORT = "git.example.org", 8101
+"""Of the git server at OUTSIDE."""
 GATEWAYS: Mapping[str, Any] = {
     "provider": {"baseURL": f"http://{OUTSIDE}:{OUTSIDE_PORT}"},
     "egress": {
         "privateNetworks": [f"{OUTSIDE}/32"],
-        "hosts": {DECLARED_NAME: [OUTSIDE], OTHER_NAME: [OUTSIDE]},
+        "hosts": {DECLARED_NAME: [OUTSIDE], OTHER_NAME: [OUTSIDE], GIT_NAME: [OUTSIDE]},
     },
 }
-"""What the operator's gateways are told."""
+"""What the operator's gateways are told, but for whom to believe that it is the git server."""
 
 BODY = '{"model":"claude-test-1","max_tokens":10,"messages":[{"role":"user","content":"ping"}]}'
 """A request to the model."""
@@ -66,6 +69,10 @@ class Backend(Protocol):
     id: str
     title: str
     spec: Mapping[str, Any]
+
+    @property
+    def network(self) -> Path:
+        """The network namespace that has the address OUTSIDE."""
 
     def workload(self, made: Sandbox) -> str:
         """The identifier of the sandbox's running container; empty where none runs."""

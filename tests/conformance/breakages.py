@@ -128,7 +128,7 @@ _INSIDE: Mapping[str, tuple[Breakage, ...]] = {
     ),
     DOCKER: (
         _containers("user ready", 'f"{blueprint.user.uid}:{blueprint.user.gid}"', 'f"{blueprint.user.uid}:1001"'),
-        _containers("capabilities", '"CapDrop": ["ALL"]', '"CapDrop": ["KILL"]', "hardening.py"),
+        _containers("capabilities", '"CapDrop": ["ALL"]', '"CapDrop": ["KILL"]', "documents/hardening.py"),
         _containers(
             "seccomp strict-seccomp",
             "return [NO_NEW_PRIVILEGES, *_filters(blueprint)]",
@@ -180,13 +180,26 @@ _EVERY_NAME = Breakage(
     ),
 )
 
+_EVERY_BRANCH = Breakage(
+    ("repositories",),
+    (
+        Edit(
+            "operator/claude_sandbox/gateway/git/push/rules.py",
+            "            if not matches(command.ref, rules.branches):",
+            "            if not rules.branches:",
+        ),
+    ),
+)
+
 _NETWORK: Mapping[str, tuple[Breakage, ...]] = {
     KUBERNETES: (
+        _EVERY_BRANCH,
         _EVERY_NAME,
-        _pods("not-the-host not-the-control-plane declared ready", '"egress": _egress(blueprint),', '"egress": [{}],'),
-        _pods("not-another-sandbox ports", '"ingress": _ingress(blueprint),', '"ingress": [{}],'),
+        _pods("not-the-host not-the-control-plane declared ready", ", _egress(blueprint)", ", [{}]"),
+        _pods("not-another-sandbox ports", "_ingress(blueprint), ", "[{}], "),
     ),
     DOCKER: (
+        _EVERY_BRANCH,
         _EVERY_NAME,
         # The directory alone, that the file itself does not hide it.
         _containers("key-file", 'gid={user.gid},mode=0700"\n    noswap', 'gid={user.gid},mode=0755"\n    noswap'),
@@ -221,7 +234,7 @@ _SECRETS = Edit(
 )
 _NEWS = Edit(
     "operator/claude_sandbox/controller/sandboxes/reconciler.py",
-    "if without_times(status) == without_times(previous):",
+    "if without_times(status) == without_times(previous) or probing.may_wait(previous, status):",
     "if status == previous:",
 )
 

@@ -6,18 +6,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from adapter import DECLARED_NAME, OUTSIDE_PORT, SERVE_AND_WAIT, Backend
+from adapter import DECLARED_NAME, GIT_NAME, GIT_PORT, OUTSIDE_PORT, SERVE_AND_WAIT, Backend
 from docker_fleet import Operator
+from gatewaykit import Authority
+from git_process import GitProcess
 from nodekit import Kubectl, eventually
 from sandboxkit import Object, Sandbox, mounted
 
 KEY = "sk-ant-not-a-real-key-conformance"
-SECRET_TYPE = "claudesandbox.dev/api-key"
+SECRET_TYPE, GIT_SECRET_TYPE = "claudesandbox.dev/api-key", "claudesandbox.dev/git"
 VOLUME = {"type": "PersistentVolumeClaim", "size": "16Mi", "retention": "Delete"}
 
 BROKERED: Object = {
     "credentials": {"apiKeySecretRef": {"name": "key"}, "delivery": "Brokered"},
     "network": {"egress": {"allowedDomains": [f"{DECLARED_NAME}:{OUTSIDE_PORT}"]}},
+}
+
+REPOSITORY: Object = {
+    "path": "project",
+    "url": f"https://{GIT_NAME}:{GIT_PORT}/team/project",
+    "credentialsSecretRef": {"name": "git"},
+    "push": {"branches": ["claude/*"]},
 }
 
 EARLY: Mapping[str, Object] = {
@@ -28,6 +37,7 @@ EARLY: Mapping[str, Object] = {
     "leaving": {},
     "keeping": {"workspace": VOLUME | {"retention": "Retain"}},
     "brokered": BROKERED,
+    "repositories": {"credentials": BROKERED["credentials"], "repositories": [REPOSITORY], "workspace": VOLUME},
 }
 """Sandboxes, by name with their specs, that are made while others are looked at: an old engine asks after 10 s only
 whether one is ready."""
@@ -40,11 +50,22 @@ class Place:
     kubectl: Kubectl
     operator: Operator
     namespace: str
+    certified: Authority
+    """Whom gateways believe that it is the git server."""
+    git: GitProcess | None = None
+    """The git server, of the backend that has its turn."""
 
     def secret(self, name: str, value: str, kind: str = SECRET_TYPE) -> None:
+        self._secret(name, kind, {"api-key": value})
+
+    def git_secret(self, name: str, token: str) -> None:
+        """One for the git server."""
+        self._secret(name, GIT_SECRET_TYPE, {"host": f"{GIT_NAME}:{GIT_PORT}", "token": token})
+
+    def _secret(self, name: str, kind: str, data: Mapping[str, str]) -> None:
         metadata = {"name": name, "namespace": self.namespace}
         body = {"apiVersion": "v1", "kind": "Secret", "type": kind, "metadata": metadata}
-        self.kubectl.apply(body | {"stringData": {"api-key": value}})
+        self.kubectl.apply(body | {"stringData": data})
 
     def apply(self, name: str, backend: Backend, **spec: Any) -> Sandbox:
         """Apply a sandbox that serves, without waiting for it."""

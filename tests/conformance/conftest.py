@@ -9,11 +9,14 @@ from typing import Any
 
 import pytest
 import results
-from adapter import GATEWAYS, PORT, Backend
+from adapter import GATEWAYS, GIT_NAME, GIT_PORT, OUTSIDE, PORT, Backend
+from cloning_image import REFERENCE, cloning_image
 from conformance_place import EARLY, KEY, Place
 from docker_fleet import OWN, Operator, prepare
 from dockerkit import IMAGE, stand_in_image
 from enginekit import own
+from gatewaykit import authority
+from git_process import TOKEN, git_process
 from nodekit import Kubectl, namespace, report
 from on_docker import OnDocker
 from on_kubernetes import OnKubernetes
@@ -67,9 +70,18 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 
 @pytest.fixture(scope="module")
-def place(node: Cluster, kubectl: Kubectl, stand_in_image: ImageArchive, tmp_path_factory: Any) -> Iterator[Place]:
-    """An operator for sandboxes of both kinds, whose default image is the stand-in. Private networks are opened."""
+def of_sandboxes(sandbox_image: ImageArchive, tmp_path_factory: pytest.TempPathFactory) -> ImageArchive:
+    """The image of sandboxes: the real one, with a stand-in for Claude Code."""
+    return cloning_image(sandbox_image, tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture(scope="module")
+def place(
+    node: Cluster, kubectl: Kubectl, stand_in_image: ImageArchive, of_sandboxes: ImageArchive, tmp_path_factory: Any
+) -> Iterator[Place]:
+    """An operator for sandboxes of both kinds, whose default image is a stand-in. Private networks are opened."""
     load_image(node.layout, stand_in_image)
+    load_image(node.layout, of_sandboxes)
     asyncio.run(prepare(from_kubeconfig(str(node.kubeconfig))))
     kubectl.apply(namespace(OWN))
     log: Path = tmp_path_factory.mktemp("operator") / "operator.log"
@@ -77,17 +89,25 @@ def place(node: Cluster, kubectl: Kubectl, stand_in_image: ImageArchive, tmp_pat
     own_image = build_image("operator", report)
     load_image(node.layout, own_image)
     relays = (f"--relay-image={own_image.reference}", f"--gateway-image={own_image.pinned}")
-    images = (f"--sandbox-image={IMAGE}", *relays)
+    images = (f"--sandbox-image={REFERENCE}", *relays)
+    # What tries what can be reached comes and goes with the sandboxes' labels, by which the suite tells that nothing
+    # was written; and whether its result is there when results are noted would be chance.
+    settled = ("--log-format=json", "--pod-probe-interval=0", "--probe-interval=0")
     settings = log.with_name("gateways.json")
-    settings.write_text(json.dumps(GATEWAYS))
+    certified = authority(log.parent, OUTSIDE, GIT_NAME)
+    believing = {"egress": {**GATEWAYS["egress"], "caFile": str(certified.bundle)}}
+    settings.write_text(json.dumps({**GATEWAYS, **believing}))
     gateways = f"--gateway-settings={settings}"
-    made = Place(kubectl, Operator(node, log, *images, *opened, gateways, "--log-format=json"), OWN)
-    made.secret("key", KEY)
-    made.start_operator()
+    made = Place(kubectl, Operator(node, log, *images, *opened, gateways, *settled), OWN, certified)
     try:
-        yield made
+        made.secret("key", KEY)
+        made.git_secret("git", TOKEN)
+        made.start_operator()
+        try:
+            yield made
+        finally:
+            ended = made.operator.stop()
     finally:
-        ended = made.operator.stop()
         kubectl("delete", "namespace", OWN, "--wait=false")
     assert ended == 0, log.read_text()
     assert "Traceback" not in log.read_text()
@@ -95,10 +115,19 @@ def place(node: Cluster, kubectl: Kubectl, stand_in_image: ImageArchive, tmp_pat
 
 @pytest.fixture(scope="module", params=BACKENDS)
 def backend(
-    request: pytest.FixtureRequest, place: Place, node: Cluster, stand_in_image: ImageArchive
+    request: pytest.FixtureRequest,
+    place: Place,
+    node: Cluster,
+    stand_in_image: ImageArchive,
+    of_sandboxes: ImageArchive,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Backend]:
     """Each backend in turn, on which nothing is left of its sandboxes."""
-    with _on(request.param, place, node, stand_in_image) as made:
+    served, certificate = tmp_path_factory.mktemp("git"), (place.certified.certificate, place.certified.key)
+    with (
+        _on(request.param, place, node, (stand_in_image, of_sandboxes)) as made,
+        git_process(made.network, OUTSIDE, certificate, served, GIT_PORT) as place.git,
+    ):
         request.config.stash[_RESULTS].titles[made.id] = made.title
         try:
             yield made
@@ -108,7 +137,7 @@ def backend(
 
 
 @contextlib.contextmanager
-def _on(name: str, place: Place, node: Cluster, image: ImageArchive) -> Iterator[Backend]:
+def _on(name: str, place: Place, node: Cluster, images: tuple[ImageArchive, ...]) -> Iterator[Backend]:
     if kind_of(name) == KUBERNETES:
         with contextlib.closing(OnKubernetes(node, place.kubectl, place.namespace, IMAGE)) as pods:
             yield pods
@@ -118,8 +147,8 @@ def _on(name: str, place: Place, node: Cluster, image: ImageArchive) -> Iterator
     try:
         # With a way out, so that it is the sandbox's own network that has none.
         made = engine.up(engine_name, release, outside=True, say=report)
-        engine.load_image(made, image)
-        engine.load_image(made, build_image("operator", report))
+        for image in (*images, build_image("operator", report)):
+            engine.load_image(made, image)
         with contextlib.closing(OnDocker(node, place.kubectl, place.namespace, IMAGE, made)) as containers:
             yield containers
     finally:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -47,24 +48,35 @@ class OnDocker:
         subprocess.run([*inside, "ip", "address", "replace", f"{OUTSIDE}/32", "dev", "lo"], check=True)
         serve = [sys.executable, "-m", "http.server", str(OUTSIDE_PORT), "--directory", "/var/empty"]
         self._listener = subprocess.Popen([*inside, *serve], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        kubectl.apply(
-            {
-                "apiVersion": "claudesandbox.dev/v1alpha1",
-                "kind": "DockerHost",
-                "metadata": {"name": self._host},
-                "spec": {"endpoint": of.socket, "allowedNamespaces": {"names": [namespace]}},
-            }
-        )
-        eventually("the host answers", self.host().answers)
+        host = {
+            "apiVersion": "claudesandbox.dev/v1alpha1",
+            "kind": "DockerHost",
+            "metadata": {"name": self._host},
+            "spec": {"endpoint": of.socket, "allowedNamespaces": {"names": [namespace]}},
+        }
+        try:
+            kubectl.apply(host)
+            eventually("the host answers", self.host().answers)
+        except BaseException:
+            # Nobody has it yet who could close it; all else goes with its engine.
+            self._end_listener()
+            raise
 
     def close(self) -> None:
         self._kubectl("delete", "dockerhost", self._host)
-        self._listener.terminate()
-        self._listener.wait()
+        self._end_listener()
         for container in (self._plain, self._server):
             container.remove(force=True)
         self._network.remove()
         self._sdk.close()
+
+    def _end_listener(self) -> None:
+        self._listener.terminate()
+        self._listener.wait()
+
+    @property
+    def network(self) -> Path:
+        return self._of.netns
 
     def workload(self, made: Sandbox) -> str:
         # Neither its relay nor what brings its key.

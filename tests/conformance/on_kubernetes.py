@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import kernel
@@ -45,7 +46,7 @@ class OnKubernetes:
             manifest["spec"]["containers"][0]["command"] = ["/bin/sh", "-c", SERVE_AND_WAIT]
         kubectl.apply(*plain)
         kubectl.ready(namespace, "plain", "server")
-        inside = ["nsenter", f"--net={Names.of(cluster.layout).network}", "--"]
+        inside = ["nsenter", f"--net={self.network}", "--"]
         subprocess.run([*inside, "ip", "address", "replace", f"{OUTSIDE}/32", "dev", "lo"], check=True)
         serve = [sys.executable, "-m", "http.server", str(OUTSIDE_PORT), "--directory", "/var/empty"]
         self._listener = subprocess.Popen([*inside, *serve], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -54,6 +55,10 @@ class OnKubernetes:
         self._listener.terminate()
         self._listener.wait()
         self._kubectl("delete", "pod", "-n", self._namespace, "plain", "server")
+
+    @property
+    def network(self) -> Path:
+        return Names.of(self._cluster.layout).network
 
     def workload(self, made: Sandbox) -> str:
         found = self._get("pod", made.pod)

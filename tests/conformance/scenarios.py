@@ -35,11 +35,12 @@ def _both(*proofs: str) -> Mapping[str, tuple[str, ...]]:
 
 _CLOSED = {KUBERNETES: ("NET-01", "NET-02"), DOCKER: ("NET-08",)}
 
-_START, _INSIDE, _KEY, _NETWORK, _LIFE = (
+_START, _INSIDE, _KEY, _NETWORK, _WORK, _LIFE = (
     "Start",
     "What the kernel holds the agent to",
     "The key",
     "The network",
+    "Work",
     "Life and repair",
 )
 
@@ -133,6 +134,13 @@ SCENARIOS = (
         _NETWORK,
         "A declared port can be connected to from where it is meant to be, and another that the agent opens can't.",
         {KUBERNETES: ("NET-11",), DOCKER: ("NET-11", "endpoints")},
+    ),
+    Scenario(
+        "repositories",
+        _WORK,
+        "A repository is cloned before the agent starts, with a credential that is nowhere in the sandbox; a push does"
+        " what was declared, and nothing else.",
+        _both("RepositoriesReady"),
     ),
     Scenario("suspended", _LIFE, "Suspended, it keeps its workspace and has no process; resumed, it finds its files."),
     Scenario("killed", _LIFE, "A workload that was killed is back.", _both("heals", "Event Healed")),

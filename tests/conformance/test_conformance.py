@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import kernel
@@ -9,6 +10,7 @@ import pytest
 import results
 from adapter import CONNECT, DECLARED_NAME, OTHER_NAME, OUTSIDE, OUTSIDE_PORT, PORT, Backend, Done, Target
 from conformance_place import EARLY, KEY, VOLUME, Place
+from git_process import TOKEN
 from key_search import Search
 from nodekit import eventually
 from sandboxkit import Sandbox, mounted
@@ -42,6 +44,9 @@ def test_comes_to_ready_and_compliant(alice: Sandbox) -> None:
 
 def test_what_is_said_to_prove_a_scenario_passes(backend: Backend, alice: Sandbox, found: results.Results) -> None:
     alice.wait("Compliant")
+    if kind_of(backend.id) == DOCKER:
+        # That comes a moment after the start, and nothing waits for it.
+        eventually("its files were looked at", lambda: alice.results()["PRIV-07"] != "Unknown")
     passed = {control for control, result in alice.results().items() if result == "Pass"}
     named = {proof for each in SCENARIOS for proof in each.proofs.get(kind_of(backend.id), ()) if "-" in proof}
     assert named <= passed, alice.get()["status"]["compliance"]
@@ -92,9 +97,19 @@ def test_the_strict_filter_refuses_what_the_runtimes_own_lets_through(
 @scenario("root")
 def test_the_root_and_the_settings_can_not_be_written_to(backend: Backend, alice: Sandbox, agent: Path) -> None:
     assert backend.run(alice, "touch /workspace/x /tmp/x /home/claude/x").code == 0
-    for path in ("/x", "/bin/x", "/etc/claude-code/x", "/etc/claude-code/managed-settings.json"):
+    settings = "/etc/claude-code/managed-settings.json"
+    before = backend.run(alice, f"cat {settings}").output
+    assert "apiKeyHelper" in before
+    for path in ("/x", "/bin/x", "/etc/claude-code/x"):
         assert "Read-only file system" in backend.run(alice, f"touch {path}").output
-    assert "ro" in kernel.mounts(agent)["/"][1]
+    # It is another's, and on a file system that is read-only: which of the two is told is the kernel's choice by call.
+    assert backend.run(alice, f"echo {{}} > {settings}").code != 0
+    assert backend.run(alice, f"rm -f {settings}").code != 0
+    assert backend.run(alice, f"cat {settings}").output == before
+    mounts = kernel.mounts(agent)
+    for path in ("/", settings):
+        where = max((one for one in mounts if f"{path}/".startswith(f"{one.rstrip('/')}/")), key=len)
+        assert "ro" in mounts[where][1], where
 
 
 @scenario("scratch")
@@ -261,21 +276,30 @@ def test_brokered_the_key_is_not_in_the_sandbox(backend: Backend, place: Place, 
     made = _brokered(place, alice)
     running = kernel.processes(backend.workload(made))
     placeholder = backend.run(made, f"cat {KEY_FILE}").output.strip()
+    _is_not_in(KEY, running)
+    # What is there is found.
+    assert Search(placeholder).in_files(*_places(running))
+    assert any(b"httpd" in kernel.memory(process) for process in running)
+    # The provider here knows no such method, and says so: it was asked.
+    for identity, status in ((placeholder, 501), (placeholder[:-4] + "AAAA", 401)):
+        assert _status(backend.ask(made, identity)) == status
+
+
+def _places(running: Sequence[Path]) -> list[Path]:
+    """Where in a sandbox, by its processes, there are files of its own."""
     inside = [running[0] / "root" / one for one in ("run", "tmp", "home", "workspace", "etc", "var")]
-    places = [one for one in inside if one.is_dir()]
-    search, control = Search(KEY), Search(placeholder)
-    found = search.in_files(*places)
+    return [one for one in inside if one.is_dir()]
+
+
+def _is_not_in(secret: str, running: Sequence[Path]) -> None:
+    """Nor in a sandbox's files, nor in its processes' environment, command lines and memory."""
+    search = Search(secret)
+    found = search.in_files(*_places(running))
     for process in running:
         for file in ("environ", "cmdline"):
             found += search.in_bytes(file, (process / file).read_bytes())
         found += search.in_bytes("memory", kernel.memory(process))
     assert found == []
-    # What is there is found.
-    assert control.in_files(*places)
-    assert any(b"httpd" in kernel.memory(process) for process in running)
-    # The provider here knows no such method, and says so: it was asked.
-    for identity, status in ((placeholder, 501), (placeholder[:-4] + "AAAA", 401)):
-        assert _status(backend.ask(made, identity)) == status
 
 
 def _status(done: Done) -> int:
@@ -338,6 +362,33 @@ def test_a_declared_port_can_be_connected_to_and_no_other(backend: Backend, plac
     assert backend.run(made, opened).code == 0
     assert not backend.connects(made, undeclared)
     assert backend.connects(made, PORT)
+
+
+# Work
+
+
+@scenario("repositories")
+def test_a_repository_is_cloned_and_pushed_to_as_declared(backend: Backend, place: Place, alice: Sandbox) -> None:
+    made, git = Sandbox(place.kubectl, place.namespace, "repositories"), place.git
+    assert alice
+    assert git is not None
+    made.wait("RepositoriesReady", "True", "Cloned")
+    made.wait("Ready")
+    main = git.refs()["refs/heads/main"]
+
+    def run(script: str) -> Done:
+        return backend.run(made, f"cd /workspace/project && {script} 2>&1")
+
+    assert run("git rev-parse HEAD").output == f"{main}\n"
+    assert run("git checkout -qb claude/work && echo more >>README && git commit -qam more").code == 0
+    assert run("git push origin HEAD").code == 0
+    pushed = run("git rev-parse HEAD").output.strip()
+    refused = run("git push origin HEAD:main")
+    assert refused.code != 0
+    assert "only branches claude/*" in refused.output
+    assert git.refs() == {"refs/heads/main": main, "refs/heads/claude/work": pushed}
+    # Its credential is with the gateway alone.
+    _is_not_in(TOKEN, kernel.processes(backend.workload(made)))
 
 
 # Life and repair

@@ -1,24 +1,22 @@
 """The operator as a process, looking after sandboxes on a real node."""
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import repository
 from gatewaykit import Authority, authority
 from git_process import GitProcess, git_process
-from node_operator import NodeOperator
-from nodekit import Kubectl, namespace, report
+from node_operator import NodeOperator, operating
+from nodekit import Kubectl, namespace
 from provider_process import ADDRESS, ProviderProcess, provider_in
+from real_clients import ALLOWED, REFUSED
+from serverkit import SERVERS
 
 from claude_sandbox.localcluster.cluster import Cluster
-from claude_sandbox.localcluster.images import ImageArchive, build_image
-from claude_sandbox.localcluster.node import load_image
+from claude_sandbox.localcluster.images import ImageArchive
 from claude_sandbox.localcluster.node.names import Names
 
-CRDS = tuple(repository.CRDS / f"claudesandbox.dev_{kind}.yaml" for kind in ("claudesandboxes", "claudesandboxusages"))
 NAMESPACE = "e2e"
 SERVICE = "issues.example.org"
 KEY = "sk-ant-not-a-real-key-1"
@@ -67,7 +65,8 @@ def gateway_settings(provider: ProviderProcess, certified: Authority, tmp_path_f
     """The provider's address, and under a name of its own; and whom to believe that it is the git server or the
     service."""
     path = tmp_path_factory.mktemp("gateways") / "settings.json"
-    hosts = {"www.example.org": [ADDRESS], "git.example.org": [ADDRESS], SERVICE: [ADDRESS]}
+    names = ("www.example.org", "git.example.org", SERVICE, ALLOWED, REFUSED)
+    hosts = {name: [ADDRESS] for name in names}
     egress = {"hosts": hosts, "privateNetworks": [f"{ADDRESS}/32"]}
     api = {"baseURL": provider.url, "caFile": str(certified.bundle)}
     path.write_text(json.dumps({"provider": api, "egress": egress}))
@@ -79,19 +78,16 @@ def operator(
     node: Cluster, kubectl: Kubectl, sandbox_image: ImageArchive, operator_log: Path, gateway_settings: Path
 ) -> Iterator[NodeOperator]:
     """The CRDs are there and an operator runs. The cluster's own network is opened: the tests' targets are in it."""
-    kubectl("apply", *(part for path in CRDS for part in ("-f", str(path))))
-    image = build_image("operator", report)
-    load_image(node.layout, image)
-    command = [
-        sys.executable, "-m", "claude_sandbox.cli.main", "run",
-        f"--kubeconfig={node.kubeconfig}", f"--sandbox-image={sandbox_image.pinned}",
-        f"--gateway-image={image.pinned}",
-        "--open-private-network=10.0.0.0/8", "--runtime-class=plain", "--bind=127.0.0.1:0", "--log-format=json",
-    ]  # fmt: skip
-    found = NodeOperator(command, operator_log, kubectl, gateway_settings)
-    found.start()
-    yield found
-    found.stop()
+    options = (
+        # Only test_kernel_of_a_node.py has them there; with none, nothing is asked.
+        *("--node-agent", "--node-agent-interval=5"),
+        # Of sandboxes alone that follow a tag.
+        "--image-check-interval=1",
+        f"--backup-network={SERVERS}/32",
+        *("--open-private-network=10.0.0.0/8", "--runtime-class=plain"),
+    )
+    with operating(node, kubectl, sandbox_image, operator_log, gateway_settings, *options) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

@@ -49,6 +49,10 @@ def test_nothing_of_the_image_ran_or_decides(made: Sandbox) -> None:
     assert "hasCompletedOnboarding" in made.run("cat", "/home/claude/.claude.json")
 
 
+def test_without_room_it_is_not_ready_and_says_where(made: Sandbox) -> None:
+    assert made.without_room("/tmp") == (True, "no room left in /tmp\n", True)
+
+
 def test_the_agent_can_not_change_what_was_brought(made: Sandbox) -> None:
     for change in (f"echo >>{TOOLS}/bin/claude", f"rm {TOOLS}/manifest", f"mv {TOOLS}/bin {TOOLS}/other"):
         assert made.fails("sh", "-c", change)

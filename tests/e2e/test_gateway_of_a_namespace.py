@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import kernel
 import pytest
-from key_search import Search
+from credential_search import is_with_the_gateway_alone
 from nodekit import Kubectl, eventually
 from provider_process import ProviderProcess
 from sandboxkit import Sandbox, sandbox
@@ -18,7 +17,6 @@ pytestmark = pytest.mark.node
 GATEWAY = "claude-sandbox-gateway"
 KEY = "sk-ant-not-a-real-key-1"
 SERVICE_TOKEN = "not-the-token-of-a-real-service-1"
-TOKEN = "/run/claude-sandbox/api-key/api-key"
 AUTHORITY = "/run/claude-sandbox/gateway/ca.crt"
 PARTS = ("networkpolicy", "role", "rolebinding", "pdb", "deployment", "service")
 
@@ -28,14 +26,18 @@ def spec(**egress: Any) -> dict[str, Any]:
     return {"credentials": credentials, "network": {"egress": egress}}
 
 
+def of_the_service(namespace: str, host: str) -> dict[str, Any]:
+    """The Secret with the service's credential."""
+    metadata = {"name": "issues", "namespace": namespace}
+    kind = {"apiVersion": "v1", "kind": "Secret", "type": "claudesandbox.dev/service"}
+    return kind | {"metadata": metadata, "stringData": {"token": SERVICE_TOKEN, "host": host}}
+
+
 @pytest.fixture
 def made(kubectl: Kubectl, sandboxes: str, provider: ProviderProcess, service: ProviderProcess) -> Iterator[Sandbox]:
     destination = f"www.example.org:{urlsplit(provider.url).port}"
     at = f"issues.example.org:{urlsplit(service.url).port}"
-    secret = {"apiVersion": "v1", "kind": "Secret", "type": "claudesandbox.dev/service",
-              "metadata": {"name": "issues", "namespace": sandboxes},
-              "stringData": {"token": SERVICE_TOKEN, "host": at}}  # fmt: skip
-    kubectl.apply(secret)
+    kubectl.apply(of_the_service(sandboxes, at))
     header = {"prefix": "Bearer ", "valueFrom": {"secretKeyRef": {"name": "issues"}}}
     services = [{"name": "issues", "host": at, "header": header, "paths": ["/v1/models"]}]
     with sandbox(kubectl, sandboxes, "brokered", **spec(allowedDomains=[destination]), services=services) as found:
@@ -58,8 +60,9 @@ def test_claude_code_works_through_it(
     made.run("curl", "-sS", "-o", "/dev/null", "-d", "{}", url)
     eventually("it was asked by name, without a key", lambda: presented(asked) == {(None, "")})
     _a_service_gets_its_credential(made, service)
+    _a_service_without_its_secret_is_told_of(made, service)
     for held in (KEY, SERVICE_TOKEN):
-        _it_is_with_the_gateway_alone(held, made, operator_log)
+        is_with_the_gateway_alone(held, made, operator_log)
 
 
 def _a_service_gets_its_credential(made: Sandbox, service: ProviderProcess) -> None:
@@ -73,38 +76,18 @@ def _a_service_gets_its_credential(made: Sandbox, service: ProviderProcess) -> N
     assert made.run("curl", *to, "http://issues.services/v1/messages") == "403"
 
 
-def _it_is_with_the_gateway_alone(held: str, made: Sandbox, operator_log: Path) -> None:
-    """In every form, in all that the sandbox has and all that anybody tells of it and its gateway."""
-    search, kubectl, space = Search(held), made.kubectl, made.namespace
-    found = []
-    processes = made.processes()
-    inside = [made.agent() / "root" / one for one in ("run", "tmp", "home", "workspace", "etc", "var")]
-    found += search.in_files(*(one for one in inside if one.is_dir()))
-    for process in processes:
-        for file in ("environ", "cmdline"):
-            found += search.in_bytes(f"{process}/{file}", (process / file).read_bytes())
-        found += search.in_bytes(f"memory of {process}", kernel.memory(process))
-    kinds = kubectl("api-resources", "--verbs=list", "-o", "name").stdout.split()
-    told = [kind for kind in kinds if kind != "secrets"]
-    found += search.in_document("objects", json.loads(kubectl("get", ",".join(told), "-A", "-o", "json").stdout))
-    pods = json.loads(kubectl("get", "pods", "-n", space, "-o", "json").stdout)["items"]
-    for name in (pod["metadata"]["name"] for pod in pods):
-        logs = kubectl("logs", "-n", space, name, check=False)
-        found += search.in_bytes(f"logs of {name}", (logs.stdout + logs.stderr).encode())
-    found += search.in_bytes("the operator's log", operator_log.read_bytes())
-    assert found == []
-    # A search that finds nothing is worth something only where it finds what is there.
-    assert Search(made.run("cat", TOKEN).strip()).in_files(*(one for one in inside if one.is_dir()))
-    assert any(search.in_bytes("memory", kernel.memory(process)) for process in _gateways(kubectl, space))
-
-
-def _gateways(kubectl: Kubectl, space: str) -> list[Path]:
-    """The /proc directories of its programs."""
-    label = "claudesandbox.dev/component=gateway"
-    pods = json.loads(kubectl("get", "pods", "-n", space, "-l", label, "-o", "json").stdout)["items"]
-    states = [state for pod in pods for state in pod["status"].get("containerStatuses", ())]
-    containers = [state["containerID"].rpartition("/")[2] for state in states if state.get("containerID")]
-    return [process for container in containers for process in kernel.processes(container)]
+def _a_service_without_its_secret_is_told_of(made: Sandbox, service: ProviderProcess) -> None:
+    """With what to do, while all else works; and it heals by itself."""
+    made.kubectl("delete", "secret", "issues", "-n", made.namespace)
+    made.wait("CredentialsCurrent", "False", "ServiceCredentialMissing")
+    told = made.condition("CredentialsCurrent")["message"]
+    assert "spec.services[0].header.valueFrom.secretKeyRef" in told
+    assert "there is no Secret issues" in told
+    made.wait("Stalled", "True", "ServiceCredentialMissing")
+    assert made.is_("Ready")
+    made.kubectl.apply(of_the_service(made.namespace, f"issues.example.org:{urlsplit(service.url).port}"))
+    made.wait("CredentialsCurrent")
+    made.wait("Stalled", "False")
 
 
 def test_a_sandbox_has_a_gateway_and_no_key(kubectl: Kubectl, sandboxes: str, made: Sandbox) -> None:

@@ -1,23 +1,18 @@
 """What the kernel says of a running sandbox, read on the node, where the sandbox can't forge it, and from inside."""
 
-import contextlib
-import fcntl
 import os
-import pty
 import re
-import select
-import struct
 import subprocess
 import sys
-import termios
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import repository
 import yaml
-from nodekit import PATIENCE, Kubectl
+from nodekit import Kubectl
 from sandboxkit import Sandbox, sandbox
+from terminal_session import told_by_a_terminal
 
 pytestmark = pytest.mark.node
 
@@ -52,6 +47,11 @@ def _limit(agent: Path, controller: str, file: str) -> list[str]:
 def test_claude_code_answers(alice: Sandbox) -> None:
     assert re.match(r"\d+\.\d+\.\d+ \(Claude Code\)", alice.run("claude", "--version"))
     assert '"loggedIn": true' in alice.run("claude", "auth", "status")
+
+
+@pytest.mark.parametrize("directory", ["/tmp", "/home/claude"])
+def test_without_room_it_is_not_ready_and_says_where(alice: Sandbox, directory: str) -> None:
+    assert alice.without_room(directory) == (True, f"no room left in {directory}\n", True)
 
 
 def test_every_required_control_passes(alice: Sandbox) -> None:
@@ -203,35 +203,5 @@ def test_one_works_in_it_with_the_rights_for_that(
 
 
 def test_a_terminal_there_has_the_size_of_the_one_here(kubectl: Kubectl, alice: Sandbox) -> None:
-    def program() -> None:
-        command = [sys.executable, "-m", "claude_sandbox.cli.main", "shell", f"{alice.namespace}/{alice.name}"]
-        # What a shell or a library has left there is not the size of this terminal.
-        said = {**os.environ, "KUBECONFIG": str(kubectl.kubeconfig), "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
-        os.execve(command[0], command, said)  # noqa: S606
-
-    pid, terminal = pty.fork()
-    if pid == 0:
-        program()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 121, 0, 0))
-    seen = b""
-
-    def until(word: bytes) -> None:
-        nonlocal seen
-        while word not in seen:
-            assert select.select([terminal], [], [], PATIENCE)[0], seen
-            seen += os.read(terminal, 4096)
-
-    try:
-        # Typed before anybody is there to read it.
-        os.write(terminal, b"stty size; sleep 600\n")
-        until(b"33 121")
-        os.write(terminal, b"\x03")
-        # Ctrl-C ended what ran there, and nothing here.
-        os.write(terminal, b"echo came-$((1 + 1)); exit 5\n")
-        until(b"came-2")
-        # A terminal whose last user has left can't be read any more.
-        with contextlib.suppress(OSError):
-            until(b"never said")
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 5, seen
-    finally:
-        os.close(terminal)
+    code, seen = told_by_a_terminal(f"{alice.namespace}/{alice.name}", str(kubectl.kubeconfig))
+    assert code == 5, seen

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -11,16 +12,22 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import aiohttp
 import pytest_asyncio
 import repository
+from aiohttp import web
 from gatewaykit import PLACEHOLDER
+from git_lab import AUTHORIZATION
+from lfs_server import STORAGE, LfsServer, oid_of, pointer
 from repository_place import Place, repository_place
 
-from claude_sandbox.api.fields.repositories import Repository
+from claude_sandbox.api.fields.work.repositories import Repository
 from claude_sandbox.backends.cloning import outcomes_of
+from claude_sandbox.backends.gateway_reports import read_document
 from claude_sandbox.blueprint import repositories
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.claudecode.pinned import Api
+from claude_sandbox.localcluster.programs import os_packages
 
 PROGRAM = repository.ROOT / "images/sandbox/clone-repositories"
 
@@ -41,7 +48,9 @@ class Workspace:
         assert process.returncode is not None
         return process.returncode, outcomes_of(text.splitlines()[-1] if text else ""), text
 
-    async def begin(self, *wishes: dict[str, object], gateway: str = "", **more: str) -> asyncio.subprocess.Process:
+    async def begin(
+        self, *wishes: dict[str, object], gateway: str = "", then: tuple[str, ...] = (), **more: str
+    ) -> asyncio.subprocess.Process:
         declared = [Repository.model_validate({"url": self.place.url} | one) for one in wishes]
         given = self.path.parent / "given"
         given.mkdir(exist_ok=True)
@@ -54,7 +63,7 @@ class Workspace:
             Image("x", None, ""),
         )
         assert made is not None
-        (given / "config").write_text(made.config.content)
+        (given / "config").write_text(made.config)
         self.environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(given),
@@ -66,6 +75,7 @@ class Workspace:
         return await asyncio.create_subprocess_exec(
             sys.executable,
             str(PROGRAM),
+            *then,
             env=self.environment | more,
             stdout=pipe,
             stderr=asyncio.subprocess.STDOUT,
@@ -84,7 +94,7 @@ class Workspace:
 @pytest_asyncio.fixture
 async def workspace(tmp_path: Path) -> AsyncIterator[Workspace]:
     (tmp_path / "token").write_text("not-for-the-agent\n")
-    async with repository_place(tmp_path, {"file": str(tmp_path / "token")}) as place:
+    async with repository_place(tmp_path, {"file": str(tmp_path / "token")}, STORAGE) as place:
         (tmp_path / "workspace").mkdir()
         yield Workspace(place, tmp_path / "workspace")
 
@@ -136,6 +146,35 @@ async def test_what_is_asked_for_is_checked_out(workspace: Workspace, tmp_path: 
     assert await workspace.git("branch", "--show-current", at="branch") == "work/a"
 
 
+async def test_large_files_are_there_and_the_agent_s_go_where_they_came_from(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    path = os_packages.ensure(os_packages.Needed(("git-lfs",), ("git-lfs",)), lambda _: None).search_path()
+    lab, more = workspace.place.lab, tmp_path / "more"
+    content, new = os.urandom(1 << 20), os.urandom(1 << 20)
+    server = LfsServer(workspace.place.port, AUTHORIZATION, {oid_of(content): content})
+    lab.elsewhere |= {"/team/project.git/info/lfs/": server.api, "/storage/": server.storage}
+    await lab.run("clone", "-q", str(lab.files / "team/project.git"), str(more))
+    (more / ".gitattributes").write_text("*.bin filter=lfs -text\n")
+    (more / "a.bin").write_text(pointer(content))
+    await lab.run("-c", "filter.lfs.clean=cat", "add", "-A", at=more)
+    await lab.run("commit", "-qm", "large", at=more)
+    await lab.run("push", "-q", "origin", "main", at=more)
+
+    code, outcomes, said = await workspace.clone({"path": "project", "lfs": True}, PATH=path)
+    assert (code, outcomes) == (0, (f"Cloned {await head(workspace)}",)), said
+    clone = workspace.path / "project"
+    assert (clone / "a.bin").read_bytes() == content
+    workspace.environment["PATH"] = path
+    assert await workspace.git("status", "--short") == ""
+    # As git-lfs is used to: by a hook of its own.
+    (clone / "b.bin").write_bytes(new)
+    await workspace.git("add", "-A")
+    await workspace.git("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "another")
+    said = await workspace.git("push", "origin", "HEAD:refs/heads/claude/large")
+    assert server.files.get(oid_of(new)) == new, said
+
+
 async def test_git_finds_the_gateway_by_every_url_of_it(workspace: Workspace) -> None:
     await workspace.clone({"path": "project"})
     at = workspace.place.at
@@ -168,13 +207,56 @@ async def test_what_was_cut_off_is_begun_anew(workspace: Workspace, tmp_path: Pa
     assert sorted(one.name for one in workspace.path.iterdir()) == ["project"]
 
 
-async def test_a_network_that_opens_a_moment_later_is_waited_for(workspace: Workspace) -> None:
+async def test_the_gateway_tells_how_much_of_a_clone_has_come(workspace: Workspace, tmp_path: Path) -> None:
+    lab, more, posts = workspace.place.lab, tmp_path / "more", 0
+    await lab.run("clone", "-q", str(lab.files / "team/project.git"), str(more))
+    (more / "large").write_bytes(os.urandom(16 << 20))
+    await lab.run("add", "large", at=more)
+    await lab.run("commit", "-qm", "large", at=more)
+    await lab.run("push", "-q", "origin", "main", at=more)
+
+    async def stop(request: web.Request) -> None:
+        nonlocal posts
+        posts += request.method == "POST"
+        if posts == 2:
+            # The refs were asked for by the first; of what comes now the client takes nothing for a while.
+            os.killpg(process.pid, signal.SIGSTOP)
+
+    async def fetching() -> dict[str, int]:
+        url = f"http://{workspace.place.gateway.health}/readyz?report"
+        async with aiohttp.ClientSession() as session, session.get(url) as answer:
+            report = read_document(json.loads(await answer.read()).get("report"))
+        return dict(report.fetching) if report is not None else {}
+
+    lab.before = stop
+    process = await workspace.begin({"path": "project"})
+    try:
+        async with asyncio.timeout(30):
+            while not (found := (await fetching()).get(workspace.place.at, 0)):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        assert found < 16 << 20
+        os.killpg(process.pid, signal.SIGCONT)
+        await process.communicate()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0
+    assert await fetching() == {}
+
+
+async def test_a_network_that_opens_a_moment_later_is_waited_for(workspace: Workspace, tmp_path: Path) -> None:
+    git, begun = shutil.which("git"), tmp_path / "begun"
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/git").write_text(f'#!/bin/sh\necho "$*" >>{begun}\nexec {git} "$@"\n')
+    (tmp_path / "bin/git").chmod(0o755)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         gateway = f"127.0.0.1:{taken.getsockname()[1]}"
-    process = await workspace.begin({"path": "project"}, gateway=gateway)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    process = await workspace.begin({"path": "project"}, gateway=gateway, PATH=path)
     await asyncio.sleep(1.5)
     assert process.returncode is None
+    assert " clone " not in begun.read_text()
     host, _, port = workspace.place.gateway.broker.partition(":")
 
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -191,6 +273,7 @@ async def test_a_network_that_opens_a_moment_later_is_waited_for(workspace: Work
     async with await asyncio.start_server(through, "127.0.0.1", int(gateway.partition(":")[2])):
         said, _ = await process.communicate()
     assert outcomes_of(said.decode().splitlines()[-1]) == (f"Cloned {await head(workspace)}",)
+    assert begun.read_text().count(" clone ") == 1
 
 
 async def test_git_s_own_reason_is_told_and_the_others_are_cloned(workspace: Workspace) -> None:
@@ -204,6 +287,41 @@ async def test_git_s_own_reason_is_told_and_the_others_are_cloned(workspace: Wor
     assert "nothing" in outcomes[2]
     assert PLACEHOLDER not in said
     assert sorted(one.name for one in workspace.path.iterdir()) == ["project"]
+
+
+async def test_in_a_container_of_its_own_it_tries_again_until_all_is_there_and_becomes_the_command(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    wants, workspace.place.lab.wants = workspace.place.lab.wants, "another"
+    told = tmp_path / "told"
+    process = await workspace.begin({"path": "project"}, then=(str(told), "sh", "-c", 'echo "$0 $PPID"', "begun"))
+    async with asyncio.timeout(30):
+        while not told.exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    first = outcomes_of(told.read_text())
+    assert first is not None
+    assert first[0].startswith("Failed")
+    assert process.returncode is None
+    workspace.place.lab.wants = wants
+    said, _ = await process.communicate()
+    assert outcomes_of(told.read_text()) == (f"Cloned {await head(workspace)}",)
+    # The same process, so that what ends the container ends it.
+    assert said.decode().splitlines()[-1] == f"begun {os.getpid()}"
+    assert process.returncode == 0
+    assert (workspace.path / "project/README").exists()
+
+
+async def test_what_is_cloned_stays_said_while_another_one_is_tried_again(workspace: Workspace, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    process = await workspace.begin({"path": "project"}, {"path": "b", "ref": "later"}, then=(str(told), "true"))
+    async with asyncio.timeout(30):
+        while not told.exists():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    lab = workspace.place.lab
+    await lab.run("branch", "later", "main", at=lab.files / "team/project.git")
+    await process.communicate()
+    first = await head(workspace)
+    assert outcomes_of(told.read_text()) == (f"Cloned {first}", f"Cloned {first}")
 
 
 async def test_a_clone_of_another_url_is_told_of(workspace: Workspace) -> None:

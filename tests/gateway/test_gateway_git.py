@@ -13,7 +13,7 @@ from git_lab import AUTHORIZATION, GitLab, git_lab
 
 from claude_sandbox.gateway.git.forwarder import Judging
 from claude_sandbox.gateway.git.pkt_line import FLUSH, packet
-from claude_sandbox.gateway.git.push_rules import PushRules
+from claude_sandbox.gateway.git.push.rules import PushRules
 from claude_sandbox.gateway.git.spool import Room
 
 RULES = PushRules(("claude/*",), protected=(".github/**",))

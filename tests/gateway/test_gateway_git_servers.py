@@ -11,7 +11,7 @@ from cutting import cutting
 from git_lab import GitLab, git_lab
 from go_git_server import go_git
 
-from claude_sandbox.gateway.git.push_rules import PushRules
+from claude_sandbox.gateway.git.push.rules import PushRules
 
 RULES = PushRules(("claude/*",), protected=(".github/**",))
 MIB = 1024 * 1024

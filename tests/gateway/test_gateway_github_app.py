@@ -16,10 +16,10 @@ from github_api import APP, INSTALLATION, GitHub, private_key
 from repository_place import Place, repository_place
 
 from claude_sandbox.gateway.config.config import parse
-from claude_sandbox.gateway.git.credential import AppKey
-from claude_sandbox.gateway.git.push_rules import PushRules
+from claude_sandbox.gateway.git.credentials.credential import AppKey
+from claude_sandbox.gateway.git.credentials.tokens import AppTokens, NoTokenError
+from claude_sandbox.gateway.git.push.rules import PushRules
 from claude_sandbox.gateway.git.repositories import Opened, Repository
-from claude_sandbox.gateway.git.tokens import AppTokens, NoTokenError
 
 PRIVATE, PUBLIC = private_key()
 KEY = AppKey(APP, INSTALLATION, PRIVATE)

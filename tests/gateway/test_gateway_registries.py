@@ -20,8 +20,9 @@ from aiohttp import WSMsgType, web
 from client_lab import Lab, needs
 from gatewaykit import authority, document, running
 
-from claude_sandbox.api.fields.services import Service
-from claude_sandbox.blueprint.services import environment, for_gateway
+from claude_sandbox.api.fields.work.services import Service
+from claude_sandbox.blueprint.agent import SETTINGS_DIRECTORY
+from claude_sandbox.blueprint.services import environment, files, for_gateway
 from claude_sandbox.claudecode.pinned import Api, through
 
 HOST, TOKEN = "registry.example.org", "token-of-the-registry"
@@ -35,6 +36,7 @@ class Registry:
     at: str
     listed: dict[str, tuple[str, bytes]]
     refused: list[str]
+    declared: Service
 
 
 @contextlib.asynccontextmanager
@@ -78,7 +80,7 @@ async def registry(directory: Path, kind: str, path: str, paths: list[str]) -> A
                 name: os.environ[name] for name in ("PATH", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN") if name in os.environ
             }
             found = {**through(api), **environment([spec]), **kept}
-            yield Registry(Lab(gateway, trust, directory / "files", "", "", found), at, listed, refused)
+            yield Registry(Lab(gateway, trust, directory / "files", "", "", found), at, listed, refused, spec)
     finally:
         await runner.cleanup()
 
@@ -100,6 +102,36 @@ def packed(name: str, text: str) -> bytes:
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content.encode()))
     return data.getvalue()
+
+
+@needs("mvn")
+async def test_maven_resolves_what_a_project_needs(tmp_path: Path) -> None:
+    """Whatever repository the project names, here one without TLS, which Maven by itself would not ask. Maven 3.9 takes
+    MAVEN_ARGS before its own arguments, as here an earlier one is given them."""
+    async with registry(tmp_path, "Maven", "/maven/", ["/maven/*"]) as found:
+        head = '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
+        parent = "<groupId>org.example</groupId><artifactId>nothing-here</artifactId><version>1.0</version>"
+        pom, name = f"{head}{parent}<packaging>pom</packaging></project>".encode(), "nothing-here-1.0.pom"
+        there = f"/maven/org/example/nothing-here/1.0/{name}"
+        found.listed[there] = "text/xml", pom
+        found.listed[f"{there}.sha1"] = "text/plain", hashlib.sha1(pom).hexdigest().encode()  # noqa: S324
+        home = found.lab.home
+        (home / "pom.xml").write_text(
+            f"{head}<parent>{parent}<relativePath/></parent><artifactId>here</artifactId><packaging>pom</packaging>"
+            f"<repositories><repository><id>here</id><url>http://repo.example.net/maven</url></repository></repositories></project>"
+        )
+        given = tmp_path / "given"
+        given.mkdir()
+        for path, text in files([found.declared]):
+            (given / path).write_text(text)
+        arguments = found.lab.environment.pop("MAVEN_ARGS").replace(SETTINGS_DIRECTORY, str(given)).split()
+        assert arguments[1].startswith(str(given))
+        said = await found.lab.run(
+            "mvn", *arguments, "--batch-mode", "--quiet", "validate", MAVEN_OPTS=f"-Duser.home={home}"
+        )
+        assert said.returncode == 0, said.stdout + said.stderr
+        assert (home / ".m2/repository/org/example/nothing-here/1.0" / name).read_bytes() == pom
+        assert found.refused == []
 
 
 async def test_pip_installs(tmp_path: Path) -> None:

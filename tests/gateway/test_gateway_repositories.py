@@ -65,6 +65,17 @@ async def test_nobody_else_gets_in(place: Place, tmp_path: Path) -> None:
     assert place.lab.asked == []
 
 
+async def test_whom_it_believes_is_as_the_administrator_says_now(place: Place) -> None:
+    assert (await place.git("ls-remote", place.url)).code == 0
+    bundle = place.document["provider"].pop("caFile")
+    place.gateway.configure(place.document)
+    await place.says("egress.caFile")
+    # An authority of git's servers, and not of the provider's.
+    place.document["egress"]["caFile"] = bundle
+    place.gateway.configure(place.document)
+    await place.says("refs/heads/main")
+
+
 async def test_a_declaration_that_is_gone_ends_it(place: Place) -> None:
     place.document["sandboxes"][0]["repositories"] = []
     place.gateway.configure(place.document)

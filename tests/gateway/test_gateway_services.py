@@ -58,6 +58,22 @@ async def test_what_is_not_declared_is_refused_with_the_remedy(lab: ServiceLab) 
                                                        "others GET /api/items")}  # fmt: skip
 
 
+async def test_its_certificate_may_be_from_an_authority_that_the_provider_s_is_not_from(lab: ServiceLab) -> None:
+    bundle = lab.document["provider"].pop("caFile")
+    lab.gateway.configure(lab.document)
+    await answered(lab, "502")
+    lab.document["egress"]["caFile"] = bundle
+    lab.gateway.configure(lab.document)
+    await answered(lab, "200")
+
+
+async def answered(lab: ServiceLab, status: str) -> None:
+    """Wait until the gateway goes by what it was told last."""
+    async with asyncio.timeout(10):
+        while status not in (await curl(lab, "http://issues.services/api/items")).partition("\r\n")[0]:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
 async def test_a_redirect_stays_with_the_service_or_goes_without_the_credential(lab: ServiceLab) -> None:
     said = await curl(lab, "http://issues.services/api/moved")
     assert "location: http://issues.services/api/items" in said.lower()

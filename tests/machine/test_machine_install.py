@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 from dockerkit import counted
-from machinekit import COMMAND, KEY, Installed, comes, files, images
+from machinekit import ADMIN, COMMAND, KEY, Installed, comes, files, images
 
 from claude_sandbox.api import meta
 from claude_sandbox.localcluster.images import ImageArchive
@@ -71,7 +72,7 @@ def test_nothing_listens_beyond_the_machines_own_address(installed: Installed) -
                 address, port = local.split(":")
                 listening.append((address, int(port, 16)))
     # 127.0.0.1, in the machine's byte order.
-    assert sorted(listening) == [("0100007F", port) for port in (6443, 6444, 6445, 6446)]
+    assert sorted(listening) == [("0100007F", port) for port in (6443, 6444, 6445, 6446, 6447)]
 
 
 def test_keys_are_roots_alone(installed: Installed) -> None:
@@ -101,6 +102,38 @@ def test_a_sandbox_that_is_applied_runs(installed: Installed) -> None:
     found = installed.sandbox("alice")
     assert found["status"]["placement"]["host"] == "local"
     assert installed.container("alice")["State"]["Running"]
+
+
+def test_what_happened_to_it_is_in_the_audit_trail_and_the_journal_and_can_be_verified(installed: Installed) -> None:
+    command = "/usr/local/lib/claude-sandbox/bin/claude-sandbox"
+    directory, key = "/var/lib/claude-sandbox/trail", "/etc/claude-sandbox/trail-public-key.pem"
+    comes(
+        lambda: "ResultsChanged" in installed.machine.out(command, "trail", "show", directory), "results are recorded"
+    )
+    assert "SandboxCreated" in installed.machine.out(command, "trail", "show", directory)
+    journal = f"journalctl --unit claude-sandbox-operator --output cat > /tmp/copied && {command} trail verify"
+    said = installed.machine.out("sh", "-c", f"{journal} {directory} --public-key {key} --checkpoint /tmp/copied")
+    assert "Nothing is wrong." in said
+    assert "Of the lines that were kept elsewhere 0" not in said
+
+
+def test_somebody_works_in_it_who_has_neither_the_engine_nor_roots_files(installed: Installed) -> None:
+    installed.kubectl("create", "serviceaccount", "bob", "--namespace=agents")
+    role = ("--clusterrole=claudesandbox-worker", "--serviceaccount=agents:bob")
+    installed.kubectl("create", "rolebinding", "bob", "--namespace=agents", *role)
+    config = yaml.safe_load(installed.machine.file(ADMIN).read_text())
+    token = installed.kubectl("create", "token", "bob", "--namespace=agents").strip()
+    config["users"] = [{"name": one["name"], "user": {"token": token}} for one in config["users"]]
+    own = installed.machine.file("/etc/bob.kubeconfig")
+    own.write_text(yaml.safe_dump(config))
+    own.chmod(0o644)
+    try:
+        nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "HOME=/")
+        asked = ("shell", "--kubeconfig=/etc/bob.kubeconfig", "agents/alice", "--", "id", "-u")
+        assert installed.machine.out(*nobody, COMMAND, *asked) == "1000"
+    finally:
+        own.unlink()
+        installed.kubectl("delete", "rolebinding/bob", "serviceaccount/bob", "--namespace=agents")
 
 
 def test_all_of_it_comes_back_with_the_machine_and_without_the_clone_and_the_cache(installed: Installed) -> None:
@@ -206,6 +239,7 @@ def test_installing_again_changes_nothing_and_a_new_option_only_what_it_concerns
     installed.install()
 
 
+@pytest.mark.slow
 def test_another_port_moves_all_of_it(installed: Installed) -> None:
     before = installed.well("alice")
     said = installed.machine.from_the_clone("machine", "install", "--port=6442")
@@ -306,7 +340,7 @@ def test_what_is_uninstalled_with_everything_leaves_nothing(installed: Installed
     shutil.rmtree(installed.machine.file("/var/backups/claude"), ignore_errors=True)
     said = installed.command("uninstall", "--purge")
     # Workspaces that are to be retained are the person's, who is told of them.
-    left = counted(installed.engine)
+    left = counted(installed.engine, tools=True)
     assert [name for name in left["volumes"] if not name.endswith("-workspace")] == installed.before["volumes"]
     assert [name for name in left["volumes"] if f"docker volume rm {name}" not in said] == []
     assert {**left, "volumes": installed.before["volumes"]} == installed.before

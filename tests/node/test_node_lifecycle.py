@@ -105,6 +105,7 @@ def test_a_node_that_was_interrupted_on_its_way_up_goes_without_a_trace(layout: 
     assert _rules() == rules
 
 
+@pytest.mark.slow
 def test_a_node_whose_parts_were_torn_out_goes_without_a_trace(layout: Layout, sandbox_image: ImageArchive) -> None:
     before = traces.of_machine(layout)
     running = _up()

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.node
 
 LOCKED, OPEN = "node-locked", "node-open"
 PORT = 8000
-SERVE = ("python3", "-m", "http.server", str(PORT), "--directory", "/tmp")
+SERVE = ("python3", "-m", "http.server", str(PORT), "--bind", "::", "--directory", "/tmp")
 
 
 def _policy(name: str, **spec: Any) -> dict[str, Any]:
@@ -95,6 +95,16 @@ def test_default_deny_stops_connections_from_elsewhere(kubectl: Kubectl, targets
     )
     assert kubectl.connects(OPEN, "agent", *targets["a pod of another namespace"])
     eventually("nobody reaches the locked server", lambda: not kubectl.connects(OPEN, "agent", host, port))
+
+
+def test_pods_do_not_reach_each_other_by_addresses_that_policies_do_not_speak_of(
+    kubectl: Kubectl, targets: dict[str, tuple[str, int]]
+) -> None:
+    """The policy engine knows the addresses that Kubernetes knows. By these others nothing gets from pod to pod."""
+    near = kubectl.link_local(OPEN, "server")
+    assert kubectl.connects(OPEN, "server", near, PORT), "nobody listens there"
+    for where in (LOCKED, OPEN):
+        assert not kubectl.connects(where, "agent", near, PORT), where
 
 
 def test_names_resolve_where_only_the_resolver_is_allowed_and_nothing_else_opens(

@@ -20,7 +20,25 @@ USAGE_PLURAL = "claudesandboxusages"
 USAGE_SINGULAR = "claudesandboxusage"
 USAGE_SHORT_NAME = "csbu"
 
+SESSION_KIND = "ClaudeSandboxSession"
+SESSION_PLURAL = "claudesandboxsessions"
+SESSION_SINGULAR = "claudesandboxsession"
+SESSION_SHORT_NAME = "csbs"
+
+BACKUP_KIND = "ClaudeSandboxBackup"
+BACKUP_PLURAL = "claudesandboxbackups"
+BACKUP_SINGULAR = "claudesandboxbackup"
+BACKUP_SHORT_NAME = "csbb"
+
+IMAGE_POLICY_KIND = "ClaudeImagePolicy"
+IMAGE_POLICY_PLURAL = "claudeimagepolicies"
+IMAGE_POLICY_SINGULAR = "claudeimagepolicy"
+IMAGE_POLICY_SHORT_NAME = "cip"
+
 FIELD_MANAGER = "claude-sandbox"
+
+LEASE = "claude-sandbox-operator"
+"""What the operator's replicas are elected by."""
 
 # On everything that belongs to a sandbox. Labels only index; who owns an object is decided by UID.
 LABEL_SANDBOX = f"{GROUP}/sandbox"
@@ -38,6 +56,16 @@ SERVICE_SECRET_TYPE = f"{GROUP}/service"
 # One with a credential for git: its type, and the label's name.
 GIT_SECRET_TYPE = f"{GROUP}/git"
 # A Secret with which the operator connects to a Docker host opts in in the same two ways.
+# One with the password of a repository of backups: its type, and the label's name.
+BACKUP_SECRET_TYPE = f"{GROUP}/backup"
+LABEL_BACKUPS = f"{GROUP}/backups"
+"""By this label, with the value "true", a PersistentVolumeClaim opts in to holding backups."""
+LABEL_BACKUP_UID = f"{GROUP}/backup-uid"
+"""On what makes a backup: the ClaudeSandboxBackup's."""
+LABEL_CANARY_UID = f"{GROUP}/canary-uid"
+"""On what another image is tried in beside a sandbox: the ClaudeSandbox's."""
+ANNOTATION_SCHEDULED_AT = f"{GROUP}/scheduled-at"
+"""On a ClaudeSandboxBackup that was made by a schedule, beside the label with its sandbox's UID: for which time."""
 FINALIZER = f"{GROUP}/docker"
 """Keeps a sandbox on Docker until what it has on its host is removed."""
 HOST_SECRET_TYPE = f"{GROUP}/docker-host"
@@ -48,6 +76,9 @@ ANNOTATION_NAMESPACE_SECRETS = f"{GROUP}/api-key-secrets"
 # Which Secrets of the type kubernetes.io/dockerconfigjson the namespace's sandboxes may have images pulled with.
 ANNOTATION_NAMESPACE_PULL_SECRETS = f"{GROUP}/pull-secrets"
 
+ANNOTATION_ACTIVE_AT = f"{GROUP}/active-at"
+"""On a ClaudeSandbox, the one that is its users' to write: when somebody last used it, or wanted to, in RFC 3339."""
+
 LABEL_CLAUDE_CODE = f"{GROUP}/claude-code"
 """By this label, with the value "true", a ConfigMap opts in to telling Claude Code something in sandboxes."""
 
@@ -55,7 +86,6 @@ LABEL_CLAUDE_CODE = f"{GROUP}/claude-code"
 ANNOTATION_KEY_GENERATION = f"{GROUP}/api-key-generation"
 ANNOTATION_SPEC_HASH = f"{GROUP}/spec-hash"
 ANNOTATION_MANAGED_SETTINGS = f"{GROUP}/managed-settings"
-ANNOTATION_GIT_CONFIG = f"{GROUP}/git-config"
 
 ANNOTATION_FILE = f"{GROUP}/file-"
 """What the names of annotations begin with that are files beside the managed settings."""
@@ -66,6 +96,7 @@ ANNOTATION_GATEWAY = f"{GROUP}/gateway"
 ANNOTATION_GATEWAY_CERTIFICATE = f"{GROUP}/gateway-certificate"
 
 COMPONENT_GATEWAY = "gateway"
+COMPONENT_CANARY = "canary"
 COMPONENT_REPORT = "report"
 """Of a ClaudeSandboxUsage in which gateways report, and of no account."""
 GATEWAY = "claude-sandbox-gateway"
@@ -77,6 +108,10 @@ GATEWAY_TLS = f"{GATEWAY}-tls"
 MAX_NAME_LENGTH = 45
 # The longest value of a label: objects on a host are found by it.
 MAX_HOST_NAME_LENGTH = 63
+
+
+PROBE_PREFIX = "probe-"
+"""What the names of pods begin with that try what can be reached from a sandbox's place; its own begin otherwise."""
 
 
 def child_name(sandbox: str) -> str:
@@ -94,14 +129,19 @@ def report_name(uid: str) -> str:
     return f"{uid}-report"
 
 
-def workspace_name(sandbox: str) -> str:
-    """The name of the sandbox's workspace claim."""
-    return f"{child_name(sandbox)}-workspace"
+def workspace_name(sandbox: str, instance: int | None = None) -> str:
+    """The name of the claim of one of the sandbox's workspaces; None: the first."""
+    return f"{child_name(sandbox)}-workspace{instance_suffix(instance)}"
 
 
-def home_name(sandbox: str) -> str:
-    """The name of the claim of what is kept of the sandbox's home."""
-    return f"{child_name(sandbox)}-home"
+def home_name(sandbox: str, instance: int | None = None) -> str:
+    """The name of the claim of what is kept of the sandbox's home, beside that workspace."""
+    return f"{child_name(sandbox)}-home{instance_suffix(instance)}"
+
+
+def instance_suffix(instance: int | None) -> str:
+    """What stands behind the names of all workspaces but the first."""
+    return f"-{instance}" if instance is not None and instance > 1 else ""
 
 
 # Denies everything to every sandbox of a namespace, whatever happens to a sandbox's own policy: while a deleted

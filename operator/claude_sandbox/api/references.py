@@ -44,8 +44,7 @@ class Reference:
         return f"{self.registry}/{self.path}"
 
     def __str__(self) -> str:
-        tag = f":{self.tag}" if self.tag else ""
-        return f"{self.repository}{tag}{f'@{self.digest}' if self.digest else ''}"
+        return joined(self.repository, self.tag, self.digest)
 
 
 def parse(reference: str) -> Reference | None:
@@ -61,6 +60,11 @@ def parse(reference: str) -> Reference | None:
     if found is None or found["registry"] != registry or len(found["path"]) > _LONGEST_PATH:
         return None
     return Reference(registry, found["path"], found["tag"] or "", found["digest"] or "")
+
+
+def joined(repository: str, tag: str | None, digest: str | None) -> str:
+    """As a person would write it; `parse` completes it."""
+    return f"{repository}{f':{tag}' if tag else ''}{f'@{digest}' if digest else ''}"
 
 
 def is_among(repository: str, allowed: Iterable[str]) -> bool:

@@ -93,3 +93,10 @@ def literal(text: str) -> str:
     if "'" in text or "\n" in text:
         raise ValueError(f"{text!r} can't be written as a raw CEL string")
     return f"r'{text}'" if "\\" in text else f"'{text}'"
+
+
+A_DAY = never_matching(
+    "-02-3|-(?:04|06|09|11)-31|^20(?:[0-9][13579]|[02468][26]|[13579][048])-02-29",
+    "must be a day that there is: this month has fewer days in that year",
+)
+"""Of a text that begins with a day of this century as YYYY-MM-DD, of which each part is in its range."""

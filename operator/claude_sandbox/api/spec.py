@@ -12,20 +12,28 @@ from claude_sandbox.api import networks
 from claude_sandbox.api.credentials.leaks import NO_ASSIGNMENT, NO_CREDENTIAL, NO_HEADER, NO_TAKEN_CREDENTIAL
 from claude_sandbox.api.fields.backend import Backend, BackendType, HostRef
 from claude_sandbox.api.fields.budget import Budget
-from claude_sandbox.api.fields.claude_code import ClaudeCode
+from claude_sandbox.api.fields.compliance import ComplianceException, ComplianceSpec, Level
 from claude_sandbox.api.fields.credentials import Credentials, Delivery, SecretKeyRef
+from claude_sandbox.api.fields.due import Due
 from claude_sandbox.api.fields.environment import EnvVar
 from claude_sandbox.api.fields.image import Image, PullPolicy
+from claude_sandbox.api.fields.incident import Incident, IncidentState
+from claude_sandbox.api.fields.lifecycle import Lifecycle, ShutdownPolicy
 from claude_sandbox.api.fields.models import ModelAccess
 from claude_sandbox.api.fields.network import HOST_ADDRESS, Egress, Network, Port
-from claude_sandbox.api.fields.repositories import MOST_REPOSITORIES, NOT_NESTED, URL_ONCE, Push, Repository
 from claude_sandbox.api.fields.resources import Resources
 from claude_sandbox.api.fields.security import SeccompProfile, SeccompProfileType, Security
-from claude_sandbox.api.fields.services import MOST_SERVICES, ONE_OF_EACH, Service
 from claude_sandbox.api.fields.strict import Strict
-from claude_sandbox.api.fields.workspace import Retention, Workspace, WorkspaceType
+from claude_sandbox.api.fields.update_policy import UpdatePolicy
+from claude_sandbox.api.fields.work.backup import Backup
+from claude_sandbox.api.fields.work.claude_code import ClaudeCode
+from claude_sandbox.api.fields.work.repositories import MOST_REPOSITORIES, NOT_NESTED, URL_ONCE, Push, Repository
+from claude_sandbox.api.fields.work.restore import RestoreFrom
+from claude_sandbox.api.fields.work.services import MOST_SERVICES, ONE_OF_EACH, Service
+from claude_sandbox.api.fields.work.workspace import Retention, Workspace, WorkspaceType
+from claude_sandbox.api.kinds.targets import TargetType
 from claude_sandbox.api.model import Choice
-from claude_sandbox.api.rules import Rule, UniqueBy
+from claude_sandbox.api.rules import Rule, Transition, UniqueBy
 
 __all__ = [
     "HOST_ADDRESS",
@@ -34,12 +42,18 @@ __all__ = [
     "Budget",
     "ClaudeCode",
     "ClaudeSandboxSpec",
+    "ComplianceException",
+    "ComplianceSpec",
     "Credentials",
     "Delivery",
     "Egress",
     "EnvVar",
     "HostRef",
     "Image",
+    "Incident",
+    "IncidentState",
+    "Level",
+    "Lifecycle",
     "ModelAccess",
     "Network",
     "OperatingMode",
@@ -55,7 +69,9 @@ __all__ = [
     "SecretKeyRef",
     "Security",
     "Service",
+    "ShutdownPolicy",
     "Strict",
+    "UpdatePolicy",
     "UpdateStrategy",
     "UpdateStrategyType",
     "Workspace",
@@ -69,6 +85,10 @@ MAX_ENVIRONMENT = 32768
 
 
 _BROKERED = "(!has(self.credentials.delivery) || self.credentials.delivery == 'Brokered')"
+_NEEDS_LASTING_WORKSPACE = (
+    "is for a workspace that outlives the workload: set spec.workspace.type to PersistentVolumeClaim, or remove it"
+)
+_STAYS = "!has(self.backup) || !has(self.backup.whenHostCompromised) || self.backup.whenHostCompromised == 'Stay'"
 _NEEDS_GATEWAY = "is for a sandbox with a gateway: set spec.credentials.delivery to Brokered, or remove it"
 
 
@@ -116,15 +136,23 @@ class ClaudeSandboxSpec(Strict):
     profile: Profile = Profile.DEVELOPMENT
     """Development reports unsafe choices; Production has safer defaults and refuses them.
 
-    Production requires an image's digest, keeps the workspace read-only, and refuses wide networks and keys that the
-    sandbox holds itself.
+    Production requires an image's digest and backups, keeps the workspace read-only, and refuses wide networks and keys
+    that the sandbox holds itself.
     """
     backend: Backend = Backend()
     """Where the sandbox runs."""
     operating_mode: OperatingMode = OperatingMode.RUNNING
     """Whether the workload exists. A suspended sandbox has none and keeps its workspace."""
+    due: Due | None = None
+    """After what time what the sandbox is made of is due to be renewed."""
+    lifecycle: Lifecycle | None = None
+    """How long the workload may run; without it, for ever."""
+    incident: Incident | None = None
+    """Something bad happened to the sandbox: what that is, and so what is done about it."""
     image: Image | None = None
     """The sandbox's image; without it the operator's own default."""
+    update_policy: UpdatePolicy | None = None
+    """What becomes of a newer image under spec.image.tag; without it, nothing."""
     command: Annotated[list[Argument], Field(max_length=16)] = []
     """The container's entrypoint, not run in a shell. Without it the image's own."""
     args: Annotated[list[Argument], Field(max_length=64)] = []
@@ -153,10 +181,18 @@ class ClaudeSandboxSpec(Strict):
     """Limits of the workload."""
     workspace: Workspace = Workspace()
     """The agent's working directory."""
+    restore_from: RestoreFrom | None = None
+    """The backup with which the workspace is filled before the agent first starts. A workspace that has anything in it
+    is left alone, and the sandbox says so. It can be removed later, and not changed.
+    """
+    backup: Backup | None = None
+    """When the workspace is backed up by itself, and where to. Production requires it."""
     network: Network = Network()
     """Who may connect to whom. Everything else is denied in both directions."""
     security: Security = Security()
     """What is tightened beyond the defaults."""
+    compliance: ComplianceSpec = ComplianceSpec()
+    """Which of what is measured counts for the condition Compliant."""
     update_strategy: UpdateStrategy = UpdateStrategy()
     """How a pod that differs from the spec becomes what the spec says."""
 
@@ -174,6 +210,13 @@ class ClaudeSandboxSpec(Strict):
             lambda spec: sum(len(item.name) + len(item.value) for item in spec.env) <= MAX_ENVIRONMENT,
             f"may have {MAX_ENVIRONMENT} characters in all: put long values into a file of the workspace",
             field="env",
+        ),
+        Rule(
+            "!has(self.updatePolicy) || (has(self.updatePolicy.strategy) && self.updatePolicy.strategy == 'None')"
+            " || (has(self.image) && has(self.image.tag))",
+            lambda spec: not spec.follows_tag or (spec.image is not None and spec.image.tag is not None),
+            "follows a tag, and there is none: write spec.image.tag, or remove it",
+            field="updatePolicy",
         ),
         Rule(
             "self.profile != 'Production' || !has(self.image) || has(self.image.digest)",
@@ -218,6 +261,27 @@ class ClaudeSandboxSpec(Strict):
             field="credentials.delivery",
         ),
         Rule(
+            f"self.profile != 'Production' || has(self.budget) || !{_BROKERED}",
+            lambda spec: not spec.in_production or spec.budget is not None or not spec.credentials.brokered,
+            "is required by profile Production: write what the agent may use of its model at most, for example"
+            ' {maxCostUSD: "20", window: 24h}; or use profile Development',
+            field="budget",
+        ),
+        Rule(
+            "self.profile != 'Production'"
+            " || (has(self.lifecycle) && (has(self.lifecycle.ttl) || has(self.lifecycle.shutdownTime)))",
+            lambda spec: not spec.in_production or (spec.lifecycle is not None and bool(spec.lifecycle.bound)),
+            "needs a time in profile Production after which the sandbox ends whatever it does: write ttl, for example"
+            " 30d, or shutdownTime; or use profile Development",
+            field="lifecycle",
+        ),
+        Rule(
+            "self.profile != 'Production' || !(self.compliance.level in ['Baseline', 'Restricted'])",
+            lambda spec: not spec.in_production or spec.compliance.level.asks_for(Level.SANDBOX),
+            "must be Sandbox or Hardened in profile Production: remove it, or use profile Development",
+            field="compliance.level",
+        ),
+        Rule(
             f"!has(self.model) || {_BROKERED}",
             lambda spec: spec.model is None or spec.credentials.brokered,
             _NEEDS_GATEWAY,
@@ -228,6 +292,13 @@ class ClaudeSandboxSpec(Strict):
             lambda spec: spec.budget is None or spec.credentials.brokered,
             _NEEDS_GATEWAY,
             field="budget",
+        ),
+        Rule(
+            f"!has(self.lifecycle) || !has(self.lifecycle.idleTimeout) || {_BROKERED}",
+            lambda spec: spec.lifecycle is None or spec.lifecycle.idle_timeout is None or spec.credentials.brokered,
+            "goes by the requests that pass the sandbox's gateway: set spec.credentials.delivery to Brokered, or write"
+            " a ttl instead",
+            field="lifecycle.idleTimeout",
         ),
         Rule(
             f"size(self.services) == 0 || {_BROKERED}",
@@ -242,17 +313,67 @@ class ClaudeSandboxSpec(Strict):
             field="repositories",
         ),
         Rule(
-            "self.backend.type != 'Docker' || size(self.repositories) == 0",
-            lambda spec: not spec.on_docker or not spec.repositories,
-            "can't be declared on backend type Docker yet: allow the server's name in"
-            " spec.network.egress.allowedDomains for one that anybody may read, or set spec.backend.type to Kubernetes",
-            field="repositories",
-        ),
-        Rule(
             f"!has(self.network.egress.allowedDomains) || size(self.network.egress.allowedDomains) == 0 || {_BROKERED}",
             lambda spec: not spec.network.egress.allowed_domains or spec.credentials.brokered,
             _NEEDS_GATEWAY,
             field="network.egress.allowedDomains",
+        ),
+        Rule(
+            "self.profile != 'Production' || has(self.backup)",
+            lambda spec: not spec.in_production or spec.backup is not None,
+            "is required by profile Production: write when and where to the workspace is backed up, for example"
+            " {schedule: 30 2 * * *, target: {type: VolumeClaim, claimName: backups}, passwordSecretRef: {name:"
+            " backups}}",
+            field="backup",
+        ),
+        Rule(
+            "!has(self.backup) || self.workspace.type != 'EmptyDir'",
+            lambda spec: spec.backup is None or spec.workspace.type is not WorkspaceType.EMPTY_DIR,
+            _NEEDS_LASTING_WORKSPACE,
+            field="backup",
+        ),
+        Rule(
+            "!has(self.backup) || !self.backup.includeHome || has(self.workspace.keepHome)",
+            lambda spec: spec.backup is None or not spec.backup.include_home or spec.workspace.keep_home is not None,
+            "needs a home that is kept: set spec.workspace.keepHome, or remove it",
+            field="backup.includeHome",
+        ),
+        Rule(
+            "!has(self.backup) || self.backup.target.type"
+            " != (self.backend.type == 'Docker' ? 'VolumeClaim' : 'HostDirectory')",
+            lambda spec: (
+                spec.backup is None
+                or spec.backup.target.type
+                is not (TargetType.VOLUME_CLAIM if spec.on_docker else TargetType.HOST_DIRECTORY)
+            ),
+            "is of the other backend: write VolumeClaim for a sandbox on Kubernetes, and HostDirectory for one on"
+            " Docker",
+            field="backup.target.type",
+        ),
+        Rule(
+            f"{_STAYS} || self.backend.type == 'Docker'",
+            lambda spec: not spec.leaves_compromised_host or spec.on_docker,
+            "is for a sandbox on a Docker host: remove it, or set spec.backend.type to Docker",
+            field="backup.whenHostCompromised",
+        ),
+        Rule(
+            f"{_STAYS} || self.backend.type != 'Docker' || self.backup.target.type in ['S3', 'SFTP']",
+            lambda spec: not spec.leaves_compromised_host or not spec.on_docker or spec.backs_up_elsewhere,
+            "needs backups that are kept somewhere else than on the host: write a target of type S3 or SFTP, or Stay",
+            field="backup.whenHostCompromised",
+        ),
+        Rule(
+            f"{_STAYS} || !has(self.backend.hostRef)",
+            lambda spec: not spec.leaves_compromised_host or spec.backend.host_ref is None,
+            "is for a sandbox that may be on several hosts, and spec.backend.hostRef names one: write a hostSelector or"
+            " neither, or Stay",
+            field="backup.whenHostCompromised",
+        ),
+        Rule(
+            "!has(self.restoreFrom) || self.workspace.type != 'EmptyDir'",
+            lambda spec: spec.restore_from is None or spec.workspace.type is not WorkspaceType.EMPTY_DIR,
+            _NEEDS_LASTING_WORKSPACE,
+            field="restoreFrom",
         ),
         Rule(
             "self.backend.type != 'Docker' || !has(self.workspace.storageClassName)",
@@ -300,10 +421,28 @@ class ClaudeSandboxSpec(Strict):
         ),
     )
 
+    TRANSITIONS = (
+        Transition(
+            "!has(self.restoreFrom) || (has(oldSelf.restoreFrom) && self.restoreFrom == oldSelf.restoreFrom)",
+            "can only be removed, since the workspace is there already: make another sandbox",
+            field="restoreFrom",
+        ),
+    )
+
     @property
     def on_docker(self) -> bool:
         """Whether the sandbox is a container on a Docker host."""
         return self.backend.type is BackendType.DOCKER
+
+    @property
+    def leaves_compromised_host(self) -> bool:
+        """Whether it begins anew on another Docker host, with a backup, where its own is compromised."""
+        return self.backup is not None and self.backup.leaves
+
+    @property
+    def backs_up_elsewhere(self) -> bool:
+        """Whether its backups are kept by a server elsewhere."""
+        return self.backup is not None and self.backup.target.is_elsewhere
 
     @property
     def egress_cidrs(self) -> tuple[str, ...]:
@@ -318,6 +457,11 @@ class ClaudeSandboxSpec(Strict):
         """Whether it may ask the cluster's resolver."""
         declared = self.network.egress.dns
         return not self.credentials.brokered if declared is None else declared
+
+    @property
+    def follows_tag(self) -> bool:
+        """Whether newer images under its tag are looked for."""
+        return self.update_policy is not None and self.update_policy.follows
 
     @property
     def in_production(self) -> bool:

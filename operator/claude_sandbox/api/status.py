@@ -1,6 +1,6 @@
 """What the operator reports: the models of `ClaudeSandbox.status`.
 
-Every text is clipped as it goes in, so that the whole status stays below 46 KiB with every control failing at once.
+Every text is clipped as it goes in, so that the whole status is no larger than MAX_STATUS, with all controls failing.
 """
 
 from datetime import datetime
@@ -13,11 +13,18 @@ from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
 from claude_sandbox.api.model import Choice, Model
 from claude_sandbox.api.rules import UniqueBy
 from claude_sandbox.api.spec import BackendType
-from claude_sandbox.api.usage_status import Usage
+from claude_sandbox.api.status_fields.backup import BackupStatus
+from claude_sandbox.api.status_fields.due import MOST_DUE, DueDate
+from claude_sandbox.api.status_fields.image import ImageStatus
+from claude_sandbox.api.status_fields.incident import IncidentStatus, LostKey
+from claude_sandbox.api.status_fields.lifecycle import LifecycleStatus
+from claude_sandbox.api.status_fields.recovery import RecoveryStatus
+from claude_sandbox.api.status_fields.restore import RestoreStatus
+from claude_sandbox.api.status_fields.usage import Usage
 
-MAX_STATUS = 48 * 1024
+MAX_STATUS = 64 * 1024
 """In bytes, as JSON."""
-MAX_CONTROLS = 58
+MAX_CONTROLS = 64
 
 Identifier = Annotated[str, Clip(8)]
 Title = Annotated[str, Clip(48)]
@@ -71,6 +78,7 @@ class EvidenceSource(Choice):
     HOST_PROC = "HostProc"
     EXEC_PROBE = "ExecProbe"
     NETWORK_PROBE = "NetworkProbe"
+    KERNEL_PROBE = "KernelProbe"
     ACCESS_REVIEW = "AccessReview"
 
 
@@ -109,6 +117,8 @@ class ControlStatus(Model):
     """How bad a failure is."""
     required: bool = False
     """Whether the condition `Compliant` depends on it."""
+    excepted_until: Annotated[str, Clip(10)] | None = None
+    """The last day on which an exception of spec.compliance.exceptions keeps `Compliant` from depending on it."""
     evidence: EvidenceStatus | None = None
     """What the result rests on."""
     message: Message = ""
@@ -151,7 +161,8 @@ class Compliance(Model):
 class Placement(Model):
     """The Docker host that was chosen. It stays chosen, whatever becomes of the workload: the workspace is there.
 
-    Only where an administrator drains the host is another chosen, for a sandbox without files that could be lost.
+    Only where an administrator drains the host is another chosen, for a sandbox without files that could be lost; and
+    where the host is compromised, for one that declares spec.backup.whenHostCompromised.
     """
 
     host: HostName
@@ -182,6 +193,10 @@ class Workload(Model):
     """The node it runs on."""
     host: HostName | None = None
     """The DockerHost it runs on."""
+    sessions: Annotated[str, Clip(320)] | None = None
+    """On Docker, where the operator lets people work in it: `NAMESPACE/NAME:PORT` of a Service, to be reached by the
+    API server's proxy, or `https://HOST:PORT`, whose certificate is of the API server's authority. Not there where it
+    does not."""
     image: Annotated[str, Clip(384)] | None = None
     """The image that runs, with its digest where the container runtime reports one."""
     started_at: datetime | None = None
@@ -240,7 +255,8 @@ class ClaudeSandboxStatus(Model):
     """The metadata.generation that this status is about; -1 until the operator has seen the sandbox."""
     conditions: Annotated[list[Condition], Field(max_length=16), UniqueBy("type")] = []
     """Ready, Reconciling, Stalled, Compliant, IsolationVerified, CredentialsCurrent and Drifted; RepositoriesReady
-    where there are any."""
+    where there are any; Contained while it is quarantined; Strained while something is short; CertificateDue while its
+    gateway's certificate should have been renewed; ImageCurrent and CredentialsDue once it was looked at."""
     backend: BackendType | None = None
     """What runs the sandbox."""
     placement: Placement | None = None
@@ -255,7 +271,25 @@ class ClaudeSandboxStatus(Model):
     """What was measured."""
     usage: Usage | None = None
     """What the sandbox has used, as its gateway counts it; only of a sandbox with a gateway."""
+    lifecycle: LifecycleStatus | None = None
+    """What is known of the sandbox's time; only where spec.lifecycle says something of it."""
+    incident: IncidentStatus | None = None
+    """What was done about an incident; only while there is one."""
+    lost_key: LostKey | None = None
+    """That its key was on a Docker host that is compromised; only until another one is in the Secret."""
     repositories: Annotated[list[RepositoryStatus], Field(max_length=16), UniqueBy("path")] | None = None
     """What was cloned into the workspace."""
+    restore: RestoreStatus | None = None
+    """What became of spec.restoreFrom, or of the backup that `recovery` names."""
+    recovery: RecoveryStatus | None = None
+    """That it left a Docker host that was compromised, and began anew with a backup."""
+    image: ImageStatus | None = None
+    """Which digest spec.image stands for; only where a ClaudeImagePolicy or spec.updatePolicy asks for
+    that.
+    """
+    backup: BackupStatus | None = None
+    """What became of spec.backup."""
+    due: Annotated[list[DueDate], Field(max_length=MOST_DUE)] | None = None
+    """What is due at which time, the earliest first: image, key, backup, exceptions, the sandbox's own end."""
     heals: Heals | None = None
     """How often something was put back."""

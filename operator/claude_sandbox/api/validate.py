@@ -1,7 +1,7 @@
 """A ClaudeSandbox as it came over the wire becomes a spec, or errors that name the field and the remedy."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -9,7 +9,10 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from claude_sandbox.api.docker_hosts.spec import DockerHostSpec
-from claude_sandbox.api.meta import GROUP
+from claude_sandbox.api.fields.lifecycle import utc
+from claude_sandbox.api.kinds.backups import ClaudeSandboxBackupSpec
+from claude_sandbox.api.kinds.image_policies import ClaudeImagePolicySpec
+from claude_sandbox.api.meta import ANNOTATION_ACTIVE_AT, GROUP
 from claude_sandbox.api.names import HOST_NAME, SANDBOX_NAME
 from claude_sandbox.api.rules import RULE_ERROR, Rule
 from claude_sandbox.api.spec import ClaudeSandboxSpec, Strict
@@ -54,6 +57,16 @@ def parse_host_spec(raw: Mapping[str, Any]) -> DockerHostSpec:
     return _parse(DockerHostSpec, raw)
 
 
+def parse_backup_spec(raw: Mapping[str, Any]) -> ClaudeSandboxBackupSpec:
+    """The same for a ClaudeSandboxBackup."""
+    return _parse(ClaudeSandboxBackupSpec, raw)
+
+
+def parse_image_policy_spec(raw: Mapping[str, Any]) -> ClaudeImagePolicySpec:
+    """The same for a ClaudeImagePolicy."""
+    return _parse(ClaudeImagePolicySpec, raw)
+
+
 def _parse(model: type[S], raw: Mapping[str, Any]) -> S:
     spec = raw.get("spec")
     if spec is None:
@@ -74,7 +87,8 @@ def refused_metadata(raw: Mapping[str, Any]) -> tuple[FieldError, ...]:
     Labels and annotations of the operator's own are refused: they would be taken for its own words. No schema sees
     them. The name is checked as well, in case the object was made under another version of the CRD.
     """
-    return tuple(_metadata_errors(raw.get("metadata") or {}, SANDBOX_NAME))
+    metadata = raw.get("metadata") or {}
+    return tuple(_metadata_errors(metadata, SANDBOX_NAME, {ANNOTATION_ACTIVE_AT})) + tuple(_active_at(metadata))
 
 
 def refused_host_metadata(raw: Mapping[str, Any]) -> tuple[FieldError, ...]:
@@ -82,12 +96,20 @@ def refused_host_metadata(raw: Mapping[str, Any]) -> tuple[FieldError, ...]:
     return tuple(_metadata_errors(raw.get("metadata") or {}, HOST_NAME))
 
 
-def _metadata_errors(metadata: Mapping[str, Any], name: Rule) -> Iterable[FieldError]:
+def _active_at(metadata: Mapping[str, Any]) -> Iterable[FieldError]:
+    said = (metadata.get("annotations") or {}).get(ANNOTATION_ACTIVE_AT)
+    if said is not None and utc(said) is None:
+        message = "must be a time in UTC, for example 2027-03-31T18:00:00Z: write one, or remove it"
+        yield FieldError(f"metadata.annotations[{ANNOTATION_ACTIVE_AT}]", message)
+
+
+def _metadata_errors(metadata: Mapping[str, Any], name: Rule, own: Container[str] = ()) -> Iterable[FieldError]:
+    """`own`: annotations of the operator's group that are users' to write."""
     if not name.holds(metadata.get("name") or ""):
         yield FieldError("metadata.name", name.message)
     for kind in ("labels", "annotations"):
         for key in metadata.get(kind) or ():
-            if _RESERVED_KEY.match(key):
+            if _RESERVED_KEY.match(key) and not (kind == "annotations" and key in own):
                 yield FieldError(f"metadata.{kind}[{key}]", f"{GROUP}/ is reserved for the operator: remove it")
 
 

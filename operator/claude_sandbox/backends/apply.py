@@ -121,10 +121,13 @@ async def apply_stages(
         if (seconds := wait(stage)) > 0:
             progress.paced = seconds
             return
+        # Not ended by the first error: a step that is cut off in the middle of a write would leave nobody knowing what
+        # it did.
         results = await asyncio.gather(*(do(step) for step in stage), return_exceptions=True)
         for step, result in zip(stage, results, strict=True):
             progress.note(step, result)
         if progress.foreign or progress.stale:
+            # Neither is a failure, but what comes next was planned upon what is not so: it waits for the next pass.
             progress.paced = FOREIGN_AGAIN if progress.foreign else STALE_AGAIN
         if progress.over:
             return

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
@@ -25,6 +26,8 @@ class KeyState:
     followed: bool = True
     withdrawn: bool = False
     again: float | None = None
+    # When the Secret's data was written last, as far as the API server tells.
+    changed: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,15 @@ class Failure:
     reason: Reason
     message: str
     permanent: bool
+
+
+def set_aside(second: str) -> Failure:
+    """That a sandbox does not say which workspace it has, and would get one that was set aside for `second`."""
+    message = (
+        f"The first workspace of a sandbox of this name was set aside: there is another, {second}. Write which one it"
+        " is to have into spec.workspace.instance; a number that was never used begins with an empty one."
+    )
+    return Failure(Reason.FOREIGN_OBJECT, message, permanent=True)
 
 
 @dataclass(frozen=True)
@@ -133,6 +145,22 @@ class Cloning:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """What is seen of another image that is tried beside a sandbox's workload. Without a `uid` it is not there.
+
+    `ready`: Claude Code answers in it. `failed`: why it does not work with that image, for certain; `no_room`: why
+    there is no room for it; `message`: what it is at, a clause. Not `seen`: nobody could be asked.
+    """
+
+    uid: str = ""
+    ready: bool = False
+    failed: str = ""
+    no_room: str = ""
+    message: str = ""
+    seen: bool = True
+
+
+@dataclass(frozen=True)
 class WorkloadState:
     """Whether the workload can be worked with now, and what runs."""
 
@@ -147,7 +175,15 @@ class WorkloadState:
     again: float | None = None
     # What it ran out of, each a clause with its remedy; said in the message too.
     pressure: tuple[str, ...] = ()
+    # When the image was made that runs; None where nothing tells.
+    image_made: datetime | None = None
+    # The gravest of `pressure`.
+    strained: Reason | None = None
     # What its gateways report of it; None where it has none, or they have said nothing yet.
     report: Report | None = None
+    # Whether they can be heard now, so that what they don't report did not happen.
+    heard: bool = False
     # Of one that was made with repositories.
     cloning: Cloning | None = None
+    # When the certificate of its namespace's gateway ends, were it not renewed until then; None where it is not known.
+    certificate_ends: datetime | None = None

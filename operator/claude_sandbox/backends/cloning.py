@@ -21,6 +21,7 @@ def outcomes_of(text: str) -> tuple[str, ...] | None:
     if not isinstance(told, list) or len(told) > _MOST:
         return None
     known = tuple(one[:_LONGEST] for one in told if isinstance(one, str) and one.partition(" ")[0] in _KINDS)
+    # All or nothing: with one left out, the others would be said of the wrong repositories, which go by their order.
     return known if len(known) == len(told) else None
 
 

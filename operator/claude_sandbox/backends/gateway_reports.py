@@ -14,17 +14,20 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from claude_sandbox.api.usage_status import (
+from claude_sandbox.api.status_fields.usage import (
     MAX_DENIED,
     MAX_MODELS,
+    MAX_SERVICES,
     Answered,
     BudgetLeft,
     BudgetState,
     Denied,
     DeniedEntry,
     ModelUsage,
+    ServiceTrouble,
     Trouble,
     TroubleKind,
+    UnopenedService,
     UsedWindow,
 )
 
@@ -34,18 +37,26 @@ MAX_PARTS = 16
 """Gateways of one sandbox whose reports are read."""
 BELIEVED = timedelta(minutes=3)
 """For how long it is believed that the provider does not answer; a gateway says it anew each minute."""
+FETCHING_BELIEVED = timedelta(seconds=30)
+"""For how long what a fetch has brought is news; a gateway says it anew every few seconds while more comes."""
 
 _REMEMBERED = 2048
 """Texts that are not read again: a sandbox is looked at far more often than something new is told of it."""
 _MOST = 2**62
+"""Where a sum ends: a status has integers of 64 bits."""
 _USD = re.compile(r"(?:0|[1-9][0-9]{0,12})(?:\.[0-9]{1,9})?")
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{3})?Z")
 _MODEL = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._:@-]{0,63}")
 _DESTINATION = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,92}[a-z0-9])?(?::[0-9]{1,5})?")
 _SERVICE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,28}[a-z0-9])? [A-Z]{3,7} /[A-Za-z0-9._~/-]{0,59}")
+_SERVICE_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,28}[a-z0-9])?")
 _ENTRIES = {Denied.DESTINATION: _DESTINATION, Denied.MODEL: _MODEL, Denied.SERVICE: _SERVICE}
+_REPOSITORY = re.compile(r"[a-z0-9][a-z0-9.:-]{0,260}(?:/[A-Za-z0-9._~-]{1,128}){1,16}")
+_MAX_FETCHES = 8
 _GENERATION = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _COUNTS = ("requests", "inputTokens", "outputTokens", "cacheWriteTokens", "cacheReadTokens")
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 Part = TypeVar("Part")
 
@@ -66,26 +77,37 @@ class Used:
 
 @dataclass(frozen=True)
 class ReportedBudget:
-    """How a budget stood at a time; `cost` (USD) and `output` (tokens) are the limits of that budget."""
+    """How a budget stood at a time; `cost` (USD) and `output` (tokens) are the limits of that budget. `judged`: when a
+    request was let through or refused last; `short`: it was refused. `began`: the window that this is of."""
 
     time: datetime
     cost: Decimal | None
     output: int | None
     left: BudgetLeft
+    judged: datetime | None = None
+    short: bool = False
+    began: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """What is told of one sandbox, by one gateway or by all of them. `told`: when it was last."""
+    """What is told of one sandbox, by one gateway or by all of them. `told`: when it was last; it, `answered_at` and
+    `trouble_at` are as exact as was said, since they tell what is newer. `unopened`: services
+    without a credential; None where nothing is told of services. `fetching`: bytes that had come of repositories of
+    which a fetch was under way at `fetching_at`, by `HOST/PATH`."""
 
     told: datetime
     used: Used | None = None
     budgets: tuple[ReportedBudget, ...] = ()
     answered: Answered | None = None
+    answered_at: datetime | None = None
     trouble: Trouble | None = None
     trouble_at: datetime | None = None
     denials: int = 0
     denied: tuple[DeniedEntry, ...] = field(default=())
+    unopened: tuple[UnopenedService, ...] | None = None
+    fetching: Mapping[str, int] = field(default_factory=dict)
+    fetching_at: datetime | None = None
 
 
 def read(text: object) -> Report | None:
@@ -110,15 +132,21 @@ def read_document(found: object) -> Report | None:
     except _MalformedError:
         return None
     trouble = _part(found.get("trouble"), _trouble)
+    answered = _part(found.get("answered"), _answered)
+    fetching = _part(found.get("fetching"), _fetching) or {}
     return Report(
         told,
         _part(found.get("usage"), _used),
         tuple(one for one in (_part(found.get("budget"), _budget),) if one is not None),
-        _part(found.get("answered"), _answered),
+        answered[0] if answered is not None else None,
+        answered[1] if answered is not None else None,
         trouble[0] if trouble is not None else None,
         trouble[1] if trouble is not None else None,
         _part(found.get("denials"), _count) or 0,
         _denied(found.get("denied")),
+        _part(found.get("unopened"), _unopened),
+        fetching,
+        told if fetching else None,
     )
 
 
@@ -127,31 +155,36 @@ def merged(reports: Iterable[Report]) -> Report | None:
     parts = sorted(reports, key=lambda one: one.told)[-MAX_PARTS:]
     if not parts:
         return None
+    # Not added up: all gateways of a namespace count into the same account, and each tells of all of it.
     used = max((one.used for one in parts if one.used is not None), key=lambda one: one.time, default=None)
-    answered = max((one.answered for one in parts if one.answered is not None), key=lambda one: one.time, default=None)
+    answered = max((one for one in parts if one.answered_at), key=lambda one: one.answered_at or _NEVER, default=None)
     troubled = max(
-        (one for one in parts if one.trouble_at is not None), key=lambda one: (one.trouble_at, one.told), default=None
+        (one for one in parts if one.trouble_at), key=lambda one: (one.trouble_at or _NEVER, one.told), default=None
     )
+    # Another gateway has had an answer since. What the troubled one had itself would have ended its trouble.
     if troubled is not None and any(
-        one.answered is not None and troubled.trouble_at is not None and one.answered.time > troubled.trouble_at
-        for one in parts
-        if one is not troubled
+        (one.answered_at or _NEVER) > (troubled.trouble_at or _NEVER) for one in parts if one is not troubled
     ):
         troubled = None
     return Report(
         parts[-1].told,
         used,
         tuple(budget for one in parts for budget in one.budgets),
-        answered,
+        answered.answered if answered is not None else None,
+        answered.answered_at if answered is not None else None,
         troubled.trouble if troubled is not None else None,
         troubled.trouble_at if troubled is not None else None,
         min(sum(one.denials for one in parts), _MOST),
         _added(denied for one in parts for denied in one.denied),
+        next((one.unopened for one in reversed(parts) if one.unopened is not None), None),
+        *next(((one.fetching, one.fetching_at) for one in reversed(parts) if one.fetching), ({}, None)),
     )
 
 
 def believed(report: Report, now: datetime) -> Report:
     """The report without what is too old to be still so."""
+    if report.fetching_at is not None and now - report.fetching_at > FETCHING_BELIEVED:
+        report = replace(report, fetching={}, fetching_at=None)
     trouble, at = report.trouble, report.trouble_at
     if trouble is None or trouble.kind is not TroubleKind.NO_ANSWER or at is None or now - at <= BELIEVED:
         return report
@@ -167,6 +200,7 @@ def decisive(report: Report | None) -> object:
         (trouble.kind, trouble.generation) if trouble is not None else None,
         tuple((one.left.state, one.cost, one.output) for one in report.budgets),
         answered.generation if answered is not None else None,
+        report.unopened,
     )
 
 
@@ -181,7 +215,12 @@ def budget_of(report: Report, cost: Decimal | None, output: int | None, now: dat
         return BudgetLeft(
             state=BudgetState.FREE, left_usd=None if cost is None else f"{cost:f}", left_output_tokens=output
         )
-    return newest.left
+    judged = max((one for one in same if one.judged), key=lambda one: one.judged or _NEVER, default=None)
+    if judged is None or newest.left.state is BudgetState.SPENT:
+        return newest.left
+    # A refusal in an earlier window says nothing of this one.
+    short = judged.short and (newest.began is None or (judged.judged or _NEVER) >= newest.began)
+    return newest.left.model_copy(update={"state": BudgetState.SHORT if short else BudgetState.FREE})
 
 
 def _added(denied: Iterable[DeniedEntry]) -> tuple[DeniedEntry, ...]:
@@ -214,8 +253,8 @@ def _part(value: object, how: Callable[[Any], Part]) -> Part | None:
 def _used(value: Any) -> Used:
     fields = _object(value)
     window = UsedWindow(
-        began=_maybe(fields.get("windowBegan"), _time),
-        ends=_maybe(fields.get("windowEnds"), _time),
+        began=_maybe(fields.get("windowBegan"), _second),
+        ends=_maybe(fields.get("windowEnds"), _second),
         cost_usd=_usd(fields.get("windowCostUSD")),
         output_tokens=_count(fields.get("windowOutputTokens")),
     )
@@ -242,16 +281,26 @@ def _budget(value: Any) -> ReportedBudget:
         state=_choice(fields.get("state"), BudgetState),
         left_usd=_maybe(fields.get("leftUSD"), _usd),
         left_output_tokens=_maybe(fields.get("leftOutputTokens"), _count),
-        until=_maybe(fields.get("until"), _time),
+        until=_maybe(fields.get("until"), _second),
     )
     cost = _maybe(fields.get("maxCostUSD"), _usd)
     output = _maybe(fields.get("maxOutputTokens"), _count)
-    return ReportedBudget(_time(fields.get("time")), None if cost is None else Decimal(cost), output, left)
+    judged = _maybe(fields.get("judged"), _object) or {}
+    return ReportedBudget(
+        _time(fields.get("time")),
+        None if cost is None else Decimal(cost),
+        output,
+        left,
+        _maybe(judged.get("time"), _time),
+        judged.get("short") is True,
+        _maybe(fields.get("began"), _time),
+    )
 
 
-def _answered(value: Any) -> Answered:
+def _answered(value: Any) -> tuple[Answered, datetime]:
     fields = _object(value)
-    return Answered(time=_time(fields.get("time")), generation=_maybe(fields.get("generation"), _generation))
+    at = _time(fields.get("time"))
+    return Answered(time=whole(at), generation=_maybe(fields.get("generation"), _generation)), at
 
 
 def _trouble(value: Any) -> tuple[Trouble, datetime]:
@@ -261,11 +310,23 @@ def _trouble(value: Any) -> tuple[Trouble, datetime]:
     words = [part for part in (str(status) if type(status) is int else "", str(kind or "")[:64]) if part]
     trouble = Trouble(
         kind=_choice(fields.get("kind"), TroubleKind),
-        since=_time(fields.get("since")),
+        since=_second(fields.get("since")),
         generation=_maybe(fields.get("generation"), _generation),
         message=f"{' '.join(words)}: {said}" if words and said else said or " ".join(words),
     )
     return trouble, _time(fields.get("time"))
+
+
+def _unopened(value: Any) -> tuple[UnopenedService, ...]:
+    found = sorted(_object(value).items())[:MAX_SERVICES]
+    return tuple(
+        UnopenedService(name=_word(name, _SERVICE_NAME), why=_choice(why, ServiceTrouble)) for name, why in found
+    )
+
+
+def _fetching(value: Any) -> Mapping[str, int]:
+    found = list(_object(value).items())[:_MAX_FETCHES]
+    return {_word(name, _REPOSITORY): _count(size) for name, size in found}
 
 
 def _denied(value: object) -> tuple[DeniedEntry, ...]:
@@ -281,8 +342,8 @@ def _denied_entry(value: Any) -> DeniedEntry:
         what=what,
         entry=_word(fields.get("entry"), _ENTRIES[what]),
         count=_count(fields.get("count")),
-        first=_time(fields.get("first")),
-        last=_time(fields.get("last")),
+        first=_second(fields.get("first")),
+        last=_second(fields.get("last")),
     )
 
 
@@ -297,6 +358,7 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 
 def _count(value: Any) -> int:
+    # To Python, true is an int too.
     if type(value) is not int or not 0 <= value <= _MOST:
         raise _MalformedError
     return value
@@ -321,6 +383,15 @@ def _choice(value: Any, kind: type[Part]) -> Part:
         return kind(value)  # type: ignore[call-arg]
     except ValueError:
         raise _MalformedError from None
+
+
+def whole(at: datetime) -> datetime:
+    """The time as a status has it, in whole seconds: else what is told would never be what was told before."""
+    return at.replace(microsecond=0)
+
+
+def _second(value: Any) -> datetime:
+    return whole(_time(value))
 
 
 def _time(value: Any) -> datetime:

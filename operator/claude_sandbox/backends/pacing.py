@@ -13,6 +13,7 @@ from claude_sandbox.blueprint.model import Identity
 
 FIRST = 10.0
 LONGEST = 300.0
+"""Seconds between two attempts, at first and at most."""
 # A workload that lasted this long was good; its next failure is a first one again.
 FORGIVEN_AFTER = 600.0
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from claude_sandbox.api import quantity
+from claude_sandbox.api.references import joined
 from claude_sandbox.api.spec import ClaudeSandboxSpec, OperatingMode, Retention, WorkspaceType
 from claude_sandbox.api.spec import Image as ImageSpec
 from claude_sandbox.blueprint import agent, egress, repositories, services, tools
@@ -26,6 +27,7 @@ from claude_sandbox.blueprint.model import (
     Volume,
     Workspace,
 )
+from claude_sandbox.claudecode.given import GIT_FILE
 from claude_sandbox.claudecode.pinned import ANTHROPIC, Api
 
 AGENT = User(uid=1000, gid=1000)
@@ -36,15 +38,10 @@ _HOME_SIZE = 512 * _MIB
 
 def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
     """The workload that the spec asks for, hardened. Pure: the same arguments give the same blueprint."""
-    image = _image(spec.image) if spec.image else site.image
-    brought = tools.tools_for(image, site.image)
-    limits = Amounts(
-        cpu_millicores=quantity.millicores(spec.resources.cpu),
-        memory=quantity.bytes_of(spec.resources.memory),
-        ephemeral_storage=quantity.bytes_of(spec.resources.ephemeral_storage)
-        + _short_lived(spec)
-        + (brought.size if brought is not None else 0),
-    )
+    ours = site.image_of(spec.claude_code.version)
+    image = _image(spec.image) if spec.image else ours
+    brought = tools.tools_for(image, ours)
+    limits = _limits(spec, brought)
     reference = spec.credentials.secret_ref
     key = KeyFile(reference.name, reference.key, agent.KEY_DIRECTORY, agent.KEY_FILE)
     chosen = {variable.name: variable.value for variable in spec.env}
@@ -52,7 +49,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
     gateway = agent.BY_GATEWAY if spec.on_docker else agent.BY_TLS_GATEWAY
     api = gateway if spec.credentials.brokered else ANTHROPIC
     workspace = _workspace(spec)
-    git = repositories.git(spec.repositories, api, key.path, workspace.path, site.image)
+    git = repositories.git(spec.repositories, api, key.path, workspace.path, ours)
     pins = agent.managed_settings(key.path, chosen, api, brought=brought is not None)
     return Blueprint(
         identity=identity,
@@ -73,7 +70,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         ),
         workspace=workspace,
         key=key,
-        settings=SettingsFile(agent.SETTINGS_DIRECTORY, agent.SETTINGS_FILE, pins, pins),
+        settings=SettingsFile(agent.SETTINGS_DIRECTORY, agent.SETTINGS_FILE, pins, pins, _files(git, spec)),
         network=NetworkRules(
             egress=egress.blocks(spec.egress_cidrs, site.opened),
             egress_ports=tuple(spec.network.egress.allowed_ports),
@@ -93,6 +90,18 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         user_namespace=spec.security.user_namespace,
         kept_home=_kept_home(spec),
         git=git,
+        lifetime=spec.lifecycle.bound if spec.lifecycle is not None else "",
+    )
+
+
+def _limits(spec: ClaudeSandboxSpec, brought: Tools | None) -> Amounts:
+    """What the workload may use: what the spec says, and what a short-lived workspace and Claude Code take on top."""
+    return Amounts(
+        cpu_millicores=quantity.millicores(spec.resources.cpu),
+        memory=quantity.bytes_of(spec.resources.memory),
+        ephemeral_storage=quantity.bytes_of(spec.resources.ephemeral_storage)
+        + _short_lived(spec)
+        + (brought.size if brought is not None else 0),
     )
 
 
@@ -100,9 +109,14 @@ def _environment(
     spec: ClaudeSandboxSpec, api: Api, chosen: Mapping[str, str], brought: Tools | None, git: Git | None
 ) -> dict[str, str]:
     kept = agent.keeping() if spec.workspace.keep_home is not None else ()
-    of_git = agent.git_environment(git.config.path) if git is not None else {}
+    of_git = agent.git_environment(repositories.GIT_CONFIG) if git is not None else {}
     given = {**agent.environment(api), **dict(kept), **of_git, **services.environment(spec.services), **chosen}
     return given if brought is None else {**given, **tools.environment(chosen)}
+
+
+def _files(git: Git | None, spec: ClaudeSandboxSpec) -> tuple[tuple[str, str], ...]:
+    """What the operator itself puts beside the managed settings."""
+    return (*(((GIT_FILE, git.config),) if git is not None else ()), *services.files(spec.services))
 
 
 def _gateway(spec: ClaudeSandboxSpec) -> Gateway | None:
@@ -140,10 +154,8 @@ def _requests(limits: Amounts) -> Amounts:
 
 
 def _image(spec: ImageSpec) -> Image:
-    tag = f":{spec.tag}" if spec.tag else ""
-    digest = f"@{spec.digest}" if spec.digest else ""
     secrets = tuple(reference.name for reference in spec.pull_secret_refs)
-    return Image(f"{spec.repository}{tag}{digest}", spec.digest, spec.pull_policy, secrets)
+    return Image(joined(spec.repository, spec.tag, spec.digest), spec.digest, spec.pull_policy, secrets)
 
 
 def _kept_home(spec: ClaudeSandboxSpec) -> KeptHome | None:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from claude_sandbox.api.credentials.leaks import looks_like_credential
-from claude_sandbox.api.fields.claude_code import ClaudeCode
+from claude_sandbox.api.fields.work.claude_code import ClaudeCode
 from claude_sandbox.blueprint.model import Blueprint
 from claude_sandbox.claudecode import given
 from claude_sandbox.claudecode.given import RefusedError
@@ -57,8 +57,8 @@ def instructed(blueprint: Blueprint, instructions: Instructions, *, held: bool =
     """The blueprint with them; what is pinned stays as it is. `held`: whether they are not all that was asked for."""
     settings = blueprint.settings
     content = _written({**instructions.settings, **json.loads(settings.pins)})
-    files = tuple(sorted(instructions.files.items()))
-    return replace(blueprint, settings=replace(settings, content=content, files=files), held=held)
+    files = tuple(sorted({**instructions.files, **dict(settings.files)}.items()))
+    return replace(blueprint, settings=replace(settings, content=content, files=files), held=held or blueprint.held)
 
 
 def _files(asked: ClaudeCode, config_map: Callable[[str], Config]) -> dict[str, str]:

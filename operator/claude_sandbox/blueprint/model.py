@@ -1,5 +1,6 @@
 """The hardened workload, free of any backend. Both backends translate the same blueprint."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
@@ -15,6 +16,8 @@ class Identity:
     uid: str
     namespace_uid: str = field(default="", compare=False)
     """Which namespace of that name. Only what outlives the sandbox outside of it is told apart by it (Docker)."""
+    workspace: int | None = field(default=None, compare=False)
+    """Which of its workspaces it has; None: it does not say, and has the first."""
 
 
 @dataclass(frozen=True)
@@ -177,11 +180,15 @@ class PushRules:
 
 @dataclass(frozen=True)
 class GatewayRepository:
-    """A repository as the gateway knows it. `secret`: the Secret with its credential; `push`: None is read-only."""
+    """A repository as the gateway knows it. `secret`: the Secret with its credential; `push`: None is read-only.
+
+    `generation`: that Secret's, where the gateway is told of another one; None where it sees to that by itself.
+    """
 
     url: str
     secret: str | None
     push: PushRules | None
+    generation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -200,24 +207,12 @@ class Clone:
 
 
 @dataclass(frozen=True)
-class GitFile:
-    """Git's configuration for the whole system."""
-
-    directory: str
-    file: str
-    content: str
-
-    @property
-    def path(self) -> str:
-        return f"{self.directory}/{self.file}"
-
-
-@dataclass(frozen=True)
 class Git:
-    """What a workload with repositories needs. `image`: the operator's own, which clones."""
+    """What a workload with repositories needs. `config`: git's for the whole system, which is a file beside the managed
+    settings; `image`: the operator's own, which clones."""
 
     clones: tuple[Clone, ...]
-    config: GitFile
+    config: str
     image: "Image"
 
 
@@ -278,13 +273,19 @@ class Site:
 
     `image` is what sandboxes run that name none; `opened` are the private networks that they may be let into.
     `strict_groups`: pods ask for the groups that they name and no others, which nodes with an old runtime refuse.
-    `runtime_classes`: the RuntimeClasses that sandboxes may ask for.
+    `runtime_classes`: the RuntimeClasses that sandboxes may ask for. `releases`: images as `image` is, with other
+    releases of Claude Code, by the names under which sandboxes may ask for them.
     """
 
     image: Image
     opened: tuple[IPv4Network | IPv6Network, ...] = ()
     strict_groups: bool = True
     runtime_classes: frozenset[str] = frozenset()
+    releases: Mapping[str, Image] = field(default_factory=dict)
+
+    def image_of(self, release: str | None) -> Image:
+        """The operator's image with this release of Claude Code; None is the one that it gives sandboxes."""
+        return self.image if release is None else self.releases.get(release, self.image)
 
 
 @dataclass(frozen=True)
@@ -328,5 +329,23 @@ class Blueprint:
     kept_home: KeptHome | None = None
     # Whether something that it is to be told is not there: then none is made, nor one that runs replaced.
     held: bool = False
+    # Whether what runs gives way to its new image, whatever is asked for of a workload that differs.
+    exchanged: bool = False
+    # Why a ClaudeImagePolicy refuses its image; empty: none does. What runs of it may go on.
+    image_refused: str = ""
     # None: there are no repositories.
     git: Git | None = None
+    # By which field of the spec it ends at some time, whatever it does; empty: by none.
+    lifetime: str = ""
+
+    @property
+    def is_filled(self) -> bool:
+        """Whether something is written to its workspace: by the agent, or by what clones before it starts."""
+        return not self.workspace.read_only or self.git is not None
+
+    @property
+    def writable(self) -> tuple[str, ...]:
+        """The directories in which the sandbox may write."""
+        workspace = () if self.workspace.read_only else (self.workspace.path,)
+        kept = () if self.kept_home is None else (self.kept_home.path,)
+        return (*(scratch.path for scratch in self.scratch), *workspace, *kept)

@@ -1,23 +1,35 @@
 """The repositories of a sandbox: what is cloned, and how git in the sandbox finds its gateway. Pure.
 
-Git is told by a file of its own for the whole system, which the agent can't write. It may overrule what is there by its
-own configuration, and gains nothing by it: the gateway decides, and no credential is here.
+Git is told by a file for the whole system, beside the managed settings, which the agent can't write. It may overrule
+what is there by its own configuration, and gains nothing by it: the gateway decides, and no credential is here.
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 
-from claude_sandbox.api.fields.repositories import Repository
-from claude_sandbox.blueprint.model import Clone, GatewayRepository, Git, GitFile, Image, PushRules
+from claude_sandbox.api.fields.work.repositories import Repository
+from claude_sandbox.blueprint.agent import SETTINGS_DIRECTORY
+from claude_sandbox.blueprint.model import Clone, GatewayRepository, Git, Image, PushRules
+from claude_sandbox.claudecode.given import GIT_FILE
 from claude_sandbox.claudecode.pinned import Api
 from claude_sandbox.gateway.git.repositories import BELOW, parse_url
 
-GIT_DIRECTORY, GIT_FILE = "/run/claude-sandbox/git", "config"
-GIT_CONFIG = f"{GIT_DIRECTORY}/{GIT_FILE}"
+GIT_CONFIG = f"{SETTINGS_DIRECTORY}/{GIT_FILE}"
 """Git's configuration for the whole system, by the variable GIT_CONFIG_SYSTEM."""
 CLONE_COMMAND = ("/usr/local/bin/clone-repositories",)
 """What clones, in the operator's image for sandboxes."""
 REPOSITORIES_VARIABLE = "CLAUDE_SANDBOX_REPOSITORIES"
+"""What is to be cloned, in the environment of what clones."""
+_NO_BRANCH = re.compile(r"^refs/|^[/.-]|/[/.-]|\.\.|[/.]$|\.lock$")
+_NO_BRANCH_WHY = (
+    "is met by no branch: write its name without refs/heads/, for example claude/*, and as git has names: no part is"
+    " empty, begins with '.' or '-', or ends with '.' or '.lock'"
+)
+_NO_PATH = re.compile(r"^/*$|//|(^|/)\.\.?(/|$)")
+_NO_PATH_WHY = (
+    "is met by no path: write it from the repository's root, without empty parts, '.' and '..', for example .github/**"
+)
 _HELPER = '!f() { test "$1" = get && echo username=sandbox && printf "password=%s\\n" "$(cat KEY)"; }; f'
 
 
@@ -35,12 +47,26 @@ def refused_repositories(repositories: Iterable[Repository]) -> Iterator[tuple[i
         seen.add(at)
 
 
+def refused_pushes(repositories: Iterable[Repository]) -> Iterator[tuple[str, str]]:
+    """The fields below spec.repositories that nothing can meet, and why. The CRD has no room for these rules: an API
+    server bounds what all rules of a kind may cost."""
+    for index, one in enumerate(repositories):
+        if one.push is None:
+            continue
+        for at, branch in enumerate(one.push.branches):
+            if _NO_BRANCH.search(branch):
+                yield f"[{index}].push.branches[{at}]", _NO_BRANCH_WHY
+        for at, path in enumerate(one.push.protected_paths):
+            if _NO_PATH.search(path):
+                yield f"[{index}].push.protectedPaths[{at}]", _NO_PATH_WHY
+
+
 def git(repositories: Iterable[Repository], api: Api, key_path: str, workspace: str, image: Image) -> Git | None:
     """What the workload needs for its repositories; None where there are none. `image` has git and what clones."""
     clones = tuple(_clone(one, workspace) for one in repositories)
     if not clones:
         return None
-    return Git(clones, GitFile(GIT_DIRECTORY, GIT_FILE, _config(clones, api, key_path)), image)
+    return Git(clones, _config(clones, api, key_path), image)
 
 
 def for_gateway(repositories: Iterable[Repository]) -> tuple[GatewayRepository, ...]:
@@ -75,7 +101,9 @@ def wishes(clones: Iterable[Clone]) -> str:
 
 def _clone(one: Repository, workspace: str) -> Clone:
     url = parse_url(one.url)[0]
-    return Clone(f"{workspace}/{one.path}", url, one.ref, one.depth, one.submodules, one.lfs)
+    # As git has the names of branches and tags where it clones.
+    ref = None if one.ref is None else one.ref.removeprefix("refs/heads/").removeprefix("refs/tags/")
+    return Clone(f"{workspace}/{one.path}", url, ref, one.depth, one.submodules, one.lfs)
 
 
 def _config(clones: Iterable[Clone], api: Api, key_path: str) -> str:

@@ -18,6 +18,10 @@ MEMORY = "claudeMd"
 SERVERS_FILE = "managed-mcp.json"
 """The file beside the managed settings with MCP servers: they need not be in `allowedMcpServers`, and while there is
 such a file, nobody else's servers are used (seen)."""
+GIT_FILE = "gitconfig"
+"""The file beside them that is git's configuration for the whole system, which Claude Code doesn't read."""
+MAVEN_FILE = "maven-settings.xml"
+"""The file beside them with Maven's global settings, which it doesn't read either."""
 DIRECTORY = ".claude"
 """Where beside the managed settings agents, commands and skills are: they come before a repository's (seen)."""
 MOST_FILES = 64
@@ -26,7 +30,7 @@ MOST_FILES = 64
 def may_be_beside(path: str) -> bool:
     """Whether a file at this path beside the managed settings can say nothing that they do."""
     kinds = tuple(f"{DIRECTORY}/{kind}/" for kind in ("agents", "commands", "skills"))
-    return path == SERVERS_FILE or path.startswith(kinds)
+    return path in (SERVERS_FILE, GIT_FILE, MAVEN_FILE) or path.startswith(kinds)
 
 
 ALLOWED = frozenset(

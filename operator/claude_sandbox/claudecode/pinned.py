@@ -2,7 +2,8 @@
 
 Managed settings come before all others. What is a list of what is allowed (providers, MCP servers, marketplaces)
 also holds for what the next release adds; the variables have to be named one by one, and `review.py` finds those
-that a release adds. Each was seen to matter, or is of a kind of which one was: tests/attacks/test_attack_repository.py.
+that a release adds. Each was seen to matter, or is of a kind of which one was:
+tests/attacks/agent/test_attack_repository.py.
 """
 
 from collections.abc import Mapping

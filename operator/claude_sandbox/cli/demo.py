@@ -34,6 +34,8 @@ def demo(
 ) -> None:
     """Bring up the operator and a sandbox, and show that it is Ready and Compliant, and at work by its gateway.
 
+    It clones a private repository of a git server that the demo starts, works on it, and pushes to a branch.
+
     \b
     The cluster is the first of these:
       the one of --kubeconfig or of KUBECONFIG (~/.kube/config alone is not taken as a wish),
@@ -46,8 +48,9 @@ def demo(
       the one of DOCKER_HOST, or of /var/run/docker.sock,
       one of the demo's own that is made from source, as root, and goes with the demo.
 
-    With ANTHROPIC_API_KEY set, its key goes into the sandbox's Secret, and answers are the Claude API's; without, a
-    placeholder does, and a stand-in answers. Run again, it is quick and changes nothing.
+    With ANTHROPIC_API_KEY set, its key goes into the sandbox's Secret, and answers are the Claude API's (for a
+    dollar at most); without, a placeholder does, and a stand-in answers, which has Claude Code do the same work by a
+    script. Run again, it is quick and changes nothing.
     """
     if backend == DOCKER and (kubeconfig or context or operator_image):
         raise click.UsageError("--kubeconfig, --context and --operator-image are for --backend kubernetes.")

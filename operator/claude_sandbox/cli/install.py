@@ -1,17 +1,19 @@
 """`claude-sandbox install`: the operator into a cluster, or its manifests onto standard output."""
 
+import re
 import sys
 from typing import Any
 
 import click
 import yaml
 
+from claude_sandbox.api.quantity import PATTERN
 from claude_sandbox.cli.demo import tell
 from claude_sandbox.cli.gateways import gateway_settings_file
 from claude_sandbox.install.applying import install as apply
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
-from claude_sandbox.install.manifests import Installation, render
+from claude_sandbox.install.manifests import POLICY_REPORTS, Installation, render
 from claude_sandbox.localcluster.programs import toolchain
 
 
@@ -26,11 +28,23 @@ from claude_sandbox.localcluster.programs import toolchain
 @click.option("--without-secrets", is_flag=True, help="Without any permission on Secrets.")
 @click.option("--docker", is_flag=True, help="Look after Docker hosts too.")
 @click.option(
+    "--node-agent",
+    is_flag=True,
+    help="With an agent on each node that reads what the node's kernel says of sandboxes' processes: a second witness.",
+)
+@click.option(
+    "--policy-reports",
+    type=click.Choice(list(POLICY_REPORTS), case_sensitive=False),
+    help="With a report of each sandbox as an object for viewers of policies, where the cluster serves such a kind.",
+)
+@click.option(
     "--gateway-settings",
     callback=gateway_settings_file,
     metavar="FILE",
     help="What holds for the gateways of all sandboxes: see docs/gateway.md. It goes into a ConfigMap.",
 )
+@click.option("--trail", metavar="SIZE", help="Keep an audit trail on a volume of this size: 10Gi. See docs/audit.md.")
+@click.option("--trail-storage-class", metavar="NAME", help="The volume's StorageClass. [default: the default one]")
 @click.option("--operator-image", metavar="IMAGE", help="The operator's image.")
 @click.option("--sandbox-image", metavar="IMAGE", help="What sandboxes without spec.image run: REPOSITORY@sha256:….")
 @click.option("--kubeconfig", metavar="FILE", help="[default: as kubectl]")
@@ -42,7 +56,11 @@ def install(
     namespaces: tuple[str, ...],
     without_secrets: bool,
     docker: bool,
+    node_agent: bool,
+    policy_reports: str | None,
     gateway_settings: dict[str, Any] | None,
+    trail: str | None,
+    trail_storage_class: str | None,
     operator_image: str | None,
     sandbox_image: str | None,
     kubeconfig: str | None,
@@ -61,11 +79,19 @@ def install(
 
     Rights that an earlier installation had and this one doesn't are taken back.
     """
+    if trail is not None and re.fullmatch(PATTERN, trail) is None:
+        raise click.UsageError("--trail takes a size, such as 10Gi")
+    if trail_storage_class and not trail:
+        raise click.UsageError("--trail-storage-class is for a trail: add --trail SIZE")
     wanted = Installation(
         namespaces=tuple(dict.fromkeys(namespaces)),
         secrets=not without_secrets,
         docker=docker,
+        node_agent=node_agent,
+        policy_reports=policy_reports,
         gateways=gateway_settings or None,
+        trail=trail,
+        trail_class=trail_storage_class,
         operator_image=operator_image,
         sandbox_image=sandbox_image,
     )

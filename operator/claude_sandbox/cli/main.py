@@ -32,10 +32,28 @@ COMMANDS = {
     "check": Entry(
         "claude_sandbox.cli.check.command:check", "Measure any container or pod; the exit code gates a pipeline."
     ),
+    "report": Entry(
+        "claude_sandbox.cli.report.command:report", "What was measured of sandboxes, as a report in many formats."
+    ),
+    "due": Entry("claude_sandbox.cli.due:due", "What of sandboxes is due to be renewed, or ends, sorted by date."),
     "audit": Entry(
         "claude_sandbox.cli.audit.command:audit", "What sandboxes asked their gateway for, and what it let through."
     ),
+    "usage": Entry(
+        "claude_sandbox.cli.usage.command:usage", "What sandboxes have used of the model, and of their budgets."
+    ),
+    "trail": Entry(
+        "claude_sandbox.cli.trail.command:trail", "What happened to sandboxes: the audit trail, read and verified."
+    ),
     "shell": Entry("claude_sandbox.cli.work.shell:shell", "A shell in a sandbox, or one command."),
+    "resume": Entry("claude_sandbox.cli.work.resume:resume", "Have a suspended sandbox run again."),
+    "incident": Entry(
+        "claude_sandbox.cli.incident.command:incident", "Contain a sandbox, keep the evidence, and lift that again."
+    ),
+    "backup": Entry(
+        "claude_sandbox.cli.backups.backup:backup", "Back up a sandbox's workspace, verified by restoring it."
+    ),
+    "restore": Entry("claude_sandbox.cli.backups.restore:restore", "Make a sandbox from a backup."),
     "cp": Entry("claude_sandbox.cli.work.cp:cp", "Copy files into a sandbox, or out of one."),
     "logs": Entry("claude_sandbox.cli.work.logs:logs", "What a sandbox's agent has written."),
     "diff": Entry("claude_sandbox.cli.work.diff:diff", "What the agent changed in its repository."),
@@ -44,11 +62,13 @@ COMMANDS = {
     "install": Entry(
         "claude_sandbox.cli.install:install", "Install the operator into a cluster, with the least rights."
     ),
-    "cluster": Entry("claude_sandbox.cli.cluster:cluster", "Run a Kubernetes cluster of your own on this machine."),
+    "cluster": Entry(
+        "claude_sandbox.cli.local.cluster:cluster", "Run a Kubernetes cluster of your own on this machine."
+    ),
     "machine": Entry(
         "claude_sandbox.cli.machine:machine", "Run sandboxes on this Docker machine for good, by systemd."
     ),
-    "engine": Entry("claude_sandbox.cli.engine:engine", "Run a Docker Engine of your own on this machine."),
+    "engine": Entry("claude_sandbox.cli.local.engine:engine", "Run a Docker Engine of your own on this machine."),
 }
 
 

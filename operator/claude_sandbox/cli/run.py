@@ -3,18 +3,27 @@
 import asyncio
 import resource
 import sys
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from pathlib import Path
 from typing import Any
 
 import click
 
+from claude_sandbox.api import references
+from claude_sandbox.api.fields.work.claude_code import is_release
+from claude_sandbox.backends.probing.wanted import NO_PORT, Named
 from claude_sandbox.blueprint.build import parse_image
 from claude_sandbox.blueprint.model import Site
 from claude_sandbox.cli.gateways import gateway_settings_file
-from claude_sandbox.cli.images import by_digest
+from claude_sandbox.cli.local.images import by_digest
+from claude_sandbox.cli.values import networks
 from claude_sandbox.controller.machinery import logs
 from claude_sandbox.controller.main import OperatorError, run_operator
+from claude_sandbox.controller.policy_reports.operator import KINDS
 from claude_sandbox.controller.settings import Settings
+from claude_sandbox.kubernetes_api.operator_sessions import is_address, is_place
+from claude_sandbox.trail.exports import target
+from claude_sandbox.trail.settings import TrailSettings
 
 
 def _address(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, int]:
@@ -30,13 +39,72 @@ def _pinned(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
     return value
 
 
-def _networks(
-    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
-) -> tuple[IPv4Network | IPv6Network, ...]:
+def _releases(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for value in values:
+        release, _, image = value.partition("=")
+        if not is_release(release) or references.parse(image) is None:
+            raise click.BadParameter(f"{value}: write RELEASE=IMAGE, for example 2.1.331=example.org/claude@sha256:…")
+        if release in found:
+            raise click.BadParameter(f"{release} is there twice")
+        found[release] = image
+    return found
+
+
+def _place(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    if value and not is_place(value):
+        raise click.BadParameter("write NAMESPACE/NAME:PORT of a Service, or https://HOST:PORT")
+    return value or None
+
+
+def _trail(directory: Path | None, key: Path | None, exports: tuple[str, ...], days: int) -> TrailSettings | None:
+    """How the audit trail is written; None: none is. Raises click.UsageError."""
+    if directory is not None:
+        return TrailSettings(directory, key, exports, days)
+    if key is not None or exports:
+        raise click.UsageError("--trail-key and --trail-export are for a trail: add --trail-directory")
+    return None
+
+
+def _pair(at: str | None, certificate: str | None, key: str | None) -> tuple[str, str] | None:
+    """The files of a certificate and its key. Raises click.UsageError where one is missing, or of no use."""
+    if bool(certificate) != bool(key):
+        raise click.UsageError("--sessions-certificate and --sessions-key belong together")
+    if at and is_address(at) and not (certificate and key):
+        raise click.UsageError("--sessions-at https://… takes a certificate that users trust: --sessions-certificate")
+    return (certificate, key) if certificate and key else None
+
+
+def _probe_targets(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[Named, ...]:
     try:
-        return tuple(ip_network(value) for value in values)
+        return tuple(dict.fromkeys(_named(ctx, param, value) for value in values))
     except ValueError as error:
-        raise click.BadParameter(f"{error}; write a network such as 10.1.0.0/16") from None
+        raise click.BadParameter(
+            f"{error}; write ADDRESS:PORT, for example 10.0.0.5:443 or [fd00::5]:443, or that and how:"
+            f" 10.0.0.5:53/dns-udp, 10.0.0.5:53/dns-tcp, 10.0.0.5:443/quic, 10.0.0.5/icmp"
+        ) from None
+
+
+def _named(ctx: click.Context, param: click.Parameter, value: str) -> Named:
+    """Raises ValueError."""
+    at, _, protocol = value.partition("/")
+    if protocol == "icmp":
+        return Named(str(ip_address(at.strip("[]"))), NO_PORT, protocol)
+    if protocol not in ("", "tcp", "dns-udp", "dns-tcp", "quic"):
+        raise ValueError(f"{protocol} is not tried")
+    host, port = _address(ctx, param, at)
+    if not port:
+        raise ValueError("0 is no port")
+    return Named(str(ip_address(host)), port, protocol or "tcp")
+
+
+def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        for value in values:
+            target(value)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}") from None
+    return values
 
 
 @click.command(context_settings={"auto_envvar_prefix": "CLAUDE_SANDBOX"})
@@ -66,7 +134,7 @@ def _networks(
 )
 @click.option(
     "--allowed-registry",
-    "registries",
+    "allowed_registries",
     multiple=True,
     metavar="PREFIX",
     help="Where images may come from, for control IMG-02; may be repeated. Default: anywhere.",
@@ -78,17 +146,26 @@ def _networks(
     callback=by_digest,
     metavar="REPOSITORY@sha256:…",
     help="An image whose configuration declares no VOLUME; may be repeated. What an image declares a pod's runtime "
-    "makes writable, and no API object tells of it: FS-08 is Unknown for other images. Of --sandbox-image it is taken "
-    "for certain.",
+    "makes writable, and no API object tells of it: FS-08 is Unknown for other images. Of --sandbox-image and "
+    "--claude-code it is taken for certain.",
 )
 @click.option(
     "--open-private-network",
     "opened",
     multiple=True,
-    callback=_networks,
+    callback=networks,
     metavar="CIDR",
     help="A private network that sandboxes may name in spec.network.egress.allowedCIDRs; may be repeated. "
     "Default: none, so that nobody reaches into the cluster's network through a sandbox.",
+)
+@click.option(
+    "--backup-network",
+    "backup_networks",
+    multiple=True,
+    callback=networks,
+    metavar="CIDR",
+    help="A network that is not public, and to whose servers backups of sandboxes may be sent by S3 or SFTP; may be "
+    "repeated. Default: none.",
 )
 @click.option(
     "--runtime-class",
@@ -97,6 +174,15 @@ def _networks(
     metavar="NAME",
     help="A RuntimeClass that sandboxes may ask for in spec.security.runtimeClassName; may be repeated. Default: none, "
     "since a RuntimeClass may be made for what is trusted, or keep dear nodes for itself.",
+)
+@click.option(
+    "--claude-code",
+    "releases",
+    multiple=True,
+    callback=_releases,
+    metavar="RELEASE=IMAGE",
+    help="An image as --sandbox-image is, with another release of Claude Code, for which sandboxes may ask by "
+    "spec.claudeCode.version; may be repeated. Default: none; who asks for nothing has --sandbox-image.",
 )
 @click.option(
     "--supplemental-groups-policy",
@@ -132,6 +218,29 @@ def _networks(
     help="Look after DockerHosts too. Who operates on Kubernetes only need not grant the rights that this takes.",
 )
 @click.option(
+    "--sessions-at",
+    callback=_place,
+    metavar="SERVICE|URL",
+    help="Where users find --sessions-bind, to work in sandboxes on Docker hosts without access to an engine "
+    "(claude-sandbox shell, cp, logs, diff): NAMESPACE/NAME:PORT of a Service, to which the API server's proxy leads "
+    "them, or https://HOST:PORT. Default: nowhere, and that takes an engine. See docs/working.md.",
+)
+@click.option(
+    "--sessions-certificate",
+    metavar="FILE",
+    help="Of the authority that signed the API server's, with --sessions-at https://…. Default: one is made, which the "
+    "proxy takes.",
+)
+@click.option("--sessions-key", metavar="FILE", help="The certificate's key.")
+@click.option(
+    "--sessions-bind",
+    default="0.0.0.0:8443",
+    show_default=True,
+    callback=_address,
+    metavar="HOST:PORT",
+    help="Where these sessions are served; nothing is bound without --sessions-at.",
+)
+@click.option(
     "--relay-image",
     callback=lambda _ctx, _param, value: value or None,
     metavar="IMAGE",
@@ -165,6 +274,101 @@ def _networks(
     help="How often everything is looked at again although no event asked for it.",
 )
 @click.option(
+    "--policy-reports",
+    type=click.Choice(list(KINDS), case_sensitive=False),
+    help="Write a report of each sandbox as an object that viewers of policies show: a Report of "
+    "openreports.io/v1alpha1 or a PolicyReport of wgpolicyk8s.io/v1alpha2; with Auto the first that the cluster "
+    "serves. Default: none. It takes rights on that kind (install --policy-reports). See docs/report.md.",
+)
+@click.option(
+    "--node-agent/--no-node-agent",
+    default=False,
+    show_default=True,
+    help="Ask the agents on the nodes (install --node-agent) what the nodes' kernels say of sandboxes' processes. "
+    "Where that is something else than the pods' objects say, the control fails.",
+)
+@click.option(
+    "--node-agent-interval",
+    type=click.FloatRange(min=1, max=200),
+    default=100.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often they are asked about each sandbox, with --node-agent.",
+)
+@click.option(
+    "--image-check-interval",
+    type=click.FloatRange(min=1),
+    default=900.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often a registry is asked what a tag stands for that sandboxes follow (spec.updatePolicy).",
+)
+@click.option(
+    "--probe-interval",
+    type=click.FloatRange(min=0),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often it is tried what can be reached from each sandbox on a Docker host, beside each change of its "
+    "network. 0: never, and IsolationVerified is never True.",
+)
+@click.option(
+    "--pod-probe-interval",
+    type=click.FloatRange(min=0),
+    default=3600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="The same of each sandbox on Kubernetes, where each try is a pod of some seconds (of --gateway-image). 0: "
+    "never, and IsolationVerified is never True.",
+)
+@click.option(
+    "--probe-target",
+    "probe_targets",
+    multiple=True,
+    callback=_probe_targets,
+    metavar="ADDRESS:PORT[/HOW]",
+    help="What no sandbox may reach, beside what is tried anyway, and the operator can: an IP address and a TCP "
+    "port, for example 10.0.0.5:443 or [fd00::5]:443 (so too DNS over TLS or HTTPS), or 10.0.0.5:53/dns-udp, "
+    "10.0.0.5:53/dns-tcp, 10.0.0.5:443/quic, 10.0.0.5/icmp. Can be repeated.",
+)
+@click.option(
+    "--probe-control-namespace",
+    metavar="NAME",
+    help="A namespace for pods of the operator's, from which every connection is allowed and in which nothing else is: "
+    "from there it is seen whether what a sandbox could not reach answers at all. Default: only what answers the "
+    "operator itself is proven to be denied. See manifests/operator/probes.yaml.",
+)
+@click.option(
+    "--trail-directory",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write the audit trail here: what happened to sandboxes, so that a change of it afterwards is found. Of one "
+    "directory there is one writer at a time. Default: none is written. See docs/audit.md.",
+)
+@click.option(
+    "--trail-key",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="What signs the trail: a private key for Ed25519 as PEM, which is made where there is none. Default: "
+    "signing-key.pem in that directory; elsewhere is better.",
+)
+@click.option(
+    "--trail-export",
+    "trail_exports",
+    multiple=True,
+    callback=_exports,
+    metavar="TARGET",
+    help="Copy the trail's lines to stdout, syslog+tcp://HOST:PORT, syslog+tls://HOST:PORT or syslog+udp://HOST:PORT; "
+    "may be repeated. By a copy a rollback of the trail is found.",
+)
+@click.option(
+    "--trail-keep-days",
+    type=click.IntRange(min=0),
+    default=400,
+    show_default=True,
+    help="For how many days what is in the trail is kept. 0: for ever.",
+)
+@click.option(
     "--bind",
     default="0.0.0.0:8080",
     show_default=True,
@@ -177,27 +381,28 @@ def _networks(
     "--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), default="INFO", show_default=True
 )
 def run(
-    kubeconfig: str | None,
     namespaces: tuple[str, ...],
     sandbox_image: str,
     sandbox_pull_policy: str,
-    registries: tuple[str, ...],
     plain_images: tuple[str, ...],
     opened: tuple[IPv4Network | IPv6Network, ...],
     runtime_classes: tuple[str, ...],
+    releases: dict[str, str],
     groups: str,
     without_secrets: bool,
-    leader_election: bool,
-    lease_namespace: str | None,
-    docker: bool,
+    sessions_certificate: str | None,
+    sessions_key: str | None,
     relay_image: str | None,
     gateway_image: str | None,
     gateway_settings: dict[str, Any] | None,
-    workers: int,
-    resync: float,
     bind: tuple[str, int],
     log_format: logs.Format,
     log_level: str,
+    trail_directory: Path | None,
+    trail_key: Path | None,
+    trail_exports: tuple[str, ...],
+    trail_keep_days: int,
+    **chosen: Any,
 ) -> None:
     """Run the operator until it is told to stop (SIGTERM or SIGINT).
 
@@ -208,31 +413,33 @@ def run(
 
     Every option can be given as an environment variable, for example CLAUDE_SANDBOX_LOG_LEVEL=DEBUG.
     """
+    # `chosen` has fields of `Settings` as they are.
+    pair = _pair(chosen["sessions_at"], sessions_certificate, sessions_key)
+    if chosen["sessions_at"] and not chosen["docker"]:
+        raise click.UsageError("--sessions-at is for sandboxes on Docker hosts: add --docker, or leave it out")
     # A dump of this process's memory would put the keys that it delivers on the disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logs.configure(log_format, log_level)
+    image, classes = parse_image(sandbox_image, sandbox_pull_policy), frozenset(runtime_classes)
     settings = Settings(
         site=Site(
-            parse_image(sandbox_image, sandbox_pull_policy),
+            image,
             opened,
             strict_groups=groups == "Strict",
-            runtime_classes=frozenset(runtime_classes),
+            runtime_classes=classes,
+            releases={name: parse_image(one, sandbox_pull_policy) for name, one in releases.items()},
         ),
         namespaces=tuple(dict.fromkeys(namespaces)),
         secrets=not without_secrets,
-        allowed_registries=registries,
-        plain_images=frozenset({sandbox_image, *plain_images}),
-        leader_election=leader_election,
-        lease_namespace=lease_namespace,
-        docker=docker,
+        plain_images=frozenset({sandbox_image, *releases.values(), *plain_images}),
+        sessions_certificate=pair,
         relay_image=parse_image(relay_image, "IfNotPresent") if relay_image else None,
         gateway_image=parse_image(gateway_image, sandbox_pull_policy) if gateway_image else None,
         gateways=gateway_settings or {},
-        workers=workers,
-        resync=resync,
+        trail=_trail(trail_directory, trail_key, trail_exports, trail_keep_days),
         bind_host=bind[0],
         bind_port=bind[1],
-        kubeconfig=kubeconfig,
+        **chosen,
     )
     try:
         asyncio.run(run_operator(settings))

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from claude_sandbox.cli.engine_address import Tls
+from claude_sandbox.cli.local.engine_address import Tls
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ _OPTIONS = (
     click.option("--namespace", "-n", metavar="NAME", help="The sandbox's. [default: the context's]"),
     click.option("--kubeconfig", metavar="FILE", help="[default: as kubectl]"),
     click.option("--context", metavar="NAME", help="[default: the current one]"),
-    click.option("--host", "-H", metavar="ENDPOINT", help="On Docker: the engine. [default: as its DockerHost says]"),
+    click.option("--host", "-H", metavar="ENDPOINT", help="On Docker: ask this engine. [default: as needed]"),
     click.option("--tlsverify", is_flag=True, help="Mutual TLS, for tcp://. [default: as docker: DOCKER_TLS_VERIFY]"),
     click.option("--tlscacert", metavar="FILE", help="Who signed the engine's certificate. [default: as docker]"),
     click.option("--tlscert", metavar="FILE", help="The certificate to show to the engine. [default: as docker]"),

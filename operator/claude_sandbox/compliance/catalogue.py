@@ -14,6 +14,7 @@ from claude_sandbox.compliance.controls import (
     network,
     operations,
     privilege,
+    proven,
     provider_key,
     resources,
     secrets,
@@ -52,7 +53,7 @@ CONTROLS: tuple[Control, ...] = (
     *namespaces.CONTROLS,
     *filesystem.CONTROLS,
     *resources.CONTROLS,
-    *network.CONTROLS,
+    *sorted((*network.CONTROLS, *proven.CONTROLS), key=lambda control: control.id),
     *identity.CONTROLS,
     *secrets.CONTROLS,
     *managed_settings.CONTROLS,
@@ -72,6 +73,12 @@ WITNESSED = {
     if isinstance(control.container, ContainerCheck) and control.container.kernel is not None
 }
 """The controls of a container that the kernel is a second witness to, and what asks it."""
+POD_WITNESSED = {
+    control.id: control.pod.kernel
+    for control in POD_CONTROLS
+    if control.pod is not None and control.pod.kernel is not None
+}
+"""The controls of a pod that the kernel of its node is a second witness to, and what asks it."""
 
 
 def undeclared_pod_controls(declared: Declarations) -> tuple[Control, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from claude_sandbox.api.fields.compliance import Level as Level  # noqa: PLC0414 - the families' modules take it here
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import EvidenceSource, Severity
 from claude_sandbox.compliance.containers.container import Container
@@ -11,6 +12,7 @@ from claude_sandbox.compliance.containers.witness import Judge as KernelJudge
 from claude_sandbox.compliance.docker_hosts.host import Host
 from claude_sandbox.compliance.pods.undeclared import Declarations
 from claude_sandbox.compliance.pods.view import View
+from claude_sandbox.compliance.pods.witness import PodKernelJudge
 from claude_sandbox.compliance.verdict import Verdict
 
 PodJudge = Callable[[View], Verdict]
@@ -25,19 +27,6 @@ PRODUCTION = frozenset({Profile.PRODUCTION})
 """Required in Production; measured and reported in Development."""
 OPTIONAL: frozenset[Profile] = frozenset()
 """Measured and reported, never required."""
-
-
-class Level(StrEnum):
-    """What asks for a control."""
-
-    BASELINE = "Baseline"
-    """The baseline Pod Security Standard."""
-    RESTRICTED = "Restricted"
-    """The restricted Pod Security Standard."""
-    SANDBOX = "Sandbox"
-    """What a place for an agent needs beyond that: the default of this operator."""
-    HARDENED = "Hardened"
-    """Hardening that has to be opted in to."""
 
 
 class Evidence(StrEnum):
@@ -55,6 +44,13 @@ class Evidence(StrEnum):
     QUOTAS = "quotas"
     GATEWAY = "gateway"
     DRIFT = "drift"
+    PROBE = "probe"
+    KERNEL_PROBE = "kernel_probe"
+
+
+PROBES = frozenset({Evidence.PROBE, Evidence.KERNEL_PROBE})
+"""What only the operator has, and only some time after a sandbox began: a control that needs one is required as soon as
+a probe has told something, and while that is fresh."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +88,10 @@ class PodCheck:
     """What of its subject no evidence of pods tells, and who could; as a sentence."""
     undeclared: Undeclared | None = None
     """Of a pod without a ClaudeSandbox. None only where nothing is compared with what is declared."""
+    kernel: PodKernelJudge | None = None
+    """The second witness, where an agent is on the pod's node: either's failure counts."""
+    kernel_decides: bool = False
+    """Whether the kernel settles the object's doubts."""
 
     def without_sandbox(self, declared: Declarations) -> "PodCheck":
         """How it is judged of a pod that no ClaudeSandbox declares, with what whoever asks declares instead."""
@@ -118,6 +118,8 @@ class ContainerCheck:
 
     Which user a name stands for is written in the image, and whether users are remapped in the engine's configuration.
     """
+    probed: EvidenceSource | None = None
+    """As which evidence what a probe found decides, and not the document; None where the document does."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ class Unmeasured:
     """What would decide it: completes "it would take …"."""
     by: EvidenceSource
     remedy: str = ""
+    kernel: PodKernelJudge | None = None
+    """What measures it nevertheless, where an agent is on the pod's node."""
 
 
 @dataclass(frozen=True)
@@ -153,12 +157,23 @@ class Control:
     container: ContainerCheck | Unmeasured | None = None
     host: HostCheck | None = None
     required: frozenset[Profile] = ALWAYS
-    """The profiles in which it has to pass, where it is measured. A host has no profile: any means always."""
-    mappings: tuple[Mapping, ...] = ()
+    """The profiles in which it has to pass, where it is measured. A host has no profile: any means always.
 
-    def required_by(self, check: PodCheck | ContainerCheck | HostCheck | Unmeasured) -> frozenset[Profile]:
-        """The profiles in which `check`, one of its own, has to pass."""
-        return OPTIONAL if isinstance(check, Unmeasured) else self.required
+    Of one of the level Hardened: only in a sandbox of that level, and there in every profile.
+    """
+    mappings: tuple[Mapping, ...] = ()
+    meaning: str = ""
+    """What is so where it passes, for who does not know the words of Kubernetes or Docker."""
+    why: str = ""
+    """What can happen where it does not."""
+
+    def required_by(
+        self, check: PodCheck | ContainerCheck | HostCheck | Unmeasured, level: Level = Level.SANDBOX
+    ) -> frozenset[Profile]:
+        """The profiles in which `check`, one of its own, has to pass at this level."""
+        if isinstance(check, Unmeasured) or not level.asks_for(self.level):
+            return OPTIONAL
+        return ALWAYS if self.level is Level.HARDENED else self.required
 
 
 def maps(
@@ -167,12 +182,19 @@ def maps(
     cis_docker: tuple[str, ...] = (),
     kubescape: tuple[str, ...] = (),
     trivy: tuple[str, ...] = (),
+    cis_kubernetes: tuple[str, ...] = (),
+    nsa: tuple[str, ...] = (),
+    nist: tuple[str, ...] = (),
 ) -> tuple[Mapping, ...]:
-    """The mappings of a control, by the identifiers that each catalogue gives."""
+    """The mappings of a control, by the identifiers that each catalogue gives; of NSA's guidance, which numbers
+    nothing, the headings of its sections."""
     catalogues = (
         ("Pod Security Standards", "1.37", pss),
         # docker-bench-security's numbering, which differs from other editions that call themselves 1.6.0.
         ("CIS Docker Benchmark (docker-bench-security)", "1.6.0", cis_docker),
+        ("CIS Kubernetes Benchmark", "1.12", cis_kubernetes),
+        ("NSA and CISA Kubernetes Hardening Guidance", "1.2", nsa),
+        ("NIST SP 800-190", "2017", nist),
         ("Kubescape", "", kubescape),
         ("Trivy", "", trivy),
     )

@@ -55,6 +55,7 @@ def deliver(directory: Path, name: str, generation: str, line: bytearray, mounts
         key = base64.b64decode(bytes(line).strip(), validate=True)
     except binascii.Error:
         raise RefusedError("what came is not base64") from None
+    # The key before the word for it: who reads the word finds no older key.
     for file, content in ((name, key), (MARKER, generation.encode())):
         _replace(directory, file, content)
 
@@ -65,6 +66,7 @@ def is_memory(directory: Path, mounts: str) -> bool:
     for line in mounts.splitlines():
         fields, _, system = line.partition(" - ")
         if fields.split(" ")[_MOUNT_POINT] == str(directory):
+            # The last one at the place counts: what is mounted later lies over it.
             found = system.partition(" ")[0]
     return found == "tmpfs"
 
@@ -72,6 +74,7 @@ def is_memory(directory: Path, mounts: str) -> bool:
 def _replace(directory: Path, name: str, content: bytes) -> None:
     """Never half of it is seen, and nothing is followed that has the name already."""
     new = directory / _BEING_WRITTEN
+    # An earlier one that was ended in the middle may have left it.
     new.unlink(missing_ok=True)
     handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
     with os.fdopen(handle, "wb") as file:

@@ -1,18 +1,16 @@
-"""The agent at work by its gateway, and without its key, on either backend: what the demo ends with."""
+"""The agent at work by its gateway, and without a credential, on either backend: what the demo ends with."""
 
-import os
-import subprocess
-import sys
 import textwrap
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from claude_sandbox.blueprint import agent
 from claude_sandbox.demo import sandbox
 from claude_sandbox.demo.narrator import Narrator
+from claude_sandbox.demo.place import Cluster, Place
 from claude_sandbox.demo.provider import DENIED, Provider
+from claude_sandbox.demo.work import show as work
+from claude_sandbox.demo.work.repository import GitServer
 from claude_sandbox.install.errors import SetupError
 
 ASKED = "Answer with one word: pong"
@@ -41,26 +39,31 @@ _UNREACHED = (
 _NO_ANSWER = "That takes the Internet, and for Claude a key that the Claude API takes: see the audit below."
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where the sandbox is.
-
-    `run`: a program in it, as the agent; its exit code, and what it printed to both streams. `command`: how a person
-    does that. `audit`: by which options and variables the command finds the cluster.
+def show(
+    place: Place, cluster: Cluster, provider: Provider, server: GitServer | None, key: str | None, narrator: Narrator
+) -> None:
+    """What does not go as it should is told, and ends nothing; but SetupError is raised where the sandbox holds a
+    credential, or has changed what it may not. `server`: None where no repository is declared.
     """
-
-    run: Callable[..., tuple[int, str]]
-    command: str
-    audit: tuple[str, ...] = ()
-    kubeconfig: str | None = None
-
-
-def show(place: Place, provider: Provider, key: str | None, narrator: Narrator) -> None:
-    """What does not go as it should is told, and ends nothing; but that the sandbox holds the key raises SetupError."""
     narrator.step("At work, by the gateway: the sandbox holds no key and has no other way out")
     if provider.stand_in:
         narrator.show("There is no key, so what answers is the demo's stand-in for the Claude API.")
     began = datetime.now(UTC)
+    answered = _ask(place, provider, narrator)
+    refusals = 1
+    if server is not None:
+        mode = work.Mode.UNANSWERED if not answered else work.Mode.SCRIPTED if provider.stand_in else work.Mode.MODEL
+        refusals += work.show(place, cluster, _NAME, server, mode, narrator)
+    narrator.step("What the gateway wrote down, and what the sandbox holds")
+    narrator.show(f"$ claude-sandbox audit {_NAME}     # what the gateway let through, and what not")
+    narrator.show(_audit(cluster, began, refusals))
+    of_git = (server.token,) if server is not None else ()
+    narrator.show(without_key(place, (key,) if key else (sandbox.PLACEHOLDER, _KEYS), of_git))
+
+
+def _ask(place: Place, provider: Provider, narrator: Narrator) -> bool:
+    """Whether Claude Code was answered."""
+    answered = False
     curl = ("curl", "--silent", "--show-error", "--max-time", "20")
     denied = f"https://{DENIED}/"
     for argv, shown in (
@@ -72,15 +75,15 @@ def show(place: Place, provider: Provider, key: str | None, narrator: Narrator) 
         narrator.show(f"$ {place.command} {shown}")
         code, said = place.run(*argv)
         narrator.show(textwrap.shorten(said, 400) or f"(nothing, exit code {code})")
+        answered |= code == 0 and "claude" in argv
         if code != 0 and argv[-1] != denied:
             narrator.show(_UNREACHED if provider.stand_in else _NO_ANSWER)
-    narrator.show(f"$ claude-sandbox audit {_NAME}     # what the gateway let through, and what not")
-    narrator.show(_audit(place, began))
-    narrator.show(without_key(place, (key,) if key else (sandbox.PLACEHOLDER, _KEYS)))
+    return answered
 
 
-def without_key(place: Place, keys: tuple[str, ...]) -> str:
-    """A sentence that the key is nowhere in the sandbox, after a look. Raises SetupError where it is.
+def without_key(place: Place, keys: tuple[str, ...], tokens: tuple[str, ...] = ()) -> str:
+    """A sentence that the key, and a token for git, are nowhere in the sandbox, after a look. Raises SetupError where
+    one is.
 
     What is read is looked through here: the sandbox is never told what is looked for.
     """
@@ -91,13 +94,15 @@ def without_key(place: Place, keys: tuple[str, ...]) -> str:
             "What the sandbox can read could not be looked through: not even what it shows its gateway was found.",
             f"Look at it: {place.command} ls -lR {agent.KEY_DIRECTORY}",
         )
-    if any(key in held for key in keys):
+    if any(key in held for key in (*keys, *tokens)):
+        what = "key" if any(key in held for key in keys) else "token for git"
         raise SetupError(
-            "The key of the Secret is in the sandbox, which is to hold none.",
-            "Revoke the key. If an earlier version made this sandbox, remove it (make demo-down) and begin anew.",
+            f"The {what} of the Secret is in the sandbox, which is to hold none.",
+            f"Revoke the {what}. If an earlier version made this sandbox, remove it (make demo-down) and begin anew.",
         )
     return textwrap.fill(
-        "The Secret's key is not in the sandbox: not in its environment, in what its processes were started with, in "
+        f"The Secret's key is not in the sandbox{', nor is the token for git' if tokens else ''}: not in its "
+        "environment, in what its processes were started with, in "
         f"/run, /etc, /tmp, its home or its workspace. {len(held) >> 10} KiB were looked through. What was found is "
         f"{_IDENTITY}, by which its gateway knows it, and which is worth nothing elsewhere.",
         118,
@@ -105,13 +110,10 @@ def without_key(place: Place, keys: tuple[str, ...]) -> str:
     )
 
 
-def _audit(place: Place, began: datetime) -> str:
-    """What the gateway has written since, once the last that was asked for is in it."""
-    program = (sys.executable, "-P", "-m", "claude_sandbox.cli.main", "audit", _NAME)
-    command = (*program, "--since", began.isoformat(), *place.audit)
-    environment = {**os.environ, **({"KUBECONFIG": place.kubeconfig} if place.kubeconfig else {})}
+def _audit(cluster: Cluster, began: datetime, refusals: int) -> str:
+    """What the gateway has written since, once the last that was refused is in it."""
     end = time.monotonic() + _AUDIT_PATIENCE
     while True:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        if DENIED in done.stdout or time.monotonic() > end:
-            return done.stdout.rstrip() or done.stderr.rstrip()
+        told = cluster.run("audit", _NAME, "--since", began.isoformat())
+        if told.count("Refused") >= refusals or time.monotonic() > end:
+            return told

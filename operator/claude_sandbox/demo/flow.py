@@ -3,15 +3,18 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from claude_sandbox.api import meta
-from claude_sandbox.demo import at_work, clusters, report, sandbox, stand_in_pod
-from claude_sandbox.demo.at_work import Place
+from claude_sandbox.demo import at_work, beside, clusters, gateways, git_pod, report, sandbox, stand_in_pod
 from claude_sandbox.demo.clusters import Target
 from claude_sandbox.demo.narrator import Narrator
+from claude_sandbox.demo.place import Cluster, in_pod
 from claude_sandbox.demo.provider import CLAUDE_API, Provider
+from claude_sandbox.demo.work.repository import GitServer
 from claude_sandbox.install import applying, crds
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
@@ -48,32 +51,37 @@ def run(options: Options, narrator: Narrator) -> None:
     kubectl = target.kubectl
     clusters.require_node(kubectl)
     key = os.environ.get("ANTHROPIC_API_KEY", "").strip() or None
-    provider = CLAUDE_API
+    provider, server = CLAUDE_API, None
     if _is_anothers(kubectl):
         narrator.step("The operator")
         say(f"One is installed in this cluster already (namespace {NAMESPACE}); it is used as it is, and so is what it")
-        say("has for the gateways of sandboxes.")
+        say(
+            "has for the gateways of sandboxes. They can't reach a git server of the demo's, so no repository is shown."
+        )
     else:
         narrator.step("Images of the operator, which is the gateways' too, and of the sandbox")
         images = _images(options, target, narrator)
-        provider = _provider(kubectl, images["operator"], key, narrator)
+        provider, server = _servers(kubectl, images, key, narrator)
         narrator.step("The operator")
-        wanted = Installation(
-            gateways=provider.settings, operator_image=images["operator"], sandbox_image=images["sandbox"]
-        )
+        told = gateways.settings(provider, server)
+        wanted = Installation(gateways=told, operator_image=images["operator"], sandbox_image=images["sandbox"])
         applying.install(kubectl, wanted, say, labels=sandbox.LABELS, force=True)
         say(f"Two replicas run in the namespace {NAMESPACE}; the one that holds the Lease acts.")
         # Before there is a key: what it is for is decided by what the gateway was told.
-        _await_gateway(kubectl, provider, say)
+        _await_gateway(kubectl, told, say)
     narrator.step(f"A sandbox, {sandbox.NAME}, in the namespace {sandbox.NAMESPACE}")
     sandbox.namespace(kubectl, say)
     sandbox.secret(kubectl, key, say)
-    sandbox.sandbox(kubectl, provider.domain, say)
+    if server is not None:
+        sandbox.git_secret(kubectl, server)
+    sandbox.sandbox(kubectl, provider.domain, server, say)
     sandbox.await_ready(kubectl, say, lambda: _troubles(kubectl), _logs(target))
     # One pod of the gateway's is enough to be Ready; the listing is to show both.
     wait(lambda: applying.rollout(kubectl, meta.GATEWAY, sandbox.NAMESPACE), say, _PATIENCE)
     _show(kubectl, target, narrator)
-    at_work.show(_place(kubectl, target), provider, key, narrator)
+    place = in_pod(kubectl, sandbox.NAMESPACE, _POD, report.CONTAINER)
+    context = ("--context", target.context) if target.context else ()
+    at_work.show(place, Cluster(context, target.kubeconfig), provider, server, key, narrator)
     _further(target, program, narrator)
 
 
@@ -88,7 +96,7 @@ def down(options: Options, narrator: Narrator) -> bool:
         return clusters.down(say)
     kubectl = clusters.choose(explicit, options.context, toolchain.kubectl(say), say).kubectl
     sandbox.remove(kubectl, say)
-    stand_in_pod.down(kubectl, say)
+    beside.down(kubectl, say)
     if not sandbox.is_demos(kubectl.get("namespace", NAMESPACE)):
         say("The operator was not installed by the demo, so it stays.")
     elif others := kubectl.list(meta.PLURAL) if kubectl.get("crd", crds.CRD) else []:
@@ -100,6 +108,16 @@ def down(options: Options, narrator: Narrator) -> bool:
     return True
 
 
+def _servers(
+    kubectl: Kubectl, images: Mapping[str, str], key: str | None, narrator: Narrator
+) -> tuple[Provider, GitServer]:
+    """What the sandbox's gateway is to reach."""
+    narrator.step("A git server of the demo's own, with a private repository")
+    git = git_pod.begin(kubectl, images["sandbox"])
+    provider = _provider(kubectl, images["operator"], key, narrator)
+    return provider, git_pod.found(kubectl, git, narrator.say)
+
+
 def _provider(kubectl: Kubectl, image: str, key: str | None, narrator: Narrator) -> Provider:
     """The Claude API once there was a key: what the Secret holds then goes to nobody else."""
     if key or sandbox.has_key(kubectl):
@@ -109,16 +127,16 @@ def _provider(kubectl: Kubectl, image: str, key: str | None, narrator: Narrator)
     return stand_in_pod.up(kubectl, image, narrator.say)
 
 
-def _await_gateway(kubectl: Kubectl, provider: Provider, say: Say) -> None:
-    """Until a gateway of an earlier run, where there is one, has been told who the provider is now."""
+def _await_gateway(kubectl: Kubectl, settings: Mapping[str, Any], say: Say) -> None:
+    """Until a gateway of an earlier run, where there is one, has been told what holds now."""
 
     def look() -> str | None:
         found = kubectl.get("deployment", meta.GATEWAY, sandbox.NAMESPACE)
         if found is None:
             return None
         told = json.loads(found["spec"]["template"]["metadata"]["annotations"][meta.ANNOTATION_GATEWAY])
-        if told.get("provider") != provider.settings.get("provider"):
-            return "The gateway is to be told of another provider."
+        if any(told.get(section) != settings.get(section) for section in ("provider", "egress")):
+            return "The gateway is to be told of other servers."
         return applying.rollout(kubectl, meta.GATEWAY, sandbox.NAMESPACE)
 
     if not wait(look, say, _PATIENCE):
@@ -182,17 +200,6 @@ def _show(kubectl: Kubectl, target: Target, narrator: Narrator) -> None:
     assert found is not None  # noqa: S101 - it was Ready a moment ago
     for line in report.controls(found):
         narrator.show(line)
-
-
-def _place(kubectl: Kubectl, target: Target) -> Place:
-    def run(*argv: str) -> tuple[int, str]:
-        script = '"$@" 2>&1; printf "\\n%d" $?'
-        said, _, code = kubectl.run(*_INSIDE, "sh", "-c", script, "sh", *argv).rpartition("\n")
-        return int(code), said
-
-    command = f"kubectl exec --namespace {sandbox.NAMESPACE} {_POD} --"
-    context = ("--context", target.context) if target.context else ()
-    return Place(run, command, context, target.kubeconfig)
 
 
 def _further(target: Target, program: Path, narrator: Narrator) -> None:

@@ -1,9 +1,6 @@
 """Where the demo's sandbox gets its answers from: the Claude API, or without a key a stand-in that the demo starts."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 ALLOWED = "allowed.example.com"
 """The name that the demo allows where there may be no Internet: of the stand-in, by what the gateway is told."""
@@ -12,32 +9,26 @@ PUBLIC = "pypi.org"
 """The name that it allows where there has to be the Internet anyway."""
 PROGRAM = ("python3", "-I", "-m", "claude_sandbox.demo.stand_in")
 """The stand-in, in the operator's own image; its address and its port come after."""
+NO_KEY = (
+    "ANTHROPIC_API_KEY is not set: a stand-in for the Claude API answers, and has Claude Code do a task by a script."
+)
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """What answers for the Claude API: at `base_url`, and found by its allowed name at that IPv4 `address`."""
+
+    base_url: str
+    address: str
 
 
 @dataclass(frozen=True)
 class Provider:
-    """Which destination is allowed, as `curl` is given it, and what the operator's gateways are told.
+    """Which destination is allowed, as `curl` is given it; and what answers, None for the Claude API itself."""
 
-    `stand_in`: whether the answers are not the Claude API's.
-    """
-
-    stand_in: bool
     domain: str
     url: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    stand_in: StandIn | None = None
 
 
-CLAUDE_API = Provider(False, PUBLIC, f"https://{PUBLIC}/")
-
-
-def settings(url: str, address: str) -> dict[str, Any]:
-    """Of gateways whose provider is a stand-in at `url`, and which find it by its allowed name at that IPv4 address."""
-    return {
-        "provider": {"baseURL": url},
-        "egress": {"privateNetworks": [f"{address}/32"], "hosts": {ALLOWED: [address]}},
-    }
-
-
-def document(provider: Provider) -> str:
-    """For the operator's `--gateway-settings`."""
-    return json.dumps(provider.settings, indent=2)
+CLAUDE_API = Provider(PUBLIC, f"https://{PUBLIC}/")

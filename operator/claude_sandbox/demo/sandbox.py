@@ -6,6 +6,7 @@ from typing import Any
 
 from claude_sandbox.api import meta
 from claude_sandbox.demo import report
+from claude_sandbox.demo.work.repository import GitServer
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.install.manifests import Manifest
@@ -81,25 +82,31 @@ def secret(kubectl: Kubectl, key: str | None, say: Say) -> None:
         raise SetupError(message, error.remedy, error.logs) from None
 
 
-def sandbox(kubectl: Kubectl, domain: str, say: Say) -> None:
-    """A ClaudeSandbox whose gateway lets it out to the one name; with a workspace that needs no storage where the
-    cluster has none to give.
+def git_secret(kubectl: Kubectl, server: GitServer) -> None:
+    """The Secret with the token of the demo's git server."""
+    kubectl.apply([server.secret(NAMESPACE, LABELS)], force=True)
+
+
+def sandbox(kubectl: Kubectl, domain: str, server: GitServer | None, say: Say) -> None:
+    """A ClaudeSandbox whose gateway lets it out to the one name, with a repository of the server; with a workspace that
+    needs no storage where the cluster has none to give.
     """
-    spec = _spec(domain)
+    spec = _spec(domain, server)
     if not any(_is_default(one) for one in kubectl.list("storageclasses")):
         say("The cluster has no default StorageClass, so the workspace is an EmptyDir and ends with its pod.")
         spec["workspace"] = {"type": "EmptyDir"}
     _apply(kubectl, spec)
 
 
-def on_docker(kubectl: Kubectl, domain: str) -> None:
+def on_docker(kubectl: Kubectl, domain: str, server: GitServer | None) -> None:
     """The same as a container of a Docker host."""
-    _apply(kubectl, {"backend": {"type": "Docker"}, **_spec(domain)})
+    _apply(kubectl, {"backend": {"type": "Docker"}, **_spec(domain, server)})
 
 
-def _spec(domain: str) -> dict[str, Any]:
-    """It holds no key: its gateway does."""
+def _spec(domain: str, server: GitServer | None) -> dict[str, Any]:
+    """It holds no key and no token: its gateway does."""
     return {
+        **({"repositories": server.declared} if server is not None else {}),
         "credentials": {"apiKeySecretRef": {"name": SECRET, "key": KEY}, "delivery": "Brokered"},
         "network": {"egress": {"allowedDomains": [domain]}},
     }

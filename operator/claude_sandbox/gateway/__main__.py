@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from claude_sandbox.gateway.audit import AuditError
 from claude_sandbox.gateway.config.fields import ConfigError
 from claude_sandbox.gateway.config.follow import Follower, Follows
 from claude_sandbox.gateway.server import Gateway, by_input, follower, with_cluster
@@ -16,7 +17,8 @@ _STANDARD_INPUT = Path("-")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT. The exit code: 0, 1 where it can't listen, 2 for a wrong configuration."""
+    """Run until SIGTERM or SIGINT. The exit code: 0, 1 where it can't listen or can't write its audit, 2 for a wrong
+    configuration."""
     parser = argparse.ArgumentParser(
         prog="python -m claude_sandbox.gateway",
         description="The only way out of sandboxes: a broker for the model's API, and a proxy for allowed names.",
@@ -42,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_run(followed))
+    except AuditError as error:
+        print(f"gateway: its audit can't be written: {error}", file=sys.stderr)
+        return 1
     except OSError as error:
         print(f"gateway: can't listen: {error}", file=sys.stderr)
         return 1

@@ -3,6 +3,10 @@
 Lines are written by one task, outside the event loop, since who reads them may be slow: a thousand may wait, and then
 the next that is to be written is waited for. Up to there a line is put without giving way to anything else. What a
 client chose (a name, a model, a session) is cut to a length and to plain characters.
+
+Theory of operation. Holds the lines that are not written yet, and why some could not be: then `broken` tells, by which
+the gateway ends, since what it does from then on would leave no trace. Lines are taken all the same, so that nobody
+waits for what is not to come. Used from one event loop; a crash loses what waits.
 """
 
 import asyncio
@@ -25,6 +29,10 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 Value = str | int | float | bool | None
 
 
+class AuditError(Exception):
+    """A line could not be written; the message says why."""
+
+
 class Audit:
     """Writes records. `sink` takes whole lines and may block; by default it is standard output.
 
@@ -41,6 +49,8 @@ class Audit:
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(_WAITING)
         self._task: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
+        self._lost = asyncio.Event()
+        self._why = ""
 
     async def record(self, kind: str, fields: Mapping[str, Value]) -> None:
         """Write a line, even if who waits for it is cancelled. Fields that are None are left out."""
@@ -54,7 +64,14 @@ class Audit:
         try:
             self._queue.put_nowait(text)
         except asyncio.QueueFull:
+            # Who is cancelled while it waits has its line written all the same: that it was cancelled is what the line
+            # says.
             await asyncio.shield(self._queue.put(text))
+
+    async def broken(self) -> None:
+        """Wait until a line could not be written, and raise AuditError."""
+        await self._lost.wait()
+        raise AuditError(self._why)
 
     async def close(self) -> None:
         """Write what waits."""
@@ -74,6 +91,9 @@ class Audit:
                 lines.append(self._queue.get_nowait())
             try:
                 await asyncio.to_thread(self._sink, b"".join(lines))
+            except OSError as error:
+                self._why = error.strerror or type(error).__name__
+                self._lost.set()
             finally:
                 for _ in lines:
                     self._queue.task_done()

@@ -39,7 +39,7 @@ class Identify(Protocol):
 
 
 class Placeholders:
-    """Knows sandboxes by the digests of their placeholders: 256 bits each, made at random, worth nothing elsewhere.
+    """Knows sandboxes by the digests of their placeholders: 256 bits each, worth nothing elsewhere.
 
     All digests are compared, each in constant time, so that how long it takes tells nothing of any.
     """
@@ -51,6 +51,7 @@ class Placeholders:
         """See Identify. To compare costs nothing that a sender could use up."""
         digest = hashlib.sha256(presented.encode("utf-8", "surrogateescape")).hexdigest().encode()
         found = None
+        # Not by a dict, and to the end: how long it takes must not tell how much of a guess was right.
         for known, sandbox in self._by_digest:
             if hmac.compare_digest(known, digest):
                 found = sandbox
@@ -75,6 +76,7 @@ def presented_to_broker(headers: Mapping[str, str]) -> str | None:
         if scheme.lower() != "bearer":
             return None
         token = token.strip()
+    # Two different ones: the gateway would go by one of them, and whoever reads the request elsewhere by the other.
     if key is not None and token is not None and not hmac.compare_digest(_bytes(key), _bytes(token)):
         return None
     return key if key is not None else token

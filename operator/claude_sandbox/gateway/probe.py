@@ -11,6 +11,7 @@ import sys
 PORT = 8081
 """Of the third listener, which only the container itself can reach."""
 _TIMEOUT = 4.0
+"""Seconds. Less than the kubelet gives a check (5), so that why it fails is printed."""
 _MOST = 4000
 """Bytes; an engine keeps 4096."""
 

@@ -1,4 +1,16 @@
-"""The whole gateway: its listeners, what they share, and how it begins and ends."""
+"""The whole gateway: its listeners, what they share, and how it begins and ends.
+
+Theory of operation. Each part holds its own state, and asks for what holds at this moment (`live`) when it needs it; a
+change is told to all parts, one after the other, by the one task that follows the configuration. Three listeners: for
+requests to the model and to git (`broker`), for all else (`proxy`), and for who asks how it is (`health`). The tasks
+that follow, look out for the provider, write reports and see that the audit is written never end by themselves: where
+one does, the gateway ends with its error, since it would go on by rules that are no longer those, or unseen.
+
+It begins with the accounts, before anything can be reserved in them. It ends in the order in which one part leaves
+something for another: no new connections, what is under way, the proxy, the other listeners, the accounts, the way to
+the cluster, the audit. After a crash the accounts alone are there; what was under way counts in full
+(`budget/ledger.py`). All of it is on one event loop.
+"""
 
 import asyncio
 import json
@@ -20,12 +32,12 @@ from claude_sandbox.gateway.budget.store import FileStore, MemoryStore, Store, S
 from claude_sandbox.gateway.config.config import Limits, Listener
 from claude_sandbox.gateway.config.follow import Follower, Follows, Live
 from claude_sandbox.gateway.config.standard_input import InputFollower
+from claude_sandbox.gateway.git.credentials.tokens import AppTokens
 from claude_sandbox.gateway.git.forwarder import GitForwarder, Judging
 from claude_sandbox.gateway.git.lfs.transfers import LargeFiles
 from claude_sandbox.gateway.git.repositories import BELOW
 from claude_sandbox.gateway.git.service import GitService
-from claude_sandbox.gateway.git.spool import Room
-from claude_sandbox.gateway.git.tokens import AppTokens
+from claude_sandbox.gateway.git.spool import room_of
 from claude_sandbox.gateway.git.upstream import GitSession
 from claude_sandbox.gateway.kubernetes.accounts import UsageStore
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer
@@ -41,7 +53,9 @@ from claude_sandbox.gateway.telemetry.report import Facts, report
 from claude_sandbox.gateway.telemetry.reporting import Reporting
 
 _MAX_HEADER = 16 * 1024
+"""Bytes of a request's first line, and of each header."""
 _BACKLOG = 512
+"""Connections that the kernel keeps until they are accepted."""
 _WAITS = 10.0
 """Seconds without an answer after which it is found out whether the provider is there."""
 
@@ -66,6 +80,7 @@ class _BoundedServer(web.Server):
         """A client has connected."""
         super().connection_made(handler, transport)
         peer = str((transport.get_extra_info("peername") or ("",))[0])
+        # Before a byte was read: connections that say nothing count too.
         if self.slots.take(peer):
             self._taken[id(handler)] = peer
         else:
@@ -127,9 +142,8 @@ class Gateway:
     def _judging(self) -> Judging:
         """What the reading of pushes may take: memory, or the directory that is named."""
         config = self._follower.live.config
-        if config.spool is None:
-            return Judging()
-        return Judging(Room(config.spool, config.limits.push_bytes, config.limits.spool_bytes))
+        limits = config.limits
+        return Judging(room_of(config.spool, limits.push_bytes, limits.spool_bytes), at_once=limits.pushes)
 
     def _store(self) -> Store:
         """Where accounts are: the directory that is named, else the cluster that the gateway is in, else nowhere."""
@@ -145,8 +159,10 @@ class Gateway:
         return found.name if found is not None else None
 
     async def run(self, told: asyncio.Event) -> None:
-        """Serve until told to end. Raises OSError where it can't listen."""
+        """Serve until told to end. Raises OSError where it can't listen, and AuditError."""
         config = self._follower.live.config
+        # Before anything is listened on: until then nothing is under way, so what is noted as such was left by a
+        # gateway that was killed.
         if isinstance(self._accounts, FileStore):
             await _begun(self._accounts)
         broker = self._bounded = _BoundedServer(
@@ -164,14 +180,16 @@ class Gateway:
         print(f"gateway: listening {json.dumps(where)}", file=sys.stderr, flush=True)
         following = asyncio.create_task(self._follower.follow(self._changed))
         waiting = asyncio.create_task(told.wait())
-        telling = [asyncio.create_task(self._broker.reachability.run()), asyncio.create_task(self._tell())]
+        telling = [
+            asyncio.create_task(one) for one in (self._broker.reachability.run(), self._tell(), self._audit.broken())
+        ]
         try:
             endless = [following, *telling]
             await asyncio.wait([waiting, *endless], return_when=asyncio.FIRST_COMPLETED)
             for one in endless:
                 if one.done():
                     # They never end by themselves: better no gateway than one that a change of its rules does not
-                    # reach, or of which nobody hears.
+                    # reach, or of which nobody hears, or that leaves no trace of what it lets through.
                     one.result()
             await self._drain()
         finally:
@@ -198,7 +216,7 @@ class Gateway:
         self._denials.keep(live.sandboxes)
         if self._reporting is not None:
             held = live.credentials
-            self._reporting.keep({uid: (one, held.get(uid)) for uid, one in live.sandboxes.items()})
+            self._reporting.keep({uid: (one, held.get(uid), live.unopened(uid)) for uid, one in live.sandboxes.items()})
 
     def _observe(self, kind: str, fields: Mapping[str, Value]) -> None:
         self._metrics.observe(kind, fields)
@@ -223,6 +241,8 @@ class Gateway:
             self._books.seen(sandbox),
             broker.reachability.silence(sandbox),
             credential.generation if credential is not None else None,
+            live.unopened(sandbox),
+            self._git.fetching(sandbox) if live.cloning is None or sandbox in live.cloning else {},
         )
         return report(facts, time.time())
 
@@ -238,12 +258,15 @@ class Gateway:
         self._broker.waiting(_WAITS)
         for sandbox in self._broker.reachability.noticed:
             self._due(sandbox)
+        for sandbox in self._follower.live.cloning or ():
+            self._due(sandbox)
 
     async def _drain(self) -> None:
         """Take nothing new, and wait for what is under way, as long as is configured."""
         self._draining = self._broker.draining = True
         for server in self._servers:
             server.close()
+        # The broker's alone (it listens first): the third listener goes on telling that the gateway drains.
         for site in self._runners[0].sites:
             await site.stop()
         loop = asyncio.get_running_loop()
@@ -262,9 +285,12 @@ class Gateway:
         for runner in self._runners:
             await runner.cleanup()
         await self._upstreams.close()
+        # After all that could still be settled, and before the way to the cluster is closed, by which it is written
+        # there.
         await self._books.flush()
         if self._api is not None:
             await self._api.close()
+        # Last: whatever ended above has left a line.
         await self._audit.close()
 
     async def _listen(self, server: web.Server, listener: Listener) -> str:

@@ -29,6 +29,8 @@ class Slots:
         own, all_taken = self.taken[client], self.taken.total()
         if own >= self.each or all_taken >= self.total:
             return False
+        # What lies beyond the own share is lent only from what the others' shares leave over: a client that comes later
+        # finds its own free at once.
         if own >= share:
             others = [count for other, count in self.taken.items() if other != client]
             owed = sum(max(0, share - count) for count in others)
@@ -83,6 +85,7 @@ class Attempts:
     def begin(self, sender: str, now: float) -> bool:
         """Whether it may have another one looked at; seconds of any one clock."""
         rate = self.rates.pop(sender, None) or Rate(self.per_minute)
+        # Behind all others: who has tried last is forgotten last.
         self.rates[sender] = rate
         if len(self.rates) > _SENDERS:
             self.rates.popitem(last=False)

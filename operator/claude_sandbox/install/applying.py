@@ -6,7 +6,7 @@ from typing import Any
 from claude_sandbox.install import crds
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
-from claude_sandbox.install.manifests import NAMESPACE, OPERATOR, Installation, Manifest, render
+from claude_sandbox.install.manifests import NAMESPACE, NODES, OPERATOR, Installation, Manifest, render
 from claude_sandbox.install.waiting import Say, wait
 
 _OURS = f"app.kubernetes.io/name={OPERATOR}"
@@ -32,6 +32,8 @@ def install(
     for stale in superfluous(kubectl, manifests):
         say(f"Taking back rights of an earlier installation: {stale['kind']} {stale['metadata']['name']}")
         kubectl.delete([stale])
+    if not wanted.node_agent:
+        _without_node_agent(kubectl, say)
     if not wait(lambda: _rollout(kubectl), say, _PATIENCE):
         raise SetupError(
             f"The operator is not ready after {_PATIENCE:.0f} s: {_rollout(kubectl)}\n{troubles(kubectl, NAMESPACE)}",
@@ -45,13 +47,23 @@ def install(
 
 def uninstall(kubectl: Kubectl, say: Say) -> None:
     """Remove the operator, its rights and the CRD, and with that all sandboxes. Raises SetupError."""
-    manifests = render(Installation())
+    manifests = render(Installation(node_agent=True))
     last = [m for m in manifests if m["kind"] in ("CustomResourceDefinition", "Namespace")]
     kubectl.delete(reversed([m for m in manifests if m not in last]))
     for stale in superfluous(kubectl, []):
         kubectl.delete([stale])
     say("Waiting for its namespace to be gone.")
     kubectl.delete(reversed(last))
+
+
+def _without_node_agent(kubectl: Kubectl, say: Say) -> None:
+    """Remove the agents on the nodes that an earlier installation had."""
+    found = kubectl.get("namespace", NODES)
+    if found is not None and found["metadata"].get("labels", {}).get("app.kubernetes.io/name") == OPERATOR:
+        say(f"Removing the agents on the nodes of an earlier installation (namespace {NODES}).")
+        kubectl.delete([found])
+        policies = kubectl.list("networkpolicies", NAMESPACE, _OURS)
+        kubectl.delete(one for one in policies if one["metadata"]["name"] == f"{OPERATOR}-node-agent")
 
 
 def api_server_ports(kubectl: Kubectl) -> frozenset[int]:

@@ -10,8 +10,8 @@ from docker import APIClient
 from docker.errors import APIError, NotFound
 
 from claude_sandbox.api.docker_hosts.endpoints import parse
-from claude_sandbox.backends.docker.engine.connect import Connection, connect
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError
+from claude_sandbox.backends.docker.engine.connection.connect import Connection, connect
+from claude_sandbox.backends.docker.engine.connection.errors import ConnectError
 from claude_sandbox.backends.docker.names import LABEL_COMPONENT, WORKSPACE, selector
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.waiting import Say

@@ -10,14 +10,15 @@ import json
 from collections.abc import Iterable, Iterator
 
 from claude_sandbox.api import meta
+from claude_sandbox.api.crds.definitions import KINDS, SANDBOX
 from claude_sandbox.api.fields.credentials import Delivery
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.install.manifests import Manifest
 from claude_sandbox.install.waiting import Say, wait
 
-CRD = f"{meta.PLURAL}.{meta.GROUP}"
-CRDS = (CRD, f"{meta.HOST_PLURAL}.{meta.GROUP}", f"{meta.USAGE_PLURAL}.{meta.GROUP}")
+CRD = SANDBOX.crd_name
+CRDS = tuple(kind.crd_name for kind in KINDS)
 _KIND = "CustomResourceDefinition"
 _PATIENCE = 180.0
 _KEPT_PATIENCE = 20.0

@@ -16,13 +16,25 @@ Manifest = dict[str, Any]
 
 NAMESPACE = "claude-sandbox-system"
 OPERATOR = "claude-sandbox-operator"
+PROBES = "claude-sandbox-probes"
+"""The namespace of the pods that see whether what a sandbox may not reach answers at all."""
+NODES = "claude-sandbox-nodes"
+"""The namespace of the agents on the nodes, where there are some."""
 GATEWAYS = "claude-sandbox-gateways"
 """The ConfigMap with what is said for the gateways of all sandboxes."""
+TRAIL = "claude-sandbox-trail"
+"""The PersistentVolumeClaim with the audit trail."""
 _GATEWAYS_DIRECTORY, _GATEWAYS_FILE = "/etc/claude-sandbox", "gateways.json"
 # Where the API server is reached in most clusters; manifests/operator/network.yaml allows these.
 API_SERVER_PORTS = frozenset({443, 6443})
+SESSIONS_SERVICE = f"{NAMESPACE}/claude-sandbox-sessions:8443"
+"""By which people work in sandboxes on Docker hosts, as manifests/sessions has it."""
 # Docker's own port for TLS, and that of ssh.
 DOCKER_HOST_PORTS = (2376, 22)
+
+
+POLICY_REPORTS = ("Auto", "OpenReports", "PolicyReports")
+"""As which objects reports may be written: as `run` has it."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +47,16 @@ class Installation:
     """Whether the operator may look at Secrets."""
     docker: bool = False
     """Whether the operator looks after Docker hosts."""
+    node_agent: bool = False
+    """Whether an agent on each node tells what the node's kernel says."""
+    policy_reports: str | None = None
+    """As which objects reports are written, one of `POLICY_REPORTS`; None: as none."""
     gateways: Mapping[str, Any] | None = None
     """What holds for the gateways of all sandboxes, in the gateway's own format."""
+    trail: str | None = None
+    """The size of the volume with the audit trail, such as 10Gi; None: there is no trail."""
+    trail_class: str | None = None
+    """Its StorageClass; None: the default one."""
     operator_image: str | None = None
     sandbox_image: str | None = None
     api_server_ports: frozenset[int] = API_SERVER_PORTS
@@ -58,7 +78,13 @@ def render(wanted: Installation) -> list[Manifest]:
     if wanted.secrets:
         parts.append(f"rbac/secrets-{scope}")
     if wanted.docker:
-        parts.append("rbac/docker-hosts")
+        parts += ["rbac/docker-hosts", "sessions"]
+    if wanted.trail:
+        parts.append("trail")
+    if wanted.node_agent:
+        parts.append("node-agent")
+    if wanted.policy_reports:
+        parts += ["rbac/policy-reports", f"rbac/policy-reports-{scope}"]
     found = (manifest for part in parts for manifest in _read(sources() / part))
     if wanted.namespaces:
         found = (scoped for manifest in found for scoped in _scoped(manifest, wanted.namespaces))
@@ -78,7 +104,11 @@ def _read(directory: Path) -> Iterator[Manifest]:
 
 def _scoped(manifest: Manifest, namespaces: tuple[str, ...]) -> Iterator[Manifest]:
     """What is written for one namespace, for each of them."""
-    if manifest["kind"] in ("Role", "RoleBinding") and manifest["metadata"]["namespace"] != NAMESPACE:
+    if manifest["kind"] in ("Role", "RoleBinding") and manifest["metadata"]["namespace"] not in (
+        NAMESPACE,
+        NODES,
+        PROBES,
+    ):
         for namespace in namespaces:
             yield {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}
     else:
@@ -90,7 +120,16 @@ def _adapted(manifest: Manifest, wanted: Installation) -> Manifest:
         container = manifest["spec"]["template"]["spec"]["containers"][0]
         container["image"] = wanted.operator_image or container["image"]
         container["args"] = _arguments(container["args"], wanted, container["image"])
-    if manifest["kind"] == "NetworkPolicy":
+        if wanted.trail:
+            _keep_trail(manifest["spec"], container)
+    if manifest["kind"] == "PersistentVolumeClaim" and wanted.trail:
+        manifest["spec"]["resources"]["requests"]["storage"] = wanted.trail
+        if wanted.trail_class:
+            manifest["spec"]["storageClassName"] = wanted.trail_class
+    if manifest["kind"] == "DaemonSet":
+        container = manifest["spec"]["template"]["spec"]["containers"][0]
+        container["image"] = wanted.operator_image or container["image"]
+    if manifest["kind"] == "NetworkPolicy" and manifest["metadata"]["name"] == OPERATOR:
         to_api_server = manifest["spec"]["egress"][0]["ports"]
         further = sorted(wanted.api_server_ports - API_SERVER_PORTS)
         to_api_server += [{"protocol": "TCP", "port": port} for port in further]
@@ -98,6 +137,16 @@ def _adapted(manifest: Manifest, wanted: Installation) -> Manifest:
             to_hosts = [{"protocol": "TCP", "port": port} for port in DOCKER_HOST_PORTS]
             manifest["spec"]["egress"].append({"ports": to_hosts})
     return manifest
+
+
+def _keep_trail(deployment: Manifest, container: Manifest) -> None:
+    """As manifests/trail does. A volume of one node is one pod's at a time."""
+    deployment |= {"replicas": 1, "strategy": {"type": "Recreate"}}
+    pod = deployment["template"]["spec"]
+    pod["securityContext"] |= {"fsGroup": 65532, "fsGroupChangePolicy": "OnRootMismatch"}
+    pod["volumes"] = [{"name": "trail", "persistentVolumeClaim": {"claimName": TRAIL}}]
+    container["volumeMounts"] = [{"name": "trail", "mountPath": "/var/lib/claude-sandbox"}]
+    container["args"] += ["--trail-directory=/var/lib/claude-sandbox/trail", "--trail-export=stdout"]
 
 
 def _with_gateways(manifest: Manifest, wanted: Installation) -> tuple[Manifest, ...]:
@@ -140,5 +189,9 @@ def _arguments(given: list[str], wanted: Installation, image: str) -> list[str]:
     if not wanted.secrets:
         result.append("--without-secrets")
     if wanted.docker:
-        result += ["--docker", f"--relay-image={image}"]
+        result += ["--docker", f"--sessions-at={SESSIONS_SERVICE}", f"--relay-image={image}"]
+    if wanted.node_agent:
+        result.append("--node-agent")
+    if wanted.policy_reports:
+        result.append(f"--policy-reports={wanted.policy_reports}")
     return result

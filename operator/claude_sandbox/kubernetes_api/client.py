@@ -15,6 +15,8 @@ import orjson
 from claude_sandbox.api.meta import FIELD_MANAGER
 from claude_sandbox.kubernetes_api.credentials import Credentials
 from claude_sandbox.kubernetes_api.errors import TOO_LARGE, ApiError
+from claude_sandbox.kubernetes_api.informers.watch_events import event_of, lines
+from claude_sandbox.kubernetes_api.informers.yielding import Breath
 from claude_sandbox.kubernetes_api.queries import preconditions, query, selectors, write_query
 from claude_sandbox.kubernetes_api.resources import SECRETS, Resource
 from claude_sandbox.kubernetes_api.transport import (
@@ -26,8 +28,6 @@ from claude_sandbox.kubernetes_api.transport import (
     no_answer,
     refusal,
 )
-from claude_sandbox.kubernetes_api.watch_events import event_of, lines
-from claude_sandbox.kubernetes_api.yielding import Breath
 
 Obj = dict[str, Any]
 """An object as the API server sent it. Treated as immutable once it is shared."""
@@ -117,6 +117,13 @@ class Api:
         except (aiohttp.ClientError, OSError) as error:
             raise no_answer(error) from None
 
+    async def websocket_beside(self, url: str, protocols: Sequence[str]) -> aiohttp.ClientWebSocketResponse:
+        """A connection to a server that the API server's authority vouches for, without the user's credential."""
+        try:
+            return await self._transport.websocket_beside(url, protocols)
+        except (aiohttp.ClientError, OSError) as error:
+            raise no_answer(error) from None
+
     async def get(
         self,
         resource: Resource,
@@ -155,6 +162,8 @@ class Api:
             page = wanted | ({"limit": str(limit)} if limit else {}) | ({"continue": token} if token else {})
             accept = _METADATA_LIST if metadata_only else JSON
             path = resource.collection(namespace) + query(page)
+            # One object can't be had in parts, and a list in one piece (limit 0) is the last resort: they may be of any
+            # size.
             at_most = PAGE_BYTES if limit > 1 else None
             request = Request("GET", path, accept=accept, sensitive=resource is SECRETS, at_most=at_most)
             try:
@@ -186,6 +195,7 @@ class Api:
 
         Falls back to one big page when a continue token expires.
         """
+        # A second try by pages would meet the same churn; in one piece there is no token that could expire.
         for size in (limit, 0):
             items: list[Obj] = []
             version = ""
@@ -242,11 +252,14 @@ class Api:
         path = resource.collection(namespace) + query(wanted)
         sensitive = resource is SECRETS
         request = Request("GET", path, accept=_METADATA if metadata_only else JSON, sensitive=sensitive)
+        # No total: a watch lasts for minutes, and its own parameter tells the server when to end it.
         timeouts = aiohttp.ClientTimeout(sock_connect=self._transport.timeout, sock_read=idle_timeout)
         try:
             response = await self._transport.open(request, timeouts)
             try:
                 if response.status != 200:
+                    # An expired resourceVersion comes so, or as an event of the kind ERROR in a stream that was begun
+                    # (`event_of`).
                     raise refusal(response, await response.read(), sensitive=sensitive)
                 if on_open is not None:
                     on_open()
@@ -255,6 +268,7 @@ class Api:
                     if len(line) > LARGE_EVENT:
                         await asyncio.sleep(0)
                     yield event
+                    # Or it would be held while the next one is decoded, however large both are.
                     del event
             finally:
                 response.close()
@@ -284,6 +298,8 @@ class Api:
             path + write_query(field_manager, dry_run),
             orjson.dumps(body),
             sensitive=resource is SECRETS,
+            # Under a name that is given, a second create finds the first one's object: AlreadyExists, which callers
+            # judge.
             repeatable="generateName" not in (body.get("metadata") or {}),
         )
         return await self._transport.call(request)

@@ -67,6 +67,7 @@ class Authorization:
     async def renew(self) -> str | None:
         """Check the source again, cheaply. A failure is logged and the old value stays in use."""
         async with self._lock:
+            # Asked again: of all that waited for the lock, the first has done it.
             if not self.fresh():
                 await self._run(force=False)
         return self._value
@@ -78,6 +79,7 @@ class Authorization:
                 return True  # someone else has got one meanwhile
             if time.monotonic() - self._forced < REFRESH_RETRY:
                 return False
+            # Before the attempt: one that fails counts too.
             self._forced = time.monotonic()
             return await self._run(force=True)
 
@@ -86,6 +88,7 @@ class Authorization:
             self._value = await asyncio.to_thread(self._refresh, force)
         except Exception as error:  # noqa: BLE001 (a plugin may fail in any way; the old value may still be good)
             logger.warning("cannot refresh the API server's credentials: %s", type(error).__name__)
+            # Fresh for that long only, but so long: else each request until then would try it, in a row.
             self._checked = time.monotonic() - TOKEN_MAX_AGE + REFRESH_RETRY
             return False
         self._checked = time.monotonic()
@@ -129,6 +132,7 @@ def from_pod(directory: Path = SERVICE_ACCOUNT_DIR, environ: Mapping[str, str] =
         loader = InClusterConfigLoader(  # type: ignore[no-untyped-call]
             token_filename=str(directory / "token"),
             cert_filename=str(directory / "ca.crt"),
+            # `refresh` below reads the token, and the authority too, and does so in a thread.
             try_refresh_token=False,
             environ=environ,
         )
@@ -147,6 +151,7 @@ def from_pod(directory: Path = SERVICE_ACCOUNT_DIR, environ: Mapping[str, str] =
     def refresh(_force: bool) -> str | None:
         now = configuration()
         if context is not None:
+            # A cluster's authority may be replaced while we run. What was trusted before stays so until the next start.
             context.load_verify_locations(now.ssl_ca_cert)
         return _header(now)
 
@@ -182,6 +187,7 @@ def from_kubeconfig(path: str | None = None, context: str | None = None) -> Cred
         current, tls = configuration(None)
         namespace = _namespace(path, context)
     except (ConfigException, OSError, ssl.SSLError, ValueError, TypeError, KeyError) as error:
+        # What the others say may quote the file, and so a key.
         reason = str(error) if isinstance(error, ConfigException | OSError) else type(error).__name__
         raise CredentialsError(
             f"cannot use {where}: {reason}. Check it with: kubectl --kubeconfig {path} config view --minify"
@@ -196,6 +202,7 @@ def from_kubeconfig(path: str | None = None, context: str | None = None) -> Cred
     def refresh(force: bool) -> str | None:
         nonlocal current
         if force:
+            # Into the same context: the session's connections are made with that one.
             current, _ = configuration(tls)
         elif current.refresh_api_key_hook is not None:
             current.refresh_api_key_hook(current)
@@ -246,6 +253,7 @@ def _proxy(configuration: Configuration) -> str | None:
         loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = host == "localhost"
+    # As Go does it with the environment's proxy, and so kubectl.
     if not configuration.proxy or loopback:
         return None
     exempt = [name.strip().lstrip(".") for name in (configuration.no_proxy or "").split(",") if name.strip()]

@@ -110,10 +110,12 @@ def from_status(http_status: int, body: Any, retry_after: str | None = None, *, 
     `sensitive`: the request was about an object whose content must not be repeated; server's messages quote it.
     """
     status: dict[str, Any] = body if isinstance(body, dict) and body.get("kind") == "Status" else {}
+    # The Status's own first: within a watch, which was answered with 200, it is the only one.
     code = int(status.get("code") or http_status)
     reason = str(status.get("reason") or f"HTTP{code}")
     details = dict(status.get("details") or {})
     message = str(status.get("message") or f"the API server answered HTTP {code} without a status")
+    # Messages of these codes name the object and the reason, never a value.
     if sensitive and code not in (401, 403, 404, 409, 410, 429):
         message = "the message is withheld because it may quote the object's data"
         details.pop("causes", None)

@@ -99,10 +99,12 @@ class PodExec:
             if not message.data:
                 continue
             channel, data = message.data[0], message.data[1:]
+            # The first counts; the server sends one, and nothing after it may turn a failure into a success.
             if channel == Channel.ERROR and self._outcome is None:
                 self._outcome = exit_code_of(data)
             elif channel in (Channel.STDOUT, Channel.STDERR) and data:
                 yield Channel(channel), data
+        # A connection that was cut looks like an end too: without a Status nobody knows how the command ended.
         if self._outcome is None:
             raise ExecError(0, CONNECTION_FAILED, "the connection ended before the command did")
 
@@ -129,6 +131,7 @@ async def run(
     parameters += [("stdin", "true")] if stdin else []
     parameters += [("tty", "true")] if tty else [("stderr", "true")]
     socket = await api.websocket(f"{PODS.item(pod, namespace, 'exec')}?{urlencode(parameters)}", PROTOCOLS)
+    # A server that knows none of them may agree to the connection without naming one.
     if socket.protocol not in PROTOCOLS:
         await socket.close()
         raise ExecError(0, INVALID_RESPONSE, "the API server speaks no protocol of commands that is known here")

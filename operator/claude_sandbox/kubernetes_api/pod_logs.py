@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 import aiohttp
 
 from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.informers.watch_events import lines
 from claude_sandbox.kubernetes_api.queries import query
 from claude_sandbox.kubernetes_api.resources import PODS
 from claude_sandbox.kubernetes_api.transport import Request, no_answer, refusal
-from claude_sandbox.kubernetes_api.watch_events import lines
 
 SILENCE = 60.0
 """Seconds without a byte after which a log that has an end is given up."""

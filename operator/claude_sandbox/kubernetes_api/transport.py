@@ -81,6 +81,7 @@ class Transport:
         user_agent: str,
     ) -> None:
         self.credentials = credentials
+        # Without user and password, should the URL have some: it is said in messages and in labels of metrics.
         self.host = urlsplit(credentials.server).netloc.rpartition("@")[2]
         self.timeout = timeout
         self._attempts = attempts
@@ -93,6 +94,7 @@ class Transport:
 
     async def close(self) -> None:
         """Close all connections; streams end with an error, and so does every later request."""
+        # First: a request that waits for a credential at this moment would open a new session.
         self._closed = True
         session, self._session = self._session, None
         if session is not None:
@@ -110,11 +112,13 @@ class Transport:
             first = error
         delay = _pause(1, first)
         budget = RETRY_BUDGET - (time.monotonic() - started) - delay
+        # The server may ask for a longer pause (Retry-After) than there is time.
         if budget < 0:
             raise first
         await asyncio.sleep(delay)
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, ApiError) and _may_retry(e, request)),
+            # One less: the first try is over.
             stop=tenacity.stop_any(tenacity.stop_after_attempt(self._attempts - 1), tenacity.stop_before_delay(budget)),
             wait=_wait,
             reraise=True,
@@ -124,8 +128,10 @@ class Transport:
     async def open(self, request: Request, timeouts: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
         """The answer, its body still unread. Renews the credentials where needed. Raises what aiohttp raises."""
         authorization = self.credentials.authorization
+        # Asked here without the lock, since it is true of nearly every request; `renew` asks once more, with it.
         if not authorization.fresh():
             await authorization.renew()
+        # Kept: of many that are refused at a time the first gets a new one, the others see that it is another by now.
         value = authorization.value
         response = await self._send(request, timeouts)
         if response.status == 401 and await authorization.refused(value):
@@ -156,6 +162,21 @@ class Transport:
         async with await self.open(Request("GET", path), aiohttp.ClientTimeout(total=self.timeout)) as response:
             told = refusal(response, await _read(response, None), sensitive=False)
         raise told if told.status == status else ApiError(status, f"HTTP{status}", "the connection was not upgraded")
+
+    async def websocket_beside(self, url: str, protocols: Sequence[str]) -> aiohttp.ClientWebSocketResponse:
+        """A connection by WebSocket to another server, whose certificate is of the API server's authority.
+
+        The user's token is not sent to it. A client certificate is shown where the server asks for one: it proves who
+        connects for this connection alone, and nobody can use it for another. Raises as `websocket`.
+        """
+        if self.credentials.ssl_context is None:
+            raise ApiError(0, UNTRUSTED_SERVER, "no authority is known that could vouch for it")
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await self._open_session().ws_connect(URL(url), protocols=protocols, autoclose=False)
+        except aiohttp.WSServerHandshakeError as error:
+            status = error.status
+        raise ApiError(status, f"HTTP{status}", "the connection was not upgraded")
 
     async def _connect(self, path: str, protocols: Sequence[str]) -> aiohttp.ClientWebSocketResponse:
         value = self.credentials.authorization.value
@@ -206,6 +227,7 @@ class Transport:
                 data=request.body,
                 headers=headers,
                 timeout=timeouts,
+                # No API server sends one; whoever did would be given the request, a Secret's data included.
                 allow_redirects=False,
                 proxy=self.credentials.proxy,
                 server_hostname=self.credentials.server_name,
@@ -226,6 +248,7 @@ class Transport:
                 keepalive_timeout=60,
                 socket_factory=_socket,
             )
+            # The session is made late, since it belongs to the event loop that runs then.
             # No compression: the server's CPU is worth more than the bandwidth to it.
             headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity"}
             self._session = aiohttp.ClientSession(connector=connector, headers=headers, read_bufsize=2**18)
@@ -257,18 +280,21 @@ async def _read(response: aiohttp.ClientResponse, at_most: int | None) -> bytes:
 
 
 def _may_retry(error: ApiError, request: Request) -> bool:
+    # A second POST under a generated name would make a second object; all else that is repeated finds its own work.
     return error.is_transient and (request.repeatable or not error.is_ambiguous)
 
 
 def _pause(attempt: int, error: ApiError) -> float:
     """Seconds before the try after `attempt`: 0.2, 0.4, 0.8 on average, and at least what the server asked for."""
     backoff: float = 0.2 * 2 ** (attempt - 1) * random.uniform(0.5, 1.5)  # noqa: S311 (no secret)
+    # Spread all the same: many may have been told the same number of seconds.
     return backoff if error.retry_after is None else error.retry_after + backoff / 2
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
     error = state.outcome.exception() if state.outcome is not None else None
     assert isinstance(error, ApiError)  # noqa: S101 (nothing else is retried)
+    # tenacity has not seen the first try.
     return _pause(state.attempt_number + 1, error)
 
 

@@ -1,4 +1,13 @@
-"""A Kubernetes of one's own on this machine: brought up, repaired, inspected and removed without a trace."""
+"""A Kubernetes of one's own on this machine: brought up, repaired, inspected and removed without a trace.
+
+Theory of operation. `up` compares what is there with what the cluster's description says and does what is missing, so
+it mends what a crash or an interrupted `up` left. `down` relies on no description: it ends what carries the cluster's
+mark and removes the directory, from whatever state.
+
+Holds nothing in memory: the description (`description.py`) and the records of processes (`components.py`) are in the
+cluster's directory, and the lock on that directory lets one command at a time change them. Ports and addresses are
+chosen under a lock of all clusters and engines (`claims.py`).
+"""
 
 import contextlib
 import importlib
@@ -15,7 +24,6 @@ from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.health import await_healthy
 from claude_sandbox.localcluster.layout import Layout, write_private
 from claude_sandbox.localcluster.locks import locked
-from claude_sandbox.localcluster.network import CLUSTER_DNS_IP, SERVICE_CIDR
 from claude_sandbox.localcluster.pki import pki
 from claude_sandbox.localcluster.pki.pki import Files
 from claude_sandbox.localcluster.programs import builder
@@ -47,6 +55,7 @@ def up(
     port: int | None = None,
     fsync: bool = True,
     copy: Path | None = None,
+    ipv6: bool = False,
     report: Report,
 ) -> Cluster:
     """Bring the cluster up, or what is missing of it; return when all of it is well.
@@ -54,11 +63,12 @@ def up(
     `version` is `1.34` or `1.37` (None: what the cluster has, or the default); `controllers` adds
     kube-controller-manager and kube-scheduler, `node` a node and the controllers; `port` is the API
     server's; without `fsync` data may be lost when the machine crashes, and writes are faster; `copy` is
-    a further file for the admin's kubeconfig. `report` is called with lines for a person.
+    a further file for the admin's kubeconfig; with `ipv6` all addresses are of IPv6, and the node reaches
+    nothing but this machine. `report` is called with lines for a person.
     Raises LocalClusterError where it can't be done.
     """
     layout = Layout.of(name)
-    wish = Wish(version, node, controllers, port, fsync, None if copy is None else copy.absolute())
+    wish = Wish(version, node, controllers, port, fsync, None if copy is None else copy.absolute(), ipv6)
     with _owned(layout, report):
         existing = description.load(layout)
         if node or (existing is not None and existing.node):
@@ -67,6 +77,7 @@ def up(
             # What an interrupted command left without a record is of no use to a new cluster.
             _clear(layout, report)
         wanted = description.settle(layout, wish)
+        # Before anything is started: where a build fails, what runs goes on as it is.
         binaries = builder.build_all([tool(one, wanted.release) for one in _needed(wanted)], report)
         return _converge(layout, wanted, binaries, report)
 
@@ -145,6 +156,7 @@ def _clear(layout: Layout, report: Report) -> None:
         # Nothing is worth saving: the data goes next.
         if (process := components.running(layout, component)) is not None:
             process.kill()
+    # What a crash left without a record, and what the components had started themselves.
     components.sweep(layout)
     for copy in recorded.copies if recorded is not None else ():
         _remove_copy(Path(copy), layout)
@@ -161,7 +173,7 @@ def _converge(layout: Layout, wanted: Description, binaries: dict[str, Path], re
     layout.make()
     addresses = wanted.addresses
     node = (wanted.node_name, addresses.node_ip) if wanted.node else None
-    pki.ensure(layout.pki, pki.subjects(addresses.gateway_ip if wanted.node else None, node))
+    pki.ensure(layout.pki, pki.subjects(addresses.gateway_ip if wanted.node else None, node, addresses.kubernetes_ip))
     _write_kubeconfigs(layout, wanted)
     context = _node_context(layout, wanted, binaries) if wanted.node else None
     if context is not None:
@@ -185,6 +197,7 @@ def _start(layout: Layout, wanted: Description, program: controlplane.Program) -
                 f"`claude-sandbox cluster down --name {layout.name}`.",
             )
     components.start(layout, program.name, program.argv, inputs=program.inputs)
+    # The next component needs this one.
     await_healthy(layout, program.name, program.probe, program.patience)
 
 
@@ -228,8 +241,8 @@ def _node_context(layout: Layout, wanted: Description, binaries: dict[str, Path]
         ca=Files(layout.pki, "ca").certificate,
         kubelet_certificate=serving.certificate,
         kubelet_key=serving.key,
-        service_cidr=SERVICE_CIDR,
-        cluster_dns_ip=CLUSTER_DNS_IP,
+        service_cidr=addresses.service_cidr,
+        cluster_dns_ip=addresses.cluster_dns_ip,
         pod_cidr=addresses.pod_cidr,
         link_cidr=addresses.link_cidr,
         gateway_ip=addresses.gateway_ip,

@@ -53,9 +53,11 @@ def start(
         if record.fingerprint == fingerprint:
             return record.process
         stop(layout, name)
+    # While nothing has it open: what runs would go on writing to the file that was put aside.
     _limit(log_file(layout, name))
     process = spawn(tuple(argv), log_file(layout, name), own)
     document = {"process": vars(process), "fingerprint": fingerprint}
+    # A crash before this leaves a process without a record, which `sweep` finds by its mark.
     write_private(record_file(layout, name), json.dumps(document))
     return process
 
@@ -87,6 +89,7 @@ def load(layout: Layout, name: str) -> Record | None:
     try:
         document = json.loads(record_file(layout, name).read_text())
         return Record(Process(**document["process"]), str(document["fingerprint"]))
+    # Also one of another version of this program: what it started carries the mark all the same.
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         return None
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from claude_sandbox.localcluster.description import APISERVER, Description
 from claude_sandbox.localcluster.health import Probe
 from claude_sandbox.localcluster.layout import Layout
-from claude_sandbox.localcluster.network import SERVICE_CIDR
 from claude_sandbox.localcluster.pki.pki import Files
 
 ETCD = "etcd"
@@ -117,7 +116,7 @@ def _apiserver(description: Description, layout: Layout, binary: Path) -> Progra
         f"--etcd-cafile={etcd_ca}",
         f"--etcd-certfile={etcd_client.certificate}",
         f"--etcd-keyfile={etcd_client.key}",
-        f"--service-cluster-ip-range={SERVICE_CIDR}",
+        f"--service-cluster-ip-range={description.addresses.service_cidr}",
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
         f"--service-account-key-file={pki / 'service-account.pub'}",
         f"--service-account-signing-key-file={Files(pki, 'service-account').key}",
@@ -152,7 +151,7 @@ def _controller_manager(description: Description, layout: Layout, binary: Path) 
         f"--cluster-name={description.name}",
         f"--cluster-signing-cert-file={ca.certificate}",
         f"--cluster-signing-key-file={ca.key}",
-        f"--service-cluster-ip-range={SERVICE_CIDR}",
+        f"--service-cluster-ip-range={description.addresses.service_cidr}",
         # It makes the directory at its start, and the default one belongs to the machine.
         f"--flex-volume-plugin-dir={layout.run / 'flexvolume'}",
         *(_node_networks(description) if description.node else ()),
@@ -162,10 +161,13 @@ def _controller_manager(description: Description, layout: Layout, binary: Path) 
 
 
 def _node_networks(description: Description) -> tuple[str, ...]:
+    # There is one node, which has all of it.
+    pods = description.addresses.pod_cidr
+    size = pods.partition("/")[2]
     return (
         "--allocate-node-cidrs=true",
-        f"--cluster-cidr={description.addresses.pod_cidr}",
-        "--node-cidr-mask-size=24",
+        f"--cluster-cidr={pods}",
+        f"--node-cidr-mask-size={size}",
     )
 
 

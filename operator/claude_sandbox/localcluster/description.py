@@ -1,14 +1,12 @@
 """What a cluster was asked to be, and what it was given; kept in its directory for the next command."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from claude_sandbox.localcluster import network, ports
+from claude_sandbox.localcluster import claims, network, ports
 from claude_sandbox.localcluster.errors import LocalClusterError
-from claude_sandbox.localcluster.layout import Layout, clusters_dir, write_private
-from claude_sandbox.localcluster.locks import locked
+from claude_sandbox.localcluster.layout import Layout, write_private
 from claude_sandbox.localcluster.programs.tools import DEFAULT_KUBERNETES, kubernetes_release
 
 _PURPOSES = ("etcd", "etcd-peer", "kube-controller-manager", "kube-scheduler")
@@ -31,10 +29,12 @@ class Description:
     fsync: bool = True
     copies: list[str] = field(default_factory=list)
     """Further files that hold the admin's kubeconfig; `down` removes them."""
+    ipv6: bool = False
+    """Whether all its addresses are of IPv6, but for the loopback's."""
 
     @property
     def addresses(self) -> network.Addresses:
-        return network.Addresses(self.slot)
+        return network.Addresses(self.slot, self.ipv6)
 
     @property
     def host(self) -> str:
@@ -44,7 +44,7 @@ class Description:
     @property
     def server(self) -> str:
         """The API server's URL."""
-        return f"https://{self.host}:{self.ports[APISERVER]}"
+        return f"https://{network.at(self.host, self.ports[APISERVER])}"
 
     @property
     def node_name(self) -> str:
@@ -61,6 +61,7 @@ class Wish:
     port: int | None = None
     fsync: bool = True
     copy: Path | None = None
+    ipv6: bool = False
 
 
 def load(layout: Layout) -> Description | None:
@@ -84,12 +85,13 @@ def settle(layout: Layout, wish: Wish) -> Description:
     """
     existing = load(layout)
     release = None if wish.version is None else kubernetes_release(wish.version)
+    # Before anything is recorded: a cluster that can't be had leaves no trace.
+    if wish.copy is not None and wish.copy.exists() and (existing is None or str(wish.copy) not in existing.copies):
+        raise LocalClusterError(
+            f"{wish.copy} is there already and is not this cluster's.", "Name another file, or remove it."
+        )
     description = _extended(existing, wish, release) if existing else _new(layout, wish, release)
     if wish.copy is not None and str(wish.copy) not in description.copies:
-        if wish.copy.exists():
-            raise LocalClusterError(
-                f"{wish.copy} is there already and is not this cluster's.", "Name another file, or remove it."
-            )
         description = replace(description, copies=[*description.copies, str(wish.copy)])
     if description != existing:
         layout.make()
@@ -108,16 +110,17 @@ def _extended(existing: Description, wish: Wish, release: str | None) -> Descrip
             f"The cluster {existing.name!r} is there on port {existing.ports[APISERVER]}, not {wish.port}.",
             begin_afresh,
         )
+    if wish.ipv6 and not existing.ipv6:
+        raise LocalClusterError(f"The cluster {existing.name!r} is there with addresses of IPv4.", begin_afresh)
     return replace(
         existing, node=existing.node or wish.node, controllers=existing.controllers or wish.controllers or wish.node
     )
 
 
 def _new(layout: Layout, wish: Wish, release: str | None) -> Description:
-    # The lock is held until the new record can be read by others, so that two clusters never choose the same.
-    with locked(clusters_dir()):
-        others = [other for other in all_descriptions() if other.name != layout.name]
-        taken = {port for other in others for port in other.ports.values()}
+    with claims.choosing():
+        others = claims.held(layout)
+        taken = set(others.ports)
         if wish.port is not None:
             _require_untaken(wish.port, others)
             ports.require_free(wish.port)
@@ -126,9 +129,7 @@ def _new(layout: Layout, wish: Wish, release: str | None) -> Description:
         chosen = ports.allocate(str(layout.root), purposes, taken)
         if wish.port is not None:
             chosen[APISERVER] = wish.port
-        slot = network.choose_slot(
-            str(layout.root), frozenset(other.slot for other in others), network.machine_routes()
-        )
+        slot = network.choose_slot(str(layout.root), others.slots, network.machine_routes())
         description = Description(
             layout.name,
             release or kubernetes_release(DEFAULT_KUBERNETES),
@@ -137,23 +138,16 @@ def _new(layout: Layout, wish: Wish, release: str | None) -> Description:
             node=wish.node,
             controllers=wish.controllers or wish.node,
             fsync=wish.fsync,
+            ipv6=wish.ipv6,
         )
         layout.make()
         save(layout, description)
         return description
 
 
-def _require_untaken(port: int, others: list[Description]) -> None:
-    for other in others:
-        if port in other.ports.values():
+def _require_untaken(port: int, others: claims.Claims) -> None:
+    for other in others.all:
+        if port in other.ports:
             raise LocalClusterError(
-                f"Port {port} belongs to the cluster {other.name!r}.", "Choose another with --port, or leave it out."
+                f"Port {port} belongs to the {other.what}.", "Choose another with --port, or leave it out."
             )
-
-
-def all_descriptions() -> Iterator[Description]:
-    """The descriptions of all clusters of this user."""
-    directory = clusters_dir()
-    for entry in sorted(directory.iterdir()) if directory.is_dir() else ():
-        if (description := load(Layout(entry))) is not None:
-            yield description

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from claude_sandbox.localcluster.errors import LocalClusterError
 
+ENGINE_RECORD = "engine.json"
+"""In an engine's directory, what it is."""
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
@@ -21,9 +23,19 @@ def cache_dir() -> Path:
     return _xdg("XDG_CACHE_HOME", ".cache") / "claude-sandbox"
 
 
+def state_dir() -> Path:
+    """What there is on this machine of this user: clusters and engines."""
+    return _xdg("XDG_STATE_HOME", ".local/state") / "claude-sandbox"
+
+
 def clusters_dir() -> Path:
     """One directory for each cluster that is up (or was interrupted)."""
-    return _xdg("XDG_STATE_HOME", ".local/state") / "claude-sandbox" / "clusters"
+    return state_dir() / "clusters"
+
+
+def engines_dir() -> Path:
+    """One directory for each engine that is up (or was interrupted)."""
+    return state_dir() / "engines"
 
 
 @dataclass(frozen=True)

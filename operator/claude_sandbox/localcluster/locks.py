@@ -26,11 +26,34 @@ def locked(directory: Path, on_wait: Callable[[], None] = lambda: None) -> Itera
             except BlockingIOError:
                 on_wait()
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # It may have been removed while this one waited.
             if _is_still(directory, descriptor):
                 yield
                 return
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def locked_if_free(directory: Path) -> Iterator[bool]:
+    """Hold the lock of a directory that is there, unless somebody else does. Gives whether it is held."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        yield False
+        return
+    try:
+        yield _is_had(descriptor) and _is_still(directory, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is_had(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _open(directory: Path) -> int:

@@ -1,4 +1,7 @@
-"""Addresses of a cluster: services, pods, and the link between the machine and the cluster's node."""
+"""Addresses of a cluster: services, pods, and the link between the machine and the cluster's node.
+
+All of one cluster are of one family. Those of IPv6 are from the range of everybody's own (RFC 4193).
+"""
 
 from dataclasses import dataclass
 from ipaddress import IPv4Network, ip_network
@@ -10,6 +13,7 @@ from claude_sandbox.localcluster.errors import LocalClusterError
 SERVICE_CIDR = "10.96.0.0/16"
 KUBERNETES_SERVICE_IP = "10.96.0.1"
 CLUSTER_DNS_IP = "10.96.0.10"
+SERVICE_CIDR_6 = "fd00:10:96::/112"
 
 SLOTS = 256
 
@@ -19,25 +23,50 @@ class Addresses:
     """The addresses that belong to one cluster on this machine, all derived from its slot (0 to 255)."""
 
     slot: int
+    ipv6: bool = False
 
     @property
     def link_cidr(self) -> str:
         """The network between the machine and the node; nothing else is in it."""
-        return f"10.243.{self.slot}.0/30"
+        return f"fd00:10:243:{self.slot:x}::/126" if self.ipv6 else f"10.243.{self.slot}.0/30"
 
     @property
     def gateway_ip(self) -> str:
         """The machine's end of the link; the API server of a cluster with a node listens there."""
-        return f"10.243.{self.slot}.1"
+        return f"fd00:10:243:{self.slot:x}::1" if self.ipv6 else f"10.243.{self.slot}.1"
 
     @property
     def node_ip(self) -> str:
         """The node's end of the link."""
-        return f"10.243.{self.slot}.2"
+        return f"fd00:10:243:{self.slot:x}::2" if self.ipv6 else f"10.243.{self.slot}.2"
 
     @property
     def pod_cidr(self) -> str:
-        return f"10.244.{self.slot}.0/24"
+        return f"fd00:10:244:{self.slot:x}::/64" if self.ipv6 else f"10.244.{self.slot}.0/24"
+
+    @property
+    def service_cidr(self) -> str:
+        return SERVICE_CIDR_6 if self.ipv6 else SERVICE_CIDR
+
+    @property
+    def kubernetes_ip(self) -> str:
+        """Of the Service that is the API server."""
+        return "fd00:10:96::1" if self.ipv6 else KUBERNETES_SERVICE_IP
+
+    @property
+    def cluster_dns_ip(self) -> str:
+        """Of the Service that is the resolver."""
+        return "fd00:10:96::a" if self.ipv6 else CLUSTER_DNS_IP
+
+
+def at(address: str, port: int) -> str:
+    """The two together, as in a URL."""
+    return f"[{address}]:{port}" if is_ipv6(address) else f"{address}:{port}"
+
+
+def is_ipv6(address: str) -> bool:
+    """Whether the address, or the network, is of IPv6."""
+    return ":" in address
 
 
 def choose_slot(seed: str, taken: frozenset[int], routes: tuple[IPv4Network, ...]) -> int:

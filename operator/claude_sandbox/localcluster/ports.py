@@ -5,15 +5,18 @@ from collections.abc import Container
 from zlib import crc32
 
 from claude_sandbox.localcluster.errors import LocalClusterError
+from claude_sandbox.localcluster.network import is_ipv6
 
 # Below the kernel's range for outgoing connections (from 32768 by default, ip(7)): while a component is
-# down, no client can be given its port as a source port, and none can connect to itself.
-FIRST, LAST = 20000, 32000
+# down, no client can be given its port as a source port, and none can connect to itself. Below what sandboxes on Docker
+# publish by default (from 30000), too.
+FIRST, LAST = 20000, 30000
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
     """Whether a server could listen there now."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if is_ipv6(host) else socket.AF_INET) as probe:
+        # As servers do: connections of the one before that are not forgotten yet keep none from listening.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

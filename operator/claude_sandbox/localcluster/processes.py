@@ -38,6 +38,7 @@ class Process:
 
     def alive(self) -> bool:
         """Whether this very process still runs."""
+        # A child of ours that has ended stays a zombie until somebody asks for it.
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, os.WNOHANG)
         return Process.of(self.pid) == self
@@ -45,6 +46,8 @@ class Process:
     def send(self, number: signal.Signals) -> bool:
         """Signal this very process; False where it has ended."""
         try:
+            # The descriptor first, then the look: it stands for one process, whoever has its id by the time of the
+            # signal.
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
             return False
@@ -93,6 +96,7 @@ def spawn(argv: tuple[str, ...], log: Path, environment: dict[str, str]) -> Proc
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     try:
+        # In a session of its own: what a terminal sends to the command (Ctrl-C, a hang-up) doesn't reach it.
         pid = os.posix_spawn(argv[0], argv, environment, file_actions=actions, setsid=True)
     except OSError as error:
         raise LocalClusterError(f"{argv[0]} can't be started: {error.strerror}.", f"Look at {log}.") from error

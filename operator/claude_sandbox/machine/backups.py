@@ -59,12 +59,14 @@ def backup(places: Places, directory: Path | None, kept: int, say: Say) -> Backu
     Raises LocalClusterError where etcd can't be asked, or the snapshot is not sound.
     """
     target = directory or places.backups
+    # Before the lock, which would make the directory of an installation that there is not.
     settings.require(places)
     with locked(places.config, lambda: say("Waiting for another command on this installation.")):
         found = settings.require(places)
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _scratch(target) as scratch:
             made = _write(places, found, target, scratch)
+        # Only now that there is a new one.
         for old in present(target)[kept:]:
             old.unlink()
     return made
@@ -84,9 +86,12 @@ def restore(places: Places, archive: Path, say: Say) -> Backup:
     Raises LocalClusterError where the file is none of ours, or damaged.
     """
     systemd.require()
+    # As in `backup`, before the lock.
     settings.require(places)
     with locked(places.config, lambda: say("Waiting for another command on this installation.")):
         found = settings.require(places)
+        # systemd makes it when etcd is first started, for the account by which `_exchange` knows whose the data is to
+        # be.
         if not places.etcd.is_dir():
             raise LocalClusterError(
                 "etcd has never run here.", "Run `claude-sandbox machine install` first, then restore again."
@@ -96,6 +101,7 @@ def restore(places: Places, archive: Path, say: Say) -> Backup:
             say(f"Checking {archive}.")
             told = unpack(archive, scratch)
             _restore_snapshot(places, found, scratch)
+            # Those who write first, and last what they write to.
             lifecycle.stop((OPERATOR, CONTROLLERS, APISERVER, ETCD), say)
             old = _exchange(places, scratch)
         lifecycle.settle(places, found)
@@ -160,6 +166,7 @@ def _write(places: Places, found: Settings, target: Path, scratch: Path) -> Back
             for name, path in ((_ACCOUNT, scratch / _ACCOUNT), *files.items()):
                 tar.add(path, name)
         out.flush()
+        # Before it gets the name by which it counts as a backup.
         os.fsync(out.fileno())
     # To the millisecond: one that follows at once is not to replace it.
     moment = f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03}Z"
@@ -176,6 +183,7 @@ def _extract(archive: Path, scratch: Path) -> None:
         for member in tar:
             content = tar.extractfile(member) if member.isfile() and _PART.fullmatch(member.name) else None
             if content is not None:
+                # A name that comes twice fails here, rather than that the second replaces what the first said.
                 with (scratch / member.name).open("xb") as out:
                     shutil.copyfileobj(content, out)
 

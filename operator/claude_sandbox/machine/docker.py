@@ -15,6 +15,7 @@ _PACKAGE = "docker.io"
 
 def group(socket: str) -> str:
     """The group that may use the engine's socket. Raises LocalClusterError where that is root's alone."""
+    # The services' accounts are made for them alone, so a group is the only way in for the operator.
     number = Path(socket).stat().st_gid
     if number == 0:
         raise LocalClusterError(

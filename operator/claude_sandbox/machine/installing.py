@@ -1,4 +1,12 @@
-"""From nothing, or from an older installation, to one that runs; and to nothing again."""
+"""From nothing, or from an older installation, to one that runs; and to nothing again.
+
+Theory of operation. Each step looks at what is there and does what is missing, so a command that was interrupted is
+mended by the same command again, and `uninstall` takes away what it finds, however far an installation came.
+
+Holds nothing between two commands: the installation's own record is `settings.json` (`settings.py`), which is written
+before anything is started by it. Called by commands that people and the nightly timer run, one at a time under the lock
+on the configuration's directory. It waits for systemd, the API server and the engine, each with an end to its patience.
+"""
 
 import contextlib
 import json
@@ -8,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.docker.engine.connect import Connection
+from claude_sandbox.backends.docker.engine.connection.connect import Connection
 from claude_sandbox.install import containers, crds
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
@@ -64,17 +72,21 @@ def install(places: Places, wish: InstallOptions, say: Say) -> Settings:
             lifecycle.require_ports(wanted)
         if wish.gateways is not None:
             settings.write_if_changed(places.gateways, json.dumps(wish.gateways, indent=2))
+        # Before anything is started: `uninstall` goes by it, however far this gets.
         settings.save(places, wanted)
         lifecycle.settle(places, wanted)
         lifecycle.start((ETCD, APISERVER), places, wanted, say)
         kubectl = lifecycle.kubectl(places, wanted)
+        # Before the operator is started, which looks only now and then whether a kind that was missing is there.
         crds.bring(kubectl, rights.first(), say, force=True)
         kubectl.apply(rights.rights(), force=True)
+        # Kept, so that `uninstall` knows what on the engine is this control plane's, though the API server be gone.
         wanted = replace(wanted, cluster=_identity(kubectl))
         settings.save(places, wanted)
         _host(kubectl, wanted, wish)
         lifecycle.start((CONTROLLERS, OPERATOR), places, wanted, say)
         lifecycle.start_daily()
+        # Last: until now services may have run from the versions before.
         package.prune(places.programs, {*wanted.programs.values(), wanted.operator})
         return wanted
 
@@ -87,6 +99,7 @@ def lay_out(places: Places, wish: InstallOptions, say: Say) -> None:
 
 def renew(places: Places, say: Say) -> None:
     """Make certificates anew that are about to expire, and start anew what uses them."""
+    # Before the lock, which would make the directory of an installation that there is not.
     settings.require(places)
     with locked(places.config, lambda: say("Waiting for another command on this installation.")):
         found = settings.require(places)

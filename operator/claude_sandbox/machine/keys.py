@@ -12,8 +12,10 @@ from claude_sandbox.localcluster.pki.certificates import Subject
 from claude_sandbox.machine.places import CONTROLLERS, OPERATOR, Places
 from claude_sandbox.machine.rights import USER
 from claude_sandbox.machine.settings import Settings
+from claude_sandbox.trail.keys import new_private_key, public_pem, signer
 
 ADMIN = "admin"
+SESSIONS = "sessions"
 _NAME = "machine"
 _LOOPBACK = ("127.0.0.1", "localhost")
 _AUTHORITIES = ("ca", "etcd-ca")
@@ -26,6 +28,8 @@ def subjects() -> dict[str, tuple[str, Subject]]:
         ADMIN: ("ca", Subject("kubernetes-admin", ("system:masters",))),
         CONTROLLERS: ("ca", Subject("system:kube-controller-manager")),
         OPERATOR: ("ca", Subject(USER)),
+        # By which people work in sandboxes: who trusts the API server trusts it.
+        SESSIONS: ("ca", Subject("claude-sandbox-sessions", server=True, client=False, names=_LOOPBACK)),
         # etcd speaks to itself as a client (its gateway), so its certificate is both.
         "etcd": ("etcd-ca", Subject("etcd", server=True, names=_LOOPBACK)),
         "apiserver-etcd-client": ("etcd-ca", Subject("kube-apiserver-etcd-client")),
@@ -39,8 +43,13 @@ def ensure(places: Places, settings: Settings) -> None:
     pki.ensure(places.pki, subjects(), _AUTHORITIES)
     for user in (ADMIN, CONTROLLERS, OPERATOR):
         kubeconfig.ensure(places.kubeconfig(user), _NAME, user, settings.server, places.pki)
+    # Never made anew: no Secret that is stored could be read with another.
     if not places.encryption.exists():
         write_private(places.encryption, encryption(secrets.token_bytes(32)))
+    # Nor this: what was signed with it would be nobody's.
+    if not places.trail_key.exists():
+        write_private(places.trail_key, new_private_key())
+    write_private(places.trail_public_key, public_pem(signer(places.trail_key).key))
 
 
 def encryption(key: bytes) -> str:

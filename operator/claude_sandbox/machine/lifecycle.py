@@ -20,24 +20,22 @@ _HOST = "127.0.0.1"
 _PATIENCE = 120.0
 
 
-def write_units(places: Places, settings: Settings) -> bool:
-    """The units as they are to be; whether any was another before."""
+def write_units(places: Places, settings: Settings) -> None:
+    """Write the units as they are to be, where they are others."""
     places.units.mkdir(parents=True, exist_ok=True)
-    changed = False
     for name, text in units.texts(services(settings, places), settings, places).items():
         path = places.units / name
         if not path.exists() or path.read_text() != text:
             path.write_text(text)
             path.chmod(0o644)
-            changed = True
-    return changed
 
 
 def settle(places: Places, settings: Settings) -> None:
     """Keys, kubeconfigs and units as they are to be, and known to systemd."""
     keys.ensure(places, settings)
-    if write_units(places, settings):
-        systemd.call("daemon-reload")
+    write_units(places, settings)
+    # Also where no unit is another now: who wrote it before may have been interrupted here.
+    systemd.call("daemon-reload")
 
 
 def require_ports(settings: Settings) -> None:
@@ -58,6 +56,7 @@ def start(names: Iterable[str], places: Places, settings: Settings, say: Say) ->
         elif _is_outdated(name, now.pid, places):
             say(f"Starting {unit(name)} anew, as what it is made of has changed.")
             systemd.call("restart", unit(name))
+        # The next is of no use without it.
         await_well(name, places, settings)
 
 
@@ -74,6 +73,7 @@ def restart_outdated(places: Places, settings: Settings, say: Say) -> None:
 def stop(names: Iterable[str], say: Say) -> None:
     """End the services; those that don't run, or don't exist, are no matter."""
     for name in names:
+        # Also one that has failed and waits to be tried again, which is `activating`.
         if systemd.state(unit(name)).active not in ("inactive", "failed"):
             say(f"Stopping {unit(name)}.")
             systemd.call("stop", unit(name))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import claude_sandbox
 from claude_sandbox.localcluster.errors import LocalClusterError
+from claude_sandbox.localcluster.layout import cache_dir
 
 _DISTRIBUTION = "claude-sandbox-operator"
 _VERSIONS = "versions"
@@ -36,8 +37,10 @@ def put_programs(built: Mapping[str, Path], target: Path) -> dict[str, str]:
     result = {}
     for name, source in built.items():
         # A built program's directory is named after everything that decides its content; others say nothing.
-        version = source.parent.name if "-" in source.parent.name else f"{name}-{_digest(source)}"
+        is_built = source.is_relative_to(cache_dir() / "bin")
+        version = source.parent.name if is_built else f"{name}-{_digest(source)}"
         relative = Path(_VERSIONS, version, name)
+        # A version is named for its content and comes to its place by a rename, so one that is there is whole.
         if not (target / relative).exists():
             _directory(target / relative.parent, target)
             partial = (target / relative).with_name(f".{name}.{os.getpid()}")
@@ -61,6 +64,7 @@ def put_operator(target: Path) -> str:
     shutil.copytree(own, partial / own.name, ignore=shutil.ignore_patterns("__pycache__"))
     for distribution in needed:
         _copy(distribution, partial)
+    # Now, because the services may not write there.
     compileall.compile_dir(partial, quiet=2)
     _readable(partial)
     partial.rename(target / relative)
@@ -73,6 +77,7 @@ def link(target: Path, programs: Mapping[str, str], launcher: str) -> None:
     _directory(directory, target)
     for name, relative in programs.items():
         partial = directory / f".{name}.{os.getpid()}"
+        # Made beside and renamed: at any moment somebody may run the command.
         partial.symlink_to(Path("..", relative))
         partial.replace(directory / name)
     partial = directory / f".claude-sandbox.{os.getpid()}"

@@ -54,6 +54,16 @@ class Places:
         return self.config / "gateways.json"
 
     @property
+    def trail_key(self) -> Path:
+        """What signs the audit trail."""
+        return self.config / "trail-key.pem"
+
+    @property
+    def trail_public_key(self) -> Path:
+        """What verifies it, where the operator can't write."""
+        return self.config / "trail-public-key.pem"
+
+    @property
     def data(self) -> Path:
         return self.root / "var/lib" / PREFIX
 
@@ -61,6 +71,11 @@ class Places:
     def etcd(self) -> Path:
         """The directory that systemd gives to etcd; its data is in `data` below it."""
         return self.data / "etcd"
+
+    @property
+    def trail(self) -> Path:
+        """The directory that systemd gives to the operator: its audit trail."""
+        return self.data / "trail"
 
     @property
     def backups(self) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from claude_sandbox.install.manifests import NAMESPACE
 from claude_sandbox.localcluster.network import SERVICE_CIDR
 from claude_sandbox.localcluster.pki.pki import Files
+from claude_sandbox.machine.keys import SESSIONS
 from claude_sandbox.machine.places import APISERVER, CONTROLLERS, ETCD, OPERATOR, Places
 from claude_sandbox.machine.settings import Settings
 
@@ -142,14 +143,27 @@ def _operator(settings: Settings, places: Places) -> Service:
         *([f"--relay-image={settings.relay}"] if settings.relay else ()),
         *([f"--gateway-settings={_GIVEN}/gateways.json"] if settings.gateways else ()),
         f"--bind={_HOST}:{settings.ports.operator}",
+        # There are no pods, to which alone the API server's proxy leads: people come to the operator itself.
+        f"--sessions-at=https://{_HOST}:{settings.ports.sessions}",
+        f"--sessions-bind={_HOST}:{settings.ports.sessions}",
+        f"--sessions-certificate={_GIVEN}/sessions.crt",
+        f"--sessions-key={_GIVEN}/sessions.key",
+        f"--trail-directory={places.seen(places.trail)}",
+        f"--trail-key={_GIVEN}/{places.trail_key.name}",
+        # systemd's journal keeps a second copy, which is not the operator's to change.
+        "--trail-export=stdout",
         "--log-format=json",
     )
-    given = {"kubeconfig": places.kubeconfig(OPERATOR)}
+    given = {
+        "kubeconfig": places.kubeconfig(OPERATOR),
+        places.trail_key.name: places.trail_key,
+        **_pair(places, SESSIONS),
+    }
     if settings.gateways:
         given["gateways.json"] = places.gateways
     return Service(OPERATOR, "The operator of claude-sandbox", argv, given, (APISERVER, "docker.service"),
-                   groups=(settings.group,), environment=operator_environment(settings, places),
-                   stays=False, watches=True)  # fmt: skip
+                   state="claude-sandbox/trail", groups=(settings.group,),
+                   environment=operator_environment(settings, places), stays=False, watches=True)  # fmt: skip
 
 
 def operator_command(settings: Settings) -> tuple[str, ...]:

@@ -33,8 +33,12 @@ class Ports:
         return self.apiserver + 3
 
     @property
+    def sessions(self) -> int:
+        return self.apiserver + 4
+
+    @property
     def all(self) -> tuple[int, ...]:
-        return (self.apiserver, self.etcd, self.etcd_peer, self.operator)
+        return (self.apiserver, self.etcd, self.etcd_peer, self.operator, self.sessions)
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Settings:
     """One installation."""
 
     port: int
-    """The API server's; the next three are etcd's (clients and peers) and the operator's."""
+    """The API server's; the next four are etcd's (clients and peers) and the operator's (health, sessions)."""
     image: str
     """What sandboxes run that name no image."""
     image_named: bool

@@ -58,6 +58,7 @@ def status(places: Places, host: str) -> Status:
         well = state.active == "active" and (probe is None or probe())
         services.append(ServiceStatus(unit(name), state.active, state.enabled == "enabled", state.restarts, well))
     api = next(one.well for one in services if one.unit == unit(APISERVER))
+    # It may take kubectl long to find out for itself that nobody answers.
     said, ready = _host(places, found, host) if api else ("unknown while the API server is away", False)
     until = min(_expiry(places, name) for name in keys.subjects())
     newest = next(iter(backups.present(places.backups)), None)

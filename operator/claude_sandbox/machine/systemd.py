@@ -44,6 +44,7 @@ def state(unit: str) -> State:
     said = call("show", f"--property={','.join(names)}", unit)
     values = dict(line.partition("=")[::2] for line in said.splitlines())
     pid = int(values.get("MainPID") or 0)
+    # Of a unit that there is not systemctl says `inactive`, without a state of its file, and doesn't fail.
     return State(values["ActiveState"], values.get("UnitFileState") or "disabled", pid or None,
                  int(values.get("NRestarts") or 0))  # fmt: skip
 
@@ -51,6 +52,7 @@ def state(unit: str) -> State:
 def started_from(pid: int) -> str:
     """What a running service was started from: the mark in its environment."""
     try:
+        # It may have ended since systemd was asked; what has no mark is started anew.
         variables = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return ""

@@ -61,6 +61,7 @@ def service(one: Service, places: Places) -> str:
     """The unit of a service."""
     after = [unit(name) if name in SERVICES else name for name in one.after]
     body = _body(one, places)
+    # The content of credentials as well: a certificate that was made anew changes no line of the unit.
     digest = hashlib.sha256("\0".join(body).encode())
     for name, path in sorted(one.credentials.items()):
         content = path.read_bytes() if path.exists() else b""
@@ -149,6 +150,7 @@ def _environment(variables: Mapping[str, str]) -> list[str]:
 
 
 def _quoted(argument: str) -> str:
+    # A percent sign begins one of systemd's own specifiers.
     escaped = argument.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"' if re.search(r"[\s;']", escaped) else escaped
 

@@ -1,4 +1,10 @@
-"""Listens on one address and forwards what connects to it."""
+"""Listens on one address and forwards what connects to it.
+
+Theory of operation. Held are the listeners, and a task for each connection that is open, of all ports together: so many
+at most, and a further one is closed before anything of it is read. A connection ends by itself, by either side or by
+the limits, and takes its task with it; `close` ends those that are left. Used from one event loop. A crash ends the
+connections, and nothing else is lost.
+"""
 
 import asyncio
 import socket
@@ -42,6 +48,7 @@ class Relay:
         target = self._targets[port]
 
         def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            # One count for all ports: it bounds the memory, which is of the whole container.
             if len(self._open) >= self._limits.connections:
                 writer.transport.abort()
                 return

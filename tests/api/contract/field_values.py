@@ -18,7 +18,9 @@ POOLS: dict[str, list[Json]] = {
     "pullPolicy": ["Always", "IfNotPresent", "Never", "always"],
     "type": ["Kubernetes", "Docker", "PersistentVolumeClaim", "EmptyDir", "OnDelete", "Recreate", "emptyDir",
              "RuntimeDefault", "Strict", "Unconfined"],
+    "level": ["Baseline", "Restricted", "Sandbox", "Hardened", "sandbox", "Strict", "", 1, True, None, ["Sandbox"]],
     "retention": ["Retain", "Delete", "Keep"],
+    "instance": [1, 2, 99, 100, 0, -1, "2", 2.5, None, True],
     "readOnly": [True, False, "true", 1],
     "dns": [True, False, "yes", 0],
     "cpu": [
@@ -115,11 +117,90 @@ POOLS: dict[str, list[Json]] = {
         "24h", "1s", "1m", "7d", "999999d", "1000000d", "0h", "024h", "1.5h", "24", "h", "24H", "24 h", " 24h", "24h\n",
         "1h30m", "1w", "-1h", "٢h", "", 24, 86400, None, ["24h"],
     ],
+    "ttl": [
+        "8h", "60s", "59s", "1m", "0m", "9999999s", "10000000s", "999999m", "1000000m", "99999h", "100000h", "9999d",
+        "10000d", "01h", "1.5h", "8", "h", "8H", "8 h", " 8h", "8h\n", "1h30m", "1w", "-1h", "٢h", "", 8, None, [],
+    ],
+    "imageMaxAge": ["30d", "1d", "0d", "9999d", "10000d", "30", "30h", "030d", "", 30, None],
+    "backupMaxAge": ["7d", "0d", "7", "7h", "9999d", "10000d", 7, None],
+    "keyMaxAge": ["90d", "d", "1.5d", "90D", "90d\n", None],
+    "idleTimeout": [
+        "30m", "5m", "4m", "10m", "300s", "299s", "1000s", "99s", "1h", "1d", "9999d", "10000d", "05m", "5M", "5m\n",
+        "", 5, None,
+    ],
+    "shutdownTime": [
+        "2027-03-31T18:00:00Z", "2027-03-31T18:00:00", "2027-03-31T18:00:00z", "2027-03-31 18:00:00Z", "2027-03-31",
+        "2027-03-31T18:00:00+00:00", "2027-03-31T18:00:00.0Z", "2027-02-28T00:00:00Z", "2027-02-29T00:00:00Z",
+        "2028-02-29T00:00:00Z", "2028-02-30T00:00:00Z", "2000-02-29T00:00:00Z", "2100-02-28T00:00:00Z",
+        "2027-04-31T00:00:00Z", "2027-06-30T00:00:00Z", "2027-09-31T00:00:00Z", "2027-11-31T00:00:00Z",
+        "2027-12-31T23:59:59Z", "2027-12-31T24:00:00Z", "2027-12-31T23:60:00Z", "2027-12-31T23:59:60Z",
+        "2027-13-01T00:00:00Z", "2027-00-01T00:00:00Z", "2027-01-00T00:00:00Z", "2027-01-32T00:00:00Z",
+        "1999-01-01T00:00:00Z", "tomorrow", "", "2027-03-31T18:00:00Z\n", "٢027-03-31T18:00:00Z", 1700000000, None, {},
+    ],
+    "shutdownPolicy": ["Suspend", "Delete", "delete", "Retain", "", None, 1],
+    "state": ["None", "Quarantined", "KeyCompromised", "quarantined", "none", "Contained", "", None, 1, True],
+    "note": ["", "it pushed to main", "x" * 512, "x" * 513, "é" * 512, "sk-ant-api03-" + "a" * 40, None, 1, []],
     "allowedPorts": [
         [], [443], [443, 443], [22, 443], [0], [1], [65535], [65536], [-1], ["443"], [443.0], [443.5], [True], 443,
         list(range(1, 33)), list(range(1, 34)),
     ],
 }  # fmt: skip
+
+# Whole policies for newer images: what goes together and what does not.
+UPDATES: list[Json] = [
+    {"strategy": "None"}, {"strategy": "Notify"}, {"strategy": "Auto"}, {"strategy": "auto"}, {}, None, [], "Auto",
+    {"window": {"start": "22:00", "hours": 4}}, {"strategy": None},
+]  # fmt: skip
+UPDATE_VALUES: dict[str, list[Json]] = {
+    "window": [
+        *({"start": start, "hours": 4} for start in ("22:00", "00:00", "23:59", "24:00", "9:00", "", "22:00\n", 22)),
+        *({"start": "22:00", "hours": hours} for hours in (0, 1, 24, 25, 1.0, 1.5, "4", None, True)),
+        *({"start": "22:00", "hours": 4, "days": days} for days in ([], ["Mon"], ["mon"], ["Mon"] * 8, "Mon", None)),
+        {}, None, {"start": "22:00"}, {"hours": 4}, {"start": "22:00", "hours": 4, "zone": "UTC"},
+    ],
+    "healthGate": [
+        {}, None, {"readyWithin": "10m"}, {"stableFor": "30s"}, {"readyWithin": "0m"}, {"stableFor": "99h"},
+        {"stableFor": "100h"}, {"readyWithin": "9999s"}, {"readyWithin": "10"}, {"readyWithin": "10m "},
+        {"within": "1m"}, {"readyWithin": None},
+    ],
+    "canary": ["None", "Image", "Command", "image", "", None, True, {}],
+    "maxAge": ["7d", "0m", "0d", "999d", "1000d", "999999m", "9999h", "30s", "", 7, None, "7d\n"],
+}  # fmt: skip
+
+# Whole lifecycles: what goes together and what does not.
+LIFECYCLES: list[Json] = [
+    {"ttl": "8h"}, {"shutdownTime": "2027-03-31T18:00:00Z"}, {"idleTimeout": "30m"},
+    {"ttl": "8h", "shutdownTime": "2027-03-31T18:00:00Z", "idleTimeout": "30m", "shutdownPolicy": "Delete"},
+    {}, {"shutdownPolicy": "Delete"}, {"shutdownPolicy": "Suspend"}, {"ttl": None},
+    {"ttl": "8h", "resumeOn": "Request"},
+    {"ttl": "8h", "shutdownPolicy": "delete"}, None, [], "8h", 8,
+]  # fmt: skip
+
+# Exceptions: each value of each field, and whole lists.
+EXCEPTION: Json = {
+    "control": "RES-05",
+    "reason": "it runs for months",
+    "owner": "a@example.org",
+    "expires": "2027-03-31",
+}
+EXCEPTIONS: dict[str, list[Json]] = {
+    "control": [
+        "RES-05", "NET-99", "FS-1", "FS-001", "res-05", "HOST-01", "PRIV-01", " RES-05", "RES-05\n", "", 5, None,
+    ],
+    "reason": ["x", "", "x" * 256, "x" * 257, "token=hunter2", "sk-ant-api03-abc", 5, None, "a\nb", "ü"],
+    "owner": ["x", "", "x" * 64, "x" * 65, "PASSWORD=hunter2", "Team, Example <a@example.org>", 5, None],
+    "expires": [
+        "2027-03-31", "2027-02-29", "2028-02-29", "2027-04-31", "2027-13-01", "2027-3-1", "27-03-31", "1999-01-01",
+        "2027-03-31T00:00:00Z", "tomorrow", "", "2027-03-31\n", "٢027-03-31", 20270331, None,
+    ],
+}  # fmt: skip
+
+# Whole incidents.
+INCIDENTS: list[Json] = [
+    {"state": "Quarantined"}, {"state": "KeyCompromised"}, {"state": "Quarantined", "note": "it pushed to main"},
+    {"state": "None"},
+    {"note": "all is well"}, {}, {"state": None}, {"state": "Quarantined", "since": "now"}, None, [], "Quarantined",
+]  # fmt: skip
 
 # Whole budgets and credentials: what goes together and what does not.
 BUDGETS: list[Json] = [
@@ -208,6 +289,13 @@ _PUSHES: list[Json] = [
     {"force": True, "delete": True}, {"force": "true"}, {"delete": 1}, {"protectedPaths": [".github/**"]},
     {"protectedPaths": ["a b/ü"]}, {"protectedPaths": ["a\\b"]}, {"protectedPaths": ["a\n"]}, {"protectedPaths": [""]},
     {"protectedPaths": []}, {"protectedPaths": ["a\u007f"]}, {"protectedPaths": ["x"] * 65}, {"tags": True}, None, [],
+    *({"branches": [one]} for one in (
+        "refs/heads/claude/*", "refs", "/a", "a/", "a//b", "a..b", "a/.b", "-a", "a/-b", "a.", "a./b", "a.lock",
+        "a.lock/b", "HEAD", "a/HEAD", "HEAD/a", "**", "*", "a.b", "*.lock",
+    )),
+    *({"protectedPaths": [one]} for one in (
+        "/", "//", "/a", "a/", "a//b", "//a", "./a", "a/.", "../a", "a/../b", "...", ".a", "a/..b", "**/*", "a.",
+    )),
 ]  # fmt: skip
 REPOSITORIES: list[Json] = [
     [_REPOSITORY], [], [_REPOSITORY | _SECRET | {"push": {}}], [_REPOSITORY | {"push": {}}], [_REPOSITORY | _SECRET],
@@ -262,6 +350,83 @@ SECURITIES: list[Json] = [
     *({"runtimeClassName": value} for value in ("gvisor", "a.b-c", "gVisor", "", "-a", "a" * 253, "a" * 254, None, 7)),
     *({"executableScratch": value} for value in (True, False, "true", 0, None)),
     {}, {"privileged": True}, {"capabilities": {"add": ["ALL"]}}, [], "Strict",
+]  # fmt: skip
+
+# Backups to begin with; the first two are right.
+_KEPT: Json = {"type": "VolumeClaim", "claimName": "backups"}
+_LETS_IN: Json = {"credentialsSecretRef": {"name": "a"}}
+_S3: Json = {"endpoint": "https://s3.example.org", "bucket": "backups"}
+_SFTP: Json = {"host": "backups.example.org", "user": "claude", "path": "/srv/backups"}
+# The first two are right.
+_SERVERS: list[Json] = [
+    {"type": "S3", "s3": _S3 | {"endpoint": "https://10.1.2.3:9000", "prefix": "a/b", "region": "eu-1"}, **_LETS_IN},
+    {"type": "SFTP", "sftp": _SFTP | {"port": 2222, "path": "below/home"}, **_LETS_IN},
+    {"type": "S3", "s3": _S3}, {"type": "S3", **_LETS_IN}, {"type": "S3", "sftp": _SFTP, **_LETS_IN},
+    {"type": "SFTP", "s3": _S3, **_LETS_IN}, {"type": "S3", "s3": _S3, "claimName": "a", **_LETS_IN},
+    {"type": "VolumeClaim", "claimName": "a", **_LETS_IN}, {"type": "HostDirectory", "s3": _S3},
+    {"type": "S3", "s3": _S3, "credentialsSecretRef": {}}, {"type": "S3", "s3": _S3, "credentialsSecretRef": "a"},
+    *({"type": "S3", "s3": _S3 | {"endpoint": endpoint}, **_LETS_IN} for endpoint in (
+        "http://s3.example.org", "https://", "https://A", "https://a:0", "https://a:70000", "https://a/b", "https://u@a",
+        "https://-a", "https://a..b", "https://[::1]", "https://a:", 7, None,
+    )),
+    *({"type": "S3", "s3": _S3 | {"bucket": bucket}, **_LETS_IN} for bucket in ("ab", "A", "a/b", "-ab", "abc", None)),
+    *({"type": "S3", "s3": _S3 | {"prefix": prefix}, **_LETS_IN} for prefix in ("", "/a", "a/", "a//b", "../a", "a b")),
+    *({"type": "S3", "s3": _S3 | {"region": region}, **_LETS_IN} for region in ("", "EU", "a b")),
+    *({"type": "SFTP", "sftp": _SFTP | {"host": host}, **_LETS_IN} for host in ("", "-oa", "a b", "A", "::1", None)),
+    *({"type": "SFTP", "sftp": _SFTP | {"user": user}, **_LETS_IN} for user in ("", "-l", "a b", "a@b", "_a.b-c")),
+    *({"type": "SFTP", "sftp": _SFTP | {"port": port}, **_LETS_IN} for port in (0, 1, 65535, 65536, "22")),
+    *({"type": "SFTP", "sftp": _SFTP | {"path": path}, **_LETS_IN} for path in ("", "/", "/a/", "/../a", "-a", "/a b")),
+]  # fmt: skip
+RESTORES: list[Json] = [
+    {"backupName": "alice-1"},
+    {"snapshot": "0123abcd", "target": _KEPT, "passwordSecretRef": {"name": "backups"}},
+    {"snapshot": "0" * 64, "target": {"type": "HostDirectory"}, "passwordSecretRef": {"name": "a", "key": "b"}},
+    {}, {"backupName": ""}, {"backupName": "A"}, {"backupName": "a", "snapshot": "0123abcd"}, {"snapshot": "0123abcd"},
+    {"backupName": "a", "target": _KEPT}, {"target": _KEPT, "passwordSecretRef": {"name": "a"}}, None, "a", [],
+    *(
+        {"snapshot": "0123abcd", "target": target, "passwordSecretRef": {"name": "a"}}
+        for target in (
+            {}, None, {"type": "VolumeClaim"}, {"type": "HostDirectory", "claimName": "a"}, {"type": "S3"},
+            {"type": "VolumeClaim", "claimName": "A"}, {"type": "VolumeClaim", "claimName": "a/b"}, {"claimName": "a"},
+            *_SERVERS,
+        )
+    ),
+    *(
+        {"snapshot": snapshot, "target": _KEPT, "passwordSecretRef": {"name": "a"}}
+        for snapshot in ("0123abc", "0123ABCD", "latest12", "0" * 65, 12345678, None)
+    ),
+    {"snapshot": "0123abcd", "target": _KEPT, "passwordSecretRef": {}},
+    {"snapshot": "0123abcd", "target": _KEPT, "passwordSecretRef": {"name": "a/b"}},
+]  # fmt: skip
+
+# Backups by a schedule; the first is right on Kubernetes, the second on Docker.
+_ASKED: Json = {"schedule": "30 2 * * *", "target": _KEPT, "passwordSecretRef": {"name": "backups"}}
+_ON_HOST: Json = _ASKED | {"target": {"type": "HostDirectory"}}
+_SCHEDULES: list[Json] = [
+    "0 0 * * *", "*/15 * * * *", "*/14 * * * *", "*/59 * * * *", "*/60 * * * *", "*/5 * * * *", "* * * * *",
+    "0,15,30,45 * * * *", "0,1,2,3,4 * * * *", "0-30 * * * *", "60 * * * *", "00 * * * *", "05 2 * * *", "0 24 * * *",
+    "0 23 * * *", "0 */6 * * *", "0 */0 * * *", "0 1-5 * * *", "0 5-1 * * *", "0 5-5 * * *", "0 1-23/2 * * *",
+    "0 9/2 * * *", "0 1,5-7,9 * * *", "0 1,7-5 * * *", "0 0 1 * *", "0 0 0 * *", "0 0 31 * *", "0 0 32 * *",
+    "0 0 31 2 *", "0 0 30 2 *", "0 0 29 2 *", "0 0 31 4 *", "0 0 31 2 1", "0 0 1 13 *", "0 0 1 0 *", "0 0 1 12 *",
+    "0 0 * JAN *", "0 0 * * MON", "0 0 * * 7", "0 0 * * 8", "0 0 * * 1-5", "0 0 * * 5-7", "0 0 * * 6-0", "0 0 * *",
+    "0 0 * * * *", "0  0 * * *", " 0 0 * * *", "0 0 * * * ", "0 0 * * *\n", "@daily", "", "0 0 L * *", "0 0 * * 1#2",
+    "0 0 ? * *", "0 0 1-31/100 * *", "٢ 0 * * *", "0 0 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22 * *",
+    "0 0 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23 * *", 5, None, ["0 0 * * *"],
+]  # fmt: skip
+_LEAVES: Json = _ASKED | {"target": _SERVERS[1], "whenHostCompromised": "RestoreElsewhere"}
+BACKUPS: list[Json] = [
+    _ASKED, _ON_HOST,
+    *(_ON_HOST | {"schedule": schedule} for schedule in _SCHEDULES),
+    *(_ON_HOST | {"retention": retention} for retention in (
+        {}, None, {"keepLast": 7}, {"keepLast": 0}, {"keepLast": 1000}, {"keepLast": 1001}, {"keepHourly": 1},
+        {"keepDaily": 7, "keepWeekly": 4, "keepMonthly": 12}, "7",
+    )),
+    *(_ON_HOST | {"includeHome": value} for value in (True, False, "true", 1, None)),
+    *({name: value for name, value in _ON_HOST.items() if name != left} for left in _ON_HOST),
+    *(_ASKED | {"target": target} for target in _SERVERS[:2]),
+    *(asked | {"whenHostCompromised": what} for what in ("Stay", "RestoreElsewhere", "Move", "", True, None)
+      for asked in (_ON_HOST, _ASKED | {"target": _SERVERS[0]})),
+    _ON_HOST | {"passwordSecretRef": {}}, _ON_HOST | {"timeZone": "UTC"}, {}, None, [], "30 2 * * *",
 ]  # fmt: skip
 
 # Logins of registries, right and wrong.
@@ -323,7 +488,8 @@ SECRET_NAMES = [
 ]
 # Where the fields of interest are.
 PARENTS: dict[str, tuple[str, ...]] = {
-    "profile": (), "operatingMode": (), "type": ("workspace",), "retention": ("workspace",),
+    "profile": (), "operatingMode": (), "level": ("compliance",), "type": ("workspace",), "retention": ("workspace",),
+    "instance": ("workspace",),
     "readOnly": ("workspace",), "size": ("workspace",), "storageClassName": ("workspace",), "cpu": ("resources",),
     "memory": ("resources",), "ephemeralStorage": ("resources",), "repository": ("image",), "tag": ("image",),
     "digest": ("image",), "pullPolicy": ("image",), "dns": ("network", "egress"),
@@ -331,15 +497,34 @@ PARENTS: dict[str, tuple[str, ...]] = {
     "allowedCIDRs": ("network", "egress"), "allowedPorts": ("network", "egress"),
     "key": ("credentials", "apiKeySecretRef"),
     "maxCostUSD": ("budget",), "maxOutputTokens": ("budget",), "window": ("budget",),
+    "imageMaxAge": ("due",), "keyMaxAge": ("due",), "backupMaxAge": ("due",),
+    "ttl": ("lifecycle",), "idleTimeout": ("lifecycle",), "shutdownTime": ("lifecycle",),
+    "shutdownPolicy": ("lifecycle",), "state": ("incident",), "note": ("incident",),
 }  # fmt: skip
+
+
+IN_PRODUCTION: Json = {
+    "profile": "Production", "budget": {"maxCostUSD": "20"}, "lifecycle": {"ttl": "30d"}, "backup": BACKUPS[0],
+}  # fmt: skip
+"""What profile Production asks for beside the defaults, on Kubernetes."""
+
+
+def placed(spec: Json) -> Json:
+    """The same; where it is in Production and on Docker, with backups as they are there."""
+    backend = spec.get("backend")
+    if spec.get("backup") == BACKUPS[0] and isinstance(backend, dict) and backend.get("type") == "Docker":
+        return spec | {"backup": copy.deepcopy(BACKUPS[1])}
+    return spec
 
 
 def one_by_one() -> Iterator[Json]:
     """Each value of each pool alone in an otherwise good document, in both profiles."""
     for spec in itertools.chain(_single_values(), _listed_values(), _combinations()):
-        for profile in ("Development", "Production"):
+        for profile in ({"profile": "Development"}, IN_PRODUCTION):
             credentials = {"apiKeySecretRef": {"name": "key"}}
-            yield document("alice", {"credentials": credentials, "profile": profile, **copy.deepcopy(spec)})
+            whole = {"credentials": credentials, **copy.deepcopy(profile), **copy.deepcopy(spec)}
+            yield document("alice", placed(whole))
+    yield document("alice", {"credentials": {"apiKeySecretRef": {"name": "key"}}, "profile": "Production"})
     for name in NAMES:
         yield document(name, {"credentials": {"apiKeySecretRef": {"name": "key"}}})
 
@@ -413,13 +598,33 @@ def _behind_a_gateway() -> Iterator[Json]:
         {"network": {"egress": {"allowedDomains": ["a.com", "a.com:443"]}}},
         {"network": {"egress": {"allowedDomains": ["a.com", "a.com"]}}},
         *({"budget": budget} for budget in budgets()),
+        *({"lifecycle": lifecycle} for lifecycle in lifecycles()),
+        *updates(),
+        *({"restoreFrom": restore} for restore in RESTORES),
+        {"restoreFrom": RESTORES[0], "workspace": {"type": "EmptyDir"}},
+        *({"backup": backup} for backup in BACKUPS), {"backup": _ON_HOST, "workspace": {"type": "EmptyDir"}},
+        *({"backup": _ON_HOST | {"includeHome": asked}, "workspace": {"keepHome": {"size": "1Gi"}}}
+          for asked in (True, False)),
+        *({"backup": _LEAVES, "backend": {"type": kind, **named}} for kind in ("Docker", "Kubernetes")
+          for named in ({}, {"hostRef": {"name": "a"}}, {"hostSelector": {"matchLabels": {"a": "b"}}})),
         *({"services": services} for services in SERVICES),
         *({"repositories": repositories} for repositories in REPOSITORIES),
     ]  # fmt: skip
     for wish in wishes:
         backend = "Kubernetes" if wish.keys() & {"repositories"} else "Docker"
         yield {"backend": {"type": backend}, **_brokered("Brokered"), **wish}
-    yield {"backend": {"type": "Docker"}, "repositories": REPOSITORIES[0]}
+    volume: Json = {"type": "PersistentVolumeClaim"}
+    for beside in (
+        {}, {"image": {"repository": "example.org/a", "tag": "1"}}, {"workspace": volume},
+        {"workspace": volume | {"readOnly": True}}, {"workspace": volume | {"readOnly": False}},
+        IN_PRODUCTION | {"workspace": volume}, {"workspace": {"type": "EmptyDir"}},
+        *({"image": {"repository": "example.org/a", "tag": "1"}, "workspace": {"type": kind}}
+          for kind in ("EmptyDir", "PersistentVolumeClaim")),
+    ):  # fmt: skip
+        for declared in ([], [_REPOSITORY]):
+            for backend in ("Docker", "Kubernetes"):
+                spec = {"backend": {"type": backend}, **_brokered("Brokered"), **beside, "repositories": declared}
+                yield placed(spec)
     for backend in ("Docker", "Kubernetes"):
         for delivery in POOLS["delivery"]:
             for wish in (
@@ -427,6 +632,8 @@ def _behind_a_gateway() -> Iterator[Json]:
                 {"model": {"allowed": ["a"]}},
                 {"network": {"egress": {"allowedDomains": ["a.com"]}}},
                 {"budget": {"maxCostUSD": "20"}},
+                {"lifecycle": {"ttl": "8h"}},
+                {"lifecycle": {"idleTimeout": "30m"}},
             ):
                 yield {"backend": {"type": backend}, **_brokered(delivery), **wish}
             for credentials in CREDENTIALS:
@@ -443,6 +650,25 @@ def budgets() -> Iterator[Json]:
             yield {"maxCostUSD": "20", "maxOutputTokens": 7, field: value}
 
 
+def updates() -> Iterator[Json]:
+    """Policies for newer images, with a tag, with a digest alone, and without an image."""
+    for image in ({}, {"image": {"repository": "a", "tag": "1"}}, {"image": {"repository": "a", "digest": DIGEST}}):
+        yield from ({**image, "updatePolicy": asked} for asked in UPDATES)
+    tagged = {"image": {"repository": "a", "tag": "1"}}
+    for field, values in UPDATE_VALUES.items():
+        for value in values:
+            yield from ({**tagged, "updatePolicy": {"strategy": one, field: value}} for one in ("Auto", "Notify"))
+
+
+def lifecycles() -> Iterator[Json]:
+    """Lifecycles with each value of each of their fields, beside a time and alone."""
+    yield from LIFECYCLES
+    for field in ("ttl", "shutdownTime", "idleTimeout", "shutdownPolicy"):
+        for value in POOLS[field]:
+            yield {field: value}
+            yield {"ttl": "8h", field: value}
+
+
 def _brokered(delivery: Json) -> Json:
     return {"credentials": {"apiKeySecretRef": {"name": "key"}, "delivery": delivery}}
 
@@ -455,7 +681,23 @@ def _kept_homes() -> Iterator[Json]:
 
 
 def _told() -> Iterator[Json]:
-    """What names ConfigMaps."""
+    """Which Claude Code, and what names ConfigMaps."""
+    for version in (
+        "2.1.331",
+        "2",
+        "2.1.0-beta.1+x",
+        "latest",
+        ".2",
+        "2.",
+        "2 1",
+        "2/1",
+        "2\n",
+        "",
+        "1" * 63,
+        "1" * 64,
+        2,
+    ):
+        yield {"claudeCode": {"version": version}}
     for part in ("settings", "memory"):
         for name in ("team", "team.claude", "Team", "other/team", "", "a" * 254, None, 5):
             yield {"claudeCode": {part: {"name": name}}}
@@ -464,7 +706,26 @@ def _told() -> Iterator[Json]:
         yield from ({"claudeCode": {part: wrong}} for wrong in ({}, [], "team", {"name": "a", "namespace": "b"}))
 
 
+def _exceptions() -> Iterator[Json]:
+    for field, values in EXCEPTIONS.items():
+        yield [{key: value for key, value in EXCEPTION.items() if key != field}]
+        yield from ([{**EXCEPTION, field: value}] for value in values)
+    yield from (
+        [],
+        None,
+        {},
+        [None],
+        ["RES-05"],
+        [EXCEPTION, EXCEPTION],
+        [EXCEPTION, {**EXCEPTION, "control": "ID-02"}],
+    )
+    yield [{**EXCEPTION, "until": "x"}]
+    for count in (16, 17):
+        yield [{**EXCEPTION, "control": f"RES-{number:02}"} for number in range(count)]
+
+
 def _combinations() -> Iterator[Json]:
+    yield from ({"compliance": {"exceptions": those}} for those in _exceptions())
     yield from _behind_a_gateway()
     yield from ({"backend": backend} for backend in BACKENDS)
     for name in HOST_NAMES:
@@ -490,6 +751,8 @@ def _combinations() -> Iterator[Json]:
         yield {"network": {"egress": {"allowedCIDRs": ["192.0.2.0/24", twice]}}}
     for retention in ("Retain", "Delete"):
         yield {"workspace": {"type": "EmptyDir", "retention": retention}}
+    for instance in (1, 2):
+        yield {"workspace": {"type": "EmptyDir", "instance": instance}}
     yield from _kept_homes()
     yield {"workspace": {"type": "EmptyDir", "storageClassName": "fast"}}
     yield {"workspace": {"type": "EmptyDir", "readOnly": True}}

@@ -35,6 +35,15 @@ VALUES: dict[str, list[Json]] = {
     "insecure": [True, False, "true", 1],
     "unschedulable": [True, False, "yes", 0],
     "drain": [True, False, "no"],
+    "incident": [
+        {"state": "None"}, {"state": "HostCompromised"}, {"state": "Quarantined"}, {"state": "hostcompromised"}, {},
+        {"state": "HostCompromised", "note": "a" * 512}, {"state": "HostCompromised", "note": "a" * 513}, None, [],
+        {"state": "HostCompromised", "note": None}, {"note": "a"}, {"state": "HostCompromised", "since": "x"}, "None",
+        *({"state": "HostCompromised", "since": since} for since in (
+            "2027-03-31T18:00:00Z", "2027-02-30T18:00:00Z", "2027-03-31T18:00:00+01:00", "2027-03-31", "", 7, None,
+        )),
+        {"state": "HostCompromised", "note": "sk-ant-api03-" + "A" * 40},
+    ],
     "capacity": [
         {}, {"sandboxes": 1}, {"sandboxes": 0}, {"sandboxes": 10_000}, {"sandboxes": 10_001}, {"sandboxes": "3"},
         {"sandboxes": 2.5}, {"cpu": 4}, {"cpu": "99m"}, {"cpu": "4096"}, {"cpu": "4097"}, {"cpu": "4 CPU"},
@@ -56,9 +65,16 @@ VALUES: dict[str, list[Json]] = {
         ),
         *({"credentials": [{"repository": one, "secretRef": {"name": "a"}}]} for one in ("*", "a.b", "a")),
     ],
+    "storage": [
+        {}, {"sizes": "Required"}, {"sizes": "IfPossible"}, {"sizes": "required"}, {"size": "1Gi"}, [], None,
+    ],
     "allowedRuntimes": [
         [], ["runsc"], ["io.containerd.runsc.v1", "kata-runtime"], ["runsc", "runsc"], ["Runsc"], [""], ["a/b"],
         "runsc", ["a" * 253], ["a" * 254], [1], [f"r{i}" for i in range(16)], [f"r{i}" for i in range(17)], None,
+    ],
+    "backupDirectory": [
+        "/srv/backups", "/b", "/", "", "srv", "/srv/", "/srv//b", "/srv/../b", "/srv/.b", "/srv/b.c-d_e", "/a b", "/ü",
+        "/" + "a" * 199, "/" + "a" * 200, 1, None, "/a\n", "/-a", "/a:/b",
     ],
     "allowedNamespaces": [
         {}, {"names": []}, {"names": ["a"]}, {"names": ["a" * 63]}, {"names": ["a" * 64]}, {"names": ["A"]},
@@ -103,7 +119,9 @@ def _good(rng: random.Random) -> Json:
     optional: dict[str, Callable[[], Json]] = {
         "capacity": lambda: rng.choice(({}, {"sandboxes": 20}, {"cpu": "64", "memory": "256Gi"})),
         "unschedulable": lambda: rng.choice((True, False)),
+        "storage": lambda: rng.choice(({}, {"sizes": "Required"}, {"sizes": "IfPossible"})),
         "drain": lambda: rng.choice((True, False)),
+        "incident": lambda: {"state": rng.choice(("None", "HostCompromised"))},
         "images": lambda: rng.choice(({}, {"allowed": [{"repository": "a.b/c"}]}, {"removeUnused": False})),
         "allowedNamespaces": lambda: rng.choice(
             ({}, {"names": ["agents"]}, {"selector": {"matchLabels": {"team": "a"}}, "names": ["a", "b"]})

@@ -8,22 +8,28 @@ from typing import Any
 
 from field_values import (
     BACKENDS,
+    BACKUPS,
     BUDGETS,
     CREDENTIALS,
     DIGEST,
     ENV_NAMES,
     HOST_NAMES,
+    IN_PRODUCTION,
+    INCIDENTS,
+    LIFECYCLES,
     MATCH_LABELS,
     NAMES,
     PARENTS,
     POOLS,
     PORT_NAMES,
     REPOSITORIES,
+    RESTORES,
     SECCOMP_PROFILES,
     SECRET_NAMES,
     SECURITIES,
     SERVICES,
     document,
+    placed,
 )
 
 from claude_sandbox.api import networks
@@ -55,6 +61,9 @@ def good(rng: random.Random) -> Json:
         "profile": lambda: "Development",
         "backend": lambda: rng.choice(({}, {"type": "Kubernetes"}, *BACKENDS[:2], BACKENDS[6])),
         "operatingMode": lambda: rng.choice(("Running", "Suspended")),
+        "incident": lambda: copy.deepcopy(rng.choice(INCIDENTS[:4])),
+        "restoreFrom": lambda: copy.deepcopy(rng.choice(RESTORES[:2])),
+        "lifecycle": lambda: copy.deepcopy(rng.choice(LIFECYCLES[:2])),
         "image": lambda: _image(rng, production),
         "command": lambda: rng.choice(([], ["claude"], ["sh", "-c", "exec claude"])),
         "args": lambda: _words(rng, 64),
@@ -77,7 +86,7 @@ def good(rng: random.Random) -> Json:
     }
     spec |= _some(rng, optional)
     if production:
-        spec["profile"] = "Production"
+        spec |= copy.deepcopy(IN_PRODUCTION)
     if spec.get("backend", {}).get("type") == "Docker":
         spec.get("workspace", {}).pop("storageClassName", None)
         spec |= _behind_a_gateway(rng, spec["credentials"]) if rng.random() < 0.5 else {}
@@ -92,7 +101,7 @@ def good(rng: random.Random) -> Json:
     ):
         spec["credentials"] |= rng.choice(({}, {"delivery": "Mounted"}))
     name = "".join(rng.choices(string.ascii_lowercase + string.digits, k=rng.choice((1, 8, 45))))
-    return document(name, spec)
+    return document(name, placed(spec))
 
 
 def _behind_a_gateway(rng: random.Random, credentials: Json) -> Json:
@@ -162,28 +171,30 @@ def _add_field(rng: random.Random, spec: Json) -> None:
     target[field] = value
 
 
+_WHOLE: dict[str, list[Json]] = {
+    "backend": BACKENDS,
+    "backup": BACKUPS,
+    "budget": BUDGETS,
+    "incident": INCIDENTS,
+    "lifecycle": LIFECYCLES,
+    "matchLabels": MATCH_LABELS,
+    "repositories": REPOSITORIES,
+    "restoreFrom": RESTORES,
+    "seccompProfile": SECCOMP_PROFILES,
+    "security": SECURITIES,
+    "services": SERVICES,
+}
+"""For what is exchanged whole."""
+
+
 def _pool(path: Path) -> list[Json]:
     fields = [step for step in path if isinstance(step, str)]
     match fields[-1]:
         case "name":
             named = {"env": ENV_NAMES, "ports": PORT_NAMES, "hostRef": HOST_NAMES}
             return named.get(fields[-2], SECRET_NAMES)
-        case "backend":
-            return BACKENDS
-        case "security":
-            return SECURITIES
-        case "budget":
-            return BUDGETS
-        case "services":
-            return SERVICES
-        case "repositories":
-            return REPOSITORIES
         case "credentials":
             return [*CREDENTIALS, *({**one, "delivery": "Brokered"} for one in CREDENTIALS)]
-        case "seccompProfile":
-            return SECCOMP_PROFILES
-        case "matchLabels":
-            return MATCH_LABELS
         case "args" | "command":
             return [["x"] * 64, ["x"] * 65, ["y" * 4096] * 8, ["y" * 4096] * 9, *POOLS["value"], [], [""]]
         case "allowedCIDRs" if isinstance(path[-1], str):
@@ -194,7 +205,7 @@ def _pool(path: Path) -> list[Json]:
                 [f"10.{i}.0.0/16" for i in range(64)],
                 [f"10.{i}.0.0/16" for i in range(65)],
             ]
-    return POOLS.get(fields[-1], _ANYTHING)
+    return _WHOLE.get(fields[-1]) or POOLS.get(fields[-1], _ANYTHING)
 
 
 def _paths(value: Json, path: Path) -> Iterator[Path]:

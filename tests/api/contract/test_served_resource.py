@@ -27,7 +27,7 @@ from claude_sandbox.api.status import (
     Summary,
     Workload,
 )
-from claude_sandbox.api.usage_status import (
+from claude_sandbox.api.status_fields.usage import (
     Answered,
     BudgetLeft,
     BudgetState,
@@ -147,6 +147,7 @@ async def test_a_minimal_sandbox_is_stored_with_every_default(alice: Server) -> 
         },
         "security": {"seccompProfile": {"type": "RuntimeDefault"}, "executableScratch": True, "userNamespace": False},
         "claudeCode": {"skills": []},
+        "compliance": {"level": "Sandbox", "exceptions": []},
         "services": [],
         "repositories": [],
         "updateStrategy": {"type": "OnDelete"},
@@ -192,6 +193,7 @@ async def test_the_columns_of_kubectl_get_wide(alice: Server) -> None:
         "Message": "Ready in words.",
         "Cost": "0.000000001",
         "Budget": "Spent",
+        "Ends": None,
     }
 
 

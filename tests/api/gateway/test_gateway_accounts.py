@@ -13,7 +13,7 @@ from faulty_proxy import FaultyProxy
 from gateway_place import define
 
 from claude_sandbox.api import meta
-from claude_sandbox.api.usage import MAX_ACCOUNT, ClaudeSandboxUsageSpec
+from claude_sandbox.api.kinds.usage import MAX_ACCOUNT, ClaudeSandboxUsageSpec
 from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
 from claude_sandbox.gateway.budget.ledger import (
     MAX_MODELS,

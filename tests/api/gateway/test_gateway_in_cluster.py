@@ -1,20 +1,25 @@
 """The gateway as a real program against a real API server: real tokens, real watches, and what happens to both."""
 
 import asyncio
+import base64
+import contextlib
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 from gateway_place import BODY, SECRET, Place, answered, ask, ready
-from gatewaykit import KEY, Gateway, Provider, message, provider, until, write
+from gatewaykit import KEY, Gateway, Provider, message, provider, running, until, write
+from receiver import receiver_in
 
 from claude_sandbox.kubernetes_api import resources as r
 from claude_sandbox.localcluster import cluster
 
 pytestmark = pytest.mark.controlplane
+OUTSIDE = "outside.example.org"
 OTHER_KEY = "sk-ant-api03-the-key-that-came-after"
 
 
@@ -105,6 +110,94 @@ async def test_a_secret_that_is_deleted_or_no_longer_opted_in_is_not_used(here: 
             await here.secret(OTHER_KEY)
             await answered(gateway, work)
             assert api.seen[-1].header("x-api-key") == [OTHER_KEY]
+
+
+async def test_a_compromised_key_is_used_for_nobody_until_another_is_there(here: Place) -> None:
+    await here.make()
+    await here.secret()
+    await here.sandbox("work")
+    await here.sandbox("other")
+    await here.sandbox("on-docker", backend={"type": "Docker"})
+    work, other = await here.token("sandbox-work"), await here.token("sandbox-other")
+    secret = await here.api.get(r.SECRETS, SECRET, here.namespace)
+    compromised = {"state": "KeyCompromised"}
+    async with provider() as api:
+        with here.gateway(api.url) as gateway:
+            await ready(gateway)
+            await answered(gateway, work)
+            await answered(gateway, other)
+            for name in ("work", "on-docker"):
+                # Whoever of the namespace says so; Claude Code asks again after a 503, so its work waits.
+                await here.api.patch(r.SANDBOXES, name, here.namespace, {"spec": {"incident": compromised}})
+                await answered(gateway, work, 503)
+                await answered(gateway, other, 503)
+                assert "is compromised" in (await ready(gateway))["problems"]["other"]
+                await here.api.patch(r.SANDBOXES, name, here.namespace, {"spec": {"incident": None}})
+                await answered(gateway, work)
+            # The operator writes down which generation was meant.
+            await here.api.patch(r.SANDBOXES, "work", here.namespace, {"spec": {"incident": compromised}})
+            meant = {
+                **compromised,
+                "since": "2026-11-29T12:00:00Z",
+                "generation": secret["metadata"]["resourceVersion"],
+            }
+            await here.api.patch_status(r.SANDBOXES, "work", here.namespace, {"incident": meant})
+            await answered(gateway, other, 503)
+            seen = len(api.seen)
+            assert (await ask(gateway, work))[0] == 503
+            assert len(api.seen) == seen
+            await here.secret(OTHER_KEY)
+            await answered(gateway, work)
+            await answered(gateway, other)
+            assert api.seen[-1].header("x-api-key") == [OTHER_KEY]
+            # The operator says of one that its key was on a host that is compromised.
+            live = await here.api.get(r.SECRETS, SECRET, here.namespace)
+            lost = {"host": "build-1", "secret": SECRET, "generation": live["metadata"]["resourceVersion"]}
+            await here.api.patch_status(r.SANDBOXES, "other", here.namespace, {"lostKey": lost})
+            await answered(gateway, work, 503)
+            await answered(gateway, other, 503)
+            await here.api.patch_status(r.SANDBOXES, "other", here.namespace, {"lostKey": {**lost, "generation": "1"}})
+            await answered(gateway, work)
+
+
+async def test_of_a_sandbox_in_quarantine_nothing_gets_out_not_even_what_was_taken_of_it(here: Place) -> None:
+    """A receiver that reads nothing has the gateway hold what it took, in its own buffers and in the kernel's."""
+    with receiver_in(Path("/proc/self/ns/net"), "127.0.0.1", 0) as outside:
+        await here.make()
+        await here.secret()
+        await here.sandbox("work", network={"egress": {"allowedDomains": [f"{OUTSIDE}:{outside.port}"]}})
+        token = await here.token("sandbox-work")
+        async with provider() as api:
+            configuration = here.configuration(api.url)
+            configuration["egress"]["hosts"] = {OUTSIDE: ["127.0.0.1"]}
+            with running(here.directory, configuration) as gateway:
+                await ready(gateway)
+                await answered(gateway, token)
+                sending = asyncio.create_task(_flood(gateway, token, outside.port))
+                await asyncio.to_thread(outside.wait_until_sent_to)
+                quarantined = {"spec": {"incident": {"state": "Quarantined"}}}
+                await here.api.patch(r.SANDBOXES, "work", here.namespace, quarantined)
+                # It is told nothing: its connection breaks.
+                async with asyncio.timeout(30):
+                    await sending
+                assert await asyncio.to_thread(outside.after_now) == 0
+                await answered(gateway, token, 401)
+                await here.api.patch(r.SANDBOXES, "work", here.namespace, {"spec": {"incident": None}})
+                await answered(gateway, token)
+
+
+async def _flood(gateway: Gateway, token: str, port: int) -> None:
+    """Send without end, until the connection breaks."""
+    host, _, own = gateway.proxy.rpartition(":")
+    _, writer = await asyncio.open_connection(host, int(own))
+    authorization = base64.b64encode(f"sandbox:{token}".encode()).decode()
+    where = f"{OUTSIDE}:{port}"
+    head = f"POST http://{where}/ HTTP/1.1\r\nHost: {where}\r\nContent-Length: 1000000000000\r\n"
+    writer.write(f"{head}Proxy-Authorization: Basic {authorization}\r\n\r\n".encode())
+    with contextlib.suppress(OSError):
+        while True:
+            writer.write(bytes(1 << 16))
+            await writer.drain()
 
 
 async def test_a_withdrawn_right_ends_the_use_of_a_key_where_it_is_polled(here: Place) -> None:

@@ -13,7 +13,7 @@ from gatewaykit import Gateway, provider, running
 from gatewaykit import answered as refusing
 
 from claude_sandbox.api import meta
-from claude_sandbox.api.usage_status import TroubleKind
+from claude_sandbox.api.status_fields.usage import TroubleKind
 from claude_sandbox.backends.gateway_reports import Report, read
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer
 from claude_sandbox.gateway.kubernetes.reports import PARTS, ReportStore

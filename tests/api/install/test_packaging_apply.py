@@ -51,7 +51,7 @@ def versions(kubectl: Kubectl, manifests: list[Manifest]) -> list[str]:
 
 
 def test_a_field_that_does_not_exist_is_refused(installed: Kubectl) -> None:
-    (policy,) = (m for m in render(Installation()) if m["kind"] == "NetworkPolicy")
+    policy = next(m for m in render(Installation()) if m["kind"] == "NetworkPolicy")
     policy["spec"]["ingres"] = []
     with pytest.raises(SetupError, match="ingres"):
         installed.apply([policy], dry_run=True)

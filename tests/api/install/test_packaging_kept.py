@@ -90,9 +90,14 @@ def eventually(true: Callable[[], bool]) -> None:
 
 
 def test_a_sandbox_that_said_nothing_goes_on_holding_its_key(before: Kubectl) -> None:
-    before.apply(
-        [sandbox("silent"), sandbox("docker", backend={"type": "Docker"}), sandbox("live", profile="Production")]
-    )
+    backup = {
+        "schedule": "30 2 * * *",
+        "target": {"type": "VolumeClaim", "claimName": "b"},
+        "passwordSecretRef": {"name": "b"},
+    }
+    bounds = {"budget": {"maxOutputTokens": 1000}, "lifecycle": {"ttl": "30d"}, "backup": backup}
+    live = sandbox("live", profile="Production", **bounds)
+    before.apply([sandbox("silent"), sandbox("docker", backend={"type": "Docker"}), live])
     assert set(deliveries(before).values()) == {None}
     crds.bring(before, NOW, print, force=True)
     eventually(lambda: new_ones(before) == "Brokered")

@@ -9,7 +9,8 @@ import pytest
 from access import ACCOUNT, Right, may, rights
 
 from claude_sandbox.install.kubectl import Kubectl
-from claude_sandbox.install.manifests import NAMESPACE, Installation, Manifest, render
+from claude_sandbox.install.manifests import NAMESPACE, PROBES, Installation, Manifest, render
+from claude_sandbox.install.manifests import NODES as AGENTS_NAMESPACE
 from claude_sandbox.kubernetes_api.credentials import Credentials, from_kubeconfig
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.programs import toolchain
@@ -25,9 +26,11 @@ def of(rules: dict[str, str], *names: str) -> set[Right]:
 
 WORK = of(
     {
-        "claudesandbox.dev/claudesandboxes": "get list watch",
+        "claudesandbox.dev/claudesandboxes": "get list watch delete",
         "claudesandbox.dev/claudesandboxes/status": "patch",
         "claudesandbox.dev/claudesandboxes/finalizers": "update",
+        "claudesandbox.dev/claudesandboxbackups": "get list watch create delete",
+        "claudesandbox.dev/claudesandboxbackups/status": "patch",
         "/pods": "get list watch create patch delete",
         "/services": "get list watch create patch delete",
         "/serviceaccounts": "get list watch create patch delete",
@@ -47,7 +50,9 @@ WORK = of(
     }
 ) | of({"/secrets": "get list watch create patch delete"}, "claude-sandbox-gateway-tls")
 SECRETS = of({"/secrets": "get list watch"})
-NODES = of({"/nodes": "get", "node.k8s.io/runtimeclasses": "get", "storage.k8s.io/storageclasses": "get"})
+NODES = of({"/nodes": "get", "node.k8s.io/runtimeclasses": "get", "storage.k8s.io/storageclasses": "get"}) | of(
+    {"claudesandbox.dev/claudeimagepolicies": "list watch"}
+)
 CLUSTER = NODES | of({"/namespaces": "get list watch"})
 OWN_NAMESPACE = of({"/namespaces": "get"})
 HOSTS = of(
@@ -55,6 +60,8 @@ HOSTS = of(
         "claudesandbox.dev/dockerhosts": "get list watch",
         "claudesandbox.dev/dockerhosts/status": "patch",
         "claudesandbox.dev/claudesandboxes": "patch",
+        "claudesandbox.dev/claudesandboxsessions": "get list delete",
+        "claudesandbox.dev/claudesandboxsessions/status": "patch",
     }
 ) | of({"/namespaces": "get"}, "kube-system")
 HOST_SECRETS = of({"/secrets": "get"})
@@ -64,19 +71,32 @@ RIGHTS = of(
         for plural in ("roles", "clusterroles", "rolebindings", "clusterrolebindings")
     }
 )
+AGENTS = of({"/pods": "list watch"}) | of(
+    {"/secrets": "get create patch"}, "claude-sandbox-node-agent-authority", "claude-sandbox-node-agent-tls"
+)
+REPORTS = of(
+    {
+        "openreports.io/reports": "list watch create patch",
+        "wgpolicyk8s.io/policyreports": "list watch create patch",
+    }
+)
+CONTROLS = of({"/pods": "get list create delete"})
+"""In the namespace of the pods that are the control of probes, however little it may elsewhere."""
 LEASE = of({"coordination.k8s.io/leases": "get update"}, "claude-sandbox-operator") | of(
-    {"coordination.k8s.io/leases": "create"}
+    {"coordination.k8s.io/leases": "create", "/configmaps": "create"}
 )
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to install the operator, and what it may do: everywhere, where it watches, and in its own namespace."""
+    """A way to install the operator, and what it may do: everywhere, where it watches, in its own namespace, and in
+    that of agents on the nodes."""
 
     installation: Installation
     everywhere: set[Right]
     watched: set[Right]
     own: set[Right] = field(default_factory=set)
+    nodes: set[Right] = field(default_factory=set)
 
 
 VARIANTS = {
@@ -88,6 +108,20 @@ VARIANTS = {
     ),
     "with Docker hosts": Variant(
         Installation(secrets=False, docker=True), WORK | CLUSTER | RIGHTS | HOSTS, set(), HOST_SECRETS
+    ),
+    "with reports as objects": Variant(
+        Installation(secrets=False, policy_reports="Auto"), WORK | CLUSTER | RIGHTS | REPORTS, set()
+    ),
+    "namespaced with reports as objects": Variant(
+        Installation(namespaces=(WATCHED,), secrets=False, policy_reports="Auto"),
+        NODES | RIGHTS,
+        WORK | OWN_NAMESPACE | REPORTS,
+    ),
+    "namespaced with agents on the nodes": Variant(
+        Installation(namespaces=(WATCHED,), secrets=False, node_agent=True),
+        NODES | RIGHTS,
+        WORK | OWN_NAMESPACE,
+        nodes=AGENTS,
     ),
 }
 
@@ -118,13 +152,17 @@ def variant(request: pytest.FixtureRequest, kubectl: Kubectl) -> Iterator[Varian
     kubectl.delete(m for m in manifests if m["kind"] not in ("CustomResourceDefinition", "Namespace"))
 
 
-@pytest.mark.parametrize("namespace", [WATCHED, OTHER, NAMESPACE, "kube-system"])
+@pytest.mark.parametrize("namespace", [WATCHED, OTHER, NAMESPACE, AGENTS_NAMESPACE, PROBES, "kube-system"])
 def test_the_account_may_do_exactly_what_is_listed(variant: Variant, credentials: Credentials, namespace: str) -> None:
     expected = set(variant.everywhere)
     if namespace == WATCHED:
         expected |= variant.watched
     if namespace == NAMESPACE:
         expected |= LEASE | variant.own
+    if namespace == AGENTS_NAMESPACE:
+        expected |= variant.nodes
+    if namespace == PROBES:
+        expected |= CONTROLS
     assert rights(credentials, ACCOUNT, namespace) == expected
 
 
@@ -142,7 +180,7 @@ def test_the_account_may_do_exactly_what_is_listed(variant: Variant, credentials
         ("patch", "/secrets"),
         ("delete", "/persistentvolumeclaims"),
         ("create", "claudesandbox.dev/claudesandboxes"),
-        ("delete", "claudesandbox.dev/claudesandboxes"),
+        ("deletecollection", "claudesandbox.dev/claudesandboxes"),
         ("create", "claudesandbox.dev/dockerhosts"),
         ("patch", "claudesandbox.dev/dockerhosts"),
         ("bind", "rbac.authorization.k8s.io/roles"),
@@ -152,6 +190,9 @@ def test_the_account_may_do_exactly_what_is_listed(variant: Variant, credentials
         ("create", "rbac.authorization.k8s.io/clusterroles"),
         ("update", "rbac.authorization.k8s.io/rolebindings"),
         ("delete", "claudesandbox.dev/claudesandboxusages"),
+        ("create", "claudesandbox.dev/claudesandboxsessions"),
+        ("patch", "claudesandbox.dev/claudesandboxbackups"),
+        ("get", "/services/proxy"),
         ("*", "/pods"),
         ("*", "*/*"),
     ],

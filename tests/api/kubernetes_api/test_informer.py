@@ -14,8 +14,8 @@ from claude_sandbox.kubernetes_api import resources as r
 from claude_sandbox.kubernetes_api.client import Api, Obj
 from claude_sandbox.kubernetes_api.credentials import Authorization, Credentials
 from claude_sandbox.kubernetes_api.errors import ApiError
-from claude_sandbox.kubernetes_api.informer import Informer, Timings
-from claude_sandbox.kubernetes_api.transforms import PROJECTIONS
+from claude_sandbox.kubernetes_api.informers.informer import Informer, Timings
+from claude_sandbox.kubernetes_api.informers.transforms import PROJECTIONS
 
 pytestmark = pytest.mark.controlplane
 

@@ -49,6 +49,7 @@ class Place:
     counted: Counting
     events: Events
     operator: Operator
+    kubeconfig: Path
 
     @property
     def pids(self) -> dict[str, int]:
@@ -58,8 +59,8 @@ class Place:
 
 
 @contextlib.asynccontextmanager
-async def place(directory: Path, release: str, report: Report) -> AsyncIterator[Place]:
-    """Bring everything up; all of it is gone afterwards. Raises LocalClusterError."""
+async def place(directory: Path, release: str, report: Report, *options: str) -> AsyncIterator[Place]:
+    """Bring everything up; all of it is gone afterwards. `options`: of the operator. Raises LocalClusterError."""
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(cluster.down, NAME, report)
         running = await asyncio.to_thread(cluster.up, NAME, fsync=False, report=report)
@@ -72,15 +73,15 @@ async def place(directory: Path, release: str, report: Report) -> AsyncIterator[
         api = await stack.enter_async_context(Api(load(str(running.kubeconfig)), attempts=1, user_agent="bench"))
         await _prepare(api)
         (port,) = ports.allocate("bench-operator", ("operator",), ()).values()
-        options = ("--docker", f"--relay-image={recipe('operator').reference}")
-        operator = Operator(running.kubeconfig, OPERATOR, port, directory / "operator.log", IMAGE, options)
+        own = ("--docker", f"--relay-image={recipe('operator').reference}", *options)
+        operator = Operator(running.kubeconfig, OPERATOR, port, directory / "operator.log", IMAGE, own)
         stack.push_async_callback(operator.stop)
         report("Starting the operator.")
         await operator.start()
         client = await asyncio.to_thread(docker.APIClient, f"unix://{socket}", version="auto", timeout=120)
         asked = Engine(lambda: client)
         stack.callback(asked.close)
-        found = Place(api, made, asked, counted, events, operator)
+        found = Place(api, made, asked, counted, events, operator, running.kubeconfig)
         await _join(found, f"unix://{socket}")
         yield found
 

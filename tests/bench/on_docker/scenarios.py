@@ -10,7 +10,7 @@ from typing import Any
 from tests.bench import load
 from tests.bench.figures import Latency
 from tests.bench.machine import Cpu, CpuMeter, Memory, memory
-from tests.bench.objects import is_ready
+from tests.bench.objects import MOUNTED, is_ready
 from tests.bench.on_docker.events import happens, within
 from tests.bench.on_docker.place import AGENTS, IMAGE, SECRET, Place
 
@@ -26,7 +26,7 @@ PATIENCE = 120.0
 _READS = "GET"
 
 
-def sandbox(name: str) -> dict[str, Any]:
+def sandbox(name: str, delivery: str = MOUNTED) -> dict[str, Any]:
     """A small sandbox with a volume for its workspace."""
     return {
         "apiVersion": meta.API_VERSION,
@@ -34,7 +34,7 @@ def sandbox(name: str) -> dict[str, Any]:
         "metadata": {"namespace": AGENTS, "name": name},
         "spec": {
             "backend": {"type": "Docker"},
-            "credentials": {"apiKeySecretRef": {"name": SECRET}, "delivery": "Mounted"},
+            "credentials": {"apiKeySecretRef": {"name": SECRET}, "delivery": delivery},
             "resources": {"cpu": "1", "memory": "512Mi"},
             "workspace": {"retention": "Delete"},
         },
@@ -47,6 +47,8 @@ class Created:
 
     at_once: int
     latency: Latency
+    seconds: tuple[float, ...]
+    """Each by itself."""
     calls: Mapping[str, float]
     """Calls to the engine for one by kind, from the create until it is ready; only where there is one at a time."""
 
@@ -91,17 +93,17 @@ async def raw_containers(here: Place, count: int, at_once: int) -> Created:
         return end - start
 
     found = await _in_turn(one, [f"raw-{at_once}-{number}" for number in range(count)], at_once)
-    return Created(at_once, Latency.of(found), _each(calls, count) if at_once == 1 else {})
+    return Created(at_once, Latency.of(found), tuple(found), _each(calls, count) if at_once == 1 else {})
 
 
-async def sandboxes(here: Place, count: int, at_once: int) -> Created:
+async def sandboxes(here: Place, count: int, at_once: int, delivery: str = MOUNTED) -> Created:
     """Sandboxes, from just before the request until the watch shows Ready=True."""
     arrivals = load.Arrivals(is_ready)
     calls: Counter[str] = Counter()
 
     async def one(name: str) -> float:
         before, start = Counter(here.counted.requests), time.perf_counter()
-        await here.api.create(SANDBOXES, sandbox(name), AGENTS)
+        await here.api.create(SANDBOXES, sandbox(name, delivery), AGENTS)
         await arrivals.all_of([name], PATIENCE)
         calls.update(here.counted.requests - before)
         await here.api.delete(SANDBOXES, name, AGENTS)
@@ -112,7 +114,7 @@ async def sandboxes(here: Place, count: int, at_once: int) -> Created:
 
     async with load.watching(here.api, SANDBOXES, AGENTS, arrivals.take):
         found = await _in_turn(one, [f"one-{at_once}-{number}" for number in range(count)], at_once)
-    return Created(at_once, Latency.of(found), _each(calls, count) if at_once == 1 else {})
+    return Created(at_once, Latency.of(found), tuple(found), _each(calls, count) if at_once == 1 else {})
 
 
 def _each(calls: Mapping[str, int], count: int) -> dict[str, float]:
@@ -211,9 +213,10 @@ class AtRest:
         return counted * 60 / self.seconds
 
 
-async def at_rest(here: Place, seconds: float) -> AtRest:
-    """Look on for so long."""
-    await _quiet(here)
+async def at_rest(here: Place, seconds: float, *, quieted: bool = True) -> AtRest:
+    """Look on for so long; `quieted`: once nothing is written to the engine any more."""
+    if quieted:
+        await _quiet(here)
     before, meter, start = Counter(here.counted.requests), CpuMeter(here.pids), time.monotonic()
     await asyncio.sleep(seconds)
     calls = here.counted.requests - before

@@ -1,5 +1,6 @@
 """An engine that listens on a port: who gets in, and that it is the same port after a restart."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +9,22 @@ import docker
 import pytest
 from docker.errors import DockerException
 from docker.tls import TLSConfig
+from dockerkit import IMAGE
 from enginekit import own
 from nodekit import report
 from requests.exceptions import RequestException
 
+from claude_sandbox.api.docker_hosts.endpoints import parse
+from claude_sandbox.api.spec import BackendType
+from claude_sandbox.backends.docker.engine.connection.client_credentials import TlsCredentials
+from claude_sandbox.backends.docker.engine.connection.connect import connect
+from claude_sandbox.cli.local.engine_address import EngineAddress
+from claude_sandbox.cli.work.copying import Limits, copy_in, copy_out
+from claude_sandbox.cli.work.target import Target
+from claude_sandbox.cli.work.ways.containers import container_place
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription, Tcp
+from claude_sandbox.localcluster.images import ImageArchive
 from claude_sandbox.localcluster.pki.pki import Files
 
 pytestmark = pytest.mark.engine
@@ -54,6 +65,31 @@ def test_only_who_has_a_certificate_of_the_engines_authority_gets_in(remote: Eng
     assert not _connects(remote, foreign.certificate, remote.client)
     # The server's own certificate doesn't speak for a client.
     assert not _connects(remote, remote.ca, Files(remote.ca.parent, "server"))
+
+
+async def test_files_are_copied_into_a_container_though_tls_closes_no_direction_alone(
+    remote: EngineDescription, stand_in_image: ImageArchive, tmp_path: Path
+) -> None:
+    assert remote.endpoint is not None
+    engine.load_image(remote, stand_in_image)
+    pair = remote.client
+    credentials = TlsCredentials(remote.ca.read_bytes(), pair.certificate.read_bytes(), pair.key.read_bytes())
+    where = EngineAddress(remote.endpoint, parse(remote.endpoint), credentials)
+    (tmp_path / "up/deep").mkdir(parents=True)
+    (tmp_path / "up/deep/file").write_bytes(os.urandom(2_000_003))
+    with connect(where.address, where.credentials) as connection:
+        made = connection.api.create_container(IMAGE, ["sleep", "600"], user="0:0", working_dir="/tmp")["Id"]
+        connection.api.start(made)
+        try:
+            async with container_place(where, Target("agents", "a", "u", BackendType.DOCKER, made)) as place:
+                session = await place.run(["true"], stdin=True)
+                assert not session.can_end_input
+                await session.close()
+                await copy_in(place, tmp_path / "up", "", "/tmp")
+                await copy_out(place, "up", tmp_path / "down", "/tmp", Limits(1 << 30))
+        finally:
+            connection.api.remove_container(made, force=True)
+    assert (tmp_path / "down/deep/file").read_bytes() == (tmp_path / "up/deep/file").read_bytes()
 
 
 def test_the_port_is_the_same_after_a_restart(remote: EngineDescription) -> None:

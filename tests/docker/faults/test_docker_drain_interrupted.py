@@ -23,7 +23,7 @@ from claude_sandbox.controller.docker_hosts.operator import HostsOperator
 from claude_sandbox.controller.machinery.events import EventRecorder
 from claude_sandbox.controller.metrics.metrics import Metrics
 from claude_sandbox.controller.operator import Operator
-from claude_sandbox.controller.sandboxes.reporter import KubernetesReporter
+from claude_sandbox.controller.sandboxes.reporting.reporter import KubernetesReporter
 from claude_sandbox.controller.sandboxes.resync import list_all
 from claude_sandbox.controller.sandboxes.store import Key
 from claude_sandbox.controller.settings import Settings
@@ -99,7 +99,8 @@ class Life:
         self.api, self.fault, self.silent = api, fault, silent
         metrics = Metrics()
         events = EventRecorder(api, "tests")
-        settings = Settings(Site(parse_image(IMAGE, "Never")), namespaces=(OWN,), docker=True, relay_image=HELPER)
+        site = Site(parse_image(IMAGE, "Never"))
+        settings = Settings(site, namespaces=(OWN,), docker=True, relay_image=HELPER, probe_interval=0)
         self.operator = Operator(settings, api, KubernetesReporter(api, events, metrics), metrics, 34)
         self.hosts = HostsOperator(
             api,
@@ -112,12 +113,13 @@ class Life:
             on_change=self.operator.host_changed,
         )
         self.operator.use_hosts(self.hosts, CLUSTER)
-        self._watches: asyncio.Task[None] | None = None
+        self._following: list[asyncio.Task[None]] = []
         self._mended = False
 
     async def begin(self) -> None:
         await self.hosts.list()
-        self._watches = asyncio.create_task(self.operator.watches.run())
+        follows = (self.operator.watches.run(), *self.operator.images.following())
+        self._following = [asyncio.create_task(one) for one in follows]
         await self.operator.watches.settled()
         self.operator.sandboxes.replace(await list_all(self.api, (OWN,)))
         for host in (FIRST, SECOND):
@@ -127,10 +129,9 @@ class Life:
     async def end(self) -> None:
         await self.operator.close()
         self.hosts.close()
-        if self._watches is not None:
-            self._watches.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watches
+        for one in self._following:
+            one.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
 
     async def look(self, host: str) -> None:
         await self.hosts.reconciler(host)
@@ -189,13 +190,13 @@ async def pair(credentials: Credentials, host: EngineDescription, other_host: En
     await prepare(credentials)
     async with Api(credentials, user_agent="tests") as api:
         made = Pair(api, host, other_host)
-        await made.join(FIRST, SECOND)
-        await made.fleet.change(SECOND, unschedulable=True)
-        await made.create(NAME, **MAY_MOVE)
-        async with life(credentials, Fault(0, heard=False)) as first:
-            await first.work(ready_on(FIRST))
-        await made.fleet.change(SECOND, unschedulable=False)
         try:
+            await made.join(FIRST, SECOND)
+            await made.fleet.change(SECOND, unschedulable=True)
+            await made.create(NAME, **MAY_MOVE)
+            async with life(credentials, Fault(0, heard=False)) as first:
+                await first.work(ready_on(FIRST))
+            await made.fleet.change(SECOND, unschedulable=False)
             yield made
         finally:
             await api.delete(SANDBOXES, NAME, OWN)
@@ -297,7 +298,11 @@ ENDS = pytest.mark.parametrize("cut_off", [operator_ends, host_falls_silent])
 @pytest.mark.timeout(900)
 @ENDS
 @pytest.mark.parametrize(
-    ("heard", "calls"), [(False, range(1, CALLS, 5)), (True, range(3, CALLS, 5))], ids=["before", "after"]
+    ("heard", "calls"),
+    [
+        pytest.param(False, range(1, CALLS, 5), id="before", marks=pytest.mark.slow),
+        pytest.param(True, range(3, CALLS, 5), id="after"),
+    ],
 )
 async def test_in_the_middle_of_a_move(
     pair: Pair, credentials: Credentials, cut_off: CutOff, heard: bool, calls: Iterable[int]

@@ -87,6 +87,7 @@ async def test_making_a_sandbox(host: EngineDescription, heard: bool) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("heard", [False, True], ids=["before", "after"])
 async def test_making_a_sandbox_with_a_gateway(host: EngineDescription, heard: bool) -> None:
     before = counted(host)

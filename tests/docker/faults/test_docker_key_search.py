@@ -39,7 +39,7 @@ from claude_sandbox.localcluster.images import ImageArchive, build_image
 from claude_sandbox.localcluster.node.namespaces import enter
 from claude_sandbox.localcluster.programs import toolchain
 
-pytestmark = [pytest.mark.controlplane, pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.controlplane, pytest.mark.engine, pytest.mark.by_turns, pytest.mark.timeout(900)]
 
 CONFIG_MAPS = Resource("", "v1", "configmaps", True, "ConfigMap")
 # Of letters that every encoding writes in another way; long enough that nothing else has them by chance.

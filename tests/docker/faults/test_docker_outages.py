@@ -177,7 +177,7 @@ async def _points(place: Place) -> list[Point]:
     return found
 
 
-@pytest.mark.by_turns
+@pytest.mark.slow
 async def test_all_at_once_in_the_middle_of_something(place: Place) -> None:
     points = await _points(place)
     # The same on every run, and not the same on each engine.
@@ -190,7 +190,7 @@ async def test_all_at_once_in_the_middle_of_something(place: Place) -> None:
     assert not failures, "\n".join(failures)
 
 
-@pytest.mark.by_turns
+@pytest.mark.slow
 async def test_while_an_image_is_on_its_way(place: Place, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     # The engines share them, since each takes a while.

@@ -20,8 +20,8 @@ pytestmark = pytest.mark.engine
 _CONNECT = """
 import json, sys
 from claude_sandbox.api.docker_hosts.endpoints import parse
-from claude_sandbox.backends.docker.engine.connect import connect
-from claude_sandbox.backends.docker.engine.client_credentials import SshCredentials
+from claude_sandbox.backends.docker.engine.connection.connect import connect
+from claude_sandbox.backends.docker.engine.connection.client_credentials import SshCredentials
 given = json.load(sys.stdin)
 credentials = SshCredentials(given["key"].encode(), given["known"].encode())
 with connect(parse(given["endpoint"]), credentials) as engine:

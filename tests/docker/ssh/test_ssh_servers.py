@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 from engine_documents import good_bridge, good_info, good_version
+from process_tree import children, command_of
 from small_engine import SmallEngine
 from sshkit import STRANGER, SshServer, ssh_server
 
 from claude_sandbox.api.docker_hosts.endpoints import parse
-from claude_sandbox.backends.docker.engine.client_credentials import SshCredentials
-from claude_sandbox.backends.docker.engine.connect import Connection, connect
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, ConnectErrorReason
+from claude_sandbox.backends.docker.engine.connection.client_credentials import SshCredentials
+from claude_sandbox.backends.docker.engine.connection.connect import Connection, connect
+from claude_sandbox.backends.docker.engine.connection.errors import ConnectError, ConnectErrorReason
 
 pytestmark = [pytest.mark.engine, pytest.mark.usefixtures("ssh_client")]
 
@@ -39,11 +40,9 @@ def refused(endpoint: str, credentials: SshCredentials | None) -> ConnectError:
     return error.value
 
 
-def clients() -> list[Path]:
-    """The ssh clients that this process has started and that have not ended, as directories below /proc."""
-    children = [pid for one in Path("/proc/self/task").glob("*/children") for pid in one.read_text().split()]
-    found = [Path("/proc", pid) for pid in children]
-    return [process for process in found if b"dial-stdio" in process.joinpath("cmdline").read_bytes()]
+def clients() -> list[int]:
+    """The ssh clients that this process has started and that have not ended."""
+    return [pid for pid in children(os.getpid()) if b"dial-stdio" in command_of(pid)]
 
 
 def test_who_has_the_key_of_a_known_host_gets_to_its_engine(server: SshServer) -> None:
@@ -205,7 +204,7 @@ def test_the_private_key_is_in_no_argument_no_environment_and_no_file(server: Ss
         engine.ping()
         listening = False
         (client,) = clients()
-        arguments, environment = ((client / name).read_bytes() for name in ("cmdline", "environ"))
+        arguments, environment = (Path(f"/proc/{client}", name).read_bytes() for name in ("cmdline", "environ"))
         identity = next(one for one in arguments.decode().split("\0") if one.startswith("IdentityFile="))
         file = Path(identity.partition("=")[2])
         # In this process's memory, for this user alone.
@@ -222,9 +221,9 @@ _AS_A_USER = """
 import sys
 from pathlib import Path
 from claude_sandbox.api.docker_hosts.endpoints import parse
-from claude_sandbox.backends.docker.engine.connect import connect
-from claude_sandbox.backends.docker.engine.client_credentials import SshCredentials
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError
+from claude_sandbox.backends.docker.engine.connection.connect import connect
+from claude_sandbox.backends.docker.engine.connection.client_credentials import SshCredentials
+from claude_sandbox.backends.docker.engine.connection.errors import ConnectError
 endpoint, *files = sys.argv[1:]
 credentials = SshCredentials(*(Path(file).read_bytes() for file in files)) if files else None
 try:

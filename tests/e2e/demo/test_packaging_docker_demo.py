@@ -16,7 +16,7 @@ from typing import Any
 
 import docker
 import pytest
-from demokit import KEY, Demo, versions
+from demokit import KEY, REPOSITORY, Demo, versions, work_is_shown
 from dockerkit import counted
 from enginekit import own
 from nodekit import report
@@ -26,6 +26,7 @@ from claude_sandbox.demo.docker.engines import OWN
 from claude_sandbox.demo.docker.flow import CLUSTER
 from claude_sandbox.demo.provider import ALLOWED, DENIED
 from claude_sandbox.demo.stand_in import ANSWER
+from claude_sandbox.demo.work.task import SCRIPTED_BRANCH
 from claude_sandbox.install.inside import run_inside
 from claude_sandbox.localcluster import components, engine
 from claude_sandbox.localcluster.engine import EngineDescription
@@ -39,7 +40,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(1500)]
 PATIENCE = 60.0
 
 
-@pytest.fixture(scope="module", params=["brought along", "20.10"])
+@pytest.fixture(scope="module", params=["brought along", pytest.param("20.10", marks=pytest.mark.slow)])
 def present(request: pytest.FixtureRequest, may_have_engines: None) -> Iterator[EngineDescription | None]:
     """The engine that the machine has, if any."""
     if request.param == "brought along":
@@ -136,11 +137,28 @@ def test_claude_code_works_in_it_by_the_gateway_and_gets_no_further_than_is_allo
     (denied,) = (line for line in first.splitlines() if line.startswith("curl: "))
     assert "403" in denied
     rows = [line.split()[1:5] for line in first.partition("claude-sandbox audit agents/alice")[2].splitlines()]
-    assert [row for row in rows if row[:1] == ["agents/alice"]] == [
+    assert [row for row in rows if row[:1] == ["agents/alice"]][:3] == [
         ["agents/alice", "Allowed", "200", "claude-opus-5-5"],
         ["agents/alice", "Allowed", "200", f"{ALLOWED}:{port}"],
         ["agents/alice", "Refused", "403", DENIED],
     ]
+
+
+def on_the_server(demo: Demo, *arguments: str) -> str:
+    """What git says on the demo's git server."""
+    client = container(demo).client
+    (name,) = (one.name for one in client.containers.list() if one.name.startswith("claude-sandbox-demo-git-"))
+    code, output = run_inside(client.api, name, "git", "-C", f"{REPOSITORY}.git", *arguments)
+    assert code == 0, output
+    return output.strip()
+
+
+def test_the_agent_s_work_is_on_the_git_server_and_main_is_as_it_was(first: str, demo: Demo) -> None:
+    assert "nor is the token for git" in first
+    work_is_shown(first, lambda *arguments: on_the_server(demo, *arguments))
+    assert inside(demo, "git", "-C", "project", "rev-parse", "HEAD").strip() == on_the_server(
+        demo, "rev-parse", SCRIPTED_BRANCH
+    )
 
 
 def test_it_says_how_to_look_further_and_how_to_clean_up(first: str, demo: Demo) -> None:
@@ -192,6 +210,7 @@ def test_run_again_it_changes_nothing(first: str, demo: Demo) -> None:
     again = demo.run("--backend=docker")
     assert "Giving the engine" not in again
     assert "(Claude Code)" in again
+    assert f"The branch {SCRIPTED_BRANCH} of an earlier run is there" in again
     assert versions(demo.kubectl) == before
     assert operator(demo) == process
     assert container(demo).attrs["State"]["StartedAt"] == started
@@ -222,8 +241,8 @@ def test_a_control_plane_that_was_lost_leaves_no_sandbox_behind(first: str, demo
     demo.run("--backend=docker")
     now = container(demo)
     known = {now.name, f"{now.name}-gateway"}
-    (other,) = (one.name for one in now.client.containers.list(all=True) if one.name not in known)
-    assert other.startswith("claude-sandbox-demo-provider-")
+    others = sorted(one.name for one in now.client.containers.list(all=True) if one.name not in known)
+    assert [name.rpartition("-")[0] for name in others] == ["claude-sandbox-demo-git", "claude-sandbox-demo-provider"]
     assert now.id != lost.id
 
 

@@ -1,16 +1,17 @@
-"""`claude-sandbox demo` from nothing to a sandbox that is Ready, Compliant and at work, again, and back to nothing."""
+"""`claude-sandbox demo` from nothing to a sandbox at work on a private repository, again, and back to nothing."""
 
 import base64
 import json
 from collections.abc import Iterator
 
 import pytest
-from demokit import KEY, Demo, versions
+from demokit import KEY, REPOSITORY, Demo, versions, work_is_shown
 
-from claude_sandbox.demo import stand_in_pod
+from claude_sandbox.demo import beside, git_pod, stand_in_pod
 from claude_sandbox.demo.clusters import LOCAL
 from claude_sandbox.demo.provider import ALLOWED, DENIED
 from claude_sandbox.demo.stand_in import ANSWER
+from claude_sandbox.demo.work.task import SCRIPTED_BRANCH
 from claude_sandbox.install.errors import SetupError
 
 # Images are built where no earlier run has left them.
@@ -54,12 +55,36 @@ def test_claude_code_works_in_it_by_the_gateway_and_gets_no_further_than_is_allo
     (denied,) = (line for line in first.splitlines() if line.startswith("curl: "))
     assert "403" in denied
     rows = [line.split()[1:5] for line in first.partition("claude-sandbox audit agents/alice")[2].splitlines()]
-    assert [row for row in rows if row[:1] == ["agents/alice"]] == [
+    assert [row for row in rows if row[:1] == ["agents/alice"]][:3] == [
         ["agents/alice", "Allowed", "200", "claude-opus-5-5"],
         ["agents/alice", "Allowed", "200", ALLOWED],
         ["agents/alice", "Refused", "403", DENIED],
     ]
     assert ["claude-sandbox-gateway", "2/2"] in [line.split()[:2] for line in first.splitlines()]
+
+
+def on_the_server(demo: Demo, *arguments: str) -> str:
+    """What git says on the demo's git server."""
+    where = ("exec", f"--namespace={beside.NAMESPACE}", f"deployment/{git_pod.NAME}", "--")
+    return demo.kubectl.run(*where, "git", "-C", f"{REPOSITORY}.git", *arguments).strip()
+
+
+def test_the_agent_s_work_is_on_the_git_server_and_main_is_as_it_was(first: str, demo: Demo) -> None:
+    work_is_shown(first, lambda *arguments: on_the_server(demo, *arguments))
+    pushed = on_the_server(demo, "rev-parse", SCRIPTED_BRANCH)
+    assert demo.kubectl.run(*IN_IT, "git", "-C", "project", "rev-parse", "HEAD").strip() == pushed
+
+
+def test_the_sandbox_holds_no_token_of_git_s(first: str, demo: Demo) -> None:
+    assert "nor is the token for git" in first
+    where = ("exec", f"--namespace={beside.NAMESPACE}", f"deployment/{git_pod.NAME}", "--")
+    token = demo.kubectl.run(*where, "cat", "token").strip()
+    assert len(token) > 20
+    read = "cat /proc/[0-9]*/environ; grep -rsh '' /run /tmp /home /workspace /etc"
+    held = demo.kubectl.run(*IN_IT, "sh", "-c", f"({read}) 2>/dev/null | tr '\\0' '\\n' | grep -a . || true")
+    assert "CLAUDE_SANDBOX" in held or "PATH=" in held
+    assert token not in held
+    assert token not in first
 
 
 def test_the_sandbox_holds_no_key_but_a_token_that_is_for_its_gateway(first: str, demo: Demo) -> None:
@@ -69,11 +94,12 @@ def test_the_sandbox_holds_no_key_but_a_token_that_is_for_its_gateway(first: str
     assert told["aud"] == ["claude-sandbox-gateway"]
 
 
-def test_nobody_but_the_gateway_reaches_the_stand_in(first: str, demo: Demo) -> None:
-    service = demo.kubectl.get("service", stand_in_pod.NAME, stand_in_pod.NAMESPACE)
+@pytest.mark.parametrize(("name", "port"), [(stand_in_pod.NAME, 80), (git_pod.NAME, 443)])
+def test_nobody_but_the_gateway_reaches_the_demo_s_servers(first: str, demo: Demo, name: str, port: int) -> None:
+    service = demo.kubectl.get("service", name, beside.NAMESPACE)
     assert service is not None
     # The operator's pod reaches other addresses; the sandbox none, without its proxy.
-    to_it = f"import socket; socket.create_connection(('{service['spec']['clusterIP']}', 80), 3)"
+    to_it = f"import socket; socket.create_connection(('{service['spec']['clusterIP']}', {port}), 3)"
     for pod in (("exec", "--namespace=claude-sandbox-system", "deployment/claude-sandbox-operator", "--"), IN_IT):
         with pytest.raises(SetupError, match=r"TimeoutError|timed out|refused"):
             demo.kubectl.run(*pod, "python3", "-c", to_it)
@@ -98,6 +124,7 @@ def test_run_again_it_changes_nothing(first: str, demo: Demo) -> None:
     assert "Building the image" not in again
     assert "alice" in again
     assert ANSWER in again
+    assert f"The branch {SCRIPTED_BRANCH} of an earlier run is there" in again
     assert versions(demo.kubectl) == before
 
 
@@ -116,7 +143,10 @@ def test_a_key_goes_to_the_claude_api_and_stays_out_of_sight(first: str, demo: D
     assert "stand-in" not in printed.partition("== At work")[2]
     assert "The Secret's key is not in the sandbox" in printed
     assert KEY not in printed
-    assert demo.kubectl.get("namespace", stand_in_pod.NAMESPACE) is None
+    assert demo.kubectl.get("deployment", stand_in_pod.NAME, beside.NAMESPACE) is None
+    # Nothing of the script's is claimed of a model that did not answer.
+    assert "Nobody answers Claude Code, so it is asked for nothing." in printed
+    assert "There is no branch claude/mended: the work was not done." in printed
     gateway = demo.kubectl.get("deployment", "claude-sandbox-gateway", "agents")
     assert gateway is not None
     # Nothing of the stand-in's is left in what the gateway is told.

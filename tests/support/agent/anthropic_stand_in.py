@@ -3,6 +3,7 @@
 import contextlib
 import http.server
 import json
+import socket
 import ssl
 import threading
 import time
@@ -104,6 +105,8 @@ def serving(
             """Say nothing: what was asked is in `requests`."""
 
     class Server(http.server.ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
         def handle_error(self, request: object, client_address: object) -> None:
             """Say nothing: a client that doesn't trust the certificate goes away in the middle."""
 
@@ -116,7 +119,8 @@ def serving(
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield StandIn(f"{scheme}://{host}:{server.server_address[1]}", requests)
+        where = f"[{host}]" if ":" in host else host
+        yield StandIn(f"{scheme}://{where}:{server.server_address[1]}", requests)
     finally:
         server.shutdown()
         thread.join()

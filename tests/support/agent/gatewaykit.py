@@ -48,7 +48,7 @@ class Gateway:
 
     async def audited(self, count: int) -> list[dict[str, Any]]:
         """The lines, once there are so many. Servers in the same loop go on: a tunnel waits for its server."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while len(lines := self.audit()) < count:
             assert time.monotonic() < deadline, lines
             await asyncio.sleep(0.02)
@@ -112,7 +112,7 @@ def running(directory: Path, configuration: dict[str, Any]) -> Iterator[Gateway]
 
 
 def _listening(process: subprocess.Popen[bytes], errors: Path) -> dict[str, str]:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         for line in errors.read_text().splitlines(keepends=True):
             if line.startswith("gateway: listening {") and line.endswith("\n"):

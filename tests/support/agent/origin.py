@@ -15,12 +15,17 @@ EVENTS = 20
 
 
 @contextlib.asynccontextmanager
-async def origin(files: Path, context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
-    """The server, on loopback, and its port. `/files/…` and, as `git http-backend` has them, `/git/…` are below
-    `files`; `/bytes/N` gives N MiB; `/digest` answers with the size and the SHA-256 of the body; `/events` sends
-    `EVENTS` server-sent events; `/socket` says again what it hears."""
+async def origin(files: Path, context: ssl.SSLContext | None = None, address: str = "127.0.0.1") -> AsyncIterator[int]:
+    """The server, on loopback unless told where, and its port. `/files/…` (of a directory, its `index.html`) and, as
+    `git http-backend` has them, `/git/…` are below `files`; `/bytes/N` gives N MiB; `/digest` answers with the size and
+    the SHA-256 of the body; `/events` sends `EVENTS` server-sent events; `/socket` says again what it hears."""
     app = web.Application(client_max_size=1 << 30)
+
+    async def index(request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(files / request.match_info["path"] / "index.html")
+
     app.add_routes([
+        web.get("/files/{path:.*}/", index),
         web.static("/files", files),
         web.route("*", "/git/{path:.*}", http_backend(files)),
         web.get("/bytes/{count}", _bytes),
@@ -30,7 +35,7 @@ async def origin(files: Path, context: ssl.SSLContext | None = None) -> AsyncIte
     ])  # fmt: skip
     runner = web.AppRunner(app, access_log=None, auto_decompress=False, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context, backlog=512).start()
+    await web.TCPSite(runner, address, 0, ssl_context=context, backlog=512).start()
     try:
         yield runner.addresses[0][1]
     finally:

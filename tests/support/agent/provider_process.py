@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,17 @@ def provider_on(
 
 
 @contextlib.contextmanager
-def provider_in(network: Path, directory: Path, certificate: tuple[Path, ...] = ()) -> Iterator[ProviderProcess]:
-    """One in a network namespace, on an address of its own there."""
+def provider_in(
+    network: Path, directory: Path, certificate: tuple[Path, ...] = (), address: str = ADDRESS
+) -> Iterator[ProviderProcess]:
+    """One in a network namespace, on an address of its own there, of IPv4 or IPv6."""
     inside = ("nsenter", f"--net={network}", "--")
-    subprocess.run([*inside, "ip", "address", "replace", f"{ADDRESS}/32", "dev", "lo"], check=True)
+    subprocess.run([*inside, "ip", "address", "replace", str(ip_interface(address)), "dev", "lo"], check=True)
     log = directory / "provider.log"
     path = os.pathsep.join(sys.path)
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [*inside, sys.executable, __file__, ADDRESS, str(_status_file(directory)), *map(str, certificate)],
+            [*inside, sys.executable, __file__, address, str(_status_file(directory)), *map(str, certificate)],
             stdout=out,
             env=os.environ | {"PYTHONPATH": path},
         )
@@ -66,7 +69,7 @@ def provider_in(network: Path, directory: Path, certificate: tuple[Path, ...] = 
     finally:
         process.kill()
         process.wait()
-        subprocess.run([*inside, "ip", "address", "del", f"{ADDRESS}/32", "dev", "lo"], check=False)
+        subprocess.run([*inside, "ip", "address", "del", str(ip_interface(address)), "dev", "lo"], check=False)
 
 
 def _status_file(directory: Path) -> Path:

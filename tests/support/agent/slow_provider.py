@@ -36,8 +36,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             key = hashlib.sha256(self.headers.get("x-api-key", "").encode()).hexdigest()
             time.sleep(float(self.headers.get("x-slow") or 0))
             self._begin("application/json")
-            usage = {"input_tokens": 1, "output_tokens": json.loads(body)["max_tokens"]}
-            self.wfile.write(json.dumps({"id": key, "usage": usage}).encode())
+            used = {"input_tokens": 1, "output_tokens": json.loads(body)["max_tokens"]}
+            self.wfile.write(json.dumps({"id": key, "usage": used}).encode())
             return
         self._begin("text/event-stream")
         usage = '"usage":{"input_tokens":1,"output_tokens":1}'

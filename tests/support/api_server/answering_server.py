@@ -48,6 +48,8 @@ class Cluster:
     allowed: bool = False
     """Whether ServiceAccounts may do what they are asked about."""
     asked: list[str] = field(default_factory=list)
+    leases: Object = field(default_factory=dict)
+    docker_hosts: list[Object] = field(default_factory=list)
 
     def answer(self, method: str, path: str) -> tuple[int, Object | str]:
         self.asked.append(f"{method} {path}")
@@ -72,6 +74,7 @@ class Cluster:
             "services": self.services,
             "endpointslices": self.slices,
             "resourcequotas": self.quotas,
+            meta.HOST_PLURAL: self.docker_hosts,
         }
         lists |= {"rolebindings": self.bindings, "clusterroles": self.roles}
         if name in (*lists, "limitranges", "roles", "clusterrolebindings"):
@@ -82,6 +85,7 @@ class Cluster:
             "serviceaccounts": self.accounts,
             "persistentvolumeclaims": self.claims,
             "runtimeclasses": self.runtime_classes,
+            "leases": self.leases,
         }
         found = single.get(head.rpartition("/")[2], {}).get(name)
         return (200, found) if found else (404, _status(404, "NotFound", f'"{name}" not found'))

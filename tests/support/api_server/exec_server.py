@@ -5,6 +5,7 @@ sandbox can be as hostile as the test likes.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import threading
@@ -18,6 +19,8 @@ import yaml
 from aiohttp import WSMsgType, web
 
 Object = dict[str, Any]
+PATCHED = "patched"
+"""The file that is there once somebody tried to patch the sandbox."""
 POD = "/api/v1/namespaces/agents/pods/sandbox-alice"
 
 
@@ -34,6 +37,9 @@ class ExecServer:
     spec: Object = field(default_factory=dict)
     refused: tuple[str, ...] = ()
     """Last parts of paths that are answered with 403."""
+    may_patch: bool = True
+    """Whether the user may patch the sandbox."""
+    patches: list[Object] = field(default_factory=list)
     log: bytes = b""
     cut_after: int | None = None
     """Bytes of input or output after which the connection is lost."""
@@ -46,6 +52,12 @@ class ExecServer:
         last = request.path.rpartition("/")[2]
         if last in self.refused or (last == "alice" and "claudesandboxes" in self.refused):
             return _status(403, "Forbidden", f'{last} is forbidden: User "me" cannot do that')
+        if request.method == "PATCH":
+            (self.directory / PATCHED).touch()
+            if not self.may_patch:
+                return _status(403, "Forbidden", f'{last} is forbidden: User "me" cannot patch that')
+            self.patches.append(await request.json())
+            return web.json_response({})
         if request.path.endswith("/claudesandboxes/alice"):
             metadata = {"namespace": "agents", "name": "alice", "uid": "u-1"}
             return web.json_response({"metadata": metadata, "spec": self.spec, "status": self.status})
@@ -68,8 +80,8 @@ class ExecServer:
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
         except OSError as error:
-            status = {"status": "Failure", "reason": "InternalError", "message": f"executable file not found: {error}"}
-            await socket.send_bytes(b"\x03" + json.dumps(status).encode())
+            lost = {"status": "Failure", "reason": "InternalError", "message": f"executable file not found: {error}"}
+            await socket.send_bytes(b"\x03" + json.dumps(lost).encode())
             await socket.close()
             return socket
         assert process.stdin is not None
@@ -83,12 +95,16 @@ class ExecServer:
             code = await process.wait()
         finally:
             feeding.cancel()
+            # As a kubelet does: a command whose connection is lost sees its input end.
+            process.stdin.close()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(10):
+                    await process.wait()
             if process.returncode is None:
                 process.kill()
                 await process.wait()
-            process.stdin.close()
         cause = {"reason": "ExitCode", "message": str(code)}
-        status = {"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": [cause]}}
+        status: dict[str, Any] = {"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": [cause]}}
         if not socket.closed:
             await socket.send_bytes(b"\x03" + json.dumps(status if code else {"status": "Success"}).encode())
             await socket.close()

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import orjson
@@ -49,7 +49,7 @@ class FaultyProxy:
         self.online.set()
         self._answers: set[web.Request] = set()
 
-    async def __aenter__(self) -> "FaultyProxy":
+    async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(ssl=self._upstream.ssl_context or True, limit=0)
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         app = web.Application(client_max_size=2**24)

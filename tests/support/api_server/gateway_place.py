@@ -208,7 +208,7 @@ async def define(api: Api, *kinds: r.Resource) -> None:
 
     async def there(kind: r.Resource) -> bool:
         try:
-            await api.list(kind, "default")
+            await api.list(kind, "default" if kind.namespaced else None)
         except ApiError:
             return False
         return True

@@ -33,7 +33,7 @@ def measured() -> Iterator[Slices]:
     found = Slices(pace=max(1.0, workmeter.machine_pace()))
     before = gc.get_threshold()
     garbage_collection.tune()  # as the operator does
-    original = asyncio.events.Handle._run  # type: ignore[attr-defined]
+    original = asyncio.events.Handle._run
 
     def run(handle: asyncio.Handle) -> None:
         started = time.thread_time()
@@ -44,10 +44,10 @@ def measured() -> Iterator[Slices]:
             if took > found.longest:
                 found.longest, found.what = took, repr(handle)
 
-    asyncio.events.Handle._run = run  # type: ignore[attr-defined]
+    asyncio.events.Handle._run = run  # type: ignore[method-assign, assignment]
     try:
         yield found
     finally:
-        asyncio.events.Handle._run = original  # type: ignore[attr-defined]
+        asyncio.events.Handle._run = original  # type: ignore[method-assign]
         gc.set_threshold(*before)
         gc.unfreeze()

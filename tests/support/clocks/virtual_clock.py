@@ -34,6 +34,30 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.now
 
 
+class _Patient(selectors.SelectSelector):
+    loop: VirtualLoop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready or timeout == 0:
+            return ready
+        ready = super().select(0.02)
+        if not ready and timeout is not None:
+            self.loop.now += max(timeout, 0.0)
+        return ready
+
+
+class PatientLoop(VirtualLoop):
+    """The same for what goes through sockets: what is on its way through one of this machine is there before the clock
+    moves on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        selector = _Patient()
+        selector.loop = self
+        asyncio.SelectorEventLoop.__init__(self, selector)
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
     """As asyncio.run, on a virtual clock."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:

@@ -1,6 +1,8 @@
 """An operator process that looks after Docker hosts, and DockerHosts in a real API server."""
 
 import asyncio
+import contextlib
+import copy
 import signal
 import subprocess
 import sys
@@ -16,12 +18,14 @@ from claude_sandbox.api.crds import definitions
 from claude_sandbox.kubernetes_api.client import Api, Obj
 from claude_sandbox.kubernetes_api.credentials import Credentials
 from claude_sandbox.kubernetes_api.errors import ApiError
-from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS, NAMESPACES, SANDBOXES, SECRETS, Resource
+from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS, EVENTS, NAMESPACES, SANDBOXES, SECRETS, Resource
 from claude_sandbox.localcluster.cluster import Cluster
 
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", False, "CustomResourceDefinition")
 OWN = "docker-hosts-operator"
 ADDRESS = f"{free_address(8080)}:8080"
+TO_START = 300.0
+"""Seconds that a process has to begin its work, on a machine where much else begins at the same time."""
 PATIENCE = 90.0
 """Seconds; generous, because the machine may be busy. Nothing waits as long as this when all is well."""
 
@@ -48,6 +52,23 @@ async def get_sandbox(api: Api, name: str) -> Obj | None:
         raise
 
 
+async def event_notes(api: Api, name: str, reason: str, part: str = "", uid: str = "") -> list[str]:
+    """The notes of the Events of this reason about the objects of a name, once one has this part.
+
+    Events are written after what they are about: who has seen the status has not seen them yet."""
+    notes: list[str] = []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                events = [one for space in ("default", OWN) for one in (await api.list(EVENTS, space)).items]
+                about = [one for one in events if (one["regarding"]["name"], one["reason"]) == (name, reason)]
+                notes = [one["note"] for one in about if not uid or one["regarding"]["uid"] == uid]
+                if any(part in note for note in notes):
+                    return notes
+                await asyncio.sleep(0.1)
+    raise AssertionError(f"no Event {reason} about {name} says {part!r}, but: {notes}")
+
+
 async def prepare(credentials: Credentials) -> None:
     """Install what the operator looks after, and make its own namespace."""
     async with Api(credentials) as api:
@@ -69,6 +90,7 @@ class Operator:
 
     def __init__(self, cluster: Cluster, log: Path, *options: str) -> None:
         self.log = log
+        self._address = ADDRESS
         self._command = [
             *(sys.executable, "-m", "claude_sandbox.cli.main", "run", "--docker", "--no-leader-election"),
             f"--kubeconfig={cluster.kubeconfig}",
@@ -81,6 +103,13 @@ class Operator:
         ]
         self._process: subprocess.Popen[bytes] | None = None
 
+    def beside(self, log: Path) -> "Operator":
+        """Another one, with the same options, at an address of its own."""
+        found = copy.copy(self)
+        found.log, found._process, found._address = log, None, f"{free_address(8080)}:8080"
+        found._command = [*self._command, f"--bind={found._address}"]
+        return found
+
     def start(self) -> None:
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(self._command, stdout=out, stderr=out)
@@ -89,6 +118,11 @@ class Operator:
         assert self._process is not None
         self._process.send_signal(how)
         return self._process.wait(PATIENCE)
+
+    def kill(self) -> None:
+        """As a crash does; returns at once."""
+        assert self._process is not None
+        self._process.kill()
 
     def wait(self) -> int:
         assert self._process is not None
@@ -99,10 +133,19 @@ class Operator:
         return self._process is not None and self._process.poll() is None
 
     async def is_ready(self) -> None:
-        async with asyncio.timeout(PATIENCE), aiohttp.ClientSession() as session:
+        """Return when it is; where that does not come it is killed, since whoever waited does not get to stop it."""
+        try:
+            await self._ready()
+        except BaseException:
+            if self.alive:
+                self.stop(signal.SIGKILL)
+            raise
+
+    async def _ready(self) -> None:
+        async with asyncio.timeout(TO_START), aiohttp.ClientSession() as session:
             while True:
                 try:
-                    async with session.get(f"http://{ADDRESS}/readyz") as answer:
+                    async with session.get(f"http://{self._address}/readyz") as answer:
                         if answer.status == 200:
                             return
                 except aiohttp.ClientError:

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -17,18 +17,23 @@ import pytest
 from enginekit import BUSYBOX
 from nodekit import report
 
+from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec
+from claude_sandbox.api.spec import Image as NamedImage
 from claude_sandbox.backends.base import KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.keys.delivery import Key
-from claude_sandbox.backends.docker.names import Names, names_of
+from claude_sandbox.backends.docker.keys.gateway_texts import GatewayTexts
+from claude_sandbox.backends.docker.names import LABEL_COMPONENT, TOOLS, Names, names_of
 from claude_sandbox.backends.docker.relay.relays import NO_PUBLISHING, Publishing
 from claude_sandbox.backends.pacing import Pacer
+from claude_sandbox.backends.probing.schedule import Probing
 from claude_sandbox.blueprint.build import build
-from claude_sandbox.blueprint.model import Blueprint, GatewayService, Identity, Image, Site
+from claude_sandbox.blueprint.model import Blueprint, Gateway, Identity, Image, Site
 from claude_sandbox.blueprint.tools import DIRECTORY, MANIFEST
+from claude_sandbox.gateway.services.declared import Unopened
 from claude_sandbox.install.inside import run_inside
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription
@@ -43,13 +48,20 @@ IMAGE = "claudesandbox.dev/stand-in:1"
 HELPER = Image(recipe("operator").reference, None, "Never")
 """What brings the keys."""
 KEY = b"not-really-a-key-4711\n"
+PRODUCTION: dict[str, Any] = {
+    "profile": "Production",
+    "budget": {"maxCostUSD": "20"},
+    "lifecycle": {"ttl": "30d"},
+    "backup": {"schedule": "30 2 * * *", "target": {"type": "HostDirectory"}, "passwordSecretRef": {"name": "backups"}},
+}
+"""What profile Production asks of a sandbox on Docker."""
 
 FIRST = Past(provisioned=False, ran=False, settled=False)
 LATER = Past(provisioned=True, ran=True, settled=True)
 
 _APPLETS = (
     *("base64", "basename", "cat", "chmod", "dirname", "echo", "env", "grep", "head", "id", "kill", "ls", "mktemp"),
-    *("mv", "nc", "ps", "rm", "sh", "sleep", "stat", "stty", "tar", "touch", "wc", "wget"),
+    *("mv", "nc", "ps", "rm", "sed", "sh", "sleep", "stat", "stty", "tar", "touch", "wc", "wget"),
 )
 BROKEN = "/tmp/claude-is-broken"
 """The file in a sandbox with which the stand-in can't run; where it holds a number, only after as many seconds."""
@@ -78,27 +90,31 @@ def stand_in_image(tmp_path_factory: pytest.TempPathFactory) -> ImageArchive:
 
 def make_stand_in(directory: Path, mark: str = "") -> ImageArchive:
     """The image; one of another mark has no layer in common with it."""
+    programs = stand_in_programs(directory, mark)
+    links = {f"/bin/{applet}": "busybox" for applet in _APPLETS}
+    programs = {"/bin/busybox": programs[f"{_BROUGHT}/busybox"], "/bin/claude": programs[MANIFEST], **programs}
+    start = ("/bin/busybox", "sleep", "infinity")
+    return of_programs(programs, directory / "image.tar", IMAGE, builder.goarch(), start, links)
+
+
+def stand_in_programs(directory: Path, mark: str = "") -> dict[str, Path]:
+    """What stands in for what is brought into the images of others, by its place there."""
     claude = directory / "claude"
     claude.write_text(f"{_CLAUDE}# {mark}\n" if mark else _CLAUDE)
     program = ensure(BUSYBOX, report).file("bin/busybox")
     assert program is not None
-    links = {f"/bin/{applet}": "busybox" for applet in _APPLETS}
     entry = directory / "entry"
     entry.write_text(_ENTRY)
     # What is brought into other images has a shell of its own.
     brought = directory / "brought"
     brought.write_text(claude.read_text().replace("#!/bin/sh", f"#!{_BROUGHT}/busybox sh"))
-    programs = {
-        "/bin/busybox": program,
-        "/bin/claude": claude,
+    return {
         f"{DIRECTORY}/bin/claude": brought,
         f"{_BROUGHT}/busybox": program,
         f"{_BROUGHT}/tini": entry,
         f"{_BROUGHT}/entrypoint": entry,
         MANIFEST: claude,
     }
-    start = ("/bin/busybox", "sleep", "infinity")
-    return of_programs(programs, directory / "image.tar", IMAGE, builder.goarch(), start, links)
 
 
 @pytest.fixture(scope="session")
@@ -124,6 +140,8 @@ class Secrets:
     handed_out: list[Key] = field(default_factory=list)
     of_services: dict[str, bytes] = field(default_factory=dict)
     """By Secret and key, as `issues/token`."""
+    of_git: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    """By Secret its keys, as they are in one that opted in."""
 
     async def state(self, identity: Identity, secret: str, key: str) -> KeyState:
         return self.problem or KeyState(generation=self.generation)
@@ -134,18 +152,32 @@ class Secrets:
 
 
 @dataclass
-class ServiceSecrets:
-    """Those of services, likewise. A generation is another one with another value."""
+class GatewaySecrets:
+    """Those of services and repositories, likewise. A generation is another one with another value."""
 
     secrets: Secrets
 
-    def generation(self, namespace: str, secret: str) -> str | None:
+    def generation(self, namespace: str, secret: str, use: str) -> str | None:
         found = [value for name, value in self.secrets.of_services.items() if name.startswith(f"{secret}/")]
+        if use == meta.GIT_SECRET_TYPE:
+            found = [b"".join(self.secrets.of_git[secret].values())] if secret in self.secrets.of_git else []
         return hashlib.sha256(found[0]).hexdigest()[:8] if found else None
 
-    async def read(self, identity: Identity, services: Iterable[GatewayService]) -> dict[str, bytearray]:
-        named = [f"{one.header.secret}/{one.header.key}" for one in services if one.header is not None]
-        return {name: bytearray(value) for name, value in self.secrets.of_services.items() if name in named}
+    async def read(self, identity: Identity, gateway: Gateway) -> GatewayTexts:
+        named = {
+            one.name: f"{one.header.secret}/{one.header.key}" for one in gateway.services if one.header is not None
+        }
+        held, of_git = self.secrets.of_services, [one.secret for one in gateway.repositories]
+        texts = {name: bytearray(held[secret]) for name, secret in named.items() if secret in held}
+        return GatewayTexts(
+            texts,
+            dict.fromkeys(named.keys() - texts.keys(), Unopened.NO_SECRET),
+            {
+                name: {key: bytearray(value) for key, value in data.items()}
+                for name, data in self.secrets.of_git.items()
+                if name in of_git
+            },
+        )
 
 
 @dataclass
@@ -266,6 +298,9 @@ async def sandbox(
     name: str = "alice",
     publishing: Publishing = NO_PUBLISHING,
     gateways: Mapping[str, Any] = MappingProxyType({}),
+    probing: Probing | None = None,
+    sizes_required: bool = False,
+    permits: Callable[[NamedImage | None], bool] = lambda _: True,
     **spec: Any,
 ) -> AsyncIterator[Sandbox]:
     """A sandbox of a name and UID of its own; nothing of it is left on the engine."""
@@ -285,8 +320,11 @@ async def sandbox(
         helper=HELPER,
         publishing=lambda: publishing,
         gateways=gateways,
-        services=ServiceSecrets(secrets),
+        gateway_secrets=GatewaySecrets(secrets),
         wake=lambda namespace, name: woken.append((namespace, name)),
+        probing=probing,
+        sizes_required=lambda: sizes_required,
+        permits=permits,
     )
     one = Sandbox(backend, made, sdk, secrets, clock, identity, image, dict(spec), woken)
     try:
@@ -298,19 +336,26 @@ async def sandbox(
         assert removal.done, removal
 
 
-def counted(of: EngineDescription) -> dict[str, list[str]]:
-    """The names of everything on an engine that is not its own."""
+def counted(of: EngineDescription, *, tools: bool = False) -> dict[str, list[str]]:
+    """The names of everything on an engine that is not its own.
+
+    `tools`: what brings Claude Code into others' images, too. It belongs to no sandbox, and stays for the next test.
+    """
+
+    def others(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        return (one for one in found if tools or (one.get("Labels") or {}).get(LABEL_COMPONENT) != TOOLS)
+
     with contextlib.closing(docker.APIClient(base_url=of.socket, version="auto")) as api:
         return {
-            "containers": sorted(str(one["Names"]) for one in api.containers(all=True)),
+            "containers": sorted(str(one["Names"]) for one in others(api.containers(all=True))),
             "networks": sorted(one["Name"] for one in api.networks() if one["Name"] not in ("bridge", "host", "none")),
-            "volumes": sorted(one["Name"] for one in api.volumes()["Volumes"] or ()),
+            "volumes": sorted(one["Name"] for one in others(api.volumes()["Volumes"] or ())),
         }
 
 
 def remove_tools(sdk: docker.DockerClient) -> None:
-    """Take away what brings Claude Code into others' images: it belongs to no sandbox, and stays for the next."""
-    mine = {"label": "claudesandbox.dev/component=tools"}
+    """Take away what brings Claude Code into others' images, so that the next sandbox has it made."""
+    mine: dict[str, str | list[str] | bool] = {"label": f"{LABEL_COMPONENT}={TOOLS}"}
     for keeper in sdk.containers.list(all=True, filters=mine):
         keeper.remove(force=True)
     for volume in sdk.volumes.list(filters=mine):

@@ -13,7 +13,7 @@ from claude_sandbox.api import meta
 from claude_sandbox.backends.docker import names
 from claude_sandbox.kubernetes_api.client import Api, Obj
 from claude_sandbox.kubernetes_api.errors import ApiError
-from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS, EVENTS, SANDBOXES, SECRETS
+from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS, SANDBOXES, SECRETS
 from claude_sandbox.localcluster.engine import EngineDescription
 
 FIRST, SECOND = "first", "second"
@@ -34,6 +34,7 @@ class Pair:
             name: docker.DockerClient(base_url=one.socket, timeout=60, version="auto")
             for name, one in self.engines.items()
         }
+        self.endpoints = {name: one.socket for name, one in self.engines.items()}
         self.began = time.time()
 
     async def join(self, *hosts: str, **spec: Any) -> None:
@@ -41,7 +42,7 @@ class Pair:
         for host in hosts:
             images = {"allowed": [{"repository": "claudesandbox.dev"}]}
             spec = {"allowedNamespaces": {"names": [OWN]}, "images": images, **spec}
-            await self.fleet.add(host, self.engines[host].socket, **spec)
+            await self.fleet.add(host, self.endpoints[host], **spec)
 
     async def joined(self, *hosts: str, **spec: Any) -> None:
         """The same, and wait until an operator has found them."""
@@ -78,16 +79,6 @@ class Pair:
             hosts = [one.get("status", {}).get("conditions") for one in (await self.api.list(DOCKER_HOSTS)).items]
             raise AssertionError(f"{name} stays as it is: {found}\n{hosts}") from None
 
-    async def told(self, name: str) -> dict[str, str]:
-        """The Events about an object of this name: reason and note."""
-        found = [
-            event
-            for namespace in ("default", OWN)
-            for event in (await self.api.list(EVENTS, namespace)).items
-            if event["regarding"]["name"] == name
-        ]
-        return {event["reason"]: event["note"] for event in found}
-
     def containers(self, host: str, name: str | None = None) -> list[Any]:
         """The running containers of sandboxes on a host."""
         wanted = [names.LABEL_COMPONENT + "=" + names.AGENT, *([f"{meta.LABEL_SANDBOX}={name}"] if name else [])]
@@ -95,7 +86,7 @@ class Pair:
 
     def left(self, host: str, name: str) -> list[str]:
         """Everything that a host has of a sandbox, running or not."""
-        wanted = {"label": f"{meta.LABEL_SANDBOX}={name}"}
+        wanted: dict[str, str | list[str] | bool] = {"label": f"{meta.LABEL_SANDBOX}={name}"}
         sdk = self.sdk[host]
         found: Iterable[Any] = (
             *sdk.containers.list(all=True, filters=wanted),

@@ -25,6 +25,7 @@ from portkit import HTTP, PORT, SERVES, answers
 from requests.exceptions import RequestException
 
 from claude_sandbox.api import meta
+from claude_sandbox.blueprint.tools import BUSYBOX
 from claude_sandbox.install.inside import run_inside
 from claude_sandbox.kubernetes_api.client import Api, Obj
 from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
@@ -38,17 +39,27 @@ KEY, NEXT_KEY = "not-really-a-key-1234", "not-really-a-key-5678"
 KEY_FILE = "/run/claude-sandbox/api-key/api-key"
 RELAY_MEMORY = 128 << 20
 """Bytes that a relay may have at most."""
-GATEWAY_MEMORY = 256 << 20
+GATEWAY_MEMORY = 352 << 20
 """As RELAY_MEMORY, of a gateway."""
+GIT_HOST, GIT_PORT = "git.example.org", 18443
+"""Where the repositories of sandboxes that have some are, beside the provider."""
+CLONED_PATH = "code/project"
+WHOLE = f"""cd /workspace/{CLONED_PATH} && git fsck --full --strict 2>&1 && git status --porcelain 2>&1 \
+&& git diff --stat refs/remotes/origin/main 2>&1 && cd /workspace && find . -mindepth 1 -maxdepth 1 -printf '%P\\n'"""
+"""Says what is wrong with what was cloned, and then what there is in the workspace."""
 _BODY = '{"model":"claude-test-1","max_tokens":10,"messages":[{"role":"user","content":"ping"}]}'
 # Half a connection is none to a gateway.
 ASK = f"""{{ printf 'POST /v1/messages HTTP/1.1\\r\\nHost: claude-sandbox-gateway:8080\\r\\nConnection: close\\r\\n'
 printf 'x-api-key: %s\\r\\nContent-Type: application/json\\r\\n' "$(cat {KEY_FILE})"
 printf 'Content-Length: {len(_BODY)}\\r\\n\\r\\n%s' '{_BODY}'
-sleep 1; }} | nc -w 5 claude-sandbox-gateway 8080"""
+sleep 1; }} | {BUSYBOX} nc -w 5 claude-sandbox-gateway 8080"""
 """The smallest client of the model."""
-PATIENCE = 90.0
+_MEMORY = {None: 2 << 30, "3Gi": 3 << 30, "512Mi": 512 << 20}
+"""Bytes, by what sandboxes here ask for."""
+PATIENCE = 240.0
 """Seconds for anything to come about: repairs after the first wait 10 s and 20 s, and the machine may be busy."""
+REST = 5.0
+"""Seconds without a call after which a sandbox is taken to be at rest."""
 HOST = "engine-1"
 
 Wanted = Callable[[Obj | None], bool]
@@ -82,9 +93,14 @@ class Made:
         return self._container("gateway")
 
     @property
+    def cloner(self) -> dict[str, Any] | None:
+        """As `container`, of what clones its repositories."""
+        return self._container("clone")
+
+    @property
     def brokered(self) -> bool:
         """Whether it has a gateway, and a placeholder for its key."""
-        return self.spec.get("credentials", {}).get("delivery") == "Brokered"
+        return bool(self.spec.get("credentials", {}).get("delivery") == "Brokered")
 
     def _container(self, component: str) -> dict[str, Any] | None:
         sdk = self.place.sdk.api
@@ -130,7 +146,7 @@ class Made:
             return f"it is on {on}"
         if not self.place.sdk.api.inspect_network(network)["Internal"]:
             return "its network is open"
-        memory = 3 << 30 if self.spec.get("resources") else 2 << 30
+        memory = _MEMORY[self.spec.get("resources", {}).get("memory")]
         if (live["HostConfig"]["Memory"], live["HostConfig"]["MemorySwap"]) != (memory, memory):
             return f"its memory is {live['HostConfig']['Memory']}"
         asked = {f"{one['name']}={one['value']}" for one in self.spec.get("env", ())}
@@ -144,6 +160,8 @@ class Made:
         if self.read(str(live["Id"]), "/etc/claude-code/managed-settings.json") is None:
             return "it has no settings"
         if self.brokered and (why := self._unbrokered(str(live["Id"]), network)):
+            return why
+        if self.spec.get("repositories") and (why := self._not_whole(str(live["Id"]))):
             return why
         return self._unpublished(str(live["Id"]), network) if self.ports else ""
 
@@ -161,6 +179,11 @@ class Made:
         answer = run_inside(sdk, agent, "/bin/sh", "-c", ASK)[1]
         wanted = hashlib.sha256(self.key.encode()).hexdigest()
         return "" if wanted in answer else f"its gateway answers {answer[:300]!r}"
+
+    def _not_whole(self, agent: str) -> str:
+        """In what its repository is not there as it was cloned, or anything else is beside it."""
+        code, said = run_inside(self.place.sdk.api, agent, "/bin/sh", "-c", WHOLE)
+        return "" if (code, said) == (0, f"{CLONED_PATH.partition('/')[0]}\n") else f"of its repository: {said[:300]!r}"
 
     def _unpublished(self, agent: str, network: str) -> str:
         """In what its port is not published as it should be."""
@@ -541,6 +564,24 @@ GATEWAY_PHASES: Phases = {
 """The same of a sandbox with a gateway, and how what it may reach becomes another."""
 
 
+CLONED: Mapping[str, Any] = BROKERED | {
+    "repositories": [
+        {
+            "path": CLONED_PATH,
+            "url": f"https://{GIT_HOST}:{GIT_PORT}/team/project",
+            "credentialsSecretRef": {"name": "git"},
+        }
+    ],
+    "workspace": {"type": "PersistentVolumeClaim", "size": "64Mi", "retention": "Delete"},
+    # Many at a time, on a machine that has room for ten of the default.
+    "resources": {"memory": "512Mi"},
+}
+CLONED_PHASES: Phases = {
+    phase.name: replace(phase, spec=CLONED) for phase in (_CREATING, _RECREATING, _SUSPENDING, _RESUMING, _DELETING)
+}
+"""Those in which repositories are cloned, or found there, before there is a container of the sandbox's own."""
+
+
 def before_relay(phase: Phase, calls: list[Call]) -> int:
     """How many of the calls of a phase come before those that make a relay, the same as without ports."""
     if not (phase.creates or phase.name == "resuming") or not phase.spec:
@@ -551,6 +592,10 @@ def before_relay(phase: Phase, calls: list[Call]) -> int:
 
 async def recorded(place: Place, phases: Phases = PHASES) -> dict[str, list[Call]]:
     """The calls of each phase, as one sandbox goes through all of them undisturbed."""
+    # Whether an engine bounds volumes is found out by the first one that it refuses: a call that no later one has.
+    first = await place.create("first", **phases[CREATING].spec)
+    assert not (why := await place.comes_to(first, phases[CREATING].amiss)), why
+    assert not await place.ended(first)
     made = await place.create("undisturbed", **phases[CREATING].spec)
     found: dict[str, list[Call]] = {}
     for phase in phases.values():
@@ -565,9 +610,21 @@ async def recorded(place: Place, phases: Phases = PHASES) -> dict[str, list[Call
             assert not await place.is_told(made, made.told)
         elif phase.amiss is Made.suspended_amiss:
             assert not await place.is_told(made, suspended)
+        if made.brokered:
+            await _at_rest(made)
         found[phase.name] = list(made.calls)
     assert not await place.ended(made)
     return found
+
+
+async def _at_rest(made: Made) -> None:
+    """Until nothing was asked of the engine for a while: what a phase still does would be counted to the next one.
+
+    A gateway has another key before the sandbox has its placeholder, and nothing tells of the end of that.
+    """
+    count = -1
+    while count != (count := len(made.calls)):  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(REST)
 
 
 @contextlib.asynccontextmanager
@@ -588,8 +645,9 @@ async def _fault_place(
 ) -> AsyncIterator[Place]:
     credentials = from_kubeconfig(str(cluster.kubeconfig))
     await prepare(credentials)
-    images = (f"--sandbox-image={IMAGE}", f"--relay-image={recipe('operator').reference}")
-    operator = Operator(cluster, log, *images, *options)
+    images = f"--sandbox-image={IMAGE}", f"--relay-image={recipe('operator').reference}"
+    # What is struck are the calls of a sandbox's life, the same each time; a probe comes when it will.
+    operator = Operator(cluster, log, *images, "--probe-interval=0", *options)
     before = counted(host)
     async with Api(credentials, user_agent="tests") as api:
         with Watch(host) as watch:

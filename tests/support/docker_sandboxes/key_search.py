@@ -90,7 +90,8 @@ def told(of: EngineDescription, sdk: docker.DockerClient) -> Iterator[tuple[str,
             with contextlib.suppress(APIError):
                 yield f"{what} of {name}", ask()
     for image in api.images(all=True):
-        yield f"image {image['RepoTags']}", [api.inspect_image(image["Id"]), api.history(image["Id"])]
+        told = [ask(image["Id"]) for ask in (api.inspect_image, api.history)]  # type: ignore[no-untyped-call]
+        yield f"image {image['RepoTags']}", told
     yield "networks", [api.inspect_network(one["Id"]) for one in api.networks()]
     yield "volumes", api.volumes()
     yield "info", [api.info(), api.version(), api.df()]

@@ -26,7 +26,8 @@ def relay_on(of: EngineDescription) -> Image:
     archive = build_image("operator", report)
     engine.load_image(of, archive)
     with contextlib.closing(docker.APIClient(base_url=of.socket, version="auto")) as api:
-        return Image(str(api.inspect_image(archive.reference)["Id"]), None, "Never")
+        found = api.inspect_image(archive.reference)  # type: ignore[no-untyped-call]
+        return Image(str(found["Id"]), None, "Never")
 
 
 @contextlib.asynccontextmanager

@@ -51,11 +51,13 @@ class World:
 
     @property
     def host(self) -> Object:
-        return self.container["HostConfig"]
+        found: Object = self.container["HostConfig"]
+        return found
 
     @property
     def config(self) -> Object:
-        return self.container["Config"]
+        found: Object = self.container["Config"]
+        return found
 
     def declare(self, **fields: Any) -> None:
         """Change what the container is declared to be."""
@@ -175,7 +177,7 @@ _VOLUME: Object = {
     "Labels": None,
     "Mountpoint": "/var/lib/docker/volumes/alice-workspace/_data",
     "Name": "alice-workspace",
-    "Options": None,
+    "Options": {"size": "10737418240"},
     "Scope": "local",
 }
 

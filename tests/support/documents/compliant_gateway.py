@@ -49,7 +49,8 @@ class Gateways:
 
     @property
     def container(self) -> Object:
-        return self.pod["spec"]["containers"][0]
+        found: Object = self.pod["spec"]["containers"][0]
+        return found
 
     def add_policy(self, **spec: Any) -> None:
         """Somebody else's policy, which selects all pods."""

@@ -13,7 +13,9 @@ from claude_sandbox.api import meta
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import Compliance, EvidenceSource, Result
 from claude_sandbox.compliance.evidence.grants import Grant
-from claude_sandbox.compliance.evidence.pods import QUESTIONS, Access, Expected, KubernetesEvidence
+from claude_sandbox.compliance.evidence.pods import QUESTIONS, Access, KubernetesEvidence
+from claude_sandbox.compliance.evidence.pods import Expected as ExpectedPod
+from claude_sandbox.compliance.evidence.probes import Expected, KernelCall, ProbeReport, Subject, Tried
 from claude_sandbox.compliance.evidence.readings import ClaudeCode, ManagedSettings, Reading, Unread
 from claude_sandbox.compliance.reports.pods import findings, measure
 
@@ -25,11 +27,18 @@ SETTINGS = ManagedSettings("/etc/claude-code", "managed-settings.json", '{"env":
 Object = dict[str, Any]
 
 
+KERNEL = tuple(KernelCall(name, "denied", "EPERM") for name in ("mount", "keyctl"))
+GATEWAY = Tried("its gateway", Expected.ALLOWED, "connected")
+API_SERVER = Tried("the API server", Expected.DENIED, "timeout", answers=True, subject=Subject.CLUSTER)
+METADATA = Tried("metadata", Expected.DENIED_IF_THERE, "timeout", answers=True, subject=Subject.METADATA)
+_PROBE = ProbeReport(True, (GATEWAY, API_SERVER, METADATA), kernel=KERNEL)
+
+
 @dataclass
 class World:
     """What the API server would answer, for the tests to change."""
 
-    expected: Expected
+    expected: ExpectedPod
     pod: Object
     namespace: Object
     policies: list[Object]
@@ -43,18 +52,22 @@ class World:
     drift: list[str] = field(default_factory=list)
     slices: list[Object] = field(default_factory=list)
     minor: int = 34
+    probe: ProbeReport = _PROBE
 
     @property
     def spec(self) -> Object:
-        return self.pod["spec"]
+        found: Object = self.pod["spec"]
+        return found
 
     @property
     def agent(self) -> Object:
-        return self.spec["containers"][0]
+        found: Object = self.spec["containers"][0]
+        return found
 
     @property
     def own_policy(self) -> Object:
-        return self.policies[0]["spec"]
+        found: Object = self.policies[0]["spec"]
+        return found
 
     def declare(self, **fields: Any) -> None:
         """Change what the sandbox declares."""
@@ -95,6 +108,8 @@ class World:
             now=NOW,
             max_age=MAX_AGE,
             minor=self.minor,
+            probe=read(self.probe, EvidenceSource.NETWORK_PROBE),
+            probe_max_age=MAX_AGE,
         )
 
 
@@ -126,13 +141,14 @@ def is_compliant(evidence: KubernetesEvidence) -> tuple[str, str, str]:
 
 def without(evidence: KubernetesEvidence, *names: str) -> KubernetesEvidence:
     """The evidence as if these readings had been refused."""
-    return replace(evidence, **{name: Unread("forbidden") for name in names})
+    refused: dict[str, Any] = {name: Unread("forbidden") for name in names}
+    return replace(evidence, **refused)
 
 
 def compliant() -> World:
     """Everything as it should be."""
     return World(
-        expected=Expected(
+        expected=ExpectedPod(
             service_account="sandbox-alice",
             api_key_secret="",
             container="agent",

@@ -77,8 +77,8 @@ def evidence(
         _changed(good_version(), version),
         None if without_bridge else _changed(good_bridge(), bridge),
     )
-    settings = {"scheme": "unix", "mutual_tls": False, "max_age": timedelta(minutes=1), "now": NOW} | how
-    return HostEvidence(engine=Reading(documents, EvidenceSource.INSPECT, NOW), **settings)
+    settings: dict[str, Any] = {"scheme": "unix", "mutual_tls": False, "max_age": timedelta(minutes=1), "now": NOW}
+    return HostEvidence(engine=Reading(documents, EvidenceSource.INSPECT, NOW), **(settings | how))
 
 
 def _changed(document: dict[str, Any], changes: dict[str, Any] | None) -> dict[str, Any]:

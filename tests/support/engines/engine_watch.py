@@ -5,7 +5,8 @@ What it holds against every sandbox, whoever did what to it meanwhile:
 - while it runs it joins no other, unless the test itself put it there; then it is off it again soon;
 - the helper that brings the key is on no network, ever;
 - the relay that publishes its ports is on the sandbox's own network and an outer one of its own, and no other;
-- so is the gateway by which it gets out.
+- so is the gateway by which it gets out;
+- what clones its repositories is where its container is, and nowhere else.
 """
 
 import contextlib
@@ -170,7 +171,7 @@ class Watch:
         )
 
     def _is_watched(self, one: _Seen | None) -> bool:
-        return one is not None and one.labels.get(COMPONENT) in ("agent", "key-delivery", "relay", "gateway")
+        return one is not None and one.labels.get(COMPONENT) in ("agent", "clone", "key-delivery", "relay", "gateway")
 
     def _joins(self, container: str, network: str) -> None:
         one = self._containers.get(container)

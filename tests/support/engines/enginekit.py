@@ -151,7 +151,8 @@ def hardened(connected: docker.DockerClient, image: str, **options: Any) -> Cont
         "init": True,
         "cgroupns": "private",
     }
-    return connected.containers.run(image, **{**settings, **options})
+    made: Container = connected.containers.run(image, **{**settings, **options})
+    return made
 
 
 def packet_filter() -> str:

@@ -43,5 +43,5 @@ class Overheard:
 def overhear(one: Sandbox) -> Overheard:
     """Put one between a sandbox's passes and the engine, from now on."""
     heard = Overheard(one.engine._transport.connected(), one)
-    one.engine._transport.connected = lambda: heard
+    one.engine._transport.connected = lambda: heard  # type: ignore[assignment, return-value]
     return heard

@@ -11,6 +11,7 @@ from shlex import quote
 
 import pytest
 from nodekit import report
+from process_tree import command_of, descendants
 
 from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.engine import EngineDescription, api
@@ -68,6 +69,12 @@ class RootlessEngine(EngineDescription):
     def first(self) -> int:
         """The process with which all others end."""
         return int(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text())
+
+    @property
+    def network(self) -> Path:
+        """The engine's own network namespace, for `nsenter`."""
+        daemons = (pid for pid in descendants(self.pid) if command_of(pid).split(b"\0")[0].endswith(b"dockerd"))
+        return Path(f"/proc/{next(daemons)}/ns/net")
 
     def beside(self, argv: list[str]) -> list[str]:
         """A command in the engine's own network namespace."""

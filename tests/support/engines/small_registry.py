@@ -21,6 +21,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     archive: Path
     gate: Path
+    raw_requestline: bytes
 
     def do_HEAD(self) -> None:
         self._answer(body=False)

@@ -14,8 +14,9 @@ from shlex import quote
 
 import pytest
 from nodekit import report
+from process_tree import descendants
 
-from claude_sandbox.backends.docker.engine.client_credentials import SshCredentials
+from claude_sandbox.backends.docker.engine.connection.client_credentials import SshCredentials
 from claude_sandbox.localcluster.programs.os_packages import Needed, ensure
 
 OPENSSH = Needed(("openssh-server", "openssh-client"), ("sshd", "ssh", "ssh-keygen"))
@@ -32,7 +33,7 @@ sshd:x:4712:65534::/:/bin/false
 _SHADOW = "root:*:1::::::\nstranger:*:1::::::\nsshd:*:1::::::\n"
 
 _CONFIG = """\
-ListenAddress 127.0.0.1:{port}
+ListenAddress {address}:{port}
 HostKey {directory}/host
 AuthorizedKeysFile none
 AuthorizedKeysCommand /bin/cat {directory}/authorized_keys
@@ -43,6 +44,7 @@ UsePAM no
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 SetEnv PATH={path}
+Subsystem sftp internal-sftp
 """
 
 # In a mount namespace of its own: the machine has neither these users nor, perhaps, an engine at the usual place.
@@ -69,6 +71,7 @@ class SshServer:
     """The network namespace in which it listens, if not in the machine's."""
     path: str = ""
     """Where those who log in look for programs; by default where a docker client is."""
+    address: str = "127.0.0.1"
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -76,7 +79,7 @@ class SshServer:
         return self.endpoint_of("root")
 
     def endpoint_of(self, user: str) -> str:
-        return f"ssh://{user}@127.0.0.1:{self.port}"
+        return f"ssh://{user}@{self.address}:{self.port}"
 
     @property
     def credentials(self) -> SshCredentials:
@@ -86,7 +89,7 @@ class SshServer:
     def known_hosts(self, key: str) -> bytes:
         """The host as it would be known if that key were its own."""
         kind, public, *_ = self._read(f"{key}.pub").split()
-        return b"[127.0.0.1]:%d %s %s\n" % (self.port, kind, public)
+        return b"[%s]:%d %s %s\n" % (self.address.encode(), self.port, kind, public)
 
     def new_key(self, name: str, *options: str) -> bytes:
         """Make a pair of keys; the private one."""
@@ -112,7 +115,9 @@ class SshServer:
         """Return when it listens."""
         programs = ensure(OPENSSH, report)
         path = self.path or f"{ensure(DOCKER, report).path('docker').parent}:/usr/bin:/bin"
-        (self.directory / "config").write_text(_CONFIG.format(port=self.port, directory=self.directory, path=path))
+        (self.directory / "config").write_text(
+            _CONFIG.format(address=self.address, port=self.port, directory=self.directory, path=path)
+        )
         script = _SCRIPT.format(
             directory=quote(str(self.directory)),
             sockets=quote(str(self.sockets)),
@@ -137,7 +142,7 @@ class SshServer:
         """End it and every session, at once."""
         if self._process is not None:
             # The first process of its namespace: the kernel ends all others before it lets go of this one.
-            _signal(list(_descendants(self._process.pid))[:1], signal.SIGKILL)
+            _signal(list(descendants(self._process.pid))[:1], signal.SIGKILL)
             self._process.wait()
             self._process = None
 
@@ -145,7 +150,7 @@ class SshServer:
     def frozen(self) -> Iterator[None]:
         """It and every session neither end nor go on."""
         assert self._process is not None
-        pids = list(_descendants(self._process.pid))
+        pids = list(descendants(self._process.pid))
         _signal(pids, signal.SIGSTOP)
         try:
             yield
@@ -161,15 +166,17 @@ class SshServer:
 
 
 @contextlib.contextmanager
-def ssh_server(directory: Path, sockets: Path, network: Path | None = None) -> Iterator[SshServer]:
+def ssh_server(
+    directory: Path, sockets: Path, network: Path | None = None, address: str = "127.0.0.1"
+) -> Iterator[SshServer]:
     """A server that lets in whoever has the key of its `credentials`."""
     home = directory / "home"
     home.mkdir()
     (directory / "passwd").write_text(_PASSWD.format(home=home))
     (directory / "shadow").write_text(_SHADOW)
-    with socket.create_server(("127.0.0.1", 0)) as free:
+    with socket.create_server((address if network is None else "127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    server = SshServer(directory, sockets, port, network)
+    server = SshServer(directory, sockets, port, network, address=address)
     for name in ("host", "client"):
         server.new_key(name)
     server.admit("client")
@@ -188,16 +195,6 @@ def ssh_client(monkeypatch: pytest.MonkeyPatch) -> None:
     if shutil.which("ssh") is None:
         for name, value in programs.environment().items():
             monkeypatch.setenv(name, value)
-
-
-def _descendants(pid: int) -> Iterator[int]:
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except (FileNotFoundError, ProcessLookupError):
-        return  # it has ended meanwhile
-    for child in children:
-        yield int(child)
-        yield from _descendants(int(child))
 
 
 def _signal(pids: list[int], number: int) -> None:

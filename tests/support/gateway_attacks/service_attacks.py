@@ -263,8 +263,10 @@ async def plain_forwarder(place: Generous) -> AsyncIterator[str]:
         writer.write(answer)
         copying.append(asyncio.create_task(_copy(back, writer)))
         await asyncio.wait(copying, timeout=0.1)
-        for one in (*copying, server, writer):
-            one.cancel() if isinstance(one, asyncio.Task) else one.transport.abort()
+        for task in copying:
+            task.cancel()
+        for end in (server, writer):
+            end.transport.abort()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError):

@@ -8,7 +8,6 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -61,14 +60,15 @@ def _run(ip: str, iptables: Path, beyond: "subprocess.Popen[str]") -> dict[str, 
     assert beyond.stdout is not None
     # Before that it may still be in this network.
     assert beyond.stdout.readline() == "up\n"
-    for command in (
+    commands: tuple[list[str], ...] = (
         [ip, "link", "add", "outer", "type", "veth", "peer", "name", "inner", "netns", str(beyond.pid)],
         [ip, "address", "add", f"{INSIDE}/30", "dev", "outer"],
         [ip, "link", "set", "outer", "up"],
         ["nsenter", f"--net=/proc/{beyond.pid}/ns/net", ip, "address", "add", f"{BEYOND}/30", "dev", "inner"],
         ["nsenter", f"--net=/proc/{beyond.pid}/ns/net", ip, "link", "set", "inner", "up"],
-        [iptables, "--policy", "FORWARD", "DROP"],
-    ):
+        [str(iptables), "--policy", "FORWARD", "DROP"],
+    )
+    for command in commands:
         subprocess.run(command, check=True)
     beyond.stdin.write("ready\n")
     beyond.stdin.flush()
@@ -108,4 +108,4 @@ def _install(programs: Programs, directory: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

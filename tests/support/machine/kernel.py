@@ -1,6 +1,8 @@
 """What the machine's kernel says of a container's processes, where the container can't forge it."""
 
 import contextlib
+import sys
+import time
 from pathlib import Path
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -17,7 +19,14 @@ def agent(container: str) -> Path:
     """The /proc directory of the agent's shell, and not of an init process before it."""
     found = [path for path in processes(container) if _text(path / "cmdline").startswith("/bin/sh\0")]
     assert found, f"no process of the agent among {processes(container)}"
-    return min(found, key=lambda path: int(path.name))
+    # By its start and not by its number: a health check's shell may have a lower one, once all of them were used.
+    return min(found, key=_started)
+
+
+def _started(process: Path) -> int:
+    """Ticks since the machine began, of a process that may be gone by now."""
+    fields = _text(process / "stat").rpartition(")")[2].split()
+    return int(fields[19]) if fields else sys.maxsize
 
 
 def status(process: Path) -> dict[str, str]:
@@ -27,9 +36,18 @@ def status(process: Path) -> dict[str, str]:
 
 
 def mounts(process: Path) -> dict[str, tuple[str, set[str]]]:
-    """The file system, and the options of the mount and of the file system, by where it is mounted."""
-    found = {}
-    for line in (process / "mountinfo").read_text().splitlines():
+    """The file system, and the options of the mount and of the file system, by where it is mounted.
+
+    While a file is copied out of a container, Docker 20.10 mounts its volumes over themselves, writable: wait for that.
+    """
+    found: dict[str, tuple[str, set[str]]] = {}
+    lines = (process / "mountinfo").read_text().splitlines()
+    for _ in range(100):
+        if len({line.split()[4] for line in lines}) == len(lines):
+            break
+        time.sleep(0.05)
+        lines = (process / "mountinfo").read_text().splitlines()
+    for line in lines:
         mount, _, system = line.partition(" - ")
         where, options = mount.split()[4:6]
         kind, _, more = system.split()

@@ -172,7 +172,7 @@ def installed(machine_engine: EngineDescription, tmp_path_factory: pytest.TempPa
         for path, mode in ((machine_engine.names.sockets, 0o750), (machine_engine.socket_path, 0o660)):
             os.chown(path, 0, int(group))
             path.chmod(mode)
-        made = Installed(machine, machine_engine, files(machine), counted(machine_engine))
+        made = Installed(machine, machine_engine, files(machine), counted(machine_engine, tools=True))
         try:
             print(made.install())
             yield made

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,12 @@ class Kubectl:
         """Whether the pod can open a TCP connection there."""
         script = f"import socket; socket.create_connection(({host!r}, {port}), 2).close()"
         return self.run(namespace, pod, "python3", "-c", script, check=False).returncode == 0
+
+    def link_local(self, namespace: str, pod: str) -> str:
+        """The address of IPv6 that the pod's interface has by itself, as those beside it write it."""
+        found = self.run(namespace, pod, "cat", "/proc/net/if_inet6").stdout.splitlines()
+        (address,) = (words[0] for line in found if (words := line.split())[5] == "eth0" and words[3] == "20")
+        return f"{IPv6Address(int(address, 16))}%eth0"
 
     def resolves(self, namespace: str, pod: str, name: str) -> bool:
         """Whether the pod finds an address for the name by the resolver it was given."""

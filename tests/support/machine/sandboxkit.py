@@ -75,6 +75,22 @@ class Sandbox:
         """What a command in the sandbox prints."""
         return self.kubectl.run(self.namespace, self.pod, *command).stdout
 
+    def without_room(self, directory: str) -> tuple[bool, str, bool]:
+        """Whether its readiness probe passes; what it says with nothing left in a directory; and whether it passes
+        with that file gone. Asked as the kubelet asks, which would count three answers, of 30 s each."""
+        pod = json.loads(self.kubectl("get", "pod", "-n", self.namespace, self.pod, "-o", "json").stdout)
+        probe = pod["spec"]["containers"][0]["readinessProbe"]["exec"]["command"]
+
+        def passes() -> tuple[bool, str]:
+            done = self.kubectl.run(self.namespace, self.pod, *probe, check=False)
+            return done.returncode == 0, done.stdout
+
+        before = passes()[0]
+        self.run("sh", "-c", f"cat /dev/zero 2>/dev/null >{directory}/large || true")
+        full, said = passes()
+        self.run("rm", f"{directory}/large")
+        return before, "" if full else said, passes()[0]
+
     def fails(self, *command: str) -> bool:
         """Whether a command in the sandbox fails."""
         return self.kubectl.run(self.namespace, self.pod, *command, check=False).returncode != 0

@@ -15,7 +15,7 @@ from http_backend import http_backend
 
 from claude_sandbox.gateway.git.forwarder import GitForwarder, Judging
 from claude_sandbox.gateway.git.passage import Passage, Server
-from claude_sandbox.gateway.git.push_rules import PushRules
+from claude_sandbox.gateway.git.push.rules import PushRules
 from claude_sandbox.gateway.git.spool import Room
 
 AUTHORIZATION = "Basic " + base64.b64encode(b"x-access-token:not-for-the-agent").decode()

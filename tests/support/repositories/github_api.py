@@ -14,7 +14,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-_BY_HAND = {"require": ["iat", "exp", "iss"], "verify_exp": False, "verify_iat": False}
+_BY_HAND: Any = {"require": ["iat", "exp", "iss"], "verify_exp": False, "verify_iat": False}
 APP, INSTALLATION = "12345", 678
 
 

@@ -12,9 +12,14 @@ _CHUNK = 256 * 1024
 
 
 def http_backend(
-    files: Path, config: dict[str, str] | None = None
+    files: Path,
+    config: dict[str, str] | None = None,
+    between: Callable[[web.Request, int], Awaitable[None]] | None = None,
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """For a route with `{path:.*}`: repositories are below `files`; `config` is git's."""
+    """For a route with `{path:.*}`: repositories are below `files`; `config` is git's.
+
+    `between` is waited for before each further part of an answer; it is given how many bytes were sent already.
+    """
     settings = {"safe.directory": "*", **(config or {})}
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -43,8 +48,12 @@ def http_backend(
             headers = dict(line.split(": ", 1) for line in head.decode().strip().split("\r\n"))
             response = web.StreamResponse(status=int(headers.pop("Status", "200").split()[0]), headers=headers)
             await response.prepare(request)
+            sent = 0
             while part := await backend.stdout.read(_CHUNK):
+                if between is not None:
+                    await between(request, sent)
                 await response.write(part)
+                sent += len(part)
             await backend.wait()
             await response.write_eof()
             return response

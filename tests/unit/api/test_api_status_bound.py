@@ -42,7 +42,18 @@ from claude_sandbox.api.status import (
     Summary,
     Workload,
 )
-from claude_sandbox.api.usage_status import (
+from claude_sandbox.api.status_fields.backup import BackupStatus
+from claude_sandbox.api.status_fields.due import MOST_DUE, DueDate, DueSubject
+from claude_sandbox.api.status_fields.image import (
+    MOST_FAILED,
+    ImageAvailable,
+    ImageCanary,
+    ImageChange,
+    ImageResult,
+    ImageRolling,
+    ImageStatus,
+)
+from claude_sandbox.api.status_fields.usage import (
     MAX_DENIED,
     MAX_MODELS,
     Answered,
@@ -94,7 +105,31 @@ def worst(text: str, controls: int) -> ClaudeSandboxStatus:
         repositories=[
             RepositoryStatus(path=f"{index}{text * 300}", url=text * 600, commit=text * 64) for index in range(16)
         ],
+        backup=BackupStatus(
+            last_scheduled=NOW, last_backup=text, last_verified=NOW, verified_backup=text, snapshot=text
+        ),
+        due=[DueDate(what=max(DueSubject, key=len), name=text, at=NOW, message=text) for _ in range(MOST_DUE)],
+        image=worst_image(text),
         heals=Heals(count=2**63 - 1, last=Heal(what=text, at=NOW)),
+    )
+
+
+def worst_image(text: str) -> ImageStatus:
+    """One that was tried in vain as often as is remembered, and is tried again."""
+    digest = f"sha256:{'a' * 64}"
+    return ImageStatus(
+        named="a" * 512,
+        digest=digest,
+        verified=text,
+        since=NOW,
+        available=ImageAvailable(digest=digest, found_at=NOW, message=text),
+        canary=ImageCanary(
+            to=digest, started_at=NOW, uid="u" * 128, attempts=5, ready_at=NOW, ended_at=NOW, message=text
+        ),
+        rolling=ImageRolling(to=digest, started_at=NOW, ready_at=NOW),
+        last=ImageChange(result=ImageResult.ROLLED_BACK, before=digest, to=digest, at=NOW, message=text),
+        failed=[digest] * MOST_FAILED,
+        replaces="u" * 128,
     )
 
 

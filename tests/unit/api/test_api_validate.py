@@ -23,6 +23,11 @@ from claude_sandbox.api.validate import (
 )
 
 DOCUMENTS = ROOT / "tests" / "api"
+BACKUP = {
+    "schedule": "30 2 * * *",
+    "target": {"type": "VolumeClaim", "claimName": "backups"},
+    "passwordSecretRef": {"name": "backups"},
+}
 
 
 def sandbox(**spec: Any) -> dict[str, Any]:
@@ -53,9 +58,18 @@ def test_a_sandbox_that_holds_its_key_reaches_the_claude_api_by_its_addresses() 
 
 def test_in_production_no_sandbox_holds_its_key() -> None:
     mounted = {"apiKeySecretRef": {"name": "key"}, "delivery": "Mounted"}
-    told = errors(sandbox(credentials=mounted, profile="Production"))
+    told = errors(sandbox(credentials=mounted, profile="Production", lifecycle={"ttl": "30d"}, backup=BACKUP))
     assert set(told) == {"spec.credentials.delivery"}
     assert "remove it" in told["spec.credentials.delivery"]
+
+
+def test_in_production_what_is_not_bounded_is_refused_with_what_to_write() -> None:
+    told = errors(sandbox(profile="Production"))
+    assert set(told) == {"spec.budget", "spec.lifecycle", "spec.backup"}
+    assert "maxCostUSD" in told["spec.budget"]
+    assert "schedule" in told["spec.backup"]
+    assert set(errors(sandbox(profile="Production", lifecycle={"idleTimeout": "30m"}))) == set(told)
+    assert not parse_spec(sandbox(profile="Development")).in_production
 
 
 @pytest.mark.parametrize(
@@ -71,7 +85,9 @@ def test_in_production_no_sandbox_holds_its_key() -> None:
 def test_the_profile_decides_whether_the_workspace_is_read_only(
     profile: str, read_only: bool | None, effective: bool
 ) -> None:
-    assert parse_spec(sandbox(profile=profile, workspace={"readOnly": read_only})).effective_read_only is effective
+    bounds = {"budget": {"maxCostUSD": "20"}, "lifecycle": {"ttl": "30d"}, "backup": BACKUP}
+    spec = parse_spec(sandbox(profile=profile, workspace={"readOnly": read_only}, **bounds))
+    assert spec.effective_read_only is effective
 
 
 @pytest.mark.parametrize("raw", [{}, {"spec": None}])
@@ -224,3 +240,18 @@ def _messages(schema: Any) -> list[str]:
     # Rules about changes need two documents.
     own = [rule["message"] for rule in schema.get("x-kubernetes-validations", ()) if "oldSelf" not in rule["rule"]]
     return own + [message for value in schema.values() for message in _messages(value)]
+
+
+def test_the_annotation_that_is_its_users_has_to_be_a_time() -> None:
+    def refused(value: Any, name: str = "active-at") -> list[str]:
+        raw = sandbox()
+        raw["metadata"]["annotations"] = {f"claudesandbox.dev/{name}": value}
+        return [error.message for error in refused_metadata(raw)]
+
+    assert refused("2027-03-31T18:00:00Z") == refused("2027-03-31T18:00:00.123456Z") == []
+    for value in ("now", "", "2027-03-31T18:00:00", "2027-03-31T18:00:00+01:00", "2027-02-30T18:00:00Z"):
+        (message,) = refused(value)
+        assert "for example 2027-03-31T18:00:00Z" in message
+    assert refused("2027-03-31T18:00:00Z", "active-until")
+    host = {"metadata": {"name": "one", "annotations": {"claudesandbox.dev/active-at": "2027-03-31T18:00:00Z"}}}
+    assert refused_host_metadata(host)

@@ -6,10 +6,10 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from claude_sandbox.api.usage_status import MAX_DENIED, BudgetState, TroubleKind
+from claude_sandbox.api.status_fields.usage import MAX_DENIED, BudgetState, TroubleKind
 from claude_sandbox.backends.gateway_reports import BELIEVED, MAX_TEXT, Report, believed, budget_of, merged, read
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -20,7 +20,9 @@ JSON = st.recursive(
 
 
 def at(seconds: float = 0) -> str:
-    return (NOW + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """As a gateway says it: what is compared has milliseconds."""
+    said = (NOW + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")[:-6]
+    return f"{said.removesuffix('.000')}Z"
 
 
 def counts(requests: int = 1) -> dict[str, Any]:
@@ -52,6 +54,21 @@ def report(**changed: Any) -> Report:
     return found
 
 
+def test_what_has_come_of_a_clone_is_told_for_a_moment_and_by_whoever_passed_it_on() -> None:
+    found = report(at=at(-40), fetching={"git.example.org/team/a": 5})
+    newer = report(at=at(), fetching=None)
+    both = merged([newer, found])
+    assert both is not None
+    assert both.fetching == {"git.example.org/team/a": 5}
+    assert believed(both, NOW - timedelta(seconds=20)).fetching
+    assert not believed(both, NOW).fetching
+
+
+@pytest.mark.parametrize("name", ["x", "Git.example.org/a", "h/a b", "h/\x1b[2J", "h/a/../b\n", "/a", "h/" + "a" * 200])
+def test_a_repository_of_another_name_than_gateways_use_is_not_told(name: str) -> None:
+    assert report(fetching={name: 5}).fetching == {}
+
+
 def texts(found: Report) -> list[str]:
     """Every text in it."""
     parts: list[str] = [one.entry for one in found.denied]
@@ -80,7 +97,10 @@ def test_whatever_is_read_is_a_report_or_none(text: object) -> None:
 
 @given(st.sampled_from(PARTS), JSON)
 def test_a_part_that_is_malformed_takes_no_other_away(name: str, value: Any) -> None:
-    found = read(json.dumps(document(**{name: value})))
+    text = json.dumps(document(**{name: value}))
+    # What is longer than any gateway's is not read at all.
+    assume(len(text) <= MAX_TEXT)
+    found = read(text)
     if name == "at":
         return
     assert found is not None
@@ -97,7 +117,9 @@ def test_no_text_gets_in_that_a_terminal_would_not_show_as_it_is(place: tuple[st
     for step in place[:-1]:
         inner = inner[step]
     inner[place[-1]] = value
-    found = read(json.dumps(whole))
+    said = json.dumps(whole)
+    assume(len(said) <= MAX_TEXT)
+    found = read(said)
     assert found is not None
     for text in texts(found):
         assert text.isprintable()
@@ -157,6 +179,47 @@ def test_a_refusal_ends_with_an_answer_that_another_gateway_got_since() -> None:
     refused = report()
     assert merged([refused, report(at=at(3), trouble=None, answered={"time": at(-1)})]).trouble is not None  # type: ignore[union-attr]
     assert merged([refused, report(at=at(3), trouble=None, answered={"time": at(1)})]).trouble is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("later", [0.001, -0.001])
+def test_of_a_refusal_and_an_answer_within_one_second_the_later_counts(later: float) -> None:
+    refused = report(trouble={**document()["trouble"], "time": at(0.5)}, answered=None)
+    both = merged([refused, report(trouble=None, answered={"time": at(0.5 + later)})])
+    assert both is not None
+    assert (both.trouble is None) == (later > 0)
+    # A status has whole seconds, and so has what is compared with it.
+    assert both.answered is not None
+    assert both.answered.time.microsecond == 0
+
+
+def judged(seconds: float, short: bool, read_at: float, **changed: Any) -> Report:
+    budget = {**document()["budget"], "state": "Short" if short else "Free", "time": at(read_at), "began": at(-3600),
+              "judged": {"time": at(seconds), "short": short}}  # fmt: skip
+    return report(at=at(max(seconds, read_at)), budget=budget | changed)
+
+
+def state_of(*reports: Report) -> BudgetState | None:
+    both = merged(reports)
+    assert both is not None
+    found = budget_of(both, Decimal(20), None, NOW)
+    return found.state if found is not None else None
+
+
+@pytest.mark.parametrize(("first", "second"), [(0.1, 0.2), (0.2, 0.1), (1, 40), (40, 1)])
+@pytest.mark.parametrize("read_at", [0, 0.3, 60])
+def test_what_was_too_little_for_the_last_request_is_so_whichever_gateway_refused_it(
+    first: float, second: float, read_at: float
+) -> None:
+    # The one that let a request through may have read the account since, when that request was over.
+    let, refused = judged(first, False, read_at), judged(second, True, 0)
+    expected = BudgetState.SHORT if second > first else BudgetState.FREE
+    assert state_of(let, refused) is state_of(refused, let) is expected
+
+
+def test_what_was_refused_in_an_earlier_window_says_nothing_of_this_one() -> None:
+    refused = judged(1, True, 0)
+    assert state_of(refused, judged(0, False, 9, began=at(5))) is BudgetState.FREE
+    assert state_of(refused, judged(0, False, 9, state="Spent")) is BudgetState.SPENT
 
 
 def test_that_there_is_no_answer_is_believed_for_a_while() -> None:

@@ -38,7 +38,17 @@ specs = st.fixed_dictionaries(
 )
 
 
-PRODUCTION = {"credentials": {"apiKeySecretRef": {"name": "key"}}, "profile": "Production"}
+PRODUCTION = {
+    "credentials": {"apiKeySecretRef": {"name": "key"}},
+    "profile": "Production",
+    "budget": {"maxCostUSD": "20"},
+    "lifecycle": {"ttl": "30d"},
+    "backup": {
+        "schedule": "30 2 * * *",
+        "target": {"type": "VolumeClaim", "claimName": "b"},
+        "passwordSecretRef": {"name": "b"},
+    },
+}
 specs = specs | st.just(PRODUCTION)
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from claude_sandbox.api.fields.claude_code import ClaudeCode
+from claude_sandbox.api.fields.work.claude_code import ClaudeCode
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.backends.docker import drift
 from claude_sandbox.backends.docker import objects as docker
@@ -27,7 +27,7 @@ from claude_sandbox.blueprint.instructions import (
     understood,
 )
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
-from claude_sandbox.claudecode.given import RefusedError
+from claude_sandbox.claudecode.given import GIT_FILE, RefusedError, may_be_beside
 
 ASKED = ClaudeCode.model_validate({"settings": {"name": "team"}, "memory": {"name": "team"}})
 CONFIG_MAPS = {
@@ -39,9 +39,27 @@ def reading(config_maps: Mapping[str, Config]) -> Callable[[str], Config]:
     return lambda name: config_maps[name]
 
 
-def blueprint() -> Blueprint:
-    spec = ClaudeSandboxSpec.model_validate({"credentials": {"apiKeySecretRef": {"name": "key"}}})
+def blueprint(**more: Any) -> Blueprint:
+    spec = ClaudeSandboxSpec.model_validate({"credentials": {"apiKeySecretRef": {"name": "key"}}, **more})
     return build(Identity("agents", "alice", "1", "2"), spec, Site(parse_image("x@sha256:" + "a" * 64, "Always")))
+
+
+@pytest.mark.parametrize("asked", [ClaudeCode(), ClaudeCode.model_validate({"mcpServers": {"name": "servers"}})])
+def test_what_the_operator_itself_puts_there_stays(asked: ClaudeCode) -> None:
+    bare = blueprint(repositories=[{"path": "project", "url": "https://git.example.org/team/project"}])
+    servers = {"servers": {"mcp.json": '{"mcpServers": {"a": {"type": "http", "url": "https://a.example.org"}}}'}}
+    told = instructed(bare, understood(asked, reading(servers)))
+    assert dict(bare.settings.files)[GIT_FILE] == dict(told.settings.files)[GIT_FILE]
+    assert len(told.settings.files) == 1 + len(understood(asked, reading(servers)).files)
+
+
+def test_what_the_operator_itself_puts_there_may_be_there() -> None:
+    """For control SEC-04, which lets nothing else be beside managed settings."""
+    maven = {"name": "maven", "host": "repo.example.org", "paths": ["/*"], "registry": {"type": "Maven"}}
+    repositories = [{"path": "project", "url": "https://git.example.org/team/project"}]
+    put = [path for path, _ in blueprint(repositories=repositories, services=[maven]).settings.files]
+    assert len(put) == 2
+    assert all(may_be_beside(path) for path in put)
 
 
 def test_both_arrive_beside_the_pins() -> None:

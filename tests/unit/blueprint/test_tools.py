@@ -10,7 +10,8 @@ from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 
 DIGEST = "sha256:" + "a" * 64
-SITE = Site(parse_image(f"example.org/claude@{DIGEST}", "IfNotPresent"))
+NEWER = parse_image("example.org/claude:3", "IfNotPresent")
+SITE = Site(parse_image(f"example.org/claude@{DIGEST}", "IfNotPresent"), releases={"3.0.0": NEWER})
 OTHER = {"repository": "example.org/devcontainer", "tag": "1"}
 
 
@@ -31,6 +32,18 @@ def test_an_image_is_taken_at_no_ones_word() -> None:
     made = blueprint(image={"repository": "example.org/claude", "tag": "1"})
     assert made.tools is not None
     assert made.tools.image == SITE.image
+
+
+def test_the_release_that_is_asked_for_is_what_runs_and_what_is_brought() -> None:
+    newer = {"claudeCode": {"version": "3.0.0"}}
+    assert (blueprint(**newer).image, blueprint(**newer).tools) == (NEWER, None)
+    brought = blueprint(image=OTHER, **newer).tools
+    assert brought is not None
+    assert brought.image == NEWER
+    # Of the operator's own in the place of another release nothing is taken.
+    ours = blueprint(image={"repository": "example.org/claude", "digest": DIGEST}, **newer).tools
+    assert ours is not None
+    assert ours.image == NEWER
 
 
 @pytest.mark.parametrize("backend", [{}, {"backend": {"type": "Docker"}}])

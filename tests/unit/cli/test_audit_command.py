@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from claude_sandbox.cli.audit.command import audit
 from claude_sandbox.cli.audit.files import FollowedFile
-from claude_sandbox.cli.audit.lines import MAX_LINE, parse, since
+from claude_sandbox.cli.audit.lines import MAX_LINE, parse
 from claude_sandbox.cli.audit.summary import MAX_NAMES, Summary, remedy
 from claude_sandbox.cli.main import cli
+from claude_sandbox.cli.values import moment
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -191,10 +192,10 @@ def test_an_agent_that_makes_up_names_makes_no_summary_endless() -> None:
 
 
 def test_ages_and_times() -> None:
-    assert since("90s", NOW) == NOW - timedelta(seconds=90)
-    assert since("2026-03-01T12:00:00+01:00", NOW) == NOW - timedelta(hours=1)
+    assert moment("90s", NOW) == NOW - timedelta(seconds=90)
+    assert moment("2026-03-01T12:00:00+01:00", NOW) == NOW - timedelta(hours=1)
     with pytest.raises(ValueError, match="isoformat"):
-        since("yesterday", NOW)
+        moment("yesterday", NOW)
 
 
 def test_a_file_is_followed_as_it_grows_and_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

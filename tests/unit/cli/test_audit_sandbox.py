@@ -19,7 +19,8 @@ from claude_sandbox.api.spec import BackendType
 from claude_sandbox.cli.audit import pods
 from claude_sandbox.cli.audit.command import audit
 from claude_sandbox.cli.audit.lines import Line
-from claude_sandbox.cli.audit.sandboxes import Audited, UnreadableError
+from claude_sandbox.cli.audit.sandboxes import Audited
+from claude_sandbox.cli.unreadable import UnreadableError
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import Authorization, Credentials
 

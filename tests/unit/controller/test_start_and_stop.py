@@ -11,6 +11,20 @@ from claude_sandbox.controller.machinery.queue import Limits, WorkQueue
 from claude_sandbox.controller.main import _work
 
 
+class Trail:
+    """Nobody's."""
+
+    def begin(self, _: Any) -> None:
+        pass
+
+    async def end(self) -> None:
+        pass
+
+
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
 def test_an_operator_that_can_not_work_any_more_ends_and_does_not_merely_stand_there() -> None:
     def limits(key: str) -> Limits:
         raise ValueError(f"{key} can't be counted")
@@ -20,11 +34,16 @@ def test_an_operator_that_can_not_work_any_more_ends_and_does_not_merely_stand_t
         idle = SimpleNamespace(mark_overdue=None)
         settings = SimpleNamespace(resync=300.0, shutdown_grace=1.0)
         operator: Any = SimpleNamespace(
-            queue=queue, reconcile=None, settings=settings, reconciler=SimpleNamespace(evaluations=idle)
+            queue=queue,
+            reconcile=None,
+            settings=settings,
+            reconciler=SimpleNamespace(evaluations=idle),
+            looks_after_backups=SimpleNamespace(work=forever),
+            policy_reports=None,
         )
         metrics: Any = SimpleNamespace(reconciled=None)
         queue.add("alice")
-        await asyncio.wait_for(_work(operator, None, Any, metrics, asyncio.Event()), 10.0)
+        await asyncio.wait_for(_work(operator, None, Any, metrics, Trail(), asyncio.Event()), 10.0)
 
     with pytest.raises(ExceptionGroup, match="TaskGroup") as found:
         run(main())
@@ -39,10 +58,15 @@ def test_an_operator_that_can_not_take_back_what_is_overdue_ends_as_well() -> No
     async def main() -> None:
         settings = SimpleNamespace(resync=300.0, shutdown_grace=1.0)
         operator: Any = SimpleNamespace(
-            queue=WorkQueue(), reconcile=None, settings=settings, reconciler=SimpleNamespace(evaluations=Broken())
+            queue=WorkQueue(),
+            reconcile=None,
+            settings=settings,
+            reconciler=SimpleNamespace(evaluations=Broken()),
+            looks_after_backups=SimpleNamespace(work=forever),
+            policy_reports=None,
         )
         metrics: Any = SimpleNamespace(reconciled=None)
-        await asyncio.wait_for(_work(operator, None, Any, metrics, asyncio.Event()), 100.0)
+        await asyncio.wait_for(_work(operator, None, Any, metrics, Trail(), asyncio.Event()), 100.0)
 
     with pytest.raises(RuntimeError, match="the store is broken"):
         run(main())

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from claude_sandbox.demo import at_work, clusters, flow, kind, report, sandbox, stand_in_pod
-from claude_sandbox.demo.at_work import Place
 from claude_sandbox.demo.clusters import Target
 from claude_sandbox.demo.narrator import Narrator
-from claude_sandbox.demo.provider import Provider
+from claude_sandbox.demo.place import Place
+from claude_sandbox.demo.provider import CLAUDE_API, Provider, StandIn
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.install.waiting import wait
@@ -213,7 +213,7 @@ def test_the_workspace_needs_no_storage_that_the_cluster_lacks(
     annotation = "storageclass.kubernetes.io/is-default-class"
     items = [{"metadata": {"annotations": {annotation: value}}} for value in classes]
     body = f"case \"$*\" in get*) echo '{json.dumps({'items': items})}';; apply*) cat > {path}/applied;; esac"
-    sandbox.sandbox(Kubectl(program("kubectl", body)), "allowed.example.com", print)
+    sandbox.sandbox(Kubectl(program("kubectl", body)), "allowed.example.com", None, print)
     (applied,) = json.loads((path / "applied").read_text())["items"]
     assert applied["spec"].get("workspace") == workspace
     assert applied["spec"]["credentials"]["delivery"] == "Brokered"
@@ -248,8 +248,9 @@ def test_what_may_be_a_key_goes_to_the_claude_api_and_to_nobody_else(
     program: Program, monkeypatch: pytest.MonkeyPatch, secrets: str, key: str | None, stand_in: bool
 ) -> None:
     kubectl = Kubectl(program("kubectl", f'case "$*" in "get secrets"*) {secrets or ":"};; esac'))
-    monkeypatch.setattr(stand_in_pod, "up", lambda *_: Provider(True, "allowed.example.com", ""))
-    assert flow._provider(kubectl, "operator:1", key, Narrator()).stand_in == stand_in
+    other = Provider("allowed.example.com", "", StandIn("http://10.0.0.1", "10.0.0.1"))
+    monkeypatch.setattr(stand_in_pod, "up", lambda *_: other)
+    assert flow._provider(kubectl, "operator:1", key, Narrator()) == (other if stand_in else CLAUDE_API)
 
 
 def test_the_secret_says_whether_a_key_was_ever_in_it(path: Path, program: Program) -> None:
@@ -273,6 +274,9 @@ def test_a_key_in_the_sandbox_is_told_and_ends_the_demo() -> None:
         with pytest.raises(SetupError, match="is in the sandbox") as caught:
             at_work.without_key(place(f"PATH=/bin\n{IDENTITY}\nKEY={KEY}\n"), keys)
         assert KEY not in f"{caught.value!r} {caught.value.remedy}"
+    with pytest.raises(SetupError, match="The token for git of the Secret is in the sandbox") as caught:
+        at_work.without_key(place(f"{IDENTITY}\nurl = https://x:{KEY}@git.example.com/\n"), ("placeholder",), (KEY,))
+    assert KEY not in f"{caught.value!r} {caught.value.remedy}"
 
 
 def test_that_nothing_could_be_read_is_not_taken_for_no_key() -> None:

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from claude_sandbox.kubernetes_api.errors import CONNECTION_FAILED, ApiError
-from claude_sandbox.kubernetes_api.informer import Informer, Timings
+from claude_sandbox.kubernetes_api.informers.informer import Informer, Timings
+from claude_sandbox.kubernetes_api.informers.store import key_of
 from claude_sandbox.kubernetes_api.resources import SERVICES
-from claude_sandbox.kubernetes_api.store import key_of
 
 
 class Server:
@@ -67,3 +67,26 @@ async def test_what_came_of_lists_that_broke_off_takes_nothing_of_a_namespaces_s
             await informer._list()
     (held,) = informer.store
     assert informer.limits.sum("agents") == informer.limits.size(key_of(held)) > 0
+
+
+class Emptied(Server):
+    """Has one Service, and none any more by the second list."""
+
+    async def list(self, *_: Any, keep: Callable[[Any], Any], **kept: Any) -> Any:
+        first = await super().list(keep=keep, **kept)
+        return first if self.lists == 1 else SimpleNamespace(items=[], resource_version="20")
+
+
+async def test_what_was_deleted_before_a_list_is_not_learnt_while_the_list_is_taken_in() -> None:
+    def service(name: str, version: str) -> dict[str, Any]:
+        return {"metadata": {"name": name, "namespace": "agents", "uid": name, "resourceVersion": version}}
+
+    def answers(_old: Any, new: Any) -> None:
+        if new is None:  # the list's last step, in which others may have the loop
+            informer.learn(service("gone", "19"))
+            informer.learn(service("later", "21"))
+
+    informer = Informer(Emptied(), SERVICES, on_change=answers)  # type: ignore[arg-type]
+    await informer._list()
+    await informer._list()
+    assert {key_of(held) for held in informer.store} == {("agents", "later")}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_sandbox.kubernetes_api.store import Obj, Store, controller_uid, key_of
+from claude_sandbox.kubernetes_api.informers.store import Obj, Store, controller_uid, key_of
 
 
 def labelled(obj: Obj) -> Iterable[Hashable]:

@@ -2,6 +2,7 @@
 
 import socket
 from ipaddress import IPv4Network, ip_address, ip_network
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
@@ -14,18 +15,29 @@ from claude_sandbox.localcluster.network import SLOTS, Addresses, choose_slot, p
 slots = st.integers(min_value=0, max_value=SLOTS - 1)
 
 
-@given(slots, slots)
-def test_networks_of_two_slots_never_overlap(one: int, other: int) -> None:
-    nets = [ip_network(cidr) for slot in {one, other} for cidr in (Addresses(slot).link_cidr, Addresses(slot).pod_cidr)]
-    nets.append(ip_network(network.SERVICE_CIDR))
+@given(slots, slots, st.booleans())
+def test_networks_of_two_slots_never_overlap(one: int, other: int, ipv6: bool) -> None:
+    both = [Addresses(slot, ipv6) for slot in {one, other}]
+    nets = [ip_network(cidr) for addresses in both for cidr in (addresses.link_cidr, addresses.pod_cidr)]
+    nets.append(ip_network(both[0].service_cidr))
     assert not any(a.overlaps(b) for index, a in enumerate(nets) for b in nets[index + 1 :])
 
 
-@given(slots)
-def test_both_ends_of_the_link_are_usable_addresses_of_it(slot: int) -> None:
-    addresses = Addresses(slot)
+@given(slots, st.booleans())
+def test_both_ends_of_the_link_are_usable_addresses_of_it(slot: int, ipv6: bool) -> None:
+    addresses = Addresses(slot, ipv6)
     hosts = list(ip_network(addresses.link_cidr).hosts())
-    assert hosts == [ip_address(addresses.gateway_ip), ip_address(addresses.node_ip)]
+    assert hosts[:2] == [ip_address(addresses.gateway_ip), ip_address(addresses.node_ip)]
+
+
+@given(slots, st.booleans())
+def test_all_addresses_of_a_cluster_are_of_one_family(slot: int, ipv6: bool) -> None:
+    addresses = Addresses(slot, ipv6)
+    networks = [ip_network(cidr) for cidr in (addresses.link_cidr, addresses.pod_cidr, addresses.service_cidr)]
+    assert {one.version for one in networks} == {6 if ipv6 else 4}
+    for service in (addresses.kubernetes_ip, addresses.cluster_dns_ip):
+        assert ip_address(service) in networks[-1]
+    assert urlsplit(f"https://{network.at(addresses.node_ip, 443)}").hostname == addresses.node_ip
 
 
 @given(st.text(min_size=1), st.frozensets(slots, max_size=SLOTS - 1))

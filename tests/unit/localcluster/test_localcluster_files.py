@@ -6,14 +6,17 @@ import shutil
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.localcluster import description, layout
+from claude_sandbox.localcluster import claims, description, layout
 from claude_sandbox.localcluster.description import APISERVER, Wish
+from claude_sandbox.localcluster.engine import EngineDescription, Tcp, record
+from claude_sandbox.localcluster.engine.places import Places
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.layout import Layout
 from claude_sandbox.localcluster.locks import locked
@@ -167,7 +170,53 @@ def test_two_clusters_share_no_port_and_no_network(home: Path) -> None:
     assert len(set(other.ports.values())) == 5
 
 
-@pytest.mark.parametrize("wish", [Wish(version="1.37"), Wish(port=20000), Wish(version="9.9")])
+def _engine_with(ports: int | None, slot: int | None) -> None:
+    engine = Places.of("docker")
+    engine.make()
+    record.save(engine, EngineDescription("docker", "29", tcp=Tcp.TLS, port=ports, slot=slot))
+
+
+def test_a_cluster_has_neither_port_nor_network_of_an_engine_that_is_down(home: Path) -> None:
+    made = Layout.of("alice")
+    before = description.settle(made, Wish())
+    shutil.rmtree(made.root)
+    _engine_with(before.ports[APISERVER], before.slot)
+    after = description.settle(made, Wish())
+    assert before.ports[APISERVER] not in after.ports.values()
+    assert after.slot != before.slot
+    with pytest.raises(LocalClusterError, match="belongs to the engine 'docker'"):
+        description.settle(Layout.of("bob"), Wish(port=before.ports[APISERVER]))
+
+
+def test_a_cluster_waits_for_an_engine_that_chooses_at_the_same_moment(home: Path) -> None:
+    made = Layout.of("alice")
+    before = description.settle(made, Wish())
+    shutil.rmtree(made.root)
+    with ThreadPoolExecutor(1) as pool:
+        with claims.choosing():
+            coming = pool.submit(description.settle, made, Wish())
+            with pytest.raises(TimeoutError):
+                coming.result(0.3)
+            _engine_with(None, before.slot)
+        assert coming.result().slot != before.slot
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"slot": 1, "ports": 7}'])
+def test_what_is_no_record_keeps_nobody_from_choosing(home: Path, content: str) -> None:
+    for one in (Layout.of("bob"), Places.of("bob")):
+        one.make()
+        one.record.write_text(content)
+    description.settle(Layout.of("alice"), Wish())
+
+
+def test_a_cluster_of_ipv6_stays_one(home: Path) -> None:
+    made = Layout.of("alice")
+    before = description.settle(made, Wish(node=True, ipv6=True))
+    assert before.server == f"https://[{before.addresses.gateway_ip}]:{before.ports[APISERVER]}"
+    assert description.settle(made, Wish()) == before
+
+
+@pytest.mark.parametrize("wish", [Wish(version="1.37"), Wish(port=20000), Wish(version="9.9"), Wish(ipv6=True)])
 def test_a_wish_that_contradicts_the_cluster_changes_nothing(home: Path, wish: Wish) -> None:
     made = Layout.of("alice")
     before = description.settle(made, Wish(version="1.34"))
@@ -188,6 +237,7 @@ def test_a_file_that_is_someone_elses_is_never_made_a_kubeconfig(home: Path) -> 
     precious.write_text("contexts of my production clusters")
     with pytest.raises(LocalClusterError, match="precious"):
         description.settle(Layout.of("alice"), Wish(copy=precious))
+    assert description.load(Layout.of("alice")) is None
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"name": 1}', "null"])

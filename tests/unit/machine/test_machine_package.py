@@ -93,3 +93,13 @@ def test_backups_are_told_from_other_files_the_newest_first(tmp_path: Path) -> N
         (tmp_path / name).touch()
     assert [path.name for path in backups.present(tmp_path)] == list(names)
     assert backups.present(tmp_path / "nowhere") == []
+
+
+def test_a_program_of_the_machines_own_is_copied_anew_when_it_is_another(tmp_path: Path) -> None:
+    # As in google-cloud-sdk: the directory's name says nothing of what is in it.
+    own, target = tmp_path / "some-tools" / "kubectl", tmp_path / "target"
+    own.parent.mkdir()
+    for content in ("one", "two"):
+        own.write_text(content)
+        programs = package.put_programs({"kubectl": own}, target)
+        assert (target / programs["kubectl"]).read_text() == content

@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from claude_sandbox.install.manifests import Installation, render
-from claude_sandbox.machine import docker, keys, rights, units
+from claude_sandbox.machine import docker, keys, lifecycle, rights, systemd, units
 from claude_sandbox.machine.places import APISERVER, CONTROLLERS, DAILY, ETCD, OPERATOR, Places, unit
 from claude_sandbox.machine.services import Service, services
 from claude_sandbox.machine.settings import PROGRAMS, Settings
+from claude_sandbox.trail.keys import public_key, signer
 
 SETTINGS = Settings(
     port=6443,
@@ -89,7 +90,19 @@ def test_keys_are_given_to_the_services_that_need_them_and_to_no_other(places: P
     assert {name for name, one in given.items() if "service-account.key" in one} == {APISERVER}
     # Nobody needs an authority's key: certificates are made by root.
     assert not any("ca.key" in one or "etcd-ca.key" in one for one in given.values())
-    assert given[OPERATOR] == {"kubeconfig"}
+    assert given[OPERATOR] == {"kubeconfig", "sessions.crt", "sessions.key", "trail-key.pem"}
+
+
+def test_the_operators_audit_trail_is_signed_with_a_key_of_its_own_and_copied_to_the_journal(places: Places) -> None:
+    operator = each(places)[OPERATOR]
+    assert f"--trail-directory={places.seen(places.data)}/trail" in operator.argv
+    assert "--trail-key=${CREDENTIALS_DIRECTORY}/trail-key.pem" in operator.argv
+    assert "--trail-export=stdout" in operator.argv
+    assert values(texts(places)[unit(OPERATOR)], "StateDirectory") == ["claude-sandbox/trail"]
+    assert public_key(places.trail_public_key.read_text()) == signer(places.trail_key).key
+    key = places.trail_key.read_bytes()
+    keys.ensure(places, SETTINGS)
+    assert places.trail_key.read_bytes() == key
 
 
 def test_no_key_is_in_a_unit_and_no_service_reads_the_directory_of_keys(places: Places) -> None:
@@ -200,3 +213,23 @@ def test_ports_are_published_by_the_image_that_was_brought_along(places: Places)
     relay = "claudesandbox.dev/operator@sha256:" + "b" * 64
     assert not any("relay" in argument for argument in each(places)[OPERATOR].argv)
     assert f"--relay-image={relay}" in each(places, replace(SETTINGS, relay=relay))[OPERATOR].argv
+
+
+def test_systemd_is_told_of_units_that_an_interrupted_command_wrote(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: str) -> str:
+        raise KeyboardInterrupt
+
+    said: list[tuple[str, ...]] = []
+
+    def heard(*arguments: str) -> str:
+        said.append(arguments)
+        return ""
+
+    monkeypatch.setattr(systemd, "call", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lifecycle.settle(places, SETTINGS)
+    monkeypatch.setattr(systemd, "call", heard)
+    lifecycle.settle(places, SETTINGS)
+    assert said == [("daemon-reload",)]

@@ -9,18 +9,18 @@ from claude_sandbox.localcluster import engine
 
 REPORT = """<testsuites><testsuite>
 <testcase classname="tests.node.test_node_pods" name="test_it[a-b]@changes of the machine" time="90.0"/>
-<testcase classname="tests.docker.test_docker_life" name="test_it[29]@engine 29" time="120.0"/>
-<testcase classname="tests.docker.test_docker_life" name="test_too[29]@engine 29" time="60.0"/>
+<testcase classname="tests.docker.sandboxes.test_docker_life" name="test_it[29]@engine 29" time="120.0"/>
+<testcase classname="tests.docker.sandboxes.test_docker_life" name="test_too[29]@engine 29" time="60.0"/>
 </testsuite></testsuites>"""
 
 
 @pytest.mark.parametrize(
     ("file", "release", "group"),
     [
-        ("docker/test_docker_life.py", "29", "engine 29"),
-        ("docker/test_docker_drain.py", engine.DEFAULT_RELEASE, "moves between engines"),
-        ("docker/test_docker_drain.py", "20.10", "engine 20.10"),
-        ("attacks/test_attack_image_volumes.py", "29", groups.CHANGES),
+        ("docker/sandboxes/test_docker_life.py", "29", "engine 29"),
+        ("docker/sandboxes/test_docker_drain.py", engine.DEFAULT_RELEASE, "moves between engines"),
+        ("docker/sandboxes/test_docker_drain.py", "20.10", "engine 20.10"),
+        ("attacks/images/test_attack_image_volumes.py", "29", groups.CHANGES),
         ("node/test_node_pods.py", None, groups.CHANGES),
         ("docker/ssh/test_ssh_servers.py", None, "docker/ssh/test_ssh_servers.py"),
         ("unit/backends/docker/test_docker_plan.py", None, "unit/backends"),

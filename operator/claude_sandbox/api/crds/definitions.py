@@ -9,12 +9,15 @@ from claude_sandbox.api import meta
 from claude_sandbox.api.crds.schema import object_schema, validations
 from claude_sandbox.api.docker_hosts.spec import DockerHostSpec
 from claude_sandbox.api.docker_hosts.status import DockerHostStatus
+from claude_sandbox.api.kinds.backups import ClaudeSandboxBackupSpec, ClaudeSandboxBackupStatus
+from claude_sandbox.api.kinds.image_policies import ClaudeImagePolicySpec
+from claude_sandbox.api.kinds.sessions import ClaudeSandboxSessionSpec, ClaudeSandboxSessionStatus
+from claude_sandbox.api.kinds.usage import ClaudeSandboxUsageSpec
 from claude_sandbox.api.model import Model
 from claude_sandbox.api.names import HOST_NAME, SANDBOX_NAME
 from claude_sandbox.api.rules import Rule
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status import ClaudeSandboxStatus
-from claude_sandbox.api.usage import ClaudeSandboxUsageSpec
 
 _HEADER = "# Generated from the models by `python -m claude_sandbox.api.generate`: change those, not this file.\n"
 
@@ -159,6 +162,7 @@ _SANDBOX_COLUMNS = (
     Column("Drifted", _condition("Drifted", "status"), "Whether the workload differs from the spec", always=False),
     Column("Cost", ".status.usage.costUSD", "What its requests have cost, in USD", always=False),
     Column("Budget", ".status.usage.budget.state", "Free, Short or Spent", always=False),
+    Column("Ends", ".status.lifecycle.endsAt", "When its time is over by ttl or shutdownTime", always=False),
     Column("Heals", ".status.heals.count", "How often something was put back", kind="integer", always=False),
     Column("Workload", ".status.workload.name", "The pod or the container", always=False),
     Column("Node", ".status.workload.node", "The node it runs on", always=False),
@@ -190,6 +194,32 @@ _USAGE_COLUMNS = (
     Column("Requests", ".spec.requests", "How many requests were counted, ever since", kind="integer"),
     Column("Under-Way", ".spec.underWay", "How many requests hold a part of the budget", kind="integer", always=False),
     Column("Since", ".spec.windowBegan", "Time since the window began", kind="date"),
+)
+
+_SESSION_COLUMNS = (
+    Column("Sandbox", ".spec.sandbox", "The sandbox"),
+    Column("Opened", ".status.openedAt", "Time since somebody works in it", kind="date"),
+    Column("Age", ".metadata.creationTimestamp", "Time since it was asked for", kind="date"),
+)
+
+_BACKUP_COLUMNS = (
+    Column("Sandbox", ".spec.sandboxName", "The sandbox"),
+    Column("Complete", _condition("Complete", "status"), "Whether the snapshot is in the repository"),
+    Column("Verified", _condition("BackupVerified", "status"), "Whether it was restored and compared"),
+    Column("Reason", _condition("Complete", "reason"), "How far it is, or why it failed"),
+    Column("Files", ".status.files", "How many files were backed up", kind="integer"),
+    Column("Bytes", ".status.sizeBytes", "What these hold", kind="integer"),
+    Column("Age", ".metadata.creationTimestamp", "Time since it was asked for", kind="date"),
+    Column("Snapshot", ".status.snapshot", "The snapshot in the repository", always=False),
+    Column("Added", ".status.addedBytes", "How much of it was new", kind="integer", always=False),
+    Column("Changed", ".status.changed", "What changed while it was read", kind="integer", always=False),
+    Column("Message", _condition("Complete", "message"), "The same as Reason, in words", always=False),
+)
+
+_IMAGE_POLICY_COLUMNS = (
+    Column("Permitted", ".spec.permitted[0].repository", "The first of the repositories that sandboxes may name"),
+    Column("Running", ".spec.running", "What becomes of what runs already and is refused"),
+    Column("Age", ".metadata.creationTimestamp", "Time since it was made", kind="date"),
 )
 
 SANDBOX = Kind(
@@ -234,4 +264,46 @@ USAGE = Kind(
     status=None,
     columns=_USAGE_COLUMNS,
 )
-KINDS = (SANDBOX, HOST, USAGE)
+SESSION = Kind(
+    kind=meta.SESSION_KIND,
+    plural=meta.SESSION_PLURAL,
+    singular=meta.SESSION_SINGULAR,
+    short_name=meta.SESSION_SHORT_NAME,
+    namespaced=True,
+    categories=(),
+    word="session",
+    description="One command or log in a ClaudeSandbox on Docker, for who made this object. `claude-sandbox` makes it.",
+    name=None,
+    spec=ClaudeSandboxSessionSpec,
+    status=ClaudeSandboxSessionStatus,
+    columns=_SESSION_COLUMNS,
+)
+BACKUP = Kind(
+    kind=meta.BACKUP_KIND,
+    plural=meta.BACKUP_PLURAL,
+    singular=meta.BACKUP_SINGULAR,
+    short_name=meta.BACKUP_SHORT_NAME,
+    namespaced=True,
+    categories=(),
+    word="backup",
+    description="One backup of a ClaudeSandbox's workspace, verified by restoring it.",
+    name=None,
+    spec=ClaudeSandboxBackupSpec,
+    status=ClaudeSandboxBackupStatus,
+    columns=_BACKUP_COLUMNS,
+)
+IMAGE_POLICY = Kind(
+    kind=meta.IMAGE_POLICY_KIND,
+    plural=meta.IMAGE_POLICY_PLURAL,
+    singular=meta.IMAGE_POLICY_SINGULAR,
+    short_name=meta.IMAGE_POLICY_SHORT_NAME,
+    namespaced=False,
+    categories=(),
+    word="policy",
+    description="Which images may run in ClaudeSandboxes.",
+    name=None,
+    spec=ClaudeImagePolicySpec,
+    status=None,
+    columns=_IMAGE_POLICY_COLUMNS,
+)
+KINDS = (SANDBOX, HOST, USAGE, SESSION, BACKUP, IMAGE_POLICY)

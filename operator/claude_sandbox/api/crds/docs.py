@@ -9,6 +9,7 @@ from claude_sandbox.api.conditions import CONDITIONS, MEANINGS
 from claude_sandbox.api.crds import definitions
 from claude_sandbox.api.credentials.leaks import REMEDY, VALUES
 from claude_sandbox.api.docker_hosts.conditions import HOST_CONDITIONS, HOST_MEANINGS
+from claude_sandbox.api.kinds.backups import BACKUP_CONDITIONS, BACKUP_MEANINGS
 from claude_sandbox.api.status import MAX_CONTROLS, MAX_STATUS
 
 _GENERATED = (
@@ -88,6 +89,70 @@ the sandbox's `metadata.uid` and goes with the sandbox.
 Who may change or delete one changes what was used of a budget. The roles that come along let people only look.
 """
 
+_SESSION = f"""\
+# {meta.SESSION_KIND}
+
+Group `{meta.GROUP}`, version `{meta.VERSION}`, namespaced; short name `{meta.SESSION_SHORT_NAME}`. A session in a
+sandbox on Docker, by [the operator's channel](../working.md#on-docker). `claude-sandbox shell`, `cp`, `logs` and `diff`
+make one, prove with its secret that it is theirs, and use it once. The operator deletes it afterwards, or two minutes
+after it was made where nobody used it. Who deletes one that is open ends the session.
+
+Who may make these in a namespace may work in the namespace's sandboxes on Docker as their agents can.
+"""
+
+_BACKUP = f"""\
+# {meta.BACKUP_KIND}
+
+Group `{meta.GROUP}`, version `{meta.VERSION}`, namespaced; short name `{meta.BACKUP_SHORT_NAME}`. One backup of a
+sandbox's workspace, now, which is verified by restoring it. [Backup](../backup.md) says how.
+
+```yaml
+apiVersion: {meta.API_VERSION}
+kind: {meta.BACKUP_KIND}
+metadata:
+  generateName: alice-
+  namespace: agents
+spec:
+  sandboxName: alice
+  target:
+    type: VolumeClaim
+    claimName: backups
+  passwordSecretRef:
+    name: backups
+```
+"""
+_IMAGE_POLICY = f"""\
+# {meta.IMAGE_POLICY_KIND}
+
+Group `{meta.GROUP}`, version `{meta.VERSION}`, of the whole cluster; short name `{meta.IMAGE_POLICY_SHORT_NAME}`. Which
+images may run in sandboxes. It is an administrator's to make: it also says which registries the operator itself asks.
+[Images](../images.md#which-images-may-run) says what comes of it.
+
+```yaml
+apiVersion: {meta.API_VERSION}
+kind: {meta.IMAGE_POLICY_KIND}
+metadata:
+  name: ours
+spec:
+  permitted:
+    - repository: registry.example.com/agents
+      publicKeys:
+        - |
+          -----BEGIN PUBLIC KEY-----
+          MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE…
+          -----END PUBLIC KEY-----
+  registries:
+    - host: registry.example.com
+```
+"""
+_NAMELESS = {
+    meta.USAGE_KIND: _USAGE,
+    meta.SESSION_KIND: _SESSION,
+    meta.BACKUP_KIND: _BACKUP,
+    meta.IMAGE_POLICY_KIND: _IMAGE_POLICY,
+}
+"""Of kinds whose names nobody chooses with care."""
+
 
 def file_of(kind: definitions.Kind) -> str:
     """The file below docs/reference/."""
@@ -99,7 +164,12 @@ def to_markdown(kind: definitions.Kind) -> str:
     root = definitions.definition(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     if kind.status is None or kind.name is None:
         spec = "## Spec\n\n" + "\n".join(_fields("spec", root["properties"]["spec"]))
-        return "\n".join([_GENERATED + _USAGE, spec, "## Columns\n\n" + _columns(kind)])
+        page = [_GENERATED + _NAMELESS[kind.kind], spec, "## Columns\n\n" + _columns(kind)]
+        if kind.status is not None:
+            page.append("## Status\n\n" + "\n".join(_fields("status", root["properties"]["status"])))
+        if kind is definitions.BACKUP:
+            page += _meanings(BACKUP_CONDITIONS, BACKUP_MEANINGS)
+        return "\n".join(page)
     is_sandbox = kind is definitions.SANDBOX
     conditions: Mapping[Any, str] = CONDITIONS if is_sandbox else HOST_CONDITIONS
     meanings: Mapping[Any, str] = MEANINGS if is_sandbox else HOST_MEANINGS
@@ -122,6 +192,15 @@ def to_markdown(kind: definitions.Kind) -> str:
         + _table(("Reason", "Meaning"), ((f"`{reason}`", meaning) for reason, meaning in meanings.items())),
     ]
     return "\n".join(parts)
+
+
+def _meanings(conditions: Mapping[Any, str], meanings: Mapping[Any, str]) -> list[str]:
+    return [
+        "## Conditions\n\n"
+        + _table(("Condition", "True means"), ((f"`{kind}`", meaning) for kind, meaning in conditions.items())),
+        "## Reasons\n\nThe set is closed.\n\n"
+        + _table(("Reason", "Meaning"), ((f"`{reason}`", meaning) for reason, meaning in meanings.items())),
+    ]
 
 
 def _credentials() -> str:
@@ -177,7 +256,8 @@ def _rules(schema: Mapping[str, Any]) -> Iterator[str]:
         field = rule.get("fieldPath", "").removeprefix(".")
         subject = f"`{field}` " if field else ""
         if rule["message"].endswith(REMEDY):
-            yield "what looks like a credential (see [Credentials in the spec](#credentials-in-the-spec))"
+            where = "[Credentials in the spec](claudesandbox.md#credentials-in-the-spec)"
+            yield f"what looks like a credential (see {where})"
         else:
             yield f"{subject}{rule['message']}"
 

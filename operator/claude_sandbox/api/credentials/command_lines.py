@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from claude_sandbox.api.credentials.words import is_text, parted
 from claude_sandbox.api.rules import Rule, literal
 
 END = "\x1f"
@@ -24,7 +25,7 @@ _OPAQUE = "[\\w.-]*\\d[A-Za-z]+\\d[\\w.+/-]{6}"
 
 IN_ARGUMENT = (
     # As environment variables are written; an upper-case name is no word of a sentence.
-    '(?:API_?KEY|ACCESS_KEY|SECRET_KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|_PASS)=["\\x27]?[^"\\x27$ ]'
+    '(?:API_?KEY|ACCESS_KEY|SECRET_KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|_PASS)=["\\x27]?[^"\\x27$` ]'
     "|(?:^|[^\\w.-])--?[\\w.-]*(?:(?:api|access|secret|auth)[-_]?[kK]ey|[tT]oken|[pP]ass(?:word|wd|phrase)|[sS]ecret)="
     # Of Docker's builds a secret is told by where it is: id=NAME,src=FILE.
     '["\\x27]?(?:[^"\\x27$ {<i]|i[^d])'
@@ -49,7 +50,11 @@ _CLIENTS = (
 )
 _RARE = (
     ("sshpass|login", f"[ {END}]-p[ ={END}]?[\"']?{_VALUE}"),
-    ("curl|wget", f"[ {END}](?:--user|--proxy-user|--http-password)=[\"']?[^$: {END}]+:[^$ {END}]"),
+    ("curl|wget", f"[ {END}](?:-U|--user|--proxy-user)[ ={END}][\"']?[^$: {END}]+:[^$ {END}]"),
+    ("curl|wget", f"[ {END}]--(?:(?:http|ftp|proxy)-password|oauth2-bearer|(?:proxy-)?pass)[ ={END}][\"']?{_VALUE}"),
+    ("curl", f"[ {END}](?:-b|--cookie)[ ={END}][\"']?[^$=\"' {END}]+=[^$\"' {END}]"),
+    ("npm|pnpm|yarn", f":_(?:authToken|auth|password)[ ={END}][\"']?{_VALUE}"),
+    ("helm|flux|k9s", f"[ {END}]--kube-token[ ={END}][\"']?{_VALUE}"),
     ("https?|xhs?", f"[ {END}](?:-a|--auth)[ ={END}][\"']?[^$:/\"' {END}]+:[^$\"' {END}]"),
     ("mycli|xtrabackup|7z|7za|7zz", f"[ {END}]-p{_VALUE}"),
     ("mongo(?:sh|dump|restore|export|import)?|cqlsh|rabbitmqadmin", f"[ {END}]-p[ ={END}]?{_VALUE}"),
@@ -62,9 +67,30 @@ _RARE = (
     ("skopeo|buildah|podman|crane", f"[ {END}]--(?:src-|dest-)?creds[ ={END}][^: {END}]+:[^$ {END}]"),
     ("openssl", f"[ {END}]-pass(?:in|out)?[ {END}]pass:[^$ {END}]"),
     ("aws", f"[ {END}]aws_(?:secret_access_key|session_token)[ ={END}][^$\"' {END}]"),
+    ("az|twine|oc", f"[ {END}]-p[ {END}]{_VALUE}"),
+    ("etcdctl", f"[ {END}]--user[ ={END}][^$: {END}]+:[^$ {END}]"),
+    ("snyk", f"[ {END}]auth[ {END}][\\w-]{{20}}"),
+    ("vault", f"[ {END}]login[ {END}][^$@{{<* ={END}-]{{3,}}(?:[ {END}]|$)"),
+    (
+        "poetry",
+        f"[ {END}](?:pypi-token\\.[^ {END}]+[ {END}]{_VALUE}"
+        f"|http-basic\\.[^ {END}]+[ {END}][^ {END}]+[ {END}]{_VALUE})",
+    ),
+    ("ngrok|cloudflared", f"[ {END}](?:(?:add-)?authtoken|service[ {END}]install)[ {END}]{_VALUE}"),
+    ("mcl?i?", f"[ {END}]alias[ {END}]set[ {END}][^ {END}]+[ {END}][^ {END}]+[ {END}][^ {END}]+[ {END}]{_VALUE}"),
+    ("sqlplus|sqlldr|expdp|impdp|rman", f"[ {END}][\\w-]+/[^@/$ {END}]+@"),
+    ("openssl", f"[ {END}]-k[ {END}]{_VALUE}"),
+    ("ssh-keygen", f"[ {END}]-N[ {END}]{_VALUE}"),
+    ("htpasswd", f"[ {END}]-[a-zA-Z]*b[a-zA-Z]*[ {END}][^ {END}]+[ {END}][^ {END}]+[ {END}]?{_VALUE}"),
+    ("rar", f"[ {END}]-h?p{_VALUE}"),
+    ("plink|pscp|psftp", f"[ {END}]-pw[ {END}]{_VALUE}"),
+    ("[a-z]*freerdp", f"[ {END}]/p:{_VALUE}"),
+    ("doctl", f"[ {END}]-t[ {END}]{_VALUE}"),
+    ("chpasswd", f"[ {END}][\\w.-]+:[^$ {END}]+ *[{END}|]"),
     (
         "helm",
-        f"[ {END}]--set(?:-string)?[ ={END}][^ {END}]*(?:[pP]assword|[sS]ecret|[tT]oken|[aA]pi-?[kK]ey)=[^${{< {END}]",
+        f"[ {END}]--set(?:-string)?[ ={END}][^ {END}]*"
+        f"(?:[pP]assword|(?<!isting)[sS]ecret|[tT]oken|[aA]pi-?[kK]ey)=[^${{< {END}]",
     ),
 )
 
@@ -77,15 +103,18 @@ _COMPILED = re.compile(_AFTER_OPTION, re.ASCII)
 _COMPILED_CLIENTS = tuple(
     (re.compile(_program(names)), re.compile(option, re.ASCII)) for names, option in (*_CLIENTS, *_RARE)
 )
+# What a program of PostgreSQL's is told of a connection is one word with spaces.
+_CONNECTION = re.compile(r"\w+=\S+ ")
 # None of them is in most command lines, which are then done with.
 _ANY_CLIENT = re.compile(_program("|".join(names for names, _ in (*_CLIENTS, *_RARE))))
 
 
 def takes_credential(words: Sequence[str]) -> bool:
     """Whether an argument is a credential because of those around it: of its option, or of its program."""
-    line = END.join(words)
-    if _COMPILED.search(line):
+    if _COMPILED.search(END.join(words)):
         return True
+    # A program that a text only speaks about does not run.
+    line = END.join(word if _CONNECTION.match(word) or not is_text(word) else "" for word in parted(words)) + END
     return bool(_ANY_CLIENT.search(line)) and any(
         program.search(line) and option.search(line) for program, option in _COMPILED_CLIENTS
     )

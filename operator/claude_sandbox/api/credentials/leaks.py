@@ -6,7 +6,7 @@ secret scanners.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from claude_sandbox.api.credentials import command_lines, variables
 from claude_sandbox.api.rules import Rule, literal, never_matching
@@ -58,16 +58,6 @@ VALUES: Mapping[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 
-# Known to measurements only: what an API server may spend on the rules of a resource goes with their length, and is
-# nearly used up.
-_RARE = re.compile(
-    r"https?://[\w.~-]{32,}@|:[^ :@/$<{\"']+@(?:tcp|unix)\("
-    r"|; ?(?:[Pp]assword|PASSWORD|[Pp]wd|PWD)=[^;\"'$<{* ]{3}"
-    r"|(?:^|[^A-Za-z0-9_])_(?:authToken|auth|password)=[^$\" <{]"
-    r"|hooks\.slack\.com/(?:services|workflows)/\w+/\w+/\w{8}|/api/webhooks/[0-9]+/[\w-]{20}",
-    re.ASCII,
-)
-
 # Ends the message of every rule about credentials.
 REMEDY = (
     "a spec can be read by everyone who may read sandboxes: remove it and revoke it; the Claude API key belongs in a"
@@ -96,7 +86,7 @@ HEADER = (
 )
 _HEADER = re.compile(HEADER, re.ASCII)
 IN_HEADER_LIST = (
-    '(?:^|[,;\\n"{]|%2C) *[A-Z\\d._-]*(?:AUTHORIZATION|KEY|TOKEN|SECRET|PASSWORD|COOKIE|DSN|-TEAM)'
+    '(?:^|[,;\\n"{]|%2C) *[A-Z\\d._-]*(?:AUTHORIZATION|KEY|TOKEN|SECRET|PASSWORD|COOKIE|DSN|HONEYCOMB-TEAM)'
     f'{_ASSIGNED}(?:{_SCHEME}[^ %,$"<{{\\n]|(?:[^ %,;$"<{{\\n]|%(?:[^2]|2[^0]))+(?:$|[,;"\\n]))'
 )
 """A credential in the value of a variable that is a list of headers: `k=v,k=v`, percent-encoded, or `Name: value`."""
@@ -183,23 +173,6 @@ def looks_like_credential(text: str) -> bool:
     return not all(rule.holds(text) for rule in (*NO_CREDENTIAL, NO_HEADER))
 
 
-def shows_credential(text: str) -> bool:
-    """As `looks_like_credential`, by some more signs that specs are not refused for."""
-    return looks_like_credential(text) or bool(_RARE.search(text))
-
-
 def credential_in_headers(name: str, value: str) -> bool:
     """Whether a variable called `name` is a list of headers with a credential in it."""
     return bool(_IS_HEADER_LIST.search(_upper(name)) and _IN_HEADER_LIST.search(_upper(value)))
-
-
-def variable_holds_credential(name: str, value: str) -> bool:
-    """Whether a variable holds a credential, by its name, by its value or by both."""
-    by_name = variables.holds_credential(name, value) or credential_in_headers(name, value)
-    return by_name or shows_credential(value)
-
-
-def command_line_holds_credential(words: Sequence[str]) -> bool:
-    """Whether a list of arguments has a credential in one of them, or after an option."""
-    in_one = any(shows_credential(word) or not NO_ASSIGNMENT.holds(word) for word in words)
-    return in_one or command_lines.takes_credential(words)

@@ -42,7 +42,8 @@ _ABOUT = (
 # What is an identifier by its last word, and half of a credential all the same.
 _HALF = "ACCESS_?KEY_?ID$"
 
-_IS_CREDENTIAL, _IS_ABOUT, _IS_HALF = map(re.compile, (_CREDENTIAL, _ABOUT, _HALF))
+CREDENTIAL, ABOUT, _IS_HALF = map(re.compile, (_CREDENTIAL, _ABOUT, _HALF))
+"""What names a credential, and what only speaks about one; of names in upper case."""
 
 NAMES_CREDENTIAL = (
     f"(self.upperAscii().matches({literal(_HALF)}) || self.upperAscii().matches({literal(_CREDENTIAL)})"
@@ -50,39 +51,8 @@ NAMES_CREDENTIAL = (
 )
 """`names_credential` in CEL, of `self`."""
 
-_NOTHING = re.compile(r"|true|false|yes|no|on|off|none|null|undefined", re.IGNORECASE)
-"""What is no credential, whatever the name: nothing at all, or a switch."""
-
-# Of a key, a jar or a set of credentials the value is often the file that has them. Only below a directory that hosts
-# and images have is it taken for one: one in 64 of all random texts in Base64 begins with a slash.
-_NAMES_FILE_OR_VALUE = re.compile(
-    r"(?:PRIVATE|SIGNING|ENCRYPTION|SSH|CLIENT|DEPLOY|MASTER|TLS|SSL)_?KEY$|CREDENTIALS?$|COOKIES?$|_CREDS$"
-)
-_FILE = re.compile(
-    r"(?:/(?:app|certs?|config|data|etc|home|keys|mnt|opt|root|run|secrets|srv|tmp|usr|var|workspace|workspaces)/"
-    r"|~/|\.{1,2}/|[A-Za-z]:[\\/])[\w .@/\\+-]*"
-)
-# The name of a file has a separator or an ending, and a switch is short: a long text without either is neither.
-_NAMES_FILE_OR_SWITCH = re.compile(
-    r"_(?:FILES?|FILENAME|JAR|PATHS?|DIR|DIRECTORY|SOCKET|SOCK|LOCATION)$|^(?:USE|ENABLE|DISABLE|ALLOW|REQUIRE|SKIP)_"
-)
-_NEITHER = re.compile(r"(?=[^0-9]*[0-9])[A-Za-z0-9+=_-]{16,}")
-
 
 def names_credential(name: str) -> bool:
     """Whether a variable called so holds a credential. ASCII."""
     name = name.upper()
-    return bool(_IS_HALF.search(name) or (_IS_CREDENTIAL.search(name) and not _IS_ABOUT.search(name)))
-
-
-def holds_credential(name: str, value: str) -> bool:
-    """Whether a variable with this name and value holds a credential, by what its name says that it is."""
-    if _NOTHING.fullmatch(value):
-        return False
-    upper = name.upper()
-    if not names_credential(name):
-        is_about_one = _IS_CREDENTIAL.search(_IS_ABOUT.sub("", upper)) or _IS_CREDENTIAL.search(upper)
-        return bool(is_about_one and _NAMES_FILE_OR_SWITCH.search(upper) and _NEITHER.fullmatch(value))
-    if upper.endswith("DSN"):
-        return "@" in value or "password" in value.lower()
-    return not (_NAMES_FILE_OR_VALUE.search(upper) and _FILE.fullmatch(value))
+    return bool(_IS_HALF.search(name) or (CREDENTIAL.search(name) and not ABOUT.search(name)))

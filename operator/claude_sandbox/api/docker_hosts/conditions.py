@@ -12,6 +12,7 @@ class HostConditionType(StrEnum):
     STALLED = "Stalled"
     COMPLIANT = "Compliant"
     DRAINED = "Drained"
+    CERTIFICATES_CURRENT = "CertificatesCurrent"
 
 
 class HostReason(StrEnum):
@@ -33,6 +34,7 @@ class HostReason(StrEnum):
     ENGINE_UNTRUSTED = "EngineUntrusted"
     ENGINE_UNSUPPORTED = "EngineUnsupported"
     DUPLICATE_ENGINE = "DuplicateEngine"
+    HOST_COMPROMISED = "HostCompromised"
     NOT_STALLED = "NotStalled"
     # Reconciling
     CONNECTING = "Connecting"
@@ -47,6 +49,12 @@ class HostReason(StrEnum):
     DRAINING = "Draining"
     SANDBOXES_STAY = "SandboxesStay"
     NO_SANDBOX_LEFT = "NoSandboxLeft"
+    # CertificatesCurrent
+    CERTIFICATES_LAST = "CertificatesLast"
+    CERTIFICATE_DUE = "CertificateDue"
+    CERTIFICATE_EXPIRED = "CertificateExpired"
+    NO_CERTIFICATES = "NoCertificates"
+    CERTIFICATES_UNREAD = "CertificatesUnread"
 
 
 HOST_CONDITIONS: Mapping[HostConditionType, str] = {
@@ -58,6 +66,8 @@ HOST_CONDITIONS: Mapping[HostConditionType, str] = {
     " that could not be verified makes it Unknown.",
     HostConditionType.DRAINED: "The host is being drained, and no sandbox is left on it. Unknown while it can't be"
     " drained because it does not answer.",
+    HostConditionType.CERTIFICATES_CURRENT: "The certificates of its Secret last for 30 days and more. False before"
+    " they end, so that there is time to make others.",
 }
 """What it means that a condition is True."""
 
@@ -79,7 +89,9 @@ HOST_MEANINGS: Mapping[HostReason, str] = {
     " the expected one.",
     HostReason.ENGINE_UNSUPPORTED: "It is no Docker Engine that sandboxes can run on: too old, not on Linux, or another"
     " program.",
-    HostReason.DUPLICATE_ENGINE: "An older DockerHost stands for the same engine.",
+    HostReason.DUPLICATE_ENGINE: "An older DockerHost stands for the same engine, or one that is compromised.",
+    HostReason.HOST_COMPROMISED: "spec.incident says that somebody else may be root on the host: nothing is placed"
+    " there, asked of its engine or given to it. status.incident says what was there, and what to do.",
     HostReason.NOT_STALLED: "Nothing needs anybody to act.",
     HostReason.CONNECTING: "The engine is being tried again.",
     HostReason.UP_TO_DATE: "There is nothing to do.",
@@ -92,5 +104,10 @@ HOST_MEANINGS: Mapping[HostReason, str] = {
     HostReason.SANDBOXES_STAY: "All that could be moved is; what is left can't be, and goes on running. The message and"
     " status.drain.staying say why.",
     HostReason.NO_SANDBOX_LEFT: "No sandbox is placed on the host, and none will be.",
+    HostReason.CERTIFICATES_LAST: "None of them ends within 30 days.",
+    HostReason.CERTIFICATE_DUE: "One of them ends within 30 days: make another, and put it into the Secret.",
+    HostReason.CERTIFICATE_EXPIRED: "One of them has ended: the engine is not reached before there is another.",
+    HostReason.NO_CERTIFICATES: "The host is reached without any.",
+    HostReason.CERTIFICATES_UNREAD: "The Secret, or a certificate in it, can't be read.",
 }
 """What each reason says to a user."""

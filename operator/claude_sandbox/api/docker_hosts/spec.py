@@ -7,10 +7,12 @@ from pydantic import Field
 from claude_sandbox.api import names, networks, references
 from claude_sandbox.api.docker_hosts import endpoints
 from claude_sandbox.api.docker_hosts.endpoints import Address, Endpoint, parse
+from claude_sandbox.api.docker_hosts.incident import HostIncident, HostIncidentState
 from claude_sandbox.api.labels import LabelSelector
+from claude_sandbox.api.model import Choice
 from claude_sandbox.api.names import HOST_SECRET_NAME, NAMESPACE
 from claude_sandbox.api.quantity import Quantity, at_least, at_most
-from claude_sandbox.api.rules import Rule
+from claude_sandbox.api.rules import Rule, matching
 from claude_sandbox.api.spec import Image, Strict
 
 
@@ -91,8 +93,7 @@ class AllowedImages(Strict):
 
     def permits(self, image: Image) -> bool:
         """Whether a sandbox may name this image."""
-        tag, digest = (f":{image.tag}" if image.tag else ""), (f"@{image.digest}" if image.digest else "")
-        named = references.parse(f"{image.repository}{tag}{digest}")
+        named = references.parse(references.joined(image.repository, image.tag, image.digest))
         if named is None or (self.require_digest and not named.digest):
             return False
         return self.repository == "*" or references.is_among(named.repository, (self.repository,))
@@ -135,6 +136,26 @@ class HostImages(Strict):
         return max(found, key=lambda one: len(one.repository)).secret_ref.name if found else None
 
 
+class VolumeSizes(Choice):
+    """Whether volumes have to have a size that the engine enforces."""
+
+    IF_POSSIBLE = "IfPossible"
+    """Where the engine can, which is found out with the first volume; a sandbox says where its own has none."""
+    REQUIRED = "Required"
+    """No volume is made without. Sandboxes whose workspace is in memory are not concerned."""
+
+
+class HostStorage(Strict):
+    """How sandboxes' files are kept on the host's disk."""
+
+    sizes: VolumeSizes = VolumeSizes.IF_POSSIBLE
+    """Whether workspaces, and what is kept of homes, have to have a size that the engine enforces.
+
+    It can where its data is on XFS or ext4 that is mounted with project quotas (prjquota). Volumes that are there
+    already stay as they are.
+    """
+
+
 def _scheme_is(spec: "DockerHostSpec", scheme: endpoints.Scheme) -> bool:
     return spec.endpoint.startswith(f"{scheme}://")
 
@@ -173,9 +194,13 @@ class DockerHostSpec(Strict):
     (Recreate) that their container may be replaced. The others stay, and go on running; the condition Drained and
     `status.drain` say which and why.
     """
+    incident: HostIncident | None = None
+    """That the host is compromised: nothing is placed there, asked of it or given to it any more."""
     allowed_namespaces: AllowedNamespaces = AllowedNamespaces()
     """Which namespaces' sandboxes may run on the host. By default none."""
 
+    storage: HostStorage = HostStorage()
+    """How sandboxes' files are kept on the host's disk."""
     images: HostImages = HostImages()
     """Which images sandboxes on the host may be made of, how they are had, and when they go."""
 
@@ -187,6 +212,20 @@ class DockerHostSpec(Strict):
     """Runtimes of the engine, as `docker info` calls them, that sandboxes may ask for, for example runsc.
 
     By default none: sandboxes run with the engine's default-runtime.
+    """
+
+    backup_directory: (
+        Annotated[
+            str,
+            Field(min_length=2, max_length=200),
+            matching("(?:/[A-Za-z0-9_][-.A-Za-z0-9_]*)+", "must be an absolute path, for example /srv/backups"),
+        ]
+        | None
+    ) = None
+    """A directory of the host for backups of its sandboxes. Each namespace has one of its own in it, and sees no other.
+
+    By default none: there are no backups then. It has no bound: put it on a file system of its own, best one that
+    outlives the host.
     """
 
     publish_addresses: Annotated[
@@ -225,6 +264,11 @@ class DockerHostSpec(Strict):
             field="insecure",
         ),
     )
+
+    @property
+    def compromised(self) -> bool:
+        """Whether it is declared to be."""
+        return self.incident is not None and self.incident.state is HostIncidentState.HOST_COMPROMISED
 
     @property
     def address(self) -> Address:

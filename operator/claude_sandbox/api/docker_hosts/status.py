@@ -11,9 +11,11 @@ from pydantic import Field
 from claude_sandbox.api.clip import Clip
 from claude_sandbox.api.conditions import ConditionStatus
 from claude_sandbox.api.docker_hosts.conditions import HostConditionType, HostReason
+from claude_sandbox.api.docker_hosts.incident import HostIncidentStatus
 from claude_sandbox.api.model import Choice, Model
 from claude_sandbox.api.rules import UniqueBy
 from claude_sandbox.api.status import Compliance
+from claude_sandbox.api.status_fields.due import MOST_DUE, DueDate
 
 Word = Annotated[str, Clip(64)]
 Amount = Annotated[str, Clip(24)]
@@ -167,7 +169,7 @@ class DockerHostStatus(Model):
     observed_generation: int = -1
     """The metadata.generation that this status is about; -1 until the operator has seen the host."""
     conditions: Annotated[list[HostCondition], Field(max_length=16), UniqueBy("type")] = []
-    """Ready, Reconciling, Stalled, Compliant and Drained."""
+    """Ready, Reconciling, Stalled, Compliant, Drained and CertificatesCurrent."""
     engine: EngineStatus | None = None
     """The engine, as it last described itself."""
     capacity: Amounts | None = None
@@ -178,10 +180,14 @@ class DockerHostStatus(Model):
     """How many sandboxes are placed on the host, or on their way to it."""
     drain: DrainStatus | None = None
     """How far the draining is; only while `spec.drain` is true."""
+    incident: HostIncidentStatus | None = None
+    """What was on the host when it was declared to be compromised; only while it is."""
     namespaces: Annotated[list[MeantNamespace], Field(max_length=64), UniqueBy("name")] = []
     """The namespaces that the spec names, as they were when the operator first saw each."""
     kept_workspaces: KeptWorkspaces | None = None
     """Workspaces on the host that no sandbox can have any more; nothing removes them."""
+    due: Annotated[list[DueDate], Field(max_length=MOST_DUE)] = []
+    """Certificates of its Secret, and when they are to be exchanged, the earliest first."""
     last_contact: datetime | None = None
     """When the engine last answered, as of the last change of this status.
 

@@ -24,8 +24,8 @@ _NAME_IS_UNDECIDED = Rule(
     f"!(self.upperAscii() in [{', '.join(literal(name) for name in _DECIDED)}])",
     lambda name: name.upper() not in _DECIDED,
     "is not for a sandbox to set: Claude Code's managed settings decide where its requests and its key go, by what way"
-    " and whom it believes, whatever is set here: leave it out (this version has no way through a proxy of your own,"
-    " nor to an authority of your own)",
+    " and whom it believes, whatever is set here: leave it out; an administrator gives the gateways a company's proxy"
+    " and authority (`claude-sandbox install --gateway-settings`)",
 )
 
 

@@ -24,13 +24,26 @@ from claude_sandbox.backends.base import Cause, Failure, Outcome
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.images.pulls import ImageMissingError, ImagePendingError, ImageRefusedError
 from claude_sandbox.backends.docker.keys.delivery import KeyUnavailableError
-from claude_sandbox.backends.docker.model import CONTAINER, GATEWAY, RELAY, VOLUME, Desired, Plan, Step, Verb
+from claude_sandbox.backends.docker.model import (
+    CLONER,
+    CONTAINER,
+    GATEWAY,
+    HOLDER,
+    RELAY,
+    VOLUME,
+    Desired,
+    Plan,
+    Step,
+    Verb,
+)
+from claude_sandbox.backends.docker.steps.cloner import cloner_step
 from claude_sandbox.backends.docker.steps.containers import container_step
 from claude_sandbox.backends.docker.steps.context import ApplyContext
 from claude_sandbox.backends.docker.steps.gateway import gateway_step
+from claude_sandbox.backends.docker.steps.holder import holder_step
 from claude_sandbox.backends.docker.steps.networks import network_step
 from claude_sandbox.backends.docker.steps.relay import relay_step
-from claude_sandbox.backends.docker.steps.volumes import volume_step
+from claude_sandbox.backends.docker.steps.volumes import UnenforcedSizeError, volume_step
 
 # Seconds until it is told how far a pull is; its end is told at once.
 PULL_AGAIN = 10.0
@@ -53,6 +66,8 @@ class _Progress(Progress[Step]):
             self.paced = PULL_AGAIN
         elif isinstance(error, ImageRefusedError):
             self.failure = Failure(Reason.IMAGE_NOT_ALLOWED, str(error), permanent=True)
+        elif isinstance(error, UnenforcedSizeError):
+            self.failure = Failure(Reason.REJECTED, str(error), permanent=True)
         elif not isinstance(error, EngineError | ImageMissingError | KeyUnavailableError):
             raise error
         elif why := _unpublished(step, error):
@@ -70,6 +85,8 @@ async def carry_out(context: ApplyContext, desired: Desired, wanted: Plan, pace:
         lambda stage: _wait(context, stage, pace),
         lambda step: _do(context, desired, step),
     )
+    # The plan did the rest around it. That somebody else takes his object away, no event tells: it carries no label of
+    # ours.
     if wanted.foreign and progress.paced is None:
         progress.paced = FOREIGN_AGAIN
     done = progress.done
@@ -97,10 +114,16 @@ async def carry_out(context: ApplyContext, desired: Desired, wanted: Plan, pace:
 def _wait(context: ApplyContext, stage: tuple[Step, ...], pace: Pace) -> float:
     """Seconds until a stage may be carried out."""
     if any(step.paced for step in stage):
-        own = {RELAY: context.pace_relay, GATEWAY: context.pace_gateway}
+        own = {
+            RELAY: context.pace_relay,
+            GATEWAY: context.pace_gateway,
+            CLONER: context.pace_cloner,
+            HOLDER: context.pace_holder,
+        }
         wait = next((own[step.kind] for step in stage if step.kind in own), pace)()
         if wait > 0:
             return wait
+    # Asked last: to ask counts as done, and a stage that waits for something else does nothing.
     return context.pace_key() if any(step.brings_key for step in stage) else 0.0
 
 
@@ -108,6 +131,7 @@ def _unpublished(step: Step, error: EngineError | ImageMissingError | KeyUnavail
     """Why declared ports are not published, as something that a person can act upon; empty where it is not that."""
     if step.kind != RELAY or isinstance(error, KeyUnavailableError):
         return ""
+    # A silence says nothing of ports: it fails the pass, as that of any other step.
     if isinstance(error, EngineError) and error.is_unreachable:
         return ""
     if isinstance(error, ImageMissingError):
@@ -153,6 +177,10 @@ async def _by_kind(context: ApplyContext, desired: Desired, step: Step) -> None:
             await network_step(context, desired, step)
         case "Gateway":
             await gateway_step(context, desired, step)
+        case "Cloner":
+            await cloner_step(context, desired, step)
+        case "Holder":
+            await holder_step(context, desired, step)
         case "Relay":
             await relay_step(context, desired, step)
         case "Volume" if step.verb is not Verb.DELIVER:
@@ -162,6 +190,7 @@ async def _by_kind(context: ApplyContext, desired: Desired, step: Step) -> None:
 
 
 def _ends(step: Step) -> bool:
+    # What is removed to provision are helpers and companions of an earlier pass, in which nobody worked.
     return step.kind == CONTAINER and step.verb is Verb.REMOVE and step.cause is not Cause.PROVISION
 
 

@@ -3,10 +3,10 @@
 Theory of operation. It outlives the connections to its engine. Nothing that it holds decides what is there, all of it
 only what need not be asked or said again:
 
-- which names and identifiers are whose (`Registry`), so that events without labels find their sandbox;
+- what of each sandbox is followed by its engine's events (`Followed`);
 - what passes are about to cause, or have seen (`Expectations`), so that nobody is woken by it;
-- what the last pass saw of each sandbox (`LastSeen`), where ports are published (`PublishedPorts`), who came in from
-  outside (`OutsideSessions`), what ran short (`Pressures`), which images are on their way (`ImagePulls`).
+- what the last pass saw of each sandbox (`LastSeen`), where ports are published (`PublishedPorts`), what ran short
+  (`Pressures`), which images are on their way (`ImagePulls`).
 
 One pass at a time is at work on a sandbox, those of many are on the event loop at once, and beside them one task
 follows the engine's events (`changed_sandboxes`). A pass observes, plans, applies, and where it wrote looks once more:
@@ -33,36 +33,38 @@ from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.spec import Image as NamedImage
 from claude_sandbox.api.status import Compliance
-from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, WorkloadState
+from claude_sandbox.backends.backup_servers import PUBLIC_SERVERS, Servers
+from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, Trial, WorkloadState, set_aside
+from claude_sandbox.backends.containment import Containment, Kept
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.apply import carry_out
+from claude_sandbox.backends.docker.backups.helpers import DockerBackups, Passwords, no_password
+from claude_sandbox.backends.docker.containment.quarantine import DockerQuarantine
 from claude_sandbox.backends.docker.engine.documents import Object, running
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import UNREACHABLE, EngineError
-from claude_sandbox.backends.docker.engine.threads import ask_kernel, of_tenant
-from claude_sandbox.backends.docker.events import expectations, watch
+from claude_sandbox.backends.docker.engine.threads import of_tenant
+from claude_sandbox.backends.docker.events import expectations
 from claude_sandbox.backends.docker.events.expectations import Expectations
-from claude_sandbox.backends.docker.events.outside_sessions import OutsideSessions
-from claude_sandbox.backends.docker.events.watch import Registry, SandboxKey
-from claude_sandbox.backends.docker.evidence import container as evidence
+from claude_sandbox.backends.docker.events.followed import Followed
+from claude_sandbox.backends.docker.events.watch import SandboxKey
 from claude_sandbox.backends.docker.evidence import exhaustion
-from claude_sandbox.backends.docker.evidence.measure import Read, measured
-from claude_sandbox.backends.docker.evidence.proc import witness_of
+from claude_sandbox.backends.docker.evidence.measurements import Measurements
 from claude_sandbox.backends.docker.gateway.gateways import Brokering
-from claude_sandbox.backends.docker.gateway.plan import is_gateway
-from claude_sandbox.backends.docker.gateway.reports import GatewayReports
 from claude_sandbox.backends.docker.images.pulls import ImagePulls, Login, anonymously
 from claude_sandbox.backends.docker.images.store import ImageStore
 from claude_sandbox.backends.docker.images.tools import ToolsVolumes
-from claude_sandbox.backends.docker.keys.delivery import Key
-from claude_sandbox.backends.docker.keys.managed_settings import settings_of
-from claude_sandbox.backends.docker.keys.placeholder import placeholder_of
-from claude_sandbox.backends.docker.keys.service_secrets import NoServiceCredentials, ServiceCredentials, Texts
+from claude_sandbox.backends.docker.keys.gateway_secrets import (
+    GatewayCredentials,
+    NoGatewayCredentials,
+)
+from claude_sandbox.backends.docker.keys.readers import Readers, told_of_secrets
 from claude_sandbox.backends.docker.keys.source import KeySource
 from claude_sandbox.backends.docker.model import Desired, Observed
 from claude_sandbox.backends.docker.names import names_of
 from claude_sandbox.backends.docker.observe import Observer
 from claude_sandbox.backends.docker.plan import desire, plan
+from claude_sandbox.backends.docker.probing.probes import Probes
 from claude_sandbox.backends.docker.relay import relays
 from claude_sandbox.backends.docker.relay.published import PublishedPorts
 from claude_sandbox.backends.docker.relay.relays import NO_PUBLISHING, Publishing
@@ -70,11 +72,14 @@ from claude_sandbox.backends.docker.removal import Removal, orphans, remove, wor
 from claude_sandbox.backends.docker.seen import LastSeen, Seen
 from claude_sandbox.backends.docker.steps import address_pools
 from claude_sandbox.backends.docker.steps.context import ApplyContext
+from claude_sandbox.backends.docker.steps.paces import Paces
+from claude_sandbox.backends.docker.trials.trials import DockerTrials
 from claude_sandbox.backends.docker.unsupported import unsupported_in
 from claude_sandbox.backends.docker.written import WriteResults
 from claude_sandbox.backends.pacing import Pacer
+from claude_sandbox.backends.probing.schedule import Probing
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image
-from claude_sandbox.compliance.reports.pods import Judgement
+from claude_sandbox.compliance.reports.isolation import Judgement
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +87,6 @@ logger = logging.getLogger(__name__)
 HOST_AGAIN = 10.0
 # Seconds that an engine may take over what one pass asks of it, however many calls that are.
 ENOUGH = 60.0
-# Seconds between the first two helper containers of a sandbox, and twice as long each time after.
-KEY_PAUSE = 1.0
 
 
 class DockerBackend:
@@ -92,7 +95,12 @@ class DockerBackend:
     `helper` is the operator's own image, which brings the keys and is in gateways; None: there are none of either.
     `gateways`: what holds for all of them, in the gateway's own format (`provider`, `egress`, `limits`).
     `publishing` tells what administrators give for declared ports now, `permits` whether they allow an image, None for
-    the operator's own default; `login` what its registry is logged in to with.
+    the operator's own default; `login` what its registry is logged in to with; `sizes_required` whether they want
+    volumes of an enforced size only.
+    `sessions_at`: where the operator lets people work in its sandboxes, for the status; None: nowhere.
+    `backup_directory`: what administrators give for backups now; `backup_password` reads a repository's.
+    `backup_servers`: which servers elsewhere helpers may be led to.
+    `probing`: how often what can be reached from sandboxes is tried; None: never.
     `wake` is called with the namespace and name of a sandbox that another pass is due for, beside what `wakes` gives.
     """
 
@@ -110,39 +118,63 @@ class DockerBackend:
         gateways: Mapping[str, Any] = MappingProxyType({}),
         publishing: Callable[[], Publishing] = lambda: NO_PUBLISHING,
         permits: Callable[[NamedImage | None], bool] = lambda _: True,
+        sizes_required: Callable[[], bool] = lambda: False,
         login: Login = anonymously,
         wake: Callable[[str, str], None] = lambda _namespace, _name: None,
-        services: ServiceCredentials = NoServiceCredentials(),  # noqa: B008 - it holds nothing
+        gateway_secrets: GatewayCredentials = NoGatewayCredentials(),  # noqa: B008 - it holds nothing
+        sessions_at: str | None = None,
+        probing: Probing | None = None,
+        backup_directory: Callable[[], str | None] = lambda: None,
+        backup_password: Passwords = no_password,
+        backup_servers: Servers = PUBLIC_SERVERS,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self.backups = DockerBackups(engine, cluster, host, helper, backup_directory, backup_password, backup_servers)
+        self._quarantine = DockerQuarantine(engine, cluster, host, helper, ENOUGH, now)
         self._engine = engine
         self._cluster = cluster
         self._host = host
         self._secrets = secrets
-        self._pacer = pacer
-        self._allowed_registries = allowed_registries
+        self._paces = Paces(pacer)
         self._pool = pool
         self._helper = helper
         self._brokering = Brokering(helper, gateways)
         self._publishing = publishing
         self._wake = wake
-        self._services = services
+        self._gateway_secrets = gateway_secrets
+        self._sessions_at = sessions_at
         self._now = now
         self._permits = permits
+        self._sizes_required = sizes_required
         self._store = ImageStore(engine, cluster)
         self._images = ImagePulls(engine, store=self._store, login=login, wake=wake)
         self._tools = ToolsVolumes(engine, self._images, cluster)
+        self._trials = DockerTrials(engine, cluster, self._images, self._tools)
         self._observer = Observer(engine)
-        self._registry = Registry()
         self._expectations = Expectations()
         self._pressures = exhaustion.Pressures()
-        self._sessions = OutsideSessions(engine)
-        self._reports = GatewayReports(engine, wake)
+        self._followed = Followed(engine, cluster, wake)
         self._ports = PublishedPorts(pacer, publishing)
+        self._probes = Probes(engine, cluster, helper, probing, wake)
         self._last = LastSeen(engine, cluster, host, self._observer, self._pressures)
+        self._measurements = Measurements(
+            engine,
+            cluster,
+            host,
+            self._last,
+            self._followed,
+            self._probes,
+            wake,
+            allowed_registries=allowed_registries,
+            publishing=publishing,
+            permits=permits,
+            now=now,
+        )
 
     async def close(self) -> None:
         """Give back what was taken; the sandboxes go on."""
+        await self._probes.close()
+        await self._measurements.close()
         await self._images.close()
         self._engine.close()
 
@@ -171,12 +203,10 @@ class DockerBackend:
 
     async def _ensure(self, blueprint: Blueprint, key: KeyState, spec: ClaudeSandboxSpec, past: Past) -> Outcome:
         identity = blueprint.identity
-        blueprint = self._with_generations(blueprint)
+        blueprint = told_of_secrets(blueprint, self._gateway_secrets)
         if not past.settled:
             # A user's new wish is carried out at once, however often the container was replaced before.
-            self._pacer.forget(identity.namespace, identity.name)
-            self._pacer.forget(identity.namespace, _key_of(identity.name))
-            self._pacer.forget(identity.namespace, _gateway_of(identity.name))
+            self._paces.forget(identity.namespace, identity.name)
         try:
             capabilities = await self._engine.capabilities()
             desired = desire(
@@ -191,13 +221,17 @@ class DockerBackend:
             observed = await self._observe(desired, blueprint)
         except EngineError as error:
             return self._not_asked(identity, error, Outcome())
+        # Before anything is written: a sandbox without a number would be given the workspace that was set aside.
+        if (second := desired.documents.names.second) in observed.volumes and desired.documents.workspace is not None:
+            return Outcome(failure=set_aside(f"volume {second}"))
         relay = desired.documents.relay
+        # A status is written by whoever may: by it alone nobody gets a port of the host.
         past = replace(past, endpoints=self._ports.believed(identity, relay, observed, past))
         self._ports.want(identity, relay)
         wanted, results = plan(desired, observed, past), WriteResults()
         with self._expectations.during((identity.namespace, identity.name), results.removed) as events:
             context = self._context(blueprint, results, past, self._refusal(blueprint, spec))
-            outcome = await carry_out(context, desired, wanted, lambda: self._pacer.wait(identity))
+            outcome = await carry_out(context, desired, wanted, partial(self._paces.workload, identity))
             # Up to here the look that follows answers for what is told; what comes during it may be newer.
             told = len(events)
             if wanted.steps:
@@ -216,48 +250,84 @@ class DockerBackend:
             self._wake(identity.namespace, identity.name)
         unpublished = self._ports.why_not(blueprint, observed, outcome.unpublished)
         found = self._ports.endpoints(identity, relay, observed, past)
+        # After a failure that one is told, and not how far the image is.
         waits = observed.container is None and self._images.pulls(blueprint.image) and outcome.failure is None
-        seen = Seen(
+        pull = self._images.state(blueprint.image) if waits else ""
+        self._last.put(identity, self._seen(blueprint, desired, observed, found, pull))
+        return replace(outcome, unpublished=unpublished)
+
+    def _seen(
+        self,
+        blueprint: Blueprint,
+        desired: Desired,
+        observed: Observed,
+        endpoints: tuple[tuple[str, str], ...],
+        pull: str,
+    ) -> Seen:
+        """What a pass saw, for whoever asks after it."""
+        return Seen(
             desired.documents,
             observed,
             desired.capabilities,
             self._now(),
-            unsupported_in(blueprint),
+            unsupported_in(blueprint, observed.volumes, desired.documents.names),
             blueprint,
-            endpoints=found,
-            pull=self._images.state(blueprint.image) if waits else "",
+            endpoints=endpoints,
+            pull=pull,
         )
-        self._last.put(identity, seen)
-        return replace(outcome, unpublished=unpublished)
 
     async def state(self, identity: Identity) -> WorkloadState:
         """Whether the container can be worked with now."""
-        return await self._last.state(identity)
+        found = await self._last.state(identity)
+        if found.workload is None or self._sessions_at is None:
+            return found
+        return replace(found, workload=found.workload.model_copy(update={"sessions": self._sessions_at}))
 
     async def measure(
         self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome
     ) -> tuple[Compliance, Judgement, Judgement]:
         """The controls' results, and what the Compliant and IsolationVerified conditions say."""
-        seen = self._last.get(blueprint.identity)
-        container = seen.observed.container if seen is not None else None
-        missing = "there is no container" if seen is not None else f"Docker host {self._host} could not be asked"
-        declared = evidence.declared(
-            blueprint,
-            spec.profile,
-            self._allowed_registries,
-            names_of(self._cluster, blueprint.identity),
-            addresses=self._publishing().addresses,
-            cluster=self._cluster,
-            image_refused="" if self._permits(spec.image) else "its DockerHost does not allow its image",
-        )
-        read = await self._read(blueprint, container) if container is not None else Read()
-        return measured(declared, seen, missing, outcome, read, self._now())
+        return await self._measurements.measure(blueprint, spec, outcome)
+
+    async def contain(self, identity: Identity, since: datetime, more: Mapping[str, bytes] | None) -> Containment:
+        """Freeze the sandbox and cut it off, whatever state it is in; what it was can still be kept then."""
+        try:
+            return await self._quarantine.contain(identity)
+        finally:
+            # What was seen of it is of before.
+            self._last.nothing(identity)
+
+    async def keep_evidence(self, identity: Identity, since: datetime, more: Mapping[str, bytes]) -> Kept:
+        """Gather what a frozen sandbox was, with `more` files, and keep it on its host."""
+        return await self._quarantine.keep_evidence(identity, since, more)
+
+    async def release(self, identity: Identity) -> Failure | None:
+        """Remove what was frozen, so that another may be made; why it can't be, where it can't."""
+        failure = await self._quarantine.release(identity)
+        if failure is None:
+            self._last.nothing(identity)
+        return failure
+
+    async def tried(self, identity: Identity) -> Trial:
+        """What is seen of an image that is tried beside the container."""
+        return await self._trials.look(identity)
+
+    async def try_beside(self, canary: Blueprint, spec: ClaudeSandboxSpec, seconds: float) -> Trial:
+        """Have the canary's image tried, which ends by itself; a trial of another image ends."""
+        refusal = self._refusal(canary, spec)
+        return Trial(message=refusal) if refusal else await self._trials.begin(canary)
+
+    async def end_trial(self, identity: Identity) -> bool:
+        """Whether nothing of a trial is left."""
+        return await self._trials.end(identity)
 
     async def remove(self, identity: Identity, *, retain: bool) -> Removal:
         """Take the sandbox off the host: container, volumes as `retain` says of the workspace, network.
 
         To be called until it is done, before the resource's finalizer is taken away.
         """
+        # First: one that is under way could make its container after the others are gone.
+        await self._probes.forget(identity)
         try:
             async with asyncio.timeout(ENOUGH):
                 removal = await remove(self._engine, self._cluster, identity, retain=retain)
@@ -271,12 +341,32 @@ class DockerBackend:
     async def runs(self, identity: Identity) -> bool:
         """Whether a container of the sandbox runs, paused or not, under whatever name. Raises EngineError."""
         found = await self._engine.containers(names.selector(self._cluster, identity))
-        return any(running(one) and names.is_owned(one, self._cluster, identity, names.AGENT) for one in found)
+        # By its labels, not its name: one that somebody has renamed goes on all the same.
+        return any(running(one) and self._is_workload(one, identity) for one in found)
 
     async def has(self, identity: Identity) -> bool:
         """Whether a container of the sandbox is here, running or not. Raises EngineError."""
         found = await self._engine.containers(names.selector(self._cluster, identity))
-        return any(names.is_owned(one, self._cluster, identity, names.AGENT) for one in found)
+        return any(self._is_workload(one, identity) for one in found)
+
+    def _is_workload(self, found: Object, identity: Identity) -> bool:
+        """Whether a container is the sandbox's, or clones for it."""
+        return any(names.is_owned(found, self._cluster, identity, one) for one in (names.AGENT, names.CLONER))
+
+    async def agent(self, identity: Identity) -> str | None:
+        """The container in which the sandbox's agent runs, by its identifier; None where there is none that is its own.
+
+        Raises EngineError.
+        """
+        with of_tenant(identity.namespace):
+            found = await self._engine.container(names_of(self._cluster, identity).container)
+        owned = found is not None and names.is_owned(found, self._cluster, identity, names.AGENT)
+        return str(found["Id"]) if found is not None and owned and running(found) else None
+
+    def kept_volumes(self, identity: Identity, *, home: bool) -> tuple[str, ...]:
+        """What the volumes of a sandbox's workspace and, with `home`, of its home are called, on whichever host."""
+        names = names_of(self._cluster, identity)
+        return (names.workspace, names.home) if home else (names.workspace,)
 
     async def engine_id(self) -> str:
         """The identifier of the engine that answers now. Raises EngineError."""
@@ -316,38 +406,18 @@ class DockerBackend:
         """The sandbox is gone; `remove` has taken away what it had."""
         for identity in [one for one in self._last if (one.namespace, one.name) == (namespace, name)]:
             self._lose(identity)
-        self._registry.forget((namespace, name))
-        self._reports.forget((namespace, name))
-        self._pacer.forget(namespace, name)
+        self._followed.gone((namespace, name))
         self._ports.forget_pace(namespace, name)
-        self._pacer.forget(namespace, _key_of(name))
-        self._pacer.forget(namespace, _gateway_of(name))
+        self._paces.forget(namespace, name)
 
     def wakes(self) -> AsyncIterator[SandboxKey]:
         """Keys of sandboxes that are worth a look, without end."""
-        return watch.changed_sandboxes(
-            self._engine,
-            self._cluster,
-            self._registry,
-            keep=self._expectations.keep,
-            note=self._pressures.note,
-            sessions=self._sessions,
-            checked=self._reports.checked,
-        )
-
-    async def _read(self, blueprint: Blueprint, container: Object) -> Read:
-        """What of a container its document does not tell."""
-        local = self._engine.may_be_local
-        process = await ask_kernel(partial(witness_of, container, self._now())) if local else None
-        settings = await settings_of(self._engine, container, blueprint.settings, self._now())
-        visits, ended = await self._sessions.take(container)
-        if ended:
-            # Told of once; that it is over, by the next pass.
-            self._wake(blueprint.identity.namespace, blueprint.identity.name)
-        return Read(process, settings, visits)
+        return self._followed.wakes(keep=self._expectations.keep, note=self._pressures.note)
 
     async def _observe(self, desired: Desired, blueprint: Blueprint) -> Observed:
-        return self._registered(desired, await self._observer.observe(desired, blueprint))
+        observed = await self._observer.observe(desired, blueprint)
+        self._followed.observed(desired, observed)
+        return observed
 
     async def _observe_again(
         self, desired: Desired, blueprint: Blueprint, before: Observed, outcome: Outcome, results: WriteResults
@@ -355,43 +425,13 @@ class DockerBackend:
         """What came of a pass. Where not all went as planned, nothing that it results is relied upon."""
         if outcome.failure is not None or outcome.stale or outcome.paced is not None:
             return await self._observe(desired, blueprint)
-        return self._registered(desired, await self._observer.again(desired, blueprint, before, results))
-
-    def _registered(self, desired: Desired, observed: Observed) -> Observed:
-        """Have events of what was observed wake the sandbox."""
-        identity, called = desired.identity, desired.documents.names
-        handles = [called.container, called.network, *called.all_volumes]
-        beside = (observed.relay, observed.outer, observed.gateway.container, observed.gateway.network)
-        live = (observed.container, observed.network, *beside)
-        handles += [called.relay] if desired.documents.relay is not None else []
-        handles += [called.gateway] if desired.documents.gateway is not None else []
-        handles += [str(one["Id"]) for one in live if one is not None]
-        self._registry.put((identity.namespace, identity.name), handles)
-        if observed.container is not None and names.is_owned(
-            observed.container, desired.cluster, identity, names.AGENT
-        ):
-            self._sessions.know(identity.uid, observed.container)
-        if is_gateway(desired, gateway := observed.gateway.container) and gateway is not None:
-            self._sessions.know(_gateway_of(identity.uid), gateway)
-            self._reports.know((identity.namespace, identity.name), gateway)
+        observed = await self._observer.again(desired, blueprint, before, results)
+        self._followed.observed(desired, observed)
         return observed
 
     def _context(self, blueprint: Blueprint, results: WriteResults, past: Past, refusal: str) -> ApplyContext:
-        reference, identity = blueprint.key, blueprint.identity
+        identity, readers = blueprint.identity, Readers(blueprint, self._secrets, self._gateway_secrets)
         sandbox = (identity.namespace, identity.name)
-
-        async def read_credential() -> Key:
-            return await self._secrets.read(identity, reference.secret, reference.key)
-
-        async def read_services() -> Texts:
-            return await self._services.read(identity, blueprint.gateway.services if blueprint.gateway else ())
-
-        async def read_placeholder() -> Key:
-            key = await read_credential()
-            try:
-                return await asyncio.to_thread(placeholder_of, key, identity.uid)
-            finally:
-                key.wipe()
 
         async def provide_tools() -> Object | None:
             return await self._tools.provide(blueprint.tools, sandbox) if blueprint.tools is not None else None
@@ -401,34 +441,24 @@ class DockerBackend:
             provide_tools=provide_tools,
             images=self._images,
             blueprint=blueprint,
-            read_key=read_placeholder if blueprint.gateway is not None else read_credential,
-            read_credential=read_credential,
-            read_services=read_services,
+            read_key=readers.key,
+            read_credential=readers.credential,
+            read_others=readers.others,
             changed=self._observer.changed,
-            made=lambda container: self._registry.add(sandbox, container),
+            made=partial(self._followed.made, sandbox),
             results=results,
-            pace_key=lambda: self._pacer.wait(replace(identity, name=_key_of(identity.name)), first=KEY_PAUSE),
+            pace_key=partial(self._paces.key, identity),
             helper=self._helper,
             refusal=refusal,
+            sizes_required=self._sizes_required(),
             pace_relay=partial(self._ports.pace, identity),
-            pace_gateway=lambda: self._pacer.wait(replace(identity, name=_gateway_of(identity.name))),
+            pace_gateway=partial(self._paces.gateway, identity),
+            pace_cloner=partial(self._paces.cloner, identity),
+            pace_holder=partial(self._paces.holder, identity),
             told=partial(self._observer.told, identity.uid),
             published={name: port for name, one in past.endpoints.items() if (port := relays.host_port(one))},
             pool=self._pool,
         )
-
-    def _with_generations(self, blueprint: Blueprint) -> Blueprint:
-        """With which Secrets of services there are now, so that the gateway is told of others."""
-        gateway, namespace = blueprint.gateway, blueprint.identity.namespace
-        if gateway is None or not gateway.services:
-            return blueprint
-        services = tuple(
-            replace(one, header=replace(one.header, generation=self._services.generation(namespace, one.header.secret)))
-            if one.header is not None
-            else one
-            for one in gateway.services
-        )
-        return replace(blueprint, gateway=replace(gateway, services=services))
 
     def _refusal(self, blueprint: Blueprint, spec: ClaudeSandboxSpec) -> str:
         """Why the sandbox's image must not be run here; empty where it may be."""
@@ -450,17 +480,7 @@ class DockerBackend:
 
     def _lose(self, identity: Identity) -> None:
         self._last.forget(identity)
+        self._measurements.forget(identity)
         self._ports.forget(identity)
         self._observer.forget(identity.uid)
-        self._sessions.forget(identity.uid)
-        self._sessions.forget(_gateway_of(identity.uid))
-
-
-def _key_of(name: str) -> str:
-    """What the pace of the helpers is kept under that bring a sandbox its key."""
-    return f"{name}/key"
-
-
-def _gateway_of(name: str) -> str:
-    """What the pace of a sandbox's gateway, and who comes into it, is kept under."""
-    return f"{name}/gateway"
+        self._followed.left(identity)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from claude_sandbox.backends.docker import names
+from claude_sandbox.backends.docker.documents import sizes
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.compliance.containers.networks import GATEWAY_MODE, INHIBIT, host_address
@@ -36,6 +37,7 @@ _AT_LEAST: Mapping[str, frozenset[str]] = {
 }
 # What a container is made with on an engine that can do more or less; right on either, and changed by no one.
 _DEPENDS_ON_ENGINE = frozenset({"Init"})
+# How often is asked depends on the engine's version (`objects._health`): its upgrade is no drift.
 _PACE_OF_CHECKS = frozenset({"Interval", "StartInterval"})
 _UNORDERED = frozenset({"Ulimits", "SecurityOpt", "CapDrop", "Mounts"})
 
@@ -74,6 +76,7 @@ def network_differences(desired: Object, live: Object) -> tuple[str, ...]:
     found = [
         key for key in ("Driver", "Internal", "Attachable", "Ingress", "EnableIPv6") if live.get(key) != desired[key]
     ]
+    # A network of a swarm reaches other machines; one that is only a configuration keeps nobody from anything.
     if live.get("ConfigOnly") or live.get("Scope") != "local":
         found.append("Scope")
     options: Mapping[str, str] = live.get("Options") or {}
@@ -87,11 +90,15 @@ def network_differences(desired: Object, live: Object) -> tuple[str, ...]:
 
 
 def volume_differences(desired: Object, live: Object) -> tuple[str, ...]:
-    """Of a volume, but for its labels: what it is kept in decides whether a key may be written there."""
+    """Of a volume, but for its labels: what it is kept in decides whether a key may be written there.
+
+    Nor for its size, where it is on a disk: an engine that can't enforce any, or made it before, is as good, and no
+    volume can be given another. What it has is told (`sizes`).
+    """
     found = [] if live.get("Driver") == desired["Driver"] else ["Driver"]
     options: Mapping[str, str] = live.get("Options") or {}
     wanted: Mapping[str, str] = desired["DriverOpts"]
-    for key in sorted({*wanted, *options}):
+    for key in sorted({*wanted, *options} - {sizes.SIZE}):
         if _mount_options(wanted.get(key)) != _mount_options(options.get(key)):
             found.append(f"Options.{key}")
     return tuple(found)
@@ -116,6 +123,7 @@ def _same_choice(key: str, desired: Any, live: Any, capabilities: EngineCapabili
     if key in _DEPENDS_ON_ENGINE:
         return True
     if key == "Runtime":
+        # Where none is asked for, an engine writes the name of its default into the container.
         return live == desired if desired else live in ("", None, capabilities.default_runtime)
     if key == "Mounts":
         return _by_target(desired) == _by_target(live)
@@ -164,6 +172,8 @@ def _mount_differences(desired: Iterable[Object], live: Iterable[Object], image:
         target = mount.get("Destination")
         expected = wanted.pop(target, None)
         if expected is None:
+            # A tmpfs is asked for in HostConfig, and compared there. What the image declares, every container of it
+            # would have: a new one would not be better.
             if mount.get("Type") != "tmpfs" and target not in (image.get("Volumes") or {}):
                 yield f"Mounts.{target}"
         elif mount.get("Name") != expected["Source"] or mount.get("RW") is bool(expected.get("ReadOnly")):
@@ -185,7 +195,8 @@ def _label_differences(desired: Object, live: Object) -> tuple[str, ...]:
 def _further_labels(desired: Object, live: Object) -> Iterator[str]:
     """Labels that somebody else's program may act upon: a reverse proxy, a scheduler. An image's are made empty."""
     actual: Mapping[str, str] = live.get("Labels") or {}
-    yield from (f"Labels.{key}" for key in sorted(actual.keys() - desired["Labels"].keys()) if actual[key])
+    known = {*desired["Labels"], names.LABEL_CLONED}
+    yield from (f"Labels.{key}" for key in sorted(actual.keys() - known) if actual[key])
 
 
 def _reduced(key: str, value: Any) -> Any:

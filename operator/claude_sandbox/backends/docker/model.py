@@ -18,6 +18,10 @@ CONTAINER, NETWORK, VOLUME = "Container", "Network", "Volume"
 RELAY = "Relay"
 # A gateway likewise.
 GATEWAY = "Gateway"
+# What clones a sandbox's repositories before its own container is made.
+CLONER = "Cloner"
+# What holds an EmptyDir.
+HOLDER = "Holder"
 # In a step's paths: what is not as it should be are the settings that Claude Code reads in a container.
 SETTINGS = "managed settings"
 
@@ -57,11 +61,13 @@ class Step:
     reason: str = ""
     # Of a removal: without a grace period.
     at_once: bool = False
+    # Of the creation of a sandbox's container: what became of its repositories before.
+    cloned: str = ""
 
     @property
     def brings_key(self) -> bool:
-        """Whether it takes a helper container."""
-        return self.kind != GATEWAY and self.verb in (Verb.START, Verb.RESTART, Verb.DELIVER)
+        """Whether it takes a helper container, and is not paced by itself."""
+        return self.kind not in (GATEWAY, CLONER, HOLDER) and self.verb in (Verb.START, Verb.RESTART, Verb.DELIVER)
 
 
 @dataclass(frozen=True)
@@ -81,8 +87,12 @@ class Desired:
     brokered: bool = field(default=False, kw_only=True)
     # Whether the key may certainly not be used any more: then nothing may run that has it.
     withdrawn: bool = field(default=False, kw_only=True)
+    # Whether the gateway is to have no key until there is another one; what runs goes on and waits.
+    keyless: bool = field(default=False, kw_only=True)
     # Whether no container may be made, started or replaced, though one that runs goes on.
     held: bool = field(default=False, kw_only=True)
+    # Whether what runs gives way to its new image, whatever `update` says.
+    exchanged: bool = field(default=False, kw_only=True)
     update: UpdateStrategyType
     liveness: Probe
 
@@ -150,7 +160,14 @@ class Observed:
     gateway_revision: str | None = None
     # How many containers but the gateway have the volume of its accounts.
     accounts_elsewhere: int = 0
-    # Summaries of relays and gateways of the sandbox's under other names.
+    # What clones before there is a container, with its image; what it said last of all repositories; and whether it has
+    # the key, or placeholder, that is asked for. Only looked for where it is needed, or may have been left.
+    cloner: Companion = field(default_factory=Companion)
+    cloner_said: tuple[str, ...] | None = None
+    cloner_keyed: bool = False
+    # What holds an EmptyDir, with its image. Only looked for where one is wanted, or may have been left.
+    holder: Companion = field(default_factory=Companion)
+    # Summaries of what stands beside the sandbox, under other names.
     other_companions: tuple[Object, ...] = ()
     # Names of other containers that carry the sandbox's labels.
     strays: tuple[str, ...] = ()

@@ -21,10 +21,16 @@ LABEL_NAMESPACE_UID = f"{meta.GROUP}/namespace-uid"
 LABEL_COMPONENT = meta.LABEL_COMPONENT
 LABEL_FILES = f"{meta.GROUP}/files"
 """Of the volume with the managed settings: which files are beside them."""
+LABEL_CLONED = f"{meta.GROUP}/cloned"
+"""Of a sandbox's container: what became of its repositories, as JSON."""
 LABEL_SPEC_HASH = meta.ANNOTATION_SPEC_HASH
 
 AGENT = "agent"
 HELPER = "key-delivery"
+PROBE = "probe"
+CLONER = "clone"
+HOLDER = "holder"
+"""Of what holds an EmptyDir while the sandbox's own container does not run."""
 KEY = "api-key"
 SETTINGS = "settings"
 WORKSPACE = "workspace"
@@ -38,14 +44,28 @@ OUTER = "relay-network"
 GATEWAY = "gateway"
 GATEWAY_NETWORK = "gateway-network"
 ACCOUNTS = "accounts"
+EMPTY_DIR = "empty-dir"
+"""Of the workspace of a sandbox that has it in memory."""
 TOOLS = "tools"
+EVIDENCE = "evidence"
+"""Of what was kept of sandboxes in quarantine; it belongs to none, and outlives all."""
+CANARY = "canary"
+"""Of what another image is tried in."""
+BACKUP = "backup"
+BACKUP_WAY = "backup-way"
+"""Of what leads a backup's helper to a server elsewhere."""
+BACKUP_NETWORK = "backup-network"
+"""Of the two networks that it is on."""
+PASSING = (PROBE, BACKUP, BACKUP_WAY, CANARY)
+"""Containers that stand beside a sandbox for a while, and are no part of it."""
 
-OWN_VOLUMES = (KEY, SETTINGS, ACCOUNTS)
+OWN_VOLUMES = (KEY, SETTINGS, ACCOUNTS, EMPTY_DIR)
 """Volumes that have nothing in them that outlives their sandbox."""
 
 # Namespaces and names are DNS labels of up to 63 and 45 characters; with these cuts no name is longer than 63.
 _READABLE = 18
 _HASH = 10
+"""Characters of base32: 50 bits."""
 
 
 @dataclass(frozen=True)
@@ -59,12 +79,24 @@ class Names:
     settings: str
     workspace: str
     home: str
+    second: str
+    """The workspace after the first, which is not to be there where the sandbox does not say which it has; else empty.
+    """
     relay: str
     """Of the relay and of its outer network."""
     gateway: str
     """Of the gateway and of its outer network."""
     accounts: str
     """Of the gateway's volume."""
+    probe: str
+    cloner: str
+    holder: str
+    empty_dir: str
+    """Of the workspace of one that has it in memory."""
+    backup: str
+    """Of what backs up its workspace."""
+    canary: str
+    """Of what another image is tried in."""
 
     @property
     def volumes(self) -> tuple[str, str, str]:
@@ -73,8 +105,8 @@ class Names:
 
     @property
     def all_volumes(self) -> tuple[str, ...]:
-        """Those, what is kept of its home, and its gateway's."""
-        return (*self.volumes, self.home, self.accounts)
+        """Those, what is kept of its home, its workspace in memory, and its gateway's."""
+        return (*self.volumes, self.home, self.empty_dir, self.accounts)
 
     @property
     def kept(self) -> dict[str, str]:
@@ -96,11 +128,18 @@ def names_of(cluster: str, identity: Identity) -> Names:
         network=own,
         key=f"{own}-api-key",
         settings=f"{own}-settings",
-        workspace=f"{kept}-workspace",
-        home=f"{kept}-home",
+        workspace=f"{kept}-workspace{meta.instance_suffix(identity.workspace)}",
+        home=f"{kept}-home{meta.instance_suffix(identity.workspace)}",
+        second=f"{kept}-workspace{meta.instance_suffix(2)}" if identity.workspace is None else "",
         relay=f"{own}-relay",
         gateway=f"{own}-gateway",
         accounts=f"{own}-accounts",
+        probe=f"{own}-probe",
+        cloner=f"{own}-clone",
+        holder=f"{own}-holder",
+        empty_dir=f"{own}-empty-dir",
+        backup=f"{own}-backup",
+        canary=f"{own}-canary",
     )
 
 
@@ -141,6 +180,8 @@ def is_kept_by(live: Object, cluster: str, identity: Identity, component: str) -
     """Whether the volume is the workspace, or the home, of a sandbox of this name in this very namespace; it may have
     been kept from an earlier one.
     """
+    # A volume from before UIDs were noted is taken only where no UID is known either: the namespace may have been made
+    # anew since, by somebody else.
     wanted = {LABEL_NAMESPACE_UID: "", **labels_of(cluster, identity, component)}
     del wanted[meta.LABEL_SANDBOX_UID]
     found = {LABEL_NAMESPACE_UID: "", **labels(live)}

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import orjson
 
+from claude_sandbox.api import quantity
 from claude_sandbox.api.spec import SeccompProfileType
 from claude_sandbox.backends.docker import names
-from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
-from claude_sandbox.backends.docker.engine.documents import Manifest
-from claude_sandbox.backends.docker.gateway.gateways import NO_BROKERING, Brokering, Gateway, gateway_of
-from claude_sandbox.backends.docker.hardening import (
+from claude_sandbox.backends.docker.cloning import beside
+from claude_sandbox.backends.docker.cloning import within as repositories
+from claude_sandbox.backends.docker.documents import sizes
+from claude_sandbox.backends.docker.documents.hardening import (
     ICC,
     NO_NEW_PRIVILEGES,
     NO_RESOLVER,
@@ -19,11 +20,16 @@ from claude_sandbox.backends.docker.hardening import (
     limited_memory,
     no_core_dump,
 )
-from claude_sandbox.backends.docker.health import NOT_ALIVE
+from claude_sandbox.backends.docker.documents.health import NOT_ALIVE
+from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
+from claude_sandbox.backends.docker.engine.documents import Manifest
+from claude_sandbox.backends.docker.gateway.gateways import NO_BROKERING, Brokering, Gateway, gateway_of
+from claude_sandbox.backends.docker.holding import holder as holding
+from claude_sandbox.backends.docker.holding.holder import Holder
 from claude_sandbox.backends.docker.images import tools
 from claude_sandbox.backends.docker.names import Names, labels_of, names_of
 from claude_sandbox.backends.docker.relay.relays import NO_PUBLISHING, Publishing, Relay, relay_of
-from claude_sandbox.blueprint.model import Amounts, Blueprint, User
+from claude_sandbox.blueprint.model import Amounts, Blueprint, Image, User
 from claude_sandbox.compliance.containers.networks import GATEWAY_MODE, INHIBIT
 from claude_sandbox.seccomp.profile import STRICT
 
@@ -58,7 +64,8 @@ class Documents:
     """Everything that a sandbox should have on an engine.
 
     `workspace` and `home` are None where they are in memory, `relay` where no port can be published, `gateway` where
-    the sandbox holds its key itself.
+    the sandbox holds its key itself, `empty_dir` where its workspace is not in memory; `holder` there too, and where
+    there is no image for it.
     """
 
     names: Names
@@ -72,11 +79,16 @@ class Documents:
     gateway: Gateway | None = None
     # The volume with Claude Code, which the sandbox shares; None where its image has that itself.
     tools: Manifest | None = None
+    # What clones into the workspace before the sandbox's own container is made; None where nothing has to be.
+    cloner: Manifest | None = None
+    # The workspace in memory, and what holds it.
+    empty_dir: Manifest | None = None
+    holder: Holder | None = None
 
     @property
     def volumes(self) -> tuple[Manifest, ...]:
         accounts = self.gateway.accounts if self.gateway is not None else None
-        found = (self.key, self.settings, self.workspace, self.home, accounts)
+        found = (self.key, self.settings, self.workspace, self.empty_dir, self.home, accounts)
         return tuple(volume for volume in found if volume is not None)
 
 
@@ -88,9 +100,10 @@ def documents(
     brokering: Brokering = NO_BROKERING,
 ) -> Documents:
     """The documents for the engine's creates, which also say what is desired of live objects."""
-    called = names_of(cluster, blueprint.identity)
+    called, kept = names_of(cluster, blueprint.identity), blueprint.kept_home
     gateway = gateway_of(blueprint, cluster, called, brokering, capabilities)
     relay = relay_of(blueprint.identity, cluster, called, blueprint.network.ports, publishing, capabilities)
+    empty_dir = _empty_dir(blueprint, cluster, called.empty_dir, capabilities)
     return Documents(
         names=called,
         container=container(blueprint, cluster, capabilities),
@@ -98,12 +111,21 @@ def documents(
         key=_volume(blueprint, cluster, called.key, names.KEY, _in_memory(blueprint.user, capabilities)),
         settings=_settings(blueprint, cluster, called.settings),
         workspace=(
-            _volume(blueprint, cluster, called.workspace, names.WORKSPACE, {}) if blueprint.workspace.volume else None
+            _volume(blueprint, cluster, called.workspace, names.WORKSPACE, sizes.options(blueprint.workspace.size))
+            if blueprint.workspace.volume
+            else None
         ),
-        home=_volume(blueprint, cluster, called.home, names.HOME, {}) if blueprint.kept_home else None,
+        home=(
+            _volume(blueprint, cluster, called.home, names.HOME, sizes.options(quantity.bytes_of(kept.volume.size)))
+            if kept is not None
+            else None
+        ),
         relay=relay,
         gateway=gateway,
         tools=tools.volume(cluster, blueprint.tools) if blueprint.tools is not None else None,
+        cloner=_cloner(blueprint, cluster, capabilities),
+        empty_dir=empty_dir,
+        holder=_holder(blueprint, cluster, empty_dir, brokering.image, capabilities),
     )
 
 
@@ -136,7 +158,9 @@ def container(blueprint: Blueprint, cluster: str, capabilities: EngineCapabiliti
         "Image": blueprint.image.reference,
         "User": f"{blueprint.user.uid}:{blueprint.user.gid}",
         "WorkingDir": blueprint.workspace.path,
-        "Env": [f"{name}={value}" for name, value in (*blueprint.environment, *_INIT)],
+        "Env": [
+            f"{name}={value}" for name, value in (*blueprint.environment, *repositories.variables(blueprint), *_INIT)
+        ],
         "Labels": labels_of(cluster, blueprint.identity, names.AGENT),
         "Healthcheck": _health(blueprint, capabilities),
         "StopTimeout": blueprint.grace_seconds,
@@ -152,6 +176,7 @@ def container(blueprint: Blueprint, cluster: str, capabilities: EngineCapabiliti
                 no_core_dump(),
                 {"Name": "nofile", "Soft": OPEN_FILES[0], "Hard": OPEN_FILES[1]},
             ],
+            # What the agent prints is on the host's disk; the engine's default (json-file) has no bound.
             "LogConfig": {"Type": "local", "Config": {"max-size": LOG_SIZE, "max-file": LOG_FILES}},
             "NetworkMode": called.network,
             "Dns": [NO_RESOLVER],
@@ -164,6 +189,45 @@ def container(blueprint: Blueprint, cluster: str, capabilities: EngineCapabiliti
         document["Cmd"] = list(blueprint.args)
     document["Labels"][names.LABEL_SPEC_HASH] = spec_hash(blueprint, cluster)
     return document
+
+
+def _cloner(blueprint: Blueprint, cluster: str, capabilities: EngineCapabilities) -> Manifest | None:
+    wanted = beside.cloner_of(blueprint)
+    if wanted is None:
+        return None
+    document = container(wanted, cluster, capabilities)
+    made_of = {names.LABEL_SPEC_HASH: document["Labels"][names.LABEL_SPEC_HASH]}
+    document["Labels"] = {**labels_of(cluster, blueprint.identity, names.CLONER), **made_of}
+    # As the agent's: whether what it is for can run at all. How far it is it tells by its log and its end.
+    alive = blueprint.liveness
+    document["Healthcheck"] = {
+        "Test": ["CMD", "git", "--version"],
+        "Interval": alive.period * _SECOND,
+        "Timeout": alive.timeout * _SECOND,
+        "Retries": alive.failures,
+    }
+    return document
+
+
+def _empty_dir(blueprint: Blueprint, cluster: str, name: str, capabilities: EngineCapabilities) -> Manifest | None:
+    if blueprint.workspace.volume is not None:
+        return None
+    return _volume(blueprint, cluster, name, names.EMPTY_DIR, holding.options_of(blueprint, capabilities))
+
+
+def _holder(
+    blueprint: Blueprint,
+    cluster: str,
+    volume: Manifest | None,
+    image: Image | None,
+    capabilities: EngineCapabilities,
+) -> Holder | None:
+    if volume is None or image is None:
+        return None
+    held = mount(volume["Name"], blueprint.workspace.path, True, volume["DriverOpts"])
+    held["VolumeOptions"]["Labels"] = volume["Labels"]
+    called = names_of(cluster, blueprint.identity)
+    return holding.holder_of(blueprint.identity, cluster, called, image, held, capabilities)
 
 
 def limits(blueprint: Blueprint, capabilities: EngineCapabilities) -> Manifest:
@@ -200,6 +264,7 @@ def spec_hash(blueprint: Blueprint, cluster: str) -> str:
             *blueprint.settings.files,
             *_filters(blueprint),
             *_runtime(blueprint).items(),
+            *repositories.variables(blueprint),
         ),
     ]
     return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
@@ -254,16 +319,11 @@ def _health(blueprint: Blueprint, capabilities: EngineCapabilities) -> Manifest:
 
 def _tmpfs(blueprint: Blueprint) -> dict[str, str]:
     user = blueprint.user
-    found = {
+    return {
         scratch.path: f"rw,nosuid,nodev,{_PROGRAMS[scratch.executable]},size={scratch.size},"
         f"uid={user.uid},gid={user.gid},mode=0700"
         for scratch in blueprint.scratch
     }
-    if blueprint.workspace.volume is None:
-        # What is built there has to run. In memory, it may not take what the agent itself needs.
-        size = min(blueprint.workspace.size, blueprint.limits.memory // 2)
-        found[blueprint.workspace.path] = f"rw,nosuid,nodev,exec,size={size},uid={user.uid},gid={user.gid},mode=0755"
-    return found
 
 
 def _labelled_mounts(blueprint: Blueprint, cluster: str, capabilities: EngineCapabilities) -> list[Manifest]:
@@ -273,6 +333,7 @@ def _labelled_mounts(blueprint: Blueprint, cluster: str, capabilities: EngineCap
     """
     called = names_of(cluster, blueprint.identity)
     components = {called.key: names.KEY, called.settings: names.SETTINGS, **called.kept}
+    components[called.empty_dir] = names.EMPTY_DIR
     mounts = _mounts(blueprint, cluster, capabilities)
     for one in mounts:
         component = components.get(one["Source"])
@@ -289,6 +350,9 @@ def _mounts(blueprint: Blueprint, cluster: str, capabilities: EngineCapabilities
     ]
     if blueprint.workspace.volume is not None:
         mounts.append(mount(called.workspace, blueprint.workspace.path, blueprint.workspace.read_only, {}))
+    else:
+        options = holding.options_of(blueprint, capabilities)
+        mounts.append(mount(called.empty_dir, blueprint.workspace.path, False, options))
     if blueprint.kept_home is not None:
         mounts.append(mount(called.home, blueprint.kept_home.path, False, {}))
     if blueprint.tools is not None:
@@ -298,6 +362,7 @@ def _mounts(blueprint: Blueprint, cluster: str, capabilities: EngineCapabilities
 
 def mount(volume: str, path: str, read_only: bool, options: dict[str, str]) -> Manifest:
     """A volume in a container. Says what kind it is, since an engine makes one that is missing without asking."""
+    # Else an engine copies what the image has at that path into a volume that is empty.
     wanted: Manifest = {"NoCopy": True}
     if options:
         wanted["DriverConfig"] = {"Name": "local", "Options": options}

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from claude_sandbox import delivery
 from claude_sandbox.backends.docker import drift, names
+from claude_sandbox.backends.docker.cloning.beside import last_outcomes
 from claude_sandbox.backends.docker.companions import Companion
 from claude_sandbox.backends.docker.engine.documents import Object, name_of_summary, running, started_at
 from claude_sandbox.backends.docker.engine.engine import Engine
@@ -30,6 +31,8 @@ from claude_sandbox.blueprint.model import Blueprint
 
 _MOST_IMAGES = 256
 """Images whose documents are remembered: tenants name them, and one sandbox after another may name another."""
+LINES = 40
+"""Of the end of the log of what clones: it tells of its progress every two seconds, and again of all that failed."""
 LOOK_INSIDE_AGAIN = 240.0
 """Seconds until what was delivered is read once more: whoever has the engine may have replaced the settings since."""
 
@@ -61,19 +64,25 @@ class Observer:
             self._engine.container(called.container),
             self._engine.containers(selector(desired.cluster, desired.identity)),
             self._network(called.network, desired),
-            self._engine.volumes(called=(*called.all_volumes, *_shared(desired))),
+            self._engine.volumes(called=(*called.all_volumes, *filter(None, [called.second]), *_shared(desired))),
         )
         helpers = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.HELPER)
         relays = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.RELAY)
         gateways = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.GATEWAY)
+        cloners = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.CLONER)
+        holders = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.HOLDER)
         others = [
             one
             for one in listed
             if one not in helpers
             and one not in relays
             and one not in gateways
+            and one not in cloners
+            and one not in holders
+            and one["Labels"].get(names.LABEL_COMPONENT) not in names.PASSING
             and one["Id"] != (container["Id"] if container is not None else None)
         ]
+        # Of several nobody could say which one was renamed.
         if container is None and len(others) == 1:
             container = await self._renamed(desired, others[0])
             others = others if container is None else []
@@ -82,6 +91,7 @@ class Observer:
             self._without |= {(desired.identity.uid, one) for one in (names.RELAY, names.GATEWAY)}
         relay = await self._relay(desired, has=bool(relays))
         gateway = await self._gateway(desired, has=bool(gateways))
+        cloner, said, keyed = await self._cloner(desired, blueprint, has=bool(cloners))
         return Observed(
             container=container,
             image=await self._recognize(container, desired),
@@ -95,10 +105,16 @@ class Observer:
             gateway=gateway,
             gateway_revision=self._revision(desired.identity.uid, gateway.container),
             accounts_elsewhere=await self._elsewhere(desired, gateway),
+            holder=await self._holder(desired, has=bool(holders)),
             other_companions=(
                 *(one for one in relays if name_of_summary(one) != called.relay),
                 *(one for one in gateways if name_of_summary(one) != called.gateway),
+                *(one for one in cloners if name_of_summary(one) != called.cloner),
+                *(one for one in holders if name_of_summary(one) != called.holder),
             ),
+            cloner=cloner,
+            cloner_said=said,
+            cloner_keyed=keyed,
             strays=tuple(sorted(map(name_of_summary, others))),
         )
 
@@ -122,6 +138,7 @@ class Observer:
             )
         relay = await self._relay(desired, has=before.relay is not None)
         gateway = await self._gateway(desired, has=before.gateway.container is not None)
+        cloner, said, keyed = await self._cloner(desired, blueprint, has=container is None)
         return Observed(
             container=container,
             image=await self._recognize(container, desired),
@@ -134,6 +151,11 @@ class Observer:
             gateway=gateway,
             gateway_revision=self._revision(desired.identity.uid, gateway.container),
             accounts_elsewhere=await self._elsewhere(desired, gateway),
+            cloner=cloner,
+            cloner_said=said,
+            cloner_keyed=keyed,
+            holder=await self._holder(desired, has=desired.documents.holder is not None),
+            # Nothing else is looked for again: helpers and other companions are what the pass removed.
             strays=before.strays,
         )
 
@@ -181,6 +203,31 @@ class Observer:
         wanted, name = desired.documents.gateway is not None, desired.documents.names.gateway
         return await self._companion(desired, name, (names.GATEWAY, names.GATEWAY_NETWORK), wanted=wanted, has=has)
 
+    async def _cloner(
+        self, desired: Desired, blueprint: Blueprint, *, has: bool
+    ) -> tuple[Companion, tuple[str, ...] | None, bool]:
+        """What clones for the sandbox, what it said last, and whether it has the key that is asked for.
+
+        `has`: there is one by its labels, or may be one. Somebody else's under its name is seen when it is made.
+        """
+        live = await self._engine.container(desired.documents.names.cloner) if has else None
+        if live is None or not is_owned(live, desired.cluster, desired.identity, names.CLONER):
+            return Companion(), None, False
+        identifier, runs = str(live["Id"]), running(live)
+        marker = posixpath.join(blueprint.key.directory, delivery.MARKER)
+        said = await self._engine.last_words(identifier, LINES)
+        word = _text(await self._engine.read_file(identifier, marker)) if runs else None
+        keyed = bool(word) and desired.word in (None, word)
+        return Companion(live, None, await self._image(live)), last_outcomes(said), keyed
+
+    async def _holder(self, desired: Desired, *, has: bool) -> Companion:
+        """What holds the sandbox's EmptyDir. `has`: there is one by its labels, or may be one. Somebody else's under
+        its name is seen when it is made."""
+        live = await self._engine.container(desired.documents.names.holder) if has else None
+        if live is None or not is_owned(live, desired.cluster, desired.identity, names.HOLDER):
+            return Companion(live)
+        return Companion(live, None, await self._image(live))
+
     async def _companion(
         self, desired: Desired, name: str, components: tuple[str, str], *, wanted: bool, has: bool
     ) -> Companion:
@@ -219,6 +266,8 @@ class Observer:
             return None
         start = started_at(gateway)
         identifier, since, revision = self._told.get(uid, ("", "", ""))
+        # What it was told is in its memory: after another start it knows nothing of it. Which start it was, the first
+        # look after the telling says.
         if identifier == gateway["Id"] and since in ("", start):
             self._told[uid] = (identifier, start, revision)
             return revision
@@ -242,6 +291,8 @@ class Observer:
         live = await self._engine.container(summary["Id"])
         if live is None or not is_owned(live, desired.cluster, desired.identity, names.AGENT):
             return None
+        # This process saw it under its own name. After a restart nobody did: then it has to be made from this very
+        # document.
         if self._known.get(desired.identity.uid) == live["Id"]:
             return live
         image = await self._image(live)
@@ -287,6 +338,7 @@ class Observer:
             placeholder=is_placeholder(word),
             other=has_key and not same and generation is not None,
         )
+        # What is not as it should be is read again each time, so that a delivery is seen at once.
         if has_key and (same or generation is None):
             self._inside[identifier] = (start, self._clock(), found)
         return found

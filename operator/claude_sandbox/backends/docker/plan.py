@@ -1,19 +1,23 @@
 """What has to be done so that the live objects become the desired ones. Pure.
 
 The order is the fail-closed one: what is in the way goes first; then the network that leads nowhere and the volumes;
-then what the container is on and made of; that it runs, with its key, comes last.
+then what the container is on and made of; that it runs, with its key, comes last. Where repositories are cloned by a
+container of their own (`cloning`), that one and the gateway come first, and the sandbox's is made when it has ended.
 """
 
 from collections.abc import Iterator, Mapping
 
+from claude_sandbox.api.conditions import Reason
 from claude_sandbox.api.spec import UpdateStrategyType
 from claude_sandbox.backends.base import Cause, KeyState, Past
 from claude_sandbox.backends.docker import drift, names
+from claude_sandbox.backends.docker.cloning.plan import keeps_cloner, outcome, plan_cloner, remove_cloner
+from claude_sandbox.backends.docker.documents.health import is_lost
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Object, labels, name_of, name_of_summary, running
 from claude_sandbox.backends.docker.gateway.gateways import Brokering
 from claude_sandbox.backends.docker.gateway.plan import foreign_to_gateway, keeps_gateway, plan_gateway
-from claude_sandbox.backends.docker.health import is_lost
+from claude_sandbox.backends.docker.holding.plan import foreign_to_holder, has_lost, plan_holder
 from claude_sandbox.backends.docker.model import (
     CONTAINER,
     NETWORK,
@@ -42,6 +46,7 @@ def desire(
     update: UpdateStrategyType,
 ) -> Desired:
     """What the blueprint asks of an engine, and whether the container may run."""
+    compromised = key.problem is Reason.KEY_COMPROMISED
     return Desired(
         identity=blueprint.identity,
         cluster=cluster,
@@ -50,10 +55,13 @@ def desire(
         settings=blueprint.settings.content,
         suspended=not blueprint.running,
         may_start=key.problem is None,
-        withdrawn=key.withdrawn,
+        # Who does not hold the key need not end with one that is compromised: the gateway is told to use none.
+        withdrawn=key.withdrawn and not (compromised and blueprint.gateway is not None),
+        keyless=compromised and blueprint.gateway is not None,
         key_generation=key.generation,
         brokered=blueprint.gateway is not None,
         held=blueprint.held,
+        exchanged=blueprint.exchanged,
         update=update,
         liveness=blueprint.liveness,
     )
@@ -68,39 +76,54 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
     ours = live if live is not None and _is_agent(desired, live) else None
     changed = ours is not None and is_outdated(desired, ours)
     paths = _drifted(desired, observed, ours, changed) if ours is not None else ()
-    removal = _removal(desired, ours, changed, paths, past)
+    lost = ("EmptyDir",) if ours is not None and has_lost(desired, observed, ours) else ()
+    removal = _removal(desired, ours, changed, (*paths, *lost), past)
     blocked = bool(foreign) or desired.ended
+    needed = ours is None or bool(removal)
+    cloner = keeps_cloner(desired, observed, needed=needed)
+    # What is beside a container that is there is mended also while none may be made.
+    may_be_made = not blocked and (ours is not None or desired.may_make)
+    unheld, held = plan_holder(desired, observed, past, needed=needed, may_be_made=may_be_made)
     stages: list[tuple[Step, ...]] = [
+        () if cloner else remove_cloner(desired, observed),
         tuple(
             Step(Verb.REMOVE, Cause.PROVISION, CONTAINER, name_of_summary(helper), helper)
             for helper in (*observed.helpers, *observed.other_companions)
         ),
         removal,
+        unheld,
         (
-            *_network(desired, observed, ours, (missing, differs), foreign),
+            *_network(desired, observed, ours, (missing, differs), foreign, cloner=cloner),
             *_volumes(
                 desired,
                 observed,
                 (missing, differs if past.provisioned else missing, differs),
                 foreign,
-                free=ours is None or bool(removal),
+                free=needed,
             ),
             *_accounts(desired, observed, past),
         ),
+        held,
     ]
-    may_be_made = not blocked and (ours is not None or desired.may_make)
     gateway = plan_gateway(desired, observed, past, may_be_made=may_be_made)
     if told := tuple(step for step in gateway if step.verb is Verb.DELIVER):
         # It knows another placeholder before the sandbox has it, and the one before for a while: none is refused.
         stages.append(told)
+    rest = tuple(step for step in gateway if step not in told)
+    cloned = outcome(observed) if cloner else ""
+    made = Cause.HEAL if past.ran and past.settled and live is None else Cause.PROVISION
     if ours is not None and not removal:
         stages += _live(desired, observed, ours, differs, past, foreign)
+    elif not blocked and desired.may_make and desired.documents.cloner is not None and not cloned:
+        # By the gateway it clones.
+        stages += [rest, *plan_cloner(desired, observed, made, kept=cloner)]
+        rest = ()
     elif not blocked and desired.may_make:
-        made = Cause.HEAL if past.ran and past.settled and live is None else Cause.PROVISION
         name = desired.documents.names.container
-        stages.append((Step(Verb.CREATE, made, CONTAINER, name),))
+        stages.append((Step(Verb.CREATE, made, CONTAINER, name, cloned=cloned),))
         stages.append((Step(Verb.START, Cause.PROVISION, CONTAINER, name),))
-    stages.append(tuple(step for step in gateway if step not in told))
+        stages.append(remove_cloner(desired, observed) if cloner else ())
+    stages.append(rest)
     stages.append(plan_relay(desired, observed, past, may_be_made=may_be_made))
     return Plan(tuple(filter(None, stages)), foreign, paths, changed)
 
@@ -149,18 +172,28 @@ def _removal(
     if status in ("dead", "removing"):
         return (Step(Verb.REMOVE, Cause.HEAL, CONTAINER, name, ours, paths=("State.Status",), paced=True),)
     # One that does not run is of no use to anyone as it is; one that runs is left to whoever works in it, unless told.
-    replaceable = not running(ours) or desired.update is UpdateStrategyType.RECREATE
+    replaceable = not running(ours) or desired.update is UpdateStrategyType.RECREATE or desired.exchanged
     # Settings are put back in what runs.
     paths = tuple(path for path in paths if path != SETTINGS or not running(ours))
+    # Without its key, or while it is held, no other could be made: what is there is better than nothing.
     if not (changed or paths) or not replaceable or not desired.may_make:
         return ()
     cause = Cause.UPDATE if changed or not past.settled else Cause.HEAL
-    return (Step(Verb.REMOVE, cause, CONTAINER, name, ours, paths=paths, paced=True),)
+    # Who has an image exchanged tries each once.
+    paced = not (desired.exchanged and changed)
+    return (Step(Verb.REMOVE, cause, CONTAINER, name, ours, paths=paths, paced=paced),)
 
 
 def _network(
-    desired: Desired, observed: Observed, ours: Object | None, causes: tuple[Cause, Cause], foreign: tuple[str, ...]
+    desired: Desired,
+    observed: Observed,
+    ours: Object | None,
+    causes: tuple[Cause, Cause],
+    foreign: tuple[str, ...],
+    *,
+    cloner: bool,
 ) -> tuple[Step, ...]:
+    """`cloner`: the container that clones stays."""
     wanted, live = desired.documents.network, observed.network
     name = desired.documents.names.network
     if f"{NETWORK} {name}" in foreign:
@@ -172,13 +205,14 @@ def _network(
     own = ours["Id"] if ours is not None else None
     relay = observed.relay["Id"] if observed.relay is not None and keeps_relay(desired, observed) else None
     gateway = observed.gateway.identifier if keeps_gateway(desired, observed) else None
+    clones = observed.cloner.identifier if cloner else None
     members: Mapping[str, Object] = live.get("Containers") or {}
     return tuple(
         Step(
             Verb.DISCONNECT, Cause.HEAL, NETWORK, name, live, other=identifier, paths=(f"Containers.{member['Name']}",)
         )
         for identifier, member in sorted(members.items())
-        if identifier not in (own, relay, gateway)
+        if identifier not in (own, relay, gateway, clones)
     )
 
 
@@ -188,13 +222,17 @@ def _volumes(
     """`causes`: of one that is missing, of one that a spec may ask for later, of one that differs. `free`: whether no
     container of ours has them mounted."""
     missing, later, differs = causes
+    called = desired.documents.names
+    # Of an EmptyDir nothing was lost with its volume: that has no files while no container has it.
+    by_name = {called.home: later, called.empty_dir: Cause.PROVISION if missing is Cause.PROVISION else Cause.UPDATE}
     for wanted in desired.documents.volumes:
         name = wanted["Name"]
         live = observed.volumes.get(name)
-        if name == desired.documents.names.accounts:
+        # `_accounts` plans it: what was used is never counted anew because a volume differs.
+        if name == called.accounts:
             continue
         if live is None:
-            yield Step(Verb.CREATE, later if name == desired.documents.names.home else missing, VOLUME, name)
+            yield Step(Verb.CREATE, by_name.get(name, missing), VOLUME, name)
         elif (
             f"{VOLUME} {name}" not in foreign
             and free
@@ -230,6 +268,7 @@ def _live(
     if updatable:
         first.append(Step(Verb.UPDATE, differs, CONTAINER, called.container, ours, paths=updatable))
     leave, join = _membership(desired, observed, ours, strangers, differs)
+    # Off the wrong networks before it is on its own: it is on none for a moment rather than on two.
     return [leave, join, tuple(first), () if blocked else _run(desired, observed, ours, past)]
 
 
@@ -277,6 +316,7 @@ def _run(desired: Desired, observed: Observed, ours: Object, past: Past) -> tupl
         told = ("State.Health",)
         return (Step(Verb.RESTART, Cause.HEAL, CONTAINER, name, ours, paths=told, paced=True, reason="Unhealthy"),)
     inside = observed.delivered
+    # Before the key is asked after: the helper that brings the settings brings it too.
     if desired.may_start and _lacks_settings(desired, observed):
         cause, volume = Cause.HEAL if past.settled else Cause.UPDATE, desired.documents.names.settings
         return (Step(Verb.DELIVER, cause, VOLUME, volume, ours, paths=(SETTINGS,), paced=True, reason="Drifted"),)
@@ -289,6 +329,7 @@ def _run(desired: Desired, observed: Observed, ours: Object, past: Past) -> tupl
 
 def _start(name: str, ours: Object, past: Past) -> Step:
     state = ours.get("State", {})
+    # One that was never started can't be one that ends again and again.
     fresh = state.get("Status") == "created"
     cause = Cause.HEAL if past.ran and past.settled and not fresh else Cause.PROVISION
     path, reason = ("State.OOMKilled", "OutOfMemory") if state.get("OOMKilled") else ("State.Status", "")
@@ -298,6 +339,7 @@ def _start(name: str, ours: Object, past: Past) -> Step:
 def _foreign(desired: Desired, observed: Observed) -> Iterator[str]:
     cluster, identity = desired.cluster, desired.identity
     yield from foreign_to_gateway(desired, observed)
+    yield from foreign_to_holder(desired, observed)
     if desired.documents.relay is not None:
         if observed.relay is not None and not is_relay(desired, observed.relay):
             yield f"{CONTAINER} {name_of(observed.relay)}"
@@ -309,7 +351,8 @@ def _foreign(desired: Desired, observed: Observed) -> Iterator[str]:
     if observed.network is not None and not is_owned(observed.network, cluster, identity, names.NETWORK):
         yield f"{NETWORK} {name_of(observed.network)}"
     called = desired.documents.names
-    for name, component in ((called.key, names.KEY), (called.settings, names.SETTINGS)):
+    own = ((called.key, names.KEY), (called.settings, names.SETTINGS), (called.empty_dir, names.EMPTY_DIR))
+    for name, component in own:
         live = observed.volumes.get(name)
         if live is not None and not is_owned(live, cluster, identity, component):
             yield f"{VOLUME} {name}"

@@ -12,8 +12,11 @@ from claude_sandbox.blueprint.model import Identity
 
 # Seconds that processes get to end by themselves.
 GRACE = 10
-_CONTAINERS = (names.AGENT, names.HELPER, names.RELAY, names.GATEWAY)
-_NETWORKS = (names.NETWORK, names.OUTER, names.GATEWAY_NETWORK)
+_CONTAINERS = (
+    *(names.AGENT, names.HELPER, names.RELAY, names.GATEWAY, names.PROBE, names.CLONER, names.BACKUP),
+    *(names.HOLDER, names.BACKUP_WAY, names.CANARY),
+)
+_NETWORKS = (names.NETWORK, names.OUTER, names.GATEWAY_NETWORK, names.BACKUP_NETWORK)
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,12 @@ async def _remove(engine: Engine, cluster: str, identity: Identity, retain: bool
         if any(is_owned(summary, cluster, identity, one) for one in _CONTAINERS):
             if running(summary):
                 await _stop(engine, str(summary["Id"]))
+            # Containers before volumes and networks: an engine removes neither while a container has it.
             await engine.remove_container(str(summary["Id"]))
             removed.append(f"Container {name_of_summary(summary)}")
     volumes = []
     for live in await engine.volumes(called=called.all_volumes):
+        # By name and labels both: a name alone may be taken by anybody who has the engine, and labels can be copied.
         mine = any(is_owned(live, cluster, identity, one) for one in names.OWN_VOLUMES)
         what = called.kept.get(live["Name"])
         kept = what is not None and is_kept_by(live, cluster, identity, what)

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 
+from claude_sandbox.api.conditions import Reason
 from claude_sandbox.api.mishap import mishap
 from claude_sandbox.backends.base import WorkloadState
 from claude_sandbox.backends.docker import names
+from claude_sandbox.backends.docker.documents import sizes
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
-from claude_sandbox.backends.docker.engine.documents import Object, running
+from claude_sandbox.backends.docker.engine.documents import Object, made_at, running
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.engine.threads import ask_kernel
@@ -26,7 +28,15 @@ from claude_sandbox.backends.docker.model import Observed
 from claude_sandbox.backends.docker.names import names_of
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.backends.docker.observe import Observer
-from claude_sandbox.backends.docker.state import host_lost, pulling, state_of, unclear, with_gateway
+from claude_sandbox.backends.docker.state import (
+    being_cloned,
+    host_lost,
+    pulling,
+    state_of,
+    unclear,
+    with_gateway,
+    with_outcomes,
+)
 from claude_sandbox.blueprint.model import Blueprint, Identity
 
 
@@ -107,20 +117,36 @@ class LastSeen:
                 return host_lost(self._host, error.message, self._states.get(identity))
         if container is None or not names.is_owned(container, self._cluster, identity, names.AGENT):
             self._states.pop(identity, None)
+            if seen is not None and (cloner := seen.observed.cloner.container) is not None:
+                found = being_cloned(cloner, seen.observed.cloner_said)
+                return with_gateway(found, seen.wanted.gateway, seen.observed)
             waiting = self._pulls.get(identity)
             return pulling(waiting) if waiting else state_of(None, self._host, None, ())
         generation = self._observer.delivered(container)
-        short = await self._pressure(identity, container, seen) if seen is not None and running(container) else ()
+        strained, short = None, tuple[str, ...]()
+        if seen is not None and running(container):
+            strained, short = await self._pressure(identity, container, seen)
         found = state_of(container, self._host, generation, seen.unsupported if seen else (), short)
+        found = replace(found, strained=strained, image_made=made_at(seen.observed.image) if seen is not None else None)
+        # The word says too whether it is a placeholder; a status says the key's generation alone.
         found = replace(found, key_generation=generation_of(found.key_generation))
         if seen is not None:
             found = with_gateway(replace(found, endpoints=seen.endpoints), seen.wanted.gateway, seen.observed)
+        found = with_outcomes(found, self._states.get(identity))
         self._states[identity] = found
         return found
 
-    async def _pressure(self, identity: Identity, container: Object, seen: Seen) -> tuple[str, ...]:
-        """What the sandbox ran out of, each as a clause."""
+    async def _pressure(
+        self, identity: Identity, container: Object, seen: Seen
+    ) -> tuple[Reason | None, tuple[str, ...]]:
+        """What the sandbox ran out of: the gravest of it, and each as a clause."""
         found = exhaustion.Pressure()
         if self._engine.may_be_local:
-            found = await ask_kernel(partial(exhaustion.look, container, exhaustion.places_of(seen.blueprint)))
-        return exhaustion.clauses(self._pressures.said(identity, container, found), seen.blueprint)
+            found = await ask_kernel(partial(exhaustion.look, container, seen.blueprint.writable))
+        said = self._pressures.said(identity, container, found)
+        called, blueprint, volumes = seen.wanted.names, seen.blueprint, seen.observed.volumes
+        places = {called.workspace: blueprint.workspace.path}
+        if blueprint.kept_home is not None:
+            places[called.home] = blueprint.kept_home.path
+        sized = {path for name, path in places.items() if sizes.size_of(volumes.get(name) or {}) is not None}
+        return said.reason, exhaustion.clauses(said, blueprint, sized)

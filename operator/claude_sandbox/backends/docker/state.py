@@ -5,10 +5,12 @@ from datetime import datetime
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.status import Workload
-from claude_sandbox.backends.base import WorkloadState
-from claude_sandbox.backends.docker import health
+from claude_sandbox.backends.base import Cloning, WorkloadState
+from claude_sandbox.backends.docker.cloning.beside import progress_of
+from claude_sandbox.backends.docker.cloning.within import AGAIN, cloning_of, is_cloning
+from claude_sandbox.backends.docker.documents import health
 from claude_sandbox.backends.docker.engine.documents import Object, name_of, running
-from claude_sandbox.backends.docker.gateway.gateways import Gateway
+from claude_sandbox.backends.docker.gateway.gateways import KEYLESS, Gateway
 from claude_sandbox.backends.docker.gateway.health import said_report, works
 from claude_sandbox.backends.docker.model import Observed
 from claude_sandbox.blueprint.tools import DIRECTORY, NO_SHELL, UNUSABLE
@@ -33,6 +35,7 @@ def state_of(
     if container is None:
         return WorkloadState(ConditionStatus.FALSE, Reason.NO_WORKLOAD, "There is no container.")
     status, reason, message = _readiness(container)
+    cloning = cloning_of(container)
     clauses = (*(pressure if running(container) else ()), *(unsupported if status is ConditionStatus.TRUE else ()))
     if clauses:
         message = f"{message} {'But' if status is ConditionStatus.TRUE else 'And'} {'; '.join(clauses)}."
@@ -42,10 +45,27 @@ def state_of(
         message,
         workload=workload_of(container, host),
         key_generation=key_generation,
-        # An engine tells that a container became unhealthy, and not that it still is.
-        again=health.interval(container) if health.status(container) == "unhealthy" else None,
+        again=_again(container, cloning),
+        cloning=cloning,
         pressure=pressure if running(container) else (),
     )
+
+
+def being_cloned(cloner: Object, outcomes: tuple[str, ...] | None) -> WorkloadState:
+    """The state of a sandbox whose repositories are cloned before it has a container."""
+    message = f"Container {name_of(cloner)} clones its repositories first: see the condition RepositoriesReady."
+    found = progress_of(cloner, outcomes)
+    return WorkloadState(ConditionStatus.FALSE, Reason.REPOSITORIES_NOT_READY, message, again=AGAIN, cloning=found)
+
+
+def _again(container: Object, cloning: Cloning | None) -> float | None:
+    """Seconds until it has to be looked at again, though no event tells of it; None for one of which events do."""
+    status = health.status(container)
+    if status == "unhealthy":
+        # An engine tells that a container became unhealthy, and not that it still is.
+        return health.interval(container)
+    # Nor what the checks of one say that is starting.
+    return AGAIN if cloning is not None and not cloning.done and status == "starting" else None
 
 
 def with_gateway(found: WorkloadState, wanted: Gateway | None, observed: Observed) -> WorkloadState:
@@ -57,6 +77,7 @@ def with_gateway(found: WorkloadState, wanted: Gateway | None, observed: Observe
         return found
     live, revision = observed.gateway.container, observed.gateway_revision
     generation = revision.rpartition(".")[0] if revision else None
+    generation = None if generation == KEYLESS else generation
     found = replace(found, key_generation=generation, report=said_report(live) if live is not None else None)
     if found.status is not ConditionStatus.TRUE:
         return found
@@ -67,11 +88,19 @@ def with_gateway(found: WorkloadState, wanted: Gateway | None, observed: Observe
             f"Claude Code can run, but its gateway {name_of(live)} does not answer; it is made again, later each time"
             " that it happens soon again."
         )
-    elif not wanted.is_followed(revision, None):
+    elif not wanted.is_followed(revision, None) and revision != wanted.revision(KEYLESS):
         message = f"Claude Code can run, but its gateway {name_of(live)} has not taken what the spec allows yet."
     else:
-        return replace(found, message=f"{found.message} Its way out is the gateway {name_of(live)}.")
+        return replace(found, message=f"{found.message} Its way out is the gateway {name_of(live)}.", heard=True)
     return replace(found, status=ConditionStatus.FALSE, reason=Reason.GATEWAY_NOT_READY, message=message)
+
+
+def with_outcomes(found: WorkloadState, last: WorkloadState | None) -> WorkloadState:
+    """With what was said of repositories before, where a container that has gone on says nothing now: an engine keeps
+    five outcomes of checks, each of which may have taken too long."""
+    if found.cloning is None or found.cloning.outcomes is not None or last is None or found.workload != last.workload:
+        return found
+    return replace(found, cloning=last.cloning or found.cloning)
 
 
 def host_lost(host: str, why: str, last: WorkloadState | None) -> WorkloadState:
@@ -111,6 +140,7 @@ def workload_of(container: Object, host: str) -> Workload:
         name=name_of(container),
         uid=str(container["Id"]),
         host=host,
+        # A tag may be another image's by now; the identifier is of the one that runs.
         image=named if "@" in named else str(container.get("Image") or named) or None,
         started_at=datetime.fromisoformat(started) if started and not started.startswith(_NEVER) else None,
     )
@@ -127,6 +157,9 @@ def _readiness(container: Object) -> tuple[ConditionStatus, Reason, str]:
     match health.status(container):
         case "healthy":
             return ConditionStatus.TRUE, Reason.SANDBOX_READY, f"Claude Code can run in container {name}."
+        case "starting" | "unhealthy" if is_cloning(container):
+            message = f"Container {name} waits for its repositories: see the condition RepositoriesReady."
+            return ConditionStatus.FALSE, Reason.REPOSITORIES_NOT_READY, message
         case "unhealthy" if health.answers(container):
             message = (
                 f"Container {name} runs, but Claude Code can't work in it: it has no key, or can't write to its home. "

@@ -3,20 +3,24 @@
 Nothing here opens anything: where the two can't be had, the sandbox has less than it asks for, and its status says so.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from claude_sandbox.api import quantity
 from claude_sandbox.api.networks import ANTHROPIC_CIDRS
 from claude_sandbox.api.spec import Resources
+from claude_sandbox.backends.docker.documents import sizes
+from claude_sandbox.backends.docker.engine.documents import Object
+from claude_sandbox.backends.docker.names import Names
 from claude_sandbox.blueprint.model import Blueprint
 
 # The API server writes the default into every spec that says nothing, so that it can't be told from a wish for as much.
 _UNASKED_STORAGE = quantity.bytes_of(Resources().ephemeral_storage)
 
 
-def unsupported_in(blueprint: Blueprint) -> tuple[str, ...]:
-    """Each as a clause that goes on from "the sandbox can be used, but"."""
-    return tuple(_unsupported(blueprint))
+def unsupported_in(blueprint: Blueprint, volumes: Mapping[str, Object], called: Names) -> tuple[str, ...]:
+    """Each as a clause that goes on from "the sandbox can be used, but". `volumes`: the live ones, by name."""
+    kept = {"its workspace": volumes.get(called.workspace), "its home": volumes.get(called.home)}
+    return (*_unsupported(blueprint), *sizes.told(blueprint, kept), *_without_effect(blueprint))
 
 
 def _unsupported(blueprint: Blueprint) -> Iterator[str]:
@@ -28,9 +32,9 @@ def _unsupported(blueprint: Blueprint) -> Iterator[str]:
         yield "none of spec.network.egress.allowedCIDRs can be reached from its internal network"
     if network.dns and not brokered:
         yield "no name can be resolved"
-    if blueprint.workspace.volume is not None:
-        kept = "" if blueprint.kept_home is None else " and of its home"
-        yield f"the size of its workspace{kept} is not enforced"
+
+
+def _without_effect(blueprint: Blueprint) -> Iterator[str]:
     if _storage(blueprint) != _UNASKED_STORAGE:
         # An engine has no such limit. What it is for is bounded otherwise: the root is read-only, logs have a size
         # of their own, and an EmptyDir is in memory.

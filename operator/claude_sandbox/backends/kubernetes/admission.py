@@ -102,10 +102,12 @@ class PodAdmission:
     def ours(self, identity: Identity, live: Object) -> Pod | None:
         """What is known of this pod, if it is ours for certain."""
         uid = live["metadata"]["uid"]
+        # By the sandbox's UID as well: an earlier sandbox of the name had pods of the same name.
         held = self._made.get((identity.namespace, identity.name))
         if held is not None and (held.sandbox, held.pod.uid) == (identity.uid, uid):
             return held.pod
         told = self._recorded(identity)
+        # Named by neither: whatever owner and labels it has, they are anybody's.
         if told is None or told.uid != uid:
             return None
         self._hold(identity, told if told.revision else Pod(uid, revision(live)))
@@ -118,12 +120,15 @@ class PodAdmission:
     async def recognize(self, identity: Identity, desired: Object, live: Object) -> bool:
         """Whether a pod that nothing says is ours is what ours would be. Raises ApiError."""
         key, seen = (identity.namespace, identity.name), (live["metadata"]["uid"], _asked(desired))
+        # Not asked again for the same pod and the same wish: two requests for each pass would be a tenant's to cause.
         if self._refused.get(key) == seen:
             return False
+        # The informer keeps a part of it, and any field may be what somebody added.
         whole = await self._api.get(PODS, live["metadata"]["name"], identity.namespace)
         made = await self._try(desired)
         # The key may have been renewed since the pod was made; which one a pod was made with gives it nothing.
         found = [path for path in drift.remade_differences(made, whole) if not path.endswith(_GENERATION)]
+        # Between the watch and the read another one may have taken the name.
         if whole["metadata"]["uid"] == seen[0] and not found:
             self.made(identity, whole)
             return True
@@ -153,6 +158,7 @@ class PodAdmission:
             return
         try:
             paths = drift.pod_differences(desired, await self._try(desired))
+        # Taken as nothing found out: what is made next is compared with what was asked for in any case.
         except ApiError:
             paths = ()
         self._remember(desired, paths)

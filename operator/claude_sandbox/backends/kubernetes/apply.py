@@ -96,9 +96,11 @@ class _Progress(Progress[Step]):
         return super().over or bool(self.imposed)
 
     def failed(self, step: Step, error: Exception) -> None:
+        # No failure of this step: what admission changes is told apart, with the one who can mend it.
         if isinstance(error, ImposedError):
             self.imposed += (path for path in error.paths if path not in self.known)
         elif not isinstance(error, ApiError):
+            # A mistake of our own ends the pass, and is logged with its place.
             raise error
         elif error.is_conflict and step.verb is Verb.APPLY:
             # What was to be applied is gone or another one by now: no failure, but a picture that is behind.
@@ -204,6 +206,7 @@ async def _create(
     paths = differ(step.manifest, live)
     admission.answered(step.manifest, paths)
     if resource is PODS:
+        # Before anything else awaits: from here on a crash leaves a pod that only `recognize` finds again.
         admission.made(identity, live)
         if paths:
             # What runs would not be what is declared. It is ended before a node has it, mostly.
@@ -221,7 +224,9 @@ async def _take(
 ) -> Step | None:
     """An object that is there already: ours or another's."""
     namespace = identity.namespace
+    # Asked of the server, not of the stores: most kinds are followed by label, and this one may have none.
     live = await api.get(resource, step.name, namespace)
+    # The next pass waits for the garbage collector, by its plan.
     if is_leftover(live, identity):
         seen(resource, live)
         raise StaleError from None
@@ -255,6 +260,7 @@ async def _delete(api: Api, resource: Resource, step: Step, seen: Seen) -> Step 
         grace = AT_ONCE if step.at_once else None
         answer = await api.delete(resource, step.name, metadata["namespace"], uid=metadata["uid"], grace_seconds=grace)
     except ApiError as error:
+        # It is gone, or another has its name: either is what was wanted of this one.
         if error.is_not_found or error.is_conflict:
             return None
         raise
@@ -268,6 +274,7 @@ async def _delete(api: Api, resource: Resource, step: Step, seen: Seen) -> Step 
 async def _apply(api: Api, resource: Resource, step: Step, seen: Seen, admission: PodAdmission) -> Step:
     assert step.live is not None  # noqa: S101
     body = dict(step.manifest) | {"metadata": step.manifest["metadata"] | {"uid": step.live["metadata"]["uid"]}}
+    # With its UID: an object that was deleted and made anew meanwhile is a conflict.
     live = await api.apply(resource, body)
     differ = drift.DIFFER.get(step.kind)
     if differ and differ(step.manifest, live):
@@ -286,8 +293,10 @@ async def _apply(api: Api, resource: Resource, step: Step, seen: Seen, admission
 def _is_ours(resource: Resource, live: Object, identity: Identity) -> bool:
     if live["metadata"]["name"] == meta.GATEWAY:
         return is_gateways(live)
+    # It was kept for a sandbox of this name, which this one is.
     if resource is PERSISTENT_VOLUME_CLAIMS and is_retained_claim(live, identity):
         return True
+    # The baseline has no owner; with one it would go with that.
     if resource is NETWORK_POLICIES and not live["metadata"].get("ownerReferences"):
         return is_baseline(live)
     return is_owned(live, identity)

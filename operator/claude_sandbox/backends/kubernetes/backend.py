@@ -1,70 +1,62 @@
-"""The Kubernetes backend: observes through watches, applies through the API server, hands evidence to compliance."""
+"""The Kubernetes backend: observes through watches, applies through the API server, hands evidence to compliance.
+
+Theory of operation. Holds its parts, each of which says what it holds itself, and nothing of a sandbox beside them.
+`ensure` is one pass: the namespace's baseline policy is not removed meanwhile (`baseline.py`); then comes the gateway,
+whose address a pod has to know when it is made; then what `plan` says of what the watches tell. Called by the one pass
+at work on a sandbox, on the event loop; passes of different sandboxes run side by side, and meet in the gateway's turns
+and in the watches. A crash at any write leaves what `plan` finds again.
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
-from typing import TypeVar
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.spec import ClaudeSandboxSpec, UpdateStrategyType
-from claude_sandbox.api.status import Compliance, EvidenceSource
-from claude_sandbox.backends.base import Cause, Failure, KeyState, Outcome, Past, WorkloadState
-from claude_sandbox.backends.gateway_reports import merged, read
+from claude_sandbox.api.status import Compliance
+from claude_sandbox.backends.base import Cause, Failure, KeyState, Outcome, Past, Trial, WorkloadState, set_aside
+from claude_sandbox.backends.containment import Containment, Evidence, Kept, as_kept
 from claude_sandbox.backends.kubernetes import admission as making
 from claude_sandbox.backends.kubernetes import drift
 from claude_sandbox.backends.kubernetes.admission import PodAdmission, Recorded, nothing_recorded
 from claude_sandbox.backends.kubernetes.apply import carry_out
 from claude_sandbox.backends.kubernetes.baseline import BaselinePolicies
-from claude_sandbox.backends.kubernetes.evidence import volume_claims
+from claude_sandbox.backends.kubernetes.containment import keeping, stopping
 from claude_sandbox.backends.kubernetes.evidence.access_reviews import AccessReviews
-from claude_sandbox.backends.kubernetes.evidence.declared import expected
-from claude_sandbox.backends.kubernetes.evidence.evaluation import Evaluations, is_light
 from claude_sandbox.backends.kubernetes.evidence.gateways import GatewayEvidence
-from claude_sandbox.backends.kubernetes.evidence.runtime_classes import RuntimeClasses
+from claude_sandbox.backends.kubernetes.evidence.measurement import Measurement
 from claude_sandbox.backends.kubernetes.gateway.gateways import Ensured, Gateways, Wanted, added
 from claude_sandbox.backends.kubernetes.gateway.objects import Brokering
 from claude_sandbox.backends.kubernetes.image_volumes import ImageVolumes
+from claude_sandbox.backends.kubernetes.node_agents.agents import NodeAgents
 from claude_sandbox.backends.kubernetes.objects import known_endpoint
 from claude_sandbox.backends.kubernetes.objects import pod as pod_of
-from claude_sandbox.backends.kubernetes.ownership import is_owned
+from claude_sandbox.backends.kubernetes.ownership import is_owned, is_retained_claim
 from claude_sandbox.backends.kubernetes.plan import Desired, Observed, desire, plan
-from claude_sandbox.backends.kubernetes.state import node_lost, state_of, wants_users, without_users
+from claude_sandbox.backends.kubernetes.pod_states import PodStates
+from claude_sandbox.backends.kubernetes.probing.probes import PodProbes
 from claude_sandbox.backends.kubernetes.tools import lacks_image_volumes
+from claude_sandbox.backends.kubernetes.trials.trials import KubernetesTrials
 from claude_sandbox.backends.kubernetes.watches import secret_opt_in
 from claude_sandbox.backends.kubernetes.watches.secrets import SecretStates
 from claude_sandbox.backends.kubernetes.watches.watches import Watches
 from claude_sandbox.backends.pacing import Pacer
 from claude_sandbox.blueprint.model import Blueprint, Identity
-from claude_sandbox.compliance.evidence.gateways import Gateway
-from claude_sandbox.compliance.evidence.pods import KubernetesEvidence
-from claude_sandbox.compliance.evidence.readings import Reading, Unread
-from claude_sandbox.compliance.reports.pods import measure
+from claude_sandbox.compliance.reports.isolation import Judgement
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
-from claude_sandbox.kubernetes_api.informer import Informer
 from claude_sandbox.kubernetes_api.resources import (
-    LIMIT_RANGES,
     NETWORK_POLICIES,
-    NODES,
     PERSISTENT_VOLUME_CLAIMS,
     PODS,
-    RESOURCE_QUOTAS,
     SANDBOXES,
     SERVICE_ACCOUNTS,
     SERVICES,
-    Resource,
 )
 from claude_sandbox.kubernetes_api.unstructured import Object, terminating
-
-T = TypeVar("T")
-
-# Evidence comes from watches, which hear from the server at least once a minute (bookmarks).
-MAX_AGE = timedelta(minutes=5)
-# After the grace period that a terminating pod has, in seconds, before its node is suspected.
-NODE_SUSPECTED_AFTER = 30.0
 
 
 class KubernetesBackend:
@@ -85,6 +77,9 @@ class KubernetesBackend:
         brokered: Wanted = lambda _: None,
         named: Wanted | None = None,
         lent_by_address: Callable[[str], bool] = lambda _: False,
+        probes: PodProbes | None = None,
+        node_agents: NodeAgents | None = None,
+        evidence_namespace: str = "",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api = api
@@ -92,17 +87,29 @@ class KubernetesBackend:
         self._access = access
         self._secrets = SecretStates(api, watches)
         self._pacer = pacer
-        self._runtime_classes = RuntimeClasses(api)
-        self._claims = volume_claims.StorageClasses(api)
         self._admission = PodAdmission(api, recorded)
         self._image_volumes = ImageVolumes(api)
+        self._trials = KubernetesTrials(api)
         self._baselines = BaselinePolicies(api, watches)
         self._gateways = Gateways(api, watches, self._admission, brokering, brokered, now, lent_by_address)
         self._gateway_evidence = GatewayEvidence(watches, self._gateways, brokering, named or brokered, minor)
-        self._evaluations = Evaluations()
-        self._minor = minor
-        self._allowed_registries = allowed_registries
-        self._plain_images = plain_images
+        self._states = PodStates(api, watches, self._admission, self._gateways, now)
+        self._measurement = Measurement(
+            api,
+            watches,
+            access,
+            self._admission,
+            self._gateway_evidence,
+            probes,
+            node_agents,
+            minor=minor,
+            allowed_registries=allowed_registries,
+            plain_images=plain_images,
+            now=now,
+        )
+        self._probes = probes
+        self._node_agents = node_agents
+        self._evidence_namespace = evidence_namespace
         self._now = now
 
     async def key(self, identity: Identity, secret: str, key: str) -> KeyState:
@@ -120,7 +127,11 @@ class KubernetesBackend:
         if not past.settled:
             # A user's new wish is carried out at once, however often the workload was replaced before.
             self._pacer.forget(identity.namespace, identity.name)
+        # Before anything is made: the older workspace would be taken for the present one.
+        if (aside := self._set_aside(blueprint)) is not None:
+            return Outcome(failure=aside)
         refused = self._refused_pull_secrets(blueprint)
+        # First: a pod has to know its gateway's address and authority when it is made.
         gateway = await self._gateway(blueprint)
         if gateway.outcome.gone:
             return gateway.outcome
@@ -157,6 +168,17 @@ class KubernetesBackend:
             outcome, _ = await asyncio.gather(carried, self._access.ask(identity.namespace, account))
         return added(replace(outcome, failure=outcome.failure or refused), gateway.outcome)
 
+    def _set_aside(self, blueprint: Blueprint) -> Failure | None:
+        """That a sandbox that says no number would get a workspace that was set aside for another."""
+        identity = blueprint.identity
+        if identity.workspace is not None or blueprint.workspace.volume is None:
+            return None
+        second = meta.workspace_name(identity.name, 2)
+        live = self._watches.get(PERSISTENT_VOLUME_CLAIMS, identity.namespace, second)
+        if live is None or not (is_owned(live, identity) or is_retained_claim(live, identity)):
+            return None
+        return set_aside(f"PersistentVolumeClaim {second}")
+
     async def _uses_image_volumes(self, blueprint: Blueprint, live: Object | None) -> bool:
         """Whether Claude Code comes by an image volume, where it has to be brought into the pod."""
         if blueprint.tools is None or not blueprint.running:
@@ -184,65 +206,88 @@ class KubernetesBackend:
 
     async def state(self, identity: Identity) -> WorkloadState:
         """Whether the pod can be worked with now."""
-        pod = self._watches.get(PODS, identity.namespace, meta.child_name(identity.name))
-        if pod is None or not is_owned(pod, identity) or (known := self._admission.ours(identity, pod)) is None:
-            return state_of(None)
-        if not terminating(pod):
-            found = await self._with_node(await self._with_claim(state_of(pod, known.revision), identity), pod)
-            return found if known_endpoint(pod) is None else self._with_gateway(found, identity)
-        asked = datetime.fromisoformat(pod["metadata"]["deletionTimestamp"])
-        patience = (asked - self._now()).total_seconds() + NODE_SUSPECTED_AFTER
-        lost = patience <= 0 and await self._is_lost(pod)
-        # Nobody follows the nodes: what becomes of one is found out by asking.
-        again = patience if patience > 0 else NODE_SUSPECTED_AFTER
-        return replace(node_lost(pod, known.revision) if lost else state_of(pod, known.revision), again=again)
+        found = await self._states.of(identity)
+        return replace(found, certificate_ends=self._gateways.certificate_ends(identity.namespace))
 
-    def _with_gateway(self, state: WorkloadState, identity: Identity) -> WorkloadState:
-        """The state of a pod that has a gateway for its only way out, with what that reports."""
-        said = (read(text) for text in self._watches.reports(identity.namespace, identity.uid))
-        state = replace(state, report=merged(one for one in said if one is not None))
-        if state.status is not ConditionStatus.TRUE:
-            return state
-        if problem := self._gateways.problem(identity.namespace):
-            return replace(state, status=ConditionStatus.FALSE, reason=Reason.GATEWAY_NOT_READY, message=problem)
-        return replace(state, message=f"{state.message} Its way out is the gateway {meta.GATEWAY}.")
-
-    async def _with_claim(self, state: WorkloadState, identity: Identity) -> WorkloadState:
-        """The state; where no node takes the pod, with what its claim waits for."""
-        if state.reason is not Reason.POD_UNSCHEDULABLE:
-            return state
-        names = meta.workspace_name(identity.name), meta.home_name(identity.name)
-        claims = (self._watches.get(PERSISTENT_VOLUME_CLAIMS, identity.namespace, name) for name in names)
-        why = " ".join(filter(None, [await self._claims.why_unbound(claim) for claim in claims]))
-        return replace(state, message=why, again=volume_claims.AGAIN) if why else state
-
-    async def _with_node(self, state: WorkloadState, pod: Object) -> WorkloadState:
-        """The state; where the pod's node can't run it as it asks, with that. Of a node that can't be read nothing."""
-        if not wants_users(state, pod):
-            return state
-        try:
-            return without_users(state, pod, await self._node_of(pod))
-        except ApiError:
-            return state
+    def certificates_end(self) -> dict[str, datetime]:
+        """When the certificate of each namespace's gateway ends, were it not renewed until then."""
+        return self._gateways.certificates_end()
 
     async def measure(
         self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome
-    ) -> tuple[Compliance, tuple[ConditionStatus, Reason, str], tuple[ConditionStatus, Reason, str]]:
+    ) -> tuple[Compliance, Judgement, Judgement]:
         """The controls' results, and what the Compliant and IsolationVerified conditions say."""
-        await self._runtime_classes.look(self._pod_of(blueprint.identity))
-        evidence = self._evidence(blueprint, spec, outcome)
-        namespace, child = blueprint.identity.namespace, meta.child_name(blueprint.identity.name)
-        size = self._watches.of(PODS, namespace).limits.size((namespace, child))
-        beside = self._gateway_evidence.size(namespace) if blueprint.gateway is not None else 0
-        if is_light(evidence, size, beside):
-            return measure(evidence)
-        return await self._evaluations.run(namespace, lambda: measure(evidence))
+        return await self._measurement.of(blueprint, spec, outcome)
+
+    async def contain(self, identity: Identity, since: datetime, more: Mapping[str, bytes] | None) -> Containment:
+        """End the sandbox's pod, after what goes with it was kept, with `more` files; None: nothing is to be kept."""
+        pod = stopping.live_pod(self._watches, identity)
+        # Nothing more can be had of it, and nothing has to be done.
+        if pod is None or stopping.ends_soon(pod):
+            return stopping.judged(pod, self._now())
+        found = await stopping.before_the_end(self._api, self._watches, identity, pod)
+        found.evidence.files |= more or {}
+        # Before its end: the API server forgets the pod's log and document with the pod.
+        kept = await self._keep(identity, since, found.evidence) if more is not None else None
+        try:
+            await stopping.end(self._api, self._watches, identity, pod)
+            found.did.append(f"told pod {pod['metadata']['name']} to end")
+        except ApiError as error:
+            return Containment(ConditionStatus.FALSE, f"its pod can't be ended: {error}", tuple(found.did), kept=kept)
+        seen = stopping.judged(stopping.live_pod(self._watches, identity), self._now(), tuple(found.did))
+        return replace(seen, found=found.evidence.files, kept=kept)
+
+    async def keep_evidence(self, identity: Identity, since: datetime, more: Mapping[str, bytes]) -> Kept:
+        """Keep what was found before the pod's end, where that could not be kept then."""
+        return await self._keep(identity, since, Evidence(dict(more), [stopping.NOT_HAD]))
+
+    async def _keep(self, identity: Identity, since: datetime, what: Evidence) -> Kept:
+        try:
+            place, whole = await keeping.keep(self._api, self._evidence_namespace, identity, what, since)
+        except ApiError as error:
+            if error.is_forbidden:
+                message = (
+                    f"Evidence is kept in ConfigMaps of namespace {self._evidence_namespace}, and the operator may not"
+                    " create any there: give its account the role of manifests/operator."
+                )
+                return Failure(Reason.PERMISSION_DENIED, message, permanent=True)
+            return Failure(Reason.RETRYING, f"Evidence could not be kept yet: {error}.", permanent=False)
+        return as_kept(what, whole, place, self._now())
+
+    async def release(self, identity: Identity) -> Failure | None:
+        """What was contained has ended; another pod may be made as soon as it is gone."""
+        pod = stopping.live_pod(self._watches, identity)
+        if pod is None or not terminating(pod):
+            return None
+        message = "The pod that was in quarantine has not ended yet."
+        return Failure(Reason.RETRYING, message, permanent=False)
+
+    async def tried(self, identity: Identity) -> Trial:
+        """What is seen of an image that is tried beside the pod."""
+        return await self._trials.look(identity)
+
+    async def try_beside(self, canary: Blueprint, spec: ClaudeSandboxSpec, seconds: float) -> Trial:
+        """Have the canary's image tried, which ends by itself; a trial of another image ends."""
+        identity = canary.identity
+        if (refused := self._refused_pull_secrets(canary)) is not None:
+            return Trial(message=refused.message)
+        live = self._watches.get(PODS, identity.namespace, meta.child_name(identity.name))
+        image_volumes = await self._uses_image_volumes(canary, live)
+        return await self._trials.begin(canary, seconds, image_volumes=image_volumes)
+
+    async def end_trial(self, identity: Identity) -> bool:
+        """Whether nothing of a trial is left."""
+        return await self._trials.end(identity)
 
     async def forget(self, namespace: str, name: str, *, last: bool) -> None:
         """Owner references have the sandbox's objects collected; what belongs to no single one goes with the last."""
         self._access.forget(namespace, meta.child_name(name))
         self._pacer.forget(namespace, name)
         self._admission.forget(namespace, name)
+        if self._probes is not None:
+            await self._probes.forget_name(namespace, name)
+        if self._node_agents is not None:
+            self._node_agents.forget(namespace, name)
         if name:
             await self._gateways.let_go(namespace)
         else:
@@ -250,6 +295,7 @@ class KubernetesBackend:
             await self._gateways.remove_unused(namespace)
         if self._gateways.wished(namespace) is None:
             self._gateway_evidence.forget(namespace)
+        # Last of all, and only where no pod is left: until then it is what denies.
         if last:
             await self._baselines.remove(namespace)
 
@@ -272,6 +318,8 @@ class KubernetesBackend:
         known = None if pod is None or not is_owned(pod, identity) else self._admission.ours(identity, pod)
         foreign = False
         if pod is not None and known is None and is_owned(pod, identity):
+            # Owned by this sandbox and named by nothing: our own from before a crash, or a tenant's that took the
+            # owner's name.
             foreign = not await self._admission.recognize(identity, desired.pod, pod)
             known = None if foreign else self._admission.ours(identity, pod)
         # A pod that is as it should be, and the first one of a sandbox, cost no request.
@@ -285,8 +333,8 @@ class KubernetesBackend:
             account=get(SERVICE_ACCOUNTS, namespace, child),
             policy=get(NETWORK_POLICIES, namespace, child),
             service=get(SERVICES, namespace, child),
-            claim=get(PERSISTENT_VOLUME_CLAIMS, namespace, meta.workspace_name(identity.name)),
-            home=get(PERSISTENT_VOLUME_CLAIMS, namespace, meta.home_name(identity.name)),
+            claim=get(PERSISTENT_VOLUME_CLAIMS, namespace, meta.workspace_name(identity.name, identity.workspace)),
+            home=get(PERSISTENT_VOLUME_CLAIMS, namespace, meta.home_name(identity.name, identity.workspace)),
             pod=pod,
             pod_is_foreign=foreign,
             made_from=made_from or None,
@@ -294,85 +342,9 @@ class KubernetesBackend:
             imposed={f"{one['kind']} {one['metadata']['name']}": self._admission.imposed(one) for one in wanted if one},
         )
 
-    async def _is_lost(self, pod: Object) -> bool:
-        """Whether nobody hears from the pod's node, or it is gone."""
-        try:
-            node = await self._node_of(pod)
-        except ApiError as error:
-            return error.is_not_found
-        if node is None:
-            return False
-        conditions = node.get("status", {}).get("conditions") or ()
-        return not any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-
-    async def _node_of(self, pod: Object) -> Object | None:
-        """The pod's node; None where it has none yet. Raises ApiError."""
-        name = pod.get("spec", {}).get("nodeName")
-        return None if name is None else await self._api.get(NODES, name)
-
-    def _evidence(self, blueprint: Blueprint, spec: ClaudeSandboxSpec, outcome: Outcome) -> KubernetesEvidence:
-        namespace, child = blueprint.identity.namespace, meta.child_name(blueprint.identity.name)
-        pods, accounts = self._watches.of(PODS, namespace), self._watches.of(SERVICE_ACCOUNTS, namespace)
-        namespaces, space = self._watches.namespace(namespace)
-        quotas = self._all(RESOURCE_QUOTAS, namespace)
-        ranges = self._all(LIMIT_RANGES, namespace)
-        both = quotas if isinstance(quotas, Unread) else ranges
-        if isinstance(quotas, Reading) and isinstance(ranges, Reading):
-            both = Reading(quotas.value + ranges.value, quotas.source, min(quotas.observed_at, ranges.observed_at))
-        pod = _reading(pods, self._pod_of(blueprint.identity), "there is no pod of the sandbox's")
-        return KubernetesEvidence(
-            expected=expected(blueprint, spec.profile, self._allowed_registries, self._plain_images),
-            pod=pod,
-            namespace=_reading(namespaces, space, "the Namespace was not found"),
-            policies=self._selecting(NETWORK_POLICIES, pod),
-            services=self._selecting(SERVICES, pod),
-            slices=self._slices(pod),
-            service_account=_reading(accounts, accounts.store.get(namespace, child), "there is no ServiceAccount"),
-            access=self._access.known(namespace, child),
-            grants=self._watches.rights.of(namespace, child),
-            runtime_class=self._runtime_classes.of(pod),
-            quotas=both,
-            gateway=self._gateway_of(blueprint),
-            drift=pod if isinstance(pod, Unread) else Reading(outcome.drifted, pod.source, pod.observed_at),
-            outdated=outcome.spec_changed,
-            imposed=outcome.imposed,
-            now=self._now(),
-            max_age=MAX_AGE,
-            minor=self._minor,
-        )
-
-    def _gateway_of(self, blueprint: Blueprint) -> Reading[Gateway | None] | Unread:
-        if blueprint.gateway is None:
-            return Reading(None, EvidenceSource.LIVE_OBJECT, self._now())
-        return self._gateway_evidence.of(blueprint.identity.namespace)
-
-    def _pod_of(self, identity: Identity) -> Object | None:
-        """The sandbox's pod as last seen, if it is one that the operator made."""
-        live = self._watches.get(PODS, identity.namespace, meta.child_name(identity.name))
-        return live if live is not None and self._admission.ours(identity, live) is not None else None
-
-    def _slices(self, pod: Reading[Object] | Unread) -> Reading[tuple[Object, ...]] | Unread:
-        return pod if isinstance(pod, Unread) else _reading(*self._watches.slices(pod.value), "")
-
-    def _selecting(self, resource: Resource, pod: Reading[Object] | Unread) -> Reading[tuple[Object, ...]] | Unread:
-        return pod if isinstance(pod, Unread) else _reading(*self._watches.selecting(resource, pod.value), "")
-
-    def _all(self, resource: Resource, namespace: str) -> Reading[tuple[Object, ...]] | Unread:
-        informer = self._watches.of(resource, namespace)
-        return _reading(informer, informer.store.by_namespace(namespace), "")
-
 
 def _update(blueprint: Blueprint, spec: ClaudeSandboxSpec, live: Object | None) -> UpdateStrategyType:
     """What runs is not replaced by what can't be made. What never ran, for want of image volumes, is made otherwise."""
     if live is not None and lacks_image_volumes(live):
         return UpdateStrategyType.RECREATE
     return UpdateStrategyType.ON_DELETE if blueprint.held else spec.update_strategy.type
-
-
-def _reading(informer: Informer, value: T | None, missing: str) -> Reading[T] | Unread:
-    if not informer.readable:
-        return Unread(f"the operator may not list {informer.resource}")
-    if value is None:
-        return Unread(missing)
-    seen = datetime.fromtimestamp(int(informer.last_contact.wall), UTC)
-    return Reading(value, EvidenceSource.LIVE_OBJECT, seen)

@@ -58,6 +58,7 @@ class BaselinePolicies:
         """
         baseline = self._watches.get(NETWORK_POLICIES, namespace, meta.BASELINE_POLICY)
         pods = self._watches.of(PODS, namespace).store.by_namespace(namespace)
+        # Every pod with a sandbox's label counts, whoever made it: it is what the policy selects.
         if baseline is None or not is_baseline(baseline) or terminating(baseline) or pods:
             return
         if namespace in self._relying or namespace in self._removals:
@@ -76,4 +77,5 @@ class BaselinePolicies:
         except ApiError as error:
             if not error.is_not_found:
                 raise
+        # Also where it was gone already: the watch may tell of that later than the next pass looks.
         self._watches.of(NETWORK_POLICIES, namespace).unlearn(baseline)

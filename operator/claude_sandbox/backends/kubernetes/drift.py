@@ -133,6 +133,7 @@ def claim_differences(desired: Object, live: Object) -> tuple[str, ...]:
     wanted, actual = desired, live
     for key in size:
         wanted, actual = wanted[key], (actual or {}).get(key, {})
+    # Of a claim that is to outlive its sandbox: with that owner it would be deleted along.
     owners = () if "ownerReferences" in desired["metadata"] else _foreign_owners(live)
     return (*metadata_differences(desired, live), *differences(wanted, actual, ".".join(size)), *owners)
 
@@ -270,6 +271,7 @@ def _same_digest(wanted: Object, spec: Object, kind: str) -> bool:
 def _in_list(desired: Sequence[Any], live: Sequence[Any], path: str) -> Iterator[str]:
     key = _KEYED_LISTS.get(path.rpartition(".")[2])
     if key is None:
+        # Lists without keys have an order that matters: of two lengths no item can be told to be missing.
         if len(desired) != len(live):
             yield path
             return

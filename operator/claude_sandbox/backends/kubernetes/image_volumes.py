@@ -57,11 +57,14 @@ class ImageVolumes:
         try:
             answer = await self._api.create(PODS, {**pod, "metadata": metadata, "spec": spec}, namespace, dry_run=True)
         except ApiError as error:
+            # A quota or a webhook that refuses it says nothing of the field.
             return (False, until) if error.is_invalid else None
         return has_image_volume(answer), until
 
     def _give_up(self, namespace: str) -> None:
         now = self._clock()
         self._given_up = {one: until for one, until in self._given_up.items() if until > now}
+        # Beyond that the next pod of the namespace is tried anew, at the cost of a moment: better than to forget
+        # another's.
         if len(self._given_up) < _MOST:
             self._given_up[namespace] = now + LASTS

@@ -2,14 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes import tools
-from claude_sandbox.backends.kubernetes.hardening import hardened_container
+from claude_sandbox.backends.kubernetes import hardening, tools
+from claude_sandbox.backends.kubernetes.ownership import owner_reference
+from claude_sandbox.backends.kubernetes.room import with_room
 from claude_sandbox.blueprint import agent, repositories
 from claude_sandbox.blueprint.model import Amounts, Blueprint, EgressBlock, Git, Probe, Volume
 from claude_sandbox.kubernetes_api.unstructured import Manifest, Object, annotations
@@ -50,36 +51,21 @@ def service_account(blueprint: Blueprint) -> Manifest:
 
 def network_policy(blueprint: Blueprint) -> Manifest:
     """Default deny both ways, and the declared exceptions."""
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": _metadata(blueprint, meta.child_name(blueprint.identity.name)),
-        "spec": {
-            "podSelector": {"matchLabels": _selector(blueprint)},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": _ingress(blueprint),
-            "egress": _egress(blueprint),
-        },
-    }
+    metadata = _metadata(blueprint, meta.child_name(blueprint.identity.name))
+    return hardening.network_policy(
+        metadata, {"matchLabels": _selector(blueprint)}, _ingress(blueprint), _egress(blueprint)
+    )
 
 
 def baseline_policy(namespace: str) -> Manifest:
     """Denies everything to every sandbox of the namespace; belongs to no single sandbox."""
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {
-            "name": meta.BASELINE_POLICY,
-            "namespace": namespace,
-            "labels": {meta.LABEL_MANAGED_BY: meta.MANAGED_BY, meta.LABEL_COMPONENT: "baseline"},
-        },
-        "spec": {
-            "podSelector": {"matchExpressions": [{"key": meta.LABEL_SANDBOX, "operator": "Exists"}]},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [],
-            "egress": [],
-        },
+    metadata = {
+        "name": meta.BASELINE_POLICY,
+        "namespace": namespace,
+        "labels": {meta.LABEL_MANAGED_BY: meta.MANAGED_BY, meta.LABEL_COMPONENT: "baseline"},
     }
+    every_sandbox = {"matchExpressions": [{"key": meta.LABEL_SANDBOX, "operator": "Exists"}]}
+    return hardening.network_policy(metadata, every_sandbox)
 
 
 def service(blueprint: Blueprint) -> Manifest | None:
@@ -104,13 +90,21 @@ def service(blueprint: Blueprint) -> Manifest | None:
 def claim(blueprint: Blueprint) -> Manifest | None:
     """The workspace's claim, or None where the workspace is as short-lived as the pod."""
     volume = blueprint.workspace.volume
-    return None if volume is None else _claim(blueprint, meta.workspace_name(blueprint.identity.name), volume)
+    return None if volume is None else _claim(blueprint, _workspace_claim(blueprint), volume)
 
 
 def home_claim(blueprint: Blueprint) -> Manifest | None:
     """The claim of what is kept of the home, or None where nothing is."""
     kept = blueprint.kept_home
-    return None if kept is None else _claim(blueprint, meta.home_name(blueprint.identity.name), kept.volume)
+    return None if kept is None else _claim(blueprint, _home_claim(blueprint), kept.volume)
+
+
+def _workspace_claim(blueprint: Blueprint) -> str:
+    return meta.workspace_name(blueprint.identity.name, blueprint.identity.workspace)
+
+
+def _home_claim(blueprint: Blueprint) -> str:
+    return meta.home_name(blueprint.identity.name, blueprint.identity.workspace)
 
 
 def _claim(blueprint: Blueprint, name: str, volume: Volume) -> Manifest:
@@ -164,7 +158,6 @@ def pod(
         meta.ANNOTATION_SPEC_HASH: spec_hash(spec, blueprint.settings.pins),
         **({meta.ANNOTATION_KEY_GENERATION: key_generation} if key_generation else {}),
         **({meta.ANNOTATION_GATEWAY_AUTHORITY: gateway.authority} if gateway else {}),
-        **({meta.ANNOTATION_GIT_CONFIG: blueprint.git.config.content} if blueprint.git else {}),
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
@@ -182,16 +175,7 @@ def _metadata(blueprint: Blueprint, name: str) -> Manifest:
         "name": name,
         "namespace": blueprint.identity.namespace,
         "labels": labels(blueprint),
-        "ownerReferences": [
-            {
-                "apiVersion": meta.API_VERSION,
-                "kind": meta.KIND,
-                "name": blueprint.identity.name,
-                "uid": blueprint.identity.uid,
-                "controller": True,
-                "blockOwnerDeletion": True,
-            }
-        ],
+        "ownerReferences": [owner_reference(blueprint.identity)],
     }
 
 
@@ -268,6 +252,7 @@ def _chosen(blueprint: Blueprint) -> Manifest:
 
 
 def _container(blueprint: Blueprint) -> Manifest:
+    ready = blueprint.readiness
     container: Manifest = {
         "name": CONTAINER,
         "image": blueprint.image.reference,
@@ -275,9 +260,9 @@ def _container(blueprint: Blueprint) -> Manifest:
         "workingDir": blueprint.workspace.path,
         "env": [{"name": name, "value": value} for name, value in blueprint.environment],
         "resources": {"requests": _amounts(blueprint.requests), "limits": _amounts(blueprint.limits)},
-        "securityContext": hardened_container(),
+        "securityContext": hardening.hardened_container(),
         "startupProbe": _probe(blueprint.startup),
-        "readinessProbe": _probe(blueprint.readiness),
+        "readinessProbe": _probe(replace(ready, command=tuple(with_room(blueprint, ready.command)))),
         "livenessProbe": _probe(blueprint.liveness),
         "volumeMounts": _mounts(blueprint),
     }
@@ -296,7 +281,7 @@ def _clone(blueprint: Blueprint, git: Git) -> Manifest:
     """What clones the repositories before the agent starts: as confined as the agent is, and never of its image."""
     environment = (
         *agent.environment(agent.BY_TLS_GATEWAY).items(),
-        *agent.git_environment(git.config.path).items(),
+        *agent.git_environment(repositories.GIT_CONFIG).items(),
         (repositories.REPOSITORIES_VARIABLE, repositories.wishes(git.clones)),
     )
     return {
@@ -307,7 +292,7 @@ def _clone(blueprint: Blueprint, git: Git) -> Manifest:
         "workingDir": blueprint.workspace.path,
         "env": [{"name": name, "value": value} for name, value in environment],
         "resources": {"requests": _amounts(blueprint.requests), "limits": _amounts(blueprint.limits)},
-        "securityContext": hardened_container(),
+        "securityContext": hardening.hardened_container(),
         # The agent may have its workspace read-only; it is filled here.
         "volumeMounts": [
             {k: v for k, v in mount.items() if k != "readOnly" or mount["name"] != "workspace"}
@@ -348,7 +333,6 @@ def _mounts(blueprint: Blueprint) -> list[Manifest]:
             if blueprint.gateway is not None
             else []
         ),
-        *([{"name": "git", "mountPath": blueprint.git.config.directory, "readOnly": True}] if blueprint.git else []),
     ]
 
 
@@ -357,7 +341,7 @@ def _volumes(blueprint: Blueprint) -> list[Manifest]:
     if blueprint.workspace.volume is None:
         workspace["emptyDir"] = {"sizeLimit": str(blueprint.workspace.size)}
     else:
-        workspace["persistentVolumeClaim"] = {"claimName": meta.workspace_name(blueprint.identity.name)}
+        workspace["persistentVolumeClaim"] = {"claimName": _workspace_claim(blueprint)}
     files = (
         (blueprint.settings.file, meta.ANNOTATION_MANAGED_SETTINGS),
         *((path, meta.file_annotation(path)) for path, _ in blueprint.settings.files),
@@ -371,12 +355,11 @@ def _volumes(blueprint: Blueprint) -> list[Manifest]:
             {"name": scratch.name, "emptyDir": {"medium": "Memory", "sizeLimit": str(scratch.size)}}
             for scratch in blueprint.scratch
         ),
-        *([] if blueprint.kept_home is None else [_kept(meta.home_name(blueprint.identity.name))]),
+        *([] if blueprint.kept_home is None else [_kept(_home_claim(blueprint))]),
         _credential(blueprint),
         # The pod's own annotations as files: no other object that could drift or be forgotten.
         {"name": "settings", "downwardAPI": {"defaultMode": 0o444, "items": settings}},
         *([_authority()] if blueprint.gateway is not None else []),
-        *([_git_config(blueprint.git)] if blueprint.git is not None else []),
     ]
 
 
@@ -402,9 +385,3 @@ def _authority() -> Manifest:
     field = {"fieldPath": f"metadata.annotations['{meta.ANNOTATION_GATEWAY_AUTHORITY}']"}
     item = {"path": agent.GATEWAY_FILE, "fieldRef": field}
     return {"name": "gateway", "downwardAPI": {"defaultMode": 0o444, "items": [item]}}
-
-
-def _git_config(git: Git) -> Manifest:
-    field = {"fieldPath": f"metadata.annotations['{meta.ANNOTATION_GIT_CONFIG}']"}
-    item = {"path": git.config.file, "fieldRef": field}
-    return {"name": "git", "downwardAPI": {"defaultMode": 0o444, "items": [item]}}

@@ -2,16 +2,26 @@
 
 from claude_sandbox.api import meta
 from claude_sandbox.blueprint.model import Identity
-from claude_sandbox.kubernetes_api.unstructured import Object, annotations, labels
+from claude_sandbox.kubernetes_api.unstructured import Manifest, Object, annotations, labels
 
 
-def is_owned(live: Object, identity: Identity) -> bool:
-    """Whether the object's controller is this very sandbox, and not an earlier one of the same name."""
+def owner_reference(owner: Identity, kind: str = meta.KIND) -> Manifest:
+    """The ClaudeSandbox, or another object of ours, as what belongs to it names it, so that it goes with it."""
+    found = {
+        "apiVersion": meta.API_VERSION,
+        "kind": kind,
+        "name": owner.name,
+        "uid": owner.uid,
+        "controller": True,
+    }
+    # This needs the right to the owner's finalizers, which the operator has of ClaudeSandboxes alone.
+    return found | ({"blockOwnerDeletion": True} if kind == meta.KIND else {})
+
+
+def is_owned(live: Object, owner: Identity, kind: str = meta.KIND) -> bool:
+    """Whether the object's controller is this very one, and not an earlier one of the same name."""
     owners = live["metadata"].get("ownerReferences") or ()
-    return any(
-        owner.get("uid") == identity.uid and owner.get("kind") == meta.KIND and owner.get("controller")
-        for owner in owners
-    )
+    return any(one.get("uid") == owner.uid and one.get("kind") == kind and one.get("controller") for one in owners)
 
 
 def is_leftover(live: Object, identity: Identity) -> bool:

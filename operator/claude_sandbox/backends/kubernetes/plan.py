@@ -69,6 +69,8 @@ class Desired:
     update: UpdateStrategyType
     # Whether the key may certainly not be used any more: then nothing may run that has it.
     withdrawn: bool = False
+    # Whether what runs gives way to its new image, whatever `update` says.
+    exchanged: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,7 @@ def desire(
         suspended=not blueprint.running,
         may_start=may_start,
         update=update,
+        exchanged=blueprint.exchanged,
     )
 
 
@@ -151,6 +154,7 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
         *_child(desired.home, observed.home, (later, differs), drift.claim_differences),
         *_service(desired, observed.service, (later, differs)),
     )
+    # What is not ours is neither changed nor deleted; a person has to decide about it.
     taken = _named(in_the_way)
     first, then = (tuple(s for s in stage if f"{s.kind} {s.name}" not in taken) for stage in (first, then))
     first, then = (tuple(s for s in stage if not _is_imposed(s, observed)) for stage in (first, then))
@@ -159,6 +163,7 @@ def plan(desired: Desired, observed: Observed, past: Past) -> Plan:
     spec_changed = False
     last: tuple[Step, ...] = ()
     if observed.pod is None:
+        # Nothing starts beside what is somebody else's: a policy under our name may let anything through.
         if desired.may_start and not desired.suspended and not in_the_way and not imposed:
             last = (Step(Verb.CREATE, Cause.HEAL if past.ran and past.settled else Cause.PROVISION, desired.pod),)
     elif is_owned(observed.pod, desired.identity) and not observed.pod_is_foreign:
@@ -204,6 +209,7 @@ def _child(
         return ()
     if live is None:
         return (Step(Verb.CREATE, missing, desired),)
+    # Made anew when it is gone: until then the name is taken.
     if terminating(live):
         return ()
     paths = differ(desired, live)
@@ -211,6 +217,7 @@ def _child(
 
 
 def _service(desired: Desired, live: Object | None, causes: tuple[Cause, Cause]) -> tuple[Step, ...]:
+    # The one child that a spec may cease to ask for, and that may still lead to the pod.
     if desired.service is None and live is not None and is_owned(live, desired.identity):
         gone = _reference("v1", "Service", live)
         return (Step(Verb.DELETE, Cause.UPDATE, gone, live),)
@@ -229,8 +236,12 @@ def _live_pod(
     if desired.suspended or desired.withdrawn:
         # The kubelet goes on mounting whatever the Secret that the pod names holds by now.
         return (Step(Verb.DELETE, Cause.UPDATE, gone, pod, at_once=desired.withdrawn),)
+    # `restartPolicy: Always` restarts containers, and not a pod that was evicted or that its node refused.
     if pod.get("status", {}).get("phase") in ("Failed", "Succeeded"):
         return (Step(Verb.DELETE, Cause.HEAL, gone, pod, ("status.phase",), paced=True),)
+    if desired.exchanged and spec_changed:
+        # Who asks for it tries each image once.
+        return (Step(Verb.DELETE, Cause.UPDATE, gone, pod, drifted),)
     if desired.update is UpdateStrategyType.RECREATE and (spec_changed or not set(drifted) <= imposed):
         cause = Cause.UPDATE if spec_changed else Cause.HEAL
         return (Step(Verb.DELETE, cause, gone, pod, drifted, paced=True),)

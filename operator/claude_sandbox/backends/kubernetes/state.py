@@ -22,6 +22,11 @@ OUT_OF_MEMORY = (
     "its container was ended and started again, since it needed more memory than spec.resources.memory: raise that, or "
     "have less done at a time"
 )
+EVICTED_FOR_ROOM = (
+    "its pod was evicted, since it or its node had no room for files left: have files removed, or raise"
+    " spec.resources.ephemeralStorage, and spec.workspace.size of an EmptyDir"
+)
+EVICTED_FOR_MEMORY = "its pod was evicted, since its node had no memory left: have the node's administrator see to that"
 _IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _CONFIG_REASONS = frozenset({"CreateContainerConfigError"})
 # What a node refuses a pod for that runs elsewhere (k8s.io/kubernetes, pkg/kubelet/lifecycle/predicate.go).
@@ -37,12 +42,13 @@ def state_of(pod: Object | None, revision: str | None = None) -> WorkloadState:
     if pod is None:
         return WorkloadState(ConditionStatus.FALSE, Reason.NO_WORKLOAD, "There is no pod.")
     status, reason, message = _readiness(pod)
-    pressure = (OUT_OF_MEMORY,) if status is ConditionStatus.TRUE and _out_of_memory(pod) else ()
+    strained, pressure = _strained(pod, status)
     return WorkloadState(
         status,
         reason,
-        f"{message} But {'; '.join(pressure)}." if pressure else message,
+        f"{message} But {'; '.join(pressure)}." if pressure and status is ConditionStatus.TRUE else message,
         pressure=pressure,
+        strained=strained,
         cloning=_cloning(pod),
         workload=_workload(pod, revision),
         key_generation=annotations(pod).get(meta.ANNOTATION_KEY_GENERATION),
@@ -120,8 +126,9 @@ def _readiness(pod: Object) -> tuple[ConditionStatus, Reason, str]:
         message = f"Pod {name} runs, but Claude Code does not answer in it yet."
         if _started(pod):
             message = (
-                f"Pod {name} runs, but Claude Code can't work in it: it has no key, or can't write to its home, which "
-                "may be full. `kubectl describe pod` shows what its readiness probe says."
+                f"Pod {name} runs, but Claude Code can't work in it: it has no key, or no room in its home, /tmp or "
+                "workspace (have files removed, or raise spec.resources.memory or spec.workspace.size). "
+                "`kubectl describe pod` shows which, in the words of its readiness probe."
             )
         return ConditionStatus.FALSE, Reason.POD_NOT_READY, message
     return ConditionStatus.FALSE, Reason.POD_PENDING, f"Pod {name} is starting."
@@ -173,6 +180,21 @@ def _started(pod: Object) -> bool:
     """Whether the agent's container has passed its startup probe."""
     statuses: list[Object] = pod.get("status", {}).get("containerStatuses") or []
     return any(one.get("name") == CONTAINER and one.get("started") for one in statuses)
+
+
+def _strained(pod: Object, status: ConditionStatus) -> tuple[Reason | None, tuple[str, ...]]:
+    """What the pod ran out of, as far as the kubelet tells, each as a clause with its remedy."""
+    if status is ConditionStatus.TRUE and _out_of_memory(pod):
+        return Reason.OUT_OF_MEMORY, (OUT_OF_MEMORY,)
+    told = pod.get("status", {})
+    # The words are the kubelet's (pkg/kubelet/eviction): of a limit of the pod's own, or of its node.
+    if told.get("phase") == "Failed" and told.get("reason") == "Evicted":
+        why = str(told.get("message") or "")
+        if any(word in why for word in ("ephemeral", "emptyDir", "EmptyDir", "DiskPressure")):
+            return Reason.NO_ROOM_LEFT, (EVICTED_FOR_ROOM,)
+        if "memory" in why:
+            return Reason.OUT_OF_MEMORY, (EVICTED_FOR_MEMORY,)
+    return None, ()
 
 
 def _out_of_memory(pod: Object) -> bool:

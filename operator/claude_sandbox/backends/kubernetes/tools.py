@@ -15,6 +15,17 @@ from claude_sandbox.kubernetes_api.unstructured import Manifest, Object
 NAME = "tools"
 """Of the volume, and of the init container that fills it."""
 _TARGET = "/tools"
+# Claude Code's program is nearly all of it. What has the kernel move files by their pages, as busybox's cp has, takes
+# longer than to read and write it by blocks that a processor's cache has room for.
+_COPY = f"""for one in *; do
+  [ "$one" = bin ] || "$0" cp -R "$one" {_TARGET}/
+done
+"$0" mkdir {_TARGET}/bin
+for one in bin/*; do
+  "$0" dd if="$one" of="{_TARGET}/$one" bs=32k status=none
+  "$0" chmod 0755 "{_TARGET}/$one"
+done
+"""
 # What a runtime that knows no image volumes makes of one: a mount without a source.
 _NOT_MADE = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"})
 
@@ -38,7 +49,7 @@ def brought_into(spec: Manifest, tools: Tools, *, image_volumes: bool) -> Manife
 
 def command(tools: Tools) -> list[str]:
     """What the init container runs: the image's own static program, whatever else is in it."""
-    return [BUSYBOX, "cp", "-R", f"{tools.directory}/.", f"{_TARGET}/"]
+    return [BUSYBOX, "sh", "-c", f"set -e; cd {tools.directory}\n{_COPY}", BUSYBOX]
 
 
 def has_tools(pod: Object) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 import re
 import sys
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -12,10 +12,12 @@ import click
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.cli.audit import containers, pods
 from claude_sandbox.cli.audit.files import Reader
-from claude_sandbox.cli.audit.lines import VERDICTS, Filter, since
+from claude_sandbox.cli.audit.lines import VERDICTS, Filter
 from claude_sandbox.cli.audit.output import Output
-from claude_sandbox.cli.audit.sandboxes import Audited, UnreadableError, endpoint_of, find
-from claude_sandbox.cli.engine_address import AddressError, engine_address
+from claude_sandbox.cli.audit.sandboxes import Audited, endpoint_of, find
+from claude_sandbox.cli.local.engine_address import AddressError, engine_address
+from claude_sandbox.cli.unreadable import UnreadableError
+from claude_sandbox.cli.values import since
 from claude_sandbox.cli.where import Where, where_options
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import CredentialsError, load
@@ -24,19 +26,12 @@ _LABEL = "[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
 _SANDBOX = re.compile(f"(?:({_LABEL})/)?({_LABEL})")
 
 
-def _since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> datetime | None:
-    try:
-        return None if value is None else since(value, datetime.now(UTC))
-    except (ValueError, OverflowError):
-        raise click.BadParameter("write an age such as 10m, 2h or 7d, or a time such as 2026-01-31T12:00:00Z") from None
-
-
 @click.command(epilog="\b\nExit codes: 0 it was read, 1 it could not be read or held no line of an audit, "
                       "2 the command line is wrong.")  # fmt: skip
 @click.argument("source", metavar="SANDBOX|FILE")
 @click.option("--verdict", "verdicts", multiple=True, type=click.Choice(VERDICTS), help="May be repeated.")
 @click.option("--sandbox", "sandboxes", multiple=True, metavar="NAME", help="NAME, NAMESPACE/NAME or UID; repeatable.")
-@click.option("--since", "after", metavar="AGE", callback=_since, help="From then on: 10m, 2h, 7d, or a time.")
+@click.option("--since", "after", metavar="AGE", callback=since, help="From then on: 10m, 2h, 7d, or a time.")
 @click.option("--domain", "domains", multiple=True, metavar="PATTERN", help="Where it went: github.com, *.example.org.")
 @click.option("--model", "models", multiple=True, metavar="PATTERN", help="Requests for these: claude-opus-*.")
 @click.option("--output", "-o", type=click.Choice(["table", "json"]), default="table", show_default=True)

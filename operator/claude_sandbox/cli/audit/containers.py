@@ -8,14 +8,15 @@ from datetime import datetime
 import requests
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.docker.engine.connect import connect
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError
+from claude_sandbox.backends.docker.engine.connection.connect import connect
+from claude_sandbox.backends.docker.engine.connection.errors import ConnectError
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.names import GATEWAY, LABEL_COMPONENT
 from claude_sandbox.cli.audit.lines import MAX_LINE, Line, parse
-from claude_sandbox.cli.audit.sandboxes import Audited, UnreadableError
-from claude_sandbox.cli.engine_address import EngineAddress
+from claude_sandbox.cli.audit.sandboxes import Audited
+from claude_sandbox.cli.local.engine_address import EngineAddress
+from claude_sandbox.cli.unreadable import UnreadableError
 
 _LOOK = 1.0
 """Seconds between two looks for a gateway that is made anew."""

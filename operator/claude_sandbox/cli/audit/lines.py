@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 KINDS = ("request", "tunnel", "http", "git", "service")
 VERDICTS = ("Allowed", "Refused", "Failed", "Cancelled")
@@ -18,8 +18,6 @@ MAX_LINE = 64 * 1024
 _TOO_MUCH = 2**63
 """No number of the gateway's is as large; nor is what is no number (NaN) smaller."""
 _STRANGE = re.compile(r"[^\x20-\x7e]")
-_AGE = re.compile(r"([0-9]{1,6})(s|m|h|d)")
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 Value = str | int | float | bool
 
@@ -84,15 +82,6 @@ def parse(data: bytes) -> Line | None:
 def plain(text: str) -> str:
     """The text without what a terminal would obey."""
     return _STRANGE.sub("?", text)
-
-
-def since(text: str, now: datetime) -> datetime:
-    """A moment: an age such as 90s, 10m, 2h, 7d, or a time of ISO 8601, UTC if it says no zone. Raises ValueError."""
-    age = _AGE.fullmatch(text)
-    if age:
-        return now - timedelta(seconds=int(age[1]) * _SECONDS[age[2]])
-    found = datetime.fromisoformat(text)
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from typing import Any
 
 from claude_sandbox.api import meta
 from claude_sandbox.cli.audit.lines import Line, parse
-from claude_sandbox.cli.audit.sandboxes import Audited, UnreadableError, refused
+from claude_sandbox.cli.audit.sandboxes import Audited, refused
+from claude_sandbox.cli.unreadable import UnreadableError
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.pod_logs import log_lines

@@ -6,17 +6,10 @@ from typing import Any
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.spec import BackendType
+from claude_sandbox.cli.unreadable import UnreadableError
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS, SANDBOXES
-
-
-class UnreadableError(Exception):
-    """The audit can't be read: why, and what may help."""
-
-    def __init__(self, message: str, remedy: str) -> None:
-        super().__init__(message)
-        self.remedy = remedy
 
 
 @dataclass(frozen=True)

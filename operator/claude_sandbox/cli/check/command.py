@@ -2,26 +2,31 @@
 
 import asyncio
 import posixpath
-import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import IntEnum
 from importlib.metadata import version
-from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 import click
 
-from claude_sandbox.api.spec import Profile
+from claude_sandbox.api.clip import plain
+from claude_sandbox.api.spec import Level, Profile
 from claude_sandbox.cli.check.documents import of_documents
 from claude_sandbox.cli.check.engines import of_containers, of_host
-from claude_sandbox.cli.check.options import Options, UnreadableError
+from claude_sandbox.cli.check.files import mended, of_files
+from claude_sandbox.cli.check.junit import as_junit
+from claude_sandbox.cli.check.options import Options
 from claude_sandbox.cli.check.pods import of_pods
+from claude_sandbox.cli.check.policy import by_policy, read_policy
 from claude_sandbox.cli.check.reports import Report, as_json, as_sarif, as_table
-from claude_sandbox.cli.engine_address import AddressError, EngineAddress, Tls, engine_address
-from claude_sandbox.cli.images import by_digest
-
-_CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+from claude_sandbox.cli.check.usage import check_options, check_usage
+from claude_sandbox.cli.local.engine_address import AddressError, EngineAddress, Tls, engine_address
+from claude_sandbox.cli.local.images import by_digest
+from claude_sandbox.cli.unreadable import UnreadableError
+from claude_sandbox.cli.values import networks
+from claude_sandbox.compliance.policy import Policy
 
 
 class Exit(IntEnum):
@@ -31,15 +36,6 @@ class Exit(IntEnum):
     FAILING = 1
     UNDECIDED = 3
     UNREADABLE = 4
-
-
-def _networks(
-    _ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
-) -> tuple[IPv4Network | IPv6Network, ...]:
-    try:
-        return tuple(ip_network(value) for value in values)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}; write a network such as 10.1.0.0/16") from None
 
 
 def _paths(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -62,6 +58,13 @@ A Docker container, from its document:
   claude-sandbox check --inspect container.json --workspace /workspace
 
 \b
+Before anything runs: Compose files, Kubernetes manifests, ClaudeSandboxes; files, directories or standard input:
+  claude-sandbox check files deploy/ compose.yaml
+  docker compose config | claude-sandbox check files -
+  helm template ./chart | claude-sandbox check files - --allow-unknown
+  claude-sandbox check files compose.yaml --fix > compose.hardened.yaml
+
+\b
 A pod, or a ClaudeSandbox's, as it lives in the cluster:
   claude-sandbox check pod agents/some-pod --secret anthropic-api-key
   claude-sandbox check sandbox agents/alice
@@ -70,6 +73,10 @@ A pod, or a ClaudeSandbox's, as it lives in the cluster:
 To gate a pipeline, and to show what fails as alerts in code scanning:
   docker inspect NAME | claude-sandbox check --inspect - --profile Production || exit 1
   claude-sandbox check --inspect container.json -o sarif > check.sarif
+
+\b
+By your own rules, with exceptions that have an owner and end (docs/check.md):
+  claude-sandbox check files deploy/ --policy policy.yaml
 
 \b
 Which required controls fail, from JSON:
@@ -84,17 +91,22 @@ Exit codes:
   1  at least one required control fails
   2  the command line is wrong
   3  none fails, but at least one required control can't be verified (--allow-unknown makes that 0)
-  4  the target could not be read
+  4  the target could not be read, or a part of it
 """
 
 
 @click.command(help=_HELP)
-@click.argument("kind", required=False, type=click.Choice(["container", "host", "pod", "sandbox"]))
+@click.argument("kind", required=False, type=click.Choice(["container", "files", "host", "pod", "sandbox"]))
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "everything", is_flag=True, help="Every container of the engine, running or not.")
 @click.option("--inspect", "file", metavar="FILE", help="Judge what `docker inspect` printed; - for standard input.")
 @click.option(
-    "--output", "-o", type=click.Choice(["table", "json", "sarif"]), default="table", show_default=True, help="How."
+    "--output",
+    "-o",
+    type=click.Choice(["table", "json", "sarif", "junit"]),
+    default="table",
+    show_default=True,
+    help="How.",
 )
 @click.option("--only-failures", is_flag=True, help="Show only what fails; the counts stay those of all.")
 @click.option(
@@ -103,7 +115,22 @@ Exit codes:
     callback=lambda _ctx, _param, value: Profile(value) if value else None,
     help="Which controls are required. [default: what the ClaudeSandbox says, and Development where there is none]",
 )
+@click.option(
+    "--level",
+    type=click.Choice([level.value for level in Level], case_sensitive=False),
+    callback=lambda _ctx, _param, value: Level(value) if value else None,
+    help="Up to which level controls are required. [default: what the ClaudeSandbox says, and Sandbox]",
+)
+@click.option(
+    "--policy",
+    metavar="FILE",
+    callback=read_policy,
+    help="Which controls are required, and which may fail for a reason until a day.",
+)
 @click.option("--allow-unknown", is_flag=True, help="Exit 0 although a required control can't be verified.")
+@click.option("--fix", is_flag=True, help="Print the one file with what fails in it mended, and judge that.")
+@click.option("--whole", is_flag=True, help="The files hold every NetworkPolicy and Service of their namespaces.")
+@click.option("--allow-empty", is_flag=True, help="Exit 0 although nothing that runs is in the files.")
 @click.option(
     "--workspace",
     "workspaces",
@@ -160,7 +187,7 @@ Exit codes:
     "--open-private-network",
     "opened",
     multiple=True,
-    callback=_networks,
+    callback=networks,
     metavar="CIDR",
     help="As of the operator: a private network that sandboxes may be let into; may be repeated.",
 )
@@ -187,7 +214,11 @@ def check(
     file: str | None,
     output: str,
     only_failures: bool,
+    policy: Policy | None,
     allow_unknown: bool,
+    fix: bool,
+    whole: bool,
+    allow_empty: bool,
     host: str | None,
     tlsverify: bool,
     tlscacert: str | None,
@@ -196,17 +227,36 @@ def check(
     **declared: Any,
 ) -> None:
     """Measure, say what was found, and exit. `declared` has the fields of `Options`."""
-    _check_usage(kind, names, file, everything=everything)
-    _check_options(ctx, "--inspect" if file is not None else str(kind))
+    check_usage(kind, names, file, everything=everything, fix=fix)
+    check_options(ctx, "--inspect" if file is not None else str(kind))
     options = Options(**declared)
+    if policy is not None and policy.level is not None:
+        options = replace(options, level=policy.level)
     tls = Tls(tlsverify, tlscacert, tlscert, tlskey)
+    reports: Sequence[Report]
+    problems: Sequence[str] = ()
     try:
-        reports = _measured(kind, names, file, options, host, tls)
+        if kind == "files":
+            read = mended(names[0], options, whole=whole) if fix else of_files(names, options, whole=whole)
+            reports, problems = read
+        else:
+            reports = _measured(kind, names, file, options, host, tls)
     except UnreadableError as error:
-        click.echo(f"Error: {error}" + (f"\nRemedy: {error.remedy}" if error.remedy else ""), err=True)
+        # What is in a directory may be called anything.
+        said = "\n".join(map(plain, str(error).split("\n")))
+        click.echo(f"Error: {said}" + (f"\nRemedy: {error.remedy}" if error.remedy else ""), err=True)
         sys.exit(Exit.UNREADABLE)
-    click.echo(_shown(reports, output, only_failures=only_failures))
-    sys.exit(_exit_code(reports, allow_unknown=allow_unknown))
+    reports, unneeded = by_policy(reports, policy)
+    for note in unneeded:
+        click.echo(f"Note: {note}.", err=True)
+    for problem in problems:
+        click.echo(f"Error: {problem}", err=True)
+    if not reports and kind == "files":
+        click.echo("Nothing that runs is in the files: no Compose service, no workload and no ClaudeSandbox.", err=True)
+        sys.exit(Exit.COMPLIANT if allow_empty and not problems else Exit.UNREADABLE)
+    if not fix:
+        click.echo(_shown(reports, output, only_failures=only_failures, allow_unknown=allow_unknown))
+    sys.exit(_exit_code(reports, allow_unknown=allow_unknown, incomplete=bool(problems)))
 
 
 def _measured(
@@ -222,59 +272,14 @@ def _measured(
     return asyncio.run(of_pods(names, options, sandboxes=kind == "sandbox"))
 
 
-def _shown(reports: Sequence[Report], output: str, *, only_failures: bool) -> str:
+def _shown(reports: Sequence[Report], output: str, *, only_failures: bool, allow_unknown: bool) -> str:
     if output == "table":
         return as_table(reports, only_failures=only_failures) or "The engine has no container."
     if output == "json":
         return as_json(reports, only_failures=only_failures)
+    if output == "junit":
+        return as_junit(reports, only_failures=only_failures, allow_unknown=allow_unknown)
     return as_sarif(reports, version("claude-sandbox-operator"))
-
-
-# What the options are good for; those that are not here are for everything.
-_MEANT_FOR = {
-    ("host", "tlsverify", "tlscacert", "tlscert", "tlskey"): ("container", "host"),
-    ("profile", "registries"): ("--inspect", "container", "pod", "sandbox"),
-    ("workspaces",): ("--inspect", "container", "pod", "sandbox"),
-    ("mounts", "peers"): ("--inspect", "container"),
-    ("secrets", "plain_images", "gateway_image"): ("pod", "sandbox"),
-    ("everything",): ("container",),
-}
-_INSTEAD = {
-    "secrets": "; of a container, --mount PATH declares where a secret is meant to be",
-    "mounts": "; a pod declares --secret",
-}
-
-
-def _check_usage(kind: str | None, names: Sequence[str], file: str | None, *, everything: bool) -> None:
-    if (file is None) == (kind is None):
-        raise click.UsageError(
-            "say what to measure: --inspect FILE, or container NAME, or host, or pod NAMESPACE/NAME, or sandbox "
-            "NAMESPACE/NAME"
-        )
-    match kind:
-        case "container":
-            if everything == bool(names):
-                raise click.UsageError("say which: container NAME, or --all")
-            if wrong := [name for name in names if not _CONTAINER_NAME.fullmatch(name)]:
-                raise click.UsageError(f"{wrong[0]!r} is neither the name nor the ID of a container")
-        case "host":
-            if names:
-                raise click.UsageError("name the engine with --host ENDPOINT")
-        case "pod" | "sandbox":
-            if not names:
-                raise click.UsageError(f"say which: {kind} NAMESPACE/NAME")
-            if wrong := [name for name in names if name.count("/") != 1 or not all(name.split("/"))]:
-                raise click.UsageError(f"{wrong[0]!r} is not NAMESPACE/NAME")
-
-
-def _check_options(ctx: click.Context, kind: str) -> None:
-    """Refuse what would be left unheard: a declaration that counts for nothing looks as if it did."""
-    for options, kinds in _MEANT_FOR.items():
-        for name in options:
-            if kind not in kinds and ctx.params[name]:
-                (option,) = (one for one in ctx.command.params if one.name == name)
-                good_for = " and ".join(kinds)
-                raise click.UsageError(f"{option.opts[0]} is for {good_for}, not for {kind}{_INSTEAD.get(name, '')}")
 
 
 def _address(host: str | None, tls: Tls) -> EngineAddress:
@@ -284,9 +289,11 @@ def _address(host: str | None, tls: Tls) -> EngineAddress:
         raise click.UsageError(f"{error}") from None
 
 
-def _exit_code(reports: Sequence[Report], *, allow_unknown: bool) -> Exit:
+def _exit_code(reports: Sequence[Report], *, allow_unknown: bool, incomplete: bool) -> Exit:
     if any(report.failing for report in reports):
         return Exit.FAILING
+    if incomplete:
+        return Exit.UNREADABLE
     if any(report.undecided for report in reports) and not allow_unknown:
         return Exit.UNDECIDED
     return Exit.COMPLIANT

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from claude_sandbox.api.status import EvidenceSource
-from claude_sandbox.cli.check.options import Options, UnreadableError
+from claude_sandbox.cli.check.options import Options
 from claude_sandbox.cli.check.reports import Report
+from claude_sandbox.cli.unreadable import UnreadableError
 from claude_sandbox.compliance.containers import inspected
 from claude_sandbox.compliance.containers.inspected import DocumentError
 from claude_sandbox.compliance.evidence.containers import DockerEvidence

@@ -6,16 +6,17 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from claude_sandbox.api.status import EvidenceSource
-from claude_sandbox.backends.docker.engine.connect import Connection, connect
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, ConnectErrorReason
+from claude_sandbox.backends.docker.engine.connection.connect import Connection, connect
+from claude_sandbox.backends.docker.engine.connection.errors import ConnectError, ConnectErrorReason
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.evidence.single_container import SandboxOf, Survey, survey
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.cli.check.documents import target_of
-from claude_sandbox.cli.check.options import Options, UnreadableError
+from claude_sandbox.cli.check.options import Options
 from claude_sandbox.cli.check.reports import Report
-from claude_sandbox.cli.engine_address import EngineAddress
+from claude_sandbox.cli.local.engine_address import EngineAddress
+from claude_sandbox.cli.unreadable import UnreadableError
 from claude_sandbox.compliance.evidence.docker_hosts import HostEvidence
 from claude_sandbox.compliance.evidence.readings import Reading
 from claude_sandbox.compliance.reports import containers as docker

@@ -3,19 +3,11 @@
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
-from claude_sandbox.api.spec import Profile
+from claude_sandbox.api.spec import Level, Profile
 from claude_sandbox.backends.kubernetes.evidence.single_pod import Standard
 from claude_sandbox.blueprint.build import parse_image
 from claude_sandbox.compliance.evidence.containers import Declared
 from claude_sandbox.compliance.pods.undeclared import Declarations
-
-
-class UnreadableError(Exception):
-    """The target could not be read: why, and what may help."""
-
-    def __init__(self, message: str, remedy: str = "") -> None:
-        super().__init__(message)
-        self.remedy = remedy
 
 
 @dataclass(frozen=True)
@@ -23,6 +15,7 @@ class Options:
     """How things are judged, and where their ClaudeSandboxes are read. Paths are without a slash at the end."""
 
     profile: Profile | None
+    level: Level | None
     workspaces: tuple[str, ...]
     mounts: tuple[str, ...]
     peers: tuple[str, ...]
@@ -40,6 +33,7 @@ class Options:
         """What a container is meant to be that no ClaudeSandbox declares."""
         return Declared(
             profile=self.profile or Profile.DEVELOPMENT,
+            level=self.level or Level.SANDBOX,
             workspaces=frozenset(self.workspaces),
             mounts=frozenset(self.mounts),
             peers=frozenset(self.peers),
@@ -51,6 +45,7 @@ class Options:
         """What a sandbox is measured against beside its ClaudeSandbox, and a pod that has none."""
         return Standard(
             profile=self.profile,
+            level=self.level,
             allowed_registries=self.registries,
             image=parse_image(self.sandbox_image, "IfNotPresent") if self.sandbox_image else None,
             gateway_image=parse_image(self.gateway_image, "IfNotPresent") if self.gateway_image else None,

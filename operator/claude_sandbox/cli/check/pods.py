@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Sequence
 
 from claude_sandbox.backends.kubernetes.evidence.single_pod import Survey, SurveyError, survey_pod, survey_sandbox
-from claude_sandbox.cli.check.options import Options, UnreadableError
+from claude_sandbox.cli.check.options import Options
 from claude_sandbox.cli.check.reports import Report
+from claude_sandbox.cli.unreadable import UnreadableError
 from claude_sandbox.compliance.reports import pods as kubernetes
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import CredentialsError, load

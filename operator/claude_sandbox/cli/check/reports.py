@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from claude_sandbox.api.status import Result, Severity
+from claude_sandbox.api.status import Result
+from claude_sandbox.compliance.evidence.exemptions import Exemption
 from claude_sandbox.compliance.reports.findings import Finding, summary
+from claude_sandbox.report.formats.sarif import LEVELS, SCHEMA, message
 
-SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
-_LEVELS = {Severity.CRITICAL: "error", Severity.HIGH: "error", Severity.MEDIUM: "warning", Severity.LOW: "note"}
 _COLOURS = {Result.PASS: "green", Result.FAIL: "red", Result.UNKNOWN: "yellow", Result.NOT_APPLICABLE: None}
 _COLUMNS = ("ID", "RESULT", "SEVERITY", "TITLE", "EVIDENCE")
 
@@ -26,6 +26,10 @@ class Report:
     evaluated_at: datetime
     file: str = ""
     """The file that was judged, where it was one."""
+    line: int = 0
+    """Where in the file it begins, from 1; 0 where that is not known."""
+    source: str = ""
+    """Where all evidence is from, where that is nothing that a status knows."""
     note: str = ""
     """What has to be said about how it was judged."""
 
@@ -60,7 +64,7 @@ def as_sarif(reports: Sequence[Report], version: str) -> str:
             index = list(rules).index(finding.control.id)
             results.append(_sarif_result(report, finding, index))
     driver = {"name": "claude-sandbox check", "version": version, "rules": [_rule(one) for one in rules.values()]}
-    log = {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
+    log = {"$schema": SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
     return json.dumps(log, indent=2, ensure_ascii=False)
 
 
@@ -72,8 +76,13 @@ def verdict(report: Report) -> str:
     if report.undecided:
         said.append(f"{_ids(report.undecided)} can't be verified")
     if not said:
-        return f"Compliant: {summary(report.findings).required} required controls pass."
-    return f"{'Not compliant' if report.failing else 'Not verified'}: {'; '.join(said)}."
+        return f"Compliant: {summary(report.findings).required} required controls pass{_but_for(report)}."
+    return f"{'Not compliant' if report.failing else 'Not verified'}: {'; '.join(said)}{_but_for(report)}."
+
+
+def _but_for(report: Report) -> str:
+    excepted = [one for one in report.findings if one.exemption is not None]
+    return f"; excepted: {_ids(excepted)}" if excepted else ""
 
 
 def name_of(report: Report) -> str:
@@ -86,14 +95,15 @@ def name_of(report: Report) -> str:
 def _table(report: Report, only_failures: bool) -> Iterable[str]:
     count = summary(report.findings)
     counts = f"{count.pass_} pass, {count.fail} fail, {count.unknown} unknown, {count.not_applicable} not applicable"
-    yield click.style(_plain(name_of(report)), bold=True) + f"  {counts}; required: {count.required}"
+    where = f"{report.file}:{report.line}: " if report.file and report.line else ""
+    yield click.style(_plain(where + name_of(report)), bold=True) + f"  {counts}; required: {count.required}"
     if report.note:
         yield f"Note: {_plain(report.note)}."
     shown = _failures(report) if only_failures else report.findings
     if shown:
         yield ""
         yield from _rows(shown)
-    failures = _failures(report)
+    failures = tuple(one for one in _failures(report) if one.exemption is None)
     if failures:
         yield ""
         yield "What to do:"
@@ -106,10 +116,10 @@ def _rows(findings: Sequence[Finding]) -> Iterable[str]:
     rows = [
         (
             one.control.id,
-            one.result.value,
-            one.control.severity.value + ("" if one.required else ", optional"),
+            "Excepted" if one.exemption is not None else one.result.value,
+            one.control.severity.value + ("" if one.required or one.exemption is not None else ", optional"),
             one.control.title,
-            _plain(one.verdict.message or one.verdict.value),
+            _plain(_evidence_of(one)),
         )
         for one in findings
     ]
@@ -117,8 +127,17 @@ def _rows(findings: Sequence[Finding]) -> Iterable[str]:
     yield "  ".join(cell.ljust(width) for cell, width in zip(_COLUMNS, widths, strict=True)).rstrip()
     for finding, row in zip(findings, rows, strict=True):
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        cells[1] = click.style(cells[1], fg=_COLOURS[finding.result])
+        colour = _COLOURS[Result.UNKNOWN if finding.exemption is not None else finding.result]
+        cells[1] = click.style(cells[1], fg=colour)
         yield "  ".join(cells).rstrip()
+
+
+def _evidence_of(finding: Finding) -> str:
+    exemption = finding.exemption
+    told = finding.verdict.message or finding.verdict.value
+    if exemption is None:
+        return told
+    return f"{told} [{finding.result.value}, until {exemption.expires} by {exemption.owner}: {exemption.reason}]"
 
 
 def _failures(report: Report) -> tuple[Finding, ...]:
@@ -131,14 +150,16 @@ def _document(report: Report, only_failures: bool) -> dict[str, Any]:
         "target": dict(report.target),
         "summary": summary(report.findings).model_dump(by_alias=True),
         "evaluatedAt": _time(report.evaluated_at),
-        "controls": [_control(finding) for finding in shown],
+        "controls": [_control(finding, report) for finding in shown],
         **({"note": report.note} if report.note else {}),
     }
 
 
-def _control(finding: Finding) -> dict[str, Any]:
+def _control(finding: Finding, report: Report) -> dict[str, Any]:
     control = finding.control
-    evidence = {}
+    evidence: dict[str, Any] = {}
+    if report.source:
+        evidence = {"evidence": {"source": report.source, "value": finding.verdict.value}}
     if finding.source is not None and finding.observed_at is not None:
         read = {"source": finding.source.value, "observedAt": _time(finding.observed_at)}
         evidence = {"evidence": read | {"value": finding.verdict.value}}
@@ -151,32 +172,56 @@ def _control(finding: Finding) -> dict[str, Any]:
         **evidence,
         "message": finding.verdict.message,
         "remedy": finding.remedy,
+        **_exception(finding.exemption),
     }
+
+
+def _exception(exemption: Exemption | None) -> dict[str, Any]:
+    if exemption is None:
+        return {}
+    told = {"reason": exemption.reason, "owner": exemption.owner, "expires": exemption.expires.isoformat()}
+    return {"exception": told}
 
 
 def _sarif_result(report: Report, finding: Finding, index: int) -> dict[str, Any]:
     location: dict[str, Any] = {"logicalLocations": [{"fullyQualifiedName": name_of(report), "kind": "resource"}]}
     if report.file:
         location["physicalLocation"] = {"artifactLocation": {"uri": report.file}}
+    if report.file and report.line:
+        location["physicalLocation"]["region"] = {"startLine": report.line}
     return {
         "ruleId": finding.control.id,
         "ruleIndex": index,
         "kind": "fail",
-        "level": _LEVELS[finding.control.severity],
-        "message": {"text": f"{name_of(report)}: {finding.verdict.message}. {finding.remedy}"},
+        "level": LEVELS[finding.control.severity],
+        "message": message(f"{name_of(report)}: {finding.verdict.message}. {finding.remedy}"),
         "locations": [location],
-        "partialFingerprints": {"targetAndControl/v1": f"{name_of(report)} {finding.control.id}"},
+        "partialFingerprints": {"targetAndControl/v1": f"{_fingerprint(report)} {finding.control.id}"},
         "properties": {"required": finding.required},
+        **_suppressed(finding.exemption),
     }
+
+
+def _suppressed(exemption: Exemption | None) -> dict[str, Any]:
+    """Code scanning shows it as dismissed, with the reason (SARIF 2.1.0, 3.35)."""
+    if exemption is None:
+        return {}
+    told = message(f"{exemption.reason} ({exemption.owner}, until {exemption.expires})")["text"]
+    return {"suppressions": [{"kind": "external", "status": "accepted", "justification": told}]}
+
+
+def _fingerprint(report: Report) -> str:
+    """What tells it apart from others: the same name may be in several files, and on another line tomorrow."""
+    return f"{report.file} {name_of(report)}" if report.line else name_of(report)
 
 
 def _rule(finding: Finding) -> dict[str, Any]:
     control = finding.control
     return {
         "id": control.id,
-        "shortDescription": {"text": control.title},
-        "help": {"text": finding.remedy},
-        "defaultConfiguration": {"level": _LEVELS[control.severity]},
+        "shortDescription": message(control.title),
+        "help": message(finding.remedy),
+        "defaultConfiguration": {"level": LEVELS[control.severity]},
         "properties": {"tags": [f"{one.framework} {one.id}" for one in control.mappings]},
     }
 

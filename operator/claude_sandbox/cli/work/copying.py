@@ -1,22 +1,32 @@
 """Copies between this machine and a sandbox, by a tar that runs in the sandbox and is not believed."""
 
+import base64
 import os
 import posixpath
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from claude_sandbox.cli.work.archive import ArchiveError, Reader
+from claude_sandbox.cli.work.archives.archive import ArchiveError, Reader
+from claude_sandbox.cli.work.archives.packing import Packer
+from claude_sandbox.cli.work.archives.unpacking import Unpacker
 from claude_sandbox.cli.work.errors import WorkError
-from claude_sandbox.cli.work.packing import Packer
 from claude_sandbox.cli.work.plain import plain_line, plain_text
 from claude_sandbox.cli.work.progress import Progress
-from claude_sandbox.cli.work.sessions import NO_END, Ended, Place, Session, ended, feeding, reading
-from claude_sandbox.cli.work.unpacking import Unpacker
+from claude_sandbox.cli.work.ways.sessions import Ended, Place, Session, ended, feeding, reading
 
+_NOT_THERE = re.compile("Read-only file system|Permission denied")
+"""What mktemp says of a place where the agent may write nothing."""
 _NO_DIRECTORY, _IS_THERE, _CUT = 33, 34, 35
+# BusyBox' sed looks at a line only when it has the next one.
+_WHOLE, _LINES, _END = b"whole\n", b"lines\n", b".\n\n"
+_LINE = 48 * 1024
+"""Bytes that are one line, where lines are sent."""
 # What it is given: where to, the name here. All is unpacked beside its place first, and gets its name at the end.
+# The first line of its input says how the archive follows: as it is, to the end of the input; or in lines of base64,
+# to a line with a dot, by ways that can't tell of an end. GNU's tar reads a pipe to its end, whatever an archive says.
 _RECEIVE = f"""
 case $1 in */) d=$1 n=$2;; *) if [ -d "$1" ]; then d=$1 n=$2; else d=$(dirname "$1") n=$(basename "$1"); fi;; esac
 [ -d "$d" ] || exit {_NO_DIRECTORY}
@@ -24,7 +34,11 @@ case $1 in */) d=$1 n=$2;; *) if [ -d "$1" ]; then d=$1 n=$2; else d=$(dirname "
 p=$(mktemp -d "$d/.claude-sandbox-XXXXXX") || exit 1
 trap 'rm -rf "$p"' EXIT
 trap 'exit 130' HUP INT TERM
-tar -x -f - -C "$p" || exit 1
+IFS= read -r how || exit {_CUT}
+case $how in
+lines) sed -n '/^\\.$/q;p' | base64 -d | tar -x -f - -C "$p" || exit 1;;
+*) tar -x -f - -C "$p" || exit 1;;
+esac
 [ -e "$p/complete" ] || exit {_CUT}
 mv -f "$p/copy" "$d/$n"
 """
@@ -62,11 +76,13 @@ async def copy_out(place: Place, path: str, to: Path, directory: str, limits: Li
     """From the sandbox to this machine. Raises WorkError, OSError."""
     parent, name = split(path, directory)
     final = _free(to, name)
+    # With ./ before it: a name that begins with a dash would be an option to tar.
     session = await place.run(["tar", "-c", "-f", "-", "-C", parent, f"./{name}"])
     try:
         with (
             Progress(f"{plain_line(os.fsencode(name))}") as progress,
             Unpacker(
+                # Beside the place, and so on the same file system: there a rename is one step.
                 final.parent.resolve(),
                 os.fsencode(name),
                 most_bytes=limits.most_bytes,
@@ -138,22 +154,38 @@ async def copy_in(place: Place, source: Path, path: str, directory: str) -> Copi
     name = packer.name
     whole = posixpath.join(directory, path or ".")
 
-    async def parts(progress: Progress) -> AsyncIterator[bytes]:
-        for part in packer.parts():
+    async def parts(progress: Progress, *, lines: bool) -> AsyncIterator[bytes]:
+        for part in (_lines if lines else _whole)(packer.parts()):
             progress.add(len(part))
             yield part
 
+    # What is named comes as an argument, and never as a part of the script.
     session = await place.run(["sh", "-c", _RECEIVE, "sh", whole, name], stdin=True)
     try:
-        if not session.can_end_input:
-            raise WorkError(*NO_END)
         with Progress(name) as progress:
-            how = await feeding(session, parts(progress))
+            how = await feeding(session, parts(progress, lines=not session.can_end_input))
     finally:
         await session.close()
     if how.code:
         raise _not_received(how, whole)
     return Copied(whole, packer.left_out[:100], len(packer.left_out), plain_text(how.errors))
+
+
+def _whole(parts: Iterator[bytes]) -> Iterator[bytes]:
+    yield _WHOLE
+    yield from parts
+
+
+def _lines(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """In lines of base64: each but the last is of a whole number of its groups, so that none is filled up."""
+    yield _LINES
+    left = b""
+    for part in parts:
+        left += part
+        while len(left) >= _LINE:
+            yield base64.b64encode(left[:_LINE]) + b"\n"
+            left = left[_LINE:]
+    yield base64.b64encode(left) + b"\n" + _END
 
 
 def _not_received(how: Ended, path: str) -> WorkError:
@@ -165,4 +197,9 @@ def _not_received(how: Ended, path: str) -> WorkError:
         case 35:
             return WorkError("The connection was cut: nothing was kept in the sandbox.", "Try again.")
     said = plain_text(how.errors) or f"it ended with {how.code}"
-    return WorkError(f"The sandbox did not take it: {said}.", "See that there is room: claude-sandbox shell … -- df -h")
+    remedy = "See that there is room: claude-sandbox shell … -- df -h"
+    if _NOT_THERE.search(said):
+        remedy = (
+            "Name a place in the workspace, below /tmp or in the home directory: nothing else may be written there."
+        )
+    return WorkError(f"The sandbox did not take it: {said}.", remedy)

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from claude_sandbox.cli.where import Where, where_options
+from claude_sandbox.cli.work.activity import kept_active
 from claude_sandbox.cli.work.copying import Copied, Limits, copy_in, copy_out
 from claude_sandbox.cli.work.options import place_of, sandbox_named, size_option, work
 
@@ -59,12 +60,14 @@ def cp(source: str, destination: str, max_size: int, where: Where) -> None:
 
 
 async def _out(remote: Remote, here: Path, where: Where, limits: Limits) -> int:
-    async with place_of(sandbox_named(remote.sandbox, where), where) as (place, target):
+    found = place_of(sandbox_named(remote.sandbox, where), where)
+    async with found as (place, target), kept_active(target, where):
         return _tell(await copy_out(place, remote.path, here, target.directory, limits))
 
 
 async def _in(here: Path, remote: Remote, where: Where) -> int:
-    async with place_of(sandbox_named(remote.sandbox, where), where) as (place, target):
+    found = place_of(sandbox_named(remote.sandbox, where), where)
+    async with found as (place, target), kept_active(target, where):
         return _tell(await copy_in(place, here, remote.path, target.directory))
 
 

@@ -12,6 +12,7 @@ from claude_sandbox.cli.completion import sandbox_names
 from claude_sandbox.cli.where import Where, where_options
 from claude_sandbox.cli.work.changes.fetching import base_of, fetched
 from claude_sandbox.cli.work.changes.own_git import OwnGit
+from claude_sandbox.cli.work.errors import WorkError
 from claude_sandbox.cli.work.options import place_of, sandbox_named, size_option, work
 from claude_sandbox.cli.work.plain import Lines, plain_line
 
@@ -75,6 +76,9 @@ async def _show(
     sandbox: tuple[str, str], directory: str | None, base: str | None, shown: Shown, most: int, where: Where
 ) -> int:
     async with place_of(sandbox, where) as (place, target):
+        if directory is None and len(target.repositories) > 1:
+            several = ", ".join(plain(str(one.get("path"))) for one in target.repositories)
+            raise WorkError(f"The sandbox has several repositories: {several}.", "Name one with --path.")
         only = str(target.repositories[0].get("path")) if len(target.repositories) == 1 else "."
         path = posixpath.normpath(posixpath.join(target.directory, directory or only))
         with OwnGit(most) as git:

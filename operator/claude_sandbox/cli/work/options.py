@@ -13,16 +13,18 @@ from claude_sandbox.api import meta
 from claude_sandbox.api.clip import plain
 from claude_sandbox.api.quantity import bytes_of
 from claude_sandbox.api.spec import BackendType
-from claude_sandbox.cli.engine_address import AddressError, EngineAddress, engine_address
+from claude_sandbox.cli.local.engine_address import AddressError, EngineAddress, engine_address
 from claude_sandbox.cli.where import Where
-from claude_sandbox.cli.work.containers import container_place
+from claude_sandbox.cli.work.connection import connected
 from claude_sandbox.cli.work.errors import WorkError
-from claude_sandbox.cli.work.pods import PodPlace
-from claude_sandbox.cli.work.sessions import Place
 from claude_sandbox.cli.work.target import Target, find, named
+from claude_sandbox.cli.work.ways.channel import ChannelPlace
+from claude_sandbox.cli.work.ways.containers import container_place
+from claude_sandbox.cli.work.ways.pods import PodPlace
+from claude_sandbox.cli.work.ways.sessions import Place
 from claude_sandbox.kubernetes_api.client import Api
-from claude_sandbox.kubernetes_api.credentials import CredentialsError, load
 from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.operator_sessions import is_place
 from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS
 
 INTERRUPTED = 130
@@ -53,30 +55,34 @@ def sandbox_named(text: str, where: Where) -> tuple[str, str]:
 @asynccontextmanager
 async def place_of(sandbox: tuple[str, str], where: Where) -> AsyncIterator[tuple[Place, Target]]:
     """Where the sandbox runs. Raises WorkError."""
-    try:
-        credentials = await asyncio.to_thread(load, where.kubeconfig, where.context)
-    except CredentialsError as error:
-        raise WorkError(f"{error}.", "Name the cluster with --kubeconfig or --context.") from None
-    async with Api(credentials, user_agent="claude-sandbox") as api:
-        target = await find(api, sandbox[0] or credentials.namespace, sandbox[1])
+    async with connected(where) as (api, namespace):
+        target = await find(api, sandbox[0] or namespace, sandbox[1])
+        # A status is read strictly: it decides where the user's connection goes.
+        if target.backend is BackendType.DOCKER and is_place(target.sessions) and not _names_an_engine(where):
+            yield ChannelPlace(api, target, target.sessions), target
+            return
         if target.backend is BackendType.DOCKER:
-            async with container_place(await _engine_of(api, target, where), target) as place:
+            async with container_place(await engine_of(api, str(target), target.host, where), target) as place:
                 yield place, target
             return
-        if where.host or where.tls.given:
+        if _names_an_engine(where):
             raise click.UsageError(f"ClaudeSandbox {target} is on Kubernetes: leave --host and --tls… out.")
         yield PodPlace(api, target), target
 
 
-async def _engine_of(api: Api, target: Target, where: Where) -> EngineAddress:
-    """As the command line says, else as its DockerHost does. Raises WorkError, click.UsageError."""
+def _names_an_engine(where: Where) -> bool:
+    return where.host is not None or where.tls.given
+
+
+async def engine_of(api: Api, sandbox: str, host: str, where: Where) -> EngineAddress:
+    """As the command line says, else as the sandbox's DockerHost does. Raises WorkError, click.UsageError."""
     endpoint = where.host
     if endpoint is None:
         try:
-            live = await api.get(DOCKER_HOSTS, target.host)
+            live = await api.get(DOCKER_HOSTS, host)
         except ApiError as error:
             raise WorkError(
-                f"DockerHost {target.host}, on which ClaudeSandbox {target} runs, can't be read: {error}.",
+                f"DockerHost {host}, on which ClaudeSandbox {sandbox} is, can't be read: {error}.",
                 f"Ask for the right to get {meta.HOST_PLURAL}, or name the engine with --host.",
             ) from None
         endpoint = str((live.get("spec") or {}).get("endpoint", ""))

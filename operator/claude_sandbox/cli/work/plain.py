@@ -32,6 +32,7 @@ class Lines:
         """The lines that are whole now, without their ends."""
         *whole, self._rest = (self._rest + part).split(b"\n")
         found = [line[at : at + LONGEST_LINE] for line in whole for at in range(0, len(line) or 1, LONGEST_LINE)]
+        # A line without an end must not fill the memory.
         while len(self._rest) > LONGEST_LINE:
             found.append(self._rest[:LONGEST_LINE])
             self._rest = self._rest[LONGEST_LINE:]

@@ -10,10 +10,11 @@ import click
 from claude_sandbox.cli.completion import sandbox_names
 from claude_sandbox.cli.where import Where, where_options
 from claude_sandbox.cli.work import terminal
+from claude_sandbox.cli.work.activity import kept_active
 from claude_sandbox.cli.work.errors import WorkError
 from claude_sandbox.cli.work.options import place_of, sandbox_named, work
 from claude_sandbox.cli.work.plain import Lines, plain_line
-from claude_sandbox.cli.work.sessions import NO_END, Session
+from claude_sandbox.cli.work.ways.sessions import NO_END, Session
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.pod_exec import Channel
 
@@ -51,10 +52,12 @@ def shell(sandbox: str, command: tuple[str, ...], where: Where) -> None:
 
 async def _run(sandbox: tuple[str, str], command: Sequence[str], where: Where) -> int:
     tty = terminal.is_one()
+    # What kind of terminal it is, only this end knows.
     wanted = command or ("sh", "-c", _SHELL, "sh", os.environ.get("TERM", "dumb"))
-    async with place_of(sandbox, where) as (place, target):
+    async with place_of(sandbox, where) as (place, target), kept_active(target, where):
         session = await place.run(wanted, stdin=True, tty=tty)
         try:
+            # It would wait for an end that nobody can tell it.
             if not tty and not session.can_end_input and not os.isatty(0):
                 raise WorkError(*NO_END)
             if tty:
@@ -70,7 +73,9 @@ async def attached(session: Session, *, tty: bool) -> int:
         tasks = [asyncio.create_task(_give(session))]
         if tty:
             held.enter_context(terminal.raw())
+            # Of many changes the size at the end is all that counts.
             resizes: asyncio.Queue[None] = asyncio.Queue(1)
+            # The size at the beginning is told as a change.
             resizes.put_nowait(None)
             held.enter_context(terminal.resized(lambda: None if resizes.full() else resizes.put_nowait(None)))
             tasks.append(asyncio.create_task(_resize(session, resizes)))

@@ -30,8 +30,12 @@ class Target:
     backend: BackendType
     workload: str
     host: str = ""
+    sessions: str = ""
+    """On Docker, where the operator lets people in, as the status has it; empty where it does not."""
     container: str = "agent"
     directory: str = "/workspace"
+    idles: bool = False
+    """Whether it is suspended when nobody uses it (spec.lifecycle.idleTimeout)."""
     repositories: tuple[Mapping[str, Any], ...] = ()
     """What the operator says of those that were cloned, as in the status."""
 
@@ -65,12 +69,8 @@ def target_of(live: Mapping[str, Any]) -> Target:
     metadata, spec, status = _fields(live, "metadata"), _fields(live, "spec"), _fields(live, "status")
     namespace, name = str(metadata.get("namespace")), str(metadata.get("name"))
     what = f"ClaudeSandbox {namespace}/{name}"
-    if spec.get("operatingMode") == "Suspended":
-        raise WorkError(
-            f"{what} is suspended: nothing of it runs.",
-            f"kubectl patch {meta.SINGULAR} {name} -n {namespace} --type=merge"
-            """ -p '{"spec":{"operatingMode":"Running"}}'""",
-        )
+    if spec.get("operatingMode") == "Suspended" or _fields(status, "lifecycle").get("ended"):
+        raise WorkError(f"{what} is suspended: nothing of it runs.", f"claude-sandbox resume {namespace}/{name}")
     backend = BackendType(str(_fields(spec, "backend").get("type", BackendType.KUBERNETES)))
     workload, placement = _fields(status, "workload"), _fields(status, "placement")
     running = workload.get("name") if backend is BackendType.KUBERNETES else workload.get("uid")
@@ -84,7 +84,9 @@ def target_of(live: Mapping[str, Any]) -> Target:
         str(metadata.get("uid")),
         backend,
         str(running),
+        idles=bool(_fields(spec, "lifecycle").get("idleTimeout")),
         host=str(workload.get("host") or placement.get("host") or ""),
+        sessions=str(workload.get("sessions") or ""),
         repositories=tuple(one for one in repositories if isinstance(one, Mapping))
         if isinstance(repositories, list)
         else (),

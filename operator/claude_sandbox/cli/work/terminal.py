@@ -59,6 +59,7 @@ async def typed() -> AsyncIterator[bytes]:
     """
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[bytes] = asyncio.Queue()
+    # A command that does not read must not have a whole file taken into memory.
     room = threading.Semaphore(4)
 
     def read() -> None:

@@ -1,10 +1,11 @@
 """Paths of the host that are mounted into a container."""
 
+import re
 from collections.abc import Callable
 
 from claude_sandbox.compliance.containers.container import Container
 from claude_sandbox.compliance.containers.mounts import Mount
-from claude_sandbox.compliance.host_files.paths import holds, normal
+from claude_sandbox.compliance.host_files.paths import holds
 
 SYSTEM = (
     "/bin",
@@ -26,6 +27,12 @@ SYSTEM = (
     "/var/spool",
 )
 """Directories that belong to the host's system and not to a user's work."""
+# Below them is nobody's file: a process's root there is the host's, a control group is everybody's.
+_KERNELS = ("/proc", "/sys")
+# Of Windows and of macOS, as their virtual machines show them.
+_OF_OTHER_SYSTEMS = re.compile(
+    r"(?:(?:/mnt)?/c/(?:windows|programdata|program files(?: \(x86\))?)|/system|/library)(?=/|\Z)", re.IGNORECASE
+)
 
 
 def each_bind(container: Container, problem: Callable[[str, str], str | None]) -> tuple[list[str], list[str]]:
@@ -47,11 +54,10 @@ def is_declared(container: Container, mount: Mount) -> bool:
 
 
 def is_system(path: str) -> bool:
-    return any(holds(one, path) for one in SYSTEM)
+    return any(holds(one, path) for one in SYSTEM) or _OF_OTHER_SYSTEMS.match(path) is not None
 
 
-def socket_of(variable: tuple[str, str]) -> str | None:
-    name, value = variable
-    if name != "DOCKER_HOST" or not value.startswith("unix://"):
-        return None
-    return normal(value.removeprefix("unix://"))
+def is_whole_system(path: str) -> bool:
+    """Whether it is a directory that belongs to the system, as a whole, or one that only the kernel serves."""
+    whole = any(holds(path, one) for one in SYSTEM) or _OF_OTHER_SYSTEMS.fullmatch(path) is not None
+    return whole or any(holds(one, path) for one in _KERNELS)

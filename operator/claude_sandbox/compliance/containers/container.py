@@ -1,6 +1,6 @@
 """A container's document, looked at."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -20,6 +20,7 @@ from claude_sandbox.compliance.evidence.containers import (
     KeyPlace,
     SettingsContent,
 )
+from claude_sandbox.compliance.evidence.probes import ProbeReport
 from claude_sandbox.compliance.evidence.readings import Object
 
 
@@ -46,6 +47,7 @@ class Container(Document):
         visits: ExecSessions | None = None,
         settings: SettingsContent | str = "their content was not read",
         key_place: KeyPlace | None = None,
+        probe: ProbeReport | str = "was not tried",
     ) -> None:
         super().__init__(document)
         self.declared = declared or Declared()
@@ -65,6 +67,8 @@ class Container(Document):
         """What it has for managed settings, or why that is not known."""
         self.key_place = key_place
         """What is in the place of its key, as far as that is known."""
+        self.probe = probe
+        """What was tried from its place in the network, or why nothing is known of that, as the end of a sentence."""
 
     @cached_property
     def running(self) -> bool:
@@ -106,6 +110,8 @@ class Container(Document):
             if (mount.destination, mount.host) not in known:
                 found.append(mount)
         binds = {mount.destination: mount for mount in found if mount.kind == "bind"}
+        # The label tells the path that the user named, the list perhaps another of Docker Desktop's virtual machine:
+        # both are judged.
         for place, source in sources.items():
             if place in binds and all(one.host != source for one in found if one.destination == place):
                 found.append(replace(binds[place], host=source))
@@ -123,6 +129,14 @@ class Container(Document):
             )
             if told is None
         )
+
+    def volume_options(self, name: str | None) -> Object | None:
+        """The driver options of a volume of the engine's own driver; None where its document was not given."""
+        for volume in self._volumes:
+            if name and volume.get("Name") == name and volume.get("Driver") == "local":
+                options = volume.get("Options")
+                return options if isinstance(options, Mapping) else {} if options is None else None
+        return None
 
     def network(self, name: str, identifier: str | None) -> Object | None:
         """The document of a network, if it was given: of this very one where the container tells its identifier."""

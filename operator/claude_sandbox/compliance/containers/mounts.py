@@ -3,10 +3,11 @@
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from claude_sandbox.compliance.containers.document import Document
+from claude_sandbox.compliance.containers.volumes import Shown, shown_by, shown_of
 from claude_sandbox.compliance.evidence.readings import Object
 from claude_sandbox.compliance.host_files.paths import host_path, normal
 
@@ -18,7 +19,10 @@ _PROPAGATIONS = frozenset({"private", "rprivate", "shared", "rshared", "slave", 
 _VEILED = re.compile(
     r"(?:/run/desktop/mnt/host|/mnt/host|/mnt)?/wsl/(?:docker-desktop-bind-mounts|rancher-desktop/run/docker-mounts)/.*"
 )
-_LABEL = re.compile(r"desktop\.docker\.io/binds/(\d+)/Source")
+# Of `-v` it writes binds, of `--mount` mounts.
+_LABEL = re.compile(r"desktop\.docker\.io/((?:binds|mounts)/\d+)/Target")
+_PROXIED = "dockerSocketProxied"
+"""How the labels tell that the engine's own socket is there, whatever is the source."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Mount:
     size: int | None = None
     """Of a tmpfs, in bytes; 0 where it has no bound."""
     is_veiled: bool = False
-    """Of a volume: whether it may be a path of the host in disguise, since its own document was not given."""
+    """Of a volume: whether it may show something of the host's: its own document was not given, or leaves it open."""
 
     @property
     def place(self) -> str:
@@ -57,7 +61,7 @@ class Mount:
     def doubt(self) -> str:
         """That the document leaves something out of it."""
         if self.is_veiled:
-            return f"what the volume at {self.place} is was not given (docker volume inspect {self.name or 'NAME'})"
+            return f"what the volume at {self.place} shows is not told (docker volume inspect {self.name or 'NAME'})"
         return f"the document does not tell all of {self.where}"
 
 
@@ -70,10 +74,7 @@ def listed_mounts(
         destination = _path(_text(mount, "Destination"))
         name, writable = _text(mount, "Name"), mount.get("RW")
         host = _host(source, destination, sources) if kind == "bind" and source else None
-        document = _document_of(name, volumes) if kind == "volume" else None
-        if document is not None:
-            host = _device(document.get("Options"))
-        yield Mount(
+        found = Mount(
             where=f"Mounts[{number}]",
             kind=kind,
             destination=destination,
@@ -81,8 +82,8 @@ def listed_mounts(
             host=host,
             writable=writable if isinstance(writable, bool) else None,
             propagation=_text(mount, "Propagation"),
-            is_veiled=kind == "volume" and not _is_plain(document),
         )
+        yield from _of_volume(found, shown_of(_document_of(name, volumes))) if kind == "volume" else (found,)
 
 
 def named_sources(container: Document) -> Iterator[str]:
@@ -99,11 +100,16 @@ def named_sources(container: Document) -> Iterator[str]:
 def desktop_sources(labels: Mapping[str, object]) -> dict[str, str]:
     """For each place in the container the path that Docker Desktop's labels tell as its source."""
     found = {}
-    for name, source in labels.items():
-        if (match := _LABEL.fullmatch(name)) and isinstance(source, str):
-            target = labels.get(f"desktop.docker.io/binds/{match[1]}/Target")
-            if isinstance(target, str) and (place := _path(target)):
-                found[place] = host_path(source)
+    for name, target in labels.items():
+        match = _LABEL.fullmatch(name)
+        place = _path(target) if match and isinstance(target, str) else None
+        if match is None or place is None:
+            continue
+        source, kind = (labels.get(f"desktop.docker.io/{match[1]}/{one}") for one in ("Source", "SourceKind"))
+        if kind == _PROXIED:
+            found[place] = "/run/docker.sock"
+        elif isinstance(source, str):
+            found[place] = host_path(source)
     return found
 
 
@@ -119,18 +125,17 @@ def bound_mounts(
             continue
         source, destination, options = match[1], match[2], (match[3] or "").split(",")
         is_path = source.startswith(("/", ".", "~", "\\")) or ":" in source
-        document = None if is_path else _document_of(source, volumes)
         place = _path(destination)
-        yield Mount(
+        found = Mount(
             where=where,
             kind="bind" if is_path else "volume",
             destination=place,
             name=source,
-            host=_host(source, place, sources) if is_path else _device((document or {}).get("Options")),
+            host=_host(source, place, sources) if is_path else None,
             writable="ro" not in options,
             propagation=next((option for option in options if option in _PROPAGATIONS), "rprivate"),
-            is_veiled=not is_path and not _is_plain(document),
         )
+        yield from (found,) if is_path else _of_volume(found, shown_of(_document_of(source, volumes)))
 
 
 def asked_mounts(
@@ -139,16 +144,10 @@ def asked_mounts(
     """From `HostConfig.Mounts`, of which the engine leaves out every field that is empty."""
     for number, mount in enumerate(mounts):
         kind, source = _text(mount, "Type"), _text(mount, "Source")
-        place, document = _path(_text(mount, "Target")), None
+        place = _path(_text(mount, "Target"))
         host = _host(source, place, sources) if kind == "bind" and source else None
-        if kind == "volume":
-            # One that is there already keeps its own options, whatever is asked for.
-            document = _document_of(source, volumes)
-            host = _device(_at(mount, "VolumeOptions", "DriverConfig", "Options")) or _device(
-                (document or {}).get("Options")
-            )
         size = _at(mount, "TmpfsOptions", "SizeBytes")
-        yield Mount(
+        found = Mount(
             where=f"HostConfig.Mounts[{number}]",
             kind=kind,
             destination=place,
@@ -157,8 +156,14 @@ def asked_mounts(
             writable=mount.get("ReadOnly") is not True,
             propagation=str(_at(mount, "BindOptions", "Propagation") or "rprivate"),
             size=size if isinstance(size, int) and size > 0 else 0,
-            is_veiled=kind == "volume" and not _is_plain(document),
         )
+        if kind == "volume":
+            # One that is there already keeps its own options, whatever is asked for.
+            asked, own = shown_by(_at(mount, "VolumeOptions", "DriverConfig", "Options")), _document_of(source, volumes)
+            shown = shown_of(own)
+            yield from _of_volume(found, Shown((*asked.hosts, *shown.hosts), asked.is_all and shown.is_all))
+        else:
+            yield found
 
 
 def _path(path: str | None) -> str | None:
@@ -176,25 +181,10 @@ def _document_of(name: str | None, volumes: Sequence[Object]) -> Object | None:
     return next((volume for volume in volumes if name and volume.get("Name") == name), None)
 
 
-def _is_plain(document: Object | None) -> bool:
-    """Whether a volume's document is there, and of the engine's own driver, whose options tell what it shows."""
-    return (
-        document is not None
-        and document.get("Driver") == "local"
-        and "Options" in document
-        and isinstance(document.get("Options"), Mapping | None)
-    )
-
-
-def _device(options: Any) -> str | None:
-    """The host's path that a volume with these driver options shows. One of a network file system shows none."""
-    if not isinstance(options, Mapping):
-        return None
-    device = options.get("device")
-    # `:/path` is a server's of NFS, `//server/share` one of CIFS.
-    if isinstance(device, str) and device.startswith("/") and not device.startswith("//"):
-        return host_path(device)
-    return None
+def _of_volume(mount: Mount, shown: Shown) -> Iterator[Mount]:
+    """A volume, once for each path of the host that it shows."""
+    for host in dict.fromkeys(shown.hosts) or (None,):
+        yield replace(mount, host=host, is_veiled=not shown.is_all)
 
 
 def _text(of: Object, key: str) -> str | None:

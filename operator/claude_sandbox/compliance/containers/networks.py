@@ -6,6 +6,7 @@ from claude_sandbox.compliance.containers.container import Container
 from claude_sandbox.compliance.evidence.readings import Object
 
 _BRIDGE = "com.docker.network.bridge."
+_NAME = f"{_BRIDGE}name"
 _ICC = f"{_BRIDGE}enable_icc"
 INHIBIT = f"{_BRIDGE}inhibit_ipv4"
 GATEWAY_MODE = f"{_BRIDGE}gateway_mode_ipv4"
@@ -55,6 +56,8 @@ def problems_of(name: str, network: Object, container: Container) -> Iterator[st
     elif host_address(network, isolates=container.engine.isolates) is True:
         yield f"the host has an address on the network {name}, so what listens on the host can be reached"
     options = network.get("Options")
+    if isinstance(options, Mapping) and options.get(_NAME) == "docker0":
+        yield f"the network {name} is the default bridge, on which the host has an address"
     if network.get("Driver") in _WITHOUT_HOST and isinstance(options, Mapping) and options.get("parent"):
         yield f"the network {name} is on an interface of the host's, whose neighbours can be reached"
 

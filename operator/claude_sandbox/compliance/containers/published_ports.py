@@ -8,6 +8,7 @@ from claude_sandbox.compliance.containers.document import Document
 from claude_sandbox.compliance.evidence.readings import Object
 
 _FIRST_ORDINARY_PORT = 1024
+"""Those below need a right to be listened on, unless net.ipv4.ip_unprivileged_port_start says otherwise."""
 
 
 def bindings_of(document: Object) -> tuple[tuple[str, str | None], ...]:

@@ -2,7 +2,7 @@
 
 The document is that of Docker's profiles: a default action, and rules that name calls, perhaps with conditions on their
 arguments, architectures or the kernel's version. A call counts as let through if any rule may let it through or its
-default does: a condition on an argument stops nobody who chooses the argument.
+default does: a condition on an argument stops nobody who chooses the argument, unless it leaves out all that is feared.
 """
 
 import json
@@ -16,6 +16,7 @@ _TRACING = "SCMP_ACT_TRACE"
 _STOPPING = frozenset(
     {"SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_TRAP"}
 )
+_ACTIONS = frozenset({*_LETTING, *_STOPPING, _TRACING})
 
 
 def _calls(names: str) -> frozenset[str]:
@@ -39,6 +40,10 @@ WORST = _calls(
 mounts, with which a process without capabilities comes to have all of them in a namespace of its own."""
 
 
+_NAMESPACES = 0x7E020000
+"""All flags of clone and unshare that make a namespace, but for that of time, which unshare alone knows."""
+
+
 class FilterError(Exception):
     """The text is no filter that an engine would take; the message is a clause."""
 
@@ -46,7 +51,7 @@ class FilterError(Exception):
 def weakness(text: str) -> str:
     """What is wrong with a profile in JSON: a clause, or empty. Raises FilterError for what is none."""
     document = _parsed(text)
-    default, rules = document["defaultAction"], _rules(document)
+    default, rules = document["defaultaction"], _rules(document)
     let = {call for call in DANGEROUS if _lets(call, default, rules)}
     if let == DANGEROUS:
         return "its seccomp profile lets every system call pass that it should stop"
@@ -59,14 +64,21 @@ def weakness(text: str) -> str:
 
 def _parsed(text: str) -> Mapping[str, Any]:
     try:
-        document: Any = json.loads(text)
+        document: Any = json.loads(text, object_pairs_hook=_as_engines_read)
     except (ValueError, RecursionError):
         raise FilterError("its seccomp profile is not JSON") from None
-    if not isinstance(document, Mapping) or not isinstance(document.get("defaultAction"), str):
+    if not isinstance(document, Mapping) or not isinstance(document.get("defaultaction"), str):
         raise FilterError("its seccomp profile has no default action")
-    if document["defaultAction"] not in {*_LETTING, *_STOPPING, _TRACING}:
+    if document["defaultaction"] not in _ACTIONS:
         raise FilterError("its seccomp profile has a default action that is none")
+    if any(rule.get("action") not in _ACTIONS for rule in _rules(document)):
+        raise FilterError("its seccomp profile has a rule with an action that is none")
     return document
+
+
+def _as_engines_read(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Engines are written in Go, for which fields' names have no case; of several that are one, the last one counts."""
+    return {name.casefold(): value for name, value in pairs}
 
 
 def _rules(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -78,7 +90,7 @@ def _lets(call: str, default: str, rules: Iterable[Mapping[str, Any]]) -> bool:
     """Whether a process without capabilities may get the call through, with arguments of its choice."""
     stopped = False
     for rule in rules:
-        if call not in _names(rule) or _needs_more(rule):
+        if call not in _names(rule) or _needs_more(rule) or (call == "unshare" and _leaves_namespaces(rule)):
             continue
         action = rule.get("action")
         if action in _LETTING or action == _TRACING:
@@ -94,6 +106,20 @@ def _names(rule: Mapping[str, Any]) -> Iterator[str]:
     yield from (one for one in names if isinstance(one, str)) if isinstance(names, list) else ()
     if isinstance(name := rule.get("name"), str):
         yield name
+
+
+def _leaves_namespaces(rule: Mapping[str, Any]) -> bool:
+    """Whether the rule is for calls alone that make no namespace, as Docker's own is of clone."""
+    conditions = rule.get("args")
+    return isinstance(conditions, list) and any(
+        isinstance(one, Mapping)
+        and one.get("op") == "SCMP_CMP_MASKED_EQ"
+        and one.get("index") in (None, 0)
+        and isinstance(mask := one.get("value"), int)
+        and mask & _NAMESPACES == _NAMESPACES
+        and not one.get("valuetwo")
+        for one in conditions
+    )
 
 
 def _needs_more(rule: Mapping[str, Any]) -> bool:

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
+from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.containers.container import Container
 from claude_sandbox.compliance.evidence.mountinfo import KernelMount
 from claude_sandbox.compliance.evidence.process import Process
-from claude_sandbox.compliance.verdict import Verdict, decided, unknown
+from claude_sandbox.compliance.evidence.readings import ManagedSettings
+from claude_sandbox.compliance.verdict import Verdict, decided, passed, unknown
 
 # File systems in which the kernel shows itself; what may be done with them is not a matter of files.
 _KERNELS_OWN = frozenset({"proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue"})
@@ -17,10 +19,11 @@ _ENGINES_OWN = frozenset({"/", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"
 # so that runtimes mount those of the host.
 _DEVICES = frozenset({"null", "zero", "full", "random", "urandom", "tty"})
 
+_SHOWN = 8
 _UNREAD = "what is mounted in it could not be read from the kernel"
 
 
-def read_only_root(process: Process, _: Container) -> Verdict:
+def read_only_root(process: Process, _: object) -> Verdict:
     """The root file system is mounted read-only."""
     roots = [mount for mount in process.mounts or () if mount.place == "/"]
     if not roots:
@@ -28,7 +31,7 @@ def read_only_root(process: Process, _: Container) -> Verdict:
     return decided(["the kernel lets it write to its root file system"] if roots[-1].writable else [], (), "kernel: ro")
 
 
-def system_paths(process: Process, _: Container) -> Verdict:
+def system_paths(process: Process, _: object) -> Verdict:
     """/sys and /proc/sys are read-only, and what of /proc engines mask is covered."""
     if process.mounts is None:
         return unknown(_UNREAD)
@@ -44,7 +47,7 @@ def system_paths(process: Process, _: Container) -> Verdict:
     return decided(problems, (), "kernel: covered")
 
 
-def propagation(process: Process, _: Container) -> Verdict:
+def propagation(process: Process, _: object) -> Verdict:
     """No mount that is made in it is seen elsewhere."""
     return _each(process, process.mounts, lambda one: one.shared, "the kernel shares what is mounted at {}")
 
@@ -60,7 +63,7 @@ def scratch(process: Process, container: Container) -> Verdict:
     def is_loose(mount: KernelMount) -> bool:
         return not (mount.sized and {"nosuid", "nodev"} <= mount.options)
 
-    own = (one for one in _written(process) if one.kind == "tmpfs" and one.root == "/" and one.place != _CGROUPS)
+    own = (one for one in written(process) if one.kind == "tmpfs" and one.root == "/" and one.place != _CGROUPS)
     problems = [
         f"the kernel has the tmpfs at {one.place} without a size, or not nosuid and nodev"
         for one in own
@@ -77,7 +80,11 @@ def scratch(process: Process, container: Container) -> Verdict:
 
 def settings(process: Process, container: Container) -> Verdict:
     """What is mounted where the managed settings are is read-only, the last that was, and nothing is over it."""
-    wanted = container.declared.managed_settings
+    return settings_in(process, container.declared.managed_settings)
+
+
+def settings_in(process: Process, wanted: ManagedSettings | None) -> Verdict:
+    """The same of a process, wherever what is wanted is declared."""
     if process.mounts is None or wanted is None:
         return unknown(_UNREAD)
     here = [mount for mount in process.mounts if mount.place == wanted.directory]
@@ -96,17 +103,26 @@ def settings(process: Process, container: Container) -> Verdict:
 def writable(process: Process, container: Container) -> Verdict:
     """Nothing but the workspaces, of what is not the kernel's own and not in memory."""
     workspaces = container.declared.workspaces
-    if not workspaces:
+    if not (workspaces or container.declared.keeps_nothing):
         return unknown("nothing declares where it may write")
     kept = (
         one
-        for one in _written(process)
+        for one in written(process)
         if one.place not in _ENGINES_OWN and not (one.kind == "tmpfs" and one.root == "/")
     )
-    return _each(process, kept, lambda one: one.place not in workspaces, "the kernel lets it write to {}")
+    found = _each(process, kept, lambda one: one.place not in workspaces, "the kernel lets it write to {}")
+    return found if found.result is not Result.PASS else passed(runnable(process))
 
 
-def _written(process: Process) -> Iterator[KernelMount]:
+def runnable(process: Process) -> str:
+    """Where it can write programs and run them: told as evidence, since a workspace is for just that."""
+    places = [one.place for one in written(process) if "noexec" not in one.options]
+    more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+    shown = ", ".join(places[:_SHOWN]) + more
+    return f"kernel: so mounted; what it writes it can run in {shown or 'no place'}"
+
+
+def written(process: Process) -> Iterator[KernelMount]:
     """What can be written to, but for devices: /dev, and what is covered with one of them."""
     mounts = process.mounts or ()
     own = {mount.device for mount in mounts if mount.place == "/dev"}

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.containers.container import Container, untold
-from claude_sandbox.compliance.control import AS_FOR_A_SANDBOX, ContainerCheck, Control, Level, PodCheck
+from claude_sandbox.compliance.control import AS_FOR_A_SANDBOX, ContainerCheck, Control, Level, PodCheck, maps
 from claude_sandbox.compliance.evidence.readings import ClaudeCode
 from claude_sandbox.compliance.pods.view import PodContainer, View, same_image
 from claude_sandbox.compliance.verdict import Verdict, decided, not_applicable, unknown
@@ -118,6 +118,13 @@ CONTROLS: tuple[Control, ...] = (
         "Claude Code from the operator's image",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning=(
+            "Claude Code's program is the operator's own, mounted read-only, whatever the image has at its place."
+        ),
+        why=(
+            "An image can bring a program of that name that does something else with the key, or one that is "
+            "too old for the managed settings to hold."
+        ),
         pod=PodCheck(
             pod_from_operator,
             "Delete the pod: it comes back with the operator's Claude Code, mounted read-only.",
@@ -127,5 +134,6 @@ CONTROLS: tuple[Control, ...] = (
             container_from_operator,
             "Remove the container: it comes back with the operator's Claude Code, mounted read-only.",
         ),
+        mappings=maps(nist=("4.1.5",)),
     ),
 )

@@ -4,17 +4,18 @@ import posixpath
 from collections.abc import Iterator
 
 from claude_sandbox.api.status import Severity
-from claude_sandbox.compliance.containers import witness_mounts
-from claude_sandbox.compliance.containers.binds import SYSTEM, is_declared, is_system, socket_of
+from claude_sandbox.compliance.containers import witness, witness_mounts
+from claude_sandbox.compliance.containers.binds import is_declared, is_system, is_whole_system
 from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
 from claude_sandbox.compliance.containers.mounts import asked_mounts
 from claude_sandbox.compliance.containers.tmpfs import is_size, key_value
 from claude_sandbox.compliance.control import ContainerCheck, Control, Level, PodCheck, Undeclared, maps
 from claude_sandbox.compliance.evidence.readings import Object
 from claude_sandbox.compliance.host_files import sockets
-from claude_sandbox.compliance.host_files.credential_files import is_home
+from claude_sandbox.compliance.host_files.homes import is_home
 from claude_sandbox.compliance.host_files.paths import holds, normal
-from claude_sandbox.compliance.host_files.sockets import engine
+from claude_sandbox.compliance.host_files.sockets import engine, engines_in
+from claude_sandbox.compliance.pods import witness as pod_witness
 from claude_sandbox.compliance.pods.standards import violating
 from claude_sandbox.compliance.pods.undeclared import writable_beyond
 from claude_sandbox.compliance.pods.view import PodContainer, View
@@ -22,6 +23,8 @@ from claude_sandbox.compliance.pods.volumes import READ_ONLY_SOURCES, host_paths
 from claude_sandbox.compliance.verdict import Verdict, decided, failed, judged, passed, unknown
 
 _UNSHARED = ("", "private", "rprivate")
+_NO_DEVICES = ("", "void", "none")
+"""What the runtime of a maker of graphics cards takes for none of its devices."""
 
 
 def pod_read_only_root(view: View) -> Verdict:
@@ -50,7 +53,7 @@ def container_host_paths(container: Container) -> Verdict:
         if mount.host is None:
             continue
         seen.append(mount.host)
-        if any(holds(mount.host, one) for one in SYSTEM) or is_home(mount.host):
+        if is_whole_system(mount.host) or is_home(mount.host):
             problems.append(f"{mount.destination} is the host's {mount.host}")
         elif is_declared(container, mount) and (mount.writable is False or not is_system(mount.host)):
             continue
@@ -77,7 +80,7 @@ def pod_runtime_socket(view: View) -> Verdict:
 def container_runtime_socket(container: Container) -> Verdict:
     """Who can speak to the engine is root on the host. A directory above a socket holds the socket."""
     problems, doubts = [], []
-    clients = [path for path in map(socket_of, container.environment or ()) if path]
+    clients = tuple(map(normal, engines_in(container.environment or ())))
     for mount in container.mounts:
         if mount.is_vague or mount.is_veiled:
             doubts.append(mount.doubt)
@@ -87,8 +90,9 @@ def container_runtime_socket(container: Container) -> Verdict:
             continue
         if found := engine(mount.host, mount.place):
             problems.append(f"{mount.destination} {found}")
+        # Whatever the path is called on the host: the container's own variable says what it is for.
         elif any(holds(normal(mount.place), client) for client in clients):
-            problems.append(f"{mount.destination} is what DOCKER_HOST names as an engine's socket")
+            problems.append(f"{mount.destination} is what a variable names as an engine's socket")
         elif any(name.endswith(".sock") for name in (mount.host, mount.place)) and not is_declared(container, mount):
             doubts.append(f"whose socket {mount.destination} is, the host's {mount.host}, is not declared (--mount)")
     doubts += doubts_of(("Config.Env", container.environment))
@@ -124,6 +128,9 @@ def container_devices(container: Container) -> Verdict:
     problems += [f"it has the host's device {one.get('PathOnHost')}" for one in passed_through or ()]
     problems += ["it may use devices by rule (DeviceCgroupRules)"] if rules else []
     problems += [f"it asks for devices of {one.get('Driver') or 'a driver'}" for one in requests or ()]
+    if (container.text("HostConfig.Runtime") or "").startswith("nvidia"):
+        named = dict(container.environment or ()).get("NVIDIA_VISIBLE_DEVICES", "void")
+        problems += ["its runtime gives it the devices that a variable names"] if named not in _NO_DEVICES else []
     doubts = [
         *doubts_of(
             ("HostConfig.Privileged", privileged),
@@ -209,19 +216,25 @@ def container_scratch(container: Container) -> Verdict:
 
 
 def pod_writable(view: View) -> Verdict:
-    """Only the workspace, if it is to be writable, and scratch space."""
+    """Only the workspace, if it is to be writable, and scratch space.
+
+    What the operator has run before the agent may write to the agent's workspace, and to its read-only one, too: it
+    fills it.
+    """
     expected = view.expected
     volumes = {volume.get("name"): volume for volume in view.volumes}
     problems, found = [], False
     for container in view.containers:
+        agent, helper = container.name == expected.container, view.is_cloner(container)
         for mount in _mounts(container):
             volume = volumes.get(mount.get("name"), {})
             path = posixpath.normpath("/" + str(mount.get("mountPath", "")).lstrip("/"))
             read_only = mount.get("readOnly") is True or any(volume.get(one) is not None for one in READ_ONLY_SOURCES)
-            workspace = path == expected.workspace_path and container.name == expected.container
-            found |= workspace
-            allowed = not expected.workspace_read_only if workspace else volume.get("emptyDir") is not None
-            if container.name == expected.container and (claim := expected.kept_claims.get(path)) is not None:
+            workspace = path == expected.workspace_path and (agent or helper)
+            found |= workspace and agent
+            writable = helper or not expected.workspace_read_only
+            allowed = writable if workspace else volume.get("emptyDir") is not None
+            if (agent or helper) and (claim := expected.kept_claims.get(path)) is not None:
                 allowed = is_workspace(volume, claim)
             if workspace and not is_workspace(volume, expected.workspace_claim):
                 problems.append(f"{path} is not the declared workspace")
@@ -245,7 +258,7 @@ def container_writable(container: Container) -> Verdict:
             doubts.append(mount.doubt)
         elif not mount.writable or mount.destination in workspaces:
             continue
-        elif not workspaces:
+        elif not (workspaces or container.declared.keeps_nothing):
             doubts.append(f"nothing declares that it may write to {mount.destination} (--workspace)")
         else:
             problems.append(f"it can write to {mount.destination}")
@@ -267,9 +280,15 @@ CONTROLS: tuple[Control, ...] = (
         "Read-only root file system",
         Severity.MEDIUM,
         Level.SANDBOX,
+        meaning="Nothing of the image can be changed at run time.",
+        why=(
+            "An agent that can replace programs of its image has them run with the next session, and keeps what "
+            "an attacker made it install."
+        ),
         pod=PodCheck(
             pod_read_only_root,
             "Set readOnlyRootFilesystem to true in all containers.",
+            kernel=pod_witness.each(witness_mounts.read_only_root),
         ),
         container=ContainerCheck(
             container_read_only_root,
@@ -280,6 +299,9 @@ CONTROLS: tuple[Control, ...] = (
             cis_docker=("5.13",),
             kubescape=("C-0017",),
             trivy=("KSV-0014",),
+            cis_kubernetes=("5.6.3",),
+            nsa=("Immutable container file systems",),
+            nist=("4.4.4",),
         ),
     ),
     Control(
@@ -287,6 +309,11 @@ CONTROLS: tuple[Control, ...] = (
         "No host paths",
         Severity.CRITICAL,
         Level.BASELINE,
+        meaning="Nothing of the machine's own files is mounted, not even to be read.",
+        why=(
+            "Files of the host hold keys, sockets, logs of others, and places from which programs are started. "
+            "A path that is harmless today is another one after a link or an upgrade."
+        ),
         pod=PodCheck(
             violating("hostPathVolumes"),
             "Remove the hostPath volumes.",
@@ -300,6 +327,9 @@ CONTROLS: tuple[Control, ...] = (
             cis_docker=("5.6",),
             kubescape=("C-0045", "C-0048"),
             trivy=("KSV-0023",),
+            cis_kubernetes=("5.2.11",),
+            nsa=("Pod security enforcement",),
+            nist=("4.4.3", "4.5.5"),
         ),
     ),
     Control(
@@ -307,6 +337,11 @@ CONTROLS: tuple[Control, ...] = (
         "No container runtime socket",
         Severity.CRITICAL,
         Level.BASELINE,
+        meaning="No socket by which one talks to a container runtime is within reach, under whatever name.",
+        why=(
+            "Who can talk to the engine starts a privileged container with the host's root mounted: one call, "
+            "and the agent is root on the machine."
+        ),
         pod=PodCheck(
             pod_runtime_socket,
             "Remove the volumes that are or hold a socket of the node.",
@@ -315,55 +350,79 @@ CONTROLS: tuple[Control, ...] = (
             container_runtime_socket,
             "Run it without the mount that is or holds an engine's socket.",
         ),
-        mappings=maps(cis_docker=("5.32",), kubescape=("C-0074",), trivy=("KSV-0006",)),
+        mappings=maps(cis_docker=("5.32",), kubescape=("C-0074",), trivy=("KSV-0006",), nist=("4.4.3",)),
     ),
     Control(
         "FS-04",
         "Only allowed volume types",
         Severity.MEDIUM,
         Level.RESTRICTED,
+        meaning=(
+            "Volumes are claims, scratch space, or read-only sources; none is of a network file system or the node."
+        ),
+        why=("Other kinds make the node connect somewhere with credentials of its own, or give what no quota bounds."),
         pod=PodCheck(
             violating("restrictedVolumes"),
             "Replace the volumes by claims, emptyDir, or read-only sources such as configMap.",
         ),
-        mappings=maps(pss=("restrictedVolumes",), trivy=("KSV-0028", "KSV-0121")),
+        mappings=maps(
+            pss=("restrictedVolumes",),
+            trivy=("KSV-0028", "KSV-0121"),
+            nsa=("Pod security enforcement",),
+            nist=("4.4.3",),
+        ),
     ),
     Control(
         "FS-05",
         "No host devices",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning="No device of the machine is in the sandbox.",
+        why=(
+            "A disk as a device is all files of all tenants. GPUs and /dev/kvm are drivers of the kernel with a "
+            "long list of flaws."
+        ),
         pod=PodCheck(
             pod_devices,
             "Remove device resources and claims, raw block volumes and host devices from the pod.",
+            unseen="Devices among the files of its image: to look at them takes root on the node, which no agent is.",
         ),
         container=ContainerCheck(
             container_devices,
-            "Run it without --device, --device-cgroup-rule, --gpus and mounts of /dev.",
+            "Run it without --device, --device-cgroup-rule, --gpus and mounts of /dev, of an image without devices.",
+            kernel=witness.devices,
         ),
-        mappings=maps(cis_docker=("5.18",)),
+        mappings=maps(cis_docker=("5.18",), nist=("4.4.3",)),
     ),
     Control(
         "FS-06",
         "No mount propagation",
         Severity.HIGH,
         Level.BASELINE,
+        meaning="What is mounted in the sandbox is seen in the sandbox only, and the other way round.",
+        why=("With shared propagation a mount that is made inside appears on the host, over whatever path it likes."),
         pod=PodCheck(
             pod_propagation,
             "Remove mountPropagation from all volume mounts.",
+            kernel=pod_witness.each(witness_mounts.propagation),
         ),
         container=ContainerCheck(
             container_propagation,
             "Mount it without shared or slave propagation.",
             kernel=witness_mounts.propagation,
         ),
-        mappings=maps(cis_docker=("5.20",)),
+        mappings=maps(cis_docker=("5.20",), nist=("4.4.3",)),
     ),
     Control(
         "FS-07",
         "Scratch space bounded",
         Severity.MEDIUM,
         Level.SANDBOX,
+        meaning="Scratch space has a size; on Docker no file in it is a device or setuid.",
+        why=(
+            "Scratch space without a bound fills the machine's memory or disk, and ends others' work. Devices "
+            "and setuid files in it are ways to more privileges."
+        ),
         pod=PodCheck(
             pod_scratch,
             "Set a sizeLimit for every emptyDir.",
@@ -379,16 +438,26 @@ CONTROLS: tuple[Control, ...] = (
         "Only the workspace and scratch space writable",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning=(
+            "The sandbox can write to its workspace, if that was asked for, and to scratch space; to nothing "
+            "else that lasts."
+        ),
+        why=(
+            "What an agent can write to beyond that is either somebody else's, or a place to leave something "
+            "that is run later."
+        ),
         pod=PodCheck(
             pod_writable,
             "Mount the declared workspace, as writable as declared, and everything else readOnly.",
             undeclared=Undeclared(writable_beyond, "Mount everything but the workspaces readOnly."),
+            kernel=pod_witness.writable,
+            kernel_decides=True,
         ),
         container=ContainerCheck(
             container_writable,
             "Mount everything but the workspace read-only: -v NAME:/PATH:ro.",
             kernel=witness_mounts.writable,
         ),
-        mappings=maps(kubescape=("C-0045",)),
+        mappings=maps(kubescape=("C-0045",), nsa=("Immutable container file systems",), nist=("4.4.4",)),
     ),
 )

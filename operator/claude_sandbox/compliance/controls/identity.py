@@ -14,7 +14,7 @@ from claude_sandbox.compliance.control import (
     Undeclared,
     maps,
 )
-from claude_sandbox.compliance.controls.ways_out import strangers
+from claude_sandbox.compliance.controls.judges.ways_out import strangers
 from claude_sandbox.compliance.evidence.grants import Grant
 from claude_sandbox.compliance.evidence.pods import CLOUD_IDENTITIES, Access
 from claude_sandbox.compliance.evidence.readings import Object
@@ -75,7 +75,7 @@ def pod_for_gateway_alone(view: View) -> Verdict:
         f"container {container.name} mounts the token by which its gateway knows the agent"
         for container in view.containers
         for mount in container.spec.get("volumeMounts") or ()
-        if mount.get("name") in held and container.name != view.expected.container and not view.is_helper(container)
+        if mount.get("name") in held and container.name != view.expected.container and not view.is_cloner(container)
     ]
     return judged(problems, f"for {audience}, at most {_LONGEST_TOKEN} s")
 
@@ -100,7 +100,9 @@ def pod_dedicated_account(view: View) -> Verdict:
     account, expected = view.spec.get("serviceAccountName", "default"), view.expected.service_account
     if account == expected and account != "default":
         return judged((), account)
-    return judged([f"the pod runs as ServiceAccount {account} instead of {expected}"], account)
+    if account == "default":
+        return failed("the pod runs as ServiceAccount default, which is everybody's in the namespace", account)
+    return failed(f"the pod runs as ServiceAccount {account} instead of {expected}", account)
 
 
 def pod_no_rights(view: View) -> Verdict:
@@ -140,6 +142,11 @@ CONTROLS: tuple[Control, ...] = (
         "No ServiceAccount token",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning="No token of a ServiceAccount is in the pod, but for the one that only its gateway takes.",
+        why=(
+            "By a token an agent speaks to the API server. It is mounted by default, is found at a well-known "
+            "path, and is worth what its account may."
+        ),
         pod=PodCheck(
             pod_no_token,
             "Set automountServiceAccountToken to false, and remove volumes that project tokens or certificates.",
@@ -148,6 +155,8 @@ CONTROLS: tuple[Control, ...] = (
         mappings=maps(
             kubescape=("C-0034", "C-0190", "C-0261"),
             trivy=("KSV-0036",),
+            cis_kubernetes=("5.1.6",),
+            nsa=("Protecting Pod service account tokens",),
         ),
     ),
     Control(
@@ -155,18 +164,27 @@ CONTROLS: tuple[Control, ...] = (
         "ServiceAccount of its own",
         Severity.MEDIUM,
         Level.SANDBOX,
+        meaning="The pod runs as a ServiceAccount that is its own.",
+        why=(
+            "Rights that somebody gives to the account default, or to an application's, would be the agent's as well."
+        ),
         pod=PodCheck(
             pod_dedicated_account,
             "Delete the pod: it comes back with the sandbox's own ServiceAccount.",
             undeclared=Undeclared(remedy="Give the pod a ServiceAccount of its own."),
         ),
-        mappings=maps(kubescape=("C-0189",)),
+        mappings=maps(kubescape=("C-0189",), cis_kubernetes=("5.1.5",), nsa=("Protecting Pod service account tokens",)),
     ),
     Control(
         "ID-03",
         "ServiceAccount without rights",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning="The ServiceAccount may nothing beyond what everybody may, in the cluster and at the cloud.",
+        why=(
+            "Even without a token in the pod its account matters: who may create pods or tokens in the "
+            "namespace gets them, and clouds give roles by annotations."
+        ),
         pod=PodCheck(
             pod_no_rights,
             "Remove the role bindings and annotations that give the sandbox's ServiceAccount, or all accounts, rights.",
@@ -176,6 +194,9 @@ CONTROLS: tuple[Control, ...] = (
         mappings=maps(
             kubescape=("C-0035", "C-0267", "C-0272"),
             trivy=("KSV-0041", "KSV-0044", "KSV-0046", "KSV-0053"),
+            cis_kubernetes=("5.1.1", "5.1.2", "5.1.3", "5.1.4"),
+            nsa=("Role-based access control",),
+            nist=("4.3.1",),
         ),
     ),
     Control(
@@ -183,6 +204,14 @@ CONTROLS: tuple[Control, ...] = (
         "An identity for its gateway alone",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning=(
+            "The sandbox has something that its own gateway takes, and nobody else; on Kubernetes a token that "
+            "ends within the hour."
+        ),
+        why=(
+            "What the agent holds can be stolen from it. It must be worth nothing elsewhere: not at the API "
+            "server, not at the provider, not for another sandbox."
+        ),
         pod=PodCheck(
             pod_for_gateway_alone,
             "Delete the pod: it comes back with a token for its gateway and nothing else.",

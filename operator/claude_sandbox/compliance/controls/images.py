@@ -6,6 +6,7 @@ from claude_sandbox.api import references
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.containers.container import Container, untold
 from claude_sandbox.compliance.control import (
+    AS_FOR_A_SANDBOX,
     PRODUCTION,
     ContainerCheck,
     Control,
@@ -65,6 +66,8 @@ def container_pinned(container: Container) -> Verdict:
 
 def pod_from_allowed_registry(view: View) -> Verdict:
     """Only images from where the administrator allows them."""
+    if refused := view.expected.image_refused:
+        return failed(refused)
     allowed = view.expected.allowed_registries
     if not allowed:
         return not_applicable("the operator is not told to allow only some registries")
@@ -107,6 +110,11 @@ CONTROLS: tuple[Control, ...] = (
         "Image pinned by digest, and running",
         Severity.MEDIUM,
         Level.SANDBOX,
+        meaning="Each image is named by its digest, and what runs has that digest.",
+        why=(
+            "A tag is a name that somebody can point elsewhere. What was tested is then not what runs, and "
+            "nobody can tell what did."
+        ),
         pod=PodCheck(
             pod_pinned,
             "Set spec.image.digest.",
@@ -117,21 +125,39 @@ CONTROLS: tuple[Control, ...] = (
             "Run the image by its digest: NAME@sha256:… .",
         ),
         required=PRODUCTION,
-        mappings=maps(cis_docker=("5.28",), kubescape=("C-0304",), trivy=("KSV-0013",)),
+        mappings=maps(
+            cis_docker=("5.28",),
+            kubescape=("C-0304",),
+            trivy=("KSV-0013",),
+            nsa=("Building secure container images",),
+            nist=("4.1.5",),
+        ),
     ),
     Control(
         "IMG-02",
         "Image from an allowed registry",
         Severity.MEDIUM,
         Level.SANDBOX,
+        meaning="Images come from where the administrator allows them.",
+        why=(
+            "Who may create sandboxes would otherwise choose what runs with the key: an image that sends it "
+            "away looks like any other."
+        ),
         pod=PodCheck(
             pod_from_allowed_registry,
             "Use an image from an allowed registry, or have the operator's administrator allow this one.",
+            undeclared=AS_FOR_A_SANDBOX,
         ),
         container=ContainerCheck(
             container_from_allowed_registry,
             "Use an image from an allowed registry.",
         ),
-        mappings=maps(cis_docker=("4.2",), kubescape=("C-0078", "C-0304"), trivy=("KSV-0125",)),
+        mappings=maps(
+            cis_docker=("4.2",),
+            kubescape=("C-0078", "C-0304"),
+            trivy=("KSV-0125",),
+            nsa=("Building secure container images",),
+            nist=("4.1.5",),
+        ),
     ),
 )

@@ -1,5 +1,6 @@
 """KERN: how much of the kernel the sandbox can reach."""
 
+import re
 from collections.abc import Callable
 
 from claude_sandbox.api.spec import SeccompProfileType
@@ -15,11 +16,12 @@ from claude_sandbox.compliance.control import (
     Evidence,
     Level,
     PodCheck,
-    Unmeasured,
     maps,
 )
+from claude_sandbox.compliance.controls.judges.probed import container_calls, pod_calls
 from claude_sandbox.compliance.conventions import HARDENED_HANDLERS, PLAIN_HANDLERS
 from claude_sandbox.compliance.host_files.paths import holds, normal
+from claude_sandbox.compliance.pods import witness as pod_witness
 from claude_sandbox.compliance.pods.pod_security import NEWEST_MINOR, SAFE_SYSCTLS, SELINUX_TYPES
 from claude_sandbox.compliance.pods.standards import on_linux, violating
 from claude_sandbox.compliance.pods.view import View
@@ -28,7 +30,17 @@ from claude_sandbox.seccomp.profile import is_strict
 
 _BUILT_IN = ("", "builtin")
 """How a container asks for the filter that every engine has built in."""
-_OF_DESKTOP = ("/host_mnt", "/run/desktop", "/run/host-services", "/run/guest-services", "/socket_mnt")
+_OF_DESKTOP = (
+    "/host_mnt",
+    "/run/desktop",
+    "/run/host_mark",
+    "/run/host-services",
+    "/run/guest-services",
+    "/socket_mnt",
+)
+_OF_ORBSTACK = ("/mnt/mac",)
+_OF_ANOTHER_SYSTEM = re.compile(r"/(?:Users|Volumes|private|System/Volumes)/.*|/[A-Za-z]:(?:/.*)?")
+"""Paths of macOS and of Windows: their engine runs in a virtual machine of some product, which chooses the filter."""
 
 # What every engine since 18.09 masks and writes-protects; newer ones add to it.
 _MASKED = frozenset(
@@ -61,12 +73,15 @@ def container_seccomp(container: Container) -> Verdict:
 
     A sandbox that asks for the Strict one has to have it.
     """
+    if container.text("Platform") == "windows":
+        return unknown("Windows has no such filter, and whether the container has a kernel of its own is not told")
     if container.security is None:
         return unknown(untold("HostConfig.SecurityOpt"))
     profile = (container.option("seccomp") or "").strip()
     if profile.lower() == "unconfined":
         return failed("its system calls are unconfined")
     is_its_own = profile.startswith("{")
+    # Before it is looked at whether it is privileged: a filter that stops nothing fails in any case.
     if is_its_own and (problem := _problem_of(profile)):
         return failed(problem)
     match container.flag("HostConfig.Privileged"):
@@ -204,13 +219,21 @@ def _default(profile: str | None) -> Verdict:
 def _foreign_engine(container: Container) -> str:
     """Whose engine a document is of whose default filter is not known to be dockerd's own; empty of none.
 
-    Docker Desktop labels what it runs, and chooses the filter in its virtual machine. Mounts from there tell it too.
+    Docker Desktop and OrbStack label what they run, and choose the filter in their virtual machines. Mounts from there
+    tell it too, and so do paths of a system on which no engine can run by itself.
     """
     labels = container.mapping("Config.Labels") or {}
     if any(name.startswith("desktop.docker.io/") for name in labels):
         return "Docker Desktop"
-    if any(holds(place, source) for source in named_sources(container) for place in _OF_DESKTOP):
-        return "Docker Desktop"
+    if any(name.startswith("dev.orbstack.") for name in labels):
+        return "OrbStack"
+    for source in named_sources(container):
+        if any(holds(place, source) for place in _OF_DESKTOP):
+            return "Docker Desktop"
+        if any(holds(place, source) for place in _OF_ORBSTACK):
+            return "OrbStack"
+        if _OF_ANOTHER_SYSTEM.fullmatch(source):
+            return "an engine in a virtual machine"
     return ""
 
 
@@ -247,9 +270,18 @@ CONTROLS: tuple[Control, ...] = (
         "Seccomp filter",
         Severity.HIGH,
         Level.RESTRICTED,
+        meaning=(
+            "A seccomp filter denies the system calls that containers don't need; with profile Strict it is the "
+            "operator's own, narrower one."
+        ),
+        why=(
+            "The kernel is one program that all containers share, and most ways out of a container begin with a "
+            "rare system call. What can't be called can't be exploited."
+        ),
         pod=PodCheck(
             on_linux(pod_seccomp),
             "Set seccompProfile.type to RuntimeDefault, for the pod and all containers.",
+            kernel=pod_witness.each(witness.seccomp),
         ),
         container=ContainerCheck(
             container_seccomp,
@@ -261,6 +293,9 @@ CONTROLS: tuple[Control, ...] = (
             cis_docker=("5.22",),
             kubescape=("C-0210",),
             trivy=("KSV-0030", "KSV-0104"),
+            cis_kubernetes=("5.6.2",),
+            nsa=("Hardening container environments",),
+            nist=("4.4.3",),
         ),
     ),
     Control(
@@ -268,9 +303,15 @@ CONTROLS: tuple[Control, ...] = (
         "AppArmor not turned off",
         Severity.MEDIUM,
         Level.BASELINE,
+        meaning="Where the machine has AppArmor, the container's profile is not turned off.",
+        why=(
+            "AppArmor denies mounts and writes below /proc and /sys even to root: a second lock where the first "
+            "one fails."
+        ),
         pod=PodCheck(
             violating("appArmorProfile"),
             "Remove appArmorProfile, or set it to RuntimeDefault or Localhost.",
+            kernel=pod_witness.each(witness.app_armor),
         ),
         container=ContainerCheck(
             container_app_armor,
@@ -282,6 +323,9 @@ CONTROLS: tuple[Control, ...] = (
             cis_docker=("5.2",),
             kubescape=("C-0055",),
             trivy=("KSV-0002",),
+            cis_kubernetes=("5.6.3",),
+            nsa=("Hardening container environments",),
+            nist=("4.4.3",),
         ),
     ),
     Control(
@@ -289,6 +333,11 @@ CONTROLS: tuple[Control, ...] = (
         "SELinux not weakened",
         Severity.MEDIUM,
         Level.BASELINE,
+        meaning="Where the machine has SELinux, the container keeps a type that is made for containers.",
+        why=(
+            "SELinux keeps a process that got out from the host's files, and containers from each other's. "
+            "Types such as spc_t confine nothing."
+        ),
         pod=PodCheck(
             violating("seLinuxOptions"),
             "Remove seLinuxOptions, or set only a type that containers may have.",
@@ -297,30 +346,50 @@ CONTROLS: tuple[Control, ...] = (
             container_selinux,
             "Run it without --security-opt label=…, and without --privileged, --pid=host and --ipc=host.",
         ),
-        mappings=maps(pss=("seLinuxOptions",), cis_docker=("5.3",), trivy=("KSV-0025",)),
+        mappings=maps(
+            pss=("seLinuxOptions",),
+            cis_docker=("5.3",),
+            trivy=("KSV-0025",),
+            cis_kubernetes=("5.6.3",),
+            nsa=("Hardening container environments",),
+            nist=("4.4.3",),
+        ),
     ),
     Control(
         "KERN-04",
         "/proc masked",
         Severity.HIGH,
         Level.RESTRICTED,
+        meaning="The parts of /proc and /sys that tell of the host, or change it, are masked or read-only.",
+        why=(
+            "By /proc/sys/kernel/core_pattern, /proc/sysrq-trigger or /sys one can run programs on the host, "
+            "crash it, or read keys and memory."
+        ),
         pod=PodCheck(
             # As the restricted standard has it at every version: a user namespace is no excuse.
             violating("procMount_restricted", minor=NEWEST_MINOR),
             "Remove procMount from all containers.",
+            kernel=pod_witness.each(witness_mounts.system_paths),
         ),
         container=ContainerCheck(
             container_system_paths,
             "Run it without --privileged, systempaths=unconfined and writable-cgroups.",
             kernel=witness_mounts.system_paths,
         ),
-        mappings=maps(pss=("procMount", "procMount_restricted"), trivy=("KSV-0027",)),
+        mappings=maps(
+            pss=("procMount", "procMount_restricted"),
+            trivy=("KSV-0027",),
+            nsa=("Pod security enforcement",),
+            nist=("4.4.3",),
+        ),
     ),
     Control(
         "KERN-05",
         "No unsafe sysctls",
         Severity.MEDIUM,
         Level.BASELINE,
+        meaning="Only those kernel settings are changed that touch nothing but the container.",
+        why="A sysctl that is not of a namespace is the machine's: it can weaken or exhaust everybody on it.",
         pod=PodCheck(
             violating("sysctls"),
             "Remove the sysctls from the pod's securityContext.",
@@ -329,13 +398,21 @@ CONTROLS: tuple[Control, ...] = (
             container_sysctls,
             "Run it without the --sysctl named.",
         ),
-        mappings=maps(pss=("sysctls",), trivy=("KSV-0026",)),
+        mappings=maps(pss=("sysctls",), trivy=("KSV-0026",), nsa=("Pod security enforcement",), nist=("4.4.3",)),
     ),
     Control(
         "KERN-06",
         "Hardened runtime",
         Severity.LOW,
         Level.HARDENED,
+        meaning=(
+            "A kernel in user space (gVisor) or one of its own (Kata Containers) is between the sandbox and the "
+            "machine's kernel."
+        ),
+        why=(
+            "A flaw of the machine's kernel is then not enough to get out. Not everybody has such a runtime, so "
+            "it is asked for at level Hardened."
+        ),
         pod=PodCheck(
             pod_hardened_runtime,
             "Run it with a RuntimeClass of gVisor or Kata Containers (of a sandbox spec.security.runtimeClassName).",
@@ -346,19 +423,38 @@ CONTROLS: tuple[Control, ...] = (
             "Run it with --runtime=runsc (gVisor) or one of Kata Containers.",
         ),
         required=OPTIONAL,
-        mappings=maps(kubescape=("C-0297",)),
+        mappings=maps(kubescape=("C-0297",), nsa=("Hardening container environments",), nist=("4.5.2",)),
     ),
     Control(
         "KERN-07",
         "Dangerous system calls denied",
         Severity.HIGH,
         Level.SANDBOX,
-        pod=Unmeasured(
-            "attempts of unshare, mount and mknod in the sandbox",
-            EvidenceSource.EXEC_PROBE,
-            "Use the RuntimeDefault seccomp profile and drop all capabilities.",
+        meaning=(
+            "Calls that lead out of containers are denied in fact, seen by trying them, and not only by what "
+            "the objects say."
         ),
-        container=Unmeasured("attempts of unshare, mount and mknod in it", EvidenceSource.EXEC_PROBE),
-        mappings=maps(cis_docker=("5.22",), trivy=("KSV-0005", "KSV-0120")),
+        why=(
+            "A filter can be declared and not be there: an engine built without seccomp, a runtime that ignores "
+            "it, a profile that says less than its name."
+        ),
+        pod=PodCheck(
+            pod_calls,
+            "Use the RuntimeDefault seccomp profile of a current container runtime, and drop all capabilities.",
+            needs=(Evidence.KERNEL_PROBE,),
+            unseen="a call that was not tried.",
+        ),
+        container=ContainerCheck(
+            container_calls,
+            "Run it with --cap-drop=ALL, and the seccomp profile of Docker Engine 25 or newer, or Strict.",
+            probed=EvidenceSource.KERNEL_PROBE,
+        ),
+        required=OPTIONAL,
+        mappings=maps(
+            cis_docker=("5.22",),
+            trivy=("KSV-0005", "KSV-0120"),
+            nsa=("Hardening container environments",),
+            nist=("4.4.3",),
+        ),
     ),
 )

@@ -10,6 +10,7 @@ from claude_sandbox.compliance.containers import witness_mounts
 from claude_sandbox.compliance.containers.container import Container, untold
 from claude_sandbox.compliance.control import AS_FOR_A_SANDBOX, ContainerCheck, Control, Level, PodCheck
 from claude_sandbox.compliance.evidence.readings import ManagedSettings, Object
+from claude_sandbox.compliance.pods import witness as pod_witness
 from claude_sandbox.compliance.pods.view import PodContainer, View
 from claude_sandbox.compliance.verdict import Verdict, decided, judged, not_applicable, unknown
 
@@ -122,10 +123,18 @@ CONTROLS: tuple[Control, ...] = (
         "Managed settings in place and as asked for",
         Severity.CRITICAL,
         Level.SANDBOX,
+        meaning=(
+            "Claude Code's managed settings are there, as the operator wrote them, and nothing is in their place."
+        ),
+        why=(
+            "They are what a repository can't override: which settings may redirect the key, run hooks or skip "
+            "permissions. Without them a file in the repository decides."
+        ),
         pod=PodCheck(
             pod_managed,
             "Delete the pod: it comes back with the settings that keep a repository from sending the key elsewhere.",
             undeclared=AS_FOR_A_SANDBOX,
+            kernel=pod_witness.settings,
         ),
         container=ContainerCheck(
             container_managed,

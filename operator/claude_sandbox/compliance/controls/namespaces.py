@@ -21,6 +21,7 @@ from claude_sandbox.compliance.control import (
     PodCheck,
     maps,
 )
+from claude_sandbox.compliance.pods import witness as pod_witness
 from claude_sandbox.compliance.pods.pod_security import NEWEST_MINOR
 from claude_sandbox.compliance.pods.standards import violating
 from claude_sandbox.compliance.pods.view import View
@@ -140,9 +141,15 @@ CONTROLS: tuple[Control, ...] = (
         "No host process namespace",
         Severity.CRITICAL,
         Level.BASELINE,
+        meaning="The sandbox sees its own processes only.",
+        why=(
+            "In the host's process namespace an agent sees all processes with their arguments, signals those of "
+            "its user, and reads through /proc/PID/root what they can read."
+        ),
         pod=PodCheck(
             pod_without_host("hostPID"),
             "Remove hostPID from the pod.",
+            kernel=pod_witness.each(witness.of_its_own("pid")),
         ),
         container=ContainerCheck(
             container_own("HostConfig.PidMode", "process namespace"),
@@ -154,6 +161,9 @@ CONTROLS: tuple[Control, ...] = (
             cis_docker=("5.16",),
             kubescape=("C-0038",),
             trivy=("KSV-0010",),
+            cis_kubernetes=("5.2.3",),
+            nsa=("Pod security enforcement",),
+            nist=("4.4.3",),
         ),
     ),
     Control(
@@ -161,6 +171,11 @@ CONTROLS: tuple[Control, ...] = (
         "No host IPC namespace",
         Severity.HIGH,
         Level.BASELINE,
+        meaning="The sandbox has shared memory and message queues of its own.",
+        why=(
+            "Databases and browsers keep data in shared memory. In the host's IPC namespace an agent can read "
+            "and change it."
+        ),
         pod=PodCheck(
             pod_without_host("hostIPC"),
             "Remove hostIPC from the pod.",
@@ -175,6 +190,9 @@ CONTROLS: tuple[Control, ...] = (
             cis_docker=("5.17",),
             kubescape=("C-0038",),
             trivy=("KSV-0008",),
+            cis_kubernetes=("5.2.4",),
+            nsa=("Pod security enforcement",),
+            nist=("4.4.3",),
         ),
     ),
     Control(
@@ -182,9 +200,15 @@ CONTROLS: tuple[Control, ...] = (
         "No host network",
         Severity.CRITICAL,
         Level.BASELINE,
+        meaning="The sandbox has a network of its own, and not the machine's.",
+        why=(
+            "In the machine's network no NetworkPolicy and no internal network holds. The agent reaches all "
+            "that listens on loopback (kubelets, engines, databases), and can listen itself."
+        ),
         pod=PodCheck(
             pod_without_host("hostNetwork"),
             "Remove hostNetwork from the pod.",
+            kernel=pod_witness.each(witness.of_its_own("net")),
         ),
         container=ContainerCheck(
             container_own("HostConfig.NetworkMode", "network"),
@@ -196,6 +220,9 @@ CONTROLS: tuple[Control, ...] = (
             cis_docker=("5.10",),
             kubescape=("C-0041",),
             trivy=("KSV-0009",),
+            cis_kubernetes=("5.2.5",),
+            nsa=("Pod security enforcement",),
+            nist=("4.4.2", "4.4.3"),
         ),
     ),
     Control(
@@ -203,18 +230,28 @@ CONTROLS: tuple[Control, ...] = (
         "No host UTS or cgroup namespace",
         Severity.MEDIUM,
         Level.BASELINE,
+        meaning="The sandbox has a host name and a tree of control groups of its own.",
+        why=(
+            "With the host's an agent can rename the machine, see all control groups, and with a flaw such as "
+            "CVE-2022-0492 write to them."
+        ),
         container=ContainerCheck(
             container_uts_and_cgroup,
             "Run it with --cgroupns=private and without --uts=host.",
             kernel=witness.of_its_own("uts", "cgroup"),
         ),
-        mappings=maps(cis_docker=("5.21",)),
+        mappings=maps(cis_docker=("5.21",), nist=("4.4.3",)),
     ),
     Control(
         "NS-05",
         "No namespace shared between containers",
         Severity.MEDIUM,
         Level.SANDBOX,
+        meaning="No container shares processes, memory or network with another one.",
+        why=(
+            "What one container may is then what the other one may: a debug container can read the agent's key, "
+            "an agent can reach a neighbour."
+        ),
         pod=PodCheck(
             pod_joined,
             "Remove shareProcessNamespace, and delete the pod if a debug container was added.",
@@ -223,12 +260,18 @@ CONTROLS: tuple[Control, ...] = (
             container_joined,
             "Run it without --pid, --ipc or --network=container:… .",
         ),
+        mappings=maps(nsa=("Pod security enforcement",), nist=("4.4.3",)),
     ),
     Control(
         "NS-06",
         "No host ports",
         Severity.HIGH,
         Level.BASELINE,
+        meaning=("No port of the machine leads into the sandbox, but those that are declared and bound to loopback."),
+        why=(
+            "A published port lets others talk to what the agent serves, past every rule of the sandbox's "
+            "network; Docker opens it past the host's firewall as well."
+        ),
         pod=PodCheck(
             violating("hostPorts"),
             "Remove hostPort from all containers' ports.",
@@ -242,6 +285,9 @@ CONTROLS: tuple[Control, ...] = (
             cis_docker=("5.8", "5.9", "5.14"),
             kubescape=("C-0044",),
             trivy=("KSV-0024",),
+            cis_kubernetes=("5.2.12",),
+            nsa=("Pod security enforcement",),
+            nist=("4.4.3",),
         ),
     ),
     Control(
@@ -249,10 +295,15 @@ CONTROLS: tuple[Control, ...] = (
         "No host in probes and hooks",
         Severity.MEDIUM,
         Level.BASELINE,
+        meaning="No probe and no hook names a host to connect to.",
+        why=(
+            "The kubelet makes these connections, from the node's own network. Who names the host has the node "
+            "ask metadata addresses and services that the sandbox can't reach."
+        ),
         pod=PodCheck(
             pod_probe_hosts,
             "Remove host from httpGet and tcpSocket in probes and lifecycle hooks.",
         ),
-        mappings=maps(pss=("hostProbesAndHostLifecycle",)),
+        mappings=maps(pss=("hostProbesAndHostLifecycle",), nsa=("Pod security enforcement",)),
     ),
 )

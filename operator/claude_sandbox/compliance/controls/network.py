@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator
 
-from claude_sandbox.api.status import EvidenceSource, Severity
+from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.containers.companions import loose
 from claude_sandbox.compliance.containers.container import Container, doubts_of
 from claude_sandbox.compliance.containers.networks import INHIBIT
@@ -15,11 +15,10 @@ from claude_sandbox.compliance.control import (
     Level,
     PodCheck,
     Undeclared,
-    Unmeasured,
     maps,
 )
-from claude_sandbox.compliance.controls.gateways import container_gateway, pod_gateway
-from claude_sandbox.compliance.controls.ways_out import (
+from claude_sandbox.compliance.controls.judges.gateways import container_gateway, pod_gateway
+from claude_sandbox.compliance.controls.judges.ways_out import (
     container_by_gateway,
     container_internal,
     container_resolver,
@@ -100,8 +99,10 @@ def container_ingress(container: Container) -> Verdict:
         return unknown("its ports are those of the container whose network it shares")
     paths = ("HostConfig.PortBindings", "NetworkSettings.Ports")
     doubts = list(doubts_of(*((path, container.mapping(path)) for path in paths)))
+    everything = container.flag("HostConfig.PublishAllPorts")
+    doubts += doubts_of(("HostConfig.NetworkMode", mode), ("HostConfig.PublishAllPorts", everything))
     problems = [f"it publishes {port} itself" for port in sorted({port for port, _ in bindings_of(container.document)})]
-    if container.flag("HostConfig.PublishAllPorts"):
+    if everything:
         problems.append("it publishes every port that its image exposes (PublishAllPorts)")
     if relay is not None:
         allowed = {(f"{port.number}/tcp", port.address) for port in declared}
@@ -154,6 +155,11 @@ CONTROLS: tuple[Control, ...] = (
         "Default deny in both directions",
         Severity.CRITICAL,
         Level.SANDBOX,
+        meaning="Policies isolate the pod in both directions, so that what is not allowed is denied.",
+        why=(
+            "Without a policy that selects it a pod talks with everything: other tenants, the node, the cloud's "
+            "metadata, the internet. Direction by direction, the absence of a policy allows all."
+        ),
         pod=PodCheck(
             pod_default_deny,
             "Let the operator's NetworkPolicy be: it selects the sandbox, with policyTypes Ingress and Egress.",
@@ -163,6 +169,9 @@ CONTROLS: tuple[Control, ...] = (
         mappings=maps(
             kubescape=("C-0030", "C-0206", "C-0260"),
             trivy=("KSV-0038",),
+            cis_kubernetes=("5.3.2",),
+            nsa=("Network policies",),
+            nist=("4.3.3", "4.4.2"),
         ),
     ),
     Control(
@@ -170,6 +179,11 @@ CONTROLS: tuple[Control, ...] = (
         "Egress only where declared, and narrow",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning="All policies that select the pod allow together what the spec declares, and that is narrow.",
+        why=(
+            "Policies add up: one that is meant for others opens the sandbox too. An agent that reads hostile "
+            "text and can connect anywhere can carry away whatever it reads."
+        ),
         pod=PodCheck(
             pod_egress,
             "Narrow spec.network.egress, and change the policies named so that they do not select sandboxes.",
@@ -180,26 +194,18 @@ CONTROLS: tuple[Control, ...] = (
                 " declare (--open-private-network).",
             ),
         ),
-        mappings=maps(kubescape=("C-0301",)),
-    ),
-    Control(
-        "NET-03",
-        "Egress denial proven",
-        Severity.HIGH,
-        Level.SANDBOX,
-        pod=Unmeasured(
-            "connections from here and from a pod without a policy to one target",
-            EvidenceSource.NETWORK_PROBE,
-            "Use a network plug-in that enforces NetworkPolicy.",
-        ),
-        container=Unmeasured("connections from it and from elsewhere to one target", EvidenceSource.NETWORK_PROBE),
-        mappings=maps(kubescape=("C-0205",)),
+        mappings=maps(kubescape=("C-0301",), nsa=("Network policies",), nist=("4.4.2",)),
     ),
     Control(
         "NET-06",
         "No resolver but the declared one",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning="The sandbox can ask no resolver, unless the cluster's is declared.",
+        why=(
+            "A name can carry data: what is looked up below a domain reaches the server of who owns it, through "
+            "every firewall."
+        ),
         pod=PodCheck(
             pod_resolver,
             "Change the policy named so that it does not select sandboxes, or delete the pod, which comes back.",
@@ -211,36 +217,54 @@ CONTROLS: tuple[Control, ...] = (
             container_resolver,
             "Remove the container: it is made again with a resolver that is nowhere (--dns 192.0.2.1).",
         ),
+        mappings=maps(nist=("4.4.2",)),
     ),
     Control(
         "NET-08",
         "Only internal networks",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning=(
+            "The container is on networks without a way out, with nobody else on them who isn't meant to be there."
+        ),
+        why=(
+            "On Docker a network is the only wall. An ordinary bridge leads to the internet, the host and every "
+            "other container on it."
+        ),
         container=ContainerCheck(
             container_internal,
             f"Use --network none, or: docker network create --internal -o {INHIBIT}=true NAME",
         ),
-        mappings=maps(cis_docker=("2.2", "5.30")),
+        mappings=maps(cis_docker=("2.2", "5.30"), nist=("4.3.3", "4.4.2")),
     ),
     Control(
         "NET-10",
         "Not exposed by a Service",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning="No Service or EndpointSlice of others leads to the pod, and its own is for the cluster only.",
+        why=(
+            "A Service with the right labels makes a port of the sandbox part of somebody's application, or "
+            "opens it to the outside."
+        ),
         pod=PodCheck(
             pod_exposed,
             "Delete or change the Service or EndpointSlice named, or make it a ClusterIP without external addresses.",
             needs=(Evidence.SERVICES, Evidence.SLICES, Evidence.POD),
             undeclared=AS_FOR_A_SANDBOX,
         ),
-        mappings=maps(kubescape=("C-0256",), trivy=("KSV-0108",)),
+        mappings=maps(kubescape=("C-0256",), trivy=("KSV-0108",), nist=("4.3.3",)),
     ),
     Control(
         "NET-11",
         "Ingress only on declared ports",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning="What can connect to the sandbox can do so on the declared ports only.",
+        why=(
+            "What an agent starts to serve (a debugger, a notebook, a development server) has seldom a "
+            "password, and whoever reaches it has the agent's rights."
+        ),
         pod=PodCheck(
             pod_ingress,
             "Declare the port in spec.network.ports, or change the policy named so that it does not select sandboxes.",
@@ -252,12 +276,21 @@ CONTROLS: tuple[Control, ...] = (
             "Declare the port in spec.network.ports; remove what else publishes it, and the relay, which is made"
             " again.",
         ),
+        mappings=maps(nsa=("Network policies",), nist=("4.3.3",)),
     ),
     Control(
         "NET-12",
         "A hardened gateway is the way out",
         Severity.CRITICAL,
         Level.SANDBOX,
+        meaning=(
+            "The gateway that the sandbox gets out by is the operator's own, hardened, and takes only the "
+            "declared clients."
+        ),
+        why=(
+            "The gateway holds the keys and decides where to. One that was changed, or that somebody else "
+            "stands in for, sees all that the agent says."
+        ),
         pod=PodCheck(
             pod_gateway,
             "Delete what is named: what is the gateway's own is made again as it should be.",
@@ -269,12 +302,18 @@ CONTROLS: tuple[Control, ...] = (
             container_gateway,
             "Remove the gateway's container: it is made again as it should be.",
         ),
+        mappings=maps(nist=("4.4.2",)),
     ),
     Control(
         "NET-13",
         "No way out past the gateway",
         Severity.CRITICAL,
         Level.SANDBOX,
+        meaning="There is no way out but the gateway and what the spec allows by address.",
+        why=(
+            "A gateway that can be walked around decides nothing: neither domains, nor budgets, nor what is "
+            "logged hold then."
+        ),
         pod=PodCheck(
             pod_by_gateway,
             "Change the policy named so that it does not select sandboxes; declare where to in allowedDomains.",
@@ -285,5 +324,6 @@ CONTROLS: tuple[Control, ...] = (
             container_by_gateway,
             "Take it off the network named, and from its own who is named (docker network disconnect).",
         ),
+        mappings=maps(nist=("4.4.2",)),
     ),
 )

@@ -2,17 +2,21 @@
 
 from collections.abc import Iterable, Iterator
 
-from claude_sandbox.api.status import Severity
+from claude_sandbox.api.status import EvidenceSource, Severity
+from claude_sandbox.compliance.containers import witness
 from claude_sandbox.compliance.containers.container import Container, untold
 from claude_sandbox.compliance.control import (
+    OPTIONAL,
     ContainerCheck,
     Control,
     Evidence,
     Level,
     PodCheck,
     Undeclared,
+    Unmeasured,
     maps,
 )
+from claude_sandbox.compliance.pods import witness as pod_witness
 from claude_sandbox.compliance.pods.undeclared import nothing_to_differ_from
 from claude_sandbox.compliance.pods.view import View
 from claude_sandbox.compliance.verdict import Verdict, failed, judged, not_applicable, passed, unknown
@@ -42,6 +46,11 @@ def container_health_checked(container: Container) -> Verdict:
     if not test or test[0] == "NONE":
         return failed("its health check is turned off")
     return passed(container.text("State.Health.Status") or "")
+
+
+def container_listeners(container: Container) -> Verdict:
+    """No document tells what listens in it: only the kernel of its machine does."""
+    return unknown("what listens in it only the kernel of its machine tells")
 
 
 def pod_in_sync(view: View) -> Verdict:
@@ -89,6 +98,8 @@ CONTROLS: tuple[Control, ...] = (
         "Health checked",
         Severity.LOW,
         Level.SANDBOX,
+        meaning="The agent's health is checked: by the kubelet, or by the engine.",
+        why="An agent that hangs holds its key and its place, and nobody hears of it.",
         pod=PodCheck(
             pod_probed,
             "Give the container a livenessProbe and a readinessProbe.",
@@ -100,10 +111,45 @@ CONTROLS: tuple[Control, ...] = (
         mappings=maps(cis_docker=("5.27",)),
     ),
     Control(
+        "OPS-02",
+        "Nothing listens but on declared ports",
+        Severity.LOW,
+        Level.SANDBOX,
+        meaning=(
+            "Nothing in the sandbox waits for connections from outside (TCP), or for packets on a port that the kernel"
+            " doesn't give out by itself (UDP, below 32768), but on the ports that the spec declares. What only the"
+            " sandbox itself can reach, on loopback, does not count."
+        ),
+        why=(
+            "Somebody who waits for connections is a way in as soon as a policy has a gap: a shell, a proxy, a server"
+            " with the workspace's files. Agents start servers for their work, too, and the network lets nobody reach"
+            " them (NET-11): so this is told, and nothing has to pass for it."
+        ),
+        pod=Unmeasured(
+            "the lists of sockets in the network of the pod, which no API object holds",
+            EvidenceSource.HOST_PROC,
+            "Declare the port in spec.network.ports, or have the program listen on 127.0.0.1.",
+            kernel=pod_witness.listening,
+        ),
+        container=ContainerCheck(
+            container_listeners,
+            "Declare the port in spec.network.ports, or have the program listen on 127.0.0.1.",
+            kernel=witness.listening,
+            kernel_decides=True,
+        ),
+        required=OPTIONAL,
+        mappings=maps(cis_docker=("5.7",), kubescape=("C-0042",), nist=("4.1.2",)),
+    ),
+    Control(
         "OPS-03",
         "Live objects equal the declared ones",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning="What lives is what the operator made, and that is what is asked for now.",
+        why=(
+            "Every other control judges what it knows to look at. A difference that nobody declared is "
+            "somebody's doing, and tells of it even where no control has a name for it."
+        ),
         pod=PodCheck(
             pod_in_sync,
             "Undo the change, or delete the pod: it comes back as declared.",
@@ -120,6 +166,11 @@ CONTROLS: tuple[Control, ...] = (
         "Evidence fresh",
         Severity.MEDIUM,
         Level.SANDBOX,
+        meaning="What the results rest on was read lately.",
+        why=(
+            "A result is about a moment. One that is old says what was so before somebody changed it, and must "
+            "not pass for what is so now."
+        ),
         pod=PodCheck(
             pod_fresh,
             "Look at the operator's health and logs: it could not read what the controls need.",

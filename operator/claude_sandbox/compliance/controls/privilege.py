@@ -1,12 +1,22 @@
 """PRIV: what the sandbox's processes may do."""
 
-from claude_sandbox.api.status import Severity
+from claude_sandbox.api.status import EvidenceSource, Severity
 from claude_sandbox.compliance.containers import witness
 from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
-from claude_sandbox.compliance.control import OPTIONAL, ContainerCheck, Control, Level, PodCheck, Undeclared, maps
+from claude_sandbox.compliance.control import (
+    OPTIONAL,
+    ContainerCheck,
+    Control,
+    Level,
+    PodCheck,
+    Undeclared,
+    Unmeasured,
+    maps,
+)
+from claude_sandbox.compliance.controls.judges.visits import container_foreign_processes
 from claude_sandbox.compliance.conventions import FIRST_ORDINARY_GROUP
-from claude_sandbox.compliance.evidence.containers import ExecSession
 from claude_sandbox.compliance.evidence.readings import Object
+from claude_sandbox.compliance.pods import witness as pod_witness
 from claude_sandbox.compliance.pods.standards import on_linux, violating
 from claude_sandbox.compliance.pods.undeclared import debug_containers
 from claude_sandbox.compliance.pods.view import PodContainer, View
@@ -48,6 +58,11 @@ def container_capabilities(container: Container) -> Verdict:
     )
 
 
+def container_setuid_files(_: Container) -> Verdict:
+    """Its own files say that, and who may look at them: root of the machine, where the engine is on it."""
+    return unknown("which of its image's programs are setuid its document does not tell")
+
+
 def container_no_new_privileges(container: Container) -> Verdict:
     """Asked for, and not as `no-new-privileges:false`. An engine's own default is not in a container's document."""
     if container.security is None:
@@ -72,6 +87,7 @@ def pod_non_root(view: View) -> Verdict:
         if uid is None:
             unsure.append(container.name)
             continue
+        # What is only asked for, the standard's own check has told of already.
         if uid == 0 and user:
             problems.append(f"container {container.name} runs as root")
         seen.append(f"{container.name}: uid {uid} {'reported' if user else 'asked for'}")
@@ -177,38 +193,14 @@ def container_user_namespace(container: Container) -> Verdict:
 def pod_foreign_containers(view: View) -> Verdict:
     """Only the agent's container, and the operator's own before it: a debug container can look into it."""
     expected = view.expected.container
-    code = view.expected.claude_code
-    known = {("containers", expected), *([("initContainers", code.filled_by[0])] if code and code.filled_by else [])}
     problems = [
         f"{container.kind.removesuffix('s')} {container.name} was not declared"
         for container in view.containers
-        if (container.kind, container.name) not in known and not view.is_helper(container)
+        if (container.kind, container.name) != ("containers", expected) and not view.is_helper(container)
     ]
     if not any(container.name == expected for container in view.containers):
         problems.append(f"container {expected} is missing")
     return judged(problems, f"{expected}; who was let in by `kubectl exec` is not told")
-
-
-def container_foreign_processes(container: Container) -> Verdict:
-    """Nobody works in it with more than it has itself. Health checks are exec sessions as well, and look the same."""
-    visits = container.visits
-    if visits is not None:
-        found = [_visitor(session, container) for session in visits.sessions]
-        problems = [one for one, certain in found if one and certain]
-        doubts = [one for one, certain in found if one and not certain]
-        if visits.left:
-            problems.append("processes of another user are in it, which it can't have started itself")
-        elif visits.left is None:
-            doubts.append("what a session from outside, that has ended, left in it could not be found out")
-        number = len(visits.sessions)
-        own = f"{number} session{'s' if number > 1 else ''} from outside, with no more than it has itself"
-        return decided(problems, doubts, own if number and not (problems or doubts) else "" if number else "no session")
-    sessions = container.strings("ExecIDs")
-    if sessions is None:
-        return unknown(untold("ExecIDs"))
-    if sessions:
-        return unknown("whose exec sessions are in it is not told; a health check would be one too", f"{len(sessions)}")
-    return passed("no exec session")
 
 
 def _reported_user(container: PodContainer) -> Object:
@@ -218,26 +210,6 @@ def _reported_user(container: PodContainer) -> Object:
 
 def _named(group: int) -> str:
     return "root's group" if group == 0 else f"the system group {group}"
-
-
-def _visitor(session: ExecSession, container: Container) -> tuple[str, bool]:
-    """In what a session from outside has more than the container, and whether that is certain; empty where nothing."""
-    own = container.text("Config.User")
-    if session.privileged:
-        return "somebody outside has a privileged session in it (docker exec --privileged)", True
-    if session.user is None or session.privileged is None:
-        return "somebody outside has a session in it, of which the engine does not tell whose it is", False
-    name, _, group = session.user.partition(":")
-    if name == "root" or _number(name) == 0:
-        return "somebody outside has a session in it as root (docker exec --user)", True
-    if session.user in ("", own):
-        return "", True
-    if own is None:
-        return "somebody outside has a session in it, and which user it has itself is not told", False
-    if name == own.partition(":")[0] and not group:
-        # Which group that is, is written in its image, and root's where it says nothing.
-        return "somebody outside has a session in it as its user, in a group that is not told", False
-    return "somebody outside has a session in it as another user (docker exec --user)", True
 
 
 def _capability(name: str) -> str:
@@ -254,9 +226,15 @@ CONTROLS: tuple[Control, ...] = (
         "Not privileged",
         Severity.CRITICAL,
         Level.BASELINE,
+        meaning="No container of the sandbox is privileged, and none is a Windows HostProcess.",
+        why=(
+            "A privileged container has all capabilities, all devices and no filter of system calls: who "
+            "controls it controls the machine. Everything else that is measured is worth nothing then."
+        ),
         pod=PodCheck(
             violating("privileged", "windowsHostProcess"),
             "Remove privileged and windowsOptions.hostProcess from all containers.",
+            kernel=pod_witness.each_everywhere(witness.not_privileged),
         ),
         container=ContainerCheck(
             container_not_privileged,
@@ -268,6 +246,9 @@ CONTROLS: tuple[Control, ...] = (
             cis_docker=("5.5",),
             kubescape=("C-0057",),
             trivy=("KSV-0017",),
+            cis_kubernetes=("5.2.2", "5.2.10"),
+            nsa=("Pod security enforcement",),
+            nist=("4.4.3",),
         ),
     ),
     Control(
@@ -275,9 +256,16 @@ CONTROLS: tuple[Control, ...] = (
         "All capabilities dropped",
         Severity.HIGH,
         Level.RESTRICTED,
+        meaning="The sandbox's processes have no capability, neither now nor to be gained.",
+        why=(
+            "Capabilities are root's power in pieces. Several of them alone (SYS_ADMIN, SYS_PTRACE, "
+            "DAC_READ_SEARCH, NET_ADMIN) lead out of a container or past its network's rules, and an agent "
+            "needs none."
+        ),
         pod=PodCheck(
             on_linux(violating("capabilities_restricted")),
             'Set capabilities.drop to ["ALL"] in all containers and add none.',
+            kernel=pod_witness.each(witness.capabilities),
         ),
         container=ContainerCheck(
             container_capabilities,
@@ -289,6 +277,9 @@ CONTROLS: tuple[Control, ...] = (
             cis_docker=("5.4",),
             kubescape=("C-0046",),
             trivy=("KSV-0003", "KSV-0022", "KSV-0106", "KSV-0119"),
+            cis_kubernetes=("5.2.8", "5.2.9"),
+            nsa=("Pod security enforcement",),
+            nist=("4.4.3",),
         ),
     ),
     Control(
@@ -296,9 +287,23 @@ CONTROLS: tuple[Control, ...] = (
         "No new privileges",
         Severity.HIGH,
         Level.RESTRICTED,
+        meaning=(
+            "No program can give its process more privileges than it had: setuid files and file capabilities "
+            "have no effect."
+        ),
+        why=(
+            "An image often has sudo, su, mount or ping with setuid. Without this flag a flaw in any of them "
+            "makes the agent root in its container, from where the kernel is attacked more easily. With it they are"
+            " harmless: where the image's files can be looked at they are named, as evidence, and the control passes."
+        ),
         pod=PodCheck(
             on_linux(violating("allowPrivilegeEscalation")),
             "Set allowPrivilegeEscalation to false in all containers.",
+            unseen=(
+                "Which programs of its image are setuid or have capabilities: to look at them takes root on the node,"
+                " which no agent is. With this flag none has an effect."
+            ),
+            kernel=pod_witness.each(witness.no_new_privileges),
         ),
         container=ContainerCheck(
             container_no_new_privileges,
@@ -310,6 +315,9 @@ CONTROLS: tuple[Control, ...] = (
             cis_docker=("5.26",),
             kubescape=("C-0016",),
             trivy=("KSV-0001",),
+            cis_kubernetes=("5.2.6",),
+            nsa=("Pod security enforcement",),
+            nist=("4.4.3",),
         ),
     ),
     Control(
@@ -317,9 +325,16 @@ CONTROLS: tuple[Control, ...] = (
         "Not root",
         Severity.HIGH,
         Level.RESTRICTED,
+        meaning="Every process runs as a user other than root, by its number.",
+        why=(
+            "Root in a container is root for the kernel unless there is a user namespace. What goes wrong "
+            "elsewhere (a writable mount, a flaw of the runtime such as CVE-2019-5736) is then root's."
+        ),
         pod=PodCheck(
             pod_non_root,
             "Set runAsNonRoot to true and runAsUser to a number above 0, for the pod and all containers.",
+            kernel=pod_witness.each(witness.non_root),
+            kernel_decides=True,
         ),
         container=ContainerCheck(
             container_non_root,
@@ -332,6 +347,9 @@ CONTROLS: tuple[Control, ...] = (
             cis_docker=("4.1",),
             kubescape=("C-0013",),
             trivy=("KSV-0012", "KSV-0105"),
+            cis_kubernetes=("5.2.7",),
+            nsa=("Non-root containers",),
+            nist=("4.1.2", "4.4.3"),
         ),
     ),
     Control(
@@ -339,9 +357,16 @@ CONTROLS: tuple[Control, ...] = (
         "Not in root's or a system group",
         Severity.MEDIUM,
         Level.SANDBOX,
+        meaning="No process is in root's group, or in one of the groups below 1000, which belong to the system.",
+        why=(
+            "Files are often readable or writable by group: of root, disk, docker or shadow. A number means on "
+            "the host what it means there, and not what the image calls it."
+        ),
         pod=PodCheck(
             pod_groups,
             "Set supplementalGroupsPolicy to Strict, and runAsGroup, fsGroup and supplementalGroups to 1000 or above.",
+            kernel=pod_witness.each(witness.groups),
+            kernel_decides=True,
         ),
         container=ContainerCheck(
             container_groups,
@@ -349,16 +374,28 @@ CONTROLS: tuple[Control, ...] = (
             kernel=witness.groups,
             kernel_decides=True,
         ),
-        mappings=maps(kubescape=("C-0211",), trivy=("KSV-0116",)),
+        mappings=maps(
+            kubescape=("C-0211",),
+            trivy=("KSV-0116",),
+            cis_kubernetes=("5.6.3",),
+            nsa=("Non-root containers",),
+            nist=("4.4.3",),
+        ),
     ),
     Control(
         "PRIV-06",
         "User namespace",
         Severity.LOW,
         Level.HARDENED,
+        meaning="User numbers in the sandbox stand for others on the machine, which nobody has.",
+        why=(
+            "A process that gets out of its container is then nobody. It is hardening beyond what everybody's "
+            "nodes and engines can do, so it is asked for at level Hardened."
+        ),
         pod=PodCheck(
             pod_user_namespace,
             "Set hostUsers to false (of a sandbox spec.security.userNamespace to true), where the nodes can do that.",
+            kernel=pod_witness.each(witness.user_namespace),
         ),
         container=ContainerCheck(
             container_user_namespace,
@@ -367,24 +404,58 @@ CONTROLS: tuple[Control, ...] = (
             kernel_decides=True,
         ),
         required=OPTIONAL,
-        mappings=maps(cis_docker=("2.9", "5.31")),
+        mappings=maps(cis_docker=("2.9", "5.31"), nsa=("Non-root containers",), nist=("4.4.3",)),
+    ),
+    Control(
+        "PRIV-07",
+        "No setuid programs",
+        Severity.LOW,
+        Level.SANDBOX,
+        meaning="No program of the sandbox's image runs as its file's user or group, or has its file's capabilities.",
+        why=(
+            "Without PRIV-03 each of them is a way to more privileges; with it they have no effect, which is why this "
+            "is not required. An image without them is safe also where somebody runs it without that flag."
+        ),
+        pod=Unmeasured(
+            "a look at the files of its image, which takes root on the node",
+            EvidenceSource.HOST_PROC,
+            "Take setuid, setgid and capabilities from the programs named when the image is built.",
+        ),
+        container=ContainerCheck(
+            container_setuid_files,
+            "Take setuid, setgid and capabilities from the programs named when the image is built.",
+            kernel=witness.setuid_files,
+            kernel_decides=True,
+        ),
+        required=OPTIONAL,
+        mappings=maps(cis_docker=("4.8",), nist=("4.1.2",)),
     ),
     Control(
         "PRIV-08",
         "No foreign containers",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning=(
+            "Nothing runs in the sandbox that its operator did not put there: no debug container, no further "
+            "container, no session with more rights."
+        ),
+        why=(
+            "A container beside the agent's shares its network, and perhaps its processes and files. It can "
+            "take the key, or be the agent's way out, and what is proven of the agent's container is not proven "
+            "of it."
+        ),
         pod=PodCheck(
             pod_foreign_containers,
             "Delete the pod: it comes back without the container that was added.",
             unseen="Sessions in the pod's own containers (`kubectl exec`, `attach`, `cp`) leave no trace in the API;"
             " the API server's audit log has them (`pods/exec`, `pods/attach`), and the node.",
             undeclared=Undeclared(debug_containers, "Delete the pod and make it anew, without debug containers."),
+            kernel=pod_witness.foreign,
         ),
         container=ContainerCheck(
             container_foreign_processes,
             "End the session; where it left processes, recreate the container.",
         ),
-        mappings=maps(cis_docker=("5.23", "5.24"), kubescape=("C-0002",), trivy=("KSV-0053",)),
+        mappings=maps(cis_docker=("5.23", "5.24"), kubescape=("C-0002",), trivy=("KSV-0053",), nist=("4.4.5",)),
     ),
 )

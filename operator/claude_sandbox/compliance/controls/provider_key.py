@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.containers.container import Container, doubts_of
-from claude_sandbox.compliance.control import PRODUCTION, ContainerCheck, Control, Level, PodCheck, Undeclared
+from claude_sandbox.compliance.control import PRODUCTION, ContainerCheck, Control, Level, PodCheck, Undeclared, maps
 from claude_sandbox.compliance.controls.secrets import shown, unseen_variables
 from claude_sandbox.compliance.pods.undeclared import nobodys_provider
 from claude_sandbox.compliance.pods.view import PodContainer, View
@@ -82,6 +82,11 @@ CONTROLS: tuple[Control, ...] = (
         "No key of the model's provider",
         Severity.CRITICAL,
         Level.SANDBOX,
+        meaning="The agent has no key that its model's provider takes: its gateway adds that to each request.",
+        why=(
+            "A key that the agent does not have can't be stolen from it, and it ends nowhere when the agent is "
+            "deceived."
+        ),
         pod=PodCheck(
             pod_no_key,
             "Set spec.credentials.delivery to Brokered, and remove the variable or volume named.",
@@ -93,5 +98,6 @@ CONTROLS: tuple[Control, ...] = (
             "Set spec.credentials.delivery to Brokered, and remove the container where a variable is named.",
         ),
         required=PRODUCTION,
+        mappings=maps(nsa=("Secrets",), nist=("4.1.4",)),
     ),
 )

@@ -4,7 +4,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Sequence
 
-from claude_sandbox.api.credentials import leaks
+from claude_sandbox.api.credentials import leaks, measured, options
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.containers.binds import each_bind
 from claude_sandbox.compliance.containers.container import Container, doubts_of
@@ -16,6 +16,7 @@ from claude_sandbox.compliance.control import (
     Undeclared,
     maps,
 )
+from claude_sandbox.compliance.evidence.readings import Object
 from claude_sandbox.compliance.host_files.credential_files import doubtful, login
 from claude_sandbox.compliance.host_files.paths import holds, normal
 from claude_sandbox.compliance.host_files.sockets import agent, agents_in
@@ -31,12 +32,20 @@ _SECRET_FILE = re.compile(
     r"|\.env(?:\..*)?|.*\.(?:env|pem|key|p12|pfx|jks|kdbx)",
     re.IGNORECASE,
 )
+_NAME = re.compile(r"[\w./-]{1,128}")
 _SCRATCH = ("/tmp", "/var/tmp")  # noqa: S108 - the host's
 
 
 def pod_environment(view: View) -> Verdict:
     """No credential where every process, and everyone who can describe the pod, can read it. Names no value."""
     problems = [problem for container in view.containers for problem in _exposed(container)]
+    metadata = view.pod.get("metadata") or {}
+    problems += [
+        f"the {what} {shown(name)} looks like it holds a credential"
+        for what, found in (("label", metadata.get("labels")), ("annotation", metadata.get("annotations")))
+        for name, value in (found or {}).items()
+        if measured.shows_credential(str(value)) or measured.shows_credential(name)
+    ]
     if problems:
         return judged(problems)
     if unseen := [name for container in view.containers for name in unseen_variables(container)]:
@@ -56,20 +65,27 @@ def container_environment(container: Container) -> Verdict:
         "health check": check or (),
     }
     labels = container.mapping("Config.Labels")
+    logging = container.mapping("HostConfig.LogConfig.Config", omissible=True)
     problems = [
         f"the variable {shown(name)} looks like a credential"
         for name, value in variables or ()
-        if leaks.variable_holds_credential(name, value) or leaks.looks_like_credential(name)
+        if measured.variable_holds_credential(name, value) or leaks.looks_like_credential(name)
     ]
     problems += [
         f"its {what} looks like it holds a credential"
         for what, line in lines.items()
-        if leaks.command_line_holds_credential(line)
+        if measured.command_line_holds_credential(line)
     ]
     problems += [
         f"the label {shown(name)} looks like it holds a credential"
         for name, value in (labels or {}).items()
-        if leaks.looks_like_credential(str(value)) or leaks.looks_like_credential(name)
+        if measured.variable_holds_credential(name, str(value)) or leaks.looks_like_credential(name)
+    ]
+    # A log's driver logs in to where it writes.
+    problems += [
+        f"the log's option {shown(name)} looks like a credential"
+        for name, value in (logging or {}).items()
+        if measured.variable_holds_credential(name, str(value))
     ]
     return decided(
         problems,
@@ -166,11 +182,15 @@ def _exposed(container: PodContainer) -> Iterator[str]:
         name = variable.get("name", "")
         if (variable.get("valueFrom") or {}).get("secretKeyRef"):
             yield f"the variable {name} of container {container.name} comes from a Secret"
-        elif leaks.variable_holds_credential(name, variable.get("value") or ""):
+        elif measured.variable_holds_credential(name, variable.get("value") or ""):
             yield f"the variable {name} of container {container.name} looks like a credential"
     for field, words in _commands(container):
-        if leaks.command_line_holds_credential(words):
+        if measured.command_line_holds_credential(words):
             yield f"the {field} of container {container.name} looks like it holds a credential"
+    for field, handler in _handlers(container):
+        for header in (handler.get("httpGet") or {}).get("httpHeaders") or ():
+            if options.header_holds(f"{header.get('name', '')}: {header.get('value', '')}"):
+                yield f"the {field} of container {container.name} sends what looks like a credential"
 
 
 def unseen_variables(container: PodContainer) -> Iterator[str]:
@@ -187,10 +207,16 @@ def unseen_variables(container: PodContainer) -> Iterator[str]:
 def _commands(container: PodContainer) -> Iterator[tuple[str, Sequence[str]]]:
     command, arguments = (container.spec.get(field) or () for field in ("command", "args"))
     yield ("args" if arguments else "command"), (*command, *arguments)
+    for name, handler in _handlers(container):
+        yield name, (handler.get("exec") or {}).get("command") or ()
+
+
+def _handlers(container: PodContainer) -> Iterator[tuple[str, Object]]:
+    """What the kubelet runs in a container or asks of it, each by its field."""
     lifecycle = container.spec.get("lifecycle") or {}
     handlers = {probe: container.spec.get(probe) for probe in ("startupProbe", "readinessProbe", "livenessProbe")}
     for name, handler in (handlers | {hook: lifecycle.get(hook) for hook in ("postStart", "preStop")}).items():
-        yield name, ((handler or {}).get("exec") or {}).get("command") or ()
+        yield name, handler or {}
 
 
 def _is_secret(destination: str, host: str | None) -> bool:
@@ -210,8 +236,9 @@ def _health_check(container: Container) -> Sequence[str] | None:
 
 
 def shown(name: str) -> str:
-    """A name, unless it is itself what must not be shown."""
-    return "(its name is not shown)" if leaks.looks_like_credential(name) else name
+    """A name, unless it is itself what must not be shown, or more than a name."""
+    hidden = measured.shows_credential(name) or not _NAME.fullmatch(name)
+    return "(its name is not shown)" if hidden else name
 
 
 CONTROLS: tuple[Control, ...] = (
@@ -220,6 +247,11 @@ CONTROLS: tuple[Control, ...] = (
         "No credentials in environment or arguments",
         Severity.CRITICAL,
         Level.SANDBOX,
+        meaning="No variable, argument, label, annotation, log option or probe of the workload holds a credential.",
+        why=(
+            "Variables are inherited by each process, are written into crash reports and logs, and are shown to "
+            "everybody who can describe the pod or inspect the container."
+        ),
         pod=PodCheck(
             pod_environment,
             "Remove the variable or argument; let the agent read its key from the mounted file.",
@@ -232,6 +264,9 @@ CONTROLS: tuple[Control, ...] = (
             cis_docker=("4.10",),
             kubescape=("C-0012", "C-0207"),
             trivy=("KSV-0109",),
+            cis_kubernetes=("5.4.1",),
+            nsa=("Secrets",),
+            nist=("4.1.4",),
         ),
     ),
     Control(
@@ -239,6 +274,11 @@ CONTROLS: tuple[Control, ...] = (
         "Only the declared Secret mounted",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning=(
+            "Of Secrets only the declared one is mounted, as files that only the agent can read and that follow "
+            "a new key."
+        ),
+        why="Each further secret is one more that hostile text in a repository can have sent away.",
         pod=PodCheck(
             pod_mounted,
             "Mount only the declared Secret, as a directory with mode 0440, in the agent's container.",
@@ -250,17 +290,22 @@ CONTROLS: tuple[Control, ...] = (
             container_mounted,
             "Mount only the declared secret, and mount it read-only.",
         ),
-        mappings=maps(kubescape=("C-0255",)),
+        mappings=maps(kubescape=("C-0255",), nsa=("Secrets",), nist=("4.1.4",)),
     ),
     Control(
         "SEC-03",
         "No credentials of the host's users",
         Severity.CRITICAL,
         Level.SANDBOX,
+        meaning="Neither what the host's users log in with, nor an agent that signs for them, is within reach.",
+        why=(
+            "An SSH key, a kubeconfig or a cloud's login is worth more than the machine: with it the agent, or "
+            "who deceives it, is that user everywhere."
+        ),
         container=ContainerCheck(
             container_host_credentials,
             "Run it without the mount that is or holds credentials or an agent's socket.",
         ),
-        mappings=maps(kubescape=("C-0020",)),
+        mappings=maps(kubescape=("C-0020",), nist=("4.5.5",)),
     ),
 )

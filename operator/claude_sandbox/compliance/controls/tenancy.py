@@ -56,25 +56,48 @@ CONTROLS: tuple[Control, ...] = (
         "Not in a namespace of the cluster's own",
         Severity.MEDIUM,
         Level.SANDBOX,
+        meaning="The sandbox is in a namespace for sandboxes, and not in default or one of the cluster's own.",
+        why=(
+            "In kube-system a pod is trusted by policies and admission, and everything that is let through for "
+            "the cluster is let through for the agent."
+        ),
         pod=PodCheck(
             pod_dedicated_namespace,
             "Move the sandbox to a namespace for sandboxes.",
             needs=(Evidence.NAMESPACE,),
         ),
         required=PRODUCTION,
-        mappings=maps(kubescape=("C-0212",), trivy=("KSV-0037", "KSV-0110")),
+        mappings=maps(
+            kubescape=("C-0212",),
+            trivy=("KSV-0037", "KSV-0110"),
+            cis_kubernetes=("5.6.1", "5.6.4"),
+            nsa=("Namespaces",),
+            nist=("4.3.4",),
+        ),
     ),
     Control(
         "TEN-02",
         "Namespace enforces the restricted standard",
         Severity.MEDIUM,
         Level.SANDBOX,
+        meaning=(
+            "The API server itself refuses pods of this namespace that the restricted Pod Security Standard refuses."
+        ),
+        why=(
+            "It is the wall that does not depend on the operator: nobody who may create pods there can put a "
+            "privileged one beside the sandbox."
+        ),
         pod=PodCheck(
             pod_admission,
             f"Label the namespace {_ENFORCE}=restricted.",
             needs=(Evidence.NAMESPACE,),
         ),
         required=PRODUCTION,
-        mappings=maps(kubescape=("C-0192", "C-0193", "C-0197")),
+        mappings=maps(
+            kubescape=("C-0192", "C-0193", "C-0197"),
+            cis_kubernetes=("5.2.1",),
+            nsa=("Pod security enforcement",),
+            nist=("4.4.3",),
+        ),
     ),
 )

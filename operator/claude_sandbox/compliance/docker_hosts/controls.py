@@ -154,6 +154,7 @@ def runc(host: Host) -> Verdict:
         return failed(_RUNC_PROBLEM, version)
     if read >= _RUNC_NEWER or read >= _RUNC_FIXED.get(read[:2], _RUNC_NEWER):
         return passed(version)
+    # A plain number is upstream's own; a distribution's has more behind it, and may have the fix under an older one.
     if set(version) <= set("0123456789."):
         return failed(_RUNC_PROBLEM, version)
     return unknown(f"whether a distribution mended runc {version} is not told by its version", version)
@@ -227,47 +228,69 @@ CONTROLS: tuple[Control, ...] = (
         "The engine's API is protected",
         Severity.CRITICAL,
         Level.BASELINE,
+        meaning="Only who has a certificate, an account or the socket's permission reaches the engine.",
+        why=(
+            "The engine's API is root on the host. On a plain TCP port it is root for everybody who can "
+            "connect, and such ports are found within hours."
+        ),
         host=HostCheck(protected, "Use ssh:// or mutual TLS; start dockerd with --tlsverify, or without -H tcp://."),
-        mappings=maps(cis_docker=("2.7",)),
+        mappings=maps(cis_docker=("2.7",), nist=("4.5.4",)),
     ),
     Control(
         "HOST-02",
         "No insecure registries",
         Severity.HIGH,
         Level.BASELINE,
+        meaning="Images come from registries that proved who they are.",
+        why="From a registry without a certificate whoever is on the way chooses what the host runs.",
         host=HostCheck(registries, "Remove insecure-registries from daemon.json, and give the registry a certificate."),
-        mappings=maps(cis_docker=("2.5",)),
+        mappings=maps(cis_docker=("2.5",), nist=("4.2.1",)),
     ),
     Control(
         "HOST-03",
         "System calls are filtered by default",
         Severity.CRITICAL,
         Level.BASELINE,
+        meaning="Containers that don't ask for anything get a filter of system calls.",
+        why=(
+            "Sandboxes bring their own wish, and an engine or kernel without seccomp can't grant it. What else "
+            "runs there, relays and gateways of others too, has only the default."
+        ),
         host=HostCheck(seccomp, "Remove seccomp-profile from daemon.json, on a kernel with seccomp."),
-        mappings=maps(cis_docker=("2.17",)),
+        mappings=maps(cis_docker=("2.17",), nist=("4.4.3",)),
     ),
     Control(
         "HOST-04",
         "AppArmor or SELinux is in use",
         Severity.MEDIUM,
         Level.SANDBOX,
+        meaning="The kernel's mandatory access control confines containers too.",
+        why="It denies by what a process is, whoever it runs as: the second lock where a runtime has a flaw.",
         host=HostCheck(mandatory_access, "Turn on AppArmor, or SELinux and selinux-enabled in daemon.json."),
         required=OPTIONAL,
+        mappings=maps(nist=("4.4.3",)),
     ),
     Control(
         "HOST-05",
         "Root in a container is not root on the host",
         Severity.MEDIUM,
         Level.HARDENED,
+        meaning="Root in a container, or the engine itself, is not root on the host.",
+        why="A process that gets out of a container is then nobody there.",
         host=HostCheck(root_is_nobody, "Set userns-remap in daemon.json, or run the engine rootless."),
         required=OPTIONAL,
-        mappings=maps(cis_docker=("2.1", "2.9")),
+        mappings=maps(cis_docker=("2.1", "2.9"), nist=("4.4.3",)),
     ),
     Control(
         "HOST-06",
         "Limits can be enforced",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning="The kernel can enforce limits of memory, swap, CPU time and processes.",
+        why=(
+            "An engine takes limits that its kernel can't enforce with no more than a warning; the sandbox's "
+            "limits would be words."
+        ),
         host=HostCheck(limits, "Turn on the cgroup controllers; with cgroup v1 boot with swapaccount=1."),
     ),
     Control(
@@ -275,6 +298,11 @@ CONTROLS: tuple[Control, ...] = (
         "Cgroups are of version 2",
         Severity.LOW,
         Level.SANDBOX,
+        meaning="Control groups are of version 2.",
+        why=(
+            "In version 1 each resource has a tree of its own, swap is seldom counted, and release_agent has "
+            "been a way out of containers."
+        ),
         host=HostCheck(cgroup_v2, "Boot with systemd.unified_cgroup_hierarchy=1."),
         required=OPTIONAL,
     ),
@@ -283,6 +311,8 @@ CONTROLS: tuple[Control, ...] = (
         "Ports on 127.0.0.1 are the host's alone",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning="A port that is published on 127.0.0.1 can be reached from the host only.",
+        why=("Before 28.0 neighbours in the local network could reach such ports by routing to them (moby#45610)."),
         host=HostCheck(published_ports, _UPGRADE),
     ),
     Control(
@@ -290,6 +320,11 @@ CONTROLS: tuple[Control, ...] = (
         "Networks can be without an address of the host",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning="The engine can make networks on which the host has no address.",
+        why=(
+            "Before 28.0 even an internal network gives the host an address, by which a container reaches "
+            "whatever listens on all of the host's addresses."
+        ),
         host=HostCheck(isolated_networks, _UPGRADE),
     ),
     Control(
@@ -297,13 +332,21 @@ CONTROLS: tuple[Control, ...] = (
         "The runtime has no known way out",
         Severity.HIGH,
         Level.SANDBOX,
+        meaning="The version of runc has none of the known ways out of a container.",
+        why=(
+            "With one of these flaws an image or a mount is enough to be root on the host, whatever the "
+            "container's options say."
+        ),
         host=HostCheck(runc, "Upgrade runc to 1.2.8, 1.3.3 or newer, or the distribution's package."),
+        mappings=maps(nist=("4.4.1",)),
     ),
     Control(
         "HOST-11",
         "Containers outlive a restart of the engine",
         Severity.LOW,
         Level.SANDBOX,
+        meaning="Containers go on while the engine is restarted or upgraded.",
+        why="An engine whose restart ends everybody's work is one that is upgraded late.",
         host=HostCheck(live_restore, "Set live-restore in daemon.json."),
         required=OPTIONAL,
         mappings=maps(cis_docker=("2.15",)),
@@ -313,15 +356,19 @@ CONTROLS: tuple[Control, ...] = (
         "No experimental features",
         Severity.LOW,
         Level.SANDBOX,
+        meaning="The engine's experimental features are off.",
+        why="They are neither finished nor looked after with fixes as the others are.",
         host=HostCheck(not_experimental, "Remove experimental from daemon.json."),
         required=OPTIONAL,
-        mappings=maps(cis_docker=("2.18",)),
+        mappings=maps(cis_docker=("2.18",), nist=("4.5.1",)),
     ),
     Control(
         "HOST-13",
         "Output is kept by default",
         Severity.LOW,
         Level.SANDBOX,
+        meaning="What containers write is kept by default.",
+        why="Without it nobody can tell afterwards what happened.",
         host=HostCheck(logs_kept, "Set log-driver in daemon.json to local, json-file or a collector's."),
         required=OPTIONAL,
     ),
@@ -330,18 +377,25 @@ CONTROLS: tuple[Control, ...] = (
         "The default bridge keeps containers apart",
         Severity.LOW,
         Level.SANDBOX,
+        meaning="Containers on the default bridge can't talk with each other.",
+        why=(
+            "It is where containers are that nobody gave a network. Sandboxes never are; their neighbours on "
+            "the host may be."
+        ),
         host=HostCheck(default_bridge, "Set icc to false in daemon.json."),
         required=OPTIONAL,
-        mappings=maps(cis_docker=("2.2",)),
+        mappings=maps(cis_docker=("2.2",), nist=("4.3.3",)),
     ),
     Control(
         "HOST-15",
         "No new privileges by default",
         Severity.LOW,
         Level.SANDBOX,
+        meaning="Containers that don't ask for it can't gain privileges either.",
+        why="Sandboxes ask for it themselves. It is for the others on the same kernel.",
         host=HostCheck(no_new_privileges, "Set no-new-privileges in daemon.json."),
         required=OPTIONAL,
-        mappings=maps(cis_docker=("2.14",)),
+        mappings=maps(cis_docker=("2.14",), nist=("4.4.3",)),
     ),
 )
 """All controls of a host, in the order in which they are reported."""

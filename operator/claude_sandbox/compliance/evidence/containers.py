@@ -3,7 +3,10 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from claude_sandbox.api.fields.compliance import Level
 from claude_sandbox.api.spec import Profile, SeccompProfileType
+from claude_sandbox.compliance.evidence.exemptions import Exemption
+from claude_sandbox.compliance.evidence.probes import NOT_PROBED, ProbeReport
 from claude_sandbox.compliance.evidence.process import Process
 from claude_sandbox.compliance.evidence.readings import ClaudeCode, ManagedSettings, Object, Reading, Unread
 
@@ -63,6 +66,14 @@ class Declared:
     """Claude Code's; None where nobody declares them."""
     without_programs: frozenset[str] = field(default_factory=frozenset)
     """Scratch space in which no program is meant to be run."""
+    lifetime: str = ""
+    """By which field of its spec it ends at some time, whatever it does; empty: by none."""
+    level: Level = Level.SANDBOX
+    """Up to which level controls have to pass."""
+    exemptions: tuple[Exemption, ...] = ()
+    """What may fail for a while."""
+    keeps_nothing: bool = False
+    """Whether it is declared that there is no place that keeps what is written to it: its workspace is read-only."""
 
 
 @dataclass(frozen=True)
@@ -155,5 +166,9 @@ class DockerEvidence:
     """By what it gets out, where there is something; as old as `container`."""
     visits: ExecSessions | None = None
     """Who else is in it; None where only the container's own document tells of sessions."""
+    probe: Reading[ProbeReport] | Unread = NOT_PROBED
+    """What was tried from its place in the network, for as long as it has that place."""
+    probe_max_age: timedelta = timedelta.max
+    """A probe older than this proves nothing any more."""
     max_age: timedelta = timedelta.max
     """A reading older than this is stale, and makes results Unknown."""

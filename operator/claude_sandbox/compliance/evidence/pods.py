@@ -1,12 +1,17 @@
 """What was read of one sandbox, from where and when: the only input of every control."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from claude_sandbox.api.fields.compliance import Level
 from claude_sandbox.api.spec import Profile
+from claude_sandbox.api.status import EvidenceSource
+from claude_sandbox.compliance.evidence.exemptions import Exemption
 from claude_sandbox.compliance.evidence.gateways import Gateway
 from claude_sandbox.compliance.evidence.grants import Grant
+from claude_sandbox.compliance.evidence.pod_processes import PodProcesses
+from claude_sandbox.compliance.evidence.probes import NOT_PROBED, ProbeReport
 from claude_sandbox.compliance.evidence.readings import ClaudeCode, ManagedSettings, Object, Reading, Unread
 
 QUESTIONS: tuple[tuple[str, str, str, str], ...] = (
@@ -67,6 +72,12 @@ class Expected:
     service_names: frozenset[str]
     """The Services of the operator's own in the namespace."""
     profile: Profile
+    image_refused: str = ""
+    """Why a ClaudeImagePolicy refuses the image; empty where none does."""
+    level: Level = Level.SANDBOX
+    """Up to which level controls have to pass."""
+    exemptions: tuple[Exemption, ...] = ()
+    """What may fail for a while."""
     plain_images: frozenset[str] = frozenset()
     """Images, as a pod names them, whose configuration is known to declare no VOLUME."""
     egress_ports: tuple[int, ...] = (443,)
@@ -89,6 +100,10 @@ class Expected:
     """None: nothing declares what managed settings it is to have."""
     helpers: Mapping[str, str] = field(default_factory=dict)
     """What the operator has run before the agent: init containers by name, with the image that each is meant to be."""
+    cloner: str = ""
+    """Which of these clones the agent's repositories, for which it may do what the agent may; empty: none."""
+    lifetime: str = ""
+    """By which field of its spec it ends at some time, whatever it does; empty: by none."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +140,26 @@ class KubernetesEvidence:
     """Whether the pod was made from another spec than the one that is asked for now."""
     imposed: tuple[str, ...] = ()
     """In what the cluster's admission changes what the operator asks for, as "Kind name: path"."""
+    kernel: Reading[PodProcesses] | Unread | None = None
+    """What the kernel of the pod's node says of its processes, where an agent is there.
+
+    Unread: it says something, and that could not be understood. What it is a witness to is Unknown then, since a
+    sandbox must gain nothing by confusing it. None: it says nothing.
+    """
     minor: int = 34
     """The minor version of the Kubernetes API server, 34 for 1.34: Pod Security Standards differ between them.
 
     34 is the strictest of the supported ones, so it is what is assumed when nothing better is known.
     """
+    probe: Reading[ProbeReport] | Unread = NOT_PROBED
+    """What could be reached from its place in the network."""
+    probe_max_age: timedelta = timedelta.max
+    """A probe older than this proves nothing any more."""
+    probe_under_way: bool = False
+    """Whether nothing is known of that yet, since it is being tried for the first time."""
+
+    @property
+    def kernel_probe(self) -> Reading[ProbeReport] | Unread:
+        """What the same probe says of the kernel."""
+        read = self.probe
+        return read if isinstance(read, Unread) else replace(read, source=EvidenceSource.KERNEL_PROBE)

@@ -7,20 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from claude_sandbox.compliance.evidence.image_files import ImageFiles
 from claude_sandbox.compliance.evidence.mountinfo import KernelMount
+from claude_sandbox.procfs.limits import Limits
+from claude_sandbox.procfs.listeners import Listener
 
 SYSTEM_FILES = ("kcore", "keys", "latency_stats", "sched_debug", "timer_list")
 """The files of /proc that every engine masks. Which of them there are depends on the kernel."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the control group allows; None where it could not be read, infinite where there is no limit."""
-
-    memory: float | None = None
-    """Bytes."""
-    cpus: float | None = None
-    processes: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +38,14 @@ class Process:
     """Whether each of its namespaces is the host's, by their names below /proc/PID/ns; without those not told."""
     maps_are_the_hosts: bool = False
     """Whether users and groups outside the container, in its maps, are the host's own."""
+    files: ImageFiles | None = None
+    """What its own files are, of a container; None where nobody looked, or might. As old as an hour and some."""
+    listeners: tuple[Listener, ...] | None = None
+    """What listens in the networks of the container's processes, but for the host's own; None where that can't be
+    told, as of a process of a pod, where it is told of all of them."""
+
+    users: frozenset[int] = frozenset()
+    """Who the container's processes are on the machine, all of them; none where that can't be told."""
 
     @cached_property
     def fields(self) -> Mapping[str, str]:

@@ -1,18 +1,13 @@
 """Where a host's users and its cluster keep what they log in with: files, and directories with them in it. Pure.
 
-Paths are as `mounts.host_path` writes them. The places are those of each program's own documents: of editors and
-agents, clouds, packages, code hosts, databases, containers, browsers and keyrings, on Linux, macOS and Windows.
+Paths are as `mounts.host_path` writes them. What is in a home goes by the programs whose it is (`programs`), and by the
+names of files; what is the host's own by its places.
 """
 
 import re
 
-# Of a home in any of the ways that hosts, Docker Desktop and WSL show one.
-_HOME = re.compile(
-    r"(?:/mnt)?(?:/[a-z])?/(?:home|users|var/home|export/home|usr/home)/[^/]+(?:/(.*))?|(?:/var)?/root(?:/(.*))?"
-)
-_HOMES = re.compile(
-    r"(?:/mnt)?(?:/[a-z])?/(?:home|users|var/home|export/home|usr/home)(?:/[^/]+)?|(?:/var)?/root|(?:/mnt)?/c"
-)
+from claude_sandbox.compliance.host_files.homes import below_home, is_home
+from claude_sandbox.compliance.host_files.programs import is_harmless, place_of_logins
 
 # In a home or anywhere else: nobody calls anything else so.
 _ANYWHERE = re.compile(
@@ -21,85 +16,46 @@ _ANYWHERE = re.compile(
     r"|\.databrickscfg|\.smbcredentials|\.terraformrc|\.authinfo(?:\.gpg)?|\.kaggle|\.gitcookies)(?:/.*)?"
 )
 
-# Below a home only: a project has some of these names for its own settings.
-_IN_HOME = """
-.claude .claude.json .anthropic .codex .gemini .cursor .windsurf .codeium .continue .copilot .aider .aider.conf.yml
-.qwen .kiro .amazonq .openai .cline .roo .augment .trae .factory .grok .fly .cloudflared .ngrok2 .wrangler .netlify
-.vercel .railway .render .supabase .pulumi .databricks .snowflake .snowsql .dbt .influxdbv2 .cassandra .odbc.ini
-.1password .bitwarden .lastpass .electrum .bitcoin .ethereum .step .pki .cert .huggingface .modal.toml .replicate
-.wandb .comet.config .android .expo .chef .vagrant.d .tsh .age .xauthority .iceauthority .jupyter .sentryclirc
-.circleci .twilio-cli .serverlessrc .arcrc .hgrc .p4tickets .subversion .composer/auth.json .m2/settings.xml
-.m2/settings-security.xml .gradle/gradle.properties .sbt/.credentials .ivy2/.credentials .nuget/NuGet
-.cargo/credentials .cargo/credentials.toml .gem/credentials .bundle/config .pip/pip.conf .yarnrc .yarnrc.yml
-.bunfig.toml .condarc .hex/hex.config .terraform.d .rancher .crc .minikube .argocd .talos .lima .colima .orbstack .rd
-.finch .mozilla .thunderbird .librewolf .purple .weechat .irssi .remmina .filezilla .davfs2 .fetchmailrc .msmtprc
-.mbsyncrc .offlineimaprc .muttrc .wgetrc .curlrc .dropbox .config/git/credentials .config/containers .config/helm
-.config/argocd .config/doctl .config/hcloud .config/linode-cli .config/flyctl .config/heroku .config/netlify
-.config/stripe .config/op .config/1Password .config/Bitwarden .config/Bitwarden-CLI .config/rbw .config/lpass
-.config/gopass .config/keybase .config/keepassxc .config/rclone .config/s3cmd .config/sops .config/age
-.config/github-copilot .config/glab-cli .config/hub .config/tea .config/Code .config/VSCodium .config/Cursor
-.config/Windsurf .config/zed .config/JetBrains .config/aider .config/goose .config/opencode .config/amp .config/crush
-.config/claude .config/Claude .config/anthropic .config/openai .config/codex .config/gemini .config/mods .config/kiro
-.config/cody .config/codeium .config/io.datasette.llm .config/shell_gpt .config/fabric .config/pip .config/pypoetry
-.config/composer .config/NuGet .config/uv .config/hex .config/configstore .config/firebase .config/supabase
-.config/railway .config/.wrangler .config/wrangler .config/ngrok .config/snyk .config/cachix .config/wandb
-.config/kaggle .config/modal .config/google-chrome .config/chromium .config/BraveSoftware .config/microsoft-edge
-.config/vivaldi .config/opera .config/Slack .config/discord .config/Signal .config/Element .config/solana
-.config/msmtp .config/mutt .config/remmina .config/filezilla .config/FileZilla .config/openvpn .config/syncthing
-.config/Nextcloud .config/twilio-cli .config/.jira .config/atlassian .config/pgcli .config/azure .config/aws
-.config/tailscale .local/share/keyrings .local/share/kwalletd .local/share/keybase .local/share/gopass
-.local/share/rbw .local/share/lpass .local/share/com.vercel.cli .local/share/opencode .local/share/amp
-.local/share/goose .local/share/crush .local/share/claude .local/share/amazon-q .local/share/uv .local/share/remmina
-.local/share/TelegramDesktop .local/share/DBeaverData .local/share/pypoetry .local/share/JetBrains .local/state/gh
-.cache/huggingface/token .kde/share/apps/kwallet .kde4/share/apps/kwallet snap/firefox snap/chromium snap/code
-snap/bitwarden .var/app Library/Keychains Library/Cookies Library/Safari Library/Accounts Library/Containers
-Library/Group_Containers Library/Application_Support/Google Library/Application_Support/Firefox
-Library/Application_Support/BraveSoftware Library/Application_Support/Microsoft_Edge Library/Application_Support/Arc
-Library/Application_Support/Code Library/Application_Support/Cursor Library/Application_Support/Windsurf
-Library/Application_Support/Claude Library/Application_Support/Zed Library/Application_Support/JetBrains
-Library/Application_Support/Slack Library/Application_Support/1Password Library/Application_Support/Bitwarden
-Library/Application_Support/com.openai.chat Library/Application_Support/io.datasette.llm
-Library/Application_Support/pypoetry Library/Preferences/pypoetry Library/Application_Support/com.vercel.cli
-Library/Application_Support/sops Library/Application_Support/doctl AppData/Roaming/gcloud AppData/Roaming/GitHub_CLI
-AppData/Roaming/Docker AppData/Roaming/Code AppData/Roaming/Cursor AppData/Roaming/Windsurf AppData/Roaming/Claude
-AppData/Roaming/Mozilla AppData/Roaming/NuGet AppData/Roaming/pip AppData/Roaming/postgresql AppData/Roaming/Bitwarden
-AppData/Roaming/1Password AppData/Roaming/Slack AppData/Roaming/rclone AppData/Roaming/doctl AppData/Roaming/gnupg
-AppData/Roaming/Microsoft/Credentials AppData/Roaming/Microsoft/Protect AppData/Roaming/Microsoft/Crypto
-AppData/Roaming/JetBrains AppData/Roaming/MySQL AppData/Roaming/Composer AppData/Roaming/pypoetry AppData/Local/Google
-AppData/Local/Microsoft AppData/Local/BraveSoftware AppData/Local/1Password AppData/Local/Packages
-AppData/Local/Programs/claude AppData/Local/github-copilot AppData/Local/Docker
-"""
-_LOGINS = tuple(place.replace("_", " ").casefold() for place in _IN_HOME.split())
-
 _OF_THE_HOST = (
-    "/run/secrets", "/run/credentials",
-    "/etc/kubernetes", "/var/lib/kubelet", "/etc/rancher", "/var/lib/rancher", "/etc/shadow", "/etc/gshadow",
-    "/etc/krb5.keytab", "/etc/ssl/private", "/etc/wireguard", "/etc/networkmanager/system-connections",
-    "/etc/docker/certs.d",
-    "/var/lib/docker/volumes", "/var/lib/containers", "/var/lib/cloud",
+    "/run/secrets", "/run/credentials", "/run/secrets.d", "/run/agenix", "/run/agenix.d", "/run/sops-nix",
+    "/etc/kubernetes", "/var/lib/kubelet", "/etc/rancher", "/var/lib/rancher", "/var/lib/etcd", "/var/lib/minikube",
+    "/etc/k0s", "/var/lib/k0s", "/var/snap/microk8s/current/credentials", "/etc/origin/master",
+    "/var/lib/rancher/k3s/server", "/var/lib/rancher/k3s/agent", "/var/lib/rancher/rke2/server",
+    "/var/lib/rancher/rke2/agent", "/var/lib/containerd", "/etc/shadow", "/etc/gshadow", "/etc/master.passwd",
+    "/etc/security/opasswd", "/etc/krb5.keytab", "/etc/ssl/private", "/etc/pki/tls/private", "/etc/letsencrypt",
+    "/etc/acme.sh", "/etc/dehydrated", "/var/lib/caddy", "/var/lib/acme", "/etc/wireguard", "/etc/openvpn",
+    "/etc/ipsec.secrets", "/etc/ppp/chap-secrets", "/etc/networkmanager/system-connections", "/etc/wpa_supplicant",
+    "/var/lib/iwd", "/etc/docker/certs.d", "/etc/vault.d", "/var/lib/vault", "/etc/gitlab-runner", "/etc/ceph",
+    "/etc/postfix/sasl_passwd", "/etc/mysql/debian.cnf", "/etc/salt/pki", "/etc/puppetlabs/puppet/ssl", "/etc/pve",
+    "/var/lib/docker/volumes", "/var/lib/docker/swarm", "/var/lib/containers", "/var/lib/cloud", "/var/lib/tailscale",
+    "/var/lib/zerotier-one", "/var/lib/jenkins", "/var/lib/samba/private", "/var/lib/sss/secrets", "/var/lib/sss/db",
+    "/var/lib/sss/pipes/private", "/var/lib/gssproxy", "/var/lib/amazon/ssm",
+    "/library/keychains",
 )  # fmt: skip
+# Whose volumes are there, and may be anybody's.
+_WITH_VOLUMES = ("/var/lib/docker/volumes", "/var/lib/rancher", "/var/lib/containers")
 _OF_THE_HOST_S_FILES = re.compile(
     r"/etc/ssh(?:/ssh_host_[^/]*key)?|/tmp/krb5cc_[^/]*|/run/user/\d+/(?:krb5cc.*|containers(?:/auth\.json)?)"
+    r"|/etc/apt/auth\.conf(?:\.d(?:/.*)?)?|/etc/containers/auth\.json|/etc/cni/net\.d(?:/[^/]*kubeconfig[^/]*)?"
+    r"|(?:/mnt)?/c/(?:programdata/ssh|windows/system32/config)(?:/.*)?"
+    # What an engine writes down of all of its containers: their files and variables.
+    r"|/var/lib/docker(?:/(?!volumes(?:/|\Z)).*)?"
 )
 
-# Where programs keep what is theirs in a home. Nobody can list all programs, so what is not known to be harmless is
-# not known at all.
+# Where programs keep what is theirs in a home.
 _PRIVATE = re.compile(r"(?:\.[^/]+|snap|library|appdata)(?:/.*)?")
-_HARMLESS = """
-.cache .npm .nvm .pyenv .rbenv .rustup .sdkman .asdf .volta .deno .bun/bin .bun/install .go .julia .conda/pkgs
-.nix-profile .cargo/bin .cargo/registry .cargo/git .m2/repository .m2/wrapper .gradle/caches .gradle/wrapper
-.ivy2/cache .sbt/boot .nuget/packages .gem/ruby .bundle/cache .composer/cache .hex/packages .pub-cache .pnpm-store
-.yarn .venv .virtualenvs .local/bin .local/lib .local/share/fonts .local/share/man .local/share/pnpm
-.local/share/virtualenvs .local/share/mise .vim .vimrc .nanorc .inputrc .tmux.conf .screenrc .editorconfig .gitignore
-.gitignore_global .gitattributes .clang-format .terminfo .fonts .themes .icons .config/nvim .config/vim
-.config/fontconfig .config/starship.toml .config/git/ignore library/caches library/fonts
-"""
-_PLAIN = tuple(_HARMLESS.split())
-
-
-def is_home(path: str) -> bool:
-    """Whether a path of the host is that of all homes, or of one, or the drive that has them."""
-    return _HOMES.fullmatch(path.casefold()) is not None
+_LOGIN_FILE = (
+    r"(?:tokens?|credentials?|creds|auth|oauth2?|secrets?|passwords?|passwd|logins?|api[_-]?keys?|private[_-]?keys?"
+    r"|client[_-]?secret|cookies)"
+)
+_ENDING = r"(?:\.(?:json|ya?ml|toml|ini|xml|properties|conf|cfg|txt|db|sqlite3?|dat|bin|enc|gpg|age|plist|lock))?"
+# A program's file that is called after what it holds, whatever the program.
+_CALLED_LOGIN = re.compile(
+    rf".*/(?:\.?[a-z0-9]+[._-])*{_LOGIN_FILE}{_ENDING}|.*/id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?"
+    r"|.*\.(?:kdbx|pem|p12|pfx|key|jks|keystore|ppk|keytab|tfrc\.json)"
+)
+# Among what is fetched and can be fetched again only the file of the program itself is called so.
+_CALLED_LOGIN_IN_CACHE = re.compile(rf"(?:\.cache|library/caches|\.pub-cache)(?:/[^/]+)?/{_LOGIN_FILE}{_ENDING}")
 
 
 def login(host: str) -> str:
@@ -112,25 +68,29 @@ def login(host: str) -> str:
     for one in _OF_THE_HOST:
         if _holds(path, one):
             return f"holds what the host or its users log in with, in its {host}"
-        if _holds(one, path) and one not in ("/var/lib/docker/volumes", "/var/lib/rancher", "/var/lib/containers"):
+        if _holds(one, path) and one not in _WITH_VOLUMES:
             return f"is the host's {host}"
-    found = _HOME.fullmatch(path)
-    below = next((part for part in found.groups() if part), "") if found else ""
-    for place in _LOGINS if below else ():
-        if _holds(place, below):
+    below = below_home(path)
+    match below and place_of_logins(below):
+        case "is":
             return f"is the host's {host}"
-        if _holds(below, place):
+        case "holds":
             return f"holds what a user of the host logs in with, in its {host}"
-    return ""
+    return f"is by its name a login of a program's, the host's {host}" if below and _is_called_login(below) else ""
 
 
 def doubtful(host: str) -> str:
     """Why it isn't known whether this path of the host, which `login` says nothing of, holds what users log in with."""
-    found = _HOME.fullmatch(host.casefold())
-    below = next((part for part in found.groups() if part), "") if found else ""
-    if not _PRIVATE.fullmatch(below) or any(_holds(place, below) for place in _PLAIN):
+    below = below_home(host)
+    if not _PRIVATE.fullmatch(below) or is_harmless(below):
         return ""
     return f"is a program's own, the host's {host}: whether users of the host log in with something in it is not known"
+
+
+def _is_called_login(below: str) -> bool:
+    if is_harmless(below):
+        return bool(_CALLED_LOGIN_IN_CACHE.fullmatch(below))
+    return bool(_PRIVATE.fullmatch(below) and _CALLED_LOGIN.fullmatch(below))
 
 
 def _holds(path: str, other: str) -> bool:

@@ -10,6 +10,7 @@ from claude_sandbox.api.networks import NEVER_REACHED, PRIVATE
 from claude_sandbox.compliance.pods.address_ranges import IPV4, Range, covers, merged, overlap, span, without, written
 from claude_sandbox.compliance.pods.policies import LAST_PORT, Allow, AnyPeer, Granted, IPBlock, Peer, PodPeer, Ports
 
+_NAT64 = span("64:ff9b::/96")
 IN_ALL = 4
 """How many times the widest single network all destinations together may be."""
 
@@ -32,7 +33,9 @@ def too_wide(granted: Iterable[Granted], widest: tuple[int, int]) -> str:
     `widest` are the shortest prefixes (IPv4, IPv6) that a network may have. Neither parts nor exceptions make a wide
     network narrow: two of them side by side are seen as one, and so is the sum of many.
     """
-    networks = merged(one.allow.peer.span for one in granted if isinstance(one.allow.peer, IPBlock))
+    networks = merged(
+        part for one in granted if isinstance(one.allow.peer, IPBlock) for part in _with_ipv4_in_it(one.allow.peer.span)
+    )
     for bits, prefix, mine in ((32, widest[0], _is_ipv4), (128, widest[1], _is_ipv6)):
         largest = 1 << (bits - prefix)
         found = [one for one in networks if mine(one)]
@@ -162,6 +165,14 @@ def _includes(ports: tuple[Ports, ...] | None, part: Ports) -> bool:
         if not one.name and (one.first, one.last) == (0, LAST_PORT):
             return True
     return False
+
+
+def _with_ipv4_in_it(found: Range) -> Iterator[Range]:
+    """A range, and the IPv4 addresses that it leads to by NAT64's well-known prefix."""
+    yield found
+    first, last = max(found[0], _NAT64[0]), min(found[1], _NAT64[1])
+    if first <= last:
+        yield IPV4 + first - _NAT64[0], IPV4 + last - _NAT64[0]
 
 
 def _is_ipv4(found: Range) -> bool:

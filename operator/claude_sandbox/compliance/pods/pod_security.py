@@ -320,6 +320,8 @@ _SYSCTLS_29 = _SYSCTLS_27 | {
     "net.ipv4.tcp_keepalive_time",
 }
 _SYSCTLS_32 = _SYSCTLS_29 | {"net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"}
+OLDEST_SAFE_SYSCTLS = _SYSCTLS_32
+"""Those that the oldest supported Kubernetes lets be set, 1.34."""
 SAFE_SYSCTLS = _SYSCTLS_32 | {"net.ipv4.tcp_notsent_lowat", "net.ipv4.tcp_slow_start_after_idle"}
 
 CHECKS: tuple[Check, ...] = (

@@ -23,6 +23,7 @@ OUTSIZE = "outsize"
 """Beside `spec`, in place of what is too large to be kept of an object: why, as a clause. No API server sends it."""
 
 _FREE_LABELS = 4
+"""Labels of a `podSelector` that do not count."""
 
 
 def name_of(policy: Object) -> str:

@@ -1,11 +1,19 @@
 """Label selectors: what they match, and which of two is the narrower."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
 """The label that the API server gives every namespace, with the namespace's own name, and lets nobody change."""
+
+_ON_ALL_NAMESPACES = re.compile(
+    r"kubernetes\.io/metadata\.name|pod-security\.kubernetes\.io/.*|(?:.*[./])?(?:cattle\.io|openshift\.io)/.*"
+    r"|app\.kubernetes\.io/managed-by"
+)
+"""Labels that the API server, a distribution or what installs things gives nearly every namespace."""
+_LEVELS = frozenset({"privileged", "baseline", "restricted"})
 
 
 @dataclass(frozen=True)
@@ -88,10 +96,13 @@ class Selector:
     def bounds_namespaces(self) -> bool:
         """Whether not nearly every namespace is selected.
 
-        All have the label with their own name, and nearly all of them lack any given label or value.
+        All have the label with their own name, nearly all have what is given to all, and nearly all lack any other
+        given label or value. Every level of the Pod Security Standards is as good as none.
         """
-        return self.lists_values() or any(
-            one.operator == "Exists" and one.key != NAMESPACE_NAME_LABEL for one in self.requirements
+        return any(
+            (one.operator == "In" and not one.values >= _LEVELS)
+            or (one.operator == "Exists" and not _ON_ALL_NAMESPACES.fullmatch(one.key))
+            for one in self.requirements
         )
 
     def within(self, other: Self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from claude_sandbox.compliance.evidence.gateways import Gateway
 from claude_sandbox.compliance.evidence.grants import Grant
 from claude_sandbox.compliance.evidence.pods import Access, Expected, KubernetesEvidence
+from claude_sandbox.compliance.evidence.probes import ProbeReport
 from claude_sandbox.compliance.evidence.readings import Object, Reading, Unread
 from claude_sandbox.compliance.pods import pod_security
 from claude_sandbox.compliance.pods.coverage import beyond
@@ -91,6 +92,14 @@ class View:
         return _value(self.evidence.gateway)
 
     @property
+    def probe(self) -> ProbeReport:
+        return _value(self.evidence.probe)
+
+    @property
+    def kernel_probe(self) -> ProbeReport:
+        return _value(self.evidence.kernel_probe)
+
+    @property
     def drift(self) -> tuple[str, ...]:
         return _value(self.evidence.drift)
 
@@ -120,6 +129,10 @@ class View:
         """Whether it is one that the operator has run before the agent, of the image that it is meant to have."""
         meant = self.expected.helpers.get(container.name) if container.kind == "initContainers" else None
         return meant is not None and same_image(str(container.spec.get("image", "")), meant)
+
+    def is_cloner(self, container: PodContainer) -> bool:
+        """Whether it is the one of these that clones the agent's repositories."""
+        return container.name == self.expected.cloner and self.is_helper(container)
 
     @cached_property
     def containers(self) -> tuple[PodContainer, ...]:
@@ -152,6 +165,8 @@ class View:
 
 def _value(reading: Reading[T] | Unread) -> T:
     if isinstance(reading, Unread):
+        # A mistake of ours, which makes the control Unknown (`verdict.guarded`): what was not read is never taken for
+        # empty.
         raise LookupError(f"a control looks at evidence that it did not say it needs: {reading.reason}")
     return reading.value
 

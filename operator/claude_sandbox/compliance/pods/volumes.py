@@ -62,6 +62,7 @@ def secrets_of(volume: Object) -> Iterator[str]:
     if csi := volume.get("csi"):
         if reference := csi.get("nodePublishSecretRef"):
             yield str(reference.get("name", ""))
+        # The Secrets Store CSI driver: what it mounts is from outside the cluster, and the pod does not name it.
         elif "secrets-store" in str(csi.get("driver", "")):
             yield ""
     for kind, source in volume.items():

@@ -10,9 +10,10 @@ from claude_sandbox.compliance.containers import witness
 from claude_sandbox.compliance.containers.container import Container
 from claude_sandbox.compliance.control import ContainerCheck, Control, Unmeasured
 from claude_sandbox.compliance.evidence.containers import DockerEvidence, SettingsContent
+from claude_sandbox.compliance.evidence.probes import ProbeReport
 from claude_sandbox.compliance.evidence.process import Process
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
-from claude_sandbox.compliance.reports.findings import Finding, compliance
+from claude_sandbox.compliance.reports.findings import Finding, compliance, excepted
 from claude_sandbox.compliance.verdict import Verdict, guarded, unknown
 
 
@@ -35,16 +36,21 @@ def _finding(
     read: Reading[Any] | None = None
     if isinstance(check, ContainerCheck) and isinstance(evidence.container, Reading):
         read = evidence.container
-        if check.kernel is not None and isinstance(container, Container):
-            verdict, read = _with_the_kernel(check, check.kernel, verdict, read, container, evidence)
-    return Finding(
+        if check.probed is not None:
+            known = evidence.probe if isinstance(evidence.probe, Reading) else None
+            read = replace(known, source=check.probed) if known is not None else None
+        elif check.kernel is not None and isinstance(container, Container):
+            verdict, read = _with_the_kernel(check, check.kernel, verdict, evidence.container, container, evidence)
+    tells = not (isinstance(check, ContainerCheck) and check.probed) or not isinstance(_probe(evidence), str)
+    finding = Finding(
         control=control,
         verdict=verdict,
-        required=evidence.declared.profile in control.required_by(check),
+        required=tells and evidence.declared.profile in control.required_by(check, evidence.declared.level),
         remedy=check.remedy if verdict.result is Result.FAIL else "",
         source=read.source if read else None,
         observed_at=read.observed_at if read else None,
     )
+    return excepted(finding, evidence.declared.exemptions, evidence.now.date())
 
 
 def _with_the_kernel(
@@ -65,6 +71,8 @@ def _with_the_kernel(
         told = second(process.value, container)
     except Exception as error:  # noqa: BLE001 - what is raised depends on what was read
         return _doubted(verdict, mishap(error)), read
+    # A witness that knows nothing changes nothing; one that can't be understood does, since a sandbox could bring that
+    # about.
     if told.result is Result.UNKNOWN:
         return verdict, read
     # It rests on both, and is as old as the older.
@@ -99,12 +107,24 @@ def _container(evidence: DockerEvidence) -> Container | str:
         visits=evidence.visits,
         settings=_settings(evidence),
         key_place=evidence.key_place,
+        probe=_probe(evidence),
     )
+
+
+def _probe(evidence: DockerEvidence) -> ProbeReport | str:
+    """What a probe found, or why nothing is known of that, as the end of a sentence."""
+    read = evidence.probe
+    if isinstance(read, Unread):
+        return f"was not tried: {read.reason}"
+    if evidence.now - read.observed_at > evidence.probe_max_age:
+        return f"was tried more than {evidence.probe_max_age.total_seconds():.0f} s ago"
+    return read.value
 
 
 def _process(evidence: DockerEvidence) -> Reading[Process] | Unread | None:
     """The second witness, unless what it said is too old."""
     process = evidence.process
+    # Too old to refute or to settle anything: then the document alone is judged.
     if isinstance(process, Reading) and evidence.now - process.observed_at > evidence.max_age:
         return None
     return process

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 
 from claude_sandbox.api.status import Compliance, ControlStatus, EvidenceSource, EvidenceStatus, Passed, Result, Summary
 from claude_sandbox.compliance.control import Control
+from claude_sandbox.compliance.evidence.exemptions import Exemption
 from claude_sandbox.compliance.verdict import Verdict
 
 # Evidence that is hardly older than the evaluation needs no time of its own: watches hear once a minute at least.
@@ -25,10 +26,27 @@ class Finding:
     """What to do about it, empty unless it fails."""
     source: EvidenceSource | None = None
     observed_at: datetime | None = None
+    exemption: Exemption | None = None
+    """By which it may be what it is. It is not required while that holds."""
 
     @property
     def result(self) -> Result:
         return self.verdict.result
+
+
+def excepted(finding: Finding, exemptions: Sequence[Exemption], today: date) -> Finding:
+    """The same, where one of `exemptions` holds for it; one that has expired is told, and counts for nothing."""
+    if not exemptions or finding.result not in (Result.FAIL, Result.UNKNOWN):
+        return finding
+    those = [one for one in exemptions if one.control == finding.control.id]
+    if not those:
+        return finding
+    # Of several the one that holds longest; each to the end of its last day.
+    last = max(those, key=lambda one: one.expires)
+    if today <= last.expires:
+        return replace(finding, required=False, exemption=last)
+    told = f"its exception by {last.owner} expired on {last.expires}: {finding.verdict.message}"
+    return replace(finding, verdict=Verdict(finding.result, told, finding.verdict.value))
 
 
 def compliance(findings: Sequence[Finding], now: datetime) -> Compliance:
@@ -61,6 +79,7 @@ def _status(finding: Finding, now: datetime) -> ControlStatus:
         result=finding.result,
         severity=finding.control.severity,
         required=finding.required,
+        excepted_until=finding.exemption.expires.isoformat() if finding.exemption is not None else None,
         evidence=evidence,
         message=finding.verdict.message,
         remedy=finding.remedy,

@@ -1,15 +1,16 @@
 """What the sandboxes that are placed on Docker hosts may use, as their specs and statuses say.
 
-Holds a sum for each host, and of each placed sandbox what it was counted with: the host and the demand, by UID and
-generation. `Sandboxes` tells of each change, so a spec is understood once for each generation, and to choose a host for
-one sandbox costs nothing for the others. Used from the event loop; a restart counts anew while it lists.
+Holds a sum for each host, and of each placed sandbox what it was counted with: the host and the demand, by UID,
+generation, and whether another image is tried beside it. `Sandboxes` tells of each change, so a spec is understood once
+for each of these, and to choose a host for one sandbox costs nothing for the others. Used from the event loop; a
+restart counts anew while it lists.
 """
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from claude_sandbox.api.validate import InvalidSpec, parse_spec
-from claude_sandbox.backends.docker.hosts.capacity import Allocated, Requests, requests_of
+from claude_sandbox.backends.docker.hosts.capacity import Allocated, Requests, beside_of, requests_of
 from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, host_of, is_held
 from claude_sandbox.kubernetes_api.unstructured import terminating
 
@@ -17,7 +18,7 @@ from claude_sandbox.kubernetes_api.unstructured import terminating
 class _Counted(NamedTuple):
     """How a sandbox was counted. `demand` is None where its spec can't be understood: then it takes nothing."""
 
-    version: tuple[str, int]
+    version: tuple[str, int, bool]
     host: str
     demand: Requests | None
 
@@ -40,13 +41,14 @@ class HostAllocations:
         before = self._counted.pop(key, None)
         if before is not None and before.demand is not None:
             left = self._taken[before.host].minus(before.demand)
+            # By the count, not by the sums: a sandbox may ask for nothing.
             if left.sandboxes:
                 self._taken[before.host] = left
             else:
                 del self._taken[before.host]
         if raw is None or (host := host_of(raw)) is None or not _counts(raw):
             return
-        version = raw["metadata"]["uid"], raw["metadata"].get("generation", 0)
+        version = raw["metadata"]["uid"], raw["metadata"].get("generation", 0), _tries(raw)
         demand = before.demand if before is not None and before.version == version else _demand(raw)
         self._counted[key] = _Counted(version, host, demand)
         if demand is not None:
@@ -66,8 +68,15 @@ def _counts(raw: Raw) -> bool:
     return is_held(raw) or not terminating(raw)
 
 
+def _tries(raw: Raw) -> bool:
+    """Whether another image is tried beside it."""
+    canary = ((raw.get("status") or {}).get("image") or {}).get("canary")
+    return bool(canary and not canary.get("endedAt"))
+
+
 def _demand(raw: Raw) -> Requests | None:
     try:
-        return requests_of(parse_spec(raw))
+        spec = parse_spec(raw)
+        return beside_of(spec) if _tries(raw) else requests_of(spec)
     except InvalidSpec:
         return None

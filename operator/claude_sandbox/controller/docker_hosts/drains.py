@@ -144,13 +144,17 @@ class Drains:
         hosts = self._hosts.candidates()
         fates = drain((self._placed(raw) for raw in waiting if not terminating(raw)), hosts)
         now = self._clock()
+        # Only a pass sees these, so they are believed for a while; what the stored state decides is decided anew each
+        # time.
         stays = dict(fates.stays) | {
             key: why for key, (until, why) in self._stays.items() if key in fates.moves and now < until
         }
         line = [key for key in fates.moves if key not in stays]
+        # From a silent host nothing can be moved: its sandboxes are not woken for it.
         if any(one.name == host and one.answers for one in hosts):
             for key in line[: max(0, AT_A_TIME - len(going))]:
                 self._wake(key, 0.0)
+        # What this process counted goes before the status, which is behind by a write.
         total = self._moved.setdefault(host, moved)
         moving = len(found) - len(stays)
         return DrainProgress(total, moving, {str(key): why for key, why in stays.items()})
@@ -164,6 +168,7 @@ class Drains:
         for; or None where the sandbox is gone. Raises ApiError.
         """
         key, source = key_of(raw), current.host
+        # First what the spec alone decides: it costs no question to the engine.
         if (why := stay_of(spec, runs=False)) is not None:
             return self._stay(key, raw, source, why)
         old = self._fleet.of(source)
@@ -283,6 +288,7 @@ class Drains:
 async def _removed(old: DockerBackend, identity: Identity, placement: Placement) -> str:
     """Why it is not certain that an engine has nothing of the sandbox any more; empty where it is."""
     try:
+        # That one would say with a clear conscience that it has nothing of the sandbox.
         if await old.engine_id() != placement.engine_id:
             return "another engine answers there now"
     except EngineError as error:

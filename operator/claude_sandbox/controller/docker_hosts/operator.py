@@ -4,11 +4,13 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 import kopf
 
 from claude_sandbox.api import meta
+from claude_sandbox.api.docker_hosts.incident import HostIncidentStatus
 from claude_sandbox.backends.docker.hosts.capacity import Allocated
 from claude_sandbox.backends.docker.hosts.hosts import Hosts, HostState
 from claude_sandbox.backends.docker.hosts.secrets import HostSecrets
@@ -20,6 +22,7 @@ from claude_sandbox.controller.machinery.queue import WorkQueue
 from claude_sandbox.controller.machinery.status_writer import write_status
 from claude_sandbox.controller.machinery.workers import Result, run_workers
 from claude_sandbox.controller.metrics.docker_hosts import HostCollector
+from claude_sandbox.controller.trail.recorder import Recorder
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS
@@ -36,10 +39,11 @@ SOON = 0.5
 class KubernetesHostReporter:
     """Reports to the API server that the hosts came from."""
 
-    def __init__(self, api: Api, events: EventRecorder, metrics: HostCollector) -> None:
+    def __init__(self, api: Api, events: EventRecorder, metrics: HostCollector, trail: Recorder) -> None:
         self._api = api
         self._events = events
         self._metrics = metrics
+        self._trail = trail
 
     async def write_status(self, raw: Raw, patch: Mapping[str, Any]) -> Raw | None:
         """Merge the patch into the host's status; None where the host is gone."""
@@ -49,6 +53,7 @@ class KubernetesHostReporter:
         """A Kubernetes Event about the host, and a line in the log."""
         level = logging.WARNING if warning else logging.INFO
         logger.log(level, "DockerHost %s: %s: %s", raw["metadata"]["name"], reason, message)
+        self._trail.told_of_host(raw, reason, message)
         self._events.tell(raw, reason, message, warning=warning)
 
     def observe(self, name: str, status: Mapping[str, Any] | None, known: HostState) -> None:
@@ -78,10 +83,14 @@ class HostsOperator:
         on_change: Callable[[str, bool], None] = lambda _host, _answers: None,
         namespace_uid: Callable[[str], str | None] = lambda _: None,
         kept: Callable[[str], Awaitable[tuple[str, ...] | None]] = unasked,
+        incident: Callable[[Raw, datetime], HostIncidentStatus | None] = lambda _raw, _now: None,
+        trail: Recorder | None = None,
     ) -> None:
+        recorder = trail or Recorder()
         self._api = api
         self._resync = resync
         self.objects = DockerHosts()
+        self.objects.follow(recorder.host)
         self.queue: WorkQueue[str] = WorkQueue()
         self.hosts = Hosts(on_slow=self.queue.add)
         self.secrets = HostSecrets(api, namespace)
@@ -89,12 +98,13 @@ class HostsOperator:
             self.objects,
             self.hosts,
             self.secrets,
-            KubernetesHostReporter(api, events, metrics),
+            KubernetesHostReporter(api, events, metrics, recorder),
             demands=demands,
             drain=drain,
             on_change=on_change,
             namespace_uid=namespace_uid,
             kept=kept,
+            incident=incident,
         )
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
@@ -115,6 +125,7 @@ class HostsOperator:
 
     async def list(self) -> None:
         """Take over the list of all hosts; what changed is looked at. Raises ApiError."""
+        # Before the request: of who comes after it the list need not tell.
         before = self.objects.uids()
         listed: list[Manifest] = (await self._api.list(DOCKER_HOSTS)).items
         for name in self.objects.take_over(listed, before):

@@ -28,15 +28,21 @@ from typing import Any, Protocol
 
 from claude_sandbox.api.conditions import ConditionStatus
 from claude_sandbox.api.docker_hosts.conditions import HostConditionType
+from claude_sandbox.api.docker_hosts.incident import HostIncidentStatus
 from claude_sandbox.api.docker_hosts.spec import DockerHostSpec
 from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.validate import InvalidSpec, parse_host_spec, refused_host_metadata
-from claude_sandbox.backends.docker.engine.client_credentials import ClientCredentials, ClientCredentialsError
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, ConnectErrorReason
+from claude_sandbox.backends.docker.engine.connection.certificates import ends_of
+from claude_sandbox.backends.docker.engine.connection.client_credentials import (
+    ClientCredentials,
+    ClientCredentialsError,
+)
+from claude_sandbox.backends.docker.engine.connection.errors import ConnectError, ConnectErrorReason
 from claude_sandbox.backends.docker.hosts.capacity import Allocated, capacity_of, cores_of
 from claude_sandbox.backends.docker.hosts.hosts import Hosts, HostState, Target
 from claude_sandbox.backends.docker.hosts.placement import Candidate, HostInfo
 from claude_sandbox.controller.docker_hosts import status as report
+from claude_sandbox.controller.docker_hosts.compromised import engine_of_compromised
 from claude_sandbox.controller.docker_hosts.store import DockerHosts, Raw
 from claude_sandbox.controller.machinery.merge_patch import merge_patch
 from claude_sandbox.controller.machinery.workers import Result
@@ -91,7 +97,7 @@ class HostReconciler:
     is being drained moved, given how many were before, and tells how far that is. `on_change` is called with a host's
     name and whether it answers when it began or ceased to answer, became ready or not, or was changed by an
     administrator. `namespace_uid` gives the UID of the namespace that has a name now. `kept` finds the volumes of
-    workspaces on a host whose namespace is gone.
+    workspaces on a host whose namespace is gone. `incident`: what was on a host that is compromised; None of others.
     """
 
     def __init__(
@@ -106,6 +112,7 @@ class HostReconciler:
         on_change: Callable[[str, bool], None] = lambda _host, _answers: None,
         namespace_uid: Callable[[str], str | None] = lambda _: None,
         kept: Callable[[str], Awaitable[tuple[str, ...] | None]] = unasked,
+        incident: Callable[[Raw, datetime], HostIncidentStatus | None] = lambda _raw, _now: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._objects = objects
@@ -117,6 +124,7 @@ class HostReconciler:
         self._on_change = on_change
         self._namespace_uid = namespace_uid
         self._kept = kept
+        self._incident = incident
         self._kept_at: dict[str, float] = {}
         self._clock = clock
         self._credentials: dict[str, tuple[float, tuple[str, str], ClientCredentials]] = {}
@@ -126,6 +134,7 @@ class HostReconciler:
         """One look. Raises ApiError where the status could not be written."""
         raw = self._objects.get(name)
         if raw is None or terminating(raw):
+            # A DockerHost that goes ends the connections, and nothing else: what runs there runs on.
             self._forget(name)
             return Result()
         try:
@@ -178,7 +187,7 @@ class HostReconciler:
         return Candidate(
             **vars(host),
             labels=(raw or {}).get("metadata", {}).get("labels") or {},
-            answers=known.answers and self._older_of_the_same(host.name) is None,
+            answers=known.answers and self._older_of_the_same(host.name) is None and not self._compromised(host.name),
             cores=cores_of(info),
             capacity=capacity,
             free=capacity.without(self._demands(host.name)),
@@ -191,6 +200,7 @@ class HostReconciler:
         before = (raw.get("status") or {}).get("namespaces") or ()
         meant = report.meant(found.spec.allowed_namespaces.names, before, self._namespace_uid)
         kept, now = None, self._clock()
+        # Each time a list of all volumes, so not with every look.
         if found.known.answers and now - self._kept_at.get(name, -KEPT_AGE) >= KEPT_AGE:
             self._kept_at[name] = now
             kept = await self._kept(name)
@@ -206,10 +216,18 @@ class HostReconciler:
 
     async def _look(self, name: str, raw: Raw) -> report.HostFindings:
         spec = _spec(raw)
+        incident = self._incident(raw, datetime.now(UTC).replace(microsecond=0))
+        if incident is not None:
+            # Whatever else is wrong with it: no connection, and no Secret is read for one.
+            self._hosts.forget(name)
+            self._credentials.pop(name, None)
+            usable, invalid = (None, spec) if isinstance(spec, str) else (spec, "")
+            return report.HostFindings(usable, invalid=invalid, demands=self._demands(name), incident=incident)
         if isinstance(spec, str):
             self._hosts.forget(name)
             return report.HostFindings(None, invalid=spec, demands=self._demands(name))
         known, secret, unread = self._hosts.known(name), None, ""
+        credentials: ClientCredentials | None = None
         try:
             credentials = await self._credentials_of(name, spec)
         except ClientCredentialsError as error:
@@ -228,7 +246,9 @@ class HostReconciler:
             secret_unread=unread,
             known=known,
             same_engine=self._older_of_the_same(name),
+            compromised=self._compromised(name),
             demands=self._demands(name),
+            certificates=ends_of(credentials),
         )
 
     async def _credentials_of(self, name: str, spec: DockerHostSpec) -> ClientCredentials | None:
@@ -238,6 +258,7 @@ class HostReconciler:
             return None
         scheme = spec.address.scheme
         key, now, kept = (reference.name, scheme), self._clock(), self._credentials.get(name)
+        # Another name or another scheme asks for other credentials, however young these are.
         if kept is not None and kept[1] == key and now - kept[0] < MATERIAL_AGE:
             return kept[2]
         try:
@@ -263,8 +284,15 @@ class HostReconciler:
             and self._hosts.known(candidate).engine_id == engine
             and (other := self._objects.get(candidate)) is not None
         ]
+        # By age, then by name: whichever of them is looked at, it is the same one.
         first = min(same, default=None)
         return first[1] if first is not None and first < (raw["metadata"]["creationTimestamp"], name) else None
+
+    def _compromised(self, name: str) -> str | None:
+        """The DockerHost by whose name the same engine was declared compromised."""
+        engine = self._hosts.known(name).engine_id
+        others = (one for one in self._objects if engine is not None and one != name)
+        return next((one for one in others if engine_of_compromised(self._objects.get(one) or {}) == engine), None)
 
     def _notice(self, name: str, raw: Raw, found: report.HostFindings) -> None:
         """Tell who has to know that the host is not what it was."""
@@ -290,6 +318,7 @@ class HostReconciler:
             return True
         written = await self._reporter.write_status(raw, merge_patch(previous, status))
         if written is None:
+            # Though no watch has told of it yet.
             self._objects.lose(raw)
             return False
         self._objects.learn(written)
@@ -314,7 +343,7 @@ def _spec(raw: Raw) -> DockerHostSpec | str:
 def _pause(found: report.HostFindings) -> float:
     """Seconds until the next look, spread by a tenth."""
     known: HostState = found.known
-    if found.spec is None or (known.error is not None and not known.error.passes):
+    if found.spec is None or found.incident is not None or (known.error is not None and not known.error.passes):
         pause = POLL_STALLED
     else:
         # A Secret that is mended is told by no watch.

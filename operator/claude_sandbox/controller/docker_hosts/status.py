@@ -7,6 +7,7 @@ from typing import Any
 
 from claude_sandbox.api.conditions import ConditionStatus
 from claude_sandbox.api.docker_hosts.conditions import HostConditionType, HostReason
+from claude_sandbox.api.docker_hosts.incident import HostIncidentStatus
 from claude_sandbox.api.docker_hosts.spec import DockerHostSpec
 from claude_sandbox.api.docker_hosts.status import (
     MAX_NAMED,
@@ -22,9 +23,11 @@ from claude_sandbox.api.docker_hosts.status import (
     StayReason,
 )
 from claude_sandbox.api.status import Compliance, EvidenceSource, Result
+from claude_sandbox.api.status_fields.due import DueDate, DueSubject
 from claude_sandbox.backends.docker import names
-from claude_sandbox.backends.docker.engine.client_credentials import ClientCredentialsError
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectErrorReason
+from claude_sandbox.backends.docker.engine.connection.certificates import CertificateEnd
+from claude_sandbox.backends.docker.engine.connection.client_credentials import ClientCredentialsError
+from claude_sandbox.backends.docker.engine.connection.errors import ConnectErrorReason
 from claude_sandbox.backends.docker.hosts.capacity import Allocatable, Allocated, capacity_of
 from claude_sandbox.backends.docker.hosts.hosts import HostState
 from claude_sandbox.backends.docker.hosts.placement import Stay
@@ -39,6 +42,10 @@ TRUE, FALSE, UNKNOWN = ConditionStatus.TRUE, ConditionStatus.FALSE, ConditionSta
 
 PATIENCE = 30.0
 """Seconds without an answer after which a host that was ready is not known to be: an engine restarts within them."""
+RENEWED_BEFORE = timedelta(days=30)
+"""How long before its end a certificate is to be exchanged."""
+CERTIFICATES = 2
+"""In a Secret for an engine by TLS: the authority's and the operator's."""
 EVIDENCE_AGE = timedelta(minutes=3)
 """How old what an engine said of itself may be and still count; it is asked every minute."""
 
@@ -82,9 +89,10 @@ class HostFindings:
     """What one look found. `spec` is None where it could not be understood; then `invalid` says why.
 
     `secret` is why the Secret can't be used; `secret_unread` why nobody knows. `same_engine` is the older DockerHost
-    that stands for the same engine. `demands` are those of the sandboxes that are placed on the host. `drain` is None
-    where it is not being drained. `namespaces` are those that the spec names. `kept` are the volumes of workspaces
-    whose namespace is gone; None where that was not found out now.
+    that stands for the same engine, `compromised` one by which it was declared compromised. `demands` are those of the
+    sandboxes that are placed on the host. `drain` is None where it is not being drained. `namespaces` are those that
+    the spec names. `kept` are the volumes of workspaces whose namespace is gone; None where that was not found out now.
+    `incident`: of one that is compromised, of which nothing else is asked.
     """
 
     spec: DockerHostSpec | None
@@ -93,13 +101,16 @@ class HostFindings:
     secret_unread: str = ""
     known: HostState = field(default_factory=HostState)
     same_engine: str | None = None
+    compromised: str | None = None
     demands: Allocated = field(default_factory=Allocated)
     drain: DrainProgress | None = None
     namespaces: tuple[MeantNamespace, ...] = ()
     kept: tuple[str, ...] | None = None
+    certificates: tuple[CertificateEnd, ...] = ()
+    incident: HostIncidentStatus | None = None
 
 
-def conditions_of(found: HostFindings, compliance: Compliance | None) -> dict[HostConditionType, State]:
+def conditions_of(found: HostFindings, compliance: Compliance | None, now: datetime) -> dict[HostConditionType, State]:
     """Every condition, in the order in which they are shown."""
     stalled = _stalled(found)
     return {
@@ -108,7 +119,41 @@ def conditions_of(found: HostFindings, compliance: Compliance | None) -> dict[Ho
         HostConditionType.STALLED: stalled,
         HostConditionType.COMPLIANT: _compliant(compliance),
         HostConditionType.DRAINED: drained(found),
+        HostConditionType.CERTIFICATES_CURRENT: _certificates(found, now),
     }
+
+
+def due_of(found: HostFindings) -> list[DueDate]:
+    """When which certificate is to be exchanged, the earliest first."""
+    dates = [
+        DueDate(
+            what=DueSubject.CERTIFICATE,
+            name=one.key,
+            at=(one.at - RENEWED_BEFORE).replace(microsecond=0),
+            message=f"It ends on {one.at:%Y-%m-%d}: make another, and put it into the host's Secret.",
+        )
+        for one in found.certificates
+    ]
+    return sorted(dates, key=lambda date: (date.at, date.name))
+
+
+def _certificates(found: HostFindings, now: datetime) -> State:
+    """Told by days, so that it turns with a date and is written no more often."""
+    if found.spec is None or found.secret is not None or found.secret_unread:
+        return State(UNKNOWN, HostReason.CERTIFICATES_UNREAD, "Nothing is known of its certificates.")
+    if found.spec.address.scheme != "tcp" or found.spec.credentials_secret_ref is None:
+        return State(TRUE, HostReason.NO_CERTIFICATES, "It is reached without certificates.")
+    if len(found.certificates) < CERTIFICATES:
+        return State(UNKNOWN, HostReason.CERTIFICATES_UNREAD, "A certificate of its Secret can't be read.")
+    first = min(found.certificates, key=lambda one: one.at)
+    where = f"{first.key} of Secret {found.spec.credentials_secret_ref.name}"
+    if first.at <= now:
+        message = f"{where} ended on {first.at:%Y-%m-%d}: put another one there."
+        return State(FALSE, HostReason.CERTIFICATE_EXPIRED, message)
+    if first.at - RENEWED_BEFORE <= now:
+        message = f"{where} ends on {first.at:%Y-%m-%d}: make another, and put it there."
+        return State(FALSE, HostReason.CERTIFICATE_DUE, message)
+    return State(TRUE, HostReason.CERTIFICATES_LAST, f"The first that ends is {where}, on {first.at:%Y-%m-%d}.")
 
 
 def ready(found: HostFindings) -> State:
@@ -145,6 +190,7 @@ def meant(
     """
     known = {str(one.get("name")): str(one.get("uid")) for one in before}
     now = {name: uid_of(name) for name in named}
+    # Or who makes a namespace of a name that is free by now would get what its former one was allowed.
     found = {name: known.get(name) or uid for name, uid in now.items()}
     return tuple(
         MeantNamespace(name=name, uid=uid, replaced=now[name] not in (None, uid)) for name, uid in found.items() if uid
@@ -170,7 +216,7 @@ def compose(previous: Mapping[str, Any], generation: int, found: HostFindings, n
     if documents is not None and found.spec is not None:
         room = capacity_of(found.spec.capacity, documents.info)
         capacity, free = _amounts(room), _amounts(room.without(found.demands))
-    before, states = previous.get("conditions") or (), conditions_of(found, compliance)
+    before, states = previous.get("conditions") or (), conditions_of(found, compliance, now)
     status = DockerHostStatus(
         observed_generation=generation,
         conditions=stamped(HostCondition, before, states, generation, now),
@@ -179,16 +225,23 @@ def compose(previous: Mapping[str, Any], generation: int, found: HostFindings, n
         free=free,
         sandboxes=found.demands.sandboxes,
         drain=None if found.drain is None else _drain(found.drain),
+        incident=found.incident,
         namespaces=list(found.namespaces),
         kept_workspaces=_kept(found.kept or ()),
+        due=due_of(found),
         last_contact=None if found.known.contact is None else found.known.contact.replace(microsecond=0),
         compliance=compliance,
     )
     dumped = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    # Not looked for this time, which is not the same as none.
     if found.kept is None and (kept := previous.get("keptWorkspaces")):
         dumped["keptWorkspaces"] = kept
-    if not found.namespaces:
-        del dumped["namespaces"]
+    for field_ in ("namespaces", "due"):
+        if not dumped[field_]:
+            del dumped[field_]
+    if found.incident is not None and (engine := previous.get("engine")):
+        # By which another DockerHost for the same engine is told.
+        dumped["engine"] = engine
     if status.compliance is not None:
         slim = [
             control.model_dump(mode="json", by_alias=True, exclude_defaults=True)
@@ -220,16 +273,32 @@ def _timeless(status: Mapping[str, Any]) -> dict[str, Any]:
 
 def _stalled(found: HostFindings) -> State:
     error = found.known.error
+    if found.incident is not None:
+        return State(TRUE, HostReason.HOST_COMPROMISED, _compromised(found.incident))
     if found.spec is None:
         return State(TRUE, HostReason.INVALID_SPEC, found.invalid)
     if found.secret is not None:
         return State(TRUE, found.secret.reason, found.secret.message)
     if error is not None and not error.passes:
         return State(TRUE, _REASONS[error.reason], _sentence(error.message))
+    if found.compromised is not None:
+        message = (
+            f"The DockerHost {found.compromised}, which stands for the same engine, is compromised: delete this one, or"
+            " end that incident when the host is installed anew."
+        )
+        return State(TRUE, HostReason.DUPLICATE_ENGINE, message)
     if found.same_engine is not None:
         message = f"The DockerHost {found.same_engine} stands for the same engine: delete one of them."
         return State(TRUE, HostReason.DUPLICATE_ENGINE, message)
     return State(FALSE, HostReason.NOT_STALLED)
+
+
+def _compromised(incident: HostIncidentStatus) -> str:
+    keys = len(incident.secrets) + incident.more_secrets
+    return (
+        "By spec.incident it is compromised: nothing is placed there, asked of it or given to it. There were"
+        f" {incident.sandboxes} sandboxes and {keys} keys: status.incident names them, and what to do in which order."
+    )
 
 
 def _ready(found: HostFindings, stalled: State) -> State:
@@ -238,6 +307,7 @@ def _ready(found: HostFindings, stalled: State) -> State:
         return State(FALSE, stalled.reason, stalled.message)
     if known.error is not None and known.error.reason is ConnectErrorReason.SLOW:
         return State(FALSE, HostReason.ENGINE_SLOW, f"{_sentence(known.error.message)} What runs there is left alone.")
+    # An engine that is just restarting stays Ready, or each restart would make every sandbox on it Unknown.
     if known.documents is not None and (known.error is None or known.silent <= PATIENCE):
         version = engine_of(known.documents).version
         return State(TRUE, HostReason.ENGINE_READY, f"Docker {version} answers.")
@@ -276,6 +346,7 @@ def _measured(found: HostFindings, now: datetime) -> Compliance | None:
     state = ready(found)
     engine: Reading[EngineDocuments] | Unread = Reading(known.documents, EvidenceSource.INSPECT, known.read_at)
     if state.status is not TRUE:
+        # What it said before is no evidence of what it is now.
         engine = Unread(f"the host is not ready ({state.reason})")
     address = found.spec.address
     evidence = HostEvidence(

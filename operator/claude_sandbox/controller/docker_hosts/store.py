@@ -6,7 +6,7 @@ object that was put is never changed. Called on the event loop, by kopf's handle
 passes; no call awaits. A crash forgets them, and a process that starts lists them before any work.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from claude_sandbox.controller.machinery.resource_versions import not_newer
@@ -19,6 +19,15 @@ class DockerHosts:
 
     def __init__(self) -> None:
         self._by_name: dict[str, Raw] = {}
+        self._followers: list[Callable[[str, Raw | None], None]] = []
+
+    def follow(self, changed: Callable[[str, Raw | None], None]) -> None:
+        """Have `changed` called with each host as it is since, None where it is gone."""
+        self._followers.append(changed)
+
+    def _tell(self, name: str, now: Raw | None) -> None:
+        for changed in self._followers:
+            changed(name, now)
 
     def get(self, name: str) -> Raw | None:
         """The host as last seen."""
@@ -31,6 +40,7 @@ class DockerHosts:
         if known is not None and not_newer(metadata, known["metadata"]):
             return False
         self._by_name[metadata["name"]] = raw
+        self._tell(metadata["name"], raw)
         return True
 
     def learn(self, written: Raw) -> None:
@@ -45,6 +55,7 @@ class DockerHosts:
         if known is None or known["metadata"]["uid"] != raw["metadata"]["uid"]:
             return False
         del self._by_name[raw["metadata"]["name"]]
+        self._tell(raw["metadata"]["name"], None)
         return True
 
     def uids(self) -> dict[str, str]:
@@ -62,6 +73,7 @@ class DockerHosts:
         gone = {name for name in before.keys() - fresh.keys() if known.get(name) == before[name]}
         for name in gone:
             del self._by_name[name]
+            self._tell(name, None)
         # Who was there before, and is not now or is another, went while the list was on its way.
         went = {name for name, uid in before.items() if known.get(name) != uid}
         came = (raw for name, raw in fresh.items() if name not in went or raw["metadata"]["uid"] != before[name])

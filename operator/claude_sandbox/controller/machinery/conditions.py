@@ -36,6 +36,7 @@ def stamped(
     made = []
     for kind, state in states.items():
         old = before.get(kind)
+        # As the convention of the Kubernetes API says: another reason or message is no transition.
         same = old is not None and old["status"] == state.status
         made.append(
             make(

@@ -14,6 +14,8 @@ what the API server has already received.
 What remains: a process that is frozen between the last look at its permit and the sending of one request sends this one
 when it wakes up. Nothing short of an API server that knows of leases could stop it. It does no harm: writes carry the
 UID or the resourceVersion of what they were decided upon, and a create of what exists already is refused.
+The same holds where somebody deletes the Lease by hand: whoever creates it next acts at once, and the one before until
+its next renewal.
 
 Holds the Lease as last seen, when its record was seen to change last, and until when this replica may act. `run` is
 called once, and tries, renews and gives back one after the other; `leading` and `permit` are reads, for any thread. A
@@ -143,6 +145,8 @@ class LeaderElector:
                     on_lost()
         finally:
             # Renewed until the work has stopped; given back only then.
+            # Work that does not end keeps the lease from being given back: the other replica waits for its full time
+            # then.
             if await self._stop(work, hold):
                 await self._release()
             self._until = float("-inf")
@@ -155,6 +159,7 @@ class LeaderElector:
         work.cancel()
         await asyncio.wait((work, hold), return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
+            # Not longer: after that another replica may have the lease.
             grace = self._timing.lease_duration - self._timing.renew_deadline
             await asyncio.wait((work,), timeout=grace)
         if not work.done():
@@ -169,6 +174,7 @@ class LeaderElector:
             # Never past the end of the right to act, at which `run` has to hear that it is lost.
             await asyncio.sleep(min(self._pause(), max(0.0, self._until - self._clock())))
             try:
+                # A renewal that hangs is given up with the right to act; an answer after that would be too late.
                 async with asyncio.timeout(self._until - self._clock()):
                     while not await self._attempt(leading=True):
                         if self.holder != self.identity:
@@ -176,6 +182,7 @@ class LeaderElector:
                         await asyncio.sleep(self._pause() / 2)
             except TimeoutError:
                 pass
+            # `_attempt` has moved the end where it succeeded; a time-out may have cut short the last of several tries.
             if not self.leading:
                 return
 
@@ -190,6 +197,7 @@ class LeaderElector:
             if self._lease is None:
                 lease = await self._api.create(LEASES, self._new(), self._namespace)
             elif self._free():
+                # Guarded by the resourceVersion that was read: of two that find it free one gets a conflict.
                 lease = await self._api.replace(LEASES, self._mine(self._lease))
             else:
                 self.why_not = ""
@@ -200,6 +208,7 @@ class LeaderElector:
                 self._complain(error)
             return False
         self.why_not = ""
+        # From the answer, so that the next renewal needs no read.
         self._observe(lease)
         self._until = sent + self._timing.renew_deadline
         return True
@@ -219,6 +228,7 @@ class LeaderElector:
         except ApiError as error:
             if not error.is_not_found:
                 raise
+            # Nobody's yet, or deleted by hand: then its holder hears of the next one only when it renews.
             self._lease, self.holder = None, ""
 
     def _observe(self, lease: Obj) -> None:
@@ -236,6 +246,7 @@ class LeaderElector:
         """Whether we may write the lease: it is ours, nobody's, or was not renewed for as long as it lasts."""
         if self.holder in ("", self.identity):
             return True
+        # The longer of both, should the replicas be set differently; one that was given back says a second, and nobody.
         theirs = (self._record or {}).get("leaseDurationSeconds") or 0
         return self._clock() >= self._seen + max(self._timing.lease_duration, theirs)
 
@@ -259,6 +270,7 @@ class LeaderElector:
             "leaseDurationSeconds": max(1, round(self._timing.lease_duration)),
             "acquireTime": (before.get("acquireTime") if ours else None) or moment,
             "renewTime": moment,
+            # client-go counts so: each time that the holder is another.
             "leaseTransitions": (before.get("leaseTransitions") or 0) + (0 if ours or not before else 1),
         }
 
@@ -280,6 +292,7 @@ class LeaderElector:
         lease = self._lease
         if lease is None or self.holder != self.identity:
             return True
+        # As client-go gives it back: a holder of nobody, and a second, for candidates that look at the duration alone.
         spec = {**lease["spec"], "holderIdentity": "", "leaseDurationSeconds": 1, "renewTime": _micro_time()}
         try:
             await self._api.replace(LEASES, {**lease, "spec": spec})

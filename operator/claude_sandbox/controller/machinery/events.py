@@ -134,6 +134,7 @@ class EventRecorder:
         key = _Key(uid, "Warning" if warning else "Normal", reason, _cut(plain(redact(note)), MAX_NOTE))
         now = self._clock()
         series = self._series.get(key)
+        # A series that ended lives on in the API server, and is not taken up again.
         if series is None or now - series.last > SERIES_SECONDS:
             series = self._series[key] = _Series(_reference(regarding), key, first=now)
             _bound(self._series)
@@ -143,6 +144,7 @@ class EventRecorder:
         # Before the tokens: what costs no write takes none.
         if series.pending:
             return  # said together with what waits to be written
+        # By UID: what is said of one object uses up nobody else's.
         bucket = self._buckets.setdefault(uid, _Bucket(filled=now))
         self._buckets.move_to_end(uid)
         _bound(self._buckets)
@@ -188,6 +190,7 @@ class EventRecorder:
             self._complained = ""
         except ApiError as error:
             self._drop(FAILED)
+            # A namespace that is being deleted takes no more Events; that is its end, and no fault.
             if not error.is_namespace_terminating:
                 self._complain(str(error))
         except Exception as error:  # noqa: BLE001 (an Event is never worth the process, nor a refused write)
@@ -259,6 +262,7 @@ def _cut(text: str, limit: int) -> str:
     encoded = text.encode("utf-8", errors="replace")
     if len(encoded) <= limit:
         return encoded.decode()
+    # The ellipsis has three bytes, and a character may have been cut in two.
     return encoded[: limit - 3].decode(errors="ignore") + "…"
 
 

@@ -129,6 +129,7 @@ def _verdict(path: str, checks: Mapping[str, Check]) -> web.Response:
     for name, check in checks.items():
         try:
             wrong = check()
+        # Its type alone: anybody who reaches the port reads this.
         except Exception as error:
             logger.exception("the check %s failed", name)
             wrong = f"the check itself failed: {type(error).__name__}"

@@ -55,14 +55,17 @@ class RedactingFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Never drops a record."""
+        # Each handler has the filter, and all are given the same record.
         if getattr(record, "redacted", False):
             return True
+        # The whole message: a credential may be in an argument, or begin in one and end in the format.
         record.msg, record.args = redact(_message(record)), None
         record.name = redact(record.name)
         if record.exc_info:
             kind, error, trace = record.exc_info
             record.error_type = kind.__name__ if kind else ""
             record.exc_text = redact("".join(traceback.format_exception(kind, error, trace)).rstrip())
+            # Or a formatter would write the traceback anew, with whatever is in it.
             record.exc_info = None
         elif record.exc_text:
             record.exc_text = redact(record.exc_text)
@@ -95,6 +98,7 @@ class JsonFormatter(logging.Formatter):
             line["stack"] = record.stack_info
         for key, value in vars(record).items():
             if key not in _STANDARD:
+                # Nothing that `extra` brings replaces the time, the level or the message.
                 line.setdefault(key, value)
         return orjson.dumps(line, default=text_of, option=orjson.OPT_NON_STR_KEYS).decode()
 
@@ -134,6 +138,7 @@ def configure(log_format: Format = "json", level: str | int = "INFO", stream: Te
     root = logging.getLogger()
     root.setLevel(level)
     for old in root.handlers[:]:
+        # Other kinds stay, such as those of tests that look at what is logged; they get the filter below.
         if isinstance(old, _Handler) or type(old) is logging.StreamHandler:
             root.removeHandler(old)
     root.addHandler(handler)
@@ -176,6 +181,7 @@ def _sandbox_of(record: logging.LogRecord) -> Sandbox | None:
 
 
 def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    # Somebody pressed Ctrl-C; a traceback tells them nothing.
     if issubclass(kind, KeyboardInterrupt):
         return
     logger.critical("the process ends because of an error", exc_info=(kind, error, trace))

@@ -6,6 +6,7 @@ from typing import Any
 
 def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """What makes `old` into `new`; empty where they are equal. Lists are replaced whole."""
+    # In a merge patch null removes.
     patch: dict[str, Any] = dict.fromkeys(old.keys() - new.keys())
     for key, value in new.items():
         before = old.get(key)
@@ -13,6 +14,20 @@ def merge_patch(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any
             continue
         patch[key] = merge_patch(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
     return patch
+
+
+def merged(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """The document as it is with the patch (RFC 7386)."""
+    result = dict(document)
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, Mapping):
+            before = result.get(name)
+            result[name] = merged(before if isinstance(before, Mapping) else {}, value)
+        else:
+            result[name] = value
+    return result
 
 
 def without_times(status: Mapping[str, Any]) -> dict[str, Any]:

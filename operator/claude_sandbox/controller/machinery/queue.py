@@ -125,6 +125,7 @@ class WorkQueue(Generic[K]):
         due = self._loop.time() + seconds
         if self._closed or (key in self._due and self._due[key].due <= due):
             return
+        # Also so that no two wishes are equal: keys need not be comparable.
         self._sequence += 1
         wish = self._due[key] = _Delayed(due, self._sequence, key)
         heapq.heappush(self._heap, wish)
@@ -138,6 +139,7 @@ class WorkQueue(Generic[K]):
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         backoff = min(self._first_retry * 2.0 ** min(failures, 32), self._max_retry)  # 32: no float overflows
+        # Spread, or all that failed at the same moment would come back at the same moment.
         pause = max(backoff * random.uniform(0.8, 1.0), at_least)  # noqa: S311 (no secret)
         if self._observer is not None:
             self._observer.retried()
@@ -172,6 +174,7 @@ class WorkQueue(Generic[K]):
         self._due.pop(key, None)
         now = self._loop.time()
         since = self._dirty.pop(key)
+        # In the same step as it leaves the line: what is added from here on is for another run.
         self._processing[key] = now
         if self._observer is not None:
             self._observer.got(now - since)
@@ -194,6 +197,7 @@ class WorkQueue(Generic[K]):
 
     def shutdown(self) -> None:
         """Hand out no more keys. Those in work are finished by their workers."""
+        # First, so that each of the waiters that are woken finds it set.
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -255,6 +259,7 @@ class WorkQueue(Generic[K]):
     def _wake(self) -> None:
         while self._waiters:
             waiter = self._waiters.popleft()
+            # One that was cancelled is still among them, until its own task has run.
             if not waiter.done():
                 waiter.set_result(None)
                 return

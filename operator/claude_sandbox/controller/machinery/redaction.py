@@ -27,6 +27,7 @@ def _basic(match: re.Match[str]) -> str:
         decoded = base64.b64decode(encoded + "=" * (-len(encoded) % 4))
     except (ValueError, binascii.Error):
         return match[0]
+    # Without a colon it is no user and password, but a word that follows "basic".
     return f"{match[1]} {REDACTED}" if b":" in decoded else match[0]
 
 
@@ -48,12 +49,12 @@ class _Rule(NamedTuple):
 _NAMES = ("key", "token", "passw", "passphrase", "secret", "authorization", "cookie")
 
 # Each takes time in proportion to the text: no repetition can start at every place of a long run and fail at its end.
-_RULES = (
-    # A private key, whole or cut off.
-    _Rule(
-        ("private key-----",),
-        re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.S),
-    ),
+_PRIVATE_KEY = _Rule(
+    # Whole or cut off.
+    ("private key-----",),
+    re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.S),
+)
+_OBJECTS = (
     # An object's data, as JSON, as Python or as YAML shows it. It may hold any characters: nothing after it is kept.
     _Rule(
         ("data",),
@@ -65,6 +66,8 @@ _RULES = (
         re.compile(r"((?:\b|\\n)(?:data|stringData|binaryData):)[ \t]*(?:\n|\\n).*", re.S),
         rf"\1 {REDACTED}",
     ),
+)
+_CREDENTIALS = (
     # A header by its name, to the end of the line or of the quotes.
     _Rule(
         ("authorization", "x-api-key", "x-auth-token", "cookie"),
@@ -100,16 +103,34 @@ _RULES = (
         re.compile(rf"""({_CREDENTIAL_NAME}\\{{0,8}}["']\s*:\s*b?\\{{0,8}})(["'])(?:\\.|(?!\2).)*""", re.I | re.S),
         rf"\1\2{REDACTED}",
     ),
-    _Rule(("",), re.compile(r"[A-Za-z0-9+/_=-]{32,}"), _random_looking),
 )
+# As YAML and people write it. In what the operator says itself such a name is followed by that of a Secret.
+_IN_PROSE = _Rule(
+    _NAMES,
+    re.compile(rf"""({_CREDENTIAL_NAME}\s*:\s*)("[^"]+"?|'[^']+'?|[^\s"'&,;)]{{16,}})""", re.I),
+    rf"\1{REDACTED}",
+)
+_RANDOM = _Rule(("",), re.compile(r"[A-Za-z0-9+/_=-]{32,}"), _random_looking)
+_RULES = (_PRIVATE_KEY, *_OBJECTS, *_CREDENTIALS, _RANDOM)
 
 
 def redact(text: str) -> str:
     """The text without what looks like a credential, and not longer than 64 Ki characters."""
+    # Cut first, so that the time that all the rules take has a bound.
     if len(text) > MAX_TEXT:
         text = text[:MAX_TEXT] + " [cut]"
+    return _without(_RULES, text)
+
+
+def redact_credentials(text: str) -> str:
+    """A text of somebody else's without what by its shape or its name is a credential. What only looks random stays, as
+    do an object's data: in a program's output most such things are something else."""
+    return _without((_PRIVATE_KEY, *_CREDENTIALS, _IN_PROSE), text)
+
+
+def _without(rules: tuple[_Rule, ...], text: str) -> str:
     lower = text.lower()
-    for signs, pattern, replacement in _RULES:
+    for signs, pattern, replacement in rules:
         if any(sign in lower for sign in signs):
             text = pattern.sub(replacement, text)
     return text
@@ -121,6 +142,7 @@ def clean(value: Any, depth: int = 0) -> Any:
         return value
     if isinstance(value, str):
         return redact(value)
+    # What somebody else nested without end must not end the logging of it.
     if depth >= MAX_DEPTH:
         return "[too deep]"
     if isinstance(value, Mapping):
@@ -139,6 +161,8 @@ def text_of(value: Any) -> str:
 
 
 def _field(key: str, value: Any, depth: int) -> Any:
+    # A field of such a name that holds a structure names a Secret, as `credentials.secretKeyRef` does: looked into
+    # below.
     if value and isinstance(value, str | bytes) and _SENSITIVE_KEY.search(key):
         return REDACTED
     if key in _SECRET_DATA and isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The one way in which a status is written."""
+"""The one way in which a status is written; and read once more, where what was seen may be behind."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +18,7 @@ async def write_status(api: Api, resource: Resource, raw: Raw, patch: Mapping[st
     metadata = raw["metadata"]
     name, namespace = metadata["name"], metadata.get("namespace")
     try:
+        # By UID, not by resourceVersion: whoever changes the spec meanwhile must not make the status fail.
         return await api.patch_status(resource, name, namespace, patch, uid=metadata["uid"])
     except ApiError as error:
         # A server under load answers a conflict for a patch as well: that the object is gone has to be certain.
@@ -26,6 +27,19 @@ async def write_status(api: Api, resource: Resource, raw: Raw, patch: Mapping[st
         if error.is_not_found or (unsure and await _is_gone(api, resource, metadata)):
             return None
         raise
+
+
+async def as_stored(api: Api, resource: Resource, raw: Raw) -> Raw | None:
+    """This very object as the server has it now; None where it is gone, or about to go. Raises ApiError."""
+    metadata = raw["metadata"]
+    try:
+        live = await api.get(resource, metadata["name"], metadata.get("namespace"))
+    except ApiError as error:
+        if error.is_not_found:
+            return None
+        raise
+    is_same = live["metadata"]["uid"] == metadata["uid"] and not live["metadata"].get("deletionTimestamp")
+    return live if is_same else None
 
 
 async def _is_gone(api: Api, resource: Resource, metadata: Mapping[str, Any]) -> bool:

@@ -48,6 +48,7 @@ async def run_workers(
                 await room.acquire()
             try:
                 key = await queue.get()
+            # The group waits for the runs that are under way.
             except ShutDown:
                 return
             task = group.create_task(_work(queue, key, reconcile, on_result), name=f"work on {key}")
@@ -72,6 +73,7 @@ async def _reconcile_once(queue: WorkQueue[K], key: K, reconcile: Reconcile[K]) 
     try:
         result = await reconcile(key)
     except Exception as error:
+        # An ApiError has `retry_after` where the server was busy and said for how long.
         pause = queue.retry(key, at_least=getattr(error, "retry_after", None) or 0.0)
         expected = bool(getattr(error, "is_transient", False))  # then where it was raised tells nothing
         logger.warning("reconcile of %s failed: %s; next try in %.1f s", key, error, pause, exc_info=not expected)

@@ -47,6 +47,7 @@ class HostCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Called by the registry, in whatever thread asks."""
+        # A copy, in one step: the event loop goes on changing it.
         seen = sorted(self._seen.items())
         yield _totals(status for _, (status, _) in seen)
         yield from _rooms(seen)
@@ -54,17 +55,23 @@ class HostCollector(Collector):
         sandboxes = _gauge("sandboxes", "Sandboxes that are placed on the host, or on their way to it.")
         age = _gauge("contact_age_seconds", "Since the host's engine last answered. It is asked every 10 seconds.")
         draining = _gauge("draining_sandboxes", "Sandboxes of a host that is being drained, by fate.", "fate")
+        compromised = _gauge("compromised", "1 for a host whose spec.incident says so.")
+        due = _gauge("due_timestamp_seconds", "When a certificate is to be exchanged, by the Secret's key.", "name")
         for host, (status, contact) in seen:
+            for one in status.get("due") or ():
+                due.add_metric([host, one["name"]], datetime.fromisoformat(one["at"]).timestamp())
             for one in status.get("conditions") or ():
                 conditions.add_metric([host, one["type"], one["status"]], 1)
             sandboxes.add_metric([host], status.get("sandboxes", 0))
+            if status.get("incident"):
+                compromised.add_metric([host], 1)
             if contact is not None:
                 age.add_metric([host], max(0.0, self._now() - contact.timestamp()))
             if (drain := status.get("drain")) is not None:
                 staying = sum(one["count"] for one in drain.get("staying") or ())
                 for fate, count in (("moved", drain["moved"]), ("moving", drain["moving"]), ("staying", staying)):
                     draining.add_metric([host, fate], count)
-        yield from (conditions, sandboxes, age, draining)
+        yield from (conditions, sandboxes, compromised, age, draining, due)
         errors = CounterMetricFamily(
             "claudesandbox_docker_engine_errors",
             "Calls to the host's engine that failed, by HTTP status; none where there was no answer.",

@@ -1,8 +1,9 @@
 """All that Prometheus sees of one process, put together in a registry."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import prometheus_client
@@ -14,9 +15,12 @@ from prometheus_client.registry import Collector
 from claude_sandbox.controller.machinery.queue import WorkQueue
 from claude_sandbox.controller.metrics.conventional import CONTROLLER, QueueMetrics, ReconcileMetrics, RequestMetrics
 from claude_sandbox.controller.metrics.docker_hosts import HostCollector
+from claude_sandbox.controller.metrics.evidence import NodeAgentCollector, ReportCollector, ReportsWritten
 from claude_sandbox.controller.metrics.sandboxes import SandboxCollector
-from claude_sandbox.kubernetes_api.informer import Informer
+from claude_sandbox.controller.metrics.trail import TrailCollector
+from claude_sandbox.kubernetes_api.informers.informer import Informer
 from claude_sandbox.kubernetes_api.transport import RequestObserver
+from claude_sandbox.trail.writer import Written
 
 HEALED_KINDS = frozenset(
     {"Pod", "NetworkPolicy", "ServiceAccount", "Service", "Secret", "PersistentVolumeClaim", "ResourceQuota"}
@@ -40,6 +44,7 @@ class Metrics:
     """
 
     def __init__(self, *, version: str = "", overdue_after: float = math.inf) -> None:
+        # One more series for each counter and histogram, which nobody asks for.
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = registry = CollectorRegistry()
         prometheus_client.ProcessCollector(registry=registry)
@@ -95,6 +100,27 @@ class Metrics:
         """Show what is known of the Docker hosts."""
         self.registry.register(self.hosts)
 
+    def watch_trail(self, told: Written) -> None:
+        """Show what was written of the audit trail."""
+        self.registry.register(TrailCollector(told))
+
+    def watch_reports(self, told: ReportsWritten, missing: Callable[[], int]) -> None:
+        """Show what became of the reports that are kept as objects of the cluster."""
+        self.registry.register(ReportCollector(told, missing))
+
+    def watch_node_agents(self, silent: Callable[[], Mapping[str, bool]], ends: Callable[[], datetime | None]) -> None:
+        """Show on which nodes the agent tells nothing, and when the certificate of all of them ends."""
+        self.registry.register(NodeAgentCollector(silent, ends))
+
+    def watch_sessions(self, taken: Callable[[], Mapping[str, int]], most: int, ends: Callable[[], datetime]) -> None:
+        """Show how many sessions are open in sandboxes on Docker, by namespace, how many there may be, and when the
+        certificate of their port ends."""
+        self.registry.register(_SessionCollector(taken, most, ends))
+
+    def watch_certificates(self, ends: Callable[[], Mapping[str, datetime]]) -> None:
+        """Show when the certificates of gateways end, by namespace."""
+        self.registry.register(_CertificateCollector(ends))
+
     def watch_leading(self, name: str, leading: Callable[[], bool]) -> None:
         """Show whether this replica leads."""
         self._leading.labels(name).set_function(lambda: float(leading()))
@@ -102,6 +128,7 @@ class Metrics:
     def healed(self, kind: str, reason: str) -> None:
         """An object of a sandbox was put back. Unknown kinds, and more than 16 reasons, are counted as Other."""
         if reason not in self._heal_reasons:
+            # Each reason is a series for ever: Prometheus must not have as many as there are ways to change an object.
             if len(self._heal_reasons) >= MAX_REASONS:
                 reason = OTHER
             self._heal_reasons.add(reason)
@@ -115,6 +142,44 @@ class Metrics:
         """The page, in the format that an Accept header asks for. May run in a thread of its own."""
         encoder, content_type = choose_encoder(accept)
         return Rendered(encoder(self.registry), content_type)
+
+
+class _SessionCollector(Collector):
+    def __init__(self, taken: Callable[[], Mapping[str, int]], most: int, ends: Callable[[], datetime]) -> None:
+        self._taken = taken
+        self._most = most
+        self._ends = ends
+
+    def collect(self) -> Iterator[Metric]:
+        found = GaugeMetricFamily(
+            "claudesandbox_sessions_open",
+            "Sessions that are open in sandboxes on Docker, by the operator's channel.",
+            labels=["namespace"],
+        )
+        for namespace, count in sorted(self._taken().items()):
+            found.add_metric([namespace], count)
+        yield found
+        yield GaugeMetricFamily("claudesandbox_sessions_most", "Sessions that may be open at a time.", value=self._most)
+        yield GaugeMetricFamily(
+            "claudesandbox_sessions_certificate_end_timestamp_seconds",
+            "When the certificate of the port for sessions ends.",
+            value=self._ends().timestamp(),
+        )
+
+
+class _CertificateCollector(Collector):
+    def __init__(self, ends: Callable[[], Mapping[str, datetime]]) -> None:
+        self._ends = ends
+
+    def collect(self) -> Iterator[Metric]:
+        found = GaugeMetricFamily(
+            "claudesandbox_gateway_certificate_end_timestamp_seconds",
+            "When the certificate of a namespace's gateway, or its authority, ends. Renewed 30 days before.",
+            labels=["namespace"],
+        )
+        for namespace, at in sorted(self._ends().items()):
+            found.add_metric([namespace], at.timestamp())
+        yield found
 
 
 class _InformerCollector(Collector):

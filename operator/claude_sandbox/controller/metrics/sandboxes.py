@@ -3,7 +3,8 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -45,28 +46,51 @@ class SandboxCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Called by the registry, in whatever thread asks."""
         sandboxes = Counter[tuple[str, str, str]]()
-        counts = GaugeMetricFamily(
-            "claudesandbox_controls",
-            "Controls of a sandbox, by result.",
-            labels=["namespace", "name", "result"],
+        counts = _gauge("controls", "Controls of a sandbox, by result.", "result")
+        evaluated = _gauge(
+            "compliance_last_evaluated_timestamp_seconds", "When the sandbox's controls were last evaluated."
         )
-        evaluated = GaugeMetricFamily(
-            "claudesandbox_compliance_last_evaluated_timestamp_seconds",
-            "When the sandbox's controls were last evaluated.",
-            labels=["namespace", "name"],
-        )
-        results = GaugeMetricFamily(
-            "claudesandbox_control_result",
+        results = _gauge(
+            "control_result",
             "1 for the present result of a control that does not pass; claudesandbox_controls counts those that do.",
-            labels=["namespace", "name", "control", "severity", "result"],
+            "control",
+            "severity",
+            "result",
+        )
+        quarantined = _gauge(
+            "quarantined", "1 for each sandbox in quarantine, by the status of its condition Contained.", "contained"
+        )
+        stalled = _gauge(
+            "stalled", "1 for each sandbox that waits for somebody, by the reason of its condition Stalled.", "reason"
+        )
+        changed = _gauge(
+            "image_change_timestamp_seconds",
+            "When spec.updatePolicy last changed the sandbox's image, or tried to: Rolled, RolledBack, NotRolled.",
+            "result",
+        )
+        due = _gauge(
+            "due_timestamp_seconds",
+            "When something of the sandbox is due, passed or to come: Image, Key, Backup, Exception, Lifetime.",
+            "what",
         )
         used = _Used()
+        # A copy, in one step: the event loop goes on changing it.
         for (namespace, name), seen in list(self._seen.items()):
             used.add(namespace, name, seen.status.get("usage") or {})
+            for what, at in _first_due(seen.status.get("due") or ()).items():
+                due.add_metric([namespace, name, what], at)
             conditions = {c["type"]: c["status"] for c in seen.status.get("conditions") or ()}
+            # Also of a replica that does not work any more, which nobody else would notice.
             if self._clock() - seen.at > self._overdue_after:
                 conditions["Compliant"] = UNKNOWN
             sandboxes[namespace, conditions.get("Ready", UNKNOWN), conditions.get("Compliant", UNKNOWN)] += 1
+            if "Contained" in conditions:
+                quarantined.add_metric([namespace, name, conditions["Contained"]], 1)
+            if why := _stalled(seen.status):
+                stalled.add_metric([namespace, name, why], 1)
+            if last := (seen.status.get("image") or {}).get("last"):
+                at = datetime.fromisoformat(last["at"]).timestamp()
+                changed.add_metric([namespace, name, last["result"]], at)
             compliance = seen.status.get("compliance")
             if not compliance:
                 continue
@@ -84,7 +108,27 @@ class SandboxCollector(Collector):
         )
         for of, count in sorted(sandboxes.items()):
             totals.add_metric(of, count)
-        yield from (totals, counts, evaluated, results, *used.metrics())
+        yield from (totals, counts, evaluated, results, quarantined, stalled, changed, due, *used.metrics())
+
+
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    """Of each sandbox."""
+    return GaugeMetricFamily(f"claudesandbox_{name}", text, labels=["namespace", "name", *labels])
+
+
+def _stalled(status: Status) -> str | None:
+    """Why it waits for somebody; None where it does not."""
+    conditions = status.get("conditions") or ()
+    return next((c["reason"] for c in conditions if c["type"] == "Stalled" and c["status"] == "True"), None)
+
+
+def _first_due(dates: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """The earliest date of each kind."""
+    found: dict[str, float] = {}
+    for one in dates:
+        at = datetime.fromisoformat(one["at"]).timestamp()
+        found[one["what"]] = min(at, found.get(one["what"], at))
+    return found
 
 
 class _Used:

@@ -13,10 +13,14 @@ from claude_sandbox.api.validate import FieldError, InvalidSpec, parse_spec, ref
 from claude_sandbox.blueprint.build import build
 from claude_sandbox.blueprint.egress import Network, out_of_reach, refused_domains
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
-from claude_sandbox.blueprint.repositories import refused_repositories
+from claude_sandbox.blueprint.repositories import refused_pushes, refused_repositories
 from claude_sandbox.blueprint.services import refused_services
+from claude_sandbox.compliance.catalogue import CONTROLS
 from claude_sandbox.compliance.pods.policy_size import OUTSIZE
+from claude_sandbox.compliance.policy import refused_exceptions
 from claude_sandbox.controller.sandboxes.store import Raw
+
+_CONTROLS = tuple(control.id for control in CONTROLS)
 
 # A few for each pass at a time: beyond these, specs are understood anew.
 REMEMBERED = 256
@@ -36,6 +40,7 @@ class AcceptedSpecs:
 
         Raises InvalidSpec.
         """
+        # Not remembered: labels and annotations change without a new generation.
         if refused := refused_metadata(raw):
             raise InvalidSpec(refused)
         if why := raw.get(OUTSIZE):
@@ -52,11 +57,16 @@ class AcceptedSpecs:
         if spec.on_docker and not self._docker:
             raise InvalidSpec((_NO_DOCKER,))
         cidrs = spec.egress_cidrs
+        # What only the operator knows, or has to judge with code. The API server has judged the rest by the CRD
+        # already, but a CRD can be older than the operator.
         if closed := tuple(out_of_reach(cidrs, self._site.opened)):
             raise InvalidSpec(tuple(_closed(index, private) for index, private in closed))
         name = spec.security.runtime_class_name
         if name is not None and not spec.on_docker and name not in self._site.runtime_classes:
             raise InvalidSpec((_runtime_class(name, self._site.runtime_classes),))
+        release = spec.claude_code.version
+        if release is not None and release not in self._site.releases:
+            raise InvalidSpec((_release(release, self._site.releases),))
         if refused := tuple(refused_domains(spec.network.egress.allowed_domains)):
             where = "spec.network.egress.allowedDomains"
             raise InvalidSpec(tuple(FieldError(f"{where}[{index}]", why) for index, why in refused))
@@ -64,6 +74,11 @@ class AcceptedSpecs:
             raise InvalidSpec(tuple(FieldError(f"spec.services[{index}].host", why) for index, why in refused))
         if refused := tuple(refused_repositories(spec.repositories)):
             raise InvalidSpec(tuple(FieldError(f"spec.repositories[{index}].url", why) for index, why in refused))
+        if pushes := tuple(refused_pushes(spec.repositories)):
+            raise InvalidSpec(tuple(FieldError(f"spec.repositories{where}", why) for where, why in pushes))
+        if refused := tuple(refused_exceptions(spec.compliance, _CONTROLS)):
+            where = "spec.compliance.exceptions"
+            raise InvalidSpec(tuple(FieldError(f"{where}[{index}].control", why) for index, why in refused))
         return spec, build(identity, spec, self._site)
 
 
@@ -89,4 +104,13 @@ def _runtime_class(name: str, allowed: Iterable[str]) -> FieldError:
         "spec.security.runtimeClassName",
         f"is {name}, which the operator's administrator has not allowed (--runtime-class): "
         + (f"write one of {some}, or remove it" if some else "remove it"),
+    )
+
+
+def _release(name: str, offered: Iterable[str]) -> FieldError:
+    some = ", ".join(sorted(offered))
+    return FieldError(
+        "spec.claudeCode.version",
+        f"is {name}, which the operator's administrator does not offer (--claude-code): "
+        + (f"write one of {some}, or remove it for the operator's own" if some else "remove it for the operator's own"),
     )

@@ -1,19 +1,26 @@
 """What a sandbox on Docker needs around the loop: a host, and an end that leaves nothing on it.
 
-The finalizer and the placement are stored before anything is asked of the engine, so that at whatever moment the
-operator ends it is known where to look for what it made.
+Theory of operation. The finalizer and the placement are stored before anything is asked of the engine, so that at
+whatever moment the operator ends it is known where to look for what it made. On the way down it is the other way round:
+the finalizer goes when the host has confirmed that nothing is left.
+
+Holds, in memory, where each sandbox was placed (`placements.py`) and of which namespace it is (`namespace_uids.py`),
+and a lock under which one host at a time is chosen. Called by the passes of sandboxes, which may run side by side, and
+by what tells of hosts; all on the event loop. A crash forgets it: the status and the engines tell it again.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.api.meta import FINALIZER
 from claude_sandbox.api.spec import ClaudeSandboxSpec, Retention
 from claude_sandbox.api.status import Placement
-from claude_sandbox.backends.base import Failure
+from claude_sandbox.api.status_fields.incident import LostKey
+from claude_sandbox.backends.base import Failure, KeyState
 from claude_sandbox.backends.docker.backend import DockerBackend
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.hosts.backends import Fleet
@@ -26,19 +33,22 @@ from claude_sandbox.backends.docker.hosts.placement import (
     placement_request,
 )
 from claude_sandbox.blueprint.model import Blueprint, Identity
+from claude_sandbox.controller.docker_hosts.compromised import CompromisedHosts
 from claude_sandbox.controller.docker_hosts.drains import Drains
 from claude_sandbox.controller.docker_hosts.reconciler import HostReconciler
+from claude_sandbox.controller.docker_hosts.recoveries import Backups, Recoveries
 from claude_sandbox.controller.machinery.workers import Result
-from claude_sandbox.controller.sandboxes.interfaces import Moving, Reporter
+from claude_sandbox.controller.sandboxes.interfaces import Moving, Reporter, Stays
 from claude_sandbox.controller.sandboxes.namespace_uids import NamespaceUIDs
 from claude_sandbox.controller.sandboxes.placements import Placements
-from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, is_held, key_of, placement_of
+from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, is_held, key_of, placement_of, workspace_of
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import SANDBOXES
 
 logger = logging.getLogger(__name__)
 
+NOTHING_MORE: Mapping[str, Any] = MappingProxyType({})
 REMOVED_AGAIN = 10.0
 """Seconds until what could not be removed from a host is tried again."""
 
@@ -60,9 +70,12 @@ class DockerSandboxes:
         labels_of: Callable[[str], Mapping[str, str] | None],
         wake: Callable[[Key, float], None],
         wake_host: Callable[[str], None],
+        compromised: CompromisedHosts,
         namespaces: tuple[str, ...] = (),
+        backups: Callable[[], Backups | None] = lambda: None,
     ) -> None:
         self._api = api
+        self._compromised = compromised
         self._sandboxes = sandboxes
         self._reporter = reporter
         self._fleet = fleet
@@ -77,9 +90,11 @@ class DockerSandboxes:
         self.drains = Drains(
             sandboxes, reporter, fleet, hosts, labels_of, self._namespace_uids.known, self._choosing, wake, wake_host
         )
+        self._recoveries = Recoveries(reporter, fleet, hosts, compromised, backups, self._choosing, wake_host)
 
     def waits(self, raw: Raw) -> bool:
         """Whether nothing can be said of the sandbox before a host was looked at for the first time."""
+        # One without a host waits for all of them: the one that was not looked at yet may be where it belongs.
         unseen, placement = self._hosts.unseen(), placement_of(raw)
         return bool(unseen) if placement is None else placement.host in unseen
 
@@ -88,12 +103,47 @@ class DockerSandboxes:
         placement = placement_of(raw)
         return None if placement is None else self._fleet.of(placement.host)
 
+    def lost_with(self, raw: Raw) -> str | None:
+        """The compromised host that the sandbox is on; None where it is on none."""
+        return self._compromised.holding(raw)
+
+    async def leave(self, raw: Raw, identity: Identity, spec: ClaudeSandboxSpec) -> Raw | Stays | None:
+        """Have it begin anew on another host than the compromised one that it is on: the sandbox as it is then.
+
+        Or why it stays, or None where it is gone. Raises ApiError.
+        """
+        restored = await self._restored(raw)
+        if restored is not raw:
+            return restored
+        held = raw if is_held(raw) else await self._hold(raw)
+        if held is None:
+            return None
+        namespace = identity.namespace
+        wish = placement_request(namespace, self._labels_of(namespace), spec, identity.namespace_uid)
+        left = await self._recoveries.leave(held, identity, spec, wish, self._store)
+        if isinstance(left, Mapping):
+            self._placements.learn(left)
+        return left
+
+    def judged(self, namespace: str, secret: str, key: KeyState) -> tuple[KeyState, LostKey | None]:
+        """The state of a key, which may not be used where it was on a compromised host: then on which."""
+        return self._compromised.judged(namespace, secret, key)
+
+    def no_room_beside(self, raw: Raw) -> str:
+        """Why its host has no room for what is tried beside it, which counts already; empty where it has."""
+        placement = placement_of(raw)
+        here = (one for one in self._hosts.candidates() if placement is not None and one.name == placement.host)
+        if (host := next(here, None)) is None:
+            return ""
+        short = [what for what in ("cpu", "memory") if (left := getattr(host.free, what)) is not None and left < 0]
+        return f"DockerHost {host.name} has too little {' and '.join(short)} left for that." if short else ""
+
     async def fresh(self, raw: Raw) -> Raw | None:
         """The sandbox as it is stored now, where another host may have been stored than the one that is known here.
 
         What is known may be behind: it must not be made anew where it was before it was moved. None: it is gone.
         """
-        if not self.drains.concern(raw):
+        if not self.drains.concern(raw) and self._compromised.holding(raw) is None:
             return raw
         metadata = raw["metadata"]
         try:
@@ -143,16 +193,17 @@ class DockerSandboxes:
         stored, current = self._placements.stored(raw), placement_of(raw)
         if stored == current or (current is not None and self.drains.expects(key_of(raw), current)):
             return raw
+        # This process has seen none before: what the status tells is all that there is.
         if stored is None:
             return raw
         message = f"status.placement was changed by somebody else; it is {stored.host} again, where the sandbox is."
         self._reporter.tell(raw, "Restored", message, warning=True)
         return await self._store(raw, stored)
 
-    async def _store(self, raw: Raw, placement: Placement) -> Raw | None:
+    async def _store(self, raw: Raw, placement: Placement, more: Mapping[str, Any] = NOTHING_MORE) -> Raw | None:
         with self._sandboxes.writing(raw):
             told = placement.model_dump(mode="json", by_alias=True)
-            placed = await self._reporter.write_status(raw, {"placement": told})
+            placed = await self._reporter.write_status(raw, {"placement": told, **more})
             if placed is not None:
                 self._sandboxes.learn(placed)
         return placed
@@ -166,6 +217,7 @@ class DockerSandboxes:
             async with self._choosing:
                 return await self._choose(raw, wish)
         host = self._hosts.host_info(current.host)
+        # Asked in each pass: an administrator may have closed the host to this namespace, or changed its engine.
         kept = keep(wish, host, current)
         drained = host is not None and host.spec.drain and not isinstance(kept, Refused)
         if not drained:
@@ -179,14 +231,18 @@ class DockerSandboxes:
         return held if held is None or not drained else await self.drains.move(held, current, blueprint, spec, wish)
 
     async def _choose(self, raw: Raw, wish: PlacementRequest) -> Raw | Failure | None:
+        # Within the lock the sums are those that the last choice left.
         chosen = place(wish, self._hosts.candidates())
         if isinstance(chosen, Refused):
             return _failure(chosen)
         held = raw if is_held(raw) else await self._hold(raw)
         if held is None:
             return None
+        # After the finalizer: a crash in between holds a sandbox that has nothing, which the next pass places or lets
+        # go.
         placed = await self._store(held, chosen)
         if placed is not None:
+            # Its DockerHost's status tells what is allocated.
             self._wake_host(chosen.host)
         return placed
 
@@ -199,9 +255,11 @@ class DockerSandboxes:
             identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"])
             placement = await self._found(identity) or placement
         if placement is not None:
-            if not self._hosts.exists(placement.host):
+            gone = not self._hosts.exists(placement.host)
+            if gone or placement.host in self._compromised:
                 # The documented way out: who removes the DockerHost says that nothing of it is to be waited for.
-                message = f"DockerHost {placement.host} is gone; what the sandbox has on it is left there."
+                state = "gone" if gone else "compromised"
+                message = f"DockerHost {placement.host} is {state}; what the sandbox has on it is left there."
                 self._reporter.tell(raw, "Abandoned", message, warning=True)
             elif problem := await self._remove(raw, placement):
                 self._reporter.tell(raw, "Failed", problem, warning=True)
@@ -240,7 +298,7 @@ class DockerSandboxes:
         host_info = self._hosts.host_info(host)
         if host_info is None or not host_info.spec.drain:
             self.drains.forget_host(host)
-        if not self._hosts.exists(host):
+        if not self._hosts.exists(host) or host in self._compromised:
             await self._fleet.forget(host)
         elif answers:
             await self.collect(host)
@@ -251,10 +309,12 @@ class DockerSandboxes:
         Their workspaces stay: nobody can be asked any more whether they were to be kept.
         """
         known = (self._sandboxes.get(key) for key in self._sandboxes)
+        # Of all namespaces, whatever this operator works for: what it does not know it must not take for gone.
         living = frozenset(raw["metadata"]["uid"] for raw in known if raw is not None and not self._is_left(raw, host))
         backend = self._fleet.of(host)
         try:
             for identity in await backend.orphans(living):
+                # Another operator's, which may share the engine.
                 if self._namespaces and identity.namespace not in self._namespaces:
                     continue
                 now = self._sandboxes.get(Key(identity.namespace, identity.name))
@@ -286,6 +346,7 @@ class DockerSandboxes:
         self._namespace_uids.forget(Key(namespace, name))
         self._placements.forget(Key(namespace, name))
         self._offer_room()
+        # All of them: a sandbox that was moved is remembered by its former host's backend as well.
         for backend in self._fleet:
             await backend.forget(namespace, name, last=False)
 
@@ -310,6 +371,7 @@ class DockerSandboxes:
         where = f"What the sandbox has on DockerHost {placement.host} can't be removed"
         remedy = "If the host is gone for good, delete the DockerHost."
         host = self._hosts.host_info(placement.host)
+        # The same address, another engine: a container of that name there would be somebody else's.
         if host is not None and host.engine_id not in (None, placement.engine_id):
             return f"{where}: it stands for another engine now. {remedy}"
         metadata = raw["metadata"]
@@ -317,7 +379,9 @@ class DockerSandboxes:
             namespace = await self._namespace_uids.of(raw)
         except ApiError as error:
             return f"{where}: its namespace can't be asked for: {error}"
-        identity = Identity(metadata["namespace"], metadata["name"], metadata["uid"], namespace or "")
+        identity = Identity(
+            metadata["namespace"], metadata["name"], metadata["uid"], namespace or "", workspace_of(raw)
+        )
         workspace = (raw.get("spec") or {}).get("workspace") or {}
         # Of which namespace it is has to be known of what is to be removed for good.
         retain = namespace is None or workspace.get("retention", Retention.RETAIN) == Retention.RETAIN

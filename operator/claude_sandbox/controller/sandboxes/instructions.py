@@ -12,7 +12,7 @@ from typing import Any
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import Reason
-from claude_sandbox.api.fields.claude_code import ClaudeCode
+from claude_sandbox.api.fields.work.claude_code import ClaudeCode
 from claude_sandbox.backends.base import Failure
 from claude_sandbox.blueprint.instructions import Config, Instructions, NotThereError, understood
 from claude_sandbox.claudecode.given import RefusedError
@@ -67,6 +67,7 @@ class ToldInstructions:
         """What the result depends on."""
         found = (self._look(namespace, name) for name in sorted(set(asked.config_maps)))
         seen = ((readable, live["metadata"]["resourceVersion"] if live else None) for readable, live in found)
+        # Whether they can be read as well: a role that comes back changes what is known, and no version.
         return (uid, asked.model_dump_json(), *seen)
 
     def _judged(self, namespace: str, asked: ClaudeCode, before: Instructions) -> Told:
@@ -83,6 +84,7 @@ class ToldInstructions:
         """The data of a ConfigMap. Raises PermissionError, NotThereError, RefusedError."""
         readable, live = self._look(namespace, name)
         label = f"{meta.LABEL_CLAUDE_CODE}=true"
+        # What was read before a role was taken away counts on.
         if not readable and live is None:
             raise PermissionError(
                 "The operator may not list ConfigMaps, which spec.claudeCode needs: give its account the role in"

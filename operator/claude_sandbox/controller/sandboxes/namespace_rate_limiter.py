@@ -33,6 +33,7 @@ class NamespaceRateLimiter:
 
     def all_of(self, namespace: str) -> None:
         """Something changed that concerns all sandboxes of the namespace."""
+        # What its timer does comes after this change, and so sees it.
         if namespace in self._timers:
             return
         due = self._due.get(namespace, 0.0)
@@ -47,6 +48,7 @@ class NamespaceRateLimiter:
         for key in keys:
             self._wake(key)
         now = self._loop.time()
+        # Nothing was woken, so nothing has to pause: tenants can't have names of empty namespaces remembered here.
         if not keys:
             self._due.pop(namespace, None)
             return

@@ -39,6 +39,7 @@ class NamespaceUIDs:
             if error.is_not_found:
                 return None
             raise
+        # Another of its name: the namespace that was read may be another one as well.
         if sandbox["metadata"]["uid"] != uid:
             return None
         found = str(namespace["metadata"]["uid"])

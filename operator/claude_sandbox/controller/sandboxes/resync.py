@@ -17,10 +17,10 @@ from claude_sandbox.controller.machinery.queue import WorkQueue
 from claude_sandbox.controller.sandboxes.store import Key, Sandboxes
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.informers.transforms import PROJECTIONS
+from claude_sandbox.kubernetes_api.informers.yielding import Breath
 from claude_sandbox.kubernetes_api.resources import SANDBOXES
-from claude_sandbox.kubernetes_api.transforms import PROJECTIONS
 from claude_sandbox.kubernetes_api.unstructured import Manifest
-from claude_sandbox.kubernetes_api.yielding import Breath
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ async def resync_forever(
             queue.add(key)
         # Spread, since together they would be in the way of what just happened to somebody.
         breath = Breath()
+        # A copy: the watch adds and removes while others have the loop.
         for key in list(sandboxes):
             queue.add_after(key, random.uniform(0, seconds * 0.5))  # noqa: S311
             await breath()

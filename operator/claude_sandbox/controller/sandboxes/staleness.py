@@ -22,7 +22,7 @@ from typing import Any, Protocol
 from claude_sandbox.api.mishap import mishap
 from claude_sandbox.controller.machinery.merge_patch import merge_patch
 from claude_sandbox.controller.machinery.queue import WorkQueue
-from claude_sandbox.controller.sandboxes import status as report
+from claude_sandbox.controller.sandboxes.reporting.conditions import overdue
 from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.unstructured import terminating
@@ -68,6 +68,7 @@ class Evaluations:
         now, lapsed = self._clock(), []
         for key in list(self._sandboxes):
             raw = self._sandboxes.get(key)
+            # One that no pass has come to is overdue as well: its time begins when it is first noticed here.
             if raw is not None and now - self._evaluated.setdefault(key, now) > seconds:
                 # And asked again after that, with the clock as it is then.
                 await self._sandboxes.written(raw)
@@ -93,7 +94,7 @@ class Evaluations:
             return False
         previous = raw.get("status") or {}
         at = datetime.now(UTC).replace(microsecond=0)
-        status = report.overdue(previous, raw["metadata"]["generation"], seconds, at)
+        status = overdue(previous, raw["metadata"]["generation"], seconds, at)
         if status is None:
             return False
         return await write(self._sandboxes, self._writer, raw, merge_patch(previous, status)) is not None

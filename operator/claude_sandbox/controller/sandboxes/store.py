@@ -21,14 +21,15 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from claude_sandbox.api.meta import FINALIZER
+from claude_sandbox.api.named_secrets import secrets_named
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.api.status import Placement
 from claude_sandbox.compliance.pods.policy_size import OUTSIZE
 from claude_sandbox.controller.machinery.resource_versions import not_newer
-from claude_sandbox.kubernetes_api.cache_limits import CacheLimits
+from claude_sandbox.kubernetes_api.informers.cache_limits import CacheLimits
+from claude_sandbox.kubernetes_api.informers.transforms import PROJECTIONS
+from claude_sandbox.kubernetes_api.informers.yielding import Breath
 from claude_sandbox.kubernetes_api.resources import SANDBOXES
-from claude_sandbox.kubernetes_api.transforms import PROJECTIONS
-from claude_sandbox.kubernetes_api.yielding import Breath
 
 Raw = Mapping[str, Any]
 
@@ -146,11 +147,13 @@ class Sandboxes:
 
     async def written(self, raw: Raw) -> None:
         """Wait while a write of ours is under way: its watch may be told of it before it is answered."""
+        # Asked again after each: another write may have begun meanwhile.
         while writing := self._writing.get(key_of(raw)):
             await writing[-1].wait()
 
     def learn(self, written: Raw) -> None:
         """Remember the answer to a write of ours, unless that very sandbox was deleted while it was on its way."""
+        # Not where it is unknown: an answer that comes after the deletion would bring it back to life.
         known = self.get(key_of(written))
         if known is not None and known["metadata"]["uid"] == written["metadata"]["uid"]:
             self.put(written)
@@ -196,11 +199,13 @@ class Sandboxes:
         fresh = {key_of(raw): raw for raw in listed}
         for key in before.keys() - fresh.keys():
             known = self.get(key)
+            # Else one of its name came after the list was asked for, and its watch told of that.
             if known is not None and known["metadata"]["uid"] == before[key]:
                 self.remove(key)
                 yield key
         for key, raw in fresh.items():
             known, uid = self.get(key), raw["metadata"]["uid"]
+            # Its watch told of its end after the list was read.
             went = before.get(key) == uid and (known is None or known["metadata"]["uid"] != uid)
             if not went and self.put(raw):
                 yield key
@@ -218,6 +223,7 @@ class Sandboxes:
     def on_host(self, host: str) -> list[Key]:
         """Those on Docker that are placed on this host, or on none yet."""
         found = [*self.placed_on(host), *self._by_host.get(None, ())]
+        # A status may tell of a host that the spec knows nothing of.
         return [key for key in found if on_docker(self.get(key) or {})]
 
     def placed_on(self, host: str) -> list[Key]:
@@ -252,16 +258,17 @@ class Sandboxes:
         return sum(map(len, self._by_namespace.values()))
 
 
-def secrets_named(raw: Raw) -> Iterator[str]:
-    """The Secret of its credential, whichever that is, and those of its repositories and services."""
-    spec = raw.get("spec") or {}
-    credentials = spec.get("credentials") or {}
-    references = [credentials.get(name) for name in ("apiKeySecretRef", "oauthTokenSecretRef")]
-    references += [one.get("credentialsSecretRef") for one in spec.get("repositories") or ()]
-    sources = (((one.get("header") or {}).get("valueFrom") or {}) for one in spec.get("services") or ())
-    references += [source.get("secretKeyRef") for source in sources]
-    named = ((reference or {}).get("name") for reference in references)
-    return (name for name in named if name)
+def credential_named(raw: Raw) -> str | None:
+    """The Secret of its credential."""
+    credentials = (raw.get("spec") or {}).get("credentials") or {}
+    references = (credentials.get(name) for name in ("apiKeySecretRef", "oauthTokenSecretRef"))
+    return next((str(one["name"]) for one in references if one and one.get("name")), None)
+
+
+def workspace_of(raw: Raw) -> int | None:
+    """Which of its workspaces it says it has, whatever else is wrong with its spec."""
+    asked = ((raw.get("spec") or {}).get("workspace") or {}).get("instance")
+    return asked if isinstance(asked, int) else None
 
 
 def config_maps_named(raw: Raw) -> Iterator[str]:
@@ -273,6 +280,7 @@ def config_maps_named(raw: Raw) -> Iterator[str]:
 
 def overtaken(before: Raw, written: Raw) -> bool:
     """Whether somebody changed the sandbox before a write of ours, of which its watch tells nothing new then."""
+    # Not the resourceVersion: every write of a status makes a new one, and the status is ours.
     told = ("generation", "deletionTimestamp", "labels", "annotations")
     one, other = (PROJECTIONS[SANDBOXES](dict(raw))["metadata"] for raw in (before, written))
     return any(one.get(name) != other.get(name) for name in told)

@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.backends.base import KeyState, Outcome
-from claude_sandbox.controller.sandboxes import status as report
 from claude_sandbox.controller.sandboxes.gateways.usage import EVERY
+from claude_sandbox.controller.sandboxes.reporting.conditions import on_its_way
+from claude_sandbox.controller.sandboxes.reporting.findings import Findings
 from claude_sandbox.controller.sandboxes.store import Key
 
 # How long a sandbox may be on its way to Ready before that is worth a write of its own: most are there sooner.
@@ -49,14 +50,15 @@ class Timers:
         for since in (self._progressing, self._key_sent, self._keyless, self._used):
             since.pop(key, None)
 
-    def report_in(self, key: Key, findings: report.Findings) -> float:
+    def report_in(self, key: Key, findings: Findings) -> float:
         """Seconds for which it is not worth a write yet that the sandbox is on its way to Ready."""
-        if findings.outcome.healed or not report.on_its_way(findings):
+        if findings.outcome.healed or not on_its_way(findings):
             self._progressing.pop(key, None)
             return 0.0
         now = self._clock()
         patience = PROGRESS_AFTER_WHEN_BUSY if self._busy() else PROGRESS_AFTER[findings.backend]
         wait = self._progressing.setdefault(key, now) + patience - now
+        # The wait is over and it is reported: being on the way again later is another wait.
         if wait <= 0:
             del self._progressing[key]
         return wait
@@ -90,5 +92,7 @@ class Timers:
             self._keyless.pop(key, None)
             return None
         now = self._clock()
+        # Half of the time that it has lasted: who is about to make the Secret is noticed soon, who forgot it costs
+        # little.
         lasts = now - self._keyless.setdefault(key, now)
         return min(max(SECRET_AGAIN, lasts / 2), SECRET_AGAIN_AT_MOST) * random.uniform(0.9, 1.1)  # noqa: S311

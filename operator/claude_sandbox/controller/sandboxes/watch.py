@@ -43,6 +43,7 @@ class WatchErrors:
 
     def note(self, path: str, status: int) -> bool:
         """Take in an answer's HTTP status; whether it was a refusal, which may last. Says so when it begins or ends."""
+        # 410 is a watch that is too old, and 429 a server that is busy: kopf copes with both by itself.
         if not 400 <= status < 500 or status in (410, 429):
             if status < 400 and self._by_path.pop(path, ""):
                 logger.info("ClaudeSandboxes can be followed again", extra={"path": path})
@@ -100,8 +101,11 @@ def registry_for(
     async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
         settings.persistence.progress_storage = _NoProgress()
         settings.persistence.diffbase_storage = _NoDiffBase()
+        # kopf wants a name, though it sets none without handlers of deletion.
         settings.persistence.finalizer = f"{meta.GROUP}/unused"
+        # kopf would write Events of its own handlers, which do nothing that concerns a person.
         settings.posting.enabled = False
+        # It would ask for all kinds and namespaces, which takes rights that the operator has no other use for.
         settings.scanning.disabled = True
         settings.networking.request_timeout = 30
         settings.networking.error_backoffs = _Backoffs()
@@ -116,6 +120,7 @@ def registry_for(
 
     @kopf.on.event(meta.GROUP, meta.VERSION, meta.PLURAL, registry=registry)
     async def sandbox_changed(event: Any, **_: Any) -> None:
+        # Before it is judged: an event that our own write caused may come before that write's answer.
         await sandboxes.written(event["object"])
         take(sandboxes, enqueue, event["type"], event["object"])
 
@@ -169,6 +174,7 @@ def session_for(credentials: Credentials, watch_errors: WatchErrors) -> aiohttp.
 
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=credentials.ssl_context or True),
+        # In this order from outside: what `insist` judges has had its credentials renewed already.
         middlewares=(insist, authorize),
         proxy=credentials.proxy,
     )
@@ -179,6 +185,7 @@ def take(sandboxes: Sandboxes, enqueue: Enqueue, kind: str | None, raw: Any) -> 
     key = key_of(raw)
     if kind == "DELETED":
         known = sandboxes.get(key)
+        # Told late: another one of its name is there by now, or a write found out before.
         if known is None or known["metadata"]["uid"] != raw["metadata"]["uid"]:
             return
         sandboxes.remove(key)

@@ -17,10 +17,10 @@ import aiohttp
 import orjson
 
 from claude_sandbox.kubernetes_api.client import PAGE_BYTES
+from claude_sandbox.kubernetes_api.informers.transforms import PROJECTIONS
+from claude_sandbox.kubernetes_api.informers.watch_events import lines
+from claude_sandbox.kubernetes_api.informers.yielding import Breath
 from claude_sandbox.kubernetes_api.resources import SANDBOXES
-from claude_sandbox.kubernetes_api.transforms import PROJECTIONS
-from claude_sandbox.kubernetes_api.watch_events import lines
-from claude_sandbox.kubernetes_api.yielding import Breath
 
 
 class TooLargeError(Exception):
@@ -86,6 +86,7 @@ class _Read(_Content):
 def _kept(line: bytes) -> bytes:
     try:
         event: Any = orjson.loads(line)
+        # Bookmarks and errors hold no sandbox, and kopf reads them itself.
         if event["type"] in ("ADDED", "MODIFIED", "DELETED"):
             return orjson.dumps(event | {"object": PROJECTIONS[SANDBOXES](event["object"])})
     except (ValueError, KeyError, TypeError, AttributeError):

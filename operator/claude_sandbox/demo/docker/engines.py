@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from claude_sandbox.api.docker_hosts.endpoints import parse
-from claude_sandbox.backends.docker.engine.connect import connect
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, ConnectErrorReason
+from claude_sandbox.backends.docker.engine.connection.connect import connect
+from claude_sandbox.backends.docker.engine.connection.errors import ConnectError, ConnectErrorReason
 from claude_sandbox.demo.docker.record import Made
 from claude_sandbox.install.containers import connected
 from claude_sandbox.install.errors import SetupError

@@ -1,21 +1,24 @@
 """`make demo BACKEND=docker`, step by step. As with Kubernetes, a second run looks, and changes nothing."""
 
 import contextlib
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.docker.engine.connect import Connection
-from claude_sandbox.demo import sandbox
-from claude_sandbox.demo.docker import engines, operator, record, show
-from claude_sandbox.demo.docker.provider import no_stand_in, stand_in
+from claude_sandbox.backends.docker.engine.connection.connect import Connection
+from claude_sandbox.demo import at_work, gateways, sandbox
+from claude_sandbox.demo.docker import beside, engines, operator, record, show
 from claude_sandbox.demo.docker.record import Made
 from claude_sandbox.demo.narrator import Narrator
-from claude_sandbox.demo.provider import CLAUDE_API, Provider, document
+from claude_sandbox.demo.place import Cluster as Asked
+from claude_sandbox.demo.place import Place
+from claude_sandbox.demo.provider import CLAUDE_API, Provider
 from claude_sandbox.install import containers
 from claude_sandbox.install.errors import SetupError
+from claude_sandbox.install.inside import run_inside
 from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.install.waiting import Say
 from claude_sandbox.localcluster import cluster
@@ -44,19 +47,25 @@ def run(image: str | None, narrator: Narrator) -> None:
         made = _made(before, endpoint, engine, running, kubectl, say)
         narrator.step("The images of sandboxes, and of what brings their keys and publishes their ports")
         chosen = _images(engine, made, image, say)
-        narrator.step("The operator, as a process of this machine")
-        operator.install(kubectl, say)
+        narrator.step("A git server of the demo's own, with a private repository")
+        server = beside.git_server(engine.api, made.cluster, chosen.sandbox, made.git or operator.GIT_PORT, say)
         key = os.environ.get("ANTHROPIC_API_KEY", "").strip() or None
         provider = _provider(engine, made, key, chosen, say)
-        operator.start(running, program, made, chosen, document(provider), say)
+        narrator.step("The operator, as a process of this machine")
+        operator.install(kubectl, say)
+        settings = json.dumps(gateways.settings(provider, server), indent=2)
+        operator.start(running, program, made, chosen, settings, say)
         say(f"It may do what the operator's manifests say, and no more; its log is {operator.log(running.layout)}")
         narrator.step(f"A sandbox, {sandbox.NAME}, in the namespace {sandbox.NAMESPACE}")
         kubectl.apply([_host(endpoint)])
         sandbox.namespace(kubectl, say)
         sandbox.secret(kubectl, key, say)
-        sandbox.on_docker(kubectl, provider.domain)
+        sandbox.git_secret(kubectl, server)
+        sandbox.on_docker(kubectl, provider.domain, server)
         sandbox.await_ready(kubectl, say, lambda: show.host_trouble(kubectl, HOST), _logs(running, program))
-        show.result(running, kubectl, HOST, engine.api, provider, key, narrator)
+        container = show.result(kubectl, HOST, engine.api, narrator)
+        place = Place(lambda *argv: run_inside(engine.api, container, *argv), f"docker exec {container}")
+        at_work.show(place, Asked(kubeconfig=str(running.kubeconfig)), provider, server, key, narrator)
     show.further(running, program, endpoint, narrator)
 
 
@@ -91,8 +100,8 @@ def _made(before: Made | None, endpoint: str, engine: Connection, running: Clust
         # The control plane was removed behind the demo's back, and with it all knowledge of what is left here.
         left, images = containers.sweep(engine.api, before.cluster), before.images
         say(f"Removed what an earlier control plane left on the engine: {left} containers, networks and volumes.")
-    port, stand_in = operator.free_ports(running.layout)
-    made = Made(endpoint, own, port, images, stand_in=stand_in)
+    port, stand_in, git = operator.free_ports(running.layout)
+    made = Made(endpoint, own, port, images, stand_in=stand_in, git=git)
     record.save(made)
     return made
 
@@ -102,9 +111,9 @@ def _provider(engine: Connection, made: Made, key: str | None, images: operator.
     before = record.load() or made
     if key or before.keyed:
         record.save(replace(before, keyed=True))
-        no_stand_in(engine.api, made.cluster)
+        beside.no_stand_in(engine.api, made.cluster)
         return CLAUDE_API
-    return stand_in(engine.api, made.cluster, images.relay, made.stand_in or operator.STAND_IN_PORT, say)
+    return beside.stand_in(engine.api, made.cluster, images.relay, made.stand_in or operator.STAND_IN_PORT, say)
 
 
 def _images(engine: Connection, made: Made, image: str | None, say: Say) -> operator.Images:

@@ -16,7 +16,7 @@ from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.kubectl import Kubectl
 from claude_sandbox.install.manifests import NAMESPACE, OPERATOR, Installation, Manifest, render
 from claude_sandbox.install.waiting import Say
-from claude_sandbox.localcluster import components, description, ports
+from claude_sandbox.localcluster import claims, components, ports
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.health import answers_ok, await_healthy
@@ -24,9 +24,9 @@ from claude_sandbox.localcluster.layout import Layout, write_private
 from claude_sandbox.localcluster.locks import locked
 
 NAME = "operator"
-_STAND_IN = "stand-in"
-STAND_IN_PORT = 38080
-"""Of a stand-in for which none was chosen, by an earlier demo's record."""
+_STAND_IN, _GIT = "stand-in", "git"
+STAND_IN_PORT, GIT_PORT = 38080, 38443
+"""Of servers for which none was chosen, by an earlier demo's record."""
 _ADDRESS = "127.0.0.1"
 _PATIENCE = 60.0
 _TOKEN_LIFE = timedelta(days=365)
@@ -93,13 +93,12 @@ def log(layout: Layout) -> Path:
     return components.log_file(layout, NAME)
 
 
-def free_ports(layout: Layout) -> tuple[int, int]:
-    """Ports for the operator and for the stand-in that no local cluster has. Raises LocalClusterError where none is
-    left.
+def free_ports(layout: Layout) -> tuple[int, int, int]:
+    """Ports for the operator, the stand-in and the git server that no local cluster and no engine has. Raises
+    LocalClusterError where none is left.
     """
-    taken = {port for one in description.all_descriptions() for port in one.ports.values()}
-    found = ports.allocate(f"{layout.root} {NAME}", (NAME, _STAND_IN), taken)
-    return found[NAME], found[_STAND_IN]
+    found = ports.allocate(f"{layout.root} {NAME}", (NAME, _STAND_IN, _GIT), claims.held().ports)
+    return found[NAME], found[_STAND_IN], found[_GIT]
 
 
 def _command(credentials: Path, images: Images, settings: Path, port: int) -> tuple[str, ...]:

@@ -23,6 +23,8 @@ class Made:
     """Whether the Secret was ever given a real key: then its requests go to the Claude API and to nothing else."""
     stand_in: int = 0
     """The port of the stand-in for the Claude API, on the engine's host."""
+    git: int = 0
+    """The port of the git server there."""
 
 
 def file() -> Path:

@@ -9,11 +9,9 @@ from pathlib import Path
 from docker import APIClient
 
 from claude_sandbox.api import meta
-from claude_sandbox.demo import at_work, report, sandbox
-from claude_sandbox.demo.at_work import Place
+from claude_sandbox.demo import report, sandbox
 from claude_sandbox.demo.docker import engines, operator
 from claude_sandbox.demo.narrator import Narrator
-from claude_sandbox.demo.provider import Provider
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.inside import run_inside
 from claude_sandbox.install.kubectl import Kubectl
@@ -34,16 +32,8 @@ def host_trouble(kubectl: Kubectl, name: str) -> str:
     return f"  DockerHost {name}: {ready['reason']}: {ready['message']}"
 
 
-def result(
-    running: Cluster,
-    kubectl: Kubectl,
-    host: str,
-    api: APIClient,
-    provider: Provider,
-    key: str | None,
-    narrator: Narrator,
-) -> None:
-    """How everything is now. Raises SetupError."""
+def result(kubectl: Kubectl, host: str, api: APIClient, narrator: Narrator) -> str:
+    """How everything is now; the name of the sandbox's container. Raises SetupError."""
     narrator.step("What there is now")
     # It counts its sandboxes when it is looked at next; a listing that says 0 would mislead.
     wait(lambda: _uncounted(kubectl, host), narrator.say, _HOST_PATIENCE)
@@ -60,12 +50,7 @@ def result(
         narrator.show(line)
     (ready,) = (one for one in found["status"]["conditions"] if one["type"] == "Ready")
     narrator.show(textwrap.fill(f"Its status says: {ready['message']}", 118))
-    place = Place(
-        lambda *argv: run_inside(api, container, *argv),
-        f"docker exec {container}",
-        kubeconfig=str(running.kubeconfig),
-    )
-    at_work.show(place, provider, key, narrator)
+    return container
 
 
 def further(running: Cluster, program: Path, endpoint: str, narrator: Narrator) -> None:

@@ -69,6 +69,7 @@ class Body:
                 self._feed(part)
                 yield waiting
                 waiting = part
+            # Before the last part: without it the provider does nothing with all that it has.
             await self._judge(_read(self._scanner.finish) if self._scanner is not None else Scanned(), self.size)
         except APIError as error:
             self.refused = error

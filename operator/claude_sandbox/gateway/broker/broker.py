@@ -1,8 +1,12 @@
 """The broker: takes requests for the model from sandboxes, puts the real credential in, and passes them on.
 
-Holds nothing of a request but what is under way: its `Request`, of which one line of the audit is made at its end,
-however it ends, and whose reservation is settled then, once. Answers are passed on as they come: what the sandbox does
-not read is not read from the provider either, and a sandbox that goes away ends the request at the provider.
+Theory of operation. Holds nothing of a request but what is under way: its `Request`, of which one line of the audit is
+made at its end, however it ends, and whose reservation is settled then, once. What is declared, and the credential, are
+looked up when they are needed, last when the whole body has come. Used from one event loop; after a crash what was
+reserved counts in full, and what was under way has no line.
+
+Answers are passed on as they come: what the sandbox does not read is not read from the provider either, and a sandbox
+that goes away ends the request at the provider.
 """
 
 import asyncio
@@ -96,6 +100,8 @@ class Broker:
             request.verdict = "Cancelled"
             return web.Response()
         finally:
+            # Nothing is waited for until it is settled and its place given back: who is cancelled may be cancelled
+            # again, and a reservation that nobody settles counts for ever.
             self._open.discard(request)
             if request.reserved or request.sent:
                 self._settle(request)
@@ -131,6 +137,7 @@ class Broker:
             raise invalid("batches can't be limited: send the requests one by one to /v1/messages", "batches")
         body = await self._body(incoming, request)
         live = self._live()
+        # Read after the body, which may have taken minutes: another credential may be in use by now.
         request.credential = live.credentials.get(sandbox.uid)
         if request.credential is None:
             raise APIError(503, "api_error", "the gateway has no credential for this sandbox", "credential")
@@ -147,6 +154,7 @@ class Broker:
             raise _unknown(f" ({error.reason})", f"identity: {error.reason}") from None
         if found is None:
             raise _unknown()
+        # After it is known whose it is: nobody uses up another's minute.
         rate = self._rates.setdefault(found.uid, Rate(live.config.limits.requests_per_minute))
         wait = rate.take(asyncio.get_running_loop().time())
         if wait:
@@ -186,7 +194,9 @@ class Broker:
         assert request.sandbox is not None  # noqa: S101
         if not request.route.model:
             return
-        sandbox, request.body = request.sandbox, scanned
+        # As it is declared now, since the body may have taken minutes. Of one that is gone the request is being ended.
+        request.sandbox = sandbox = self._live().sandboxes.get(request.sandbox.uid, request.sandbox)
+        request.body = scanned
         model = scanned.fields.get("model")
         if not isinstance(model, str) or not model:
             raise invalid("model: it is missing, or no string", "malformed")
@@ -205,6 +215,7 @@ class Broker:
         try:
             await self._books.reserve(sandbox.uid, sandbox.budget, request.id, request.bound)
         except BudgetSpentError as spent:
+            # What others have under way holds the rest of the budget; when they are settled there may be room.
             if not spent.hopeless:
                 raise APIError(429, "rate_limit_error", str(spent), "budget held", 2) from None
             self.recent.short(sandbox.uid, sandbox.budget)
@@ -227,6 +238,7 @@ class Broker:
             # Of a body that is empty it is said where one is expected (RFC 9110, 8.6).
             length = len(content) if content or request.method == "POST" else None
         message = Message(request.method, incoming.raw_path, headers, content, length)
+        # Before it is tried: whatever ends it from here on, it may have reached the provider, and counts.
         request.sent, request.verdict, request.rule = True, "Allowed", "allowed"
         request.asked = asyncio.get_running_loop().time()
         try:
@@ -239,6 +251,7 @@ class Broker:
             request.sent = False
             raise _failed("the way to the model's provider is not as configured", "connect") from None
         except (AnswerError, TimeoutError, ConnectionError) as error:
+            # The sandbox has a part of the answer already, and no refusal can follow that.
             if request.status is not None:
                 return await cut(incoming, request)
             if body.refused is not None:

@@ -48,6 +48,14 @@ class Request:
     usage: Usage = field(default_factory=Usage)
     task: asyncio.Task[object] | None = None
 
+    def passed(self, part: bytes, now: float) -> None:
+        """A part of the answer goes on to the sandbox, at this time of the loop."""
+        if self.first is None:
+            self.first = now
+        if self.meter is not None:
+            self.meter.feed(part)
+        self.down += len(part)
+
     def finalise(self, prices: PriceTable) -> Tokens | None:
         """Work out what it used, and note it; None where that is nothing, since it was not sent or not answered well.
 
@@ -55,11 +63,14 @@ class Request:
         nothing at all, the whole bound.
         """
         self.usage = self.meter.usage() if self.meter is not None else Usage()
+        # Refusals cost nothing at the provider.
         if not self.sent or (self.status is not None and self.status >= 400):
             return None
         tokens, told, bound = self.usage.tokens, self.usage.told, None
         if not self.usage.complete:
             bound = self.bound or self._bound(prices)
+            # What the input was is told at a stream's beginning, so of that the number counts, and of the output what
+            # it might have become.
             tokens = (
                 replace(tokens, output=max(tokens.output, bound.output)) if told else Tokens(bound.input, bound.output)
             )

@@ -11,6 +11,7 @@ from claude_sandbox.gateway.broker.exchange import Request
 from claude_sandbox.gateway.broker.provider import APIError, back
 from claude_sandbox.gateway.broker.usage import StreamMeter, WholeMeter
 from claude_sandbox.gateway.config.config import Limits
+from claude_sandbox.gateway.http.answer import Answer
 from claude_sandbox.gateway.http.connection import Connection
 
 
@@ -32,25 +33,37 @@ async def pass_on(
             request.meter = StreamMeter()
         elif answer.content_type == "application/json":
             request.meter = WholeMeter()
-        response = web.StreamResponse(status=answer.status, reason=answer.reason)
+        # What is all there goes out at once: who waits is woken once, and not for the head first.
+        whole = await connection.part() if connection.done else b""
+        if whole:
+            request.passed(whole, loop.time())
+        response = _response(answer, whole)
         if last:
             response.force_close()
-        for name, value in back(answer.headers):
-            response.headers.add(name, value)
         await response.prepare(incoming)
-        while part := await connection.part():
-            if request.first is None:
-                request.first = loop.time()
-            if request.meter is not None:
-                request.meter.feed(part)
-            request.down += len(part)
-            if connection.done:
-                await response.write_eof(part)
-                return response
-            await response.write(part)
-            body.moved()
+        if not whole:
+            await _stream(response, request, body, connection)
         await response.write_eof()
     return response
+
+
+def _response(answer: Answer, whole: bytes) -> web.StreamResponse:
+    headers = back(answer.headers)
+    if whole:
+        return web.Response(status=answer.status, reason=answer.reason, headers=headers, body=whole)
+    return web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
+
+
+async def _stream(response: web.StreamResponse, request: Request, body: Body, connection: Connection) -> None:
+    """Pass the content on as it comes; where a part is known to be the last, the end with it."""
+    loop = asyncio.get_running_loop()
+    while part := await connection.part():
+        request.passed(part, loop.time())
+        if connection.done:
+            await response.write_eof(part)
+            return
+        await response.write(part)
+        body.moved()
 
 
 def _moved(bound: asyncio.Timeout, limits: Limits, loop: asyncio.AbstractEventLoop) -> Callable[[], None]:

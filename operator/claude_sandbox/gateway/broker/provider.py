@@ -91,6 +91,7 @@ class APIError(Exception):
         found = {"content-type": "application/json"}
         if self.retry is not None:
             found["retry-after"] = str(max(1, round(self.retry)))
+        # By it Claude Code ends and shows the message; a refusal without it is asked again.
         elif self.status == 402:
             found["x-should-retry"] = "false"
         return found
@@ -134,9 +135,11 @@ def onward(headers: Sequence[tuple[str, str]], credential: Credential) -> list[t
     ends = HOP_BY_HOP.union(part.strip().lower() for parts in named for part in parts)
     kept = [(name, value) for name, value in headers if name not in ends and not _ends_here(name)]
     if not credential.oauth:
+        # Last, when nothing of the sandbox's own with that name is left.
         return [*kept, ("x-api-key", credential.text)]
     betas = [part.strip() for name, value in kept if name == "anthropic-beta" for part in value.split(",")]
     rest = [(name, value) for name, value in kept if name != "anthropic-beta"]
+    # Added to those that the client asks for: without theirs the request would be another.
     wanted = ",".join(dict.fromkeys((*filter(None, betas), OAUTH_BETA)))
     return [*rest, ("anthropic-beta", wanted), ("authorization", f"Bearer {credential.text}")]
 

@@ -85,6 +85,7 @@ class Reachability:
         while True:
             await self._suspected.wait()
             why = await self._probe()
+            # A request was answered while the probe was under way: that says more.
             if self._since is None:
                 continue
             if why is None:

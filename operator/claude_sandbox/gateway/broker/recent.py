@@ -1,9 +1,9 @@
 """Of each sandbox, how its last requests to the provider went: what conditions of its status can be made of.
 
-Holds some moments of each sandbox, in memory: its last request, the last that the provider took with its credential,
-the last error, in the provider's words, since when the provider has been refusing the credential, and what the budget
-said last. A gateway that begins anew knows of none until there is one; of several gateways the latest moment counts,
-which is why each has its time.
+Theory of operation. Holds some moments of each sandbox, in memory: its last request, the last that the provider took
+with its credential, the last error, in the provider's words, since when the provider has been refusing the credential,
+and what the budget said last. A gateway that begins anew knows of none until there is one; of several gateways the
+latest moment counts, which is why each has its time.
 """
 
 import re
@@ -15,6 +15,7 @@ from claude_sandbox.gateway.audit import plain
 from claude_sandbox.gateway.broker.exchange import Request
 from claude_sandbox.gateway.budget.ledger import Budget
 
+# So many characters in a row, in common with the credential, and the word is hidden.
 _WINDOW = 8
 _RUN = re.compile(r"[A-Za-z0-9_.*/+=-]{8,}")
 _KEY = re.compile(r"sk-[A-Za-z0-9_.*-]{4,}")
@@ -91,6 +92,7 @@ class RecentRequests:
             found = replace(found, error=error)
             if status in _REFUSED:
                 found = replace(found, refusal=_refusal(before.refusal, error))
+        # Of a fault of its own the provider says nothing about the credential.
         if status is not None and status not in _REFUSED and status < 500:
             found = replace(found, accepted=moment, refusal=None)
         self._found[request.sandbox.uid] = found

@@ -20,6 +20,7 @@ from claude_sandbox.gateway.config.config import Provider
 from claude_sandbox.gateway.http.answer import AnswerError
 from claude_sandbox.gateway.http.chunked import chunk
 from claude_sandbox.gateway.http.connection import Connection
+from claude_sandbox.gateway.networks import has_no_network
 
 _KEEP = 15.0
 """Seconds that an unused connection is kept: shorter than servers do, so that none is used that they just closed."""
@@ -105,6 +106,7 @@ class _Pool:
         """A connection that is free. Raises UnreachableError."""
         oldest = asyncio.get_running_loop().time() - _KEEP
         while self._free:
+            # The one that was used last: the others grow old, and are closed.
             since, connection = self._free.pop()
             if since > oldest and connection.free:
                 return connection
@@ -118,11 +120,15 @@ class _Pool:
             raise UnreachableError("its name can't be resolved") from None
         except ssl.SSLError:
             raise UnreachableError("its certificate is not trusted") from None
-        except (OSError, AnswerError):
+        except (OSError, AnswerError) as error:
+            if isinstance(error, OSError) and has_no_network(error):
+                raise UnreachableError("no connection, and no way to an address like its own (IPv4 or IPv6)") from None
             raise UnreachableError("no connection") from None
 
     def give(self, connection: Connection, *, whole: bool) -> None:
         """Take it back from who has used it. `whole`: all of the request went out."""
+        # What is left of the request or of its answer would be read as part of the next one, which is another
+        # sandbox's.
         if not whole or not connection.free:
             connection.fail(AnswerError("nobody waits for the answer any more"))
             return

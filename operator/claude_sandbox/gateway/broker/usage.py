@@ -44,6 +44,7 @@ class StreamMeter:
                 self._look(bytes(self._line))
             self._line.clear()
             self._skipping = False
+        # Such a line is read over to its end, however many pieces that takes.
         if len(self._line) + len(rest) > MAX_EVENT:
             self._line.clear()
             self._skipping = True

@@ -106,6 +106,7 @@ class Bookkeeper:
         self._enqueue(sandbox, _Pending(lambda account: ledger.reserve(account, budget, request, bound, now), done))
         try:
             async with asyncio.timeout(PATIENCE):
+                # Shielded: the future is the book's, and who is cancelled must not end it for the batch that it is in.
                 await asyncio.shield(done)
         except ledger.BudgetSpentError:
             raise
@@ -125,6 +126,8 @@ class Bookkeeper:
                 return ledger.count(account, budget, model, tokens, cost, now)
             return ledger.settle(account, budget, request, model, tokens, cost, now)
 
+        # Only here: reservations are refused while the store is away, and a release takes no more than its reservation
+        # did.
         if len(self._book(sandbox).waiting) >= MAX_WAITING:
             self.uncounted += 1
             return
@@ -150,6 +153,7 @@ class Bookkeeper:
 
     def keep(self, sandboxes: Container[str]) -> None:
         """Forget the books of other sandboxes, where nothing waits."""
+        # One that still writes is kept: what was used counts although the sandbox is gone from the configuration.
         self._books = {key: book for key, book in self._books.items() if key in sandboxes or book.task is not None}
 
     async def flush(self, seconds: float = 10.0) -> None:
@@ -174,12 +178,14 @@ class Bookkeeper:
 
     def _abandon(self, sandbox: str, request: str, done: asyncio.Future[None]) -> None:
         """Nobody waits for this reservation: it is not made, or given back where that is too late."""
+        # Before the release: one that is not in a batch yet is never made. One that is, the release comes behind.
         done.cancel()
         self.release(sandbox, request)
 
     async def _work(self, sandbox: str, book: _Book) -> None:
         try:
             while book.waiting:
+                # Without reservations that nobody waits for any more: what is not made need not be given back.
                 book.batch = [one for one in book.waiting if one.done is None or not one.done.done()]
                 book.waiting = []
                 if not book.batch:
@@ -225,6 +231,7 @@ class Bookkeeper:
                 book.known = await self._store.load(sandbox)
                 book.seen = (book.known[0], self._clock())
             before, version = book.known
+            # An earlier try, whose answer was lost, had it written.
             if ledger.is_written(before, self._writer, book.number):
                 return book.outcomes
             account, book.outcomes = _made(before, [one.change for one in book.batch])

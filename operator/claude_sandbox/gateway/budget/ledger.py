@@ -118,6 +118,7 @@ def settle(
     account: Account, budget: Budget, request: str, model: str, tokens: Tokens, cost: int, now: float
 ) -> Account:
     """The account with what this request used in place of its reservation. Nothing where it has none (any more)."""
+    # It may have been taken for a dead gateway's, and is counted in full then: not twice.
     held = account.reserved.get(request)
     if held is None:
         return account
@@ -128,6 +129,7 @@ def settle(
 def count(account: Account, budget: Budget, model: str, tokens: Tokens, cost: int, now: float) -> Account:
     """The account with what a request used that reserved nothing, because there was no budget when it came."""
     account = current(account, budget, now)
+    # Names come from outside, and an account has to stay small enough to be written.
     name = model if model in account.models or len(account.models) < MAX_MODELS else "other"
     before = account.models.get(name, Counts())
     after = Counts(
@@ -166,6 +168,7 @@ def current(account: Account, budget: Budget, now: float) -> Account:
     """The account in the window of this moment, with what dead gateways reserved counted as spent."""
     if account.since is None or (budget.window is not None and now >= account.since + budget.window):
         account = replace(account, since=now, spent=0, written=0)
+    # Once the window has begun anew: what is carried over into it counts in it.
     return _counted(account, {key: one for key, one in account.reserved.items() if now - one.at > LOST_AFTER})
 
 
@@ -227,8 +230,10 @@ def loads(text: str) -> Account:
     counts = [account.spent, account.written, account.lost, account.overrun, *writers.values()]
     counts += [value for one in reserved.values() for value in (one.cost, one.output)]
     counts += [value for one in models.values() for value in astuple(one)]
+    # The very type: True would be an int as well.
     if not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError("a number in this account is none")
+    # Python reads NaN from JSON, with which no comparison holds, so that a window would never end.
     if not all(type(at) in (int, float) and math.isfinite(at) for at in times):
         raise ValueError("a time in this account is none")
     return account

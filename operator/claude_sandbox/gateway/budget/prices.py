@@ -92,6 +92,7 @@ class Price:
         ) * (self.long_input if long else 1)
         written = tokens.output * self.output * (self.long_output if long else 1)
         exact = (read + written) * factor * 1000 + tokens.web_searches * search * NANO
+        # Up: of many small requests, none is free.
         return int(exact.to_integral_value(ROUND_CEILING))
 
 
@@ -136,6 +137,7 @@ class PriceTable:
             max(one.cache_write_1h for one in models),
             max(one.cache_read for one in models),
             max(one.context for one in models),
+            # As if each prompt were a long one.
             long_above=0,
             long_input=max(one.long_input for one in models),
             long_output=max(one.long_output for one in models),
@@ -164,6 +166,7 @@ class PriceTable:
         asked = body.fields.get("max_tokens")
         written = asked if isinstance(asked, int) and not isinstance(asked, bool) else 0
         plain = turns == 1 and body.types <= _TEXT_TYPES
+        # More than its context no model reads at once.
         read = min(size + HIDDEN_TOKENS, price.context) if plain else price.context
         worst = Tokens(**{price.dearest: read}, output=written)
         searches = turns if turns > 1 else 0

@@ -101,6 +101,8 @@ class FileStore:
                 pass
             else:
                 count = sum(self._bury(path.stem) for path in sorted(self._directory.glob("*.json")))
+            # Waits for one that is looking for the dead right now. To go from one lock to the other is not atomic
+            # (flock(2)), and need not be: nothing is reserved here yet.
             fcntl.flock(self._presence, fcntl.LOCK_SH)
         except OSError as error:
             raise StoreError(f"the accounts in {self._directory} can't be had: {_why(error)}") from error
@@ -145,6 +147,7 @@ class FileStore:
         with partial.open("w") as file:
             file.write(text)
             file.flush()
+            # The content before the name: after a power cut a renamed file may else be empty.
             os.fsync(file.fileno())
         partial.replace(path)
         directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
@@ -156,6 +159,8 @@ class FileStore:
     @contextlib.contextmanager
     def _locked(self, sandbox: str) -> Iterator[None]:
         with (self._directory / f"{sandbox}.lock").open("w") as file:
+            # On a file beside the account: a lock on the account itself would be on what the next rename puts out of
+            # the way.
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

@@ -52,20 +52,23 @@ class Provider:
 @dataclass(frozen=True)
 class Egress:
     """What the administrator says of everything else. `hosts`: names whose addresses are given here and not asked for.
-    `ech`: whether a ClientHello may have, or pretend, an encrypted one inside."""
+    `ech`: whether a ClientHello may have, or pretend, an encrypted one inside. `ca`, or `bundle` itself in PEM: what is
+    trusted beside the system's where the gateway itself speaks TLS to git's servers and to services."""
 
     rules: AddressRules = field(default_factory=AddressRules)
     denied: tuple[Pattern, ...] = ()
     hosts: Mapping[str, tuple[Address, ...]] = field(default_factory=dict)
     upstream_proxy: tuple[str, int] | None = None
     ech: bool = False
+    ca: Path | None = None
+    bundle: str | None = None
 
 
 @dataclass(frozen=True)
 class Limits:
     """Times in seconds. `connections`: tunnels and plain requests at once, of all sandboxes and of each; `requests`:
-    requests to the model likewise; `push_bytes`, `spool_bytes`: bytes of one push, and of all at a time, that are in
-    the spool's directory."""
+    requests to the model likewise; `push_bytes`, `spool_bytes`: bytes of one push, and of all at a time, that are
+    read before they are passed on, None for what suits where they are meanwhile; `pushes`: how many that may be."""
 
     connections: int = 2000
     connections_each: int = 256
@@ -78,8 +81,9 @@ class Limits:
     hello: float = 5.0
     connect: float = 15.0
     drain: float = 3600.0
-    push_bytes: int = 1 << 30
-    spool_bytes: int = 4 << 30
+    push_bytes: int | None = None
+    spool_bytes: int | None = None
+    pushes: int = 4
 
 
 @dataclass(frozen=True)
@@ -195,13 +199,19 @@ def _provider(fields: Fields) -> Provider:
         raise ConfigError(
             fields.path("baseURL"), "write a URL without a query, as in https://llm.example.org/anthropic"
         )
-    ca, bundle = fields.optional("caFile"), fields.certificates("caBundle")
-    if ca is not None and bundle is not None:
-        raise ConfigError(fields.path("caBundle"), "write caFile or caBundle, and not both")
+    ca, bundle = _authorities(fields)
     proxy = fields.optional("upstreamProxy")
     if proxy is not None:
         _proxy_address(proxy, fields.path("upstreamProxy"))
-    return Provider(base, Path(ca) if ca else None, proxy, bundle)
+    return Provider(base, ca, proxy, bundle)
+
+
+def _authorities(fields: Fields) -> tuple[Path | None, str | None]:
+    """A file of certificates, or the certificates themselves, or neither."""
+    ca, bundle = fields.optional("caFile"), fields.certificates("caBundle")
+    if ca is not None and bundle is not None:
+        raise ConfigError(fields.path("caBundle"), "write caFile or caBundle, and not both")
+    return Path(ca) if ca else None, bundle
 
 
 def _proxy_address(text: str, path: str) -> tuple[str, int]:
@@ -230,6 +240,7 @@ def _egress(fields: Fields) -> Egress:
         hosts,
         _proxy_address(proxy, fields.path("upstreamProxy")) if proxy is not None else None,
         fields.choice("encryptedClientHello", "Refuse", "Refuse", "Allow") == "Allow",
+        *_authorities(fields),
     )
 
 
@@ -263,8 +274,9 @@ def _limits(fields: Fields) -> Limits:
         hello=fields.number("clientHelloSeconds", int(default.hello), 1, 60),
         connect=fields.number("connectSeconds", int(default.connect), 1, 120),
         drain=fields.number("drainSeconds", int(default.drain), 0, 86400),
-        push_bytes=fields.number("pushBytes", default.push_bytes, 1 << 20, 1 << 40),
-        spool_bytes=fields.number("spoolBytes", default.spool_bytes, 1 << 20, 1 << 40),
+        push_bytes=fields.number("pushBytes", 0, 1 << 20, 1 << 40) if fields.has("pushBytes") else None,
+        spool_bytes=fields.number("spoolBytes", 0, 1 << 20, 1 << 40) if fields.has("spoolBytes") else None,
+        pushes=fields.number("pushesAtOnce", default.pushes, 1, 64),
     )
 
 
@@ -332,5 +344,6 @@ def _distinct(sandboxes: tuple[Sandbox, ...]) -> None:
     digests = [digest for one in sandboxes for digest in one.identity]
     if len(set(digests)) != len(digests):
         raise ConfigError("sandboxes", "two have the same identitySHA256: give each a placeholder of its own")
+    # Who presents nothing would be taken for that one, whoever it is.
     if len(sandboxes) > 1 and any(one.anonymous_proxy for one in sandboxes):
         raise ConfigError("sandboxes", "proxyIdentity Network is for a gateway of one sandbox: write Placeholder")

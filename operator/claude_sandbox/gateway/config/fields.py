@@ -63,6 +63,7 @@ class Fields:
     def number(self, name: str, default: int | None, low: int, high: int) -> int:
         """A whole number within these bounds."""
         found = self._take(name, int, f"a whole number from {low} to {high}", default)
+        # To Python, true is a number.
         if isinstance(found, bool) or not low <= found <= high:
             raise ConfigError(self.path(name), f"write a whole number from {low} to {high}")
         return found
@@ -88,7 +89,10 @@ class Fields:
         return Decimal(text)
 
     def duration(self, name: str) -> float | None:
-        """A length of time such as 24h, in seconds, or None where it is not there."""
+        """A length of time such as 24h, in seconds, or None where it is not there.
+
+        Written as in a spec (`api/fields/lifecycle.py`), of which the gateway, a program of its own, knows nothing.
+        """
         text = self.optional(name)
         if text is None:
             return None

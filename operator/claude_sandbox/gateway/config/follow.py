@@ -1,14 +1,15 @@
 """Follows the configuration and the credentials that it names: what the files hold, within half a second.
 
-Holds the last good `Live`, and why a newer one was refused. The files are read anew each time, since a time of change
-can stay the same; they are small. A configuration that can't be read or is wrong changes nothing; it is told once. A
-credential that can't be read is no credential: who took it away wants it not to be used.
+Theory of operation. Holds the last good `Live`, and why a newer one was refused. The files are read anew each time,
+since a time of change can stay the same; they are small. A configuration that can't be read or is wrong changes
+nothing; it is told once. A credential that can't be read is no credential, also while the configuration is wrong: who
+took it away wants it not to be used.
 """
 
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,11 +19,11 @@ from typing import Protocol
 from claude_sandbox.gateway.budget import prices
 from claude_sandbox.gateway.config.config import Config, Sandbox, parse
 from claude_sandbox.gateway.config.fields import ConfigError
-from claude_sandbox.gateway.git.credential import SECRET_KEYS, CredentialError, Password, read_credential
+from claude_sandbox.gateway.git.credentials.credential import SECRET_KEYS, CredentialError, Password, read_credential
 from claude_sandbox.gateway.git.repositories import Opened, PasswordFile, Repository, SecretDirectory
 from claude_sandbox.gateway.identity import Identify, Placeholders
-from claude_sandbox.gateway.services.declared import Opened as OpenedService
-from claude_sandbox.gateway.services.declared import open_services
+from claude_sandbox.gateway.services.declared import Header, Services, Unopened, open_services
+from claude_sandbox.gateway.services.declared import Service as DeclaredService
 
 INTERVAL = 0.5
 """Seconds between two looks."""
@@ -49,10 +50,19 @@ class Live:
     credentials: Mapping[str, Credential]
     repositories: Mapping[str, Mapping[str, Opened]] = field(default_factory=dict)
     """Of each sandbox, by UID, those that can be used, by what requests name them."""
-    services: Mapping[str, Mapping[str, OpenedService]] = field(default_factory=dict)
-    """Of each sandbox, by UID, the services that can be used, by their names."""
+    services: Mapping[str, Services] = field(default_factory=dict)
+    """Of each sandbox, by UID."""
     by_address: bool = False
     """Whether sandboxes are known by the addresses of their packets, too."""
+
+    cloning: frozenset[str] | None = None
+    """Those whose repositories are being cloned, by UID: how far that is is said often. None: not known of any."""
+
+    def unopened(self, uid: str) -> Mapping[str, Unopened] | None:
+        """The services of a sandbox that have no credential; None where it has none, or not all were looked at."""
+        sandbox, services = self.sandboxes.get(uid), self.services.get(uid, Services())
+        known = len(services.opened) + len(services.unopened)
+        return services.unopened if sandbox is not None and 0 < len(sandbox.services) == known else None
 
 
 class Follows(Protocol):
@@ -73,13 +83,22 @@ class Follows(Protocol):
         """Never end by itself, and call `changed` whenever `live` has become another one."""
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What the files of credentials hold: of each sandbox, of each repository of each, and of services, by the file."""
+
+    secrets: tuple[str | None, ...] = field(repr=False)
+    repositories: tuple[Opened | str, ...] = field(repr=False)
+    of_services: Mapping[object, str | None] = field(repr=False)
+
+
 class Follower:
     """Reads the files; `live` is what they said last, `refused` why what they say now is not followed."""
 
     def __init__(self, path: Path, tell: Callable[[str], None] | None = None) -> None:
         self._path = path
         self._tell = tell or _standard_error
-        self._seen: tuple[object, ...] = ()
+        self._seen: tuple[Config, prices.PriceTable, _Read]
         self._told: set[str] = set()
         self.live: Live
         self.ready = True
@@ -87,8 +106,9 @@ class Follower:
 
     def start(self) -> None:
         """Read for the first time. Raises ConfigError."""
-        self._seen = self._read()
-        self.live = self._build(self._seen)
+        config, table = self._declared()
+        self._seen = config, table, _credentials(config)
+        self.live = self._build(*self._seen)
 
     async def follow(self, changed: Callable[[Live], Awaitable[None]]) -> None:
         """Look again and again, and say what has changed."""
@@ -104,68 +124,55 @@ class Follower:
     def look(self) -> bool:
         """Look once: whether something has changed for good."""
         try:
-            seen = self._read()
-            if seen == self._seen:
-                return False
-            self._seen = seen
-            self.live = self._build(seen)
+            config, table = self._declared()
         except ConfigError as error:
+            # What holds goes on to hold, but for a credential that is taken away meanwhile.
+            config, table = self.live.config, self.live.prices
             self.refused = str(error)
             self._once(f"the configuration is not followed: {error}")
+        else:
+            if self.refused is not None:
+                self._told.clear()
+            self.refused = None
+        seen = (config, table, _credentials(config))
+        if seen == self._seen:
             return False
-        self.refused = None
-        self._told.clear()
+        self._seen = seen
+        self.live = self._build(*seen)
+        if self.refused is None:
+            self._told.clear()
         return True
 
-    def _read(self) -> tuple[object, ...]:
-        """The document, and the files that the last good one names."""
+    def _declared(self) -> tuple[Config, prices.PriceTable]:
+        """The document, and the price table that it names. Raises ConfigError."""
         try:
-            text = self._path.read_text()
+            config = parse(self._path.read_text())
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError("the document", f"it can't be read ({type(error).__name__}): put it there") from None
-        config = parse(text)
-        table = None
-        if config.prices is not None:
-            try:
-                table = config.prices.read_text()
-            except (OSError, UnicodeDecodeError):
-                raise ConfigError("pricesFile", "it can't be read: put it there") from None
-        files = [one.credential for one in config.sandboxes]
-        secrets = [read_secret(file) if isinstance(file, Path) else None for file in files]
-        others = [read_opening(repository) for one in config.sandboxes for repository in one.repositories]
-        of_services = {
-            service.header.credential: read_secret(service.header.credential)
-            for one in config.sandboxes
-            for service in one.services
-            if service.header is not None and isinstance(service.header.credential, Path)
-        }
-        return (text, table, of_services, *secrets, *others)
+        if config.prices is None:
+            return config, prices.built_in()
+        try:
+            return config, _prices(config.prices.read_text())
+        except (OSError, UnicodeDecodeError):
+            raise ConfigError("pricesFile", "it can't be read: put it there") from None
 
-    def _build(self, seen: tuple[object, ...]) -> Live:
-        text, table, of_services, *found = seen
-        config = parse(str(text))
-        secrets, others = found[: len(config.sandboxes)], found[len(config.sandboxes) :]
+    def _build(self, config: Config, table: prices.PriceTable, read: _Read) -> Live:
         credentials = {}
-        for one, secret in zip(config.sandboxes, secrets, strict=True):
+        for one, secret in zip(config.sandboxes, read.secrets, strict=True):
             if secret is None:
                 self._once(f"sandbox {one.uid} has no credential: {one.credential} can't be read, or is no credential")
             else:
-                credentials[one.uid] = Credential(str(secret), one.oauth, one.generation)
+                credentials[one.uid] = Credential(secret, one.oauth, one.generation)
         sandboxes = {one.uid: one for one in config.sandboxes}
-        repositories = self._repositories(config, others)
-        assert isinstance(of_services, dict)  # noqa: S101 - as `_read` made it
-        services = {
-            one.uid: open_services(one.services, of_services.get, partial(self._missing, one))
-            for one in config.sandboxes
-        }
-        return Live(
-            config, _prices(table), Placeholders(config.sandboxes), sandboxes, credentials, repositories, services
-        )
+        repositories = self._repositories(config, read.repositories)
+        secret_of = partial(_text_of, read.of_services)
+        services = {one.uid: open_services(one.services, secret_of) for one in config.sandboxes}
+        for uid, found_of in services.items():
+            for name in found_of.unopened:
+                self._once(f"sandbox {uid}: the credential of the service {name} can't be read, or is none")
+        return Live(config, table, Placeholders(config.sandboxes), sandboxes, credentials, repositories, services)
 
-    def _missing(self, sandbox: Sandbox, service: str) -> None:
-        self._once(f"sandbox {sandbox.uid}: the credential of the service {service} can't be read, or is none")
-
-    def _repositories(self, config: Config, secrets: list[object]) -> dict[str, dict[str, Opened]]:
+    def _repositories(self, config: Config, secrets: Sequence[Opened | str]) -> dict[str, dict[str, Opened]]:
         left = iter(secrets)
         opened: dict[str, dict[str, Opened]] = {}
         for sandbox in config.sandboxes:
@@ -173,7 +180,7 @@ class Follower:
                 found = next(left)
                 if isinstance(found, str):
                     self._once(f"sandbox {sandbox.uid}: the credential of {one.at}: {found}")
-                elif isinstance(found, Opened):
+                else:
                     opened.setdefault(sandbox.uid, {})[one.at] = found
         return opened
 
@@ -183,15 +190,31 @@ class Follower:
             self._tell(message)
 
 
-def _prices(table: object) -> prices.PriceTable:
-    if table is None:
-        return prices.built_in()
+def _text_of(texts: Mapping[object, str | None], _service: DeclaredService, header: Header) -> str | Unopened:
+    text = texts.get(header.credential)
+    return Unopened.NOT_READ if text is None else text
+
+
+def _prices(text: str) -> prices.PriceTable:
     try:
-        return prices.parse_table(json.loads(str(table)))
+        return prices.parse_table(json.loads(text))
     except prices.PriceTableError as error:
         raise ConfigError("pricesFile", str(error)) from None
     except ValueError:
         raise ConfigError("pricesFile", "it is no JSON: mend it") from None
+
+
+def _credentials(config: Config) -> _Read:
+    return _Read(
+        tuple(read_secret(one.credential) if isinstance(one.credential, Path) else None for one in config.sandboxes),
+        tuple(read_opening(repository) for one in config.sandboxes for repository in one.repositories),
+        {
+            service.header.credential: read_secret(service.header.credential)
+            for one in config.sandboxes
+            for service in one.services
+            if service.header is not None and isinstance(service.header.credential, Path)
+        },
+    )
 
 
 def read_opening(repository: Repository) -> Opened | str:
@@ -215,6 +238,7 @@ def read_files(directory: Path, names: Iterable[str]) -> dict[str, bytes]:
     data = {}
     for name in names:
         with suppress(OSError), (directory / name).open("rb") as file:
+            # One byte more than is taken, so that what is too long is seen to be.
             data[name] = file.read(_MAX_SECRET + 1)
     return data
 

@@ -1,9 +1,10 @@
 """Follows what comes on standard input: configuration and credential of one gateway whose operator holds its input.
 
 Theory of operation. Each message is one line, base64 of a JSON object: `configuration` (the document that a file would
-hold), `credential` (the text, or null), `secrets` (what the configuration names as `secret` and `key`: by `SECRET/KEY`
-the text, or null) and `revision` (the sender's word for all of it). Nothing of it is ever in a file, an argument or the
-environment, so that it is gone with the process.
+hold), `credential` (the text, or null), `secrets` (of services, by their names, the credentials; each was
+read for the service's own host, and is given to no other), `unopened` (of other services, why there is none), `git` (of
+repositories, by the Secrets that they name, the keys of those with their texts) and `revision` (the sender's word for
+all of it). Nothing of it is ever in a file, an argument or the environment, so that it is gone with the process.
 
 - Before the first message there is no `live`, and nothing is listened on.
 - A message is taken whole or not at all; one that is wrong changes nothing, and its revision is never told as taken.
@@ -26,20 +27,23 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from claude_sandbox.gateway.budget import prices
-from claude_sandbox.gateway.config.cluster import ServiceSecret
+from claude_sandbox.gateway.config.cluster import GitSecret
 from claude_sandbox.gateway.config.config import Sandbox, parse
 from claude_sandbox.gateway.config.fields import ConfigError
 from claude_sandbox.gateway.config.follow import Credential, Live, secret_text
+from claude_sandbox.gateway.git.credentials.credential import CredentialError, read_credential, read_scope
+from claude_sandbox.gateway.git.repositories import Opened, Repository, opened
 from claude_sandbox.gateway.identity import Placeholders
-from claude_sandbox.gateway.services.declared import open_services
+from claude_sandbox.gateway.services.declared import Header, Service, Services, Unopened, open_services
 
 GRACE = 60.0
 """Seconds. Claude Code asks for a key anew after one; what is under way may take longer, and was let in before."""
+_NO_SECRET = "there is no Secret {}, or it has not opted in: give it the type or the label claudesandbox.dev/git"
 _LARGEST = 4 << 20
+_MAY_BE_THERE = {"secrets", "unopened", "git"}
 _CHUNK = 64 << 10
 
 
@@ -74,6 +78,7 @@ class InputFollower:
         self._announce()
         while True:
             try:
+                # Each message begins the grace anew, of the identities that the one before it had.
                 line = await asyncio.wait_for(lines.get(), GRACE if self._before else None)
             except TimeoutError:
                 self._before = {}
@@ -101,20 +106,25 @@ class InputFollower:
             config = parse(json.dumps(message["configuration"]))
             table = prices.built_in()
             credentials = _credentials(config.sandboxes, message["credential"])
-            secrets = _secrets(message["secrets"])
+            secrets = _secrets(message["secrets"], message["unopened"])
+            of_git = _secrets_of_git(message["git"])
         except ConfigError as error:
             self.refused = str(error)
             print(f"gateway: what came is not followed: {error}", file=sys.stderr, flush=True)
             return False
         finally:
+            # Whatever became of it: the line holds the key.
             line[:] = bytes(len(line))
         if hasattr(self, "live"):
             self._before = {one.uid: one.identity for one in self.live.config.sandboxes}
         sandboxes = {one.uid: one for one in config.sandboxes}
-        services = {
-            one.uid: open_services(one.services, partial(_secret, secrets), _missing) for one in config.sandboxes
-        }
-        self.live = Live(config, table, Placeholders(config.sandboxes), sandboxes, credentials, services=services)
+        secret_of = partial(_secret_of, secrets)
+        services = {one.uid: open_services(one.services, secret_of) for one in config.sandboxes}
+        _tell_unopened(services)
+        repositories = {one.uid: _opened(one, of_git) for one in config.sandboxes}
+        self.live = Live(
+            config, table, Placeholders(config.sandboxes), sandboxes, credentials, repositories, services=services
+        )
         self._identify()
         self.refused, self.revision, self._untold = None, str(message["revision"]), True
         return True
@@ -136,6 +146,7 @@ class InputFollower:
         """The next line; nothing where the input has ended, or goes on without one."""
         while (end := self._come.find(b"\n")) < 0:
             part = os.read(self._handle, _CHUNK)
+            # No operator sends so much: what comes is no message, and nothing behind it can be told from it.
             if not part or len(self._come) > _LARGEST:
                 return bytearray()
             self._come += part
@@ -170,9 +181,11 @@ def _read(line: bytearray) -> dict[str, Any]:
         found = json.loads(base64.b64decode(bytes(line).strip(), validate=True))
     except (binascii.Error, ValueError, RecursionError):
         raise ConfigError("standard input", "a message is no base64 of JSON") from None
-    if not isinstance(found, dict) or set(found) - {"secrets"} != {"configuration", "credential", "revision"}:
-        raise ConfigError("standard input", "a message has configuration, credential, secrets and revision")
-    return {"secrets": None, **found}
+    if not isinstance(found, dict) or set(found) - _MAY_BE_THERE != {"configuration", "credential", "revision"}:
+        raise ConfigError(
+            "standard input", "a message has configuration, credential, secrets, unopened, git and revision"
+        )
+    return {**dict.fromkeys(_MAY_BE_THERE), **found}
 
 
 def _credentials(sandboxes: tuple[Sandbox, ...], text: object) -> dict[str, Credential]:
@@ -184,22 +197,59 @@ def _credentials(sandboxes: tuple[Sandbox, ...], text: object) -> dict[str, Cred
     return {one.uid: Credential(secret, one.oauth, one.generation) for one in sandboxes}
 
 
-def _secrets(found: object) -> dict[str, str | None]:
-    """What could not be in a header is as good as not there: only what needs it goes without."""
+def _secrets(texts: object, unopened: object) -> dict[str, str | Unopened]:
+    """By the names of services. What could not be in a header is as good as not there: only what needs it goes
+    without."""
+    for name, one in (("secrets", texts), ("unopened", unopened)):
+        if one is not None and not isinstance(one, dict):
+            raise ConfigError(name, "write an object, with the name of a service for each")
+    known = frozenset(Unopened)
+    found: dict[str, str | Unopened] = {}
+    if isinstance(unopened, dict):
+        found |= {name: Unopened(why) if why in known else Unopened.NOT_READ for name, why in unopened.items()}
+    if isinstance(texts, dict):
+        sent = {name: text for name, text in texts.items() if isinstance(text, str)}
+        found |= {name: secret_text(text.encode("utf-8", "replace")) or Unopened.NO_KEY for name, text in sent.items()}
+    return found
+
+
+def _secret_of(secrets: Mapping[str, str | Unopened], service: Service, _header: Header) -> str | Unopened:
+    return secrets.get(service.name, Unopened.NOT_READ)
+
+
+def _tell_unopened(services: Mapping[str, Services]) -> None:
+    for one in services.values():
+        for name, why in one.unopened.items():
+            print(f"gateway: the service {name} has no credential: {why}", file=sys.stderr, flush=True)
+
+
+def _secrets_of_git(found: object) -> dict[str, dict[str, bytes]]:
     if found is None:
         return {}
-    if not isinstance(found, dict):
-        raise ConfigError("secrets", "write an object, with SECRET/KEY for each")
-    texts = {name: text for name, text in found.items() if isinstance(text, str)}
-    return {name: secret_text(text.encode("utf-8", "replace")) for name, text in texts.items()}
+    if not isinstance(found, dict) or not all(isinstance(data, dict) for data in found.values()):
+        raise ConfigError("git", "write an object, with an object of keys for each Secret")
+    return {
+        name: {key: text.encode("utf-8", "replace") for key, text in data.items() if isinstance(text, str)}
+        for name, data in found.items()
+    }
 
 
-def _secret(secrets: Mapping[str, str | None], where: Path | ServiceSecret) -> str | None:
-    return secrets.get(f"{where.secret}/{where.key}") if isinstance(where, ServiceSecret) else None
+def _opened(sandbox: Sandbox, secrets: Mapping[str, Mapping[str, bytes]]) -> dict[str, Opened]:
+    """The sandbox's repositories, by what requests name them; each with its credential, or with why it has none."""
+    return {one.at: _open(one, secrets) for one in sandbox.repositories}
 
 
-def _missing(service: str) -> None:
-    print(f"gateway: the credential of the service {service} is not there", file=sys.stderr, flush=True)
+def _open(repository: Repository, secrets: Mapping[str, Mapping[str, bytes]]) -> Opened:
+    where = repository.credential
+    if not isinstance(where, GitSecret):
+        return Opened(repository) if where is None else Opened(repository, problem="no file can be read here")
+    data = secrets.get(where.secret)
+    if data is None:
+        return Opened(repository, problem=_NO_SECRET.format(where.secret))
+    try:
+        return opened(repository, where, read_credential(data), read_scope(data))
+    except CredentialError as error:
+        return Opened(repository, problem=f"Secret {where.secret}: {error}")
 
 
 def _standard_output(revision: str) -> None:

@@ -53,8 +53,10 @@ def refusal(address: Address, rules: AddressRules) -> str | None:
     one closes what is public.
     """
     inner = embedded(address)
+    # Before what is opened: who opens 169.254.0.0/16 for a printer has not meant this.
     if any(_within(one, _METADATA) for one in (address, *inner)):
         return "metadata service"
+    # Those two forms are used in earnest: by a kernel for its own sockets, and by networks of IPv6 alone.
     judged = inner[0] if inner and _means_ipv4(address) else address
     if any(_within(one, rules.refused) for one in (address, judged)):
         return "refused network"
@@ -84,6 +86,7 @@ def embedded(address: Address) -> tuple[ipaddress.IPv4Address, ...]:
         found.append(address.sixtofour)
     if _is_mapped(address) or address in _TRANSLATED or any(address in network for network in _NAT64):
         found.append(last)
+    # :: and ::1 are in that network, and are no IPv4.
     if address in _COMPATIBLE and int(address) > 0xFFFF:
         found.append(last)
     if (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:

@@ -111,6 +111,7 @@ class Verdict:
 
 def decide(name: str, port: int, way: Way, allowed: Sequence[Pattern], denied: Sequence[Pattern]) -> Verdict:
     """Judge a normalised name and port. What the administrator denies is denied whatever the port and the list."""
+    # First, and whatever the port: a list of a sandbox never undoes what an administrator has denied.
     for pattern in denied:
         if pattern.covers(name) and pattern.port in (None, port):
             return Verdict(False, f"denied: {pattern}")

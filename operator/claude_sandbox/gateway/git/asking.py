@@ -11,10 +11,13 @@ from yarl import URL
 from claude_sandbox.gateway.git.fetch import (
     FetchedReader,
     can_filter,
+    listed,
+    listed_request,
     symbolic_refs,
     symbolic_refs_request,
     wanted,
     wanted_between,
+    wanted_beyond,
 )
 from claude_sandbox.gateway.git.pack import GitObject, Limits, TooLargeError
 from claude_sandbox.gateway.git.passage import Passage, RefusedError, Server
@@ -33,6 +36,7 @@ class Asked:
         self._session = session
         self.client = server.client
         self._url = server.url
+        # Answers are read on their way, and counted as they are.
         self._headers = {"accept-encoding": "identity"}
         if server.authorization is not None:
             self._headers["authorization"] = server.authorization
@@ -58,6 +62,7 @@ class Asked:
                 headers[name] = incoming.headers[name]
         if (version := protocol(call.service, incoming.headers.get("git-protocol"))) is not None:
             headers["git-protocol"] = version
+        # Encoded already, and so sent as it was judged.
         url = f"{self._url}/{call.path}" + (f"?service={call.service}" if call.advertises else "")
         passage.verdict, passage.rule = "Allowed", "allowed"
         try:
@@ -66,10 +71,14 @@ class Asked:
             ) as answer:
                 return await self._pass_back(incoming, call, answer, passage)
         except (aiohttp.ClientConnectionError, TimeoutError) as error:
+            # The client has the head of an answer, and can be told nothing any more but that it ends.
             if passage.status is not None:
                 raise
             if isinstance(error.__cause__, RefusedAddressError):
                 raise RefusedError(403, "address", str(error.__cause__)) from None
+            if isinstance(error, aiohttp.ClientConnectorCertificateError):
+                why = "git's server has a certificate that is not believed: see egress.caFile of the gateways' settings"
+                raise RefusedError(502, "certificate", why) from None
             raise RefusedError(502, "server", "git's server can't be reached") from None
 
     async def _pass_back(
@@ -78,8 +87,10 @@ class Asked:
         """The server's answer, if it is one of git's. Its words for a person come in the protocol, or not at all."""
         if answer.status in (401, 403):
             raise RefusedError(403, "credential", f"git's server refuses the credential: HTTP {answer.status}")
+        # Not followed: the credential would go to where the server says.
         if 300 <= answer.status < 400:
             raise RefusedError(502, "redirect", "git's server sends elsewhere: write the repository's final url")
+        # A page of a sign-in is 200 as well, and tells more than git's protocol does.
         if answer.status != 200 or answer.content_type != call.content_type:
             status = 404 if answer.status == 404 else 502
             raise RefusedError(status, "answer", f"git's server gives no answer of git's: HTTP {answer.status}")
@@ -101,6 +112,20 @@ class Asked:
         """
         return symbolic_refs(await self._whole("POST", symbolic_refs_request(refs, sha256=sha256)))
 
+    async def unlisted(self, commits: Set[bytes], limits: Limits, *, sha256: bool) -> Mapping[bytes, GitObject]:
+        """Of these commits and what is before them, what the server has and none of its branches and tags: what is of
+        a pull request alone, or of another repository with which it shares objects. Commits and trees.
+
+        Raises RefusedError, MalformedError and TooLargeError.
+        """
+        answer = await self._whole("POST", listed_request(sha256=sha256))
+        had = await asyncio.to_thread(listed, answer)
+        if commits <= had:
+            return {}
+        filtered = can_filter(await self._whole("GET"))
+        body = wanted_beyond(commits - had, had, sha256=sha256, filtered=filtered)
+        return await self._fetched(body, limits, sha256=sha256)
+
     async def known(self, commits: Set[bytes], limits: Limits, *, sha256: bool) -> Mapping[bytes, GitObject]:
         """What the server has of these commits: themselves and their trees.
 
@@ -121,6 +146,7 @@ class Asked:
     async def _fetched(self, body: bytes, limits: Limits, *, sha256: bool) -> Mapping[bytes, GitObject]:
         reader = FetchedReader(sha256=sha256, limits=limits)
         async for part in self._parts("POST", body):
+            # It inflates and hashes what a server sends: the event loop is everybody's.
             await asyncio.to_thread(reader.feed, part)
         return await asyncio.to_thread(reader.objects)
 

@@ -10,7 +10,11 @@ from claude_sandbox.gateway.git.pkt_line import DELIMITER, FLUSH, MalformedError
 MOST_WANTS = 20
 """That are noted of one request."""
 _STEP = 64 * 1024
+"""Bytes that are inflated at a time: little that came may be much."""
+_MOST_READ = 256 * 1024
+"""Bytes of one request that are looked through, inflated: what is wanted comes first, and the rest may be anything."""
 _DATA, _PROGRESS = 1, 2
+"""Bands of an answer (gitprotocol-v2, fetch): the pack, and words for a person."""
 
 
 class WantReader:
@@ -18,7 +22,9 @@ class WantReader:
 
     def __init__(self, encoding: str | None) -> None:
         self._packets: PacketReader | None = PacketReader(delimited=True)
+        # 16 for the header and trailer of gzip, and 15 for its largest window.
         self._inflate = zlib.decompressobj(31) if encoding in ("gzip", "x-gzip") else None
+        self._left = _MOST_READ
         self.found: list[str] = []
 
     def feed(self, data: bytes) -> None:
@@ -26,8 +32,11 @@ class WantReader:
         try:
             while data and self._packets is not None:
                 part, data = (data, b"") if self._inflate is None else self._inflated(self._inflate, data)
-                self._packets.feed(part)
+                self._packets.feed(part[: self._left])
+                self._left -= len(part)
                 self._lines(self._packets)
+                if self._left <= 0:
+                    self._packets = None
         except (MalformedError, zlib.error):
             self._packets = None
 
@@ -78,10 +87,39 @@ def symbolic_refs(answer: bytes) -> Mapping[bytes, bytes]:
     return found
 
 
+def listed_request(*, sha256: bool) -> bytes:
+    """The request for where the server's branches and tags are; a tag with what it is of."""
+    head = [b"command=ls-refs", *([b"object-format=sha256"] if sha256 else [])]
+    lines = [b"peel", b"ref-prefix refs/heads/", b"ref-prefix refs/tags/"]
+    return b"".join((*map(packet, head), DELIMITER, *map(packet, lines), FLUSH))
+
+
+def listed(answer: bytes) -> Set[bytes]:
+    """Of the answer, the ids. Raises MalformedError."""
+    packets, found = PacketReader(), set[bytes]()
+    packets.feed(answer)
+    while (one := packets.next()) is not None:
+        name, _, attributes = one[1].rstrip(b"\n").partition(b" ") if one[0] else (b"", b"", b"")
+        _, is_tag, peeled = attributes.partition(b" peeled:")
+        if name:
+            found.add(peeled.partition(b" ")[0] if is_tag else name)
+    if packets.rest():
+        raise MalformedError("the server's answer is cut off")
+    return found
+
+
 def wanted(commits: Set[bytes], *, sha256: bool, filtered: bool) -> bytes:
     """The request for these commits and their trees: without their parents, and `filtered` without files."""
     lines = [b"no-progress", b"ofs-delta", *(b"want " + one for one in sorted(commits)), b"deepen 1"]
     lines += [b"filter blob:none"] if filtered else []
+    head = [b"command=fetch", *([b"object-format=sha256"] if sha256 else [])]
+    return b"".join((*map(packet, head), DELIMITER, *map(packet, (*lines, b"done")), FLUSH))
+
+
+def wanted_beyond(commits: Set[bytes], had: Set[bytes], *, sha256: bool, filtered: bool) -> bytes:
+    """The request for these commits and those before them, with their trees, but for what is before what is had."""
+    lines = [b"no-progress", b"ofs-delta", *(b"want " + one for one in sorted(commits))]
+    lines += [*(b"have " + one for one in sorted(had)), *([b"filter blob:none"] if filtered else [])]
     head = [b"command=fetch", *([b"object-format=sha256"] if sha256 else [])]
     return b"".join((*map(packet, head), DELIMITER, *map(packet, (*lines, b"done")), FLUSH))
 

@@ -13,20 +13,21 @@ whether they may, is known before: it is not looked at here.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Set
 from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import web
 
-from claude_sandbox.gateway.git import history, push_report
 from claude_sandbox.gateway.git.asking import Asked, headers_of
 from claude_sandbox.gateway.git.fetch import WantReader
 from claude_sandbox.gateway.git.pack import GitObject, Limits, PackReader, TooLargeError
 from claude_sandbox.gateway.git.passage import Passage, RefusedError, Server, plainly
 from claude_sandbox.gateway.git.pkt_line import MalformedError
-from claude_sandbox.gateway.git.push_request import PushReader, PushRequest
-from claude_sandbox.gateway.git.push_rules import PushRules, aliases, reads_history, refusals
+from claude_sandbox.gateway.git.push import history
+from claude_sandbox.gateway.git.push import report as push_report
+from claude_sandbox.gateway.git.push.request import PushReader, PushRequest
+from claude_sandbox.gateway.git.push.rules import PushRules, aliases, reads_history, refusals
 from claude_sandbox.gateway.git.smart_http import Call, Service, call_of
 from claude_sandbox.gateway.git.spool import MIB, FullError, Room, Spool, Spooled
 from claude_sandbox.gateway.shares import Slots
@@ -42,13 +43,15 @@ _MOST_ASKED = 20
 @dataclass(frozen=True)
 class Judging:
     """What the reading of packs may take. `room`: where they are meanwhile; `at_once`: pushes that are read at a time,
-    of each sandbox one; `seconds`: for the whole of one, and a second more for each `rate` bytes that have come."""
+    of each sandbox one; `seconds`: for the whole of one, and a second more for each `rate` bytes that have come;
+    `compared`: bytes of trees that are compared for one."""
 
     room: Room = _IN_MEMORY
     limits: Limits = _LIMITS
     at_once: int = 4
     seconds: float = 120.0
     rate: int = MIB // 4
+    compared: int = history.MOST_READ
 
 
 class GitForwarder:
@@ -97,6 +100,7 @@ class GitForwarder:
             return _whole(push.call, b"")
         reasons: Mapping[bytes, str] = refusals(request, push.rules)
         if not reasons:
+            # Only where the commands alone are allowed: else the server need not be asked.
             # By its name a ref may stand for another, which would be written.
             refs = {command.ref for command in request.commands}
             reasons = aliases(request, await server.symbolic_refs(refs, sha256=request.sha256))
@@ -137,18 +141,17 @@ class GitForwarder:
         self, request: PushRequest, rules: PushRules, pack: PackReader, server: Asked
     ) -> Mapping[bytes, str]:
         """Why a ref is refused for what its commits do. Raises MalformedError, TooLargeError and RefusedError."""
-        limits = self._judging.limits
-        pushed = await asyncio.to_thread(pack.objects, {})
-        known: Mapping[bytes, GitObject] = {}
-        edge = history.boundary(request.commands, pushed)
-        if edge and rules.protected:
-            known = await server.known(edge, limits, sha256=request.sha256)
-            pushed = await asyncio.to_thread(pack.objects, known)
-        reasons = {}
-        for command in request.commands:
-            why = await asyncio.to_thread(history.why_not, command, rules, pushed, known)
-            if why is not None:
-                reasons[command.ref] = why
+        limits, known, theirs = self._judging.limits, dict[bytes, GitObject](), dict[bytes, GitObject]()
+        if rules.protected and (edge := await asyncio.to_thread(_edge, request, pack, theirs)):
+            # What only a pull request of a stranger's brought is no more anybody's decision than what is pushed.
+            theirs |= await server.unlisted(edge, limits, sha256=request.sha256)
+            edge = await asyncio.to_thread(_edge, request, pack, theirs) if theirs else edge
+            known |= await server.known(edge, limits, sha256=request.sha256) if edge else {}
+        # Once more, with the server's: a thin pack has deltas of what only the server has.
+        pushed = {**theirs, **await asyncio.to_thread(pack.objects, {**theirs, **known})}
+        reasons = await asyncio.to_thread(
+            history.why_not, request.commands, rules, pushed, known, self._judging.compared
+        )  # fmt: skip
         if not rules.force and not reasons:
             reasons = await self._rewritten(request, pushed, server)
         return reasons
@@ -159,7 +162,11 @@ class GitForwarder:
         """The first ref that does not build on what was there, and why it is refused. Raises MalformedError."""
         asked = 0
         for command in request.commands:
-            if command.creates or command.deletes or history.builds_on_the_old(command, pushed, {}):
+            # What was there is the client's word. A server compares it before it writes, and does nothing where it is
+            # not so.
+            if command.creates or command.deletes:
+                continue
+            if await asyncio.to_thread(history.builds_on_the_old, command, pushed, {}):
                 continue
             # By commits that the server has already, it may: it is asked for those between.
             why = _REWRITTEN
@@ -167,9 +174,9 @@ class GitForwarder:
             try:
                 if asked > _MOST_ASKED:
                     raise TooLargeError("too many of one push: push fewer branches at a time")
-                new = history.boundary((command,), pushed)
+                new = await asyncio.to_thread(history.boundary, (command,), pushed)
                 between = await server.between(command.old, new, self._judging.limits, sha256=request.sha256)
-                if history.builds_on_the_old(command, pushed, between):
+                if await asyncio.to_thread(history.builds_on_the_old, command, pushed, between):
                     continue
             except (RefusedError, MalformedError, TooLargeError) as error:
                 why = f"whether it builds on what is there can't be told ({error}): merge first, or have push.force"
@@ -188,6 +195,7 @@ class _Push:
 
     async def commands(self) -> tuple[PushRequest | None, bytes]:
         """The commands, None for a mere question, and what came behind them. Raises MalformedError, RefusedError."""
+        # Compressed, a small body may become one without end, before a limit of its size has been reached.
         if self.incoming.headers.get("content-encoding", "identity") != "identity":
             raise RefusedError(415, "encoding", "a push may not be compressed as a whole")
         reader, whole = PushReader(), False
@@ -210,6 +218,7 @@ class _Push:
             await asyncio.to_thread(_take, pack, file, part)
             self.passage.up += len(part) if part is not rest else 0
             if begin is not None:
+                # By what has come, not by when it came last: a client that sends a byte now and then gets no longer.
                 until.reschedule(begin + file.size / judging.rate)
             part = b""
         pack.end()
@@ -222,6 +231,11 @@ class _Push:
         while part := await self.incoming.content.readany():
             self.passage.up += len(part)
         return _whole(self.call, push_report.refused(request, reasons))
+
+
+def _edge(request: PushRequest, pack: PackReader, theirs: Mapping[bytes, GitObject]) -> Set[bytes]:
+    """The commits of the server's on which a push builds; `theirs` count as pushed. What deltas make is let go."""
+    return history.boundary(request.commands, {**theirs, **pack.objects(theirs)})
 
 
 def _take(pack: PackReader, file: Spooled, part: bytes) -> None:

@@ -80,6 +80,7 @@ class PackReader:
         self._sum = self._hash()
         self._buffer = bytearray()
         self._consumed = 0
+        # Objects that are still to come; below 0 the pack's header is.
         self._left = -1
         self._entry: _Entry | None = None
         self._inflate = zlib.decompressobj()
@@ -106,8 +107,16 @@ class PackReader:
     def objects(self, others: Mapping[bytes, GitObject]) -> Mapping[bytes, GitObject]:
         """Commits, trees and tags of the pack by their ids in hex; `others`: what the server has, for deltas of it.
 
-        A delta whose base is not known is left out: it is of a blob, or of something that will be missed.
+        A delta whose base is not known is left out: it is of a blob, or of something that will be missed. What deltas
+        make counts towards the limit for each call by itself; it is the caller's to hold one of them at a time.
         """
+        held = self._held
+        try:
+            return self._resolved(others)
+        finally:
+            self._held = held
+
+    def _resolved(self, others: Mapping[bytes, GitObject]) -> Mapping[bytes, GitObject]:
         found: dict[bytes, GitObject] = {}
         waiting: dict[int | bytes, list[int]] = {}
         for offset, delta in self._deltas.items():
@@ -115,6 +124,7 @@ class PackReader:
         ready = list(self._whole.items())
         theirs = [(others.get(base), made) for base, made in waiting.items() if isinstance(base, bytes)]
         ready += [(offset, self._made(one, offset)) for one, made in theirs if one is not None for offset in made]
+        # No recursion: a chain of deltas may be as long as the pack.
         while ready:
             offset, one = ready.pop()
             name = self.name(one)
@@ -202,6 +212,7 @@ class PackReader:
         if entry.inflated != entry.size:
             raise MalformedError("an object has less than its header says")
         if not self._keeps(entry):
+            # Remembered by where it is: a delta of a blob makes a blob, and need not be held either.
             self._blobs.append(entry.offset)
         else:
             self._hold(_BESIDE)
@@ -219,6 +230,7 @@ class PackReader:
         length = self._sum.digest_size
         if len(self._buffer) < length:
             return False
+        # As the server would see: a pack that it reads otherwise than this did has another sum.
         if bytes(self._buffer[:length]) != self._sum.digest():
             raise MalformedError("the pack's checksum is wrong")
         del self._buffer[:length]
@@ -271,12 +283,14 @@ def _offset_delta(data: bytearray, at: int, offset: int, size: int) -> tuple[_En
             return None
         byte = data[at]
         at += 1
+        # Each byte but the first adds one (gitformat-pack), so that no offset can be written in two ways.
         back = (back if first else (back + 1) << 7) | byte & 127
         first = False
         if not byte & 128:
             break
         if back > offset:
             raise MalformedError("a delta's base is before the pack")
+    # The first 12 bytes are the pack's header.
     if not 0 < back <= offset - 12:
         raise MalformedError("a delta's base is before the pack")
     return _Entry(offset, _OFS_DELTA, size, offset - back), at

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 import aiohttp
 from aiohttp import web
 
-from claude_sandbox.gateway.git.push_request import Command
-from claude_sandbox.gateway.git.push_rules import PushRules
-from claude_sandbox.gateway.git.smart_http import Call
+from claude_sandbox.gateway.git.push.request import Command
+from claude_sandbox.gateway.git.push.rules import PushRules
+from claude_sandbox.gateway.git.smart_http import Call, Service
+
+LFS_DOWNLOAD = "lfs download"
+"""The operation in which a large file comes."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,14 @@ class Passage:
     status: int | None = None
     up: int = 0
     down: int = 0
+
+    @property
+    def receives(self) -> bool:
+        """Whether it brings the client something of the repository itself: a pack, or a large file."""
+        call = self.call
+        return self.operation == LFS_DOWNLOAD or (
+            call is not None and call.service is Service.FETCH and not call.advertises
+        )
 
 
 class RefusedError(Exception):

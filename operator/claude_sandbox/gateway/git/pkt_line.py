@@ -43,6 +43,7 @@ class PacketReader:
         """
         if len(self._data) < 4:
             return None
+        # Lower case alone: what `int` takes besides (`+`, `_`, blanks), no git writes.
         if not _DIGITS.issuperset(self._data[:4]):
             raise MalformedError("a packet's length is no number")
         length = int(self._data[:4], 16)

@@ -31,6 +31,7 @@ def why_not_a_branch(name: bytes) -> str | None:
     parts = text.split("/")
     if any(not part or part.startswith((".", "-")) or part.endswith((".lock", ".")) for part in parts):
         return "its name is none that git allows"
+    # What a person writes for the current branch, or for a whole name, must not be a branch's own.
     if parts[-1] in ("@", "HEAD") or parts[2].lower() == "refs":
         return "its name is easily taken for another"
     return None

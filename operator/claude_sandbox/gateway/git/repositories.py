@@ -8,8 +8,9 @@ from urllib.parse import urlsplit
 from claude_sandbox.gateway.config.cluster import GitSecret
 from claude_sandbox.gateway.config.fields import ConfigError, Fields
 from claude_sandbox.gateway.destinations.names import NotANameError, normalise
-from claude_sandbox.gateway.git.credential import ANY_USER, GitCredential
-from claude_sandbox.gateway.git.push_rules import PushRules
+from claude_sandbox.gateway.destinations.scopes import SCOPE_KEY, serves
+from claude_sandbox.gateway.git.credentials.credential import ANY_USER, GitCredential
+from claude_sandbox.gateway.git.push.rules import PushRules
 
 BELOW = "/git/"
 """Where on the broker's address repositories are: `/git/HOST/PATH`."""
@@ -62,6 +63,14 @@ class Opened:
     problem: str = ""
 
 
+def opened(repository: Repository, secret: GitSecret, credential: GitCredential | None, scope: str) -> Opened:
+    """The repository with what is in its Secret, if that is for it."""
+    if not serves(scope, repository.at):
+        problem = f"Secret {secret.secret} is for {scope}, by its key {SCOPE_KEY}, and not for {repository.at}"
+        return Opened(repository, problem=problem)
+    return Opened(repository, credential)
+
+
 def asked(path: str) -> tuple[str, str] | None:
     """Of a request's path: by what it names the repository, and what is behind that. None for another path."""
     if not path.startswith(BELOW):
@@ -97,7 +106,11 @@ def read_push(fields: Fields) -> PushRules:
     return PushRules(branches, fields.flag("force", False), fields.flag("delete", False), protected)
 
 
-def _credential(fields: Fields) -> PasswordFile | SecretDirectory:
+def _credential(fields: Fields) -> PasswordFile | SecretDirectory | GitSecret:
+    if fields.has("secret"):
+        # It comes with the configuration, on standard input; with another generation that is another configuration.
+        fields.optional("generation")
+        return GitSecret(fields.text("secret"))
     if fields.has("directory"):
         return SecretDirectory(Path(fields.text("directory", pattern=_FILE)))
     return PasswordFile(Path(fields.text("file", pattern=_FILE)), fields.text("user", ANY_USER, pattern=_USER))
@@ -132,6 +145,7 @@ def parse_url(text: str) -> tuple[str, str, str]:
         host, port = normalise(parts.hostname or ""), parts.port
     except (NotANameError, ValueError):
         raise ValueError("write https://HOST/PATH, with the name of a host") from None
+    # Without a user: who is shown to the server is for the Secret to say.
     if parts.scheme != "https" or "@" in parts.netloc or parts.query or parts.fragment:
         raise ValueError("write https://HOST/PATH, without a user, a query or a fragment")
     if not _PATH.fullmatch(parts.path):

@@ -16,12 +16,12 @@ from aiohttp import web
 from claude_sandbox.gateway.audit import Audit, Value, plain, whose
 from claude_sandbox.gateway.config.config import Sandbox
 from claude_sandbox.gateway.config.follow import Live
+from claude_sandbox.gateway.git.credentials.tokens import AppTokens, NoTokenError
 from claude_sandbox.gateway.git.forwarder import GitForwarder
 from claude_sandbox.gateway.git.lfs.transfers import LargeFiles
 from claude_sandbox.gateway.git.passage import Passage, Server
 from claude_sandbox.gateway.git.repositories import LFS, Opened, asked
 from claude_sandbox.gateway.git.smart_http import Service
-from claude_sandbox.gateway.git.tokens import AppTokens, NoTokenError
 from claude_sandbox.gateway.git.upstream import proxy_of
 from claude_sandbox.gateway.identity import IdentityError, presented_to_proxy
 from claude_sandbox.gateway.shares import Slots
@@ -67,6 +67,15 @@ class GitService:
         """Requests at this moment."""
         return len(self._open)
 
+    def fetching(self, sandbox: str) -> dict[str, int]:
+        """The bytes that have come of each repository that is being fetched for the sandbox, by what requests name
+        it. More than git will keep: what is under way counts, and a connection that breaks off begins anew."""
+        found: dict[str, int] = {}
+        for one in self._open:
+            if one.sandbox is not None and one.sandbox.uid == sandbox and one.at and one.passage.receives:
+                found[one.at] = found.get(one.at, 0) + one.passage.down
+        return found
+
     def changed(self) -> None:
         """Take the limits as they are now; end what is under way with what may no longer be used."""
         live = self._live()
@@ -100,14 +109,16 @@ class GitService:
                 incoming.transport.abort()
             return web.Response()
         finally:
+            # Before the line of the audit, which may have to wait: who is cancelled there has given its place back.
             self._open.discard(request)
             if request.sandbox is not None:
                 self._slots.give(request.sandbox.uid)
             await self._audit.record("git", _line(request, loop.time() - started))
 
     async def _answer(self, incoming: web.BaseRequest, request: _Request) -> web.StreamResponse:
+        sandbox = await self._known(incoming, request)
+        # Only now: to tell whose it is may have taken a while, and `changed` ends nothing of which that is not known.
         live = self._live()
-        sandbox = await self._known(incoming, request, live)
         if sandbox is None:
             request.passage.rule = "identity"
             return _refused(request, 401, "the gateway does not know this identity", 'Basic realm="sandbox"')
@@ -125,6 +136,7 @@ class GitService:
             request.passage.rule = "credential"
             return _refused(request, 403, f"this repository can't be used: {request.opened.problem}")
         repository = request.opened.repository
+        # Asked for each request: what an administrator denies later holds for what was declared before.
         if any(pattern.covers(repository.host) for pattern in live.config.egress.denied):
             request.passage.rule = "denied"
             return _refused(request, 403, f"{repository.host} is denied by the administrator of this gateway")
@@ -149,7 +161,8 @@ class GitService:
             return await self._files.handle(incoming, below.removeprefix(LFS[1:]), server, passage)
         return await self._forwarder.handle(incoming, below, server, passage)
 
-    async def _known(self, incoming: web.BaseRequest, request: _Request, live: Live) -> Sandbox | None:
+    async def _known(self, incoming: web.BaseRequest, request: _Request) -> Sandbox | None:
+        live = self._live()
         presented = presented_to_proxy(incoming.headers.get("authorization"))
         try:
             return await live.identify(presented, incoming.remote or "") if presented is not None else None

@@ -78,6 +78,7 @@ class Advertisement:
             if line.rstrip(b"\n") != b"# service=" + Service.PUSH.encode():
                 raise MalformedError("the server's answer is not git's")
             return line
+        # Only the first ref's line has capabilities behind it.
         if self._offered or line.startswith(b"version "):
             return line
         self._offered = True

@@ -33,6 +33,12 @@ class Room:
     total: int = 96 * MIB
 
 
+def room_of(directory: Path | None, each: int | None, total: int | None) -> Room:
+    """The room with these bounds; None for what suits the place: 1 GiB of 4 on a disk, 24 MiB of 96 in memory."""
+    usual = Room() if directory is None else Room(directory, 1024 * MIB, 4096 * MIB)
+    return Room(directory, usual.each if each is None else each, usual.total if total is None else total)
+
+
 @dataclass
 class Spool:
     """For all sandboxes. `places`: how many packs there can be at once."""
@@ -59,6 +65,7 @@ class Spool:
         if wanted > self.room.each:
             raise TooLargeError(f"the push has more than {self.room.each} bytes: push it in parts")
         others = [other.size for other in self._open if other is not one]
+        # What all other places may still take: of one that is open its share, or what it has beyond that already.
         owed = share * (self.places - 1 - len(others)) + sum(max(share, other) for other in others)
         if wanted > share and wanted + owed > self.room.total:
             raise FullError("there is no room for a push of this size beside others: push again in a moment")

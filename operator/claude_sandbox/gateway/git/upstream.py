@@ -4,7 +4,6 @@ None is kept: each request's server is judged by what holds then.
 """
 
 import socket
-import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from claude_sandbox.gateway.config.config import Config
 from claude_sandbox.gateway.proxy.dial import DialError, Resolve, judged, refuse_own
+from claude_sandbox.gateway.trust import Trust, trust_of
 
 
 class RefusedAddressError(OSError):
@@ -55,23 +55,26 @@ def proxy_of(config: Config) -> str | None:
 
 
 class GitSession:
-    """What asks git's servers, made with the first request: most gateways have none. For one event loop."""
+    """What asks git's servers, made with the first request: most gateways have none. For one event loop.
+
+    There is another one for each trust that the administrator has put in the place of one; what is under way goes on.
+    """
 
     def __init__(self, config: Callable[[], Config], resolve: Resolve) -> None:
         self._config = config
         self._resolve = resolve
-        self._made: aiohttp.ClientSession | None = None
+        self._made: dict[Trust, aiohttp.ClientSession] = {}
 
     def __call__(self) -> aiohttp.ClientSession:
-        """Trusts the system's certificates, and a company's bundle beside them. Raises OSError where that can't be
+        """Trusts the system's certificates, and a company's bundles beside them. Raises OSError where one can't be
         read."""
-        if self._made is None:
-            provider = self._config().provider
-            context = ssl.create_default_context()
-            if provider.ca is not None or provider.bundle is not None:
-                context.load_verify_locations(cafile=provider.ca, cadata=provider.bundle)
+        trust = trust_of(self._config())
+        if trust not in self._made:
+            context = trust.context()
+            # Nothing is remembered between requests: neither a name's addresses, which are judged each time, nor a
+            # connection to what was allowed before.
             options: dict[str, Any] = {"limit": 0, "use_dns_cache": False, "force_close": True, "ssl": context}
-            self._made = aiohttp.ClientSession(
+            self._made[trust] = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(resolver=_Judged(self._config, self._resolve), **options),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
@@ -81,9 +84,9 @@ class GitSession:
                 # the event loops): so the server isn't asked to close, and the gateway does when all is read.
                 headers={"connection": "keep-alive"},
             )
-        return self._made
+        return self._made[trust]
 
     async def close(self) -> None:
         """End what is open."""
-        if self._made is not None:
-            await self._made.close()
+        for one in self._made.values():
+            await one.close()

@@ -95,6 +95,7 @@ class AnswerReader:
                 raise AnswerError("the head is malformed")
             data = data[end + 4 :]
             status = int(found[2])
+            # What is below tells only that the answer is still to come (100, 103), and is read over.
             if status >= 200:
                 self._framed(status, found)
                 return data
@@ -106,6 +107,7 @@ class AnswerReader:
         encoding, length = seen.get("transfer-encoding"), seen.get("content-length")
         connection = {part.strip() for part in seen.get("connection", "").lower().split(",")}
         self.reusable = found[1] == b"1" and "close" not in connection
+        # With both, who reads it next may go by the other one (RFC 9112, 6.3).
         if encoding is not None and (length is not None or encoding.lower() != "chunked"):
             raise AnswerError("the length of the body can't be told")
         if length is not None and not _LENGTH.fullmatch(length):

@@ -115,6 +115,7 @@ class Connection(asyncio.Protocol):
         """The server has sent this."""
         if self._error is not None:
             return
+        # It would be taken for the beginning of the next answer, which may be another sandbox's.
         if self._reader is None or self._reader.done:
             self.fail(AnswerError("the server says something that it was not asked for"))
             return
@@ -135,6 +136,7 @@ class Connection(asyncio.Protocol):
         """It is closed, by whichever side."""
         if self._reader is not None and error is None:
             try:
+                # An answer of which no length is said ends with its connection, and then is whole.
                 self._reader.end()
             except AnswerError as cut_off:
                 self._error = self._error or cut_off

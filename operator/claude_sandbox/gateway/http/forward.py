@@ -16,6 +16,8 @@ async def exchange(request: Request, early: bytes, client: Side, server: Side, m
     head = forwarded(request)
     server.writer.write(head)
     moved.up += len(head)
+    # The gateway's own word: what the server says of it is not passed on, and a client that waits for it would send
+    # nothing.
     if request.expects:
         client.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     sending = asyncio.create_task(send_body(request, early, client, server, moved))
@@ -24,6 +26,7 @@ async def exchange(request: Request, early: bytes, client: Side, server: Side, m
         answer = asyncio.create_task(_answer(client, server, moved))
         try:
             await asyncio.wait((sending, answer), return_when=asyncio.FIRST_COMPLETED)
+            # A body that is malformed ends it now: the server would wait for the rest.
             if sending.done() and not answer.done():
                 sending.result()
             return await answer

@@ -65,6 +65,7 @@ def head_end(data: bytes | bytearray) -> int | None:
         raise BadRequestError("the head is too long", 431)
     if _BARE_LINE_FEED.search(data):
         raise BadRequestError("a line ends with something else than CR LF")
+    # Such as the beginning of TLS, which may never have an empty line for which one could wait.
     if data[:1] and not data[:1].isalpha():
         raise BadRequestError("this is no HTTP request")
     return None
@@ -83,16 +84,20 @@ def parse_request(head: bytes) -> Request:
     if version != "HTTP/1.1" and not (version == "HTTP/1.0" and method == "CONNECT"):
         raise BadRequestError("only HTTP/1.1 is spoken here", 505)
     found = _singles(headers)
+    # So that what follows need not know of it.
     if version == "HTTP/1.0":
         found.setdefault("host", target)
     length = _body_length(found, headers)
     if method == "CONNECT":
+        # What is behind its head is the tunnel's.
         if length != 0:
             raise BadRequestError("CONNECT has no body")
         host, port = authority(target, None)
         path = ""
     else:
         host, port, path = _absolute(target)
+    # A proxy goes by the target and leaves Host out (RFC 9112, 3.2.2), as `forwarded` does. A second name is refused
+    # nevertheless, like all that says a thing twice.
     if authority(_host(found), 443 if method == "CONNECT" else 80) != (host, port):
         raise BadRequestError("Host is not the target's")
     kept = tuple((name, value) for name, value in headers if name not in _dropped(headers))
@@ -163,6 +168,7 @@ def _host(found: dict[str, str]) -> str:
 def authority(text: str, default: int | None) -> tuple[str, int]:
     """A normalised name and a port from `name:port`; without `default` it must be there. Raises BadRequestError."""
     host, colon, digits = text.rpartition(":")
+    # An address of IPv6 has colons of its own.
     if not colon or is_address(text):
         host, digits = text, "" if default is None else str(default)
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 5 and 0 < int(digits) <= 65535):
@@ -217,6 +223,7 @@ def answered(head: bytes) -> tuple[int, bytes]:
     line, headers = split_head(head)
     if not re.fullmatch(r"HTTP/1\.[01] [1-5][0-9]{2}( [^\x00-\x08\x0a-\x1f\x7f]*)?", line):
         raise BadRequestError("the server's status line is malformed", 502)
+    # These two frame the body, which is passed on as it comes.
     kept = [(name, value) for name, value in headers if name not in HOP_BY_HOP - {"transfer-encoding", "trailer"}]
     lines = [line, *(f"{name}: {value}" for name, value in kept), "connection: close"]
     return int(line[9:12]), "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"

@@ -11,9 +11,11 @@ import re
 from dataclasses import dataclass, field
 
 MAX_DEPTH = 200
+"""Of objects and lists within one another."""
 MAX_SHORT = 1024
 """Characters of a number, a key, or a string that is kept. Strings that are not kept may have any length."""
 MAX_TYPES = 64
+"""Of values of `type` that are noted, and of fields at the top."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _STRING_PART = re.compile(r'(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
@@ -94,6 +96,7 @@ class Scanner:
                 break
             at = moved
         self._text = text[at:]
+        # Of strings nothing is kept here, so what is left over is a number without an end.
         if len(self._text) > MAX_SHORT + 8:
             raise JSONError("a number is too long")
 

@@ -54,6 +54,7 @@ def _read_at_once(data: bytes, wanted: frozenset[str]) -> Scanned | None:
         whole = json.JSONDecoder(
             object_pairs_hook=pairs, parse_int=_int, parse_float=_float, parse_constant=_constant
         ).decode(data.decode())
+        # Where the scanner has bounds, it decides itself: it refuses, or notes that there was more.
         if type(whole) is not tuple or whole[0] > MAX_DEPTH or len(types) >= MAX_TYPES or len(top) > MAX_TYPES:
             return None
         fields = {key: _top(value) for key, value in top if key in wanted}

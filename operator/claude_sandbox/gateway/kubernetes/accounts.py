@@ -67,6 +67,8 @@ class UsageStore:
             document["metadata"]["resourceVersion"] = version
             return version_of(await self._api.write("PUT", f"{self._path()}/{sandbox}", document, SECONDS))
         except ApiServerError as error:
+            # Another gateway was faster, or somebody has deleted it: what there is now is read, and the changes are
+            # made on that.
             if error.status == 409 or (error.status == 404 and version != NEW):
                 return None
             raise refused(error) from error

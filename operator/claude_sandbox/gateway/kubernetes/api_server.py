@@ -1,4 +1,6 @@
-"""What the gateway asks the API server: documents, and watches of them. It writes only what `accounts` keeps there.
+"""What the gateway asks the API server: documents, and watches of them.
+
+It writes only what `accounts` and `reports` keep there.
 
 Theory of operation: holds one session, made anew when the CA changes. The pod's token and the CA are read for each
 request, since the kubelet replaces them in place; a token that was refused may be another one the next time. Answers
@@ -24,7 +26,9 @@ MAX_LINE = 8 << 20
 IDLE = 90.0
 """Seconds without a byte after which a watch is given up; the server sends a bookmark a minute."""
 _CONNECT = 5.0
+"""Seconds until there is a connection."""
 _ANSWER = 15.0
+"""Seconds for a whole answer."""
 
 _ACCEPT = "application/json, application/jwk-set+json"
 
@@ -80,10 +84,13 @@ class ApiServer:
         asked = {**query, "watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(seconds)}
         times = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=IDLE)
         async with self._request("GET", path, asked, times) as answer:
+            # The server has taken the watch: from here on what is known is what is, though nothing happens for minutes.
             yield {"type": "OPEN"}
             rest = bytearray()
             async for part in answer.content.iter_any():
                 rest += part
+                # Split only where a line has ended: a large event comes in many parts, and each split would copy all of
+                # them.
                 if b"\n" not in part:
                     if len(rest) > MAX_LINE:
                         raise ApiServerError(answer.status, f"an event has more than {MAX_LINE} bytes")
@@ -126,6 +133,7 @@ class ApiServer:
                 context = ssl.create_default_context(cadata=ca.decode("ascii"))
             except (ssl.SSLError, ValueError):
                 raise ApiServerError(0, f"{self._directory}/ca.crt has no certificate that can be read") from None
+            # The new one is in place before the old one is closed: who asks meanwhile finds one that can be used.
             before, self._ca = self._session, ca
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=context, limit=0),

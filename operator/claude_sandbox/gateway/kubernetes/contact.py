@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 _FIRST = 0.25
 _LONGEST = 15.0
+"""Seconds until it is asked again, after the first failure and at most."""
 
 
 @dataclass

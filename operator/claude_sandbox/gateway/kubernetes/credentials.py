@@ -21,8 +21,8 @@ from urllib.parse import quote
 
 from claude_sandbox.gateway.config.cluster import GitSecret, SecretKey, ServiceSecret
 from claude_sandbox.gateway.config.follow import INTERVAL, read_files, read_secret, secret_text
-from claude_sandbox.gateway.git import credential as git
-from claude_sandbox.gateway.git.credential import (
+from claude_sandbox.gateway.destinations.scopes import SCOPE_KEY, scope_of, serves
+from claude_sandbox.gateway.git.credentials.credential import (
     SECRET_KEYS,
     CredentialError,
     GitCredential,
@@ -37,25 +37,27 @@ from claude_sandbox.gateway.kubernetes.names import (
     SECRET_TYPE,
     SERVICE_SECRET_TYPE,
 )
-from claude_sandbox.gateway.services.declared import SCOPE_KEY, serves
+from claude_sandbox.gateway.services.declared import Unopened
 
 Wanted = SecretKey | ServiceSecret | GitSecret
 """What may be followed: each by the use that the Secret has to have opted in to."""
 MOST = 256
 """Keys of Secrets that are followed at a time: each has a connection."""
 _WATCH_SECONDS = 300
+"""Seconds after which a watch is ended and the Secret got anew, so that nothing is missed for longer."""
 _USES = {GitSecret: GIT_SECRET_TYPE, ServiceSecret: SERVICE_SECRET_TYPE}
 
 
 @dataclass(frozen=True)
 class Found:
-    """What there is. `text`: the credential, in no repr; None with `problem`, which says why. `generation`: the
-    Secret's resourceVersion, where the API server told it. `git`: of a Secret for git instead of a text, with the
-    `scope` that it is for."""
+    """What there is. `text`: the credential, in no repr; None with `problem`, which says why, and in one word `why`.
+    `generation`: the Secret's resourceVersion, where the API server told it. `git`: of a Secret for git instead of a
+    text, with the `scope` that it is for."""
 
     text: str | None = field(default=None, repr=False)
     generation: str | None = None
     problem: str = ""
+    why: Unopened = Unopened.NOT_READ
     git: GitCredential | None = None
     scope: str = ""
 
@@ -87,6 +89,7 @@ class WatchedSecrets:
 
     def want(self, keys: Iterable[Wanted]) -> None:
         """See Credentials."""
+        # In one order, so that of too many always the same ones are left out, and none comes and goes.
         wanted = set(sorted(keys, key=repr)[:MOST])
         for key in set(self._tasks) - wanted:
             self._tasks.pop(key).cancel()
@@ -144,7 +147,7 @@ class WatchedSecrets:
             if error.status != 404:
                 raise
             # Without a version the watch begins with what there is by then.
-            self._put(key, Found(problem=f"there is no Secret {key.secret}"))
+            self._put(key, _missing(key))
         else:
             self._put(key, read(secret, key))
             query["resourceVersion"] = version_of(secret)
@@ -153,14 +156,16 @@ class WatchedSecrets:
             async with aclosing(self._api.watch(self._path, query, _WATCH_SECONDS)) as events:
                 async for event in events:
                     if event["type"] == "DELETED":
-                        self._put(key, Found(problem=f"there is no Secret {key.secret}"))
+                        self._put(key, _missing(key))
                     elif event["type"] in ("ADDED", "MODIFIED"):
                         self._put(key, read(event["object"], key))
         except ApiServerError as error:
+            # Where only watching is not allowed, it is got again after INTERVAL.
             if error.status != 403:
                 raise
 
     def _put(self, key: Wanted, found: Found) -> None:
+        # One that nobody wants any more may still have had its answer on the way.
         if key in self._tasks and self._found.get(key) != found:
             self._found[key] = found
             self._changed()
@@ -199,34 +204,39 @@ class MountedSecrets:
     def _read(self, key: Wanted) -> Found:
         directory = self._directory / key.secret
         if isinstance(key, GitSecret):
-            data = read_files(directory, (git.SCOPE_KEY, *SECRET_KEYS))
+            data = read_files(directory, (SCOPE_KEY, *SECRET_KEYS))
             return of_git(key.secret, data) if data else Found(problem=f"Secret {key.secret} is not mounted")
-        if isinstance(key, ServiceSecret) and not serves(read_secret(directory / SCOPE_KEY) or "", key.host):
-            return Found(problem=_other_host(key))
+        if isinstance(key, ServiceSecret) and not serves(scope_of(read_secret(directory / SCOPE_KEY) or ""), key.host):
+            return _other_host(key)
         text = read_secret(directory / key.key)
-        return Found(text) if text else Found(problem=f"Secret {key.secret} is not mounted, or has no good {key.key}")
+        if not text:
+            problem = f"Secret {key.secret} is not mounted, or has no good {key.key}"
+            return Found(problem=problem, why=Unopened.NO_KEY)
+        return Found(text)
 
 
 def read(secret: Obj, key: Wanted) -> Found:
     """The credential in a Secret as the API server tells it, if it opted in."""
     version = version_of(secret)
     metadata: dict[str, Any] = secret["metadata"]
+    # A fieldSelector is asked for, and not relied upon.
     if metadata.get("name") != key.secret or metadata.get("deletionTimestamp"):
-        return Found(problem=f"there is no Secret {key.secret}")
+        return _missing(key)
     labels = metadata.get("labels")
     # A Secret opts in to a use by its type, or by a label of the same name.
     use = _USES.get(type(key), SECRET_TYPE)
     by_label = isinstance(labels, dict) and labels.get(use) == LABEL_SECRET_OPT_IN_VALUE
     if not by_label and secret.get("type") != use:
-        return Found(
-            problem=f"Secret {key.secret} has not opted in to being used by sandboxes: give it the label {use}"
-        )
+        problem = f"Secret {key.secret} has not opted in to being used by sandboxes: give it the label {use}"
+        return Found(problem=problem, why=Unopened.NOT_OPTED_IN)
     if isinstance(key, GitSecret):
         return of_git(key.secret, _decoded(secret.get("data")), version)
-    if isinstance(key, ServiceSecret) and not serves(_text(secret, SCOPE_KEY) or "", key.host):
-        return Found(problem=_other_host(key))
+    if isinstance(key, ServiceSecret) and not serves(scope_of(_text(secret, SCOPE_KEY) or ""), key.host):
+        return _other_host(key)
     text = _text(secret, key.key)
-    return Found(text, version) if text else Found(problem=f"Secret {key.secret} has no good {key.key}")
+    if not text:
+        return Found(problem=f"Secret {key.secret} has no good {key.key}", why=Unopened.NO_KEY)
+    return Found(text, version)
 
 
 def _text(secret: Obj, key: str) -> str | None:
@@ -238,8 +248,13 @@ def _text(secret: Obj, key: str) -> str | None:
         return None
 
 
-def _other_host(key: ServiceSecret) -> str:
-    return f"Secret {key.secret} is not for {key.host}: its key {SCOPE_KEY} has to name the service that it is for"
+def _missing(key: Wanted) -> Found:
+    return Found(problem=f"there is no Secret {key.secret}", why=Unopened.NO_SECRET)
+
+
+def _other_host(key: ServiceSecret) -> Found:
+    problem = f"Secret {key.secret} is not for {key.host}: its key {SCOPE_KEY} has to name the service that it is for"
+    return Found(problem=problem, why=Unopened.OTHER_HOST)
 
 
 def of_git(secret: str, data: Mapping[str, bytes], version: str | None = None) -> Found:
@@ -253,7 +268,7 @@ def of_git(secret: str, data: Mapping[str, bytes], version: str | None = None) -
 def _decoded(data: Any) -> dict[str, bytes]:
     """What is there of the keys that are read."""
     found: dict[str, bytes] = {}
-    for name in (git.SCOPE_KEY, *SECRET_KEYS):
+    for name in (SCOPE_KEY, *SECRET_KEYS):
         try:
             if isinstance(data, dict) and isinstance(data.get(name), str):
                 found[name] = base64.b64decode(data[name], validate=True)

@@ -8,7 +8,7 @@ to be of the kind that it should be; else that one sandbox is refused, and no ot
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from claude_sandbox.gateway.budget.ledger import Budget
@@ -43,15 +43,46 @@ Addresses = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Declared:
-    """A sandbox, and the pod that runs it according to its status, with its addresses; None as long as none does."""
+    """A sandbox, and the pod that runs it according to its status, with its addresses; None as long as none does.
+    `cloning`: whether its repositories are still being cloned, so that how far that is is waited for."""
 
     sandbox: Sandbox
     pod: Pod | None
     addresses: Addresses = ()
+    cloning: bool = False
+
+
+Marks = tuple[tuple[str, str | None], ...]
+"""Secrets, and which generation of each; None: all are meant."""
+
+
+def read_compromised(obj: Mapping[str, Any]) -> Marks:
+    """The keys that a ClaudeSandbox of any backend says are compromised: its user in the spec, the operator in the
+    status, of one that was on a Docker host that is.
+
+    Raises ConfigError.
+    """
+    spec, status = Fields(obj.get("spec"), "spec"), Fields(obj.get("status") or {}, "status")
+    found: list[tuple[str, str | None]] = []
+    if status.has("lostKey"):
+        lost = status.inner_open("lostKey")
+        found.append((lost.text("secret"), lost.text("generation") if lost.has("generation") else None))
+    if spec.inner_open("incident").text("state", "None") != "KeyCompromised":
+        return tuple(found)
+    credentials = spec.inner_open("credentials")
+    for name in ("apiKeySecretRef", "oauthTokenSecretRef"):
+        if credentials.has(name):
+            told = status.inner_open("incident")
+            said = told.text("state", "") == "KeyCompromised" and told.has("generation")
+            # Until the operator has said which generation is meant, all are: the user's word alone has to be enough.
+            found.append((_secret_name(credentials.inner_open(name)), told.text("generation") if said else None))
+            break
+    return tuple(found)
 
 
 def read_sandbox(obj: Mapping[str, Any]) -> Declared | None:
     """The sandbox of this ClaudeSandbox; None where it is not for this gateway: of another backend, or being deleted.
+    One in quarantine has no pod, no key and no destination.
 
     Raises ConfigError, which names the field.
     """
@@ -76,8 +107,13 @@ def read_sandbox(obj: Mapping[str, Any]) -> Declared | None:
         services=_services(spec),
         repositories=_repositories(spec),
     )
+    if spec.inner_open("incident").text("state", "None") == "Quarantined":
+        # Known, so that its account goes on, and let to nothing: what it has open is dropped.
+        nothing = replace(sandbox, credential=None, allowed=(), services=(), repositories=())
+        return Declared(nothing, None)
     pod = _pod(obj.get("status"), child_name(name))
-    return Declared(sandbox, pod, _addresses(obj.get("status")) if pod is not None else ())
+    addresses = _addresses(obj.get("status")) if pod is not None else ()
+    return Declared(sandbox, pod, addresses, bool(sandbox.repositories) and _is_cloning(obj.get("status")))
 
 
 def _credential(fields: Fields) -> tuple[SecretKey | None, bool]:
@@ -153,9 +189,19 @@ def _pod(status: Any, expected: str) -> Pod | None:
     if not isinstance(workload, dict):
         return None
     name, uid = workload.get("name"), workload.get("uid")
+    # By its one possible name: who may write a status can't have another pod taken for the sandbox's.
     if name != expected or not isinstance(uid, str) or not re.fullmatch(_UID, uid):
         return None
     return Pod(expected, uid)
+
+
+def _is_cloning(status: Any) -> bool:
+    """Whether the status says that repositories are being cloned, for the first time or again."""
+    conditions = status.get("conditions") if isinstance(status, dict) else None
+    for one in conditions if isinstance(conditions, list) else ():
+        if isinstance(one, dict) and one.get("type") == "RepositoriesReady":
+            return one.get("status") == "False" and one.get("reason") in ("Cloning", "CloneFailed")
+    return False
 
 
 def _addresses(status: Any) -> Addresses:

@@ -9,20 +9,18 @@ import asyncio
 import dataclasses
 import sys
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from claude_sandbox.gateway.audit import plain
 from claude_sandbox.gateway.config.cluster import Cluster, GitSecret, SecretKey, ServiceSecret
 from claude_sandbox.gateway.config.fields import ConfigError
 from claude_sandbox.gateway.config.follow import Credential, Follower, Live
 from claude_sandbox.gateway.git import repositories as git
-from claude_sandbox.gateway.git.credential import SCOPE_KEY, serves
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError
 from claude_sandbox.gateway.kubernetes.credentials import Credentials, MountedSecrets, Wanted, WatchedSecrets
 from claude_sandbox.gateway.kubernetes.identities import ClusterKeys, TokenIdentities
 from claude_sandbox.gateway.kubernetes.pods import Pods
 from claude_sandbox.gateway.kubernetes.sandboxes import Sandboxes
-from claude_sandbox.gateway.services.declared import Opened, Service, open_services
+from claude_sandbox.gateway.services.declared import Header, Service, Services, Unopened, open_services
 
 
 class ClusterFollower:
@@ -80,11 +78,14 @@ class ClusterFollower:
     async def _tell(self, changed: Callable[[Live], Awaitable[None]]) -> None:
         while True:
             await self._old.wait()
+            # Before it is made anew: what is learned meanwhile makes it old again.
             self._old.clear()
+            # First, so that none is used in the next `Live` that nobody wants any more.
             self._credentials.want(self._wanted())
             self._pods.need(any(one.sandbox.services for one in self._sandboxes.declared.values()))
             self.live = self._made()
             looked = all(self._credentials.get(key) is not None for key in self._wanted())
+            # For good: a gateway that loses the API server goes on with what it knows, and a restart would know less.
             self.ready = self.ready or (self._sandboxes.synced and self._keys.keys is not None and looked)
             await changed(self.live)
 
@@ -100,7 +101,7 @@ class ClusterFollower:
         declared = self._sandboxes.declared
         self._identities.follow(declared.values())
         problems = dict(self._sandboxes.refused)
-        credentials, repositories, services = {}, {}, {}
+        credentials, repositories, services = {}, {}, dict[str, Services]()
         for name, one in declared.items():
             opened = [each for wish in one.sandbox.repositories if (each := self._repository(wish)) is not None]
             repositories[one.sandbox.uid] = {each.repository.at: each for each in opened}
@@ -109,9 +110,11 @@ class ClusterFollower:
                 problems[name] = "; ".join(wrong)
             key = one.sandbox.credential
             found = self._credentials.get(key) if isinstance(key, SecretKey) else None
-            if found is None:
+            if found is None or not isinstance(key, SecretKey):
                 continue
-            if found.text is None:
+            if self._sandboxes.compromised(key.secret, found.generation):
+                problems[name] = f"the key in Secret {key.secret} is compromised: write another one into it"
+            elif found.text is None:
                 problems[name] = found.problem
             else:
                 credentials[one.sandbox.uid] = Credential(found.text, one.sandbox.oauth, found.generation)
@@ -120,23 +123,26 @@ class ClusterFollower:
             self._files.live,
             identify=self._identities,
             by_address=True,
+            cloning=frozenset(one.sandbox.uid for one in declared.values() if one.cloning),
             sandboxes={one.sandbox.uid: one.sandbox for one in declared.values()},
             credentials=credentials,
             services=services,
             repositories=repositories,
         )
 
-    def _services(self, services: tuple[Service, ...]) -> tuple[dict[str, Opened], list[str]]:
-        """Those that can be used, and what is wrong with the others' credentials."""
+    def _services(self, services: tuple[Service, ...]) -> tuple[Services, list[str]]:
+        """The services, and what is wrong with the credentials of those that can't be used."""
         wrong: list[str] = []
 
-        def secret_of(where: Path | ServiceSecret) -> str | None:
+        def secret_of(_service: Service, header: Header) -> str | Unopened | None:
+            where = header.credential
             found = self._credentials.get(where) if isinstance(where, ServiceSecret) else None
-            if found is not None and found.text is None:
-                wrong.append(found.problem)
-            return found.text if found is not None else None
+            if found is None or found.text is not None:
+                return found.text if found is not None else None
+            wrong.append(found.problem)
+            return found.why
 
-        return open_services(services, secret_of, lambda _: None), wrong
+        return open_services(services, secret_of), wrong
 
     def _repository(self, repository: git.Repository) -> git.Opened | None:
         """The repository with its credential, or with why it has none; None where that was not looked at yet."""
@@ -148,10 +154,7 @@ class ClusterFollower:
             return None
         if found.git is None:
             return git.Opened(repository, problem=found.problem)
-        if not serves(found.scope, repository.at):
-            problem = f"Secret {key.secret} is for {found.scope}, by its key {SCOPE_KEY}, and not for {repository.at}"
-            return git.Opened(repository, problem=problem)
-        return git.Opened(repository, found.git)
+        return git.opened(repository, key, found.git, found.scope)
 
     def _say(self, problems: dict[str, str]) -> None:
         """Tell of what is new among what is wrong with single sandboxes."""

@@ -67,6 +67,7 @@ class Followed(ABC, Generic[T]):
                 if error.status:
                     # It answered, and not with what was asked for: from here nothing can be resumed for certain.
                     self._version = None
+                # What is too old to be resumed (410) is no fault of the server's: it is listed anew at once.
                 if error.status != 410:
                     await asyncio.sleep(self.contact.failed(str(error)))
                     continue
@@ -81,6 +82,7 @@ class Followed(ABC, Generic[T]):
             items = page.get("items")
             for item in items if isinstance(items, list) else ():
                 self._take(item, held)
+            # Of the last page, which is that of the first: all pages are of one moment.
             version = version_of(page)
             going_on = page["metadata"].get("continue")
             if not going_on:

@@ -31,6 +31,7 @@ UNKNOWN_PACE = 5.0
 WRONG_A_MINUTE = 120
 """Tokens a minute that one address may have verified in vain: to verify one takes some 0.1 ms."""
 _CACHED = 4096
+"""Tokens that need not be verified again; of more the oldest is forgotten."""
 
 
 class ClusterKeys:
@@ -63,6 +64,7 @@ class ClusterKeys:
         if self._fetching is None:
             if self._clock() < self._not_before:
                 return
+            # By the attempt, not by its answer: tokens of made-up keys can't have the API server asked without end.
             self._not_before = self._clock() + UNKNOWN_PACE
             self._fetching = asyncio.create_task(self._try())
         with suppress(TimeoutError):
@@ -137,6 +139,7 @@ class TokenIdentities:
         if found is None or pod.service_account != pod.name:
             raise IdentityError("NoSandboxsPod", pod.uid)
         others = self._by_address.get(sender)
+        # An address of nobody's is no contradiction: a status may be behind.
         if others is not None and others.uid != found.uid:
             # A token that another sandbox got hold of.
             raise IdentityError("Borrowed", pod.uid)
@@ -162,6 +165,7 @@ class TokenIdentities:
             raise TokenError("Expired")
         found = await self._verify(presented, sender, now)
         self._forget_with_keys()
+        # Whose it is alone: whether that pod is a sandbox's is looked up each time.
         self._verified[digest] = found
         if len(self._verified) > _CACHED:
             self._verified.popitem(last=False)
@@ -178,6 +182,7 @@ class TokenIdentities:
             await self._keys.look_again()
         if self._keys.keys is None:
             raise TokenError("NoKeys")
+        # Before the signature, which is what costs; one that is right is given back.
         if not self._attempts.begin(sender, self._pace()):
             raise TokenError("TooMany")
         found = await self._verified_by(self._keys.keys, presented, now)

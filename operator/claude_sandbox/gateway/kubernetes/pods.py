@@ -55,6 +55,7 @@ class Pods(Followed[dict[str, Placed]]):
 
     def certainly_at(self, address: str) -> Pod | None:
         """The pod whose address this is; None where that is not certain."""
+        # What is known may be old, and an address goes to another pod as soon as its own has ended.
         if self._version is None or self.contact.behind() is not None:
             return None
         found = self._by_address.get(address)

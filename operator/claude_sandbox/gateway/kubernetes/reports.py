@@ -22,6 +22,7 @@ from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerErr
 PARTS = 4
 """Gateways whose reports are kept: two replicas, and those that a rollout brings."""
 _TRIES = 5
+"""For one report, where others have written in between."""
 
 
 class ReportStore:
@@ -35,6 +36,7 @@ class ReportStore:
     async def write(self, sandbox: str, text: str) -> None:
         """See Reports."""
         name = self._name_of(sandbox)
+        # A sandbox that is gone: its report would belong to nobody, and stay.
         if name is None:
             return
         try:

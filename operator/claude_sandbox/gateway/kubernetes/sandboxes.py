@@ -10,7 +10,7 @@ from typing import Any
 
 from claude_sandbox.gateway.config.fields import ConfigError
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError, Obj
-from claude_sandbox.gateway.kubernetes.declared import Declared, read_sandbox
+from claude_sandbox.gateway.kubernetes.declared import Declared, Marks, read_compromised, read_sandbox
 from claude_sandbox.gateway.kubernetes.followed import Followed
 from claude_sandbox.gateway.kubernetes.names import GROUP, PLURAL, VERSION
 
@@ -20,8 +20,8 @@ MOST = 5000
 """Sandboxes that are followed; further ones are refused."""
 
 
-_Read = tuple[dict[str, Declared], dict[str, str]]
-"""What was declared and what was refused, by names."""
+_Read = tuple[dict[str, Declared], dict[str, str], dict[str, Marks]]
+"""What was declared, what was refused, and which Secrets' generations are compromised, by names."""
 
 
 class Sandboxes(Followed[_Read]):
@@ -31,18 +31,28 @@ class Sandboxes(Followed[_Read]):
         super().__init__(api, f"/apis/{GROUP}/{VERSION}/namespaces/{namespace}/{PLURAL}", page=PAGE)
         self.declared: dict[str, Declared] = {}
         self.refused: dict[str, str] = {}
+        self._compromised: dict[str, Marks] = {}
         self.synced = False
         self._changed = changed
 
     def _nothing(self) -> _Read:
-        return {}, {}
+        return {}, {}, {}
+
+    def compromised(self, secret: str, generation: str | None) -> bool:
+        """Whether a sandbox of the namespace says that this generation of the Secret is."""
+        marked = (of for marks in self._compromised.values() for named, of in marks if named == secret)
+        return any(of is None or generation in (None, of) for of in marked)
 
     def _take(self, item: Any, held: _Read) -> None:
-        declared, refused = held
+        declared, refused, compromised = held
         if not isinstance(item, dict):
             raise ApiServerError(200, "a list with what is no object")
         name = _name(item)
         try:
+            # Of every backend's, and before what else may be wrong with it: a Secret that one sandbox gives up is
+            # another one's key too.
+            if marked := read_compromised(item):
+                compromised[name] = marked
             found = read_sandbox(item)
         except ConfigError as error:
             refused[name] = str(error)
@@ -55,16 +65,17 @@ class Sandboxes(Followed[_Read]):
         declared[name] = found
 
     def _hold(self, held: _Read) -> None:
-        self.declared, self.refused = held
+        self.declared, self.refused, self._compromised = held
         self.synced = True
         self._changed()
 
     def _apply(self, kind: str, obj: Obj) -> None:
         name = _name(obj)
-        before = self.declared.pop(name, None), self.refused.pop(name, None)
+        held = self.declared, self.refused, self._compromised
+        before = tuple(one.pop(name, None) for one in held)
         if kind != "DELETED":
-            self._take(obj, (self.declared, self.refused))
-        if before != (self.declared.get(name), self.refused.get(name)):
+            self._take(obj, held)
+        if before != tuple(one.get(name) for one in held):
             self._changed()
 
 

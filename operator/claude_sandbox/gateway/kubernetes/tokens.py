@@ -107,6 +107,7 @@ def _signed(token: str, keys: Keys, audience: str) -> dict[str, Any]:
         header = jwt.get_unverified_header(token)
     except (jwt.PyJWTError, ValueError, RecursionError):
         raise TokenError("NoToken") from None
+    # `none`, and HMAC with the public key for its secret, are what readers of JWTs fell for.
     if header.get("alg") not in ALGORITHMS:
         raise TokenError("Algorithm")
     kid = header.get("kid")
@@ -148,6 +149,7 @@ def _bound(claims: Mapping[str, Any]) -> BoundPod:
         raise TokenError("NotBound") from None
     if not all(isinstance(text, str) and text for text in texts) or isinstance(expires, bool):
         raise TokenError("Claims")
+    # The same said twice, by the API server itself: where the two differ, one of them is not what it is taken for.
     if not isinstance(expires, int | float) or claims["sub"] != f"system:serviceaccount:{namespace}:{account}":
         raise TokenError("Claims")
     return BoundPod(*texts, expires=float(expires))

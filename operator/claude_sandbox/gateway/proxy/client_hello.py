@@ -57,6 +57,7 @@ class HelloReader:
     def feed(self, data: bytes) -> Hello | None:
         """Take further bytes. The Hello once it is known, else None. Bytes after that change nothing."""
         if self._hello is None:
+            # One byte beyond the limit is enough to know that it is too long; no more is kept, however much is sent.
             self._record += data[: LIMIT + 1 - self._taken]
             self._taken += len(data)
             self._hello = self._look()
@@ -86,6 +87,7 @@ class HelloReader:
 
     def _judge_record_start(self) -> Outcome | None:
         start = self._record[:5]
+        # Each byte is judged as soon as it is there: what is no TLS is not waited for.
         if start[:1] and start[0] != _HANDSHAKE:
             return Outcome.NOT_TLS
         if (start[1:2] and start[1] != 3) or (start[2:3] and start[2] > 4):
@@ -133,6 +135,7 @@ class SecondHello:
             return None
         self._record += data
         while not self.over and len(self._record) >= 6:
+            # The sixth byte is the message's type: only with it can a ClientHello be told from what is encrypted.
             kind, length = self._record[0], int.from_bytes(self._record[3:5], "big")
             if kind not in (_CHANGE_CIPHER_SPEC, _ALERT, _HANDSHAKE):
                 self._end()
@@ -209,6 +212,7 @@ def parse_client_hello(body: bytes) -> Hello:
         return Hello(Outcome.MALFORMED)
     kinds = [kind for kind, _ in extensions]
     ech = any(kind == _ECH or kind in _ECH_OLD for kind in kinds)
+    # RFC 8446, 4.2 forbids it: the gateway would judge the one name, and a server might go by the other.
     if len(set(kinds)) != len(kinds):
         return Hello(Outcome.DUPLICATE_EXTENSION, None, ech)
     names = [content for kind, content in extensions if kind == _SERVER_NAME]

@@ -10,6 +10,7 @@ from functools import partial
 from claude_sandbox.gateway.config.config import Egress
 from claude_sandbox.gateway.destinations.addresses import Address, parse_address, refusal_of_any
 from claude_sandbox.gateway.http.head import LIMIT, BadRequestError, head_end, split_head
+from claude_sandbox.gateway.networks import has_no_network
 
 BUFFER = 64 * 1024
 """Bytes that wait for a slow receiver before its sender is made to wait, for each direction."""
@@ -70,6 +71,7 @@ async def judged(name: str, egress: Egress, resolve: Resolve) -> list[Address]:
         raise DialError("the name has no address") from None
     if not addresses:
         raise DialError("the name has no address")
+    # One that is refused refuses all: which of them is taken, its owner decides.
     reason = refusal_of_any(addresses, egress.rules)
     if reason:
         raise DialError(f"the name leads to an address that is refused ({reason})", refused=True)
@@ -79,12 +81,18 @@ async def judged(name: str, egress: Egress, resolve: Resolve) -> list[Address]:
 async def _first(addresses: list[Address], port: int, egress: Egress) -> Dialled:
     """A connection to the first of the addresses that accepts one."""
     refuse_own(addresses, egress)
+    tried = []
     for address in addresses:
         try:
+            # The very address that was judged: asked for once more, the name could have another (DNS rebinding).
             reader, writer = await asyncio.open_connection(str(address), port, limit=BUFFER)
-        except OSError:
+        except OSError as error:
+            tried.append(error)
             continue
         return Dialled(reader, writer, str(address))
+    if all(map(has_no_network, tried)):
+        families = " and ".join(sorted({f"IPv{address.version}" for address in addresses}))
+        raise DialError(f"the gateway has no way to its addresses, which are of {families}")
     raise DialError("it accepts no connection")
 
 
@@ -102,12 +110,15 @@ def _opened(address: Address, egress: Egress) -> bool:
 def _is_own(address: Address) -> bool:
     """Whether the address is one of this machine's: then the kernel would take it for both ends. Sends nothing."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    with socket.socket(family, socket.SOCK_DGRAM) as asked:
-        try:
+    try:
+        # A kernel that was told to have no IPv6 has no such sockets either.
+        with socket.socket(family, socket.SOCK_DGRAM) as asked:
+            # A datagram socket is connected by looking the route up alone: for an address of one's own, the kernel
+            # chooses that address as the source.
             asked.connect((str(address), 9))
-        except OSError:
-            return False
-        return str(parse_address(str(asked.getsockname()[0]))) == str(address)
+            return str(parse_address(str(asked.getsockname()[0]))) == str(address)
+    except OSError:
+        return False
 
 
 async def _through(proxy: tuple[str, int], name: str, port: int) -> Dialled:

@@ -12,6 +12,7 @@ from claude_sandbox.gateway.proxy.tunnel import Moved
 from claude_sandbox.gateway.services.declared import Opened
 
 _LONGEST_PATH = 300
+"""Characters of a path in a line of the audit."""
 
 
 @dataclass(eq=False)

@@ -1,8 +1,10 @@
 """The egress proxy: CONNECT and plain HTTP, for each sandbox to the names that it may reach.
 
-Holds the connections that are open, each with the sandbox and the destination that it was let through for. When the
-list changes, what it no longer allows is closed. A connection is one tunnel or one request, never a second one: what
-was judged is all that passes.
+Theory of operation. Holds the connections that are open, each with the sandbox and the destination that it was let
+through for. When the list changes, what it no longer allows is dropped, with what was not sent of it yet. A connection
+is one tunnel or one request, never a second one: what was judged is all that passes. A place among those of its address
+is given back when it is known whose a connection is, and one among the sandbox's taken then, so that nobody takes
+others' places before it has said who it is. Used from one event loop; of what a crash ends there is no line.
 """
 
 import asyncio
@@ -20,11 +22,13 @@ from claude_sandbox.gateway.proxy.client_hello import Hello, HelloReader, Outcom
 from claude_sandbox.gateway.proxy.dial import DialError, Dialled, Resolve, dial
 from claude_sandbox.gateway.proxy.passage import Passage, line
 from claude_sandbox.gateway.proxy.refused import RefusedError
-from claude_sandbox.gateway.proxy.tunnel import CHUNK, Side, WatchedError, splice
+from claude_sandbox.gateway.proxy.tunnel import CHUNK, Side, WatchedError, drop, splice
+from claude_sandbox.gateway.services.declared import Services
 from claude_sandbox.gateway.services.forwarder import Forwarder, service_of
 from claude_sandbox.gateway.shares import Slots
 
 _HEAD_SECONDS = 10.0
+"""Seconds for the whole head of a request, however slowly it comes."""
 _KNOWN_EVERY, _KNOWN_AFTER = 0.25, 20
 """Seconds between two looks at whose an address is, and how many there are."""
 _CERTAIN_AFTER = 4
@@ -92,6 +96,7 @@ class Proxy:
         except asyncio.CancelledError:
             passage.ended = passage.closing or "the gateway ends"
         finally:
+            # All that has to be given back, before anything is waited for: who is cancelled may be cancelled again.
             client.writer.transport.abort()
             if passage.sandbox is not None:
                 self._slots.give(passage.sandbox.uid)
@@ -121,6 +126,10 @@ class Proxy:
                 await self._tunnel(client, server, early, verdict, passage)
             else:
                 await self._plain(client, server, early, request, passage)
+        except asyncio.CancelledError:
+            # It is no longer allowed, so nor is what was taken of it and not sent yet.
+            drop(server.writer)
+            raise
         finally:
             server.writer.transport.abort()
 
@@ -137,9 +146,11 @@ class Proxy:
         except TimeoutError:
             raise BadRequestError("the request takes too long", 408) from None
         finally:
+            # From here on it counts for the sandbox, whichever address it came from.
             self._early.give(passage.peer)
         if not self._slots.take(sandbox.uid):
             raise RefusedError(503, "this sandbox has too many connections open: close some", "connections")
+        # Only with its place: at the end, one is given back for who has a sandbox here.
         passage.sandbox = sandbox
         return request, early, sandbox
 
@@ -152,6 +163,7 @@ class Proxy:
             passage.claimed = error.pod
             message = f"this identity is not taken ({error.reason}): present the token that is mounted now"
             raise RefusedError(407, message, f"identity: {error.reason}") from None
+        # Only for who presents nothing: a wrong identity must not be mended by an address.
         if found is None and request.authorization is None:
             found = next((one for one in live.sandboxes.values() if one.anonymous_proxy), None)
             if found is None:
@@ -192,6 +204,8 @@ class Proxy:
         assert passage.request is not None  # noqa: S101
         config = self._live().config
         passage.status = 200
+        # Before it is let through for good: no client says sooner which name it means. Of what it sends nothing goes to
+        # the server until that is judged; a refusal can then only close.
         client.writer.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
         await client.writer.drain()
         first = early
@@ -268,7 +282,7 @@ def _still_allowed(passage: Passage, live: Live) -> bool:
     if passage.opened is None:
         return _verdict(sandbox, live.config, passage.request, passage.way).allowed
     # Another credential is for the next request: the service has let this one in.
-    now = live.services.get(sandbox.uid, {}).get(passage.opened.service.name)
+    now = live.services.get(sandbox.uid, Services()).opened.get(passage.opened.service.name)
     return now is not None and now.service == passage.opened.service
 
 

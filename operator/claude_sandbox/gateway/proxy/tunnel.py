@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,13 @@ class WatchedError(Exception):
     """What the client sends must not be passed on; the message says why."""
 
 
+def drop(writer: asyncio.StreamWriter) -> None:
+    """End a connection at once: what the kernel has of it and did not send yet, it does not send any more."""
+    # As it is closed by default, the kernel would go on sending for as long as the peer takes it.
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
 async def splice(
     client: Side,
     server: Side,
@@ -48,6 +56,7 @@ async def splice(
         # A peer that vanished without a word is noticed by the kernel.
         one.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     try:
+        # One limit for both directions: a download during which nothing goes up is not idle.
         async with asyncio.timeout_at(min(end, loop.time() + idle)) as bound:
 
             def up(part: bytes) -> None:
@@ -92,6 +101,7 @@ async def _one_way(source: Side, target: Side, moved: Callable[[bytes], None]) -
         moved(part)
         target.writer.write(part)
         await target.writer.drain()
+        # Once more: that the receiver has taken it moves something too.
         moved(b"")
     if target.writer.can_write_eof():
         target.writer.write_eof()

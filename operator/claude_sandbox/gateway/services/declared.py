@@ -1,7 +1,8 @@
 """The services that a sandbox may use, as they are declared. Pure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ SUFFIX = ".services"
 HTTPS = 443
 MOST = 16
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-REGISTRIES = ("PyPI", "NPM", "Cargo")
+REGISTRIES = ("PyPI", "NPM", "Maven", "Cargo")
 NAME = r"[a-z0-9]([-a-z0-9]{0,28}[a-z0-9])?"
 HEADER = r"[A-Za-z0-9][A-Za-z0-9-]{0,63}"
 PREFIX = r"[\x21-\x7e][\x20-\x7e]{0,63}"
@@ -26,6 +27,7 @@ NEVER = frozenset(
 )  # fmt: skip
 """Headers that no credential is in, and that decide how a request is read."""
 PER_MINUTE = 600
+"""Requests, where nobody says how many."""
 _MOST_PER_MINUTE = 60_000
 _MOST_PATHS = 32
 
@@ -72,22 +74,40 @@ class Opened:
     value: str | None = field(default=None, repr=False)
 
 
+class Unopened(StrEnum):
+    """Why a service has no credential: there is no such Secret; nobody said that sandboxes may use it; it is for
+    another host; it has no such key, or one that could not be in a header; it could not be read."""
+
+    NO_SECRET = "NoSecret"
+    NOT_OPTED_IN = "NotOptedIn"
+    OTHER_HOST = "OtherHost"
+    NO_KEY = "NoKey"
+    NOT_READ = "NotRead"
+
+
+@dataclass(frozen=True)
+class Services:
+    """Of one sandbox, by their names: those that can be used, and of others why not. One in neither was not looked at
+    yet."""
+
+    opened: Mapping[str, Opened] = field(default_factory=dict)
+    unopened: Mapping[str, Unopened] = field(default_factory=dict)
+
+
 def open_services(
-    services: Iterable[Service],
-    secret_of: Callable[[Path | ServiceSecret], str | None],
-    missing: Callable[[str], None],
-) -> dict[str, Opened]:
-    """Those that can be used, by their names. `secret_of`: a credential, None for one that can't be had; `missing` is
-    told the name of a service whose is not there."""
-    found = {}
+    services: Iterable[Service], secret_of: Callable[[Service, Header], str | Unopened | None]
+) -> Services:
+    """The services with their credentials. `secret_of`: the credential of one, or why there is none; None where that
+    is not known yet."""
+    found, unopened = {}, {}
     for service in services:
         header = service.header
-        secret = secret_of(header.credential) if header is not None else None
-        if header is not None and secret is None:
-            missing(service.name)
-            continue
-        found[service.name] = Opened(service, None if header is None else f"{header.prefix}{secret}")
-    return found
+        secret = secret_of(service, header) if header is not None else ""
+        if isinstance(secret, Unopened):
+            unopened[service.name] = secret
+        elif secret is not None:
+            found[service.name] = Opened(service, None if header is None else f"{header.prefix}{secret}")
+    return Services(found, unopened)
 
 
 def asked(host: str) -> str | None:
@@ -140,15 +160,6 @@ def _header(host: str, fields: Fields) -> Header:
 
 ReadHeader = Callable[[str, Fields], Header]
 """Reads a header; the first is the host that the credential has to be for."""
-SCOPE_KEY = "host"
-"""The key of a Secret that names the service which its credential is for. Who may declare a service need not be who may
-read the Secret, and would else have the credential sent to a server of his own."""
-
-
-def serves(scope: str, host: str) -> bool:
-    """Whether a credential whose Secret says this is for the service at `host`."""
-    said = scope.strip().lower().removeprefix("https://").rstrip("/").removesuffix(f":{HTTPS}")
-    return said == host
 
 
 def _host(fields: Fields) -> tuple[str, int]:

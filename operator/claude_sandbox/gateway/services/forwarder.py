@@ -12,7 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Container
 from contextlib import asynccontextmanager
 
-from claude_sandbox.gateway.config.config import Config, Provider, Sandbox
+from claude_sandbox.gateway.config.config import Config, Sandbox
 from claude_sandbox.gateway.config.follow import Live
 from claude_sandbox.gateway.destinations.domains import HTTP_PORT
 from claude_sandbox.gateway.http.answer import Answer, AnswerError, AnswerReader
@@ -22,12 +22,13 @@ from claude_sandbox.gateway.http.head import BadRequestError, Request
 from claude_sandbox.gateway.proxy.dial import DialError, Dialled, Resolve, dial
 from claude_sandbox.gateway.proxy.passage import Passage
 from claude_sandbox.gateway.proxy.refused import RefusedError
-from claude_sandbox.gateway.proxy.tunnel import CHUNK, Side, splice
+from claude_sandbox.gateway.proxy.tunnel import CHUNK, Side, drop, splice
 from claude_sandbox.gateway.services import headers, paths
-from claude_sandbox.gateway.services.declared import Opened, asked
+from claude_sandbox.gateway.services.declared import Opened, Services, asked
 from claude_sandbox.gateway.services.links import Links, is_list
 from claude_sandbox.gateway.services.paths import PathError
 from claude_sandbox.gateway.shares import Rate
+from claude_sandbox.gateway.trust import Trust, trust_of
 
 LONGEST_BODY = 512 << 20
 """Bytes of a request's body."""
@@ -42,7 +43,7 @@ class Forwarder:
         self._live = live
         self._resolve = resolve
         self._rates: dict[tuple[str, str], Rate] = {}
-        self._trust: dict[Provider, ssl.SSLContext] = {}
+        self._trust: dict[Trust, ssl.SSLContext] = {}
 
     def keep(self, sandboxes: Container[str]) -> None:
         """Forget all others."""
@@ -54,6 +55,7 @@ class Forwarder:
         config = self._live().config
         judge(request, opened, config)
         assert passage.sandbox is not None  # noqa: S101
+        # After the judgement: what is refused uses up nothing of the service's.
         self._count(passage.sandbox.uid, opened)
         passage.verdict, passage.rule = "Allowed", "allowed"
         async with self._server(opened, config) as server:
@@ -84,7 +86,7 @@ class Forwarder:
     @asynccontextmanager
     async def _server(self, opened: Opened, config: Config) -> AsyncIterator[Dialled]:
         service = opened.service
-        context = self._context(config.provider)
+        context = self._context(trust_of(config))
         server = await dial(service.host, service.port, config.egress, self._resolve, config.limits.connect)
         try:
             async with asyncio.timeout(config.limits.connect):
@@ -100,20 +102,22 @@ class Forwarder:
             raise
         try:
             yield server
+        except asyncio.CancelledError:
+            drop(server.writer)
+            raise
         finally:
             server.writer.transport.abort()
 
-    def _context(self, provider: Provider) -> ssl.SSLContext:
-        """The system's certificates, and a company's bundle beside them."""
-        found = self._trust.get(provider)
+    def _context(self, trust: Trust) -> ssl.SSLContext:
+        """The system's certificates, and a company's bundles beside them. Raises DialError."""
+        found = self._trust.get(trust)
         if found is None:
-            found = ssl.create_default_context()
             try:
-                if provider.ca is not None or provider.bundle is not None:
-                    found.load_verify_locations(cafile=provider.ca, cadata=provider.bundle)
+                found = trust.context()
             except OSError:
                 raise DialError("the bundle of trusted certificates can't be read") from None
-            self._trust = {provider: found}
+            # One: it is another only where an administrator has changed it.
+            self._trust = {trust: found}
         return found
 
 
@@ -132,7 +136,7 @@ def service_of(request: Request, sandbox: Sandbox, live: Live, passage: Passage,
         raise RefusedError(404, "this is none of the sandbox's services: add it to spec.services", "service")
     if request.method == "CONNECT" or request.port != HTTP_PORT:
         raise RefusedError(405, f"ask for the service as {declared.url}/…, by plain HTTP through the proxy", "tunnel")
-    passage.opened = live.services.get(sandbox.uid, {}).get(name)
+    passage.opened = live.services.get(sandbox.uid, Services()).opened.get(name)
     if passage.opened is None:
         raise RefusedError(
             503, f"the credential of the service {name} is not there: see the Secret that spec.services names",
@@ -226,6 +230,7 @@ class _Passing:
         """Write the head; what the body goes through, and whether it goes in chunks."""
         service = self._opened.service
         by_name = {name.lower(): value for name, value in answer.headers}
+        # What is compressed has no links that could be found.
         plain = by_name.get("content-encoding", "identity") == "identity"
         whole = not empty and answer.status == 200
         links = Links(service) if whole and plain and is_list(service, self._path, answer.content_type) else None
@@ -269,6 +274,7 @@ class _Passing:
         assert reader.answer is not None  # noqa: S101
         by_name = {name.lower(): value for name, value in reader.answer.headers}
         key = dict(request.headers).get("sec-websocket-key", "")
+        # From here on bytes pass unread: only who answers this very handshake is let through to.
         if by_name.get("upgrade", "").lower() != "websocket" or by_name.get("sec-websocket-accept") != accept_of(key):
             raise AnswerError("it accepts another protocol")
         answer = Answer(101, "Switching Protocols", reader.answer.headers, "")

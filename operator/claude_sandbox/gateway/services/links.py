@@ -14,6 +14,7 @@ _LISTS = frozenset(
      "application/vnd.npm.install-v1+json")
 )  # fmt: skip
 _LONGEST_END = 1
+"""Characters behind what is replaced that tell that it ends there."""
 
 
 def is_list(service: Service, path: str, content_type: str) -> bool:

@@ -77,6 +77,7 @@ def readings(path: str, *, scoped: bool = False) -> tuple[tuple[str, ...], ...]:
     if len(path) > LONGEST or not _PATH.fullmatch(plain):
         raise PathError("the path is malformed, or has characters that are read in two ways")
     parts = plain[1:].split("/")
+    # `//` is one slash to some servers, and an empty part to others.
     if "" in parts[:-1]:
         raise PathError("the path has an empty part")
     for part in parts:
@@ -93,6 +94,7 @@ def _refuse_ambiguous(part: str) -> None:
         text = unquote_to_bytes(part).decode()
     except UnicodeDecodeError:
         raise PathError("the path is no UTF-8") from None
+    # Some servers fold what looks alike: a wide full stop becomes a full stop.
     folded = unicodedata.normalize("NFKC", text)
     if (part and not text.strip(".")) or (folded != text and (not folded.strip(".") or set(folded) & set("/\\%;?#"))):
         raise PathError("the path leads elsewhere (.., or what may become one)")
@@ -112,6 +114,7 @@ def check_query(query: str) -> None:
     PathError."""
     if len(query) > LONGEST or not _QUERY.fullmatch(query):
         raise PathError("the query is malformed")
+    # Both: some servers take `;` for a separator too.
     for field in re.split("[&;]", query):
         name = unquote_plus(field.partition("=")[0]).lower()
         if name in _METHODS:

@@ -1,7 +1,8 @@
 """What each sandbox wanted last and was not let, as it would have to stand in its spec to be let: destinations, models.
 
-Holds of each sandbox KEPT of these, those that were asked for last, and how many denials there were, in memory: a
-gateway that begins anew knows of none. It is fed with the records that become lines of the audit, from one event loop.
+Theory of operation. Holds of each sandbox KEPT of these, those that were asked for last, and how many denials there
+were, in memory: a gateway that begins anew knows of none. It is fed with the records that become lines of the audit,
+from one event loop.
 
 A hostile agent chose the names, and people read them: only what a ClaudeSandbox could allow is kept, and of that only
 what is no longer than LONGEST. All else is counted.
@@ -85,6 +86,7 @@ class Denials:
         if entry is None:
             return
         now = self._clock()
+        # Taken out and put in at the end, so that the first is the one that was asked for longest ago.
         before = found.entries.pop((what, entry), None)
         count, first = (before.count, before.first) if before is not None else (0, now)
         found.entries[what, entry] = Denial(what, entry, count + 1, first, now)
@@ -111,6 +113,7 @@ def _destination(fields: Mapping[str, Value], way: Way) -> str | None:
         entry = str(parse_pattern(entry))
     except PatternError:
         return None
+    # With a star it would allow more than what was asked for.
     return entry if len(entry) <= LONGEST and "*" not in entry else None
 
 

@@ -30,6 +30,7 @@ REASONS = frozenset(
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 """Buckets of the time to the first byte: models take from a fraction of a second to minutes."""
 _STATUSES = (400, 401, 402, 403, 404, 413, 429, 529)
+"""That are counted one by one; all others by their class, so that no server makes series without end."""
 _TOKENS = {"input": "inputTokens", "output": "outputTokens", "cache_write": "cacheWriteTokens",
            "cache_read": "cacheReadTokens"}  # fmt: skip
 
@@ -107,6 +108,7 @@ class Metrics:
             self._errors.add(1, str(status) if status in _STATUSES else f"{status // 100}xx")
 
     def _observe_use(self, fields: Mapping[str, Value]) -> None:
+        # The table's entry, not the name that was asked for: that an agent chooses, and each would be a series.
         model = self._prices().price(str(fields.get("model"))).model
         for kind, name in _TOKENS.items():
             self._tokens.add(_number(fields, name), model, kind)

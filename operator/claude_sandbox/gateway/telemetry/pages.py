@@ -72,6 +72,8 @@ class Pages:
         text = self._report(sandboxes[0]) if len(sandboxes) == 1 else ""
         alone = json.dumps(found)
         whole = f'{alone[:-1]}, "report": {text}}}' if text else alone
+        # Cut in the middle it would be no JSON: then even the revision could not be read, and the gateway be told again
+        # and again.
         return (whole if len(whole) <= MOST_KEPT else alone).encode()
 
     async def _usage(self) -> dict[str, object]:

@@ -5,12 +5,14 @@ what the other writes). It has no credential and no identity in it, and never mo
 engine keeps 4096 of what a health check prints, and the gateway says more than this there.
 
 Sums are those of the account, each with the time at which it was read; every other fact has a time of its own as well.
-So of several gateways' reports the operator takes of each fact what is newest.
+So of several gateways' reports the operator takes of each fact what is newest. A second has room for two of them, so
+what is compared has milliseconds. What was left of a budget, and whether that sufficed for the last request, are two
+facts: a gateway that has read the account since knows nothing of what another one has refused.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from claude_sandbox.gateway.audit import plain
@@ -18,14 +20,17 @@ from claude_sandbox.gateway.broker.reachability import Silence
 from claude_sandbox.gateway.broker.recent import Recent
 from claude_sandbox.gateway.budget import ledger
 from claude_sandbox.gateway.budget.ledger import Account, Budget, Counts
+from claude_sandbox.gateway.services.declared import Unopened
 from claude_sandbox.gateway.telemetry.denials import MODEL, Denied
-from claude_sandbox.gateway.telemetry.usage import clock, usd
+from claude_sandbox.gateway.telemetry.usage import clock, instant, usd
 
 VERSION = 1
 LIMIT = 3000
 """Bytes of a report."""
 MODELS = 6
 """Models that are told apart: those that cost the most; the rest is together, as `other`."""
+FETCHES = 4
+"""Repositories that are told of while they are fetched: those of which the most has come."""
 OTHER = "other"
 _WORDS = 200
 """Characters of what the provider said."""
@@ -36,7 +41,9 @@ Document = Mapping[str, Any]
 @dataclass(frozen=True)
 class Facts:
     """All that a report is made of. `seen`: the account, and when it was read. `generation`: of the credential that is
-    used now. Times in seconds since 1970."""
+    used now. `unopened`: services that have no credential, by their names; None where none is declared, or not all
+    were looked at. `fetching`: bytes that have come of repositories of which a fetch is under way, by what requests
+    name them; they are told of as long as one may be waited for. Times in seconds since 1970."""
 
     budget: Budget
     recent: Recent
@@ -44,17 +51,24 @@ class Facts:
     seen: tuple[Account, float] | None = None
     silence: Silence | None = None
     generation: str | None = None
+    unopened: Mapping[str, Unopened] | None = None
+    fetching: Mapping[str, int] = field(default_factory=dict)
 
 
 def report(facts: Facts, now: float) -> str:
     """The report as compact JSON, or empty where there is nothing to say yet."""
-    document = {key: part for key, part in _parts(facts, now).items() if part}
+    # That no service lacks its credential is said, too: it may be what has changed.
+    document = {
+        key: part for key, part in _parts(facts, now).items() if part or (key == "unopened" and part is not None)
+    }
     if not document:
         return ""
-    document = {"version": VERSION, "at": clock(now), **document}
+    document = {"version": VERSION, "at": instant(now), **document}
     while len(text := _compact(document)) > LIMIT:
         # What a hostile agent can make long goes first: the oldest denials, then models.
-        if document.get("denied"):
+        if document.get("fetching"):
+            del document["fetching"]
+        elif document.get("denied"):
             document["denied"] = document["denied"][:-1]
         elif document.get("usage", {}).get("models"):
             document["usage"] = {**document["usage"], "models": document["usage"]["models"][:-1]}
@@ -68,6 +82,11 @@ def content(text: str) -> Document:
     return {key: part for key, part in json.loads(text or "{}").items() if key != "at"}
 
 
+def is_progress(text: str) -> bool:
+    """Whether a report says how far something is that is waited for."""
+    return bool(content(text).get("fetching"))
+
+
 def decisive(text: str) -> object:
     """What of a report is not to wait: what turns whether the agent can work, and which credential is in use."""
     found = content(text)
@@ -77,6 +96,7 @@ def decisive(text: str) -> object:
         trouble.get("generation"),
         budget.get("state"),
         (found.get("answered") or {}).get("generation"),
+        found.get("unopened"),
     )
 
 
@@ -85,8 +105,10 @@ def _parts(facts: Facts, now: float) -> dict[str, Any]:
     return {
         "usage": _usage(facts, now),
         "budget": _budget(facts, now),
-        "answered": {"time": clock(accepted.at), "generation": accepted.generation} if accepted is not None else None,
+        "answered": {"time": instant(accepted.at), "generation": accepted.generation} if accepted is not None else None,
         "trouble": _trouble(facts, now),
+        "unopened": dict(facts.unopened) if facts.unopened is not None else None,
+        "fetching": dict(sorted(facts.fetching.items(), key=lambda one: (-one[1], one[0]))[:FETCHES]),
         "denials": facts.denied.count,
         "denied": [
             {"what": str(one.what), "entry": one.entry, "count": one.count, "first": clock(one.first),
@@ -121,7 +143,7 @@ def _usage(facts: Facts, now: float) -> dict[str, Any] | None:
         return None
     this, window = _window(facts, now), facts.budget.window
     return {
-        "time": clock(facts.seen[1]),
+        "time": instant(facts.seen[1]),
         **({"windowBegan": clock(this.began)} if this.began is not None else {}),
         **({"windowEnds": clock(this.began + window)} if this.began is not None and window is not None else {}),
         "windowCostUSD": usd(this.account.spent),
@@ -154,7 +176,10 @@ def _counts(counts: Any) -> dict[str, Any]:
 
 
 def _budget(facts: Facts, now: float) -> dict[str, Any] | None:
-    """`Spent`: nothing is left. `Short`: what is left was too little for the last request. Else `Free`."""
+    """`Spent`: nothing is left. `Short`: what is left was too little for the last request. Else `Free`.
+
+    `judged`: when a request was let through or refused last, and whether it was refused.
+    """
     budget = facts.budget
     if budget.cost is None and budget.output is None:
         return None
@@ -177,27 +202,31 @@ def _budget(facts: Facts, now: float) -> dict[str, Any] | None:
         **({"maxOutputTokens": budget.output} if budget.output is not None else {}),
         **({"leftUSD": usd(amounts["leftUSD"])} if "leftUSD" in amounts else {}),
         **({"leftOutputTokens": amounts["leftOutputTokens"]} if "leftOutputTokens" in amounts else {}),
+        **({"began": instant(this.earliest)} if this.earliest else {}),
         **({"until": clock(ends)} if ends is not None else {}),
-        "time": clock(max(said, facts.seen[1] if facts.seen is not None else 0.0)),
+        **({"judged": {"time": instant(said), "short": is_short}} if said else {}),
+        "time": instant(facts.seen[1] if facts.seen is not None else said),
     }
 
 
 def _trouble(facts: Facts, now: float) -> dict[str, Any] | None:
     """That the provider refuses the credential that is used now, or does not answer at all."""
-    refusal = facts.recent.refusal
-    if refusal is not None and refusal.last.generation == facts.generation:
+    refusal, silence = facts.recent.refusal, facts.silence
+    # Another gateway may have had answers since that refusal; of a silence that began later this one alone knows.
+    silent = silence is not None and (refusal is None or silence.since > refusal.last.at)
+    if not silent and refusal is not None and refusal.last.generation == facts.generation:
         found: Mapping[str, Any] = {
-            "kind": "KeyRefused", "since": clock(refusal.since), "time": clock(refusal.last.at),
+            "kind": "KeyRefused", "since": clock(refusal.since), "time": instant(refusal.last.at),
             "generation": refusal.last.generation, "status": refusal.last.status, "type": refusal.last.type,
             "message": plain(refusal.last.message, _WORDS),
         }  # fmt: skip
         return {key: value for key, value in found.items() if value is not None}
-    if facts.silence is not None:
+    if silence is not None:
         # Said anew each minute: of a gateway that has ended nobody believes for long that there is no answer.
         minute = now - now % 60
         return {
-            "kind": "NoAnswer", "since": clock(facts.silence.since),
-            "time": clock(max(facts.silence.since, minute)), "message": facts.silence.why,
+            "kind": "NoAnswer", "since": clock(silence.since),
+            "time": instant(max(silence.since, minute)), "message": silence.why,
         }  # fmt: skip
     return None
 

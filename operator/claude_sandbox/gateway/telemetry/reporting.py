@@ -3,7 +3,8 @@
 Theory of operation. What a request changed makes its sandbox *due*; every second those that are due are looked at. A
 report that says the same as the one that was written last is not written. One that says something decisive
 (`report.decisive`) is written, by a sandbox's share of TURNS a minute; any other waits until EVERY seconds have passed
-since the last one of the sandbox. A sandbox whose trouble ends by itself (a window, a silence) stays due.
+since the last one of the sandbox, PROGRESS of them while its repositories are being cloned. A sandbox whose trouble
+ends by itself (a window, a silence) stays due.
 
 Held, in memory: what was written last of each sandbox, and when. A gateway that begins anew writes what it has to say
 once more. Where a write fails it is tried again, RETRY seconds later. Used from one event loop, by one task.
@@ -18,10 +19,12 @@ from typing import Protocol
 
 from claude_sandbox.gateway.budget.store import StoreError
 from claude_sandbox.gateway.shares import Rate
-from claude_sandbox.gateway.telemetry.report import content, decisive
+from claude_sandbox.gateway.telemetry.report import content, decisive, is_progress
 
 EVERY = 60.0
 """Seconds between two writes that say nothing decisive."""
+PROGRESS = 5.0
+"""Seconds between two writes that say how far a clone is."""
 TURNS = 4
 """Writes a minute, and at once, that say something decisive: whoever makes it change all the time waits."""
 TICK = 1.0
@@ -65,7 +68,7 @@ class Reporting:
     def keep(self, sandboxes: Mapping[str, object]) -> None:
         """Forget all others; look at each that is not what it was. The values: all that a report goes by of it."""
         self._told = {uid: one for uid, one in self._told.items() if uid in sandboxes}
-        changed = {uid for uid, one in self._known.items() if uid in self._told and sandboxes.get(uid) != one}
+        changed = {uid for uid, one in sandboxes.items() if self._known.get(uid) != one}
         self._due = {uid for uid in self._due if uid in sandboxes} | changed
         self._known = dict(sandboxes)
 
@@ -80,25 +83,30 @@ class Reporting:
     async def turn(self, sandbox: str) -> None:
         """Write the report of one that is due, if it is time."""
         told, text, now = self._told.setdefault(sandbox, _Told()), self._report(sandbox), self._clock()
+        # Without its time, by which each report is another.
         if not text or content(text) == content(told.text):
             if not _stands(text):
                 self._due.discard(sandbox)
             return
         if now < told.not_before or not self._is_time(told, text, now):
             return
+        # Before it is written: what changes meanwhile makes it due once more.
+        self._due.discard(sandbox)
         try:
             await self._reports.write(sandbox, text)
         except StoreError as error:
             told.not_before = now + RETRY
+            self._due.add(sandbox)
             self._complain(str(error))
             return
         told.text, told.at, self._complained = text, now, ""
-        if not _stands(text):
-            self._due.discard(sandbox)
+        if _stands(text):
+            self._due.add(sandbox)
 
     def _is_time(self, told: _Told, text: str, now: float) -> bool:
-        if now - told.at >= EVERY:
+        if now - told.at >= (PROGRESS if is_progress(text) else EVERY):
             return True
+        # Asked last: to ask takes a turn.
         return decisive(text) != decisive(told.text) and not told.turns.take(now)
 
     def _complain(self, what: str) -> None:

@@ -79,7 +79,13 @@ def usd(nano: int) -> str:
 
 def clock(seconds: float) -> str:
     """A time as the API server writes it; empty for one that no calendar has."""
+    found = instant(seconds)
+    return f"{found[:-5]}Z" if found else ""
+
+
+def instant(seconds: float) -> str:
+    """A time with its milliseconds, for who must know which of two came first; empty for one that no calendar has."""
     try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return f"{datetime.fromtimestamp(seconds, UTC).isoformat(timespec='milliseconds')[:-6]}Z"
     except (OverflowError, ValueError, OSError):
         return ""

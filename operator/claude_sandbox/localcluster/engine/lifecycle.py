@@ -1,4 +1,12 @@
-"""An engine from nothing to answering, and from whatever state it is in to nothing."""
+"""An engine from nothing to answering, and from whatever state it is in to nothing.
+
+Theory of operation. As for a cluster (`cluster.py`): the record in the engine's directory is what it is to be, `up` and
+`start` do what is missing of that, and `down` goes by names that follow from the directory, with or without a record.
+Programs are inside namespaces of the engine's own; those that are found without them are started anew.
+
+One command at a time, under the lock on the directory, but for `kill` and `stop`, which tests use as a crash or a
+service manager would come: whenever it may be.
+"""
 
 import contextlib
 import json
@@ -10,10 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from claude_sandbox.localcluster import components, ports
+from claude_sandbox.localcluster import components
 from claude_sandbox.localcluster.engine import api, config, listen, record
 from claude_sandbox.localcluster.engine import outside as way_out
-from claude_sandbox.localcluster.engine.places import EngineNames, Places, engines_dir
+from claude_sandbox.localcluster.engine.places import EngineNames, Places
 from claude_sandbox.localcluster.engine.record import EngineDescription, Tcp
 from claude_sandbox.localcluster.engine.releases import (
     COMPONENTS,
@@ -105,11 +113,7 @@ def up(
             live_restore=before.live_restore if live_restore is None else live_restore,
             settings=before.settings if settings is None else json.dumps(dict(settings), sort_keys=True),
         )
-        places.make()
-        # Held until the record can be read by others, so that two engines never choose the same.
-        with locked(engines_dir()):
-            engine = replace(wanted, port=_port(wanted), slot=_slot(wanted, outside))
-            record.save(places, engine)
+        engine = record.settle(wanted, outside)
         _converge(engine, programs, COMPONENTS, say)
         return engine
 
@@ -190,11 +194,14 @@ def _clear(places: Places, say: Say) -> None:
     # Nothing is worth saving, and nothing may start a container anew.
     for name in reversed(COMPONENTS):
         components.stop(places, name, grace=0)
+    # By record, by namespaces, by control group and by mark: each finds what the others miss.
     processes.end(names)
     cgroups.end(names.cgroup)
     components.sweep(places, grace=0)
     way_out.disconnect(names, say)
+    # Only now that nothing is left in them, for that would hold them.
     namespaces.remove(names)
+    # First of the files, so that one who is interrupted here leaves nothing that looks like an engine.
     places.record.unlink(missing_ok=True)
     for entry in places.root.iterdir():
         if entry.is_dir() and not entry.is_symlink():
@@ -211,6 +218,7 @@ def _converge(engine: EngineDescription, programs: EnginePrograms, wanted: tuple
             components.stop(places, component, _GRACE)
     namespaces.make(names, places, (names.sockets,))
     cgroups.make(names.cgroup)
+    # A new network namespace has its loopback down.
     call([*namespaces.enter(names), programs.path("ip"), "link", "set", "lo", "up"], programs.environment())
     if engine.slot is None:
         way_out.disconnect(names, say)
@@ -277,21 +285,6 @@ def _certificates() -> dict[str, tuple[str, Subject]]:
         "server": ("ca", Subject("dockerd", server=True, client=False, names=_LOOPBACK)),
         "client": ("ca", Subject("client")),
     }
-
-
-def _port(wanted: EngineDescription) -> int | None:
-    if wanted.tcp is Tcp.NONE:
-        return None
-    if wanted.port is not None:
-        return wanted.port
-    taken = {engine.port for engine in record.recorded() if engine.port is not None}
-    return ports.allocate(str(wanted.places.root), ("docker",), taken)["docker"]
-
-
-def _slot(wanted: EngineDescription, outside: bool | None) -> int | None:
-    if outside is None or (outside and wanted.slot is not None):
-        return wanted.slot
-    return way_out.choose_slot(wanted.places) if outside else None
 
 
 def _require(places: Places) -> EngineDescription:

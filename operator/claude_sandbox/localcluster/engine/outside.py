@@ -3,20 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from claude_sandbox.localcluster import description, network
-from claude_sandbox.localcluster.engine import record
-from claude_sandbox.localcluster.engine.places import EngineNames, Places
-from claude_sandbox.localcluster.node import link, settings
+from claude_sandbox.localcluster import network
+from claude_sandbox.localcluster.engine.places import EngineNames
+from claude_sandbox.localcluster.node import settings
 from claude_sandbox.localcluster.node.names import RUN
+from claude_sandbox.localcluster.node.network import link
 from claude_sandbox.localcluster.node.parts import NEEDED
 from claude_sandbox.localcluster.programs.os_packages import ensure
-
-
-def choose_slot(places: Places) -> int:
-    """Addresses that no cluster and no other engine has. Raises LocalClusterError where none are left."""
-    clusters = {one.slot for one in description.all_descriptions()}
-    engines = {one.slot for one in record.recorded() if one.slot is not None}
-    return network.choose_slot(str(places.root), frozenset(clusters | engines), network.machine_routes())
 
 
 def connect(names: EngineNames, slot: int, say: Callable[[str], None]) -> None:
@@ -32,6 +25,7 @@ def connect(names: EngineNames, slot: int, say: Callable[[str], None]) -> None:
 
 def disconnect(names: EngineNames, say: Callable[[str], None]) -> None:
     """Remove the link and what it changed on the machine; nothing happens where there never was one."""
+    # First: the programs for it may have to be fetched, and most engines need none.
     if not is_connected(names):
         return
     programs = ensure(NEEDED, say)

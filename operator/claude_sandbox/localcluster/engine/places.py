@@ -3,13 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from claude_sandbox.localcluster.layout import Layout, clusters_dir
+from claude_sandbox.localcluster.layout import ENGINE_RECORD, Layout, engines_dir
 from claude_sandbox.localcluster.node.names import RUN, Names
-
-
-def engines_dir() -> Path:
-    """One directory for each engine that is up (or was interrupted)."""
-    return clusters_dir().parent / "engines"
 
 
 @dataclass(frozen=True)
@@ -23,7 +18,7 @@ class Places(Layout):
 
     @property
     def record(self) -> Path:
-        return self.root / "engine.json"
+        return self.root / ENGINE_RECORD
 
     @property
     def data(self) -> Path:

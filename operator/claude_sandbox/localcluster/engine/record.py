@@ -1,12 +1,12 @@
 """What an engine was asked to be, and where it is; kept in its directory for the next command."""
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from claude_sandbox.localcluster.engine.places import EngineNames, Places, engines_dir
+from claude_sandbox.localcluster import claims, network, ports
+from claude_sandbox.localcluster.engine.places import EngineNames, Places
 from claude_sandbox.localcluster.layout import write_private
 from claude_sandbox.localcluster.network import Addresses
 from claude_sandbox.localcluster.pki.pki import Files
@@ -113,9 +113,29 @@ def save(places: Places, engine: EngineDescription) -> None:
     write_private(places.record, json.dumps(asdict(engine), indent=2))
 
 
-def recorded() -> Iterator[EngineDescription]:
-    """The descriptions of all engines of this user."""
-    directory = engines_dir()
-    for entry in sorted(directory.iterdir()) if directory.is_dir() else ():
-        if (engine := load(Places(entry))) is not None:
-            yield engine
+def settle(wanted: EngineDescription, outside: bool | None) -> EngineDescription:
+    """What is wanted, with the port and the slot that it needs for it, recorded. `outside`: see `lifecycle.up`.
+
+    Raises LocalClusterError where none is left.
+    """
+    places = wanted.places
+    places.make()
+    with claims.choosing():
+        others = claims.held(places)
+        engine = replace(wanted, port=_port(wanted, others), slot=_slot(wanted, outside, others))
+        save(places, engine)
+        return engine
+
+
+def _port(wanted: EngineDescription, others: claims.Claims) -> int | None:
+    if wanted.tcp is Tcp.NONE:
+        return None
+    if wanted.port is not None:
+        return wanted.port
+    return ports.allocate(str(wanted.places.root), ("docker",), others.ports)["docker"]
+
+
+def _slot(wanted: EngineDescription, outside: bool | None, others: claims.Claims) -> int | None:
+    if outside is None or (outside and wanted.slot is not None):
+        return wanted.slot
+    return network.choose_slot(str(wanted.places.root), others.slots, network.machine_routes()) if outside else None

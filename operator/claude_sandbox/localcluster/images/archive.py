@@ -97,24 +97,32 @@ def of_programs(
             info = tarfile.TarInfo(name.lstrip("/"))
             info.type, info.linkname = tarfile.SYMTYPE, destination
             content.addfile(info)
+    configuration = {
+        "Entrypoint": list(entrypoint),
+        "User": "65532:65532",
+        **({"Volumes": {path: {} for path in volumes}} if volumes else {}),
+        **(config or {}),
+    }
     try:
-        with _archive(target) as archive, layer.open("rb") as file:
-            blob = _add_file(archive, file, layer.stat().st_size)
-            config = {
-                "architecture": architecture,
-                "os": "linux",
-                "created": "1970-01-01T00:00:00Z",
-                "config": {
-                    "Entrypoint": list(entrypoint),
-                    "User": "65532:65532",
-                    **({"Volumes": {path: {} for path in volumes}} if volumes else {}),
-                    **(config or {}),
-                },
-                "rootfs": {"type": "layers", "diff_ids": [f"sha256:{blob.digest}"]},
-            }
-            return _finish(archive, target, reference, _json(config), [blob])
+        return of_layer(layer, target, reference, architecture, configuration)
     finally:
         layer.unlink()
+
+
+def of_layer(
+    layer: Path, target: Path, reference: str, architecture: str, config: Mapping[str, object]
+) -> ImageArchive:
+    """An image of one layer, the root file system in a tar archive; `config` is as for `of_programs`."""
+    with _archive(target) as archive, layer.open("rb") as file:
+        blob = _add_file(archive, file, layer.stat().st_size)
+        document = {
+            "architecture": architecture,
+            "os": "linux",
+            "created": "1970-01-01T00:00:00Z",
+            "config": dict(config),
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{blob.digest}"]},
+        }
+        return _finish(archive, target, reference, _json(document), [blob])
 
 
 def _beside(target: Path, purpose: str) -> Path:
@@ -199,6 +207,7 @@ def _info(name: str, size: int) -> tarfile.TarInfo:
 
 
 def _json(document: object) -> bytes:
+    # The same document is the same bytes each time, so the digest is the same, too.
     return json.dumps(document, separators=(",", ":"), sort_keys=True).encode()
 
 

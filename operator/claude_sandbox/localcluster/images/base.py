@@ -39,14 +39,18 @@ def packages(listing: str) -> tuple[str, ...]:
     return tuple(words[0] for words in lines if words)
 
 
-def bootstrap(names: Sequence[str], report: Callable[[str], None]) -> Path:
+def bootstrap(names: Sequence[str], report: Callable[[str], None], *, directories: Sequence[str] = ()) -> Path:
     """A tar archive of the distribution's essential packages and the named ones, made where the cache lacks it.
 
+    `directories` are there before the named ones are set up: some link into what is left out otherwise (_EXCLUDED).
     Raises LocalClusterError where this machine can't make one.
     """
     release = platform.freedesktop_os_release()
-    key = hashlib.sha256("\0".join((release.get("ID", ""), release.get("VERSION_ID", ""), platform.machine(),
-                                    *_OPTIONS, *_EXCLUDED, *sorted(names))).encode()).hexdigest()[:16]  # fmt: skip
+    made_of = (
+        *(release.get("ID", ""), release.get("VERSION_ID", ""), platform.machine()),
+        *(*_OPTIONS, *_EXCLUDED, *sorted(names), *directories),
+    )
+    key = hashlib.sha256("\0".join(made_of).encode()).hexdigest()[:16]
     parent = cache_dir() / "bases"
     target = parent / f"{key}.tar"
     if target.exists():
@@ -58,7 +62,7 @@ def bootstrap(names: Sequence[str], report: Callable[[str], None]) -> Path:
         )
     with locked(parent):
         if not target.exists():
-            _make(names, release, target, report)
+            _make(names, release, target, report, directories)
     return target
 
 
@@ -84,7 +88,13 @@ def sources(targets: str, distribution: str) -> tuple[Source, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _make(names: Sequence[str], release: Mapping[str, str], target: Path, report: Callable[[str], None]) -> None:
+def _make(
+    names: Sequence[str],
+    release: Mapping[str, str],
+    target: Path,
+    report: Callable[[str], None],
+    directories: Sequence[str],
+) -> None:
     programs = ensure(_NEEDED, report)
     distribution = release.get("ID", "")
     own = sources(_indextargets(), distribution)
@@ -95,8 +105,9 @@ def _make(names: Sequence[str], release: Mapping[str, str], target: Path, report
     partial = target.with_name(f".{target.name}")
     filters = [f"--dpkgopt=path-exclude={pattern}" for pattern in _EXCLUDED]
     filters += [f"--dpkgopt=path-include={pattern}" for pattern in _INCLUDED]
+    hooks = [f'--essential-hook=mkdir -p "$1/{one}"' for one in directories]
     command: list[str | Path] = [
-        programs.path("mmdebstrap"), *_OPTIONS, *filters, f"--include={','.join(sorted(names))}",
+        programs.path("mmdebstrap"), *_OPTIONS, *filters, *hooks, f"--include={','.join(sorted(names))}",
         release.get("VERSION_CODENAME", ""), partial, "-",
     ]  # fmt: skip
     environment = {**os.environ, **programs.environment(), "SOURCE_DATE_EPOCH": "0"}

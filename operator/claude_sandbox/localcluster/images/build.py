@@ -2,23 +2,24 @@
 
 import hashlib
 import json
-import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import docker
 from docker.errors import APIError, BuildError, ImageNotFound
+from docker.models.images import Image
 
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.images.archive import ImageArchive, from_docker_save
 from claude_sandbox.localcluster.images.base import bootstrap, python_version
 from claude_sandbox.localcluster.images.engine import engine
+from claude_sandbox.localcluster.images.places import place, remove_what_was_left
 from claude_sandbox.localcluster.images.recipes import Recipe, recipe
+from claude_sandbox.localcluster.images.sbom import PARTS
 from claude_sandbox.localcluster.layout import cache_dir, write_private
-from claude_sandbox.localcluster.locks import locked
 
 NAMES = ("sandbox", "operator")
 # Archives of one image that are kept: that of the last build, and one before it.
@@ -34,33 +35,47 @@ def build_image(name: str, report: Callable[[str], None], base: str | None = Non
     a base is bootstrapped where that can't be had.
     Raises LocalClusterError where something that is needed is missing or fails, KeyError for another name.
     """
-    made_of = recipe(name)
     parent = cache_dir() / "images"
-    target = parent / f"{name}-{made_of.key()}{_suffix(base)}.tar"
-    if found := _load(target):
-        return found
-    with locked(parent, lambda: report(f"Image {name}: waiting for another build on this machine.")):
+    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    while True:
+        made_of = recipe(name)
+        key = made_of.key()
+        target = parent / f"{name}-{key}{_suffix(base)}.tar"
         if found := _load(target):
             return found
-        report(f"Building the image {made_of.reference}.")
-        image = _build(made_of, base, target, report)
-        write_private(_record(target), json.dumps(asdict(image), default=str))
+        with place(target.stem, lambda: report(f"Image {name}: another process builds it; waiting.")) as scratch:
+            # Sources may have changed since: then this one is no longer what was asked for.
+            if _load(target) or recipe(name).key() != key:
+                continue
+            remove_what_was_left()
+            report(f"Building the image {made_of.reference}.")
+            image = _build(made_of, key, base, scratch, target, report)
+            if image is None:
+                report(f"The sources of the image {name} were changed meanwhile: it is built again.")
+                continue
+            write_private(_record(target), json.dumps(asdict(image), default=str))
         _prune(parent, name)
-    return image
+        return image
 
 
-def _build(made_of: Recipe, base: str | None, target: Path, report: Callable[[str], None]) -> ImageArchive:
-    with _scratch() as scratch, engine(report) as client:
+def _build(
+    made_of: Recipe, key: str, base: str | None, scratch: Path, target: Path, report: Callable[[str], None]
+) -> ImageArchive | None:
+    """None where the sources are no longer those of the key."""
+    with engine(report) as client:
         context = scratch / "context"
         context.mkdir()
         origin, python = _base(client, made_of, base, report)
         made_of.stage(context, python, report)
+        if made_of.key() != key:
+            return None
         report(f"Running the Dockerfile of {made_of.name}.")
-        _run_dockerfile(client, context, origin, made_of.reference)
+        image = _run_dockerfile(client, context, origin, made_of.reference)
         report(f"Writing {target}.")
         saved = scratch / "saved.tar"
         with saved.open("wb") as file:
-            for chunk in client.images.get(made_of.reference).save(named=True):
+            # By its own name: the reference may be another build's by now.
+            for chunk in image.save():
                 file.write(chunk)
         return from_docker_save(saved, target, made_of.reference)
 
@@ -93,27 +108,17 @@ def _has_or_pulls(client: docker.DockerClient, reference: str) -> bool:
     return True
 
 
-def _run_dockerfile(client: docker.DockerClient, context: Path, base: str, reference: str) -> None:
+def _run_dockerfile(client: docker.DockerClient, context: Path, base: str, reference: str) -> Image:
     try:
-        client.images.build(path=str(context), tag=reference, buildargs={"BASE": base}, rm=True, forcerm=True)
+        image, _ = client.images.build(
+            path=str(context), tag=reference, buildargs={"BASE": base}, rm=True, forcerm=True
+        )
     except BuildError as error:
         lines = [str(line.get("stream", line.get("error", ""))) for line in error.build_log]
         raise LocalClusterError(
             f"The Dockerfile failed: {error}\n" + "".join(lines)[-2000:], "Mend the Dockerfile, and try again."
         ) from error
-
-
-@contextmanager
-def _scratch() -> Iterator[Path]:
-    # In the cache, because /tmp may be a small file system in memory. The lock on the images is held: what is
-    # there already is of a build that was killed.
-    directory = cache_dir() / "scratch"
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(mode=0o700, parents=True)
-    try:
-        yield directory
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    return image
 
 
 def _load(target: Path) -> ImageArchive | None:
@@ -133,9 +138,14 @@ def _suffix(base: str | None) -> str:
 
 
 def _prune(parent: Path, name: str) -> None:
-    newest_first = sorted(parent.glob(f"{name}-*.tar"), key=lambda file: file.stat().st_mtime, reverse=True)
-    for old in newest_first[_KEPT:]:
+    written = {}
+    for file in parent.glob(f"{name}-*.tar"):
+        # Another build may be at this too.
+        with suppress(FileNotFoundError):
+            written[file] = file.stat().st_mtime
+    for old in sorted(written, key=written.__getitem__, reverse=True)[_KEPT:]:
         # A younger one may be in use by another checkout of the project.
-        if time.time() - old.stat().st_mtime > _IN_USE_FOR:
-            old.unlink()
+        if time.time() - written[old] > _IN_USE_FOR:
+            old.unlink(missing_ok=True)
             _record(old).unlink(missing_ok=True)
+            old.with_suffix(PARTS).unlink(missing_ok=True)

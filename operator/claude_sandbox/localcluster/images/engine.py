@@ -1,11 +1,14 @@
 """A Docker Engine to build images with: the machine's own, or a private one that exists for the build only."""
 
 import contextlib
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +28,10 @@ _CALL_TIMEOUT = 600
 _START_TIMEOUT = 60.0
 _STOP_TIMEOUT = 15.0
 _PREFIX = "build-"
-_ETC = Path("/etc/docker")
+_WITHOUT_KEY = 25
+"""The first major version of the engine that makes itself no key."""
+# An engine is named for its process.
+_ONE = threading.Lock()
 
 
 @contextmanager
@@ -44,7 +50,7 @@ def engine(report: Callable[[str], None]) -> Iterator[docker.DockerClient]:
             "No Docker Engine answers, and only root can start one for the build.",
             "Start Docker (or set DOCKER_HOST), or run the command as root.",
         )
-    with _private(report) as client, contextlib.closing(client):
+    with _ONE, _private(report) as client, contextlib.closing(client):
         yield client
 
 
@@ -66,38 +72,16 @@ def _private(report: Callable[[str], None]) -> Iterator[docker.DockerClient]:
     programs = ensure(_NEEDED, report)
     report("Starting a private Docker Engine for the build; it ends with it.")
     parent = cache_dir() / "engine"
-    parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _remove_leftovers(parent)
     root, run, cgroup = _places(parent, os.getpid())
-    root.mkdir(mode=0o700)
+    root.mkdir(mode=0o700, parents=True)
     run.mkdir(mode=0o700)
-    with _machine_unchanged():
-        process = _start(programs, root, run, cgroup)
-        try:
-            yield _connect(process, run / "docker.sock", root / "log")
-        finally:
-            _stop(process)
-            _remove(parent, os.getpid())
-            with contextlib.suppress(OSError):
-                parent.rmdir()
-
-
-@contextmanager
-def _machine_unchanged() -> Iterator[None]:
-    """Engines before 25.0 make themselves a key in the machine's /etc/docker, which nothing uses any more.
-
-    Where it would be kept can be chosen, but newer engines refuse to start when it is.
-    """
-    directory, key = _ETC, _ETC / "key.json"
-    had_directory, had_key = directory.exists(), key.exists()
+    process = _start(programs, root, run, cgroup)
     try:
-        yield
+        yield _connect(process, run / "docker.sock", root / "log")
     finally:
-        if not had_key:
-            key.unlink(missing_ok=True)
-        if not had_directory:
-            with contextlib.suppress(OSError):
-                directory.rmdir()
+        _stop(process)
+        _remove(parent, os.getpid())
 
 
 def _places(parent: Path, pid: int) -> tuple[Path, Path, str]:
@@ -116,7 +100,7 @@ def _remove(parent: Path, pid: int) -> None:
 
 def _start(programs: Programs, root: Path, run: Path, cgroup: str) -> subprocess.Popen[bytes]:
     # The machine's own configuration, should it have one, is not for this engine.
-    (root / "daemon.json").write_text("{}")
+    (root / "daemon.json").write_text(json.dumps(_settings(programs, root)))
     namespaces = (
         # The engine's end is the end of all its processes and mounts, however it comes, and no packet leaves
         # a build: the images' content was fetched and checked before. When this process is killed, so is all.
@@ -134,6 +118,18 @@ def _start(programs: Programs, root: Path, run: Path, cgroup: str) -> subprocess
             [programs.path("setpriv"), *namespaces, *daemon], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             env={**os.environ, **programs.environment()}, start_new_session=True,
         )  # fmt: skip
+
+
+def _settings(programs: Programs, root: Path) -> dict[str, str]:
+    """Engines before 25 make themselves a key in the machine's /etc/docker, which nothing uses any more. Where it would
+    be kept can be chosen, but newer ones refuse to start when it is."""
+    version = subprocess.run(
+        [programs.path("dockerd"), "--version"], env={**os.environ, **programs.environment()},
+        capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    major = re.search(r"version (\d+)\.", version)
+    old = major is not None and int(major[1]) < _WITHOUT_KEY
+    return {"deprecated-key-path": str(root / "key.json")} if old else {}
 
 
 def _connect(process: subprocess.Popen[bytes], socket: Path, log: Path) -> docker.DockerClient:

@@ -15,6 +15,7 @@ from claude_sandbox.claudecode import program, review
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.images.base import packages
 from claude_sandbox.localcluster.images.progress import run
+from claude_sandbox.localcluster.images.wheels import REMEDY, fetched, pip
 from claude_sandbox.localcluster.layout import cache_dir
 from claude_sandbox.localcluster.locks import locked
 from claude_sandbox.localcluster.programs import toolchain
@@ -31,8 +32,6 @@ _CLAUDE_PACKAGES = {
         "sha512-zy+OOB7i1J7rCjNoPB2ZBD7EAtT0Eus1wH+toklZGL2XpwHyw+POGUGOpEBBE6xe5EkAYWXzFSTQ3uD8UtWlRg==",
     ),
 }
-# glibc of the wheels that the operator's image may hold: its base is Debian 12 (2.36) or newer.
-_WHEEL_PLATFORMS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
 _PROGRAMS = ("entrypoint", "clone-repositories")
 
 
@@ -176,6 +175,7 @@ def _pack(package: str, integrity: str, archive: Path, report: Callable[[str], N
             remedy="Let npm reach a package registry (npm config get registry), and try again.",
         )  # fmt: skip
         fetched = next(partial.glob("*.tgz"))
+        # What was published, as noted above, not what the registry says of itself.
         if sha512(fetched) != integrity:
             raise LocalClusterError(
                 f"{package} {CLAUDE_CODE} is not what was published: its hash is {sha512(fetched)}.",
@@ -194,25 +194,16 @@ def sha512(file: Path) -> str:
 
 def _fetch_wheels(root: Path, directory: Path, python: str, report: Callable[[str], None]) -> None:
     wheels = directory / "wheels"
-    wheels.mkdir()
     shutil.copy(root / "requirements.lock", directory)
-    pip = [*toolchain.pip(), "--quiet", "--disable-pip-version-check", "--no-input"]
-    remedy = "Let pip reach a package index (PIP_INDEX_URL), and try again."
-    suffix = platform.machine()
-    run(
-        [*pip, "download", "--require-hashes", "--only-binary=:all:", "--python-version", python,
-         *(f"--platform={tag}_{suffix}" for tag in _WHEEL_PLATFORMS), "--dest", wheels,
-         "--requirement", root / "requirements.lock", "--requirement", directory / "pip.txt"],
-        "Fetching the operator's wheels", report, remedy=remedy,
-    )  # fmt: skip
+    shutil.copytree(fetched((root / "requirements.lock", directory / "pip.txt"), python, report), wheels)
     # pip by itself would fetch whatever goes by the name of the build's backend and of what that needs.
     with tempfile.TemporaryDirectory() as backend:
         run(
-            [*pip, "install", "--require-hashes", "--no-deps", "--only-binary=:all:", "--target", backend,
+            [*pip(), "install", "--require-hashes", "--no-deps", "--only-binary=:all:", "--target", backend,
              "--requirement", root / "requirements-build.lock"],
-            "Fetching what builds the operator's wheel", report, remedy=remedy,
+            "Fetching what builds the operator's wheel", report, remedy=REMEDY,
         )  # fmt: skip
         run(
-            [*pip, "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", wheels, root],
-            "Building the operator's wheel", report, remedy=remedy, environment=os.environ | {"PYTHONPATH": backend},
+            [*pip(), "wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", wheels, root],
+            "Building the operator's wheel", report, remedy=REMEDY, environment=os.environ | {"PYTHONPATH": backend},
         )  # fmt: skip

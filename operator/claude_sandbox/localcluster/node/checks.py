@@ -10,13 +10,14 @@ from claude_sandbox.localcluster import components
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.health import Probe, answers_ok
 from claude_sandbox.localcluster.layout import Layout
-from claude_sandbox.localcluster.node import resolve
+from claude_sandbox.localcluster.network import at, is_ipv6
 from claude_sandbox.localcluster.node.api import Api
 from claude_sandbox.localcluster.node.commands import call, succeeds
 from claude_sandbox.localcluster.node.config import CONTAINERD_SOCKET, HEALTH_PORTS
 from claude_sandbox.localcluster.node.manifests import Manifest
 from claude_sandbox.localcluster.node.names import Names
 from claude_sandbox.localcluster.node.namespaces import enter, enter_network
+from claude_sandbox.localcluster.node.network import resolve
 from claude_sandbox.localcluster.node.parts import NEEDED
 from claude_sandbox.localcluster.pki.pki import Files
 from claude_sandbox.localcluster.programs.os_packages import Programs, ensure
@@ -64,7 +65,7 @@ def knows_pods(layout: Layout, node_ip: str) -> bool:
     """
     admin = Files(layout.pki, "admin")
     kubelet = Api(
-        f"https://{node_ip}:{_KUBELET_PORT}", Files(layout.pki, "ca").certificate, admin.certificate, admin.key
+        f"https://{at(node_ip, _KUBELET_PORT)}", Files(layout.pki, "ca").certificate, admin.certificate, admin.key
     )
     try:
         return bool(kubelet.get("/pods").get("items"))
@@ -78,9 +79,10 @@ def resolves(names: Names, dns_ip: str) -> bool:
     return succeeds([*enter_network(names), *question])
 
 
-def enforces(names: Names, programs: Programs) -> bool:
+def enforces(names: Names, programs: Programs, node_ip: str) -> bool:
     """Whether the policy engine's rules are in the path of what pods send: its first pass is done."""
-    command = [*enter(names), str(programs.path("iptables")), "--wait", "--list-rules", "FORWARD"]
+    filters = "ip6tables" if is_ipv6(node_ip) else "iptables"
+    command = [*enter(names), str(programs.path(filters)), "--wait", "--list-rules", "FORWARD"]
     return "KUBE-ROUTER-FORWARD" in call(command, {**os.environ, **programs.environment()})
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from claude_sandbox.localcluster.context import NodeContext
+from claude_sandbox.localcluster.network import at, is_ipv6
 
 # Where the node's programs find each other, in the node's own /run.
 CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
@@ -16,6 +17,14 @@ CONTAINERD_SOCKET = "/run/containerd/containerd.sock"
 BRIDGE = "cni0"
 # Where these answer whether they are well, on the node's address, without TLS.
 HEALTH_PORTS = {"kube-proxy": 10256, "kube-router": 20244}
+# kube-router 2.1 calls its sets of IPv6 inet6:KUBE-…, and in its rules KUBE-… alone, so that the kernel takes none of
+# them (https://github.com/cloudnativelabs/kube-router/issues/1653). And it judges ICMPv6 by policies, so that a pod
+# with one finds no neighbour; what else there is of ICMPv6, `near` stops. It finds this before the program itself.
+IP6TABLES_RESTORE = r"""#!/bin/sh
+sed -e 's/--match-set KUBE-/--match-set inet6:KUBE-/g' \
+    -e '/^-A KUBE-ROUTER-.* -j KUBE-POD-FW-/{/ipv6-icmp/!s/ -\([sd]\) / ! -p ipv6-icmp -\1 /}' |
+    PATH="${PATH#*:}" ip6tables-restore "$@"
+"""
 # Processes in one pod: what a sandbox is given by default.
 POD_PIDS = 512
 
@@ -45,6 +54,11 @@ class Files:
     @property
     def resolver(self) -> Path:
         return self.directory / "resolv.conf"
+
+    @property
+    def policy_programs(self) -> Path:
+        """Programs that the policy engine finds before the machine's."""
+        return self.directory / "policy-programs"
 
 
 def containerd(context: NodeContext, pause_image: str, plugins: Path, files: Files) -> str:
@@ -94,7 +108,7 @@ def network(pod_cidr: str) -> str:
         "ipam": {
             "type": "host-local",
             "ranges": [[{"subnet": pod_cidr}]],
-            "routes": [{"dst": "0.0.0.0/0"}],
+            "routes": [{"dst": "::/0" if is_ipv6(pod_cidr) else "0.0.0.0/0"}],
             "dataDir": "/run/cni-addresses",
         },
     }
@@ -149,7 +163,7 @@ def kube_proxy(context: NodeContext) -> str:
         "clusterCIDR": context.pod_cidr,
         "hostnameOverride": context.node_name,
         "bindAddress": context.node_ip,
-        "healthzBindAddress": f"{context.node_ip}:{HEALTH_PORTS['kube-proxy']}",
+        "healthzBindAddress": at(context.node_ip, HEALTH_PORTS["kube-proxy"]),
         "metricsBindAddress": "127.0.0.1:10249",
         # The kernel's limits belong to the machine.
         "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},

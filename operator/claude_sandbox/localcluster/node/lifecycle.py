@@ -1,4 +1,11 @@
-"""A node from nothing to Ready, and from whatever state it is in to nothing."""
+"""A node from nothing to Ready, and from whatever state it is in to nothing.
+
+Theory of operation. `attach` and `up` make what is missing, and can be repeated; `down` goes by names that follow from
+the cluster's directory, and needs no record. What the node changes outside of its own namespaces and control group (the
+link to the machine, kernel settings, packet filter rules) is known to `down`, which puts it back.
+
+Called under the lock of the cluster that the node is of. Holds nothing in memory.
+"""
 
 import os
 import shutil
@@ -16,7 +23,6 @@ from claude_sandbox.localcluster.node import (
     checks,
     config,
     images,
-    link,
     manifests,
     namespaces,
     parts,
@@ -28,6 +34,7 @@ from claude_sandbox.localcluster.node.api import Api
 from claude_sandbox.localcluster.node.commands import succeeds
 from claude_sandbox.localcluster.node.config import Files
 from claude_sandbox.localcluster.node.names import Names
+from claude_sandbox.localcluster.node.network import link, near
 from claude_sandbox.localcluster.node.parts import COMPONENTS, NEEDED, Part
 from claude_sandbox.localcluster.pki.pki import Files as KeyFiles
 from claude_sandbox.localcluster.programs.os_packages import Programs, ensure
@@ -60,9 +67,11 @@ def attach(context: NodeContext, report: Report) -> None:
     names = Names.of(context.layout)
     context.layout.node.mkdir(mode=0o700, exist_ok=True)
     _load_modules()
+    # First: what is changed of the machine is noted, so that `down` can put it back.
     settings.prepare(names.id)
     namespaces.make(names, context.layout)
     link.make(names, _addresses(context), programs)
+    near.close(names, programs)
 
 
 def up(context: NodeContext, report: Report) -> None:
@@ -76,25 +85,29 @@ def up(context: NodeContext, report: Report) -> None:
     def start(part: Part) -> None:
         if components.running(layout, part.name) is None:
             report(f"Starting {part.name}.")
-        components.start(layout, part.name, _inside(names, programs, part), programs.environment(), part.inputs)
+        environment = programs.environment()
+        if part.path is not None:
+            environment["PATH"] = f"{part.path}:{environment['PATH']}"
+        components.start(layout, part.name, _inside(names, programs, part), environment, part.inputs)
 
     def wait(trouble: str, well: Callable[[], bool], *needed: str) -> None:
         checks.await_true(layout, needed or COMPONENTS, trouble, well)
 
     start(parts.containerd(context, files))
     wait("containerd does not answer", lambda: checks.health(layout, "containerd"), "containerd")
+    # Before the kubelet, which would look for them in a registry.
     for archive in (pause, coredns):
         images.load(names, archive, programs)
     _apply(api, context, coredns, files)
     start(parts.kubelet(context, files))
     wait("the node is not registered", lambda: checks.is_registered(api, context.node_name), "kubelet")
     start(parts.kube_proxy(context, files))
-    start(parts.kube_router(context))
+    start(parts.kube_router(context, files))
     report("Waiting for the node to be ready.")
     wait("the node is not Ready", lambda: checks.is_ready(api, context.node_name))
     wait("the kubelet knows no pods", lambda: checks.knows_pods(layout, context.node_ip))
     wait("CoreDNS does not resolve the cluster's names", lambda: checks.resolves(names, context.cluster_dns_ip))
-    wait("kube-router enforces no policies", lambda: checks.enforces(names, programs))
+    wait("kube-router enforces no policies", lambda: checks.enforces(names, programs, context.node_ip))
     for name in COMPONENTS:
         wait(f"{name} is not well", partial(checks.health, layout, name))
 
@@ -114,8 +127,10 @@ def down(layout: Layout, report: Report) -> None:
     # Nothing is worth saving, and nothing may start a pod's process anew.
     for name in reversed(COMPONENTS):
         components.stop(layout, name, grace=0)
+    # By record, by namespaces and by control group: each finds what the others miss.
     processes.end(names)
     cgroups.end(names.cgroup)
+    # Only now: that a package can't be fetched must not keep processes running.
     programs = ensure(NEEDED, report)
     link.close(names, programs)
     link.remove(names, programs)
@@ -159,6 +174,10 @@ def _write_files(context: NodeContext, names: Names, programs: Programs, pause: 
         write_private(file, text)
     # Pods read it under their own users.
     files.resolver.chmod(0o644)
+    files.policy_programs.mkdir(mode=0o700, exist_ok=True)
+    restore = files.policy_programs / "ip6tables-restore"
+    write_private(restore, config.IP6TABLES_RESTORE)
+    restore.chmod(0o700)
     return files
 
 

@@ -33,6 +33,7 @@ def make(names: Names, layout: Layout, shared: Sequence[Path] = ()) -> None:
     """
     if exist(names):
         return
+    # What an interrupted command left.
     remove(names)
     names.directory.mkdir(mode=0o700, parents=True)
     call(["mount", "-t", "tmpfs", "-o", "mode=0700,size=1m", "claude-sandbox", names.directory])

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claude_sandbox.localcluster.context import NodeContext
+from claude_sandbox.localcluster.network import is_ipv6
 from claude_sandbox.localcluster.node.config import HEALTH_PORTS, Files
 from claude_sandbox.localcluster.programs.os_packages import Needed
 
@@ -24,6 +25,8 @@ class Part:
     name: str
     argv: tuple[str, ...]
     inputs: tuple[Path, ...]
+    path: Path | None = None
+    """A directory with programs that go before the machine's."""
 
 
 def containerd(context: NodeContext, files: Files) -> Part:
@@ -51,7 +54,7 @@ def kube_proxy(context: NodeContext, files: Files) -> Part:
     return Part("kube-proxy", argv, (files.kube_proxy, context.kube_proxy_kubeconfig))
 
 
-def kube_router(context: NodeContext) -> Part:
+def kube_router(context: NodeContext, files: Files) -> Part:
     """The NetworkPolicy engine: kube-router with everything else it can do turned off.
 
     It ends where the API server doesn't know its node yet.
@@ -61,6 +64,8 @@ def kube_router(context: NodeContext) -> Part:
         f"--kubeconfig={context.kube_router_kubeconfig}",
         f"--hostname-override={context.node_name}",
         f"--service-cluster-ip-range={context.service_cidr}",
+        f"--enable-ipv4={'false' if is_ipv6(context.node_ip) else 'true'}",
+        f"--enable-ipv6={'true' if is_ipv6(context.node_ip) else 'false'}",
         "--run-firewall=true",
         "--run-router=false",
         "--run-service-proxy=false",
@@ -68,4 +73,5 @@ def kube_router(context: NodeContext) -> Part:
         "--enable-cni=false",
         f"--health-port={HEALTH_PORTS['kube-router']}",
     )
-    return Part("kube-router", argv, (context.kube_router_kubeconfig,))
+    path = files.policy_programs if is_ipv6(context.node_ip) else None
+    return Part("kube-router", argv, (context.kube_router_kubeconfig,), path)

@@ -38,6 +38,7 @@ def prepare(node: str) -> None:
             before = {name: (_SYSCTL / name).read_text().strip() for name in _CHANGED if (_SYSCTL / name).exists()}
             partial = record.with_suffix(".partial")
             partial.write_text(json.dumps(before))
+            # Half a record would put nothing back.
             partial.replace(record)
         (_DIRECTORY / f"{node}.user").touch()
         (_SYSCTL / "net/ipv4/ip_forward").write_text("1")

@@ -20,6 +20,7 @@ def ensure(api: Api, layout: Layout, node: str) -> None:
         if name not in found:
             _directory(place)
             api.apply(manifests.volume(name, place, node))
+        # Emptied before it is free for the next claim.
         elif found[name] == "Released":
             shutil.rmtree(place, ignore_errors=True)
             _directory(place)

@@ -28,7 +28,6 @@ _KUBERNETES_SERVICE = (
     "kubernetes.default",
     "kubernetes.default.svc",
     "kubernetes.default.svc.cluster.local",
-    KUBERNETES_SERVICE_IP,
 )
 AUTHORITIES = ("ca", "etcd-ca", "front-proxy-ca")
 
@@ -49,12 +48,15 @@ class Files:
         return self.directory / f"{self.name}.key"
 
 
-def subjects(gateway_ip: str | None, node: tuple[str, str] | None) -> dict[str, tuple[str, Subject]]:
+def subjects(
+    gateway_ip: str | None, node: tuple[str, str] | None, service_ip: str = KUBERNETES_SERVICE_IP
+) -> dict[str, tuple[str, Subject]]:
     """Every leaf certificate by its file's name: the authority that signs it, and what it says.
 
-    `gateway_ip` is the further address of the API server, `node` the name and IP of the cluster's node.
+    `gateway_ip` is the further address of the API server, `node` the name and IP of the cluster's node, `service_ip`
+    the address of the API server's Service.
     """
-    apiserver_names = (*_LOOPBACK, *_KUBERNETES_SERVICE, *([gateway_ip] if gateway_ip else []))
+    apiserver_names = (*_LOOPBACK, *_KUBERNETES_SERVICE, service_ip, *([gateway_ip] if gateway_ip else []))
     leaves = {
         "apiserver": ("ca", Subject("kube-apiserver", server=True, client=False, names=apiserver_names)),
         "admin": ("ca", Subject("kubernetes-admin", ("system:masters",))),
@@ -106,6 +108,7 @@ def ensure(
     if not (directory / "service-account.pub").exists():
         write_private(service_account, new_key())
         made.add("service-account")
+        # Last: where it is there, both are.
         write_private(directory / "service-account.pub", public_key(service_account.read_bytes()))
     return frozenset(made)
 
@@ -123,5 +126,6 @@ def _require(files: Files) -> KeyPair:
 
 
 def _write(files: Files, pair: KeyPair) -> None:
+    # One who is interrupted in between leaves two that don't fit, which are made anew.
     write_private(files.key, pair.key)
     write_private(files.certificate, pair.certificate)

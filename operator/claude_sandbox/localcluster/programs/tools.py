@@ -75,7 +75,13 @@ _RUNC = Tool(
 # Programs of our own, their main package beside their go.mod.
 _COREDNS = Tool("coredns", "1.14.7", "coredns", ".")
 _PAUSE = Tool("pause", "1", "pause", ".")
-_OTHERS = {tool.name: tool for tool in (_ETCD, _ETCDCTL, _ETCDUTL, _KUBE_ROUTER, _KWOK, _COREDNS, _PAUSE)}
+# No part of a cluster: what signs images, for tests.
+_COSIGN = Tool("cosign", "3.1.3", "cosign", "github.com/sigstore/cosign/v3/cmd/cosign")
+# Nor this: what keeps backups behind S3's protocol.
+_VERSITYGW = Tool("versitygw", "1.8.0", "versitygw", "github.com/versity/versitygw/cmd/versitygw")
+_OTHERS = {
+    tool.name: tool for tool in (_ETCD, _ETCDCTL, _ETCDUTL, _KUBE_ROUTER, _KWOK, _COREDNS, _PAUSE, _COSIGN, _VERSITYGW)
+}
 # What Docker Engine 29 is made of, by name. Nodes have the same containerd and runc.
 ENGINE = {tool.name: tool for tool in (_DOCKERD, _DOCKER_PROXY, _CONTAINERD, _SHIM, _RUNC)}
 

@@ -119,6 +119,17 @@ async def test_a_second_name_of_the_same_engine_is_refused(fleet: Fleet, engine:
     assert is_ready((await fleet.api.get(DOCKER_HOSTS, "first"))["status"])
 
 
+async def test_nor_is_the_engine_of_a_compromised_host_by_another_name(fleet: Fleet, engine: SmallEngine) -> None:
+    await fleet.add("first", f"unix://{engine.address}")
+    await fleet.comes_to("first", is_ready)
+    await fleet.change("first", incident={"state": "HostCompromised"})
+    await fleet.comes_to("first", lambda status: condition(status, "Ready")[1] == "HostCompromised")
+    await fleet.add("second", f"unix://{engine.address}")
+    status = await fleet.comes_to("second", lambda status: condition(status, "Ready")[0] == "False")
+    assert condition(status, "Stalled") == ("True", "DuplicateEngine")
+    assert "first" in status["conditions"][0]["message"]
+
+
 async def test_a_secret_is_asked_for_until_it_is_right(fleet: Fleet) -> None:
     await fleet.add("remote", "tcp://127.0.0.1:1", credentialsSecretRef={"name": "remote"})
     status = await fleet.comes_to("remote", lambda status: condition(status, "Stalled")[0] == "True")

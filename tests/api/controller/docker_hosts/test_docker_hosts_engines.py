@@ -12,8 +12,8 @@ from enginekit import own, remapping, run_inside
 
 from claude_sandbox.api.docker_hosts.endpoints import parse
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.backends.docker.engine.client_credentials import TlsCredentials
-from claude_sandbox.backends.docker.engine.connect import connect
+from claude_sandbox.backends.docker.engine.connection.client_credentials import TlsCredentials
+from claude_sandbox.backends.docker.engine.connection.connect import connect
 from claude_sandbox.compliance.evidence.docker_hosts import HostEvidence
 from claude_sandbox.compliance.evidence.readings import Reading
 from claude_sandbox.compliance.reports.docker_hosts import findings
@@ -189,6 +189,7 @@ def test_users_that_are_remapped_are_measured(engine_release: str, state_home: P
 
 @pytest.mark.controlplane
 @pytest.mark.usefixtures("operator")
+@pytest.mark.by_turns
 async def test_an_engine_that_is_stopped_and_started_is_found_again(fleet: Fleet, running: EngineDescription) -> None:
     files = credentials(running)
     data = {"ca.crt": files.ca.decode(), "tls.crt": files.certificate.decode(), "tls.key": files.key.decode()}

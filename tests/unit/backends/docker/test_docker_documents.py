@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from docker_world import CLUSTER, NEW, OLD, blueprint_of, desired_of
+from docker_world import CLUSTER, IDENTITY, NEW, OLD, blueprint_of, desired_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities, capabilities_of
 from claude_sandbox.backends.docker.keys import delivery
+from claude_sandbox.backends.docker.names import names_of
 from claude_sandbox.backends.docker.objects import documents, spec_hash
 from claude_sandbox.backends.docker.unsupported import unsupported_in
 from claude_sandbox.blueprint.model import Image
@@ -127,18 +128,19 @@ def test_the_key_is_in_no_document_of_its_delivery() -> None:
 
 
 def test_what_an_engine_cant_give_is_said() -> None:
-    said = " ".join(unsupported_in(blueprint_of()))
+    called = names_of(CLUSTER, IDENTITY)
+    said = " ".join(unsupported_in(blueprint_of(), {called.workspace: {"Options": None}}, called))
     for word in ("allowedCIDRs", "name", "size"):
         assert word in said
     nothing = {"network": {"egress": {"allowedCIDRs": [], "dns": False}}, "workspace": {"type": "EmptyDir"}}
-    assert unsupported_in(blueprint_of(**nothing)) == ()
+    assert unsupported_in(blueprint_of(**nothing), {}, called) == ()
 
 
 @pytest.mark.parametrize("workspace", [{"type": "EmptyDir"}, {"type": "EmptyDir", "size": "3Gi"}, {}])
 def test_a_limit_of_the_disk_is_said_to_have_no_effect_where_it_was_asked_for(workspace: dict[str, str]) -> None:
     def said(**resources: str) -> bool:
         return "spec.resources.ephemeralStorage" in " ".join(
-            unsupported_in(blueprint_of(workspace=workspace, resources=resources))
+            unsupported_in(blueprint_of(workspace=workspace, resources=resources), {}, names_of(CLUSTER, IDENTITY))
         )
 
     assert said(ephemeralStorage="1Gi")

@@ -9,8 +9,8 @@ import pytest
 from docker_world import NEW, OLD, desired_of, live_of
 
 from claude_sandbox.backends.base import Cause, Past
+from claude_sandbox.backends.docker.documents.health import NOT_ALIVE
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
-from claude_sandbox.backends.docker.health import NOT_ALIVE
 from claude_sandbox.backends.docker.model import Observed, Plan, Verb
 from claude_sandbox.backends.docker.plan import plan
 from claude_sandbox.backends.docker.state import state_of

@@ -27,7 +27,7 @@ def test_every_name_is_accepted_and_short(cluster: str, identity: Identity) -> N
     for name in (names.container, names.helper, names.network, *names.all_volumes):
         assert ACCEPTED.fullmatch(name)
         assert len(name) <= 63
-    assert len({names.container, names.helper, *names.all_volumes}) == 7
+    assert len({names.container, names.helper, *names.all_volumes}) == 8
 
 
 @given(st.uuids().map(str), identities, identities)

@@ -43,6 +43,31 @@ def test_it_may_look_at_pods_only_where_it_lends_by_their_addresses() -> None:
     assert looks(replace(WISH, pods=True)) == [["list", "watch"]]
 
 
+@pytest.mark.parametrize(
+    ("limits", "each", "mib"),
+    [
+        ({}, 256 << 20, 1024),
+        ({"pushBytes": 1 << 30}, 1 << 30, 4096),
+        ({"pushBytes": 100 << 20, "pushesAtOnce": 8}, 100 << 20, 800),
+        ({"spoolBytes": (64 << 20) + 1}, 256 << 20, 65),
+    ],
+)
+def test_pushes_have_room_on_the_nodes_disk_and_a_bound(limits: dict[str, int], each: int, mib: int) -> None:
+    deployment = objects.deployment(WISH, replace(GIVEN, settings={"limits": limits}))
+    template = deployment["spec"]["template"]
+    read = parse(template["metadata"]["annotations"][meta.ANNOTATION_GATEWAY])
+    container = template["spec"]["containers"][0]
+    mounts = {one["mountPath"]: one for one in container["volumeMounts"]}
+    mount = mounts[str(read.spool)]
+    assert not mount.get("readOnly")
+    volume = next(one for one in template["spec"]["volumes"] if one["name"] == mount["name"])
+    assert volume["emptyDir"] == {"sizeLimit": f"{mib}Mi"}
+    # The program holds to the bound by itself, and the pod's own limit leaves room for its logs beside it.
+    assert read.limits.push_bytes == each
+    assert read.limits.spool_bytes == limits.get("spoolBytes", mib << 20)
+    assert container["resources"]["limits"]["ephemeral-storage"] == f"{mib + 64}Mi"
+
+
 def test_the_program_takes_its_configuration() -> None:
     settings = {"provider": {"baseURL": "https://llm.example.org"}, "egress": {"deniedDomains": ["example.com"]}}
     read = parse(objects.configuration(replace(GIVEN, settings=settings), mounted=True))

@@ -25,8 +25,27 @@ def test_a_container_that_was_ended_for_its_memory_is_told_though_it_runs_again(
     assert state_of(pod("True")).pressure == ()
 
 
+@pytest.mark.parametrize(
+    ("message", "reason", "remedy"),
+    [
+        ('Usage of EmptyDir volume "workspace" exceeds the limit "1Gi". ', Reason.NO_ROOM_LEFT, "ephemeralStorage"),
+        ("Pod ephemeral local storage usage exceeds the total limit of containers 8Gi. ", Reason.NO_ROOM_LEFT, "size"),
+        ("The node was low on resource: memory. Threshold quantity: 100Mi. ", Reason.OUT_OF_MEMORY, "administrator"),
+        ("Preempted by a more important pod", None, ""),
+    ],
+)
+def test_one_that_its_node_has_evicted_is_said_to_lack_what_it_did(
+    message: str, reason: Reason | None, remedy: str
+) -> None:
+    evicted = pod("False")
+    evicted["status"] |= {"phase": "Failed", "reason": "Evicted", "message": message}
+    state = state_of(evicted)
+    assert (state.reason, state.strained) == (Reason.POD_FAILED, reason)
+    assert remedy in " ".join(state.pressure)
+
+
 def test_one_that_started_and_is_not_ready_is_not_said_to_be_starting() -> None:
-    assert "home, which may be full" in state_of(pod("False", started=True)).message
+    assert "no room in its home" in state_of(pod("False", started=True)).message
     assert "does not answer in it yet" in state_of(pod("False", started=False)).message
 
 

@@ -90,7 +90,7 @@ def test_the_profile_decides_what_is_required() -> None:
         (["pod", "alice"], "'alice' is not NAMESPACE/NAME"),
         (["pod", "/alice"], "is not NAMESPACE/NAME"),
         (["pod", "a/b", "--inspect", "-"], "say what to measure"),
-        (["pod", "a/b", "--mount", "/x"], "--mount is for --inspect and container, not for pod"),
+        (["pod", "a/b", "--mount", "/x"], "--mount is for --inspect, container and files, not for pod"),
         (["image", "alice"], "'image' is not one of"),
         (["container"], "say which: container NAME, or --all"),
         (["container", "alice", "--all"], "say which: container NAME, or --all"),

@@ -67,12 +67,36 @@ def test_a_sandbox_is_measured_against_what_it_declares(tmp_path: Path, argument
 
 
 def test_a_sandbox_s_own_profile_decides_what_is_required(tmp_path: Path) -> None:
-    mounted, brokered = with_sandbox(), with_sandbox(profile="Production", credentials=BROKERED)
+    backup = {
+        "schedule": "30 2 * * *",
+        "target": {"type": "VolumeClaim", "claimName": "b"},
+        "passwordSecretRef": {"name": "b"},
+    }
+    bounds = {"budget": {"maxCostUSD": "20"}, "lifecycle": {"ttl": "30d"}, "backup": backup}
+    mounted, brokered = with_sandbox(), with_sandbox(profile="Production", credentials=BROKERED, **bounds)
     assert run(mounted, tmp_path, "sandbox", "agents/alice").exit_code == 0
     for cluster, judged in ((mounted, (False, "Fail")), (brokered, (True, "Pass"))):
         found = reported(cluster, tmp_path, "sandbox", "agents/alice")["controls"]
         # The one holds its key itself.
         assert [(one["required"], one["result"]) for one in found if one["id"] == "SEC-05"] == [judged]
+
+
+def test_a_sandbox_s_own_level_decides_what_is_required_unless_another_is_asked_for(tmp_path: Path) -> None:
+    def required(*arguments: str, **spec: Any) -> bool:
+        [report] = (reported(with_sandbox(**spec), tmp_path, "sandbox", "agents/alice", *arguments),)
+        return next(one["required"] for one in report["controls"] if one["id"] == "PRIV-05")
+
+    assert required()
+    assert not required(compliance={"level": "Restricted"})
+    assert required("--level", "Sandbox", compliance={"level": "Restricted"})
+
+
+def test_a_sandbox_s_own_exceptions_count_until_they_end(tmp_path: Path) -> None:
+    for expires, code in (("2099-12-31", 0), ("2020-01-01", 1)):
+        exception = {"control": "PRIV-01", "reason": "x", "owner": "alice", "expires": expires}
+        cluster = with_sandbox(compliance={"exceptions": [exception, exception | {"control": "OPS-03"}]})
+        agent_of(cluster)["securityContext"].update(privileged=True)
+        assert run(cluster, tmp_path, "sandbox", "agents/alice").exit_code == code
 
 
 def pod_of(cluster: Cluster) -> Any:
@@ -328,6 +352,15 @@ def test_a_sandbox_s_pod_whose_declaration_is_out_of_reach_is_measured_as_any_ot
     assert report["note"] == why
     assert results(report)["OPS-03"] == "NotApplicable"
     assert f"Note: {why}." in run(cluster, tmp_path, "pod", "agents/sandbox-alice").output
+
+
+def test_a_pod_beside_a_sandbox_s_is_not_measured_against_its_declaration(tmp_path: Path) -> None:
+    """What tries what can be reached has the sandbox for its owner, as its workload has."""
+    cluster = with_sandbox()
+    cluster.pods["probe-alice-1"] = json.loads(json.dumps(cluster.pods["sandbox-alice"]))
+    cluster.pods["probe-alice-1"]["metadata"]["name"] = "probe-alice-1"
+    report = reported(cluster, tmp_path, "pod", "agents/probe-alice-1")
+    assert report["note"] == "it is not the workload of its ClaudeSandbox alice"
 
 
 def test_several_pods_are_measured_in_one_go(tmp_path: Path) -> None:

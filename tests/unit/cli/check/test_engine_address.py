@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from claude_sandbox.api.docker_hosts.endpoints import Address
-from claude_sandbox.backends.docker.engine.client_credentials import TlsCredentials
-from claude_sandbox.cli.engine_address import AddressError, Tls, engine_address
+from claude_sandbox.backends.docker.engine.connection.client_credentials import TlsCredentials
+from claude_sandbox.cli.local.engine_address import AddressError, Tls, engine_address
 
 NO_TLS = Tls()
 FILES = ("ca.pem", "cert.pem", "key.pem")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_sandbox.cli.work.archive import LARGEST_HEADER, ArchiveError, Kind, Member, Reader
+from claude_sandbox.cli.work.archives.archive import LARGEST_HEADER, ArchiveError, Kind, Member, Reader
 
 KINDS = {
     tarfile.REGTYPE: Kind.FILE, tarfile.DIRTYPE: Kind.DIRECTORY, tarfile.SYMTYPE: Kind.SYMLINK,

@@ -1,5 +1,6 @@
 """The commands as a user gives them: copies both ways, a command's streams, logs made plain, errors with remedies."""
 
+import base64
 import os
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 
 from claude_sandbox.cli.main import cli
 from claude_sandbox.cli.work.copying import _RECEIVE as RECEIVE
+from claude_sandbox.cli.work.copying import _not_received as not_received
 from claude_sandbox.cli.work.cp import Remote, _end
 from claude_sandbox.cli.work.plain import LONGEST_LINE, Lines, plain_line
+from claude_sandbox.cli.work.ways.sessions import Ended
 
 
 def run(server: ExecServer, *arguments: str) -> Result:
@@ -105,6 +108,30 @@ def test_what_can_not_be_copied_is_said(
     assert (names(here), names(inside)) == before
 
 
+@pytest.mark.parametrize(
+    ("errors", "remedy"),
+    [
+        (b"mktemp: failed to create directory via template '/etc/x': Read-only file system", "Name a place"),
+        (b"mktemp: failed to create directory via template '/root/x': Permission denied", "Name a place"),
+        (b"tar: copy: Cannot write: No space left on device", "room"),
+    ],
+)
+def test_a_place_where_nothing_may_be_written_is_not_one_without_room(errors: bytes, remedy: str) -> None:
+    assert remedy in not_received(Ended(1, errors), "/etc/").remedy
+
+
+def test_a_copy_is_use_of_a_sandbox_that_would_be_idle(server: ExecServer, inside: Path, here: Path) -> None:
+    source = fill(inside)
+    assert run(server, "cp", f"alice:{source}", ".").exit_code == 0
+    assert server.patches == []
+    server.spec["lifecycle"] = {"idleTimeout": "30m"}
+    assert run(server, "cp", f"alice:{source}/deep", ".").exit_code == 0
+    assert [list(patch["metadata"]["annotations"]) for patch in server.patches] == [["claudesandbox.dev/active-at"]]
+    # Who may not say so may copy all the same.
+    server.may_patch = False
+    assert run(server, "cp", "deep", f"alice:{inside}/up").exit_code == 0
+
+
 @pytest.mark.parametrize("cut", [0, 600, 40_000, 200_000])
 def test_a_copy_that_is_cut_leaves_nothing(server: ExecServer, inside: Path, here: Path, cut: int) -> None:
     source = fill(inside)
@@ -123,11 +150,12 @@ def test_a_copy_that_is_cut_leaves_nothing(server: ExecServer, inside: Path, her
 
 
 def test_what_comes_without_its_end_gets_no_name(inside: Path, tmp_path: Path) -> None:
-    """Cut between two members, where no tar says anything."""
+    """Cut between two members, where no tar says anything; or before it was said how it comes."""
     (tmp_path / "copy").write_text("half")
-    whole = subprocess.run(["tar", "-cf", "-", "-C", tmp_path, "copy"], capture_output=True, check=True).stdout
-    done = subprocess.run(["sh", "-c", RECEIVE, "sh", f"{inside}/", "name"], input=whole[:1024], check=False)
-    assert (done.returncode, names(inside)) == (35, [])
+    whole = subprocess.run(["tar", "-cf", "-", "-C", tmp_path, "copy"], capture_output=True, check=True).stdout[:1024]
+    for sent in (b"whole\n" + whole, b"lines\n" + base64.b64encode(whole) + b"\n", b"lin", b""):
+        done = subprocess.run(["sh", "-c", RECEIVE, "sh", f"{inside}/", "name"], input=sent, check=False)
+        assert (done.returncode, names(inside)) == (35, []), sent[:10]
 
 
 def test_a_copy_that_is_ended_by_a_signal_leaves_nothing(server: ExecServer, inside: Path, here: Path) -> None:
@@ -137,13 +165,13 @@ def test_a_copy_that_is_ended_by_a_signal_leaves_nothing(server: ExecServer, ins
     server.path = f"{inside}:{server.path}"
     command = [sys.executable, "-m", "claude_sandbox.cli.main", "cp", "--kubeconfig", server.kubeconfig]
     with subprocess.Popen([*command, f"alice:{inside}/note", "."], cwd=here) as process:
-        waiting = 200
+        waiting = 1200
         while not list(here.glob(".claude-sandbox-*/copy")) and waiting:
             time.sleep(0.05)
             waiting -= 1
         assert waiting
         process.terminate()
-        assert process.wait(20) == 130
+        assert process.wait(60) == 130
     assert names(here) == []
 
 
@@ -205,7 +233,8 @@ def test_a_line_without_end_is_shown_in_parts() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"spec": {"operatingMode": "Suspended"}}, ["is suspended", '"operatingMode":"Running"']),
+        ({"spec": {"operatingMode": "Suspended"}}, ["is suspended", "claude-sandbox resume agents/alice"]),
+        ({"status": {"lifecycle": {"ended": {"by": "TTL"}}}}, ["is suspended", "claude-sandbox resume agents/alice"]),
         (
             {"status": {"conditions": [{"type": "Ready", "reason": "Pulling", "message": "\x1b[2Jimage"}]}},
             ["Nothing of ClaudeSandbox agents/alice runs yet: Pulling. \\x1b[2Jimage", "kubectl describe"],

@@ -73,6 +73,11 @@ def bind(source: str, destination: str = "/mnt/x", *, declared: bool = True, **f
     return mutate
 
 
+def of_size(size: str | None) -> Mutate:
+    """Have the engine enforce this size of the workspace's volume."""
+    return lambda world: world.volumes[0].update(Options=None if size is None else {"size": size})
+
+
 def published(*addresses: str) -> Mutate:
     return lambda world: world.publish("8080/tcp", *addresses)
 
@@ -189,15 +194,15 @@ _MASKED = compliant().host["MaskedPaths"]
 
 MUTATIONS: dict[str, tuple[Mutate, str]] = {
     # PRIV
-    "--privileged": (host(Privileged=True), "PRIV-01 PRIV-02 KERN-01 KERN-04 FS-05"),
+    "--privileged": (host(Privileged=True), "PRIV-01 PRIV-02 KERN-01 KERN-04 FS-05 NET-09"),
     "privileged as a text": (host(Privileged="false"), "PRIV-01? PRIV-02? KERN-01? KERN-04? FS-05?"),
     "no capability dropped": (host(CapDrop=None), "PRIV-02"),
     "an empty list of dropped capabilities": (host(CapDrop=[]), "PRIV-02"),
     "one capability dropped": (host(CapDrop=["CAP_NET_RAW"]), "PRIV-02"),
-    "SYS_ADMIN added": (host(CapAdd=["SYS_ADMIN"]), "PRIV-02"),
-    "SYS_ADMIN added as the kernel spells it": (host(CapAdd=["CAP_SYS_ADMIN"]), "PRIV-02"),
-    "ALL added, which outweighs what is dropped": (host(CapAdd=["ALL"]), "PRIV-02"),
-    "all added, in lower case": (host(CapAdd=["all"]), "PRIV-02"),
+    "SYS_ADMIN added": (host(CapAdd=["SYS_ADMIN"]), "PRIV-02 NET-09"),
+    "SYS_ADMIN added as the kernel spells it": (host(CapAdd=["CAP_SYS_ADMIN"]), "PRIV-02 NET-09"),
+    "ALL added, which outweighs what is dropped": (host(CapAdd=["ALL"]), "PRIV-02 NET-09"),
+    "all added, in lower case": (host(CapAdd=["all"]), "PRIV-02 NET-09"),
     "dropped capabilities not told": (without("HostConfig.CapDrop"), "PRIV-02?"),
     "no security option": (host(SecurityOpt=None), "PRIV-03"),
     "no-new-privileges:false": (host(SecurityOpt=["no-new-privileges:false"]), "PRIV-03"),
@@ -356,11 +361,18 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "everybody's home": (bind("/home"), "FS-02 SEC-03"),
     "a home": (bind("/home/me"), "FS-02 SEC-03"),
     "a home on macOS, as Docker Desktop shows it": (bind("/host_mnt/Users/me"), "KERN-01? FS-02 SEC-03"),
-    "a home on Windows": (bind("C:\\Users\\me"), "FS-02 SEC-03"),
+    "a home on Windows": (bind("C:\\Users\\me"), "KERN-01? FS-02 SEC-03"),
     "a project that nobody declared": (bind("/home/me/project", declared=False), "FS-02?"),
     "a project that nobody declared, only asked for": (host(Binds=["/home/me/project:/mnt/x:ro"]), "FS-02?"),
+    "the workspace writable against its declaration": (
+        lambda world: world.declare(workspaces=frozenset(), keeps_nothing=True),
+        "FS-08 RES-07-",
+    ),
     "a project, writable and not the workspace": (bind("/home/me/project", writable=True), "FS-08"),
-    "a volume that is the host's root": (of_volume(type="none", o="bind", device="/"), "FS-02 FS-03 SEC-03"),
+    "a volume that is the host's root": (
+        of_volume(type="none", o="bind", device="/"),
+        "FS-02 FS-03 RES-07- SEC-03",
+    ),
     "a volume, made with the container, that is the host's /etc": (
         asked(
             Type="volume",
@@ -377,7 +389,7 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     ),
     "mounts not told": (
         without("Mounts"),
-        "FS-02? FS-03? FS-05? FS-06? FS-07? FS-08? SEC-02? SEC-03?",
+        "FS-02? FS-03? FS-05? FS-06? FS-07? FS-08? RES-07? SEC-02? SEC-03?",
     ),
     "docker.sock": (bind("/var/run/docker.sock"), "FS-03"),
     "docker.sock, only in Binds": (host(Binds=["/var/run/docker.sock:/var/run/docker.sock"]), "FS-02 FS-03 FS-08"),
@@ -394,7 +406,7 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "the host's /var": (bind("/var"), "FS-02 FS-03 SEC-03"),
     "the directory of a rootless engine": (bind("/run/user/1000"), "FS-03 SEC-03"),
     "the socket of a rootless engine": (bind("/run/user/1000/docker.sock"), "FS-03"),
-    "the socket of Docker Desktop": (bind("/Users/me/.docker/run/docker.sock"), "FS-03 SEC-03"),
+    "the socket of Docker Desktop": (bind("/Users/me/.docker/run/docker.sock"), "KERN-01? FS-03 SEC-03"),
     "a socket that DOCKER_HOST names": (
         both(bind("/srv/engine", "/engine"), env("DOCKER_HOST=unix:///engine/api.sock")),
         "FS-03",
@@ -451,13 +463,23 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     ),
     "scratch space of which nothing is told": (lambda world: world.host["Mounts"].pop(), "FS-07?"),
     "another volume, writable": (volume(), "FS-08"),
-    "the workspace elsewhere": (lambda world: world.declare(workspaces=frozenset({"/work"})), "FS-08"),
-    "no workspace declared": (lambda world: world.declare(workspaces=frozenset()), "FS-08?"),
+    "the workspace elsewhere": (lambda world: world.declare(workspaces=frozenset({"/work"})), "FS-08 RES-07-"),
+    "no workspace declared": (lambda world: world.declare(workspaces=frozenset()), "FS-08? RES-07-"),
     "whether the workspace is writable not told": (
         lambda world: world.container["Mounts"][0].pop("RW"),
         "FS-08?",
     ),
     # RES
+    "a project as the declared workspace": (
+        both(
+            lambda world: world.container["Mounts"].pop(0),
+            lambda world: world.host["Mounts"].pop(0),
+            bind("/home/me/project", "/workspace", declared=False, writable=True),
+        ),
+        "RES-07-",
+    ),
+    "a workspace without a size": (of_size(None), "RES-07"),
+    "a workspace of size 0": (of_size("0"), "RES-07"),
     "no memory limit": (host(Memory=0), "RES-01"),
     "a memory limit of -1": (host(Memory=-1), "RES-01"),
     "memory not told": (without("HostConfig.Memory"), "RES-01?"),
@@ -471,6 +493,12 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "no ulimits": (host(Ulimits=None), "RES-04"),
     "open files unlimited": (host(Ulimits=[{"Name": "nofile", "Hard": -1, "Soft": 1024}]), "RES-04"),
     "other ulimits only": (host(Ulimits=[{"Name": "core", "Hard": 0, "Soft": 0}]), "RES-04"),
+    "a log without a bound": (host(LogConfig={"Type": "json-file", "Config": {}}), "RES-08"),
+    "a log of size -1": (host(LogConfig={"Type": "json-file", "Config": {"max-size": "-1"}}), "RES-08"),
+    "a log whose driver bounds it": (host(LogConfig={"Type": "local", "Config": None}), ""),
+    "no log": (host(LogConfig={"Type": "none", "Config": {}}), ""),
+    "a log in the host's journal": (host(LogConfig={"Type": "journald", "Config": {}}), "RES-08?"),
+    "a log of which nothing is told": (without("HostConfig.LogConfig"), "RES-08?"),
     "--restart=always": (host(RestartPolicy={"Name": "always", "MaximumRetryCount": 0}), "RES-05"),
     "--restart=unless-stopped": (host(RestartPolicy={"Name": "unless-stopped", "MaximumRetryCount": 0}), "RES-05"),
     "--restart=on-failure": (host(RestartPolicy={"Name": "on-failure", "MaximumRetryCount": 0}), "RES-05"),
@@ -622,8 +650,8 @@ BROKERED: dict[str, tuple[Mutate, str]] = {
 }
 """Of one with a gateway."""
 
-NOT_DECIDED = {"PRIV-06", "KERN-07", "NET-03"}
-"""Unknown whatever the document says, unless it is worse: it takes the engine's own settings, or a probe."""
+NOT_DECIDED = {"PRIV-06", "PRIV-07", "KERN-07", "NET-03", "NET-04", "NET-07", "NET-09", "OPS-02"}
+"""Unknown whatever the document says, unless it is worse: it takes the engine's settings, a probe or the kernel."""
 
 
 def test_a_compliant_container_passes_everything_that_its_document_can_decide() -> None:
@@ -655,9 +683,17 @@ def test_exactly_the_controls_change_that_are_about_it_where_there_is_a_gateway(
 
 def test_every_control_that_can_fail_is_seen_failing() -> None:
     seen = {id for _, expected in (*MUTATIONS.values(), *BROKERED.values()) for id in expected.split()}
-    # Whose exec sessions are in a container, its document can't tell; what was not read lately decides nothing at all.
+    # Whose exec sessions are in a container, its document can't tell, nor what can be reached or is refused
+    # (test_probe_denial.py), nor what listens in it or is in its image (test_container_kernel.py); what was not read
+    # lately decides nothing at all.
     assert {control.id for control in CONTAINER_CONTROLS if isinstance(control.container, ContainerCheck)} - seen == {
+        "PRIV-07",
         "PRIV-08",
+        "NET-03",
+        "NET-04",
+        "NET-07",
+        "KERN-07",
+        "OPS-02",
         "OPS-04",
     }
 
@@ -700,11 +736,6 @@ PERMITTED: dict[str, Mutate] = {
     "a relay on an address that the administrator allows": both(
         relayed("192.0.2.1", (DeclaredPort(8080, "192.0.2.1"),)),
         lambda world: world.declare(addresses=frozenset({"192.0.2.1"})),
-    ),
-    "a project as the declared workspace": both(
-        lambda world: world.container["Mounts"].pop(0),
-        lambda world: world.host["Mounts"].pop(0),
-        bind("/home/me/project", "/workspace", declared=False, writable=True),
     ),
     "a declared directory, read-only": bind("/srv/data"),
     "a declared file of the system, read-only": bind("/etc/localtime"),

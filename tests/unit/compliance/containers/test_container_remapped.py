@@ -7,7 +7,8 @@ from claude_sandbox.compliance.containers.container import Container
 from claude_sandbox.compliance.containers.witness_mounts import writable
 from claude_sandbox.compliance.evidence import mountinfo
 from claude_sandbox.compliance.evidence.containers import Declared
-from claude_sandbox.compliance.evidence.process import Limits, Process
+from claude_sandbox.compliance.evidence.process import Process
+from claude_sandbox.procfs.limits import Limits
 
 # Of a sandbox's container on an engine with userns-remap, with some of its mounts left out.
 MOUNTS = """\

@@ -11,9 +11,10 @@ from compliant_container import NOW, compliant
 from claude_sandbox.api.status import EvidenceSource, Result
 from claude_sandbox.compliance.evidence.containers import NOT_READ, DockerEvidence, SettingsContent
 from claude_sandbox.compliance.evidence.mountinfo import KernelMount
-from claude_sandbox.compliance.evidence.process import Limits, Process
+from claude_sandbox.compliance.evidence.process import Process
 from claude_sandbox.compliance.evidence.readings import ManagedSettings, Object, Reading, Unread
 from claude_sandbox.compliance.reports.containers import findings
+from claude_sandbox.procfs.limits import Limits
 
 SETTINGS = ManagedSettings("/etc/claude-code", "managed-settings.json", '{"env":{}}')
 _MOUNT = {

@@ -97,6 +97,16 @@ def test_whatever_is_wrong_removing_a_field_never_makes_a_control_pass(mutate: A
     assert became_fine(world, less) == {}, path
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_of_each_thing_that_is_wrong_no_field_that_is_removed_makes_a_control_pass(mutation: str) -> None:
+    world = changed(MUTATIONS[mutation][0])
+    for path in fields(world.container):
+        less = replace(world, container=copy.deepcopy(world.container))
+        take(less.container, path)
+        assert became_fine(world, less) == {}, path
+
+
 @unhurried()
 @given(worlds, st.data())
 def test_a_field_of_the_wrong_type_is_no_answer(mutate: Any, data: Any) -> None:

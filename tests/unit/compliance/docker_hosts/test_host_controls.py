@@ -47,70 +47,71 @@ def runc(version: str) -> dict[str, Any]:
     return {"Components": [{"Name": "runc", "Version": version}]}
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({"scheme": "tcp"}, {"HOST-01": FAIL}),
-        ({"scheme": "tcp", "mutual_tls": True}, {}),
-        ({"scheme": "ssh"}, {}),
-        ({"info": {"Warnings": [PLAIN]}}, {"HOST-01": FAIL}),
-        ({"info": {"Warnings": [ANYONE]}, "scheme": "tcp", "mutual_tls": True}, {"HOST-01": FAIL}),
-        ({"info": {"Warnings": ["WARNING: No swap limit support"]}}, {}),
-        ({"info": {"Warnings": "x"}}, {"HOST-01": UNKNOWN}),
-        ({"info": {"RegistryConfig": REGISTRIES | {"InsecureRegistryCIDRs": ["10.0.0.0/8"]}}}, {"HOST-02": FAIL}),
-        (
-            {"info": {"RegistryConfig": REGISTRIES | {"IndexConfigs": {"reg.example:5000": {"Secure": False}}}}},
-            {"HOST-02": FAIL},
-        ),
-        *(
-            ({"info": {"RegistryConfig": REGISTRIES | {"IndexConfigs": {name: {"Secure": False}}}}}, {})
-            for name in ("127.0.0.1:5000", "localhost:5000", "[::1]:5000", "localhost")
-        ),
-        ({"info": {"RegistryConfig": None}}, {"HOST-02": UNKNOWN}),
-        ({"info": without("seccomp")}, {"HOST-03": FAIL}),
-        ({"info": security("name=seccomp,profile=unconfined")}, {"HOST-03": FAIL}),
-        ({"info": security("name=seccomp,profile=/etc/docker/own.json")}, {"HOST-03": UNKNOWN}),
-        ({"info": security("name=seccomp,profile=default")}, {}),
-        ({"info": without("apparmor")}, {"HOST-04": FAIL}),
-        ({"info": {"SecurityOptions": [*without("apparmor")["SecurityOptions"], "name=selinux"]}}, {}),
-        ({"info": without("userns")}, {"HOST-05": FAIL}),
-        ({"info": {"SecurityOptions": [*without("userns")["SecurityOptions"], "name=rootless"]}}, {}),
-        ({"info": without("no-new-privileges")}, {"HOST-15": FAIL}),
-        (
-            {"info": without("no-new-privileges"), "version": {"Version": "20.10.24+dfsg1"}},
-            {"HOST-15": UNKNOWN, "HOST-08": FAIL, "HOST-09": FAIL},
-        ),
-        (
-            {"info": {"SecurityOptions": "none"}},
-            dict.fromkeys(("HOST-03", "HOST-04", "HOST-05", "HOST-15"), UNKNOWN),
-        ),
-        ({"info": {"SwapLimit": False}}, {"HOST-06": FAIL}),
-        ({"info": {"PidsLimit": False}}, {"HOST-06": FAIL}),
-        ({"info": {"MemoryLimit": None}}, {"HOST-06": UNKNOWN}),
-        ({"info": {"CgroupVersion": "1"}}, {"HOST-07": FAIL}),
-        ({"info": {"CgroupVersion": None}}, {"HOST-07": UNKNOWN}),
-        ({"version": {"Version": "27.5.1"}}, {"HOST-08": FAIL, "HOST-09": FAIL}),
-        ({"version": {"Version": "20.10.24+dfsg1"}}, {"HOST-08": FAIL, "HOST-09": FAIL}),
-        ({"version": {"Version": "28.0.0"}}, {}),
-        ({"version": {"Version": "dev"}}, {"HOST-08": UNKNOWN, "HOST-09": UNKNOWN}),
-        ({"version": runc("1.1.11")}, {"HOST-10": FAIL}),
-        ({"version": runc("1.2.7")}, {"HOST-10": FAIL}),
-        ({"version": runc("1.3.2")}, {"HOST-10": FAIL}),
-        ({"version": runc("1.4.0-rc.1")}, {"HOST-10": FAIL}),
-        ({"version": runc("1.2.8")}, {}),
-        ({"version": runc("1.4.0")}, {}),
-        # A distribution mends its package without a change of the leading numbers.
-        ({"version": runc("1.1.5+ds1")}, {"HOST-10": UNKNOWN}),
-        ({"version": {"Components": None}}, {"HOST-10": UNKNOWN}),
-        ({"info": {"DefaultRuntime": "runsc"}, "version": runc("1.1.0")}, {"HOST-10": Result.NOT_APPLICABLE}),
-        ({"info": {"LiveRestoreEnabled": False}}, {"HOST-11": FAIL}),
-        ({"info": {"ExperimentalBuild": True}}, {"HOST-12": FAIL}),
-        ({"info": {"LoggingDriver": "none"}}, {"HOST-13": FAIL}),
-        ({"bridge": {"Options": {}}}, {"HOST-14": FAIL}),
-        ({"bridge": {"Options": "x"}}, {"HOST-14": UNKNOWN}),
-        ({"without_bridge": True}, {}),
-    ],
+MUTATIONS: tuple[tuple[dict[str, Any], dict[str, Result]], ...] = (
+    ({"scheme": "tcp"}, {"HOST-01": FAIL}),
+    ({"scheme": "tcp", "mutual_tls": True}, {}),
+    ({"scheme": "ssh"}, {}),
+    ({"info": {"Warnings": [PLAIN]}}, {"HOST-01": FAIL}),
+    ({"info": {"Warnings": [ANYONE]}, "scheme": "tcp", "mutual_tls": True}, {"HOST-01": FAIL}),
+    ({"info": {"Warnings": ["WARNING: No swap limit support"]}}, {}),
+    ({"info": {"Warnings": "x"}}, {"HOST-01": UNKNOWN}),
+    ({"info": {"RegistryConfig": REGISTRIES | {"InsecureRegistryCIDRs": ["10.0.0.0/8"]}}}, {"HOST-02": FAIL}),
+    (
+        {"info": {"RegistryConfig": REGISTRIES | {"IndexConfigs": {"reg.example:5000": {"Secure": False}}}}},
+        {"HOST-02": FAIL},
+    ),
+    *(
+        ({"info": {"RegistryConfig": REGISTRIES | {"IndexConfigs": {name: {"Secure": False}}}}}, {})
+        for name in ("127.0.0.1:5000", "localhost:5000", "[::1]:5000", "localhost")
+    ),
+    ({"info": {"RegistryConfig": None}}, {"HOST-02": UNKNOWN}),
+    ({"info": without("seccomp")}, {"HOST-03": FAIL}),
+    ({"info": security("name=seccomp,profile=unconfined")}, {"HOST-03": FAIL}),
+    ({"info": security("name=seccomp,profile=/etc/docker/own.json")}, {"HOST-03": UNKNOWN}),
+    ({"info": security("name=seccomp,profile=default")}, {}),
+    ({"info": without("apparmor")}, {"HOST-04": FAIL}),
+    ({"info": {"SecurityOptions": [*without("apparmor")["SecurityOptions"], "name=selinux"]}}, {}),
+    ({"info": without("userns")}, {"HOST-05": FAIL}),
+    ({"info": {"SecurityOptions": [*without("userns")["SecurityOptions"], "name=rootless"]}}, {}),
+    ({"info": without("no-new-privileges")}, {"HOST-15": FAIL}),
+    (
+        {"info": without("no-new-privileges"), "version": {"Version": "20.10.24+dfsg1"}},
+        {"HOST-15": UNKNOWN, "HOST-08": FAIL, "HOST-09": FAIL},
+    ),
+    (
+        {"info": {"SecurityOptions": "none"}},
+        dict.fromkeys(("HOST-03", "HOST-04", "HOST-05", "HOST-15"), UNKNOWN),
+    ),
+    ({"info": {"SwapLimit": False}}, {"HOST-06": FAIL}),
+    ({"info": {"PidsLimit": False}}, {"HOST-06": FAIL}),
+    ({"info": {"MemoryLimit": None}}, {"HOST-06": UNKNOWN}),
+    ({"info": {"CgroupVersion": "1"}}, {"HOST-07": FAIL}),
+    ({"info": {"CgroupVersion": None}}, {"HOST-07": UNKNOWN}),
+    ({"version": {"Version": "27.5.1"}}, {"HOST-08": FAIL, "HOST-09": FAIL}),
+    ({"version": {"Version": "20.10.24+dfsg1"}}, {"HOST-08": FAIL, "HOST-09": FAIL}),
+    ({"version": {"Version": "28.0.0"}}, {}),
+    ({"version": {"Version": "dev"}}, {"HOST-08": UNKNOWN, "HOST-09": UNKNOWN}),
+    ({"version": runc("1.1.11")}, {"HOST-10": FAIL}),
+    ({"version": runc("1.2.7")}, {"HOST-10": FAIL}),
+    ({"version": runc("1.3.2")}, {"HOST-10": FAIL}),
+    ({"version": runc("1.4.0-rc.1")}, {"HOST-10": FAIL}),
+    ({"version": runc("1.2.8")}, {}),
+    ({"version": runc("1.4.0")}, {}),
+    # A distribution mends its package without a change of the leading numbers.
+    ({"version": runc("1.1.5+ds1")}, {"HOST-10": UNKNOWN}),
+    ({"version": {"Components": None}}, {"HOST-10": UNKNOWN}),
+    ({"info": {"DefaultRuntime": "runsc"}, "version": runc("1.1.0")}, {"HOST-10": Result.NOT_APPLICABLE}),
+    ({"info": {"LiveRestoreEnabled": False}}, {"HOST-11": FAIL}),
+    ({"info": {"ExperimentalBuild": True}}, {"HOST-12": FAIL}),
+    ({"info": {"LoggingDriver": "none"}}, {"HOST-13": FAIL}),
+    ({"bridge": {"Options": {}}}, {"HOST-14": FAIL}),
+    ({"bridge": {"Options": "x"}}, {"HOST-14": UNKNOWN}),
+    ({"without_bridge": True}, {}),
 )
+"""What an engine says otherwise than a good one, and what changes then."""
+
+
+@pytest.mark.parametrize(("changes", "expected"), MUTATIONS)
 def test_a_control_answers_for_what_it_is_about_and_nothing_else(
     changes: dict[str, Any], expected: dict[str, Result]
 ) -> None:

@@ -152,6 +152,7 @@ MUTATIONS: dict[str, tuple[Change, str]] = {
         "has the Secret anthropic",
     ),
     "another ConfigMap": (volume(projected={"sources": [{"configMap": {"name": "x"}}]}), "has the ConfigMap x"),
+    "a directory without a bound": (volume(emptyDir={}), "may grow without a bound"),
     "a claim": (volume(persistentVolumeClaim={"claimName": "x"}), "which it does not need"),
     "another image": (container(image="evil.example/gateway:1"), "another image than the operator gives"),
     "another image runs": (
@@ -406,7 +407,7 @@ def test_a_sandbox_that_believes_in_another_gateway_is_told() -> None:
 def test_what_is_found_of_a_gateway_is_found_once_for_all_its_sandboxes(monkeypatch: pytest.MonkeyPatch) -> None:
     evidence, looked = compliant().evidence(), []
     monkeypatch.setattr(
-        "claude_sandbox.compliance.controls.gateways.measured", lambda *args: looked.append(args) or ([], [])
+        "claude_sandbox.compliance.controls.judges.gateways.measured", lambda *args: looked.append(args) or ([], [])
     )
     for _ in range(3):
         findings(evidence)

@@ -1,8 +1,12 @@
 """What a credential looks like."""
 
-import pytest
+from typing import Any
 
-from claude_sandbox.api.credentials.leaks import variable_holds_credential as looks_like_credential
+import pytest
+from compliant_sandbox import World, changed, results
+
+from claude_sandbox.api.credentials.measured import variable_holds_credential as looks_like_credential
+from claude_sandbox.api.status import Result
 
 
 @pytest.mark.parametrize(
@@ -37,3 +41,40 @@ def test_credentials_are_recognized_by_name_or_by_value(name: str, value: str) -
 )
 def test_what_is_no_credential_is_not_taken_for_one(name: str, value: str) -> None:
     assert not looks_like_credential(name, value)
+
+
+def _of_pod(**changes: Any) -> Result:
+    def mutate(world: World) -> None:
+        world.agent.update({key: value for key, value in changes.items() if key != "annotations"})
+        world.pod["metadata"].setdefault("annotations", {}).update(changes.get("annotations") or {})
+
+    return results(changed(mutate).evidence())["SEC-01"]
+
+
+@pytest.mark.parametrize(
+    ("header", "result"),
+    [
+        ({"name": "Authorization", "value": "Bearer hunter"}, Result.FAIL),
+        ({"name": "X-Api-Key", "value": "hunter"}, Result.FAIL),
+        ({"name": "Accept", "value": "text/html"}, Result.PASS),
+        ({"name": "Idempotency-Key", "value": "1"}, Result.PASS),
+    ],
+)
+@pytest.mark.parametrize("field", ["livenessProbe", "lifecycle"])
+def test_a_header_that_the_kubelet_sends_is_there_for_all_to_read(
+    field: str, header: dict[str, str], result: Result
+) -> None:
+    handler: dict[str, Any] = {"httpGet": {"path": "/", "port": 80, "httpHeaders": [header]}}
+    assert _of_pod(**{field: {"preStop": handler} if field == "lifecycle" else handler}) is result
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "result"),
+    [
+        ("x", "ghp_" + "a1" * 18, Result.FAIL),
+        ("checksum/secret", "0f" * 32, Result.PASS),
+        ("vault.hashicorp.com/agent-inject-secret-x", "secret/data/x", Result.PASS),
+    ],
+)
+def test_so_is_an_annotation_which_is_judged_by_its_form_alone(name: str, value: str, result: Result) -> None:
+    assert _of_pod(annotations={name: value}) is result

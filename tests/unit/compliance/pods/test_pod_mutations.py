@@ -1,17 +1,29 @@
 """One thing wrong at a time: exactly the controls that are about it fail, and no other."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from compliant_gateway import Gateways
-from compliant_sandbox import DIGEST, World, changed, compliant, holds_its_key, results
+from compliant_sandbox import (
+    API_SERVER,
+    DIGEST,
+    GATEWAY,
+    METADATA,
+    World,
+    changed,
+    compliant,
+    holds_its_key,
+    results,
+)
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.catalogue import POD_CONTROLS
 from claude_sandbox.compliance.control import PodCheck
 from claude_sandbox.compliance.evidence.pods import Access
+from claude_sandbox.compliance.evidence.probes import Expected, KernelCall, Tried
 from claude_sandbox.compliance.evidence.readings import ClaudeCode
 from claude_sandbox.compliance.reports.pods import findings
 
@@ -90,6 +102,25 @@ def at_gateway(change: Callable[[Gateways], Any]) -> Mutate:
     return lambda world: change(world.gateway) if world.gateway is not None else None
 
 
+def tried(*attempts: Tried) -> Mutate:
+    return lambda world: setattr(world, "probe", replace(world.probe, tried=attempts))
+
+
+def also(attempt: Tried) -> Mutate:
+    """One more target."""
+    return lambda world: tried(*world.probe.tried, attempt)(world)
+
+
+def outcome(of: Tried, said: str) -> Mutate:
+    """What came of a target, otherwise."""
+    return lambda world: tried(*(replace(one, outcome=said) if one is of else one for one in world.probe.tried))(world)
+
+
+def told(*calls: KernelCall) -> Mutate:
+    """What a probe that is confined as the sandbox is says of the kernel."""
+    return lambda world: setattr(world, "probe", replace(world.probe, kernel=calls))
+
+
 def policy(**spec: Any) -> Mutate:
     """Somebody else's policy that selects the sandbox too."""
     return lambda world: world.add_policy(**spec)
@@ -116,15 +147,46 @@ def added(kind: str, **fields: Any) -> Mutate:
 
 def cloning(image: str, kind: str = "initContainers", **fields: Any) -> Mutate:
     """A sandbox with repositories, and a container that is called as what clones them."""
+    return _before("clone", "clone", image, kind, **fields)
 
+
+def bringing(image: str, **fields: Any) -> Mutate:
+    """A sandbox that Claude Code is brought to, and a container that is called as what brings it."""
+    return _before("tools", "", image, "initContainers", **fields)
+
+
+def _before(name: str, cloner: str, image: str, kind: str, **fields: Any) -> Mutate:
     def mutate(world: World) -> None:
-        world.declare(helpers={"clone": f"mirror.example/claude@{DIGEST}"})
-        world.spec.setdefault(kind, []).append(_DEBUG_CONTAINER | {"name": "clone", "image": image} | fields)
+        world.declare(helpers={name: f"mirror.example/claude@{DIGEST}"}, cloner=cloner)
+        world.spec.setdefault(kind, []).append(_DEBUG_CONTAINER | {"name": name, "image": image} | fields)
         statuses = {"containers": "containerStatuses", "initContainers": "initContainerStatuses"}[kind]
         user = world.pod["status"]["containerStatuses"][0]["user"]
-        world.pod["status"].setdefault(statuses, []).append({"name": "clone", "imageID": image, "user": user})
+        world.pod["status"].setdefault(statuses, []).append({"name": name, "imageID": image, "user": user})
 
     return mutate
+
+
+_WORKSPACE = {"name": "workspace", "mountPath": "/workspace"}
+
+
+def cloning_beside_a_kept_home(world: World) -> None:
+    """What clones has the agent's mounts, and so that of what outlives the pod of its home."""
+    place = "/home/claude/.claude"
+    kept = {"name": "added", "mountPath": place}
+    cloning(str(_DEBUG_CONTAINER["image"]), volumeMounts=[_WORKSPACE, kept])(world)
+    world.declare(kept_claims={place: "sandbox-alice-home"})
+    mounted({"persistentVolumeClaim": {"claimName": "sandbox-alice-home"}}, mountPath=place)(world)
+
+
+def read_only_workspace(mutate: Mutate) -> Mutate:
+    """The same in a sandbox whose workspace is not to be written to by the agent."""
+
+    def both(world: World) -> None:
+        mutate(world)
+        world.declare(workspace_read_only=True)
+        world.agent["volumeMounts"][0].update(readOnly=True)
+
+    return both
 
 
 def no_dns(world: World) -> None:
@@ -147,15 +209,15 @@ _EVERYONE_IN: list[dict[str, Any]] = [{}]
 
 MUTATIONS: dict[str, tuple[Mutate, str]] = {
     # PRIV
-    "privileged": (agent_context(privileged=True), "PRIV-01"),
+    "privileged": (agent_context(privileged=True), "PRIV-01 NET-09"),
     "a privileged init container": (
         added("initContainers", securityContext=_DEBUG_CONTAINER["securityContext"] | {"privileged": True}),  # type: ignore[operator]
-        "PRIV-01 PRIV-08",
+        "PRIV-01 PRIV-08 NET-09",
     ),
     "a Windows HostProcess": (agent_context(windowsOptions={"hostProcess": True}), "PRIV-01"),
     "capabilities not mentioned": (agent_context(capabilities=None), "PRIV-02"),
     "capabilities dropped but for one": (agent_context(capabilities={"drop": ["NET_RAW"]}), "PRIV-02"),
-    "SYS_ADMIN added": (agent_context(capabilities={"drop": ["ALL"], "add": ["SYS_ADMIN"]}), "PRIV-02"),
+    "SYS_ADMIN added": (agent_context(capabilities={"drop": ["ALL"], "add": ["SYS_ADMIN"]}), "PRIV-02 NET-09"),
     "ALL dropped, in lower case": (agent_context(capabilities={"drop": ["all"]}), "PRIV-02"),
     "privilege escalation not mentioned": (agent_context(allowPrivilegeEscalation=None), "PRIV-03"),
     "privilege escalation allowed": (agent_context(allowPrivilegeEscalation=True), "PRIV-03"),
@@ -180,6 +242,10 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "an init container": (added("initContainers"), "PRIV-08"),
     "what clones repositories, of another image": (
         cloning(f"registry.example/sandboxes/other@{DIGEST[:-1]}0"),
+        "PRIV-08",
+    ),
+    "an init container that is called as what brings Claude Code, of another image": (
+        bringing(f"registry.example/sandboxes/other@{DIGEST[:-1]}0"),
         "PRIV-08",
     ),
     "a container that is called as what clones repositories": (
@@ -283,6 +349,18 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
         lambda world: world.agent["volumeMounts"][0].update(mountPath="/elsewhere"),
         "FS-08",
     ),
+    "the workspace shared with what is not of the operator's image": (
+        cloning(f"registry.example/sandboxes/other@{DIGEST[:-1]}0", volumeMounts=[_WORKSPACE]),
+        "PRIV-08 FS-08",
+    ),
+    "the workspace with what brings Claude Code": (
+        bringing(str(_DEBUG_CONTAINER["image"]), volumeMounts=[_WORKSPACE]),
+        "FS-08",
+    ),
+    "another claim in the place of the workspace, for what clones": (
+        cloning(str(_DEBUG_CONTAINER["image"]), volumeMounts=[{"name": "other", "mountPath": "/workspace"}]),
+        "FS-08",
+    ),
     "the workspace shared with another container": (
         added("ephemeralContainers", volumeMounts=[{"name": "workspace", "mountPath": "/workspace"}]),
         "PRIV-08 FS-08",
@@ -294,7 +372,16 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "no limits at all": (agent(resources={"requests": {"memory": "2Gi", "cpu": "2"}}), "RES-01 RES-02"),
     "no end": (pod(activeDeadlineSeconds=None), "RES-05"),
     "no quota": (lambda world: world.quotas.clear(), "RES-06"),
+    "a call that the kernel lets through": (told(KernelCall("keyctl", "possible")), "KERN-07"),
     # NET
+    "the API server is reached": (outcome(API_SERVER, "connected"), "NET-03 NET-05 NET-09"),
+    "a metadata service is reached": (outcome(METADATA, "connected"), "NET-03 NET-04 NET-09"),
+    "something else is reached": (also(Tried("another sandbox", Expected.DENIED, "connected")), "NET-03 NET-09"),
+    "the gateway is not reached": (outcome(GATEWAY, "timeout"), "NET-07"),
+    "NET_ADMIN added": (
+        agent_context(capabilities={"drop": ["ALL"], "add": ["NET_ADMIN"]}),
+        "PRIV-02 NET-09",
+    ),
     "no policy": (lambda world: world.policies.clear(), "NET-01 NET-02 NET-06 NET-11 NET-13"),
     "the policy selects others": (
         own_policy(podSelector={"matchLabels": {"sandbox": "bob"}}),
@@ -549,6 +636,12 @@ def test_every_control_that_can_fail_is_seen_failing() -> None:
 
 PERMITTED: dict[str, Mutate] = {
     "what clones repositories": cloning(str(_DEBUG_CONTAINER["image"])),
+    "what brings Claude Code": bringing(str(_DEBUG_CONTAINER["image"])),
+    "... into the workspace": cloning(str(_DEBUG_CONTAINER["image"]), volumeMounts=[_WORKSPACE]),
+    "... beside a home that is kept": cloning_beside_a_kept_home,
+    "... which the agent has read-only": read_only_workspace(
+        cloning(str(_DEBUG_CONTAINER["image"]), volumeMounts=[_WORKSPACE])
+    ),
     "one capability that the standard allows": agent_context(
         capabilities={"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
     ),
@@ -602,6 +695,9 @@ PERMITTED: dict[str, Mutate] = {
         world.declare(egress_cidrs=()),
         world.own_policy["egress"].pop(0),
     ),
+    "a metadata service that nobody has": also(
+        Tried("the metadata service", Expected.DENIED_IF_THERE, "timeout", answers=False)
+    ),
     "a token for half an hour": token(expirationSeconds=1800),
     "a sysctl that is safe on the API server's version": lambda world: (
         setattr(world, "minor", 37),
@@ -633,6 +729,25 @@ UNDECIDED: dict[str, tuple[Mutate, str]] = {
     "a variable from a ConfigMap": (env(name="X", valueFrom={"configMapKeyRef": {"name": "x"}}), "SEC-01 SEC-05"),
     "a container that has not started": (reported(imageID=""), "IMG-01"),
     "an image that was loaded by hand": (reported(imageID="sha256:" + "d" * 64), "IMG-01"),
+    "nothing but its gateway is tried": (tried(GATEWAY), "NET-03 NET-04 NET-05 NET-09"),
+    "no call is tried": (told(), "KERN-07"),
+    "a call of which the kernel says nothing": (told(KernelCall("mount", "failed", "EMFILE")), "KERN-07"),
+    "a probe that is confined otherwise": (
+        lambda world: setattr(world, "probe", replace(world.probe, kernel="it is confined otherwise")),
+        "KERN-07",
+    ),
+    "nobody answers elsewhere either": (
+        tried(GATEWAY, Tried("the kubelet", Expected.DENIED_IF_THERE, "timeout", answers=False)),
+        "NET-03 NET-04 NET-05 NET-09",
+    ),
+    "no metadata service answers its node": (
+        tried(GATEWAY, API_SERVER, replace(METADATA, answers=False)),
+        "NET-04",
+    ),
+    "none of the declared addresses is reached": (
+        tried(API_SERVER, METADATA, Tried("192.0.2.1", Expected.PERMITTED, "timeout")),
+        "NET-03 NET-04 NET-05 NET-07 NET-09",
+    ),
     "a namespace without a name": (lambda world: world.namespace["metadata"].pop("name"), "TEN-01"),
 }
 

@@ -5,7 +5,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
-from compliant_sandbox import NOW, World, changed, compliant, is_compliant, reported, without
+from compliant_sandbox import MAX_AGE, NOW, World, changed, compliant, is_compliant, reported, without
 from test_pod_mutations import MUTATIONS
 
 from claude_sandbox.api.status import MAX_CONTROLS, ControlStatus, EvidenceSource, Result
@@ -57,8 +57,8 @@ def test_the_summary_counts_each_result_and_the_required_ones() -> None:
     summary = reported(without(world.evidence(), "services")).summary
     unmeasured = sum(isinstance(control.pod, Unmeasured) for control in POD_CONTROLS)
     # On the Services rest NET-10, and OPS-04, which is about all evidence.
-    assert (summary.fail, summary.not_applicable, summary.unknown) == (2, 1, unmeasured + 2)
-    assert summary.pass_ == len(POD_CONTROLS) - unmeasured - 5
+    assert (summary.fail, summary.not_applicable, summary.unknown) == (3, 1, unmeasured + 2)
+    assert summary.pass_ == len(POD_CONTROLS) - unmeasured - 6
     required = sum(bool(control.required_by(control.pod)) for control in POD_CONTROLS)
     assert summary.required == f"{required - 4}/{required - 1}"
 
@@ -142,12 +142,29 @@ def test_passing_controls_are_as_old_as_the_oldest_reading_they_rest_on() -> Non
     assert {group.source: group.observed_at for group in reported(evidence).passed} == {
         EvidenceSource.LIVE_OBJECT: earlier,
         EvidenceSource.ACCESS_REVIEW: None,
+        EvidenceSource.NETWORK_PROBE: None,
+        EvidenceSource.KERNEL_PROBE: None,
     }
 
 
 def test_isolation_that_was_not_probed_is_not_verified() -> None:
-    status, reason, _ = isolation(compliant().evidence())
-    assert (status, reason) == ("Unknown", "NotProbed")
+    unprobed = without(compliant().evidence(), "probe")
+    assert isolation(unprobed)[:2] == ("Unknown", "NotProbed")
+    assert isolation(replace(unprobed, probe_under_way=True))[:2] == ("Unknown", "ProbeUnderWay")
+
+
+def test_isolation_that_was_probed_is_verified_until_the_probe_is_too_old() -> None:
+    evidence = compliant().evidence()
+    assert isolation(evidence)[:2] == ("True", "PolicyInPlace")
+    assert isinstance(evidence.probe, Reading)
+    old = replace(evidence.probe, observed_at=NOW - MAX_AGE - timedelta(seconds=1))
+    assert isolation(replace(evidence, probe=old))[:2] == ("Unknown", "NotProbed")
+
+
+def test_what_was_reached_makes_isolation_false_though_the_policies_are_right() -> None:
+    status, reason, message = isolation(changed(MUTATIONS["the API server is reached"][0]).evidence())
+    assert (status, reason) == ("False", "DestinationReached")
+    assert "the API server can be reached" in message
 
 
 @pytest.mark.parametrize(

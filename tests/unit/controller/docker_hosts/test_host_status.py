@@ -8,11 +8,12 @@ from engine_documents import good_bridge, good_info, good_version
 
 from claude_sandbox.api.conditions import ConditionStatus
 from claude_sandbox.api.docker_hosts.conditions import HostConditionType, HostReason
+from claude_sandbox.api.docker_hosts.incident import HostIncidentState, HostIncidentStatus
 from claude_sandbox.api.docker_hosts.spec import DockerHostSpec
 from claude_sandbox.api.docker_hosts.status import DockerHostStatus, StayReason
 from claude_sandbox.api.validate import parse_host_spec
-from claude_sandbox.backends.docker.engine.client_credentials import ClientCredentialsError
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, ConnectErrorReason
+from claude_sandbox.backends.docker.engine.connection.client_credentials import ClientCredentialsError
+from claude_sandbox.backends.docker.engine.connection.errors import ConnectError, ConnectErrorReason
 from claude_sandbox.backends.docker.hosts.capacity import Allocated, Requests
 from claude_sandbox.backends.docker.hosts.hosts import HostState
 from claude_sandbox.backends.docker.hosts.placement import Stay
@@ -58,6 +59,7 @@ def test_a_host_that_answers_is_ready_and_compliant() -> None:
         "Stalled": ("False", "NotStalled"),
         "Compliant": ("True", "AllControlsPass"),
         "Drained": ("False", "NotDraining"),
+        "CertificatesCurrent": ("True", "NoCertificates"),
     }
 
 
@@ -73,6 +75,7 @@ def test_a_long_silence_makes_everything_unknown_and_nothing_false() -> None:
         "Stalled": ("False", "NotStalled"),
         "Compliant": ("Unknown", "ControlsUnknown"),
         "Drained": ("False", "NotDraining"),
+        "CertificatesCurrent": ("True", "NoCertificates"),
     }
     status = compose({}, 1, findings, NOW)
     assert {control["result"] for control in status["compliance"]["controls"]} == {"Unknown"}
@@ -106,6 +109,7 @@ def test_what_somebody_has_to_mend_stalls_at_once(why: ConnectErrorReason, reaso
         "Stalled": ("True", reason),
         "Compliant": ("Unknown", "ControlsUnknown"),
         "Drained": ("False", "NotDraining"),
+        "CertificatesCurrent": ("True", "NoCertificates"),
     }
 
 
@@ -115,6 +119,7 @@ def test_what_somebody_has_to_mend_stalls_at_once(why: ConnectErrorReason, reaso
         ({"spec": None, "invalid": "spec.endpoint: Required value"}, "InvalidSpec"),
         ({"secret": ClientCredentialsError(HostReason.SECRET_NOT_FOUND, "There is none.")}, "SecretNotFound"),
         ({"same_engine": "older"}, "DuplicateEngine"),
+        ({"compromised": "older"}, "DuplicateEngine"),
     ],
 )
 def test_a_host_that_can_not_be_used_says_why_in_both_conditions(changes: dict[str, Any], reason: str) -> None:
@@ -209,3 +214,20 @@ def test_how_many_were_moved_is_counted_from_where_an_earlier_operator_ended() -
     after = compose(before, 2, found(), NOW)
     assert "drain" not in after
     assert moved_before(after) == 0
+
+
+def test_of_a_compromised_host_nothing_is_believed_and_its_engine_stays_named() -> None:
+    incident = HostIncidentStatus(state=HostIncidentState.HOST_COMPROMISED, since=NOW, sandboxes=2)
+    before = compose({}, 1, found(), NOW)
+    status = compose(before, 2, HostFindings(spec(), incident=incident), NOW)
+    said = {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}
+    assert said["Ready"] == ("False", "HostCompromised")
+    assert said["Reconciling"] == ("False", "HostCompromised")
+    assert said["Stalled"] == ("True", "HostCompromised")
+    assert said["Compliant"] == ("Unknown", "NotEvaluated")
+    assert status["engine"] == before["engine"]
+    assert status["incident"]["sandboxes"] == 2
+    assert not worth_writing(status, compose(status, 2, HostFindings(spec(), incident=incident), NOW))
+    # Whatever else is wrong with its spec.
+    refused = compose(before, 2, HostFindings(None, invalid="endpoint", incident=incident), NOW)
+    assert "HostCompromised" in {one["reason"] for one in refused["conditions"]}

@@ -41,6 +41,20 @@ def watching() -> Metrics:
     return metrics
 
 
+def test_a_host_shows_when_its_certificates_are_to_be_exchanged() -> None:
+    metrics = watching()
+    due = [{"what": "Certificate", "name": "tls.crt", "at": "2026-03-01T00:00:00Z"}]
+    metrics.hosts.put("build-1", status(due=due), NOW)
+    assert read(metrics)[f"{HOST}due_timestamp_seconds"] == {("build-1", "tls.crt"): 1772323200}
+
+
+def test_a_host_that_is_compromised_says_so() -> None:
+    metrics = watching()
+    metrics.hosts.put("build-1", status(incident={"state": "HostCompromised", "since": "2026-03-01T00:00:00Z"}), NOW)
+    metrics.hosts.put("build-2", status(), NOW)
+    assert read(metrics)[f"{HOST}compromised"] == {("build-1",): 1}
+
+
 def test_a_host_shows_its_conditions_room_sandboxes_and_when_it_last_answered() -> None:
     metrics = watching()
     metrics.hosts.put("build-1", status(), NOW - timedelta(seconds=7))

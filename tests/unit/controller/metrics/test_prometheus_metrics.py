@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ from virtual_clock import run
 
 from claude_sandbox.controller.machinery.queue import WorkQueue
 from claude_sandbox.controller.machinery.workers import Result, run_workers
+from claude_sandbox.controller.metrics.evidence import ReportsWritten
 from claude_sandbox.controller.metrics.metrics import Metrics
 from claude_sandbox.controller.metrics.sandboxes import SandboxCollector
+from claude_sandbox.controller.sessions.places import Places
 
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
 
@@ -51,6 +54,17 @@ def status(ready: str = "True", compliant: str = "True", **results: str) -> dict
 
 def labels(**values: str) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(values.items()))
+
+
+def test_open_sessions_are_counted_by_namespace() -> None:
+    metrics, places = Metrics(), Places(most=9)
+    metrics.watch_sessions(lambda: places.taken, places.most, lambda: datetime(2027, 1, 1, tzinfo=UTC))
+    with places.of("a"), places.of("a"), places.of("b"):
+        found = read(metrics)
+    assert found["claudesandbox_sessions_open"] == {labels(namespace="a"): 2, labels(namespace="b"): 1}
+    assert found["claudesandbox_sessions_most"] == {(): 9}
+    # A namespace without any is no series.
+    assert "claudesandbox_sessions_open" not in read(metrics)
 
 
 def test_the_conventional_metrics_are_there_under_their_names() -> None:
@@ -147,6 +161,27 @@ def test_what_a_sandbox_has_used_is_shown_of_those_of_which_it_is_known() -> Non
     assert not read(metrics).get("claudesandbox_usage_cost_usd")
 
 
+def test_what_waits_for_somebody_and_whose_image_changed_is_shown_with_why() -> None:
+    metrics = Metrics()
+    stalled = {"type": "Stalled", "status": "True", "reason": "KeyCompromised"}
+    last = {"result": "RolledBack", "at": "2026-03-01T00:00:00Z"}
+    metrics.sandboxes.put("agents", "alice", {"conditions": [stalled]})
+    metrics.sandboxes.put("agents", "bob", {"conditions": [stalled | {"status": "False", "reason": "Ready"}]})
+    metrics.sandboxes.put("agents", "eve", {"image": {"last": last}})
+    metrics.sandboxes.put("agents", "new", {"image": {"digest": "sha256:1"}})
+    found = read(metrics)
+    assert found["claudesandbox_stalled"] == {labels(namespace="agents", name="alice", reason="KeyCompromised"): 1}
+    eve = labels(namespace="agents", name="eve", result="RolledBack")
+    assert found["claudesandbox_image_change_timestamp_seconds"] == {eve: 1772323200}
+
+
+def test_the_end_of_gateways_certificates_is_shown_by_namespace() -> None:
+    metrics = Metrics()
+    metrics.watch_certificates(lambda: {"agents": datetime(2026, 3, 1, tzinfo=UTC)})
+    found = read(metrics)["claudesandbox_gateway_certificate_end_timestamp_seconds"]
+    assert found == {labels(namespace="agents"): 1772323200}
+
+
 def test_the_time_of_the_last_evaluation_moves_although_nothing_changed() -> None:
     now = 100.0
     collector = SandboxCollector(clock=lambda: now)
@@ -192,3 +227,19 @@ def test_openmetrics_is_given_to_those_who_ask() -> None:
     page = Metrics().render("application/openmetrics-text; version=1.0.0")
     assert page.content_type.startswith("application/openmetrics-text")
     assert page.body.endswith(b"# EOF\n")
+
+
+def test_what_became_of_reports_and_which_agents_are_silent_is_shown() -> None:
+    metrics = Metrics()
+    assert not [name for name in read(metrics) if "report" in name or "node_agent" in name]
+    told = ReportsWritten()
+    metrics.watch_reports(told, lambda: 3)
+    ends = datetime(2026, 3, 1, tzinfo=UTC)
+    metrics.watch_node_agents(lambda: {"node-1": True, "node-2": False}, lambda: ends)
+    told.written, told.refused = 7, 1
+    found = read(metrics)
+    assert sorted(found["claudesandbox_report_writes_total"].values()) == [0, 1, 7]
+    assert list(found["claudesandbox_reports_not_written"].values()) == [3]
+    assert sorted(found["claudesandbox_node_agent_silent"].values()) == [0, 1]
+    shown = found["claudesandbox_node_agents_certificate_end_timestamp_seconds"]
+    assert list(shown.values()) == [ends.timestamp()]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from claude_sandbox.api.conditions import Reason
-from claude_sandbox.api.fields.claude_code import ClaudeCode
+from claude_sandbox.api.fields.work.claude_code import ClaudeCode
 from claude_sandbox.compliance.pods.policy_size import OUTSIZE
 from claude_sandbox.controller.sandboxes.instructions import ToldInstructions
 from claude_sandbox.controller.sandboxes.store import Key

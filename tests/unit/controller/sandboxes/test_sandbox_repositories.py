@@ -1,12 +1,16 @@
 """What is said of a sandbox's repositories."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import pytest
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.status import Workload
 from claude_sandbox.backends.base import Cloning, WorkloadState
+from claude_sandbox.backends.gateway_reports import Report
 from claude_sandbox.blueprint.model import Clone
-from claude_sandbox.controller.sandboxes.repositories import condition, reported
+from claude_sandbox.controller.sandboxes.reporting.repositories import condition, reported
 
 A, B = "https://git.example.org/team/a", "https://git.example.org/team/b"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -25,6 +29,7 @@ def state(cloning: Cloning | None) -> WorkloadState:
         (Cloning(WISHED), "False", "Cloning", "a, b"),
         (Cloning(WISHED, waits="ErrImagePull: no such image"), "False", "CloneFailed", "no such image"),
         (Cloning(WISHED, ("Failed remote: no", "Cloned x")), "False", "CloneFailed", "a can't be cloned"),
+        (Cloning(WISHED, ("Failed no", "Failed why")), "False", "CloneFailed", "again: no. b can't either: why."),
         (Cloning(WISHED, (f"Cloned {COMMIT}", "Failed fatal: x")), "False", "CloneFailed", "fatal: x"),
         (Cloning(WISHED, (f"Cloned {COMMIT}", "Cloned y"), done=True), "True", "Cloned", "2 of 2"),
         (Cloning(WISHED, ("Kept", "Cloned y"), done=True), "True", "Cloned", "1 of them were there before"),
@@ -41,6 +46,21 @@ def test_the_condition_says_how_far_they_are(cloning: Cloning | None, status: st
     said = condition(DECLARED, state(cloning))
     assert (said[0], said[1]) == (status, reason)
     assert words in said[2]
+
+
+def test_while_they_are_cloned_it_is_said_how_much_has_come() -> None:
+    said = Report(datetime(2026, 1, 2, tzinfo=UTC), fetching={"git.example.org/team/b": 13 << 19, "other.org/x": 7})
+    assert condition(DECLARED, replace(state(Cloning(WISHED)), report=said))[2] == (
+        "a, b: being cloned (b: 6.5 MiB received)."
+    )
+    # Once they are there, or can't be had, that is no news.
+    for one in (Cloning(WISHED, ("Cloned x", "Cloned y"), done=True), Cloning(WISHED, ("Failed fatal: x", "Cloned y"))):
+        assert "received" not in condition(DECLARED, replace(state(one), report=said))[2]
+
+
+def test_what_clones_before_there_is_a_workload_is_told_of() -> None:
+    said = replace(state(Cloning(WISHED, ("Failed remote: no", "Cloned x"))), workload=None)
+    assert condition(DECLARED, said)[:2] == ("False", "CloneFailed")
 
 
 def test_without_a_workload_nothing_is_known() -> None:

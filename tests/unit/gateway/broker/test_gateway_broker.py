@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import struct
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from yarl import URL
 
 BODY = {"model": "claude-sonnet-5-5", "max_tokens": 1000, "messages": [{"role": "user", "content": "hi"}]}
 IDENTITY = {"x-api-key": PLACEHOLDER, "content-type": "application/json", "anthropic-version": "2023-06-01"}
+STREAMS = 200
 
 
 async def post(
@@ -48,6 +51,26 @@ async def test_a_request_goes_on_unchanged_but_for_the_credential(tmp_path: Path
     ]  # fmt: skip
     assert (seen.header("x-api-key"), seen.header("anthropic-beta")) == ([KEY], ["x-1,y-2"])
     assert PLACEHOLDER not in str(seen.headers)
+
+
+async def test_an_answer_that_is_all_there_goes_out_at_once(tmp_path: Path) -> None:
+    # Else who waits is woken for the head alone, which is a good part of what a short request takes.
+    async with provider() as api:
+        with running(tmp_path, document(tmp_path, provider=api.url)) as gateway:
+            host, _, port = gateway.broker.partition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            head = f"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: {PLACEHOLDER}\r\n"
+            body = json.dumps(BODY)
+            for _ in range(20):
+                writer.write(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+                found = await reader.readuntil(b"\r\n\r\n")
+                assert found.startswith(b"HTTP/1.1 200 OK\r\n")
+                length = found.lower().partition(b"content-length:")[2].split()[0]
+                assert json.loads(await reader.readexactly(int(length))) == message()
+            received = writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160)
+            writer.close()
+    # Of struct tcp_info, tcpi_data_segs_in: in how many parts 20 answers came.
+    assert struct.unpack_from("I", received, 152)[0] < 30
 
 
 async def test_an_oauth_token_goes_as_bearer_with_its_beta(tmp_path: Path) -> None:
@@ -167,6 +190,42 @@ async def test_a_body_of_32_megabytes_passes_and_one_that_is_refused_at_its_end_
     assert api.seen == []
 
 
+async def test_200_streams_at_once(tmp_path: Path) -> None:
+    opened, all_open = 0, asyncio.Event()
+
+    async def stream(request: web.BaseRequest, _body: bytes) -> web.StreamResponse:
+        nonlocal opened
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        start = {"type": "message_start", "message": message(1)}
+        await response.write(f"event: message_start\ndata: {json.dumps(start)}\n\n".encode())
+        opened += 1
+        if opened == STREAMS:
+            all_open.set()
+        await all_open.wait()
+        for number in range(5):
+            await response.write(b"event: ping\ndata: %d\n\n" % number)
+            await asyncio.sleep(0.01)
+        end = {"type": "message_delta", "usage": {"output_tokens": 7}}
+        await response.write(f"event: message_delta\ndata: {json.dumps(end)}\n\n".encode())
+        return response
+
+    async def ask(session: aiohttp.ClientSession, where: str) -> bytes:
+        async with session.post(f"http://{where}/v1/messages", json=BODY, headers=IDENTITY) as answer:
+            return await answer.read()
+
+    async with provider() as api, asyncio.timeout(120):
+        api.answer = stream
+        with running(tmp_path, document(tmp_path, provider=api.url)) as gateway:
+            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+                found = await asyncio.gather(*(ask(session, gateway.broker) for _ in range(STREAMS)))
+            lines = await gateway.audited(STREAMS)
+    # None ended before all were open.
+    assert {one.count(b"event: ping") for one in found} == {5}
+    assert {(line["verdict"], line["outputTokens"]) for line in lines} == {("Allowed", 7)}
+    assert len(lines) == STREAMS
+
+
 async def test_200_requests_at_once_against_a_budget_for_ten(tmp_path: Path) -> None:
     # By the bound of a request: 1,000 tokens written, and its body and what is hidden read at the dearest rate.
     prompt = len(json.dumps(BODY)) + 3000
@@ -255,15 +314,47 @@ async def test_a_wrong_configuration_changes_nothing_and_is_told(tmp_path: Path)
         configuration["provider"]["baseURL"] = api.url
         with running(tmp_path, configuration) as gateway:
             gateway.configure({**configuration, "limits": {"drainSeconds": -1}})
-            await asyncio.sleep(1)
+            await until(lambda: "the configuration is not followed" in gateway.output())
             assert (await post(gateway.broker))[0] == 200
             async with session.get(f"http://{gateway.health}/readyz") as answer:
                 found = await answer.json()
             assert found["configuration"] == "limits.drainSeconds: write a whole number from 0 to 86400"
             assert gateway.output().count("the configuration is not followed: limits.drainSeconds") == 1
             gateway.configure({**configuration, "sandboxes": []})
-            await asyncio.sleep(1)
-            assert (await post(gateway.broker))[0] == 401
+            async with asyncio.timeout(20):
+                while (await post(gateway.broker))[0] != 401:  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+
+
+async def test_a_body_that_takes_long_is_judged_by_what_is_declared_at_its_end(tmp_path: Path) -> None:
+    """Else who begins a request before a model is taken away may ask for it long after."""
+    body = json.dumps(BODY).encode()
+    async with provider() as api:
+        configuration = document(tmp_path, provider=api.url)
+        with running(tmp_path, configuration) as gateway:
+            host, _, port = gateway.broker.partition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            head = f"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: {PLACEHOLDER}\r\ncontent-length: {len(body)}"
+            writer.write(f"{head}\r\n\r\n".encode() + body[:-1])
+            async with aiohttp.ClientSession() as session:
+
+                async def open_requests() -> int:
+                    async with session.get(f"http://{gateway.health}/readyz") as answer:
+                        return int((await answer.json())["requests"])
+
+                async with asyncio.timeout(60):
+                    while await open_requests() != 1:  # noqa: ASYNC110
+                        await asyncio.sleep(0.05)
+            (one,) = configuration["sandboxes"]
+            gateway.configure({**configuration, "sandboxes": [{**one, "models": ["claude-opus-*"]}]})
+            async with asyncio.timeout(60):
+                while (await post(gateway.broker))[0] != 400:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            asked = len(api.seen)
+            writer.write(body[-1:])
+            found = await reader.readuntil(b"\r\n")
+            writer.close()
+    assert (found.split()[1], len(api.seen)) == (b"400", asked)
 
 
 async def test_it_ends_when_what_is_under_way_has_ended(tmp_path: Path) -> None:
@@ -282,6 +373,16 @@ async def test_it_ends_when_what_is_under_way_has_ended(tmp_path: Path) -> None:
             assert await asyncio.to_thread(gateway.process.wait, 5) == 0
             assert time.monotonic() - started < 5
             assert [line["status"] for line in await gateway.audited(1)] == [200]
+
+
+async def test_a_gateway_that_can_write_no_audit_ends(tmp_path: Path) -> None:
+    """It went on, unseen, for a thousand requests, and then each of them waited for ever."""
+    (tmp_path / "audit").symlink_to("/dev/full")
+    async with provider() as api:
+        with running(tmp_path, document(tmp_path, provider=api.url)) as gateway:
+            assert (await post(gateway.broker))[0] == 200
+            assert await asyncio.to_thread(gateway.process.wait, 60) == 1
+    assert "its audit can't be written: No space left on device" in (tmp_path / "errors").read_text()
 
 
 async def test_no_secret_is_in_anything_that_it_writes(tmp_path: Path) -> None:

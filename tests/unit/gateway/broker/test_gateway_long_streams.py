@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import selectors
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from gatewaykit import PLACEHOLDER, document, provider, write
-from virtual_clock import VirtualLoop
+from virtual_clock import PatientLoop
 
 from claude_sandbox.gateway.audit import Audit
 from claude_sandbox.gateway.broker.bodies import HELD
@@ -24,29 +23,6 @@ from claude_sandbox.gateway.server import follower
 BODY = {"model": "claude-sonnet-5-5", "max_tokens": 10, "stream": True}
 PING = b"event: ping\ndata: {}\n\n"
 IDLE = 120
-
-
-class _Patient(selectors.SelectSelector):
-    """What is on its way through a socket of this machine is there before the clock moves on."""
-
-    loop: VirtualLoop
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0)
-        if ready or timeout == 0:
-            return ready
-        ready = super().select(0.02)
-        if not ready and timeout is not None:
-            self.loop.now += max(timeout, 0.0)
-        return ready
-
-
-class _Loop(VirtualLoop):
-    def __init__(self) -> None:
-        self.now = 1000.0
-        selector = _Patient()
-        selector.loop = self
-        asyncio.SelectorEventLoop.__init__(self, selector)
 
 
 async def stream(
@@ -98,7 +74,7 @@ async def stream(
 
 
 def on_that_clock(main: Coroutine[Any, Any, tuple[bytes, float]]) -> tuple[bytes, float]:
-    with asyncio.Runner(loop_factory=_Loop) as runner:
+    with asyncio.Runner(loop_factory=PatientLoop) as runner:
         return runner.run(main)
 
 

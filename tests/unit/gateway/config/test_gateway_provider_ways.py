@@ -87,9 +87,12 @@ async def test_a_company_s_bundle_and_proxy_lead_to_the_provider_and_nothing_els
             assert json.loads(last[1])["error"]["type"] == "api_error"
 
 
-async def test_without_the_bundle_its_certificate_is_worth_nothing(tmp_path: Path, port: int) -> None:
+@pytest.mark.parametrize("others", [False, True], ids=["no bundle", "a bundle for other servers"])
+async def test_without_the_bundle_its_certificate_is_worth_nothing(tmp_path: Path, port: int, others: bool) -> None:
     async with upstream_proxy(port, []) as proxy:
         found = document(tmp_path, provider=f"https://{NAME}")
         found["provider"] |= {"upstreamProxy": proxy}
+        if others:
+            found["egress"]["caBundle"] = (tmp_path / "ca.pem").read_text()
         with running(tmp_path, found) as gateway:
             assert (await ask(gateway))[0] == 502

@@ -12,9 +12,10 @@ import pytest
 
 from claude_sandbox.gateway.config.fields import ConfigError
 from claude_sandbox.gateway.config.standard_input import InputFollower
+from claude_sandbox.gateway.git.repositories import Opened
 
 
-def line(revision: str, identity: str = "one", credential: Any = "sk-one", **sandbox: Any) -> bytes:
+def line(revision: str, identity: str = "one", credential: Any = "sk-one", git: Any = None, **sandbox: Any) -> bytes:
     one = {
         "uid": "uid-1",
         "identitySHA256": [hashlib.sha256(identity.encode()).hexdigest()],
@@ -25,6 +26,7 @@ def line(revision: str, identity: str = "one", credential: Any = "sk-one", **san
         "configuration": {"version": 1, "listen": {}, "sandboxes": [one]},
         "credential": credential,
         "revision": revision,
+        **({"git": git} if git is not None else {}),
     }
     return base64.b64encode(json.dumps(message).encode()) + b"\n"
 
@@ -94,3 +96,37 @@ def test_the_health_check_finds_no_gateway_where_there_is_none(tmp_path: Path) -
     from claude_sandbox.gateway import probe
 
     assert probe.main(9) == 1
+
+
+REPOSITORY = {"url": "https://git.example.org/team/project", "credential": {"secret": "git", "generation": "1"}}
+
+
+@pytest.mark.parametrize(
+    ("secrets", "problem"),
+    [
+        ({"git": {"host": "git.example.org", "token": "t-1"}}, ""),
+        ({"git": {"host": "git.example.org/team", "username": "a", "password": "b c"}}, ""),
+        (None, "there is no Secret git"),
+        ({"other": {"host": "git.example.org", "token": "t-1"}}, "there is no Secret git"),
+        ({"git": {"host": "git.elsewhere.example", "token": "t-1"}}, "Secret git is for git.elsewhere.example"),
+        ({"git": {"token": "t-1"}}, "Secret git: host: it is missing"),
+        ({"git": {"host": "git.example.org"}}, "no credential is in it"),
+    ],
+    ids=str,
+)
+def test_a_repository_has_what_its_secret_says_or_why_not(pipe: tuple[int, int], secrets: Any, problem: str) -> None:
+    found = started(pipe, line("1", git=secrets, repositories=[REPOSITORY, {"url": "https://git.example.org/open"}]))
+    opened = found.live.repositories["uid-1"]
+    assert opened["git.example.org/open"] == Opened(opened["git.example.org/open"].repository)
+    one = opened["git.example.org/team/project"]
+    assert problem in one.problem
+    assert (one.credential is not None) == (not problem) == (not one.problem)
+    assert "t-1" not in repr(found.live) + one.problem
+    # One without its credential is refused, and nothing else.
+    assert found.live.credentials["uid-1"].text == "sk-one"
+
+
+@pytest.mark.parametrize("wrong", ["x", ["x"], {"git": "x"}])
+def test_what_is_no_secret_of_git_is_not_followed(pipe: tuple[int, int], wrong: Any) -> None:
+    found = started(pipe, line("1", git=wrong), line("2"))
+    assert found.report() == {"configuration": "followed", "revision": "2"}

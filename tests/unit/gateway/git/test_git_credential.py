@@ -6,7 +6,13 @@ from github_api import private_key
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.gateway.git.credential import SECRET_KEYS, AppKey, CredentialError, Password, read_credential
+from claude_sandbox.gateway.git.credentials.credential import (
+    SECRET_KEYS,
+    AppKey,
+    CredentialError,
+    Password,
+    read_credential,
+)
 
 PRIVATE, PUBLIC = private_key()
 _FORM = serialization.PublicFormat.SubjectPublicKeyInfo

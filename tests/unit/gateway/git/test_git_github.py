@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from claude_sandbox.gateway.git.github import AnswerError, api_url, read_answer, wanted
+from claude_sandbox.gateway.git.credentials.github import AnswerError, api_url, read_answer, wanted
 
 HERE = "https://github.com/Team/project.git"
 GOOD = {"token": "ghs_x", "expires_at": "2026-01-01T01:00:00Z", "repositories": [{"full_name": "team/Project"}]}

@@ -9,12 +9,12 @@ from git_repository import Repository, read
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_sandbox.gateway.git import history
-from claude_sandbox.gateway.git.pack import TREE, GitObject
-from claude_sandbox.gateway.git.paths import PathPatterns
+from claude_sandbox.gateway.git.pack import TREE, GitObject, TooLargeError
 from claude_sandbox.gateway.git.pkt_line import MalformedError
-from claude_sandbox.gateway.git.push_request import Command
-from claude_sandbox.gateway.git.push_rules import PushRules
+from claude_sandbox.gateway.git.push import history
+from claude_sandbox.gateway.git.push.paths import PathPatterns
+from claude_sandbox.gateway.git.push.request import Command
+from claude_sandbox.gateway.git.push.rules import PushRules
 
 BRANCH, NONE = b"refs/heads/claude/a", b"0" * 40
 RULES = PushRules(("claude/*",), protected=(".github/**", "deploy/*.yaml", "**/Makefile"))
@@ -38,7 +38,11 @@ def judged(repository: Repository, old: bytes, *, rules: PushRules = RULES, crea
     server = {}
     for commit in history.boundary((command,), pushed):
         server |= repository.objects(commit)
-    return history.why_not(command, rules, pushed, server)
+    return why_not(command, rules, pushed, server)
+
+
+def why_not(command: Command, rules: PushRules, pushed: history.Objects, server: history.Objects) -> str | None:
+    return history.why_not((command,), rules, pushed, server).get(command.ref)
 
 
 def test_what_is_not_protected_comes_in(repository: Repository) -> None:
@@ -68,6 +72,10 @@ def test_what_is_not_protected_comes_in(repository: Repository) -> None:
         ("deploy/A.YAML", "x"),
         ("MAKEFILE", "x"),
         ("Make\ufe0ffile", "x"),
+        (".git\u034fhub/x", "x"),
+        (".git\u115fhub/x", "x"),
+        (".github\U000e0100/x", "x"),
+        (".g\u0131thub/x", "x"),
     ],
 )
 def test_what_is_protected_does_not(repository: Repository, change: tuple[str, str | None]) -> None:
@@ -145,7 +153,7 @@ def test_a_merge_brings_what_the_server_has_already(repository: Repository) -> N
     pushed = read(repository.pack(new, theirs, ours)).objects(known)
     command = Command(ours, new, BRANCH)
     assert history.boundary((command,), pushed) == {ours, theirs}
-    assert history.why_not(command, RULES, pushed, known) is None
+    assert why_not(command, RULES, pushed, known) is None
 
 
 def test_a_merge_that_changes_what_is_protected_itself_is_seen(repository: Repository) -> None:
@@ -157,7 +165,7 @@ def test_a_merge_that_changes_what_is_protected_itself_is_seen(repository: Repos
     new = repository.commit((".github/workflows/ci.yml", "evil"))
     known = {**repository.objects(theirs), **repository.objects(ours)}
     pushed = read(repository.pack(new, theirs, ours)).objects(known)
-    assert ".github" in (history.why_not(Command(ours, new, BRANCH), RULES, pushed, known) or "")
+    assert ".github" in (why_not(Command(ours, new, BRANCH), RULES, pushed, known) or "")
 
 
 def _builds(repository: Repository, old: bytes, *server: bytes) -> bool:
@@ -194,12 +202,12 @@ def test_what_cannot_be_seen_is_refused(repository: Repository) -> None:
     old = repository.id("HEAD")
     new = repository.commit(("deploy/sub/b.yaml", "2"))
     pushed = read(repository.pack(new, old)).objects(repository.objects(old))
-    assert "can't be seen" in (history.why_not(Command(old, new, BRANCH), RULES, pushed, {}) or "")
+    assert "can't be seen" in (why_not(Command(old, new, BRANCH), RULES, pushed, {}) or "")
 
 
 def test_a_branch_can_only_be_a_commit(repository: Repository) -> None:
     tree = GitObject(TREE, b"")
-    assert history.why_not(Command(NONE, b"c" * 40, BRANCH), RULES, {b"c" * 40: tree}, {})
+    assert why_not(Command(NONE, b"c" * 40, BRANCH), RULES, {b"c" * 40: tree}, {})
 
 
 @pytest.mark.parametrize("names", [["a", "a"], [".git"], [".GIT"], [".g\u200cit"], ["a/b"], [""], ["."], [".."]])
@@ -207,6 +215,31 @@ def test_a_tree_that_git_would_not_check_out_is_refused(names: list[str]) -> Non
     data = b"".join(b"100644 %s\0" % name.encode() + bytes(20) for name in names)
     with pytest.raises(MalformedError):
         history.tree_of(data, 20)
+
+
+@pytest.mark.parametrize(
+    ("mode", "taken_for"),
+    [
+        (b"100644", b"100644"), (b"100664", b"100644"), (b"100700", b"100755"), (b"0100644", b"100644"),
+        (b"40000", b"40000"), (b"040755", b"40000"), (b"1040000", b"40000"), (b"7" * 60 + b"040000", b"40000"),
+        (b"120000", b"120000"), (b"120777", b"120000"), (b"160000", b"160000"),
+        (b"10000", b"160000"), (b"0", b"160000"),
+    ],
+)  # fmt: skip
+def test_a_mode_is_what_git_takes_it_for(mode: bytes, taken_for: bytes) -> None:
+    assert history.tree_of(mode + b" a\0" + bytes(20), 20)[b"a"].mode == taken_for
+
+
+def test_what_takes_too_long_to_compare_is_not_compared(repository: Repository) -> None:
+    old = repository.id("HEAD")
+    for number in range(10):
+        repository.commit(("src/a.py", str(number)))
+    new = repository.id("HEAD")
+    pushed = read(repository.pack(new, old)).objects(repository.objects(old))
+    command, server = Command(old, new, BRANCH), repository.objects(old)
+    assert history.why_not((command,), RULES, pushed, server, 20_000) == {}
+    with pytest.raises(TooLargeError, match="in parts"):
+        history.why_not((command,), RULES, pushed, server, 1000)
 
 
 NAMES = st.sampled_from(["a", "b", ".github", "Makefile", "x.yaml", "deploy"])
@@ -244,6 +277,8 @@ def test_the_same_is_seen_as_git_sees_itself(tmp_path_factory: pytest.TempPathFa
         ("/ab?", "abc", True),
         ("ab?", "x/abc", False),
         ("a[b]", "ab", False),
+        ("a:b/c", "a:b/c", True),
+        ("\u00e4b/**", "A\u0308B/c", True),
     ],
 )
 def test_patterns(pattern: str, path: str, expected: bool) -> None:

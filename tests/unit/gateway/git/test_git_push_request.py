@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_sandbox.gateway.git.pkt_line import FLUSH, MalformedError, packet
-from claude_sandbox.gateway.git.push_report import refused
-from claude_sandbox.gateway.git.push_request import MAX_COMMANDS, PushReader, PushRequest
-from claude_sandbox.gateway.git.push_rules import PushRules, refusals
+from claude_sandbox.gateway.git.push.report import refused
+from claude_sandbox.gateway.git.push.request import MAX_COMMANDS, PushReader, PushRequest
+from claude_sandbox.gateway.git.push.rules import PushRules, refusals
 
 ZERO, OLD, NEW = b"0" * 40, b"a" * 40, b"b" * 40
 CAPABILITIES = b" report-status-v2 side-band-64k object-format=sha1 agent=git/2.39.5"

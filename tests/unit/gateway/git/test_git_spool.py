@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_sandbox.gateway.git.pack import TooLargeError
-from claude_sandbox.gateway.git.spool import FullError, Room, Spool
+from claude_sandbox.gateway.git.spool import FullError, Room, Spool, room_of
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -26,6 +26,26 @@ def test_one_has_no_more_than_its_bound(tmp_path: Path) -> None:
         one.write(bytes(10))
         with pytest.raises(TooLargeError, match="more than 10 bytes: push it in parts"):
             one.write(b"x")
+
+
+def test_the_only_place_has_all_the_room() -> None:
+    with Spool(room_of(None, 100, 100), 1).open() as one:
+        one.write(bytes(100))
+
+
+@pytest.mark.parametrize(
+    ("directory", "given", "found"),
+    [
+        (None, (None, None), (24 << 20, 96 << 20)),
+        (Path("/spool"), (None, None), (1 << 30, 4 << 30)),
+        (None, (7, 9), (7, 9)),
+        (Path("/spool"), (7, None), (7, 4 << 30)),
+    ],
+)
+def test_what_is_not_said_suits_the_place(
+    directory: Path | None, given: tuple[int | None, int | None], found: tuple[int, int]
+) -> None:
+    assert room_of(directory, *given) == Room(directory, *found)
 
 
 def test_a_large_one_leaves_the_others_their_share() -> None:

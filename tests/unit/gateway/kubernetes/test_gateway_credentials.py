@@ -10,9 +10,11 @@ import pytest
 from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.watches.secret_opt_in import has_opted_in
 from claude_sandbox.gateway.config.cluster import GitSecret, SecretKey, ServiceSecret
-from claude_sandbox.gateway.git.credential import Password, read_scope, serves
+from claude_sandbox.gateway.destinations.scopes import serves
+from claude_sandbox.gateway.git.credentials.credential import Password, read_scope
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError
 from claude_sandbox.gateway.kubernetes.credentials import MountedSecrets, WatchedSecrets, read
+from claude_sandbox.gateway.services.declared import Unopened
 
 KEY = SecretKey("k", "api-key")
 SERVICE = meta.SERVICE_SECRET_TYPE
@@ -47,7 +49,7 @@ def test_it_has_opted_in_where_the_operator_says_so(kind: str, labels: dict[str,
     [(SERVICE, {}, "a.example.org", True), (meta.SECRET_TYPE, {}, "a.example.org", False),
      ("Opaque", {SERVICE: "true"}, "https://A.example.org:443/", True), ("Opaque", LABELLED, "a.example.org", False),
      (SERVICE, {}, "b.example.org", False), (SERVICE, {}, "a.example.org:8443", False),
-     (SERVICE, {}, "", False), (SERVICE, {}, "xa.example.org", False)],
+     (SERVICE, {}, "a.example.org/part", False), (SERVICE, {}, "", False), (SERVICE, {}, "xa.example.org", False)],
 )  # fmt: skip
 def test_a_service_gets_what_opted_in_to_that_and_is_for_its_host(
     kind: str, labels: dict[str, str], host: str, given: bool
@@ -56,6 +58,8 @@ def test_a_service_gets_what_opted_in_to_that_and_is_for_its_host(
     one["data"]["host"] = base64.b64encode(host.encode()).decode()
     found = read(one, ServiceSecret("k", "api-key", "a.example.org"))
     assert (found.text, bool(found.problem)) == (("sk-1", False) if given else (None, True))
+    opted = kind == SERVICE or SERVICE in labels
+    assert given or found.why is (Unopened.OTHER_HOST if opted else Unopened.NOT_OPTED_IN)
     assert read(one, KEY).text is None or kind == meta.SECRET_TYPE or labels == LABELLED
 
 
@@ -110,6 +114,9 @@ def test_a_secret_for_git_is_for_one_server_and_for_nothing_else() -> None:
         ("git.example.org:8443", "git.example.org/a", False),
         ("github.com/team/a", "github.com/team/a-b", False),
         ("github.com/Team", "github.com/team/a", False),
+        ("GitHub.com", "github.com/team/a", True),
+        ("code.git", "code.git/team/a", True),
+        ("code", "code.git/team/a", False),
     ],
 )
 def test_whom_a_credential_is_for(host: str, at: str, is_for: bool) -> None:

@@ -10,7 +10,7 @@ from claude_sandbox.api import meta
 from claude_sandbox.gateway.budget.ledger import Budget
 from claude_sandbox.gateway.config.cluster import GitSecret, SecretKey, ServiceSecret
 from claude_sandbox.gateway.config.fields import ConfigError
-from claude_sandbox.gateway.git.push_rules import PushRules
+from claude_sandbox.gateway.git.push.rules import PushRules
 from claude_sandbox.gateway.git.repositories import Repository
 from claude_sandbox.gateway.kubernetes import names
 from claude_sandbox.gateway.kubernetes.declared import Declared, Pod, read_sandbox
@@ -115,6 +115,15 @@ def test_a_sandbox_on_docker_or_on_its_way_out_is_not_the_gateways() -> None:
     assert read_sandbox(sandbox(deletionTimestamp="2026-01-01T00:00:00Z")) is None
 
 
+def test_one_in_quarantine_keeps_its_account_and_has_nothing_else() -> None:
+    found = read({**SPEC, "services": [SERVICE], "incident": {"state": "Quarantined", "note": "it pushed to main"}})
+    assert found.pod is None
+    one = found.sandbox
+    assert (one.credential, one.allowed, one.services, one.repositories) == (None, (), (), ())
+    assert (one.uid, one.budget) == (read().sandbox.uid, read().sandbox.budget)
+    assert read({**SPEC, "incident": {"state": "KeyCompromised"}}).pod is not None
+
+
 WORKLOADS: tuple[Any, ...] = (
     None, [], {}, {"workload": None}, {"workload": []}, {"workload": {"name": "sandbox-work"}},
     {"workload": {"name": "sandbox-work", "uid": ""}}, {"workload": {"name": "sandbox-work", "uid": 7}},
@@ -125,6 +134,20 @@ WORKLOADS: tuple[Any, ...] = (
 @pytest.mark.parametrize("status", WORKLOADS, ids=str)
 def test_only_a_pod_of_the_sandboxs_own_name_is_its_pod(status: Any) -> None:
     assert read(status=status).pod is None
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "cloning"),
+    [("False", "Cloning", True), ("False", "CloneFailed", True), ("False", "NotCloned", False),
+     ("True", "Cloned", False), ("Unknown", "Cloning", False), (None, "Cloning", False)],
+)  # fmt: skip
+def test_repositories_are_being_cloned_where_the_status_says_so(status: Any, reason: str, cloning: bool) -> None:
+    conditions = [
+        {"type": "Ready", "status": "False"},
+        {"type": "RepositoriesReady", "status": status, "reason": reason},
+    ]
+    assert read(status={**STATUS, "conditions": conditions}).cloning is cloning
+    assert not read({**SPEC, "repositories": []}, {**STATUS, "conditions": conditions}).cloning
 
 
 WRONG = {

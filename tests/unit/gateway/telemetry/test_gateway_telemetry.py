@@ -1,5 +1,6 @@
 """What a gateway tells of itself: metrics whose labels are bounded, and what each sandbox has used."""
 
+import asyncio
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -133,6 +134,7 @@ async def until_generation(session: aiohttp.ClientSession, broker: str, health: 
         assert await post(session, broker, max_tokens=1) == 200
         if (await usage_now(session, health))["lastAccepted"]["generation"] == wanted:
             return
+        await asyncio.sleep(0.05)
     raise AssertionError("the generation does not show")
 
 

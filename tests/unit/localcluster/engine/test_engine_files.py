@@ -2,15 +2,18 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from claude_sandbox.localcluster import engine
+from claude_sandbox.localcluster import description, engine
+from claude_sandbox.localcluster.description import Description
 from claude_sandbox.localcluster.engine import EngineDescription, Tcp, api, config, listen, places, record
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.layout import Layout
@@ -77,7 +80,39 @@ def test_a_description_is_read_as_it_was_written(tcp: Tcp) -> None:
     made.places.make()
     record.save(made.places, made)
     assert record.load(made.places) == made
-    assert list(record.recorded()) == [made]
+
+
+def test_an_engines_port_and_slot_stay_its_own_while_it_is_down() -> None:
+    first = record.settle(EngineDescription("mine", "29", tcp=Tcp.TLS), True)
+    assert record.load(first.places) == first
+    # The same search, from the same place.
+    shutil.rmtree(first.places.root)
+    record.save(_made("other"), replace(first, name="other"))
+    again = record.settle(EngineDescription("mine", "29", tcp=Tcp.TLS), True)
+    assert again.port not in (None, first.port)
+    assert again.slot not in (None, first.slot)
+    # Once chosen, they stay.
+    assert record.settle(again, None) == record.settle(again, True) == again
+    assert record.settle(again, False) == replace(again, slot=None)
+
+
+def test_an_engine_has_neither_port_nor_slot_of_a_cluster_that_is_down() -> None:
+    first = record.settle(EngineDescription("mine", "29", tcp=Tcp.TLS), True)
+    shutil.rmtree(first.places.root)
+    cluster = Layout.of("mine")
+    cluster.make()
+    assert first.port is not None
+    assert first.slot is not None
+    description.save(cluster, Description("mine", "1.34.4", {"etcd": first.port}, first.slot))
+    again = record.settle(EngineDescription("mine", "29", tcp=Tcp.TLS), True)
+    assert again.port not in (None, first.port)
+    assert again.slot not in (None, first.slot)
+
+
+def _made(name: str) -> places.Places:
+    found = places.Places.of(name)
+    found.make()
+    return found
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"tcp": "Carrier pigeon"}'])

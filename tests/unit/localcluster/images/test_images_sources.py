@@ -3,12 +3,13 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from claude_sandbox.localcluster.errors import LocalClusterError
-from claude_sandbox.localcluster.images import NAMES, recipes
+from claude_sandbox.localcluster.images import NAMES, recipes, wheels
 from claude_sandbox.localcluster.images.base import Source, packages, sources
 from claude_sandbox.localcluster.programs.os_packages import Needed, ensure
 
@@ -111,3 +112,45 @@ def test_a_machine_without_apt_is_told_what_to_install(cache: Path, monkeypatch:
         ensure(Needed(("containerd",), ("containerd", "ctr")), lambda _line: None)
     assert error.value.message == "These are not installed: containerd, ctr."
     assert "containerd" in error.value.remedy
+
+
+def test_the_wheels_of_a_list_are_fetched_once(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = tmp_path / "requirements.lock"
+    listed.write_text("click==8.1.7 --hash=sha256:00")
+    asked = _pip(tmp_path, monkeypatch, 'echo wheel >"$dest/click.whl"')
+    first = wheels.fetched([listed], "3.11", _quiet)
+    assert (first / "click.whl").exists()
+    assert wheels.fetched([listed], "3.11", _quiet) == first
+    assert len(asked()) == 1
+    assert all(
+        option in asked()[0] for option in ("--require-hashes", "--python-version 3.11", f"--requirement {listed}")
+    )
+    assert wheels.fetched([listed], "3.12", _quiet) != first
+    listed.write_text("click==8.1.8 --hash=sha256:00")
+    assert wheels.fetched([listed], "3.11", _quiet) != first
+    assert len(asked()) == 3
+
+
+def test_wheels_that_are_not_what_was_asked_for_are_not_kept(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = tmp_path / "requirements.lock"
+    listed.write_text("click==8.1.7 --hash=sha256:00")
+    _pip(tmp_path, monkeypatch, 'echo wheel >"$dest/other.whl"; exit 1')
+    with pytest.raises(LocalClusterError):
+        wheels.fetched([listed], "3.11", _quiet)
+    _pip(tmp_path, monkeypatch, 'echo wheel >"$dest/click.whl"')
+    assert [one.name for one in wheels.fetched([listed], "3.11", _quiet).iterdir()] == ["click.whl"]
+
+
+def _pip(directory: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Callable[[], list[str]]:
+    """A pip that does this with the directory that it is to write to; gives what was asked of it."""
+    asked = directory / "asked"
+    directories = 'for one; do [ "$before" != --dest ] || dest=$one; before=$one; done'
+    _script(directory / "pip", f'echo "$*" >>{asked}\n{directories}\n{body}')
+    monkeypatch.setattr(wheels, "pip", lambda: [str(directory / "pip")])
+    return lambda: asked.read_text().splitlines()
+
+
+def _quiet(line: str) -> None:
+    pass

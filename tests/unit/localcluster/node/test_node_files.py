@@ -2,8 +2,10 @@
 
 import json
 import tomllib
+from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from claude_sandbox.localcluster.context import NodeContext
 from claude_sandbox.localcluster.layout import Layout
+from claude_sandbox.localcluster.network import Addresses
 from claude_sandbox.localcluster.node import config, lifecycle, manifests, parts
 from claude_sandbox.localcluster.node.api import collection
 from claude_sandbox.localcluster.node.names import Names
@@ -80,16 +83,27 @@ def test_pods_get_addresses_of_the_nodes_network(context: NodeContext) -> None:
     assert bridge["ipam"]["ranges"] == [[{"subnet": context.pod_cidr}]]
 
 
+def test_a_node_of_ipv6_filters_and_routes_ipv6_and_nothing_else(context: NodeContext) -> None:
+    addresses, files = Addresses(7, ipv6=True), config.Files(ROOT / "node")
+    six = replace(context, node_ip=addresses.node_ip, pod_cidr=addresses.pod_cidr)
+    assert {"--enable-ipv6=true", "--enable-ipv4=false"} <= set(parts.kube_router(six, files).argv)
+    assert {"--enable-ipv6=false", "--enable-ipv4=true"} <= set(parts.kube_router(context, files).argv)
+    bridge, _ports = json.loads(config.network(six.pod_cidr))["plugins"]
+    assert bridge["ipam"]["routes"] == [{"dst": "::/0"}]
+    health = yaml.safe_load(config.kube_proxy(six))["healthzBindAddress"]
+    assert urlsplit(f"http://{health}").hostname == addresses.node_ip
+
+
 def test_services_are_left_to_one_program_and_policies_to_another(context: NodeContext) -> None:
     files = config.Files(ROOT / "node")
     assert yaml.safe_load(config.kube_proxy(context))["mode"] == "nftables"
-    argv = parts.kube_router(context).argv
+    argv = parts.kube_router(context, files).argv
     assert {"--run-firewall=true", "--run-service-proxy=false", "--run-router=false"} <= set(argv)
     started = (
         parts.containerd(context, files),
         parts.kubelet(context, files),
         parts.kube_proxy(context, files),
-        parts.kube_router(context),
+        parts.kube_router(context, files),
     )
     assert tuple(part.name for part in started) == parts.COMPONENTS
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_sandbox.localcluster.layout import Layout
-from claude_sandbox.localcluster.node import cgroups, namespaces, resolve, settings
+from claude_sandbox.localcluster.node import cgroups, namespaces, settings
+from claude_sandbox.localcluster.node.network import resolve
 
 needs_cgroups = pytest.mark.skipif(
     not os.access("/sys/fs/cgroup", os.W_OK) or os.geteuid() != 0, reason="control groups can only be made by root"

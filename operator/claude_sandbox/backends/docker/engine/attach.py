@@ -18,11 +18,14 @@ from claude_sandbox.backends.docker.engine.client import uses
 from claude_sandbox.backends.docker.engine.errors import UNREACHABLE, EngineError
 
 TIMEOUT = 30.0
+"""Seconds for each of the steps, and that the engine may be silent in one."""
 _ENDED = (
     "the helper container ended without having put the key in place; if that lasts, see that --relay-image names the"
     " operator's image of the operator's own version"
 )
 _HEADER = 8
+"""Bytes before each piece of what a container prints: on which stream, and how long it is."""
+_STDOUT = 1
 # Bytes; an engine sends what it reads from a container, 32 KiB at a time.
 _LARGEST_FRAME = 1 << 20
 
@@ -50,6 +53,7 @@ class Session:
         def call() -> None:
             try:
                 uses(lambda: self._socket)
+                # Not a copy of it, which nobody could wipe.
                 self._socket.sendall(memoryview(line))
             finally:
                 line[:] = bytes(len(line))
@@ -59,6 +63,12 @@ class Session:
     async def expect(self, word: bytes, ended: str = _ENDED) -> None:
         """Wait until the container has written this line. Raises EngineError, with `ended`, if it ends before."""
         await self._run(lambda: self._expect(word + b"\n", ended), self._timeout)
+
+    async def answer(self, most: int, ended: str) -> bytes:
+        """The first line that the container writes, of so many bytes at most. Raises EngineError, with `ended`, if it
+        ends before.
+        """
+        return await self._run(lambda: self._answer(most, ended), self._timeout)  # type: ignore[no-any-return]
 
     async def close(self) -> None:
         """End the connection; the container sees the end of its input."""
@@ -76,6 +86,21 @@ class Session:
                 raise EngineError(UNREACHABLE, "what came over the connection is not as an engine sends it")
             # What came before can be no more than the beginning of the line.
             seen = seen[-len(line) :] + self._read(length)
+
+    def _answer(self, most: int, ended: str) -> bytes:
+        uses(lambda: self._socket)
+        seen = b""
+        while b"\n" not in seen:
+            header = self._read(_HEADER)
+            if not header:
+                raise EngineError(UNREACHABLE, ended)
+            (length,) = struct.unpack(">I", header[4:])
+            if len(seen) + length > most:
+                raise EngineError(UNREACHABLE, "what came over the connection is longer than it can be")
+            part = self._read(length)
+            # What it says of its troubles is not its answer.
+            seen += part if header[0] == _STDOUT else b""
+        return seen.partition(b"\n")[0]
 
     def _read(self, length: int) -> bytes:
         found = b""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from claude_sandbox.backends.docker.engine.documents import Object
 
+# Versions of the API: 1.44 is of Docker 25.0, 1.48 of 28.0.
 _START_INTERVAL = (1, 44)
 _ISOLATED_GATEWAY = (1, 48)
 # tmpfs can be told to stay out of swap since Linux 6.4, but not from within a user namespace.

@@ -68,6 +68,8 @@ class Call:
     def abort(self) -> None:
         """End it, wherever it is; its thread gets an OSError. From any thread."""
         with self._lock:
+            # Under the lock, as `end`: a connection goes back to the pool when its call is done, and may by now be
+            # another call's.
             if self._ended or self.aborted:
                 return
             self.aborted = True

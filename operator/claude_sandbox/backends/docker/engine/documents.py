@@ -1,10 +1,14 @@
 """Documents of the Engine API as the engine answers them: raw, never copied, never changed."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, TypeAlias
 
 Object: TypeAlias = Mapping[str, Any]
 Manifest: TypeAlias = dict[str, Any]
+
+_FIRST_YEAR = 2013
+"""Of Docker: an image that says that it is older says nothing."""
 
 
 def labels(live: Object) -> Mapping[str, str]:
@@ -27,6 +31,17 @@ def running(live: Object) -> bool:
 def started_at(live: Object) -> str:
     """When a container was started last; what was delivered to an earlier start is gone."""
     return str(live.get("State", {}).get("StartedAt", ""))
+
+
+def made_at(image: Object | None) -> datetime | None:
+    """When an image or a container was made, as it says itself; None where it says nothing, or what builds write that
+    are to come out the same each time."""
+    told = (image or {}).get("Created")
+    try:
+        at = datetime.fromisoformat(told) if isinstance(told, str) else None
+    except ValueError:
+        return None
+    return at if at is not None and at.tzinfo is not None and at.year >= _FIRST_YEAR else None
 
 
 def name_of_summary(summary: Object) -> str:

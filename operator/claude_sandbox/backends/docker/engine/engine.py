@@ -11,6 +11,7 @@ Use it from one event loop; what streams (`stream_events`, `stream_log`) blocks,
 
 import base64
 import json
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
@@ -23,9 +24,10 @@ from claude_sandbox.backends.docker.engine.archives import first_file
 from claude_sandbox.backends.docker.engine.attach import Session
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities, capabilities_of
 from claude_sandbox.backends.docker.engine.client import document, lines
+from claude_sandbox.backends.docker.engine.connection.ssh import SshAdapter
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.engine.errors import UNREACHABLE, EngineError
-from claude_sandbox.backends.docker.engine.ssh import SshAdapter
+from claude_sandbox.backends.docker.engine.frames import unframed
 from claude_sandbox.backends.docker.engine.threads import ThreadPools
 from claude_sandbox.backends.docker.engine.transport import CALL_TIMEOUT, LONGEST_MESSAGE, Transport
 
@@ -62,6 +64,9 @@ class Engine:
         self._pools = pools or ThreadPools()
         self._transport = Transport(connected, self._pools, timeout, failed, timely)
         self._capabilities: EngineCapabilities | None = None
+        self.enforces_sizes: bool | None = None
+        """Whether it enforces sizes of volumes, as the last that was made showed; None: not tried since it was asked
+        what it can do, since it may have been moved to another file system."""
 
     def close(self) -> None:
         """Give the threads back; calls under way end by their time-outs."""
@@ -85,6 +90,7 @@ class Engine:
     async def look(self) -> EngineCapabilities:
         """Ask what the engine can do: it may have been upgraded while it was away."""
         info = await self._transport.json("GET", "/info")
+        self.enforces_sizes = None
         version = str(self._transport.connected().api_version)
         self._capabilities = found = await self._transport.run(
             lambda: capabilities_of(info, version), self._transport.timeout
@@ -183,6 +189,10 @@ class Engine:
     async def start(self, identifier: str) -> None:
         await self._transport.json("POST", f"/containers/{identifier}/start")
 
+    async def pause(self, identifier: str) -> None:
+        """Freeze a container's processes."""
+        await self._transport.json("POST", f"/containers/{identifier}/pause")
+
     async def unpause(self, identifier: str) -> None:
         await self._transport.json("POST", f"/containers/{identifier}/unpause")
 
@@ -203,6 +213,7 @@ class Engine:
         try:
             await self._transport.gone("DELETE", f"/containers/{identifier}", params={"force": "1", "v": "1"})
         except EngineError as error:
+            # Another removal of it is under way: an engine's own (AutoRemove), or an earlier try of ours.
             if not (error.is_conflict and "already in progress" in error.message):
                 raise
 
@@ -259,6 +270,26 @@ class Engine:
                 return None
             raise
 
+    async def last_words(self, identifier: str, lines: int) -> bytes:
+        """The last lines of what a container has written to its standard output; nothing where it is gone."""
+        try:
+            return await self._transport.run(lambda: self._last_words(identifier, lines), self._transport.timeout)
+        except EngineError as error:
+            if error.is_not_found:
+                return b""
+            raise
+
+    async def content(self, path: str, params: Mapping[str, str], most: int) -> bytes:
+        """What the engine answers, as it is, and no more than so many bytes of it."""
+        return await self._transport.run(lambda: self._content(path, params, most), self._transport.timeout)
+
+    async def events_of(self, label: str, most: int = 1 << 20) -> bytes:
+        """What the engine remembers to have told of what carries the label, as lines of JSON."""
+        # An end that is there already: it tells what it remembers, and nothing of what is to come. To the fraction of a
+        # second, else what has just been done to it is left out.
+        until = {"since": "0", "until": f"{time.time():.6f}", "filters": json.dumps({"label": [label]})}
+        return await self.content("/events", until, most)
+
     async def attach(self, identifier: str) -> Session:
         """Standard input and output of a container that is about to be started."""
         return await self._transport.run(
@@ -310,14 +341,28 @@ class Engine:
                 said = document(line)
                 if isinstance(said, dict):
                     if problem := said.get("error"):
+                        # The answer began with 200 when the pull did; what went wrong later comes in a line, and has no
+                        # status.
                         raise EngineError(404, str(problem)[:LONGEST_MESSAGE])
                     told(said)
 
     def _read_file(self, identifier: str, path: str) -> bytes:
         response = self._transport.call("GET", f"/containers/{identifier}/archive", params={"path": path}, stream=True)
         with response:
+            # The archive's header, and what fills up its last block, come on top of the file. Who has a larger file is
+            # read in part, which no archive allows: as if it were empty.
             content = response.raw.read(LARGEST_FILE + 1024, decode_content=True)
         return first_file(content)
+
+    def _last_words(self, identifier: str, lines: int) -> bytes:
+        response = self.stream_log(identifier, None, CALL_TIMEOUT, follow=False, more={"tail": str(lines)})
+        with response:
+            return unframed(response.raw.read(LARGEST_FILE, decode_content=True))
+
+    def _content(self, path: str, params: Mapping[str, str], most: int) -> bytes:
+        with self._transport.call("GET", path, params=dict(params), stream=True) as response:
+            found: bytes = response.raw.read(most, decode_content=True)
+        return found
 
     def _attach(self, identifier: str) -> Any:
         wanted = {"stdin": 1, "stdout": 1, "stream": 1}

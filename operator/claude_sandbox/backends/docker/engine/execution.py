@@ -34,6 +34,7 @@ class Execution:
         # What the SDK gives is a file object around a socket; only the socket can be written to.
         self._attached = attached
         self._socket = getattr(attached, "_sock", attached)
+        # Who works in a terminal may say nothing for hours.
         self._socket.settimeout(None)
         self._tty = tty
         self._stream, self._left = STDOUT, 0

@@ -1,10 +1,10 @@
 """Threads for one engine's calls, so that no tenant has all of them.
 
-What it holds: a pool of threads for calls, one for pulls, which take minutes, and for each tenant how many of the
-first it has. A tenant is a namespace: who calls says by `of_tenant` for whom, and what it starts inherits that. What
-belongs to nobody (looking for what is left behind) is a tenant too.
-A call that is given up or takes too long is ended in its thread, by its connection, so that the thread is free again.
-Use it from one event loop. A crash leaves nothing: calls are requests of an engine, which sees their connections end.
+Theory of operation. It holds a pool of threads for calls, one for pulls, which take minutes, and for each tenant how
+many of the first it has. A tenant is a namespace: who calls says by `of_tenant` for whom, and what it starts inherits
+that. What belongs to nobody (looking for what is left behind) is a tenant too. A call that is given up or takes too
+long is ended in its thread, by its connection, so that the thread is free again. Use it from one event loop. A crash
+leaves nothing: calls are requests of an engine, which sees their connections end.
 """
 
 import asyncio
@@ -88,6 +88,7 @@ class _Room:
         self._room = rooms.setdefault(tenant, asyncio.Semaphore(share))
 
     async def __aenter__(self) -> None:
+        # Counted before it waits: with the last that is counted the semaphore goes, and somebody may be waiting for it.
         self._users[self._tenant] = self._users.get(self._tenant, 0) + 1
         try:
             await self._room.acquire()

@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from claude_sandbox.api.mishap import mishap
 from claude_sandbox.backends.docker.engine.client import UntrustedAnswerError, document
-from claude_sandbox.backends.docker.engine.connection_errors import UNREADABLE
+from claude_sandbox.backends.docker.engine.connection.errors import UNREADABLE
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.engine.errors import UNREACHABLE, EngineError
 from claude_sandbox.backends.docker.engine.threads import ThreadPools
@@ -125,6 +125,7 @@ class Transport:
         except EngineError as error:
             if error.is_unreachable or error.status >= 500:
                 self._failed(error.status)
+            # What refuses at once is not slow, and `failed` has told of it already.
             if not error.is_unreachable or error.message == LATE:
                 self._tell(kind, not error.is_unreachable)
             raise
@@ -152,6 +153,7 @@ class Transport:
         Raises EngineError for an answer that is a refusal, and what the SDK and `Client.send` raise.
         """
         client = self.connected()
+        # No redirect is followed: the body, which may be a key, would go where the answer says.
         response = client.request(
             method,
             f"{client.base_url}/v{client.api_version}{path}",

@@ -97,8 +97,9 @@ def unanswered(observed: Observed, events: list[Object], told: int, results: Wri
         told = until_start(events, container)
     beside = (observed.relay, observed.outer, observed.gateway.container, observed.gateway.network)
     relay, outer, gateway, way_out = (str((one or {}).get("Id", "")) for one in beside)
-    # Relay and gateway are looked at after all that the pass did.
-    seen = [event for event in events[:looked] if container_of(event) in {relay, gateway} - {""}]
+    cloner, holder = observed.cloner.identifier, observed.holder.identifier
+    # What is beside the container is looked at after all that the pass did.
+    seen = [event for event in events[:looked] if container_of(event) in {relay, gateway, cloner, holder} - {""}]
     made = [event for event in events[:looked] if (event.get("Actor") or {}).get("ID") in {outer, way_out} - {""}]
     left = unseen(events, container, network, told, results.removed)
     return [event for event in left if event not in seen and event not in made]

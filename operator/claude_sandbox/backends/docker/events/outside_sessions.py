@@ -80,6 +80,7 @@ class OutsideSessions:
         session = session_of(told, known.container)
         if session is None:
             return False
+        # Of more than that it is still known whether any had more rights: that is what a control goes by.
         if len(known.open) < _MOST_OPEN:
             known.open.add(identifier)
             known.untold.append(session)
@@ -91,15 +92,26 @@ class OutsideSessions:
         known = self._known.get(str(container["Id"]))
         untold = tuple(known.untold) if known is not None else ()
         if known is not None:
+            # Before the engine is asked: what begins meanwhile is in the answer, or told by the next.
             known.untold.clear()
         now = await sessions_in(self._engine, container)
-        suspect = known is None or known.suspect or has_more(now, container)
-        if known is not None:
-            known.suspect = suspect
         # What is open is seen twice.
         gone = untold if not now else tuple(one for one in untold if one not in now)
-        left = await left_behind(self._engine, container) if suspect else False
-        if known is not None and left is False and not has_more(now, container):
-            # What was there and is not any more left nothing.
-            known.suspect = False
+        if known is None:
+            return ExecSessions((*now, *gone), await left_behind(self._engine, container)), bool(gone)
+        left = await self._left_behind(known, container, now)
         return ExecSessions((*now, *gone), left), bool(gone)
+
+    async def _left_behind(self, known: _Known, container: Object, now: tuple[ExecSession, ...]) -> bool | None:
+        """Whether somebody left something, where anybody had more rights; None where that is not known."""
+        if not (known.suspect or has_more(now, container)):
+            return False
+        # Before it is looked for: whoever comes meanwhile makes it suspect again.
+        known.suspect = False
+        left: bool | None = None
+        try:
+            left = await left_behind(self._engine, container)
+        finally:
+            # What was there and is not any more left nothing.
+            known.suspect = known.suspect or left is not False or has_more(now, container)
+        return left

@@ -93,6 +93,9 @@ def sandboxes_of(event: Object, cluster: str, registry: Registry) -> Iterator[Sa
         return
     told = Document(event)
     attributes = told.mapping("Actor.Attributes", omissible=True) or {}
+    if attributes.get(names.LABEL_COMPONENT) in names.PASSING:
+        # What comes and goes for a moment, and changes nothing.
+        return
     found: list[SandboxKey | None] = []
     if event.get("Type") == "container" and (owner := names.identity_in(attributes, cluster)) is not None:
         found.append((owner.namespace, owner.name))

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
-from claude_sandbox.api.spec import Profile
+from claude_sandbox.api.spec import Level, Profile
 from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.backends.docker import drift
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
@@ -25,9 +25,12 @@ from claude_sandbox.compliance.evidence.containers import (
     KeyPlace,
     SettingsContent,
 )
+from claude_sandbox.compliance.evidence.exemptions import Exemption
+from claude_sandbox.compliance.evidence.probes import NOT_PROBED, ProbeReport
 from claude_sandbox.compliance.evidence.process import Process
 from claude_sandbox.compliance.evidence.readings import ClaudeCode, ManagedSettings, Reading, Unread
-from claude_sandbox.compliance.reports.pods import Judgement
+from claude_sandbox.compliance.reports.findings import Finding
+from claude_sandbox.compliance.reports.isolation import Judgement, proven
 
 # The events tell of changes at once; a sweep looks at everything this often at least.
 MAX_AGE = timedelta(minutes=10)
@@ -42,6 +45,8 @@ def declared(
     addresses: tuple[str, ...] | None = (),
     image_refused: str = "",
     cluster: str = "",
+    level: Level = Level.SANDBOX,
+    exemptions: tuple[Exemption, ...] = (),
 ) -> Declared:
     """What the container is meant to be. `called`: how it and what is beside it are called; None where that is not
     known. `cluster`: the control plane that it is of.
@@ -49,11 +54,16 @@ def declared(
     `addresses`: of the host, on which it may; None where they are not known.
     """
     kept = frozenset(() if blueprint.kept_home is None else (blueprint.kept_home.path,))
+    # A workspace that is read-only is not where may be written.
+    workspaces = kept if blueprint.workspace.read_only else kept | {blueprint.workspace.path}
     return Declared(
         profile=profile,
+        lifetime=blueprint.lifetime,
+        level=level,
+        exemptions=exemptions,
         seccomp=blueprint.seccomp,
-        # A workspace that is read-only is not where may be written.
-        workspaces=frozenset(() if blueprint.workspace.read_only else (blueprint.workspace.path,)) | kept,
+        workspaces=workspaces,
+        keeps_nothing=not workspaces,
         without_programs=frozenset(scratch.path for scratch in blueprint.scratch if not scratch.executable),
         mounts=frozenset(
             {
@@ -111,6 +121,8 @@ def evidence(
     visits: ExecSessions | None = None,
     settings: Reading[SettingsContent] | Unread = NOT_READ,
     key_place: KeyPlace | None = None,
+    probe: Reading[ProbeReport] | Unread = NOT_PROBED,
+    probe_max_age: timedelta = timedelta.max,
 ) -> DockerEvidence:
     """Everything that was read of the container, as it was read. Instead of a container, why none was read.
 
@@ -131,6 +143,8 @@ def evidence(
         visits=visits,
         settings=settings,
         key_place=key_place,
+        probe=probe,
+        probe_max_age=probe_max_age,
         max_age=MAX_AGE,
     )
 
@@ -144,8 +158,17 @@ def word_of(capabilities: EngineCapabilities | None) -> EngineInfo:
     )
 
 
-def isolation(wanted: Documents, container: Object | None, network: Object | None) -> Judgement:
-    """The `IsolationVerified` condition, as far as documents tell: never True, that takes a probe."""
+def isolation(
+    wanted: Documents,
+    container: Object | None,
+    network: Object | None,
+    found: Sequence[Finding] = (),
+    *,
+    under_way: bool = False,
+) -> Judgement:
+    """The `IsolationVerified` condition: by the documents, and where they are right by what the controls found.
+    `under_way`: whether the first probe is.
+    """
     if container is None:
         return ConditionStatus.UNKNOWN, Reason.NO_WORKLOAD, "There is no container to isolate."
     others = sorted(drift.networks_of(container).keys() - {wanted.names.network})
@@ -159,8 +182,4 @@ def isolation(wanted: Documents, container: Object | None, network: Object | Non
             Reason.POLICY_WIDENED,
             f"The network {wanted.names.network} is not the desired one: {', '.join(paths)}.",
         )
-    return (
-        ConditionStatus.UNKNOWN,
-        Reason.NOT_PROBED,
-        "the only network is the sandbox's own and internal; that nothing can be reached has not been probed",
-    )
+    return proven(found, "The only network is the sandbox's own and internal", under_way=under_way)

@@ -1,7 +1,7 @@
 """From what was seen and read of a sandbox to the results of its controls. Pure."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.status import Compliance
@@ -12,12 +12,20 @@ from claude_sandbox.backends.docker.keys.key_place import place_of
 from claude_sandbox.backends.docker.model import Observed
 from claude_sandbox.backends.docker.relay import evidence as relay_evidence
 from claude_sandbox.backends.docker.seen import Seen
-from claude_sandbox.compliance.evidence.containers import NOT_READ, Declared, ExecSessions, SettingsContent
+from claude_sandbox.backends.probing.schedule import UNDER_WAY
+from claude_sandbox.compliance.evidence.containers import (
+    NOT_READ,
+    Declared,
+    ExecSessions,
+    SettingsContent,
+)
+from claude_sandbox.compliance.evidence.probes import NOT_PROBED, ProbeReport
 from claude_sandbox.compliance.evidence.process import Process
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
 from claude_sandbox.compliance.reports.containers import findings
 from claude_sandbox.compliance.reports.findings import compliance
-from claude_sandbox.compliance.reports.pods import Judgement, compliant
+from claude_sandbox.compliance.reports.isolation import Judgement
+from claude_sandbox.compliance.reports.pods import compliant
 
 
 @dataclass(frozen=True)
@@ -27,6 +35,8 @@ class Read:
     process: Reading[Process] | Unread | None = None
     settings: Reading[SettingsContent] | Unread = NOT_READ
     visits: ExecSessions | None = None
+    probe: Reading[ProbeReport] | Unread = NOT_PROBED
+    probe_max_age: timedelta = timedelta.max
 
 
 def measured(
@@ -55,10 +65,14 @@ def measured(
             gateway=gateway_evidence.of(seen.wanted, seen.observed, seen.capabilities) if seen is not None else None,
             visits=read.visits,
             key_place=place_of(observed.delivered),
+            probe=read.probe,
+            probe_max_age=read.probe_max_age,
         )
     )
     reported = compliance(found, now)
     if seen is None:
         lost: Judgement = (ConditionStatus.UNKNOWN, Reason.OBSERVATION_FAILED, f"{missing}.")
-        return reported, compliant(found, reported), lost
-    return reported, compliant(found, reported), evidence.isolation(seen.wanted, container, observed.network)
+        return reported, compliant(found, reported, declared.level), lost
+    judged = compliant(found, reported, declared.level)
+    isolated = evidence.isolation(seen.wanted, container, observed.network, found, under_way=read.probe is UNDER_WAY)
+    return reported, judged, isolated

@@ -6,12 +6,11 @@ Of what only root may read, or this kernel does not have, nothing is said. What 
 told apart from that: the process chooses its name and its paths, of any bytes, and must not end its own measurement.
 """
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+import time
 from datetime import datetime
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
-from typing import TypeVar
 
 from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.status import EvidenceSource
@@ -19,20 +18,20 @@ from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.compliance.containers.document import Document
 from claude_sandbox.compliance.containers.witness import tells
 from claude_sandbox.compliance.evidence import mountinfo
-from claude_sandbox.compliance.evidence.process import SYSTEM_FILES, Limits, Process, ranges
+from claude_sandbox.compliance.evidence.process import SYSTEM_FILES, Process, ranges
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
-
-T = TypeVar("T")
-
-PROC = Path("/proc")
-CGROUPS = Path("/sys/fs/cgroup")
+from claude_sandbox.procfs.files import CGROUPS, PROC, confinement, if_told, number, open_files, share, text, words
+from claude_sandbox.procfs.limits import Limits
+from claude_sandbox.procfs.listeners import Listener, listeners
 
 # The numbers of a machine's first namespaces, the same on every kernel (linux/proc_ns.h). That of the network is not.
 _FIRST = {"ipc": 4026531839, "uts": 4026531838, "pid": 4026531836, "cgroup": 4026531835}
+SETTLES, _SETTLE = 10, 0.05
+"""How often what is mounted is looked at again, and seconds between."""
+_MOST_PROCESSES, _MOST_GROUPS = 2000, 200
+"""How many are looked at: a sandbox has a limit of the first; the second it can only make where it may mount."""
 _ALL_USERS = (0, 0, 2**32 - 1)
 """The map of a process that sees the host's users as they are."""
-# Bytes. A table of mounts can be long; what is longer than any that an engine makes is not read.
-_LONGEST = 1 << 20
 
 
 class UnclearError(Exception):
@@ -69,62 +68,45 @@ def _read(container: Object, proc: Path, cgroups: Path) -> Process | None:
         return None
     place = proc / str(Document(container).number("State.Pid"))
     found = Process(
-        status=_text(place / "status"),
-        uid_map=_text(place / "uid_map"),
-        gid_map=_text(place / "gid_map"),
+        status=text(place / "status"),
+        uid_map=text(place / "uid_map"),
+        gid_map=text(place / "gid_map"),
         limits=_limits(membership, cgroups),
-        open_files=_if_told(lambda: _open_files(place)),
-        mounts=_if_told(lambda: mountinfo.parse(_text(place / "mountinfo"))),
+        open_files=if_told(lambda: open_files(place)),
+        mounts=if_told(lambda: _mounts(place)),
         system_files=frozenset(name for name in SYSTEM_FILES if (proc / name).exists()),
-        confinement=_confinement(place),
+        confinement=confinement(place),
         namespaces=_namespaces(proc, place),
-        maps_are_the_hosts=_if_told(lambda: ranges(_text(proc / "self/uid_map")) == (_ALL_USERS,)) or False,
+        listeners=_listeners(proc, place, group_of(membership, "pids", cgroups)),
+        users=if_told(lambda: _settled_users(proc, group_of(membership, "pids", cgroups), identifier)) or frozenset(),
+        maps_are_the_hosts=if_told(lambda: ranges(text(proc / "self/uid_map")) == (_ALL_USERS,)) or False,
     )
     # The number may have become another process's while it was read.
-    return found if identifier in _text(place / "cgroup") else None
+    return found if identifier in text(place / "cgroup") else None
 
 
-def _if_told(read: Callable[[], T]) -> T | None:
-    try:
-        return read()
-    except OSError:
-        return None
+def _mounts(place: Path) -> tuple[mountinfo.KernelMount, ...]:
+    """What is mounted, once nothing is mounted over itself any more, or after SETTLES looks as it is.
 
-
-def _text(file: Path) -> str:
-    """A file's text; bytes that are none are written as `\\xff`. Raises ValueError where it is too long."""
-    with file.open("rb") as opened:
-        content = opened.read(_LONGEST)
-    if len(content) == _LONGEST:
-        raise ValueError("a file of the kernel's that is too long")
-    return content.decode(errors="backslashreplace")
-
-
-def _open_files(place: Path) -> float:
-    for line in _text(place / "limits").split("\n"):
-        if line.startswith("Max open files"):
-            return _finite(line.split()[-2])
-    raise ValueError("the kernel tells no limit of open files")
-
-
-def _confinement(place: Path) -> str | None:
-    """What AppArmor says, where it is in force; of another security module, nothing."""
-    # Kernels from 5.8 on tell it there, whatever other modules there are.
-    for name in ("attr/apparmor/current", "attr/current"):
-        with suppress(OSError):
-            told = _text(place / name).strip("\0\n ")
-            # The labels of SELinux have colons and no mode.
-            return told if told == "unconfined" or told.endswith(")") else None
-    return None
+    While a file is copied from or to a container, Docker 20.10 mounts each of its volumes once more, writable, where it
+    is, and the container has that as well until the copy ends. It can't write by it: seen to be refused all the while.
+    """
+    found = mountinfo.parse(text(place / "mountinfo"))
+    for _ in range(SETTLES):
+        if len({(one.place, one.device, one.root) for one in found}) == len(found):
+            break
+        time.sleep(_SETTLE)
+        found = mountinfo.parse(text(place / "mountinfo"))
+    return found
 
 
 def _namespaces(proc: Path, place: Path) -> dict[str, bool]:
     """Whether each is the host's. What can't be told is left out: to see them takes rights over the process."""
     own, host = proc / "self/ns", proc / "1/ns"
     found = {}
-    for name, number in _FIRST.items():
+    for name, first in _FIRST.items():
         if mine := _namespace(place / "ns" / name):
-            found[name] = mine in (f"{name}:[{number}]", _namespace(own / name), _namespace(host / name))
+            found[name] = mine in (f"{name}:[{first}]", _namespace(own / name), _namespace(host / name))
     # Who is in all of the host's other namespaces is in its network as well.
     at_home = all(_namespace(own / name) == f"{name}:[{_FIRST[name]}]" for name in _FIRST)
     network = _namespace(host / "net") or (_namespace(own / "net") if at_home else None)
@@ -133,8 +115,42 @@ def _namespaces(proc: Path, place: Path) -> dict[str, bool]:
     return found
 
 
+def _listeners(proc: Path, place: Path, group: Path) -> tuple[Listener, ...] | None:
+    """In the networks of all its processes: one may have made another network, to listen there."""
+    try:
+        others = [proc / pid for pid in text(group / "cgroup.procs").split()]
+        return listeners((place, *others), proc / "1")
+    except (OSError, ValueError):
+        return None
+
+
+def _settled_users(proc: Path, group: Path, identifier: str) -> frozenset[int]:
+    """Who its processes are, once none is root, or after SETTLES looks: whoever is let in from outside, a health check
+    for example, is root until the runtime has made it what it is to be."""
+    found = _users(proc, group, identifier)
+    for _ in range(SETTLES):
+        if found == {0} or 0 not in found:
+            break
+        time.sleep(_SETTLE)
+        found = _users(proc, group, identifier)
+    return found
+
+
+def _users(proc: Path, group: Path, identifier: str) -> frozenset[int]:
+    """Who its processes are on the machine, also those in groups that it made below its own; of very many the first."""
+    whole = next((one for one in (group, *group.parents) if identifier in one.name), group)
+    found: set[int] = set()
+    groups = islice(chain([whole / "cgroup.procs"], whole.glob("**/*/cgroup.procs")), _MOST_GROUPS)
+    for pid in islice(
+        (pid for file in groups for pid in (if_told(partial(text, file)) or "").split()), _MOST_PROCESSES
+    ):
+        status = if_told(partial(text, proc / pid / "status")) or ""
+        found.update(int(user) for line in status.split("\n") if line.startswith("Uid:\t") for user in line.split()[1:])
+    return frozenset(found)
+
+
 def _namespace(link: Path) -> str | None:
-    return _if_told(lambda: str(link.readlink()))
+    return if_told(lambda: str(link.readlink()))
 
 
 def own_group(container: Object, proc: Path = PROC) -> str | None:
@@ -146,7 +162,9 @@ def own_group(container: Object, proc: Path = PROC) -> str | None:
     pid, identifier = told.number("State.Pid") or 0, told.text("Id")
     if pid <= 0 or not identifier or not tells(container):
         return None
-    membership = _text(proc / str(pid) / "cgroup")
+    # A number alone could be any process, of this machine though the engine is on another: its group has the
+    # container's identifier in its path.
+    membership = text(proc / str(pid) / "cgroup")
     return membership if identifier in membership else None
 
 
@@ -171,37 +189,13 @@ def _limits(membership: str, cgroups: Path) -> Limits:
     unified = paths.get("", cgroups)
     if "memory" not in paths:
         return Limits(
-            memory=_number(unified / "memory.max"),
-            cpus=_share(*_words(unified / "cpu.max")),
-            processes=_number(unified / "pids.max"),
+            memory=number(unified / "memory.max"),
+            cpus=share(*words(unified / "cpu.max")),
+            processes=number(unified / "pids.max"),
         )
     cpu = paths.get("cpu", unified)
     return Limits(
-        memory=_number(paths["memory"] / "memory.limit_in_bytes"),
-        cpus=_share(*_words(cpu / "cpu.cfs_quota_us"), *_words(cpu / "cpu.cfs_period_us")),
-        processes=_number(paths.get("pids", unified) / "pids.max"),
+        memory=number(paths["memory"] / "memory.limit_in_bytes"),
+        cpus=share(*words(cpu / "cpu.cfs_quota_us"), *words(cpu / "cpu.cfs_period_us")),
+        processes=number(paths.get("pids", unified) / "pids.max"),
     )
-
-
-def _words(file: Path) -> Iterator[str]:
-    try:
-        yield from _text(file).split()
-    except OSError:
-        return
-
-
-def _number(file: Path) -> float | None:
-    word = next(_words(file), None)
-    return None if word is None else _finite(word)
-
-
-def _share(*words: str) -> float | None:
-    """CPUs, of a quota and a period in microseconds."""
-    if len(words) != 2:
-        return None
-    return _finite(words[0]) / float(words[1])
-
-
-def _finite(word: str) -> float:
-    # Version 1 writes -1 where there is no quota.
-    return math.inf if word in ("max", "-1", "unlimited") else float(word)

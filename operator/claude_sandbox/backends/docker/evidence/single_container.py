@@ -18,6 +18,7 @@ from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.events.exec_sessions import left_behind, sessions_in
 from claude_sandbox.backends.docker.evidence.container import declared, word_of
+from claude_sandbox.backends.docker.evidence.file_looks import look_at
 from claude_sandbox.backends.docker.evidence.proc import witness_of
 from claude_sandbox.backends.docker.images.tools import LABEL_IMAGE
 from claude_sandbox.backends.docker.keys.key_place import read_place
@@ -28,6 +29,8 @@ from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 from claude_sandbox.blueprint.tools import DIRECTORY
 from claude_sandbox.compliance.evidence.containers import NOT_READ, Companion, Declared, DockerEvidence, ExecSessions
+from claude_sandbox.compliance.evidence.exemptions import exemptions_of
+from claude_sandbox.compliance.evidence.process import Process
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
 
 SandboxOf = Callable[[Identity], Awaitable[Object | str]]
@@ -56,7 +59,7 @@ async def survey(
     if container is None:
         return None
     read_at = datetime.now(UTC)
-    process = await asyncio.to_thread(witness_of, container, read_at) if local else None
+    process = await asyncio.to_thread(_witness, container, read_at) if local else None
     networks, volumes, sessions, capabilities = await asyncio.gather(
         _all(engine.network, {identifier or name for name, identifier in networks_of(container).items()}),
         _all(engine.volume, {str(one["Name"]) for one in container.get("Mounts") or () if one.get("Name")}),
@@ -83,6 +86,14 @@ async def survey(
         else await settings_of(engine, container, blueprint.settings, read_at),
     )
     return Survey(container, evidence, note)
+
+
+def _witness(container: Object, at: datetime) -> Reading[Process] | Unread | None:
+    """What the kernel says, and what its own files are, for which nobody has looked before."""
+    found = witness_of(container, at)
+    if not isinstance(found, Reading):
+        return found
+    return replace(found, value=replace(found.value, files=look_at(container, found.value)))
 
 
 async def _capabilities(engine: Engine) -> EngineCapabilities | None:
@@ -154,7 +165,18 @@ async def _against(
     blueprint = build(identity, spec, Site(image, standard.opened))
     called = names.names_of(cluster, identity)
     profile = standard.profile or spec.profile
-    wanted = declared(blueprint, profile, standard.allowed_registries, called, addresses=None, cluster=cluster)
+    level = standard.level or spec.compliance.level
+    allowed = standard.allowed_registries
+    wanted = declared(
+        blueprint,
+        profile,
+        allowed,
+        called,
+        addresses=None,
+        cluster=cluster,
+        level=level,
+        exemptions=exemptions_of(spec.compliance),
+    )
     # Of what was made from just this, the image is known.
     certain = standard.image is not None or found.get(names.LABEL_SPEC_HASH) == spec_hash(blueprint, cluster)
     wanted = replace(wanted, claude_code=wanted.claude_code and replace(wanted.claude_code, certain=certain))

@@ -1,7 +1,8 @@
 """In what a live gateway differs from the desired one, and who else is on its outer network. Pure."""
 
-from claude_sandbox.backends.docker import drift, health
+from claude_sandbox.backends.docker import drift
 from claude_sandbox.backends.docker.companions import companion_differences
+from claude_sandbox.backends.docker.documents import health
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.gateway.gateways import Gateway

@@ -9,19 +9,19 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import orjson
 
+from claude_sandbox.backends.docker.documents.hardening import ICC, companion_host
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Manifest
 from claude_sandbox.backends.docker.gateway import accounts
-from claude_sandbox.backends.docker.hardening import ICC, companion_host
+from claude_sandbox.backends.docker.keys.gateway_texts import GatewayTexts
 from claude_sandbox.backends.docker.names import GATEWAY, GATEWAY_NETWORK, LABEL_SPEC_HASH, Names, labels_of
 from claude_sandbox.backends.docker.relay.relays import USER
 from claude_sandbox.blueprint import agent
-from claude_sandbox.blueprint.model import Blueprint, GatewayService, Identity, Image
+from claude_sandbox.blueprint.model import Blueprint, GatewayRepository, GatewayService, Identity, Image
 
 PROGRAM = ("python3", "-I", "-m", "claude_sandbox.gateway", "--config", "-")
 CHECK = ("python3", "-I", "-m", "claude_sandbox.gateway.probe")
@@ -29,8 +29,11 @@ HEALTH_PORT = 8081
 """Of the gateway's own account of itself, on its loopback; `claude_sandbox.gateway.probe` asks there."""
 
 _MIB = 1 << 20
-MEMORY = 256 * _MIB
-"""The program takes some 60 MiB; 200 requests at once with bodies that are judged, and their answers, the rest."""
+MOST_PUSHED = 96 * _MIB
+"""Bytes of a push. It is in memory while it is read: the kernel lets the program write no file that is so large."""
+MEMORY = 256 * _MIB + MOST_PUSHED
+"""The program takes some 60 MiB, a push's commits and trees 48; 200 requests at once with bodies that are judged, and
+their answers, the rest."""
 PIDS = 64
 _CPU = 1_000_000_000
 """A CPU, in the engine's NanoCpus."""
@@ -49,6 +52,8 @@ class Brokering:
 
 
 NO_BROKERING = Brokering()
+KEYLESS = "none"
+"""In the place of a key's generation, of a gateway that was told to use no key. No generation is called so."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,9 @@ class Gateway:
     def is_followed(self, revision: str | None, generation: str | None) -> bool:
         """Whether a gateway that says this follows all of it; the key's generation may not be known."""
         if generation is None:
-            return revision is not None and revision.rpartition(".")[2] == self.revision("").rpartition(".")[2]
+            # The fingerprint has no dot in it, and a generation may have.
+            key, _, rest = (revision or "").rpartition(".")
+            return revision is not None and key != KEYLESS and rest == self.revision("").rpartition(".")[2]
         return revision == self.revision(generation)
 
 
@@ -98,6 +105,7 @@ def gateway_of(
     }
     volume = accounts.volume_of(identity, cluster, called)
     container = _container(identity, cluster, called, image, volume, capabilities)
+    # Not of the configuration, which the gateway takes while it runs: only another container makes a new one.
     made_of = orjson.dumps([container, network], option=orjson.OPT_SORT_KEYS)
     container["Labels"][LABEL_SPEC_HASH] = hashlib.sha256(made_of).hexdigest()[:32]
     return Gateway(image, container, network, volume, _configuration(blueprint, given.settings))
@@ -105,26 +113,33 @@ def gateway_of(
 
 def message(
     gateway: Gateway,
-    key: bytes | bytearray,
+    key: bytes | bytearray | None,
     generation: str,
     placeholder: bytes | bytearray,
-    secrets: Mapping[str, bytes | bytearray] = MappingProxyType({}),
+    others: GatewayTexts | None = None,
 ) -> bytearray:
-    """The line that a gateway takes on its standard input. It holds the key, and what opens services."""
+    """The line that a gateway takes on its standard input. It holds the key, if any, and all that is in `others`."""
     sandbox = {
         **gateway.configuration["sandboxes"][0],
         "identitySHA256": [hashlib.sha256(placeholder).hexdigest()],
     }
     sandbox["credential"] = {**sandbox["credential"], "generation": generation}
+    others = others or GatewayTexts()
     content = orjson.dumps(
         {
             "configuration": {**gateway.configuration, "sandboxes": [sandbox]},
-            "credential": bytes(key).decode("utf-8", "replace"),
-            "secrets": {name: bytes(value).decode("utf-8", "replace") for name, value in secrets.items()},
+            "credential": None if key is None else bytes(key).decode("utf-8", "replace"),
+            "secrets": _texts(others.services),
+            "unopened": dict(others.unopened),
+            "git": {name: _texts(data) for name, data in others.git.items()},
             "revision": gateway.revision(generation),
         }
     )
     return bytearray(base64.b64encode(content) + b"\n")
+
+
+def _texts(values: Mapping[str, bytearray]) -> dict[str, str]:
+    return {name: bytes(value).decode("utf-8", "replace") for name, value in values.items()}
 
 
 def taken(revision: str) -> bytes:
@@ -145,6 +160,7 @@ def _configuration(blueprint: Blueprint, settings: Mapping[str, Any]) -> Manifes
         },
         "ledgerDirectory": accounts.DIRECTORY,
         **settings,
+        "limits": _limits(settings.get("limits") or {}),
         "sandboxes": [
             {
                 "uid": identity.uid,
@@ -156,10 +172,17 @@ def _configuration(blueprint: Blueprint, settings: Mapping[str, Any]) -> Manifes
                 "allowedDomains": list(wanted.domains),
                 "credential": {"file": "-", "kind": "OAuthToken" if wanted.oauth else "APIKey"},
                 **({"services": [_service(one) for one in wanted.services]} if wanted.services else {}),
+                **({"repositories": [_repository(one) for one in wanted.repositories]} if wanted.repositories else {}),
                 **({"budget": wanted.budget.model_dump(by_alias=True, exclude_none=True)} if wanted.budget else {}),
             }
         ],
     }
+
+
+def _limits(given: Mapping[str, Any]) -> Manifest:
+    """As administrators have them, but for pushes, which are in memory, of one sandbox one at a time."""
+    most = min(MOST_PUSHED, int(given.get("pushBytes", MOST_PUSHED)))
+    return {**given, "pushBytes": most, "spoolBytes": most, "pushesAtOnce": 1}
 
 
 def _service(service: GatewayService) -> Manifest:
@@ -173,6 +196,22 @@ def _service(service: GatewayService) -> Manifest:
         **({"registry": {"type": service.registry}} if service.registry is not None else {}),
         **({"header": {key: value for key, value in asdict(header).items() if value}} if header is not None else {}),
     }
+
+
+def _repository(one: GatewayRepository) -> Manifest:
+    push = one.push
+    found: Manifest = {"url": one.url}
+    if one.secret is not None:
+        generation = {"generation": one.generation} if one.generation else {}
+        found["credential"] = {"secret": one.secret, **generation}
+    if push is not None:
+        found["push"] = {
+            "branches": list(push.branches),
+            "force": push.force,
+            "delete": push.delete,
+            "protectedPaths": list(push.protected_paths),
+        }
+    return found
 
 
 def _container(
@@ -205,6 +244,7 @@ def _container(
         "StopTimeout": 10,
         "Entrypoint": list(PROGRAM),
         "Cmd": [],
+        # Without StdinOnce, so that it stays open when the operator that sent goes, for the next one.
         "OpenStdin": True,
         "HostConfig": {
             **host,

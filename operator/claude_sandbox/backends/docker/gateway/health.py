@@ -3,7 +3,7 @@
 import json
 from functools import lru_cache
 
-from claude_sandbox.backends.docker import health
+from claude_sandbox.backends.docker.documents import health
 from claude_sandbox.backends.docker.engine.documents import Object, running
 from claude_sandbox.backends.gateway_reports import MAX_TEXT, Report, read_document
 

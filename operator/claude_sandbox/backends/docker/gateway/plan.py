@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 
 from claude_sandbox.backends.base import Cause, Past
-from claude_sandbox.backends.docker import drift, health, names
+from claude_sandbox.backends.docker import drift, names
 from claude_sandbox.backends.docker.companions import strangers
+from claude_sandbox.backends.docker.documents import health
 from claude_sandbox.backends.docker.engine.documents import Object, labels, name_of
 from claude_sandbox.backends.docker.gateway.drift import differences
+from claude_sandbox.backends.docker.gateway.gateways import KEYLESS
 from claude_sandbox.backends.docker.model import CONTAINER, GATEWAY, NETWORK, VOLUME, Desired, Observed, Step, Verb
 from claude_sandbox.backends.docker.names import is_owned
 
@@ -81,6 +83,8 @@ def plan_gateway(desired: Desired, observed: Observed, past: Past, *, may_be_mad
         told = observed.gateway_revision is not None or health.status(live) == "starting"
         cause = Cause.UPDATE if told else Cause.HEAL
         return (Step(Verb.DELIVER, cause, GATEWAY, name, live),)
+    if desired.keyless and observed.gateway_revision != wanted.revision(KEYLESS):
+        return (Step(Verb.DELIVER, Cause.UPDATE, GATEWAY, name, live, at_once=True),)
     return tuple(
         Step(Verb.DISCONNECT, Cause.HEAL, NETWORK, name, seen.network, other=one, paths=(f"Containers.{member}",))
         for one, member in strangers(seen.network, live)

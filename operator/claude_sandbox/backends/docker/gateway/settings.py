@@ -17,13 +17,13 @@ class GatewaySettingsError(Exception):
 
 
 def _no_files(_name: str) -> str:
-    raise GatewaySettingsError("provider.caFile: no file can be read from here: write the certificates into caBundle")
+    raise BundleError("no file can be read from here: write the certificates into caBundle")
 
 
 def gateway_settings(text: str, read: Callable[[str], str] = _no_files) -> dict[str, Any]:
-    """The document's sections, with the certificates of `provider.caFile` in it as `caBundle`: a gateway has no files,
-    and what it is told is in its memory. `read`: the text of a file that the document names. Raises
-    GatewaySettingsError, and what `read` raises.
+    """The document's sections, with the certificates of each `caFile` in it as `caBundle`: a gateway has no files, and
+    what it is told is in its memory. `read`: the text of a file that the document names. Raises GatewaySettingsError,
+    and what `read` raises.
     """
     try:
         found = json.loads(text)
@@ -32,18 +32,23 @@ def gateway_settings(text: str, read: Callable[[str], str] = _no_files) -> dict[
     if not isinstance(found, dict) or not set(found) <= set(SECTIONS):
         raise GatewaySettingsError(f"it has to be an object with some of {', '.join(SECTIONS)}, and nothing else")
     _parsed(found)
-    provider = found.get("provider") or {}
-    field = "provider.caBundle"
-    if provider.get("caFile") is not None:
-        named = provider.pop("caFile")
-        field = f"provider.caFile: {named}"
+    for name in ("provider", "egress"):
+        _bundle_in(found.get(name) or {}, name, read)
+    return found
+
+
+def _bundle_in(section: dict[str, Any], name: str, read: Callable[[str], str]) -> None:
+    """Put what the section's `caFile` holds in its place. Raises GatewaySettingsError."""
+    field = f"{name}.caBundle"
+    if section.get("caFile") is not None:
+        named = section.pop("caFile")
+        field = f"{name}.caFile: {named}"
         try:
-            provider["caBundle"] = certificates(read(named))
+            section["caBundle"] = certificates(read(named))
         except BundleError as error:
             raise GatewaySettingsError(f"{field}: {error}") from None
-    if provider.get("caBundle") is not None and not _are_certificates(provider["caBundle"]):
+    if section.get("caBundle") is not None and not _are_certificates(section["caBundle"]):
         raise GatewaySettingsError(f"{field}: a certificate in it can't be read: mend or remove it")
-    return found
 
 
 def _are_certificates(text: str) -> bool:

@@ -41,7 +41,8 @@ class Fleet:
     A backend outlives the connection that it began with: a host that is silent for a while is the same host after it.
     `wake` is called with a sandbox's namespace and name when its host tells that something happened to it, `failed`
     with a host and an HTTP status, or 0, when a call to its engine failed. `keeps` tells for how many hours a host's
-    unused images are kept that the operator had pulled; None: for ever.
+    unused images are kept that the operator had pulled; None: for ever. `refused` tells why nothing may be asked of a
+    host's engine, whether it answers or not; None where it may.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class Fleet:
         wake: Callable[[str, str], None],
         failed: Callable[[str, int], None] = lambda _host, _status: None,
         keeps: Callable[[str], int | None] = lambda _: None,
+        refused: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._hosts = hosts
         self._make = make
         self._wake = wake
         self._failed = failed
         self._keeps = keeps
+        self._refused = refused
         self._members: dict[str, _Member] = {}
 
     def of(self, host: str) -> DockerBackend:
@@ -64,7 +67,7 @@ class Fleet:
         member = self._members.get(host)
         if member is None:
             engine = Engine(
-                lambda: self._connection(host),
+                lambda: self.client(host),
                 failed=lambda status: self._failed(host, status),
                 timely=lambda kind, answered: self._hosts.told(host, kind, answered),
             )
@@ -89,7 +92,10 @@ class Fleet:
     def __iter__(self) -> Iterator[DockerBackend]:
         return iter([member.backend for member in self._members.values()])
 
-    def _connection(self, host: str) -> Client:
+    def client(self, host: str) -> Client:
+        """The connection that there is now. Raises EngineError where the host does not answer, or may not be asked."""
+        if (why := self._refused(host)) is not None:
+            raise EngineError(UNREACHABLE, why)
         if (connection := self._hosts.engine(host)) is not None:
             return connection.api
         error = self._hosts.known(host).error
@@ -107,6 +113,7 @@ class Fleet:
 
     async def _tidy(self, host: str, backend: DockerBackend) -> None:
         while True:
+            # Not all hosts at the same moment, though all are known from the operator's start on.
             await asyncio.sleep(TIDY * random.uniform(0.8, 1.2))  # noqa: S311
             try:
                 if (hours := self._keeps(host)) is None:

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from claude_sandbox.api.docker_hosts.spec import Capacity
 from claude_sandbox.api.quantity import bytes_of, millicores
-from claude_sandbox.api.spec import ClaudeSandboxSpec
+from claude_sandbox.api.spec import ClaudeSandboxSpec, WorkspaceType
 from claude_sandbox.backends.docker.gateway.gateways import MEMORY as GATEWAY_MEMORY
+from claude_sandbox.backends.docker.holding.holder import MEMORY as HOLDER_MEMORY
+from claude_sandbox.backends.docker.holding.holder import size_of
 from claude_sandbox.backends.docker.relay.relays import MEMORY as RELAY_MEMORY
 from claude_sandbox.compliance.containers.document import Document
 from claude_sandbox.compliance.evidence.readings import Object
@@ -65,9 +67,22 @@ class Allocatable:
 
 
 def requests_of(spec: ClaudeSandboxSpec) -> Requests:
-    """What a sandbox with this spec may use; of memory, also what publishes its ports and its gateway."""
+    """What a sandbox with this spec may use; of memory, also what publishes its ports, its gateway, and an EmptyDir.
+
+    What is in that counts towards no limit any more when the container that wrote it has ended.
+    """
     beside = (RELAY_MEMORY if spec.network.ports else 0) + (GATEWAY_MEMORY if spec.credentials.brokered else 0)
-    return Requests(millicores(spec.resources.cpu), bytes_of(spec.resources.memory) + beside)
+    memory = bytes_of(spec.resources.memory)
+    if spec.workspace.type is WorkspaceType.EMPTY_DIR:
+        beside += HOLDER_MEMORY + size_of(bytes_of(spec.workspace.size), memory)
+    return Requests(millicores(spec.resources.cpu), memory + beside)
+
+
+def beside_of(spec: ClaudeSandboxSpec) -> Requests:
+    """The same of a sandbox beside which another image is tried: that has the same limits, and what it writes counts
+    towards them."""
+    own = requests_of(spec)
+    return Requests(own.cpu + millicores(spec.resources.cpu), own.memory + bytes_of(spec.resources.memory))
 
 
 def capacity_of(wanted: Capacity, info: Object) -> Allocatable:
@@ -76,6 +91,7 @@ def capacity_of(wanted: Capacity, info: Object) -> Allocatable:
     return Allocatable(
         wanted.sandboxes,
         None if wanted.cpu is None else millicores(wanted.cpu),
+        # A tenth is left to the engine, the kernel and what else the host runs.
         total // 10 * 9 if wanted.memory is None else bytes_of(wanted.memory),
     )
 

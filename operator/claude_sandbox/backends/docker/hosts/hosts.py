@@ -25,9 +25,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from claude_sandbox.api.docker_hosts.endpoints import Address
-from claude_sandbox.backends.docker.engine.client_credentials import ClientCredentials
-from claude_sandbox.backends.docker.engine.connect import Connection, connect
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, ConnectErrorReason
+from claude_sandbox.backends.docker.engine.connection.client_credentials import ClientCredentials
+from claude_sandbox.backends.docker.engine.connection.connect import Connection, connect
+from claude_sandbox.backends.docker.engine.connection.errors import ConnectError, ConnectErrorReason
 from claude_sandbox.compliance.evidence.docker_hosts import EngineDocuments
 
 LOOK_TIMEOUT = 15.0
@@ -151,6 +151,8 @@ class Hosts:
         if (entry := self._entries.get(name)) is None:
             return
         if answered:
+            # Of each kind by itself: an engine whose disk hangs answers what it has in memory, and would never be late
+            # in a row.
             if entry.late.pop(kind, 0):
                 entry.rest = REST
             return
@@ -177,6 +179,7 @@ class Hosts:
         self._threads.shutdown(wait=False)
 
     async def _ask(self, entry: _Entry, target: Target) -> EngineDocuments | None:
+        # One thread for a host that hangs, however often it is looked at: else it would take those of all others.
         if entry.looking is not None and not entry.looking.done():
             raise ConnectError(
                 ConnectErrorReason.UNREACHABLE, "the engine still has not answered what it was asked before"
@@ -185,6 +188,7 @@ class Hosts:
         loop = asyncio.get_running_loop()
         entry.looking = loop.run_in_executor(self._threads, _look, entry, target, self._connect, wanted)
         try:
+            # Shielded: a thread can't be ended, and it has to be known that it is still there.
             return await asyncio.wait_for(asyncio.shield(entry.looking), self._look_timeout)
         except TimeoutError:
             entry.looking.add_done_callback(_ignore)

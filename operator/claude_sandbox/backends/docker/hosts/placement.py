@@ -143,6 +143,7 @@ def keep(wish: PlacementRequest, host: HostInfo | None, current: Placement) -> P
             " delete the sandbox."
         )
         return Refused(Refusal.HOST_GONE, message)
+    # Of one that has not answered yet it is not known which engine it is.
     if host.engine_id not in (None, current.engine_id):
         message = (
             f"The DockerHost {current.host} stands for another engine than when the sandbox was placed, and the"
@@ -188,6 +189,8 @@ def _chosen(host: Candidate, backend: Backend) -> bool:
 
 def _obstacle(host: Candidate, wish: PlacementRequest) -> Refused | None:
     """Why the host can't take a sandbox now."""
+    if host.spec.compromised:
+        return Refused(Refusal.NO_ROOM, f"{host.name} is compromised (spec.incident)")
     if not host.spec.images.permits(wish.image):
         return Refused(Refusal.NO_IMAGE, f"{host.name} does not allow the image (spec.images.allowed)")
     if why := _runtime_refused(host, wish):
@@ -250,6 +253,7 @@ def _none(wish: PlacementRequest) -> str:
 
 def _worst(obstacles: list[Refused]) -> Refusal:
     found = {obstacle.refusal for obstacle in obstacles}
+    # What may pass by itself comes first: while one host may yet take it, nobody has to do anything.
     order = (Refusal.NO_ANSWER, Refusal.NO_ROOM, Refusal.NO_IMAGE, Refusal.NO_RUNTIME)
     return next(one for one in order if one in found)
 

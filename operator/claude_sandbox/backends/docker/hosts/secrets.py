@@ -2,7 +2,7 @@
 
 from claude_sandbox.api.docker_hosts.conditions import HostReason
 from claude_sandbox.api.docker_hosts.endpoints import Scheme
-from claude_sandbox.backends.docker.engine.client_credentials import (
+from claude_sandbox.backends.docker.engine.connection.client_credentials import (
     ClientCredentials,
     ClientCredentialsError,
     RegistryLogin,

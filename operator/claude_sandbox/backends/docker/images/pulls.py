@@ -1,9 +1,10 @@
 """The images that containers are made of: fetched in the background, since that may take minutes.
 
-What it holds: the pulls of one engine, in the order in which they were asked for, each with the sandboxes that wait for
-it. One pull for each image; so many at a time on the engine, and so many of them for one namespace. A pass never waits
-for one: it is told that the image is on its way, and is due again when the pull has ended. What nobody asks for any
-more is ended. Use it from one event loop. A crash leaves nothing: an engine ends a pull whose connection ends.
+Theory of operation. It holds the pulls of one engine, in the order in which they were asked for, each with the
+sandboxes that wait for it. One pull for each image; so many at a time on the engine, and so many of them for one
+namespace. A pass never waits for one: it is told that the image is on its way, and is due again when the pull has
+ended. What nobody asks for any more is ended. Use it from one event loop. A crash leaves nothing: an engine ends a pull
+whose connection ends.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ SHARE = 2
 ABANDONED = 60.0
 """Seconds after which a pull is ended that nobody has asked for: who waits asks every few seconds."""
 _MOST_LAYERS = 512
+"""Of one image; overlay2 mounts 128 at most."""
 _MOST_LABELLED = 512
 _OWN_LABELS = f"{GROUP}/"
 
@@ -210,6 +212,8 @@ class ImagePulls:
             if pull.task is not None:
                 continue
             of = [one.namespace for one in running]
+            # Of those who wait, the first whose namespace has a share left; with none the pull waits, and those behind
+            # it don't.
             pull.namespace = next((one for one, _ in pull.waiters if of.count(one) < self._share), "")
             if pull.namespace:
                 pull.task = asyncio.create_task(self._pull(pull), name=f"pull of {reference}")

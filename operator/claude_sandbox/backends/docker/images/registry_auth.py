@@ -6,7 +6,7 @@ from typing import Protocol
 
 from claude_sandbox.api.docker_hosts.spec import HostImages
 from claude_sandbox.api.references import DEFAULT_REGISTRY, Reference
-from claude_sandbox.backends.docker.engine.client_credentials import ClientCredentialsError, RegistryLogin
+from claude_sandbox.backends.docker.engine.connection.client_credentials import ClientCredentialsError, RegistryLogin
 from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.images.pulls import ImageMissingError
 from claude_sandbox.kubernetes_api.errors import ApiError

@@ -62,6 +62,7 @@ class ImageStore:
         if found is None:
             return
         names = _names(found)
+        # Another control plane that shares the engine had it pulled, and is the one that removes it.
         if any(name.startswith(f"{MARKER}/") for name in names):
             return
         # The same image may have been there by another name: then it is not only the operator's.

@@ -22,11 +22,11 @@ from collections.abc import Callable
 
 from claude_sandbox.api import meta
 from claude_sandbox.backends.docker import names
+from claude_sandbox.backends.docker.documents.hardening import NO_NEW_PRIVILEGES, confined
 from claude_sandbox.backends.docker.engine.archives import archive_of
 from claude_sandbox.backends.docker.engine.documents import Manifest, Object, name_of_summary
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
-from claude_sandbox.backends.docker.hardening import NO_NEW_PRIVILEGES, confined
 from claude_sandbox.backends.docker.images.pulls import ImagePulls, Waiter
 from claude_sandbox.blueprint.model import Tools
 
@@ -118,12 +118,14 @@ class ToolsVolumes:
 
     async def _is_whole(self, called: str, tools: Tools) -> bool:
         live = await self._engine.container(called)
+        # Without its keeper the engine can read nothing of a volume, and nothing tells whose it is.
         if live is None or not _is_keeper(live.get("Config") or {}, self._cluster):
             return False
         marker = await self._engine.read_file(str(live["Id"]), f"{tools.directory}/{MARKER}")
         return marker is not None and marker.decode(errors="replace") == _mark(live)
 
     async def _fill(self, called: str, tools: Tools, waiter: Waiter) -> None:
+        # From an empty volume only: an engine copies an image's files into no other.
         await self._remove(called, must=True)
         await self._engine.create_volume(volume(self._cluster, tools))
         document = keeper(self._cluster, tools)
@@ -135,6 +137,8 @@ class ToolsVolumes:
             await self._images.provide(tools.image, waiter)
             identifier = await self._engine.create_container(called, document)
         live = await self._engine.container(identifier)
+        # Looked for before the marker is written: an image without Claude Code fills nothing, and an engine finds no
+        # fault in it.
         if live is None or await self._engine.read_file(identifier, f"{tools.directory}/manifest") is None:
             raise EngineError(404, f"the image {tools.image.reference} has nothing in {tools.directory}")
         entry = tarfile.TarInfo(MARKER)

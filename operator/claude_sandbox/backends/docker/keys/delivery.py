@@ -26,11 +26,11 @@ from dataclasses import dataclass
 from claude_sandbox import delivery
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.docker import names
+from claude_sandbox.backends.docker.documents.hardening import NO_NEW_PRIVILEGES, confined, no_core_dump
 from claude_sandbox.backends.docker.engine.archives import archive_of
 from claude_sandbox.backends.docker.engine.attach import Session
 from claude_sandbox.backends.docker.engine.documents import Manifest
 from claude_sandbox.backends.docker.engine.engine import Engine
-from claude_sandbox.backends.docker.hardening import NO_NEW_PRIVILEGES, confined, no_core_dump
 from claude_sandbox.backends.docker.names import labels_of
 from claude_sandbox.backends.docker.objects import Documents
 from claude_sandbox.blueprint.model import Blueprint, Image
@@ -76,8 +76,8 @@ def helper(
     needed = {wanted.names.key}
     if settings:
         needed.add(wanted.names.settings)
-        # Their directories are made the agent's own; of one that the agent may only read it needn't be.
-        needed |= {wanted.names.home} if blueprint.workspace.read_only else {wanted.names.workspace, wanted.names.home}
+        # Their directories are made the agent's own; of one that nothing is written to it needn't be.
+        needed |= {wanted.names.workspace, wanted.names.home} if blueprint.is_filled else {wanted.names.home}
     mounts = [one for one in wanted.container["HostConfig"]["Mounts"] if one["Source"] in needed]
     return {
         "Image": image.reference,
@@ -122,7 +122,7 @@ def settings_archive(blueprint: Blueprint) -> bytes:
     # The engine makes directories that are missing, root's own.
     entries += [(_entry(f"{settings.directory}/{path}", 0o444), text.encode()) for path, text in settings.files]
     kept = []
-    if blueprint.workspace.volume is not None and not blueprint.workspace.read_only:
+    if blueprint.workspace.volume is not None and blueprint.is_filled:
         kept.append((blueprint.workspace.path, 0o755))
     if blueprint.kept_home is not None:
         kept.append((blueprint.kept_home.path, 0o700))

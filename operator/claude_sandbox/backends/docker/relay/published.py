@@ -66,6 +66,7 @@ class PublishedPorts:
         found = relays.endpoints(relay.ports, observed.relay)
         if found:
             self._seen[identity] = dict(found)
+        # Where the engine refused them now, they are not where they were.
         if found or identity in self._refused:
             return found
         return tuple((port.name, past.endpoints[port.name]) for port in relay.ports if port.name in past.endpoints)

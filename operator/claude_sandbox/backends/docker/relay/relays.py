@@ -12,9 +12,9 @@ import orjson
 
 from claude_sandbox.api.docker_hosts.endpoints import bracketed
 from claude_sandbox.api.docker_hosts.spec import PortRange
+from claude_sandbox.backends.docker.documents.hardening import ICC, NO_RESOLVER, companion_host
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.engine.documents import Manifest, Object, running
-from claude_sandbox.backends.docker.hardening import ICC, NO_RESOLVER, companion_host
 from claude_sandbox.backends.docker.names import LABEL_SPEC_HASH, OUTER, RELAY, Names, labels_of
 from claude_sandbox.blueprint.model import Identity, Image, Port
 

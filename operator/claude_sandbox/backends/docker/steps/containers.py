@@ -24,7 +24,7 @@ async def container_step(context: ApplyContext, desired: Desired, step: Step) ->
         raise ImageRefusedError(context.refusal)
     match step.verb:
         case Verb.CREATE:
-            await _create(context, desired)
+            await _create(context, desired, step.cloned)
         case Verb.START:
             await start(context, desired)
         case _ if live is not None:
@@ -37,6 +37,8 @@ async def _change(context: ApplyContext, desired: Desired, step: Step, live: Obj
     engine, identifier = context.engine, str(live["Id"])
     match step.verb:
         case Verb.REMOVE:
+            # A removal by force gives nobody time to end: agents get their grace, helpers and who has a withdrawn key
+            # don't.
             if running(live) and step.cause is not Cause.PROVISION and not step.at_once:
                 await engine.stop(identifier, context.blueprint.grace_seconds)
             await engine.remove_container(identifier)
@@ -45,6 +47,7 @@ async def _change(context: ApplyContext, desired: Desired, step: Step, live: Obj
             await engine.rename(identifier, step.name)
         case Verb.UPDATE:
             host = desired.documents.container["HostConfig"]
+            # All of them, not those that differ: engines check limits against each other (memory and its swap).
             await engine.update(identifier, {key: host[key] for key in sorted(drift.UPDATABLE)})
         case Verb.UNPAUSE:
             await engine.unpause(identifier)
@@ -63,15 +66,17 @@ async def _change(context: ApplyContext, desired: Desired, step: Step, live: Obj
             raise AssertionError(f"{step.verb} is nothing that is done to a container")
 
 
-async def _create(context: ApplyContext, desired: Desired) -> None:
-    called, image = desired.documents.names, context.blueprint.image
+async def _create(context: ApplyContext, desired: Desired, cloned: str) -> None:
+    called, image, document = desired.documents.names, context.blueprint.image, desired.documents.container
+    if cloned:
+        document = {**document, "Labels": {**document["Labels"], names.LABEL_CLONED: cloned}}
     if (shared := await context.provide_tools()) is not None:
         context.results.volumes[str(shared["Name"])] = shared
     # Where a pull has ended, who waited for it takes its result here, and with it the pull.
     if image.pull_policy == "Always" or context.images.pulls(image):
         await context.images.provide(image, context.waiter)
     try:
-        context.made(await create_container(context, called.container, desired.documents.container, image, theirs=True))
+        context.made(await create_container(context, called.container, document, image, theirs=True))
     except EngineError as error:
         if not error.is_conflict:
             raise

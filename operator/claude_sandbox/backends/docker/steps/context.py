@@ -9,7 +9,7 @@ from claude_sandbox.backends.docker.engine.documents import Object
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.images.pulls import ImagePulls
 from claude_sandbox.backends.docker.keys.delivery import Key
-from claude_sandbox.backends.docker.keys.service_secrets import Texts
+from claude_sandbox.backends.docker.keys.gateway_texts import GatewayTexts
 from claude_sandbox.backends.docker.steps import address_pools
 from claude_sandbox.backends.docker.written import WriteResults
 from claude_sandbox.blueprint.model import Blueprint, Image
@@ -33,8 +33,8 @@ class ApplyContext:
     """Of what the sandbox itself is to have: the key, or a placeholder."""
     read_credential: ReadKey
     """Of the key, for a sandbox's gateway."""
-    read_services: Callable[[], Awaitable[Texts]]
-    """Of what opens the sandbox's services, for its gateway. Raises KeyUnavailableError."""
+    read_others: Callable[[], Awaitable[GatewayTexts]]
+    """Of what opens the sandbox's services and repositories, for its gateway. Raises KeyUnavailableError."""
     changed: Callable[[str], None]
     """Told of each container that something is delivered to, or that is started."""
     made: Callable[[str], None]
@@ -54,10 +54,16 @@ class ApplyContext:
     """Of the relay, which has nothing to do with how often the sandbox itself is replaced."""
     pace_gateway: Pace = lambda: 0.0
     """Likewise of the gateway."""
+    pace_cloner: Pace = lambda: 0.0
+    """Likewise of what clones the sandbox's repositories."""
+    pace_holder: Pace = lambda: 0.0
+    """Likewise of what holds the sandbox's EmptyDir."""
     told: Callable[[str, str], None] = lambda _container, _revision: None
     """Told of each gateway that follows a revision now."""
     published: Mapping[str, int] = field(default_factory=dict)
     """The host's ports that declared ones had before, by their names."""
+    sizes_required: bool = False
+    """Whether no volume may be made whose size the engine can't enforce."""
     pool: IPv4Network | None = address_pools.POOL
     """Where sandboxes' networks get their addresses; None: from the engine's own pools."""
 

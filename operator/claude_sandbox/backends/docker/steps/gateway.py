@@ -62,31 +62,46 @@ async def _run(context: ApplyContext, desired: Desired, gateway: Gateway, inner:
             raise ForeignObjectError(f"{CONTAINER} {name}") from None
         raise
     try:
+        # Before its start: it listens on the address that it has in the sandbox's network.
         await engine.connect(inner, identifier, aliases=(agent.GATEWAY_HOST,))
         await _tell(context, desired, gateway, identifier, start=True)
     except (EngineError, StaleError, KeyUnavailableError) as error:
+        # One that was made and not told would be taken for a gateway. Of a silent engine nothing can be asked; the next
+        # pass finds it with no revision.
         if not isinstance(error, EngineError) or not error.is_unreachable:
             await _remove(context, identifier)
         raise
 
 
 async def _tell(context: ApplyContext, desired: Desired, gateway: Gateway, identifier: str, *, start: bool) -> None:
-    """Give a gateway the key and its configuration, and wait until it follows them."""
-    engine, generation = context.engine, ""
+    """Give a gateway the key and its configuration, and wait until it follows them.
+
+    Where it is to use none, its key goes in any case: one that can't be told so is removed.
+    """
     try:
-        key = await context.read_credential()
-    except KeyUnavailableError as error:
-        if error.reason in _WITHDRAWN:
+        await _told(context, desired, gateway, identifier, start=start)
+    except (EngineError, KeyUnavailableError) as error:
+        withdrawn = isinstance(error, KeyUnavailableError) and error.reason in _WITHDRAWN
+        silent = isinstance(error, EngineError) and error.is_unreachable
+        if withdrawn or (desired.keyless and not silent):
             # What it still has, nobody lets it have any more.
             await _remove(context, identifier)
         raise
+
+
+async def _told(context: ApplyContext, desired: Desired, gateway: Gateway, identifier: str, *, start: bool) -> None:
+    engine = context.engine
+    # Of a key that is not to be used only the placeholder is made, which the sandbox has.
+    key = await context.read_credential()
     try:
-        generation = key.generation
-        secrets = await context.read_services()
+        generation = gateways.KEYLESS if desired.keyless else key.generation
+        # In a thread: it takes tens of milliseconds on purpose.
         instead = await asyncio.to_thread(placeholder_of, key, desired.identity.uid)
-        line = gateways.message(gateway, key.value, generation, instead.value, secrets)
-        for value in (instead.value, *secrets.values()):
-            value[:] = bytes(len(value))
+        others = await context.read_others()
+        value = None if desired.keyless else key.value
+        line = gateways.message(gateway, value, generation, instead.value, others)
+        instead.wipe()
+        others.wipe()
     finally:
         key.wipe()
     session = None

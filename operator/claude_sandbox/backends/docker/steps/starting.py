@@ -35,9 +35,7 @@ async def start(context: ApplyContext, desired: Desired) -> None:
     engine, key = context.engine, await context.read_key()
     generation = key.generation
     async with _helping(context, desired, key, settings=True) as helper:
-        live, network = await asyncio.gather(_about_to_start(engine, desired), own_network(engine, desired))
-        if drift.networks_of(live)[desired.documents.names.network] not in ("", network["Id"]):
-            raise StaleError
+        live, network = await _about_to_start(engine, desired, desired.documents.names.container, names.AGENT)
         identifier = str(live["Id"])
         await _see_tools(context, identifier)
         # Before the first write: should any of them fail, what was read in it before says nothing any more.
@@ -55,6 +53,16 @@ async def start(context: ApplyContext, desired: Desired) -> None:
         context.results.started = Started(now, network, inside)
 
 
+async def start_cloner(context: ApplyContext, desired: Desired) -> None:
+    """Start what clones the sandbox's repositories, with the settings and the key that the sandbox has. Raises as
+    `start` does."""
+    engine, key = context.engine, await context.read_key()
+    async with _helping(context, desired, key, settings=True) as helper:
+        live, _ = await _about_to_start(engine, desired, desired.documents.names.cloner, names.CLONER)
+        await helper.deliver()
+        await engine.start(str(live["Id"]))
+
+
 async def _see_tools(context: ApplyContext, identifier: str) -> None:
     """See that Claude Code is in the volume that is mounted, where that is not the image's own. Raises StaleError.
 
@@ -69,15 +77,15 @@ async def _see_tools(context: ApplyContext, identifier: str) -> None:
         raise StaleError
 
 
-async def _about_to_start(engine: Engine, desired: Desired) -> Object:
-    """The sandbox's container, if it does not run and is on no network but its own. Raises StaleError."""
-    called = desired.documents.names
-    live = await engine.container(called.container)
-    if live is None or not is_owned(live, desired.cluster, desired.identity, names.AGENT) or running(live):
+async def _about_to_start(engine: Engine, desired: Desired, name: str, component: str) -> tuple[Object, Object]:
+    """A container of the sandbox's, and its network, if it does not run and is on no other. Raises StaleError."""
+    live, network = await asyncio.gather(engine.container(name), own_network(engine, desired))
+    if live is None or not is_owned(live, desired.cluster, desired.identity, component) or running(live):
         raise StaleError
-    if set(drift.networks_of(live)) != {called.network}:
+    on, own = drift.networks_of(live), desired.documents.names.network
+    if set(on) != {own} or on[own] not in ("", network["Id"]):
         raise StaleError
-    return live
+    return live, network
 
 
 async def deliver(context: ApplyContext, desired: Desired, identifier: str, *, settings: bool) -> None:

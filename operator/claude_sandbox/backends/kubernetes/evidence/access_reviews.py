@@ -57,6 +57,7 @@ class AccessReviews:
     async def ask(self, namespace: str, account: str) -> None:
         """Ask now. Never raises ApiError: a question that was not answered is Unread."""
         try:
+            # All or none: a part of the answers would look like the whole.
             found = await asyncio.gather(*(self._one(namespace, account, question) for question in self._questions))
         except ApiError as error:
             reading: Reading[tuple[Access, ...]] | Unread = Unread(f"LocalSubjectAccessReview: {error.reason}")
@@ -77,6 +78,7 @@ class AccessReviews:
         if subresource:
             attributes["subresource"] = subresource
         user = f"system:serviceaccount:{namespace}:{account}"
+        # As the API server itself gives them to a ServiceAccount's token; without them no binding to a group counts.
         groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
         review = {
             "apiVersion": LOCAL_ACCESS_REVIEWS.api_version,

@@ -6,7 +6,7 @@ meanwhile; and no longer than a deadline is waited for it.
 
 Holds a pool of one thread, and how many evaluations of each namespace wait for it: few, so that one namespace can't
 take up all workers. Used from the event loop. A crash leaves nothing. What is waited for in vain goes on in its thread
-until its end, which the bounds of what is kept (`kubernetes_api/cache_limits.py`) and judged
+until its end, which the bounds of what is kept (`kubernetes_api/informers/cache_limits.py`) and judged
 (`compliance/pods/policies.py`) make sure of.
 """
 
@@ -53,6 +53,7 @@ class Evaluations:
             raise EvaluationError("other evaluations of the namespace take too long: it has too much to look at")
         future = self._pool.submit(evaluate)
         self._waiting[namespace] += 1
+        # With the thread's own end, not with the wait's: what is waited for in vain still takes the thread.
         future.add_done_callback(self._leaving(namespace, asyncio.get_running_loop()))
         try:
             async with asyncio.timeout(self._deadline):
@@ -72,6 +73,7 @@ class Evaluations:
                 del self._waiting[namespace]
 
         def left(_: object) -> None:
+            # A thread may end after the operator has: nothing is counted then.
             if not loop.is_closed():
                 loop.call_soon_threadsafe(leave)
 

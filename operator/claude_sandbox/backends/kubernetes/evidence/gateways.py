@@ -18,7 +18,7 @@ from claude_sandbox.backends.kubernetes.gateway.objects import SELECTOR, Brokeri
 from claude_sandbox.backends.kubernetes.watches.watches import Watches
 from claude_sandbox.compliance.evidence.gateways import Gateway
 from claude_sandbox.compliance.evidence.readings import Object, Reading, Unread
-from claude_sandbox.kubernetes_api.informer import Informer
+from claude_sandbox.kubernetes_api.informers.informer import Informer
 from claude_sandbox.kubernetes_api.resources import DEPLOYMENTS, NETWORK_POLICIES, PODS, SERVICES, Resource
 from claude_sandbox.kubernetes_api.unstructured import labels
 
@@ -64,6 +64,7 @@ class GatewayEvidence:
         granted = grants.reason if isinstance(grants, Unread) else grants.value
         read = evidence.Read(pods[0], policies[0], services[0], slices[0], granted)
         lists = (read.pods, read.policies, read.services, read.slices)
+        # What the evidence is made of; nothing else may decide about it.
         versions = (wished, readable, granted, _versions(objects.values()), *map(_versions, lists))
         known = self._last.get(namespace)
         if known is None or known[0] != versions:
@@ -73,6 +74,7 @@ class GatewayEvidence:
             )
             known = self._last[namespace] = versions, gateway
         informers = [informer for _, informer in (pods, policies, services, slices)]
+        # The oldest counts for all of it.
         heard = min(one.last_contact.wall for one in (deployments, *informers))
         at = datetime.fromtimestamp(int(heard), UTC)
         at = at if isinstance(grants, Unread) else min(at, grants.observed_at)

@@ -149,6 +149,7 @@ async def read_all(api: Api, resource: Resource, namespace: str) -> Reading[tupl
 async def read_grants(api: Api, namespace: str, account: str) -> Reading[tuple[Grant, ...]] | Unread:
     """All rules that reach the ServiceAccount, wherever in the cluster they are granted."""
     try:
+        # Of the whole cluster, since a ClusterRoleBinding may name the account or its groups.
         roles, cluster_roles, *bindings = await asyncio.gather(*(api.list(resource) for resource in _RIGHTS))
     except ApiError as error:
         return Unread(f"{', '.join(map(str, _RIGHTS))}: {error.reason}")

@@ -51,6 +51,7 @@ class RuntimeClasses:
             reading, good = Reading(found, EvidenceSource.LIVE_OBJECT, datetime.now(UTC)), MAX_AGE
         except ApiError as error:
             reading, good = Unread(f"RuntimeClass {name}: {error.reason}"), RETRY_AFTER
+        # Names come from pods: whoever makes many must not fill the memory.
         if len(self._known) >= _REMEMBERED:
             self._known.clear()
         self._known[name] = _Answer(reading, self._clock() + good)

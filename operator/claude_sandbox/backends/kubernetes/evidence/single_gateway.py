@@ -5,13 +5,14 @@ their settings are taken for meant as they are found.
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 
 import orjson
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.mishap import mishap
-from claude_sandbox.api.spec import Delivery
+from claude_sandbox.api.named_secrets import has_gateway, secrets_named
 from claude_sandbox.backends.kubernetes.evidence.pod_context import Surroundings, now_read, read_grants, read_one
 from claude_sandbox.backends.kubernetes.gateway.evidence import Read, gateway_of
 from claude_sandbox.backends.kubernetes.gateway.objects import SELECTOR, Brokering, Wish
@@ -75,13 +76,16 @@ async def _read(
     deployment = objects.get("Deployment")
     if deployment is None:
         return Unread(f"there is no Deployment {meta.GATEWAY}")
-    readable = frozenset(name for one in sandboxes for name in _named(one))
+    with_gateway = [one for one in sandboxes if has_gateway(one)]
+    readable = frozenset(name for one in with_gateway for name in secrets_named(one))
     given = Brokering(image or parse_image(_image_of(deployment), "IfNotPresent"), _settings(deployment))
     if image is not None:
         # How a node gets it is none of what is measured.
         policy = str(_container_of(deployment).get("imagePullPolicy") or image.pull_policy)
         given = Brokering(Image(image.reference, image.digest, policy), given.settings)
-    wish = _wish(namespace, readable, objects)
+    # Credentials of services are lent by a pod's address, which the gateway has to see then.
+    lends = any((one.get("spec") or {}).get("services") for one in with_gateway)
+    wish = replace(_wish(namespace, readable, objects), pods=lends)
     read = Read(
         pods=pods,
         policies=_value(around.policies),
@@ -109,15 +113,6 @@ def _wish(namespace: str, readable: frozenset[str], objects: Mapping[str, Object
         annotations(template).get(meta.ANNOTATION_GATEWAY_CERTIFICATE, ""),
         ((objects.get("Service") or {}).get("spec") or {}).get("clusterIP"),
     )
-
-
-def _named(sandbox: Object) -> Iterator[str]:
-    """The Secret that the gateway of a sandbox uses for it."""
-    credentials = (sandbox.get("spec") or {}).get("credentials") or {}
-    if credentials.get("delivery") == Delivery.BROKERED:
-        for one in ("apiKeySecretRef", "oauthTokenSecretRef"):
-            if name := (credentials.get(one) or {}).get("name"):
-                yield str(name)
 
 
 def _container_of(deployment: Object) -> Object:

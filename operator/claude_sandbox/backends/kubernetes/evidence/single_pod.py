@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network
 
 from claude_sandbox.api import meta
-from claude_sandbox.api.spec import ClaudeSandboxSpec, Profile
+from claude_sandbox.api.spec import ClaudeSandboxSpec, Level, Profile
 from claude_sandbox.api.validate import InvalidSpec, parse_spec
 from claude_sandbox.backends.base import Past
 from claude_sandbox.backends.kubernetes import drift, tools
@@ -28,6 +28,7 @@ from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
 from claude_sandbox.compliance.catalogue import POD_CONTROLS, undeclared_pod_controls
 from claude_sandbox.compliance.control import Control
+from claude_sandbox.compliance.evidence.exemptions import exemptions_of
 from claude_sandbox.compliance.evidence.gateways import Gateway
 from claude_sandbox.compliance.evidence.pods import KubernetesEvidence
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
@@ -49,6 +50,8 @@ class Standard:
 
     profile: Profile | None = None
     """None: what the ClaudeSandbox says, and Development where there is none."""
+    level: Level | None = None
+    """None: what the ClaudeSandbox says, and Sandbox where there is none."""
     allowed_registries: tuple[str, ...] = ()
     image: Image | None = None
     """What sandboxes run that name no image; None where that is not known."""
@@ -101,6 +104,9 @@ async def survey_pod(api: Api, namespace: str, name: str, standard: Standard) ->
         return await _undeclared(api, pod, standard, f"its ClaudeSandbox {owner} could not be read: {error.reason}")
     if not is_owned(pod, _identity(sandbox)):
         return await _undeclared(api, pod, standard, f"it belongs to an earlier ClaudeSandbox {owner}")
+    if name != meta.child_name(owner):
+        # What tries from beside it what can be reached, or what somebody gave that owner.
+        return await _undeclared(api, pod, standard, f"it is not the workload of its ClaudeSandbox {owner}")
     return await _declared(api, pod, sandbox, standard)
 
 
@@ -109,6 +115,7 @@ async def _declared(api: Api, pod: Object, sandbox: Object, standard: Standard) 
         spec = parse_spec(sandbox)
     except InvalidSpec as error:
         raise SurveyError(f"the spec of ClaudeSandbox {sandbox['metadata']['name']} is not valid: {error}") from None
+    # What the pod itself runs stands for what is not known; drift says below that it may not be believed.
     image = standard.image or _operators_image(pod, spec)
     # What the operator was started with is not known here; whether it is enough is for PRIV-05 to say.
     strict = (pod["spec"].get("securityContext") or {}).get("supplementalGroupsPolicy") == "Strict"
@@ -121,15 +128,16 @@ async def _declared(api: Api, pod: Object, sandbox: Object, standard: Standard) 
     around, account, claim, home = await asyncio.gather(
         read_surroundings(api, pod),
         read_one(api, SERVICE_ACCOUNTS, meta.child_name(name), namespace),
-        read_one(api, PERSISTENT_VOLUME_CLAIMS, meta.workspace_name(name), namespace),
-        read_one(api, PERSISTENT_VOLUME_CLAIMS, meta.home_name(name), namespace),
+        read_one(api, PERSISTENT_VOLUME_CLAIMS, meta.workspace_name(name, blueprint.identity.workspace), namespace),
+        read_one(api, PERSISTENT_VOLUME_CLAIMS, meta.home_name(name, blueprint.identity.workspace), namespace),
     )
     knows_image = standard.image is not None or (spec.image is not None and blueprint.tools is None)
     differences = _drift(blueprint, spec, pod, around, account, (claim, home), knows_image=knows_image)
     # What the operator gives sandboxes that name no image is its administrator's, who answers for it.
     own = image.reference if blueprint.tools is None else blueprint.tools.image.reference
     plain = standard.plain_images if spec.image and blueprint.tools is None else standard.plain_images | {own}
-    declared = expected(blueprint, standard.profile or spec.profile, standard.allowed_registries, plain)
+    profile, level = standard.profile or spec.profile, standard.level or spec.compliance.level
+    declared = expected(blueprint, profile, standard.allowed_registries, plain, level, exemptions_of(spec.compliance))
     certain = standard.image is not None or _says_so(pod, _desired(blueprint, spec, pod).pod)
     declared = replace(declared, claude_code=declared.claude_code and replace(declared.claude_code, certain=certain))
     gateway: Reading[Gateway | None] | Unread = now_read(None)
@@ -148,6 +156,7 @@ async def _undeclared(api: Api, pod: Object, standard: Standard, note: str) -> S
         standard.allowed_registries,
         standard.plain_images,
     )
+    declared = replace(declared, level=standard.level or Level.SANDBOX)
     evidence = around.evidence(declared, pod, Unread("nothing declares what it should be"), now_read(None))
     return Survey(pod, None, evidence, undeclared_pod_controls(standard.declarations), note)
 
@@ -214,7 +223,8 @@ def _named(objects: tuple[Object, ...], name: str) -> Object | None:
 
 def _identity(sandbox: Object) -> Identity:
     metadata = sandbox["metadata"]
-    return Identity(metadata["namespace"], metadata["name"], metadata["uid"])
+    asked = ((sandbox.get("spec") or {}).get("workspace") or {}).get("instance")
+    return Identity(metadata["namespace"], metadata["name"], metadata["uid"], workspace=asked)
 
 
 def _owner(pod: Object) -> str | None:

@@ -1,7 +1,8 @@
 """Why a workspace's claim has no volume: what the scheduler does not say is whether there is such a StorageClass.
 
 Asked only while no node takes a pod whose claim is unbound. Nothing follows StorageClasses: the claim itself changes
-when one came.
+when one came. Holds the last answers, by the names of classes, for some seconds each; where there are too many they go
+all at once, since names are a tenant's to choose. Used by the passes, on the event loop. A crash forgets them.
 """
 
 import time

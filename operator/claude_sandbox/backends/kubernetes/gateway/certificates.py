@@ -41,6 +41,7 @@ def renewed(before: Bundle | None, name: str, now: datetime) -> Bundle:
     """The bundle that is good for a while: what there is, or with what is broken or about to end made anew."""
     if before is not None and is_good(before, name, now):
         return before
+    # The certificate alone, where that is enough: sandboxes that run trust the authority that they were given.
     if before is None or not _is_authority(before, name, now):
         before = _authority(name, now)
     return _issued(before, name, now)
@@ -50,6 +51,7 @@ def is_good(bundle: Bundle, name: str, now: datetime) -> bool:
     """Whether nothing of it has to be renewed yet."""
     try:
         certificate = x509.load_pem_x509_certificate(bundle.certificate.encode())
+        # Somebody may have written one of another authority into the Secret, which pods would not believe.
         certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(bundle.authority.encode()))
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         key = serialization.load_pem_private_key(bundle.key.encode(), None)
@@ -64,6 +66,11 @@ def good_until(bundle: Bundle) -> datetime:
     """When it is to be renewed."""
     ends = (x509.load_pem_x509_certificate(one.encode()) for one in (bundle.certificate, bundle.authority))
     return min(one.not_valid_after_utc for one in ends) - RENEW_BEFORE
+
+
+def ends(good: datetime) -> datetime:
+    """When it is of no use any more, by when it is to be renewed."""
+    return good + RENEW_BEFORE
 
 
 def _is_authority(bundle: Bundle, name: str, now: datetime) -> bool:
@@ -95,7 +102,17 @@ def _authority(name: str, now: datetime) -> Bundle:
     return Bundle(_pem(certificate), _key(key))
 
 
-def _issued(authority: Bundle, name: str, now: datetime) -> Bundle:
+def client(authority: Bundle, name: str, now: datetime) -> Bundle:
+    """The same authority with a certificate for who connects, and not for who is connected to.
+
+    It is good for as long as `good_until` says. `name` is one that the authority can speak for.
+    """
+    return _issued(authority, name, now, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+
+def _issued(
+    authority: Bundle, name: str, now: datetime, use: x509.ObjectIdentifier = ExtendedKeyUsageOID.SERVER_AUTH
+) -> Bundle:
     issuer = x509.load_pem_x509_certificate(authority.authority.encode())
     signer = serialization.load_pem_private_key(authority.authority_key.encode(), None)
     assert isinstance(signer, ec.EllipticCurvePrivateKey)  # noqa: S101 - it was looked at
@@ -105,7 +122,7 @@ def _issued(authority: Bundle, name: str, now: datetime) -> Bundle:
         _builder(subject, issuer.subject, key, now, LIFE)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
         .sign(signer, hashes.SHA256())

@@ -110,6 +110,7 @@ def _replicas(wanted: Mapping[str, Object], objects: Mapping[str, Object], pods:
 
 def _replica(template: Object, pod: Object, *, rolling: bool) -> Replica:
     """A pod with the gateway's labels, compared with what its Deployment should make."""
+    # Only a stub of it is held, which can't be compared.
     if OUTSIZE in pod:
         return Replica(pod)
     wanted = template["metadata"]
@@ -120,6 +121,7 @@ def _replica(template: Object, pod: Object, *, rolling: bool) -> Replica:
         *drift.differences(wanted["labels"], labels(pod), "metadata.labels"),
         *drift.pod_differences(template, pod),
     ]
+    # With both labels it would be a sandbox and its gateway in one: policies that are for the one are for the other.
     if meta.LABEL_SANDBOX in labels(pod):
         found.append(f"metadata.labels.{meta.LABEL_SANDBOX}")
     if not (owned := _is_a_deployments(pod)):

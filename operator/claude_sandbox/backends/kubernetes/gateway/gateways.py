@@ -94,6 +94,14 @@ class Gateways:
         self._in_order: dict[str, tuple[object, ...]] = {}
         self._wished: dict[str, tuple[Wish, str]] = {}
 
+    def certificate_ends(self, namespace: str) -> datetime | None:
+        """When a namespace's certificate ends, were it not renewed until then; None where it is not known."""
+        return self._certificates.end(namespace)
+
+    def certificates_end(self) -> dict[str, datetime]:
+        """When each namespace's certificate ends, were it not renewed until then."""
+        return self._certificates.ends()
+
     async def ensure(self, namespace: str) -> Ensured:
         """Look at it, and do what there is to do. Never raises ApiError."""
         if self._given.image is None:
@@ -103,7 +111,9 @@ class Gateways:
                 " refuses."
             )
             return Ensured(None, Outcome(failure=Failure(Reason.GATEWAY_NOT_READY, message, permanent=True)))
+        # Passes of all sandboxes of the namespace come here: two at a time would make, or renew, the same things.
         async with self._turns.of(namespace):
+            # Asked within the turn: what was wished before the wait may be of sandboxes that are gone.
             secrets = self._wanted(namespace)
             if secrets is None:
                 # The sandbox that this is for is gone.
@@ -121,9 +131,11 @@ class Gateways:
             return
         async with self._turns.of(namespace):
             live = self._live(namespace)
+            # Asked again, since a sandbox may have come while this waited for its turn.
             if self._wanted(namespace) is not None:
                 return
             outcome = await self._carry_out(namespace, plan_removal(live))
+            # The certificate last: what still runs shows it.
             if outcome.failure is None:
                 await self._forget(namespace, live)
 
@@ -159,6 +171,7 @@ class Gateways:
         return f"Deployment {meta.GATEWAY} has no pod that takes requests{why}."
 
     async def _ensure(self, namespace: str, secrets: frozenset[str]) -> Ensured:
+        # First: the program's pods mount it, and sandboxes' pods are told its authority.
         certificate, mended = await self._certificates.of(namespace)
         live = self._live(namespace)
         mounted = not self._watches.knows_secrets(namespace)
@@ -183,6 +196,7 @@ class Gateways:
                 carried = await self._carry_out(namespace, plan)
             outcome = added(outcome, carried)
             live = self._live(namespace)
+            # Only where there was nothing to do: what was just written is looked at once more by the next pass.
             if not plan.steps and not plan.foreign:
                 self._in_order[namespace] = seen
         address = _address_of(live)

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.kubernetes.hardening import hardened_container
+from claude_sandbox.backends.kubernetes import hardening
 from claude_sandbox.blueprint import agent
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.kubernetes_api.unstructured import Manifest, Object
@@ -38,6 +38,13 @@ _USER = 65532
 _TLS_DIRECTORY = "/run/gateway/tls"
 _CONFIGURATION = "/run/gateway/configuration"
 _SECRETS = "/run/gateway/secrets"
+_PUSHES = "/var/spool/gateway"
+PUSHES = "pushes"
+"""The volume in which pushes are while they are read."""
+_PUSH_BYTES = 256 << 20
+"""Bytes of a push, unless `limits.pushBytes` says otherwise. Four are read at a time, each of which may be as large."""
+_AT_ONCE = 4
+_MIB = 1 << 20
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _PROGRAM = ["python3", "-I", "-m", "claude_sandbox.gateway", "--config", f"{_CONFIGURATION}/gateway.json"]
 _RBAC = "rbac.authorization.k8s.io"
@@ -125,17 +132,8 @@ def network_policy(namespace: str) -> Manifest:
     """Sandboxes of the namespace may connect, and the operator to the page that tells of it. The gateway itself may
     connect anywhere: which destinations are good is what the program decides, by what names resolve to."""
     sandboxes = {"podSelector": {"matchExpressions": [{"key": meta.LABEL_SANDBOX, "operator": "Exists"}]}}
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": _metadata(namespace),
-        "spec": {
-            "podSelector": {"matchLabels": dict(SELECTOR)},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"from": [sandboxes], "ports": _ports(BROKER_PORT, PROXY_PORT)}],
-            "egress": [{}],
-        },
-    }
+    ingress = [{"from": [sandboxes], "ports": _ports(BROKER_PORT, PROXY_PORT)}]
+    return hardening.network_policy(_metadata(namespace), {"matchLabels": dict(SELECTOR)}, ingress, [{}])
 
 
 def service(wish: Wish) -> Manifest:
@@ -208,10 +206,22 @@ def configuration(given: Brokering, *, mounted: bool) -> str:
             "proxy": {"host": everywhere, "port": PROXY_PORT},
             "health": {"host": everywhere, "port": HEALTH_PORT},
         },
+        "spoolDirectory": _PUSHES,
         **given.settings,
+        "limits": {**(given.settings.get("limits") or {}), **_limits_of_pushes(given)},
         "kubernetes": cluster,
     }
     return orjson.dumps(document, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _limits_of_pushes(given: Brokering) -> dict[str, int]:
+    """`pushBytes`, and `spoolBytes` for as many at once as there may be, as administrators have them."""
+    limits = given.settings.get("limits") or {}
+    each = int(limits.get("pushBytes", _PUSH_BYTES))
+    return {
+        "pushBytes": each,
+        "spoolBytes": int(limits.get("spoolBytes", each * int(limits.get("pushesAtOnce", _AT_ONCE)))),
+    }
 
 
 def grace_seconds(given: Brokering) -> int:
@@ -247,8 +257,8 @@ def _pod_spec(wish: Wish, given: Brokering, image: Image) -> Manifest:
             "fsGroup": _USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(wish, image)],
-        "volumes": [*_own_volumes(), *(_secret_volume(name) for name in _mounts_of(wish))],
+        "containers": [_container(wish, given, image)],
+        "volumes": [*_own_volumes(), _spool_volume(given), *(_secret_volume(name) for name in _mounts_of(wish))],
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
@@ -260,7 +270,8 @@ def _pod_spec(wish: Wish, given: Brokering, image: Image) -> Manifest:
     }
 
 
-def _container(wish: Wish, image: Image) -> Manifest:
+def _container(wish: Wish, given: Brokering, image: Image) -> Manifest:
+    disk = 64 + _spool_mib(given)
     return {
         "name": CONTAINER,
         "image": image.reference,
@@ -273,16 +284,18 @@ def _container(wish: Wish, image: Image) -> Manifest:
         # The program takes some 70 MiB; hundreds of requests at once, with bodies that are judged, the rest.
         "resources": {
             "requests": {"cpu": "50m", "memory": "128Mi", "ephemeral-storage": "8Mi"},
-            "limits": {"cpu": "2", "memory": "512Mi", "ephemeral-storage": "64Mi"},
+            "limits": {"cpu": "2", "memory": "512Mi", "ephemeral-storage": f"{disk}Mi"},
         },
-        "securityContext": hardened_container(),
-        "readinessProbe": _probe("/readyz", period=2, failures=3),
+        "securityContext": hardening.hardened_container(),
+        # Asked at once it does not listen yet, and the first sandbox of a namespace waits for when it is asked again.
+        "readinessProbe": _probe("/readyz", period=1, failures=6),
         "livenessProbe": _probe("/healthz", period=20, failures=3),
         "lifecycle": {"preStop": {"sleep": {"seconds": LINGER_SECONDS}}},
         "volumeMounts": [
             {"name": "configuration", "mountPath": _CONFIGURATION, "readOnly": True},
             {"name": "tls", "mountPath": _TLS_DIRECTORY, "readOnly": True},
             {"name": "account", "mountPath": _ACCOUNT, "readOnly": True},
+            {"name": PUSHES, "mountPath": _PUSHES},
             *(
                 {"name": _volume_name(name), "mountPath": f"{_SECRETS}/{name}", "readOnly": True}
                 for name in _mounts_of(wish)
@@ -323,6 +336,16 @@ def _own_volumes() -> list[Manifest]:
             },
         },
     ]
+
+
+def _spool_volume(given: Brokering) -> Manifest:
+    # On the node's disk: in memory it would count as the program's. The files in it have no names, so that the kubelet
+    # does not see them: it is the program that holds to the bound, and the kubelet to what has a name.
+    return {"name": PUSHES, "emptyDir": {"sizeLimit": f"{_spool_mib(given)}Mi"}}
+
+
+def _spool_mib(given: Brokering) -> int:
+    return -(-_limits_of_pushes(given)["spoolBytes"] // _MIB)
 
 
 def _mounts_of(wish: Wish) -> Iterable[str]:

@@ -48,6 +48,15 @@ class TLSSecrets:
         """Whether there is one, or something of it is kept here."""
         return namespace in self._known or self._watches.gateway(SECRETS, namespace) is not None
 
+    def ends(self) -> dict[str, datetime]:
+        """When the certificates of gateways end that were not renewed until then, by namespace."""
+        return {namespace: certificates.ends(known.good_until) for namespace, known in self._known.items()}
+
+    def end(self, namespace: str) -> datetime | None:
+        """When the certificate of a namespace's gateway ends that was not renewed until then; None: it is not known."""
+        known = self._known.get(namespace)
+        return None if known is None else certificates.ends(known.good_until)
+
     async def of(self, namespace: str) -> tuple[Certificate, tuple[Healed, ...]]:
         """What the Secret has now; made, or renewed, where there is none that is good. And what was mended of what
         somebody did to it. Raises ApiError."""
@@ -57,15 +66,17 @@ class TLSSecrets:
         if known is not None and known.version == version and in_time:
             return known, ()
         try:
+            # Read whole by its name: the watch has metadata alone.
             secret: Obj | None = await self._api.get(SECRETS, meta.GATEWAY_TLS, namespace)
         except ApiError as error:
             if not error.is_not_found:
                 raise
             secret = None
-        before = _bundle(secret)
+        before = bundle_of(secret)
         bundle = certificates.renewed(before, agent.GATEWAY_HOST, self._now())
         mended: tuple[Healed, ...] = ()
         if bundle is not before or secret is None:
+            # It was good a moment ago, and not yet to be renewed: somebody took it away or changed it.
             if in_time:
                 mended = (Healed("Secret", meta.GATEWAY_TLS, "Missing" if secret is None else "Drifted"),)
             secret = await self._api.apply(SECRETS, _secret(namespace, bundle))
@@ -75,6 +86,7 @@ class TLSSecrets:
             fingerprint(bundle.certificate),
             certificates.good_until(bundle),
         )
+        # Without the data: no private key gets into a store.
         self._watches.learn_gateways(SECRETS, {"metadata": secret["metadata"]})
         self._known[namespace] = found
         return found, mended
@@ -88,6 +100,7 @@ class TLSSecrets:
             except ApiError as error:
                 if not error.is_not_found:
                     raise
+            # Before the watch tells of it, or the next look would find what is gone.
             self._watches.unlearn_gateways(SECRETS, seen)
         self._known.pop(namespace, None)
 
@@ -103,7 +116,8 @@ def _secret(namespace: str, bundle: Bundle) -> Manifest:
     }
 
 
-def _bundle(secret: Obj | None) -> Bundle | None:
+def bundle_of(secret: Obj | None) -> Bundle | None:
+    """What a Secret has of certificates; None where that is not all there."""
     data = (secret or {}).get("data") or {}
     try:
         read = [base64.b64decode(data[name]).decode() for name in ("ca.crt", "ca.key", "tls.crt", "tls.key")]

@@ -21,7 +21,8 @@ from claude_sandbox.compliance.evidence import grants
 from claude_sandbox.compliance.evidence.grants import Grant
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
 from claude_sandbox.kubernetes_api.client import Obj
-from claude_sandbox.kubernetes_api.informer import Informer, Transform
+from claude_sandbox.kubernetes_api.informers.informer import Informer, Transform
+from claude_sandbox.kubernetes_api.informers.store import IndexFunction
 from claude_sandbox.kubernetes_api.resources import (
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
@@ -29,7 +30,6 @@ from claude_sandbox.kubernetes_api.resources import (
     ROLES,
     Resource,
 )
-from claude_sandbox.kubernetes_api.store import IndexFunction
 
 _BY_SUBJECT, _BY_ROLE = "subject", "role"
 _REMEDY = "give its account the ClusterRole claude-sandbox-operator-rights of manifests/rbac"
@@ -76,6 +76,7 @@ class Rights:
         found = grants.granted((live for one in who for live in self._bindings(_BY_SUBJECT, one)), self._rules)
         if isinstance(found, str):
             return Unread(found)
+        # The oldest counts for all of it.
         seen = min(informer.last_contact.wall for informer in self.informers.values())
         return Reading(found, EvidenceSource.LIVE_OBJECT, datetime.fromtimestamp(int(seen), UTC))
 
@@ -89,6 +90,7 @@ class Rights:
 
     def _role_changed(self, old: Obj | None, new: Obj | None) -> None:
         live = new or old
+        # Labels and annotations grant nothing.
         if live is None or (old or {}).get("rules") == (new or {}).get("rules"):
             return
         # A tenant may have thousands of bindings, each for a thousand subjects: here they are not gone through.
@@ -111,7 +113,9 @@ class Rights:
         for subject in grants.subjects(live):
             found = grants.meant(subject)
             if found is None:
+                # A group, or all accounts of a namespace: nobody knows here who is in it.
                 self._wake(where, None)
+            # A RoleBinding grants within its own namespace; of accounts of others it wakes none.
             elif where in (None, found[0]):
                 self._wake(*found)
 

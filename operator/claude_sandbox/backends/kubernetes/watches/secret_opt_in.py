@@ -1,12 +1,13 @@
 """Whether the Secrets that a sandbox names may be used by it. Pure: told what was seen, never a Secret's data."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.base import Failure, KeyState
-from claude_sandbox.kubernetes_api.unstructured import annotations, labels
+from claude_sandbox.kubernetes_api.unstructured import annotations, data_changed_at, labels
 
 Metadata = Mapping[str, Any]
 """A Secret, or only its metadata."""
@@ -20,7 +21,11 @@ def has_opted_in(secret: Metadata) -> bool:
 
 def opted_in(secret: Metadata) -> KeyState:
     """A Secret that opted in; its resourceVersion is the generation."""
-    return KeyState(generation=str(secret["metadata"]["resourceVersion"]))
+    changed = data_changed_at(secret)
+    return KeyState(
+        generation=str(secret["metadata"]["resourceVersion"]),
+        changed=None if changed is None else datetime.fromisoformat(changed),
+    )
 
 
 def not_opted_in(namespace: str, name: str) -> KeyState:

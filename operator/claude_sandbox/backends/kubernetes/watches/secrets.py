@@ -43,6 +43,7 @@ class SecretStates:
         namespace = identity.namespace
         where = namespace, secret
         readable, seen = self._watches.opted_in(namespace, secret)
+        # What was seen before a right was lost goes on counting: nobody's work ends for that.
         if seen is None and not readable:
             return self._by_namespace(where)
         try:
@@ -52,6 +53,7 @@ class SecretStates:
                 return self._gone(where, secret_opt_in.not_found(namespace, secret, key))
             message = f"Secret {namespace}/{secret} could not be looked at: {error.reason}."
             return KeyState(problem=Reason.OBSERVATION_FAILED, message=message, followed=False)
+        # It is there, or was not asked for: a later loss is another one.
         self._missing.pop(where, None)
         return secret_opt_in.opted_in(live) if live is not None else secret_opt_in.not_opted_in(namespace, secret)
 
@@ -72,6 +74,7 @@ class SecretStates:
     def _gone(self, where: _Where, state: KeyState) -> KeyState:
         now = self._clock()
         if where not in self._missing and len(self._missing) >= _REMEMBERED:
+            # The one that has been missing longest. Should it be asked about again, it counts as gone a second later.
             del self._missing[next(iter(self._missing))]
         left = self._missing.setdefault(where, now) + GONE_AFTER - now
         return replace(state, withdrawn=False, again=left) if left > 0 else state

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from claude_sandbox.cli.work.archive import ArchiveError, Member, Reader
+from claude_sandbox.cli.work.archives.archive import ArchiveError, Member, Reader
 from claude_sandbox.cli.work.changes.objects import ObjectTaker
 from claude_sandbox.cli.work.changes.own_git import OwnGit
 from claude_sandbox.cli.work.changes.refs import Refs, is_commit, refs_of, shallow_of
@@ -13,8 +13,8 @@ from claude_sandbox.cli.work.changes.work_tree import Base, WorkTree
 from claude_sandbox.cli.work.errors import WorkError
 from claude_sandbox.cli.work.plain import plain_text
 from claude_sandbox.cli.work.progress import Progress
-from claude_sandbox.cli.work.sessions import Ended, Place, ended, reading
 from claude_sandbox.cli.work.target import Target
+from claude_sandbox.cli.work.ways.sessions import Ended, Place, ended, reading
 
 _NO_REPOSITORY = 33
 _OBJECTS = f"""
@@ -25,7 +25,17 @@ set -- ./objects
 for f in HEAD packed-refs shallow refs; do [ ! -e $f ] || set -- "$@" ./$f; done
 exec tar -c -f - "$@"
 """
-_FILES = 'cd "$1" && exec tar -c -f - --exclude=./.git .'
+# Not every BusyBox' tar can leave something out: then what is beside .git is named.
+_FILES = """
+cd "$1" || exit 1
+! tar -c -f /dev/null --exclude=./.git /dev/null 2>/dev/null || exec tar -c -f - --exclude=./.git .
+set --
+for f in ./* ./.[!.]* ./..?*; do
+  [ "$f" = ./.git ] || { [ ! -e "$f" ] && [ ! -L "$f" ]; } || set -- "$@" "$f"
+done
+[ "$#" -gt 0 ] || exec head -c 1024 /dev/zero
+exec tar -c -f - "$@"
+"""
 
 
 @dataclass(frozen=True)
@@ -62,9 +72,12 @@ async def fetched(place: Place, git: OwnGit, path: str, base: Commit | None, mos
     except ArchiveError as error:
         raise _not_taken(error) from None
     for pack in objects.taken:
+        # All packs before anything is looked up: a commit of one may lead to a tree of another.
         git.index(pack)
     if shallow := shallow_of(objects.files.get("shallow", b"")):
+        # Without it git would look for parents that were never cloned, and fail.
         (git.repository / "shallow").write_bytes(shallow)
+    # The names are read here, by us: no git opens what the agent has in its .git.
     commit = _resolved(git, refs_of(objects.files), base)
     known = Base(git, commit.name)
     tree = WorkTree(git, known, most_bytes)
@@ -73,6 +86,7 @@ async def fetched(place: Place, git: OwnGit, path: str, base: Commit | None, mos
         tree.finish()
     finally:
         tree.close()
+    # The tree with nothing in it, which every commit can be compared with.
     name = commit.name or git.run("hash-object", "-t", "tree", "-w", "--stdin").decode().strip()
     return Changes(name, commit.since, commit.trusted, tree.ignored, tuple(sorted(tree.left_out)))
 
@@ -83,6 +97,7 @@ def base_of(target: Target, path: str, said: str | None) -> Commit | None:
         return Commit(said, said, is_commit(said))
     for one in target.repositories:
         where = posixpath.normpath(posixpath.join(target.directory, str(one.get("path"))))
+        # Whole names alone: what else is in a status goes into no command.
         if where == path and is_commit(str(one.get("commit"))):
             return Commit(str(one["commit"]), f"{str(one['commit'])[:12]}, which was cloned", True)
     return None

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from claude_sandbox.cli.work.archive import ArchiveError, Kind, Member
+from claude_sandbox.cli.work.archives.archive import ArchiveError, Kind, Member
 
 MOST_NAMES = 32 << 20
 """Bytes of HEAD, packed-refs, shallow and all files below refs/ together."""
@@ -36,6 +36,7 @@ class ObjectTaker:
         self.taken: list[Path] = []
         """Packs, of which none has been looked at."""
         self._pack: _Pack | None = None
+        # Names of our own: those in the sandbox are paths that the agent chose.
         self._loose = LoosePack(packs / f"pack-{0:040x}.pack")
         self._inflating: _Inflating | None = None
         self._name = ""
@@ -46,6 +47,7 @@ class ObjectTaker:
             self._content(one)
             return
         self._end()
+        # Before the content is taken: what a header says is what comes.
         self._left -= one.size
         if self._left < 0:
             raise ArchiveError(f"the repository has more than {self._most} bytes")
@@ -79,6 +81,7 @@ class ObjectTaker:
             self.files[self._name] += data
 
     def _spend(self, size: int) -> None:
+        # From the same account as what came: some bytes can become gigabytes.
         self._left -= size
         if self._left < 0:
             raise ArchiveError(f"the repository has more than {self._most} bytes, unpacked")
@@ -104,6 +107,7 @@ class LoosePack:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = path.open("xb+")
+        # Room for the head, which says how many objects there are.
         self._file.write(bytes(12))
         self._count = 0
 
@@ -154,6 +158,7 @@ class _Inflating:
         """Raises ArchiveError for what is no object."""
         try:
             while data and not self._inflate.eof:
+                # In pieces: some bytes can become gigabytes.
                 self._take(self._inflate.decompress(data, _PIECE))
                 data = self._inflate.unconsumed_tail
         except zlib.error:
@@ -180,6 +185,7 @@ class _Inflating:
             self._begun, self._left = True, int(size)
             self._pack.begin(_TYPES[kind], self._left)
         self._left -= len(part)
+        # A pack says the size before the content: git would take what is beyond it for the next object.
         if self._left < 0:
             raise ArchiveError("the repository has an object that is longer than it says")
         self._pack.write(self._deflate.compress(part))

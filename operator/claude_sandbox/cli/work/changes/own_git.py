@@ -53,6 +53,7 @@ class OwnGit:
         """A directory to be in: git looks for files where it is."""
         self.empty.mkdir()
         try:
+            # No template: one of this machine may bring hooks.
             self.run("init", "--quiet", "--bare", "--template=", str(self.repository))
             (self.repository / "HEAD").write_text("ref: refs/heads/nothing\n")
             (self.repository / "info").mkdir(exist_ok=True)
@@ -129,8 +130,10 @@ class OwnGit:
         with (self.place / "errors").open("wb+") as errors, self.start(*arguments, errors=errors) as process:
             assert process.stdin is not None  # noqa: S101 - both are pipes
             assert process.stdout is not None  # noqa: S101
+            # It reads nothing, and would not end while it could.
             process.stdin.close()
             try:
+                # `read1`, so that what is there is shown before a whole piece is.
                 while part := process.stdout.read1(1 << 16):  # type: ignore[attr-defined]
                     yield part
             except BaseException:
@@ -142,12 +145,14 @@ class OwnGit:
 
     def _command(self, *arguments: str) -> list[str]:
         settings = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        # A replacement ref would have one commit shown for another.
         return [self._program, "--no-pager", "--no-replace-objects", *settings, *arguments]
 
     def _environment(self) -> dict[str, str]:
         # Nothing is inherited: each GIT_… variable may name a program or another repository.
         return {
             "PATH": os.environ.get("PATH", os.defpath),
+            # Nothing of a user's own is there: no configuration, and no credential helper.
             "HOME": str(self.empty),
             "XDG_CONFIG_HOME": str(self.empty),
             "LC_ALL": "C.UTF-8",
@@ -158,6 +163,7 @@ class OwnGit:
             "GIT_ATTR_NOSYSTEM": "1",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_OPTIONAL_LOCKS": "0",
+            # An object that is missing is missing, and asked for nowhere.
             "GIT_NO_LAZY_FETCH": "1",
             "GIT_ALLOW_PROTOCOL": "",
             "GIT_LITERAL_PATHSPECS": "1",

@@ -22,6 +22,7 @@ def pointers_in(git: OwnGit, blobs: dict[str, list[bytes]]) -> dict[bytes, tuple
     at = 0
     for blob, paths in blobs.items():
         line = answer.index(b"\n", at)
+        # A shallow or partial clone lacks objects.
         if answer[at:line].endswith(b" missing"):
             at = line + 1
             continue

@@ -45,6 +45,7 @@ def refs_of(files: Mapping[str, bytes]) -> Refs:
     pointers: dict[str, str] = {}
     for line in files.get("packed-refs", b"").splitlines():
         packed, _, called = line.partition(b" ")
+        # Other lines are comments, and what an annotated tag leads to.
         if _COMMIT.fullmatch(packed):
             _add(commits, called.decode("utf-8", errors="replace"), packed)
     for name, content in files.items():

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any
 
-from claude_sandbox.cli.work.archive import ArchiveError, Kind, Member
+from claude_sandbox.cli.work.archives.archive import ArchiveError, Kind, Member
 from claude_sandbox.cli.work.changes import pointers
 from claude_sandbox.cli.work.changes.own_git import OwnGit
 from claude_sandbox.cli.work.errors import WorkError
@@ -49,6 +49,7 @@ class Base:
                 attributes.append(name.decode())
             if size.isdigit() and 0 < int(size) < pointers.LARGEST:
                 small.setdefault(name.decode(), []).append(path)
+        # Only where the base uses LFS: else a small file that looks like a pointer would be compared as one.
         has_pointers = any(b"filter=lfs" in git.run("cat-file", "blob", name) for name in attributes)
         self.pointers = pointers.pointers_in(git, small) if has_pointers else {}
 
@@ -66,10 +67,12 @@ class Ignored:
     """What the base's own rules ignore: git is asked, with nothing but those rules in a directory."""
 
     def __init__(self, git: OwnGit, base: Base) -> None:
+        # The base's own alone: what the agent ignores must not hide what it made.
         rules = git.place / "rules"
         rules.mkdir()
         for path, blob in base.rules:
             _write_rules(rules, path, git.run("cat-file", "blob", blob)[:_LARGEST_RULES])
+        # A repository that says that it is bare is given no work tree.
         self._process: subprocess.Popen[bytes] = git.start(
             "-c", "core.bare=false", "check-ignore", "--no-index", "--stdin", "-z", "--verbose", "--non-matching",
             environment={"GIT_WORK_TREE": str(rules), "GIT_LITERAL_PATHSPECS": "0"},
@@ -85,10 +88,12 @@ class Ignored:
         except BrokenPipeError:
             raise WorkError("git check-ignore ended.", "Try another --base.") from None
         fields = [_field(self._process.stdout) for _ in range(4)]
+        # A pattern that begins with an exclamation mark takes back what another ignores.
         return bool(fields[2]) and not fields[2].startswith(b"!")
 
     def close(self) -> None:
         """End the git that is asked."""
+        # It would wait for more paths.
         self._process.kill()
         self._process.communicate()
 
@@ -109,7 +114,9 @@ class WorkTree:
         self._errors = (git.place / "import-errors").open("wb+")
         self._ignored = Ignored(git, base)
         self._import = git.start("fast-import", "--quiet", "--done", errors=self._errors)
+        # Without author, time and message of anybody's: only the tree is compared.
         self._say(b"commit " + NOW.encode() + b"\ncommitter x <x> 0 +0000\ndata 0\n")
+        # As the base has them: not looked into, and so not shown as removed.
         for path, commit in base.submodules.items():
             self.left_out.add(f"{plain_line(path)}: a submodule, which is not looked into")
             self._say(b"M 160000 " + commit.encode() + b" " + quoted(path) + b"\n")
@@ -164,6 +171,7 @@ class WorkTree:
     def _put(self, path: bytes, one: Member) -> None:
         if one.kind is Kind.HARD_LINK:
             source = path_of(one.target)
+            # What came before it in this archive: to nothing else can it lead.
             if source not in self._taken:
                 self.left_out.add(f"{plain_line(path[:200])}: a hard link to what is not here")
                 return
@@ -186,6 +194,7 @@ class WorkTree:
             path, mode, digest = self._large
             self._large = None
             known, blob = self._base.pointers[path]
+            # The file is what its pointer says: the commit gets the pointer, and it has not changed.
             if digest.hexdigest() == known:
                 self._say(b"M " + mode + b" " + blob.encode() + b" " + quoted(path) + b"\n")
 

@@ -5,9 +5,8 @@ changes. `Sandboxes` tells of every change, before a pass sees it. So a pass ask
 Used on the event loop; a crash loses all, and the first list tells it anew.
 """
 
-from claude_sandbox.api.fields.credentials import Delivery
-from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, on_docker, secrets_named
-from claude_sandbox.kubernetes_api.unstructured import terminating
+from claude_sandbox.api.named_secrets import has_gateway, secrets_named
+from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes
 
 
 class BrokeredSecrets:
@@ -33,11 +32,12 @@ class BrokeredSecrets:
         return namespace in self._with_services
 
     def _changed(self, key: Key, raw: Raw | None) -> None:
-        now = frozenset(secrets_named(raw)) if raw is not None and _has_gateway(raw) else None
+        now = frozenset(secrets_named(raw)) if raw is not None and has_gateway(raw) else None
         self._note_services(key, now is not None and bool((raw or {}).get("spec", {}).get("services")))
         named = self._named.get(key.namespace, {})
         if named.get(key.name) == now:
             return
+        # Made anew when it is asked for next: many changes in a row cost one union.
         self._together.pop(key.namespace, None)
         if now is not None:
             self._named.setdefault(key.namespace, {})[key.name] = now
@@ -53,9 +53,3 @@ class BrokeredSecrets:
             found.remove(key.name)
             if not found:
                 del self._with_services[key.namespace]
-
-
-def _has_gateway(raw: Raw) -> bool:
-    # Under an earlier version of the CRD nothing may be said: that is read as what it is now by default.
-    credentials = (raw.get("spec") or {}).get("credentials") or {}
-    return credentials.get("delivery") != Delivery.MOUNTED and not on_docker(raw) and not terminating(raw)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from claude_sandbox.api.usage_status import Denied, DeniedEntry, Usage
+from claude_sandbox.api.status_fields.usage import Denied, DeniedEntry, Usage
 from claude_sandbox.controller.sandboxes.interfaces import Reporter
 from claude_sandbox.controller.sandboxes.store import Key, Raw
 
@@ -55,6 +55,7 @@ class DenialEvents:
             told = self._told[key] = _Told(_entries((before.denied if before is not None else None) or ()))
         new = [one for one in denied if (one.what, one.entry) not in told.said]
         now = self._clock()
+        # What is not said now is not remembered: what the report names after the pause is said then.
         if not new or now - told.at < PAUSE:
             return
         told.at = now

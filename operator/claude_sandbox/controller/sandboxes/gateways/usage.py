@@ -11,10 +11,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from claude_sandbox.api.clip import clip
-from claude_sandbox.api.conditions import Reason
+from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.fields.budget import Budget
-from claude_sandbox.api.usage_status import BudgetState, Trouble, TroubleKind, Usage
-from claude_sandbox.backends.gateway_reports import BELIEVED, Report, believed, budget_of
+from claude_sandbox.api.status_fields.usage import BudgetState, Trouble, TroubleKind, Usage
+from claude_sandbox.backends.base import WorkloadState
+from claude_sandbox.backends.gateway_reports import BELIEVED, Report, believed, budget_of, whole
 
 EVERY = 60.0
 """Seconds between two writes of a status that say nothing but what was used since."""
@@ -34,10 +35,13 @@ def previous_usage(status: Mapping[str, Any]) -> Usage | None:
 def usage_of(report: Report | None, before: Usage | None, budget: Budget | None, now: datetime) -> Usage | None:
     """What is to be said: what the gateways report, and of the rest what was said before."""
     if report is None:
-        return None if before is None else before.model_copy(update={"trouble": None, "budget": None})
+        nothing = dict.fromkeys(("trouble", "budget", "unopened_services"))
+        # Sums stay, for they were true; trouble was of the gateway that does not answer any more.
+        return None if before is None else before.model_copy(update=nothing)
     report = believed(report, now)
     update: dict[str, Any] = {
         "trouble": report.trouble,
+        "unopened_services": list(report.unopened or ()) or None,
         "budget": None if budget is None else budget_of(report, budget.cost, budget.max_output_tokens, now),
     }
     if report.used is not None:
@@ -48,8 +52,17 @@ def usage_of(report: Report | None, before: Usage | None, budget: Budget | None,
         update["last_answered"] = report.answered
     if report.denials:
         update |= {"denials": report.denials, "denied": list(report.denied) or None}
-    found = (before or Usage(reported_at=report.told)).model_copy(update=update)
-    return found if found == before else found.model_copy(update={"reported_at": report.told})
+    told = whole(report.told)
+    found = (before or Usage(reported_at=told)).model_copy(update=update)
+    # A report that says the same is no reason for a write.
+    return found if found == before else found.model_copy(update={"reported_at": told})
+
+
+def usage_after(workload: WorkloadState, before: Usage | None, budget: Budget | None, now: datetime) -> Usage | None:
+    """What the sandbox's gateway tells; of one that can't be asked, what was told before."""
+    if workload.status is ConditionStatus.UNKNOWN:
+        return before
+    return usage_of(workload.report, before, budget, now)
 
 
 def over_in(usage: Usage | None, now: datetime) -> float | None:
@@ -78,6 +91,7 @@ def _decisive(usage: Usage) -> object:
         (trouble.kind, trouble.generation) if trouble is not None else None,
         answered.generation if answered is not None else None,
         (budget.state, budget.until) if budget is not None else None,
+        usage.unopened_services,
     )
 
 
@@ -86,6 +100,7 @@ def refused_key(usage: Usage | None, generation: str | None) -> Trouble | None:
     trouble = usage.trouble if usage is not None else None
     if trouble is None or trouble.kind is not TroubleKind.KEY_REFUSED:
         return None
+    # What was said of another generation was said of a key that is not used any more.
     return trouble if generation is None or trouble.generation in (None, generation) else None
 
 

@@ -107,6 +107,7 @@ def read_answer(batch: Batch, body: bytes) -> tuple[Answered, ...]:
     said: dict[str, dict[str, Any]] = {}
     for one in found["objects"]:
         if isinstance(one, dict) and isinstance(one.get("oid"), str):
+            # Of two answers about one file the first: the gateway asks for each file anew before it brings it.
             said.setdefault(one["oid"], one)
     return tuple(_answered(batch, one, said.get(one.oid)) for one in batch.files)
 
@@ -122,6 +123,7 @@ def write_answer(batch: Batch, answered: tuple[Answered, ...], base: str, author
         elif one.transfer is not None:
             href = f"{base}/objects/{one.file.oid}/{one.file.size}"
             action = {"href": href, "header": {"Authorization": authorization}, "expires_in": _EXPIRES}
+            # Without that word a client looks for a credential of its own for the URL.
             told |= {"authenticated": True, "actions": {name: action}}
         objects.append(told)
     return _json({"transfer": "basic", "objects": objects, "hash_algo": "sha256"})

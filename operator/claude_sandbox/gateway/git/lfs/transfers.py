@@ -39,8 +39,8 @@ from claude_sandbox.gateway.git.lfs.batch import (
     write_answer,
     write_request,
 )
-from claude_sandbox.gateway.git.passage import Passage, RefusedError, Server
-from claude_sandbox.gateway.git.push_rules import PushRules
+from claude_sandbox.gateway.git.passage import LFS_DOWNLOAD, Passage, RefusedError, Server
+from claude_sandbox.gateway.git.push.rules import PushRules
 from claude_sandbox.gateway.git.refs import matches, why_not_a_branch
 from claude_sandbox.gateway.git.upstream import RefusedAddressError
 
@@ -76,7 +76,7 @@ class LargeFiles:
             if found is not None and incoming.method in ("GET", "PUT"):
                 file = large_file(found[1], int(found[2]))
                 passage.files = (file.oid,)
-                passage.operation = "lfs download" if incoming.method == "GET" else "lfs upload"
+                passage.operation = LFS_DOWNLOAD if incoming.method == "GET" else "lfs upload"
                 if incoming.method == "GET":
                     return await self._download(incoming, file, server, passage)
                 return await self._upload(incoming, file, server, passage)
@@ -248,6 +248,8 @@ class _Checked:
             if held:
                 yield held
             held = part
+        # The length is right by then, since the client had to say it: so only the last part can be held back, and is
+        # enough.
         if digest.hexdigest() != self.file.oid:
             self.wrong = True
             raise _WrongError
@@ -272,6 +274,8 @@ def _headers(action: Action, server: Server) -> dict[str, str]:
     """As the server named them; the credential goes to the server's own host and port alone."""
     headers = {**action.headers, "accept-encoding": "identity"}
     there, here = URL(action.url, encoded=True), URL(server.url, encoded=True)
+    # A storage elsewhere is opened by what the server named; the repository's credential would be known to whoever runs
+    # it.
     if there.origin() == here.origin() and server.authorization is not None:
         headers.setdefault("authorization", server.authorization)
     return headers

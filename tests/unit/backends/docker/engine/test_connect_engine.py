@@ -19,9 +19,13 @@ from engine_documents import good_bridge, good_info, good_version
 from small_engine import SmallEngine
 
 from claude_sandbox.api.docker_hosts.endpoints import parse
-from claude_sandbox.backends.docker.engine.client_credentials import ClientCredentials, SshCredentials, TlsCredentials
-from claude_sandbox.backends.docker.engine.connect import connect
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectError, ConnectErrorReason
+from claude_sandbox.backends.docker.engine.connection.client_credentials import (
+    ClientCredentials,
+    SshCredentials,
+    TlsCredentials,
+)
+from claude_sandbox.backends.docker.engine.connection.connect import connect
+from claude_sandbox.backends.docker.engine.connection.errors import ConnectError, ConnectErrorReason
 
 ANSWERS = {"info": good_info(), "version": good_version(), "networks/bridge": good_bridge()}
 

@@ -8,9 +8,9 @@ import docker
 import pytest
 
 from claude_sandbox.api.docker_hosts.endpoints import Address
+from claude_sandbox.backends.docker.engine.connection.ssh import SshAdapter
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import UNREACHABLE, EngineError
-from claude_sandbox.backends.docker.engine.ssh import SshAdapter
 
 
 @contextlib.contextmanager

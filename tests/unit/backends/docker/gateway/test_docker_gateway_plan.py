@@ -10,20 +10,27 @@ from typing import Any
 import pytest
 from docker_world import CLUSTER, NEW, OLD, blueprint_of, desired_of, live_of
 
-from claude_sandbox.backends.base import Cause, Past
-from claude_sandbox.backends.docker import hardening, names
+from claude_sandbox.api.conditions import Reason
+from claude_sandbox.api.spec import UpdateStrategyType
+from claude_sandbox.backends.base import Cause, KeyState, Past
+from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.companions import Companion
+from claude_sandbox.backends.docker.documents import hardening
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.gateway import accounts, evidence, gateways
 from claude_sandbox.backends.docker.gateway.gateways import Brokering, Gateway
 from claude_sandbox.backends.docker.gateway.settings import GatewaySettingsError, gateway_settings
+from claude_sandbox.backends.docker.keys.gateway_secrets import with_generations
+from claude_sandbox.backends.docker.keys.gateway_texts import GatewayTexts
 from claude_sandbox.backends.docker.model import Delivered, Desired, Observed, Plan, Verb
 from claude_sandbox.backends.docker.objects import documents
-from claude_sandbox.backends.docker.plan import plan
+from claude_sandbox.backends.docker.plan import desire, plan
+from claude_sandbox.backends.docker.relay.relays import Publishing
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.gateway.budget.ledger import Budget
-from claude_sandbox.gateway.config.cluster import ServiceSecret
+from claude_sandbox.gateway.config.cluster import GitSecret, ServiceSecret
 from claude_sandbox.gateway.config.config import parse
+from claude_sandbox.gateway.git.push.rules import PushRules
 from claude_sandbox.gateway.services.declared import Header
 from claude_sandbox.localcluster.pki.certificates import new_ca
 
@@ -130,9 +137,10 @@ def test_it_is_told_of_services_and_of_another_generation_of_what_opens_them() -
     service = {"name": "issues", "host": "issues.example.org:443", "header": header, "paths": ["/api/*"],
                "methods": ["POST"], "requestsPerMinute": 7, "registry": {"type": "NPM"}}  # fmt: skip
     gateway = gateway_in(wanting(services=[service]))
-    line = gateways.message(gateway, b"the-key", "7", b"csb-1", {"issues/token": b"the-token"})
+    others = GatewayTexts({"issues": bytearray(b"the-token")})
+    line = gateways.message(gateway, b"the-key", "7", b"csb-1", others)
     message = json.loads(base64.b64decode(line))
-    assert message["secrets"] == {"issues/token": "the-token"}
+    assert message["secrets"] == {"issues": "the-token"}
     assert "the-token" not in json.dumps(message["configuration"])
     (one,) = parse(json.dumps(message["configuration"])).sandboxes[0].services
     assert one.header == Header("authorization", "Bearer ", ServiceSecret("issues", "token", "issues.example.org"))
@@ -140,6 +148,46 @@ def test_it_is_told_of_services_and_of_another_generation_of_what_opens_them() -
         ["/api/*"], frozenset(("POST",)), 7, "NPM"
     )  # fmt: skip
     assert gateway.revision("7") != gateway_in(wanting()).revision("7")
+
+
+@pytest.mark.parametrize(("given", "most"), [({}, 96), ({"pushBytes": 8 << 20}, 8), ({"pushBytes": 1 << 40}, 96)])
+def test_a_push_is_in_its_memory_which_has_the_room(given: dict[str, int], most: int) -> None:
+    settings = {"limits": {"connections": 7, **given}}
+    gateway = documents(blueprint_of(**BROKERED), CLUSTER, NEW, brokering=Brokering(IMAGE, settings)).gateway
+    assert gateway is not None
+    read = parse(json.dumps(json.loads(base64.b64decode(gateways.message(gateway, b"k", "7", b"p")))["configuration"]))
+    assert read.spool is None
+    assert (read.limits.push_bytes, read.limits.spool_bytes, read.limits.pushes) == (most << 20, most << 20, 1)
+    assert read.limits.connections == 7
+    assert gateway.container["HostConfig"]["Memory"] >= (256 + most) << 20
+
+
+def test_it_is_told_of_repositories_and_of_another_generation_of_what_opens_them() -> None:
+    push = {"branches": ["claude/*"], "force": True, "protectedPaths": [".github/**"]}
+    secret = {"credentialsSecretRef": {"name": "git"}}
+    declared = [
+        {"path": "project", "url": "git@git.example.org:team/project.git", "push": push, **secret},
+        {"path": "open", "url": "https://git.example.org/open"},
+    ]
+    gateway = gateway_in(wanting(repositories=declared))
+    others = GatewayTexts(git={"git": {"host": bytearray(b"git.example.org"), "token": bytearray(b"the-token")}})
+    message = json.loads(base64.b64decode(gateways.message(gateway, b"the-key", "7", b"csb-1", others)))
+    assert message["git"] == {"git": {"host": "git.example.org", "token": "the-token"}}
+    assert "the-token" not in json.dumps(message["configuration"])
+    first, second = parse(json.dumps(message["configuration"])).sandboxes[0].repositories
+    assert (first.at, first.credential) == ("git.example.org/team/project", GitSecret("git"))
+    assert first.push == PushRules(("claude/*",), force=True, delete=False, protected=(".github/**",))
+    assert (second.credential, second.push) == (None, None)
+
+    blueprint = blueprint_of(**BROKERED, repositories=declared)
+    assert blueprint.gateway is not None
+    told = []
+    for generation in ("1", "2", None):
+        known = with_generations(blueprint.gateway, lambda secret, use, found=generation: f"{found}{secret}{use}")
+        made = documents(replace(blueprint, gateway=known), CLUSTER, NEW, brokering=Brokering(IMAGE))
+        assert made.gateway is not None
+        told.append(made.gateway.revision("7"))
+    assert len(set(told)) == 3
 
 
 def test_it_is_told_of_a_subscriptions_token_and_of_a_budget() -> None:
@@ -289,6 +337,7 @@ def test_whoever_else_has_its_accounts_is_measured() -> None:
         ("nonsense", "no JSON"), ("[]", "provider, egress, limits"), ('{"sandboxes":[]}', "provider, egress, limits"),
         ('{"provider":{"baseURL":"ftp://x"}}', "provider.baseURL"), ('{"provider":{"caFile":"/x"}}', "provider.caFile"),
         ('{"provider":{"caFile":7}}', "provider.caFile"), ('{"provider":{"caBundle":"x"}}', "caBundle: it has no"),
+        ('{"egress":{"caFile":"/x"}}', "egress.caFile"), ('{"egress":{"caBundle":"x"}}', "egress.caBundle: it has no"),
         ('{"egress":{"deniedDomains":["*"]}}', "egress.deniedDomains"),
         ('{"limits":{"requests":0}}', "limits.requests"),
     ],
@@ -299,32 +348,36 @@ def test_settings_that_can_not_be_followed_are_refused_with_the_field(text: str,
     assert gateway_settings('{"provider":{"baseURL":"https://llm.example.org"}}')
 
 
-def pem() -> str:
+def a_certificate() -> str:
     return new_ca("a company", datetime(2026, 1, 1, tzinfo=UTC)).certificate.decode()
 
 
 def test_the_bundle_that_a_file_holds_goes_into_the_gateways_memory() -> None:
-    given = {"provider": {"baseURL": "https://llm.example.org", "caFile": "ca.pem"}}
+    given = {
+        "provider": {"baseURL": "https://llm.example.org", "caFile": "ca.pem"}, "egress": {"caFile": "others.pem"}
+    }  # fmt: skip
     asked: list[str] = []
+    pem = a_certificate()
 
     def read(name: str) -> str:
         asked.append(name)
-        return f"# Tanúsítvány, and more for people\n{pem()}\n{pem()}"
+        return f"# Tanúsítvány, and more for people\n{pem}\n{pem}"
 
     found = gateway_settings(json.dumps(given), read)
-    assert asked == ["ca.pem"]
+    assert asked == ["ca.pem", "others.pem"]
     bundle = found["provider"].pop("caBundle")
+    assert found.pop("egress") == {"caBundle": bundle}
     assert (bundle.count("BEGIN CERTIFICATE"), "people" in bundle) == (2, False)
     assert found == {"provider": {"baseURL": "https://llm.example.org"}}
     # As it came out it goes in again: it is what `install` writes down for the operator.
-    settings = {"provider": {"caBundle": bundle}, "egress": {"deniedDomains": ["*.paste.example"]}}
+    settings = {"provider": {"caBundle": bundle}, "egress": {"deniedDomains": ["*.paste.example"], "caBundle": pem}}
     assert gateway_settings(json.dumps(settings)) == settings
     fields = BROKERED
     made = documents(blueprint_of(**fields), CLUSTER, NEW, brokering=Brokering(IMAGE, settings)).gateway
     assert made is not None
     message = json.loads(base64.b64decode(gateways.message(made, b"the-key", "7", b"csb-1")))
     config = parse(json.dumps(message["configuration"]))
-    assert config.provider.bundle == bundle
+    assert (config.provider.bundle, config.egress.bundle) == (bundle, settings["egress"]["caBundle"])
     assert [str(one) for one in config.egress.denied] == ["*.paste.example"]
     # Other settings are told to the gateway that runs.
     plain = gateway_in(wanting())
@@ -341,8 +394,51 @@ def test_the_bundle_that_a_file_holds_goes_into_the_gateways_memory() -> None:
     ],
     ids=["empty", "a key", "broken", "too large"],
 )  # fmt: skip
-def test_a_bundle_that_can_not_be_used_is_refused(text: str, told: str) -> None:
-    with pytest.raises(GatewaySettingsError, match=rf"provider\.caFile: ca\.pem: .*{told}"):
-        gateway_settings('{"provider":{"caFile":"ca.pem"}}', lambda _: text)
-    with pytest.raises(GatewaySettingsError, match=rf"provider\.caBundle: .*{told}"):
-        gateway_settings(json.dumps({"provider": {"caBundle": text}}))
+@pytest.mark.parametrize("section", ["provider", "egress"])
+def test_a_bundle_that_can_not_be_used_is_refused(section: str, text: str, told: str) -> None:
+    with pytest.raises(GatewaySettingsError, match=rf"{section}\.caFile: ca\.pem: .*{told}"):
+        gateway_settings(json.dumps({section: {"caFile": "ca.pem"}}), lambda _: text)
+    with pytest.raises(GatewaySettingsError, match=rf"{section}\.caBundle: .*{told}"):
+        gateway_settings(json.dumps({section: {"caBundle": text}}))
+
+
+def keyless() -> Desired:
+    """Of a sandbox whose key is compromised."""
+    return replace(wanting(), may_start=False, keyless=True)
+
+
+def test_a_compromised_key_is_taken_from_the_gateway_and_what_runs_waits() -> None:
+    desired = keyless()
+    taken, gateway = plan(desired, living(desired), LATER), gateway_in(desired)
+    assert verbs(taken) == ["DELIVER Gateway"]
+    waits = replace(living(desired), gateway_revision=gateway.revision(gateways.KEYLESS))
+    assert verbs(plan(desired, waits, LATER)) == []
+    # One that ended meanwhile is made again, for no key either.
+    ended = changed(waits, lambda one: one.update(State={"Status": "exited", "Running": False}))
+    assert verbs(plan(desired, ended, LATER)) == ["REPLACE Gateway"]
+    # With another key it gets that, also where no generation is known.
+    for generation in ("8", None):
+        again = replace(wanting(), key_generation=generation)
+        assert "DELIVER Gateway" in verbs(plan(again, waits, LATER))
+
+
+def test_what_a_gateway_without_a_key_is_told_has_none() -> None:
+    gateway = gateway_in(keyless())
+    line = gateways.message(gateway, None, gateways.KEYLESS, b"placeholder")
+    message = json.loads(base64.b64decode(bytes(line)))
+    assert message["credential"] is None
+    assert message["revision"] == gateway.revision(gateways.KEYLESS)
+
+
+def test_only_what_holds_the_key_itself_ends_with_one_that_is_compromised() -> None:
+    key = KeyState("7", Reason.KEY_COMPROMISED, "no", withdrawn=True)
+    gone = KeyState("7", Reason.SECRET_NOT_OPTED_IN, "no", withdrawn=True)
+    for state, fields, ended, waits in (
+        (key, BROKERED, False, True),
+        (gone, BROKERED, True, False),
+        (key, {}, True, False),
+    ):
+        made = desire(
+            blueprint_of(**fields), CLUSTER, state, NEW, Publishing(None), Brokering(IMAGE), UpdateStrategyType.RECREATE
+        )
+        assert (made.withdrawn, made.keyless, made.may_start) == (ended, waits, False)

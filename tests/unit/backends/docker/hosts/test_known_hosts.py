@@ -10,9 +10,9 @@ from engine_documents import good_bridge, good_info, good_version
 from small_engine import BROKEN, CLOSING, DRIPPING, SILENT, WELL, SmallEngine
 
 from claude_sandbox.api.docker_hosts.endpoints import Address, parse
-from claude_sandbox.backends.docker.engine.client_credentials import ClientCredentials
-from claude_sandbox.backends.docker.engine.connect import Connection, connect
-from claude_sandbox.backends.docker.engine.connection_errors import ConnectErrorReason
+from claude_sandbox.backends.docker.engine.connection.client_credentials import ClientCredentials
+from claude_sandbox.backends.docker.engine.connection.connect import Connection, connect
+from claude_sandbox.backends.docker.engine.connection.errors import ConnectErrorReason
 from claude_sandbox.backends.docker.hosts.hosts import Hosts, Target
 
 TIMEOUT = 10

@@ -12,7 +12,14 @@ from claude_sandbox.api.docker_hosts.status import StayReason
 from claude_sandbox.api.spec import Backend, ClaudeSandboxSpec
 from claude_sandbox.api.status import Placement
 from claude_sandbox.api.validate import parse_host_spec, parse_spec
-from claude_sandbox.backends.docker.hosts.capacity import Allocatable, Requests, capacity_of, cores_of, requests_of
+from claude_sandbox.backends.docker.hosts.capacity import (
+    Allocatable,
+    Allocated,
+    Requests,
+    capacity_of,
+    cores_of,
+    requests_of,
+)
 from claude_sandbox.backends.docker.hosts.placement import (
     Candidate,
     Placed,
@@ -395,3 +402,22 @@ def test_the_sums_are_those_of_all_sandboxes_counted_anew(some: list[tuple[str, 
         assert {key.name for key in sandboxes.unplaced()} == {
             key.name for key in sandboxes if (raw := sandboxes.get(key)) is not None and host_of(raw) is None
         }
+
+
+def test_what_is_tried_beside_a_sandbox_takes_as_much_room_again_and_is_no_sandbox() -> None:
+    sandboxes = Sandboxes()
+    demands = HostAllocations(sandboxes)
+    sandboxes.put(_placed("a"))
+    alone = demands.taken("one")
+
+    def tells(version: int, **canary: str) -> Allocated:
+        raw = _placed("a", version=version)
+        raw["status"]["image"] = {"named": "a", "digest": "d", "canary": canary} if canary else {}
+        sandboxes.put(raw)
+        return demands.taken("one")
+
+    beside = tells(2, to="e", startedAt="2026-01-01T00:00:00Z")
+    assert (beside.sandboxes, beside.cpu - alone.cpu, beside.memory - alone.memory) == (1, 1000, GI)
+    assert tells(3, to="e", startedAt="2026-01-01T00:00:00Z", endedAt="2026-01-01T00:01:00Z") == alone
+    assert tells(4, to="f", startedAt="2026-01-01T00:02:00Z") == beside
+    assert tells(5) == alone

@@ -9,7 +9,8 @@ from docker_world import CLUSTER, IDENTITY, NEW, OLD, blueprint_of, desired_of, 
 
 from claude_sandbox.api.spec import UpdateStrategyType
 from claude_sandbox.backends.base import Cause, Past
-from claude_sandbox.backends.docker import hardening, names
+from claude_sandbox.backends.docker import names
+from claude_sandbox.backends.docker.documents import hardening
 from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilities
 from claude_sandbox.backends.docker.model import Desired, Observed, Plan, Verb
 from claude_sandbox.backends.docker.objects import documents

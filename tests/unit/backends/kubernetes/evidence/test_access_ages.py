@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from claude_sandbox.backends.kubernetes import backend
 from claude_sandbox.backends.kubernetes.evidence import access_reviews
+from claude_sandbox.backends.kubernetes.watches import watches
 from claude_sandbox.compliance.evidence.readings import Reading
 
 
@@ -25,5 +25,5 @@ async def test_at_every_age_an_answer_is_fresh_or_due(monkeypatch: pytest.Monkey
     assert isinstance(found, Reading)
     for age in range(0, 1200, 5):
         monkeypatch.setattr(access_reviews.time, "monotonic", lambda age=age: begun + age)
-        fresh = datetime.now(UTC) + timedelta(seconds=age) - found.observed_at <= backend.MAX_AGE
+        fresh = datetime.now(UTC) + timedelta(seconds=age) - found.observed_at <= watches.MAX_AGE
         assert fresh or reviews.due("agents", "sandbox-alice")

@@ -9,7 +9,7 @@ from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.evidence.selecting import selected_by_policy, selected_by_service
 from claude_sandbox.compliance.pods.policy_size import selects
 from claude_sandbox.compliance.pods.selectors import matches
-from claude_sandbox.kubernetes_api.store import Store
+from claude_sandbox.kubernetes_api.informers.store import Store
 
 _KEYS = st.sampled_from([meta.LABEL_SANDBOX, meta.LABEL_SANDBOX_UID, "app"])
 _VALUES = st.sampled_from(["a", "b", ""])

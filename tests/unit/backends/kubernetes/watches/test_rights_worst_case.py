@@ -7,9 +7,9 @@ from typing import Any
 from claude_sandbox.backends.kubernetes.watches.rbac import Rights
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
 from claude_sandbox.kubernetes_api.client import Obj
-from claude_sandbox.kubernetes_api.informer import Contact
+from claude_sandbox.kubernetes_api.informers.informer import Contact
+from claude_sandbox.kubernetes_api.informers.store import Store
 from claude_sandbox.kubernetes_api.resources import CLUSTER_ROLES, ROLE_BINDINGS, ROLES, Resource
-from claude_sandbox.kubernetes_api.store import Store
 
 MOST = 0.05
 """Seconds of the loop for one input."""
@@ -43,6 +43,12 @@ def account(name: str, namespace: str) -> Obj:
 
 
 def test_nothing_that_a_tenant_writes_takes_the_loop_or_wakes_others() -> None:
+    # The least of three: what else runs on the machine takes its caches away, and costs CPU time so.
+    assert min(_all_that_a_tenant_writes() for _ in range(3)) < MOST * 10
+
+
+def _all_that_a_tenant_writes() -> float:
+    """Seconds of CPU time for what is read after it."""
     woken: set[tuple[str | None, str | None]] = set()
     rights = Rights(
         Followed,  # type: ignore[arg-type]
@@ -65,7 +71,7 @@ def test_nothing_that_a_tenant_writes_takes_the_loop_or_wakes_others() -> None:
     for number in range(200):
         bindings.put("evil", f"c{number}", roleRef=reference, subjects=known[7:8])
     assert isinstance(rights.of("agents", "sandbox-7"), Unread)
-    assert time.process_time() - began < MOST * 10
+    return time.process_time() - began
 
 
 def test_a_cluster_role_that_changes_has_those_looked_at_in_whose_namespace_it_is_bound() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from claude_sandbox.api.conditions import ConditionStatus, ConditionType, Reason
 from claude_sandbox.api.fields.budget import Budget
 from claude_sandbox.api.status import Workload
-from claude_sandbox.api.usage_status import (
+from claude_sandbox.api.status_fields.usage import (
     Answered,
     BudgetLeft,
     BudgetState,
@@ -26,7 +26,9 @@ from claude_sandbox.backends.base import KeyState, WorkloadState
 from claude_sandbox.backends.gateway_reports import Report
 from claude_sandbox.controller.sandboxes.gateways.denials import PAUSE, REMEMBERED, DenialEvents
 from claude_sandbox.controller.sandboxes.gateways.usage import EVERY, previous_usage, usage_of, waits
-from claude_sandbox.controller.sandboxes.status import Findings, compose, conditions_of
+from claude_sandbox.controller.sandboxes.reporting.conditions import conditions_of
+from claude_sandbox.controller.sandboxes.reporting.findings import Findings
+from claude_sandbox.controller.sandboxes.reporting.status import compose
 from claude_sandbox.controller.sandboxes.store import Key
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

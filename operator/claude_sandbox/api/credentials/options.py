@@ -1,0 +1,97 @@
+"""Credentials in command lines by what their options are called, of whatever program. Pure, and for measurements only.
+
+A word of a command line is an option, a value, or a text that a person wrote: of a text with spaces nothing is taken
+apart, unless it is a shell's script.
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+from claude_sandbox.api.credentials.leaks import credential_in_headers
+from claude_sandbox.api.credentials.words import parted
+
+# The last words of an option that takes a credential; as environment variables are written.
+_TAKES = re.compile(
+    r"(?:^|_)(?:TOKEN|AUTHTOKEN|PASSWORD|PASSWD|PASSPHRASE|PWD|SECRET|JWT|REQUIREPASS|MASTERAUTH|STOREPASS|KEYPASS"
+    r"|(?:(?:API|ACCESS|SECRET|ACCOUNT|AUTH|MASTER|ENCRYPTION|LICEN[CS]E|SERVICE_ROLE|PRE_?SHARED|SUBSCRIPTION)_?KEY)"
+    r"|(?:(?:SFTP|FTP|SMTP|DB|USER|ADMIN|ROOT|HTTP|PROXY|SSH|LDAP|BECOME)_)?PASS)$"
+)
+_TAKES_NONE = re.compile(
+    r"^(?:NO|ASK|SHOW|USE|WITH|ENABLE|DISABLE|PROMPT|READ|RESET|REQUIRE|GENERATE|PRINT|LIST|GET|DELETE|CREATE|ALLOW|SKIP)_"
+    r"|(?:^|_)(?:PAD|EOS|BOS|UNK|SEP|MASK|CLS|STOP|START|STARTING|END|NEXT|PAGE|CONTINUATION|CLIENT|REQUEST|IDEMPOTENCY|PER"
+    r"|SPECIAL|IMAGE|MAX|MIN)_TOKEN$|(?:EXISTING|PULL)_SECRETS?$"
+)
+_NO_VALUE = re.compile(
+    r"|[-$@{<*`\\|\[?].*|true|false|none|null|stdin|id=.*|type=.*|\w+\\.*|\.\*.*|\*+.*|=.*", re.IGNORECASE
+)
+
+_OPTION = re.compile(r"--?([A-Za-z][\w.-]*)")
+_ASSIGNED = re.compile(r"(?:--?|/p:|/property:|-p:)?(?:([A-Za-z_][\w.-]*))=(.+)", re.DOTALL)
+# One letter that takes a setting, without a space: of Java and Gradle.
+_SETTING = re.compile(r"-[DP](?=[A-Za-z])")
+_IN_LIST = re.compile(r"(?:^|,)([a-z_]+)=([^,]+)")
+
+_SEARCHES = re.compile(r"(?:.*/)?(?:e|f|z|rip)?grep|(?:.*/)?(?:rg|ag|ack|sed|awk|jq|yq)")
+_HEADER_OPTION = re.compile(r"-H|--headers?")
+_HTTPIE = re.compile(r"(?:.*/)?(?:https?|xhs?)")
+_HTTPIE_HEADER = re.compile(r"[A-Za-z][A-Za-z-]*:[^=/].*")
+
+# Headers that hold a key of something else, and some more that hold a credential.
+_KEYS_OF_DATA = re.compile(
+    r"(?:^|(?<=[,;\n\"{]))\s*(?:idempotency|(?:x-)?(?:cache|partition|routing|surrogate|public|sort|shard|group|dedupe))-key"
+    r"[\"']?\s*[:=][^,;\n]*",
+    re.IGNORECASE,
+)
+_MORE_HEADERS = re.compile(
+    r"(?:^|[,;\n\"{\[])\s*[\w-]*"
+    r"(?:auth|jwt|credentials?|-pat|-session|authorization[\"']?\s*[:=]\s*[\"']?[\w-]+(?:%20| ))"
+    r"[\"']?\s*(?:[:=]|(?<=%20)|(?<= ))\s*[\"']?(?!\$|\{\{|<)[^ ,\"'\n]",
+    re.IGNORECASE,
+)
+
+
+def header_holds(headers: str) -> bool:
+    """Whether a header, or a list of them, has a credential."""
+    left = _KEYS_OF_DATA.sub("", re.sub(r" *= *", "=", headers))
+    return credential_in_headers("HEADERS", left) or bool(_MORE_HEADERS.search(left))
+
+
+def takes_credential(words: Sequence[str]) -> bool:
+    """Whether a word is a credential because of the option that it belongs to."""
+    every = list(parted(words))
+    if any(map(_SEARCHES.fullmatch, every)):
+        return False
+    if any(map(_HTTPIE.fullmatch, every)) and any(_HTTPIE_HEADER.fullmatch(one) and header_holds(one) for one in every):
+        return True
+    return any(_pair_holds(one, following) for one, following in pairwise([*every, ""]))
+
+
+def _pair_holds(word: str, following: str) -> bool:
+    if _HEADER_OPTION.fullmatch(word):
+        return header_holds(following)
+    if option := _OPTION.fullmatch(word):
+        return _takes(option[1]) and not _NO_VALUE.fullmatch(following)
+    return not re.search(r"\s", word.partition("=")[0]) and _assigns(word)
+
+
+def _assigns(word: str, depth: int = 3) -> bool:
+    """Whether it is `NAME=VALUE`, or an option with that for its value, of a name that takes a credential."""
+    assigned = _ASSIGNED.fullmatch(_SETTING.sub("", word, count=1))
+    if assigned is None:
+        return False
+    name, value = assigned[1], assigned[2]
+    if name in ("from-file", "from-env-file"):
+        return False
+    if name in ("header", "headers"):
+        return header_holds(value)
+    if _takes(name):
+        return not _NO_VALUE.fullmatch(value)
+    listed = any(_takes(one) and not _NO_VALUE.fullmatch(other) for one, other in _IN_LIST.findall(word))
+    return listed or (depth > 0 and _assigns(value, depth - 1))
+
+
+def _takes(name: str) -> bool:
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name) if not name.isupper() else name
+    written = re.sub(r"[.-]", "_", parted).upper()
+    return bool(_TAKES.search(written) and not _TAKES_NONE.search(written))

@@ -1,0 +1,1 @@
+"""The parts of `ClaudeSandbox.status` that have a module of their own, as `fields` has the spec's."""

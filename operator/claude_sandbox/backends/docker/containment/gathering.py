@@ -1,0 +1,107 @@
+"""Evidence of a frozen sandbox: all that its engine and this machine's kernel tell of it. Reads only.
+
+What is read was written by a hostile program in part, so each file has a bound, and what is cut is said. No key is in
+it: keys are in no document, argument, variable or log, and the content of volumes is not read.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from claude_sandbox.api import meta
+from claude_sandbox.backends.containment import Evidence
+from claude_sandbox.backends.docker import names
+from claude_sandbox.backends.docker.containment.freezing import containers
+from claude_sandbox.backends.docker.engine.documents import Object, labels
+from claude_sandbox.backends.docker.engine.engine import Engine
+from claude_sandbox.backends.docker.engine.errors import EngineError
+from claude_sandbox.backends.docker.engine.frames import unframed
+from claude_sandbox.backends.docker.engine.threads import ask_kernel
+from claude_sandbox.backends.docker.evidence.proc import own_group
+from claude_sandbox.blueprint.model import Identity
+from claude_sandbox.procfs.files import PROC
+
+LARGEST = 16 << 20
+"""Bytes of a file."""
+_LINES = "50000"
+"""Of a log, the last."""
+_TABLES = ("tcp", "tcp6", "udp", "udp6", "raw", "unix", "route")
+"""Of a process' network, below /proc/PID/net: what is open, and to whom."""
+_CONNECTED = (names.AGENT, names.GATEWAY, names.RELAY)
+"""Whose connections are of interest: the agent's own lead to the others, and theirs lead outside."""
+_COLUMNS = "-eo pid,ppid,user,stat,lstart,time,rss,args"
+
+
+async def gather(engine: Engine, cluster: str, identity: Identity) -> Evidence:
+    """All that can be had. Raises EngineError where the engine can't be asked at all."""
+    found = Evidence()
+    for one in await containers(engine, cluster, identity):
+        part, identifier = str(labels(one).get(names.LABEL_COMPONENT)), str(one["Id"])
+        await asyncio.gather(*(_kept(found, path, what) for path, what in _readings(engine, part, identifier).items()))
+        if part in _CONNECTED:
+            await _connections(engine, part, identifier, found)
+    await _kept(found, "events.jsonl", lambda: engine.events_of(f"{meta.LABEL_SANDBOX_UID}={identity.uid}"))
+    return found
+
+
+def _readings(engine: Engine, part: str, identifier: str) -> dict[str, Callable[[], Awaitable[bytes]]]:
+    """What is asked of one container, by the file that it goes to."""
+    place = f"/containers/{identifier}"
+    logs = {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": _LINES}
+    asked: dict[str, tuple[str, dict[str, str]]] = {
+        "inspect.json": (f"{place}/json", {}),
+        "processes.json": (f"{place}/top", {"ps_args": _COLUMNS}),
+        "changed-files.json": (f"{place}/changes", {}),
+        "usage.json": (f"{place}/stats", {"stream": "false", "one-shot": "true"}),
+        "log": (f"{place}/logs", logs),
+    }
+
+    def reading(path: str, params: dict[str, str]) -> Callable[[], Awaitable[bytes]]:
+        return lambda: engine.content(path, params, LARGEST)
+
+    return {f"{part}/{file}": reading(*call) for file, call in asked.items()}
+
+
+async def _kept(found: Evidence, path: str, read: Callable[[], Awaitable[bytes]]) -> None:
+    try:
+        content = await read()
+    except EngineError as error:
+        found.missing.append(f"{path}: {error}")
+        return
+    if len(content) >= LARGEST:
+        found.missing.append(f"{path}: all beyond the first {LARGEST >> 20} MiB")
+    found.files[path] = unframed(content) if path.endswith("/log") else content
+
+
+async def _connections(engine: Engine, part: str, identifier: str, found: Evidence) -> None:
+    """What the kernel says is open in a container's network, where the engine is on this machine."""
+    path = f"{part}/net"
+    container = await engine.container(identifier)
+    if container is None or not engine.may_be_local:
+        found.missing.append(f"{path}: the engine is not on the operator's machine, whose kernel alone tells")
+        return
+    try:
+        tables = await ask_kernel(lambda: open_sockets(container))
+    except (OSError, ValueError) as error:
+        found.missing.append(f"{path}: {type(error).__name__}")
+        return
+    if not tables:
+        found.missing.append(f"{path}: this machine's kernel does not know the container's process")
+    found.files |= {f"{path}/{name}": content for name, content in tables.items()}
+
+
+def open_sockets(container: Object, proc: Path = PROC) -> dict[str, bytes]:
+    """The tables of the container's network; none where its process is not of this machine.
+
+    Raises OSError, ValueError.
+    """
+    if own_group(container, proc) is None:
+        return {}
+    place = proc / str(container["State"]["Pid"]) / "net"
+    tables = {}
+    for name in _TABLES:
+        if (place / name).exists():
+            with (place / name).open("rb") as table:
+                tables[name] = table.read(LARGEST)
+    # The number may have become another process's meanwhile.
+    return tables if own_group(container, proc) is not None else {}

@@ -1,0 +1,75 @@
+"""Quarantine on one Docker host: frozen and cut off, kept as evidence, removed. Holds nothing."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.backends.base import Failure
+from claude_sandbox.backends.containment import Containment, Kept, as_kept, packed
+from claude_sandbox.backends.docker.containment.freezing import contain, release
+from claude_sandbox.backends.docker.containment.gathering import gather
+from claude_sandbox.backends.docker.containment.keeping import keep
+from claude_sandbox.backends.docker.engine.engine import Engine
+from claude_sandbox.backends.docker.engine.errors import EngineError
+from claude_sandbox.backends.docker.engine.threads import of_tenant
+from claude_sandbox.blueprint.model import Identity, Image
+
+
+class DockerQuarantine:
+    """Of one host. `limit`: seconds that the engine may take over what one call asks of it."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        cluster: str,
+        host: str,
+        helper: Image | None,
+        limit: float,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._engine = engine
+        self._cluster = cluster
+        self._host = host
+        self._helper = helper
+        self._limit = limit
+        self._now = now
+
+    async def contain(self, identity: Identity) -> Containment:
+        """Freeze the sandbox and cut it off, whatever state it is in; what it was can still be kept then."""
+        try:
+            async with asyncio.timeout(self._limit):
+                with of_tenant(identity.namespace):
+                    return await contain(self._engine, self._cluster, identity)
+        except (TimeoutError, EngineError) as error:
+            message = f"Docker host {self._host} could not be asked: {self._why(error)}"
+            return Containment(ConditionStatus.UNKNOWN, message)
+
+    async def keep_evidence(self, identity: Identity, since: datetime, more: Mapping[str, bytes]) -> Kept:
+        """Gather what a frozen sandbox was, with `more` files, and keep it on its host."""
+        if self._helper is None:
+            message = "Evidence is kept by a container of the operator's own image, and none is set (--operator-image)."
+            return Failure(Reason.REJECTED, message, permanent=True)
+        try:
+            async with asyncio.timeout(self._limit):
+                found = await gather(self._engine, self._cluster, identity)
+                found.files |= more
+                whole = await asyncio.to_thread(packed, found, since)
+                place = await keep(self._engine, self._cluster, identity, self._helper, since, whole)
+        except (TimeoutError, EngineError) as error:
+            message = f"Evidence could not be kept on Docker host {self._host} yet: {self._why(error)}."
+            return Failure(Reason.RETRYING, message, permanent=False)
+        return as_kept(found, whole, place, self._now())
+
+    async def release(self, identity: Identity) -> Failure | None:
+        """Remove what was frozen, so that another may be made; why it can't be, where it can't."""
+        try:
+            async with asyncio.timeout(self._limit):
+                await release(self._engine, self._cluster, identity)
+        except (TimeoutError, EngineError) as error:
+            message = f"What was in quarantine could not be removed from Docker host {self._host}: {self._why(error)}."
+            return Failure(Reason.RETRYING, message, permanent=False)
+        return None
+
+    def _why(self, error: Exception) -> str:
+        return str(error) or f"it did not do within {self._limit:.0f} s what it was asked"

@@ -1,0 +1,1 @@
+"""Parts of the documents of containers and volumes: how they are hardened, checked and bounded. Pure."""

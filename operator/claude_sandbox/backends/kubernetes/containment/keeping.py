@@ -1,0 +1,56 @@
+"""Where evidence of a cluster's sandboxes is kept: in ConfigMaps of the operator's own namespace.
+
+Who may do anything in a sandbox's namespace can't reach it there. The operator itself may only create them, so it can
+neither change nor read what it kept. No Secrets: who may create these can have a token of any account of the namespace.
+A ConfigMap holds a MiB: what does not fit is cut off a log's beginning, and that is said.
+"""
+
+import base64
+import gzip
+from datetime import datetime
+
+from claude_sandbox.api import meta
+from claude_sandbox.backends.containment import Evidence, Packed, packed
+from claude_sandbox.blueprint.model import Identity
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.resources import CONFIG_MAPS
+
+LARGEST = 900 << 10
+"""Bytes of a compressed archive."""
+FILE = "evidence.tar.gz"
+_KIND = f"{meta.GROUP}/evidence"
+
+
+async def keep(api: Api, namespace: str, identity: Identity, what: Evidence, since: datetime) -> tuple[str, Packed]:
+    """`NAMESPACE/NAME:FILE` of the ConfigMap, and what is in it. Raises ApiError."""
+    whole, content = fitting(what, since)
+    body = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        # Whoever gets into the namespace later can delete it, and not change it unnoticed.
+        "immutable": True,
+        "metadata": {
+            "generateName": f"evidence-{identity.namespace[:20].rstrip('-')}-{identity.name[:20].rstrip('-')}-",
+            "labels": {meta.LABEL_MANAGED_BY: meta.MANAGED_BY, meta.LABEL_COMPONENT: "evidence"},
+            "annotations": {f"{_KIND}-of": f"{identity.namespace}/{identity.name}", f"{_KIND}-uid": identity.uid},
+        },
+        "binaryData": {FILE: base64.b64encode(content).decode()},
+    }
+    made = await api.create(CONFIG_MAPS, body, namespace)
+    return f"{namespace}/{made['metadata']['name']}:{FILE}", whole
+
+
+def fitting(what: Evidence, since: datetime) -> tuple[Packed, bytes]:
+    """The archive, and its compressed form, as long as a ConfigMap may be."""
+    files, cut = dict(what.files), set[str]()
+    while True:
+        lost = [f"{path}: all but its end, since it does not fit" for path in sorted(cut)]
+        whole = packed(Evidence(files, [*what.missing, *lost]), since)
+        # Without a time, so that the same evidence is the same bytes.
+        content = gzip.compress(whole.content, 6, mtime=0)
+        if len(content) <= LARGEST:
+            return whole, content
+        # Half of the longest each time: a log is longer than all else, and its end tells the most.
+        longest = max(files, key=lambda path: len(files[path]))
+        files[longest] = files[longest][(len(files[longest]) + 1) // 2 :]
+        cut.add(longest)

@@ -1,0 +1,1 @@
+"""Another image is tried beside a sandbox on Kubernetes."""

@@ -1,0 +1,171 @@
+"""Whether a restored directory is what was backed up, and what merely changed while it was read."""
+
+import gzip
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from claude_sandbox.backup.tree import Entry
+
+_CHUNK = 64 << 10
+_EXAMPLES = 5
+"""Paths that are named, of each kind."""
+
+
+@dataclass
+class Comparison:
+    """What was found. Good where `different` is 0."""
+
+    files: int = 0
+    entries: int = 0
+    size: int = 0
+    """Of the files, in bytes."""
+    changed: int = 0
+    """Entries that changed while they were read: what was kept of them is of some moment, or of two."""
+    unread: int = 0
+    different: int = 0
+    examples: list[str] = field(default_factory=list)
+    """What differs, and how."""
+    unread_examples: list[str] = field(default_factory=list)
+
+    def differs(self, path: bytes, how: str) -> None:
+        """Count it."""
+        self.different += 1
+        if len(self.examples) < _EXAMPLES:
+            self.examples.append(f"{plain(path)}: {how}")
+
+
+def write_list(file: Path, entries: Iterable[Entry]) -> None:
+    """One line of JSON for each."""
+    # Without a time, so that the same list is the same file, which the repository has then only once.
+    with (
+        file.open("wb") as raw,
+        gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0) as out,
+        io.BufferedWriter(out, _CHUNK) as lines,  # type: ignore[arg-type]  # it has all that this asks for
+    ):
+        for one in entries:
+            lines.write(json.dumps(one.written(), ensure_ascii=True).encode() + b"\n")
+
+
+def read_list(file: Path) -> Iterator[Entry]:
+    """What `write_list` wrote."""
+    with gzip.open(file, "rb") as lines:
+        for line in lines:
+            yield Entry.read(json.loads(line))
+
+
+def steady(before: Entry, after: Entry) -> bool:
+    """Whether nobody touched it between two looks: no user can set the time of the last change (ctime) back."""
+    return _of_the_kernel(before) == _of_the_kernel(after)
+
+
+def _of_the_kernel(entry: Entry) -> tuple[object, ...]:
+    return entry.kind, entry.ctime, entry.size, entry.mtime, entry.mode, entry.target, entry.same
+
+
+def touched(before: Iterable[Entry], after: Iterable[Entry]) -> Iterator[Entry]:
+    """Of two walks of what was backed up, one before and one after: what is not the same in both, in order."""
+    for old, new in _side_by_side(before, after):
+        if old is None or new is None or not steady(old, new):
+            yield old or new  # type: ignore[misc]  # one of them is there
+
+
+def compare(kept: Iterable[Entry], touched_meanwhile: Iterable[Entry], restored: Iterable[Entry]) -> Comparison:
+    """What was restored, beside the list that was taken at backup and what changed while that was made."""
+    found = Comparison()
+    first_of: dict[str, bytes] = {}
+    restored_as: dict[bytes, str | None] = {}
+    changing: set[bytes] = set()
+    """The directories above what is looked at that changed."""
+    marked = ((old, new, changed) for (old, new), changed in _marked(kept, restored, touched_meanwhile))
+    for old, new, changed in marked:
+        path = (old or new).path  # type: ignore[union-attr]  # one of them is there
+        if changed:
+            changing.add(path)
+        if old is None:
+            # Nothing can be added to a directory without its time being changed.
+            if changed or path.rpartition(b"/")[0] in changing:
+                found.changed += 1
+            else:
+                found.differs(path, "nobody backed it up")
+            continue
+        found.entries += 1
+        if old.unread:
+            found.unread += 1
+            if len(found.unread_examples) < _EXAMPLES:
+                found.unread_examples.append(f"{plain(path)}: {old.unread}")
+            continue
+        if changed:
+            found.changed += 1
+        elif new is None:
+            found.differs(path, "it is missing")
+        elif how := _difference(old, new):
+            found.differs(path, how)
+        elif old.same is not None:
+            _names_of_one(found, old, new, first_of, restored_as)
+        if old.kind == "file":
+            found.files += 1
+            found.size += old.size
+    return found
+
+
+def _names_of_one(
+    found: Comparison, old: Entry, new: Entry, first_of: dict[str, bytes], restored_as: dict[bytes, str | None]
+) -> None:
+    """Names of one file have to be names of one file again."""
+    first = first_of.setdefault(str(old.same), old.path)
+    if first == old.path:
+        restored_as[first] = new.same
+    elif new.same is None or restored_as.get(first) != new.same:
+        found.differs(old.path, f"it is no other name of {plain(first)} any more")
+
+
+def _difference(old: Entry, new: Entry) -> str:
+    """In words; empty where there is none. Of the root only what it holds is the agent's."""
+    if old.kind != new.kind:
+        return f"a {old.kind} has become a {new.kind}"
+    if not old.path:
+        return ""
+    for what in ("digest", "size", "target", "mode", "mtime", "xattrs"):
+        # Nobody can set the mode of a link.
+        if getattr(old, what) != getattr(new, what) and not (what == "mode" and old.kind == "link"):
+            return {"digest": "other content", "target": "it leads elsewhere"}.get(what, f"another {what}")
+    return ""
+
+
+def _side_by_side(left: Iterable[Entry], right: Iterable[Entry]) -> Iterator[tuple[Entry | None, Entry | None]]:
+    """Two walks in step: what has the same path together."""
+    ours, theirs = iter(left), iter(right)
+    a, b = next(ours, None), next(theirs, None)
+    while a is not None or b is not None:
+        if a is not None and b is not None and a.path == b.path:
+            yield a, b
+            a, b = next(ours, None), next(theirs, None)
+        # By the parts, as both walks go: by whole paths `a-b` would come before `a/b`.
+        elif b is None or (a is not None and a.parts < b.parts):
+            yield a, None
+            a = next(ours, None)
+        else:
+            yield None, b
+            b = next(theirs, None)
+
+
+def _marked(
+    left: Iterable[Entry], right: Iterable[Entry], marks: Iterable[Entry]
+) -> Iterator[tuple[tuple[Entry | None, Entry | None], bool]]:
+    """With whether the path is among the marks."""
+    marking = iter(marks)
+    mark = next(marking, None)
+    for pair in _side_by_side(left, right):
+        here = (pair[0] or pair[1]).parts  # type: ignore[union-attr]  # one of them is there
+        while mark is not None and mark.parts < here:
+            mark = next(marking, None)
+        yield pair, mark is not None and mark.parts == here
+
+
+def plain(path: bytes) -> str:
+    """A name that somebody hostile chose, to be read by people."""
+    return ascii(os.fsdecode(path))[1:-1][:120] or "."

@@ -1,0 +1,317 @@
+"""What a helper does, in order: a backup and the proof that it can be restored, or a restore.
+
+A backup: the list of all there is, with digests; one snapshot of the workspace and of that list, so that neither is
+there without the other; a second look, which tells what changed meanwhile; then the snapshot is restored beside it and
+compared with the list. A restore: only into a directory that is empty, or that this very restore began to fill. What is
+ended in the middle leaves nothing that the next one does not take further.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from claude_sandbox.backup import RESTORED, SCRATCH, SOURCE
+from claude_sandbox.backup.compare import Comparison, compare, read_list, touched, write_list
+from claude_sandbox.backup.elsewhere import Server
+from claude_sandbox.backup.repositories import Repositories, look
+from claude_sandbox.backup.restic import Repository, RepositoryError
+from claude_sandbox.backup.sessions import sessions
+from claude_sandbox.backup.tree import MARKER, Entry, walk
+
+MARKER_NAME = os.fsdecode(MARKER)
+LOST = "lost+found"
+HOME = "home"
+"""The part that a snapshot needn't have."""
+MOST_REMOVED = 100
+"""Snapshots that are named, of those that were let go of."""
+_PATIENCE = 600.0
+"""Seconds that a repository is waited for which another helper has."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are; in a test elsewhere."""
+
+    source: Path = Path(SOURCE)
+    scratch: Path = Path(SCRATCH)
+    restored: Path = Path(RESTORED)
+    git: str = "git"
+    patience: float = _PATIENCE
+
+    @property
+    def about(self) -> Path:
+        """What goes along with the workspace: the list, the manifest."""
+        return self.scratch / "about"
+
+    def list_of(self, part: str) -> Path:
+        """Of what is in a part, with digests."""
+        return self.about / f"{part}.list.gz"
+
+    def touched_of(self, part: str) -> Path:
+        """Of what changed in it meanwhile."""
+        return self.scratch / f"{part}.touched.gz"
+
+    def filled(self, part: str) -> Path:
+        """Where a restore puts a part."""
+        return below(self.restored, self.source / part)
+
+
+def below(root: Path, path: Path) -> Path:
+    """An absolute path, as it is below another root."""
+    return root / path.relative_to("/")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be done."""
+
+    action: str
+    sandbox: str
+    uid: str
+    parts: tuple[str, ...] = ("workspace",)
+    """Directories below the source."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """What goes along, by name."""
+    keep: Mapping[str, int] = field(default_factory=dict)
+    """How many snapshots are kept, as restic's `--keep-…`. Empty: all."""
+    snapshot: str = ""
+    repository: str = ""
+    """Which repository was there before, as restic names it; empty where nobody knows of one."""
+    server: Server | None = None
+    """Where the repository is, if it is elsewhere."""
+    location: str = ""
+    """Where the repository is in words, for who made the helper and may have ended since."""
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> "Order":
+        """Raises KeyError, TypeError and ValueError."""
+        return cls(
+            str(told["action"]),
+            str(told["sandbox"]),
+            str(told["uid"]),
+            tuple(map(str, told.get("parts") or ("workspace",))),
+            {_name(name): str(text) for name, text in (told.get("files") or {}).items()},
+            {str(name): int(count) for name, count in (told.get("keep") or {}).items()},
+            str(told.get("snapshot") or ""),
+            str(told.get("repository") or ""),
+            Server.read(told["server"]) if told.get("server") else None,
+            str(told.get("location") or ""),
+        )
+
+
+def _name(name: str) -> str:
+    if not name or "/" in name or name.startswith("."):
+        raise ValueError("a file that goes along has no simple name")
+    return name
+
+
+def carry_out(order: Order, repository: Repository, places: Places = Places()) -> dict[str, Any]:
+    """What came of it. Raises RepositoryError and OSError."""
+    with repository.claimed(places.patience):
+        if order.action == "backup":
+            return back_up(order, repository, places)
+        return restore(order, repository, places)
+
+
+def back_up(order: Order, repository: Repository, places: Places) -> dict[str, Any]:
+    """A snapshot, and what its restored copy is like."""
+    began = time.monotonic()
+    identity = repository.prepare(order.repository)
+    prepared = time.monotonic()
+    shutil.rmtree(places.about, ignore_errors=True)
+    places.about.mkdir(parents=True)
+    for name, text in order.files.items():
+        (places.about / name).write_text(text, encoding="utf-8")
+    for part in order.parts:
+        write_list(places.list_of(part), walk(places.source / part, digests=True))
+    listed = time.monotonic()
+    paths = [places.source / part for part in order.parts]
+    # As `walk` leaves them out: what is in the snapshot and not in the list would be found to be too much.
+    excluded = [path / MARKER_NAME for path in paths] + [one for path in paths if _is_roots(one := path / LOST)]
+    tags = [f"sandbox={order.sandbox}", f"uid={order.uid}"]
+    # The list goes along, which was taken before: so what is in the repository can be judged by what is in the
+    # repository.
+    summary = repository.backup([*map(str, paths), str(places.about)], tags, list(map(str, excluded)))
+    stored = time.monotonic()
+    for part in order.parts:
+        now = walk(places.source / part, digests=False)
+        write_list(places.touched_of(part), touched(read_list(places.list_of(part)), now))
+    told: dict[str, Any] = {
+        "repository": identity,
+        "location": order.location,
+        "snapshot": str(summary.get("snapshot_id", "")),
+        "added": int(summary.get("data_added", 0)),
+        "partial": bool(summary["partial"]),
+    }
+    verified = verify(order, repository, places, told["snapshot"])
+    # One that is not what it was made of takes the place of none: those before it may be the last that are whole.
+    whole = not (verified["different"] or verified["problem"])
+    gone, left = _forget(order, repository) if whole else ([], "")
+    ended = time.monotonic()
+    seconds = {"open": prepared - began, "list": listed - prepared, "store": stored - listed, "verify": ended - stored}
+    removed = {"removed": len(gone), "gone": [one[:8] for one in gone[:MOST_REMOVED]], "left": left}
+    return told | verified | removed | {"seconds": {name: round(one, 2) for name, one in seconds.items()}}
+
+
+def _forget(order: Order, repository: Repository) -> tuple[list[str], str]:
+    """Which older snapshots went; and why none did, where the repository refused. What is stored stays so."""
+    if not order.keep:
+        return [], ""
+    try:
+        return repository.forget(f"sandbox={order.sandbox}", order.keep), ""
+    except RepositoryError as error:
+        return [], str(error)
+
+
+def verify(order: Order, repository: Repository, places: Places, snapshot: str) -> dict[str, Any]:
+    """Restore the snapshot beside what it was made of, and compare."""
+    target = places.scratch / "restored"
+    _remove(target)
+    target.mkdir(mode=0o700, parents=True)
+    problem = ""
+    try:
+        try:
+            repository.restore(snapshot, str(target))
+        except RepositoryError as error:
+            # The comparison says what of it is missing. What restic says last is of files; why may be further up.
+            problem = str(error) if error.reason == "BackupFailed" else f"{error.reason}: {error}"
+        found, whole = Comparison(), Repositories()
+        for part in order.parts:
+            restored = below(target, places.source / part)
+            # The list that counts is the one out of the repository.
+            kept = below(target, places.list_of(part))
+            if not (kept.exists() and restored.is_dir()):
+                found.differs(os.fsencode(part), "it was not restored")
+                continue
+            meanwhile = read_list(places.touched_of(part))
+            _add(found, compare(read_list(kept), meanwhile, walk(restored, digests=True)))
+            if part != HOME:
+                whole = look(restored, places.source / part, places.scratch, places.git)
+        known = {"sessions": sessions(below(target, places.source / HOME))} if HOME in order.parts else {}
+        return (
+            _told(found, problem)
+            | known
+            | {
+                "repositories": whole.whole,
+                "torn": whole.torn,
+                "damaged": whole.damaged,
+                "untold": whole.untold,
+                "tornExamples": whole.examples,
+            }
+        )
+    finally:
+        _remove(target)
+
+
+def restore(order: Order, repository: Repository, places: Places) -> dict[str, Any]:
+    """Fill the directories with a snapshot. Raises RepositoryError where one has something in it already."""
+    began = time.monotonic()
+    if repository.identity() is None:
+        raise RepositoryError("RepositoryNotFound", "there is no repository in the target")
+    repository.unlock()
+    known = repository.snapshots()
+    wanted = [one for one in known if order.snapshot and str(one.get("id", "")).startswith(order.snapshot)]
+    # Of several that begin so, none is meant for certain.
+    if len(wanted) != 1:
+        raise RepositoryError("SnapshotNotFound", f"the repository has {len(known)} snapshots, and not this one")
+    snapshot = str(wanted[0]["id"])
+    for part in order.parts:
+        # All of them before any is filled: of a restore that is refused nothing is there.
+        _claim(places.filled(part), order.uid)
+    _remove(places.about)
+    repository.restore(snapshot, "/", [str(places.about)], _above(places.about))
+    found = Comparison()
+    for part in order.parts:
+        directory, kept = places.filled(part), places.list_of(part)
+        if not kept.exists():
+            if part == HOME:
+                (directory / MARKER_NAME).unlink()
+                continue
+            raise RepositoryError("SnapshotNotFound", "the snapshot is none of a sandbox: it has no list of files")
+        try:
+            inside = [f"{places.source}/{part}/*"]
+            repository.restore(snapshot, str(places.restored), inside, _above(places.source / part / "*"))
+        except RepositoryError as error:
+            if error.reason == "TargetFull":
+                raise RepositoryError("WorkspaceFull", f"the workspace is too small: {error}") from None
+            raise RepositoryError("RestoreFailed", str(error)) from None
+        # What changed while it was backed up is not what was listed, and has another time or size.
+        _add(found, compare(read_list(kept), _otherwise(kept, directory), walk(directory, digests=True)))
+    for part in order.parts:
+        # The last: as long as it is there, a restore that was cut off may be taken further.
+        (places.filled(part) / MARKER_NAME).unlink(missing_ok=True)
+    seconds = {"restore": round(time.monotonic() - began, 2)}
+    return {"snapshot": snapshot, "seconds": seconds} | _told(found, "")
+
+
+def _otherwise(kept: Path, directory: Path) -> Iterator[Entry]:
+    """What has another time, size or kind than in the list, or is not there: it changed while it was backed up."""
+
+    def same_times(entry: Entry) -> Entry:
+        return Entry(entry.path, entry.kind, 0, entry.size, entry.mtime)
+
+    before = (same_times(one) for one in read_list(kept))
+    after = (same_times(one) for one in walk(directory, digests=False))
+    return touched(before, after)
+
+
+def _claim(directory: Path, uid: str) -> None:
+    """Raises RepositoryError where there is anything in it that this restore did not bring."""
+    marker = directory / MARKER_NAME
+    found = [one for one in directory.iterdir() if not (one.name == LOST and _is_roots(one))]
+    if not found:
+        with marker.open("x", encoding="ascii") as file:
+            file.write(uid)
+            file.flush()
+            os.fsync(file.fileno())
+        return
+    begun = ""
+    if marker.is_file() and not marker.is_symlink():
+        begun = marker.read_text(encoding="ascii", errors="replace")
+    if begun != uid:
+        raise RepositoryError("WorkspaceNotEmpty", f"the workspace has {len(found)} entries already")
+
+
+def _told(found: Comparison, problem: str) -> dict[str, Any]:
+    return {
+        "files": found.files,
+        "entries": found.entries,
+        "bytes": found.size,
+        "changed": found.changed,
+        "unread": found.unread,
+        "different": found.different,
+        "examples": found.examples,
+        "unreadExamples": found.unread_examples,
+        "problem": problem,
+    }
+
+
+def _add(total: Comparison, one: Comparison) -> None:
+    for name in ("files", "entries", "size", "changed", "unread", "different"):
+        setattr(total, name, getattr(total, name) + getattr(one, name))
+    total.examples += one.examples
+    total.unread_examples += one.unread_examples
+
+
+def _above(path: Path) -> list[str]:
+    """What is mounted may be owned by who mounted it."""
+    return [str(one) for one in path.parents]
+
+
+def _is_roots(path: Path) -> bool:
+    try:
+        return path.lstat().st_uid == 0
+    except OSError:
+        return False
+
+
+def _remove(directory: Path) -> None:
+    """With what has no right of its own to be removed: directories that are read-only."""
+    if directory.is_dir():
+        subprocess.run(["chmod", "-R", "u+rwX", str(directory)], check=False, capture_output=True)
+        shutil.rmtree(directory, ignore_errors=True)

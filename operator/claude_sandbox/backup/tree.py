@@ -1,0 +1,209 @@
+"""What is in a directory that somebody else writes to at the same time.
+
+A walk goes down by handles and follows no link, so that it never leaves the directory, whatever is exchanged
+meanwhile. It tells in the order of the paths' parts, so that two walks can be compared as they go.
+"""
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+_CHUNK = 256 << 10
+"""Bytes that are read at a time: what a core's own cache holds while they are hashed."""
+_ENCODED = ("utf-8", "surrogateescape")
+"""Names of files are bytes; this is how JSON has them."""
+_LONGEST_PATH = 3800
+"""Bytes: restic names files by their whole path, for which the kernel takes 4095."""
+# O_NONBLOCK: a file may have become a pipe since it was looked at, and to open that would wait for who writes to it.
+_NOFOLLOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+MARKER = b".claude-sandbox-restore"
+"""The file by which a restore that was begun is known. It is part of no backup."""
+
+_KIND, _MODE = 0o170000, 0o7777
+"""Of a file's mode: what it is (S_IFMT), and what may be done with it (S_IMODE)."""
+_KINDS = {stat.S_IFDIR: "dir", stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFIFO: "fifo"}
+
+
+class Entry(NamedTuple):
+    """One file, directory, link or pipe. `path` below the root, `b""` for the root itself.
+
+    `digest` is SHA-256 of a file's content where it was asked for. `unread`: why it could not be read, in a word.
+    `same`: for what has several names, something that these have in common.
+    """
+
+    path: bytes
+    kind: str
+    mode: int
+    size: int
+    mtime: int
+    digest: str | None = None
+    target: bytes | None = None
+    xattrs: tuple[tuple[str, str], ...] = ()
+    same: str | None = None
+    ctime: int = 0
+    unread: str = ""
+
+    @property
+    def parts(self) -> tuple[bytes, ...]:
+        """By which entries are in order."""
+        return tuple(self.path.split(b"/")) if self.path else ()
+
+    def written(self) -> tuple[Any, ...]:
+        """As JSON takes it."""
+        path, kind, mode, size, mtime, digest, target, *more = self
+        return (path.decode(*_ENCODED), kind, mode, size, mtime, digest, target and target.decode(*_ENCODED), *more)
+
+    @classmethod
+    def read(cls, told: list[Any]) -> "Entry":
+        """What `written` gave."""
+        path, kind, mode, size, mtime, digest, target, xattrs, *more = told
+        named = tuple([(name, value) for name, value in xattrs]) if xattrs else ()
+        return cls(path.encode(*_ENCODED), kind, mode, size, mtime, digest, target and target.encode(*_ENCODED), named,
+                   *more)  # fmt: skip
+
+
+def walk(root: Path, *, digests: bool) -> Iterator[Entry]:
+    """The root and all that is in it. Sockets and devices are left out. Raises OSError for the root alone.
+
+    Without digests no file is opened, and nothing is told of attributes and of what could not be read.
+    """
+    handle = os.open(root, _NOFOLLOW | os.O_DIRECTORY)
+    buffer = memoryview(bytearray(_CHUNK)) if digests else None
+    try:
+        seen = os.fstat(handle)
+        yield Entry(
+            b"", "dir", seen.st_mode & _MODE, 0, seen.st_mtime_ns, xattrs=_xattrs(handle), ctime=seen.st_ctime_ns
+        )
+        yield from _below(b"", handle, buffer)
+    finally:
+        os.close(handle)
+
+
+def _below(path: bytes, handle: int, buffer: memoryview | None) -> Iterator[Entry]:
+    """Depth first, with one handle for each level: there are as many levels as a path may have bytes, halved."""
+    levels = [(path, handle, iter(_names(handle)))]
+    try:
+        while levels:
+            parent, directory, names = levels[-1]
+            for name in names:
+                below = parent + b"/" + name if parent else name
+                found = _found(below, name, directory, buffer)
+                if found is None:
+                    continue
+                entry, opened = found
+                yield entry
+                if opened is not None:
+                    levels.append((below, opened, iter(_names(opened))))
+                    break
+            else:
+                levels.pop()
+                if directory != handle:
+                    os.close(directory)
+    finally:
+        for _, left, _ in levels:
+            if left != handle:
+                with contextlib.suppress(OSError):
+                    os.close(left)
+
+
+def _found(path: bytes, name: bytes, directory: int, buffer: memoryview | None) -> tuple[Entry, int | None] | None:
+    """What has this name, and the handle of a directory; None for what is no part of a backup, or went meanwhile."""
+    try:
+        seen = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return None
+    kind = _KINDS.get(seen.st_mode & _KIND)
+    if kind is None or _is_of_the_file_system(path, seen):
+        return None
+    if len(path) > _LONGEST_PATH:
+        return Entry(path, kind, 0, 0, 0, unread="its path is too long"), None
+    if kind == "dir" or (kind == "file" and buffer is not None):
+        return _opened(path, kind, name, directory, seen, buffer)
+    return _told(path, kind, seen, target=_target(name, directory) if kind == "link" else None), None
+
+
+def _opened(
+    path: bytes, kind: str, name: bytes, directory: int, seen: os.stat_result, buffer: memoryview | None
+) -> tuple[Entry, int | None] | None:
+    """A directory with its handle, or a file with its digest; None for what became no part of a backup."""
+    try:
+        handle = os.open(name, _NOFOLLOW | os.O_DIRECTORY if kind == "dir" else _NOFOLLOW, dir_fd=directory)
+    except OSError as error:
+        return Entry(
+            path, kind, seen.st_mode & _MODE, seen.st_size, seen.st_mtime_ns, ctime=seen.st_ctime_ns,
+            unread=os.strerror(error.errno or 0),
+        ), None  # fmt: skip
+    keep = False
+    try:
+        # What was opened may be another than what had the name a moment before.
+        now = os.fstat(handle)
+        kind = _KINDS.get(now.st_mode & _KIND, "")
+        if not kind:
+            return None
+        xattrs = _xattrs(handle)
+        if kind == "dir":
+            keep = True
+            return _told(path, kind, now, xattrs=xattrs), handle
+        digest, unread = None, ""
+        if kind == "file" and buffer is not None:
+            try:
+                digest = _digest(handle, now.st_size, buffer)
+            except OSError as error:
+                unread = os.strerror(error.errno or 0)
+        return _told(path, kind, now, digest, xattrs=xattrs, unread=unread), None
+    finally:
+        if not keep:
+            os.close(handle)
+
+
+def _told(
+    path: bytes, kind: str, seen: os.stat_result, digest: str | None = None, target: bytes | None = None,
+    xattrs: tuple[tuple[str, str], ...] = (), unread: str = "",
+) -> Entry:  # fmt: skip
+    is_file = kind == "file"
+    same = f"{seen.st_dev}:{seen.st_ino}" if is_file and seen.st_nlink > 1 else None
+    return Entry(path, kind, seen.st_mode & _MODE, seen.st_size if is_file else 0, seen.st_mtime_ns, digest, target,
+                 xattrs, same, seen.st_ctime_ns, unread)  # fmt: skip
+
+
+def _names(directory: int) -> list[bytes]:
+    try:
+        return sorted([os.fsencode(name) for name in os.listdir(directory)])
+    except OSError:
+        return []
+
+
+def _target(name: bytes, directory: int) -> bytes | None:
+    """Where a link leads."""
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError:
+        return None
+
+
+def _is_of_the_file_system(path: bytes, seen: os.stat_result) -> bool:
+    """The marker of a restore, and what mkfs makes, which is root's."""
+    return path == MARKER or (path == b"lost+found" and seen.st_uid == 0)
+
+
+def _digest(handle: int, size: int, buffer: memoryview) -> str:
+    found = hashlib.sha256()
+    while read := os.readv(handle, [buffer]):
+        found.update(buffer[:read])
+        size -= read
+        if size <= 0 and read < len(buffer):
+            break  # It ends here: to be told so would be one more call for each file.
+    return found.hexdigest()
+
+
+def _xattrs(handle: int) -> tuple[tuple[str, str], ...]:
+    """Those that users may set; others belong to the machine that the file is on."""
+    try:
+        names = [name for name in os.listxattr(handle) if name.startswith("user.")]
+        return tuple([(name, os.getxattr(handle, name).hex()) for name in sorted(names)]) if names else ()
+    except OSError:
+        return ()

@@ -1,0 +1,46 @@
+"""Waits for what the operator says of an object, and shows what is new of it."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from claude_sandbox.api.clip import plain
+from claude_sandbox.cli.work.errors import refused
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.resources import Resource
+
+EVERY = 1.0
+"""Seconds between two looks."""
+
+
+async def awaited(
+    api: Api,
+    resource: Resource,
+    namespace: str,
+    name: str,
+    over: Callable[[Mapping[str, Any]], bool],
+    said: Callable[[Mapping[str, Any]], str],
+) -> Mapping[str, Any]:
+    """The status when it is `over`; what is `said` of it until then is shown once each. Raises WorkError."""
+    shown = ""
+    while True:
+        try:
+            live = await api.get(resource, name, namespace)
+        except ApiError as error:
+            raise refused(error, f"{resource.kind} {namespace}/{name}", f"get {resource.plural}", namespace) from None
+        status: Mapping[str, Any] = live.get("status") or {}
+        if over(status):
+            return status
+        if (text := said(status)) and text != shown:
+            shown = text
+            click.echo(plain(text), err=True)
+        await asyncio.sleep(EVERY)
+
+
+def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """A condition; empty where it is not there yet."""
+    found = (one for one in status.get("conditions") or () if one.get("type") == kind)
+    return next(found, {})

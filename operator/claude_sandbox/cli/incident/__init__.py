@@ -1,0 +1,1 @@
+"""`claude-sandbox incident`: the bad days."""

@@ -1,0 +1,1 @@
+"""Commands for what one makes on this machine: clusters, engines, images."""

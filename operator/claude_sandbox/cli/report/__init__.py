@@ -1,0 +1,1 @@
+"""`claude-sandbox report`: what was measured of sandboxes, for people, auditors and other programs."""

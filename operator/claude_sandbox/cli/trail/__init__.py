@@ -1,0 +1,1 @@
+"""`claude-sandbox trail`: the operator's audit trail, for people."""

@@ -1,0 +1,217 @@
+"""What is done about a newer image under a sandbox's tag. Pure: the clock is an argument.
+
+A step goes from a status to the next, by what a pass knows; it is written down before anything of it is carried out.
+An image is first tried beside the workload (`canaries`), which needs no moment that suits the agent. It is rolled only
+where it is permitted, and taken to work only where its own workload was seen ready, without a break, for as long as the
+gate says. What can't be seen neither fails nor passes. One that failed is never tried again: the status remembers it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.fields.lifecycle import duration
+from claude_sandbox.api.fields.update_policy import Strategy, UpdatePolicy
+from claude_sandbox.api.status_fields.image import (
+    MOST_FAILED,
+    ImageAvailable,
+    ImageCanary,
+    ImageChange,
+    ImageResult,
+    ImageRolling,
+    ImageStatus,
+)
+from claude_sandbox.backends.base import Trial, WorkloadState
+from claude_sandbox.controller.images import canaries
+
+IDLE_FOR = timedelta(minutes=10)
+"""How long after the last sign of activity an agent is taken for idle. What a gateway tells comes within two
+minutes, and whoever waits for one long answer is not idle (see the lower bound of spec.lifecycle.idleTimeout)."""
+_BROKEN = frozenset({Reason.CONTAINER_FAILING, Reason.POD_FAILED, Reason.IMAGE_NOT_USABLE})
+"""Reasons with which a new workload is not waited for until the gate's time is over."""
+_NOT_READY = "It waits for the sandbox to be ready: what does not work says nothing of a newer image."
+
+
+@dataclass(frozen=True)
+class Newest:
+    """What the tag stands for now. `permitted`: None where that is not known yet. `message`: why not."""
+
+    digest: str
+    permitted: bool | None = True
+    message: str = ""
+
+
+NOT_TRIED = Trial()
+
+
+@dataclass(frozen=True)
+class Work:
+    """The workload as a pass sees it. `active`: the last sign of activity; `heard`: whether there would be one.
+
+    `trial`: what is seen of an image that is tried beside it.
+    """
+
+    state: WorkloadState
+    active: datetime | None = None
+    heard: bool = False
+    trial: Trial = NOT_TRIED
+
+    @property
+    def uid(self) -> str | None:
+        """Of the workload that there is."""
+        return self.state.workload.uid if self.state.workload is not None else None
+
+
+NO_WORK = Work(WorkloadState(ConditionStatus.FALSE, Reason.NO_WORKLOAD, "There is no workload."))
+
+
+def stepped(
+    asked: UpdatePolicy, status: ImageStatus, newest: Newest | None, work: Work, now: datetime, turn: str = ""
+) -> ImageStatus:
+    """The next status. `newest` is None where it is not known; `turn`: why others go first."""
+    # As a status has it, or the next pass would compare with another time.
+    now = now.replace(microsecond=0)
+    # What was begun is brought to its end first, whatever the tag stands for by now.
+    if status.rolling is not None:
+        if asked.strategy is Strategy.AUTO:
+            return _tried(asked, status, status.rolling, work, now)
+        return _back(status, status.rolling, work, now, "spec.updatePolicy is not Auto any more")
+    status = _wanted_still(asked, status, newest)
+    if (canary := canaries.under_way(status)) is not None:
+        return canaries.tried(asked, status, canary, work.trial, now)
+    if newest is None:
+        return status
+    if newest.digest == status.digest:
+        return status.model_copy(update={"available": None})
+    known = status.available if status.available and status.available.digest == newest.digest else None
+    found = known.found_at if known is not None else now
+    begins = asked.tries_beside and status.canary is None
+    waits = _kept_by(asked, status, newest) or _waits_for(asked, found, work, now, beside=begins)
+    if waits is None and newest.permitted:
+        waits = turn or None
+    # Nothing is said of it before it is known, or each new digest would be a write that is taken back.
+    if waits is None and newest.permitted is None:
+        return status
+    available = ImageAvailable(digest=newest.digest, found_at=found, message=waits or canaries.BESIDE)
+    if waits is not None:
+        return status.model_copy(update={"available": available})
+    if begins:
+        return status.model_copy(
+            update={"available": available, "canary": ImageCanary(to=newest.digest, started_at=now)}
+        )
+    rolling = ImageRolling(to=newest.digest, started_at=now)
+    return status.model_copy(update={"available": None, "rolling": rolling, "replaces": work.uid})
+
+
+def _wanted_still(asked: UpdatePolicy, status: ImageStatus, newest: Newest | None) -> ImageStatus:
+    """Without what is tried, or was, for no newer image any more, or for one that may not run."""
+    canary = status.canary
+    if canary is None:
+        return status
+    other = newest is not None and (newest.digest != canary.to or newest.permitted is False)
+    if asked.strategy is not Strategy.AUTO or other or (canary.ended_at is None and not asked.tries_beside):
+        return status.model_copy(update={"canary": None})
+    return status
+
+
+def withdrawn(status: ImageStatus, work: Work, now: datetime) -> ImageStatus:
+    """The next status where what is being tried may not run any more."""
+    if status.rolling is None:
+        return status
+    return _back(status, status.rolling, work, now.replace(microsecond=0), "A ClaudeImagePolicy refuses it.")
+
+
+def replaces(status: ImageStatus, work: Work) -> bool:
+    """Whether the workload that there is has to give way to one of another digest."""
+    return status.replaces is not None and status.replaces == work.uid
+
+
+def _kept_by(asked: UpdatePolicy, status: ImageStatus, newest: Newest) -> str | None:
+    """Why it is not taken at all; None where it may be."""
+    if newest.digest in (status.failed or ()):
+        return "It did not work when it was tried, and is not tried again."
+    if newest.permitted is False:
+        return newest.message
+    if asked.strategy is not Strategy.AUTO:
+        return "Strategy Notify only tells of it: write its digest, or have the workload made anew without one."
+    return None
+
+
+def _waits_for(asked: UpdatePolicy, found: datetime, work: Work, now: datetime, *, beside: bool) -> str | None:
+    """What it waits for to be rolled, or only to be tried `beside` the workload; None where that is nothing."""
+    if beside:
+        return None if work.state.status is ConditionStatus.TRUE else _NOT_READY
+    if asked.window is not None and not asked.window.is_open(now):
+        return "It waits for the window of spec.updatePolicy."
+    if work.state.status is not ConditionStatus.TRUE:
+        return _NOT_READY
+    patience = asked.waits
+    if patience is not None and now - found >= patience:
+        return None
+    if not work.heard:
+        return "It waits for the agent to be idle, of which nothing tells: the gateway is not heard."
+    if work.active is not None and now - work.active < IDLE_FOR:
+        return "It waits for the agent to be idle."
+    return None
+
+
+def _tried(asked: UpdatePolicy, status: ImageStatus, rolling: ImageRolling, work: Work, now: datetime) -> ImageStatus:
+    state, gate = work.state, asked.gate
+    if state.status is ConditionStatus.UNKNOWN or replaces(status, work):
+        return status
+    if rolling.replaced_at is None:
+        rolling = rolling.model_copy(update={"replaced_at": now})
+        status = status.model_copy(update={"rolling": rolling})
+    there, since = work.uid is not None, rolling.replaced_at or now
+    if there and state.status is ConditionStatus.FALSE and state.reason in _BROKEN:
+        return _back(status, rolling, work, now, f"Its workload does not work: {state.message}")
+    if there and state.status is ConditionStatus.TRUE:
+        ready = rolling.ready_at or now
+        if now - ready < duration(gate.stable):
+            return status.model_copy(update={"rolling": rolling.model_copy(update={"ready_at": ready})})
+        message = f"It was ready for {gate.stable}. {status.canary.message if status.canary else ''}".strip()
+        change = ImageChange(result=ImageResult.ROLLED, before=status.digest, to=rolling.to, at=now, message=message)
+        return status.model_copy(
+            update={
+                "digest": rolling.to,
+                "since": rolling.started_at,
+                "rolling": None,
+                "canary": None,
+                "last": change,
+                "replaces": None,
+            }
+        )
+    # Only of a workload that is there: between two of them nothing is ready, and nothing has failed.
+    if rolling.ready_at is not None and there:
+        return _back(status, rolling, work, now, f"Its workload was ready, and is no more: {state.message}")
+    if now - since >= duration(gate.within):
+        return _back(status, rolling, work, now, f"It was not ready within {gate.within}: {state.message}")
+    return status
+
+
+def _back(status: ImageStatus, rolling: ImageRolling, work: Work, now: datetime, why: str) -> ImageStatus:
+    change = ImageChange(result=ImageResult.ROLLED_BACK, before=status.digest, to=rolling.to, at=now, message=why)
+    failed = [*(one for one in status.failed or () if one != rolling.to), rolling.to][-MOST_FAILED:]
+    # The one before it, where that is there still, goes on.
+    there = None if work.uid == status.replaces else work.uid
+    gone = {"rolling": None, "canary": None}
+    return status.model_copy(update={**gone, "last": change, "failed": failed, "replaces": there})
+
+
+def events(before: ImageStatus | None, now: ImageStatus | None) -> Iterator[tuple[str, str, bool]]:
+    """What is worth a Kubernetes Event: reason, message, whether it is a warning."""
+    if now is None:
+        return
+    known = before.available.digest if before is not None and before.available is not None else None
+    if now.available is not None and now.available.digest != known:
+        yield "ImageAvailable", f"{now.named} is {now.available.digest} now. {now.available.message}", False
+    if (canary := canaries.under_way(now)) is not None and canaries.under_way(before) is None:
+        yield "ImageTried", f"{canary.to} is tried beside {now.digest}.", False
+    if now.rolling is not None and (before is None or before.rolling is None):
+        yield "ImageRolling", f"{now.rolling.to} is tried in place of {now.digest}.", False
+    if now.last is not None and (before is None or before.last != now.last):
+        old, new, rolled = now.last.before, now.last.to, now.last.result is ImageResult.ROLLED
+        goes_on = "again" if now.last.result is ImageResult.ROLLED_BACK else "as it did"
+        message = f"{new} runs in place of {old}." if rolled else f"{old} runs {goes_on}, and {new} is not tried again."
+        yield f"Image{now.last.result}", f"{message} {now.last.message}", not rolled

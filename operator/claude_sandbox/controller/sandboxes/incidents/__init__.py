@@ -1,0 +1,1 @@
+"""What is done about an incident that was declared (spec.incident), before anything else is looked at."""

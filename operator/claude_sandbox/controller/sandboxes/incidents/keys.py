@@ -1,0 +1,106 @@
+"""Which keys are compromised: the generations of Secrets that some sandbox of the namespace declares to be.
+
+Theory of operation. It holds, of each namespace, who declares which Secret, and the generation that the status says was
+meant; None before that is written down, or where the operator can't see generations: then every generation is.
+`Sandboxes` tells of every change, before a pass sees it; all sandboxes that use the Secret are woken by it. A pass asks
+at no cost where nothing is declared. Used on the event loop; a crash loses all, and the first list tells it anew.
+
+Another generation is another key: it ends by itself when the Secret is written. Who declares it stops its own
+namespace's sandboxes alone.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from claude_sandbox.api.conditions import Reason
+from claude_sandbox.api.fields.incident import IncidentState
+from claude_sandbox.api.status_fields.incident import MOST_USERS, IncidentStatus, KeyUser
+from claude_sandbox.backends.base import KeyState
+from claude_sandbox.controller.sandboxes.gateways.usage import previous_usage
+from claude_sandbox.controller.sandboxes.incidents.declared import previous, state_of
+from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, credential_named
+
+
+class CompromisedKeys:
+    """Of all namespaces. `wake` is called with namespace and name of a Secret whose users are to be looked at."""
+
+    def __init__(
+        self, sandboxes: Sandboxes, wake: Callable[[str, str], None] = lambda _namespace, _secret: None
+    ) -> None:
+        self._sandboxes = sandboxes
+        self._wake = wake
+        self._marked: dict[str, dict[str, tuple[str, str | None]]] = {}
+        sandboxes.follow(self._changed)
+
+    def judged(self, namespace: str, secret: str, key: KeyState) -> KeyState:
+        """The state of a key, which may not be used where it is compromised."""
+        if key.problem is not None:
+            return key
+        for name, (named, generation) in self._marked.get(namespace, {}).items():
+            # What is not known on either side counts as the compromised one.
+            if named == secret and (generation is None or key.generation in (None, generation)):
+                message = (
+                    f"The key in Secret {namespace}/{secret} is compromised, by spec.incident of ClaudeSandbox {name}:"
+                    " it is not used any more. Revoke it, and write another one into the Secret: that ends it."
+                )
+                return replace(key, problem=Reason.KEY_COMPROMISED, message=message, withdrawn=True)
+        return key
+
+    def status(self, raw: Raw, secret: str, key: KeyState, now: datetime) -> IncidentStatus | None:
+        """For the status of the sandbox that declares it; None where it does not."""
+        if state_of(raw) is not IncidentState.KEY_COMPROMISED:
+            return None
+        before = previous(raw)
+        if before is None or before.state is not IncidentState.KEY_COMPROMISED:
+            users = self._users(raw, secret)
+            before = IncidentStatus(
+                state=IncidentState.KEY_COMPROMISED,
+                since=now.replace(microsecond=0),
+                generation=key.generation,
+                users=users,
+            )
+        if before.ended_at is None and key.generation is not None and key.generation != before.generation:
+            return before.model_copy(update={"ended_at": now.replace(microsecond=0)})
+        return before
+
+    def _users(self, raw: Raw, secret: str) -> list[KeyUser]:
+        """Who uses it, and how much they had by then."""
+        namespace, found = raw["metadata"]["namespace"], []
+        for key in sorted(self._sandboxes.using(namespace, secret)):
+            one = self._sandboxes.get(key)
+            if one is None or credential_named(one) != secret:
+                continue
+            usage = previous_usage(one.get("status") or {})
+            answered = usage.last_answered if usage is not None else None
+            found.append(
+                KeyUser(
+                    name=key.name,
+                    last_used=answered.time if answered is not None else None,
+                    requests=usage.requests if usage is not None else None,
+                    cost_usd=usage.cost_usd if usage is not None else None,
+                )
+            )
+        return found[:MOST_USERS]
+
+    def _changed(self, key: Key, raw: Raw | None) -> None:
+        marked = self._marked.setdefault(key.namespace, {})
+        before, now = marked.pop(key.name, None), None if raw is None else _mark(raw)
+        if now is not None:
+            marked[key.name] = now
+        if not marked:
+            del self._marked[key.namespace]
+        # The users of both Secrets: of the one that was named until now the work goes on.
+        if before != now:
+            for secret in {one[0] for one in (before, now) if one is not None}:
+                self._wake(key.namespace, secret)
+
+
+def _mark(raw: Raw) -> tuple[str, str | None] | None:
+    """The Secret, and the generation of it, that a sandbox says is compromised."""
+    secret = credential_named(raw)
+    if secret is None or state_of(raw) is not IncidentState.KEY_COMPROMISED:
+        return None
+    before = previous(raw)
+    said = before is not None and before.state is IncidentState.KEY_COMPROMISED
+    return secret, before.generation if before is not None and said else None

@@ -1,0 +1,20 @@
+"""What the kernel says of the processes of one pod on this node: what runs, by an administrator's wish, on each node.
+
+It is a witness, so it judges nothing, knows nothing of sandboxes, asks nobody, and changes nothing. Needs nothing but
+the standard library, and nothing of the rest of the project but how files of the kernel's are read.
+"""
+
+VERSION = 1
+"""Of the answers."""
+PORT = 8444
+NAME = "claude-sandbox-node-agent"
+"""By which whoever asks knows it: all nodes' agents are one."""
+QUESTION = 64
+"""Bytes of a question, at most: the UID of a pod, and the end of the line."""
+LARGEST = 4 << 20
+"""Bytes of an answer, at most."""
+MOST_CONTAINERS = 64
+MOST_PROCESSES = 8192
+"""Of one pod, that are looked at: more than a node lets a pod have, by far."""
+MOST_KINDS = 64
+"""Different processes of one container that are told; of more, that there are more."""

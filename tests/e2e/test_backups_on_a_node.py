@@ -1,0 +1,117 @@
+"""Backups and restores of workspaces by pods of a real node, in a namespace that is restricted."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nodekit import Kubectl, eventually
+from sandboxkit import mounted, sandbox
+from serverkit import SERVERS, sftp_server
+
+from claude_sandbox.localcluster.cluster import Cluster
+from claude_sandbox.localcluster.node.names import Names
+
+pytestmark = pytest.mark.node
+
+PASSWORD = "not-really-a-password-4711"
+WORKSPACE = {"type": "PersistentVolumeClaim", "size": "1Gi", "retention": "Delete"}
+
+
+@pytest.fixture
+def repository(kubectl: Kubectl, sandboxes: str) -> Iterator[str]:
+    """A claim that opted in, and the Secret with the password of what is in it."""
+    claim = {
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "backups", "namespace": sandboxes},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    }  # fmt: skip
+    secret = {
+        "apiVersion": "v1", "kind": "Secret", "type": "claudesandbox.dev/backup",
+        "metadata": {"name": "backups", "namespace": sandboxes}, "stringData": {"password": PASSWORD},
+    }  # fmt: skip
+    kubectl.apply(claim, secret)
+    yield "backups"
+    kubectl("delete", "claudesandboxbackups", "--all", "-n", sandboxes)
+    kubectl("delete", "secret,persistentvolumeclaim", "backups", "-n", sandboxes)
+
+
+def back_up(kubectl: Kubectl, namespace: str, name: str, target: dict[str, Any] | None = None) -> None:
+    claim = {"type": "VolumeClaim", "claimName": "backups"}
+    spec = {"sandboxName": "kept", "target": target or claim, "passwordSecretRef": {"name": "backups"}}
+    metadata = {"name": name, "namespace": namespace}
+    kubectl.apply(
+        {"apiVersion": "claudesandbox.dev/v1alpha1", "kind": "ClaudeSandboxBackup", "metadata": metadata, "spec": spec}
+    )
+
+
+def condition(kubectl: Kubectl, namespace: str, name: str, kind: str) -> tuple[str, str]:
+    found = json.loads(kubectl("get", "claudesandboxbackup", name, "-n", namespace, "-o", "json").stdout)
+    conditions = (found.get("status") or {}).get("conditions") or ()
+    return next(((one["status"], one["reason"]) for one in conditions if one["type"] == kind), ("", ""))
+
+
+def test_a_workspace_is_backed_up_compared_and_restored_into_a_new_sandbox(
+    kubectl: Kubectl, sandboxes: str, repository: str
+) -> None:
+    with sandbox(kubectl, sandboxes, "kept", credentials=mounted("key"), workspace=WORKSPACE) as made:
+        script = "cd /workspace && mkdir -p src && echo hello > src/a && head -c 3000000 /dev/urandom > src/b"
+        made.run("sh", "-c", f"{script} && ln -s src/a link && chmod 640 src/a")
+        back_up(kubectl, sandboxes, "first")
+        # Nobody has said yet that backups may go there.
+        eventually(
+            "it is refused", lambda: condition(kubectl, sandboxes, "first", "Complete") == ("False", "TargetNotAllowed")
+        )
+        kubectl("label", "persistentvolumeclaim", repository, "-n", sandboxes, "claudesandbox.dev/backups=true")
+        eventually("it is stored", lambda: condition(kubectl, sandboxes, "first", "Complete") == ("True", "Stored"))
+        verified = condition(kubectl, sandboxes, "first", "BackupVerified")
+        assert verified == ("True", "RestoredAndCompared")
+        eventually("the helper is gone", lambda: not helpers(kubectl, sandboxes))
+
+        look = ("sh", "-c", "cd /workspace && cat src/a && md5sum < src/b && readlink link && stat -c '%a %Y' src/a")
+        before = made.run(*look)
+        again: dict[str, Any] = {"workspace": WORKSPACE, "restoreFrom": {"backupName": "first"}}
+        with sandbox(kubectl, sandboxes, "again", credentials=mounted("key"), **again) as restored:
+            assert restored.run(*look) == before
+            status = restored.get()["status"]["restore"]
+            assert (status["state"], status["files"], status["different"]) == ("Restored", 2, 0)
+            eventually("the helper is gone", lambda: not helpers(kubectl, sandboxes))
+
+
+@pytest.mark.slow
+def test_by_sftp_to_a_server_elsewhere_which_is_all_that_its_pod_reaches(
+    kubectl: Kubectl, sandboxes: str, repository: str, node: Cluster, tmp_path: Path
+) -> None:
+    with (
+        sftp_server(tmp_path, SERVERS, Names.of(node.layout).network) as server,
+        sandbox(kubectl, sandboxes, "kept", credentials=mounted("key"), workspace=WORKSPACE) as made,
+    ):
+        made.run("sh", "-c", "cd /workspace && head -c 3000000 /dev/urandom > b && ln -s b link")
+        credentials = {name: value.decode() for name, value in server.credentials.items()}
+        metadata = {"name": "lets-in", "namespace": sandboxes}
+        kubectl.apply({
+            "apiVersion": "v1", "kind": "Secret", "type": "claudesandbox.dev/backup", "metadata": metadata,
+            "stringData": credentials,
+        })  # fmt: skip
+        back_up(kubectl, sandboxes, "elsewhere", server.target("lets-in"))
+        eventually("the helper is there", lambda: "networkpolicy" in helpers(kubectl, sandboxes))
+        label = "claudesandbox.dev/component=backup"
+        (policy,) = json.loads(kubectl("get", "networkpolicies", "-n", sandboxes, "-l", label, "-o", "json").stdout)[
+            "items"
+        ]
+        assert policy["spec"]["egress"] == [
+            {"ports": [{"port": server.port, "protocol": "TCP"}], "to": [{"ipBlock": {"cidr": f"{SERVERS}/32"}}]}
+        ]
+        eventually("it is stored", lambda: condition(kubectl, sandboxes, "elsewhere", "Complete") == ("True", "Stored"))
+        assert condition(kubectl, sandboxes, "elsewhere", "BackupVerified") == ("True", "RestoredAndCompared")
+        look = ("sh", "-c", "cd /workspace && md5sum < b && readlink link")
+        again: dict[str, Any] = {"workspace": WORKSPACE, "restoreFrom": {"backupName": "elsewhere"}}
+        with sandbox(kubectl, sandboxes, "again", credentials=mounted("key"), **again) as restored:
+            assert restored.run(*look) == made.run(*look)
+        kubectl("delete", "secret", "lets-in", "-n", sandboxes)
+
+
+def helpers(kubectl: Kubectl, namespace: str) -> str:
+    label = "claudesandbox.dev/component=backup"
+    return kubectl("get", "pods,networkpolicies", "-n", namespace, "-l", label, "-o", "name").stdout

@@ -1,0 +1,27 @@
+"""What lifting an incident changes beside it."""
+
+from typing import Any
+
+import pytest
+
+from claude_sandbox.cli.incident import command
+from claude_sandbox.cli.work.errors import WorkError
+
+QUARANTINED = {"state": "Quarantined"}
+
+
+@pytest.mark.parametrize(("workspace", "number"), [({}, 2), ({"instance": 2}, 3)])
+def test_a_fresh_workspace_has_the_next_number(workspace: dict[str, Any], number: int) -> None:
+    live = {"spec": {"incident": QUARANTINED, "workspace": workspace}}
+    assert command._fresh(live) == {"workspace": {"instance": number}}
+
+
+def test_asked_for_again_a_fresh_workspace_is_not_put_aside_for_another() -> None:
+    lifted = {"spec": {"workspace": {"instance": 2}}, "status": {"incident": QUARANTINED}}
+    with pytest.raises(WorkError, match="no incident that could be lifted"):
+        command._fresh(lifted)
+
+
+def test_where_the_workspace_is_gone_anyway_there_is_no_fresh_one() -> None:
+    with pytest.raises(WorkError, match="EmptyDir"):
+        command._fresh({"spec": {"incident": QUARANTINED, "workspace": {"type": "EmptyDir"}}})
