@@ -38,6 +38,15 @@ class Event:
         return f"{self.version} {self.type} {self.kind} {self.name}"
 
 
+@dataclass(frozen=True)
+class Hole:
+    """Versions of which it isn't known what happened to a kind, because the server had forgotten: above `after`."""
+
+    kind: str
+    after: int
+    until: int
+
+
 class Ledger:
     """Follows a namespace from before the first create. Not through the proxies that the operator is tested with."""
 
@@ -46,8 +55,7 @@ class Ledger:
         self.kinds = (*KINDS, *further)
         self.events: list[Event] = []
         self.live: dict[tuple[str, str], Obj] = {}
-        self.gaps = 0
-        """How often the history has a hole, because the server had forgotten what came since."""
+        self._holes: list[Hole] = []
         self._api = api
         self.trouble: Callable[[], str] = lambda: ""
         """Asked while waiting: what makes further waiting useless."""
@@ -79,6 +87,12 @@ class Ledger:
     def all(self, resource: Resource) -> list[Obj]:
         """The objects of a kind that are there now."""
         return [obj for (kind, _), obj in self.live.items() if kind == resource.kind]
+
+    def holes(self) -> list[Hole]:
+        """Where the history has holes, from the first sandbox on. An API server that has just begun fills its caches
+        one by one, and forgets what it answered before that: with no sandbox yet, there is nothing to be missed."""
+        first = min((event.version for event in self.events if event.kind == r.SANDBOXES.kind), default=0)
+        return [hole for hole in self._holes if hole.until >= first]
 
     def history(self) -> list[Event]:
         """All changes, oldest first."""
@@ -136,19 +150,19 @@ class Ledger:
                             self._note(event["type"], kind, event["object"])
             except ApiError as error:
                 if error.is_gone:
-                    version = await self._again(kind)
+                    version = await self._again(kind, version)
                 else:
                     await asyncio.sleep(0.1)
 
-    async def _again(self, kind: Resource) -> str:
-        """List after a gap."""
-        self.gaps += 1
+    async def _again(self, kind: Resource, after: str) -> str:
+        """List after a hole."""
         while True:
             try:
                 listing = await self._api.list(kind, self.namespace)
             except ApiError:
                 await asyncio.sleep(0.1)
                 continue
+            self._holes.append(Hole(kind.kind, int(after), int(listing.resource_version)))
             names = {item["metadata"]["name"] for item in listing.items}
             for item in listing.items:
                 self._note("MODIFIED", kind, item)
