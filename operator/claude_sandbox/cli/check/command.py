@@ -1,7 +1,9 @@
 """`claude-sandbox check`: the controls of any container or pod, and an exit code to gate a pipeline with."""
 
 import asyncio
+import os
 import posixpath
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,6 +38,18 @@ class Exit(IntEnum):
     FAILING = 1
     UNDECIDED = 3
     UNREADABLE = 4
+
+
+class _Kind(click.Choice[str]):
+    """What is measured. Who gives a file at once is told the word that is missing."""
+
+    def __init__(self) -> None:
+        super().__init__(["container", "files", "host", "pod", "sandbox"])
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value == "-" or (value not in self.choices and os.path.exists(value)):  # noqa: PTH110 - any string at all
+            self.fail(f"files are checked by `claude-sandbox check files {shlex.quote(value)}`", param, ctx)
+        return str(super().convert(value, param, ctx))
 
 
 def _paths(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -96,7 +110,7 @@ Exit codes:
 
 
 @click.command(help=_HELP)
-@click.argument("kind", required=False, type=click.Choice(["container", "files", "host", "pod", "sandbox"]))
+@click.argument("kind", required=False, type=_Kind())
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--all", "everything", is_flag=True, help="Every container of the engine, running or not.")
 @click.option("--inspect", "file", metavar="FILE", help="Judge what `docker inspect` printed; - for standard input.")
@@ -252,7 +266,9 @@ def check(
     for problem in problems:
         click.echo(f"Error: {problem}", err=True)
     if not reports and kind == "files":
-        click.echo("Nothing that runs is in the files: no Compose service, no workload and no ClaudeSandbox.", err=True)
+        if not problems:
+            message = "Nothing that runs is in the files: no Compose service, no workload and no ClaudeSandbox."
+            click.echo(message, err=True)
         sys.exit(Exit.COMPLIANT if allow_empty and not problems else Exit.UNREADABLE)
     if not fix:
         click.echo(_shown(reports, output, only_failures=only_failures, allow_unknown=allow_unknown))

@@ -92,6 +92,8 @@ def test_the_profile_decides_what_is_required() -> None:
         (["pod", "a/b", "--inspect", "-"], "say what to measure"),
         (["pod", "a/b", "--mount", "/x"], "--mount is for --inspect, container and files, not for pod"),
         (["image", "alice"], "'image' is not one of"),
+        ([__file__], f"files are checked by `claude-sandbox check files {__file__}`"),
+        (["-"], "files are checked by `claude-sandbox check files -`"),
         (["container"], "say which: container NAME, or --all"),
         (["container", "alice", "--all"], "say which: container NAME, or --all"),
         (["container", "agents/alice"], "neither the name nor the ID"),
