@@ -20,9 +20,6 @@ from claude_sandbox.localcluster.engine import EngineDescription
 # It takes minutes: the operator starts anew after each kind of write.
 pytestmark = [pytest.mark.controlplane, pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(1800)]
 
-# The time in which there is no operator counts as any other.
-PATIENT = BESIDE | {"healthGate": {"readyWithin": "60m", "stableFor": "3s"}}
-
 
 @pytest.fixture(params=[True, False], ids=["after", "before"])
 def strikes(request: pytest.FixtureRequest) -> Strikes:
@@ -49,7 +46,7 @@ async def place(
 @pytest.mark.parametrize("works", [True, False], ids=["works", "crashes"])
 async def test_killed_at_each_kind_of_write(place: ImagePlace, strikes: Strikes, works: bool) -> None:
     first = await place.push("alice", WORKS, "first")
-    await place.create("alice", updatePolicy=PATIENT)
+    await place.create("alice", updatePolicy=BESIDE)
     workload = (await place.runs("alice", first))["status"]["workload"]["uid"]
     strikes.arm()
     pushed = await place.push("alice", WORKS if works else CRASHES, "second")

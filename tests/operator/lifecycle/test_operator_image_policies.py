@@ -1,5 +1,7 @@
 """Policies for images: what they refuse never runs, and what they permit runs by the digest that was verified."""
 
+import asyncio
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +276,35 @@ async def test_where_a_quota_has_no_room_beside_the_workload_it_goes_on_without_
     assert "not tried beside the workload" in said["last"]["message"]
     assert "exceeded quota" in said["last"]["message"]
     assert not [one for one in world.ledger.history() if (one.kind, one.name) == ("Pod", CANARY)]
+
+
+@pytest.mark.slow
+async def test_time_without_an_operator_is_no_time_in_which_what_is_tried_was_ready(
+    world: World, kubelet: Kubelet, registry: ImageRegistry, policies: Policies
+) -> None:
+    tag, lasts = Tag(world, kubelet, registry), timedelta(seconds=8)
+    first = tag.push("first")
+    await policies.make(**signed_by(registry, OURS))
+    operator = world.operator("--image-check-interval=1")
+    await operator.start()
+    watched = {**BESIDE, "healthGate": {"stableFor": f"{lasts.seconds}s"}}
+    await world.create("alice", image={"repository": f"{registry.host}/a", "tag": "1"}, updatePolicy=watched)
+    await tag.runs(first)
+    good = tag.push("good")
+    await world.ledger.until(lambda: "readyAt" in tag.said.get("canary", {}), "what is tried is ready", 120.0)
+    await operator.crash()
+    world.operators.remove(operator)
+    # Longer than the gate asks for.
+    await asyncio.sleep(lasts.seconds + 4)
+    came = datetime.now(UTC).replace(microsecond=0)
+    await world.operator("--image-check-interval=1").start()
+    await world.ledger.until(lambda: "endedAt" in tag.said.get("canary", {}), "the end of what is tried", 120.0)
+    seen = [one.obj for one in world.ledger.history() if (one.kind, one.name) == ("ClaudeSandbox", "alice")]
+    told = [canary for one in seen if (canary := ((one.get("status") or {}).get("image") or {}).get("canary"))]
+    ready = max(datetime.fromisoformat(one["readyAt"]) for one in told if "readyAt" in one)
+    assert ready >= came
+    assert datetime.fromisoformat(tag.said["canary"]["endedAt"]) - ready >= lasts
+    await tag.comes_to("Rolled", good)
 
 
 @pytest.mark.slow

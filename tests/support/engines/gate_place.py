@@ -14,6 +14,7 @@ from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Identity, Site
 from claude_sandbox.controller.images.gate import Admission, ImageGate
+from claude_sandbox.controller.images.updates import NO_WORK
 from claude_sandbox.controller.sandboxes.store import Key
 
 OPERATOR = "registry.test/operator@sha256:" + "0" * 64
@@ -26,6 +27,7 @@ class GatePlace:
 
     def __init__(self, labels: dict[str, str] | None = None, operator: str = OPERATOR) -> None:
         self.woken = asyncio.Event()
+        self.now, self.work = NOW, NO_WORK
         self.more: dict[str, Any] = {}
         """Fields of the spec beside."""
         self.others: list[dict[str, Any]] = []
@@ -52,7 +54,7 @@ class GatePlace:
         )
         blueprint = build(Identity("agents", "alice", "u"), spec, self.site)
         raw = {"metadata": {"namespace": "agents", "name": "alice"}, "status": self.status}
-        found = self.gate.admitted(raw, spec, blueprint, NOW)
+        found = self.gate.admitted(raw, spec, blueprint, self.now, self.work)
         if found.status is not None:
             self.status = {"image": found.status.model_dump(mode="json", by_alias=True, exclude_none=True)}
         return found

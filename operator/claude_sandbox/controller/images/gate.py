@@ -28,6 +28,7 @@ from claude_sandbox.backends.docker.hosts.secrets import HostSecrets
 from claude_sandbox.blueprint.model import Blueprint, Image
 from claude_sandbox.controller.images import updates
 from claude_sandbox.controller.images.canaries import under_way
+from claude_sandbox.controller.images.looks import Looks
 from claude_sandbox.controller.images.policies import NOT_ASKED, Demand, ImageRefusedError, Policy, judged, understood
 from claude_sandbox.controller.images.registry.client import RegistryClient
 from claude_sandbox.controller.images.updates import NO_WORK, Newest, Work
@@ -98,6 +99,7 @@ class ImageGate:
         self._labels_of = labels_of
         self._sandboxes = sandboxes
         self._waves = Waves(sandboxes_of)
+        self._looks = Looks()
         self._wake = wake
         self._informer = Informer(api, IMAGE_POLICIES, on_change=self._changed, pace=Timings(resync=resync * 2))
         self._policies: dict[str, Policy] = {}
@@ -231,7 +233,11 @@ class ImageGate:
         # Before it is asked whose turn it is: what this sandbox began must not count against itself.
         self._waves.passed(key)
         turn = self._turn(demand, key, status, newest, wish)
-        stepped = updates.stepped(asked, status, newest, wish.work, wish.now, turn)
+        work = replace(wish.work, missed=self._looks.missed(key, status.rolling or under_way(status), wish.now))
+        stepped = updates.stepped(asked, status, newest, work, wish.now, turn)
+        goes_on = stepped.rolling or under_way(stepped)
+        if work.sees and goes_on is not None:
+            self._looks.looked(key, goes_on, wish.now)
         canary, tried = under_way(stepped), under_way(status)
         if (stepped.rolling is not None and status.rolling is None) or (canary is not None and tried is None):
             self._waves.began(key, status.named, wish.now)

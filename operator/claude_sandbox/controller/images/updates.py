@@ -3,7 +3,8 @@
 A step goes from a status to the next, by what a pass knows; it is written down before anything of it is carried out.
 An image is first tried beside the workload (`canaries`), which needs no moment that suits the agent. It is rolled only
 where it is permitted, and taken to work only where its own workload was seen ready, without a break, for as long as the
-gate says. What can't be seen neither fails nor passes. One that failed is never tried again: the status remembers it.
+gate says. What can't be seen neither fails nor passes, and time in which nobody looked counts for nothing. One that
+failed is never tried again: the status remembers it.
 """
 
 from collections.abc import Iterator
@@ -49,13 +50,20 @@ NOT_TRIED = Trial()
 class Work:
     """The workload as a pass sees it. `active`: the last sign of activity; `heard`: whether there would be one.
 
-    `trial`: what is seen of an image that is tried beside it.
+    `trial`: what is seen of an image that is tried beside it; `missed`: for how long nobody had looked at what is being
+    tried before this pass, or None where nobody has yet.
     """
 
     state: WorkloadState
     active: datetime | None = None
     heard: bool = False
     trial: Trial = NOT_TRIED
+    missed: timedelta | None = canaries.NONE_MISSED
+
+    @property
+    def sees(self) -> bool:
+        """Whether anything is seen of the workload, or of what is tried beside it."""
+        return self.trial.seen and self.state.status is not ConditionStatus.UNKNOWN
 
     @property
     def uid(self) -> str | None:
@@ -79,7 +87,7 @@ def stepped(
         return _back(status, status.rolling, work, now, "spec.updatePolicy is not Auto any more")
     status = _wanted_still(asked, status, newest)
     if (canary := canaries.under_way(status)) is not None:
-        return canaries.tried(asked, status, canary, work.trial, now)
+        return canaries.tried(asked, status, canary, work.trial, now, work.missed)
     if newest is None:
         return status
     if newest.digest == status.digest:
@@ -160,9 +168,9 @@ def _tried(asked: UpdatePolicy, status: ImageStatus, rolling: ImageRolling, work
     state, gate = work.state, asked.gate
     if state.status is ConditionStatus.UNKNOWN or replaces(status, work):
         return status
-    if rolling.replaced_at is None:
-        rolling = rolling.model_copy(update={"replaced_at": now})
-        status = status.model_copy(update={"rolling": rolling})
+    replaced, ready = (canaries.later(at, work.missed, now) for at in (rolling.replaced_at, rolling.ready_at))
+    rolling = rolling.model_copy(update={"replaced_at": replaced or now, "ready_at": ready})
+    status = status.model_copy(update={"rolling": rolling})
     there, since = work.uid is not None, rolling.replaced_at or now
     if there and state.status is ConditionStatus.FALSE and state.reason in _BROKEN:
         return _back(status, rolling, work, now, f"Its workload does not work: {state.message}")

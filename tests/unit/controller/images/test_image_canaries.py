@@ -1,5 +1,6 @@
 """A newer image is tried beside the workload, which is replaced only where that went well."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -122,8 +123,42 @@ def test_another_one_begins_anew_and_what_cannot_be_seen_says_nothing() -> None:
     assert other.canary is not None
     assert (other.canary.uid, other.canary.ready_at) == ("d", None)
     assert other.canary.started_at == NOW + timedelta(minutes=9)
-    # It is gone, and is made again.
-    assert at(ready, Trial(), 2).canary == ready.canary
+
+
+def test_what_is_gone_is_given_its_whole_time_to_be_made_again() -> None:
+    """A pod that a node ended goes for a while before there can be another."""
+    ready = at(begun(), Trial("c", ready=True), 1, healthGate={"stableFor": "1h"})
+    gone = at(ready, Trial(message="an earlier one is being removed"), 15)
+    assert gone.failed is None
+    assert gone.canary is not None
+    assert (gone.canary.uid, gone.canary.ready_at, gone.canary.attempts) == (None, None, 1)
+    assert at(gone, Trial(message="an earlier one is being removed"), 24) == gone
+    other = at(gone, Trial("d"), 24)
+    assert other.canary is not None
+    assert (other.canary.uid, other.canary.attempts) == ("d", 2)
+    assert at(gone, Trial(message="an earlier one is being removed"), 25).failed == [NEW]
+
+
+@pytest.mark.parametrize("missed", [None, timedelta(minutes=60)], ids=["another process", "a silent engine"])
+@pytest.mark.parametrize("is_ready", [True, False], ids=["ready", "not ready"])
+def test_time_in_which_nobody_looked_counts_for_nothing(missed: timedelta | None, is_ready: bool) -> None:
+    trial = Trial("c", ready=is_ready)
+    found = at(begun(), trial, 1)
+    again = replace(work(trial), missed=missed)
+    found = stepped(policy(), found, Newest(NEW), again, NOW + timedelta(minutes=61))
+    assert (under_way(found) is not None, found.failed) == (True, None)
+    lasts = 5 if is_ready else 10
+    assert under_way(at(found, trial, 61 + lasts - 0.5)) is not None
+    over = at(found, trial, 61 + lasts)
+    assert (under_way(over), over.failed) == (None, None if is_ready else [NEW])
+
+
+def test_a_moment_in_which_nobody_looked_is_all_that_is_taken_off() -> None:
+    found = at(begun(), Trial("c", ready=True), 1)
+    again = replace(work(Trial("c", ready=True)), missed=timedelta(minutes=1))
+    found = stepped(policy(), found, Newest(NEW), again, NOW + timedelta(minutes=6))
+    assert under_way(found) is not None
+    assert under_way(at(found, Trial("c", ready=True), 7)) is None
 
 
 def test_one_that_is_ended_again_and_again_has_failed() -> None:

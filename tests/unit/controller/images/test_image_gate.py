@@ -3,19 +3,24 @@
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from gate_place import GatePlace, refused, wants_signatures
+from gate_place import NOW, GatePlace, refused, wants_signatures
 from image_registry import ImageRegistry
 from signing import attest, bundle, pem_of, put_bundle, put_statement, sign, signed, statement
 
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.api.references import Reference
+from claude_sandbox.api.status_fields.image import ImageCanary, ImageStatus
+from claude_sandbox.backends.base import Trial
 from claude_sandbox.blueprint.build import parse_image
+from claude_sandbox.controller.images.canaries import under_way
 from claude_sandbox.controller.images.registry.client import RegistryClient
 from claude_sandbox.controller.images.registry.reach import RegistryError, Way
+from claude_sandbox.controller.images.updates import NO_WORK
 from claude_sandbox.kubernetes_api.resources import IMAGE_POLICIES
 
 OURS, THEIRS = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -327,3 +332,29 @@ async def test_of_a_namespace_whose_questions_are_answered_nothing_but_the_answe
     registry.put("a", "1")
     assert "is not signed" in refused(await place.told(repository=f"{registry.host}/a", tag="1"))
     assert not place.gate.verification._shares
+
+
+async def test_who_comes_next_begins_the_time_of_what_is_tried_anew_and_only_then(
+    places: Places, registry: ImageRegistry
+) -> None:
+    digest, image = registry.put("a", "1"), {"repository": f"{registry.host}/a", "tag": "1"}
+    place = places()
+    place.policy(permitted=[{"repository": "*"}], registries=[{"host": registry.host, "plainHttp": True}])
+    place.more = {"updatePolicy": {"strategy": "Auto", "healthGate": {"stableFor": "1m"}}}
+    canary = ImageCanary(to=digest, started_at=NOW, uid="c", attempts=1, ready_at=NOW)
+    told = ImageStatus(named=f"{registry.host}/a:1", digest=OTHER, canary=canary)
+    place.status = {"image": told.model_dump(mode="json", by_alias=True, exclude_none=True)}
+    place.work = replace(NO_WORK, trial=Trial("c", ready=True))
+    came = NOW + timedelta(hours=1)
+    for seconds in (0, 20, 40, 59):
+        place.now = came + timedelta(seconds=seconds)
+        found = (await place.told(**image)).status
+        assert found is not None
+        assert under_way(found) == canary.model_copy(update={"started_at": came, "ready_at": came})
+    # What this process was to say, and could not write, counts for nothing either.
+    said, place.work = place.status, replace(place.work, trial=Trial("d", ready=True))
+    place.ask(**image)
+    place.status, place.work = said, replace(place.work, trial=Trial("c", ready=True))
+    for seconds, goes_on in ((60, True), (90, True), (119, True), (120, False)):
+        place.now = came + timedelta(seconds=seconds)
+        assert (under_way(place.ask(**image).status) is not None) == goes_on, seconds

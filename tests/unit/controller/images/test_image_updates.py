@@ -117,6 +117,20 @@ def test_the_workload_before_says_nothing_of_the_newer_image() -> None:
     assert stepped(policy(), began, Newest(NEW), work("old"), NOW + timedelta(minutes=9)).rolling is not None
 
 
+@pytest.mark.parametrize("missed", [None, timedelta(minutes=60)], ids=["another process", "a silent engine"])
+@pytest.mark.parametrize("seen", [work("new"), work("new", *WAITING), work(None, *WAITING)])
+def test_time_in_which_nobody_looked_counts_for_nothing(seen: Work, missed: timedelta | None) -> None:
+    found = stepped(policy(), rolling(), Newest(NEW), seen, NOW + timedelta(minutes=1))
+    again = NOW + timedelta(minutes=61)
+    found = stepped(policy(), found, Newest(NEW), replace(seen, missed=missed), again)
+    assert (found.rolling is not None, found.failed) == (True, None)
+    is_ready = seen.state.status is ConditionStatus.TRUE
+    lasts = timedelta(minutes=5 if is_ready else 10)
+    assert stepped(policy(), found, Newest(NEW), seen, again + lasts - timedelta(seconds=30)) == found
+    over = stepped(policy(), found, Newest(NEW), seen, again + lasts)
+    assert (over.rolling, over.failed) == (None, None if is_ready else [NEW])
+
+
 @pytest.mark.parametrize(
     ("seen", "after"),
     [
