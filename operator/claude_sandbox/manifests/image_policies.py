@@ -16,6 +16,7 @@ from claude_sandbox.blueprint.model import Image
 from claude_sandbox.compliance.reports.findings import Finding
 from claude_sandbox.compliance.verdict import Verdict, failed, passed, unknown
 from claude_sandbox.controller.images.policies import NOT_ASKED, Demand, ImageRefusedError, Policy, judged, understood
+from claude_sandbox.kubernetes_api.resources import NAMESPACES
 from claude_sandbox.manifests.documents import Problem
 from claude_sandbox.manifests.kubernetes import Found, Objects
 
@@ -112,7 +113,7 @@ def _with(finding: Finding, said: Verdict) -> Finding:
 
 def _labels(namespace: str, objects: Objects) -> dict[str, str] | None:
     """Of a namespace; None where they are not known."""
-    if not namespace or (found := objects.named("Namespace", namespace)) is None:
+    if not namespace or (found := objects.named(NAMESPACES, namespace)) is None:
         return None
     said: Any = found.get("metadata")
     labels = said.get("labels") if isinstance(said, Mapping) else None

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from claude_sandbox.api import meta
 from claude_sandbox.compliance.evidence.readings import Object
+from claude_sandbox.compliance.pods.plugin_policies import is_plugin_policy
+from claude_sandbox.kubernetes_api.resources import Resource
 from claude_sandbox.manifests.documents import Document, Problem
 
 _TEMPLATES = (("spec", "template"), ("spec", "jobTemplate", "spec", "template"), ("template",), ("spec", "podTemplate"))
@@ -71,35 +74,46 @@ class Objects:
     """All objects of all files, for what is judged to be judged among them."""
 
     all: tuple[Found, ...] = ()
-    by_kind: Mapping[str, tuple[Object, ...]] = field(default_factory=dict)
+    by_kind: Mapping[tuple[str, str], tuple[Object, ...]] = field(default_factory=dict)
+    """By their API groups as well: a NetworkPolicy may be Calico's, and a Service one of Knative's."""
 
-    def of(self, kind: str, namespace: str) -> tuple[Object, ...]:
+    def of(self, resource: Resource, namespace: str) -> tuple[Object, ...]:
         """Those of a kind in a namespace."""
         return tuple(
             one
-            for one in self.by_kind.get(kind, ())
+            for one in self.by_kind.get((resource.group, resource.kind), ())
             if str(_mapping(one.get("metadata")).get("namespace") or "") == namespace
         )
 
-    def named(self, kind: str, name: str, namespace: str = "") -> Object | None:
+    def named(self, resource: Resource, name: str, namespace: str = "") -> Object | None:
         """None where it is not among them."""
-        those = (one for one in self.of(kind, namespace) if _mapping(one.get("metadata")).get("name") == name)
+        those = (one for one in self.of(resource, namespace) if _mapping(one.get("metadata")).get("name") == name)
         return next(those, None)
+
+    @cached_property
+    def plugin_policies(self) -> tuple[Object, ...]:
+        """Those of network plugins, in whatever namespace."""
+        return tuple(one for those in self.by_kind.values() for one in those if is_plugin_policy(one))
 
 
 def objects(documents: Iterable[Document]) -> Objects:
     """The objects in `documents`, those in lists one by one. What is no Kubernetes object is left out."""
     found = tuple(one for document in documents for one in _expanded(document))
-    by_kind: dict[str, list[Object]] = {}
+    by_kind: dict[tuple[str, str], list[Object]] = {}
     for one in found:
         if isinstance(one.value.get("metadata"), Mapping):
-            by_kind.setdefault(one.kind, []).append(one.value)
+            by_kind.setdefault((_group(one.value), one.kind), []).append(one.value)
     return Objects(found, {kind: tuple(those) for kind, those in by_kind.items()})
 
 
 def is_object(value: Object) -> bool:
     """Whether it is one of Kubernetes."""
     return isinstance(value.get("apiVersion"), str) and isinstance(value.get("kind"), str)
+
+
+def _group(value: Object) -> str:
+    group, slash, _ = str(value["apiVersion"]).partition("/")
+    return group if slash else ""
 
 
 def is_sandbox(found: Found) -> bool:

@@ -19,6 +19,16 @@ from claude_sandbox.compliance.pods.view import View
 from claude_sandbox.compliance.reports.findings import Finding
 from claude_sandbox.compliance.reports.pods import findings
 from claude_sandbox.compliance.verdict import Verdict, not_applicable, unknown
+from claude_sandbox.kubernetes_api.resources import (
+    LIMIT_RANGES,
+    NAMESPACES,
+    NETWORK_POLICIES,
+    RESOURCE_QUOTAS,
+    RUNTIME_CLASSES,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    Resource,
+)
 from claude_sandbox.manifests.judged import AGELESS, Judged, Standard, unsourced
 from claude_sandbox.manifests.kubernetes import Objects, Workload
 
@@ -40,7 +50,7 @@ _DENY_ALL = {
 def judge_workload(workload: Workload, objects: Objects, standard: Standard) -> Judged:
     """The outcome of each control of a pod that no ClaudeSandbox declares."""
     found, space = workload.found, workload.found.namespace
-    services = objects.of("Service", space)
+    services = objects.of(SERVICES, space)
     expected = undeclared.expected(
         workload.pod,
         (str(one["metadata"].get("name")) for one in services),
@@ -63,21 +73,21 @@ def evidence_of(
     spec, space = pod["spec"], str(pod["metadata"].get("namespace") or "")
     account = str(spec.get("serviceAccountName") or "default")
     ours = [one for one in made if one["kind"] == "ServiceAccount"]
-    live_account = ours[0] if ours else objects.named("ServiceAccount", account, space)
-    runtime, namespace = spec.get("runtimeClassName"), objects.named("Namespace", space)
-    runtime_class = objects.named("RuntimeClass", str(runtime)) if runtime else None
-    quotas = (*objects.of("ResourceQuota", space), *objects.of("LimitRange", space))
+    live_account = ours[0] if ours else objects.named(SERVICE_ACCOUNTS, account, space)
+    runtime, namespace = spec.get("runtimeClassName"), objects.named(NAMESPACES, space)
+    runtime_class = objects.named(RUNTIME_CLASSES, str(runtime)) if runtime else None
+    quotas = (*objects.of(RESOURCE_QUOTAS, space), *objects.of(LIMIT_RANGES, space))
 
-    def all_of(kind: str) -> tuple[Object, ...]:
-        return (*objects.of(kind, space), *(one for one in made if one["kind"] == kind))
+    def all_of(resource: Resource) -> tuple[Object, ...]:
+        return (*objects.of(resource, space), *(one for one in made if one["kind"] == resource.kind))
 
     read = standard.read
     return KubernetesEvidence(
         expected=expected,
         pod=read(pod),
         namespace=Unread(_ABSENT) if namespace is None else read(namespace),
-        policies=read(all_of("NetworkPolicy")),
-        services=read(all_of("Service")),
+        policies=read(all_of(NETWORK_POLICIES)),
+        services=read(all_of(SERVICES)),
         slices=read(()),
         service_account=Unread(_ABSENT) if live_account is None else read(live_account),
         access=Unread("only the API server tells what it may do"),
@@ -86,6 +96,7 @@ def evidence_of(
         quotas=read(quotas) if quotas or standard.whole else Unread("they are not in these files"),
         gateway=Unread("none runs yet") if expected.gateway is not None else read(None),
         drift=Unread("nothing of it runs yet"),
+        plugin_policies=read(objects.plugin_policies),
         now=standard.now,
         max_age=AGELESS,
     )

@@ -173,6 +173,55 @@ def test_what_other_files_could_change_is_unknown_unless_these_are_whole(
     assert {id: found[id] for id in whole} == whole
 
 
+CILIUM = {
+    "apiVersion": "cilium.io/v2",
+    "kind": "CiliumNetworkPolicy",
+    "metadata": {"name": "c", "namespace": "agents"},
+    "spec": {"endpointSelector": {"matchLabels": {"app": "agent"}}, "ingress": [{}], "egress": [{}]},
+}
+CALICO = {
+    "apiVersion": "projectcalico.org/v3",
+    "kind": "NetworkPolicy",
+    "metadata": {"name": "c", "namespace": "agents"},
+    "spec": {"selector": "app == 'agent'", "types": ["Ingress", "Egress"], "egress": [{"action": "Allow"}]},
+}
+OF_OTHERS = {**CALICO, "spec": {**CALICO["spec"], "selector": "app == 'other'"}}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    ("others", "expected"),
+    [
+        # One alone may isolate it, or not: neither is said.
+        ([CILIUM], {"NET-01": U, "NET-02": U, "NET-11": U}),
+        ([CALICO], {"NET-01": U, "NET-02": U, "NET-11": U}),
+        # Beside a NetworkPolicy it may allow more.
+        ([policy(), CILIUM], {"NET-01": U, "NET-02": U, "NET-11": U}),
+        ([policy(), CALICO], {"NET-01": U, "NET-02": U, "NET-11": U}),
+        ([policy(**WIDE), CILIUM], {"NET-01": U, "NET-02": F, "NET-11": U}),
+        # Of others nothing is left open, and Calico's NetworkPolicy is none of Kubernetes'.
+        ([OF_OTHERS], {"NET-01": F, "NET-02": F, "NET-11": F}),
+        ([policy(), OF_OTHERS], {"NET-01": P, "NET-02": P, "NET-11": P}),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("whole", [True, False])
+def test_policies_of_network_plugins_are_told_and_not_evaluated(
+    others: list[Object], expected: dict[str, Result], whole: bool
+) -> None:
+    [one] = judged(deployment(), *others, standard=replace(STANDARD, whole=whole)).judged
+    found = {finding.control.id: finding for finding in one.findings}
+    for id, result in expected.items():
+        # Files that are not whole leave more open, and nothing else.
+        assert found[id].result is result or (not whole and found[id].result is U)
+        if result is U:
+            assert "Policy c may select the pod, and is not evaluated" in found[id].verdict.message
+            assert found[id].remedy == ""
+
+
+def test_what_only_has_the_name_of_a_kind_of_kubernetes_is_none_of_it() -> None:
+    served = {**service(type="LoadBalancer"), "apiVersion": "serving.knative.dev/v1"}
+    assert results(deployment(), policy(), served, standard=replace(STANDARD, whole=True))["NET-10"] is P
+
+
 def test_policies_of_another_namespace_do_not_count() -> None:
     other = policy()
     other["metadata"]["namespace"] = "else"

@@ -31,6 +31,7 @@ from claude_sandbox.compliance.evidence.pods import SLICE_OF
 from claude_sandbox.compliance.evidence.readings import Object
 from claude_sandbox.compliance.pods.coverage import beyond
 from claude_sandbox.compliance.pods.declared_policies import declared_ingress, first_of, widened
+from claude_sandbox.compliance.pods.plugin_policies import DIRECTIONS
 from claude_sandbox.compliance.pods.policy_size import OUTSIZE
 from claude_sandbox.compliance.pods.selectors import matches
 from claude_sandbox.compliance.pods.undeclared import (
@@ -39,7 +40,7 @@ from claude_sandbox.compliance.pods.undeclared import (
     wide_egress,
     wide_ingress,
 )
-from claude_sandbox.compliance.pods.view import View
+from claude_sandbox.compliance.pods.view import View, among_plugins
 from claude_sandbox.compliance.verdict import Verdict, decided, failed, judged, not_applicable, unknown
 
 
@@ -50,11 +51,14 @@ def pod_default_deny(view: View) -> Verdict:
     effective = view.network
     if effective.unjudged:
         return failed(effective.unjudged)
-    return judged(
-        f"no NetworkPolicy of the namespace restricts the sandbox's {direction}"
-        for direction, granted in (("ingress", effective.ingress), ("egress", effective.egress))
-        if granted is None
-    )
+    both = (("ingress", effective.ingress), ("egress", effective.egress))
+    free = [direction for direction, granted in both if granted is None]
+    # Of a direction that no policy of anybody's is about it is certain.
+    certain = [direction for direction in free if not view.plugins.about(direction)]
+    told = [f"no NetworkPolicy of the namespace restricts the sandbox's {one}" for one in certain or free]
+    if certain and not view.plugins.unread:
+        return judged(told)
+    return view.plugins.weighed(judged(told), *(free or DIRECTIONS), isolated=False)
 
 
 def pod_exposed(view: View) -> Verdict:
@@ -76,6 +80,7 @@ def pod_exposed(view: View) -> Verdict:
     return judged(first_of(sorted(problems)), ", ".join(sorted(seen)))
 
 
+@among_plugins("ingress")
 def pod_ingress(view: View) -> Verdict:
     """All policies together allow the declared ports, to pods of the same namespace."""
     granted = view.network.ingress

@@ -151,6 +151,8 @@ class KubernetesEvidence:
 
     34 is the strictest of the supported ones, so it is what is assumed when nothing better is known.
     """
+    plugin_policies: Reading[tuple[Object, ...]] | Unread | None = None
+    """Policies of network plugins that may concern pods of the namespace, of whichever kinds. None: nobody looks."""
     probe: Reading[ProbeReport] | Unread = NOT_PROBED
     """What could be reached from its place in the network."""
     probe_max_age: timedelta = timedelta.max

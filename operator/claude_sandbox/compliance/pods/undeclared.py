@@ -16,7 +16,7 @@ from claude_sandbox.compliance.evidence.readings import Object
 from claude_sandbox.compliance.pods.coverage import is_anyone, never_reached, too_wide
 from claude_sandbox.compliance.pods.declared_policies import widened
 from claude_sandbox.compliance.pods.policies import Granted, IPBlock
-from claude_sandbox.compliance.pods.view import View
+from claude_sandbox.compliance.pods.view import View, among_plugins
 from claude_sandbox.compliance.pods.volumes import (
     READ_ONLY_SOURCES,
     TIGHTEST_MODE,
@@ -94,6 +94,7 @@ def writable_beyond(view: View, declared: Declarations) -> Verdict:
     return judged(places) if places else known_to_be_all(view)
 
 
+@among_plugins("egress")
 def wide_egress(view: View, declared: Declarations) -> Verdict:
     """What its policies let it connect to is bounded, and private only where that is declared."""
     granted = view.network.egress
@@ -106,6 +107,7 @@ def wide_egress(view: View, declared: Declarations) -> Verdict:
     return judged([*_boundless(granted, "egress to"), *problems], f"{len(granted)} allowed")
 
 
+@among_plugins("ingress")
 def wide_ingress(view: View, _declared: Declarations) -> Verdict:
     """Who its policies let connect to it is bounded."""
     granted = view.network.ingress

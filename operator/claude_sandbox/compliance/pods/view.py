@@ -1,9 +1,9 @@
 """The evidence, looked at: what several controls need, worked out once for each evaluation."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, TypeVar
+from functools import cached_property, wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from claude_sandbox.compliance.evidence.gateways import Gateway
 from claude_sandbox.compliance.evidence.grants import Grant
@@ -13,9 +13,12 @@ from claude_sandbox.compliance.evidence.readings import Object, Reading, Unread
 from claude_sandbox.compliance.pods import pod_security
 from claude_sandbox.compliance.pods.coverage import beyond
 from claude_sandbox.compliance.pods.declared_policies import declared_egress
-from claude_sandbox.compliance.pods.policies import Granted, Union, union
+from claude_sandbox.compliance.pods.plugin_policies import PluginPolicies, Whom, plugin_policies
+from claude_sandbox.compliance.pods.policies import Direction, Granted, Union, union
+from claude_sandbox.compliance.verdict import Verdict
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _EMPTY: Mapping[str, Any] = {}
 _STATUSES = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
@@ -145,6 +148,19 @@ class View:
         return union(_value(self.evidence.policies), self.pod)
 
     @cached_property
+    def plugins(self) -> PluginPolicies:
+        """What network plugins have beside NetworkPolicies that may select the pod."""
+        read, namespace = self.evidence.plugin_policies, self.evidence.namespace
+        # Of a pod in its node's network no policy of pods holds, whose ever it is.
+        if read is None or self.spec.get("hostNetwork"):
+            return PluginPolicies()
+        if isinstance(read, Unread):
+            return PluginPolicies(unread=read.reason)
+        account = str(self.spec.get("serviceAccountName") or "default")
+        space = None if isinstance(namespace, Unread) else (namespace.value.get("metadata") or {}).get("labels") or {}
+        return plugin_policies(read.value, Whom(self.labels, self.own_namespace, space, account))
+
+    @cached_property
     def undeclared_egress(self) -> tuple[Granted, ...]:
         """What of what they allow it to connect to is not declared; only where something isolates it."""
         return beyond(self.network.egress or (), declared_egress(self.expected, self.own_namespace))
@@ -161,6 +177,22 @@ class View:
             for spec in self.spec.get(kind) or ():
                 name = str(spec.get("name", ""))
                 yield PodContainer(kind, name, spec, spec.get("securityContext") or _EMPTY, reported.get(name, _EMPTY))
+
+
+def among_plugins(
+    direction: Direction,
+) -> Callable[[Callable[Concatenate[View, P], Verdict]], Callable[Concatenate[View, P], Verdict]]:
+    """Of a judge of what NetworkPolicies allow in a direction: that a plugin's policies may change that."""
+
+    def decorated(judge: Callable[Concatenate[View, P], Verdict]) -> Callable[Concatenate[View, P], Verdict]:
+        @wraps(judge)
+        def weighing(view: View, /, *args: P.args, **kwargs: P.kwargs) -> Verdict:
+            isolated = getattr(view.network, direction) is not None
+            return view.plugins.weighed(judge(view, *args, **kwargs), direction, isolated=isolated)
+
+        return weighing
+
+    return decorated
 
 
 def _value(reading: Reading[T] | Unread) -> T:

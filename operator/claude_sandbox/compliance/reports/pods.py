@@ -159,14 +159,18 @@ def _isolation(view: View, found: Sequence[Finding]) -> Judgement:
     for need in (Evidence.POLICIES, Evidence.POD):
         if why := _unusable(view.evidence, need):
             return ConditionStatus.UNKNOWN, Reason.OBSERVATION_FAILED, why
-    for judge, reason in (
-        (pod_default_deny, Reason.POLICY_MISSING),
-        (pod_egress, Reason.POLICY_WIDENED),
-        (pod_ingress, Reason.POLICY_WIDENED),
-    ):
-        verdict = guarded(partial(judge, view))
+    verdicts = [
+        (guarded(partial(judge, view)), reason)
+        for judge, reason in (
+            (pod_default_deny, Reason.POLICY_MISSING),
+            (pod_egress, Reason.POLICY_WIDENED),
+            (pod_ingress, Reason.POLICY_WIDENED),
+        )
+    ]
+    for verdict, reason in verdicts:
         if verdict.result is Result.FAIL:
             return ConditionStatus.FALSE, reason, verdict.message
+    for verdict, _ in verdicts:
         if verdict.result is Result.UNKNOWN:
             return ConditionStatus.UNKNOWN, Reason.OBSERVATION_FAILED, verdict.message
     documents = "The policies are in place and not widened"

@@ -11,7 +11,7 @@ from claude_sandbox.compliance.evidence.pods import Expected
 from claude_sandbox.compliance.pods.coverage import too_wide
 from claude_sandbox.compliance.pods.declared_policies import widened
 from claude_sandbox.compliance.pods.policies import Granted
-from claude_sandbox.compliance.pods.view import View
+from claude_sandbox.compliance.pods.view import View, among_plugins
 from claude_sandbox.compliance.verdict import Verdict, decided, failed, judged, not_applicable, unknown
 
 _DEFAULT = ("", "bridge", "default")
@@ -25,6 +25,7 @@ The loopback is none of them: what an engine is to ask there, it asks on its hos
 _UNRESTRICTED = "no NetworkPolicy restricts egress: everything can be connected to"
 
 
+@among_plugins("egress")
 def pod_egress(view: View) -> Verdict:
     """All policies together allow the declared networks and the resolver, and those networks are narrow."""
     granted = view.network.egress
@@ -68,6 +69,7 @@ def container_internal(container: Container) -> Verdict:
     return decided(problems, doubts, ", ".join(sorted(names)))
 
 
+@among_plugins("egress")
 def pod_by_gateway(view: View) -> Verdict:
     """All policies together let it connect to its gateway, and beside that to what its spec asks for by address."""
     expected, granted = view.expected, view.network.egress
@@ -105,6 +107,7 @@ def strangers(container: Container) -> Iterator[str]:
             yield from (f"{peer} is on its network {name} too" for peer in peers_of(document, container))
 
 
+@among_plugins("egress")
 def pod_resolver(view: View) -> Verdict:
     """No resolver can be asked, unless the spec asks for the cluster's; a name that is asked for is a way out."""
     expected, granted = view.expected, view.network.egress
