@@ -220,6 +220,19 @@ class ClaudeImagePolicySpec(Strict):
             "has two digests for one tag: remove one of them",
             field="pins",
         ),
+        # Which of two would count nobody could tell by reading: the looser one, in the worst case.
+        Rule(
+            "self.permitted.all(p, self.permitted.exists_one(q, q.repository == p.repository))",
+            lambda policy: len({one.repository for one in policy.permitted}) == len(policy.permitted),
+            "says two things of one repository: write one entry, with all that is asked of its images",
+            field="permitted",
+        ),
+        Rule(
+            "self.registries.all(p, self.registries.exists_one(q, q.host == p.host))",
+            lambda policy: len({one.host for one in policy.registries}) == len(policy.registries),
+            "names one host twice: write one entry for it",
+            field="registries",
+        ),
         Rule(
             "has(self.trustRoot) || !(self.permitted.exists(p, has(p.identities) && size(p.identities) > 0)"
             " || (has(self.attestations) && self.attestations.exists(a, has(a.identities) && size(a.identities) > 0)))",
