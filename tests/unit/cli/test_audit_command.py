@@ -222,6 +222,35 @@ def test_a_file_is_followed_as_it_grows_and_is_replaced(tmp_path: Path, monkeypa
     assert seen == [b"one\n", b"two\n", b"number three\n", b"4\n"]
 
 
+def test_nothing_is_missed_of_a_file_that_is_replaced_twice_while_its_writer_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, looked = tmp_path / "log", 0
+    path.write_bytes(b"1\n")
+    late = path.open("ab", buffering=0)
+
+    def look(_seconds: float) -> None:
+        """What happens while the reader waits."""
+        nonlocal looked
+        looked += 1
+        assert looked < 20
+        if looked == 1:
+            late.write(b"2\n")
+            path.rename(tmp_path / "log.1")
+            path.write_bytes(b"4\n")
+        elif looked == 2:
+            # Not yet told that its file has another name.
+            late.write(b"3\n torn")
+            path.rename(tmp_path / "log.2")
+            path.write_bytes(b"5\n")
+
+    monkeypatch.setattr("claude_sandbox.cli.audit.files.time.sleep", look)
+    growing = FollowedFile(path, path.open("rb"))
+    seen = [growing.readline(100) for _ in range(6)]
+    late.close()
+    assert seen == [b"1\n", b"2\n", b"3\n", b" torn\n", b"4\n", b"5\n"]
+
+
 def _until(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
     while not true():

@@ -3,7 +3,9 @@
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,33 +64,47 @@ class Reader:
 
 
 class FollowedFile:
-    """A file that is read as it grows: whole lines, and anew where it was cut off or another is in its place."""
+    """A file that is read as it grows: whole lines, and anew where it was cut off or another is in its place.
+
+    What replaced it is opened when it is seen, so that it is not missed should it be replaced in turn. The one before
+    is read to its end first, and for one more look: who writes to it may do so until it has opened the other.
+    """
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path = path
-        self._file = file
+        self._files = deque([file])
         self._part = b""
+        self._waited = False
 
     def readline(self, limit: int) -> bytes:
         """The next whole line, or `limit` bytes of one; waits for it."""
         while True:
-            more = self._file.readline(limit - len(self._part))
+            more = self._files[0].readline(limit - len(self._part))
             self._part += more
             if self._part.endswith(b"\n") or len(self._part) >= limit:
-                found, self._part = self._part, b""
-                return found
-            if not more:
-                time.sleep(_LOOK)
-                self._look()
+                return self._taken()
+            if more:
+                continue
+            if len(self._files) > 1 and self._waited:
+                self._files.popleft().close()
+                self._waited = False
+                if self._part:
+                    # Nothing will end it any more: it is shown as what it is, rather than passed over.
+                    return self._taken() + b"\n"
+                continue
+            self._waited = len(self._files) > 1
+            time.sleep(_LOOK)
+            self._look()
+
+    def _taken(self) -> bytes:
+        found, self._part = self._part, b""
+        return found
 
     def _look(self) -> None:
-        try:
-            now, here = self._path.stat(), os.fstat(self._file.fileno())
-        except FileNotFoundError:
-            return
-        if (now.st_dev, now.st_ino) != (here.st_dev, here.st_ino):
-            self._file.close()
-            self._file, self._part = self._path.open("rb"), b""
-        elif now.st_size < self._file.tell():
-            self._file.seek(0)
+        if os.fstat(self._files[0].fileno()).st_size < self._files[0].tell():
+            self._files[0].seek(0)
             self._part = b""
+        with suppress(FileNotFoundError):
+            now, last = self._path.stat(), os.fstat(self._files[-1].fileno())
+            if (now.st_dev, now.st_ino) != (last.st_dev, last.st_ino):
+                self._files.append(self._path.open("rb"))
