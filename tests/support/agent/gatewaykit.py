@@ -144,6 +144,8 @@ class Provider:
     """A stand-in for the model's provider; `answer` may be replaced."""
 
     url: str = ""
+    begun: int = 0
+    """Requests of which the head has come."""
     seen: list[Seen] = field(default_factory=list)
     cancelled: int = 0
     answer: Handler = field(default_factory=lambda: answered(200))
@@ -168,6 +170,7 @@ async def provider() -> AsyncIterator[Provider]:
     found = Provider()
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        found.begun += 1
         try:
             body = b"".join([part async for part in request.content.iter_any()])
             headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers]

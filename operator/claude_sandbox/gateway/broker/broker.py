@@ -61,7 +61,8 @@ class Broker:
         return len(self._open)
 
     def changed(self) -> None:
-        """Take the limits as they are now; end what sandboxes have under way that are no longer there."""
+        """Take the limits as they are now; end what sandboxes have under way that are no longer there, or are in
+        quarantine; of a credential that is gone, note whose it was."""
         live = self._live()
         limits = live.config.limits
         self._slots.limit(limits.requests, limits.requests_each, len(live.sandboxes))
@@ -73,9 +74,15 @@ class Broker:
             if uid in live.sandboxes and rate.per_minute == limits.requests_per_minute
         }
         for one in list(self._open):
-            if one.sandbox is not None and one.sandbox.uid not in live.sandboxes and one.task is not None:
+            if one.sandbox is None or one.task is None:
+                continue
+            now = live.sandboxes.get(one.sandbox.uid)
+            if now is None or (one.credential is not None and now.credential is None):
                 one.rule = "no longer allowed"
                 one.task.cancel()
+            elif one.credential is not None and one.sandbox.uid not in live.credentials:
+                # For good, though another may come: with this one nothing is begun any more.
+                one.withdrawn = True
 
     async def handle(self, incoming: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -140,7 +147,7 @@ class Broker:
         # Read after the body, which may have taken minutes: another credential may be in use by now.
         request.credential = live.credentials.get(sandbox.uid)
         if request.credential is None:
-            raise APIError(503, "api_error", "the gateway has no credential for this sandbox", "credential")
+            raise _no_credential()
         return await self._exchange(incoming, request, body, request.credential, live)
 
     async def _known(self, incoming: web.BaseRequest, request: Request) -> Sandbox:
@@ -174,6 +181,9 @@ class Broker:
 
         async def judge(scanned: Scanned, size: int) -> None:
             await self._judge(request, scanned, size)
+            # Of a body that goes on as it comes the head is at the provider, with the credential in it.
+            if request.withdrawn:
+                raise _no_credential()
 
         body = Body(incoming.content, request.route.max_body, judge, json=request.route.model)
         try:
@@ -283,6 +293,10 @@ def _limited(sandbox: Sandbox) -> bool:
 
 def _unknown(why: str = "", rule: str = "identity") -> APIError:
     return APIError(401, "authentication_error", f"the gateway does not know this identity{why}", rule)
+
+
+def _no_credential() -> APIError:
+    return APIError(503, "api_error", "the gateway has no credential for this sandbox", "credential")
 
 
 def _failed(message: str, rule: str) -> APIError:

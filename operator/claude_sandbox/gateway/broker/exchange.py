@@ -26,6 +26,8 @@ class Request:
     sandbox: Sandbox | None = None
     route: Route | None = None
     credential: Credential | None = None
+    withdrawn: bool = False
+    """That credential was taken away since."""
     body: Scanned = field(default_factory=Scanned)
     size: int | None = None
     """Of the body in bytes, once it was judged."""

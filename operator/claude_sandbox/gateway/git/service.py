@@ -87,8 +87,9 @@ class GitService:
             if one.opened is None or one.sandbox is None or one.task is None:
                 continue
             now = live.repositories.get(one.sandbox.uid, {}).get(one.opened.repository.at)
-            # Another credential is for the next request: the server has let this one in.
-            if now is None or now.repository != one.opened.repository:
+            # Another credential is for the next request: the server has let this one in. Where there is none any more,
+            # a push that is still being read would go there with the one that was taken away.
+            if now is None or now.repository != one.opened.repository or now.problem:
                 one.passage.rule = "no longer allowed"
                 one.task.cancel()
 

@@ -5,6 +5,7 @@ import json
 import socket
 import struct
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,13 @@ import pytest
 from aiohttp import web
 from gatewaykit import KEY, PLACEHOLDER, answered, document, message, provider, running, until, write
 from yarl import URL
+
+from claude_sandbox.gateway.audit import Audit
+from claude_sandbox.gateway.broker.broker import Broker
+from claude_sandbox.gateway.broker.upstream import Upstreams
+from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
+from claude_sandbox.gateway.budget.store import MemoryStore
+from claude_sandbox.gateway.config.follow import Follower
 
 BODY = {"model": "claude-sonnet-5-5", "max_tokens": 1000, "messages": [{"role": "user", "content": "hi"}]}
 IDENTITY = {"x-api-key": PLACEHOLDER, "content-type": "application/json", "anthropic-version": "2023-06-01"}
@@ -355,6 +363,71 @@ async def test_a_body_that_takes_long_is_judged_by_what_is_declared_at_its_end(t
             found = await reader.readuntil(b"\r\n")
             writer.close()
     assert (found.split()[1], len(api.seen)) == (b"400", asked)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["gone", "another came"])
+async def test_a_credential_that_is_taken_away_while_a_long_body_comes_is_not_used(
+    tmp_path: Path, again: bool
+) -> None:
+    """Else an agent keeps a compromised key in use by not ending a request's body, for as long as it likes."""
+    body = json.dumps({**BODY, "messages": ["x" * (1 << 20)]}).encode()
+    async with provider() as api:
+        with running(tmp_path, document(tmp_path, provider=api.url)) as gateway:
+            host, _, port = gateway.broker.partition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            head = f"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: {PLACEHOLDER}\r\ncontent-length: {len(body)}"
+            writer.write(f"{head}\r\n\r\n".encode() + body[:-1])
+            await until(lambda: api.begun)
+            (tmp_path / "key").unlink()
+            async with asyncio.timeout(60):
+                while (await post(gateway.broker))[0] != 503:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            if again:
+                write(tmp_path / "key", "sk-ant-another")
+                async with asyncio.timeout(60):
+                    while (await post(gateway.broker))[0] != 200:  # noqa: ASYNC110
+                        await asyncio.sleep(0.05)
+            writer.write(body[-1:])
+            found = await reader.readuntil(b"\r\n")
+            writer.close()
+            await until(lambda: [one for one in gateway.audit() if one["bytesUp"] == len(body)])
+            (line,) = [one for one in gateway.audit() if one["bytesUp"] == len(body)]
+    assert (found.split()[1], line["rule"]) == (b"503", "credential")
+    assert not [seen for seen in api.seen if len(seen.body) > 1 << 20]
+
+
+async def test_what_a_sandbox_has_under_way_ends_with_its_quarantine(tmp_path: Path) -> None:
+    """In a cluster such a sandbox stays known, so that its account goes on: as one without a credential."""
+    go_on = asyncio.Event()
+
+    async def slow(_request: web.BaseRequest, _body: bytes) -> web.StreamResponse:
+        await go_on.wait()
+        return web.json_response(message())
+
+    async with provider() as api:
+        api.answer = slow
+        write(tmp_path / "config.json", json.dumps(document(tmp_path, provider=api.url)))
+        follower = Follower(tmp_path / "config.json")
+        follower.start()
+        live, lines, upstreams = [follower.live], list[bytes](), Upstreams()
+        audit = Audit(lines.append)
+        broker = Broker(lambda: live[0], audit, Bookkeeper(MemoryStore()), upstreams)
+        runner = web.ServerRunner(web.Server(broker.handle, handler_cancellation=True), shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        under_way = asyncio.create_task(post(f"127.0.0.1:{runner.addresses[0][1]}"))
+        await until(lambda: api.seen)
+        (one,) = live[0].sandboxes.values()
+        live[0] = replace(live[0], sandboxes={one.uid: replace(one, credential=None)}, credentials={})
+        broker.changed()
+        await until(lambda: api.cancelled)
+        with pytest.raises(aiohttp.ClientError):
+            await under_way
+        await runner.cleanup()
+        await upstreams.close()
+        await audit.close()
+    (told,) = [json.loads(line) for line in b"".join(lines).splitlines()]
+    assert (told["verdict"], told["rule"]) == ("Cancelled", "no longer allowed")
 
 
 async def test_it_ends_when_what_is_under_way_has_ended(tmp_path: Path) -> None:
