@@ -62,7 +62,10 @@ class Pods(Followed[dict[str, Placed]]):
         return found.pod if found is not None and found.steady else None
 
     async def _begin(self) -> None:
-        await self._needed.wait()
+        if not self._needed.is_set():
+            # Nobody follows them meanwhile, so that what is known grows old: it is listed anew before any is certain.
+            self._version = None
+            await self._needed.wait()
 
     def _nothing(self) -> dict[str, Placed]:
         return {}

@@ -18,8 +18,9 @@ from tokenkit import AUDIENCE, DISCOVERY, Signer, claims, elliptic
 from claude_sandbox.gateway.identity import IdentityError
 from claude_sandbox.gateway.kubernetes import api_server, identities, sandboxes
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError
-from claude_sandbox.gateway.kubernetes.declared import read_sandbox
+from claude_sandbox.gateway.kubernetes.declared import Pod, read_sandbox
 from claude_sandbox.gateway.kubernetes.identities import ClusterKeys, TokenIdentities
+from claude_sandbox.gateway.kubernetes.pods import Pods
 from claude_sandbox.gateway.kubernetes.sandboxes import Sandboxes
 from claude_sandbox.localcluster.pki.certificates import new_ca
 
@@ -308,3 +309,31 @@ async def test_no_more_sandboxes_are_followed_than_a_bound(
     async with following(api) as found:
         await until(lambda: found.synced)
         assert (set(found.declared), set(found.refused)) == ({"a", "b"}, {"c"})
+
+
+def pod(name: str, address: str, version: int = 1) -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "uid": f"uid-{name}", "resourceVersion": str(version)},
+        "status": {"phase": "Running", "podIPs": [{"ip": address}]},
+    }
+
+
+async def test_an_address_is_nobodys_after_pods_were_not_followed_until_they_were_listed_again(
+    server: tuple[Server, str], api: ApiServer
+) -> None:
+    """Where no sandbox has services they are not followed, and addresses go to other pods."""
+    server[0].items, server[0].events = [pod("a", "10.0.0.1")], [[]]
+    found = Pods(api, "team-a")
+    found.need(True)
+    task = asyncio.create_task(found.run())
+    try:
+        await until(lambda: found.certainly_at("10.0.0.1") == Pod("a", "uid-a"))
+        found.need(False)
+        await until(lambda: sum("watch" in one for one in server[0].asked) == 1 and not found.certainly_at("10.0.0.1"))
+        server[0].items = [pod("b", "10.0.0.1")]
+        found.need(True)
+        seen = set[Pod | None]()
+        await until(lambda: (at := found.certainly_at("10.0.0.1"), seen.add(at))[0] == Pod("b", "uid-b"))
+        assert Pod("a", "uid-a") not in seen
+    finally:
+        task.cancel()
