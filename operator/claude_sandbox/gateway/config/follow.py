@@ -27,7 +27,8 @@ from claude_sandbox.gateway.services.declared import Service as DeclaredService
 
 INTERVAL = 0.5
 """Seconds between two looks."""
-_MAX_SECRET = 16 * 1024
+MAX_SECRET = 16 * 1024
+"""Bytes of a credential."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ def read_files(directory: Path, names: Iterable[str]) -> dict[str, bytes]:
     for name in names:
         with suppress(OSError), (directory / name).open("rb") as file:
             # One byte more than is taken, so that what is too long is seen to be.
-            data[name] = file.read(_MAX_SECRET + 1)
+            data[name] = file.read(MAX_SECRET + 1)
     return data
 
 
@@ -247,7 +248,7 @@ def read_secret(path: Path) -> str | None:
     """The text of a credential; None where it can't be read, or could not be in a header."""
     try:
         with path.open("rb") as file:
-            return secret_text(file.read(_MAX_SECRET + 1))
+            return secret_text(file.read(MAX_SECRET + 1))
     except OSError:
         return None
 
@@ -258,7 +259,7 @@ def secret_text(data: bytes) -> str | None:
         found = data.decode("ascii").strip()
     except UnicodeDecodeError:
         return None
-    return found if 0 < len(found) <= _MAX_SECRET and found.isprintable() and " " not in found else None
+    return found if 0 < len(found) <= MAX_SECRET and found.isprintable() and " " not in found else None
 
 
 def _standard_error(message: str) -> None:

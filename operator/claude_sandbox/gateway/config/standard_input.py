@@ -8,6 +8,7 @@ all of it). Nothing of it is ever in a file, an argument or the environment, so 
 
 - Before the first message there is no `live`, and nothing is listened on.
 - A message is taken whole or not at all; one that is wrong changes nothing, and its revision is never told as taken.
+  So is one that is too long, and the next one is taken.
 - A revision is told on standard output once it holds, in a line of its own: the sender waits for that.
 - Identities of the message before are taken for `GRACE` seconds more: a sandbox that has just been given another may
   still be sending with the old one.
@@ -42,7 +43,8 @@ from claude_sandbox.gateway.services.declared import Header, Service, Services, 
 GRACE = 60.0
 """Seconds. Claude Code asks for a key anew after one; what is under way may take longer, and was let in before."""
 _NO_SECRET = "there is no Secret {}, or it has not opted in: give it the type or the label claudesandbox.dev/git"
-_LARGEST = 4 << 20
+_LARGEST = 16 << 20
+"""Bytes of a message: of each of 16 repositories all that a Secret for git may hold, however JSON has to write it."""
 _MAY_BE_THERE = {"secrets", "unopened", "git"}
 _CHUNK = 64 << 10
 
@@ -143,12 +145,15 @@ class InputFollower:
             self._tell(self.revision)
 
     def _line(self) -> bytearray:
-        """The next line; nothing where the input has ended, or goes on without one."""
+        """The next line; of one that is too long what is kept of it, which is no message. Nothing where the input has
+        ended."""
         while (end := self._come.find(b"\n")) < 0:
             part = os.read(self._handle, _CHUNK)
-            # No operator sends so much: what comes is no message, and nothing behind it can be told from it.
-            if not part or len(self._come) > _LARGEST:
+            if not part:
                 return bytearray()
+            if len(self._come) > _LARGEST:
+                # What is left of it is read over: who stopped here would follow nothing for ever.
+                self._come[:] = b"?"
             self._come += part
         line = self._come[: end + 1]
         self._come[:] = self._come[end + 1 :]

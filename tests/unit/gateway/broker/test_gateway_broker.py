@@ -366,9 +366,7 @@ async def test_a_body_that_takes_long_is_judged_by_what_is_declared_at_its_end(t
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["gone", "another came"])
-async def test_a_credential_that_is_taken_away_while_a_long_body_comes_is_not_used(
-    tmp_path: Path, again: bool
-) -> None:
+async def test_a_credential_that_is_taken_away_while_a_long_body_comes_is_not_used(tmp_path: Path, again: bool) -> None:
     """Else an agent keeps a compromised key in use by not ending a request's body, for as long as it likes."""
     body = json.dumps({**BODY, "messages": ["x" * (1 << 20)]}).encode()
     async with provider() as api:

@@ -4,14 +4,21 @@ import base64
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
+from claude_sandbox.api import meta
+from claude_sandbox.api.fields.work.repositories import MOST_REPOSITORIES
+from claude_sandbox.backends.docker.keys.gateway_secrets import git_credential
+from claude_sandbox.gateway.config import standard_input
 from claude_sandbox.gateway.config.fields import ConfigError
 from claude_sandbox.gateway.config.standard_input import InputFollower
+from claude_sandbox.gateway.git.credentials.credential import SECRET_KEYS
 from claude_sandbox.gateway.git.repositories import Opened
 
 
@@ -74,6 +81,41 @@ def test_what_is_wrong_is_passed_over_and_never_repeated(
     found = started(pipe, wrong, line("3"))
     assert found.revision == "3"
     assert "two words" not in capsys.readouterr().err
+
+
+def test_after_a_message_that_is_too_long_the_next_one_is_followed(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a gateway goes on for ever by what it was told before."""
+    monkeypatch.setattr(standard_input, "_LARGEST", 100_000)
+    sender = threading.Thread(target=lambda: _write(pipe[1], b"QUJD" * 100_000 + b"\n" + line("3")))
+    sender.start()
+    found = started(pipe)
+    sender.join()
+    assert found.revision == "3"
+
+
+def test_there_is_room_for_all_that_may_be_declared(pipe: tuple[int, int]) -> None:
+    """Whatever is in Secrets: a key of each is cut to what is seen to be too long."""
+    data = base64.b64encode(b"\x01" * (1 << 20)).decode()
+    one = {"metadata": {"labels": {meta.GIT_SECRET_TYPE: "true"}}, "data": dict.fromkeys(("host", *SECRET_KEYS), data)}
+    secrets = {
+        str(index): {key: bytes(value).decode() for key, value in (git_credential(one) or {}).items()}
+        for index in range(MOST_REPOSITORIES)
+    }
+    content = {**json.loads(base64.b64decode(line("4"))), "git": secrets}
+    whole = base64.b64encode(orjson.dumps(content)) + b"\n"
+    assert len(whole) > 10 << 20
+    sender = threading.Thread(target=lambda: _write(pipe[1], whole))
+    sender.start()
+    found = started(pipe)
+    sender.join()
+    assert found.revision == "4"
+
+
+def _write(handle: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(handle, data) :]
 
 
 def test_an_input_that_ends_before_anything_came_starts_nothing(pipe: tuple[int, int]) -> None:

@@ -16,6 +16,7 @@ from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.docker.keys.delivery import KeyUnavailableError
 from claude_sandbox.backends.docker.keys.gateway_texts import GatewayTexts, Texts
 from claude_sandbox.blueprint.model import Gateway, GatewayRepository, GatewayService, Identity
+from claude_sandbox.gateway.config.follow import MAX_SECRET, secret_text
 from claude_sandbox.gateway.destinations.scopes import SCOPE_KEY, scope_of, serves
 from claude_sandbox.gateway.git.credentials import credential as git
 from claude_sandbox.gateway.services.declared import Unopened
@@ -138,7 +139,7 @@ def service_credential(secret: Mapping[str, Any], key: str, host: str) -> bytear
     if not serves(scope_of(scope), scope_of(host)):
         return Unopened.OTHER_HOST
     value = _decoded(data.get(key))
-    return value if value.strip() else Unopened.NO_KEY
+    return value if secret_text(bytes(value)) is not None else Unopened.NO_KEY
 
 
 def git_credential(secret: Mapping[str, Any]) -> Texts | None:
@@ -158,7 +159,11 @@ def _opted_in(secret: Mapping[str, Any], use: str) -> bool:
 
 
 def _decoded(encoded: str | None) -> bytearray:
+    """The value, with a byte more at most than one may have: what is too long is seen to be, and a gateway's message
+    has room for all."""
     try:
-        return bytearray(base64.b64decode(encoded or "", validate=True))
+        value = bytearray(base64.b64decode(encoded or "", validate=True))
     except (binascii.Error, ValueError):
         return bytearray()
+    del value[MAX_SECRET + 1 :]
+    return value

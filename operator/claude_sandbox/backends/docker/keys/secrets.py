@@ -9,6 +9,7 @@ from claude_sandbox.backends.base import KeyState
 from claude_sandbox.backends.docker.keys.delivery import Key, KeyUnavailableError
 from claude_sandbox.backends.kubernetes.watches import secret_opt_in as secret_states
 from claude_sandbox.blueprint.model import Identity
+from claude_sandbox.gateway.config.follow import secret_text
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import SECRETS
@@ -52,10 +53,11 @@ class SecretKeys:
             value = bytearray(base64.b64decode(encoded or "", validate=True))
         except (binascii.Error, ValueError):
             value = bytearray()
-        if not value.strip():
+        # What could not be in a header is none either: a gateway that is told of it would go on with the one before.
+        if secret_text(bytes(value)) is None:
             raise KeyUnavailableError(
                 Reason.SECRET_KEY_MISSING,
-                f"{where} has nothing under the key {key}: put the API key or the token there, or name another key in "
-                "spec.credentials.",
+                f"{where} has no API key and no token under the key {key}: put it there as it was given, on one line, "
+                "or name another key in spec.credentials.",
             )
         return Key(str(live["metadata"]["resourceVersion"]), value)

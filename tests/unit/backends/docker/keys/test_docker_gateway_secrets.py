@@ -26,7 +26,9 @@ def secret(kind: str, labels: dict[str, str], host: str, text: str) -> dict[str,
 @pytest.mark.parametrize(
     "host", ["a.example.org", "https://A.example.org/", "b.example.org", "a.example.org:8443", "a.example.org/a", ""]
 )
-@pytest.mark.parametrize("text", ["t\n", ""])
+@pytest.mark.parametrize(
+    "text", ["t\n", "", "two words", "t" * 20_000, "\u00e9"], ids=["good", "empty", "words", "long", "other letters"]
+)
 def test_both_backends_take_the_same(kind: str, labels: dict[str, str], host: str, text: str) -> None:
     one = secret(kind, labels, host, text)
     found = service_credential(one, "token", "a.example.org:443")
