@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.validate import FieldError, InvalidSpec, parse_spec, refused_metadata
 from claude_sandbox.blueprint.build import build
+from claude_sandbox.blueprint.credentials import refused_credentials
 from claude_sandbox.blueprint.egress import Network, out_of_reach, refused_domains
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 from claude_sandbox.blueprint.repositories import refused_pushes, refused_repositories
@@ -67,6 +68,8 @@ class AcceptedSpecs:
         release = spec.claude_code.version
         if release is not None and release not in self._site.releases:
             raise InvalidSpec((_release(release, self._site.releases),))
+        if shown := tuple(refused_credentials(spec)):
+            raise InvalidSpec(tuple(FieldError(where, why) for where, why in shown))
         if refused := tuple(refused_domains(spec.network.egress.allowed_domains)):
             where = "spec.network.egress.allowedDomains"
             raise InvalidSpec(tuple(FieldError(f"{where}[{index}]", why) for index, why in refused))
