@@ -19,10 +19,11 @@ from claude_sandbox.gateway.git.fetch import (
     wanted_between,
     wanted_beyond,
 )
+from claude_sandbox.gateway.git.fetch_answer import AnswerReader
 from claude_sandbox.gateway.git.pack import GitObject, Limits, TooLargeError
 from claude_sandbox.gateway.git.passage import Passage, RefusedError, Server
-from claude_sandbox.gateway.git.pkt_line import MalformedError
-from claude_sandbox.gateway.git.smart_http import Advertisement, Call, Service, protocol
+from claude_sandbox.gateway.git.pkt_line import MalformedError, packet
+from claude_sandbox.gateway.git.smart_http import VERSION_2, Advertisement, Call, Service, protocol
 from claude_sandbox.gateway.git.upstream import RefusedAddressError
 
 _FETCHED = 64 * 1024 * 1024
@@ -57,7 +58,7 @@ class Asked:
         headers = dict(self._headers)
         if length is not None:
             headers["content-length"] = str(length)
-        for name in ("accept", "accept-language", "content-type", "content-encoding", "user-agent"):
+        for name in ("accept", "accept-language", "content-type", "user-agent"):
             if name in incoming.headers:
                 headers[name] = incoming.headers[name]
         if (version := protocol(call.service, incoming.headers.get("git-protocol"))) is not None:
@@ -65,24 +66,35 @@ class Asked:
         # Encoded already, and so sent as it was judged.
         url = f"{self._url}/{call.path}" + (f"?service={call.service}" if call.advertises else "")
         passage.verdict, passage.rule = "Allowed", "allowed"
+        reader = _reader(call, version)
         try:
             async with self._session.request(
                 incoming.method, URL(url, encoded=True), headers=headers, data=body, **self._options
             ) as answer:
-                return await self._pass_back(incoming, call, answer, passage)
-        except (aiohttp.ClientConnectionError, TimeoutError) as error:
+                return await self._pass_back(incoming, call, answer, passage, reader)
+        except (aiohttp.ClientError, TimeoutError) as error:
             # The client has the head of an answer, and can be told nothing any more but that it ends.
             if passage.status is not None:
                 raise
+            # Of the request's own body, which was judged as it went.
+            if isinstance(error.__cause__, MalformedError):
+                raise error.__cause__ from None
             if isinstance(error.__cause__, RefusedAddressError):
                 raise RefusedError(403, "address", str(error.__cause__)) from None
+            if isinstance(error, aiohttp.ClientResponseError):
+                raise RefusedError(502, "answer", "git's server gives no answer of HTTP's") from None
             if isinstance(error, aiohttp.ClientConnectorCertificateError):
                 why = "git's server has a certificate that is not believed: see egress.caFile of the gateways' settings"
                 raise RefusedError(502, "certificate", why) from None
             raise RefusedError(502, "server", "git's server can't be reached") from None
 
     async def _pass_back(
-        self, incoming: web.BaseRequest, call: Call, answer: aiohttp.ClientResponse, passage: Passage
+        self,
+        incoming: web.BaseRequest,
+        call: Call,
+        answer: aiohttp.ClientResponse,
+        passage: Passage,
+        reader: Advertisement | AnswerReader | None,
     ) -> web.StreamResponse:
         """The server's answer, if it is one of git's. Its words for a person come in the protocol, or not at all."""
         if answer.status in (401, 403):
@@ -96,12 +108,16 @@ class Asked:
             raise RefusedError(status, "answer", f"git's server gives no answer of git's: HTTP {answer.status}")
         passage.status = 200
         response = web.StreamResponse(headers=headers_of(call))
-        rewritten = Advertisement() if call.advertises and call.service is Service.PUSH else None
         await response.prepare(incoming)
-        async for part in answer.content.iter_any():
-            given = part if rewritten is None else rewritten.feed(part)
-            passage.down += len(given)
-            await response.write(given)
+        try:
+            async for part in answer.content.iter_any():
+                given = part if reader is None else reader.feed(part)
+                passage.down += len(given)
+                await response.write(given)
+        except MalformedError as error:
+            # By its head it is a good answer already. Git shows such a packet wherever it reads packets, and ends.
+            passage.verdict, passage.rule = "Failed", f"answer: {error}"
+            await response.write(packet(f"ERR the sandbox's gateway: {error}".encode()))
         await response.write_eof()
         return response
 
@@ -176,6 +192,13 @@ class Asked:
                     yield part
         except (aiohttp.ClientError, TimeoutError):
             raise RefusedError(502, "server", "the server does not tell what it has") from None
+
+
+def _reader(call: Call, version: str | None) -> Advertisement | AnswerReader | None:
+    """What reads the answer on its way; None for one in which nothing leads elsewhere."""
+    if call.advertises:
+        return Advertisement(call.service)
+    return AnswerReader() if call.service is Service.FETCH and version == VERSION_2 else None
 
 
 def headers_of(call: Call) -> dict[str, str]:

@@ -1,57 +1,12 @@
-"""Fetches: what a client asks for, for the audit, and what the gateway asks for by itself, to know on what a push
-builds (gitprotocol-v2, fetch). Pure."""
+"""What the gateway asks of a server by itself, to know on what a push builds (gitprotocol-v2, fetch). Pure."""
 
-import zlib
 from collections.abc import Mapping, Set
 
 from claude_sandbox.gateway.git.pack import GitObject, Limits, PackReader
 from claude_sandbox.gateway.git.pkt_line import DELIMITER, FLUSH, MalformedError, PacketReader, packet
 
-MOST_WANTS = 20
-"""That are noted of one request."""
-_STEP = 64 * 1024
-"""Bytes that are inflated at a time: little that came may be much."""
-_MOST_READ = 256 * 1024
-"""Bytes of one request that are looked through, inflated: what is wanted comes first, and the rest may be anything."""
 _DATA, _PROGRESS = 1, 2
 """Bands of an answer (gitprotocol-v2, fetch): the pack, and words for a person."""
-
-
-class WantReader:
-    """Notes what a client's request asks for as it passes by. Decides nothing, and what it can't read it leaves out."""
-
-    def __init__(self, encoding: str | None) -> None:
-        self._packets: PacketReader | None = PacketReader(delimited=True)
-        # 16 for the header and trailer of gzip, and 15 for its largest window.
-        self._inflate = zlib.decompressobj(31) if encoding in ("gzip", "x-gzip") else None
-        self._left = _MOST_READ
-        self.found: list[str] = []
-
-    def feed(self, data: bytes) -> None:
-        """Take further bytes."""
-        try:
-            while data and self._packets is not None:
-                part, data = (data, b"") if self._inflate is None else self._inflated(self._inflate, data)
-                self._packets.feed(part[: self._left])
-                self._left -= len(part)
-                self._lines(self._packets)
-                if self._left <= 0:
-                    self._packets = None
-        except (MalformedError, zlib.error):
-            self._packets = None
-
-    def _inflated(self, inflate: "zlib._Decompress", data: bytes) -> tuple[bytes, bytes]:
-        return inflate.decompress(data, _STEP), inflate.unconsumed_tail
-
-    def _lines(self, packets: PacketReader) -> None:
-        while (one := packets.next()) is not None:
-            word, _, rest = one[1].partition(b" ")
-            name = rest.split(b" ")[0].strip().decode("latin-1")
-            if word in (b"want", b"want-ref") and name not in self.found:
-                self.found.append(name)
-            if len(self.found) == MOST_WANTS:
-                self._packets = None
-                return
 
 
 def can_filter(advertised: bytes) -> bool:

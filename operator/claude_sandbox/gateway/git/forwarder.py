@@ -1,10 +1,11 @@
 """Passes git's requests on to one repository, with the credential that the sandbox doesn't have.
 
-Theory of operation. A fetch is passed on as it comes, both ways. A push is read up to the end of its commands; where
-they are refused already, the client is told so in git's own protocol, and the server hears of nothing. Where its new
-commits matter (`push_rules.reads_history`) the pack is read to its end as well, into memory or a nameless file, and
-what the server has is asked for where the new commits begin; then it is decided. What is passed on is written anew from
-what was read: the server never reads a command that was not judged, and never a pack of which a byte was not read.
+Theory of operation. A fetch is passed on as it comes, both ways, each packet when it was judged; one that is refused in
+its midst never comes whole to the server. A push is read up to the end of its commands; where they are refused already,
+the client is told so in git's own protocol, and the server hears of nothing. Where its new commits matter
+(`push_rules.reads_history`) the pack is read to its end as well, into memory or a nameless file, and what the server
+has is asked for where the new commits begin; then it is decided. What is passed on is written anew from what was read:
+the server never reads a command that was not judged, and never a pack of which a byte was not read.
 
 A request holds its file and at most `pack.Limits` of memory, and gives both back however it ends; of those that are
 read like this there are few at a time, of each sandbox one. Nothing is kept between requests. A push whose client goes
@@ -20,7 +21,7 @@ import aiohttp
 from aiohttp import web
 
 from claude_sandbox.gateway.git.asking import Asked, headers_of
-from claude_sandbox.gateway.git.fetch import WantReader
+from claude_sandbox.gateway.git.fetch_request import FetchReader
 from claude_sandbox.gateway.git.pack import GitObject, Limits, PackReader, TooLargeError
 from claude_sandbox.gateway.git.passage import Passage, RefusedError, Server, plainly
 from claude_sandbox.gateway.git.pkt_line import MalformedError
@@ -28,7 +29,7 @@ from claude_sandbox.gateway.git.push import history
 from claude_sandbox.gateway.git.push import report as push_report
 from claude_sandbox.gateway.git.push.request import PushReader, PushRequest
 from claude_sandbox.gateway.git.push.rules import PushRules, aliases, reads_history, refusals
-from claude_sandbox.gateway.git.smart_http import Call, Service, call_of
+from claude_sandbox.gateway.git.smart_http import VERSION_2, Call, Service, call_of, protocol
 from claude_sandbox.gateway.git.spool import MIB, FullError, Room, Spool, Spooled
 from claude_sandbox.gateway.shares import Slots
 
@@ -80,7 +81,7 @@ class GitForwarder:
                 raise RefusedError(403, "request", "git's smart protocol is spoken here, and nothing else")
             asked = Asked(self._session(), server)
             if call.service is Service.FETCH:
-                body = _noted(incoming, passage) if incoming.can_read_body else None
+                body = _fetch(incoming, passage) if incoming.can_read_body else None
                 return await asked.pass_on(incoming, call, passage, body)
             if server.push is None:
                 raise RefusedError(403, "read-only", "this repository is read-only: spec.repositories has no push")
@@ -91,6 +92,7 @@ class GitForwarder:
             passage.verdict = "Failed" if error.status >= 500 else "Refused"
             return plainly(passage, error)
         except MalformedError as error:
+            passage.verdict = "Refused"
             return plainly(passage, RefusedError(400, f"malformed: {error}", f"this is refused: {error}"))
 
     async def _push(self, push: "_Push", server: Asked) -> web.StreamResponse:
@@ -252,13 +254,18 @@ async def _counted(first: bytes, incoming: web.BaseRequest, passage: Passage) ->
         yield part
 
 
-async def _noted(incoming: web.BaseRequest, passage: Passage) -> AsyncIterator[bytes]:
-    """A fetch as it comes, and what it asks for in the passage."""
-    wants = WantReader(incoming.headers.get("content-encoding"))
+async def _fetch(incoming: web.BaseRequest, passage: Passage) -> AsyncIterator[bytes]:
+    """A fetch as it comes, inflated, and what it asks for in the passage. Raises MalformedError."""
+    version2 = protocol(Service.FETCH, incoming.headers.get("git-protocol")) == VERSION_2
+    reader = FetchReader(version2=version2, encoding=incoming.headers.get("content-encoding"))
     async for part in _counted(b"", incoming, passage):
-        wants.feed(part)
-        passage.wanted = tuple(wants.found)
-        yield part
+        for judged in reader.feed(part):
+            passage.wanted = tuple(reader.wanted)
+            if judged:
+                yield judged
+            # The next one may take a while to read, and others have the loop meanwhile.
+            await asyncio.sleep(0)
+    reader.end()
 
 
 async def _stored(head: bytes, file: Spooled) -> AsyncIterator[bytes]:

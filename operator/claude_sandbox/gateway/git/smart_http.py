@@ -7,7 +7,7 @@ be held to one repository's objects.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from claude_sandbox.gateway.git.pkt_line import FLUSH, MalformedError, PacketReader, packet
+from claude_sandbox.gateway.git.pkt_line import MalformedError, PacketReader, packet
 
 
 class Service(StrEnum):
@@ -35,9 +35,27 @@ class Call:
         return f"application/x-{self.service}-{'advertisement' if self.advertises else 'result'}"
 
 
-# What a server offers that isn't passed on: options for its hooks, and signed pushes, which hide the commands.
-_WITHHELD = (b"push-options", b"push-cert")
-_VERSIONS = ("version=0", "version=1", "version=2")
+# What of a server's offers is passed on. Clients ask for what is offered alone. So none asks for options for the
+# server, for signed pushes, which hide the commands, or for packs and bundles that are to be had elsewhere.
+_OFFERED = {
+    Service.PUSH: frozenset(
+        (b"report-status", b"report-status-v2", b"delete-refs", b"side-band-64k", b"quiet", b"atomic", b"ofs-delta",
+         b"no-thin", b"object-format", b"agent")
+    ),
+    Service.FETCH: frozenset(
+        (b"multi_ack", b"multi_ack_detailed", b"no-done", b"thin-pack", b"side-band", b"side-band-64k", b"ofs-delta",
+         b"shallow", b"deepen-since", b"deepen-not", b"deepen-relative", b"no-progress", b"include-tag",
+         b"allow-tip-sha1-in-want", b"allow-reachable-sha1-in-want", b"filter", b"symref", b"object-format", b"agent")
+    ),
+}  # fmt: skip
+# The same of version 2, which has a line for each.
+_COMMANDS = {
+    b"ls-refs": frozenset((b"unborn",)),
+    b"fetch": frozenset((b"shallow", b"filter", b"ref-in-want", b"wait-for-done")),
+}
+_OF_VERSION_2 = frozenset((b"agent", b"object-format"))
+VERSION_2 = "version=2"
+_VERSIONS = ("version=0", "version=1", VERSION_2)
 
 
 def call_of(method: str, path: str, query: str) -> Call | None:
@@ -56,12 +74,14 @@ def protocol(service: Service, given: str | None) -> str | None:
 
 
 class Advertisement:
-    """What a server says before a push, without what it offers and isn't passed on. Feed it, and take what it gives."""
+    """What a server says first, without what it offers and isn't passed on. Feed it, and take what it gives."""
 
-    def __init__(self) -> None:
+    def __init__(self, service: Service) -> None:
         self._packets = PacketReader()
+        self._service = service
         self._refs_began = False
         self._offered = False
+        self._version2 = False
 
     def feed(self, data: bytes) -> bytes:
         """What may be passed on by now. Raises MalformedError for an answer that is none of git's."""
@@ -69,21 +89,39 @@ class Advertisement:
         given = bytearray()
         while (found := self._packets.next()) is not None:
             is_data, line = found
-            given += packet(self._line(line)) if is_data else FLUSH
+            kept = self._line(line) if is_data else line
+            given += packet(kept) if is_data and kept else kept
         return bytes(given)
 
     def _line(self, line: bytes) -> bytes:
+        """The line as it is passed on; b"" for one that isn't."""
+        text = line.rstrip(b"\n")
+        if self._version2:
+            return self._of_version2(text)
+        # In version 2 it may be left out, and servers do.
+        if text == b"version 2" and self._service is Service.FETCH and not self._offered:
+            self._refs_began = self._version2 = True
+            return line
         if not self._refs_began:
             self._refs_began = True
-            if line.rstrip(b"\n") != b"# service=" + Service.PUSH.encode():
+            if text != b"# service=" + self._service.encode():
                 raise MalformedError("the server's answer is not git's")
             return line
         # Only the first ref's line has capabilities behind it.
-        if self._offered or line.startswith(b"version "):
+        if self._offered or line.startswith((b"version ", b"ERR ")):
             return line
         self._offered = True
-        ref, nul, offered = line.rstrip(b"\n").partition(b"\0")
+        ref, nul, offered = text.partition(b"\0")
         if not nul:
             raise MalformedError("the server doesn't say what it can")
-        kept = (one for one in offered.split() if one.partition(b"=")[0] not in _WITHHELD)
+        kept = (one for one in offered.split() if one.partition(b"=")[0] in _OFFERED[self._service])
         return ref + b"\0" + b" ".join(kept) + b"\n"
+
+    def _of_version2(self, text: bytes) -> bytes:
+        name, values, offered = text.partition(b"=")
+        if name in _OF_VERSION_2:
+            return text + b"\n"
+        if name not in _COMMANDS:
+            return b""
+        kept = b" ".join(one for one in offered.split() if one in _COMMANDS[name])
+        return name + (values + kept if kept else b"") + b"\n"
