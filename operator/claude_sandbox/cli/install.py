@@ -38,6 +38,12 @@ from claude_sandbox.localcluster.programs import toolchain
     help="With a report of each sandbox as an object for viewers of policies, where the cluster serves such a kind.",
 )
 @click.option(
+    "--plugin-policies",
+    is_flag=True,
+    help="With the right to read policies that network plugins have beside NetworkPolicies: what they could change is "
+    "Unknown then.",
+)
+@click.option(
     "--gateway-settings",
     callback=gateway_settings_file,
     metavar="FILE",
@@ -58,6 +64,7 @@ def install(
     docker: bool,
     node_agent: bool,
     policy_reports: str | None,
+    plugin_policies: bool,
     gateway_settings: dict[str, Any] | None,
     trail: str | None,
     trail_storage_class: str | None,
@@ -89,6 +96,7 @@ def install(
         docker=docker,
         node_agent=node_agent,
         policy_reports=policy_reports,
+        plugin_policies=plugin_policies,
         gateways=gateway_settings or None,
         trail=trail,
         trail_class=trail_storage_class,

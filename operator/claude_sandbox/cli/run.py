@@ -281,6 +281,14 @@ def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
     "serves. Default: none. It takes rights on that kind (install --policy-reports). See docs/report.md.",
 )
 @click.option(
+    "--plugin-policies/--no-plugin-policies",
+    default=False,
+    show_default=True,
+    help="Look at policies that network plugins have beside NetworkPolicies (Cilium, Calico, Antrea, the Network "
+    "Policy API), where the cluster serves them: controls that one could change are Unknown. It takes the right to "
+    "list them (install --plugin-policies). See docs/check.md.",
+)
+@click.option(
     "--node-agent/--no-node-agent",
     default=False,
     show_default=True,

@@ -155,6 +155,7 @@ class Operator:
             settings.namespaces,
             secrets=settings.secrets,
             gateways=settings.gateway_image is not None,
+            plugin_policies=settings.plugin_policies,
             wake=self._wake,
             wake_soon=lambda namespace, name: self.queue.add_after(Key(namespace, name), SOON),
             wake_all=self._limiter.all_of,

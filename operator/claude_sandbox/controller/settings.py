@@ -59,6 +59,8 @@ class Settings:
     probe_control_namespace: str | None = None
     # As which objects of the cluster reports are written: Auto, OpenReports or PolicyReports; None: as none.
     policy_reports: str | None = None
+    # Whether policies of network plugins are looked at.
+    plugin_policies: bool = False
     # Where the audit trail is written; None: there is none.
     trail: TrailSettings | None = None
     bind_host: str = "0.0.0.0"  # noqa: S104 - a pod's own address; the pod's NetworkPolicy says who may connect

@@ -51,6 +51,8 @@ class Installation:
     """Whether an agent on each node tells what the node's kernel says."""
     policy_reports: str | None = None
     """As which objects reports are written, one of `POLICY_REPORTS`; None: as none."""
+    plugin_policies: bool = False
+    """Whether the operator may read policies that network plugins have beside NetworkPolicies."""
     gateways: Mapping[str, Any] | None = None
     """What holds for the gateways of all sandboxes, in the gateway's own format."""
     trail: str | None = None
@@ -85,6 +87,8 @@ def render(wanted: Installation) -> list[Manifest]:
         parts.append("node-agent")
     if wanted.policy_reports:
         parts += ["rbac/policy-reports", f"rbac/policy-reports-{scope}"]
+    if wanted.plugin_policies:
+        parts.append("rbac/plugin-policies")
     found = (manifest for part in parts for manifest in _read(sources() / part))
     if wanted.namespaces:
         found = (scoped for manifest in found for scoped in _scoped(manifest, wanted.namespaces))
@@ -194,4 +198,6 @@ def _arguments(given: list[str], wanted: Installation, image: str) -> list[str]:
         result.append("--node-agent")
     if wanted.policy_reports:
         result.append(f"--policy-reports={wanted.policy_reports}")
+    if wanted.plugin_policies:
+        result.append("--plugin-policies")
     return result

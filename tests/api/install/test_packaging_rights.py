@@ -80,6 +80,26 @@ REPORTS = of(
         "wgpolicyk8s.io/policyreports": "list watch create patch",
     }
 )
+PLUGINS = of(
+    {
+        "cilium.io/ciliumnetworkpolicies": "list watch",
+        "cilium.io/ciliumclusterwidenetworkpolicies": "list watch",
+        **{
+            f"projectcalico.org/{tier}{plural}": "list watch"
+            for tier in ("", "tier.")
+            for plural in ("networkpolicies", "globalnetworkpolicies")
+        },
+        "projectcalico.org/tiers": "get",
+        "crd.projectcalico.org/networkpolicies": "list watch",
+        "crd.projectcalico.org/globalnetworkpolicies": "list watch",
+        "crd.antrea.io/networkpolicies": "list watch",
+        "crd.antrea.io/clusternetworkpolicies": "list watch",
+        **{
+            f"policy.networking.k8s.io/{plural}": "list watch"
+            for plural in ("adminnetworkpolicies", "baselineadminnetworkpolicies", "clusternetworkpolicies")
+        },
+    }
+)
 CONTROLS = of({"/pods": "get list create delete"})
 """In the namespace of the pods that are the control of probes, however little it may elsewhere."""
 LEASE = of({"coordination.k8s.io/leases": "get update"}, "claude-sandbox-operator") | of(
@@ -116,6 +136,11 @@ VARIANTS = {
         Installation(namespaces=(WATCHED,), secrets=False, policy_reports="Auto"),
         NODES | RIGHTS,
         WORK | OWN_NAMESPACE | REPORTS,
+    ),
+    "namespaced with policies of network plugins": Variant(
+        Installation(namespaces=(WATCHED,), secrets=False, plugin_policies=True),
+        NODES | RIGHTS | PLUGINS,
+        WORK | OWN_NAMESPACE,
     ),
     "namespaced with agents on the nodes": Variant(
         Installation(namespaces=(WATCHED,), secrets=False, node_agent=True),

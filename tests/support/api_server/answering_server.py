@@ -50,6 +50,8 @@ class Cluster:
     asked: list[str] = field(default_factory=list)
     leases: Object = field(default_factory=dict)
     docker_hosts: list[Object] = field(default_factory=list)
+    cilium: list[Object] | None = None
+    """CiliumNetworkPolicies of all namespaces; None: their kind is not served."""
 
     def answer(self, method: str, path: str) -> tuple[int, Object | str]:
         self.asked.append(f"{method} {path}")
@@ -59,6 +61,8 @@ class Cluster:
             return 403, _status(403, "Forbidden", "forbidden")
         if method == "POST" and path.endswith("/localsubjectaccessreviews"):
             return 201, {"status": {"allowed": self.allowed}}
+        if path in ("/apis", "/apis/cilium.io/v2", "/apis/cilium.io/v2alpha1"):
+            return 200, _served(self.cilium is not None)
         head, _, name = path.rpartition("/")
         if name == "pods":
             return 200, {"metadata": {"resourceVersion": "1"}, "items": list(map(_gateway, self.gateways))}
@@ -74,6 +78,7 @@ class Cluster:
             "services": self.services,
             "endpointslices": self.slices,
             "resourcequotas": self.quotas,
+            "ciliumnetworkpolicies": self.cilium or [],
             meta.HOST_PLURAL: self.docker_hosts,
         }
         lists |= {"rolebindings": self.bindings, "clusterroles": self.roles}
@@ -89,6 +94,14 @@ class Cluster:
         }
         found = single.get(head.rpartition("/")[2], {}).get(name)
         return (200, found) if found else (404, _status(404, "NotFound", f'"{name}" not found'))
+
+
+def _served(cilium: bool) -> Object:
+    """Which groups there are, and what is in the only one."""
+    versions = [{"version": "v2alpha1"}, {"version": "v2"}]
+    group = {"name": "cilium.io", "versions": versions, "preferredVersion": {"version": "v2"}}
+    kind = {"name": "ciliumnetworkpolicies", "kind": "CiliumNetworkPolicy", "namespaced": True, "verbs": ["list"]}
+    return {"groups": [group] if cilium else [], "resources": [kind]}
 
 
 def _gateway(name: str) -> Object:

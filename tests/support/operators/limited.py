@@ -38,8 +38,8 @@ async def account(api: Api, cluster: Cluster, installation: Installation) -> Cre
 
 
 async def withdraw(api: Api) -> None:
-    """Take back what an installation for the whole cluster granted."""
-    for manifest in render(Installation()):
+    """Take back what an installation granted for the whole cluster."""
+    for manifest in render(Installation(plugin_policies=True)):
         if manifest["kind"] == "ClusterRoleBinding":
             with suppress(ApiError):
                 await api.delete(_KINDS["ClusterRoleBinding"], manifest["metadata"]["name"])

@@ -74,7 +74,7 @@ class PluginPolicies:
         if those:
             who = f"{_listed(those)} may select the pod, and {'is' if len(those) == 1 else 'are'} not evaluated"
         elif self.unread:
-            who = f"the policies of the network plugin could not be read: {self.unread}"
+            who = f"the policies of the network plugin could not be read ({self.unread})"
         else:
             return verdict
         if verdict.result is Result.PASS:
@@ -89,12 +89,7 @@ def plugin_policies(policies: Iterable[Object], whom: Whom) -> PluginPolicies:
 
 def is_plugin_policy(value: Object) -> bool:
     """Whether an object is one."""
-    return _key(value) in _KINDS
-
-
-def groups() -> frozenset[str]:
-    """The API groups that they are of."""
-    return frozenset(group for group, _ in _KINDS)
+    return _key(value) in KINDS
 
 
 @dataclass(frozen=True)
@@ -107,7 +102,7 @@ class _Kind:
 
 def _selecting(policies: Iterable[Object], whom: Whom) -> Iterator[PluginPolicy]:
     for policy in policies:
-        kind = _KINDS.get(_key(policy))
+        kind = KINDS.get(_key(policy))
         if kind is None:
             continue
         metadata = policy.get("metadata") or {}
@@ -248,7 +243,7 @@ def _listed(those: Sequence[PluginPolicy]) -> str:
     return ", ".join(map(str, those[:_NAMED])) + more
 
 
-_KINDS: Mapping[tuple[str, str], _Kind] = {
+KINDS: Mapping[tuple[str, str], _Kind] = {
     ("cilium.io", "CiliumNetworkPolicy"): _Kind(True, _by_cilium, _cilium_denies),
     ("cilium.io", "CiliumClusterwideNetworkPolicy"): _Kind(False, _by_cilium, _cilium_denies),
     # Staged ones are none of these: they change nothing.

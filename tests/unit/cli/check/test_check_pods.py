@@ -109,6 +109,12 @@ def agent_of(cluster: Cluster) -> Any:
 
 OTHER = {"metadata": {"name": "other", "namespace": NAMESPACE}}
 
+
+def cilium(**selector: Any) -> Mutate:
+    spec = {"endpointSelector": selector, "egress": [{"toEntities": ["world"]}]}
+    return lambda c: setattr(c, "cilium", [{"metadata": {"name": "world", "namespace": NAMESPACE}, "spec": spec}])
+
+
 OF_A_SANDBOX: dict[str, tuple[Mutate, str]] = {
     "privileged": (lambda c: agent_of(c)["securityContext"].update(privileged=True), "PRIV-01 OPS-03"),
     "another policy that widens": (
@@ -137,6 +143,12 @@ OF_A_SANDBOX: dict[str, tuple[Mutate, str]] = {
     "policies refused": (
         lambda c: setattr(c, "refused", ("networkpolicies",)),
         "NET-01? NET-02? NET-06? NET-11? NET-13? OPS-03? OPS-04?",
+    ),
+    "a policy of Cilium's": (cilium(), "NET-01? NET-02? NET-06?"),
+    "a policy of Cilium's for others": (cilium(matchLabels={"app": "else"}), ""),
+    "policies of Cilium's refused": (
+        lambda c: (cilium()(c), setattr(c, "refused", ("ciliumnetworkpolicies",))),
+        "NET-01? NET-02? NET-06? NET-11?",
     ),
     "a quota": (lambda c: c.quotas.append({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "9"}}}), "RES-06+"),
 }
@@ -258,6 +270,7 @@ OF_ANY_POD: dict[str, tuple[Mutate, str]] = {
         "PRIV-05? PRIV-08 IMG-01?",
     ),
     "no policy": (lambda c: c.policies.clear(), "NET-01 NET-02 NET-11"),
+    "no policy but one of Cilium's": (lambda c: (c.policies.clear(), cilium()(c)), "NET-01 NET-02? NET-11"),
     "egress to everyone": (lambda c: c.policies[0]["spec"].update(egress=[{}]), "NET-02"),
     "egress to the world": (egress({"ipBlock": {"cidr": "0.0.0.0/0"}}), "NET-02"),
     "egress to the world but for something": (

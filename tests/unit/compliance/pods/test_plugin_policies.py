@@ -273,7 +273,7 @@ def test_policies_that_should_be_read_and_can_not_be_leave_it_open() -> None:
     unread = replace(evidence(), plugin_policies=Unread("ciliumnetworkpolicies.cilium.io: forbidden"))
     found = {one.control.id: one for one in findings(unread)}
     assert {found[id].result for id in NET} == {U}
-    assert "could not be read: ciliumnetworkpolicies.cilium.io" in found["NET-02"].verdict.message
+    assert "could not be read (ciliumnetworkpolicies.cilium.io" in found["NET-02"].verdict.message
 
 
 def test_of_many_a_few_are_named() -> None:

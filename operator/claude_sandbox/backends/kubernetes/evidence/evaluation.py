@@ -85,7 +85,8 @@ def is_light(evidence: KubernetesEvidence, pod_size: int, gateway_size: int = 0)
 
     `pod_size`: of the sandbox's pod, `gateway_size`: of the pods with its gateway's labels; in bytes of JSON.
     """
-    lists = (evidence.policies, evidence.services, evidence.slices, evidence.quotas)
+    lists = [evidence.policies, evidence.services, evidence.slices, evidence.quotas]
+    lists += [evidence.plugin_policies] if evidence.plugin_policies is not None else []
     if max(pod_size, gateway_size) > LIGHT_POD:
         return False
     if any(not isinstance(one, Unread) and len(one.value) > LIGHT_OBJECTS for one in lists):

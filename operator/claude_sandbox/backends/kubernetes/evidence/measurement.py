@@ -130,6 +130,7 @@ class Measurement:
             drift=pod if isinstance(pod, Unread) else Reading(outcome.drifted, pod.source, pod.observed_at),
             outdated=outcome.spec_changed,
             imposed=outcome.imposed,
+            plugin_policies=self._plugin_policies(namespace),
             kernel=self._node_agents.known(namespace, blueprint.identity.name) if self._node_agents else None,
             now=self._now(),
             max_age=MAX_AGE,
@@ -154,6 +155,10 @@ class Measurement:
         live = self._watches.get(PODS, identity.namespace, meta.child_name(identity.name))
         # A pod that somebody else made would be measured in place of ours, and pass.
         return live if live is not None and self._admission.ours(identity, live) is not None else None
+
+    def _plugin_policies(self, namespace: str) -> Reading[tuple[Object, ...]] | Unread | None:
+        followed = self._watches.plugin_policies
+        return followed.of(namespace) if followed is not None else None
 
     def _slices(self, pod: Reading[Object] | Unread) -> Reading[tuple[Object, ...]] | Unread:
         return pod if isinstance(pod, Unread) else _reading(*self._watches.slices(pod.value), "")

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.backends.kubernetes.evidence.access_reviews import AccessReviews
 from claude_sandbox.backends.kubernetes.evidence.endpoint_slices import addresses_of, endpoints_of
+from claude_sandbox.backends.kubernetes.evidence.plugin_kinds import read_plugin_policies
 from claude_sandbox.compliance.evidence.gateways import Gateway
 from claude_sandbox.compliance.evidence.grants import Grant, granted, identities, subjects, telling
 from claude_sandbox.compliance.evidence.pods import QUESTIONS, Expected, KubernetesEvidence
@@ -53,6 +54,7 @@ class Surroundings:
     grants: Reading[tuple[Grant, ...]] | Unread
     runtime_class: Reading[Object | None] | Unread
     quotas: Reading[tuple[Object, ...]] | Unread
+    plugin_policies: Reading[tuple[Object, ...]] | Unread
     minor: int
 
     def evidence(
@@ -78,6 +80,7 @@ class Surroundings:
             quotas=self.quotas,
             gateway=gateway,
             drift=differences,
+            plugin_policies=self.plugin_policies,
             now=datetime.now(UTC),
             max_age=_MAX_AGE,
             minor=self.minor,
@@ -97,6 +100,7 @@ async def read_surroundings(api: Api, pod: Object) -> Surroundings:
         runtime_class = group.create_task(_runtime_class(api, pod))
         quotas = group.create_task(read_all(api, RESOURCE_QUOTAS, namespace))
         ranges = group.create_task(read_all(api, LIMIT_RANGES, namespace))
+        plugin_policies = group.create_task(read_plugin_policies(api, namespace))
         minor = group.create_task(_minor(api))
         grants = group.create_task(read_grants(api, namespace, account))
         group.create_task(access.ask(namespace, account))
@@ -110,6 +114,7 @@ async def read_surroundings(api: Api, pod: Object) -> Surroundings:
         grants=grants.result(),
         runtime_class=runtime_class.result(),
         quotas=_joined(quotas.result(), ranges.result()),
+        plugin_policies=plugin_policies.result(),
         minor=minor.result(),
     )
 

@@ -142,6 +142,13 @@ class Changes:
                 if name := _sandbox_of(pod):
                     self._wake_soon(pod["metadata"]["namespace"], name)
 
+    def plugin_policies(self, namespace: str | None) -> None:
+        """Policies of network plugins in a namespace, or for the whole cluster."""
+        if namespace is not None:
+            self._wake_all(namespace)
+        else:
+            self.rights(None, None)
+
     def secret(self, old: Obj | None, new: Obj | None) -> None:
         """A Secret that opted in: those look again that name it."""
         live = _either(old, new)

@@ -26,6 +26,7 @@ from claude_sandbox.backends.kubernetes.evidence.endpoint_slices import (
 )
 from claude_sandbox.backends.kubernetes.evidence.selecting import selected_by_policy, selected_by_service
 from claude_sandbox.backends.kubernetes.watches.changes import BY_ENDPOINT, Changes, Wake, WakeAll, Wakes
+from claude_sandbox.backends.kubernetes.watches.plugin_policies import PluginPolicies
 from claude_sandbox.backends.kubernetes.watches.rbac import Rights
 from claude_sandbox.backends.kubernetes.watches.secret_opt_in import by_namespace
 from claude_sandbox.kubernetes_api.client import Api, Obj
@@ -78,6 +79,7 @@ class Watches:
         *,
         secrets: bool,
         gateways: bool = False,
+        plugin_policies: bool = False,
         wake: Wake,
         wake_soon: Wake,
         wake_all: WakeAll,
@@ -108,6 +110,8 @@ class Watches:
             self._follow_secrets(scopes)
         if gateways:
             self._follow_gateways(scopes)
+        self.plugin_policies = PluginPolicies(api, self._changes.plugin_policies, pace) if plugin_policies else None
+        """None: they are not looked at."""
 
     def _follow_objects(self, scopes: tuple[str | None, ...]) -> None:
         """What sandboxes have, what reaches them or limits them, and their namespaces."""
@@ -178,11 +182,15 @@ class Watches:
         async with asyncio.TaskGroup() as group:
             for informer in self:
                 group.create_task(informer.run(), name=f"informer {informer.resource}")
+            if self.plugin_policies is not None:
+                group.create_task(self.plugin_policies.run(), name="policies of network plugins")
 
     async def settled(self) -> None:
         """Wait until everything was listed once, or is known not to be readable."""
         for informer in self:
             await informer.settled.wait()
+        if self.plugin_policies is not None:
+            await self.plugin_policies.settled()
 
     def _of_pods(self) -> Iterable[Informer]:
         return self._informers[PODS].values()
