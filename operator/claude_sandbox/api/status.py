@@ -293,3 +293,6 @@ class ClaudeSandboxStatus(Model):
     """What is due at which time, the earliest first: image, key, backup, exceptions, the sandbox's own end."""
     heals: Heals | None = None
     """How often something was put back."""
+    workspaces: int | None = None
+    """The highest number of a workspace (spec.workspace.instance) that there was of a sandbox of this name, where that
+    is more than the first: a higher one was never used."""

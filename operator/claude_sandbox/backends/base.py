@@ -122,6 +122,8 @@ class Outcome:
     unpublished: str = ""
     # Whether what was seen turned out to be behind, so that not everything could be done; another look is due.
     stale: bool = False
+    # The highest number of a workspace that is there; 1 where there is no second one, or nobody looked.
+    workspaces: int = 1
 
     @property
     def wrote(self) -> bool:

@@ -205,3 +205,13 @@ async def test_rebuilt_with_a_fresh_workspace_nothing_mounts_the_one_before_unas
     again = world.ledger.get(r.PERSISTENT_VOLUME_CLAIMS, meta.workspace_name("alice", 2))
     assert again is not None
     assert again["metadata"]["uid"] == second["metadata"]["uid"]
+    # Back at the first one, a fresh one is not the second, which there was; nor is it one that is gone since.
+    await world.edit("alice", workspace={"instance": 1})
+    await world.ready("alice")
+    await world.edit("alice", incident=QUARANTINED)
+    await world.said("alice", "Contained", "True", "Quarantined")
+    await world.api.delete(r.PERSISTENT_VOLUME_CLAIMS, meta.workspace_name("alice", 2), world.namespace)
+    code, written = await command(ground, "lift", f"{world.namespace}/alice", "--fresh-workspace")
+    assert code == 0, written
+    assert (world.sandbox("alice") or {})["spec"]["workspace"]["instance"] == 3
+    await world.ready("alice")

@@ -27,9 +27,13 @@ def test_another_has_a_workspace_and_a_home_of_its_own_and_all_else_is_the_same(
     assert meta.home_name("alice", instance) != meta.home_name("alice")
 
 
-def test_only_who_says_no_number_is_kept_from_the_first_by_a_second() -> None:
-    assert names_of("c", of(None)).second == names_of("c", of(2)).workspace
-    assert names_of("c", of(1)).second == ""
+def test_a_volume_is_known_for_the_workspace_that_it_is() -> None:
+    for own in (None, 1, 7):
+        called = names_of("c", of(own))
+        assert [called.number_of(names_of("c", of(number)).workspace) for number in (None, 1, 2, 99)] == [1, 1, 2, 99]
+        other = names_of("c", Identity("agents", "alice", "uid-1", "another-namespace"))
+        for name in (called.home, called.key, f"{called.first}-x", f"{called.first}-", other.workspace):
+            assert called.number_of(name) is None
 
 
 def test_it_is_read_of_a_spec_whatever_else_is_wrong_with_that() -> None:

@@ -16,6 +16,16 @@ def test_a_fresh_workspace_has_the_next_number(workspace: dict[str, Any], number
     assert command._fresh(live) == {"workspace": {"instance": number}}
 
 
+@pytest.mark.parametrize(("present", "highest", "number"), [(None, 3, 4), (1, 3, 4), (3, None, 4), (5, 3, 6)])
+def test_none_that_was_used_is_taken_up_by_who_went_back_to_an_earlier_one(
+    present: int | None, highest: int | None, number: int
+) -> None:
+    workspace = {} if present is None else {"instance": present}
+    status = {} if highest is None else {"workspaces": highest}
+    live = {"spec": {"incident": QUARANTINED, "workspace": workspace}, "status": status}
+    assert command._fresh(live) == {"workspace": {"instance": number}}
+
+
 def test_asked_for_again_a_fresh_workspace_is_not_put_aside_for_another() -> None:
     lifted = {"spec": {"workspace": {"instance": 2}}, "status": {"incident": QUARANTINED}}
     with pytest.raises(WorkError, match="no incident that could be lifted"):

@@ -28,6 +28,7 @@ from ipaddress import IPv4Network
 from types import MappingProxyType
 from typing import Any
 
+from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.spec import ClaudeSandboxSpec
@@ -222,8 +223,10 @@ class DockerBackend:
         except EngineError as error:
             return self._not_asked(identity, error, Outcome())
         # Before anything is written: a sandbox without a number would be given the workspace that was set aside.
-        if (second := desired.documents.names.second) in observed.volumes and desired.documents.workspace is not None:
-            return Outcome(failure=set_aside(f"volume {second}"))
+        highest = max(observed.workspaces, default=1)
+        if highest > 1 and identity.workspace is None and desired.documents.workspace is not None:
+            last = f"{desired.documents.names.first}{meta.instance_suffix(highest)}"
+            return Outcome(failure=set_aside(f"volume {last}"), workspaces=highest)
         relay = desired.documents.relay
         # A status is written by whoever may: by it alone nobody gets a port of the host.
         past = replace(past, endpoints=self._ports.believed(identity, relay, observed, past))
@@ -254,7 +257,7 @@ class DockerBackend:
         waits = observed.container is None and self._images.pulls(blueprint.image) and outcome.failure is None
         pull = self._images.state(blueprint.image) if waits else ""
         self._last.put(identity, self._seen(blueprint, desired, observed, found, pull))
-        return replace(outcome, unpublished=unpublished)
+        return replace(outcome, unpublished=unpublished, workspaces=highest)
 
     def _seen(
         self,

@@ -148,6 +148,8 @@ class Observed:
     delivered: Delivered | None = None
     network: Object | None = None
     volumes: Mapping[str, Object] = field(default_factory=dict)
+    # The numbers of the sandbox's workspaces that there are, be they its present one or not.
+    workspaces: frozenset[int] = frozenset()
     # Summaries of helper containers: of an earlier pass that did not end.
     helpers: tuple[Object, ...] = ()
     # The container and the outer network under the relay's name, whoever made them, and the relay's image. Only looked

@@ -79,9 +79,8 @@ class Names:
     settings: str
     workspace: str
     home: str
-    second: str
-    """The workspace after the first, which is not to be there where the sandbox does not say which it has; else empty.
-    """
+    first: str
+    """The workspace of the number 1, with which the names of all others begin."""
     relay: str
     """Of the relay and of its outer network."""
     gateway: str
@@ -108,6 +107,13 @@ class Names:
         """Those, what is kept of its home, its workspace in memory, and its gateway's."""
         return (*self.volumes, self.home, self.empty_dir, self.accounts)
 
+    def number_of(self, volume: str) -> int | None:
+        """Which of the sandbox's workspaces a volume is; None for any other."""
+        rest = volume.removeprefix(f"{self.first}-") if volume.startswith(f"{self.first}-") else ""
+        if volume == self.first:
+            return 1
+        return int(rest) if rest.isascii() and rest.isdecimal() else None
+
     @property
     def kept(self) -> dict[str, str]:
         """Those that may outlive it, and what each is."""
@@ -130,7 +136,7 @@ def names_of(cluster: str, identity: Identity) -> Names:
         settings=f"{own}-settings",
         workspace=f"{kept}-workspace{meta.instance_suffix(identity.workspace)}",
         home=f"{kept}-home{meta.instance_suffix(identity.workspace)}",
-        second=f"{kept}-workspace{meta.instance_suffix(2)}" if identity.workspace is None else "",
+        first=f"{kept}-workspace",
         relay=f"{own}-relay",
         gateway=f"{own}-gateway",
         accounts=f"{own}-accounts",

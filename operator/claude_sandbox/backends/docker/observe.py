@@ -64,8 +64,9 @@ class Observer:
             self._engine.container(called.container),
             self._engine.containers(selector(desired.cluster, desired.identity)),
             self._network(called.network, desired),
-            self._engine.volumes(called=(*called.all_volumes, *filter(None, [called.second]), *_shared(desired))),
+            self._engine.volumes(called=(*called.all_volumes, *_shared(desired)), beginning=called.first),
         )
+        ours = {*called.all_volumes, *_shared(desired)}
         helpers = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.HELPER)
         relays = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.RELAY)
         gateways = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.GATEWAY)
@@ -97,7 +98,8 @@ class Observer:
             image=await self._recognize(container, desired),
             delivered=await self._look_inside(container, blueprint, desired.word),
             network=network,
-            volumes={volume["Name"]: volume for volume in volumes},
+            volumes={volume["Name"]: volume for volume in volumes if volume["Name"] in ours},
+            workspaces=frozenset(filter(None, (called.number_of(volume["Name"]) for volume in volumes))),
             helpers=helpers,
             relay=relay.container,
             outer=relay.network,

@@ -15,6 +15,7 @@ from functools import partial
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.api.fields.work.workspace import MOST_INSTANCES
 from claude_sandbox.api.spec import ClaudeSandboxSpec, UpdateStrategyType
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.backends.base import Cause, Failure, KeyState, Outcome, Past, Trial, WorkloadState, set_aside
@@ -128,8 +129,10 @@ class KubernetesBackend:
             # A user's new wish is carried out at once, however often the workload was replaced before.
             self._pacer.forget(identity.namespace, identity.name)
         # Before anything is made: the older workspace would be taken for the present one.
-        if (aside := self._set_aside(blueprint)) is not None:
-            return Outcome(failure=aside)
+        there = self._workspaces(identity)
+        highest = max(there, default=1)
+        if (aside := self._set_aside(blueprint, there)) is not None:
+            return Outcome(failure=aside, workspaces=highest)
         refused = self._refused_pull_secrets(blueprint)
         # First: a pod has to know its gateway's address and authority when it is made.
         gateway = await self._gateway(blueprint)
@@ -166,18 +169,22 @@ class KubernetesBackend:
             outcome = await carried
         else:
             outcome, _ = await asyncio.gather(carried, self._access.ask(identity.namespace, account))
-        return added(replace(outcome, failure=outcome.failure or refused), gateway.outcome)
+        outcome = replace(outcome, failure=outcome.failure or refused, workspaces=highest)
+        return added(outcome, gateway.outcome)
 
-    def _set_aside(self, blueprint: Blueprint) -> Failure | None:
+    def _workspaces(self, identity: Identity) -> dict[int, Object]:
+        """The claims of the sandbox's workspaces that there are beyond the first, by their numbers."""
+        names = {number: meta.workspace_name(identity.name, number) for number in range(2, MOST_INSTANCES + 1)}
+        get = partial(self._watches.get, PERSISTENT_VOLUME_CLAIMS, identity.namespace)
+        return {number: live for number, name in names.items() if (live := get(name)) is not None}
+
+    def _set_aside(self, blueprint: Blueprint, there: Mapping[int, Object]) -> Failure | None:
         """That a sandbox that says no number would get a workspace that was set aside for another."""
         identity = blueprint.identity
         if identity.workspace is not None or blueprint.workspace.volume is None:
             return None
-        second = meta.workspace_name(identity.name, 2)
-        live = self._watches.get(PERSISTENT_VOLUME_CLAIMS, identity.namespace, second)
-        if live is None or not (is_owned(live, identity) or is_retained_claim(live, identity)):
-            return None
-        return set_aside(f"PersistentVolumeClaim {second}")
+        others = [one for one in there.values() if is_owned(one, identity) or is_retained_claim(one, identity)]
+        return set_aside(f"PersistentVolumeClaim {others[-1]['metadata']['name']}") if others else None
 
     async def _uses_image_volumes(self, blueprint: Blueprint, live: Object | None) -> bool:
         """Whether Claude Code comes by an image volume, where it has to be brought into the pod."""

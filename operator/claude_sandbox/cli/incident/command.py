@@ -91,8 +91,8 @@ def key_compromised(sandbox: str, note: str, timeout: int, where: Where) -> None
 def lift(sandbox: str, fresh_workspace: bool, timeout: int, where: Where) -> None:
     """End an incident: the sandbox gets a new workload, and what was in quarantine never goes on.
 
-    Its workspace is what it was, unless it gets a fresh one: then spec.workspace.instance is the next number, and
-    nothing mounts the one before until its number is written there.
+    Its workspace is what it was, unless it gets a fresh one: then spec.workspace.instance is a number that was never
+    used, and nothing mounts the one before until its number is written there.
 
     It takes the verb `lift` on claudesandboxes/incident, where the policy of manifests/incidents is installed.
 
@@ -119,7 +119,9 @@ def _fresh(live: Mapping[str, Any]) -> Mapping[str, Any]:
         raise WorkError(
             "The workspace is an EmptyDir, which went with what was in quarantine.", "Leave --fresh-workspace out."
         )
-    return {"workspace": {"instance": int(workspace.get("instance") or 1) + 1}}
+    # Not the one after the present: who went back to an earlier one would be given what was put aside after that.
+    highest = max(int(workspace.get("instance") or 1), int((live.get("status") or {}).get("workspaces") or 1))
+    return {"workspace": {"instance": highest + 1}}
 
 
 @incident.command(epilog=_CODES)

@@ -71,7 +71,7 @@ class Workspace(Strict):
     well. Default: the first. Only for a PersistentVolumeClaim.
 
     The others are kept aside, and are mounted by nothing until their number is written here. A sandbox that says no
-    number is refused where there is a second workspace already.
+    number is refused where there is any but the first already.
     """
     keep_home: KeptHome | None = None
     """Keep what Claude Code keeps in its home: with it, `claude --continue` works after the sandbox was suspended, or

@@ -131,14 +131,17 @@ class Engine:
     async def volume(self, name: str) -> Object | None:
         return await self._transport.found("GET", f"/volumes/{name}")
 
-    async def volumes(self, labels: list[str] | None = None, called: Iterable[str] = ()) -> list[Object]:
-        """Volumes with these labels, or of exactly these names."""
-        wanted = list(called)
+    async def volumes(
+        self, labels: list[str] | None = None, called: Iterable[str] = (), beginning: str = ""
+    ) -> list[Object]:
+        """Volumes with these labels, or of exactly these names, or whose names begin so."""
+        wanted = [*called, *filter(None, [beginning])]
         # The engine takes a volume whose name contains one of them.
         filters = {**({"label": labels} if labels else {}), **({"name": wanted} if wanted else {})}
         answer = await self._transport.json("GET", "/volumes", params={"filters": json.dumps(filters)})
         found: list[Object] = answer.get("Volumes") or []
-        return [live for live in found if not wanted or live["Name"] in wanted]
+        begins = (beginning,) if beginning else ()
+        return [live for live in found if not wanted or live["Name"] in wanted or live["Name"].startswith(begins)]
 
     async def image(self, reference: str) -> Object | None:
         return await self._transport.found("GET", f"/images/{reference}/json")

@@ -54,6 +54,7 @@ def compose(previous: Mapping[str, Any], generation: int, findings: Findings, no
         backup=_backup(previous.get("backup"), findings),
         due=list(findings.dates.due) or None if findings.dates is not None else None,
         heals=_heals(previous.get("heals"), tuple(map(str, findings.outcome.healed)), now),
+        workspaces=_workspaces(previous.get("workspaces"), findings),
     )
     dumped = status.model_dump(mode="json", by_alias=True, exclude_none=True)
     if status.compliance is not None:
@@ -184,6 +185,12 @@ def _restore(previous: Mapping[str, Any] | None) -> RestoreStatus | None:
 def _recovery(previous: Mapping[str, Any] | None) -> RecoveryStatus | None:
     """It is written with the placement, and stays said: by it the workspace is filled."""
     return RecoveryStatus.model_validate(previous) if previous else None
+
+
+def _workspaces(previous: int | None, findings: Findings) -> int | None:
+    """The highest number there was; it stays said when that one is removed, since no number is to be used twice."""
+    highest = max(previous or 1, findings.outcome.workspaces)
+    return highest if highest > 1 else None
 
 
 def _heals(previous: Mapping[str, Any] | None, healed: tuple[str, ...], now: datetime) -> Heals | None:
