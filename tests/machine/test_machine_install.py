@@ -225,6 +225,32 @@ def test_a_restore_brings_everything_back_and_touches_no_container(installed: In
     comes(lambda: not any(name in one for one in counted(installed.engine)["containers"]))
 
 
+def test_a_backup_with_workspaces_brings_back_what_the_engine_has_lost_and_leaves_what_it_has(
+    installed: Installed,
+) -> None:
+    installed.sandbox("bob")
+    for name in ("alice", "bob"):
+        installed.exec(name, "sh", "-c", f"echo of {name} >/workspace/kept && chmod 750 /workspace/kept")
+    archive = backed_up(installed, "--workspaces")
+    assert archive.stat().st_mode & 0o777 == 0o600
+    installed.exec("alice", "sh", "-c", "echo newer >/workspace/kept")
+    installed.machine.run("systemctl", "stop", "claude-sandbox-operator.service")
+    installed.lose("bob")
+    said = installed.machine.run(
+        COMMAND, "machine", "restore", "--yes", f"/{archive.relative_to(installed.machine.root)}"
+    )
+    assert "is back" in said.stderr
+    assert "is left as it is" in said.stderr
+    installed.all_well()
+    comes(lambda: bool(installed.container("bob")["State"]["Running"]))
+    assert installed.exec("bob", "sh", "-c", "cat /workspace/kept; stat -c %a:%u /workspace/kept").split("\n")[:2] == [
+        "of bob",
+        "750:1000",
+    ]
+    assert installed.exec("alice", "cat", "/workspace/kept").strip() == "newer"
+    installed.kubectl("delete", meta.PLURAL, "bob", "--namespace=agents")
+
+
 def test_installing_again_changes_nothing_and_a_new_option_only_what_it_concerns(installed: Installed) -> None:
     before, sandbox = installed.pids(), installed.well("alice")["metadata"]["resourceVersion"]
     installed.install()

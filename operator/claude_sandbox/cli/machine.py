@@ -162,14 +162,21 @@ def status() -> None:
     show_default=True,
     help="How many backups are kept there; older ones are removed.",
 )
-def backup(*, directory: Path | None, keep: int) -> None:
+@click.option("--workspaces", is_flag=True, help="With the workspaces and kept homes on this machine's engine.")
+def backup(*, directory: Path | None, keep: int, workspaces: bool) -> None:
     """Write a backup: all objects, and the keys without which they can't be read. It is to be kept as secret as they.
 
-    Of sandboxes it has what they are to be, not their workspaces: those are Docker volumes.
+    Of sandboxes it has what they are to be. Their workspaces are Docker volumes, of which there is a copy in it with
+    --workspaces: it takes as much room again, and what is written to meanwhile is as of some moment.
     """
     _require_root()
-    made = backups.backup(Places(), directory, keep, _say)
-    click.echo(f"{made.path}: {made.objects} objects, revision {made.revision}")
+    try:
+        made = backups.backup(Places(), directory, keep, _say, workspaces=workspaces)
+    except SetupError as error:
+        tell(error)
+        sys.exit(1)
+    also = f", {len(made.workspaces)} volumes of workspaces" if workspaces else ""
+    click.echo(f"{made.path}: {made.objects} objects, revision {made.revision}{also}")
 
 
 @machine.command()
@@ -179,11 +186,19 @@ def restore(archive: Path) -> None:
     """Go back to a backup: on this machine, or, after `install`, on a new one.
 
     Sandboxes that were there then are taken over where their containers still run, and made anew where not. What was
-    made since is unknown again, and its containers are removed.
+    made since is unknown again, and its containers are removed. A workspace that the backup has is made again where
+    the engine has none of that name; what is there is left as it is.
     """
     _require_root()
-    told = backups.restore(Places(), archive, _say)
+    try:
+        told = backups.restore(Places(), archive, _say)
+    except SetupError as error:
+        tell(error)
+        sys.exit(1)
     click.echo(f"All is as it was at {told.created}: {told.objects} objects.")
+    if told.missed:
+        click.echo(f"But for these workspaces: {', '.join(told.missed)}", err=True)
+        sys.exit(1)
 
 
 @machine.command()

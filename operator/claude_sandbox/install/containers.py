@@ -10,6 +10,7 @@ from docker import APIClient
 from docker.errors import APIError, NotFound
 
 from claude_sandbox.api.docker_hosts.endpoints import parse
+from claude_sandbox.api.meta import LABEL_MANAGED_BY, MANAGED_BY
 from claude_sandbox.backends.docker.engine.connection.connect import Connection, connect
 from claude_sandbox.backends.docker.engine.connection.errors import ConnectError
 from claude_sandbox.backends.docker.names import LABEL_COMPONENT, WORKSPACE, selector
@@ -20,6 +21,8 @@ from claude_sandbox.localcluster.images import ImageArchive, build_image
 _OURS = "claudesandbox.dev/*"
 # Seconds between two bytes: an engine takes its time over an image.
 _PATIENCE = 600
+PLACE = "/kept"
+"""Where a volume is in a container that `holding` makes."""
 
 
 @contextlib.contextmanager
@@ -119,6 +122,27 @@ def _volumes(api: APIClient, cluster: str) -> dict[str, str]:
 def _remove_volume(api: APIClient, name: str) -> None:
     with contextlib.suppress(NotFound):
         api.remove_volume(name)
+
+
+def any_image(api: APIClient) -> str:
+    """An image that is there, for a container that is never started. Raises SetupError where there is none."""
+    ours = {"label": [f"{LABEL_MANAGED_BY}={MANAGED_BY}"]}
+    found = api.containers(all=True, filters=ours) or api.images()
+    if not found:
+        raise SetupError("The engine has no image, and reads a volume by a container.", "Pull any, and try again.")
+    return str(found[0].get("ImageID") or found[0]["Id"])
+
+
+@contextlib.contextmanager
+def holding(api: APIClient, volume: str, image: str, *, read_only: bool) -> Iterator[str]:
+    """A container that has the volume at PLACE and is never started, so that nothing of either is run."""
+    config = api.create_host_config(binds={volume: {"bind": PLACE, "mode": "ro" if read_only else "rw"}})
+    made = api.create_container(image, ["never-started"], host_config=config, network_disabled=True)
+    try:
+        yield str(made["Id"])
+    finally:
+        # `v`: those that its image declares. A volume that is bound by its name stays.
+        api.remove_container(made["Id"], v=True, force=True)
 
 
 def remove_images(api: APIClient, identifiers: tuple[str, ...]) -> None:

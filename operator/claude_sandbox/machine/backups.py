@@ -1,9 +1,9 @@
 """A backup is one file with all that can't be made again: etcd's snapshot, and the keys without which it is of no use.
 
-The snapshot alone can't be read (Secrets are encrypted in it); the file as a whole can, so it is root's alone.
+The snapshot alone can't be read (Secrets are encrypted in it); the file as a whole can, so it is root's alone. Where
+that is asked for, it has the workspaces as well.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -15,20 +15,25 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from docker import APIClient
+
+from claude_sandbox.install import containers
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.localcluster.layout import write_private
 from claude_sandbox.localcluster.locks import locked
 from claude_sandbox.localcluster.pki.pki import Files
-from claude_sandbox.machine import lifecycle, settings, systemd
+from claude_sandbox.machine import installing, lifecycle, settings, systemd
 from claude_sandbox.machine.lifecycle import Say
 from claude_sandbox.machine.places import APISERVER, CONTROLLERS, ETCD, OPERATOR, Places
 from claude_sandbox.machine.services import etcd_members
 from claude_sandbox.machine.settings import Settings
+from claude_sandbox.machine.workspaces import Workspace, bring_back, digest, digest_of, save
+from claude_sandbox.machine.workspaces import told as workspaces_told
 
 DEFAULT_KEPT = 14
 _NAME = re.compile(r"claude-sandbox-\d{8}T\d{6}\.\d{3}Z\.tar\.gz")
@@ -36,6 +41,7 @@ _SNAPSHOT = "snapshot.db"
 _ACCOUNT = "backup.json"
 _ENCRYPTION = "encryption.yaml"
 _PART = re.compile(r"snapshot\.db|backup\.json|encryption\.yaml|pki/[a-z][a-z-]*\.[a-z]{3}")
+_WORKSPACE = re.compile(r"workspaces/[a-zA-Z0-9][a-zA-Z0-9_.-]*\.tar")
 _FORMAT = 1
 # More than the writes of any time between a backup and its restore: whoever watches is never told an older revision
 # than it has seen (the figure of etcd's own documentation on restoring for Kubernetes).
@@ -51,12 +57,16 @@ class Backup:
     created: str
     revision: int
     objects: int
+    workspaces: tuple[Workspace, ...] = ()
+    missed: tuple[str, ...] = ()
+    """Workspaces that a restore could not bring back."""
 
 
-def backup(places: Places, directory: Path | None, kept: int, say: Say) -> Backup:
+def backup(places: Places, directory: Path | None, kept: int, say: Say, *, workspaces: bool = False) -> Backup:
     """Write a backup, whole or not at all, and remove all but the newest `kept` of the directory.
 
-    Raises LocalClusterError where etcd can't be asked, or the snapshot is not sound.
+    `workspaces`: with those on this machine's engine. Raises LocalClusterError where etcd can't be asked, or the
+    snapshot is not sound; SetupError where the engine can't be asked.
     """
     target = directory or places.backups
     # Before the lock, which would make the directory of an installation that there is not.
@@ -65,7 +75,7 @@ def backup(places: Places, directory: Path | None, kept: int, say: Say) -> Backu
         found = settings.require(places)
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _scratch(target) as scratch:
-            made = _write(places, found, target, scratch)
+            made = _write(places, found, target, scratch, workspaces=workspaces)
         # Only now that there is a new one.
         for old in present(target)[kept:]:
             old.unlink()
@@ -101,26 +111,42 @@ def restore(places: Places, archive: Path, say: Say) -> Backup:
             say(f"Checking {archive}.")
             told = unpack(archive, scratch)
             _restore_snapshot(places, found, scratch)
-            # Those who write first, and last what they write to.
-            lifecycle.stop((OPERATOR, CONTROLLERS, APISERVER, ETCD), say)
-            old = _exchange(places, scratch)
+            with _engine(found, told) as engine:
+                # Those who write first, and last what they write to.
+                lifecycle.stop((OPERATOR, CONTROLLERS, APISERVER, ETCD), say)
+                old = _exchange(places, scratch)
+                # Before the operator runs, which makes an empty one where one is missing.
+                missed = bring_back(engine, archive, told.workspaces, say) if engine is not None else ()
         lifecycle.settle(places, found)
         lifecycle.start((ETCD, APISERVER, CONTROLLERS, OPERATOR), places, found, say)
+        # On another machine it is another control plane's: what is on the engine is known by this.
+        settings.save(places, replace(found, cluster=installing.identity(lifecycle.kubectl(places, found))))
         say(f"What etcd held before is kept: {old}")
-    return told
+    return replace(told, missed=missed)
+
+
+@contextmanager
+def _engine(found: Settings, told: Backup) -> Iterator[APIClient | None]:
+    """The engine, where the backup has anything for it. Raises SetupError."""
+    if not told.workspaces:
+        yield None
+        return
+    with containers.connected(found.endpoint) as engine:
+        yield engine.api
 
 
 def unpack(archive: Path, scratch: Path) -> Backup:
     """The archive's files in `scratch`, each as it was. Raises LocalClusterError where one is not."""
     try:
-        _extract(archive, scratch)
+        digests = _extract(archive, scratch)
         account = json.loads((scratch / _ACCOUNT).read_text())
         if account["format"] != _FORMAT:
             raise LocalClusterError(
                 f"{archive} is a backup of another kind, format {account['format']}.",
                 "Restore it with the version of this program that made it.",
             )
-        damaged = [name for name, digest in account["sha256"].items() if _digest(scratch / name) != digest]
+        damaged = [name for name, said in account["sha256"].items() if digest(scratch / name) != said]
+        damaged += [one.part for one in workspaces_told(account) if digests.get(one.part) != one.sha256]
     except (OSError, tarfile.TarError, zlib.error, EOFError, ValueError, KeyError, TypeError) as error:
         raise _unusable(archive, str(error)) from None
     if damaged or not {_SNAPSHOT, _ENCRYPTION} <= set(account["sha256"]):
@@ -134,7 +160,7 @@ def _scratch(directory: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def _write(places: Places, found: Settings, target: Path, scratch: Path) -> Backup:
+def _write(places: Places, found: Settings, target: Path, scratch: Path, *, workspaces: bool) -> Backup:
     snapshot = scratch / _SNAPSHOT
     client = Files(places.pki, "apiserver-etcd-client")
     _run(
@@ -150,14 +176,21 @@ def _write(places: Places, found: Settings, target: Path, scratch: Path) -> Back
     status = _status(places, found, snapshot)
     files = {_SNAPSHOT: snapshot, _ENCRYPTION: places.encryption}
     files |= {f"pki/{path.name}": path for path in sorted(places.pki.iterdir()) if not path.name.startswith(".")}
+    saved: tuple[Workspace, ...] = ()
+    if workspaces:
+        with containers.connected(found.endpoint) as engine:
+            saved = save(engine.api, found.cluster, scratch)
     now = datetime.now(UTC)
     account = {
         "format": _FORMAT,
         "created": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "revision": status["revision"],
         "objects": status["totalKey"],
-        "sha256": {name: _digest(path) for name, path in files.items()},
+        "sha256": {name: digest(path) for name, path in files.items()},
+        # Apart from the others: a version that knows none of these restores the rest.
+        "workspaces": [asdict(one) for one in saved],
     }
+    files |= {one.part: scratch / one.part for one in saved}
     write_private(scratch / _ACCOUNT, json.dumps(account, indent=2))
     partial = scratch / "archive"
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -176,16 +209,25 @@ def _write(places: Places, found: Settings, target: Path, scratch: Path) -> Back
     return _told(path, account)
 
 
-def _extract(archive: Path, scratch: Path) -> None:
-    """What a backup is made of, as plain files of root's; anything else that an archive may hold is left out."""
+def _extract(archive: Path, scratch: Path) -> dict[str, str]:
+    """What a backup is made of, as plain files of root's; anything else that an archive may hold is left out.
+
+    Of workspaces the digests, by the names of their parts: they are given to the engine straight from the archive.
+    """
+    digests: dict[str, str] = {}
     (scratch / "pki").mkdir(mode=0o700)
     with tarfile.open(archive, "r:gz") as tar:
         for member in tar:
-            content = tar.extractfile(member) if member.isfile() and _PART.fullmatch(member.name) else None
-            if content is not None:
+            content = tar.extractfile(member) if member.isfile() else None
+            if content is not None and _WORKSPACE.fullmatch(member.name):
+                if member.name in digests:
+                    raise ValueError(f"{member.name} comes twice")
+                digests[member.name] = digest_of(content)
+            elif content is not None and _PART.fullmatch(member.name):
                 # A name that comes twice fails here, rather than that the second replaces what the first said.
                 with (scratch / member.name).open("xb") as out:
                     shutil.copyfileobj(content, out)
+    return digests
 
 
 def _restore_snapshot(places: Places, found: Settings, scratch: Path) -> None:
@@ -248,18 +290,13 @@ def _run(*argv: str) -> str:
 
 
 def _told(path: Path, account: dict[str, Any]) -> Backup:
-    return Backup(path, account["created"], account["revision"], account["objects"])
+    return Backup(path, account["created"], account["revision"], account["objects"], workspaces_told(account))
 
 
 def _unusable(archive: Path, why: str) -> LocalClusterError:
     return LocalClusterError(
         f"{archive} can't be restored: {why}.", "Nothing was changed. Use another backup of that directory."
     )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(directory: Path) -> None:

@@ -81,7 +81,7 @@ def install(places: Places, wish: InstallOptions, say: Say) -> Settings:
         crds.bring(kubectl, rights.first(), say, force=True)
         kubectl.apply(rights.rights(), force=True)
         # Kept, so that `uninstall` knows what on the engine is this control plane's, though the API server be gone.
-        wanted = replace(wanted, cluster=_identity(kubectl))
+        wanted = replace(wanted, cluster=identity(kubectl))
         settings.save(places, wanted)
         _host(kubectl, wanted, wish)
         lifecycle.start((CONTROLLERS, OPERATOR), places, wanted, say)
@@ -184,7 +184,8 @@ def _with_images(wanted: Settings, wish: InstallOptions, engine: Connection, say
     return replace(wanted, image=image, relay=relay, images=images)
 
 
-def _identity(kubectl: Kubectl) -> str:
+def identity(kubectl: Kubectl) -> str:
+    """The control plane's identifier."""
     found = kubectl.get("namespace", "kube-system")
     assert found is not None  # noqa: S101 - an API server makes it before it is ready
     return str(found["metadata"]["uid"])

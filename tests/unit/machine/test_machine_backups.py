@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from claude_sandbox.localcluster.errors import LocalClusterError
-from claude_sandbox.machine import backups
+from claude_sandbox.machine import backups, workspaces
 
 PARTS = {"snapshot.db": b"a snapshot", "encryption.yaml": b"a key", "pki/ca.crt": b"a certificate"}
 
@@ -93,3 +93,57 @@ def test_nothing_is_written_that_is_no_part_of_a_backup(tmp_path: Path, scratch:
     backups.unpack(archive(tmp_path / "a.tar.gz", PARTS, outside, absolute, link), scratch)
     found = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not path.is_dir()}
     assert found == {"a.tar.gz", *(f"scratch/inner/{name}" for name in (*PARTS, "backup.json"))}
+
+
+WORKSPACE = "workspaces/csb-alice-workspace.tar"
+
+
+def with_workspace(path: Path, content: bytes, said: bytes, *further: tarfile.TarInfo) -> Path:
+    """A backup with a workspace, which says that there is another one in it where `said` is other."""
+    one = {
+        "name": "csb-alice-workspace",
+        "labels": {"a": "b"},
+        "options": {},
+        "sha256": hashlib.sha256(said).hexdigest(),
+    }
+    digests = {name: hashlib.sha256(part).hexdigest() for name, part in PARTS.items()}
+    return archive(path, {**PARTS, WORKSPACE: content}, *further, sha256=digests, workspaces=[one])
+
+
+def test_a_workspace_is_told_of_and_stays_in_the_archive(tmp_path: Path, scratch: Path) -> None:
+    told = backups.unpack(with_workspace(tmp_path / "a.tar.gz", b"files", b"files"), scratch)
+    assert [(one.name, one.labels) for one in told.workspaces] == [("csb-alice-workspace", {"a": "b"})]
+    assert not (scratch / "workspaces").exists()
+
+
+def test_a_workspace_that_was_changed_or_is_missing_or_comes_twice_is_refused(tmp_path: Path, scratch: Path) -> None:
+    changed = with_workspace(tmp_path / "a.tar.gz", b"others", b"files")
+    twice = with_workspace(tmp_path / "b.tar.gz", b"files", b"files", tarfile.TarInfo(WORKSPACE))
+    missing = archive(tmp_path / "c.tar.gz", PARTS, workspaces=[told_of("gone")])
+    outside = archive(tmp_path / "d.tar.gz", PARTS, workspaces=[told_of("../../etc/passwd")])
+    for number, (path, why) in enumerate(
+        ((changed, "damaged: workspaces/"), (twice, "comes twice"), (missing, "damaged"), (outside, "damaged"))
+    ):
+        place = scratch / str(number)
+        place.mkdir()
+        with pytest.raises(LocalClusterError, match=why):
+            backups.unpack(path, place)
+
+
+def told_of(name: str) -> dict[str, object]:
+    return {"name": name, "labels": {}, "options": {}, "sha256": hashlib.sha256(b"").hexdigest()}
+
+
+def test_an_archive_that_ends_too_early_is_not_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as tar:
+        for name in ("one", "two"):
+            member = tarfile.TarInfo(name)
+            member.size = 5000
+            tar.addfile(member, io.BytesIO(b"x" * 5000))
+    whole = path.read_bytes().rstrip(b"\0") + b"\0" * 2048
+    path.write_bytes(path.read_bytes()[:12800])
+    assert workspaces.is_whole(path)
+    for length in (0, 511, 512, 3000, 5632, 5633, 8000, 11264, 11776):
+        path.write_bytes(whole[:length])
+        assert not workspaces.is_whole(path), length

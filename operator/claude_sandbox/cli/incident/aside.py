@@ -27,13 +27,14 @@ from claude_sandbox.blueprint.build import AGENT
 from claude_sandbox.cli.incident.files import new_file, to_its_end
 from claude_sandbox.cli.local.engine_address import EngineAddress
 from claude_sandbox.cli.work.errors import WorkError, refused
+from claude_sandbox.install.containers import PLACE, any_image, holding
+from claude_sandbox.install.errors import SetupError
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.pod_exec import Channel, run
 from claude_sandbox.kubernetes_api.resources import NETWORK_POLICIES, PERSISTENT_VOLUME_CLAIMS, PODS
 
 _PIECE = 1 << 20
-_PLACE = "/kept"
 _PATIENCE = 120.0
 _NUMBERED = re.compile(rf"-({names.WORKSPACE}|{names.HOME})(?:-([2-9]|[1-9][0-9]+))?")
 
@@ -101,7 +102,7 @@ class Claims:
     async def _read(self, pod: str, file: IO[bytes], kept: Kept) -> int:
         size, errors = 0, b""
         try:
-            command = ("tar", "-C", _PLACE, "-cf", "-", ".")
+            command = ("tar", "-C", PLACE, "-cf", "-", ".")
             session = await run(self._api, self._namespace, pod, "reader", command)
             try:
                 async for channel, part in session.output():
@@ -194,7 +195,7 @@ def _pod(name: str, claim: str, image: str) -> dict[str, Any]:
         "command": ["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 3600 & wait"],
         "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "256Mi"}},
         "securityContext": hardened_container(),
-        "volumeMounts": [{"name": "kept", "mountPath": _PLACE, "readOnly": True}],
+        "volumeMounts": [{"name": "kept", "mountPath": PLACE, "readOnly": True}],
     }
     spec = {
         "restartPolicy": "Never",
@@ -253,25 +254,14 @@ class Volumes:
     def collect(self, kept: Kept, image: str | None, output: Path) -> int:
         """Write its content as a tar archive; how many bytes."""
         with self._connected() as connection:
-            config = connection.api.create_host_config(binds={kept.name: {"bind": _PLACE, "mode": "ro"}})
-            made = connection.api.create_container(
-                image or self._any_image(connection), ["never-started"], host_config=config, network_disabled=True
-            )
             try:
-                pieces, _ = connection.api.get_archive(made["Id"], f"{_PLACE}/.", chunk_size=_PIECE)
+                reader = image or any_image(connection.api)
+            except SetupError as error:
+                raise WorkError(error.message, "Pull any, and name it.") from None
+            with holding(connection.api, kept.name, reader, read_only=True) as made:
+                pieces, _ = connection.api.get_archive(made, f"{PLACE}/.", chunk_size=_PIECE)
                 with new_file(output) as file:
                     return sum(file.write(piece) for piece in pieces)
-            finally:
-                # `v`: those that its image declares. A volume that is bound by its name stays.
-                connection.api.remove_container(made["Id"], v=True, force=True)
-
-    def _any_image(self, connection: Connection) -> str:
-        """One that is there: nothing of it is run."""
-        ours = [f"{meta.LABEL_MANAGED_BY}={meta.MANAGED_BY}"]
-        found = connection.api.containers(all=True, filters={"label": ours}) or connection.api.images()
-        if not found:
-            raise WorkError("The engine has no image, and reads a volume by a container.", "Pull any, and name it.")
-        return str(found[0].get("ImageID") or found[0]["Id"])
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:
