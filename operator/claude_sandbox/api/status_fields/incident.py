@@ -46,6 +46,11 @@ class KeyUser(Model):
     """How many it has taken."""
     cost_usd: Annotated[str, Clip(24)] | None = Field(default=None, alias="costUSD")
     """What they have cost, in USD."""
+    requests_since: int | None = None
+    """How many more its gateway told of before another key was there: what was on its way at that time, and what it had
+    not told yet, up to a minute's."""
+    cost_usd_since: Annotated[str, Clip(24)] | None = Field(default=None, alias="costUSDSince")
+    """What these have cost, in USD."""
 
 
 class LostKey(Model):

@@ -224,6 +224,16 @@ def _is_kept(live: Mapping[str, Any]) -> bool:
     return conditions.get("Contained") == "True" and (bool(_status(live).get("evidence")) or at_rest)
 
 
+def _used(user: Mapping[str, Any]) -> str:
+    """What a sandbox did with a compromised key, before that was declared and after."""
+    if not user.get("lastUsed") and not user.get("requestsSince"):
+        return "not told"
+    cost = f", {user['costUSD']} USD" if user.get("costUSD") else ""
+    since = f"; told since: {user['requestsSince']} requests" if user.get("requestsSince") else ""
+    costs = f", {user['costUSDSince']} USD" if since and user.get("costUSDSince") else ""
+    return f"last used {user.get('lastUsed', 'before')}, {user.get('requests') or 0} requests{cost}{since}{costs}"
+
+
 def _tell(live: Mapping[str, Any], what: str) -> None:
     found, declared = _status(live), (live.get("spec") or {}).get("incident") or {}
     click.echo(f"{what}: {plain(str(declared.get('state', 'no incident')))}")
@@ -237,8 +247,7 @@ def _tell(live: Mapping[str, Any], what: str) -> None:
     if found.get("endedAt"):
         click.echo(f"  over since {plain(str(found['endedAt']))}: another key is there")
     for user in found.get("users") or ():
-        used = f"last used {user['lastUsed']}, {user.get('requests')} requests" if user.get("lastUsed") else "not told"
-        click.echo(f"  used by    {plain(str(user.get('name')))}: {plain(used)}")
+        click.echo(f"  used by    {plain(str(user.get('name')))}: {plain(_used(user))}")
     evidence = found.get("evidence") or {}
     if evidence:
         click.echo(f"  evidence   {plain(str(evidence.get('place')))}")

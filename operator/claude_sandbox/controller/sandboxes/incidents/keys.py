@@ -10,8 +10,10 @@ namespace's sandboxes alone.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal, InvalidOperation
 
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.api.fields.incident import IncidentState
@@ -60,9 +62,12 @@ class CompromisedKeys:
                 generation=key.generation,
                 users=users,
             )
-        if before.ended_at is None and key.generation is not None and key.generation != before.generation:
-            return before.model_copy(update={"ended_at": now.replace(microsecond=0)})
-        return before
+        if before.ended_at is not None:
+            return before
+        another = key.generation if key.generation != before.generation else None
+        ended = {"ended_at": now.replace(microsecond=0)} if another is not None else {}
+        used = [self._used_since(raw["metadata"]["namespace"], one, another) for one in before.users or ()]
+        return before.model_copy(update={**ended, "users": used or None})
 
     def _users(self, raw: Raw, secret: str) -> list[KeyUser]:
         """Who uses it, and how much they had by then."""
@@ -83,6 +88,21 @@ class CompromisedKeys:
             )
         return found[:MOST_USERS]
 
+    def _used_since(self, namespace: str, user: KeyUser, another: str | None) -> KeyUser:
+        """With what was used since the incident was declared; what is told with another key is not the old one's."""
+        one = self._sandboxes.get(Key(namespace, user.name))
+        usage = previous_usage(one.get("status") or {}) if one is not None else None
+        if usage is None or usage.requests is None:
+            return user
+        if another is not None and usage.last_answered is not None and usage.last_answered.generation == another:
+            return user
+        more = usage.requests - (user.requests or 0)
+        cost = _cost(usage.cost_usd, user.cost_usd)
+        # An account that begins anew, as on another host, tells nothing of before.
+        if more <= 0 or cost is None:
+            return user
+        return user.model_copy(update={"requests_since": more, "cost_usd_since": cost})
+
     def _changed(self, key: Key, raw: Raw | None) -> None:
         marked = self._marked.setdefault(key.namespace, {})
         before, now = marked.pop(key.name, None), None if raw is None else _mark(raw)
@@ -94,6 +114,14 @@ class CompromisedKeys:
         if before != now:
             for secret in {one[0] for one in (before, now) if one is not None}:
                 self._wake(key.namespace, secret)
+
+
+def _cost(now: str | None, before: str | None) -> str | None:
+    """What came to it; None where it became less, or a status says what is no amount."""
+    with suppress(InvalidOperation):
+        cost = Decimal(now or 0) - Decimal(before or 0)
+        return f"{cost:f}" if cost >= 0 else None
+    return None
 
 
 def _mark(raw: Raw) -> tuple[str, str | None] | None:

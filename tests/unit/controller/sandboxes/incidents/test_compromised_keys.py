@@ -78,6 +78,46 @@ def test_the_status_says_who_used_it_when_and_how_much() -> None:
     ]
 
 
+def used(requests: int, cost: str, generation: str = "7") -> dict[str, Any]:
+    answered = {"time": "2026-11-29T12:01:00Z", "generation": generation}
+    return {**ANSWERED, "requests": requests, "costUSD": cost, "lastAnswered": answered}
+
+
+def test_the_status_says_what_was_spent_with_the_old_key_after_the_mark_and_nothing_of_the_new_one() -> None:
+    place = Place()
+    for name in ("bob", "dave", "eve"):
+        place.put(name, usage=ANSWERED)
+
+    def told(key: KeyState, **status: Any) -> Any:
+        found = place.keys.status(place.put("alice", "KeyCompromised", **status), "key", key, NOW)
+        assert found is not None
+        return found.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def since(said: Any) -> dict[str, tuple[Any, Any]]:
+        return {one["name"]: (one.get("requestsSince"), one.get("costUSDSince")) for one in said["users"]}
+
+    marked = told(OLD)
+    assert set(since(marked).values()) == {(None, None)}
+    # What was on its way is told afterwards.
+    place.put("bob", usage=used(5, "0.75"))
+    # One whose account has begun anew says nothing of what was before.
+    place.put("eve", usage=used(1, "0.10"))
+    later = told(OLD, incident=marked)
+    assert since(later) == {"alice": (None, None), "bob": (2, "0.50"), "dave": (None, None), "eve": (None, None)}
+    # What somebody wrote there as a status is no amount, and holds up nothing.
+    for cost in ("no amount", "NaN"):
+        place.put("dave", usage=used(4, cost))
+        assert since(told(OLD, incident=later))["dave"] == (None, None)
+    # Dave's last one came at the end; bob goes on with the new key, of which nothing is the old one's.
+    place.put("bob", usage=used(9, "3.00", "8"))
+    place.put("dave", usage=used(4, "0.30"))
+    over = told(NEW, incident=later)
+    assert over["endedAt"]
+    assert since(over) == {"alice": (None, None), "bob": (2, "0.50"), "dave": (1, "0.05"), "eve": (None, None)}
+    place.put("dave", usage=used(40, "no amount"))
+    assert told(NEW, incident=over) == over
+
+
 def test_lifted_or_gone_it_holds_no_longer() -> None:
     place = Place()
     place.put("alice", "KeyCompromised")
