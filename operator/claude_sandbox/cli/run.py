@@ -6,6 +6,7 @@ import sys
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -20,6 +21,7 @@ from claude_sandbox.cli.values import networks
 from claude_sandbox.controller.machinery import logs
 from claude_sandbox.controller.main import OperatorError, run_operator
 from claude_sandbox.controller.policy_reports.operator import KINDS
+from claude_sandbox.controller.sandboxes.incidents.revocation import Hook
 from claude_sandbox.controller.settings import Settings
 from claude_sandbox.kubernetes_api.operator_sessions import is_address, is_place
 from claude_sandbox.trail.exports import target
@@ -64,6 +66,18 @@ def _trail(directory: Path | None, key: Path | None, exports: tuple[str, ...], d
     if key is not None or exports:
         raise click.UsageError("--trail-key and --trail-export are for a trail: add --trail-directory")
     return None
+
+
+def _hook(url: str | None, token: Path | None, authority: Path | None) -> Hook | None:
+    """What is told of compromised keys; None: nothing is. Raises click.UsageError."""
+    if url is None:
+        if token is not None or authority is not None:
+            raise click.UsageError("--revocation-token and --revocation-ca are for a hook: add --revocation-hook")
+        return None
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname or parts.username or parts.fragment:
+        raise click.UsageError("--revocation-hook takes an address https://HOST/PATH, without a login in it")
+    return Hook(url, token, authority)
 
 
 def _pair(at: str | None, certificate: str | None, key: str | None) -> tuple[str, str] | None:
@@ -384,6 +398,24 @@ def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
     metavar="HOST:PORT",
     help="Where /healthz, /readyz and /metrics are served.",
 )
+@click.option(
+    "--revocation-hook",
+    metavar="URL",
+    help="What is told of keys that are declared compromised, so that it revokes them at the provider: https://… "
+    "See docs/incidents.md. Default: nothing is.",
+)
+@click.option(
+    "--revocation-token",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="What it is sent as a bearer token.",
+)
+@click.option(
+    "--revocation-ca",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Authorities that may have signed its certificate. Default: the public ones.",
+)
 @click.option("--log-format", type=click.Choice(["json", "text"]), default="text" if sys.stderr.isatty() else "json")
 @click.option(
     "--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), default="INFO", show_default=True
@@ -410,6 +442,9 @@ def run(
     trail_key: Path | None,
     trail_exports: tuple[str, ...],
     trail_keep_days: int,
+    revocation_hook: str | None,
+    revocation_token: Path | None,
+    revocation_ca: Path | None,
     **chosen: Any,
 ) -> None:
     """Run the operator until it is told to stop (SIGTERM or SIGINT).
@@ -444,6 +479,7 @@ def run(
         relay_image=parse_image(relay_image, "IfNotPresent") if relay_image else None,
         gateway_image=parse_image(gateway_image, sandbox_pull_policy) if gateway_image else None,
         gateways=gateway_settings or {},
+        revocation_hook=_hook(revocation_hook, revocation_token, revocation_ca),
         trail=_trail(trail_directory, trail_key, trail_exports, trail_keep_days),
         bind_host=bind[0],
         bind_port=bind[1],

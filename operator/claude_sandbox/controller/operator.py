@@ -56,6 +56,7 @@ from claude_sandbox.controller.policy_reports.operator import PolicyReports
 from claude_sandbox.controller.sandboxes.docker import DockerSandboxes
 from claude_sandbox.controller.sandboxes.gateways.brokered import BrokeredSecrets
 from claude_sandbox.controller.sandboxes.incidents.keys import CompromisedKeys
+from claude_sandbox.controller.sandboxes.incidents.revocation import Revocations
 from claude_sandbox.controller.sandboxes.interfaces import Reporter
 from claude_sandbox.controller.sandboxes.namespace_rate_limiter import NamespaceRateLimiter
 from claude_sandbox.controller.sandboxes.reconciler import Reconciler
@@ -96,11 +97,12 @@ class Operator:
         self.sandboxes = Sandboxes()
         self._brokered_secrets = BrokeredSecrets(self.sandboxes)
         self._demands = HostAllocations(self.sandboxes)
-        # Once, and not with each reconciler: it follows the sandboxes for as long as there are any.
-        self._compromised_keys = CompromisedKeys(self.sandboxes, self._wake_users)
         self.watch_errors = WatchErrors()
         observer = metrics.queue_observer()
         self.queue: WorkQueue[Key] = WorkQueue(observer=observer, limits=self._limits)
+        # Once, and not with each reconciler: it follows the sandboxes for as long as there are any.
+        revocations = Revocations(settings.revocation_hook, self.queue.add)
+        self._compromised_keys = CompromisedKeys(self.sandboxes, self._wake_users, revocations)
         self._limiter = NamespaceRateLimiter(self.sandboxes, self.queue.add)
         metrics.watch_queue(self.queue, observer, settings.workers)
         self.watches = self._watches()

@@ -7,6 +7,7 @@ from typing import Any
 
 from claude_sandbox.backends.probing.wanted import Named
 from claude_sandbox.blueprint.model import Image, Site
+from claude_sandbox.controller.sandboxes.incidents.revocation import Hook
 from claude_sandbox.trail.settings import TrailSettings
 
 
@@ -57,6 +58,8 @@ class Settings:
     backup_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Networks that are not public, and that backups may be sent to."""
     probe_control_namespace: str | None = None
+    # What is told of compromised keys, so that it revokes them; None: nothing is.
+    revocation_hook: Hook | None = None
     # As which objects of the cluster reports are written: Auto, OpenReports or PolicyReports; None: as none.
     policy_reports: str | None = None
     # Whether policies of network plugins are looked at.

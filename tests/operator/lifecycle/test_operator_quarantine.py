@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from kubelet import Kubelet
 from ledger import says
+from revocation_hook import TOKEN, revocation_server
 from world import SECRET, World
 
 from claude_sandbox.api import meta
@@ -160,6 +161,31 @@ async def test_a_compromised_key_ends_who_holds_it_until_another_is_there(world:
     await world.ledger.until(lambda: bool(incident(world).get("endedAt")), "the end of the incident")
     await world.edit("alice", incident=None)
     await world.ledger.until(lambda: not incident(world), "nothing said of an incident")
+
+
+async def test_a_hook_of_the_administrator_s_is_told_of_a_compromised_key_and_the_status_has_its_answer(
+    world: World, kubelet: Kubelet, tmp_path: Path
+) -> None:
+    async with revocation_server(tmp_path) as hook:
+        hook.answers = [503, 204]
+        await world.operator(OPTION, *hook.options).start()
+        await world.create("alice")
+        await world.ready("alice")
+        await world.edit("alice", incident={"state": "KeyCompromised"})
+        await world.ledger.until(
+            lambda: (incident(world).get("revocation") or {}).get("state") == "Revoked", "the revocation"
+        )
+        assert len(hook.asked) == 2
+        login, document = hook.asked[-1]
+        assert login == f"Bearer {TOKEN}"
+        assert (document["namespace"], document["secret"]) == (world.namespace, SECRET)
+        assert document["generation"] == incident(world)["generation"]
+        assert TOKEN not in str(world.sandbox("alice"))
+        # Another key ends the incident, and it stays said that the old one is revoked.
+        await world.change_secret(b"another-key-that-is-none")
+        await world.ledger.until(lambda: bool(incident(world).get("endedAt")), "the end of the incident")
+        assert incident(world)["revocation"]["state"] == "Revoked"
+        assert len(hook.asked) == 2
 
 
 async def test_one_whose_spec_is_refused_and_one_that_was_never_made_are_contained(

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from claude_sandbox.api.clip import Clip
 from claude_sandbox.api.fields.incident import IncidentState
-from claude_sandbox.api.model import Model
+from claude_sandbox.api.model import Choice, Model
 
 MOST_USERS = 16
 """How many users of a compromised key are named."""
@@ -53,6 +53,24 @@ class KeyUser(Model):
     """What these have cost, in USD."""
 
 
+class RevocationState(Choice):
+    """Whether a compromised key was revoked where it is from."""
+
+    REVOKED = "Revoked"
+    FAILED = "Failed"
+
+
+class Revocation(Model):
+    """What the operator's hook for revocations said of a compromised key."""
+
+    state: RevocationState
+    """Revoked: the hook says that it is done. Failed: it was not, and is tried again."""
+    at: datetime
+    """Since when it is so."""
+    message: Annotated[str, Clip(120)] = ""
+    """Why it was not done."""
+
+
 class LostKey(Model):
     """A key that was on a Docker host that is compromised. The gateway does not use it any more, nor does anything
     else; it ends when another one is in the Secret."""
@@ -82,5 +100,7 @@ class IncidentStatus(Model):
     """Of a compromised key: the Secret's generation that is not used any more, where the operator may look at it."""
     users: Annotated[list[KeyUser], Field(max_length=MOST_USERS)] | None = None
     """Of a compromised key: the namespace's sandboxes that used it, as it was at `since`."""
+    revocation: Revocation | None = None
+    """Of a compromised key: whether it was revoked where it is from, where the operator has a hook for that."""
     ended_at: datetime | None = None
     """Of a compromised key: when another generation was seen, with which it is over."""

@@ -246,6 +246,10 @@ def _tell(live: Mapping[str, Any], what: str) -> None:
         click.echo(f"  generation {plain(str(found['generation']))} of the Secret")
     if found.get("endedAt"):
         click.echo(f"  over since {plain(str(found['endedAt']))}: another key is there")
+    if revocation := found.get("revocation"):
+        why = f": {revocation['message']}" if revocation.get("message") else ""
+        state = f"{revocation.get('state')} {revocation.get('at')}{why}"
+        click.echo(f"  revocation {plain(state)}")
     for user in found.get("users") or ():
         click.echo(f"  used by    {plain(str(user.get('name')))}: {plain(_used(user))}")
     evidence = found.get("evidence") or {}

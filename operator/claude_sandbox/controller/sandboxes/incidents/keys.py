@@ -21,6 +21,7 @@ from claude_sandbox.api.status_fields.incident import MOST_USERS, IncidentStatus
 from claude_sandbox.backends.base import KeyState
 from claude_sandbox.controller.sandboxes.gateways.usage import previous_usage
 from claude_sandbox.controller.sandboxes.incidents.declared import previous, state_of
+from claude_sandbox.controller.sandboxes.incidents.revocation import Revocations
 from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, credential_named
 
 
@@ -28,9 +29,13 @@ class CompromisedKeys:
     """Of all namespaces. `wake` is called with namespace and name of a Secret whose users are to be looked at."""
 
     def __init__(
-        self, sandboxes: Sandboxes, wake: Callable[[str, str], None] = lambda _namespace, _secret: None
+        self,
+        sandboxes: Sandboxes,
+        wake: Callable[[str, str], None] = lambda _namespace, _secret: None,
+        revocations: Revocations | None = None,
     ) -> None:
         self._sandboxes = sandboxes
+        self._revocations = revocations
         self._wake = wake
         self._marked: dict[str, dict[str, tuple[str, str | None]]] = {}
         sandboxes.follow(self._changed)
@@ -51,6 +56,10 @@ class CompromisedKeys:
 
     def status(self, raw: Raw, secret: str, key: KeyState, now: datetime) -> IncidentStatus | None:
         """For the status of the sandbox that declares it; None where it does not."""
+        found = self._status(raw, secret, key, now)
+        return self._revocations.told(raw, secret, found) if self._revocations is not None else found
+
+    def _status(self, raw: Raw, secret: str, key: KeyState, now: datetime) -> IncidentStatus | None:
         if state_of(raw) is not IncidentState.KEY_COMPROMISED:
             return None
         before = previous(raw)
@@ -111,6 +120,8 @@ class CompromisedKeys:
         if not marked:
             del self._marked[key.namespace]
         # The users of both Secrets: of the one that was named until now the work goes on.
+        if now is None and self._revocations is not None:
+            self._revocations.forget(key)
         if before != now:
             for secret in {one[0] for one in (before, now) if one is not None}:
                 self._wake(key.namespace, secret)
