@@ -82,14 +82,14 @@ _INSIDE: Mapping[str, tuple[Breakage, ...]] = {
             "hardening.py",
         ),
         _pods("seccomp", '{"type": "RuntimeDefault"}', '{"type": "Unconfined"}'),
-        # Its API server takes what it can't carry out.
+        # What nobody says nodes have is left out, and nobody is told.
         Breakage(
             ("strict-seccomp",),
             (
                 Edit(
-                    "operator/claude_sandbox/api/spec.py",
-                    "self.backend.type == 'Docker' || self.security.seccompProfile.type != 'Strict'",
-                    "self.backend.type == 'Docker' || self.security.seccompProfile.type != 'None'",
+                    "operator/claude_sandbox/controller/sandboxes/accepted_specs.py",
+                    "if security.strict_seccomp and site.strict_profile is None:",
+                    'if security.strict_seccomp and site.strict_profile == "":',
                 ),
             ),
         ),

@@ -60,8 +60,9 @@ SCENARIOS = (
         "With `Strict`, calls are refused that the runtime's own filter lets through and no agent needs.",
         _both("KERN-01"),
         {
-            KUBERNETES: "a filter of one's own is a file on every node there, which nothing in a pod brings along; the"
-            " API server refuses `Strict` and says so"
+            KUBERNETES: "a filter of one's own is a file on every node there, which nothing in a pod brings along;"
+            " `Strict` is refused unless an administrator says where the nodes have it (`--strict-seccomp-profile`), as"
+            " nobody does of the nodes that were tried here"
         },
     ),
     Scenario("root", _INSIDE, "The root file system and the managed settings can't be written to.", _both("FS-01")),

@@ -382,13 +382,6 @@ class ClaudeSandboxSpec(Strict):
             field="workspace.storageClassName",
         ),
         Rule(
-            "self.backend.type == 'Docker' || self.security.seccompProfile.type != 'Strict'",
-            lambda spec: spec.on_docker or spec.security.seccomp_profile.type is not SeccompProfileType.STRICT,
-            "can't be Strict on backend type Kubernetes, where a profile is a file on every node, which nothing in a"
-            " pod brings there: use RuntimeDefault, or set spec.backend.type to Docker",
-            field="security.seccompProfile.type",
-        ),
-        Rule(
             "self.backend.type != 'Docker' || !has(self.image) || !has(self.image.pullSecretRefs)"
             " || size(self.image.pullSecretRefs) == 0",
             lambda spec: not spec.on_docker or spec.image is None or not spec.image.pull_secret_refs,

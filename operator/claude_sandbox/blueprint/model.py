@@ -273,14 +273,16 @@ class Site:
 
     `image` is what sandboxes run that name none; `opened` are the private networks that they may be let into.
     `strict_groups`: pods ask for the groups that they name and no others, which nodes with an old runtime refuse.
-    `runtime_classes`: the RuntimeClasses that sandboxes may ask for. `releases`: images as `image` is, with other
-    releases of Claude Code, by the names under which sandboxes may ask for them.
+    `runtime_classes`: the RuntimeClasses that sandboxes may ask for. `strict_profile`: where the cluster's nodes have
+    the Strict filter of system calls, below the kubelet's directory of filters; None: they have none. `releases`:
+    images as `image` is, with other releases of Claude Code, by the names under which sandboxes may ask for them.
     """
 
     image: Image
     opened: tuple[IPv4Network | IPv6Network, ...] = ()
     strict_groups: bool = True
     runtime_classes: frozenset[str] = frozenset()
+    strict_profile: str | None = None
     releases: Mapping[str, Image] = field(default_factory=dict)
 
     def image_of(self, release: str | None) -> Image:
@@ -323,6 +325,8 @@ class Blueprint:
     gateway: Gateway | None = None
     # None: what the cluster runs pods with that ask for nothing.
     runtime_class: str | None = None
+    # Where nodes have the Strict filter; None: the backend brings it there, or the workload has another.
+    seccomp_file: str | None = None
     # Whether users in the workload are other users on its node.
     user_namespace: bool = False
     # None: nothing in the home outlives the workload.

@@ -53,6 +53,13 @@ def _releases(_ctx: click.Context, _param: click.Parameter, values: tuple[str, .
     return found
 
 
+def _profile(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    """What an API server takes for a pod's localhostProfile (k8s.io/kubernetes, pkg/apis/core/validation)."""
+    if value and (value.startswith("/") or ".." in value.split("/")):
+        raise click.BadParameter("write a path below the kubelet's directory of seccomp profiles, without a /.. in it")
+    return value or None
+
+
 def _place(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     if value and not is_place(value):
         raise click.BadParameter("write NAMESPACE/NAME:PORT of a Service, or https://HOST:PORT")
@@ -188,6 +195,16 @@ def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
     metavar="NAME",
     help="A RuntimeClass that sandboxes may ask for in spec.security.runtimeClassName; may be repeated. Default: none, "
     "since a RuntimeClass may be made for what is trusted, or keep dear nodes for itself.",
+)
+@click.option(
+    "--strict-seccomp-profile",
+    "strict_profile",
+    callback=_profile,
+    metavar="PATH",
+    help="Where the cluster's nodes have the Strict filter of system calls (manifests/seccomp/strict.json), below the "
+    "kubelet's directory of seccomp profiles, for example claude-sandbox/strict.json: sandboxes may then ask for "
+    "spec.security.seccompProfile.type Strict. Default: nowhere, since nothing that the operator may make brings a "
+    "file to a node.",
 )
 @click.option(
     "--claude-code",
@@ -427,6 +444,7 @@ def run(
     plain_images: tuple[str, ...],
     opened: tuple[IPv4Network | IPv6Network, ...],
     runtime_classes: tuple[str, ...],
+    strict_profile: str | None,
     releases: dict[str, str],
     groups: str,
     without_secrets: bool,
@@ -470,6 +488,7 @@ def run(
             opened,
             strict_groups=groups == "Strict",
             runtime_classes=classes,
+            strict_profile=strict_profile,
             releases={name: parse_image(one, sandbox_pull_policy) for name, one in releases.items()},
         ),
         namespaces=tuple(dict.fromkeys(namespaces)),

@@ -11,10 +11,13 @@ _INTRODUCTION = """\
 <!-- Generated from the declaration by `python -m claude_sandbox.seccomp.generate`: change that, not this file. -->
 # The Strict seccomp profile
 
-`spec.security.seccompProfile.type: Strict` is for sandboxes on Docker. It is a filter of this project's own, narrower
-than the engine's default: it lets through what Claude Code and ordinary development need, tools such as git, shells,
+`spec.security.seccompProfile.type: Strict` is a filter of this project's own, narrower than the engine's or the
+node's default: it lets through what Claude Code and ordinary development need, tools such as git, shells,
 Python, Node.js, compilers and what they build, and answers everything else with an error. A sandbox without it has the
-engine's default, which is a filter, too.
+default, which is a filter, too.
+
+On Docker it comes with the container. On Kubernetes it is a file on the nodes, `manifests/seccomp/strict.json`, which
+[an administrator puts there](../operations.md#what-nodes-lend).
 
 What people notice of it:
 
@@ -26,9 +29,10 @@ What people notice of it:
 It keeps the agent from parts of the kernel, not its processes from each other: they have one user, and what `/proc`
 shows of one to another is no matter of system calls (`kernel.yama.ptrace_scope` of the host is).
 
-It is for engines on x86-64 and arm64; on others nothing in it can start a process, so no sandbox becomes ready.
-Everything was tried on x86-64; for arm64 the names are the kernel's. `docker inspect` shows the whole filter, and
-KERN-01 tells whether a container has it.
+It is for machines on x86-64 and arm64. On another an engine lets nothing in it start a process, so no sandbox becomes
+ready; to another node the file must not be brought. Everything was tried on x86-64; for arm64 the names are the
+kernel's. `docker inspect` shows the whole filter, and KERN-01 tells whether a container has it; of a pod it tells
+whether it names the file.
 """
 
 

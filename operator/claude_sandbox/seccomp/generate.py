@@ -1,17 +1,20 @@
-"""Writes the page of the Strict filter, or with --check compares it: `python -m claude_sandbox.seccomp.generate`."""
+"""Writes the page of the Strict filter and its file for nodes, or with --check compares them:
+`python -m claude_sandbox.seccomp.generate`."""
 
 import sys
 from pathlib import Path
 
 from claude_sandbox import generated
-from claude_sandbox.seccomp import docs
+from claude_sandbox.seccomp import docs, kubelet
 
 PATH = Path("docs/reference") / docs.FILE
+NODES = Path("manifests/seccomp/strict.json")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code 1 where --check finds a difference."""
-    return generated.run({PATH: docs.to_markdown()}, "claude_sandbox.seccomp.generate", "the declaration", arguments)
+    files = {PATH: docs.to_markdown(), NODES: kubelet.text()}
+    return generated.run(files, "claude_sandbox.seccomp.generate", "the declaration", arguments)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 from claude_sandbox.seccomp.calls import ALLOWED, CONDITIONAL, REFUSED, Answer, Argument, Condition
 
 # Go's names beside libseccomp's: in `includes` and in `archMap`.
-_ARCHITECTURES = {"amd64": "SCMP_ARCH_X86_64", "arm64": "SCMP_ARCH_AARCH64"}
+ARCHITECTURES = {"amd64": "SCMP_ARCH_X86_64", "arm64": "SCMP_ARCH_AARCH64"}
 # include/uapi/asm-generic/errno.h
 _ENOSYS = 38
 
@@ -26,7 +26,7 @@ def document() -> dict[str, Any]:
     return {
         # Without another number this is EPERM, also for engines that don't know `defaultErrnoRet` yet.
         "defaultAction": "SCMP_ACT_ERRNO",
-        "archMap": [{"architecture": name, "subArchitectures": []} for name in _ARCHITECTURES.values()],
+        "archMap": [{"architecture": name, "subArchitectures": []} for name in ARCHITECTURES.values()],
         "syscalls": list(_rules()),
     }
 
@@ -52,7 +52,7 @@ def _conditional(condition: Condition) -> dict[str, Any]:
         "names": [condition.call],
         "action": "SCMP_ACT_ALLOW",
         "args": list(map(_argument, condition.arguments)),
-        "includes": {"arches": list(_ARCHITECTURES)},
+        "includes": {"arches": list(ARCHITECTURES)},
     }
 
 

@@ -338,7 +338,7 @@ BACKENDS: list[Json] = [
     {"type": "Docker", "hostRef": "a"}, {"type": "Docker", "host": "a"},
 ]  # fmt: skip
 
-# The first three are right; the very first on Docker only.
+# The first three are right.
 SECCOMP_PROFILES: list[Json] = [
     {"type": "Strict"}, {"type": "RuntimeDefault"}, {}, {"type": "Unconfined"}, {"type": "Localhost"},
     {"type": "Localhost", "localhostProfile": "x"}, {"type": "Strict", "localhostProfile": "x"}, {"type": "strict"},

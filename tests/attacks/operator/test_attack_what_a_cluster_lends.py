@@ -1,4 +1,4 @@
-"""A person who may create sandboxes names what the cluster lends to others: a registry's login, a RuntimeClass.
+"""A person who may create sandboxes names what the cluster lends to others: a login, a RuntimeClass, a profile.
 
 What it would gain: with any login of the namespace whatever image it can pull runs and can be read, also those of
 other teams; with any RuntimeClass a pod comes to nodes, and under a handler, that were made for what is trusted. No
@@ -52,17 +52,38 @@ def test_that_a_secret_may_be_used_as_a_key_does_not_make_it_a_login() -> None:
     assert refused_pull_secrets(["ghcr"], "agents", "alice", live) is not None
 
 
+def refused(security: dict[str, Any], **site: Any) -> str:
+    """Why the operator does not accept it; empty where it does."""
+    raw = {
+        "metadata": {"name": "alice", "namespace": "agents", "uid": IDENTITY.uid, "generation": 1},
+        "spec": {"credentials": {"apiKeySecretRef": {"name": "key"}}, "security": security},
+    }
+    try:
+        AcceptedSpecs(Site(IMAGE, **site), docker=False).of(json.loads(json.dumps(raw)), IDENTITY)
+    except InvalidSpec as error:
+        return str(error)
+    return ""
+
+
 @pytest.mark.parametrize(
     ("name", "allowed"), [("kata", {"kata", "gvisor"}), ("privileged", {"kata"}), ("kata", set()), ("kat", {"kata"})]
 )
 def test_a_runtime_class_is_one_of_those_that_the_operator_was_told(name: str, allowed: set[str]) -> None:
-    raw = {
-        "metadata": {"name": "alice", "namespace": "agents", "uid": IDENTITY.uid, "generation": 1},
-        "spec": {"credentials": {"apiKeySecretRef": {"name": "key"}}, "security": {"runtimeClassName": name}},
-    }
-    specs = AcceptedSpecs(Site(IMAGE, runtime_classes=frozenset(allowed)), docker=False)
-    if name in allowed:
-        assert specs.of(json.loads(json.dumps(raw)), IDENTITY)[1].runtime_class == name
-    else:
-        with pytest.raises(InvalidSpec, match=r"spec\.security\.runtimeClassName"):
-            specs.of(json.loads(json.dumps(raw)), IDENTITY)
+    found = refused({"runtimeClassName": name}, runtime_classes=frozenset(allowed))
+    assert ("spec.security.runtimeClassName" in found) is (name not in allowed)
+    assert all(one in found for one in allowed) or name in allowed
+
+
+def test_strict_is_a_file_of_which_the_operator_was_told_where_nodes_have_it() -> None:
+    strict = {"seccompProfile": {"type": "Strict"}}
+    found = refused(strict)
+    for word in ("spec.security.seccompProfile.type", "--strict-seccomp-profile", "use RuntimeDefault, or set spec"):
+        assert word in found
+    assert refused(strict, strict_profile="strict.json") == ""
+    assert refused({}) == ""
+
+
+def test_all_that_is_not_lent_is_told_at_once() -> None:
+    found = refused({"runtimeClassName": "kata", "seccompProfile": {"type": "Strict"}})
+    assert "spec.security.runtimeClassName" in found
+    assert "spec.security.seccompProfile.type" in found

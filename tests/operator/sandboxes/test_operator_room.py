@@ -152,6 +152,27 @@ async def test_a_release_of_claude_code_is_had_where_it_is_offered_and_another_o
     await world.said("carol", "Drifted", "True", "SpecChanged")
 
 
+async def test_the_strict_filter_is_a_file_of_the_nodes_where_an_administrator_says_so(
+    world: World, kubelet: Kubelet
+) -> None:
+    strict = {"seccompProfile": {"type": "Strict"}}
+    operator = world.operator()
+    await operator.start()
+    await world.create("alice", security=strict)
+    stalled = await world.said("alice", "Stalled", "True", "InvalidSpec")
+    assert "--strict-seccomp-profile" in stalled["message"]
+    assert world.child(r.PODS, "alice") is None
+    await operator.stop()
+    await world.operator("--strict-seccomp-profile=claude-sandbox/strict.json").start()
+    await world.ready("alice")
+    assert spec_of(world, "alice")["securityContext"]["seccompProfile"] == {
+        "type": "Localhost",
+        "localhostProfile": "claude-sandbox/strict.json",
+    }
+    await world.said("alice", "Drifted", "False")
+    await world.ledger.until(lambda: control(world, "alice", "KERN-01") == "Pass", "KERN-01")
+
+
 async def test_users_of_its_own_are_asked_for_and_measured(world: World, kubelet: Kubelet) -> None:
     await world.operator().start()
     await world.create("alice", security={"userNamespace": True})

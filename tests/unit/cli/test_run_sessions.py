@@ -13,20 +13,6 @@ URL = "--sessions-at=https://127.0.0.1:6447"
 PAIR = ("--sessions-certificate=c", "--sessions-key=k")
 
 
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
-    """What the operator would have been started with."""
-    found: list[Settings] = []
-
-    async def start(settings: Settings) -> None:
-        found.append(settings)
-
-    monkeypatch.setattr(command, "run_operator", start)
-    monkeypatch.setattr(command.logs, "configure", lambda *_: None)
-    monkeypatch.setattr(command.resource, "setrlimit", lambda *_: None)
-    return found
-
-
 def run(*options: str) -> Result:
     return CliRunner().invoke(command.run, options)
 

@@ -12,7 +12,8 @@ import pytest
 from repository import ROOT
 
 from claude_sandbox.seccomp.calls import ALLOWED, CONDITIONAL, NEW_NAMESPACES, REFUSED
-from claude_sandbox.seccomp.generate import PATH, main
+from claude_sandbox.seccomp.generate import NODES, PATH, main
+from claude_sandbox.seccomp.kubelet import text
 from claude_sandbox.seccomp.profile import STRICT, document, is_strict
 
 ALLOW, ERRNO = "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"
@@ -93,10 +94,33 @@ def test_what_is_no_profile_is_not_taken_for_it(text: str) -> None:
     assert not is_strict(text)
 
 
+# What a runtime reads of a file (opencontainers/runtime-spec, specs-go: LinuxSeccomp, LinuxSyscall, LinuxSeccompArg).
+OCI = {
+    "": {"defaultAction", "architectures", "syscalls"},
+    "syscalls": {"names", "action", "errnoRet", "args"},
+    "args": {"index", "value", "valueTwo", "op"},
+}
+
+
+def test_the_file_for_nodes_says_the_same_in_words_that_a_runtime_reads() -> None:
+    """A word that it doesn't know it passes over, and with it what the word was to keep out."""
+    found = json.loads(text())
+    assert found.keys() == OCI[""]
+    assert found["architectures"] == [one["architecture"] for one in document()["archMap"]]
+    for rule, meant in zip(found["syscalls"], document()["syscalls"], strict=True):
+        assert rule == {key: value for key, value in meant.items() if key != "includes"}
+        assert rule.keys() <= OCI["syscalls"]
+        assert all(one.keys() <= OCI["args"] for one in rule.get("args") or ())
+        # Nothing else of what Docker's form can say is lost on the way.
+        assert meant.keys() - rule.keys() <= {"includes"}
+    assert found["defaultAction"] == document()["defaultAction"]
+
+
 def test_the_page_in_the_repository_is_up_to_date(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--check", str(ROOT)]) == 0
     assert main(["--check", str(tmp_path)]) == 1
     assert "differs from the declaration" in capsys.readouterr().err
     assert main([str(tmp_path)]) == 0
+    assert (tmp_path / NODES).read_text(encoding="utf-8") == text()
     page = (tmp_path / PATH).read_text(encoding="utf-8")
     assert all(f"`{call}`" in page for call in linux_calls.NAMES)

@@ -22,8 +22,9 @@ class SeccompProfile(Strict):
     type: SeccompProfileType = SeccompProfileType.RUNTIME_DEFAULT
     """RuntimeDefault: what the runtime lets through. Strict: only what Claude Code and ordinary development need.
 
-    Strict also refuses debuggers, sockets but for IP, Unix and route netlink, and 32-bit programs. It is for backend
-    type Docker. Unconfined and profiles of one's own can't be chosen.
+    Strict also refuses debuggers, sockets but for IP, Unix and route netlink, and 32-bit programs. On Kubernetes it is
+    a file on the nodes, and the operator's administrator has to say where (`--strict-seccomp-profile`). Unconfined and
+    profiles of one's own can't be chosen.
     """
 
 
@@ -49,3 +50,7 @@ class Security(Strict):
     there, and a writable workspace still holds programs. It is for backend type Docker, since a pod's emptyDir takes no
     mount options.
     """
+
+    @property
+    def strict_seccomp(self) -> bool:
+        return self.seccomp_profile.type is SeccompProfileType.STRICT

@@ -1,9 +1,50 @@
 """What every container of the operator's making is kept from, a sandbox's or its gateway's; and what has no way but
 those that are named. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from claude_sandbox.kubernetes_api.unstructured import Manifest
+from claude_sandbox.kubernetes_api.unstructured import Manifest, Object
+
+RUNTIME_DEFAULT: Manifest = {"type": "RuntimeDefault"}
+_NOT_MADE = frozenset({"CreateContainerError", "RunContainerError"})
+
+
+def localhost(path: str) -> Manifest:
+    """A profile of the node's own."""
+    return {"type": "Localhost", "localhostProfile": path}
+
+
+def missing_profile(pod: Object) -> str:
+    """What a profile that the pod's node lacks makes of the pod, with the remedy; empty where it lacks none.
+
+    The runtime says so of the container, which the kubelet then tries to make again and again (containerd:
+    "cannot load seccomp profile", pkg/kubelet/kuberuntime: ErrCreateContainer).
+    """
+    spec = pod.get("spec") or {}
+    profile = (spec.get("securityContext") or {}).get("seccompProfile") or {}
+    if profile.get("type") != "Localhost":
+        return ""
+    path = str(profile.get("localhostProfile"))
+    why = next((why for why in _not_made(pod) if path in why and "seccomp" in why.lower()), "")
+    if not why:
+        return ""
+    return (
+        f"Node {spec.get('nodeName')} can't give pod {pod['metadata']['name']} its filter of system calls: it has no"
+        f" file {path} in its kubelet's directory of seccomp profiles, or can't use it. Have an administrator put"
+        " manifests/seccomp/strict.json there, or set spec.security.seccompProfile.type to RuntimeDefault. The node"
+        f" says: {why}"
+    )
+
+
+def _not_made(pod: Object) -> Iterator[str]:
+    """What the kubelet says of the containers that it can't make."""
+    status = pod.get("status") or {}
+    told: list[Any] = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+    for one in told:
+        waiting = (one.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") in _NOT_MADE:
+            yield str(waiting.get("message") or "")
 
 
 def hardened_container() -> Manifest:

@@ -230,13 +230,21 @@ def _pod_spec(blueprint: Blueprint) -> Manifest:
             "fsGroup": blueprint.user.gid,
             "fsGroupChangePolicy": "OnRootMismatch",
             **({"supplementalGroupsPolicy": "Strict"} if blueprint.strict_groups else {}),
-            "seccompProfile": {"type": "RuntimeDefault"},
+            **profiles(blueprint),
         },
         **({"initContainers": [_clone(blueprint, blueprint.git)]} if blueprint.git is not None else {}),
         "containers": [_container(blueprint)],
         "volumes": _volumes(blueprint),
         **(_NO_RESOLVER if blueprint.gateway is not None and not blueprint.network.dns else {}),
     }
+
+
+def profiles(blueprint: Blueprint) -> Manifest:
+    """What the kernel holds every container of the sandbox to, and what stands for it: of a pod's securityContext."""
+    filtered = {"type": "RuntimeDefault"}
+    if blueprint.seccomp_file is not None:
+        filtered = hardening.localhost(blueprint.seccomp_file)
+    return {"seccompProfile": filtered}
 
 
 def _chosen(blueprint: Blueprint) -> Manifest:

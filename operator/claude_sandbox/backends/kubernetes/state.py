@@ -9,6 +9,7 @@ from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.status import Workload
 from claude_sandbox.backends.base import Cloning, WorkloadState
 from claude_sandbox.backends.cloning import outcomes_of, wished
+from claude_sandbox.backends.kubernetes.hardening import missing_profile
 from claude_sandbox.backends.kubernetes.objects import CLONE_CONTAINER, CONTAINER
 from claude_sandbox.backends.kubernetes.tools import has_tools
 from claude_sandbox.blueprint.agent import WORKSPACE
@@ -117,6 +118,9 @@ def _readiness(pod: Object) -> tuple[ConditionStatus, Reason, str]:
         why = scheduled.get("message") or scheduled.get("reason") or "no reason given"
         message = f"No node takes pod {name}: {why}"
         return ConditionStatus.FALSE, Reason.POD_UNSCHEDULABLE, message
+    # Before what its containers say one by one: the first of them may be what clones.
+    if missing := missing_profile(pod):
+        return ConditionStatus.FALSE, Reason.PROFILE_MISSING, missing
     for problem in _waiting(pod):
         return ConditionStatus.FALSE, *problem
     if (cloning := _cloning(pod)) is not None and not cloning.done:
@@ -151,7 +155,8 @@ def _waiting(pod: Object) -> Iterator[tuple[Reason, str]]:
                 yield Reason.IMAGE_NOT_USABLE, UNUSABLE.format(image=container.get("image"))
             ended = f" It ended with exit code {last['exitCode']} ({last.get('reason')})." if last else ""
             hint = " It needed more memory than spec.resources.memory." if last.get("reason") == "OOMKilled" else ""
-            yield Reason.CONTAINER_FAILING, f"The container does not stay up ({reason}).{ended}{hint}"
+            told = f": {why}" if reason == "CreateContainerError" and waiting.get("message") else "."
+            yield Reason.CONTAINER_FAILING, f"The container does not stay up ({reason}){told}{ended}{hint}"
 
 
 def _cloning(pod: Object) -> Cloning | None:

@@ -7,7 +7,7 @@ agent's container either is read-only.
 
 from typing import Any
 
-from claude_sandbox.backends.kubernetes.hardening import hardened_container
+from claude_sandbox.backends.kubernetes.hardening import hardened_container, missing_profile
 from claude_sandbox.blueprint.model import Image, Tools
 from claude_sandbox.blueprint.tools import BUSYBOX
 from claude_sandbox.kubernetes_api.unstructured import Manifest, Object
@@ -76,7 +76,7 @@ def lacks_image_volumes(pod: Object) -> bool:
     """Whether the pod's node could not make its container, and an image volume may be why."""
     statuses: list[Any] = (pod.get("status") or {}).get("containerStatuses") or []
     waiting = [((one.get("state") or {}).get("waiting") or {}).get("reason") for one in statuses]
-    return has_image_volume(pod) and any(reason in _NOT_MADE for reason in waiting)
+    return has_image_volume(pod) and any(reason in _NOT_MADE for reason in waiting) and not missing_profile(pod)
 
 
 def _volumes(pod: Object) -> list[Any]:

@@ -4,12 +4,13 @@ import re
 from collections.abc import Callable
 
 from claude_sandbox.api.spec import SeccompProfileType
-from claude_sandbox.api.status import EvidenceSource, Severity
+from claude_sandbox.api.status import EvidenceSource, Result, Severity
 from claude_sandbox.compliance.containers import witness, witness_mounts
 from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
 from claude_sandbox.compliance.containers.mounts import named_sources
 from claude_sandbox.compliance.containers.seccomp_filters import FilterError, weakness
 from claude_sandbox.compliance.control import (
+    AS_FOR_A_SANDBOX,
     OPTIONAL,
     ContainerCheck,
     Control,
@@ -59,13 +60,19 @@ _READ_ONLY = frozenset({"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/pro
 
 
 def pod_seccomp(view: View) -> Verdict:
-    """A filter of system calls: one that is set, and is not Unconfined."""
+    """A filter of system calls: one that is set, and is not Unconfined; of a sandbox that asks for Strict, the file of
+    its node that the operator's administrator says is that."""
     verdict = violating("seccompProfile_restricted")(view)
-    kinds = {
-        (container.context.get("seccompProfile") or view.context.get("seccompProfile") or {}).get("type", "none")
-        for container in view.containers
-    }
-    return Verdict(verdict.result, verdict.message, ", ".join(sorted(kinds)))
+    profiles = [
+        one.context.get("seccompProfile") or view.context.get("seccompProfile") or {} for one in view.containers
+    ]
+    value = ", ".join(sorted({" ".join(map(str, profile.values())) or "none" for profile in profiles}))
+    wanted = view.expected.seccomp_file
+    if verdict.result is Result.PASS and wanted is not None:
+        strict = {"type": "Localhost", "localhostProfile": wanted}
+        if any(profile != strict for profile in profiles):
+            return failed("its filter is not the Strict one that its sandbox asks for; a new pod would have it", value)
+    return Verdict(verdict.result, verdict.message, value)
 
 
 def container_seccomp(container: Container) -> Verdict:
@@ -280,8 +287,9 @@ CONTROLS: tuple[Control, ...] = (
         ),
         pod=PodCheck(
             on_linux(pod_seccomp),
-            "Set seccompProfile.type to RuntimeDefault, for the pod and all containers.",
+            "Set seccompProfile.type to RuntimeDefault everywhere; Strict takes --strict-seccomp-profile.",
             kernel=pod_witness.each(witness.seccomp),
+            undeclared=AS_FOR_A_SANDBOX,
         ),
         container=ContainerCheck(
             container_seccomp,

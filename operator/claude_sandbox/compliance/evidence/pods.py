@@ -104,6 +104,8 @@ class Expected:
     """Which of these clones the agent's repositories, for which it may do what the agent may; empty: none."""
     lifetime: str = ""
     """By which field of its spec it ends at some time, whatever it does; empty: by none."""
+    seccomp_file: str | None = None
+    """Where its node has the filter of system calls that it is to be held to; None: the runtime's own will do."""
 
 
 @dataclass(frozen=True)

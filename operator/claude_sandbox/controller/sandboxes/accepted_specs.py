@@ -6,7 +6,7 @@ Docker hosts) stays as it is for as long as it lives. Called by the passes, on t
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.validate import FieldError, InvalidSpec, parse_spec, refused_metadata
@@ -62,12 +62,8 @@ class AcceptedSpecs:
         # already, but a CRD can be older than the operator.
         if closed := tuple(out_of_reach(cidrs, self._site.opened)):
             raise InvalidSpec(tuple(_closed(index, private) for index, private in closed))
-        name = spec.security.runtime_class_name
-        if name is not None and not spec.on_docker and name not in self._site.runtime_classes:
-            raise InvalidSpec((_runtime_class(name, self._site.runtime_classes),))
-        release = spec.claude_code.version
-        if release is not None and release not in self._site.releases:
-            raise InvalidSpec((_release(release, self._site.releases),))
+        if lacking := tuple(_lacking(spec, self._site)):
+            raise InvalidSpec(lacking)
         if shown := tuple(refused_credentials(spec)):
             raise InvalidSpec(tuple(FieldError(where, why) for where, why in shown))
         if refused := tuple(refused_domains(spec.network.egress.allowed_domains)):
@@ -85,11 +81,31 @@ class AcceptedSpecs:
         return spec, build(identity, spec, self._site)
 
 
+def _lacking(spec: ClaudeSandboxSpec, site: Site) -> Iterator[FieldError]:
+    """What the administrator would have to lend. On Docker a host's administrator is asked, with the host."""
+    security, release = spec.security, spec.claude_code.version
+    if release is not None and release not in site.releases:
+        otherwise = "remove it for the operator's own"
+        yield _not_lent("claudeCode.version", release, "--claude-code", site.releases, otherwise)
+    if spec.on_docker:
+        return
+    name = security.runtime_class_name
+    if name is not None and name not in site.runtime_classes:
+        yield _not_lent("security.runtimeClassName", name, "--runtime-class", site.runtime_classes, "remove it")
+    if security.strict_seccomp and site.strict_profile is None:
+        yield _NO_FILTER
+
+
 _LESS = "make it smaller, or delete sandboxes of the namespace that are not needed"
 _NO_DOCKER = FieldError(
     "spec.backend.type",
     "is Docker, and this operator runs sandboxes on Kubernetes only: write Kubernetes, or have an administrator start"
     " it with --docker",
+)
+_NO_FILTER = FieldError(
+    "spec.security.seccompProfile.type",
+    "is Strict, and on backend type Kubernetes that is a file on the nodes, of which the operator's administrator has"
+    " not said where it is (--strict-seccomp-profile): use RuntimeDefault, or set spec.backend.type to Docker",
 )
 
 
@@ -101,19 +117,11 @@ def _closed(index: int, private: Network) -> FieldError:
     )
 
 
-def _runtime_class(name: str, allowed: Iterable[str]) -> FieldError:
-    some = ", ".join(sorted(allowed))
-    return FieldError(
-        "spec.security.runtimeClassName",
-        f"is {name}, which the operator's administrator has not allowed (--runtime-class): "
-        + (f"write one of {some}, or remove it" if some else "remove it"),
-    )
-
-
-def _release(name: str, offered: Iterable[str]) -> FieldError:
+def _not_lent(field: str, name: str, option: str, offered: Iterable[str], otherwise: str) -> FieldError:
+    """What a sandbox may name only where the operator was started with it. `otherwise`: what to do without."""
     some = ", ".join(sorted(offered))
     return FieldError(
-        "spec.claudeCode.version",
-        f"is {name}, which the operator's administrator does not offer (--claude-code): "
-        + (f"write one of {some}, or remove it for the operator's own" if some else "remove it for the operator's own"),
+        f"spec.{field}",
+        f"is {name}, which the operator's administrator has not allowed ({option}): "
+        + (f"write one of {some}, or {otherwise}" if some else otherwise),
     )

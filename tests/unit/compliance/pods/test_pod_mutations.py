@@ -52,6 +52,16 @@ def context(**fields: Any) -> Mutate:
     return lambda world: _set(world.spec["securityContext"], fields)
 
 
+def asks_for_strict(profile: dict[str, str]) -> Mutate:
+    """One whose sandbox asks for the Strict filter, and whose pod has this one."""
+
+    def mutate(world: World) -> None:
+        world.declare(seccomp_file="strict.json")
+        world.spec["securityContext"]["seccompProfile"] = profile
+
+    return mutate
+
+
 def agent(**fields: Any) -> Mutate:
     """Set fields of the agent's container; None removes."""
     return lambda world: _set(world.agent, fields)
@@ -267,6 +277,11 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "seccomp unconfined for a container": (agent_context(seccompProfile={"type": "Unconfined"}), "KERN-01"),
     "seccomp unconfined for the pod": (context(seccompProfile={"type": "Unconfined"}), "KERN-01"),
     "no seccomp profile": (context(seccompProfile=None), "KERN-01"),
+    "the runtime's filter where Strict is asked for": (asks_for_strict({"type": "RuntimeDefault"}), "KERN-01"),
+    "another file than that of Strict": (
+        asks_for_strict({"type": "Localhost", "localhostProfile": "other.json"}),
+        "KERN-01",
+    ),
     "AppArmor unconfined": (agent_context(appArmorProfile={"type": "Unconfined"}), "KERN-02"),
     "AppArmor unconfined by annotation": (
         lambda world: world.pod["metadata"]["annotations"].update(

@@ -47,6 +47,7 @@ def expected(
         service_names=frozenset({child}),
         profile=profile,
         lifetime=blueprint.lifetime,
+        seccomp_file=blueprint.seccomp_file,
         level=level,
         exemptions=exemptions,
         plain_images=plain_images,

@@ -4,7 +4,7 @@ from typing import Any
 
 from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.drift import pod_differences
-from claude_sandbox.backends.kubernetes.hardening import hardened_container
+from claude_sandbox.backends.kubernetes.hardening import RUNTIME_DEFAULT, hardened_container
 from claude_sandbox.backends.kubernetes.ownership import is_owned, owner_reference
 from claude_sandbox.blueprint.model import Identity, Image
 from claude_sandbox.kubernetes_api.unstructured import Manifest, Object, annotations, labels
@@ -20,12 +20,16 @@ NETWORKS = ("k8s.v1.cni.cncf.io/networks", "v1.multus-cni.io/default-network")
 """Annotations that choose the networks of a pod (Network Plumbing Working Group's de-facto standard)."""
 _USERS = ("runAsUser", "runAsGroup", "fsGroup", "fsGroupChangePolicy", "supplementalGroups", "supplementalGroupsPolicy")
 _SHARED = ("hostPID", "hostIPC", "hostNetwork", "shareProcessNamespace")
+_PROFILES = ("seccompProfile", "appArmorProfile")
 _TAKEN = ("nodeName", "serviceAccountName", "runtimeClassName", "hostUsers", "tolerations")
 """Of the sandbox's pod, what decides where in the network it is, and whether it may be there."""
 
 
-def document(identity: Identity, sandbox: Object, image: Image, name: str, question: str) -> Manifest:
-    """`sandbox`: its pod as it is. The question is an argument: it holds no secret."""
+def document(
+    identity: Identity, sandbox: Object, image: Image, name: str, question: str, meant: Object | None = None
+) -> Manifest:
+    """`sandbox`: its pod as it is; `meant`: the profiles that it is meant to be held to. The question is an argument:
+    it holds no secret."""
     spec = sandbox["spec"]
     return {
         "apiVersion": "v1",
@@ -36,12 +40,25 @@ def document(identity: Identity, sandbox: Object, image: Image, name: str, quest
             "labels": dict(labels(sandbox)),
             "ownerReferences": [owner_reference(identity)],
         },
-        "spec": {**{key: spec[key] for key in _TAKEN if key in spec}, **confined_spec(image, question)},
+        "spec": {
+            **{key: spec[key] for key in _TAKEN if key in spec},
+            **_spec_as(sandbox, image, question, meant or {}),
+        },
     }
 
 
+def _spec_as(sandbox: Object, image: Image, question: str, meant: Object) -> Manifest:
+    """What runs, held to the profiles that the sandbox's pod has, where these are the runtime's own or the meant ones:
+    any other may let everything pass."""
+    found, theirs = confined_spec(image, question), _confinement(sandbox)
+    kept = {
+        key: value for key in _PROFILES if (value := theirs.get(key)) in (RUNTIME_DEFAULT, meant.get(key)) and value
+    }
+    return {**found, "securityContext": {**found["securityContext"], **kept}}
+
+
 def confined_spec(image: Image, question: str) -> Manifest:
-    """What runs, as confined as a sandbox is, and nothing of where."""
+    """What runs, as confined as a sandbox is that asks for nothing, and nothing of where."""
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -56,7 +73,7 @@ def confined_spec(image: Image, question: str) -> Manifest:
             "runAsNonRoot": True,
             "runAsUser": USER,
             "runAsGroup": USER,
-            "seccompProfile": {"type": "RuntimeDefault"},
+            "seccompProfile": RUNTIME_DEFAULT,
         },
         "containers": [_container(image, question)],
     }

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from claude_sandbox.api import meta
+from claude_sandbox.backends.kubernetes.objects import profiles
 from claude_sandbox.backends.kubernetes.probing.cluster import Cluster
 from claude_sandbox.backends.kubernetes.probing.controls import Controls
 from claude_sandbox.backends.kubernetes.probing.pod import DEADLINE
@@ -87,7 +88,8 @@ class PodProbes(Schedule[Seen, Place]):
         # Asked before and after: what was tried counts only for a place that stayed the same throughout.
         if self._place_now(identity) != one.place:
             raise NothingFoundError(_MOVED)
-        asked = Questions(identity, one.seen.pod, await self._targets(identity, one), ENOUGH)
+        meant = profiles(one.seen.blueprint)
+        asked = Questions(identity, one.seen.pod, await self._targets(identity, one), ENOUGH, profiles=meant)
         try:
             report = await ask(self._api, self._watches, self._image, asked, self._controls)
         except MisunderstoodError as error:

@@ -39,13 +39,15 @@ _ENDED = ("Succeeded", "Failed")
 
 @dataclass(frozen=True)
 class Questions:
-    """What is to be tried, from beside the pod `sandbox`, as it is now. `enough`: seconds until its end."""
+    """What is to be tried, from beside the pod `sandbox`, as it is now. `profiles`: those that it is meant to be held
+    to; `enough`: seconds until its end."""
 
     identity: Identity
     sandbox: Object
     wanted: tuple[Wanted, ...]
     enough: float
     settle: float = SETTLE
+    profiles: Object | None = None
 
 
 async def ask(api: Api, watches: Watches, image: Image, asked: Questions, controls: Controls) -> ProbeReport:
@@ -54,7 +56,7 @@ async def ask(api: Api, watches: Watches, image: Image, asked: Questions, contro
     await _clear(api, watches, asked.identity)
     name = f"{meta.PROBE_PREFIX}{asked.identity.name}-{secrets.token_hex(5)}"
     line = question(asked.wanted, SECONDS, asked.settle)
-    body = document(asked.identity, asked.sandbox, image, name, line)
+    body = document(asked.identity, asked.sandbox, image, name, line, asked.profiles)
     made = await _made(api, body)
     try:
         # Before it is waited for: a pod that a webhook changed is not where the sandbox is.
