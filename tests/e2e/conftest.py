@@ -85,6 +85,8 @@ def operator(
         "--image-check-interval=1",
         f"--backup-network={SERVERS}/32",
         *("--open-private-network=10.0.0.0/8", "--runtime-class=plain"),
+        # No node has the file, unless a test puts it there.
+        "--strict-seccomp-profile=claude-sandbox/strict.json",
     )
     with operating(node, kubectl, sandbox_image, operator_log, gateway_settings, *options) as found:
         yield found

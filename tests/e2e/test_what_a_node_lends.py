@@ -1,8 +1,16 @@
-"""Users of its own and a RuntimeClass on a real node: what the kernel and the controls say of them."""
+"""What a real node lends: users of its own, a RuntimeClass, profiles; what the kernel and the controls say of it."""
 
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import kernel
 import pytest
-from nodekit import Kubectl
-from sandboxkit import sandbox
+import repository
+from nodekit import Kubectl, eventually
+from sandboxkit import apply_sandbox, sandbox
+
+from claude_sandbox.localcluster.cluster import Cluster
 
 pytestmark = pytest.mark.node
 
@@ -37,3 +45,55 @@ def test_the_handler_of_a_runtime_class_is_looked_at(kubectl: Kubectl, sandboxes
             assert "the handler runc shares the node's kernel" in made.control("KERN-06")["message"]
     finally:
         kubectl("delete", "runtimeclass", "plain")
+
+
+@pytest.fixture
+def strict_file(node: Cluster) -> Iterator[Path]:
+    """Where the node's kubelet looks for what the operator was told nodes have; nothing is there, nor afterwards."""
+    # The node has a /var/lib of its own.
+    directory = node.layout.node / "lib/kubelet/seccomp/claude-sandbox"
+    assert not directory.exists()
+    directory.mkdir(parents=True)
+    yield directory / "strict.json"
+    shutil.rmtree(directory)
+
+
+def test_strict_is_told_where_the_node_lacks_its_file_and_is_in_force_where_it_has_it(
+    kubectl: Kubectl, sandboxes: str, strict_file: Path
+) -> None:
+    # It asks the kernel how it adjusts its clock: anybody may, and no agent needs to.
+    asks = ("/opt/claude-sandbox/libexec/busybox", "adjtimex")
+    with sandbox(kubectl, sandboxes, "filtered") as made:
+        assert kernel.status(made.agent())["Seccomp"] == "2"
+        assert not made.fails(*asks)
+    strict = {"seccompProfile": {"type": "Strict"}}
+    lacking = apply_sandbox(kubectl, sandboxes, "strict", security=strict)
+    try:
+        lacking.wait("Ready", "False", "ProfileMissing")
+        told = lacking.condition("Ready")["message"]
+        for word in ("claude-sandbox/strict.json", "manifests/seccomp/strict.json", "to RuntimeDefault"):
+            assert word in told
+        shutil.copyfile(repository.ROOT / "manifests/seccomp/strict.json", strict_file)
+        lacking.wait("Ready")
+        lacking.wait("Compliant")
+        assert lacking.results()["KERN-01"] == "Pass"
+        assert kernel.status(lacking.agent())["Seccomp"] == "2"
+        assert lacking.fails(*asks)
+        assert "Operation not permitted" in lacking.run("sh", "-c", f"{' '.join(asks)} 2>&1 || true")
+    finally:
+        kubectl("delete", "claudesandbox", "-n", sandboxes, "strict", "--ignore-not-found")
+        eventually("the pod is gone", lambda: not lacking.pod_uid())
+
+
+def test_a_node_without_app_armor_is_named(kubectl: Kubectl, sandboxes: str) -> None:
+    if Path("/sys/module/apparmor").exists():
+        pytest.skip("this machine has AppArmor")
+    lacking = apply_sandbox(kubectl, sandboxes, "confined", security={"appArmorProfile": {"type": "RuntimeDefault"}})
+    try:
+        lacking.wait("Ready", "False", "ProfileMissing")
+        told = lacking.condition("Ready")["message"]
+        assert "it has no AppArmor" in told
+        assert "remove spec.security.appArmorProfile" in told
+    finally:
+        kubectl("delete", "claudesandbox", "-n", sandboxes, "confined", "--ignore-not-found")
+        eventually("the pod is gone", lambda: not lacking.pod_uid())

@@ -12,6 +12,12 @@ _HOST = "[A-Za-z0-9](?:[-A-Za-z0-9]*[A-Za-z0-9])?"
 _NAME = re.compile(_LABEL)
 
 
+APP_ARMOR_PROFILE = matching(
+    "[A-Za-z0-9][-._/A-Za-z0-9]*",
+    "must be the name of an AppArmor profile: letters, digits, '-', '.', '_' and '/', starting with a letter or digit",
+)
+
+
 def _name_of_at_most(length: int) -> Rule:
     # Of the root: the only place from which the name can be seen.
     return Rule(

@@ -22,7 +22,13 @@ from claude_sandbox.api.fields.lifecycle import Lifecycle, ShutdownPolicy
 from claude_sandbox.api.fields.models import ModelAccess
 from claude_sandbox.api.fields.network import HOST_ADDRESS, Egress, Network, Port
 from claude_sandbox.api.fields.resources import Resources
-from claude_sandbox.api.fields.security import SeccompProfile, SeccompProfileType, Security
+from claude_sandbox.api.fields.security import (
+    AppArmorProfile,
+    AppArmorProfileType,
+    SeccompProfile,
+    SeccompProfileType,
+    Security,
+)
 from claude_sandbox.api.fields.strict import Strict
 from claude_sandbox.api.fields.update_policy import UpdatePolicy
 from claude_sandbox.api.fields.work.backup import Backup
@@ -37,6 +43,8 @@ from claude_sandbox.api.rules import Rule, Transition, UniqueBy
 
 __all__ = [
     "HOST_ADDRESS",
+    "AppArmorProfile",
+    "AppArmorProfileType",
     "Backend",
     "BackendType",
     "Budget",

@@ -88,6 +88,7 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
         gateway=_gateway(spec),
         runtime_class=spec.security.runtime_class_name,
         seccomp_file=None if spec.on_docker or not spec.security.strict_seccomp else site.strict_profile,
+        app_armor=spec.security.app_armor_profile,
         user_namespace=spec.security.user_namespace,
         kept_home=_kept_home(spec),
         git=git,

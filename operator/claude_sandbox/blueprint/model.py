@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 
-from claude_sandbox.api.spec import HOST_ADDRESS, Budget, SeccompProfileType
+from claude_sandbox.api.spec import HOST_ADDRESS, AppArmorProfile, Budget, SeccompProfileType
 
 
 @dataclass(frozen=True)
@@ -274,8 +274,9 @@ class Site:
     `image` is what sandboxes run that name none; `opened` are the private networks that they may be let into.
     `strict_groups`: pods ask for the groups that they name and no others, which nodes with an old runtime refuse.
     `runtime_classes`: the RuntimeClasses that sandboxes may ask for. `strict_profile`: where the cluster's nodes have
-    the Strict filter of system calls, below the kubelet's directory of filters; None: they have none. `releases`:
-    images as `image` is, with other releases of Claude Code, by the names under which sandboxes may ask for them.
+    the Strict filter of system calls, below the kubelet's directory of filters; None: they have none.
+    `app_armor_profiles`: those of its machines that sandboxes may ask for. `releases`: images as `image` is, with other
+    releases of Claude Code, by the names under which sandboxes may ask for them.
     """
 
     image: Image
@@ -283,6 +284,7 @@ class Site:
     strict_groups: bool = True
     runtime_classes: frozenset[str] = frozenset()
     strict_profile: str | None = None
+    app_armor_profiles: frozenset[str] = frozenset()
     releases: Mapping[str, Image] = field(default_factory=dict)
 
     def image_of(self, release: str | None) -> Image:
@@ -327,6 +329,8 @@ class Blueprint:
     runtime_class: str | None = None
     # Where nodes have the Strict filter; None: the backend brings it there, or the workload has another.
     seccomp_file: str | None = None
+    # What AppArmor is to hold it to; None: what it holds workloads to that ask for nothing, where there is AppArmor.
+    app_armor: AppArmorProfile | None = None
     # Whether users in the workload are other users on its node.
     user_namespace: bool = False
     # None: nothing in the home outlives the workload.

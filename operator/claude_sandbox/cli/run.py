@@ -60,6 +60,13 @@ def _profile(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
     return value or None
 
 
+def _app_armor(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if value.lower() == "unconfined":
+            raise click.BadParameter("unconfined is no profile: it turns AppArmor off")
+    return values
+
+
 def _place(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     if value and not is_place(value):
         raise click.BadParameter("write NAMESPACE/NAME:PORT of a Service, or https://HOST:PORT")
@@ -205,6 +212,16 @@ def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
     "kubelet's directory of seccomp profiles, for example claude-sandbox/strict.json: sandboxes may then ask for "
     "spec.security.seccompProfile.type Strict. Default: nowhere, since nothing that the operator may make brings a "
     "file to a node.",
+)
+@click.option(
+    "--apparmor-profile",
+    "app_armor_profiles",
+    multiple=True,
+    callback=_app_armor,
+    metavar="NAME",
+    help="A profile of AppArmor that sandboxes may ask for in spec.security.appArmorProfile.localhostProfile, and that "
+    "the cluster's nodes and the Docker hosts have loaded; may be repeated. Default: none, since nothing tells whether "
+    "a profile keeps anybody from anything.",
 )
 @click.option(
     "--claude-code",
@@ -445,6 +462,7 @@ def run(
     opened: tuple[IPv4Network | IPv6Network, ...],
     runtime_classes: tuple[str, ...],
     strict_profile: str | None,
+    app_armor_profiles: tuple[str, ...],
     releases: dict[str, str],
     groups: str,
     without_secrets: bool,
@@ -489,6 +507,7 @@ def run(
             strict_groups=groups == "Strict",
             runtime_classes=classes,
             strict_profile=strict_profile,
+            app_armor_profiles=frozenset(app_armor_profiles),
             releases={name: parse_image(one, sandbox_pull_policy) for name, one in releases.items()},
         ),
         namespaces=tuple(dict.fromkeys(namespaces)),

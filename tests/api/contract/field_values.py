@@ -344,7 +344,16 @@ SECCOMP_PROFILES: list[Json] = [
     {"type": "Localhost", "localhostProfile": "x"}, {"type": "Strict", "localhostProfile": "x"}, {"type": "strict"},
     {"type": ""}, {"type": None}, {"type": 1}, None, [], "Strict",
 ]  # fmt: skip
+# The first two are right.
+APP_ARMOR_PROFILES: list[Json] = [
+    {"type": "RuntimeDefault"}, {"type": "Localhost", "localhostProfile": "claude.d/a-1_b"}, {}, {"type": "Localhost"},
+    {"type": "RuntimeDefault", "localhostProfile": "a"}, {"type": "Unconfined"}, {"type": "localhost"},
+    *({"type": "Localhost", "localhostProfile": value} for value in (
+        "a" * 128, "a" * 129, "", "unconfined", "UNCONFINED", "unconfined.d", "/a", "a b", "a,b", "a=b", None, 7,
+    )), None, [], "RuntimeDefault",
+]  # fmt: skip
 SECURITIES: list[Json] = [
+    *({"appArmorProfile": profile} for profile in APP_ARMOR_PROFILES),
     *({"seccompProfile": profile} for profile in SECCOMP_PROFILES),
     *({"userNamespace": value} for value in (True, False, "true", 1, None)),
     *({"runtimeClassName": value} for value in ("gvisor", "a.b-c", "gVisor", "", "-a", "a" * 253, "a" * 254, None, 7)),

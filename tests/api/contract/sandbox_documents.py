@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from field_values import (
+    APP_ARMOR_PROFILES,
     BACKENDS,
     BACKUPS,
     BUDGETS,
@@ -181,6 +182,7 @@ _WHOLE: dict[str, list[Json]] = {
     "repositories": REPOSITORIES,
     "restoreFrom": RESTORES,
     "seccompProfile": SECCOMP_PROFILES,
+    "appArmorProfile": APP_ARMOR_PROFILES,
     "security": SECURITIES,
     "services": SERVICES,
 }

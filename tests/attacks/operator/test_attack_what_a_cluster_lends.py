@@ -83,6 +83,22 @@ def test_strict_is_a_file_of_which_the_operator_was_told_where_nodes_have_it() -
     assert refused({}) == ""
 
 
+def test_a_profile_of_app_armor_is_one_of_those_that_the_operator_was_told() -> None:
+    """One may be there that lets everything pass, on a node or a Docker host."""
+    profile = {"appArmorProfile": {"type": "Localhost", "localhostProfile": "lxc-container-default"}}
+    found = refused(profile, app_armor_profiles=frozenset({"claude"}))
+    assert "spec.security.appArmorProfile.localhostProfile" in found
+    assert "(--apparmor-profile): write one of claude, or" in found
+    assert refused(profile, app_armor_profiles=frozenset({"lxc-container-default"})) == ""
+    assert refused({"appArmorProfile": {"type": "RuntimeDefault"}}) == ""
+
+
+@pytest.mark.parametrize("name", ["unconfined", "Unconfined", "", "a b", "a,b", "../a", None])
+def test_nor_does_a_name_turn_it_off(name: str | None) -> None:
+    profile = {"appArmorProfile": {"type": "Localhost", "localhostProfile": name}}
+    assert refused(profile, app_armor_profiles=frozenset({str(name)}))
+
+
 def test_all_that_is_not_lent_is_told_at_once() -> None:
     found = refused({"runtimeClassName": "kata", "seccompProfile": {"type": "Strict"}})
     assert "spec.security.runtimeClassName" in found

@@ -29,3 +29,11 @@ def test_an_api_server_would_take_no_pod_with_another_path(told: list[Settings],
     assert done.exit_code == 2
     assert "below the kubelet's directory" in done.output
     assert told == []
+
+
+def test_profiles_of_app_armor_are_those_that_are_named(told: list[Settings]) -> None:
+    assert CliRunner().invoke(command.run, [*RUN, "--apparmor-profile=a", "--apparmor-profile=b"]).exit_code == 0
+    assert told[0].site.app_armor_profiles == {"a", "b"}
+    done = CliRunner().invoke(command.run, [*RUN, "--apparmor-profile=unconfined"])
+    assert done.exit_code == 2
+    assert "turns AppArmor off" in done.output

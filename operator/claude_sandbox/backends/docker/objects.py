@@ -276,8 +276,10 @@ def security_options(blueprint: Blueprint) -> list[str]:
 
 
 def _filters(blueprint: Blueprint) -> tuple[str, ...]:
-    """Where no filter is named, an engine uses its own."""
-    return (f"seccomp={STRICT}",) if blueprint.seccomp is SeccompProfileType.STRICT else ()
+    """Where no filter and no profile is named, an engine uses its own."""
+    seccomp = (f"seccomp={STRICT}",) if blueprint.seccomp is SeccompProfileType.STRICT else ()
+    profile = blueprint.app_armor.localhost_profile if blueprint.app_armor is not None else None
+    return seccomp if profile is None else (*seccomp, f"apparmor={profile}")
 
 
 def _privileges(blueprint: Blueprint, capabilities: EngineCapabilities) -> Manifest:

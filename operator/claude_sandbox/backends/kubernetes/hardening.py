@@ -18,11 +18,16 @@ def localhost(path: str) -> Manifest:
 def missing_profile(pod: Object) -> str:
     """What a profile that the pod's node lacks makes of the pod, with the remedy; empty where it lacks none.
 
-    The runtime says so of the container, which the kubelet then tries to make again and again (containerd:
-    "cannot load seccomp profile", pkg/kubelet/kuberuntime: ErrCreateContainer).
+    Of a filter, and of a profile of AppArmor, the runtime says so of the container, which the kubelet then tries to
+    make again and again (containerd: "cannot load seccomp profile", "apparmor profile not found"; pkg/kubelet/
+    kuberuntime: ErrCreateContainer). Without AppArmor the kubelet itself does not take the pod, and says so of it:
+    pkg/kubelet/lifecycle, AppArmorNotAdmittedReason.
     """
-    spec = pod.get("spec") or {}
-    profile = (spec.get("securityContext") or {}).get("seccompProfile") or {}
+    return next(filter(None, (_missing_filter(pod), _missing_app_armor(pod))), "")
+
+
+def _missing_filter(pod: Object) -> str:
+    profile = _asked(pod, "seccompProfile")
     if profile.get("type") != "Localhost":
         return ""
     path = str(profile.get("localhostProfile"))
@@ -30,11 +35,34 @@ def missing_profile(pod: Object) -> str:
     if not why:
         return ""
     return (
-        f"Node {spec.get('nodeName')} can't give pod {pod['metadata']['name']} its filter of system calls: it has no"
-        f" file {path} in its kubelet's directory of seccomp profiles, or can't use it. Have an administrator put"
-        " manifests/seccomp/strict.json there, or set spec.security.seccompProfile.type to RuntimeDefault. The node"
-        f" says: {why}"
+        f"{_node_and_pod(pod)} its filter of system calls: it has no file {path} in its kubelet's directory of seccomp"
+        " profiles, or can't use it. Have an administrator put manifests/seccomp/strict.json there, or set"
+        f" spec.security.seccompProfile.type to RuntimeDefault. The node says: {why}"
     )
+
+
+def _missing_app_armor(pod: Object) -> str:
+    profile, status = _asked(pod, "appArmorProfile"), pod.get("status") or {}
+    if not profile:
+        return ""
+    refused = status.get("message") if status.get("reason") == "AppArmor" else ""
+    why = refused or next((why for why in _not_made(pod) if "apparmor" in why.lower()), "")
+    if not why:
+        return ""
+    name = profile.get("localhostProfile")
+    lacks = f"it has not loaded the profile {name}, or has no AppArmor" if name else "it has no AppArmor"
+    return (
+        f"{_node_and_pod(pod)} its AppArmor profile: {lacks}. Have an administrator see to that, or remove"
+        f" spec.security.appArmorProfile. The node says: {why}"
+    )
+
+
+def _asked(pod: Object, kind: str) -> Object:
+    return ((pod.get("spec") or {}).get("securityContext") or {}).get(kind) or {}
+
+
+def _node_and_pod(pod: Object) -> str:
+    return f"Node {(pod.get('spec') or {}).get('nodeName')} can't give pod {pod['metadata']['name']}"
 
 
 def _not_made(pod: Object) -> Iterator[str]:

@@ -244,7 +244,11 @@ def profiles(blueprint: Blueprint) -> Manifest:
     filtered = {"type": "RuntimeDefault"}
     if blueprint.seccomp_file is not None:
         filtered = hardening.localhost(blueprint.seccomp_file)
-    return {"seccompProfile": filtered}
+    found: Manifest = {"seccompProfile": filtered}
+    if (wanted := blueprint.app_armor) is not None:
+        name = wanted.localhost_profile
+        found["appArmorProfile"] = hardening.RUNTIME_DEFAULT if name is None else hardening.localhost(name)
+    return found
 
 
 def _chosen(blueprint: Blueprint) -> Manifest:

@@ -108,6 +108,9 @@ def _readiness(pod: Object) -> tuple[ConditionStatus, Reason, str]:
     if terminating(pod):
         message = f"Pod {name} is terminating; a new one is made when it is gone."
         return ConditionStatus.FALSE, Reason.POD_TERMINATING, message
+    # Before what its containers say one by one: the first of them may be what clones.
+    if missing := missing_profile(pod):
+        return ConditionStatus.FALSE, Reason.PROFILE_MISSING, missing
     if status.get("phase") in ("Failed", "Succeeded"):
         why = str(status.get("message") or status.get("reason") or "its container ended").rstrip(".")
         remedy = _REMEDIES.get(status.get("reason"), "")
@@ -118,9 +121,6 @@ def _readiness(pod: Object) -> tuple[ConditionStatus, Reason, str]:
         why = scheduled.get("message") or scheduled.get("reason") or "no reason given"
         message = f"No node takes pod {name}: {why}"
         return ConditionStatus.FALSE, Reason.POD_UNSCHEDULABLE, message
-    # Before what its containers say one by one: the first of them may be what clones.
-    if missing := missing_profile(pod):
-        return ConditionStatus.FALSE, Reason.PROFILE_MISSING, missing
     for problem in _waiting(pod):
         return ConditionStatus.FALSE, *problem
     if (cloning := _cloning(pod)) is not None and not cloning.done:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+from claude_sandbox.api.spec import AppArmorProfile
 from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.containers.container import Container
 from claude_sandbox.compliance.containers.document import Document
@@ -149,13 +150,21 @@ def user_namespace(process: Process, _: object) -> Verdict:
     return decided([problem] if same else [], _other_roots(process), f"kernel: root is uid {root[0]}")
 
 
-def app_armor(process: Process, _: object) -> Verdict:
-    """A profile is enforced."""
+def app_armor(process: Process, container: Container) -> Verdict:
+    """A profile is enforced; where the sandbox names one, that one."""
+    return enforced(process, container.declared.app_armor)
+
+
+def enforced(process: Process, wanted: AppArmorProfile | None) -> Verdict:
+    """The same, whoever declares it."""
     if process.confinement is None:
         return unknown("the kernel tells of no AppArmor profile")
     confined = _ENFORCED.fullmatch(process.confinement)
-    problem = f"AppArmor does not confine its process: {process.confinement}"
-    return decided([] if confined else [problem], (), f"kernel: {process.confinement}")
+    problems = [] if confined else [f"AppArmor does not confine its process: {process.confinement}"]
+    name = wanted.localhost_profile if wanted is not None else None
+    if confined and name not in (None, confined[1]):
+        problems.append(f"the kernel holds its process to the AppArmor profile {confined[1]}, and not to {name}")
+    return decided(problems, (), f"kernel: {process.confinement}")
 
 
 def of_its_own(*names: str) -> ProcessJudge:

@@ -113,8 +113,32 @@ def container_seccomp(container: Container) -> Verdict:
     return unknown("it names a seccomp profile that its document does not show")
 
 
+def pod_app_armor(view: View) -> Verdict:
+    """AppArmor is not turned off; where the sandbox asks for a profile, its containers have that one."""
+    verdict, wanted = violating("appArmorProfile")(view), view.expected.app_armor
+    if verdict.result is not Result.PASS or wanted is None:
+        return verdict
+    name = wanted.localhost_profile
+    profile = {"type": wanted.type.value} | ({} if name is None else {"localhostProfile": name})
+    found = [one.context.get("appArmorProfile") or view.context.get("appArmorProfile") for one in view.containers]
+    if any(one != profile for one in found):
+        return failed("its AppArmor profile is not the one that its sandbox asks for; a new pod would have it")
+    return passed(" ".join(profile.values()))
+
+
 def container_app_armor(container: Container) -> Verdict:
-    """The profile that the engine applied when it started the container."""
+    """The profile that the engine applied when it started the container; where its sandbox asks for one, that one."""
+    verdict, wanted = _applied_app_armor(container), container.declared.app_armor
+    if wanted is None or verdict.result in (Result.FAIL, Result.UNKNOWN):
+        return verdict
+    if verdict.result is not Result.PASS:
+        return failed("its sandbox asks for AppArmor, and the engine applied no profile: its host has none")
+    if wanted.localhost_profile not in (None, verdict.value):
+        return failed("its AppArmor profile is not the one that its sandbox asks for; a new container would have it")
+    return verdict
+
+
+def _applied_app_armor(container: Container) -> Verdict:
     return _label(
         container,
         "AppArmorProfile",
@@ -317,13 +341,14 @@ CONTROLS: tuple[Control, ...] = (
             "one fails."
         ),
         pod=PodCheck(
-            violating("appArmorProfile"),
-            "Remove appArmorProfile, or set it to RuntimeDefault or Localhost.",
-            kernel=pod_witness.each(witness.app_armor),
+            pod_app_armor,
+            "Remove appArmorProfile, or set it to RuntimeDefault or Localhost (of a sandbox, --apparmor-profile).",
+            kernel=pod_witness.app_armor,
+            undeclared=AS_FOR_A_SANDBOX,
         ),
         container=ContainerCheck(
             container_app_armor,
-            "Run it without --privileged and --security-opt apparmor=unconfined.",
+            "Run it without --privileged and apparmor=unconfined; a sandbox under a profile of --apparmor-profile.",
             kernel=witness.app_armor,
         ),
         mappings=maps(

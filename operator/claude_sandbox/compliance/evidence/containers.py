@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from claude_sandbox.api.fields.compliance import Level
-from claude_sandbox.api.spec import Profile, SeccompProfileType
+from claude_sandbox.api.spec import AppArmorProfile, Profile, SeccompProfileType
 from claude_sandbox.compliance.evidence.exemptions import Exemption
 from claude_sandbox.compliance.evidence.probes import NOT_PROBED, ProbeReport
 from claude_sandbox.compliance.evidence.process import Process
@@ -60,6 +60,8 @@ class Declared:
     """Why its host's administrator does not allow the image; empty where nobody forbids it."""
     seccomp: SeccompProfileType = SeccompProfileType.RUNTIME_DEFAULT
     """The filter of system calls that it has at least."""
+    app_armor: AppArmorProfile | None = None
+    """What AppArmor is to hold it to; None: what the engine holds containers to that ask for nothing."""
     claude_code: ClaudeCode | None = None
     """Where Claude Code is to be from; None where nobody declares that."""
     managed_settings: ManagedSettings | None = None

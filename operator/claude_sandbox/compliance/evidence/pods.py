@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from claude_sandbox.api.fields.compliance import Level
-from claude_sandbox.api.spec import Profile
+from claude_sandbox.api.spec import AppArmorProfile, Profile
 from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.compliance.evidence.exemptions import Exemption
 from claude_sandbox.compliance.evidence.gateways import Gateway
@@ -104,6 +104,8 @@ class Expected:
     """Which of these clones the agent's repositories, for which it may do what the agent may; empty: none."""
     lifetime: str = ""
     """By which field of its spec it ends at some time, whatever it does; empty: by none."""
+    app_armor: AppArmorProfile | None = None
+    """What AppArmor is to hold it to; None: what it holds workloads to that ask for nothing."""
     seccomp_file: str | None = None
     """Where its node has the filter of system calls that it is to be held to; None: the runtime's own will do."""
 

@@ -10,7 +10,7 @@ from typing import Any
 from claude_sandbox.api.quantity import parse
 from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.containers import witness_mounts
-from claude_sandbox.compliance.containers.witness import ProcessJudge, listens
+from claude_sandbox.compliance.containers.witness import ProcessJudge, enforced, listens
 from claude_sandbox.compliance.evidence.pod_processes import ContainerProcesses, PodProcesses
 from claude_sandbox.compliance.evidence.process import Process
 from claude_sandbox.compliance.evidence.readings import Object
@@ -34,6 +34,12 @@ _TERMINATION_LOG = "/dev/termination-log"
 def each(judge: ProcessJudge) -> PodKernelJudge:
     """What `judge` says of the processes of all containers."""
     return _each(lambda process, _container, _view: judge(process, None))
+
+
+def app_armor(told: PodProcesses, view: View) -> Verdict:
+    """A profile is enforced for the processes of all containers; where the sandbox names one, that one."""
+    wanted = view.expected.app_armor
+    return each(lambda process, _: enforced(process, wanted))(told, view)
 
 
 def each_everywhere(judge: ProcessJudge) -> PodKernelJudge:

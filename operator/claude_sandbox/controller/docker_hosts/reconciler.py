@@ -32,6 +32,7 @@ from claude_sandbox.api.docker_hosts.incident import HostIncidentStatus
 from claude_sandbox.api.docker_hosts.spec import DockerHostSpec
 from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.validate import InvalidSpec, parse_host_spec, refused_host_metadata
+from claude_sandbox.backends.docker.engine.capabilities import gives_app_armor
 from claude_sandbox.backends.docker.engine.connection.certificates import ends_of
 from claude_sandbox.backends.docker.engine.connection.client_credentials import (
     ClientCredentials,
@@ -169,7 +170,9 @@ class HostReconciler:
             return None
         told = (raw.get("status") or {}).get("namespaces") or ()
         meant = {str(one.get("name")): str(one.get("uid")) for one in told}
-        return HostInfo(name, spec, self._hosts.known(name).engine_id, namespaces=meant)
+        known = self._hosts.known(name)
+        confines = None if known.documents is None else gives_app_armor(known.documents.info)
+        return HostInfo(name, spec, known.engine_id, namespaces=meant, app_armor=confines)
 
     def tell(self, name: str, reason: str, message: str) -> None:
         """A Kubernetes Event about a host, where there still is one."""

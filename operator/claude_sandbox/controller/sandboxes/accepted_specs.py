@@ -87,6 +87,10 @@ def _lacking(spec: ClaudeSandboxSpec, site: Site) -> Iterator[FieldError]:
     if release is not None and release not in site.releases:
         otherwise = "remove it for the operator's own"
         yield _not_lent("claudeCode.version", release, "--claude-code", site.releases, otherwise)
+    profile = security.app_armor_profile.localhost_profile if security.app_armor_profile is not None else None
+    if profile is not None and profile not in site.app_armor_profiles:
+        field, otherwise = "security.appArmorProfile.localhostProfile", "write type RuntimeDefault without it"
+        yield _not_lent(field, profile, "--apparmor-profile", site.app_armor_profiles, otherwise)
     if spec.on_docker:
         return
     name = security.runtime_class_name

@@ -108,6 +108,16 @@ def test_another_filter_is_another_spec_and_the_engines_own_is_what_there_was_be
     assert spec_hash(blueprint_of(**default), CLUSTER) == spec_hash(blueprint_of(), CLUSTER)
 
 
+def test_a_profile_of_app_armor_is_the_hosts_by_its_name_and_the_engines_own_needs_none() -> None:
+    named = {"security": {"appArmorProfile": {"type": "Localhost", "localhostProfile": "claude"}}}
+    default = {"security": {"appArmorProfile": {"type": "RuntimeDefault"}}}
+    found = [documents(blueprint_of(**spec), CLUSTER, NEW).container for spec in (named, default, {})]
+    options = [one["HostConfig"]["SecurityOpt"] for one in found]
+    assert options == [["no-new-privileges:true", "apparmor=claude"], ["no-new-privileges:true"], options[1]]
+    assert spec_hash(blueprint_of(**named), CLUSTER) != spec_hash(blueprint_of(), CLUSTER)
+    assert spec_hash(blueprint_of(**default), CLUSTER) == spec_hash(blueprint_of(), CLUSTER)
+
+
 def test_limits_are_no_other_spec_since_they_can_be_changed_in_place() -> None:
     before, after = ({"resources": {"cpu": cpu, "memory": memory}} for cpu, memory in (("1", "2Gi"), ("2", "3Gi")))
     assert spec_hash(blueprint_of(**before), CLUSTER) == spec_hash(blueprint_of(**after), CLUSTER)

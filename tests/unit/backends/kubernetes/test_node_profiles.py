@@ -142,3 +142,44 @@ def test_nor_does_it_make_the_operator_give_up_image_volumes() -> None:
     made["metadata"] |= {"uid": "u"}
     assert not lacks_image_volumes(waiting(made, "CreateContainerError", TOLD))
     assert lacks_image_volumes(waiting(made, "CreateContainerError", "failed to mount"))
+
+
+APP_ARMOR: Any = {"security": {"appArmorProfile": {"type": "Localhost", "localhostProfile": "claude"}}}
+
+
+def test_a_profile_of_app_armor_is_in_the_pod_and_in_what_probes_it() -> None:
+    wanted = {"type": "Localhost", "localhostProfile": "claude"}
+    sandbox = running(**APP_ARMOR)
+    assert sandbox["spec"]["securityContext"]["appArmorProfile"] == wanted
+    made = probing.document(IDENTITY, sandbox, PROBE, "probe", "{}", objects.profiles(blueprint(**APP_ARMOR)))
+    assert made["spec"]["securityContext"]["appArmorProfile"] == wanted
+    assert probing.unlike(made, sandbox) == ""
+    # Who asks for none has what there was before there was the field.
+    assert "appArmorProfile" not in running(security={})["spec"]["securityContext"]
+    other = running(security={})
+    other["spec"]["securityContext"]["appArmorProfile"] = {"type": "Unconfined"}
+    made = probing.document(IDENTITY, other, PROBE, "probe", "{}", objects.profiles(blueprint(security={})))
+    assert "appArmorProfile" not in made["spec"]["securityContext"]
+    assert probing.unlike(made, other)
+
+
+NO_APP_ARMOR = {"reason": "AppArmor", "message": "Cannot enforce AppArmor: AppArmor is not enabled on the host"}
+
+
+@pytest.mark.parametrize("phase", ["Pending", "Failed"])
+def test_a_node_without_app_armor_is_named(phase: str) -> None:
+    """A kubelet lets the pod wait, with containers that are Blocked, or refuses it."""
+    pod = waiting(running(**APP_ARMOR), "Blocked", None)
+    pod["status"] |= {**NO_APP_ARMOR, "phase": phase}
+    state = state_of(pod)
+    assert (state.status, state.reason) == (ConditionStatus.FALSE, Reason.PROFILE_MISSING)
+    for word in ("node-7", "claude", "no AppArmor", "spec.security.appArmorProfile", "not enabled on the host"):
+        assert word in state.message
+
+
+def test_and_so_is_one_that_has_not_loaded_the_profile() -> None:
+    told = "failed to create containerd container: apparmor profile not found claude"
+    state = state_of(waiting(running(**APP_ARMOR), "CreateContainerError", told))
+    assert state.reason is Reason.PROFILE_MISSING
+    assert "it has not loaded the profile claude" in state.message
+    assert state_of(waiting(running(security={}), "CreateContainerError", told)).reason is Reason.CONTAINER_FAILING

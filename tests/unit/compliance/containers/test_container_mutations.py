@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from compliant_container import DIGEST, World, changed, compliant, different, written
 
-from claude_sandbox.api.spec import SeccompProfileType
+from claude_sandbox.api.spec import AppArmorProfile, AppArmorProfileType, SeccompProfileType
 from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.catalogue import CONTAINER_CONTROLS
 from claude_sandbox.compliance.containers.seccomp_filters import DANGEROUS
@@ -60,6 +60,12 @@ def declared_strict(world: World) -> None:
 
 def env(*variables: str) -> Mutate:
     return lambda world: world.config["Env"].extend(variables)
+
+
+def asks_for_app_armor(name: str | None = None) -> Mutate:
+    """One whose sandbox asks for this profile, or for the engine's own."""
+    kind = AppArmorProfileType.RUNTIME_DEFAULT if name is None else AppArmorProfileType.LOCALHOST
+    return lambda world: world.declare(app_armor=AppArmorProfile(type=kind, localhost_profile=name))
 
 
 def bind(source: str, destination: str = "/mnt/x", *, declared: bool = True, **fields: Any) -> Mutate:
@@ -258,6 +264,8 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "apparmor=unconfined": (both(security("apparmor=unconfined"), top(AppArmorProfile="unconfined")), "KERN-02"),
     "apparmor:unconfined, asked for since the last start": (security("apparmor:unconfined"), "KERN-02"),
     "a host without AppArmor": (top(AppArmorProfile=""), "KERN-02-"),
+    "the engine's own AppArmor profile where another is asked for": (asks_for_app_armor("claude"), "KERN-02"),
+    "a host without AppArmor where it is asked for": (both(asks_for_app_armor(), top(AppArmorProfile="")), "KERN-02"),
     "AppArmor not told": (without("AppArmorProfile"), "KERN-02?"),
     "label=disable": (security("label=disable"), "KERN-03"),
     "label:disable": (security("label:disable"), "KERN-03"),
@@ -720,6 +728,10 @@ PERMITTED: dict[str, Mutate] = {
     "the Strict filter": security(f"seccomp={STRICT}"),
     "the Strict filter, as it is asked for": both(security(f"seccomp={STRICT}"), declared_strict),
     "another profile of AppArmor": top(AppArmorProfile="claude"),
+    "the AppArmor profile that its sandbox asks for": both(
+        asks_for_app_armor("claude"), top(AppArmorProfile="claude"), security("apparmor=claude")
+    ),
+    "the engine's AppArmor profile where its sandbox asks for that": asks_for_app_armor(),
     "an SELinux level": security("label=level:s0:c1,c2"),
     "fewer masks, as older engines have them": host(
         MaskedPaths=[one for one in _MASKED if one not in ("/proc/interrupts", "/sys/devices/virtual/powercap")]

@@ -135,6 +135,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         {"uid_map": "0 0 4294967295\n", "gid_map": "0 0 4294967295\n"}, "PRIV-06", "root on the host"
     ),
     "unconfined": ({"confinement": "unconfined"}, "KERN-02", "unconfined"),
+    "complaining": ({"confinement": "cri-containerd.apparmor.d (complain)"}, "KERN-02", "complain"),
     "what is not masked": ({"system_files": frozenset({"kcore", "keys"})}, "KERN-04", "/proc/keys"),
     "the host's processes": ({"namespaces": {"pid": True, "net": False}}, "NS-01", "host's pid"),
     "the host's network": ({"namespaces": {"pid": False, "net": True}}, "NS-03", "host's net"),

@@ -19,6 +19,7 @@ from compliant_sandbox import (
 )
 
 from claude_sandbox.api import meta
+from claude_sandbox.api.spec import AppArmorProfile, AppArmorProfileType
 from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.catalogue import POD_CONTROLS
 from claude_sandbox.compliance.control import PodCheck
@@ -58,6 +59,16 @@ def asks_for_strict(profile: dict[str, str]) -> Mutate:
     def mutate(world: World) -> None:
         world.declare(seccomp_file="strict.json")
         world.spec["securityContext"]["seccompProfile"] = profile
+
+    return mutate
+
+
+def asks_for_app_armor(profile: dict[str, str] | None) -> Mutate:
+    """One whose sandbox asks for a profile of AppArmor, and whose pod has this one."""
+
+    def mutate(world: World) -> None:
+        world.declare(app_armor=AppArmorProfile(type=AppArmorProfileType.LOCALHOST, localhost_profile="claude"))
+        _set(world.spec["securityContext"], {"appArmorProfile": profile})
 
     return mutate
 
@@ -287,6 +298,11 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
         lambda world: world.pod["metadata"]["annotations"].update(
             {"container.apparmor.security.beta.kubernetes.io/agent": "unconfined"}
         ),
+        "KERN-02",
+    ),
+    "no AppArmor profile where its sandbox asks for one": (asks_for_app_armor(None), "KERN-02"),
+    "another AppArmor profile than its sandbox asks for": (
+        asks_for_app_armor({"type": "Localhost", "localhostProfile": "other"}),
         "KERN-02",
     ),
     "an SELinux type of the host's": (context(seLinuxOptions={"type": "spc_t"}), "KERN-03"),

@@ -80,6 +80,12 @@ def capabilities_of(info: Object, api_version: str) -> EngineCapabilities:
     )
 
 
+def gives_app_armor(info: Object) -> bool | None:
+    """Whether containers get a profile of AppArmor, by the answer to `/info`; None where that does not tell."""
+    options = [str(option) for option in info.get("SecurityOptions") or ()]
+    return any(option.split(",")[0] == "name=apparmor" for option in options) if options else None
+
+
 def _seccomp(options: list[str]) -> str:
     """Of `name=seccomp,profile=builtin`."""
     found = [option for option in options if option.startswith("name=seccomp")]

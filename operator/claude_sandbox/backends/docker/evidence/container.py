@@ -62,6 +62,7 @@ def declared(
         level=level,
         exemptions=exemptions,
         seccomp=blueprint.seccomp,
+        app_armor=blueprint.app_armor,
         workspaces=workspaces,
         keeps_nothing=not workspaces,
         without_programs=frozenset(scratch.path for scratch in blueprint.scratch if not scratch.executable),

@@ -26,6 +26,8 @@ class HostInfo:
     spec: DockerHostSpec
     engine_id: str | None
     """The identifier of its engine; None where the engine never answered."""
+    app_armor: bool | None = field(default=None, kw_only=True)
+    """Whether its engine gives containers a profile of AppArmor; None where the engine never answered."""
     namespaces: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     """The UIDs of the namespaces that its administrator named, as they were when the name was first seen to be one."""
 
@@ -55,6 +57,8 @@ class PlacementRequest:
     """None: the operator's own default, which every host allows."""
     runtime: str | None = None
     """None: the engine's default, which every host allows."""
+    app_armor: bool = False
+    """Whether it is to run under AppArmor only."""
     namespace_uid: str | None = None
     """Which namespace of that name it is; None: not known, and then its name alone is not enough."""
 
@@ -73,6 +77,7 @@ def placement_request(
         requests_of(spec),
         spec.image,
         spec.security.runtime_class_name,
+        spec.security.app_armor_profile is not None,
         namespace_uid,
     )
 
@@ -86,6 +91,7 @@ MADE_ANEW = (
 _OTHER_RUNTIME = (
     "Have an administrator list it there, or leave out spec.security.runtimeClassName for the engine's default."
 )
+_WITHOUT_APP_ARMOR = "Have an administrator turn AppArmor on there, or leave out spec.security.appArmorProfile."
 
 
 class Refusal(StrEnum):
@@ -101,6 +107,8 @@ class Refusal(StrEnum):
     """None of the hosts that may be used allows the image."""
     NO_RUNTIME = "NoRuntime"
     """None of the hosts that may be used allows the runtime, or the one that was chosen does not any more."""
+    NO_APP_ARMOR = "NoAppArmor"
+    """None of the hosts that may be used has AppArmor, or the one that was chosen does not any more."""
     NO_ROOM = "NoRoom"
     """The hosts that may be used have no room, or take no further sandboxes."""
     NO_ANSWER = "NoAnswer"
@@ -132,6 +140,8 @@ def place(wish: PlacementRequest, hosts: Iterable[Candidate]) -> Placement | Ref
         remedy = "Name an image that one of them allows, or leave out spec.image for the operator's own."
     if worst is Refusal.NO_RUNTIME:
         remedy = _OTHER_RUNTIME
+    if worst is Refusal.NO_APP_ARMOR:
+        remedy = _WITHOUT_APP_ARMOR
     return Refused(worst, f"{_said(found)}. {remedy}")
 
 
@@ -158,6 +168,8 @@ def keep(wish: PlacementRequest, host: HostInfo | None, current: Placement) -> P
         return Refused(Refusal.NOT_ALLOWED, message)
     if why := _runtime_refused(host, wish):
         return Refused(Refusal.NO_RUNTIME, f"DockerHost {why}. {_OTHER_RUNTIME}")
+    if why := _lacks_app_armor(host, wish):
+        return Refused(Refusal.NO_APP_ARMOR, f"DockerHost {why}. {_WITHOUT_APP_ARMOR}")
     return current
 
 
@@ -195,6 +207,8 @@ def _obstacle(host: Candidate, wish: PlacementRequest) -> Refused | None:
         return Refused(Refusal.NO_IMAGE, f"{host.name} does not allow the image (spec.images.allowed)")
     if why := _runtime_refused(host, wish):
         return Refused(Refusal.NO_RUNTIME, why)
+    if why := _lacks_app_armor(host, wish):
+        return Refused(Refusal.NO_APP_ARMOR, why)
     if not host.answers or host.engine_id is None:
         return Refused(Refusal.NO_ANSWER, f"{host.name} does not answer")
     reason = _full(host, wish.requests)
@@ -206,6 +220,11 @@ def _runtime_refused(host: HostInfo, wish: PlacementRequest) -> str:
     if wish.runtime is None or wish.runtime in host.spec.allowed_runtimes:
         return ""
     return f"{host.name} does not allow the runtime {wish.runtime} (spec.allowedRuntimes)"
+
+
+def _lacks_app_armor(host: HostInfo, wish: PlacementRequest) -> str:
+    """That the host is known to have no AppArmor and the sandbox asks for it; empty otherwise."""
+    return f"{host.name} has no AppArmor" if wish.app_armor and host.app_armor is False else ""
 
 
 def _full(host: Candidate, requests: Requests) -> str | None:
@@ -254,7 +273,7 @@ def _none(wish: PlacementRequest) -> str:
 def _worst(obstacles: list[Refused]) -> Refusal:
     found = {obstacle.refusal for obstacle in obstacles}
     # What may pass by itself comes first: while one host may yet take it, nobody has to do anything.
-    order = (Refusal.NO_ANSWER, Refusal.NO_ROOM, Refusal.NO_IMAGE, Refusal.NO_RUNTIME)
+    order = (Refusal.NO_ANSWER, Refusal.NO_ROOM, Refusal.NO_IMAGE, Refusal.NO_RUNTIME, Refusal.NO_APP_ARMOR)
     return next(one for one in order if one in found)
 
 
@@ -314,6 +333,7 @@ def elsewhere(wish: PlacementRequest, source: str, hosts: Iterable[Candidate]) -
         Refusal.NO_ANSWER: StayReason.NO_ANSWER,
         Refusal.NO_IMAGE: StayReason.NO_IMAGE,
         Refusal.NO_RUNTIME: StayReason.NO_OTHER_HOST,
+        Refusal.NO_APP_ARMOR: StayReason.NO_OTHER_HOST,
     }
     reason = reasons.get(_worst(found), StayReason.NO_ROOM)
     return Stay(reason, f"no other DockerHost takes it now: {_said(found)}")

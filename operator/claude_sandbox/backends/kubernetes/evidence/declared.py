@@ -48,6 +48,7 @@ def expected(
         profile=profile,
         lifetime=blueprint.lifetime,
         seccomp_file=blueprint.seccomp_file,
+        app_armor=blueprint.app_armor,
         level=level,
         exemptions=exemptions,
         plain_images=plain_images,

@@ -131,6 +131,31 @@ def test_a_host_that_can_not_take_it_is_passed_over_and_said_why(
     assert chosen(place(wish(), [host("a", **changes), host("b", taken=(SMALL,) * 9)])) == "b"
 
 
+def test_app_armor_is_had_on_hosts_that_are_not_known_to_lack_it() -> None:
+    asks = replace(wish(), app_armor=True)
+    without, unknown, confines = (
+        replace(host(name), app_armor=told) for name, told in (("a", False), ("b", None), ("c", True))
+    )
+    assert chosen(place(asks, [without, confines])) == "c"
+    assert chosen(place(wish(), [without])) == "a"
+    # One that was not asked yet is not refused for it: its engine's answer decides.
+    assert chosen(place(asks, [unknown])) == "b"
+    refused = place(asks, [without])
+    assert isinstance(refused, Refused)
+    assert (refused.refusal, refused.passes) == (Refusal.NO_APP_ARMOR, False)
+    assert "a has no AppArmor" in refused.message
+    assert "leave out spec.security.appArmorProfile" in refused.message
+    placed = place(asks, [confines])
+    assert isinstance(placed, Placement)
+    assert keep(asks, confines, placed) == placed
+    lost = keep(asks, replace(confines, app_armor=False), placed)
+    assert isinstance(lost, Refused)
+    assert lost.refusal is Refusal.NO_APP_ARMOR
+    found = elsewhere(asks, "c", [without, confines])
+    assert isinstance(found, Stay)
+    assert found.reason is StayReason.NO_OTHER_HOST
+
+
 def test_a_runtime_is_had_on_hosts_that_allow_it_and_for_as_long_as_they_do() -> None:
     asks = replace(wish(), runtime="runsc")
     plain, other, allows = host("a"), host("b", allowedRuntimes=["runc2"]), host("c", allowedRuntimes=["runsc"])
