@@ -1,10 +1,16 @@
-"""What a backend tells of a sandbox in quarantine, and how evidence is packed. Data, and what is pure."""
+"""What a backend tells of a sandbox in quarantine, and how evidence is packed. Data, and what is pure, but for `ROOM`.
+
+`ROOM` is how much of the operator's memory evidence that is on its way takes, of all sandboxes: who may declare
+incidents may declare many at once, and has written most of what is read then. Nobody waits for another one's, so with
+many at a time there is less of each. A crash gives all of it back.
+"""
 
 import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -16,6 +22,30 @@ SUMS = "SHA256SUMS"
 """The file of an archive that `sha256sum -c` reads."""
 NOTES = "NOT-KEPT.txt"
 """The file of an archive that says what is missing in it, and why."""
+
+
+LEAST = 1 << 20
+"""Bytes that there are for each, however many there are."""
+
+
+@dataclass
+class Room:
+    """So many bytes are left. To be packed and sent they are copied, some four times."""
+
+    left: int
+
+    @contextmanager
+    def share(self, most: int) -> Iterator[int]:
+        """How many bytes one sandbox's evidence may have, of `most`, for as long as it is in memory."""
+        taken = min(most, max(LEAST, self.left))
+        self.left -= taken
+        try:
+            yield taken
+        finally:
+            self.left += taken
+
+
+ROOM = Room(48 << 20)
 
 
 @dataclass(frozen=True)

@@ -3,22 +3,35 @@
 300 sandboxes with 256 KiB of annotations each, in letters that are not Latin, took 302 MiB; so would anybody's Services
 and NetworkPolicies. Closed at the door: of each object what something reads is kept, by a projection declared for its
 kind; the rest (specs, statuses, labels) is kept up to a ration for each namespace, and told beyond that.
+
+Evidence of sandboxes in quarantine is what their agents wrote, too: eight at once on one host, each with a long log and
+many sockets, took 2 GiB. Closed by what all evidence that is on its way may take together (`backends/containment.py`).
 """
 
 import asyncio
 import gc
 import json
+import os
+import threading
 import tracemalloc
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, cast
 
 import loopmeter
 import pytest
 from kopf._cogs.clients.api import iter_jsonlines
 from tenants_server import Tenants, serving
 
+from claude_sandbox.api import meta
+from claude_sandbox.backends.base import Failure
+from claude_sandbox.backends.containment import Evidence, Packed
+from claude_sandbox.backends.docker import names
+from claude_sandbox.backends.docker.containment.quarantine import DockerQuarantine
+from claude_sandbox.backends.docker.engine.engine import Engine
+from claude_sandbox.backends.kubernetes.containment import keeping
 from claude_sandbox.backends.kubernetes.watches.watches import Watches
 from claude_sandbox.blueprint.build import parse_image
-from claude_sandbox.blueprint.model import Site
+from claude_sandbox.blueprint.model import Identity, Image, Site
 from claude_sandbox.compliance.pods.policy_size import OUTSIZE
 from claude_sandbox.controller.sandboxes.reconciler import Reconciler
 from claude_sandbox.controller.sandboxes.resync import list_all
@@ -200,3 +213,85 @@ async def test_what_kopf_is_handed_is_pruned_and_holds_no_loop() -> None:
     assert [one["object"]["spec"]["x"] for one in events] == list(range(30))
     assert "ж" not in repr((items, events))
     assert slices.milliseconds < 50, f"{slices.milliseconds:.0f} ms: {slices.what}"
+
+
+class Verbose:
+    """An engine whose answers are as long as may be."""
+
+    may_be_local = False
+
+    def __init__(self, uid: str) -> None:
+        told = {names.LABEL_COMPONENT: names.AGENT, names.LABEL_CLUSTER: "c", meta.LABEL_MANAGED_BY: meta.MANAGED_BY}
+        told |= {meta.LABEL_SANDBOX_UID: uid, meta.LABEL_SANDBOX: "alice", names.LABEL_NAMESPACE: "agents"}
+        self._live = {"Id": "1", "Names": ["/x"], "State": "paused", "Labels": told, "Config": {"Labels": told}}
+        self.sent = 0
+
+    async def containers(self, _labels: Any) -> list[Json]:
+        return [self._live]
+
+    async def container(self, name: str) -> Json | None:
+        return self._live if name == "1" else None
+
+    async def content(self, _path: str, _params: Any, most: int) -> bytes:
+        await asyncio.sleep(0)
+        return (b"\x01" + bytes(3) + (most - 8).to_bytes(4, "big")).ljust(most, b"x")
+
+    async def events_of(self, _label: str, most: int = 1 << 20) -> bytes:
+        return b"x" * most
+
+    async def create_volume(self, volume: Json) -> Json:
+        return volume
+
+    async def create_container(self, *_: Any) -> str:
+        return "2"
+
+    async def put_archive(self, _identifier: str, _path: str, archive: bytes) -> None:
+        self.sent = len(archive)
+        await asyncio.sleep(0.05)
+
+
+async def test_evidence_of_many_sandboxes_at_once_has_a_bound_together() -> None:
+    engines = [Verbose(str(number)) for number in range(8)]
+    quarantines = [
+        DockerQuarantine(cast(Engine, one), "c", "h", Image("i", None, "Never"), 60.0, lambda: datetime.now(UTC))
+        for one in engines
+    ]
+    tracemalloc.start()
+    try:
+        kept = await asyncio.gather(
+            *(
+                one.keep_evidence(Identity("agents", "alice", str(number)), datetime.now(UTC), {})
+                for number, one in enumerate(quarantines)
+            )
+        )
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Each is kept, the first ones more of it.
+    assert [one for one in kept if isinstance(one, Failure)] == []
+    assert max(one.sent for one in engines) > 16 * MIB
+    assert min(one.sent for one in engines) > MIB // 2
+    assert peak < 320 * MIB
+
+
+async def test_a_log_that_can_not_be_compressed_is_packed_beside_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[threading.Thread] = []
+    fitting = keeping.fitting
+
+    def packed(what: Evidence, since: datetime) -> tuple[Packed, bytes]:
+        threads.append(threading.current_thread())
+        return fitting(what, since)
+
+    monkeypatch.setattr(keeping, "fitting", packed)
+
+    class Creates:
+        async def create(self, _resource: Any, body: Json, _namespace: str) -> Json:
+            return {"metadata": {"name": body["metadata"]["generateName"]}}
+
+    log = Evidence({"agent/log": os.urandom(4 * MIB)})
+    identity = Identity("agents", "alice", "1")
+    await keeping.keep(cast(Api, Creates()), "operators", identity, log, datetime.now(UTC))
+    assert threads
+    assert threading.main_thread() not in threads

@@ -19,7 +19,7 @@ from claude_sandbox.api.fields.work.workspace import MOST_INSTANCES
 from claude_sandbox.api.spec import ClaudeSandboxSpec, UpdateStrategyType
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.backends.base import Cause, Failure, KeyState, Outcome, Past, Trial, WorkloadState, set_aside
-from claude_sandbox.backends.containment import Containment, Evidence, Kept, as_kept
+from claude_sandbox.backends.containment import ROOM, Containment, Evidence, Kept, as_kept
 from claude_sandbox.backends.kubernetes import admission as making
 from claude_sandbox.backends.kubernetes import drift
 from claude_sandbox.backends.kubernetes.admission import PodAdmission, Recorded, nothing_recorded
@@ -232,7 +232,15 @@ class KubernetesBackend:
         # Nothing more can be had of it, and nothing has to be done.
         if pod is None or stopping.ends_soon(pod):
             return stopping.judged(pod, self._now())
-        found = await stopping.before_the_end(self._api, self._watches, identity, pod)
+        if more is None:
+            return await self._ended(identity, since, pod, None, 0)
+        with ROOM.share(stopping.LARGEST_LOGS) as most:
+            return await self._ended(identity, since, pod, more, most)
+
+    async def _ended(
+        self, identity: Identity, since: datetime, pod: Object, more: Mapping[str, bytes] | None, most: int
+    ) -> Containment:
+        found = await stopping.before_the_end(self._api, self._watches, identity, pod, most)
         found.evidence.files |= more or {}
         # Before its end: the API server forgets the pod's log and document with the pod.
         kept = await self._keep(identity, since, found.evidence) if more is not None else None

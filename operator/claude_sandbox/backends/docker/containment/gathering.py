@@ -4,7 +4,6 @@ What is read was written by a hostile program in part, so each file has a bound,
 it: keys are in no document, argument, variable or log, and the content of volumes is not read.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -21,30 +20,35 @@ from claude_sandbox.backends.docker.evidence.proc import own_group
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.procfs.files import PROC
 
-LARGEST = 16 << 20
-"""Bytes of a file."""
+LARGEST = 24 << 20
+"""Bytes of all files; of each half of what those before it have left."""
 _LINES = "50000"
 """Of a log, the last."""
 _TABLES = ("tcp", "tcp6", "udp", "udp6", "raw", "unix", "route")
 """Of a process' network, below /proc/PID/net: what is open, and to whom."""
 _CONNECTED = (names.AGENT, names.GATEWAY, names.RELAY)
 """Whose connections are of interest: the agent's own lead to the others, and theirs lead outside."""
+Reading = Callable[[int], Awaitable[bytes]]
+"""Reads a file of evidence, and no more than so many bytes of it."""
 _COLUMNS = "-eo pid,ppid,user,stat,lstart,time,rss,args"
 
 
-async def gather(engine: Engine, cluster: str, identity: Identity) -> Evidence:
-    """All that can be had. Raises EngineError where the engine can't be asked at all."""
-    found = Evidence()
-    for one in await containers(engine, cluster, identity):
+async def gather(engine: Engine, cluster: str, identity: Identity, most: int = LARGEST) -> Evidence:
+    """All that can be had, `most` bytes of it. Raises EngineError where the engine can't be asked at all."""
+    listed = await containers(engine, cluster, identity)
+    found, events = Evidence(), f"{meta.LABEL_SANDBOX_UID}={identity.uid}"
+    await _kept(found, "events.jsonl", most, lambda room: engine.events_of(events, room))
+    # The agent's last: it makes its own as long as it likes, and must not crowd out what was seen from outside.
+    for one in sorted(listed, key=lambda one: labels(one).get(names.LABEL_COMPONENT) == names.AGENT):
         part, identifier = str(labels(one).get(names.LABEL_COMPONENT)), str(one["Id"])
-        await asyncio.gather(*(_kept(found, path, what) for path, what in _readings(engine, part, identifier).items()))
+        for path, read in _readings(engine, part, identifier).items():
+            await _kept(found, path, most, read)
         if part in _CONNECTED:
-            await _connections(engine, part, identifier, found)
-    await _kept(found, "events.jsonl", lambda: engine.events_of(f"{meta.LABEL_SANDBOX_UID}={identity.uid}"))
+            await _connections(engine, part, identifier, found, most)
     return found
 
 
-def _readings(engine: Engine, part: str, identifier: str) -> dict[str, Callable[[], Awaitable[bytes]]]:
+def _readings(engine: Engine, part: str, identifier: str) -> dict[str, Reading]:
     """What is asked of one container, by the file that it goes to."""
     place = f"/containers/{identifier}"
     logs = {"stdout": "1", "stderr": "1", "timestamps": "1", "tail": _LINES}
@@ -56,24 +60,30 @@ def _readings(engine: Engine, part: str, identifier: str) -> dict[str, Callable[
         "log": (f"{place}/logs", logs),
     }
 
-    def reading(path: str, params: dict[str, str]) -> Callable[[], Awaitable[bytes]]:
-        return lambda: engine.content(path, params, LARGEST)
+    def reading(path: str, params: dict[str, str]) -> Reading:
+        return lambda room: engine.content(path, params, room)
 
     return {f"{part}/{file}": reading(*call) for file, call in asked.items()}
 
 
-async def _kept(found: Evidence, path: str, read: Callable[[], Awaitable[bytes]]) -> None:
+def _room(found: Evidence, most: int) -> int:
+    """Bytes that the next file may have."""
+    return max(0, most - sum(map(len, found.files.values()))) // 2
+
+
+async def _kept(found: Evidence, path: str, most: int, read: Reading) -> None:
+    room = _room(found, most)
     try:
-        content = await read()
+        content = await read(room)
     except EngineError as error:
         found.missing.append(f"{path}: {error}")
         return
-    if len(content) >= LARGEST:
-        found.missing.append(f"{path}: all beyond the first {LARGEST >> 20} MiB")
+    if len(content) >= room:
+        found.missing.append(f"{path}: all beyond the first {room} bytes")
     found.files[path] = unframed(content) if path.endswith("/log") else content
 
 
-async def _connections(engine: Engine, part: str, identifier: str, found: Evidence) -> None:
+async def _connections(engine: Engine, part: str, identifier: str, found: Evidence, most: int) -> None:
     """What the kernel says is open in a container's network, where the engine is on this machine."""
     path = f"{part}/net"
     container = await engine.container(identifier)
@@ -81,7 +91,7 @@ async def _connections(engine: Engine, part: str, identifier: str, found: Eviden
         found.missing.append(f"{path}: the engine is not on the operator's machine, whose kernel alone tells")
         return
     try:
-        tables = await ask_kernel(lambda: open_sockets(container))
+        tables = await ask_kernel(lambda: open_sockets(container, most=_room(found, most)))
     except (OSError, ValueError) as error:
         found.missing.append(f"{path}: {type(error).__name__}")
         return
@@ -90,18 +100,18 @@ async def _connections(engine: Engine, part: str, identifier: str, found: Eviden
     found.files |= {f"{path}/{name}": content for name, content in tables.items()}
 
 
-def open_sockets(container: Object, proc: Path = PROC) -> dict[str, bytes]:
-    """The tables of the container's network; none where its process is not of this machine.
+def open_sockets(container: Object, proc: Path = PROC, most: int = LARGEST) -> dict[str, bytes]:
+    """The tables of the container's network, of so many bytes together; none where its process is not of this machine.
 
     Raises OSError, ValueError.
     """
     if own_group(container, proc) is None:
         return {}
     place = proc / str(container["State"]["Pid"]) / "net"
-    tables = {}
+    tables: dict[str, bytes] = {}
     for name in _TABLES:
         if (place / name).exists():
             with (place / name).open("rb") as table:
-                tables[name] = table.read(LARGEST)
+                tables[name] = table.read((most - sum(map(len, tables.values()))) // 2)
     # The number may have become another process's meanwhile.
     return tables if own_group(container, proc) is not None else {}

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.backends.base import Failure
-from claude_sandbox.backends.containment import Containment, Kept, as_kept, packed
+from claude_sandbox.backends.containment import ROOM, Containment, Kept, as_kept, packed
 from claude_sandbox.backends.docker.containment.freezing import contain, release
-from claude_sandbox.backends.docker.containment.gathering import gather
+from claude_sandbox.backends.docker.containment.gathering import LARGEST, gather
 from claude_sandbox.backends.docker.containment.keeping import keep
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
@@ -51,14 +51,20 @@ class DockerQuarantine:
             message = "Evidence is kept by a container of the operator's own image, and none is set (--operator-image)."
             return Failure(Reason.REJECTED, message, permanent=True)
         try:
-            async with asyncio.timeout(self._limit):
-                found = await gather(self._engine, self._cluster, identity)
-                found.files |= more
-                whole = await asyncio.to_thread(packed, found, since)
-                place = await keep(self._engine, self._cluster, identity, self._helper, since, whole)
+            with ROOM.share(LARGEST) as most:
+                return await self._gathered(self._helper, identity, since, more, most)
         except (TimeoutError, EngineError) as error:
             message = f"Evidence could not be kept on Docker host {self._host} yet: {self._why(error)}."
             return Failure(Reason.RETRYING, message, permanent=False)
+
+    async def _gathered(
+        self, helper: Image, identity: Identity, since: datetime, more: Mapping[str, bytes], most: int
+    ) -> Kept:
+        async with asyncio.timeout(self._limit):
+            found = await gather(self._engine, self._cluster, identity, most)
+            found.files |= more
+            whole = await asyncio.to_thread(packed, found, since)
+            place = await keep(self._engine, self._cluster, identity, helper, since, whole)
         return as_kept(found, whole, place, self._now())
 
     async def release(self, identity: Identity) -> Failure | None:

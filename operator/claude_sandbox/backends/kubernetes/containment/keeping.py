@@ -5,6 +5,7 @@ neither change nor read what it kept. No Secrets: who may create these can have 
 A ConfigMap holds a MiB: what does not fit is cut off a log's beginning, and that is said.
 """
 
+import asyncio
 import base64
 import gzip
 from datetime import datetime
@@ -23,7 +24,8 @@ _KIND = f"{meta.GROUP}/evidence"
 
 async def keep(api: Api, namespace: str, identity: Identity, what: Evidence, since: datetime) -> tuple[str, Packed]:
     """`NAMESPACE/NAME:FILE` of the ConfigMap, and what is in it. Raises ApiError."""
-    whole, content = fitting(what, since)
+    # In a thread: it takes seconds of a log that can't be compressed.
+    whole, content = await asyncio.to_thread(fitting, what, since)
     body = {
         "apiVersion": "v1",
         "kind": "ConfigMap",

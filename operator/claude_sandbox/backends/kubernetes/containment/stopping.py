@@ -31,8 +31,8 @@ from claude_sandbox.kubernetes_api.unstructured import Object, terminating
 
 LOG_TIME = 1.0
 """Seconds that the log may take: the pod goes on meanwhile."""
-LARGEST_LOG = 8 << 20
-"""Bytes of a log, the last."""
+LARGEST_LOGS = 8 << 20
+"""Bytes of a pod's logs, of each container's the last."""
 _LINES = 20000
 GRACE = 1
 """Seconds that processes get to end by themselves; a second is the least with which the kubelet has the last word."""
@@ -55,15 +55,13 @@ def live_pod(watches: Watches, identity: Identity) -> Object | None:
     return pod if pod is not None and is_owned(pod, identity) else None
 
 
-async def before_the_end(api: Api, watches: Watches, identity: Identity, pod: Object) -> Found:
-    """Deny everything, and read what goes with the pod. Never raises ApiError: what failed is said."""
+async def before_the_end(api: Api, watches: Watches, identity: Identity, pod: Object, most: int) -> Found:
+    """Deny everything, and read what goes with the pod, no more than so many bytes of its logs; with 0 nothing is to
+    be read. Never raises ApiError: what failed is said."""
     found = Found()
     found.evidence.missing.append(NOT_HAD)
-    await asyncio.gather(
-        _deny(api, watches, identity, found),
-        _logs(api, identity, pod, found.evidence),
-        _whole(api, identity, pod, found.evidence),
-    )
+    reading = (_logs(api, identity, pod, found.evidence, most), _whole(api, identity, pod, found.evidence))
+    await asyncio.gather(_deny(api, watches, identity, found), *(reading if most else ()))
     return found
 
 
@@ -146,13 +144,14 @@ async def _whole(api: Api, identity: Identity, pod: Object, evidence: Evidence) 
     evidence.files["pod.json"] = as_file(pod)
 
 
-async def _logs(api: Api, identity: Identity, pod: Object, evidence: Evidence) -> None:
+async def _logs(api: Api, identity: Identity, pod: Object, evidence: Evidence, most: int) -> None:
     spec = pod.get("spec") or {}
     names = [str(one["name"]) for kind in ("initContainers", "containers") for one in spec.get(kind) or ()]
-    await asyncio.gather(*(_log(api, identity, str(pod["metadata"]["name"]), name, evidence) for name in names))
+    each, of = most // max(1, len(names)), str(pod["metadata"]["name"])
+    await asyncio.gather(*(_log(api, identity, of, name, evidence, each) for name in names))
 
 
-async def _log(api: Api, identity: Identity, pod: str, container: str, evidence: Evidence) -> None:
+async def _log(api: Api, identity: Identity, pod: str, container: str, evidence: Evidence, most: int) -> None:
     path, parts = f"{container}/log", bytearray()
     try:
         async with asyncio.timeout(LOG_TIME):
@@ -162,7 +161,7 @@ async def _log(api: Api, identity: Identity, pod: str, container: str, evidence:
                     parts += part
                     # As it comes: a log may be longer than the operator's memory.
                     # The end is kept, which is nearest to what happened.
-                    del parts[: max(0, len(parts) - LARGEST_LOG)]
+                    del parts[: max(0, len(parts) - most)]
     except ApiError as error:
         evidence.missing.append(f"{path}: {error}")
     except TimeoutError:

@@ -5,10 +5,10 @@ brings no key, looks at no lifecycle, and measures nothing. The first pass conta
 the next keeps the evidence, which takes longer; each later one, whatever woke it, looks whether it is still so. Lifted,
 one pass removes what was frozen, after what there is to keep was kept; only then is the sandbox what its spec says.
 
-Held in memory: what was found before anything was done, until it is in the evidence; when the incident was seen first;
-and of each namespace when evidence was kept, of the last day. A crash loses the first, which is then not in the
-evidence; all else is found by looking. That a sandbox was quarantined says its status, which only the operator may
-write.
+Held in memory: what was found before anything was done, until it is in the evidence, and of all sandboxes so much
+together; when the incident was seen first; and of each namespace when evidence was kept, of the last day. A crash loses
+the first, which is then not in the evidence; all else is found by looking. That a sandbox was quarantined says its
+status, which only the operator may write.
 """
 
 import time
@@ -32,6 +32,9 @@ LOOK_AGAIN = 60.0
 """Seconds until what is contained is looked at again, should nothing tell of a change."""
 MOST, PERIOD = 16, timedelta(days=1)
 """How many archives of a namespace's sandboxes are kept in a day: who may declare incidents fills no disk."""
+HELD = 32 << 20
+"""Bytes of what was found that wait to be kept, of all sandboxes: who may declare incidents fills no memory."""
+_LOST = b"What was found before it was contained waited to be kept with that of too many others, and was given up.\n"
 _ENOUGH = "no more are. It is contained all the same."
 _NOWHERE = Containment(ConditionStatus.TRUE, "nothing of it was ever made", vanished=True)
 
@@ -70,11 +73,14 @@ class Quarantines:
         if backend is not None:
             found = await backend.contain(identity, status.since, more)
         # What was found first wins: a later look sees what the first has already changed.
-        self._found[identity.uid] = {**found.found, **self._found.get(identity.uid, {})}
+        self._hold(identity.uid, {**found.found, **self._found.get(identity.uid, {})})
         # Some backends keep evidence in the act of containing, since what they contain does not outlive it.
         if isinstance(found.kept, KeptEvidence) and status.evidence is None:
             self._counted(identity)
             status = status.model_copy(update={"evidence": found.kept})
+        if status.evidence is not None or more is None:
+            # There is nothing more to be kept of it.
+            self._found.pop(identity.uid, None)
         if found.status is not ConditionStatus.TRUE:
             return Quarantine(status, found, None, AGAIN)
         if status.contained_at is None:
@@ -104,6 +110,17 @@ class Quarantines:
                 return failure
         self.forget(identity.uid)
         return None
+
+    def _hold(self, uid: str, files: Mapping[str, bytes]) -> None:
+        """Until they are in the evidence; of all sandboxes no more than HELD bytes, those that came last."""
+        self._found.pop(uid, None)
+        self._found[uid] = files
+        sizes = {one: sum(map(len, held.values())) for one, held in self._found.items()}
+        left = sum(sizes.values())
+        for one, size in sizes.items():
+            if left > HELD and one != uid and size > len(_LOST):
+                left -= size
+                self._found[one] = {"LOST.txt": _LOST}
 
     async def _kept(self, raw: Raw, identity: Identity, backend: Backend, since: datetime) -> KeptEvidence | Failure:
         if (more := self._may_keep(raw, identity)) is None:

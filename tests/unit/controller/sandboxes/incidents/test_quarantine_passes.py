@@ -3,16 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.status import Workload
 from claude_sandbox.api.status_fields.incident import KeptEvidence
 from claude_sandbox.backends.base import Failure, KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.backends.containment import Containment
-from claude_sandbox.blueprint.model import Blueprint, Image, Site
+from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
 from claude_sandbox.controller.machinery.workers import Result
-from claude_sandbox.controller.sandboxes.incidents.quarantine import MOST
+from claude_sandbox.controller.sandboxes.incidents.quarantine import HELD, MOST, Quarantines
+from claude_sandbox.controller.sandboxes.interfaces import Backend
 from claude_sandbox.controller.sandboxes.reconciler import Reconciler
 from claude_sandbox.controller.sandboxes.store import Key, Sandboxes
 from claude_sandbox.kubernetes_api.errors import ApiError
@@ -263,3 +264,30 @@ async def test_who_may_declare_incidents_fills_no_disk() -> None:
     place.now += timedelta(days=1)
     await place.look()
     assert place.incident["evidence"]
+
+
+LOG = Containment(ConditionStatus.TRUE, "its containers have ended", found={"agent/log": b"x" * (1 << 20)})
+
+
+def held(quarantines: Quarantines) -> int:
+    return sum(len(content) for files in quarantines._found.values() for content in files.values())
+
+
+async def test_what_is_in_the_evidence_is_not_held_any_more() -> None:
+    """Where it is kept in the act of containing, as in a cluster: a log for each sandbox that is in quarantine."""
+    place, quarantines = Place(containment=replace(LOG, kept=KEPT)), Quarantines(lambda: NOW)
+    raw = {"metadata": {"name": "alice", "namespace": "agents"}, "spec": {}, "status": {}}
+    for number in range(20):
+        await quarantines.of(raw, Identity("agents", "alice", str(number)), cast(Backend, place))
+    assert held(quarantines) == 0
+
+
+async def test_what_waits_to_be_kept_has_a_bound_and_that_it_was_given_up_is_told() -> None:
+    place = Place(containment=LOG, keeps=Failure(Reason.RETRYING, "not yet", permanent=False))
+    quarantines = Quarantines(lambda: NOW)
+    for number in range(60):
+        raw = {"metadata": {"name": "alice", "namespace": f"n-{number}"}, "spec": {}, "status": {}}
+        await quarantines.of(raw, Identity(f"n-{number}", "alice", str(number)), cast(Backend, place))
+    assert (1 << 20) < held(quarantines) <= HELD + (1 << 16)
+    assert list(quarantines._found["0"]) == ["LOST.txt"]
+    assert list(quarantines._found["59"]) == ["agent/log"]
