@@ -46,7 +46,9 @@ def plan(sandbox: Raw, asked: Backup, previous: BackupStatus, backups: Iterable[
     made = datetime.fromisoformat(sandbox["metadata"]["creationTimestamp"])
     own = [one for one in backups if datetime.fromisoformat(one["metadata"]["creationTimestamp"]) >= made]
     scheduled = sorted(_scheduled(sandbox, own), key=lambda one: one[0], reverse=True)
-    last = max([*(at for at, _ in scheduled), *_known(previous.last_scheduled)], default=None)
+    # A clock that was ahead for a moment, or whoever may write annotations, would else put off all that is to come.
+    past = [at for at in (*(at for at, _ in scheduled), *_known(previous.last_scheduled)) if at <= now]
+    last = max(past, default=None)
     status = _verified(previous.model_copy(update={"last_scheduled": last}), own)
     if scheduled and scheduled[0][0] == last:
         status = status.model_copy(update={"last_backup": scheduled[0][1]["metadata"]["name"]})

@@ -100,6 +100,18 @@ def test_nothing_is_made_before_the_first_time_of_the_schedule_and_then_it_is() 
     assert world.status == {"lastScheduled": "2027-03-02T02:30:00Z", "lastBackup": "alice-20270302-0230"}
 
 
+def test_a_time_that_has_not_come_yet_puts_nothing_off() -> None:
+    """A clock was ahead for a moment; or somebody who may make backups wrote it to one."""
+    world = World()
+    world.at(datetime(2127, 1, 1, tzinfo=UTC)).look()
+    (wrong,) = world.backups.values()
+    wrong["metadata"]["creationTimestamp"] = day(2).isoformat()
+    world.at(day(2, 1)).ends("alice-21261231-0230")
+    world.at(day(3)).look()
+    assert "alice-20270303-0230" in world.backups
+    assert world.status["lastScheduled"] == "2027-03-03T02:30:00Z"
+
+
 def test_of_times_that_were_missed_one_is_made_up_for() -> None:
     world = World()
     world.at(day(9, 17)).look()
