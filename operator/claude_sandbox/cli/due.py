@@ -102,7 +102,7 @@ def due(
         else:
             read = asyncio.run(_from_cluster(Wanted((), namespace, everything, kubeconfig, context)))
     except UnreadableError as error:
-        click.echo(f"Error: {error}" + (f"\nRemedy: {error.remedy}" if error.remedy else ""), err=True)
+        click.echo(error.told(), err=True)
         sys.exit(Exit.UNREADABLE)
     now = datetime.now(UTC)
     until = None if within is None else now + timedelta(days=within)

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from claude_sandbox.api.clip import plain
+
 TRANSIENT = frozenset({429, 500, 502, 503, 504})
 
 # Reasons of our own, for what no server answered. CamelCase as metav1.StatusReason.
@@ -37,7 +39,10 @@ class ApiError(Exception):
         self.retry_after = retry_after
 
     def __str__(self) -> str:
-        return f"{self.reason} ({self.status}): {self.message}" if self.status else f"{self.reason}: {self.message}"
+        # A webhook's words, and names that somebody made up, are in it; who shows it may be at a terminal.
+        return plain(
+            f"{self.reason} ({self.status}): {self.message}" if self.status else f"{self.reason}: {self.message}"
+        )
 
     @property
     def is_not_found(self) -> bool:

@@ -82,7 +82,7 @@ def audit(
         try:
             _of_sandbox(named, where, shown, after, follow=follow)
         except UnreadableError as error:
-            click.echo(f"Error: {error}\nRemedy: {error.remedy}", err=True)
+            click.echo(error.told(), err=True)
             sys.exit(1)
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from claude_sandbox.api.clip import plain
 from claude_sandbox.api.spec import Level, Profile
 from claude_sandbox.cli.check.documents import of_documents
 from claude_sandbox.cli.check.engines import of_containers, of_host
@@ -256,9 +255,7 @@ def check(
         else:
             reports = _measured(kind, names, file, options, host, tls)
     except UnreadableError as error:
-        # What is in a directory may be called anything.
-        said = "\n".join(map(plain, str(error).split("\n")))
-        click.echo(f"Error: {said}" + (f"\nRemedy: {error.remedy}" if error.remedy else ""), err=True)
+        click.echo(error.told(), err=True)
         sys.exit(Exit.UNREADABLE)
     reports, unneeded = by_policy(reports, policy)
     for note in unneeded:

@@ -163,8 +163,8 @@ def report(
         if trail is not None:
             found = _with_trend(found, trail, days, everything=everything or (file is not None and namespace is None))
     except UnreadableError as error:
-        _fail(str(error), error.remedy)
-        return
+        click.echo(error.told(), err=True)
+        sys.exit(_UNREADABLE)
     _write(_FORMATS[output](found), target, found)
     exit_code = _EXITS[found.verdict]
     sys.exit(0 if allow_unknown and found.verdict is Verdict.NOT_VERIFIED else exit_code)

@@ -68,7 +68,7 @@ def usage(
             else asyncio.run(_from_cluster(Wanted(sources, namespace, everything, kubeconfig, context)))
         )
     except UnreadableError as error:
-        click.echo(f"Error: {error}\nRemedy: {error.remedy}", err=True)
+        click.echo(error.told(), err=True)
         sys.exit(1)
     now = datetime.now(UTC)
     found = sandboxes(read.documents, Order(order), now)

@@ -100,7 +100,8 @@ def work(what: Callable[[], Awaitable[int]], *, failed: int = 1) -> None:
     try:
         code = asyncio.run(_interruptible(what))
     except WorkError as error:
-        click.echo(f"Error: {error}\nRemedy: {error.remedy}", err=True)
+        # Servers and sandboxes chose some of the words.
+        click.echo(f"Error: {plain(str(error))}\nRemedy: {plain(error.remedy)}", err=True)
         code = failed
     except ApiError as error:
         click.echo(f"Error: the connection to the sandbox broke: {plain(str(error))}\nRemedy: Try again.", err=True)
