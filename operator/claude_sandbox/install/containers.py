@@ -3,7 +3,7 @@
 import contextlib
 import json
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from docker import APIClient
@@ -47,10 +47,18 @@ class PreparedImages:
     """Identifiers of those that it did not have before, in order."""
 
 
-def bring(api: APIClient, kinds: Iterable[str], say: Say) -> PreparedImages:
+Claim = Callable[[tuple[str, ...]], None]
+"""Notes identifiers of images, of which the engine may get to have some: who is killed then knows of them."""
+
+
+def bring(api: APIClient, kinds: Iterable[str], say: Say, claim: Claim) -> PreparedImages:
     """Build images of these kinds, and have them on the engine. Raises SetupError."""
-    before = _images(api)
-    names = {kind: give(api, build_image(kind, say), say) for kind in kinds}
+    before, names = _images(api), {}
+    for kind in kinds:
+        archive = build_image(kind, say)
+        # What was built on this very engine is there already.
+        claim(tuple(sorted(_images(api) - before)))
+        names[kind] = _given(api, archive, say, claim)
     return PreparedImages(names, tuple(sorted(_images(api) - before)))
 
 
@@ -65,9 +73,15 @@ def give(api: APIClient, archive: ImageArchive, say: Say) -> str:
     An engine that keeps images as registries do knows it by the digest of its manifest. Others know only their own
     identifier of an image that came from no registry, the digest of its configuration.
     """
-    names = (archive.pinned, f"sha256:{_configuration(archive)}")
+    return _given(api, archive, say, lambda _: None)
+
+
+def _given(api: APIClient, archive: ImageArchive, say: Say, claim: Claim) -> str:
+    configuration = f"sha256:{_configuration(archive)}"
+    names = (archive.pinned, configuration)
     if (found := _first(api, names)) is not None:
         return found
+    claim((archive.digest, configuration))
     say(f"Giving the engine {archive.pinned}")
     with archive.path.open("rb") as file:
         for line in api.load_image(file):  # type: ignore[no-untyped-call]

@@ -65,7 +65,7 @@ def install(places: Places, wish: InstallOptions, say: Say) -> Settings:
         with containers.connected(wanted.endpoint) as engine:
             wanted = replace(wanted, group=docker.group(wanted.socket))
             wanted = _with_programs(places, wanted, say)
-            wanted = _with_images(wanted, wish, engine, say)
+            wanted = _with_images(places, before or wanted, wanted, wish, engine, say)
         if before is None or before.port != wanted.port:
             # One may be to have the port that another has now.
             lifecycle.stop(reversed(SERVICES), say)
@@ -175,11 +175,21 @@ def _launcher(places: Places, made: Settings) -> str:
     return f'#!/bin/sh\n{variables} exec {shlex.join(operator_command(made))} "$@"\n'
 
 
-def _with_images(wanted: Settings, wish: InstallOptions, engine: Connection, say: Say) -> Settings:
+def _with_images(
+    places: Places, before: Settings, wanted: Settings, wish: InstallOptions, engine: Connection, say: Say
+) -> Settings:
     """With the images that belong to this version of the program, which the engine is given."""
     kinds = (*(() if wanted.image_named else ("sandbox",)), *(() if wish.relay else ("operator",)))
-    brought = containers.bring(engine.api, kinds, say)
-    images = (*wanted.images, *(one for one in brought.added if one not in wanted.images))
+    images = wanted.images
+
+    def claim(found: tuple[str, ...]) -> None:
+        nonlocal images
+        images = tuple(dict.fromkeys((*images, *found)))
+        # All else is as it was until it is carried out.
+        settings.save(places, replace(before, images=images))
+
+    brought = containers.bring(engine.api, kinds, say, claim)
+    images = tuple(dict.fromkeys((*images, *brought.added)))
     image, relay = brought.names.get("sandbox", wanted.image), brought.names.get("operator", wanted.relay)
     return replace(wanted, image=image, relay=relay, images=images)
 

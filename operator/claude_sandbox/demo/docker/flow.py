@@ -117,8 +117,13 @@ def _provider(engine: Connection, made: Made, key: str | None, images: operator.
 
 
 def _images(engine: Connection, made: Made, image: str | None, say: Say) -> operator.Images:
-    brought = containers.bring(engine.api, ("operator",) if image else ("sandbox", "operator"), say)
-    record.save(replace(made, images=(*made.images, *brought.added)))
+    def claim(images: tuple[str, ...]) -> None:
+        nonlocal made
+        made = replace(made, images=tuple(dict.fromkeys((*made.images, *images))))
+        record.save(made)
+
+    brought = containers.bring(engine.api, ("operator",) if image else ("sandbox", "operator"), say, claim)
+    claim(brought.added)
     return operator.Images(image or brought.names["sandbox"], brought.names["operator"])
 
 
