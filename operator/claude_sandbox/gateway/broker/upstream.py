@@ -1,6 +1,6 @@
 """The way to the provider: connections, kept for further requests, and one exchange over one of them.
 
-Theory of operation: holds a pool for each `Provider` of the configuration. An exchange takes a connection that is free,
+Theory of operation: holds a pool for the `Provider` of the configuration. An exchange takes a connection that is free,
 the one that was used last, or opens one; at its end the connection goes back where all of the request went out and all
 of the answer came, and is cut otherwise: so a sandbox that goes away ends its request at the provider. What nobody has
 used for `_KEEP` seconds is closed. A changed configuration makes a new pool; requests under way keep theirs.
@@ -64,7 +64,10 @@ class Upstreams:
         """
         pool = self._pools.get(provider)
         if pool is None:
-            pool = self._pools[provider] = _Pool(provider)
+            pool = _Pool(provider)
+            # One: another provider is one that takes the place of the one before.
+            await self.close()
+            self._pools[provider] = pool
         connection = await pool.take(seconds)
         sending: asyncio.Task[bool] | None = None
         whole = False
@@ -152,6 +155,7 @@ class _Pool:
         """Close all that are free."""
         if self._sweep is not None:
             self._sweep.cancel()
+            self._sweep = None
         for _, connection in self._free:
             connection.close()
         self._free.clear()

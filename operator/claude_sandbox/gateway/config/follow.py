@@ -11,10 +11,10 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from claude_sandbox.gateway.budget import prices
 from claude_sandbox.gateway.config.config import Config, Sandbox, parse
@@ -147,7 +147,7 @@ class Follower:
     def _declared(self) -> tuple[Config, prices.PriceTable]:
         """The document, and the price table that it names. Raises ConfigError."""
         try:
-            config = parse(self._path.read_text())
+            config = _with_authorities(parse(self._path.read_text()))
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError("the document", f"it can't be read ({type(error).__name__}): put it there") from None
         if config.prices is None:
@@ -189,6 +189,25 @@ class Follower:
         if message not in self._told:
             self._told.add(message)
             self._tell(message)
+
+
+def _with_authorities(config: Config) -> Config:
+    """With the certificates themselves in the place of the files that they are in: who replaces one of these means the
+    next connection. What can't be read, or is empty, stays named, and is told of by what needs it."""
+    return replace(
+        config,
+        provider=replace(config.provider, **_authorities(config.provider.ca)),
+        egress=replace(config.egress, **_authorities(config.egress.ca)),
+    )
+
+
+def _authorities(file: Path | None) -> dict[str, Any]:
+    try:
+        # What stands between certificates, in whatever letters, is of no account.
+        text = file.read_bytes().decode("ascii", "ignore") if file is not None else ""
+    except OSError:
+        text = ""
+    return {"ca": None, "bundle": text} if text.strip() else {}
 
 
 def _text_of(texts: Mapping[object, str | None], _service: DeclaredService, header: Header) -> str | Unopened:

@@ -159,6 +159,24 @@ async def test_one_that_the_server_closed_meanwhile_is_not_used(upstreams: Upstr
     assert found.opened == 2
 
 
+async def test_of_a_provider_that_another_took_the_place_of_nothing_is_kept(upstreams: Upstreams) -> None:
+    ended = asyncio.Event()
+
+    async def answers(found: Server, side: Side) -> None:
+        await found.head(side)
+        side.writer.write(OK)
+        await side.reader.read()
+        ended.set()
+
+    async with server(answers) as before, server(answers) as after:
+        for one in (before, after):
+            async with upstreams.exchange(Provider(one.url), ASK, SECONDS) as connection:
+                await connection.head()
+                assert await connection.part() == b"ok"
+        await asyncio.wait_for(ended.wait(), SECONDS)
+        assert list(upstreams._pools) == [Provider(after.url)]
+
+
 async def test_one_that_nobody_uses_is_closed(upstreams: Upstreams, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upstream, "_KEEP", 0.1)
     closed = asyncio.Event()

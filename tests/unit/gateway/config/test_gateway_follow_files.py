@@ -9,6 +9,7 @@ import pytest
 
 from claude_sandbox.gateway.config.fields import ConfigError
 from claude_sandbox.gateway.config.follow import Follower
+from claude_sandbox.gateway.trust import trust_of
 
 WRONG = ["{", '{"version": 1, "listen": {}, "sandboxes": [], "no such field": 1}', "\x00"]
 
@@ -86,3 +87,23 @@ def test_so_it_is_while_its_prices_are_wrong(files: Files, wrong: str) -> None:
     assert files.key_in_use is None
     with pytest.raises(ConfigError):
         Follower(files.document, files.told.append).start()
+
+
+@pytest.mark.parametrize("section", ["provider", "egress"])
+def test_another_authority_in_the_same_file_is_believed_from_then_on(
+    files: Files, tmp_path: Path, section: str
+) -> None:
+    """An administrator replaces it where the old one runs out, or is not to be believed any more."""
+    ca = tmp_path / "ca.pem"
+    ca.write_text("one")
+    files.write(**{section: {"caFile": str(ca)}})
+    assert files.follower.look()
+    before = trust_of(files.follower.live.config)
+    ca.write_text("another")
+    assert files.follower.look()
+    assert trust_of(files.follower.live.config) != before
+    for gone in (lambda: ca.write_text("\n"), ca.unlink):
+        gone()
+        files.follower.look()
+        # Nothing in its place would be the system's own.
+        assert trust_of(files.follower.live.config).files == (ca,)
