@@ -1,6 +1,8 @@
 """Which address of a server elsewhere a backup's helper may reach, and that who chooses a name learns nothing by it."""
 
 import asyncio
+import socket
+import threading
 from ipaddress import ip_network
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 
 from claude_sandbox.api.kinds.backups import BackupReason
 from claude_sandbox.api.kinds.targets import BackupTarget
-from claude_sandbox.backends.backup_servers import Servers, location_of
+from claude_sandbox.backends.backup_servers import Servers, location_of, resolved
 from claude_sandbox.backends.backups import NotNowError
 
 OPENED = (ip_network("10.7.0.0/16"),)
@@ -33,7 +35,7 @@ def servers(*addresses: str) -> Servers:
 
 
 def told(target: BackupTarget, *addresses: str) -> dict[str, Any]:
-    found = asyncio.run(servers(*addresses).of(target))
+    found = asyncio.run(servers(*addresses).of(target, "agents"))
     assert found is not None
     return found
 
@@ -71,3 +73,38 @@ def test_an_address_inside_is_refused(address: str) -> None:
     for target in (s3(f"https://{address}"), sftp(host=address)):
         with pytest.raises(NotNowError):
             told(target)
+
+
+async def test_names_that_are_never_answered_take_nobody_elses_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may make backups has a name's server answer never; the event loop's own threads bring keys, and metrics."""
+    answer = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answer.wait(60) and [])
+    looking = [asyncio.create_task(resolved(f"s{number}.example.org.")) for number in range(64)]
+    await asyncio.sleep(0.1)
+    try:
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "soon"), 5) == "soon"
+    finally:
+        answer.set()
+        await asyncio.gather(*looking)
+
+
+async def test_a_namespace_has_its_share_of_what_is_looked_up_and_others_have_theirs() -> None:
+    answer, asked = asyncio.Event(), list[str]()
+
+    async def resolve(name: str) -> tuple[str, ...]:
+        asked.append(name)
+        await answer.wait()
+        return ("93.184.215.14",)
+
+    found = Servers(resolve=resolve)
+    looking = [asyncio.create_task(found.of(sftp(host=f"s{number}.example.org"), "agents")) for number in range(4)]
+    await asyncio.sleep(0)
+    with pytest.raises(NotNowError) as refused:
+        await found.of(sftp(), "agents")
+    assert refused.value.reason is BackupReason.HELPER_NOT_STARTED
+    other = asyncio.create_task(found.of(sftp(), "others"))
+    answer.set()
+    assert await other is not None
+    await asyncio.gather(*looking)
+    assert len(asked) == 5
+    assert await found.of(sftp(), "agents") is not None

@@ -83,7 +83,7 @@ class KubernetesBackups:
         room = [workspace]
         if wanted.home:
             room.append(await self._claim(meta.home_name(wanted.sandbox.name, wanted.sandbox.workspace), wanted))
-        server = await self._servers.of(wanted.target)
+        server = await self._servers.of(wanted.target, wanted.namespace)
         if server is not None:
             wanted, location = replace(wanted, order={**wanted.order, "server": server}), location_of(server)
         else:

@@ -92,7 +92,7 @@ class DockerBackups:
     async def start(self, wanted: Wanted) -> str:
         """See Helpers."""
         image, directory = self._given(wanted)
-        server = await self._servers.of(wanted.target)
+        server = await self._servers.of(wanted.target, wanted.namespace)
         location = location_of(server) if server is not None else f"{directory} on DockerHost {self._host}"
         wanted = replace(wanted, order=ordered(wanted, location))
         called = names_of(self._cluster, wanted.sandbox)
