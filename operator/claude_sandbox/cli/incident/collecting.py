@@ -37,7 +37,7 @@ async def collected(api: Api, live: Mapping[str, Any], evidence: Mapping[str, An
     place, expected = str(evidence.get("place")), str(evidence.get("sha256"))
     engine = await engine_of(api, what, host, where)
     try:
-        size, digest = await asyncio.to_thread(_fetched, engine, place, output)
+        size, digest = await asyncio.to_thread(_fetched, engine, place, output, int(evidence.get("size") or 0))
     except ConnectError as error:
         raise WorkError(
             f"{engine.endpoint}: {error}.",
@@ -79,16 +79,23 @@ def _changed(place: str, digest: str, expected: str, remedy: str) -> WorkError:
     )
 
 
-def _fetched(engine: EngineAddress, place: str, output: Path) -> tuple[int, str]:
-    """Its size and its checksum. Blocks."""
+def _fetched(engine: EngineAddress, place: str, output: Path, expected: int) -> tuple[int, str]:
+    """Its size and its checksum. Blocks. Raises WorkError where it is not of the size that is expected."""
     container, _, path = place.partition(":")
     with connect(engine.address, engine.credentials) as connection:
         stream = _Pieces(_archive(connection, container, path))
         with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as outer:
             member = outer.next()
             content = outer.extractfile(member) if member is not None and member.isreg() else None
-            if content is None:
+            if content is None or member is None:
                 raise tarfile.TarError("no file")
+            # Before any of it is written: a host that may be compromised must not fill this machine's disk.
+            if member.size != expected:
+                raise WorkError(
+                    f"What is kept in {place} is not what the sandbox's status says: it has {member.size} bytes, not"
+                    f" {expected}.",
+                    "Somebody changed it: take the Docker host for compromised. docker cp gets what is there.",
+                )
             return _written(content, output)
 
 
