@@ -248,17 +248,16 @@ class Broker:
             # Of a body that is empty it is said where one is expected (RFC 9110, 8.6).
             length = len(content) if content or request.method == "POST" else None
         message = Message(request.method, incoming.raw_path, headers, content, length)
-        # Before it is tried: whatever ends it from here on, it may have reached the provider, and counts.
-        request.sent, request.verdict, request.rule = True, "Allowed", "allowed"
+        request.verdict, request.rule = "Allowed", "allowed"
         request.asked = asyncio.get_running_loop().time()
         try:
             async with self._upstreams.exchange(provider, message, limits.connect) as connection:
+                # It is under way: whatever ends it from here on, it may have reached the provider, and counts.
+                request.sent = True
                 return await pass_on(incoming, request, body, connection, limits, last=self.draining)
         except UnreachableError:
-            request.sent = False
             raise _failed("the model's provider can't be reached", "connect") from None
         except MisconfiguredError:
-            request.sent = False
             raise _failed("the way to the model's provider is not as configured", "connect") from None
         except (AnswerError, TimeoutError, ConnectionError) as error:
             # The sandbox has a part of the answer already, and no refusal can follow that.

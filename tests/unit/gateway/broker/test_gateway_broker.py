@@ -1,11 +1,13 @@
 """The broker as a real program: what goes on, what is put in, what is refused, what it counts, and how it ends."""
 
 import asyncio
+import contextlib
 import json
 import socket
 import struct
 import time
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from claude_sandbox.gateway.broker.broker import Broker
 from claude_sandbox.gateway.broker.upstream import Upstreams
 from claude_sandbox.gateway.budget.bookkeeper import Bookkeeper
 from claude_sandbox.gateway.budget.store import MemoryStore
-from claude_sandbox.gateway.config.follow import Follower
+from claude_sandbox.gateway.config.follow import Follower, Live
 
 BODY = {"model": "claude-sonnet-5-5", "max_tokens": 1000, "messages": [{"role": "user", "content": "hi"}]}
 IDENTITY = {"x-api-key": PLACEHOLDER, "content-type": "application/json", "anthropic-version": "2023-06-01"}
@@ -402,30 +404,76 @@ async def test_what_a_sandbox_has_under_way_ends_with_its_quarantine(tmp_path: P
         await go_on.wait()
         return web.json_response(message())
 
-    async with provider() as api:
+    async with provider() as api, broker_of(tmp_path, document(tmp_path, provider=api.url)) as lab:
         api.answer = slow
-        write(tmp_path / "config.json", json.dumps(document(tmp_path, provider=api.url)))
-        follower = Follower(tmp_path / "config.json")
-        follower.start()
-        live, lines, upstreams = [follower.live], list[bytes](), Upstreams()
-        audit = Audit(lines.append)
-        broker = Broker(lambda: live[0], audit, Bookkeeper(MemoryStore()), upstreams)
-        runner = web.ServerRunner(web.Server(broker.handle, handler_cancellation=True), shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        under_way = asyncio.create_task(post(f"127.0.0.1:{runner.addresses[0][1]}"))
+        under_way = asyncio.create_task(post(lab.where))
         await until(lambda: api.seen)
-        (one,) = live[0].sandboxes.values()
-        live[0] = replace(live[0], sandboxes={one.uid: replace(one, credential=None)}, credentials={})
-        broker.changed()
+        (one,) = lab.live.sandboxes.values()
+        lab.live = replace(lab.live, sandboxes={one.uid: replace(one, credential=None)}, credentials={})
+        lab.broker.changed()
         await until(lambda: api.cancelled)
         with pytest.raises(aiohttp.ClientError):
             await under_way
+    (told,) = lab.lines
+    assert (told["verdict"], told["rule"]) == ("Cancelled", "no longer allowed")
+
+
+async def test_who_goes_before_the_provider_was_reached_has_used_nothing(tmp_path: Path) -> None:
+    class Never(Upstreams):
+        @contextlib.asynccontextmanager
+        async def exchange(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
+            connecting.set()
+            await asyncio.sleep(60)
+            yield
+
+    connecting = asyncio.Event()
+    configuration = document(tmp_path, budget={"maxCostUSD": "1"})
+    async with broker_of(tmp_path, configuration, Never()) as lab:
+        under_way = asyncio.create_task(post(lab.where))
+        await asyncio.wait_for(connecting.wait(), 60)
+        under_way.cancel()
+        await until(lambda: not lab.broker.open)
+        await lab.books.flush()
+        account = await lab.books.account("uid-1")
+    assert (account.spent, account.reserved, [one["verdict"] for one in lab.lines]) == (0, {}, ["Cancelled"])
+
+
+@dataclass
+class Lab:
+    """A broker in this process, at `where`, which goes by `live`."""
+
+    broker: Broker
+    books: Bookkeeper
+    where: str
+    live: Live
+    written: list[bytes]
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in b"".join(self.written).splitlines()]
+
+
+@contextlib.asynccontextmanager
+async def broker_of(
+    directory: Path, configuration: dict[str, Any], upstreams: Upstreams | None = None
+) -> AsyncIterator[Lab]:
+    write(directory / "config.json", json.dumps(configuration))
+    follower = Follower(directory / "config.json")
+    follower.start()
+    written: list[bytes] = []
+    audit, books, upstreams = Audit(written.append), Bookkeeper(MemoryStore()), upstreams or Upstreams()
+    lab: Lab | None = None
+    broker = Broker(lambda: lab.live if lab else follower.live, audit, books, upstreams)
+    runner = web.ServerRunner(web.Server(broker.handle, handler_cancellation=True), shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    lab = Lab(broker, books, f"127.0.0.1:{runner.addresses[0][1]}", follower.live, written)
+    try:
+        yield lab
+    finally:
         await runner.cleanup()
         await upstreams.close()
         await audit.close()
-    (told,) = [json.loads(line) for line in b"".join(lines).splitlines()]
-    assert (told["verdict"], told["rule"]) == ("Cancelled", "no longer allowed")
 
 
 async def test_it_ends_when_what_is_under_way_has_ended(tmp_path: Path) -> None:
