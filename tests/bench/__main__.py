@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 from tests.bench import account, deliveries, probes, resumes, scenarios
+from tests.bench import backups as storing
 from tests.bench import incidents as incident_drills
 from tests.bench import trail as audit_trail
 from tests.bench.gateway import speed, speed_page
@@ -60,11 +61,12 @@ class Plan:
 @click.option("--git", "clones", is_flag=True, help="Clones by the gateway instead, beside direct ones.")
 @click.option("--repositories", is_flag=True, help="Create to Ready with one, beside a plain pod's. Needs root.")
 @click.option("--trail", is_flag=True, help="What a record of the audit trail costs instead.")
+@click.option("--backups", is_flag=True, help="What storing a workspace takes instead, beside restic alone.")
 @click.option("--probes", "probed", is_flag=True, help="What probing costs instead; with --docker on a Docker host.")
 @click.option("--deliveries", "compared", is_flag=True, help="Create to Ready with a gateway and without, in turn.")
 @click.option("--resumes", "resumed", is_flag=True, help="A suspended sandbox until it is Ready, beside a new one.")
 @click.option("--incidents", is_flag=True, help="How long it takes until an incident is contained, by drills.")
-@click.option("--large", is_flag=True, help="With --git: a repository of a gigabyte as well.")
+@click.option("--large", is_flag=True, help="With --git: a repository of a gigabyte as well; with --backups: 5 GB.")
 @click.option("--release", default=engine.DEFAULT_RELEASE, show_default=True, help="Of the Docker Engine.")
 @click.option("--count", type=int, help="Sandboxes for each rate. [default: 300; with --docker 20]")
 @click.option("--repeats", type=int, help="How often each rate is measured.")
@@ -80,6 +82,7 @@ def main(
     clones: bool,
     repositories: bool,
     trail: bool,
+    backups: bool,
     probed: bool,
     compared: bool,
     resumed: bool,
@@ -97,9 +100,10 @@ def main(
     """Measure the operator on a control plane of its own with pretended nodes, against raw pods in the same run; with
     --docker on a real Docker Engine, against raw containers; with --gateway what the gateway costs, with --deliveries
     what it costs a sandbox that comes to be, with --git what it does to a clone, with --repositories what it and all
-    else cost a sandbox that clones; with --trail what a record of the audit trail costs; with --probes what it costs to
-    try what sandboxes can reach. With --resumes how long a suspended sandbox takes until it is Ready, beside a new one;
-    with --incidents how long it takes to contain one, on a real node or, with --docker, on a real engine.
+    else cost a sandbox that clones; with --trail what a record of the audit trail costs; with --backups what storing a
+    workspace takes, beside restic alone; with --probes what it costs to try what sandboxes can reach. With --resumes
+    how long a suspended sandbox takes until it is Ready, beside a new one; with --incidents how long it takes to
+    contain one, on a real node or, with --docker, on a real engine.
 
     A goal that is missed is printed, and is no failure.
     """
@@ -118,8 +122,8 @@ def main(
                 measured = _of_the_gateway(quick, Path(directory))
             elif repositories:
                 measured = _of_repositories(quick, Path(directory))
-            elif trail:
-                measured = _of_the_trail()
+            elif trail or backups:
+                measured = _of_the_trail() if trail else _of_backups(quick, large, repeats, Path(directory))
             elif probed:
                 measured = _of_probes(
                     docker, release, count, rest if quick else min(rest, 300.0), plan.nodes, Path(directory)
@@ -171,6 +175,14 @@ async def _of_the_trail() -> tuple[str, dict[str, Any]]:
     machine = _with_load()
     found = await asyncio.to_thread(audit_trail.measured)
     return audit_trail.page(found, machine), {"machine": machine, **found}
+
+
+async def _of_backups(quick: bool, large: bool, repeats: int | None, directory: Path) -> tuple[str, dict[str, Any]]:
+    machine = _with_load()
+    rounds = repeats or (1 if quick else 3 if large else 6)
+    sizes = storing.Sizes(100_000, 50_000, rounds) if large else storing.Sizes(rounds=rounds)
+    found = await asyncio.to_thread(storing.measure, directory, sizes, _reporter())
+    return storing.page(found, machine), {"machine": machine, **found}
 
 
 def _with_load() -> str:

@@ -1,16 +1,20 @@
 """Whether a restored directory is what was backed up, and what merely changed while it was read."""
 
 import gzip
-import io
 import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
+from operator import attrgetter
 from pathlib import Path
 
 from claude_sandbox.backup.tree import Entry
 
-_CHUNK = 64 << 10
+_AT_ONCE = 100
+"""Entries in a line of a list."""
+_JSON = json.JSONEncoder(separators=(",", ":"))
+_of_the_kernel = attrgetter("kind", "ctime", "size", "mtime", "mode", "target", "same")
 _EXAMPLES = 5
 """Paths that are named, of each kind."""
 
@@ -39,31 +43,27 @@ class Comparison:
 
 
 def write_list(file: Path, entries: Iterable[Entry]) -> None:
-    """One line of JSON for each."""
-    # Without a time, so that the same list is the same file, which the repository has then only once.
-    with (
-        file.open("wb") as raw,
-        gzip.GzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0) as out,
-        io.BufferedWriter(out, _CHUNK) as lines,  # type: ignore[arg-type]  # it has all that this asks for
-    ):
-        for one in entries:
-            lines.write(json.dumps(one.written(), ensure_ascii=True).encode() + b"\n")
+    """Lines of JSON, each with many entries: to begin on one takes longer than an entry does.
+
+    Not compressed, for restic does that; and what is as it was in the list before is stored once.
+    """
+    left = iter(entries)
+    with file.open("wb") as lines:
+        while some := [one.written() for one in islice(left, _AT_ONCE)]:
+            lines.write(_JSON.encode(some).encode() + b"\n")
 
 
 def read_list(file: Path) -> Iterator[Entry]:
-    """What `write_list` wrote."""
-    with gzip.open(file, "rb") as lines:
+    """What `write_list` wrote, or did before: then there is one entry in a line, and the file is compressed."""
+    with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as lines:
         for line in lines:
-            yield Entry.read(json.loads(line))
+            told = json.loads(line)
+            yield from map(Entry.read, told if isinstance(told[0], list) else [told])
 
 
 def steady(before: Entry, after: Entry) -> bool:
     """Whether nobody touched it between two looks: no user can set the time of the last change (ctime) back."""
-    return _of_the_kernel(before) == _of_the_kernel(after)
-
-
-def _of_the_kernel(entry: Entry) -> tuple[object, ...]:
-    return entry.kind, entry.ctime, entry.size, entry.mtime, entry.mode, entry.target, entry.same
+    return bool(_of_the_kernel(before) == _of_the_kernel(after))
 
 
 def touched(before: Iterable[Entry], after: Iterable[Entry]) -> Iterator[Entry]:

@@ -140,13 +140,17 @@ class Elsewhere(Repository):
         return self.run("list", "--no-lock", "snapshots").split()
 
     def _run(
-        self, arguments: Sequence[str], ok: Sequence[int] = (0,), within: float | None = None
+        self,
+        arguments: Sequence[str],
+        ok: Sequence[int] = (0,),
+        within: float | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> "subprocess.CompletedProcess[str]":
         """Wait for others that have it."""
         until = time.monotonic() + self._patience
         while True:
             try:
-                return super()._run(arguments, ok, within)
+                return super()._run(arguments, ok, within, more)
             except RepositoryError as error:
                 if _says_no_more_than_failure(error) and self._has_no_room():
                     raise RepositoryError("TargetFull", f"the server has no room left: {error}") from None

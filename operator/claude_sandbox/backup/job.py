@@ -50,11 +50,16 @@ class Places:
 
     def list_of(self, part: str) -> Path:
         """Of what is in a part, with digests."""
-        return self.about / f"{part}.list.gz"
+        return self.about / f"{part}.list"
+
+    def kept_list_of(self, part: str) -> Path:
+        """The list that came out of a snapshot, which had another name before."""
+        found = self.list_of(part)
+        return found if found.exists() else found.with_name(f"{found.name}.gz")
 
     def touched_of(self, part: str) -> Path:
         """Of what changed in it meanwhile."""
-        return self.scratch / f"{part}.touched.gz"
+        return self.scratch / f"{part}.touched"
 
     def filled(self, part: str) -> Path:
         """Where a restore puts a part."""
@@ -120,6 +125,19 @@ def carry_out(order: Order, repository: Repository, places: Places = Places()) -
 
 def back_up(order: Order, repository: Repository, places: Places) -> dict[str, Any]:
     """A snapshot, and what its restored copy is like."""
+    told = store(order, repository, places)
+    stored = time.monotonic()
+    verified = verify(order, repository, places, told["snapshot"])
+    # One that is not what it was made of takes the place of none: those before it may be the last that are whole.
+    whole = not (verified["different"] or verified["problem"])
+    gone, left = _forget(order, repository) if whole else ([], "")
+    removed = {"removed": len(gone), "gone": [one[:8] for one in gone[:MOST_REMOVED]], "left": left}
+    seconds = told["seconds"] | {"verify": round(time.monotonic() - stored, 2)}
+    return told | verified | removed | {"seconds": seconds}
+
+
+def store(order: Order, repository: Repository, places: Places) -> dict[str, Any]:
+    """A snapshot with its list, and beside it what changed meanwhile."""
     began = time.monotonic()
     identity = repository.prepare(order.repository)
     prepared = time.monotonic()
@@ -141,21 +159,15 @@ def back_up(order: Order, repository: Repository, places: Places) -> dict[str, A
     for part in order.parts:
         now = walk(places.source / part, digests=False)
         write_list(places.touched_of(part), touched(read_list(places.list_of(part)), now))
-    told: dict[str, Any] = {
+    seconds = {"open": prepared - began, "list": listed - prepared, "store": stored - listed}
+    return {
         "repository": identity,
         "location": order.location,
         "snapshot": str(summary.get("snapshot_id", "")),
         "added": int(summary.get("data_added", 0)),
         "partial": bool(summary["partial"]),
+        "seconds": {name: round(one, 2) for name, one in seconds.items()},
     }
-    verified = verify(order, repository, places, told["snapshot"])
-    # One that is not what it was made of takes the place of none: those before it may be the last that are whole.
-    whole = not (verified["different"] or verified["problem"])
-    gone, left = _forget(order, repository) if whole else ([], "")
-    ended = time.monotonic()
-    seconds = {"open": prepared - began, "list": listed - prepared, "store": stored - listed, "verify": ended - stored}
-    removed = {"removed": len(gone), "gone": [one[:8] for one in gone[:MOST_REMOVED]], "left": left}
-    return told | verified | removed | {"seconds": {name: round(one, 2) for name, one in seconds.items()}}
 
 
 def _forget(order: Order, repository: Repository) -> tuple[list[str], str]:
@@ -227,7 +239,7 @@ def restore(order: Order, repository: Repository, places: Places) -> dict[str, A
     repository.restore(snapshot, "/", [str(places.about)], _above(places.about))
     found = Comparison()
     for part in order.parts:
-        directory, kept = places.filled(part), places.list_of(part)
+        directory, kept = places.filled(part), places.kept_list_of(part)
         if not kept.exists():
             if part == HOME:
                 (directory / MARKER_NAME).unlink()

@@ -1,11 +1,15 @@
 """A backup, its proof and a restore, with restic's own binary and a repository in a directory."""
 
 import dataclasses
+import errno
 import fcntl
+import gzip
+import hashlib
+import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +17,10 @@ import pytest
 from restickit import fill, restic
 
 from claude_sandbox.backup import job
-from claude_sandbox.backup.compare import compare
+from claude_sandbox.backup.compare import compare, read_list, write_list
 from claude_sandbox.backup.job import Order, Places, carry_out
 from claude_sandbox.backup.restic import Repository, RepositoryError, forgotten
-from claude_sandbox.backup.tree import MARKER, walk
+from claude_sandbox.backup.tree import MARKER, Entry, walk
 
 PASSWORD = b"correct horse 4711"
 
@@ -356,3 +360,67 @@ def test_a_repository_that_is_gone_is_not_made_anew_in_silence(lab: Lab) -> None
     again = lab.back_up(repository=first["repository"])
     assert (again["repository"], again["different"]) == (first["repository"], 0)
     assert again["added"] < first["added"] / 100
+
+
+def test_which_repository_it_is_is_asked_once(lab: Lab, tmp_path: Path) -> None:
+    """Each question derives the key from the password, which is made to take long."""
+    spy, program = tmp_path / "restic", lab.program
+    spy.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/asked\nexec {program} "$@"\n')
+    spy.chmod(0o755)
+    lab.program = str(spy)
+
+    def asked(**more: Any) -> tuple[str, list[str]]:
+        (tmp_path / "asked").unlink(missing_ok=True)
+        return lab.back_up(**more)["repository"], (tmp_path / "asked").read_text().split()
+
+    identity, calls = asked()
+    assert calls == ["init", "cat", "backup", "restore"]
+    assert asked(repository=identity) == (identity, ["backup", "restore"])
+    # What was noted is taken for nothing more than a note.
+    memory = lab.target / "claude-sandbox-backups.lock"
+    config = hashlib.sha256((lab.target / "claude-sandbox-backups/config").read_bytes()).hexdigest()
+    assert json.loads(memory.read_text()) == {"config": config, "repository": identity}
+    for torn in ("{", json.dumps({"config": "another", "repository": "x"})):
+        memory.write_text(torn)
+        assert asked(repository=identity) == (identity, ["cat", "backup", "restore"])
+
+
+def test_a_snapshot_whose_list_was_written_as_it_was_before_is_restored(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compressed, and an entry in each line."""
+
+    def write(file: Path, entries: Iterable[Entry]) -> None:
+        with gzip.open(file, "wt") as lines:
+            lines.writelines(json.dumps(one.written()) + "\n" for one in entries)
+
+    monkeypatch.setattr(job, "write_list", write)
+    monkeypatch.setattr(Places, "list_of", lambda self, part: self.about / f"{part}.list.gz")
+    monkeypatch.setattr(Places, "touched_of", lambda self, part: self.scratch / f"{part}.touched.gz")
+    made = lab.back_up()
+    monkeypatch.undo()
+    into, again = lab.restore(made["snapshot"])
+    assert (again["different"], again["entries"]) == (0, made["entries"]), again["examples"]
+    assert (into / "src/main.py").read_text() == "print('hello')\n"
+
+
+def test_a_list_of_many_entries_is_read_as_it_was_written(tmp_path: Path) -> None:
+    for number in range(350):
+        (tmp_path / f"{number}\n\udcff").write_text(str(number))
+    entries = list(walk(tmp_path, digests=True))
+    write_list(tmp_path / "list", entries)
+    assert list(read_list(tmp_path / "list")) == entries
+    assert len((tmp_path / "list").read_bytes().splitlines()) == 4
+
+
+def test_what_cannot_be_read_is_told_and_not_taken_for_gone(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.open
+
+    def refuses(path: Any, *more: Any, **named: Any) -> int:
+        if path == b"run":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, *more, **named)
+
+    monkeypatch.setattr(os, "open", refuses)
+    entry = next(one for one in walk(lab.workspace, digests=True) if one.path == b"src/run")
+    assert (entry.kind, entry.digest, entry.unread, entry.size) == ("file", None, "Permission denied", 10)
