@@ -23,8 +23,10 @@ _CHANGED = 100
 _HELPER = """\
 import sys
 from pathlib import Path
+from claude_sandbox.backup.__main__ import collect_rarely
 from claude_sandbox.backup.job import Order, Places, store
 from claude_sandbox.backup.restic import Repository
+collect_rarely()
 root, own, program = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 repository = Repository(str(own / "target"), sys.stdin.buffer.read(), str(own / "cache"), program)
 with repository.claimed(0):

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from claude_sandbox.api.kinds.backups import BackupReason
 from claude_sandbox.api.kinds.targets import BackupTarget
-from claude_sandbox.backup.elsewhere import CREDENTIALS
 from claude_sandbox.backup.restic import HOST
+from claude_sandbox.backup.servers import CREDENTIALS
 from claude_sandbox.blueprint.model import Identity
 
 

@@ -10,6 +10,7 @@ The last line of the output is what came of it, as JSON; in a pod it is the cont
 
 import base64
 import binascii
+import gc
 import json
 import os
 import sys
@@ -18,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from claude_sandbox.backup import LARGEST_RESULT, REPOSITORY, RESTORED, SCRATCH, SOURCE, VERSION
-from claude_sandbox.backup.elsewhere import CREDENTIALS, Elsewhere
 from claude_sandbox.backup.job import Order, carry_out
 from claude_sandbox.backup.restic import Repository, RepositoryError
+from claude_sandbox.backup.servers import CREDENTIALS
 
 _LARGEST = 8 << 20
 """Bytes of an order with the secrets beside it."""
+_YOUNG = 100_000
+"""Objects after which there may be some that lead to themselves."""
 _CACHE = "/tmp/cache"  # noqa: S108 - a file system in memory, which nobody else has
 _LAST_MESSAGE = Path("/dev/termination-log")
 _ORDER, _PASSWORD = "order.json", "password"
@@ -36,18 +39,14 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if arguments[1:] and arguments[1] == "own":
         _own(int(arguments[2]), int(arguments[3]))
+    collect_rarely()
     try:
         text, password, credentials = (
             _from_input() if arguments[0] == "-" else _from(Path(arguments[0]), Path(arguments[1]))
         )
         order = Order.read(json.loads(text))
         Path(_CACHE).mkdir(exist_ok=True)
-        repository = (
-            Repository(REPOSITORY, password, _CACHE)
-            if order.server is None
-            else Elsewhere(order.server, credentials, password, _CACHE)
-        )
-        result = carry_out(order, repository) | {"outcome": "Done"}
+        result = carry_out(order, _repository(order, credentials, password)) | {"outcome": "Done"}
     except EOFError:
         # Who made this ended before it had told what to do: nothing was done, and it is begun anew.
         return 1
@@ -60,6 +59,19 @@ def main(arguments: Sequence[str]) -> int:
         result = {"outcome": "Failed", "reason": "BackupFailed", "message": why}
     _tell(result | {"version": VERSION})
     return 0
+
+
+def _repository(order: Order, credentials: dict[str, bytes], password: bytes) -> Repository:
+    if order.server is None:
+        return Repository(REPOSITORY, password, _CACHE)
+    from claude_sandbox.backup.elsewhere import Elsewhere
+
+    return Elsewhere(order.server, credentials, password, _CACHE)
+
+
+def collect_rarely() -> None:
+    """Of all the entries that come and go none leads to itself: to look for that takes a tenth of a list's time."""
+    gc.set_threshold(_YOUNG)
 
 
 def _own(uid: int, gid: int) -> None:

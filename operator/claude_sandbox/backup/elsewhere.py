@@ -20,17 +20,12 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from claude_sandbox.backup.loopback import giving, leading
-from claude_sandbox.backup.restic import NAME, Repository, RepositoryError, identity_in, reason_of, said
+from claude_sandbox.backup.restic import Repository, RepositoryError, identity_in, reason_of, said
+from claude_sandbox.backup.servers import ACCESS_KEY, CA, KNOWN_HOSTS, SECRET_KEY, SSH_KEY, Server
 
-ACCESS_KEY, SECRET_KEY, CA = "access-key-id", "secret-access-key", "ca.crt"
-SSH_KEY, KNOWN_HOSTS = "ssh-privatekey", "known_hosts"
-CREDENTIALS = (ACCESS_KEY, SECRET_KEY, CA, SSH_KEY, KNOWN_HOSTS)
-"""Keys of a Secret that are taken; others are left where they are."""
 _ANSWER = 60.0
 """Seconds that the server has to answer at all."""
 _FIRST = 120.0
@@ -47,37 +42,6 @@ _SSH = (
     "-o", "UpdateHostKeys=no", "-o", "CheckHostIP=no", "-o", "PreferredAuthentications=publickey", "-o",
     "IdentityFile=none", "-o", "ConnectTimeout=30", "-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=8",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Server:
-    """Where it is: `path` is the bucket and what names begin with, or a directory. `address`: what is dialled."""
-
-    kind: str
-    host: str
-    port: int
-    address: str
-    path: str
-    user: str = ""
-    region: str = ""
-
-    @classmethod
-    def read(cls, told: Mapping[str, Any]) -> "Server":
-        """Raises KeyError, TypeError and ValueError."""
-        found = cls(
-            str(told["kind"]), str(told["host"]), int(told["port"]), str(told["address"]), str(told["path"]),
-            str(told.get("user") or ""), str(told.get("region") or ""),
-        )  # fmt: skip
-        if found.kind not in ("S3", "SFTP") or found.host.startswith("-") or found.user.startswith("-"):
-            raise ValueError("there is no such kind of server")
-        return found
-
-    @property
-    def location(self) -> str:
-        """As restic names the repository."""
-        if self.kind == "S3":
-            return f"s3:https://{self.host}:{self.port}/{self.path}/{NAME}"
-        return f"sftp://{self.user}@{self.host}:{self.port}/{self.path}/{NAME}"
 
 
 class Elsewhere(Repository):

@@ -17,9 +17,9 @@ from typing import Any
 
 from claude_sandbox.backup import RESTORED, SCRATCH, SOURCE
 from claude_sandbox.backup.compare import Comparison, compare, read_list, touched, write_list
-from claude_sandbox.backup.elsewhere import Server
 from claude_sandbox.backup.repositories import Repositories, look
 from claude_sandbox.backup.restic import Repository, RepositoryError
+from claude_sandbox.backup.servers import Server
 from claude_sandbox.backup.sessions import sessions
 from claude_sandbox.backup.tree import MARKER, Entry, walk
 

@@ -14,9 +14,9 @@ from serverkit import SECRET, Server, s3_server, sftp_server, ssh_programs
 
 from claude_sandbox.backup import elsewhere
 from claude_sandbox.backup.elsewhere import Elsewhere
-from claude_sandbox.backup.elsewhere import Server as Told
 from claude_sandbox.backup.job import Order, Places, carry_out
 from claude_sandbox.backup.restic import RepositoryError
+from claude_sandbox.backup.servers import Server as Told
 
 PASSWORD = b"correct horse 4711"
 
