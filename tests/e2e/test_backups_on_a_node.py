@@ -21,25 +21,31 @@ WORKSPACE = {"type": "PersistentVolumeClaim", "size": "1Gi", "retention": "Delet
 
 @pytest.fixture
 def repository(kubectl: Kubectl, sandboxes: str) -> Iterator[str]:
-    """A claim that opted in, and the Secret with the password of what is in it."""
+    """A claim that opted in, the Secret with the password of what is in it, and one with another."""
     claim = {
         "apiVersion": "v1", "kind": "PersistentVolumeClaim",
         "metadata": {"name": "backups", "namespace": sandboxes},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
     }  # fmt: skip
-    secret = {
-        "apiVersion": "v1", "kind": "Secret", "type": "claudesandbox.dev/backup",
-        "metadata": {"name": "backups", "namespace": sandboxes}, "stringData": {"password": PASSWORD},
-    }  # fmt: skip
-    kubectl.apply(claim, secret)
+    kubectl.apply(claim, password_of(sandboxes, "backups", PASSWORD), password_of(sandboxes, "others", "another"))
     yield "backups"
     kubectl("delete", "claudesandboxbackups", "--all", "-n", sandboxes)
-    kubectl("delete", "secret,persistentvolumeclaim", "backups", "-n", sandboxes)
+    kubectl("delete", "secret", "backups", "others", "-n", sandboxes)
+    kubectl("delete", "persistentvolumeclaim", "backups", "-n", sandboxes)
 
 
-def back_up(kubectl: Kubectl, namespace: str, name: str, target: dict[str, Any] | None = None) -> None:
+def password_of(namespace: str, name: str, password: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1", "kind": "Secret", "type": "claudesandbox.dev/backup",
+        "metadata": {"name": name, "namespace": namespace}, "stringData": {"password": password},
+    }  # fmt: skip
+
+
+def back_up(
+    kubectl: Kubectl, namespace: str, name: str, target: dict[str, Any] | None = None, opened_by: str = "backups"
+) -> None:
     claim = {"type": "VolumeClaim", "claimName": "backups"}
-    spec = {"sandboxName": "kept", "target": target or claim, "passwordSecretRef": {"name": "backups"}}
+    spec = {"sandboxName": "kept", "target": target or claim, "passwordSecretRef": {"name": opened_by}}
     metadata = {"name": name, "namespace": namespace}
     kubectl.apply(
         {"apiVersion": "claudesandbox.dev/v1alpha1", "kind": "ClaudeSandboxBackup", "metadata": metadata, "spec": spec}
@@ -68,6 +74,12 @@ def test_a_workspace_is_backed_up_compared_and_restored_into_a_new_sandbox(
         verified = condition(kubectl, sandboxes, "first", "BackupVerified")
         assert verified == ("True", "RestoredAndCompared")
         eventually("the helper is gone", lambda: not helpers(kubectl, sandboxes))
+        # With another password it is refused; that nothing is lost by it is seen by what is restored below.
+        back_up(kubectl, sandboxes, "refused", opened_by="others")
+        eventually(
+            "it is refused", lambda: condition(kubectl, sandboxes, "refused", "Complete") == ("False", "WrongPassword")
+        )
+        assert condition(kubectl, sandboxes, "refused", "BackupVerified") == ("Unknown", "NotVerified")
 
         look = ("sh", "-c", "cd /workspace && cat src/a && md5sum < src/b && readlink link && stat -c '%a %Y' src/a")
         before = made.run(*look)

@@ -36,9 +36,9 @@ _WAIT = 0.5
 """Seconds until it is tried again to have the repository."""
 _LARGEST_CONFIG = 64 << 10
 """Bytes; restic's has some 155."""
-_SPARING = {"GOMAXPROCS": "1", "GOGC": "400", "GOMEMLIMIT": "512MiB"}
-"""What a backup has restic do with less CPU: a single processor, on which nothing waits for another one, while the
-agent has the others; and rarer collections of garbage, for as long as there is memory."""
+_SPARING = {"GOMAXPROCS": "1"}
+"""What a backup has restic do with less CPU: on a single processor nothing waits for another, and the agent has the
+others."""
 
 _REASONS = (
     ("wrong password or no key found", "WrongPassword"),
