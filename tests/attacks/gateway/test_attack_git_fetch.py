@@ -25,6 +25,8 @@ from claude_sandbox.gateway.git.push.rules import PushRules
 
 HIDDEN = b"of-nobody's-branch"
 ID = "a" * 40
+CLONES = ("core.hooksPath=/dev/null", "protocol.allow=never", "protocol.http.allow=always")
+"""As `images/sandbox/clone-repositories` has git, which holds it back as little."""
 RESULT = "application/x-git-upload-pack-result"
 
 
@@ -101,7 +103,8 @@ async def test_a_client_that_takes_packs_from_elsewhere(place: Place, tmp_path: 
     assert (tmp_path / "gateway/README").read_text() == "README\n"
 
 
-async def test_packs_elsewhere_that_nobody_asked_for(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [(), CLONES], ids=["git", "as it is run to clone for a sandbox"])
+async def test_packs_elsewhere_that_nobody_asked_for(place: Place, tmp_path: Path, config: tuple[str, ...]) -> None:
     pack = await _packed(place, "--all", "--stdout")
     named = packet(f"{ID} {place.elsewhere}/x.pack\n".encode())
     answer = packet(b"packfile-uris\n") + named + DELIMITER + packet(b"packfile\n") + b"".join(side_band(1, pack))
@@ -115,10 +118,10 @@ async def test_packs_elsewhere_that_nobody_asked_for(place: Place, tmp_path: Pat
             place.lab.answers = web.Response(body=answer + FLUSH, content_type=RESULT)
 
     place.lab.before = before
-    await place.cloned(place.lab.direct, tmp_path / "direct")
+    await place.cloned(place.lab.direct, tmp_path / "direct", *config)
     assert place.asked == ["/x.pack"], "it is no attack"
     place.asked.clear()
-    said = await place.cloned(place.lab.url, tmp_path / "gateway")
+    said = await place.cloned(place.lab.url, tmp_path / "gateway", *config)
     assert "has a part that is not passed on: 'packfile-uris'" in said
     assert place.asked == []
     assert place.elsewhere.encode() not in said.encode()

@@ -97,12 +97,12 @@ def _retrying(trust: Authority) -> ssl.SSLContext:
 
 async def _http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reached: list[str]) -> None:
     """Answers each request on a connection, and notes for which host it was: as tolerant as servers are that others
-    smuggle requests to. The last Host counts, with a space behind its name as well; of two lengths the first; and only
-    `chunked` by itself is chunked."""
+    smuggle requests to. The last Host counts, with a space behind its name as well; of two lengths the first; only
+    `chunked` by itself is chunked; and in names `_` is `-`."""
     while head := await until_blank(reader):
         lines = re.split(r"[\r\n]+", head.decode("latin-1").strip())
         pairs = [line.lower().split(":", 1) for line in lines[1:] if ":" in line]
-        headers = [(name.lstrip(), value.strip(" \t")) for name, value in pairs]
+        headers = [(name.lstrip().replace("_", "-"), value.strip(" \t")) for name, value in pairs]
         hosts = [value for name, value in headers if name.rstrip() == "host"]
         method = lines[0].split()[0]
         reached.append(f"{method} {hosts[-1].partition(':')[0] if hosts else '?'}")

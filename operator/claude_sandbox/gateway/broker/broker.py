@@ -135,7 +135,7 @@ class Broker:
             self.reachability.answered()
 
     async def _answer(self, incoming: web.BaseRequest, request: Request) -> web.StreamResponse:
-        check_headers(request.headers)
+        check_headers(incoming.version[:2], request.headers)
         request.route = route(incoming.method, incoming.raw_path)
         sandbox = await self._known(incoming, request)
         if request.route.api not in sandbox.apis and request.route.name != "hello":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from claude_sandbox.gateway.config.follow import Credential
-from claude_sandbox.gateway.http.head import HOP_BY_HOP
+from claude_sandbox.gateway.http.head import HOP_BY_HOP, two_readings
 
 MAX_BODY = 32 << 20
 """Bytes of a request to the model, the provider's own limit."""
@@ -30,6 +30,8 @@ _DECISIVE = frozenset(
     ("host", "content-length", "transfer-encoding", "content-type", "content-encoding", "x-api-key", "authorization",
      "anthropic-version", "expect")
 )  # fmt: skip
+# Servers that read `_` as `-` would take another name for one that decides, or that ends here.
+_NAME = re.compile(r"[a-z0-9-]+")
 _ENDS_HERE = re.compile(
     r"host|content-length|expect|accept-encoding|cookie2?|forwarded|x-forwarded-.*|x-real-ip|via|"
     r".*authorization.*|.*api-?key.*|.*(auth|access|security|id|session|refresh|csrf|xsrf)-?token.*|.*secret.*|.*password.*"
@@ -113,8 +115,10 @@ def route(method: str, target: str) -> Route:
     raise APIError(404, "not_found_error", "this gateway does not let this method and path through", "path")
 
 
-def check_headers(headers: Sequence[tuple[str, str]]) -> None:
+def check_headers(version: tuple[int, int], headers: Sequence[tuple[str, str]]) -> None:
     """Refuse what could be read in two ways. Raises APIError."""
+    if why := two_readings(version, headers):
+        raise invalid(why, "malformed")
     seen = set()
     for name, value in headers:
         if name in _DECISIVE:
@@ -157,7 +161,7 @@ def _remembered(judge: Callable[[str], bool]) -> Callable[[str], bool]:
 
 @_remembered
 def _ends_here(name: str) -> bool:
-    return _ENDS_HERE.fullmatch(name) is not None
+    return _ENDS_HERE.fullmatch(name) is not None or _NAME.fullmatch(name) is None
 
 
 @_remembered

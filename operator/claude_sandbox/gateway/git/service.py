@@ -23,6 +23,7 @@ from claude_sandbox.gateway.git.passage import Passage, Server
 from claude_sandbox.gateway.git.repositories import LFS, Opened, asked
 from claude_sandbox.gateway.git.smart_http import Service
 from claude_sandbox.gateway.git.upstream import proxy_of
+from claude_sandbox.gateway.http.head import two_readings
 from claude_sandbox.gateway.identity import IdentityError, presented_to_proxy
 from claude_sandbox.gateway.shares import Slots
 
@@ -117,6 +118,10 @@ class GitService:
             await self._audit.record("git", _line(request, loop.time() - started))
 
     async def _answer(self, incoming: web.BaseRequest, request: _Request) -> web.StreamResponse:
+        headers = [(name.lower(), value) for name, value in incoming.headers.items()]
+        if why := two_readings(incoming.version[:2], headers):
+            request.passage.rule = f"malformed: {why}"
+            return _refused(request, 400, why)
         sandbox = await self._known(incoming, request)
         # Only now: to tell whose it is may have taken a while, and `changed` ends nothing of which that is not known.
         live = self._live()

@@ -8,9 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import aiohttp
+from aiohttp import StreamReader
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import Connection
+from aiohttp.http import HttpProcessingError, RawResponseMessage
 
 from claude_sandbox.gateway.config.config import Config
+from claude_sandbox.gateway.http.answer import MAX_INTERIM
 from claude_sandbox.gateway.proxy.dial import DialError, Resolve, judged, refuse_own
 from claude_sandbox.gateway.trust import Trust, trust_of
 
@@ -48,6 +52,27 @@ class _Judged(AbstractResolver):
         """Nothing is held."""
 
 
+class BoundedResponse(aiohttp.ClientResponse):
+    """An answer that has to come: not after an endless number of others, which say that it is still to."""
+
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        """Raises ClientResponseError."""
+        protocol = connection.protocol
+        assert protocol is not None  # noqa: S101
+        read, left = protocol.read, MAX_INTERIM + 1
+
+        async def counted() -> tuple[RawResponseMessage, StreamReader]:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise HttpProcessingError(message="the server goes on saying that the answer is still to come")
+            return await read()
+
+        # aiohttp reads over them without end, and waits for the next as long as some come.
+        protocol.read = counted  # type: ignore[method-assign]
+        return await super().start(connection)
+
+
 def proxy_of(config: Config) -> str | None:
     """The URL of the company's proxy by which servers are asked; None for none."""
     proxy = config.egress.upstream_proxy
@@ -80,6 +105,7 @@ class GitSession:
                 auto_decompress=False,
                 trust_env=False,
                 timeout=aiohttp.ClientTimeout(total=None),
+                response_class=BoundedResponse,
                 # The end of a connection overtakes what came before it, where that is held up for a slow client (TLS of
                 # the event loops): so the server isn't asked to close, and the gateway does when all is read.
                 headers={"connection": "keep-alive"},

@@ -17,6 +17,9 @@ _SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?")
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _MAX_LINE = 4096
 """Bytes of a chunk's size with its extensions, and of a trailer."""
+MAX_INTERIM = 100
+"""Answers of one request that tell only that its answer is still to come: by more, a server would hold a place, and
+keep a processor busy, for as long as it likes without being silent."""
 
 Headers = list[tuple[str, str]]
 
@@ -54,6 +57,7 @@ class AnswerReader:
         self._in_chunk = False
         self._last_chunk = False
         self._trailers = 0
+        self._interim = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take further bytes; the content among them. Raises AnswerError."""
@@ -101,6 +105,9 @@ class AnswerReader:
                 return data
             if status == 101:
                 raise AnswerError("the server changes the protocol")
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise AnswerError("the server goes on saying that the answer is still to come")
 
     def _framed(self, status: int, found: re.Match[bytes]) -> None:
         headers, seen = _headers(found[4])

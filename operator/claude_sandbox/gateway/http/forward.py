@@ -2,6 +2,7 @@
 
 import asyncio
 
+from claude_sandbox.gateway.http.answer import MAX_INTERIM
 from claude_sandbox.gateway.http.chunked import ChunkedReader, chunk
 from claude_sandbox.gateway.http.head import BadRequestError, Request, answered, forwarded
 from claude_sandbox.gateway.proxy.tunnel import CHUNK, Moved, Side
@@ -76,8 +77,11 @@ async def _write(server: Side, data: bytes, moved: Moved) -> None:
 
 
 async def _answer(client: Side, server: Side, moved: Moved) -> int:
-    status = 100
+    status, interim = 100, -1
     while status < 200:
+        interim += 1
+        if interim > MAX_INTERIM:
+            raise BadRequestError("the server goes on saying that the answer is still to come", 502)
         try:
             head = await server.reader.readuntil(b"\r\n\r\n")
         except (asyncio.LimitOverrunError, asyncio.IncompleteReadError):

@@ -5,6 +5,7 @@ what is not exactly in the grammar, or says the same thing twice, is refused.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -100,13 +101,25 @@ def parse_request(head: bytes) -> Request:
     # nevertheless, like all that says a thing twice.
     if authority(_host(found), 443 if method == "CONNECT" else 80) != (host, port):
         raise BadRequestError("Host is not the target's")
-    kept = tuple((name, value) for name, value in headers if name not in _dropped(headers))
+    dropped = _dropped(headers)
+    kept = tuple((name, value) for name, value in headers if name.replace("_", "-") not in dropped)
     expect = found.get("expect")
     if expect not in (None, "100-continue"):
         raise BadRequestError("Expect asks for what is not known", 417)
     upgrade = ",".join(value for name, value in headers if name == "upgrade") or None
     authorization = found.get("proxy-authorization")
     return Request(method, host, port, path, kept, authorization, length, expect is not None, upgrade)
+
+
+def two_readings(version: tuple[int, int], headers: Sequence[tuple[str, str]]) -> str | None:
+    """Why another reader might find another end of this request, which a tolerant one has read; None where none would.
+    Names in lower case."""
+    if version not in ((1, 0), (1, 1)):
+        return "only HTTP/1.1 is spoken here"
+    for name, value in headers:
+        if name == "transfer-encoding" and (value.lower() != "chunked" or version == (1, 0)):
+            return "Transfer-Encoding is something else than chunked, or is not of HTTP/1.1"
+    return None
 
 
 def split_head(head: bytes) -> tuple[str, Headers]:
@@ -197,7 +210,8 @@ def _absolute(target: str) -> tuple[str, int, str]:
 
 
 def _dropped(headers: Headers) -> frozenset[str]:
-    """Names of headers that end here: hop by hop, those that Connection names, and what is written anew."""
+    """Names of headers that end here: hop by hop, those that Connection names, and what is written anew. Servers that
+    read `_` as `-` take others for these."""
     named = {part.strip().lower() for name, value in headers if name == "connection" for part in value.split(",")}
     return HOP_BY_HOP | named | {"host", "content-length", "expect"}
 

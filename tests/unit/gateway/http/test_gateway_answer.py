@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from claude_sandbox.gateway.http.answer import AnswerError, AnswerReader
+from claude_sandbox.gateway.http.answer import MAX_INTERIM, AnswerError, AnswerReader
 from claude_sandbox.gateway.http.chunked import chunk
 from claude_sandbox.gateway.http.head import LIMIT
 
@@ -131,3 +131,11 @@ def test_a_connection_is_used_again_only_where_nothing_is_left_of_the_answer(dat
     reader = AnswerReader("POST")
     reader.feed(data)
     assert (reader.done, reader.reusable) == (True, reusable)
+
+
+def test_an_answer_that_is_said_to_be_still_to_come_without_end() -> None:
+    reader, interim = AnswerReader("GET"), b"HTTP/1.1 100 Continue\r\n\r\n"
+    for _ in range(MAX_INTERIM):
+        assert reader.feed(interim) == []
+    with pytest.raises(AnswerError, match="still to come"):
+        reader.feed(interim)
