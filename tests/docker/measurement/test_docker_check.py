@@ -105,6 +105,7 @@ def test_a_hardened_container_passes_on_the_engines_and_the_kernels_word(docker_
         assert _sources(found, "HostProc") - {"KERN-02"} == KERNEL
 
 
+@pytest.mark.by_turns
 def test_a_privileged_container_fails_and_is_found_by_its_identifier(docker_engine: EngineDescription) -> None:
     with client(docker_engine) as connected:
         made = connected.containers.create(TINY, privileged=True, user="0")
@@ -120,6 +121,7 @@ def test_a_privileged_container_fails_and_is_found_by_its_identifier(docker_engi
     assert expected | {"RES-01", "RES-02", "RES-03", "NET-08"} <= _failing(found)
 
 
+@pytest.mark.by_turns
 def test_a_user_by_name_is_decided_by_the_kernel(docker_engine: EngineDescription) -> None:
     entry = tarfile.TarInfo("etc/passwd")
     with client(docker_engine) as connected:
@@ -136,6 +138,7 @@ def test_a_user_by_name_is_decided_by_the_kernel(docker_engine: EngineDescriptio
     assert _results(found)["PRIV-04"] == _results(found)["PRIV-05"] == "Pass"
 
 
+@pytest.mark.by_turns
 def test_limits_that_the_kernel_has_no_more_fail_although_the_engine_still_tells_them(
     docker_engine: EngineDescription,
 ) -> None:
@@ -155,6 +158,7 @@ def test_limits_that_the_kernel_has_no_more_fail_although_the_engine_still_tells
         assert made.attrs["HostConfig"]["PidsLimit"] == 64
 
 
+@pytest.mark.by_turns
 def test_all_are_measured_and_one_that_fails_decides(docker_engine: EngineDescription) -> None:
     with _container(docker_engine) as good, client(docker_engine) as connected:
         bad = connected.containers.create(TINY)
@@ -168,6 +172,7 @@ def test_all_are_measured_and_one_that_fails_decides(docker_engine: EngineDescri
         assert names[bad.name] is True
 
 
+@pytest.mark.by_turns
 async def test_what_says_that_it_is_a_sandbox_is_not_believed_without_its_declaration(
     host: EngineDescription,
 ) -> None:
@@ -184,6 +189,7 @@ async def test_what_says_that_it_is_a_sandbox_is_not_believed_without_its_declar
         assert _sources(found, "HostProc") - {"KERN-02"} == KERNEL
 
 
+@pytest.mark.by_turns
 def test_no_container_of_that_name_exits_4_and_says_where_it_was_looked_for(docker_engine: EngineDescription) -> None:
     done = _run("container", "nobody", "--host", docker_engine.socket)
     assert done.returncode == 4

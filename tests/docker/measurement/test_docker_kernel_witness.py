@@ -128,6 +128,7 @@ def test_what_an_engine_mounts_while_a_file_is_copied_is_not_taken_for_the_conta
     assert {mounts == before.mounts for mounts in seen} == {True}
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("name", LOOSE)
 def test_each_thing_that_is_loose_the_kernel_tells_by_itself(docker_engine: EngineDescription, name: str) -> None:
     expected, options = LOOSE[name]

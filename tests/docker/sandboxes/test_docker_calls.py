@@ -72,6 +72,7 @@ async def test_a_sandbox_is_made_with_few_calls_and_wakes_nobody_by_that(host: E
             assert one.key_in_place() == KEY
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("call", ["helper's start", "start", "helper's end"])
 async def test_a_network_that_is_attached_during_the_start_is_taken_off_again(
@@ -96,6 +97,7 @@ async def test_a_network_that_is_attached_during_the_start_is_taken_off_again(
             assert one.running
 
 
+@pytest.mark.by_turns
 async def test_a_restart_right_after_the_start_is_not_taken_for_it(host: EngineDescription) -> None:
     """The key is gone from memory by then."""
     async with sandbox(host) as one:
@@ -112,6 +114,7 @@ async def test_a_restart_right_after_the_start_is_not_taken_for_it(host: EngineD
             assert one.key_in_place() == KEY
 
 
+@pytest.mark.by_turns
 async def test_addresses_that_another_network_has_are_left_to_it(host: EngineDescription) -> None:
     before = counted(host)
     async with sandbox(host) as one:
@@ -127,6 +130,7 @@ async def test_addresses_that_another_network_has_are_left_to_it(host: EngineDes
     assert counted(host) == before
 
 
+@pytest.mark.by_turns
 async def test_a_container_that_somebody_else_removes_first_is_removed(host: EngineDescription) -> None:
     async with sandbox(host) as one:
         await prepared(one)

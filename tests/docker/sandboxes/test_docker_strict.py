@@ -76,12 +76,14 @@ async def test_a_strict_sandbox_is_ready_and_compliant_and_the_kernel_holds_its_
         assert one.sh("claude --version") == "2.1.331 (Claude Code)\n"
 
 
+@pytest.mark.by_turns
 async def test_ordinary_work_goes_on_in_it(host: EngineDescription, image: dict[str, str]) -> None:
     async with sandbox(host, image=image, security=SECURITY) as one:
         await one.made()
         assert python(container_of(one), "usual_work.py").split() == PARTS
 
 
+@pytest.mark.by_turns
 def test_claude_code_answers_and_uses_its_tools_in_it(host: EngineDescription, image: dict[str, str]) -> None:
     work = "git init -q /workspace/g && cd /workspace/g && python3 -c 'print(6 * 7)' > a && git add a && cat a"
     with client(host) as connected:
@@ -216,6 +218,7 @@ def failing(message: str) -> set[str]:
     return set(re.findall(r"[A-Z]+-\d\d", message))
 
 
+@pytest.mark.by_turns
 async def test_a_changed_filter_is_told_of_or_carried_out_as_the_update_strategy_says(host: EngineDescription) -> None:
     async with sandbox(host) as one:
         await one.made()

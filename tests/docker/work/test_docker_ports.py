@@ -34,6 +34,7 @@ async def test_a_declared_port_answers_on_the_hosts_loopback_address(
         assert not again.unpublished
 
 
+@pytest.mark.by_turns
 async def test_the_other_loopback_address_needs_nobodys_permission_either(
     host: EngineDescription, relay_image: Image
 ) -> None:
@@ -62,6 +63,7 @@ async def test_it_answers_on_no_other_address_of_the_host(host: EngineDescriptio
             assert not answers(host, f"{address}:30080"), address
 
 
+@pytest.mark.by_turns
 async def test_only_an_address_that_is_allowed_is_published_on(host: EngineDescription, relay_image: Image) -> None:
     web = {"name": "web", "containerPort": 9090, "hostIP": "0.0.0.0"}  # noqa: S104
     async with serving(host, relay_image, HTTP, web) as one:
@@ -75,6 +77,7 @@ async def test_only_an_address_that_is_allowed_is_published_on(host: EngineDescr
         assert (await endpoints(one))["web"].startswith("0.0.0.0:")
 
 
+@pytest.mark.by_turns
 async def test_without_an_image_for_the_relay_all_but_the_port_is_there(host: EngineDescription) -> None:
     async with serving(host, None, HTTP) as one:
         outcome = await one.once()
@@ -148,6 +151,7 @@ def via(one: Sandbox, gateway: str, address: str, port: int) -> bool:
     return reached(one, one.names.container, address, port)
 
 
+@pytest.mark.by_turns
 async def test_a_killed_relay_heals_and_keeps_its_port(host: EngineDescription, relay_image: Image) -> None:
     async with serving(host, relay_image, HTTP) as one:
         before = await endpoints(one)
@@ -173,6 +177,7 @@ async def test_a_killed_relay_heals_and_keeps_its_port(host: EngineDescription, 
         assert one.inspected["Id"] == agent
 
 
+@pytest.mark.by_turns
 async def test_whatever_is_loosened_about_a_relay_is_put_back(host: EngineDescription, relay_image: Image) -> None:
     async with serving(host, relay_image, HTTP) as one:
         before = await endpoints(one)
@@ -216,6 +221,7 @@ async def test_whatever_is_loosened_about_a_relay_is_put_back(host: EngineDescri
             stranger.remove(force=True)
 
 
+@pytest.mark.by_turns
 async def test_ports_come_and_go_without_the_container_being_restarted(
     host: EngineDescription, relay_image: Image
 ) -> None:
@@ -240,6 +246,7 @@ async def test_ports_come_and_go_without_the_container_being_restarted(
         assert one.inspected["State"]["StartedAt"] == started
 
 
+@pytest.mark.by_turns
 @pytest.mark.parametrize("knows", [True, False], ids=["lost meanwhile", "lost while nobody looked"])
 async def test_with_its_last_port_goes_the_network_of_a_relay_that_was_lost(
     host: EngineDescription, relay_image: Image, knows: bool
@@ -257,6 +264,7 @@ async def test_with_its_last_port_goes_the_network_of_a_relay_that_was_lost(
         assert not [call for call in overheard.calls if one.names.relay in call]
 
 
+@pytest.mark.by_turns
 async def test_a_port_of_the_host_that_is_taken_harms_nobody(host: EngineDescription, relay_image: Image) -> None:
     port = HTTP | {"hostPort": 30082}
     async with serving(host, relay_image, port) as one, serving(host, relay_image, port) as other:
@@ -275,6 +283,7 @@ async def test_a_port_of_the_host_that_is_taken_harms_nobody(host: EngineDescrip
         assert await asked(host, (await endpoints(other))["http"]) == "hello\n"
 
 
+@pytest.mark.by_turns
 async def test_nothing_is_left_when_it_is_deleted_or_suspended(host: EngineDescription, relay_image: Image) -> None:
     before = counted(host)
     async with serving(host, relay_image, HTTP | {"hostPort": 30083}) as one:
