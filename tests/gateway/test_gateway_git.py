@@ -190,7 +190,7 @@ async def test_a_push_that_is_too_large_or_takes_too_long_is_refused(tmp_path: P
 
         async def slowly() -> AsyncIterator[bytes]:
             yield packet(b"%s %s refs/heads/claude/a\0report-status" % (ZERO, SOME)) + FLUSH
-            await asyncio.sleep(5)
+            await asyncio.sleep(1.5)
 
         status, text = await _raw(lab, slowly())
         assert (status, text) == (408, b"the push takes too long\n")

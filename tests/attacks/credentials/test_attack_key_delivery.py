@@ -104,6 +104,7 @@ async def test_nothing_of_the_sandbox_is_run_or_mounted_beside_the_key(host: Eng
         assert brought["HostConfig"]["ReadonlyRootfs"]
 
 
+@pytest.mark.by_turns
 async def test_a_generation_that_never_matches_makes_no_helper_without_end(host: EngineDescription) -> None:
     async with sandbox(host) as one:
         await one.made()
@@ -126,6 +127,7 @@ async def test_a_generation_that_never_matches_makes_no_helper_without_end(host:
         assert (await one.state()).key_generation is None, "what was read is not shown, whatever it is"
 
 
+@pytest.mark.by_turns
 async def test_a_helper_that_never_succeeds_is_not_made_without_end(host: EngineDescription) -> None:
     async with sandbox(host) as one:
         noted = images_of_helpers(one)

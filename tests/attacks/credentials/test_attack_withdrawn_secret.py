@@ -140,6 +140,7 @@ async def ended(one: Sandbox) -> None:
     assert one.sdk.api.containers(all=True, filters={"name": one.names.container}) == []
 
 
+@pytest.mark.by_turns
 @pytest.mark.engine
 @pytest.mark.parametrize("strategy", ["OnDelete", "Recreate"])
 async def test_a_container_ends_at_once_whose_secret_is_withdrawn(host: EngineDescription, strategy: str) -> None:
@@ -160,6 +161,7 @@ async def test_a_container_ends_at_once_whose_secret_is_withdrawn(host: EngineDe
         assert one.key_in_place() == KEY
 
 
+@pytest.mark.by_turns
 @pytest.mark.engine
 @pytest.mark.parametrize("reason", [Reason.SECRET_NOT_OPTED_IN, Reason.SECRET_KEY_MISSING, Reason.RETRYING])
 async def test_what_reading_it_shows_counts_as_much(host: EngineDescription, reason: Reason) -> None:

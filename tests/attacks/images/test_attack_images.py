@@ -170,6 +170,7 @@ async def test_nothing_acts_upon_the_labels_of_an_image(host: EngineDescription)
             await one.backend.remove(one.identity, retain=False)
 
 
+@pytest.mark.by_turns
 @pytest.mark.engine
 async def test_an_image_with_labels_of_the_operators_is_refused(host: EngineDescription) -> None:
     async with sandbox(host, "forged") as one:
@@ -181,6 +182,7 @@ async def test_an_image_with_labels_of_the_operators_is_refused(host: EngineDesc
             assert not one.sdk.api.containers(all=True, filters={"name": [one.names.container]})
 
 
+@pytest.mark.by_turns
 @pytest.mark.engine
 async def test_an_image_that_is_on_the_host_is_not_run_unless_it_is_allowed(host: EngineDescription) -> None:
     repository, _, tag = IMAGE.rpartition(":")
@@ -211,6 +213,7 @@ async def test_an_image_that_is_on_the_host_is_not_run_unless_it_is_allowed(host
         assert not one.running
 
 
+@pytest.mark.by_turns
 @pytest.mark.engine
 async def test_images_that_the_operator_had_pulled_go_and_no_others(host: EngineDescription, tmp_path: Path) -> None:
     archive = await asyncio.to_thread(make_stand_in, tmp_path, "pulled")
@@ -282,6 +285,7 @@ async def _provided(pulls: ImagePulls, image: Image) -> None:
                 await asyncio.sleep(0.1)
 
 
+@pytest.mark.by_turns
 @pytest.mark.engine
 async def test_a_registry_that_trickles_holds_up_no_other_tenant_of_the_host(
     host: EngineDescription, tmp_path: Path

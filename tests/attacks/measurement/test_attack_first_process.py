@@ -43,6 +43,7 @@ def by_the_kernel(compliance: Compliance) -> set[str]:
     return {id for one in compliance.passed if one.source is EvidenceSource.HOST_PROC for id in one.controls}
 
 
+@pytest.mark.by_turns
 async def test_a_first_process_of_any_name_is_measured(host: EngineDescription) -> None:
     async with sandbox(host, command=["/bin/sh", "-c", RENAMED + IDLE]) as one:
         await without_init(one)
@@ -116,6 +117,7 @@ async def test_a_full_home_is_told_and_so_is_that_it_is_no_more(host: EngineDesc
         assert "is full" not in (await one.state()).message
 
 
+@pytest.mark.by_turns
 async def test_a_link_of_the_images_is_not_followed_to_the_host(host: EngineDescription) -> None:
     """What is looked at is the container's own, however its paths are called."""
     async with sandbox(host) as one:

@@ -179,6 +179,7 @@ async def test_a_privileged_session_fails_while_it_lasts_and_not_after(host: Eng
             assert (await result(one))[0] == "Pass"
 
 
+@pytest.mark.by_turns
 @pytest.mark.engine
 async def test_a_short_one_and_what_it_leaves_are_told(host: EngineDescription) -> None:
     async with sandbox(host) as one:
@@ -196,6 +197,7 @@ async def test_a_short_one_and_what_it_leaves_are_told(host: EngineDescription) 
             assert (await result(one))[0] == "Pass"
 
 
+@pytest.mark.by_turns
 @pytest.mark.engine
 async def test_neither_health_checks_nor_who_works_in_it_as_its_own_user_harm(host: EngineDescription) -> None:
     async with sandbox(host) as one:

@@ -147,6 +147,7 @@ async def test_a_namespace_that_is_made_again_meanwhile_is_not_taken_for_the_for
     assert await NamespaceUIDs(server).of(known("1")) is None  # type: ignore[arg-type]
 
 
+@pytest.mark.by_turns
 @pytest.mark.engine
 async def test_who_has_the_namespaces_name_next_finds_an_empty_workspace(host: EngineDescription) -> None:
     async with sandbox(host) as one:
