@@ -234,9 +234,15 @@ class ClaudeSandboxSpec(Strict):
             field="image.digest",
         ),
         Rule(
-            "self.profile != 'Production' || !has(self.workspace.readOnly) || self.workspace.readOnly",
-            lambda spec: not spec.in_production or spec.workspace.read_only is not False,
-            "must not be false in profile Production: remove it, or use profile Development",
+            "self.profile != 'Production' || !has(self.workspace.readOnly) || self.workspace.readOnly"
+            " || has(self.workspace.writableReason)",
+            lambda spec: (
+                not spec.in_production
+                or spec.workspace.read_only is not False
+                or spec.workspace.writable_reason is not None
+            ),
+            "must not be false in profile Production without a reason: write spec.workspace.writableReason, remove it,"
+            " or use profile Development",
             field="workspace.readOnly",
         ),
         Rule(

@@ -22,6 +22,7 @@ POOLS: dict[str, list[Json]] = {
     "retention": ["Retain", "Delete", "Keep"],
     "instance": [1, 2, 99, 100, 0, -1, "2", 2.5, None, True],
     "readOnly": [True, False, "true", 1],
+    "writableReason": ["it writes code", "", "x" * 256, "x" * 257, "é" * 256, "sk-ant-api03-" + "a" * 40, None, 1],
     "dns": [True, False, "yes", 0],
     "cpu": [
         "100m", "99m", "99.999m", "100.001m", "0.1", "0.099", "2", 2, 2.0, 1, 0, -1, 512, 513, "512", "512.001",
@@ -499,6 +500,7 @@ SECRET_NAMES = [
 PARENTS: dict[str, tuple[str, ...]] = {
     "profile": (), "operatingMode": (), "level": ("compliance",), "type": ("workspace",), "retention": ("workspace",),
     "instance": ("workspace",),
+    "writableReason": ("workspace",),
     "readOnly": ("workspace",), "size": ("workspace",), "storageClassName": ("workspace",), "cpu": ("resources",),
     "memory": ("resources",), "ephemeralStorage": ("resources",), "repository": ("image",), "tag": ("image",),
     "digest": ("image",), "pullPolicy": ("image",), "dns": ("network", "egress"),
@@ -626,7 +628,9 @@ def _behind_a_gateway() -> Iterator[Json]:
     for beside in (
         {}, {"image": {"repository": "example.org/a", "tag": "1"}}, {"workspace": volume},
         {"workspace": volume | {"readOnly": True}}, {"workspace": volume | {"readOnly": False}},
-        IN_PRODUCTION | {"workspace": volume}, {"workspace": {"type": "EmptyDir"}},
+        IN_PRODUCTION | {"workspace": volume}, IN_PRODUCTION | {"workspace": volume | {"readOnly": False}},
+        IN_PRODUCTION | {"workspace": volume | {"readOnly": False, "writableReason": "it writes code"}},
+        {"workspace": {"type": "EmptyDir"}},
         *({"image": {"repository": "example.org/a", "tag": "1"}, "workspace": {"type": kind}}
           for kind in ("EmptyDir", "PersistentVolumeClaim")),
     ):  # fmt: skip

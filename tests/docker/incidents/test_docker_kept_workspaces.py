@@ -7,11 +7,13 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import docker
 import pytest
 from docker_fleet import OWN, prepare
+from dockerkit import CLUSTER, sandbox
 
 from claude_sandbox.api import meta
 from claude_sandbox.backends.docker import names
@@ -143,3 +145,22 @@ async def test_what_was_kept_aside_is_seen_fetched_and_removed_and_no_more(
     code, told = await kept("remove", NAME, "--number=2")
     assert code == 0, told
     assert (await kept("list", NAME))[1] == "There is none.\n"
+
+
+async def test_the_highest_number_that_there_was_is_told_whichever_the_sandbox_has(host: EngineDescription) -> None:
+    async with sandbox(host) as one:
+        # One of the sandbox's names that is no number, and another sandbox's of the same engine, are none.
+        other = names.names_of(CLUSTER, replace(one.identity, name="bob")).first
+        made = [one.sdk.volumes.create(f"{first}-{end}") for first, end in ((one.names.first, "x"), (other, "9"))]
+        assert (await one.made())[-1].workspaces == 1
+        made.append(one.sdk.volumes.create(f"{one.names.first}-7"))
+        # It would be given what was set aside for the seventh.
+        refused = await one.once()
+        assert refused.failure is not None
+        assert f"volume {one.names.first}-7" in refused.failure.message
+        assert refused.workspaces == 7
+        one.identity = replace(one.identity, workspace=1)
+        again = await one.once()
+        assert (again.failure, again.workspaces) == (None, 7)
+        for volume in made:
+            volume.remove()

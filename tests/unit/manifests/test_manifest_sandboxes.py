@@ -100,6 +100,9 @@ def test_an_exception_that_would_have_no_effect_is_told_with_its_field() -> None
     assert "spec.compliance.exceptions[0].control: is NET-99" in str(outcome.problems[0])
 
 
+MOUNTED = {"apiKeySecretRef": {"name": "key"}, "delivery": "Mounted"}
+
+
 def test_what_another_profile_would_refuse_is_told_field_by_field() -> None:
     text = yaml.safe_dump(
         sandbox(image={"repository": "ghcr.io/acme/claude", "tag": "1"}, workspace={"readOnly": False})
@@ -112,5 +115,20 @@ def test_what_another_profile_would_refuse_is_told_field_by_field() -> None:
     assert fields == ["spec.image.digest", "spec.workspace.readOnly", "spec.budget", "spec.lifecycle", "spec.backup"]
     target = {"type": "VolumeClaim", "claimName": "backups"}
     backup = {"schedule": "30 2 * * *", "target": target, "passwordSecretRef": {"name": "backups"}}
-    bounded = sandbox(budget={"maxCostUSD": "20"}, lifecycle={"ttl": "30d"}, backup=backup)
-    assert judged(yaml.safe_dump(bounded), standard=in_production).problems == ()
+    bounded = {"budget": {"maxCostUSD": "20"}, "lifecycle": {"ttl": "30d"}, "backup": backup}
+    assert judged(yaml.safe_dump(sandbox(**bounded)), standard=in_production).problems == ()
+    # Each choice that is not made is told, and by itself.
+    wide = {"egress": {"allowedCIDRs": ["93.0.0.0/8"]}}
+    for more, field in (
+        ({"credentials": MOUNTED, "budget": None}, "spec.credentials.delivery"),
+        ({"workspace": {"type": "EmptyDir"}, "backup": None}, "spec.workspace.type"),
+        ({"workspace": {"readOnly": False}}, "spec.workspace.readOnly"),
+        ({"network": wide}, "spec.network.egress.allowedCIDRs"),
+        ({"image": {"repository": "ghcr.io/acme/claude", "tag": "1"}}, "spec.image.digest"),
+        ({"compliance": {"level": "Restricted"}}, "spec.compliance.level"),
+        ({"lifecycle": {"idleTimeout": "1h"}}, "spec.lifecycle"),
+    ):
+        told = [str(one) for one in judged(yaml.safe_dump(sandbox(**bounded | more)), standard=in_production).problems]
+        assert f"refuse it: {field}:" in " ".join(told), (field, told)
+    reason = {"workspace": {"readOnly": False, "writableReason": "It writes code."}}
+    assert judged(yaml.safe_dump(sandbox(**bounded | reason)), standard=in_production).problems == ()

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from claude_sandbox.api import names
+from claude_sandbox.api.credentials.leaks import NO_CREDENTIAL
 from claude_sandbox.api.fields.strict import Strict
 from claude_sandbox.api.model import Choice
 from claude_sandbox.api.quantity import Quantity, at_least, at_most
@@ -62,7 +63,12 @@ class Workspace(Strict):
     storage_class_name: Annotated[str, Field(min_length=1, max_length=253), names.STORAGE_CLASS] | None = None
     """The claim's StorageClass; without it the cluster's default. It can't be changed later."""
     read_only: bool | None = None
-    """Read-only for the agent. Default: false in Development, true in Production."""
+    """Read-only for the agent. Default: false in Development, true in Production, where false takes a writableReason.
+    """
+    writable_reason: Annotated[str, Field(min_length=1, max_length=256), *NO_CREDENTIAL] | None = None
+    """Why the agent may write to its workspace in profile Production. It is readable by everyone who may read the
+    sandbox, and changes nothing else.
+    """
     retention: Retention | None = None
     """What becomes of the claim when the sandbox is deleted. Default: Retain. Only for a PersistentVolumeClaim."""
 
