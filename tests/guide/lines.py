@@ -462,7 +462,8 @@ SECTIONS: tuple[tuple[str, tuple[Line, ...]], ...] = (
                 "Revoke it",
                 Done.LEFT,
                 "Where it was made: the operator has no right at the provider, by which who has the operator could do"
-                " more. Until then the line below holds for all that share the Secret.",
+                " more. A server of yours that has one can be [told of it](incidents.md#revoked-by-a-hook). Until then"
+                " the line below holds for all that share the Secret.",
             ),
             Line(
                 "Use it no more",
