@@ -89,8 +89,9 @@ class Ledger:
         return [obj for (kind, _), obj in self.live.items() if kind == resource.kind]
 
     def holes(self) -> list[Hole]:
-        """Where the history has holes, from the first sandbox on. An API server that has just begun fills its caches
-        one by one, and forgets what it answered before that: with no sandbox yet, there is nothing to be missed."""
+        """Where the history has holes, from the first sandbox on. An API server answers the first list of a new kind
+        before it has a cache of it, which begins later where others write at that moment: a watch from the list on is
+        refused as too old. With no sandbox yet, there is nothing to be missed."""
         first = min((event.version for event in self.events if event.kind == r.SANDBOXES.kind), default=0)
         return [hole for hole in self._holes if hole.until >= first]
 
