@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from claude_sandbox.controller.machinery.queue import K, ShutDown, WorkQueue
+from claude_sandbox.kubernetes_api.errors import ApiError
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,9 @@ async def _reconcile_once(queue: WorkQueue[K], key: K, reconcile: Reconcile[K]) 
     except Exception as error:
         # An ApiError has `retry_after` where the server was busy and said for how long.
         pause = queue.retry(key, at_least=getattr(error, "retry_after", None) or 0.0)
-        expected = bool(getattr(error, "is_transient", False))  # then where it was raised tells nothing
+        # Where such a one was raised tells nothing: the server was away, or somebody else wrote first.
+        overtaken = isinstance(error, ApiError) and error.is_conflict
+        expected = bool(getattr(error, "is_transient", False)) or overtaken
         logger.warning("reconcile of %s failed: %s; next try in %.1f s", key, error, pause, exc_info=not expected)
         return "error"
     result = result or Result()

@@ -13,6 +13,7 @@ from virtual_clock import VirtualLoop, run
 
 from claude_sandbox.controller.machinery.queue import ShutDown, WorkQueue
 from claude_sandbox.controller.machinery.workers import Result, run_workers
+from claude_sandbox.kubernetes_api.errors import ApiError
 
 KEYS = st.sampled_from("abcd")
 
@@ -183,6 +184,34 @@ def test_a_run_starts_after_every_add_however_many_workers_fail(
 
     run(main())
     assert all(started[key] >= at for key, at in added.items())
+
+
+@pytest.mark.parametrize(
+    ("error", "traced"),
+    [
+        (ApiError(409, "Conflict", "the object has been modified"), False),
+        (ApiError(503, "ServiceUnavailable", "no"), False),
+        (ApiError(422, "Invalid", "no"), True),
+        (KeyError("a"), True),
+    ],
+    ids=str,
+)
+def test_only_of_what_nobody_expects_it_is_logged_where_it_was_raised(
+    caplog: pytest.LogCaptureFixture, error: Exception, traced: bool
+) -> None:
+    async def main() -> None:
+        queue: WorkQueue[str] = WorkQueue()
+
+        async def reconcile(_: str) -> None:
+            queue.shutdown()
+            raise error
+
+        queue.add("a")
+        await run_workers(queue, 1, reconcile)
+
+    run(main())
+    (record,) = caplog.records
+    assert bool(record.exc_info) == traced
 
 
 def test_retries_come_later_each_time_up_to_the_cap_and_a_success_resets_them() -> None:
