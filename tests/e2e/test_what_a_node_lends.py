@@ -80,6 +80,8 @@ def test_strict_is_told_where_the_node_lacks_its_file_and_is_in_force_where_it_h
         assert kernel.status(lacking.agent())["Seccomp"] == "2"
         assert lacking.fails(*asks)
         assert "Operation not permitted" in lacking.run("sh", "-c", f"{' '.join(asks)} 2>&1 || true")
+        # What probes it works in the same filter, or it would say nothing of the sandbox.
+        eventually("what is tried beside it", lambda: lacking.results().get("KERN-07") == "Pass")
     finally:
         kubectl("delete", "claudesandbox", "-n", sandboxes, "strict", "--ignore-not-found")
         eventually("the pod is gone", lambda: not lacking.pod_uid())
