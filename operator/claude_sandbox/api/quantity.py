@@ -50,6 +50,11 @@ def bytes_of(quantity: str | int) -> int:
     return int(parse(quantity).to_integral_value(rounding="ROUND_CEILING"))
 
 
+def is_some(quantity: object) -> bool:
+    """Whether it is written and not zero, in whatever notation Kubernetes knows (`0`, `0Mi`, `0.0`, `0e3`)."""
+    return quantity is not None and re.split("[eE]", str(quantity))[0].strip("+-0.KMGTPEikmun") != ""
+
+
 class IntOrString:
     """Marks a field that takes 2 as well as "2" (`x-kubernetes-int-or-string`)."""
 

@@ -313,14 +313,15 @@ def test_a_handle_without_a_label_is_not_known_and_with_one_is_what_it_says() ->
     assert {told[one] for one in controls} == {Result.PASS}
 
 
-def _with_volume(document: dict[str, Any] | None) -> dict[str, Result]:
+def _with_volume(document: dict[str, Any] | None, **mount: Any) -> dict[str, Result]:
     def mutate(world: World) -> None:
         world.host["Binds"] = ["v:/data:ro"]
         listed = {"Type": "volume", "Name": "v", "Source": "/var/lib/docker/volumes/v/_data", "Destination": "/data"}
-        world.container["Mounts"].append(listed | {"Driver": "local", "Mode": "ro", "RW": False, "Propagation": ""})
+        more = {"Driver": "local", "Mode": "ro", "RW": False, "Propagation": ""}
+        world.container["Mounts"].append(listed | more | mount)
         world.declare(mounts=frozenset({"/data"}))
         if document is not None:
-            world.volumes.append({"Name": "v", "Mountpoint": "/x"} | document)
+            world.volumes.append({"Name": "v", "Mountpoint": "/var/lib/docker/volumes/v/_data"} | document)
 
     return changed(mutate).results()
 
@@ -364,6 +365,31 @@ def test_one_in_disguise_is_what_it_shows(device: str, control: str) -> None:
     )
 
 
+OWN = {"Driver": "local", "Options": None}
+
+
+@pytest.mark.parametrize("document", [OWN, OWN | {"Mountpoint": "/home/u/.ssh"}])
+@pytest.mark.parametrize("source", ["/home/u/.ssh", "C:\\Users\\u\\.ssh", "/var/lib/docker/volumes/v/_data"])
+def test_one_that_is_elsewhere_than_an_engine_keeps_it_is_what_is_there(source: str, document: dict[str, Any]) -> None:
+    usual = source.endswith("/_data") and document is OWN
+    found = _with_volume(document, Source=source)
+    assert found["SEC-03"] is (Result.PASS if usual else Result.FAIL)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["/data/docker/volumes/v/_data", "/var/lib/docker/100000.100000/volumes/v/_data", "D:\\docker\\volumes\\v\\_data"],
+)
+def test_wherever_an_engine_keeps_its_volumes_they_are_its_own(place: str) -> None:
+    assert _with_volume(OWN | {"Mountpoint": place}, Source=place)["FS-02"] is Result.PASS
+
+
+@pytest.mark.parametrize("mount", [{"Driver": "rexray/ebs"}, {"Type": "cluster", "Driver": "csi"}])
+def test_one_of_another_driver_than_its_document_says_is_not_known(mount: dict[str, Any]) -> None:
+    found = _with_volume(OWN, **mount)
+    assert {found[one] for one in ("FS-02", "FS-03", "SEC-03")} == {Result.UNKNOWN}
+
+
 FILE_SYSTEMS: tuple[tuple[dict[str, str], str, Result], ...] = (
     ({"type": "overlay", "o": "lowerdir=/home/u/.ssh:/srv/a,upperdir=/srv/b,workdir=/srv/w"}, "SEC-03", Result.FAIL),
     ({"type": "overlay", "o": "lowerdir=/srv/a,upperdir=/root,workdir=/srv/w"}, "FS-02", Result.FAIL),
@@ -385,6 +411,8 @@ FILE_SYSTEMS: tuple[tuple[dict[str, str], str, Result], ...] = (
     ({"type": "nfs", "device": ":/x", "o": "addr=10.0.0.5,rw"}, "SEC-03", Result.PASS),
     ({"type": "cifs", "device": "//server/share", "o": "username=a"}, "SEC-03", Result.PASS),
     ({"type": "none", "o": "bind", "device": "./x"}, "FS-02", Result.UNKNOWN),
+    ({"type": "none", "o": "bind", "device": "//run//docker.sock"}, "FS-03", Result.FAIL),
+    ({"o": "rbind", "device": "//home/u/.ssh"}, "SEC-03", Result.FAIL),
     ({"size": "10G"}, "FS-02", Result.PASS),
 )
 
@@ -408,7 +436,9 @@ def test_one_that_is_made_with_the_container_is_what_it_was_asked_to_be() -> Non
                     "VolumeOptions": {"DriverConfig": {"Name": "local", "Options": options}},
                 }
             )
-            world.volumes.append({"Name": "v", "Driver": "local", "Options": None, "Mountpoint": "/m"})
+            world.volumes.append(
+                {"Name": "v", "Driver": "local", "Options": None, "Mountpoint": "/data/volumes/v/_data"}
+            )
             world.declare(mounts=frozenset({"/x"}))
 
         return changed(mutate).results()["FS-02"]

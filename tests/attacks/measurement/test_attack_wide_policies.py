@@ -127,6 +127,10 @@ PRIVATE = {
     "private networks": _blocks("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"),
     "one of them": _blocks("192.168.0.0/16"),
     "unique local addresses": _blocks("fd00::/16"),
+    "one of them, mapped": _blocks("::ffff:10.0.0.0/104"),
+    "one of them by NAT64": _blocks("64:ff9b::a00:0/104"),
+    "one of them in halves": _blocks("10.5.0.0/17", "10.5.128.0/17"),
+    "as much, strewn": _blocks(*(f"10.{second}.0.0/17" for second in range(0, 16, 2))),
 }
 
 SPECIAL = {
@@ -163,6 +167,11 @@ def test_private_and_special_addresses_are_none_to_connect_to(peers: list[Json])
 @pytest.mark.parametrize("peers", PRIVATE.values(), ids=PRIVATE)
 def test_a_whole_private_network_is_everybody_in_it(peers: list[Json]) -> None:
     assert _results("ingress", peers)["NET-11"] == "Fail"
+
+
+def test_some_places_in_it_are_not() -> None:
+    for few in ("10.1.2.3/32",), ("::ffff:10.1.2.3/128",), tuple(f"10.{second}.0.0/24" for second in range(0, 64, 2)):
+        assert _results("ingress", _blocks(*few))["NET-11"] == "Pass"
 
 
 def test_a_private_network_can_be_declared_and_no_more_than_it() -> None:

@@ -83,7 +83,11 @@ def listed_mounts(
             writable=writable if isinstance(writable, bool) else None,
             propagation=_text(mount, "Propagation"),
         )
-        yield from _of_volume(found, shown_of(_document_of(name, volumes))) if kind == "volume" else (found,)
+        if kind == "volume":
+            yield from _of_volume(found, shown_of(_document_of(name, volumes), mount))
+        else:
+            # What a driver of the cluster's shows, no document of the engine's tells.
+            yield replace(found, is_veiled=kind == "cluster")
 
 
 def named_sources(container: Document) -> Iterator[str]:

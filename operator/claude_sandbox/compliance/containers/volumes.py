@@ -52,9 +52,9 @@ def shown_by(options: Any) -> Shown:
         return Shown((_KERNELS[kind],))
     if kind == "overlay":
         return _layers(flags)
-    # `//server/share` is one of CIFS.
-    if device.startswith("/") and not device.startswith("//"):
-        return Shown((host_path(device),))
+    # `//server/share` is one of CIFS; of any other kind it is a path, however it is written.
+    if device.startswith("/") and not (device.startswith("//") and kind in _SERVED):
+        return Shown((host_path("/" + device.lstrip("/")),))
     if kind in _IN_MEMORY or not (kind or device):
         return Shown()
     if kind in _SERVED:
@@ -62,11 +62,23 @@ def shown_by(options: Any) -> Shown:
     return Shown(is_all=False)
 
 
-def shown_of(document: Object | None) -> Shown:
-    """What a volume shows by its document: known only where that is there, and of the engine's own driver."""
+def shown_of(document: Object | None, mount: Object | None = None) -> Shown:
+    """What a volume shows by its document: known only where that is there, and of the engine's own driver. `mount`: as
+    the engine's own list has it, which has to say the same."""
+    mount, own = mount or {}, document or {}
+    if mount.get("Driver") not in (None, "", "local"):
+        return Shown(is_all=False)
+    places = ((mount.get("Source"), mount.get("Name")), (own.get("Mountpoint"), own.get("Name")))
+    if elsewhere := [place for place, name in places if isinstance(place, str) and place and not _is_own(place, name)]:
+        return Shown(tuple(map(host_path, elsewhere)))
     if document is None or document.get("Driver") != "local" or "Options" not in document:
         return Shown(hosts=shown_by((document or {}).get("Options")).hosts, is_all=False)
     return shown_by(document["Options"])
+
+
+def _is_own(source: str, name: Any) -> bool:
+    """Whether it is where an engine keeps a volume of this name, wherever it keeps all of them."""
+    return source.replace("\\", "/").endswith(f"/{name}/_data")
 
 
 def _layers(flags: list[str]) -> Shown:

@@ -3,6 +3,7 @@
 import posixpath
 from collections.abc import Iterator
 
+from claude_sandbox.api.quantity import is_some
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.containers import witness, witness_mounts
 from claude_sandbox.compliance.containers.binds import is_declared, is_system, is_whole_system
@@ -174,7 +175,7 @@ def pod_scratch(view: View) -> Verdict:
     return judged(
         f"volume {volume.get('name')} has no sizeLimit"
         for volume in view.volumes
-        if volume.get("emptyDir") is not None and not _is_limited(volume["emptyDir"].get("sizeLimit"))
+        if volume.get("emptyDir") is not None and not is_some(volume["emptyDir"].get("sizeLimit"))
     )
 
 
@@ -268,10 +269,6 @@ def container_writable(container: Container) -> Verdict:
 
 def _mounts(container: PodContainer) -> Iterator[Object]:
     yield from container.spec.get("volumeMounts") or ()
-
-
-def _is_limited(size: object) -> bool:
-    return size is not None and str(size) not in ("", "0")
 
 
 CONTROLS: tuple[Control, ...] = (

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from claude_sandbox.api.quantity import is_some
 from claude_sandbox.api.status import EvidenceSource, Severity
 from claude_sandbox.compliance.containers import witness
 from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
@@ -186,7 +187,8 @@ def pod_quota(view: View) -> Verdict:
 
 def _limit(of: Object, resource: str) -> str | None:
     limit: str | None = ((of.get("resources") or {}).get("limits") or {}).get(resource)
-    return limit
+    # To a runtime 0 is none.
+    return limit if is_some(limit) else None
 
 
 def _is_bound(size: object) -> bool:

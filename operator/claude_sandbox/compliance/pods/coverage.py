@@ -10,7 +10,8 @@ from claude_sandbox.api.networks import NEVER_REACHED, PRIVATE
 from claude_sandbox.compliance.pods.address_ranges import IPV4, Range, covers, merged, overlap, span, without, written
 from claude_sandbox.compliance.pods.policies import LAST_PORT, Allow, AnyPeer, Granted, IPBlock, Peer, PodPeer, Ports
 
-_NAT64 = span("64:ff9b::/96")
+_IPV4_IN_IPV6 = tuple(map(span, ("::/96", "::ffff:0:0/96", "64:ff9b::/96")))
+"""Compatible, mapped, and by NAT64's well-known prefix."""
 IN_ALL = 4
 """How many times the widest single network all destinations together may be."""
 
@@ -34,7 +35,7 @@ def too_wide(granted: Iterable[Granted], widest: tuple[int, int]) -> str:
     network narrow: two of them side by side are seen as one, and so is the sum of many.
     """
     networks = merged(
-        part for one in granted if isinstance(one.allow.peer, IPBlock) for part in _with_ipv4_in_it(one.allow.peer.span)
+        part for one in granted if isinstance(one.allow.peer, IPBlock) for part in with_ipv4_in_it(one.allow.peer.span)
     )
     for bits, prefix, mine in ((32, widest[0], _is_ipv4), (128, widest[1], _is_ipv6)):
         largest = 1 << (bits - prefix)
@@ -167,12 +168,13 @@ def _includes(ports: tuple[Ports, ...] | None, part: Ports) -> bool:
     return False
 
 
-def _with_ipv4_in_it(found: Range) -> Iterator[Range]:
-    """A range, and the IPv4 addresses that it leads to by NAT64's well-known prefix."""
+def with_ipv4_in_it(found: Range) -> Iterator[Range]:
+    """A range, and the IPv4 addresses that it is another way to write, or leads to."""
     yield found
-    first, last = max(found[0], _NAT64[0]), min(found[1], _NAT64[1])
-    if first <= last:
-        yield IPV4 + first - _NAT64[0], IPV4 + last - _NAT64[0]
+    for begin, end in _IPV4_IN_IPV6:
+        first, last = max(found[0], begin), min(found[1], end)
+        if first <= last:
+            yield IPV4 + first - begin, IPV4 + last - begin
 
 
 def _is_ipv4(found: Range) -> bool:

@@ -13,7 +13,8 @@ from claude_sandbox.api.networks import WIDEST
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.compliance.evidence.pods import Expected
 from claude_sandbox.compliance.evidence.readings import Object
-from claude_sandbox.compliance.pods.coverage import is_anyone, never_reached, too_wide
+from claude_sandbox.compliance.pods.address_ranges import IPV4, Range, merged
+from claude_sandbox.compliance.pods.coverage import IN_ALL, is_anyone, never_reached, too_wide, with_ipv4_in_it
 from claude_sandbox.compliance.pods.declared_policies import widened
 from claude_sandbox.compliance.pods.policies import Granted, IPBlock
 from claude_sandbox.compliance.pods.view import View, among_plugins
@@ -116,7 +117,11 @@ def wide_ingress(view: View, _declared: Declarations) -> Verdict:
     if granted is None:
         return failed("no NetworkPolicy restricts ingress: everyone can connect")
     # Whoever has a narrow address of the cluster may be meant; a whole private network is everybody in it.
-    wide = tuple(one for one in never_reached(granted) if _is_network(one))
+    private = tuple(never_reached(granted))
+    wide = tuple(one for one in private if _is_network(_addresses(one)))
+    # Neither are its parts, side by side or strewn, narrow.
+    if not wide and _is_network((part for one in private for part in _addresses(one)), IN_ALL):
+        wide = private
     problems = widened(wide, "ingress from the whole of a private network,")
     return judged([*_boundless(granted, "ingress from"), *problems], f"{len(granted)} allowed")
 
@@ -126,12 +131,19 @@ def _boundless(granted: tuple[Granted, ...], what: str) -> list[str]:
     return [*found, wide] if (wide := too_wide(granted, WIDEST)) else found
 
 
-def _is_network(granted: Granted) -> bool:
-    peer = granted.allow.peer
-    if not isinstance(peer, IPBlock):
-        return False
-    smallest = 1 << (128 - _WHOLE[1]) if ":" in peer.network else 1 << (32 - _WHOLE[0])
-    return sum(last - first + 1 for first, last in peer.addresses) >= smallest
+def _is_network(ranges: Iterable[Range], times: int = 1) -> bool:
+    """Whether they hold a whole private network, or strewn over several so much as some of them."""
+    parts = merged(part for one in ranges for part in with_ipv4_in_it(one))
+    for is_ipv4, bits, prefix in ((True, 32, _WHOLE[0]), (False, 128, _WHOLE[1])):
+        sizes = [last - first + 1 for first, last in parts if (first >= IPV4) is is_ipv4]
+        smallest = 1 << (bits - prefix)
+        if max(sizes, default=0) >= smallest or sum(sizes) >= times * smallest:
+            return True
+    return False
+
+
+def _addresses(granted: Granted) -> tuple[Range, ...]:
+    return granted.allow.peer.addresses if isinstance(granted.allow.peer, IPBlock) else ()
 
 
 def undeclared_secrets(view: View, declared: Declarations) -> Verdict:

@@ -162,7 +162,7 @@ def network(**fields: Any) -> Mutate:
 def volume(**mount: Any) -> Mutate:
     """Mount another volume."""
     listed = {"Type": "volume", "Name": "x", "Source": "/var/lib/docker/volumes/x/_data", "Destination": "/data"}
-    document = {"Name": "x", "Driver": "local", "Mountpoint": "/x", "Options": None}
+    document = {"Name": "x", "Driver": "local", "Mountpoint": "/var/lib/docker/volumes/x/_data", "Options": None}
 
     def mutate(world: World) -> None:
         world.container["Mounts"].append(listed | {"Mode": "z", "RW": True, "Propagation": ""} | mount)
@@ -720,7 +720,7 @@ PERMITTED: dict[str, Mutate] = {
         + json.dumps(
             {
                 "defaultAction": "SCMP_ACT_ALLOW",
-                "syscalls": [{"names": sorted(DANGEROUS), "action": "SCMP_ACT_ERRNO"}],
+                "syscalls": [{"names": sorted({*DANGEROUS, "clone", "clone3"}), "action": "SCMP_ACT_ERRNO"}],
             }
         )
     ),

@@ -397,6 +397,8 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
         "PRIV-08 FS-08",
     ),
     # RES
+    "a memory limit of nothing": (agent(resources={"limits": {"cpu": "2", "memory": "0"}}), "RES-01"),
+    "limits of nothing": (agent(resources={"limits": {"cpu": "0m", "memory": "0.0Gi"}}), "RES-01 RES-02"),
     "no memory limit": (agent(resources={"limits": {"cpu": "2"}}), "RES-01"),
     "a memory limit that the node does not enforce": (reported(resources={"limits": {"cpu": "2"}}), "RES-01"),
     "no CPU limit": (agent(resources={"limits": {"memory": "2Gi"}}), "RES-02"),
