@@ -21,7 +21,8 @@ from claude_sandbox.backends.kubernetes.probing import controls
 from claude_sandbox.backends.kubernetes.probing.controls import Controls
 from claude_sandbox.backends.kubernetes.probing.pod import confined_spec
 from claude_sandbox.backends.kubernetes.probing.running import Questions, ask
-from claude_sandbox.backends.probing.wanted import METADATA_NAMES, Named, Wanted
+from claude_sandbox.backends.kubernetes.probing.targets import RESOLVED
+from claude_sandbox.backends.probing.wanted import METADATA_NAMES, NO_PORT, Named, Wanted
 from claude_sandbox.blueprint.build import parse_image
 from claude_sandbox.blueprint.model import Identity, Image
 from claude_sandbox.compliance.controls.judges.probed import denial, metadata
@@ -309,6 +310,28 @@ async def test_servers_of_the_world_are_reached_where_a_policy_opens_everything(
         with open_to_all(proven, kubectl):
             reached = denial(await twin(proven, node, image, wanted)).message
         assert [one.name for one in wanted if f"{one.name} can be reached" not in reached] == []
+
+
+@pytest.mark.usefixtures("controls_namespace", "_confined_operator")
+async def test_the_clusters_resolver_and_the_node_by_icmp_are_reached_where_a_policy_opens_everything(
+    proven: Sandbox, node: Cluster, kubectl: Kubectl, image: Image
+) -> None:
+    """The resolver as a sandbox has it that may not ask it."""
+    query = "jsonpath={.spec.clusterIP}"
+    service = kubectl("get", "service", "-n", "kube-system", "kube-dns", "-o", query).stdout
+    denied: Any = {"expected": Expected.DENIED_IF_THERE, "elsewhere": True, "by_node": True, "query": RESOLVED}
+    resolver = tuple(
+        Wanted(f"the cluster's resolver over {name}", service, 53, protocol=f"dns-{name.lower()}", **denied)
+        for name in ("UDP", "TCP")
+    )
+    host = kubectl("get", "pod", "-n", proven.namespace, proven.pod, "-o", "jsonpath={.status.hostIP}").stdout
+    echo = Named(host, NO_PORT, "icmp").wanted()
+    closed = await twin(proven, node, image, (*resolver, echo))
+    assert [one.answers for one in closed.tried] == [True] * 3
+    assert ", ".join(one.name for one in resolver) in denial(await twin(proven, node, image, resolver)).value
+    with open_to_all(proven, kubectl):
+        reached = denial(await twin(proven, node, image, (*resolver, echo))).message
+    assert [one.name for one in (*resolver, echo) if f"{one.name} can be reached" not in reached] == []
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 from docker.errors import APIError
 from dockerkit import CLUSTER, HELPER, IMAGE, Sandbox, sandbox
 from listeners import listen, listening
-from world_server import PROGRAM, SERVED, WORLD
+from world_server import PROGRAM, SERVED, SERVED6, WORLD, WORLD6
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.status import Compliance, EvidenceSource, Result
@@ -119,9 +119,11 @@ class Made:
         self.stack = contextlib.ExitStack()
         self.isolates = tuple(map(int, sdk.version()["ApiVersion"].split("."))) >= (1, 48)
 
-    def network(self, name: str, subnet: str = "", *, hostless: bool = True, internal: bool = True, **more: Any) -> Any:
+    def network(
+        self, name: str, subnet: str = "", *, hostless: bool = True, internal: bool = True, ipv6: str = "", **more: Any
+    ) -> Any:
         apart = {GATEWAY_MODE: "isolated"} if self.isolates else {INHIBIT: "true"}
-        pools = [docker.types.IPAMPool(subnet=subnet)] if subnet else []
+        pools = [docker.types.IPAMPool(subnet=one) for one in (subnet, ipv6) if one]
         made = self.sdk.networks.create(
             name,
             internal=internal,
@@ -215,6 +217,7 @@ async def test_a_metadata_service_of_ipv6_and_a_way_to_the_internet_by_it_are_fo
 
 
 SERVED_HERE = (*SERVED, Named(WORLD, NO_PORT, "icmp"))
+SERVED_HERE6 = (*SERVED6, Named(WORLD6, NO_PORT, "icmp"))
 
 
 @pytest.fixture
@@ -227,20 +230,31 @@ def _operator_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "tried_here", here)
 
 
+@pytest.mark.parametrize(
+    ("served", "subnet", "place"),
+    [
+        (SERVED_HERE, "198.51.100.0/24", {"ipv4_address": WORLD}),
+        (SERVED_HERE6, "2001:db8:7::/64", {"ipv6_address": WORLD6}),
+    ],
+    ids=["by IPv4", "by IPv6"],
+)
 @pytest.mark.usefixtures("_operator_elsewhere")
-async def test_servers_of_the_world_are_reached_where_there_is_a_way(made: Made, probed: Probed) -> None:
-    probed = replace(probed, named=SERVED_HERE)
-    names = [one.wanted().name for one in SERVED_HERE]
+async def test_servers_of_the_world_are_reached_where_there_is_a_way(
+    made: Made, probed: Probed, served: tuple[Named, ...], subnet: str, place: dict[str, str]
+) -> None:
+    """By TCP, UDP, QUIC and ICMP."""
+    probed = replace(probed, named=served)
+    names = [one.wanted().name for one in served]
     found = await probed.verdict()
     assert found.result is Result.PASS, found
     assert [name for name in names if name not in found.value] == []
-    world = made.network("probed-world", "198.51.100.0/24")
-    program = ["python3", "-I", "-c", PROGRAM, WORLD]
+    world = made.network("probed-world", subnet, enable_ipv6=":" in subnet)
+    program = ["python3", "-I", "-c", PROGRAM, *place.values()]
     more = {"entrypoint": [], "user": "0:0", "network": "none"}
     server = made.sdk.containers.create(HELPER.reference, program, name="probed-server", **more)
     made.stack.callback(server.remove, force=True)
     made.sdk.networks.get("none").disconnect(server)
-    world.connect(server, ipv4_address=WORLD)
+    world.connect(server, **place)
     server.start()
     until_ready(server)
     world.connect(probed.container)
@@ -266,6 +280,44 @@ async def test_an_engine_s_resolver_that_passes_names_on_is_reached(made: Made, 
     found = await replace(probed, container=asking, network=world).verdict()
     assert found.result is Result.FAIL
     assert "the engine's resolver can be reached" in found.message
+
+
+BY_LINK_LOCAL_ALONE = """import socket, time
+while not (own := [one.split() for one in open("/proc/net/if_inet6") if one.startswith("fe80")]):
+    time.sleep(0.1)
+address, index = ":".join(own[0][0][n:n + 4] for n in range(0, 32, 4)), int(own[0][1], 16)
+while True:
+    try:
+        serving = socket.socket(socket.AF_INET6)
+        serving.bind((address, 8080, 0, index))
+        break
+    except OSError:
+        time.sleep(0.1)  # until nobody else is found to have the address
+serving.listen()
+print("ready", flush=True)
+while True: serving.accept()
+"""
+
+
+@pytest.mark.usefixtures("_operator_elsewhere")
+async def test_who_answers_by_its_link_local_address_alone_is_reached_from_its_link(made: Made, probed: Probed) -> None:
+    """By no address that an engine knows: of it only the neighbour's hardware tells."""
+    link = made.network("probed-link", "10.213.9.0/24", enable_ipv6=True, ipv6="fd00:213:9::/64")
+    program = ["python3", "-I", "-c", BY_LINK_LOCAL_ALONE]
+    server = made.sdk.containers.create(HELPER.reference, program, name="probed-near", entrypoint=[], network="none")
+    made.stack.callback(server.remove, force=True)
+    made.sdk.networks.get("none").disconnect(server)
+    link.connect(server, ipv4_address="10.213.9.9")
+    server.start()
+    until_ready(server)
+    near = Named("10.213.9.9", 8080, "link-local")
+    probed = replace(probed, named=(near, near._replace(protocol="tcp")))
+    assert (found := await probed.verdict()).result is Result.PASS, found
+    link.connect(probed.container)
+    found = await probed.verdict()
+    assert found.result is Result.FAIL
+    assert f"{near.wanted().name} can be reached" in found.message
+    assert "10.213.9.9, port 8080 can be reached" not in found.message
 
 
 def until_ready(server: Any) -> None:

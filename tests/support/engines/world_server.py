@@ -14,9 +14,14 @@ SERVED = (
     Named(f"::ffff:{WORLD}", 443),
 )
 """HTTPS, by which names are asked for too; DNS by TLS, UDP and TCP; QUIC, and the first written otherwise."""
+WORLD6 = "2001:db8:7::7"
+"""The same of IPv6 (RFC 3849)."""
+SERVED6 = tuple(one._replace(host=WORLD6) for one in SERVED if one.host == WORLD)
 
 PROGRAM = r"""
 import socket, struct, sys, threading
+
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
 
 def no_such_name(asked):
     return asked[:2] + b"\x81\x83" + asked[4:]
@@ -25,7 +30,7 @@ def versions(asked):
     return b"\x80" + bytes(4) + asked[14:23] + asked[5:14] + b"\x00\x00\x00\x01"
 
 def datagrams(port, answered):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as serving:
+    with socket.socket(family, socket.SOCK_DGRAM) as serving:
         serving.bind((sys.argv[1], port))
         ready.release()
         while True:
@@ -33,7 +38,7 @@ def datagrams(port, answered):
             serving.sendto(answered(asked), who)
 
 def streams(port):
-    with socket.create_server((sys.argv[1], port)) as serving:
+    with socket.create_server((sys.argv[1], port), family=family) as serving:
         ready.release()
         while True:
             connection, _ = serving.accept()
