@@ -71,7 +71,8 @@ _OF_A_NODE = {
     **dict.fromkeys(
         ("NET-03", "NET-05", "NET-09"), f"a policy that opens everything: what was denied is reached (`{_ISOLATION}`)"
     ),
-    "NET-04": f"a metadata service on its node, and a policy that opens everything (`{_ISOLATION}`)",
+    "NET-04": f"a metadata service on its node, and a policy that opens everything (`{_ISOLATION}`; on a node of IPv6"
+    " alone, whose pods have a way to such an address, `tests/e2e/test_gateway_by_ipv6.py`)",
     "NET-07": f"a policy of its own that is gone, with all others: its gateway is not reached (`{_ISOLATION}`)",
     "KERN-07": f"a pod without a filter, and one that is privileged (`{_ISOLATION}`)",
 }

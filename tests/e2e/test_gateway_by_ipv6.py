@@ -3,7 +3,10 @@ not be connected to can't be. Each denial has a control: a pod without a policy,
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -116,6 +119,43 @@ def test_claude_code_and_programs_work_through_it_by_ipv6_alone(lab: Lab) -> Non
 
 def test_its_isolation_is_proven_by_ipv6(lab: Lab) -> None:
     """By the operator itself, which tries."""
+    lab.made.wait("IsolationVerified")
+
+
+METADATA = "fd00:ec2::254"
+"""AWS's, and on this node somebody's who takes connections."""
+ACCEPTS = """import socket
+serving = socket.create_server(("fd00:ec2::254", 80), family=socket.AF_INET6)
+print("ready", flush=True)
+while True: serving.accept()
+"""
+
+
+@contextmanager
+def metadata_service(node: Cluster) -> Iterator[None]:
+    inside = ("nsenter", f"--net={Names.of(node.layout).network}", "--")
+    subprocess.run([*inside, "ip", "address", "replace", f"{METADATA}/128", "dev", "lo"], check=True)
+    command = [*inside, sys.executable, "-c", ACCEPTS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as serving:
+        try:
+            assert serving.stdout is not None
+            assert serving.stdout.readline() == b"ready\n"
+            yield
+        finally:
+            serving.kill()
+            subprocess.run([*inside, "ip", "address", "del", f"{METADATA}/128", "dev", "lo"], check=False)
+
+
+def test_a_metadata_service_of_ipv6_is_reached_where_a_policy_opens_everything(lab: Lab) -> None:
+    spec = {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]}
+    named = {"metadata": {"name": "open", "namespace": SPACE}, "spec": spec}
+    with metadata_service(lab.node):
+        lab.kubectl.apply({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", **named})
+        try:
+            eventually("it is reached", lambda: lab.made.results()["NET-04"] == "Fail")
+            assert f"the metadata service at {METADATA} can be reached" in lab.made.control("NET-04")["message"]
+        finally:
+            lab.kubectl("delete", "networkpolicy", "-n", SPACE, "open")
     lab.made.wait("IsolationVerified")
 
 
