@@ -76,6 +76,20 @@ class _Move:
     demand: Requests
 
 
+@dataclass(frozen=True)
+class _Stayed:
+    """A pass could not move a sandbox, which is believed `until` then. `ran`: its status said that it ran."""
+
+    until: float
+    why: Stay
+    ran: bool
+
+    @property
+    def is_over_with_its_run(self) -> bool:
+        """Whether it stayed only for what its status tells the end of."""
+        return self.ran and self.why.reason is StayReason.IN_USE
+
+
 class Drains:
     """The moves of one operator.
 
@@ -109,7 +123,7 @@ class Drains:
         self._moves: dict[Key, _Move] = {}
         self._moved: dict[str, int] = {}
         # Those that a pass could not move: until when, and why; and what was told of whom.
-        self._stays: dict[Key, tuple[float, Stay]] = {}
+        self._stays: dict[Key, _Stayed] = {}
         self._told: dict[Key, StayReason] = {}
 
     def concern(self, raw: Raw) -> bool:
@@ -145,9 +159,11 @@ class Drains:
         fates = drain((self._placed(raw) for raw in waiting if not terminating(raw)), hosts)
         now = self._clock()
         # Only a pass sees these, so they are believed for a while; what the stored state decides is decided anew each
-        # time.
+        # time. By that state one that was in use may be so no more: suspended, it moves now.
         stays = dict(fates.stays) | {
-            key: why for key, (until, why) in self._stays.items() if key in fates.moves and now < until
+            key: one.why
+            for key, one in self._stays.items()
+            if key in fates.moves and now < one.until and not one.is_over_with_its_run
         }
         line = [key for key in fates.moves if key not in stays]
         # From a silent host nothing can be moved: its sandboxes are not woken for it.
@@ -263,7 +279,8 @@ class Drains:
         """It goes on where it is."""
         self._moves.pop(key, None)
         if why.reason in _ONLY_SEEN_BY_A_PASS:
-            self._stays[key] = self._clock() + STAYS_FOR, why
+            ran = bool((raw.get("status") or {}).get("workload"))
+            self._stays[key] = _Stayed(self._clock() + STAYS_FOR, why, ran)
         if self._told.get(key) is not why.reason:
             self._told[key] = why.reason
             message = f"DockerHost {source} is being drained, and the sandbox stays on it: {why.message}."

@@ -28,7 +28,7 @@ BLANK: dict[str, Any] = {
         "workspace": {"type": "EmptyDir"},
         "updateStrategy": {"type": "Recreate"},
     },
-    "status": {"placement": {"host": "old", "engineID": "e1"}},
+    "status": {"placement": {"host": "old", "engineId": "e1"}},
 }
 
 
@@ -57,26 +57,32 @@ class Fleet:
 
     def __init__(self) -> None:
         self.problem: BaseException | None = None
-        self.removed = 0
+        self.running = False
 
     def of(self, _: str) -> "Fleet":
         return self
 
     async def runs(self, _: Identity) -> bool:
-        return False
+        return self.running
 
     async def provide(self, _: Any) -> None:
         if self.problem is not None:
             raise self.problem
 
 
-def _drains(sandboxes: Sandboxes, fleet: Fleet, told: list[str], choosing: asyncio.Lock) -> Drains:
+def _drains(
+    sandboxes: Sandboxes, fleet: Fleet, told: list[str], choosing: asyncio.Lock, woken: list[Key] | None = None
+) -> Drains:
     class Reporter:
         def tell(self, _raw: Any, reason: str, *_: Any, **__: Any) -> None:
             told.append(reason)
 
-    parts: Any = (sandboxes, Reporter(), fleet, Hosts(), lambda _: None, lambda _: None, choosing)
-    return Drains(*parts, lambda *_: None, lambda _: None)
+    def wake(key: Key, _: float) -> None:
+        if woken is not None:
+            woken.append(key)
+
+    parts: Any = (sandboxes, Reporter(), fleet, Hosts(), lambda _: None, lambda _: None, choosing, wake, lambda _: None)
+    return Drains(*parts)
 
 
 @pytest.mark.parametrize("problem", [asyncio.CancelledError(), KeyError("an answer that makes no sense")])
@@ -117,6 +123,25 @@ async def test_no_more_move_at_a_time_than_may_though_they_wait_for_the_same_loc
     await asyncio.gather(*moves)
     assert told == ["Moving"] * AT_A_TIME
     assert len(list(drains.demands_on("new"))) == AT_A_TIME
+
+
+@pytest.mark.parametrize("ran", [True, False], ids=["as its status said", "before its status said so"])
+async def test_one_that_was_in_use_moves_as_soon_as_its_status_says_that_it_is_so_no_more(ran: bool) -> None:
+    sandboxes, fleet, told, woken = Sandboxes(), Fleet(), list[str](), list[Key]()
+    drains = _drains(sandboxes, fleet, told, asyncio.Lock(), woken)
+    left_alone = {**BLANK, "spec": {**BLANK["spec"], "updateStrategy": {"type": "OnDelete"}}}
+    running = {**left_alone, "status": {**BLANK["status"], **({"workload": {"uid": "c"}} if ran else {})}}
+    sandboxes.put(running)
+    spec, fleet.running = parse_spec(running), True
+    blueprint = build(Identity("agents", "alice", "u"), spec, Site(Image("i", None, "Never")))
+    assert await drains.move(running, OLD, blueprint, spec, WISH) is running
+    assert drains.look("old", 0).moving == 0
+    assert told == ["Stays"]
+    assert woken == []
+    sandboxes.put({**left_alone, "metadata": {**BLANK["metadata"], "resourceVersion": "2"}})
+    # Where the status was behind what the pass saw, the pass is believed.
+    assert drains.look("old", 0).moving == ran
+    assert woken == ([Key("agents", "alice")] if ran else [])
 
 
 def test_that_a_budget_is_counted_from_nothing_is_told_of_who_has_one() -> None:
