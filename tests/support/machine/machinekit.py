@@ -109,14 +109,15 @@ class Installed:
             found: dict[str, Any] = api.inspect_container(identifier)
         return found
 
-    def lose(self, name: str) -> None:
-        """Have the engine lose the sandbox's container, and its workspace with it."""
+    def lose(self, name: str) -> str:
+        """Have the engine lose the sandbox's container, and its workspace with it; the container's identifier."""
         container = self.container(name)
         with contextlib.closing(docker.APIClient(base_url=self.engine.socket, version="auto")) as api:
             api.remove_container(container["Id"], force=True)
             for one in container["Mounts"]:
                 if one.get("Destination") == "/workspace":
                     api.remove_volume(one["Name"])
+        return str(container["Id"])
 
     def exec(self, name: str, *argv: str) -> str:
         """What a program prints in the sandbox's container."""
