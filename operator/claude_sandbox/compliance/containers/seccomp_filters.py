@@ -33,17 +33,14 @@ DANGEROUS = _calls(
 """What Docker's own filter stops a process without capabilities from doing (moby's profiles/seccomp/default.json)."""
 
 WORST = _calls(
-    "bpf clone clone3 finit_module fsmount init_module kexec_file_load kexec_load mount move_mount open_by_handle_at"
+    "bpf finit_module fsmount init_module kexec_file_load kexec_load mount move_mount open_by_handle_at"
     " pivot_root setns unshare"
 )
 """Of these a filter lets none through that is worth its name: they load code into the kernel, or make namespaces and
-mounts, with which a process without capabilities comes to have all of them in a namespace of its own. What clone may
-make is limited by its flags; those of clone3 are in memory, where no filter sees them."""
-_BY_FLAGS = frozenset({"clone", "unshare"})
-
+mounts, with which a process without capabilities comes to have all of them in a namespace of its own. Not
+clone: every list of what is allowed has it, since processes are made by it, and few limit its flags."""
 
 _NEW_USERS = 0x10000000
-_S390 = frozenset({"s390", "s390x"})
 _NAMESPACES = 0x7E020000
 """All flags of clone and unshare that make a namespace, but for that of time, which unshare alone knows."""
 
@@ -56,8 +53,8 @@ def weakness(text: str) -> str:
     """What is wrong with a profile in JSON: a clause, or empty. Raises FilterError for what is none."""
     document = _parsed(text)
     default, rules = document["defaultaction"], _rules(document)
-    let = {call for call in DANGEROUS | WORST if _lets(call, default, rules)}
-    if let >= DANGEROUS:
+    let = {call for call in DANGEROUS if _lets(call, default, rules)}
+    if let == DANGEROUS:
         return "its seccomp profile lets every system call pass that it should stop"
     if worst := sorted(let & WORST):
         return f"its seccomp profile lets {', '.join(worst)} pass"
@@ -94,14 +91,14 @@ def _lets(call: str, default: str, rules: Iterable[Mapping[str, Any]]) -> bool:
     """Whether a process without capabilities may get the call through, with arguments of its choice."""
     stopped = False
     for rule in rules:
-        if call not in _names(rule) or _needs_more(rule) or (call in _BY_FLAGS and _leaves_namespaces(rule)):
+        if call not in _names(rule) or _needs_more(rule) or (call == "unshare" and _leaves_namespaces(rule)):
             continue
         action = rule.get("action")
         if action in _LETTING or action == _TRACING:
             return True
         # One with conditions leaves the rest to the default.
         limited = any(rule.get(condition) for condition in ("args", "includes", "excludes"))
-        stopped |= action in _STOPPING and (not limited or (call in _BY_FLAGS and _is_of_users(rule)))
+        stopped |= action in _STOPPING and (not limited or (call == "unshare" and _is_of_users(rule)))
     return default in {*_LETTING, _TRACING} and not stopped
 
 
@@ -114,14 +111,11 @@ def _names(rule: Mapping[str, Any]) -> Iterator[str]:
 
 def _leaves_namespaces(rule: Mapping[str, Any]) -> bool:
     """Whether the rule is for calls alone that make no namespace, as Docker's own is of clone."""
-    conditions, includes = rule.get("args"), rule.get("includes")
-    # On s390 alone clone has its flags second.
-    arches = includes.get("arches") if isinstance(includes, Mapping) else None
-    flags = (1,) if isinstance(arches, list) and arches and set(map(str, arches)) <= _S390 else (None, 0)
+    conditions = rule.get("args")
     return isinstance(conditions, list) and any(
         isinstance(one, Mapping)
         and one.get("op") == "SCMP_CMP_MASKED_EQ"
-        and one.get("index") in flags
+        and one.get("index") in (None, 0)
         and isinstance(mask := one.get("value"), int)
         and mask & _NAMESPACES == _NAMESPACES
         and not one.get("valuetwo")

@@ -720,7 +720,7 @@ PERMITTED: dict[str, Mutate] = {
         + json.dumps(
             {
                 "defaultAction": "SCMP_ACT_ALLOW",
-                "syscalls": [{"names": sorted({*DANGEROUS, "clone", "clone3"}), "action": "SCMP_ACT_ERRNO"}],
+                "syscalls": [{"names": sorted(DANGEROUS), "action": "SCMP_ACT_ERRNO"}],
             }
         )
     ),
