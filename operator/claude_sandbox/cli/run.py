@@ -454,7 +454,29 @@ def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
 @click.option(
     "--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), default="INFO", show_default=True
 )
-def run(
+def run(log_format: logs.Format, log_level: str, **given: Any) -> None:
+    """Run the operator until it is told to stop (SIGTERM or SIGINT).
+
+    In a cluster the manifests start it. On your own machine, against the cluster of a kubeconfig:
+
+    \b
+      claude-sandbox run --kubeconfig FILE --sandbox-image REPOSITORY@sha256:…
+
+    Every option can be given as an environment variable, for example CLAUDE_SANDBOX_LOG_LEVEL=DEBUG.
+    """
+    settings = _settings(**given)
+    # A dump of this process's memory would put the keys that it delivers on the disk.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    logs.configure(log_format, log_level)
+    try:
+        asyncio.run(run_operator(settings))
+    except OperatorError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)
+
+
+def _settings(
+    *,
     namespaces: tuple[str, ...],
     sandbox_image: str,
     sandbox_pull_policy: str,
@@ -472,8 +494,6 @@ def run(
     gateway_image: str | None,
     gateway_settings: dict[str, Any] | None,
     bind: tuple[str, int],
-    log_format: logs.Format,
-    log_level: str,
     trail_directory: Path | None,
     trail_key: Path | None,
     trail_exports: tuple[str, ...],
@@ -482,25 +502,13 @@ def run(
     revocation_token: Path | None,
     revocation_ca: Path | None,
     **chosen: Any,
-) -> None:
-    """Run the operator until it is told to stop (SIGTERM or SIGINT).
-
-    In a cluster the manifests start it. On your own machine, against the cluster of a kubeconfig:
-
-    \b
-      claude-sandbox run --kubeconfig FILE --sandbox-image REPOSITORY@sha256:…
-
-    Every option can be given as an environment variable, for example CLAUDE_SANDBOX_LOG_LEVEL=DEBUG.
-    """
-    # `chosen` has fields of `Settings` as they are.
+) -> Settings:
+    """What the command line says; `chosen` has fields of `Settings` as they are. Raises click.UsageError."""
     pair = _pair(chosen["sessions_at"], sessions_certificate, sessions_key)
     if chosen["sessions_at"] and not chosen["docker"]:
         raise click.UsageError("--sessions-at is for sandboxes on Docker hosts: add --docker, or leave it out")
-    # A dump of this process's memory would put the keys that it delivers on the disk.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    logs.configure(log_format, log_level)
     image, classes = parse_image(sandbox_image, sandbox_pull_policy), frozenset(runtime_classes)
-    settings = Settings(
+    return Settings(
         site=Site(
             image,
             opened,
@@ -523,8 +531,3 @@ def run(
         bind_port=bind[1],
         **chosen,
     )
-    try:
-        asyncio.run(run_operator(settings))
-    except OperatorError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(1)

@@ -132,21 +132,13 @@ class DockerBackend:
     ) -> None:
         self.backups = DockerBackups(engine, cluster, host, helper, backup_directory, backup_password, backup_servers)
         self._quarantine = DockerQuarantine(engine, cluster, host, helper, ENOUGH, now)
-        self._engine = engine
-        self._cluster = cluster
-        self._host = host
-        self._secrets = secrets
+        self._engine, self._cluster, self._host = engine, cluster, host
+        self._secrets, self._gateway_secrets = secrets, gateway_secrets
+        self._pool, self._helper, self._sessions_at = pool, helper, sessions_at
+        self._publishing, self._permits, self._sizes_required = publishing, permits, sizes_required
+        self._wake, self._now = wake, now
         self._paces = Paces(pacer)
-        self._pool = pool
-        self._helper = helper
         self._brokering = Brokering(helper, gateways)
-        self._publishing = publishing
-        self._wake = wake
-        self._gateway_secrets = gateway_secrets
-        self._sessions_at = sessions_at
-        self._now = now
-        self._permits = permits
-        self._sizes_required = sizes_required
         self._store = ImageStore(engine, cluster)
         self._images = ImagePulls(engine, store=self._store, login=login, wake=wake)
         self._tools = ToolsVolumes(engine, self._images, cluster)

@@ -37,6 +37,8 @@ LINES = 40
 LOOK_INSIDE_AGAIN = 240.0
 """Seconds until what was delivered is read once more: whoever has the engine may have replaced the settings since."""
 
+_COMPANIONS = (names.HELPER, names.RELAY, names.GATEWAY, names.CLONER, names.HOLDER)
+
 
 class Observer:
     """One engine's. Remembers an image's document, which can't change, and for a while what was delivered."""
@@ -71,20 +73,14 @@ class Observer:
             self._engine.volumes(called=(*called.all_volumes, *_shared(desired)), beginning=called.first),
         )
         ours = {*called.all_volumes, *_shared(desired)}
-        helpers = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.HELPER)
-        relays = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.RELAY)
-        gateways = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.GATEWAY)
-        cloners = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.CLONER)
-        holders = tuple(one for one in listed if one["Labels"].get(names.LABEL_COMPONENT) == names.HOLDER)
+        helpers, relays, gateways, cloners, holders = (
+            tuple(one for one in listed if _component(one) == component) for component in _COMPANIONS
+        )
         others = [
             one
             for one in listed
-            if one not in helpers
-            and one not in relays
-            and one not in gateways
-            and one not in cloners
-            and one not in holders
-            and one["Labels"].get(names.LABEL_COMPONENT) not in names.PASSING
+            if _component(one) not in _COMPANIONS
+            and _component(one) not in names.PASSING
             and one["Id"] != (container["Id"] if container is not None else None)
         ]
         # Of several nobody could say which one was renamed.
@@ -348,6 +344,12 @@ class Observer:
         if has_key and (same or generation is None):
             self._inside[identifier] = (start, self._clock(), found)
         return found
+
+
+def _component(listed: Object) -> str | None:
+    """Which part of a sandbox a container of a list says that it is; None of the sandbox's own."""
+    found: str | None = listed["Labels"].get(names.LABEL_COMPONENT)
+    return found
 
 
 def _shared(desired: Desired) -> tuple[str, ...]:

@@ -101,14 +101,18 @@ class SandboxCollector(Collector):
             for control in compliance.get("controls") or ():
                 labels = [namespace, name, control["id"], control["severity"], control["result"]]
                 results.add_metric(labels, 1)
-        totals = GaugeMetricFamily(
-            "claudesandbox_sandboxes",
-            "Sandboxes, by the status of their conditions Ready and Compliant.",
-            labels=["namespace", "ready", "compliant"],
-        )
-        for of, count in sorted(sandboxes.items()):
-            totals.add_metric(of, count)
-        yield from (totals, counts, evaluated, results, quarantined, stalled, changed, due, *used.metrics())
+        yield from (_totals(sandboxes), counts, evaluated, results, quarantined, stalled, changed, due, *used.metrics())
+
+
+def _totals(sandboxes: Counter[tuple[str, str, str]]) -> GaugeMetricFamily:
+    totals = GaugeMetricFamily(
+        "claudesandbox_sandboxes",
+        "Sandboxes, by the status of their conditions Ready and Compliant.",
+        labels=["namespace", "ready", "compliant"],
+    )
+    for of, count in sorted(sandboxes.items()):
+        totals.add_metric(of, count)
+    return totals
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
