@@ -22,7 +22,6 @@ from claude_sandbox.backends.docker.engine.documents import Object, name_of_summ
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.gateway.health import said_revision
-from claude_sandbox.backends.docker.keys.delivery import is_left
 from claude_sandbox.backends.docker.keys.placeholder import is_placeholder
 from claude_sandbox.backends.docker.model import Delivered, Desired, Observed
 from claude_sandbox.backends.docker.names import is_owned, selector
@@ -43,12 +42,9 @@ _COMPANIONS = (names.HELPER, names.RELAY, names.GATEWAY, names.CLONER, names.HOL
 class Observer:
     """One engine's. Remembers an image's document, which can't change, and for a while what was delivered."""
 
-    def __init__(
-        self, engine: Engine, clock: Callable[[], float] = time.monotonic, now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
         self._engine = engine
         self._clock = clock
-        self._now = now
         self._images: dict[str, Object] = {}
         # By container: its start, when what is in it was read, in seconds of `clock`, and that.
         self._inside: dict[str, tuple[str, float, Delivered]] = {}
@@ -100,7 +96,7 @@ class Observer:
             network=network,
             volumes={volume["Name"]: volume for volume in volumes if volume["Name"] in ours},
             workspaces=frozenset(filter(None, (called.number_of(volume["Name"]) for volume in volumes))),
-            helpers=tuple(one for one in helpers if is_left(one, self._now())),
+            helpers=helpers,
             relay=relay.container,
             outer=relay.network,
             relay_image=relay.image,

@@ -6,8 +6,6 @@ from typing import Any
 import pytest
 from docker_world import blueprint_of, desired_of, live_of
 
-from claude_sandbox.backends.docker import names
-from claude_sandbox.backends.docker.names import labels_of
 from claude_sandbox.backends.docker.observe import _MOST_IMAGES, Observer
 
 
@@ -19,7 +17,6 @@ class Engine:
         self.live = live_of(self.desired)
         self.number = 0
         self.asked: list[str] = []
-        self.listed: list[Any] = []
 
     def make_anew(self, *, removed: bool = False) -> None:
         self.number += 1
@@ -30,7 +27,7 @@ class Engine:
         return self.live.container if name == self.desired.documents.names.container else None
 
     async def containers(self, _: list[str]) -> list[Any]:
-        return self.listed
+        return []
 
     async def network(self, _: str) -> Any:
         return self.live.network
@@ -76,15 +73,3 @@ async def test_of_images_only_so_many_are_remembered_and_of_each_what_is_compare
     asked = len(engine.asked)
     await look(observer, engine)
     assert len(engine.asked) == asked, "an image that is remembered is asked for again"
-
-
-async def test_a_helper_that_another_process_is_at_work_with_is_not_in_the_way(engine: Engine) -> None:
-    observer = Observer(engine, now=lambda: 1_000_030.0)  # type: ignore[arg-type]
-    labels = labels_of("cluster", engine.desired.identity, names.HELPER)
-    engine.listed = [
-        {"Id": state, "Names": ["/a"], "Labels": labels, "State": state, "Created": 1_000_000}
-        for state in ("running", "created")
-    ]
-    # Nor is it taken for a container that somebody gave the sandbox's labels.
-    found = await look(observer, engine)
-    assert ([one["Id"] for one in found.helpers], found.strays) == (["created"], ())

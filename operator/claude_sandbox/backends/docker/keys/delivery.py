@@ -12,11 +12,9 @@ which may be anybody's, ever runs with more than the sandbox itself has.
   itself, and the engine be removing it meanwhile.
 - The settings come first, and are unpacked by the engine itself: no process has to have rights for that.
 
-One pass has one helper at a time; its name can be had once, also by two processes that both lead for a moment. A crash
-ends the connection: a helper that runs sees its input end, ends, and is removed by the engine, and the key is gone
-unless the sandbox was started. One that was made and not started stays, holds nothing, and is the first thing that a
-plan removes. Which ones are left, `is_left` tells: what is at work is another process's, and each would else take away
-the other's for ever.
+One pass has one helper at a time; its name can be had once. A crash ends the connection: a helper that runs sees its
+input end, ends, and is removed by the engine, and the key is gone unless the sandbox was started. One that was made and
+not started stays, holds nothing, and is the first thing that the next plan removes.
 """
 
 import base64
@@ -31,7 +29,7 @@ from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.documents.hardening import NO_NEW_PRIVILEGES, confined, no_core_dump
 from claude_sandbox.backends.docker.engine.archives import archive_of
 from claude_sandbox.backends.docker.engine.attach import Session
-from claude_sandbox.backends.docker.engine.documents import Manifest, Object
+from claude_sandbox.backends.docker.engine.documents import Manifest
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.names import labels_of
 from claude_sandbox.backends.docker.objects import Documents
@@ -42,8 +40,6 @@ PROGRAM = ("python3", "-I", "-m", "claude_sandbox.delivery")
 _MEMORY = 64 << 20
 """The interpreter takes some 20 MiB."""
 _PIDS = 16
-_TO_START, _TO_END = 15.0, 60.0
-"""Seconds after its making in which a helper is started, and in which the pass ends that it is of."""
 
 
 class KeyUnavailableError(Exception):
@@ -114,16 +110,6 @@ def helper(
             "Mounts": [one | {"ReadOnly": False} for one in mounts],
         },
     }
-
-
-def is_left(helper: Object, now: float) -> bool:
-    """Whether no pass is at work with a helper, by what a list of containers says of it. `now`: Unix time.
-
-    A machine whose clock is another has it taken away, as one always did.
-    """
-    lasts = {"created": _TO_START, "running": _TO_END}.get(str(helper.get("State")), 0.0)
-    made = helper.get("Created")
-    return not (isinstance(made, int) and 0 <= now - made < lasts)
 
 
 def settings_archive(blueprint: Blueprint) -> bytes:
