@@ -102,6 +102,7 @@ def test_only_the_key_is_required() -> None:
         "spec.restoreFrom.passwordSecretRef": ["name"],
         "spec.model": ["allowed"],
         "spec.env[]": ["name"],
+        "spec.security.appArmorProfile": ["type"],
         "spec.services[]": ["name", "host", "paths"],
         "spec.services[].header": ["valueFrom"],
         "spec.services[].header.valueFrom": ["secretKeyRef"],

@@ -211,7 +211,8 @@ def test_only_of_what_nobody_expects_it_is_logged_where_it_was_raised(
 
     run(main())
     (record,) = caplog.records
-    assert bool(record.exc_info) == traced
+    # Where a test before it set up the operator's logs, these have made a text of it.
+    assert bool(record.exc_info or record.exc_text) == traced
 
 
 def test_retries_come_later_each_time_up_to_the_cap_and_a_success_resets_them() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from gatewaykit import until
-from tokenkit import AUDIENCE, DISCOVERY, Signer, claims, elliptic
+from tokenkit import AUDIENCE, DISCOVERY, Signer, claims, elliptic, stop_clock
 
 from claude_sandbox.gateway.identity import IdentityError
 from claude_sandbox.gateway.kubernetes import api_server, identities, sandboxes
@@ -25,6 +25,11 @@ from claude_sandbox.gateway.kubernetes.sandboxes import Sandboxes
 from claude_sandbox.localcluster.pki.certificates import new_ca
 
 NOW = time.time()
+
+
+@pytest.fixture(autouse=True)
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_clock(monkeypatch, NOW)
 
 
 def sandbox(name: str, version: int = 1, **spec: Any) -> dict[str, Any]:

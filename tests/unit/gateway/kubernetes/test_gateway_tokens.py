@@ -5,7 +5,17 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from tokenkit import AUDIENCE, DISCOVERY, ISSUER, Signer, claims, elliptic, signed_with_public_key, unsigned
+from tokenkit import (
+    AUDIENCE,
+    DISCOVERY,
+    ISSUER,
+    Signer,
+    claims,
+    elliptic,
+    signed_with_public_key,
+    stop_clock,
+    unsigned,
+)
 
 from claude_sandbox.gateway.kubernetes.tokens import BoundPod, Keys, TokenError, UnknownKeyError, read_keys, verify
 
@@ -15,6 +25,11 @@ OTHER = Signer("key-2")
 CURVE = elliptic()
 KEYS = read_keys(DISCOVERY, {"keys": [SIGNER.jwk(), CURVE.jwk()]})
 GOOD = SIGNER.token(claims(NOW))
+
+
+@pytest.fixture(autouse=True)
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_clock(monkeypatch, NOW)
 
 
 def refused(token: str, now: float = NOW) -> str:
