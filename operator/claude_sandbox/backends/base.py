@@ -163,6 +163,18 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class CpuUse:
+    """How much CPU time the agent's container has used since it was started, as the kernel told it at some moment.
+
+    `container`: which one; another one, or the same started anew, begins at 0 again.
+    """
+
+    cpu_seconds: float
+    container: str
+    at: datetime
+
+
+@dataclass(frozen=True)
 class WorkloadState:
     """Whether the workload can be worked with now, and what runs."""
 
@@ -189,3 +201,5 @@ class WorkloadState:
     cloning: Cloning | None = None
     # When the certificate of its namespace's gateway ends, were it not renewed until then; None where it is not known.
     certificate_ends: datetime | None = None
+    # None where nothing tells it: on Kubernetes the agents on the nodes do, as `cpu_microseconds` of a container.
+    cpu: CpuUse | None = None

@@ -68,6 +68,7 @@ def _container(group: Group, proc: Path, most: int) -> dict[str, Any]:
     return {
         "id": group.container,
         "limits": {name: _limit(value) for name, value in vars(limits).items()},
+        "counters": vars(group.counters()),
         "whole": whole and len(pids) <= most,
         "processes": told,
     }

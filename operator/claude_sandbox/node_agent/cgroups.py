@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claude_sandbox.node_agent import MOST_CONTAINERS
+from claude_sandbox.procfs.counters import Counters, counters
 from claude_sandbox.procfs.files import number, share, text, words
 from claude_sandbox.procfs.limits import Limits
 
@@ -51,6 +52,10 @@ class Group:
             with suppress(OSError):
                 found |= _pids(one)
         return found
+
+    def counters(self) -> Counters:
+        """What was counted since it was made; of what is in no container, that of the whole pod."""
+        return counters(self.alone or self.places)
 
 
 class Kubelets:
@@ -96,10 +101,10 @@ def _of_pod(kubelet: Path, uid: str) -> Iterator[Path]:
 
 
 def _hierarchies(top: Path) -> tuple[Path, ...]:
-    """Version 2 is one; of version 1 those that limit something here."""
+    """Version 2 is one; of version 1 those that limit or count something here."""
     if (top / "cgroup.controllers").exists():
         return (top,)
-    return tuple(one for one in (top / "pids", top / "memory", top / "cpu") if one.is_dir())
+    return tuple(one for one in (top / "pids", top / "memory", top / "cpu", top / "cpuacct") if one.is_dir())
 
 
 def _kubelets(top: Path) -> Iterator[Path]:

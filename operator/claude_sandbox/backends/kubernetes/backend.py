@@ -33,6 +33,7 @@ from claude_sandbox.backends.kubernetes.gateway.gateways import Ensured, Gateway
 from claude_sandbox.backends.kubernetes.gateway.objects import Brokering
 from claude_sandbox.backends.kubernetes.image_volumes import ImageVolumes
 from claude_sandbox.backends.kubernetes.node_agents.agents import NodeAgents
+from claude_sandbox.backends.kubernetes.node_agents.counted import cpu_use
 from claude_sandbox.backends.kubernetes.objects import known_endpoint
 from claude_sandbox.backends.kubernetes.objects import pod as pod_of
 from claude_sandbox.backends.kubernetes.ownership import is_owned, is_retained_claim
@@ -213,8 +214,16 @@ class KubernetesBackend:
 
     async def state(self, identity: Identity) -> WorkloadState:
         """Whether the pod can be worked with now."""
-        found = await self._states.of(identity)
+        found = self._counted(identity, await self._states.of(identity))
         return replace(found, certificate_ends=self._gateways.certificate_ends(identity.namespace))
+
+    def _counted(self, identity: Identity, found: WorkloadState) -> WorkloadState:
+        """The state, with what its node's kernel has counted, where an agent there tells."""
+        pod = stopping.live_pod(self._watches, identity)
+        if self._node_agents is None or pod is None or found.workload is None:
+            return found
+        counted = self._node_agents.counted(identity.namespace, identity.name)
+        return replace(found, cpu=cpu_use(pod, counted))
 
     def certificates_end(self) -> dict[str, datetime]:
         """When the certificate of each namespace's gateway ends, were it not renewed until then."""

@@ -25,6 +25,8 @@ from claude_sandbox.backends.kubernetes.node_agents import NAMESPACE, SELECTOR
 from claude_sandbox.backends.kubernetes.node_agents.answers import Answer, MisunderstoodError, said, settled
 from claude_sandbox.backends.kubernetes.node_agents.asking import AskingError, ask
 from claude_sandbox.backends.kubernetes.node_agents.certificates import Certificates
+from claude_sandbox.backends.kubernetes.node_agents.counted import Counted
+from claude_sandbox.backends.kubernetes.watches.watches import MAX_AGE
 from claude_sandbox.compliance.evidence.pod_processes import PodProcesses
 from claude_sandbox.compliance.evidence.readings import Object, Reading, Unread
 from claude_sandbox.kubernetes_api.client import Api
@@ -56,6 +58,7 @@ class _Pod:
     uid: str
     node: str
     found: Found = None
+    counted: Counted | None = None
     looks: dict[str, int] = field(default_factory=dict)
     failures: int = 0
     first: asyncio.Event = field(default_factory=asyncio.Event)
@@ -114,6 +117,12 @@ class NodeAgents:
         """What the kernel said last of the pod that was looked at last."""
         one = self._pods.get((namespace, name))
         return None if one is None else one.found
+
+    def counted(self, namespace: str, name: str) -> Counted | None:
+        """What the kernel had counted when it was asked last; None where that is too old, or was never told."""
+        one = self._pods.get((namespace, name))
+        counted = None if one is None else one.counted
+        return None if counted is None or datetime.now(UTC) - counted.at > MAX_AGE else counted
 
     def forget(self, namespace: str, name: str) -> None:
         """Ask about it no more."""
@@ -174,6 +183,7 @@ class NodeAgents:
                 return self._interval
         self._silent.discard(one.node)
         one.failures = 0
+        one.counted = Counted({each.identifier: each.counters for each in answer.containers}, datetime.now(UTC))
         processes, one.looks, young = settled(answer, one.looks)
         # Nothing but what is beginning is no answer yet: what was found before stays.
         if any(container.processes for container in processes.containers) or not young:

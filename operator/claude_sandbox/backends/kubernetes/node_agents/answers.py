@@ -8,7 +8,7 @@ than the container was given gains nothing by always becoming another process.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from ipaddress import ip_address
 from typing import Any
 
@@ -16,6 +16,7 @@ from claude_sandbox.compliance.evidence import mountinfo
 from claude_sandbox.compliance.evidence.pod_processes import ContainerProcesses, KeptLog, PodLogs, PodProcesses
 from claude_sandbox.compliance.evidence.process import SYSTEM_FILES, Process, ranges
 from claude_sandbox.node_agent import MOST_CONTAINERS, MOST_KINDS, VERSION
+from claude_sandbox.procfs.counters import NOTHING, Counters
 from claude_sandbox.procfs.limits import Limits
 from claude_sandbox.procfs.listeners import MOST_LISTENERS, Listener
 
@@ -47,6 +48,7 @@ class Container:
     identifier: str
     kinds: tuple[Kind, ...]
     whole: bool
+    counters: Counters = NOTHING
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,17 @@ def _container(told: Mapping[str, Any], system_files: frozenset[str], maps: bool
     if len(kinds) > MOST_KINDS:
         raise ValueError("too many kinds of processes")
     read = tuple(_kind(one, bounds, system_files, maps) for one in kinds)
-    return Container(_text(told["id"]), read, told["whole"] is True)
+    return Container(_text(told["id"]), read, told["whole"] is True, _counters(told.get("counters")))
+
+
+def _counters(told: Any) -> Counters:
+    """An agent of an earlier version does not tell them."""
+    if told is None:
+        return NOTHING
+    named = {one.name: told.get(one.name) for one in fields(Counters)}
+    if any(type(value) is int and value >> 64 for value in named.values()):
+        raise ValueError("more than any kernel counts to")
+    return Counters(**{name: None if value is None else _count(value) for name, value in named.items()})
 
 
 def _kind(told: Mapping[str, Any], limits: Limits, system_files: frozenset[str], maps: bool) -> Kind:

@@ -31,6 +31,7 @@ from claude_sandbox.backends.kubernetes.node_agents.certificates import context_
 from claude_sandbox.compliance.evidence.process import Process
 from claude_sandbox.node_agent import NAME, server
 from claude_sandbox.node_agent.server import Files, Server
+from claude_sandbox.procfs.counters import Counters
 from claude_sandbox.procfs.files import PROC
 from claude_sandbox.procfs.limits import Limits
 
@@ -196,6 +197,7 @@ GOOD: dict[str, Any] = {
         {
             "id": AGENT,
             "limits": {"memory": 1024, "cpus": 0.5, "processes": "max"},
+            "counters": {"cpu_microseconds": 7_000_000, "killed": 1, "refused": None, "periods": 10, "throttled": 2},
             "whole": True,
             "processes": [
                 {
@@ -215,6 +217,10 @@ def test_an_answer_is_read_whole() -> None:
     assert (one.count, one.seconds, one.process.limits) == (2, 60.5, Limits(1024, 0.5, float("inf")))
     assert one.process.mounts is not None
     assert not one.process.mounts[0].writable
+    assert container.counters == Counters(7_000_000, 1, None, 10, 2)
+    earlier = json.loads(json.dumps(GOOD))
+    del earlier["containers"][0]["counters"]
+    assert read(json.dumps(earlier).encode(), POD).containers[0].counters == Counters()
 
 
 VALUES = st.recursive(
@@ -225,6 +231,7 @@ VALUES = st.recursive(
 PLACES = [
     ("version",), ("pod",), ("systemFiles",), ("containers",), ("containers", 0), ("containers", 0, "id"),
     ("containers", 0, "limits"), ("containers", 0, "limits", "memory"), ("containers", 0, "processes"),
+    ("containers", 0, "counters"), ("containers", 0, "counters", "cpu_microseconds"),
     ("containers", 0, "processes", 0), *(("containers", 0, "processes", 0, name) for name in (
         "status", "uidMap", "gidMap", "openFiles", "mounts", "confinement", "namespaces", "count", "seconds")),
 ]  # fmt: skip

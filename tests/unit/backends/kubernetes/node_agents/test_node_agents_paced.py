@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -18,18 +18,21 @@ from claude_sandbox.backends.kubernetes.node_agents.answers import (
     MisunderstoodError,
 )
 from claude_sandbox.backends.kubernetes.node_agents.asking import AskingError
+from claude_sandbox.backends.kubernetes.node_agents.counted import cpu_use
+from claude_sandbox.backends.kubernetes.watches.watches import MAX_AGE
 from claude_sandbox.compliance.evidence.process import Process
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
 from claude_sandbox.kubernetes_api.informers.informer import Timings
+from claude_sandbox.procfs.counters import Counters
 from claude_sandbox.procfs.limits import Limits
 
 INTERVAL = 100.0
 AGENT = "a" * 64
 
 
-def answer(confinement: str = "", seconds: float = SETTLED) -> Answer:
+def answer(confinement: str = "", seconds: float = SETTLED, used: int | None = None) -> Answer:
     kind = Kind(confinement, Process("", "", "", Limits(), confinement=confinement), 1, seconds)
-    return Answer((Container(AGENT, (kind,), True),), True)
+    return Answer((Container(AGENT, (kind,), True, Counters(cpu_microseconds=used)),), True)
 
 
 def pod(uid: str = "one", node: str = "node-1", phase: str = "Running") -> dict[str, Any]:
@@ -126,6 +129,34 @@ def test_what_is_another_wakes_its_sandbox_once(told: Callable[[Story], World]) 
         assert world.known == ["other"]
 
     assert len(told(story).woken) == 1
+
+
+def running(container: str = AGENT) -> dict[str, Any]:
+    return {"status": {"containerStatuses": [{"name": "agent", "containerID": f"containerd://{container}"}]}}
+
+
+def test_what_was_counted_wakes_nobody_and_is_known_until_it_is_old(told: Callable[[Story], World]) -> None:
+    async def story(world: World) -> None:
+        world.answers = [answer(used=1_500_000), answer(used=9_000_000), AskingError("it is silent")]
+        await world.look()
+        counted = world.nodes.counted("agents", "alice")
+        assert counted is not None
+        found = cpu_use(running(), counted)
+        assert found is not None
+        assert (found.cpu_seconds, found.container, found.at) == (1.5, AGENT, counted.at)
+        # Of a container that was started since nothing is known.
+        assert cpu_use(running("b" * 64), counted) is None
+        assert cpu_use({"status": {}}, counted) is None
+        await asyncio.sleep(INTERVAL * 1.3)
+        again = cpu_use(running(), world.nodes.counted("agents", "alice"))
+        assert again is not None
+        assert again.cpu_seconds == 9
+        one = world.nodes._pods["agents", "alice"]
+        assert one.counted is not None
+        one.counted = replace(one.counted, at=one.counted.at - MAX_AGE)
+        assert world.nodes.counted("agents", "alice") is None
+
+    assert told(story).woken == []
 
 
 def test_what_is_only_beginning_is_looked_at_again_soon(told: Callable[[Story], World]) -> None:
