@@ -45,7 +45,7 @@ def earlier(spoil: Callable[[dict[str, Any]], None]) -> list[Manifest]:
     return found
 
 
-@pytest.fixture(params=[without_a_default, without_the_field])
+@pytest.fixture(params=[pytest.param(without_a_default, marks=pytest.mark.slow), without_the_field])
 def before(request: pytest.FixtureRequest, control_plane: Cluster) -> Iterator[Kubectl]:
     """A cluster with an earlier CRD."""
     kubectl = Kubectl(toolchain.kubectl(print), str(control_plane.kubeconfig))
