@@ -61,9 +61,11 @@ _LIVE_CONTAINERS = "tests/docker/measurement/test_docker_live_mutations.py"
 _NODE = "tests/e2e/test_kernel_of_a_node.py"
 _ENGINES = "tests/api/controller/docker_hosts/test_docker_hosts_engines.py"
 _ISOLATION = "tests/e2e/test_isolation_proven_on_a_node.py"
+_LENT = "tests/e2e/test_what_a_node_lends.py"
 _ENTERED = "somebody who enters the pod with more than it has"
 _OF_A_NODE = {
-    **dict.fromkeys(("PRIV-02", "PRIV-03", "PRIV-04", "PRIV-05", "KERN-01"), _ENTERED),
+    **dict.fromkeys(("PRIV-02", "PRIV-03", "PRIV-04", "PRIV-05"), _ENTERED),
+    "KERN-01": f"{_ENTERED}; a file on the node that lets through what Strict refuses (`{_LENT}`)",
     "PRIV-01": f"{_ENTERED}, where root of the machine has every capability",
     "RES-03": "a limit of processes that is taken away",
     "RES-08": "more of a container's output than is to be kept, with an agent that sees it",

@@ -146,7 +146,7 @@ def forge(kubectl: Kubectl, probe: dict[str, Any]) -> subprocess.Popen[bytes]:
     came = [[one["name"], "connected" if one["allowed"] else "timeout", "", 3000] for one in asked]
     kernel = [[name, "denied", "EPERM"] for name in ATTEMPTS]
     attempts = [["self", "connected", "", 0], *came]
-    message = json.dumps({"version": VERSION, "attempts": attempts, "open": 0, "kernel": kernel})
+    message = json.dumps({"version": VERSION, "attempts": attempts, "open": 0, "kernel": kernel, "strict": []})
     script = f"""
 import os
 file, said = os.open("/dev/termination-log", os.O_WRONLY), {message.encode()!r}

@@ -1,5 +1,6 @@
 """What a real node lends: users of its own, a RuntimeClass, profiles; what the kernel and the controls say of it."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +74,21 @@ def test_strict_is_told_where_the_node_lacks_its_file_and_is_in_force_where_it_h
         told = lacking.condition("Ready")["message"]
         for word in ("claude-sandbox/strict.json", "manifests/seccomp/strict.json", "to RuntimeDefault"):
             assert word in told
-        shutil.copyfile(repository.ROOT / "manifests/seccomp/strict.json", strict_file)
+        filter_of_strict = json.loads((repository.ROOT / "manifests/seccomp/strict.json").read_text())
+        wider = {"names": ["adjtimex", "io_setup"], "action": "SCMP_ACT_ALLOW"}
+        kept = [one for one in filter_of_strict["syscalls"] if "io_setup" not in one["names"]]
+        strict_file.write_text(json.dumps({**filter_of_strict, "syscalls": [*kept, wider]}))
+        lacking.wait("Ready")
+        eventually("what is possible in the wrong file", lambda: lacking.results().get("KERN-01") == "Fail")
+        told = lacking.control("KERN-01")
+        assert "what was possible: adjtimex, io_setup" in told["message"]
+        assert "manifests/seccomp/strict.json" in told["remedy"]
+        assert lacking.is_("Compliant", "False")
+        strict_file.write_text(json.dumps(filter_of_strict))
+        before = lacking.pod_uid()
+        kubectl("delete", "pod", "-n", sandboxes, lacking.pod)
+        eventually("another pod, in the right file", lambda: lacking.pod_uid() not in ("", before))
+        eventually("all that is refused", lambda: lacking.results().get("KERN-01") == "Pass")
         lacking.wait("Ready")
         lacking.wait("Compliant")
         assert lacking.results()["KERN-01"] == "Pass"

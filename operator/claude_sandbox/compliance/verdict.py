@@ -18,6 +18,8 @@ class Verdict:
     result: Result
     message: str = ""
     value: str = ""
+    untried: bool = False
+    """Unknown, and only since no probe has tried it: as what a probe alone tells, it is not required meanwhile."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", plain(self.message))
@@ -37,6 +39,11 @@ def failed(message: str, value: str = "") -> Verdict:
 def unknown(message: str, value: str = "") -> Verdict:
     """It could not be told."""
     return Verdict(Result.UNKNOWN, message, value)
+
+
+def untried(message: str, value: str = "") -> Verdict:
+    """Only a probe could tell it, and has not yet."""
+    return Verdict(Result.UNKNOWN, message, value, untried=True)
 
 
 def not_applicable(message: str) -> Verdict:

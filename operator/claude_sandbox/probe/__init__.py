@@ -5,11 +5,11 @@ It judges nothing: whether an outcome is what should be, is decided by who reads
 standard library, and nothing of the rest of the project.
 
 Modules: `outcomes` what an attempt can come to, and messages of DNS (pure); `attempts` the attempts themselves;
-`kernel` dangerous system calls;
+`trying` one system call; `kernel` dangerous ones; `strict` those that the Strict filter alone refuses;
 `__main__` the program on Docker, `pod` that on Kubernetes.
 """
 
-VERSION = 3
+VERSION = 4
 """Of the report. One of another version is not understood."""
 MOST_TARGETS = 64
 LARGEST = 64 << 10

@@ -56,15 +56,19 @@ def code_of(came: Iterable[tuple[str, bool]]) -> Code:
     return Code.AS_MEANT if all(meant) else Code.UNCERTAIN
 
 
-def ending(network: Code, kernel: Iterable[str]) -> int:
-    """How a probe in a pod ends: as the network's attempts say, and higher where a dangerous call could be made, or
-    could not be tried. `kernel`: what came of each (`kernel.May`)."""
-    found = set(kernel)
-    return network + (_POSSIBLE if "possible" in found else 0 if found <= {"denied"} else _UNTRIED)
+def ending(network: Code, kernel: Iterable[str], strict: Iterable[str] = ()) -> int:
+    """How a probe in a pod ends: as the network's attempts say, and higher where a dangerous call, or one that the
+    Strict filter alone refuses, could be made or could not be tried. What came of each is one of `trying.May`."""
+    return network + _added(kernel, possible=40, untried=20) + _added(strict, possible=195, untried=60)
 
 
-_POSSIBLE, _UNTRIED = 40, 20
-"""Added to the code of what was reached, so that one exit code tells both."""
+def _added(came: Iterable[str], *, possible: int, untried: int) -> int:
+    """To the code of what was reached, so that one exit code tells all three; none of these is of a process that a
+    signal ended but for a real-time one, which no kubelet sends."""
+    found = set(came)
+    return possible if "possible" in found else 0 if found <= {"denied"} else untried
+
+
 _NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 """Of a datagram socket that was only given its peer's address: it sends nothing, so the kernel itself says so. One that
 found no free port says EAGAIN."""

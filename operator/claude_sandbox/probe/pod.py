@@ -1,10 +1,10 @@
 """`python -m claude_sandbox.probe.pod QUESTION`: what runs in a pod.
 
-The question is an argument, a JSON object: `seconds` for each attempt, `settle`, and `targets` as in `__main__`, each
-with `allowed`. The answer is the container's termination message, one line of JSON: `version`, `attempts` (name,
-outcome, error and milliseconds of each), `open`, for how many milliseconds after the start something could be reached
-that is not allowed, and `kernel` (name, outcome and error of each dangerous call). The exit code says once more what
-came of it (`outcomes.ending`).
+The question is an argument, a JSON object: `seconds` for each attempt, `settle`, `strict` as in `__main__`, and
+`targets` as there, each with `allowed`. The answer is the container's termination message, one line of JSON: `version`,
+`attempts` (name, outcome, error and milliseconds of each), `open`, for how many milliseconds after the start something
+could be reached that is not allowed, and `kernel` and `strict` (name, outcome and error of each call). The exit code
+says once more what came of it (`outcomes.ending`).
 
 A network plugin may take a while until a new pod has the network that it is to have. So what is allowed is tried until
 it is reached, and what is not until it is not, for `settle` seconds at most; what came of it last counts.
@@ -24,10 +24,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from claude_sandbox.probe import LARGEST, MOST_TARGETS, VERSION
+from claude_sandbox.probe import LARGEST, MOST_TARGETS, VERSION, kernel, strict
 from claude_sandbox.probe.__main__ import LONGEST, target_in
 from claude_sandbox.probe.attempts import Attempt, Target, attempt, self_test
-from claude_sandbox.probe.kernel import calls
 from claude_sandbox.probe.outcomes import REACHED, Code, code_of, ending
 
 MESSAGE = Path("/dev/termination-log")
@@ -48,6 +47,7 @@ class Question:
     settle: float
     allowed: list[Target]
     others: list[Target]
+    strict: bool = False
 
 
 def main(text: str) -> int:
@@ -60,13 +60,14 @@ def main(text: str) -> int:
         return Code.NOT_TRIED
     found, open_for = tried(asked, begun)
     # Once the threads of the attempts have ended: it forks.
-    kernel = calls()
+    dangerous, narrow = kernel.calls(), strict.calls() if asked.strict else []
     message = json.dumps(
         {
             "version": VERSION,
             "attempts": [[one.name, one.outcome, one.error, one.milliseconds] for one in found],
             "open": open_for,
-            "kernel": [[one.name, one.may, one.error] for one in kernel],
+            "kernel": [[one.name, one.may, one.error] for one in dangerous],
+            "strict": [[one.name, one.may, one.error] for one in narrow],
         },
         separators=(",", ":"),
     )
@@ -76,7 +77,7 @@ def main(text: str) -> int:
     MESSAGE.write_text(message)
     allowed = {one.name for one in asked.allowed}
     reached = code_of([(one.outcome, one.name in allowed or one.name == "self") for one in found])
-    return ending(reached, [one.may for one in kernel])
+    return ending(reached, [one.may for one in dangerous], [one.may for one in narrow])
 
 
 def understood(text: str) -> Question:
@@ -91,6 +92,7 @@ def understood(text: str) -> Question:
         min(float(asked["settle"]), _LONGEST_SETTLE),
         [target for target, allowed in targets if allowed],
         [target for target, allowed in targets if not allowed],
+        bool(asked.get("strict")),
     )
 
 

@@ -32,7 +32,7 @@ shows of one to another is no matter of system calls (`kernel.yama.ptrace_scope`
 It is for machines on x86-64 and arm64. On another an engine lets nothing in it start a process, so no sandbox becomes
 ready; to another node the file must not be brought. Everything was tried on x86-64; for arm64 the names are the
 kernel's. `docker inspect` shows the whole filter, and KERN-01 tells whether a container has it; of a pod it tells
-whether it names the file.
+whether it names the file, and by a probe whether that refuses what no other filter does.
 """
 
 

@@ -28,7 +28,7 @@ from claude_sandbox.backends.probing.schedule import Probing
 from claude_sandbox.backends.probing.wanted import NO_PORT, Named, Wanted
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.compliance.containers.networks import GATEWAY_MODE, INHIBIT
-from claude_sandbox.compliance.controls.judges.probed import allowance, denial, metadata, refusals
+from claude_sandbox.compliance.controls.judges.probed import allowance, denial, metadata, narrower, refusals
 from claude_sandbox.compliance.evidence.probes import ProbeReport
 from claude_sandbox.compliance.reports.isolation import Judgement
 from claude_sandbox.compliance.verdict import Verdict
@@ -396,13 +396,31 @@ async def test_the_kernel_refuses_dangerous_calls_to_a_sandbox(host: EngineDescr
             ]
 
 
+LET_THROUGH_BY_DEFAULT = {
+    *("adjtimex", "clock_adjtime", "io_setup", "mq_unlink", "vmsplice", "ptrace", "personality", "generic netlink"),
+}
+"""What every engine's own filter lets through, on a kernel that has it."""
+
+
 async def test_the_strict_filter_refuses_them_on_every_engine(host: EngineDescription) -> None:
     strict = {"seccompProfile": {"type": "Strict"}}
     async with sandbox(host, probing=Probing(600), security=strict) as one:
         await one.made()
         await one.started()
         await judged(one)
-        assert "KERN-07" in {id for group in (await measured(one))[0].passed for id in group.controls}
+        assert {"KERN-01", "KERN-07"} <= {id for group in (await measured(one))[0].passed for id in group.controls}
+        asked = Questions(IDENTITY, CLUSTER, CALLED, one.inspected, (), (), strict=True)
+        found = await ask(Engine(lambda: one.sdk.api), HELPER, asked)
+        assert narrower(found).result is Result.PASS, found.strict
+        # As somebody may make one behind the operator's back, or an engine may hold to another than it shows.
+        host_config = {**one.inspected["HostConfig"], "SecurityOpt": ["no-new-privileges:true"]}
+        wider = replace(asked, sandbox={**one.inspected, "HostConfig": host_config})
+        found = await ask(Engine(lambda: one.sdk.api), HELPER, wider)
+        assert isinstance(found.strict, tuple)
+        possible_there = {call.name for call in found.strict if call.outcome == "possible"}
+        assert possible_there >= LET_THROUGH_BY_DEFAULT
+        assert {call.outcome for call in found.strict} <= {"possible", "denied"}
+        assert narrower(found).result is Result.FAIL
 
 
 async def test_a_container_without_a_filter_is_found_by_trying(made: Made, probed: Probed) -> None:

@@ -5,13 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from claude_sandbox.api.spec import SeccompProfileType
 from claude_sandbox.api.status import EvidenceSource, Result
-from claude_sandbox.compliance.controls.judges.probed import denial, refusals
+from claude_sandbox.compliance.controls.judges.probed import denial, narrower, refusals
 from claude_sandbox.compliance.evidence.containers import Declared, DockerEvidence
 from claude_sandbox.compliance.evidence.probes import Expected, KernelCall, ProbeReport, Tried
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
 from claude_sandbox.compliance.reports.containers import findings
 from claude_sandbox.compliance.reports.findings import Finding
+from claude_sandbox.seccomp.profile import STRICT
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GATEWAY = Tried("its gateway", Expected.ALLOWED, "connected")
@@ -126,6 +128,37 @@ def test_what_the_kernel_refuses_is_refused_and_nothing_else() -> None:
         assert refusals(replace(GOOD, kernel=(*CALLS, KernelCall("setns", outcome)))).result is Result.UNKNOWN
     assert refusals(replace(GOOD, kernel=())).result is Result.UNKNOWN
     assert "is privileged" in refusals(replace(GOOD, kernel="it is privileged")).message
+
+
+def test_a_filter_is_strict_where_all_is_refused_that_only_strict_refuses() -> None:
+    calls = (KernelCall("adjtimex", "denied", "EPERM"), KernelCall("io_setup", "denied", "ENOSYS"))
+    assert narrower(replace(GOOD, strict=calls)).result is Result.PASS
+    found = narrower(replace(GOOD, strict=(*calls, KernelCall("ptrace", "possible", "ESRCH"))))
+    assert (found.result, "ptrace" in found.message, "adjtimex" in found.message) == (Result.FAIL, True, False)
+    assert narrower(replace(GOOD, strict=(*calls, KernelCall("ptrace", "failed")))).result is Result.UNKNOWN
+    assert narrower(replace(GOOD, strict=())).result is Result.UNKNOWN
+    assert narrower(GOOD).result is Result.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("outcome", "result"), [("denied", Result.PASS), ("possible", Result.FAIL), ("failed", Result.PASS)]
+)
+def test_an_engine_that_shows_strict_and_does_not_hold_to_it_is_found(outcome: str, result: Result) -> None:
+    """Its document shows the whole filter, so that it takes no probe to believe it, and one to refute it."""
+    host = {"SecurityOpt": [f"seccomp={STRICT}"], "Privileged": False}
+    container = Reading({"State": {"Running": True}, "HostConfig": host}, EvidenceSource.INSPECT, NOW)
+    report = replace(GOOD, strict=(KernelCall("adjtimex", outcome),))
+    evidence = DockerEvidence(
+        Declared(seccomp=SeccompProfileType.STRICT),
+        container,
+        NOW,
+        probe=Reading(report, EvidenceSource.NETWORK_PROBE, NOW),
+        probe_max_age=timedelta(minutes=20),
+    )
+    found = next(one for one in findings(evidence) if one.control.id == "KERN-01")
+    assert (found.result, found.required) == (result, True)
+    late = replace(evidence, probe=Unread("that is under way"))
+    assert next(one for one in findings(late) if one.control.id == "KERN-01").result is Result.PASS
 
 
 def test_what_can_be_reached_counts_as_soon_as_a_probe_tells_it_and_while_it_is_fresh() -> None:

@@ -4,16 +4,19 @@ import ctypes
 import errno
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import linux_calls
 import pytest
 
-from claude_sandbox.probe import kernel
-from claude_sandbox.probe.kernel import ATTEMPTS, Call, May
+from claude_sandbox.probe import strict, trying
+from claude_sandbox.probe.kernel import ATTEMPTS
 from claude_sandbox.probe.outcomes import Code, ending
+from claude_sandbox.probe.trying import Call, May
 
 ROOM = Path(__file__).parents[3] / "operator"
 _PR_SET_NO_NEW_PRIVS = 38
@@ -61,9 +64,50 @@ def test_whoever_may_is_seen_to_and_nothing_is_left_of_it() -> None:
     assert unchanged
 
 
+def test_each_number_is_the_kernel_s() -> None:
+    assert trying._NUMBERS[platform.machine()].items() <= linux_calls.numbers().items()
+
+
+NARROW = """
+import ctypes, json, os
+from pathlib import Path
+from claude_sandbox.probe import strict
+
+def adjusted():
+    found = ctypes.create_string_buffer(256)
+    ctypes.CDLL(None).adjtimex(found)
+    # modes, offset, freq; what follows is measured.
+    return found.raw[:24].hex()
+
+before = adjusted()
+came = [[one.name, one.may, one.error] for one in strict.calls()]
+print(json.dumps([came, before == adjusted()]))
+"""
+
+
+@pytest.mark.parametrize("user", [[], ["setpriv", "--reuid=65534", "--clear-groups", "--no-new-privs"]])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another")
+def test_what_strict_alone_refuses_anybody_may_elsewhere_and_nothing_is_left_of_it(user: list[str]) -> None:
+    """Without a capability, too: what the kernel refused by itself would say nothing of a filter."""
+    known = len(trace_lines())
+    done = subprocess.run(
+        [*user, "/usr/bin/python3", "-I", "-c", f"import sys; sys.path.insert(0, {str(ROOM)!r})\n{NARROW}"],
+        capture_output=True, text=True, check=True, timeout=120,
+    )  # fmt: skip
+    told, unchanged = json.loads(done.stdout)
+    assert {name: may for name, may, _ in told} == dict.fromkeys(strict.ATTEMPTS, "possible")
+    assert unchanged
+    assert not [line for line in trace_lines()[known:] if "python" in line]
+
+
+def trace_lines() -> list[str]:
+    """What the kernel has logged."""
+    return subprocess.run(["dmesg"], capture_output=True, text=True, check=True).stdout.splitlines()
+
+
 def test_a_call_is_judged_by_what_the_kernel_says() -> None:
     def says(code: int) -> May:
-        return kernel.tried("x", kernel._Attempt(lambda: code, frozenset({errno.EINVAL}))).may
+        return trying.tried("x", trying.Attempt(lambda: code, frozenset({errno.EINVAL}))).may
 
     assert (says(0), says(errno.EINVAL)) == (May.POSSIBLE, May.POSSIBLE)
     assert (says(errno.EPERM), says(errno.ENOSYS), says(errno.EACCES)) == (May.DENIED, May.DENIED, May.DENIED)
@@ -73,14 +117,14 @@ def test_a_call_is_judged_by_what_the_kernel_says() -> None:
 @pytest.mark.parametrize("signal", [9, 31])
 def test_a_child_that_was_killed_says_nothing(signal: int) -> None:
     """Who may run commands beside it could kill it with the very signal of a filter."""
-    attempt = kernel._Attempt(lambda: os.kill(os.getpid(), signal) or 0)  # type: ignore[func-returns-value]
-    assert kernel.tried("x", attempt).may is May.FAILED
+    attempt = trying.Attempt(lambda: os.kill(os.getpid(), signal) or 0)  # type: ignore[func-returns-value]
+    assert trying.tried("x", attempt).may is May.FAILED
 
 
 def test_a_call_that_does_not_return_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "ENOUGH", 0.2)
-    attempt = kernel._Attempt(lambda: time.sleep(600) or 0)
-    assert kernel.tried("x", attempt).may is May.FAILED
+    monkeypatch.setattr(trying, "ENOUGH", 0.2)
+    attempt = trying.Attempt(lambda: time.sleep(600) or 0)
+    assert trying.tried("x", attempt).may is May.FAILED
 
 
 def test_a_setuid_program_is_without_effect_where_no_privileges_are_gained() -> None:
@@ -88,11 +132,15 @@ def test_a_setuid_program_is_without_effect_where_no_privileges_are_gained() -> 
         ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         return ATTEMPTS["setuid programs"].make()
 
-    assert kernel.tried("x", kernel._Attempt(confined)).may is May.DENIED
+    assert trying.tried("x", trying.Attempt(confined)).may is May.DENIED
 
 
 def test_the_end_of_a_probe_in_a_pod_says_what_came_of_the_calls() -> None:
-    ends = {ending(code, came) for code in (0, 10, 11) for came in (["denied"], ["possible", "denied"], ["failed"])}
-    assert len(ends) == 9
+    found = (["denied"], ["possible", "denied"], ["failed"])
+    ends = {ending(code, came, narrow) for code in (0, 10, 11) for came in found for narrow in found}
+    assert len(ends) == 27
+    assert max(ends) < 256
+    # As whom a signal ends: 128 and its number; 64 there are, of which the kernel gives the last half no meaning.
+    assert not ends & set(range(129, 128 + 32))
     assert Code.NOT_TRIED not in ends
     assert ending(Code.AS_MEANT, ["denied"]) == 0

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from claude_sandbox.probe import pod
-from claude_sandbox.probe.kernel import ATTEMPTS, Call, May
-from claude_sandbox.probe.outcomes import Code, Outcome, code_of
+from claude_sandbox.probe import kernel, pod, strict
+from claude_sandbox.probe.kernel import ATTEMPTS
+from claude_sandbox.probe.outcomes import Code, Outcome, code_of, ending
+from claude_sandbox.probe.trying import Call, May
 
 PR_SET_DUMPABLE = 4
 
@@ -23,7 +24,7 @@ PR_SET_DUMPABLE = 4
 def message(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(pod, "MESSAGE", tmp_path / "termination-log")
     monkeypatch.setattr(pod, "_AGAIN", 0.05)
-    monkeypatch.setattr(pod, "calls", lambda: [Call(name, May.DENIED) for name in ATTEMPTS])
+    monkeypatch.setattr(kernel, "calls", lambda: [Call(name, May.DENIED) for name in ATTEMPTS])
     return tmp_path / "termination-log"
 
 
@@ -145,3 +146,14 @@ def test_nobody_of_the_same_user_can_look_into_it(protected: bool) -> None:
         os.waitpid(running, 0)
         os.close(told)
         os.close(tell)
+
+
+def test_what_strict_alone_refuses_is_tried_where_it_is_asked_for(
+    message: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strict, "calls", lambda: [Call("adjtimex", May.POSSIBLE)])
+    assert pod.main(question()) == Code.AS_MEANT
+    assert json.loads(message.read_text())["strict"] == []
+    asked = json.loads(question()) | {"strict": True}
+    assert pod.main(json.dumps(asked)) == ending(Code.AS_MEANT, [], ["possible"])
+    assert json.loads(message.read_text())["strict"] == [["adjtimex", "possible", ""]]

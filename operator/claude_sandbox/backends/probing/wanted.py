@@ -1,11 +1,12 @@
 """What is tried from a sandbox's place in the network. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from claude_sandbox.compliance.evidence.probes import Expected, KernelCall, Subject
-from claude_sandbox.probe.kernel import ATTEMPTS, May
+from claude_sandbox.probe import kernel, strict
+from claude_sandbox.probe.trying import May
 
 ASKED_OF_RESOLVERS = "example.org"
 """What a resolver is asked for that administrators name. Whether it has it is no matter."""
@@ -37,6 +38,9 @@ class Named(NamedTuple):
         return Wanted(at + by, self.host, self.port, Expected.DENIED, self.protocol, True, query, by_node=True)
 
 
+Told = Sequence[tuple[Any, Any, Any]]
+
+
 class MisunderstoodError(Exception):
     """The answer is none of this probe's."""
 
@@ -60,10 +64,20 @@ class Wanted:
     subject: Subject = Subject.OTHER
 
 
-def calls_of(told: Sequence[tuple[Any, Any, Any]]) -> tuple[KernelCall, ...]:
+def dangerous_calls(told: Told) -> tuple[KernelCall, ...]:
     """The dangerous calls as a probe tells them: name, outcome and error of each. Raises ValueError where they are not
     all of them, or in other words."""
+    return _calls(told, kernel.ATTEMPTS)
+
+
+def strict_calls(told: Told, *, asked: bool) -> tuple[KernelCall, ...] | str:
+    """Those that the Strict filter alone refuses, in the same way. `asked`: whether the probe was to try them."""
+    found = _calls(told, strict.ATTEMPTS if asked else {})
+    return found if asked else "it was not tried"
+
+
+def _calls(told: Told, wanted: Mapping[str, object]) -> tuple[KernelCall, ...]:
     found = tuple(KernelCall(str(name), str(May(may)), str(error)[:32]) for name, may, error in told)
-    if [one.name for one in found] != list(ATTEMPTS):
+    if [one.name for one in found] != list(wanted):
         raise ValueError("other calls than were to be tried")
     return found

@@ -19,14 +19,14 @@ from claude_sandbox.compliance.control import (
     PodCheck,
     maps,
 )
-from claude_sandbox.compliance.controls.judges.probed import container_calls, pod_calls
+from claude_sandbox.compliance.controls.judges.probed import container_calls, narrower, pod_calls
 from claude_sandbox.compliance.conventions import HARDENED_HANDLERS, PLAIN_HANDLERS
 from claude_sandbox.compliance.host_files.paths import holds, normal
 from claude_sandbox.compliance.pods import witness as pod_witness
 from claude_sandbox.compliance.pods.pod_security import NEWEST_MINOR, SAFE_SYSCTLS, SELINUX_TYPES
 from claude_sandbox.compliance.pods.standards import on_linux, violating
 from claude_sandbox.compliance.pods.view import View
-from claude_sandbox.compliance.verdict import Verdict, decided, failed, not_applicable, passed, unknown
+from claude_sandbox.compliance.verdict import Verdict, decided, failed, not_applicable, passed, unknown, untried
 from claude_sandbox.seccomp.profile import is_strict
 
 _BUILT_IN = ("", "builtin")
@@ -61,7 +61,8 @@ _READ_ONLY = frozenset({"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/pro
 
 def pod_seccomp(view: View) -> Verdict:
     """A filter of system calls: one that is set, and is not Unconfined; of a sandbox that asks for Strict, the file of
-    its node that the operator's administrator says is that."""
+    its node that the operator's administrator says is that, and in fact: a probe in it may make no call that Strict
+    refuses."""
     verdict = violating("seccompProfile_restricted")(view)
     profiles = [
         one.context.get("seccompProfile") or view.context.get("seccompProfile") or {} for one in view.containers
@@ -72,13 +73,24 @@ def pod_seccomp(view: View) -> Verdict:
         strict = {"type": "Localhost", "localhostProfile": wanted}
         if any(profile != strict for profile in profiles):
             return failed("its filter is not the Strict one that its sandbox asks for; a new pod would have it", value)
+        return _strict_in_fact(view, value)
     return Verdict(verdict.result, verdict.message, value)
+
+
+def _strict_in_fact(view: View, value: str) -> Verdict:
+    """What is in a node's file no object tells."""
+    report = view.confined
+    if isinstance(report, str):
+        return untried(f"its pod names the file of Strict on its node, and whether that is Strict {report}", value)
+    verdict = narrower(report)
+    return Verdict(verdict.result, verdict.message, "; ".join(filter(None, (value, verdict.value))))
 
 
 def container_seccomp(container: Container) -> Verdict:
     """A filter of system calls: the engine's own, unless another is named, and not one that lets everything pass.
 
-    A sandbox that asks for the Strict one has to have it.
+    A sandbox that asks for the Strict one has to have it, and nothing that this refuses may have been possible to a
+    probe in it.
     """
     if container.text("Platform") == "windows":
         return unknown("Windows has no such filter, and whether the container has a kernel of its own is not told")
@@ -101,7 +113,7 @@ def container_seccomp(container: Container) -> Verdict:
                 "whether a privileged container gets the filter that it names depends on the engine's version"
             )
     if is_its_own and is_strict(profile):
-        return passed("Strict")
+        return _unrefuted(container)
     if container.declared.seccomp is SeccompProfileType.STRICT:
         return failed("its filter is not the Strict one that its sandbox asks for; a new container would have it")
     if is_its_own:
@@ -111,6 +123,13 @@ def container_seccomp(container: Container) -> Verdict:
             return unknown(f"what filter {whose} gives by default only the engine tells (docker info)")
         return _default(container.engine.default_seccomp)
     return unknown("it names a seccomp profile that its document does not show")
+
+
+def _unrefuted(container: Container) -> Verdict:
+    """The document shows the whole filter, so that a probe can but tell that it is not in force."""
+    report = container.probe
+    found = None if isinstance(report, str) else narrower(report)
+    return found if found is not None and found.result is Result.FAIL else passed("Strict")
 
 
 def pod_app_armor(view: View) -> Verdict:
@@ -311,7 +330,9 @@ CONTROLS: tuple[Control, ...] = (
         ),
         pod=PodCheck(
             on_linux(pod_seccomp),
-            "Set seccompProfile.type to RuntimeDefault everywhere; Strict takes --strict-seccomp-profile.",
+            "Set seccompProfile.type to RuntimeDefault; for Strict bring manifests/seccomp/strict.json to its node.",
+            weighs=(Evidence.KERNEL_PROBE,),
+            unseen="what was in its node's file when the pod started, where that is another by now.",
             kernel=pod_witness.each(witness.seccomp),
             undeclared=AS_FOR_A_SANDBOX,
         ),

@@ -80,6 +80,8 @@ class ProbeReport:
     """For how many seconds after its start something could be reached that is denied, rounded up."""
     kernel: tuple[KernelCall, ...] | str = "it was not tried"
     """What the kernel lets a process do that is confined as the sandbox is; or why nothing is known of that."""
+    strict: tuple[KernelCall, ...] | str = "it was not tried"
+    """The same of calls that the Strict filter alone refuses."""
 
 
 def is_nobody(one: Tried) -> bool:

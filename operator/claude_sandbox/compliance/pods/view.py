@@ -103,6 +103,17 @@ class View:
         return _value(self.evidence.kernel_probe)
 
     @property
+    def confined(self) -> ProbeReport | str:
+        """What a probe that is confined as the pod is tells; or why nothing is known of that, as the end of a
+        sentence."""
+        reading, most = self.evidence.kernel_probe, self.evidence.probe_max_age
+        if isinstance(reading, Unread):
+            return f"was not tried: {reading.reason}"
+        if self.evidence.now - reading.observed_at > most:
+            return f"was tried more than {most.total_seconds():.0f} s ago"
+        return reading.value
+
+    @property
     def drift(self) -> tuple[str, ...]:
         return _value(self.evidence.drift)
 

@@ -98,7 +98,7 @@ def _findings(view: View, controls: Sequence[Control]) -> tuple[Finding, ...]:
             verdict, basis = _with_the_kernel(check, check.kernel, kernel, verdict, basis, view)
         remedy = check.remedy if verdict.result is Result.FAIL else ""
         tells = not any(need in PROBES and need in unusable for need in _needs(check))
-        required = tells and profile in control.required_by(check, level)
+        required = tells and not verdict.untried and profile in control.required_by(check, level)
         finding = Finding(control, verdict, required, remedy, *basis)
         found.append(excepted(finding, evidence.expected.exemptions, evidence.now.date()))
     return tuple(found)

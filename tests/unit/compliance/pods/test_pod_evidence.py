@@ -8,13 +8,14 @@ import pytest
 from compliant_sandbox import MAX_AGE, NOW, World, changed, compliant, is_compliant, reported, results, without
 from hypothesis import given
 from hypothesis import strategies as st
-from test_pod_mutations import MUTATIONS
+from test_pod_mutations import MUTATIONS, strict_is_tried
 
 from claude_sandbox.api.spec import Profile
 from claude_sandbox.api.status import EvidenceSource, Result
 from claude_sandbox.compliance.catalogue import POD_CONTROLS
 from claude_sandbox.compliance.control import PROBES, Control, Evidence, PodCheck
 from claude_sandbox.compliance.evidence.pods import KubernetesEvidence
+from claude_sandbox.compliance.evidence.probes import KernelCall
 from claude_sandbox.compliance.evidence.readings import Reading
 from claude_sandbox.compliance.reports.pods import findings, isolation
 
@@ -55,7 +56,9 @@ def test_less_evidence_never_makes_a_result_pass(mutations: list[str], unread: s
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_missing_reading_makes_exactly_the_results_that_rest_on_it_unknown(name: str) -> None:
-    before, after = (results(one) for one in (compliant().evidence(), without(compliant().evidence(), name)))
+    # One that asks for all that rests on a reading.
+    evidence = changed(strict_is_tried(KernelCall("adjtimex", "denied"))).evidence()
+    before, after = results(evidence), results(without(evidence, name))
     lost = PROBES if Evidence(name) in PROBES else {Evidence(name)}
     resting = {control.id for control in POD_CONTROLS if lost & {*needs_of(control), *weighs_of(control)}}
     assert resting

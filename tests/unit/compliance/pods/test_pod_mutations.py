@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ from claude_sandbox.compliance.catalogue import POD_CONTROLS
 from claude_sandbox.compliance.control import PodCheck
 from claude_sandbox.compliance.evidence.pods import Access
 from claude_sandbox.compliance.evidence.probes import Expected, KernelCall, Tried
-from claude_sandbox.compliance.evidence.readings import ClaudeCode
+from claude_sandbox.compliance.evidence.readings import ClaudeCode, Unread
 from claude_sandbox.compliance.reports.pods import findings
 
 Mutate = Callable[[World], Any]
@@ -59,6 +60,18 @@ def asks_for_strict(profile: dict[str, str]) -> Mutate:
     def mutate(world: World) -> None:
         world.declare(seccomp_file="strict.json")
         world.spec["securityContext"]["seccompProfile"] = profile
+
+    return mutate
+
+
+def strict_is_tried(*calls: KernelCall) -> Mutate:
+    """One whose pod names the file of Strict, and what a probe in it says."""
+    named = asks_for_strict({"type": "Localhost", "localhostProfile": "strict.json"})
+
+    def mutate(world: World) -> None:
+        named(world)
+        if calls:
+            world.probe = replace(world.probe, strict=calls)
 
     return mutate
 
@@ -291,6 +304,10 @@ MUTATIONS: dict[str, tuple[Mutate, str]] = {
     "the runtime's filter where Strict is asked for": (asks_for_strict({"type": "RuntimeDefault"}), "KERN-01"),
     "another file than that of Strict": (
         asks_for_strict({"type": "Localhost", "localhostProfile": "other.json"}),
+        "KERN-01",
+    ),
+    "a file that lets through what Strict refuses": (
+        strict_is_tried(KernelCall("ptrace", "denied", "EPERM"), KernelCall("adjtimex", "possible")),
         "KERN-01",
     ),
     "AppArmor unconfined": (agent_context(appArmorProfile={"type": "Unconfined"}), "KERN-02"),
@@ -764,6 +781,11 @@ UNDECIDED: dict[str, tuple[Mutate, str]] = {
     "an image that was loaded by hand": (reported(imageID="sha256:" + "d" * 64), "IMG-01"),
     "nothing but its gateway is tried": (tried(GATEWAY), "NET-03 NET-04 NET-05 NET-09"),
     "no call is tried": (told(), "KERN-07"),
+    "a file of Strict in which nothing was tried": (strict_is_tried(), "KERN-01"),
+    "a file of Strict of which the kernel says nothing": (
+        strict_is_tried(KernelCall("adjtimex", "failed", "EMFILE")),
+        "KERN-01",
+    ),
     "a call of which the kernel says nothing": (told(KernelCall("mount", "failed", "EMFILE")), "KERN-07"),
     "a probe that is confined otherwise": (
         lambda world: setattr(world, "probe", replace(world.probe, kernel="it is confined otherwise")),
@@ -792,3 +814,21 @@ def test_what_can_not_be_told_is_unknown(name: str) -> None:
     assert {id: result for id, result in found.items() if result is not before[id]} == dict.fromkeys(
         undecided.split(), Result.UNKNOWN
     )
+
+
+def test_strict_is_proven_by_what_a_probe_may_not_do_and_required_as_soon_as_one_was_made() -> None:
+    world = changed(strict_is_tried(KernelCall("adjtimex", "denied", "EPERM")))
+    assert results(world.evidence())["KERN-01"] is Result.PASS
+    stale = replace(world.evidence(), probe_max_age=timedelta(seconds=-1))
+    for evidence, result, required in (
+        (world.evidence(), Result.PASS, True),
+        (changed(strict_is_tried(KernelCall("adjtimex", "possible"))).evidence(), Result.FAIL, True),
+        (changed(strict_is_tried()).evidence(), Result.UNKNOWN, True),
+        (stale, Result.UNKNOWN, False),
+        (replace(world.evidence(), probe=Unread("that is under way")), Result.UNKNOWN, False),
+    ):
+        found = next(one for one in findings(evidence) if one.control.id == "KERN-01")
+        assert (found.result, found.required) == (result, required), found
+    # What the pod's object says is required whether or not anybody tries it.
+    loose = changed(asks_for_strict({"type": "RuntimeDefault"})).evidence()
+    assert next(one for one in findings(replace(loose, probe=Unread("x"))) if one.control.id == "KERN-01").required

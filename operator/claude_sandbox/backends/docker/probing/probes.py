@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from claude_sandbox.api.spec import SeccompProfileType
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.engine.threads import of_tenant
@@ -82,7 +83,8 @@ class Probes(Schedule[Seen, Place]):
             self._addresses_but(identity),
             self._probing.named,
         )
-        return Questions(identity, self._cluster, called, container, wanted, own_networks(seen.network))
+        strict = one.seen.blueprint.seccomp is SeccompProfileType.STRICT
+        return Questions(identity, self._cluster, called, container, wanted, own_networks(seen.network), strict)
 
     def _addresses_but(self, identity: Identity) -> Iterable[str]:
         for other, one in self._of.items():

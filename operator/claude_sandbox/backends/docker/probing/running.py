@@ -30,7 +30,8 @@ _ENDED = (
 
 @dataclass(frozen=True)
 class Questions:
-    """What is to be tried, from the network of the container `sandbox`, as the engine tells it."""
+    """What is to be tried, from the network of the container `sandbox`, as the engine tells it. `strict`: whether it is
+    meant to be held to that filter."""
 
     identity: Identity
     cluster: str
@@ -38,6 +39,7 @@ class Questions:
     sandbox: Object
     wanted: tuple[Wanted, ...]
     own: tuple[Network, ...]
+    strict: bool = False
 
 
 async def ask(engine: Engine, image: Image, asked: Questions) -> ProbeReport:
@@ -45,7 +47,7 @@ async def ask(engine: Engine, image: Image, asked: Questions) -> ProbeReport:
     # Said again in the answer: one that was prepared before, or is another probe's, does not have it.
     nonce = secrets.token_hex(16)
     answer, answers = await asyncio.gather(_answer(engine, image, asked, nonce), tried_here(asked.wanted, SECONDS))
-    return report_of(answer, nonce, asked.wanted, asked.own, answers, unlike(asked.sandbox))
+    return report_of(answer, nonce, asked.wanted, asked.own, answers, unlike(asked.sandbox), strict=asked.strict)
 
 
 async def _answer(engine: Engine, image: Image, asked: Questions, nonce: str) -> bytes:
@@ -56,7 +58,7 @@ async def _answer(engine: Engine, image: Image, asked: Questions, nonce: str) ->
     try:
         session = await engine.attach(identifier)
         await engine.start(identifier)
-        await session.send(question(nonce, asked.wanted, SECONDS))
+        await session.send(question(nonce, asked.wanted, SECONDS, strict=asked.strict))
         return await session.answer(probe.LARGEST, _ENDED)
     finally:
         await engine.remove_container(identifier)

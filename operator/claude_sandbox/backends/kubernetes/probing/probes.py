@@ -88,8 +88,9 @@ class PodProbes(Schedule[Seen, Place]):
         # Asked before and after: what was tried counts only for a place that stayed the same throughout.
         if self._place_now(identity) != one.place:
             raise NothingFoundError(_MOVED)
-        meant = profiles(one.seen.blueprint)
-        asked = Questions(identity, one.seen.pod, await self._targets(identity, one), ENOUGH, profiles=meant)
+        meant, strict = profiles(one.seen.blueprint), one.seen.blueprint.seccomp_file is not None
+        wanted = await self._targets(identity, one)
+        asked = Questions(identity, one.seen.pod, wanted, ENOUGH, profiles=meant, strict=strict)
         try:
             report = await ask(self._api, self._watches, self._image, asked, self._controls)
         except MisunderstoodError as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from claude_sandbox.backends.probing.wanted import MisunderstoodError, Wanted, calls_of
+from claude_sandbox.backends.probing.wanted import MisunderstoodError, Wanted, dangerous_calls, strict_calls
 from claude_sandbox.compliance.evidence.probes import ALLOWING, ProbeReport, Tried
 from claude_sandbox.probe import VERSION
 from claude_sandbox.probe.outcomes import Outcome, code_of, ending
@@ -15,8 +15,8 @@ from claude_sandbox.probe.pod import LARGEST_MESSAGE
 SELF = "self"
 
 
-def question(wanted: Sequence[Wanted], seconds: float, settle: float) -> str:
-    """The argument that a probe takes."""
+def question(wanted: Sequence[Wanted], seconds: float, settle: float, *, strict: bool = False) -> str:
+    """The argument that a probe takes. `strict`: whether it is to be held to that filter."""
     targets = [
         {
             "name": str(number),
@@ -28,14 +28,20 @@ def question(wanted: Sequence[Wanted], seconds: float, settle: float) -> str:
         }
         for number, one in enumerate(wanted)
     ]
-    return orjson.dumps({"seconds": seconds, "settle": settle, "targets": targets}).decode()
+    return orjson.dumps({"seconds": seconds, "settle": settle, "strict": strict, "targets": targets}).decode()
 
 
 def report_of(
-    code: int, message: str, wanted: Sequence[Wanted], answers: Mapping[str, bool], unlike: str = ""
+    code: int,
+    message: str,
+    wanted: Sequence[Wanted],
+    answers: Mapping[str, bool],
+    unlike: str = "",
+    *,
+    strict: bool = False,
 ) -> ProbeReport:
     """`answers`: by their names, whether targets answered elsewhere.
-    `unlike`: why what the kernel let the probe do says nothing of the sandbox, empty where it does.
+    `unlike`: why what the kernel let the probe do says nothing of the sandbox, empty where it does. `strict` as asked.
 
     Raises MisunderstoodError where the message is not of every target, or says another thing than the exit code.
     """
@@ -49,7 +55,7 @@ def report_of(
         came = {str(name): (Outcome(outcome), str(error)) for name, outcome, error, _ in told["attempts"]}
         tried = [_tried(one, came[str(number)], answers.get(one.name)) for number, one in enumerate(wanted)]
         able, open_for = came[SELF][0] is Outcome.CONNECTED, int(told["open"])
-        kernel = calls_of(told["kernel"])
+        kernel, narrow = dangerous_calls(told["kernel"]), strict_calls(told["strict"], asked=strict)
         if len(told["attempts"]) != len(wanted) + 1 or open_for < 0:
             raise ValueError(message)
     except (ValueError, KeyError, TypeError) as error:
@@ -57,9 +63,11 @@ def report_of(
     meant = [(came[SELF][0], True)]
     meant += [(came[str(number)][0], one.expected in ALLOWING) for number, one in enumerate(wanted)]
     # Who gets into the pod could write its message; its exit code nobody but the program can set.
-    if code != ending(code_of(meant), [one.outcome for one in kernel]):
+    tried_of_strict = [] if isinstance(narrow, str) else [one.outcome for one in narrow]
+    if code != ending(code_of(meant), [one.outcome for one in kernel], tried_of_strict):
         raise MisunderstoodError("its exit code says another thing than its message: somebody may have written that")
-    return ProbeReport(able, tuple(tried), open_seconds=math.ceil(open_for / 1000), kernel=unlike or kernel)
+    seconds = math.ceil(open_for / 1000)
+    return ProbeReport(able, tuple(tried), open_seconds=seconds, kernel=unlike or kernel, strict=unlike or narrow)
 
 
 def _tried(one: Wanted, came: tuple[Any, str], answers: bool | None) -> Tried:

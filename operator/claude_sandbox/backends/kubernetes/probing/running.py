@@ -40,7 +40,7 @@ _ENDED = ("Succeeded", "Failed")
 @dataclass(frozen=True)
 class Questions:
     """What is to be tried, from beside the pod `sandbox`, as it is now. `profiles`: those that it is meant to be held
-    to; `enough`: seconds until its end."""
+    to; `enough`: seconds until its end; `strict`: whether one of them is that filter."""
 
     identity: Identity
     sandbox: Object
@@ -48,6 +48,7 @@ class Questions:
     enough: float
     settle: float = SETTLE
     profiles: Object | None = None
+    strict: bool = False
 
 
 async def ask(api: Api, watches: Watches, image: Image, asked: Questions, controls: Controls) -> ProbeReport:
@@ -55,7 +56,7 @@ async def ask(api: Api, watches: Watches, image: Image, asked: Questions, contro
     # First: what is left counts towards the namespace's quota as well.
     await _clear(api, watches, asked.identity)
     name = f"{meta.PROBE_PREFIX}{asked.identity.name}-{secrets.token_hex(5)}"
-    line = question(asked.wanted, SECONDS, asked.settle)
+    line = question(asked.wanted, SECONDS, asked.settle, strict=asked.strict)
     body = document(asked.identity, asked.sandbox, image, name, line, asked.profiles)
     made = await _made(api, body)
     try:
@@ -85,7 +86,7 @@ async def ask(api: Api, watches: Watches, image: Image, asked: Questions, contro
             f"its pod ended without an answer (exit code {code}); if that lasts, see that --gateway-image names the"
             " operator's image of the operator's own version"
         )
-    return report_of(code, message, asked.wanted, answers, unlike(made, asked.sandbox))
+    return report_of(code, message, asked.wanted, answers, unlike(made, asked.sandbox), strict=asked.strict)
 
 
 async def _made(api: Api, body: Manifest) -> Object:

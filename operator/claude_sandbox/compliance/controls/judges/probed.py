@@ -62,6 +62,18 @@ def refusals(report: ProbeReport) -> Verdict:
     return decided(problems, doubts, f"{len(calls)} dangerous calls are refused")
 
 
+def narrower(report: ProbeReport) -> Verdict:
+    """Whether the filter in force is as narrow as Strict, by what that alone refuses."""
+    calls = report.strict
+    if isinstance(calls, str):
+        return unknown(f"which calls its filter refuses is not known: {calls}")
+    let = [one.name for one in calls if one.outcome == POSSIBLE]
+    if let:
+        return failed(f"the filter in force is not Strict, which refuses what was possible: {', '.join(let)}")
+    doubts = [f"{one.name} could not be tried: {_said(one)}" for one in calls if one.outcome != REFUSED]
+    return decided([], doubts, f"{len(calls)} calls that Strict alone refuses are refused")
+
+
 def pod_denial(view: View) -> Verdict:
     """Nothing but what is allowed could be connected to, by a pod that the network can't tell from the sandbox's."""
     return denial(view.probe)

@@ -14,7 +14,7 @@ from claude_sandbox.backends.docker.probing.targets import own_networks, place_o
 from claude_sandbox.backends.probing.wanted import MisunderstoodError, Named, Wanted
 from claude_sandbox.blueprint.model import Image
 from claude_sandbox.compliance.evidence.probes import Expected, ProbeReport, Tried
-from claude_sandbox.probe import VERSION
+from claude_sandbox.probe import VERSION, strict
 from claude_sandbox.probe.kernel import ATTEMPTS
 
 CALLED = names_of(CLUSTER, IDENTITY)
@@ -133,6 +133,7 @@ def answer(**more: Any) -> bytes:
         for name, outcome in (("self", "connected"), ("0", "connected"), ("1", "timeout"))
     ]
     said = {"version": VERSION, "nonce": "n", "routes": ["10.9.0.0/28 eth0"], "attempts": attempts, "kernel": KERNEL}
+    said["strict"] = []
     return json.dumps(said | more).encode()
 
 
@@ -162,11 +163,22 @@ def test_an_answer_says_what_came_of_each_target() -> None:
         answer(kernel=None),
         answer(kernel=KERNEL[1:]),
         answer(kernel=[{**one, "may": "perhaps"} for one in KERNEL]),
+        answer(strict=None),
+        answer(strict=KERNEL[:1]),
     ],
 )
 def test_what_is_no_answer_to_this_question_is_none(said: bytes) -> None:
     with pytest.raises(MisunderstoodError):
         report_of(said, "n", WANTED, own_networks(NETWORK), {})
+
+
+def test_what_strict_alone_refuses_is_told_where_it_is_asked_for() -> None:
+    narrow = [{"name": name, "may": "possible", "error": ""} for name in strict.ATTEMPTS]
+    found = report_of(answer(strict=narrow), "n", WANTED, own_networks(NETWORK), {}, strict=True)
+    assert [(one.name, one.outcome) for one in found.strict] == [(name, "possible") for name in strict.ATTEMPTS]
+    assert json.loads(question("n", WANTED, 5, strict=True))["strict"] is True
+    with pytest.raises(MisunderstoodError):
+        report_of(answer(), "n", WANTED, own_networks(NETWORK), {}, strict=True)
 
 
 def test_routes_that_could_not_be_read_are_not_taken_for_none() -> None:
@@ -183,7 +195,14 @@ def test_a_route_by_an_address_that_nobody_has_leads_nowhere() -> None:
         attempts = [
             {"name": name, "outcome": came, "error": ""} for name, came in (("self", "connected"), ("0", outcome))
         ]
-        said = {"version": VERSION, "nonce": "n", "routes": [*routes, *more], "attempts": attempts, "kernel": []}
+        said = {
+            "version": VERSION,
+            "nonce": "n",
+            "routes": [*routes, *more],
+            "attempts": attempts,
+            "kernel": [],
+            "strict": [],
+        }
         return report_of(json.dumps(said).encode(), "n", (host,), own, {}, "it is not asked here")
 
     assert (told("unreachable").ways, told("unreachable").dead_end) == ((), True)

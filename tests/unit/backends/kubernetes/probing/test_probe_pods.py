@@ -22,7 +22,7 @@ from claude_sandbox.backends.probing.wanted import NO_PORT, MisunderstoodError, 
 from claude_sandbox.blueprint.build import build, parse_image
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image, Site
 from claude_sandbox.compliance.evidence.probes import Expected
-from claude_sandbox.probe import VERSION
+from claude_sandbox.probe import VERSION, strict
 from claude_sandbox.probe.kernel import ATTEMPTS
 from claude_sandbox.probe.outcomes import Code, ending
 from claude_sandbox.probe.pod import LARGEST_MESSAGE, understood
@@ -204,7 +204,7 @@ KERNEL = [[name, "denied", "EPERM"] for name in ATTEMPTS]
 
 def said(*outcomes: str, self: str = "connected", **change: Any) -> str:
     attempts = [["self", self, "", 0], *([str(number), one, "", 5] for number, one in enumerate(outcomes))]
-    told = {"version": VERSION, "attempts": attempts, "open": 1200, "kernel": KERNEL, **change}
+    told = {"version": VERSION, "attempts": attempts, "open": 1200, "kernel": KERNEL, "strict": [], **change}
     return orjson.dumps(told).decode()
 
 
@@ -229,6 +229,27 @@ def test_what_the_kernel_lets_it_do_is_told_by_the_exit_code_too(outcome: str) -
     report = report_of(code, message, WANTED, {"the API server": True})
     assert isinstance(report.kernel, tuple)
     assert report.kernel[-1].outcome == outcome
+
+
+NARROW = [[name, "denied", "EPERM"] for name in strict.ATTEMPTS]
+
+
+@pytest.mark.parametrize("outcome", ["denied", "possible", "failed"])
+def test_what_strict_alone_refuses_is_told_where_it_is_asked_for_and_by_the_exit_code_too(outcome: str) -> None:
+    told = said("connected", "timeout", strict=[[NARROW[0][0], outcome, ""], *NARROW[1:]])
+    code = ending(Code.AS_MEANT, ["denied"], [outcome, "denied"])
+    report = report_of(code, told, WANTED, {}, strict=True)
+    assert isinstance(report.strict, tuple)
+    assert report.strict[0].outcome == outcome
+    assert isinstance(report_of(0, said("connected", "timeout"), WANTED, {}).strict, str)
+    for forged, asked in ((told, False), (said("connected", "timeout"), True)):
+        with pytest.raises(MisunderstoodError):
+            report_of(code, forged, WANTED, {}, strict=asked)
+    # What could be made is another call than the message says, of the other kind.
+    if outcome == "possible":
+        other = said("connected", "timeout", kernel=kernel("possible"), strict=NARROW)
+        with pytest.raises(MisunderstoodError, match="exit code"):
+            report_of(code, other, WANTED, {}, strict=True)
 
 
 def test_a_sandbox_that_is_confined_otherwise_is_not_stood_for() -> None:
