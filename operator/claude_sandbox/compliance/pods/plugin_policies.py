@@ -82,6 +82,19 @@ class PluginPolicies:
         return unknown(f"{verdict.message}; but {who}", verdict.value)
 
 
+def whom_of(pod: Object, namespace: Object | None) -> Whom:
+    """`namespace`: the pod's; None: it is not known."""
+    metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
+    space = None if namespace is None else (namespace.get("metadata") or {}).get("labels") or {}
+    account = str(spec.get("serviceAccountName") or "default")
+    return Whom(metadata.get("labels") or {}, str(metadata.get("namespace", "")), space, account)
+
+
+def may_select(policy: Object, whom: Whom) -> bool:
+    """Whether a policy of a plugin's may be about the pod."""
+    return bool(_those(policy, whom))
+
+
 def plugin_policies(policies: Iterable[Object], whom: Whom) -> PluginPolicies:
     """Those among `policies`, objects of any kind, that may select the pod."""
     return PluginPolicies(tuple(_selecting(policies, whom)))
@@ -102,17 +115,22 @@ class _Kind:
 
 def _selecting(policies: Iterable[Object], whom: Whom) -> Iterator[PluginPolicy]:
     for policy in policies:
-        kind = KINDS.get(_key(policy))
-        if kind is None:
-            continue
-        metadata = policy.get("metadata") or {}
-        if kind.namespaced and str(metadata.get("namespace") or "") != whom.namespace:
-            continue
-        those = [one for one in _rule_sets(policy) if _may(kind, one, whom)]
-        if those:
+        if those := _those(policy, whom):
+            kind, metadata = KINDS[_key(policy)], policy.get("metadata") or {}
             about = frozenset(way for one in those for way in DIRECTIONS if _is_about(one, way))
             denies = frozenset(way for one in those for way in about if _denies(kind, one, way))
             yield PluginPolicy(str(policy["kind"]), str(metadata.get("name", "")), about, denies)
+
+
+def _those(policy: Object, whom: Whom) -> list[Any]:
+    """The rule sets of a policy that may select the pod."""
+    kind = KINDS.get(_key(policy))
+    if kind is None:
+        return []
+    metadata = policy.get("metadata") or {}
+    if kind.namespaced and str(metadata.get("namespace") or "") != whom.namespace:
+        return []
+    return [one for one in _rule_sets(policy) if _may(kind, one, whom)]
 
 
 def _key(value: Object) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from claude_sandbox.compliance.evidence.readings import Object, Reading, Unread
 from claude_sandbox.compliance.pods import pod_security
 from claude_sandbox.compliance.pods.coverage import beyond
 from claude_sandbox.compliance.pods.declared_policies import declared_egress
-from claude_sandbox.compliance.pods.plugin_policies import PluginPolicies, Whom, plugin_policies
+from claude_sandbox.compliance.pods.plugin_policies import PluginPolicies, plugin_policies, whom_of
 from claude_sandbox.compliance.pods.policies import Direction, Granted, Union, union
 from claude_sandbox.compliance.verdict import Verdict
 
@@ -167,9 +167,8 @@ class View:
             return PluginPolicies()
         if isinstance(read, Unread):
             return PluginPolicies(unread=read.reason)
-        account = str(self.spec.get("serviceAccountName") or "default")
-        space = None if isinstance(namespace, Unread) else (namespace.value.get("metadata") or {}).get("labels") or {}
-        return plugin_policies(read.value, Whom(self.labels, self.own_namespace, space, account))
+        space = None if isinstance(namespace, Unread) else namespace.value
+        return plugin_policies(read.value, whom_of(self.pod, space))
 
     @cached_property
     def undeclared_egress(self) -> tuple[Granted, ...]:

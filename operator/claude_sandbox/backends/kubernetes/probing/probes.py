@@ -16,6 +16,7 @@ from claude_sandbox.backends.probing.wanted import MisunderstoodError, Wanted
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image
 from claude_sandbox.compliance.evidence.probes import ProbeReport
 from claude_sandbox.compliance.evidence.readings import Unread
+from claude_sandbox.compliance.pods.plugin_policies import may_select, whom_of
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.resources import NETWORK_POLICIES, PODS
 from claude_sandbox.kubernetes_api.unstructured import Object
@@ -121,4 +122,16 @@ class PodProbes(Schedule[Seen, Place]):
         return self._place(self._watches.get(PODS, identity.namespace, meta.child_name(identity.name)))
 
     def _place(self, pod: Object | None) -> Place | None:
-        return None if pod is None else place_of(pod, self._watches.selecting(NETWORK_POLICIES, pod)[1])
+        if pod is None:
+            return None
+        return place_of(pod, self._watches.selecting(NETWORK_POLICIES, pod)[1], self._of_plugins(pod))
+
+    def _of_plugins(self, pod: Object) -> tuple[Object, ...]:
+        """The policies of network plugins that may select a pod; none where nobody looks, or they can't be read: that
+        is told by the controls."""
+        followed, namespace = self._watches.plugin_policies, str(pod["metadata"]["namespace"])
+        known = followed.of(namespace) if followed is not None else None
+        if known is None or isinstance(known, Unread):
+            return ()
+        whom = whom_of(pod, self._watches.namespace(namespace)[1])
+        return tuple(one for one in known.value if may_select(one, whom))

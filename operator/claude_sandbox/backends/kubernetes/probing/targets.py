@@ -1,8 +1,11 @@
 """What is tried from a sandbox's place in the cluster's network, and what that place is. Pure."""
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
+
+import orjson
 
 from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.gateway.objects import BROKER_PORT, HEALTH_PORT
@@ -34,6 +37,8 @@ class Place:
     networks: tuple[str, ...]
     policies: tuple[tuple[str, str, int], ...]
     """Name, UID and generation of those that may select it."""
+    plugins: tuple[tuple[str, str], ...] = ()
+    """UID and rules, in short, of those of network plugins that may select it."""
     gateway: str = ""
     """The address that it knows its gateway by."""
 
@@ -47,8 +52,8 @@ class ClusterAddresses:
     resolver: str = ""
 
 
-def place_of(pod: Object | None, policies: Iterable[Object]) -> Place | None:
-    """None of a pod that does not run, or is on its way out."""
+def place_of(pod: Object | None, policies: Iterable[Object], plugins: Iterable[Object] = ()) -> Place | None:
+    """None of a pod that does not run, or is on its way out. `plugins`: policies of network plugins."""
     if pod is None or terminating(pod):
         return None
     status, node = pod.get("status") or {}, str((pod.get("spec") or {}).get("nodeName") or "")
@@ -63,6 +68,7 @@ def place_of(pod: Object | None, policies: Iterable[Object]) -> Place | None:
         labels=tuple(sorted(labels(pod).items())),
         networks=networks_of(pod),
         policies=tuple(sorted(map(_version, policies))),
+        plugins=tuple(sorted(map(_rules, plugins))),
         gateway=known.address if known is not None else "",
     )
 
@@ -229,6 +235,12 @@ def _written(host: str, port: int) -> str:
 def _version(policy: Object) -> tuple[str, str, int]:
     metadata = policy["metadata"]
     return str(metadata["name"]), str(metadata["uid"]), int(metadata.get("generation") or 0)
+
+
+def _rules(policy: Object) -> tuple[str, str]:
+    """Not by its generation: an extension API server need not count."""
+    said = orjson.dumps([policy.get("spec"), policy.get("specs")], option=orjson.OPT_SORT_KEYS)
+    return str(policy["metadata"].get("uid", "")), hashlib.sha256(said).hexdigest()
 
 
 def is_other(pod: Object, identity_uid: str) -> bool:

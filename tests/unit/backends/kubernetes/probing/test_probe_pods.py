@@ -186,6 +186,13 @@ def test_the_place_changes_with_what_matters() -> None:
     assert place_of(other, [policy]) != before
     assert place_of(running(), [{"metadata": {**policy["metadata"], "generation": 2}}]) != before
     assert place_of(running(), []) != before
+    # Of a plugin's policies not all servers count generations.
+    plugin = {"metadata": {"uid": "1"}, "spec": {"egress": []}, "specs": None}
+    with_plugin = place_of(running(), [policy], [plugin])
+    assert with_plugin != before
+    assert place_of(running(), [policy], [copy.deepcopy(plugin)]) == with_plugin
+    for change in ({"spec": {"egress": [{}]}}, {"specs": [{}]}, {"metadata": {"uid": "2"}}):
+        assert place_of(running(), [policy], [plugin | change]) != with_plugin
     gone = running()
     gone["metadata"]["deletionTimestamp"] = "2026-03-01T12:00:00Z"
     pending = running()
