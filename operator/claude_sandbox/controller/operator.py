@@ -101,8 +101,8 @@ class Operator:
         observer = metrics.queue_observer()
         self.queue: WorkQueue[Key] = WorkQueue(observer=observer, limits=self._limits)
         # Once, and not with each reconciler: it follows the sandboxes for as long as there are any.
-        revocations = Revocations(settings.revocation_hook, self.queue.add)
-        self._compromised_keys = CompromisedKeys(self.sandboxes, self._wake_users, revocations)
+        self._revocations = Revocations(settings.revocation_hook, self._wake_asker)
+        self._compromised_keys = CompromisedKeys(self.sandboxes, self._wake_users, self._revocations)
         self._limiter = NamespaceRateLimiter(self.sandboxes, self.queue.add)
         metrics.watch_queue(self.queue, observer, settings.workers)
         self.watches = self._watches()
@@ -143,6 +143,7 @@ class Operator:
         self._fleet: Fleet | None = None
         self._docker: DockerSandboxes | None = None
         self._compromised: CompromisedHosts | None = None
+        self._wake_host: Callable[[str], None] = lambda _: None
         self._restores: Restores | None = None
         self._backups: BackupsOperator | None = None
         self._noticing: set[asyncio.Task[None]] = set()
@@ -206,6 +207,13 @@ class Operator:
     def _wake(self, namespace: str, name: str) -> None:
         self.queue.add(Key(namespace, name))
 
+    def _wake_asker(self, asker: Key | str) -> None:
+        """Who asked for a key's revocation: a sandbox, or a Docker host by its name."""
+        if isinstance(asker, Key):
+            self.queue.add(asker)
+        else:
+            self._wake_host(asker)
+
     def _brokered(self, namespace: str) -> frozenset[str] | None:
         """The Secrets that sandboxes with a gateway name and may use; None where there is no such sandbox."""
         named = self._brokered_secrets.of(namespace)
@@ -225,8 +233,10 @@ class Operator:
         settings, pacer, secrets = self.settings, Pacer(), SecretKeys(self.api, self.backend.key)
         declared = Declared(hosts.reconciler.host_info, settings.relay_image)
         self._compromised = compromised = CompromisedHosts(
-            hosts.objects, self.sandboxes, self.queue.add, self._wake_users, hosts.hosts.forget, self._generation_of
-        )
+            hosts.objects, self.sandboxes, self.queue.add, self._wake_users, hosts.hosts.forget, self._generation_of,
+            self._revocations,
+        )  # fmt: skip
+        self._wake_host = hosts.wake
 
         def make(host: str, engine: Engine) -> DockerBackend:
             return DockerBackend(

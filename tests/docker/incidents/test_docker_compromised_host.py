@@ -11,6 +11,7 @@ import pytest
 from docker_fleet import OWN, condition, is_ready
 from engine_relay import Call, Relay, Rule
 from operator_place import KEY, Place, message, place, ready, why
+from revocation_hook import TOKEN, revocation_server
 
 from claude_sandbox.api import meta
 from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS, SANDBOXES, SECRETS
@@ -118,3 +119,40 @@ async def test_nothing_is_asked_of_it_its_sandboxes_say_so_and_no_key_of_it_is_u
     async with asyncio.timeout(60):
         while place.sdk.containers.list(all=True, filters={"id": container.id}):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
+
+
+async def test_the_hook_for_revocations_is_told_of_its_keys_once_each_whoever_shares_them_and_after_a_restart(
+    host: EngineDescription, place: Place, tmp_path: Path
+) -> None:
+    async with revocation_server(tmp_path) as hook:
+        hook.answers = [503, 204]
+        await place.operator.restart(*hook.options)
+        await place.join()
+        await place.create("alice")
+        await place.create("bob", credentials={"apiKeySecretRef": {"name": "alice"}})
+        for name in ("alice", "bob"):
+            await place.comes_to(name, lambda one: bool(one["status"].get("credentials", {}).get("generation")))
+        live = await place.api.patch(DOCKER_HOSTS, HOST, None, {"spec": {"incident": {"state": "HostCompromised"}}})
+
+        def revoked(status: dict[str, Any]) -> bool:
+            secrets = (status.get("incident") or {}).get("secrets") or ()
+            return bool(secrets) and all((one.get("revocation") or {}).get("state") == "Revoked" for one in secrets)
+
+        status = await place.fleet.comes_to(HOST, revoked)
+        (lost,) = status["incident"]["secrets"]
+        assert [login for login, _ in hook.asked] == [f"Bearer {TOKEN}"] * 2
+        document = hook.asked[-1][1]
+        assert document["dockerHost"] == {"name": HOST, "uid": live["metadata"]["uid"]}
+        told = {name: document[name] for name in ("namespace", "secret", "generation")}
+        assert told == {"namespace": OWN, "secret": "alice", "generation": lost["generation"]}
+        _, said = await command(place, HOST)
+        assert "revocation: Revoked" in said
+
+        await place.operator.restart()
+        # A sandbox that is new shows that this operator has seen the host, and what it is.
+        await place.create("carol")
+        await place.comes_to("carol", lambda one: f"{HOST} is compromised" in message(one))
+        await asyncio.sleep(3)
+        assert len(hook.asked) == 2
+        await place.api.patch(DOCKER_HOSTS, HOST, None, {"spec": {"incident": None}})
+        await place.fleet.comes_to(HOST, is_ready)

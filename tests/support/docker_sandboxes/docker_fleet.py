@@ -110,6 +110,13 @@ class Operator:
         found._command = [*self._command, f"--bind={found._address}"]
         return found
 
+    async def restart(self, *options: str) -> None:
+        """End it, and begin anew with these options as well."""
+        assert self.stop() == 0, self.log.read_text()
+        self._command += options
+        self.start()
+        await self.is_ready()
+
     def start(self) -> None:
         with self.log.open("ab") as out:
             self._process = subprocess.Popen(self._command, stdout=out, stderr=out)

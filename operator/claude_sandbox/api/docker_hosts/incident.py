@@ -11,6 +11,7 @@ from claude_sandbox.api.fields.lifecycle import TIME, utc
 from claude_sandbox.api.fields.strict import Strict
 from claude_sandbox.api.model import Choice, Model
 from claude_sandbox.api.rules import A_DAY
+from claude_sandbox.api.status_fields.incident import Revocation
 
 MOST_SECRETS = 100
 """How many of the keys that were on a host are named."""
@@ -68,6 +69,8 @@ class LostSecret(Model):
     """What it is for."""
     generation: Annotated[str, Clip(64)] | None = None
     """Which version of it was there, where that is known. Without one, all are taken for known to others."""
+    revocation: Revocation | None = None
+    """Of use Model: whether it was revoked where it is from, where the operator has a hook for that."""
 
 
 class HostIncidentStatus(Model):

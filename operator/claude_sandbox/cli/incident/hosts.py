@@ -118,7 +118,8 @@ def _tell(live: Mapping[str, Any], name: str) -> None:
     for one in found.get("secrets") or ():
         which = f"generation {one['generation']}" if one.get("generation") else "every generation"
         used = "used no more" if one.get("use") == "Model" else "still used: change it"
-        told = f"{one.get('namespace')}/{one.get('name')}, {which}, {used}"
+        revoked = f", revocation: {said.get('state')}" if (said := one.get("revocation")) else ""
+        told = f"{one.get('namespace')}/{one.get('name')}, {which}, {used}{revoked}"
         click.echo(f"  key        {plain(told)}")
     if found.get("moreSecrets"):
         click.echo(f"  key        and {found['moreSecrets']} more")

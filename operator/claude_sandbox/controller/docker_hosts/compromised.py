@@ -31,9 +31,10 @@ from claude_sandbox.api.docker_hosts.incident import (
 )
 from claude_sandbox.api.fields.lifecycle import utc
 from claude_sandbox.api.named_secrets import secrets_named
-from claude_sandbox.api.status_fields.incident import LostKey
+from claude_sandbox.api.status_fields.incident import LostKey, RevocationState
 from claude_sandbox.backends.base import KeyState
 from claude_sandbox.controller.docker_hosts.store import DockerHosts
+from claude_sandbox.controller.sandboxes.incidents.revocation import CompromisedKey, Revocations
 from claude_sandbox.controller.sandboxes.store import (
     Key,
     Raw,
@@ -47,8 +48,8 @@ STEPS = (
     "Cut the host off from the network, by the switch or the hypervisor, not by itself. The operator has stopped"
     " nothing there: who is root on it would not have to obey.",
     "Stop all that runs there: switch the machine off, or hand it to whoever looks into it.",
-    "Revoke each key of status.incident.secrets where it is from, and write another one into its Secret: with that the"
-    " work of others that share it goes on. Those of use Other nobody has stopped.",
+    "Revoke each key of status.incident.secrets where it is from, unless its revocation says Revoked, and write another"
+    " one into its Secret: with that the work of others that share it goes on. Those of use Other nobody has stopped.",
     "Change what the host itself had: spec.credentialsSecretRef, the registries' passwords of spec.images.credentials,"
     " and the passwords of backups that were made there.",
     "Take nothing from its disks: not the workspaces, and no backup that was kept there.",
@@ -80,7 +81,7 @@ class CompromisedHosts:
 
     `wake` is called with a sandbox to look at, `wake_users` with a Secret's namespace and name whose users are to be
     looked at, `sever` with a host that nothing may be connected to any more. `generation_of`: of a Secret of
-    repositories or services, as last seen.
+    repositories or services, as last seen. `revocations` are told of the model's keys.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class CompromisedHosts:
         wake_users: Callable[[str, str], None] = lambda _namespace, _secret: None,
         sever: Callable[[str], None] = lambda _: None,
         generation_of: Callable[[str, str], str | None] = lambda _namespace, _secret: None,
+        revocations: Revocations | None = None,
     ) -> None:
         self._hosts = hosts
         self._sandboxes = sandboxes
@@ -98,6 +100,7 @@ class CompromisedHosts:
         self._wake_users = wake_users
         self._sever = sever
         self._generation_of = generation_of
+        self._revocations = revocations
         self._marked: dict[str, frozenset[_Mark]] = {}
         # What was declared before, of which nobody tells again; then what comes. Nothing is awaited in between.
         for name in hosts:
@@ -177,9 +180,12 @@ class CompromisedHosts:
         secrets = [*known.values(), *(found[key] for key in sorted(found, key=str) if key not in known)]
         ran = [*(before.ran if before else ())]
         ran += [name for name in map(str, placed) if name not in ran]
+        since = before.since if before is not None else now
+        # All of them, also those that the status can't name.
+        secrets = [self._revoked(raw, one, since) for one in secrets]
         return HostIncidentStatus(
             state=HostIncidentState.HOST_COMPROMISED,
-            since=before.since if before is not None else now,
+            since=since,
             # As it was when it was declared: what the host says of itself afterwards is not believed.
             engine_id=before.engine_id if before is not None else _engine(raw),
             # Never fewer than before: those that left were there.
@@ -189,6 +195,17 @@ class CompromisedHosts:
             more_secrets=max(len(secrets) - MOST_SECRETS, 0),
             steps=list(STEPS),
         )
+
+    def _revoked(self, raw: Raw, one: LostSecret, since: datetime) -> LostSecret:
+        """With what came of a key's revocation; what is revoked is not told again, by no later operator either."""
+        done = one.revocation is not None and one.revocation.state is RevocationState.REVOKED
+        if self._revocations is None or one.use is not HostSecretUse.MODEL or done:
+            return one
+        metadata = raw["metadata"]
+        by = {"dockerHost": {"name": metadata["name"], "uid": metadata["uid"]}}
+        key = CompromisedKey.of(one.namespace, one.name, one.generation, since)
+        answer = self._revocations.ask(metadata["name"], key, since, by)
+        return one.model_copy(update={"revocation": answer}) if answer is not None else one
 
     def _marks(self, host: str, namespace: str, secret: str) -> set[_Mark]:
         """Of one Secret: what the host's status names, and what those of its sandboxes say."""
@@ -223,6 +240,8 @@ class CompromisedHosts:
         before, now = self._marked.pop(host, None), _marks_told(raw) if is_compromised(raw) else None
         if now is not None:
             self._marked[host] = now
+        elif self._revocations is not None:
+            self._revocations.forget(host)
         # Before anybody is woken: a pass must find nothing to ask the engine by.
         if now is not None and before is None:
             self._sever(host)

@@ -7,8 +7,10 @@ from compromised_place import COMPROMISED, NOW
 from compromised_place import Marked as Place
 
 from claude_sandbox.api.docker_hosts.incident import MOST_SECRETS, HostSecretUse
+from claude_sandbox.api.status_fields.incident import Revocation, RevocationState
 from claude_sandbox.backends.base import KeyState
 from claude_sandbox.controller.docker_hosts.compromised import CompromisedHosts
+from claude_sandbox.controller.sandboxes.incidents.revocation import CompromisedKey
 from claude_sandbox.controller.sandboxes.store import Key
 
 LATER = datetime(2026, 11, 29, 13, tzinfo=UTC)
@@ -123,3 +125,32 @@ def test_a_host_whose_spec_is_refused_for_something_else_is_compromised_all_the_
     raw = {"metadata": place.meta("build-1"), "spec": {"endpoint": 3, "incident": COMPROMISED}}
     place.hosts.put(raw)
     assert place.withdrawn()
+
+
+async def test_what_the_status_calls_revoked_is_not_asked_for_again_and_of_others_no_key_is() -> None:
+    class Hook:
+        def __init__(self) -> None:
+            self.asked, self.forgotten = list[CompromisedKey](), list[str]()
+
+        def ask(self, _asker: str, key: CompromisedKey, *_: Any) -> Revocation:
+            self.asked.append(key)
+            return Revocation(state=RevocationState.REVOKED if key.secret == "key" else RevocationState.FAILED, at=NOW)
+
+        def forget(self, asker: str) -> None:
+            self.forgotten.append(asker)
+
+    place, hook = Place(), Hook()
+    place.found = CompromisedHosts(place.hosts, place.sandboxes, revocations=hook)  # type: ignore[arg-type]
+    place.sandbox("alice")
+    place.sandbox("bob")
+    place.sandbox("carol", named="other")
+    raw = place.declared()
+    assert sorted(one.secret for one in hook.asked) == ["key", "other"]
+    told = place.found.status(raw, LATER)
+    # What failed is asked for again.
+    assert [one.secret for one in hook.asked[2:]] == ["other"]
+    assert told is not None
+    states = {one.name: one.revocation and one.revocation.state for one in told.secrets}
+    assert states == {"key": RevocationState.REVOKED, "other": RevocationState.FAILED}
+    place.host()
+    assert hook.forgotten == ["build-1"]

@@ -12,7 +12,7 @@ from revocation_hook import TOKEN, RevocationServer, revocation_server
 from claude_sandbox.api.fields.incident import IncidentState
 from claude_sandbox.api.status_fields.incident import IncidentStatus, Revocation, RevocationState
 from claude_sandbox.controller.sandboxes.incidents import revocation
-from claude_sandbox.controller.sandboxes.incidents.revocation import Hook, Revocations
+from claude_sandbox.controller.sandboxes.incidents.revocation import CompromisedKey, Hook, Revocations
 from claude_sandbox.controller.sandboxes.store import Key
 
 SINCE = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -123,3 +123,42 @@ async def test_lifted_nothing_more_is_tried_and_another_incident_is_told_anew(se
 
 async def test_without_a_hook_nothing_is_said() -> None:
     assert Place(None).told() is None
+
+
+async def test_a_key_that_others_ask_for_too_is_told_of_once_and_all_of_them_are_woken(
+    server: RevocationServer,
+) -> None:
+    woken: set[Key | str] = set()
+    found = Revocations(Hook(server.url, server.token, server.authority), woken.add, lambda: SINCE)
+    found.told(RAW, "key", MARKED)
+    by = {"dockerHost": {"name": "build-1", "uid": "2"}}
+    same = CompromisedKey.of("agents", "key", "7", datetime(2026, 12, 1, tzinfo=UTC))
+    found.ask("build-1", same, SINCE, by)
+    async with asyncio.timeout(10):
+        while woken != {ALICE, "build-1"}:  # noqa: ASYNC110 - only looking tells
+            await asyncio.sleep(0.01)
+    answer = found.ask("build-2", same, SINCE, by)
+    assert answer is not None
+    assert answer.state is RevocationState.REVOKED
+    assert len(server.asked) == 1
+
+
+async def test_while_anybody_asks_it_is_tried_and_no_longer(server: RevocationServer) -> None:
+    server.answers = [500]
+    found = Revocations(Hook(server.url, server.token, server.authority), lambda _: None, lambda: SINCE)
+    found.told(RAW, "key", MARKED)
+    found.ask("build-1", CompromisedKey.of("agents", "key", "7", SINCE), SINCE, {})
+    found.forget(ALICE)
+    for asker in ("still", "build-1"):
+        before = len(server.asked)
+        found.forget("another" if asker == "still" else asker)
+        await asyncio.sleep(0.3)
+        assert (len(server.asked) > before + 1) == (asker == "still")
+
+
+async def test_keys_whose_generation_nobody_knows_are_told_of_with_each_incident(server: RevocationServer) -> None:
+    found = Revocations(Hook(server.url, server.token, server.authority), lambda _: None, lambda: SINCE)
+    for since in (SINCE, SINCE, datetime(2026, 12, 1, tzinfo=UTC)):
+        found.ask("build-1", CompromisedKey.of("agents", "key", None, since), since, {})
+        await asyncio.sleep(0.2)
+    assert [document["since"][:10] for _, document in server.asked] == ["2026-11-29", "2026-12-01"]
