@@ -163,6 +163,7 @@ UPDATE_VALUES: dict[str, list[Json]] = {
         {}, None, {"readyWithin": "10m"}, {"stableFor": "30s"}, {"readyWithin": "0m"}, {"stableFor": "99h"},
         {"stableFor": "100h"}, {"readyWithin": "9999s"}, {"readyWithin": "10"}, {"readyWithin": "10m "},
         {"within": "1m"}, {"readyWithin": None},
+        *({"requires": one} for one in ("Ready", "Compliant", "compliant", "", None, True)),
     ],
     "canary": ["None", "Image", "Command", "image", "", None, True, {}],
     "maxAge": ["7d", "0m", "0d", "999d", "1000d", "999999m", "9999h", "30s", "", 7, None, "7d\n"],

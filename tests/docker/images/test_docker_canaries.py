@@ -59,6 +59,24 @@ async def test_what_crashes_beside_the_workload_never_touches_it_and_what_works_
 
 
 @pytest.mark.slow
+async def test_what_works_and_is_less_compliant_gives_way_to_the_image_before(place: ImagePlace) -> None:
+    first = await place.push("alice", WORKS, "first")
+    asked = BESIDE | {"canary": "None", "healthGate": BESIDE["healthGate"] | {"requires": "Compliant"}}
+    await place.create("alice", updatePolicy=asked)
+    await place.runs("alice", first)
+    # Writable to the agent, and on the host's disk.
+    worse = await place.push("alice", WORKS, "worse", volumes=("/data",))
+    found = await place.comes_to("alice", rolled_to(worse))
+    image = found["status"]["image"]
+    assert (image["last"]["result"], image["digest"], image["failed"]) == ("RolledBack", first, [worse])
+    assert "FS-08 failed" in image["last"]["message"]
+    await place.runs("alice", first)
+    good = await place.push("alice", WORKS, "good")
+    found = await place.comes_to("alice", rolled_to(good))
+    assert found["status"]["image"]["last"]["result"] == "Rolled"
+
+
+@pytest.mark.slow
 async def test_an_operator_that_is_killed_while_an_image_is_tried_goes_on_with_it(place: ImagePlace) -> None:
     first = await place.push("alice", WORKS, "first")
     await place.create("alice", updatePolicy=gate("90s", "20s"))

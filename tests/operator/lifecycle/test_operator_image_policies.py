@@ -259,6 +259,32 @@ async def test_what_does_not_work_beside_the_workload_never_touches_it_and_what_
 
 
 @pytest.mark.slow
+async def test_a_newer_image_with_which_a_control_fails_that_did_not_gives_way_to_the_one_before(
+    world: World, kubelet: Kubelet, api: Api, registry: ImageRegistry, policies: Policies
+) -> None:
+    tag = Tag(world, kubelet, registry)
+    first = tag.push("first")
+    await policies.make(**signed_by(registry, OURS))
+    await world.operator("--image-check-interval=1").start()
+    asked = {**AT_ONCE, "healthGate": {"readyWithin": "60s", "stableFor": "5s", "requires": "Compliant"}}
+    await world.create("alice", image={"repository": f"{registry.host}/a", "tag": "1"}, updatePolicy=asked)
+    await tag.runs(first)
+    worse = tag.push("worse")
+    await world.ledger.until(lambda: "rolling" in tag.said, "a newer image that is tried", 120.0)
+    # Somebody opens the namespace meanwhile.
+    spec = {"podSelector": {}, "policyTypes": ["Egress"], "egress": [{}]}
+    policy = {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": "open"}, "spec": spec}
+    await api.create(r.NETWORK_POLICIES, policy, world.namespace)
+    said = await tag.comes_to("RolledBack", worse)
+    assert "NET-02" in said["last"]["message"]
+    assert (said["digest"], said["failed"]) == (first, [worse])
+    await tag.runs(first)
+    # What fails before as well says nothing of the next.
+    good = tag.push("good")
+    await tag.comes_to("Rolled", good)
+
+
+@pytest.mark.slow
 async def test_where_a_quota_has_no_room_beside_the_workload_it_goes_on_without_and_says_so(
     world: World, kubelet: Kubelet, api: Api, registry: ImageRegistry, policies: Policies
 ) -> None:

@@ -55,8 +55,15 @@ class ImagePlace:
         self.fleet = Fleet(api)
         self.sdk = docker.DockerClient(base_url=host.socket, timeout=60, version="auto")
 
-    async def push(self, name: str, work: str, mark: str, key: ec.EllipticCurvePrivateKey | None = OURS) -> str:
-        """Have the tag NAME:1 stand for an image whose program does this; its digest."""
+    async def push(
+        self,
+        name: str,
+        work: str,
+        mark: str,
+        key: ec.EllipticCurvePrivateKey | None = OURS,
+        volumes: tuple[str, ...] = (),
+    ) -> str:
+        """Have the tag NAME:1 stand for an image whose program does this; its digest. `volumes`: what it declares."""
         directory = self._directory / f"{name}-{mark}"
         directory.mkdir()
         program = directory / "work"
@@ -66,7 +73,10 @@ class ImagePlace:
         programs = {"/bin/busybox": busybox, "/bin/work": program}
         links = {f"/bin/{one}": "busybox" for one in _APPLETS}
         target = directory / "image.tar"
-        await asyncio.to_thread(of_programs, programs, target, f"{name}:1", builder.goarch(), ("/bin/work",), links)
+        entry = ("/bin/work",)
+        await asyncio.to_thread(
+            of_programs, programs, target, f"{name}:1", builder.goarch(), entry, links, volumes=volumes
+        )
         digest = await asyncio.to_thread(self.registry.put_archive, name, "1", target)
         if key is not None:
             sign(self.registry, name, digest, key)

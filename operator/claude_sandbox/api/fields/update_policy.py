@@ -69,6 +69,15 @@ class Window(Strict):
         return False
 
 
+class Requires(Choice):
+    """What a workload of a newer image has to be."""
+
+    READY = "Ready"
+    """Ready, for as long as stableFor says."""
+    COMPLIANT = "Compliant"
+    """That, and no required control is worse than it was with the image before."""
+
+
 class HealthGate(Strict):
     """When a newer image is taken to work."""
 
@@ -77,6 +86,12 @@ class HealthGate(Strict):
     stable_for: Annotated[str, Field(max_length=5), _SHORT] | None = None
     """How long it has to be ready without a break, by default 5m. One that fails meanwhile has the image before come
     back.
+    """
+    requires: Requires | None = None
+    """What it has to be after that. Ready: nothing more. Compliant: no required control may Fail that did not before,
+    and none be Unknown that was not; one that fails has the image before come back, and for what is Unknown it is
+    waited, for readyWithin once more. Compliant is the default of profile Production and of level Hardened, Ready of
+    others.
     """
 
     @property

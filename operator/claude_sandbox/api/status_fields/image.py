@@ -10,6 +10,7 @@ from claude_sandbox.api.model import Choice, Model
 
 MOST_FAILED = 8
 
+_Controls = Annotated[list[Annotated[str, Clip(8)]], Field(max_length=64)]
 _Digest = Annotated[str, Field(max_length=71)]
 
 
@@ -65,6 +66,10 @@ class ImageRolling(Model):
     """Since when the workload before it is gone."""
     ready_at: datetime | None = None
     """Since when its workload is ready."""
+    failed_before: _Controls | None = None
+    """Required controls that failed with the image before, where the gate asks for Compliant."""
+    unknown_before: _Controls | None = None
+    """Those that were Unknown."""
 
 
 class ImageChange(Model):

@@ -19,7 +19,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from claude_sandbox.api.conditions import Reason
-from claude_sandbox.api.fields.update_policy import Strategy, UpdatePolicy
+from claude_sandbox.api.fields.compliance import Level
+from claude_sandbox.api.fields.update_policy import Requires, Strategy, UpdatePolicy
 from claude_sandbox.api.references import Reference, parse
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status_fields.image import ImageStatus
@@ -309,8 +310,13 @@ class _Wish:
 
     @property
     def asked(self) -> UpdatePolicy | None:
-        """What is to become of newer images; None: nothing."""
-        return self.spec.update_policy if self.spec.follows_tag else None
+        """What is to become of newer images, with what the gate requires by the profile; None: nothing."""
+        found = self.spec.update_policy if self.spec.follows_tag else None
+        if found is None or found.gate.requires is not None:
+            return found
+        strict = self.spec.in_production or self.spec.compliance.level is Level.HARDENED
+        requires = Requires.COMPLIANT if strict else Requires.READY
+        return found.model_copy(update={"health_gate": found.gate.model_copy(update={"requires": requires})})
 
     @property
     def auto(self) -> bool:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.fields.lifecycle import duration
-from claude_sandbox.api.fields.update_policy import Strategy, UpdatePolicy
+from claude_sandbox.api.fields.update_policy import HealthGate, Requires, Strategy, UpdatePolicy
 from claude_sandbox.api.status_fields.image import (
     MOST_FAILED,
     ImageAvailable,
@@ -25,12 +25,14 @@ from claude_sandbox.api.status_fields.image import (
 )
 from claude_sandbox.backends.base import Trial, WorkloadState
 from claude_sandbox.controller.images import canaries
+from claude_sandbox.controller.images.measured import Measured
 
 IDLE_FOR = timedelta(minutes=10)
 """How long after the last sign of activity an agent is taken for idle. What a gateway tells comes within two
 minutes, and whoever waits for one long answer is not idle (see the lower bound of spec.lifecycle.idleTimeout)."""
 _BROKEN = frozenset({Reason.CONTAINER_FAILING, Reason.POD_FAILED, Reason.IMAGE_NOT_USABLE})
 """Reasons with which a new workload is not waited for until the gate's time is over."""
+_NOT_MEASURED = "It waits for the sandbox's controls to be measured, beside which those of a newer image are held."
 _NOT_READY = "It waits for the sandbox to be ready: what does not work says nothing of a newer image."
 
 
@@ -51,7 +53,7 @@ class Work:
     """The workload as a pass sees it. `active`: the last sign of activity; `heard`: whether there would be one.
 
     `trial`: what is seen of an image that is tried beside it; `missed`: for how long nobody had looked at what is being
-    tried before this pass, or None where nobody has yet.
+    tried before this pass, or None where nobody has yet. `measured`: what its controls say, where that is known.
     """
 
     state: WorkloadState
@@ -59,6 +61,7 @@ class Work:
     heard: bool = False
     trial: Trial = NOT_TRIED
     missed: timedelta | None = canaries.NONE_MISSED
+    measured: Measured | None = None
 
     @property
     def sees(self) -> bool:
@@ -108,7 +111,7 @@ def stepped(
         return status.model_copy(
             update={"available": available, "canary": ImageCanary(to=newest.digest, started_at=now)}
         )
-    rolling = ImageRolling(to=newest.digest, started_at=now)
+    rolling = ImageRolling(to=newest.digest, started_at=now, **_compared(asked, work))
     return status.model_copy(update={"available": None, "rolling": rolling, "replaces": work.uid})
 
 
@@ -154,6 +157,8 @@ def _waits_for(asked: UpdatePolicy, found: datetime, work: Work, now: datetime, 
         return "It waits for the window of spec.updatePolicy."
     if work.state.status is not ConditionStatus.TRUE:
         return _NOT_READY
+    if asked.gate.requires is Requires.COMPLIANT and work.measured is None:
+        return _NOT_MEASURED
     patience = asked.waits
     if patience is not None and now - found >= patience:
         return None
@@ -176,8 +181,14 @@ def _tried(asked: UpdatePolicy, status: ImageStatus, rolling: ImageRolling, work
         return _back(status, rolling, work, now, f"Its workload does not work: {state.message}")
     if there and state.status is ConditionStatus.TRUE:
         ready = rolling.ready_at or now
+        status = status.model_copy(update={"rolling": rolling.model_copy(update={"ready_at": ready})})
         if now - ready < duration(gate.stable):
-            return status.model_copy(update={"rolling": rolling.model_copy(update={"ready_at": ready})})
+            return status
+        why, for_good = _worse(gate, rolling, work.measured)
+        if why and (for_good or now - ready >= duration(gate.stable) + duration(gate.within)):
+            return _back(status, rolling, work, now, why)
+        if why:
+            return status
         message = f"It was ready for {gate.stable}. {status.canary.message if status.canary else ''}".strip()
         change = ImageChange(result=ImageResult.ROLLED, before=status.digest, to=rolling.to, at=now, message=message)
         return status.model_copy(
@@ -196,6 +207,26 @@ def _tried(asked: UpdatePolicy, status: ImageStatus, rolling: ImageRolling, work
     if now - since >= duration(gate.within):
         return _back(status, rolling, work, now, f"It was not ready within {gate.within}: {state.message}")
     return status
+
+
+def _compared(asked: UpdatePolicy, work: Work) -> dict[str, list[str]]:
+    """What of the workload before is kept for the gate, where that looks at controls."""
+    if asked.gate.requires is not Requires.COMPLIANT or work.measured is None:
+        return {}
+    return {"failed_before": sorted(work.measured.failed), "unknown_before": sorted(work.measured.unknown)}
+
+
+def _worse(gate: HealthGate, rolling: ImageRolling, now: Measured | None) -> tuple[str, bool]:
+    """What the controls say against it, empty where nothing; and whether waiting can't change that."""
+    if gate.requires is not Requires.COMPLIANT:
+        return "", False
+    before = Measured.before(rolling)
+    if now is None:
+        return f"Its controls were not measured within {gate.within} of that it was stable.", False
+    if failed := now.newly_failed(before):
+        return f"It is less Compliant than the image before: {', '.join(failed)} failed.", True
+    unknown = ", ".join(now.newly_unknown(before))
+    return f"Whether it is Compliant was not known within {gate.within}: {unknown}." if unknown else "", False
 
 
 def _back(status: ImageStatus, rolling: ImageRolling, work: Work, now: datetime, why: str) -> ImageStatus:

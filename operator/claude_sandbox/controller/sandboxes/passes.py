@@ -24,6 +24,7 @@ from claude_sandbox.backends.gateway_reports import believed
 from claude_sandbox.blueprint.instructions import instructed
 from claude_sandbox.blueprint.model import Blueprint, Identity, Site
 from claude_sandbox.compliance.evidence.exemptions import ends_in
+from claude_sandbox.controller.images.measured import measured_of
 from claude_sandbox.controller.images.updates import NO_WORK, Work
 from claude_sandbox.controller.sandboxes import canaries
 from claude_sandbox.controller.sandboxes.accepted_specs import AcceptedSpecs
@@ -218,6 +219,7 @@ class Passes:
             # An exchange waits until the agent is at rest, which only the workload and its gateway tell.
             state = _believed(await backend.state(blueprint.identity))
             work = Work(state, last_active(raw, found.usage, state, now), state.heard)
+            work = replace(work, measured=measured_of(raw.get("status") or {}, work.uid))
         admission = await canaries.admitted(self._images, self._hosted, raw, desired, now, work)
         held, exchanged = admission.held, admission.replaces and not admission.held
         blueprint = replace(blueprint, image=admission.image, held=held, exchanged=exchanged)

@@ -1,5 +1,6 @@
 """Which image a sandbox is let run by the policies, and by which digest."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -12,15 +13,16 @@ from gate_place import NOW, GatePlace, refused, wants_signatures
 from image_registry import ImageRegistry
 from signing import attest, bundle, pem_of, put_bundle, put_statement, sign, signed, statement
 
-from claude_sandbox.api.conditions import Reason
+from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.references import Reference
 from claude_sandbox.api.status_fields.image import ImageCanary, ImageStatus
-from claude_sandbox.backends.base import Trial
+from claude_sandbox.backends.base import Trial, WorkloadState
 from claude_sandbox.blueprint.build import parse_image
 from claude_sandbox.controller.images.canaries import under_way
+from claude_sandbox.controller.images.measured import Measured
 from claude_sandbox.controller.images.registry.client import RegistryClient
 from claude_sandbox.controller.images.registry.reach import RegistryError, Way
-from claude_sandbox.controller.images.updates import NO_WORK
+from claude_sandbox.controller.images.updates import NO_WORK, Work
 from claude_sandbox.kubernetes_api.resources import IMAGE_POLICIES
 
 OURS, THEIRS = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -358,3 +360,30 @@ async def test_who_comes_next_begins_the_time_of_what_is_tried_anew_and_only_the
     for seconds, goes_on in ((60, True), (90, True), (119, True), (120, False)):
         place.now = came + timedelta(seconds=seconds)
         assert (under_way(place.ask(**image).status) is not None) == goes_on, seconds
+
+
+@pytest.mark.parametrize(
+    ("level", "requires", "compared"),
+    [("Hardened", None, True), ("Sandbox", None, False), ("Hardened", "Ready", False), ("Sandbox", "Compliant", True)],
+)
+async def test_controls_count_by_default_where_the_profile_or_the_level_asks_for_more(
+    places: Places, registry: ImageRegistry, level: str, requires: str | None, compared: bool
+) -> None:
+    newer, image = registry.put("a", "1"), {"repository": f"{registry.host}/a", "tag": "1"}
+    place = places()
+    place.policy(permitted=[{"repository": "*"}], registries=[{"host": registry.host, "plainHttp": True}])
+    gate = {"healthGate": {"requires": requires}} if requires else {}
+    update = {"strategy": "Auto", "canary": "None", "maxAge": "0m", **gate}
+    place.more = {"compliance": {"level": level}, "updatePolicy": update}
+    told = ImageStatus(named=f"{registry.host}/a:1", digest=OTHER)
+    place.status = {"image": told.model_dump(mode="json", by_alias=True, exclude_none=True)}
+    state = WorkloadState(ConditionStatus.TRUE, Reason.SANDBOX_READY, "it is")
+    place.work = Work(state, measured=Measured(frozenset({"RES-07"})))
+    rolling = None
+    async with asyncio.timeout(60):
+        while rolling is None:
+            found = (await place.told(**image)).status
+            rolling = found.rolling if found is not None else None
+            await asyncio.sleep(0.01)
+    assert rolling.to == newer
+    assert rolling.failed_before == (["RES-07"] if compared else None)

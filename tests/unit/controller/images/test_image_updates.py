@@ -12,6 +12,7 @@ from claude_sandbox.api.fields.update_policy import UpdatePolicy, Window
 from claude_sandbox.api.status import Workload
 from claude_sandbox.api.status_fields.image import ImageResult, ImageStatus
 from claude_sandbox.backends.base import WorkloadState
+from claude_sandbox.controller.images.measured import Measured, measured_of
 from claude_sandbox.controller.images.updates import NO_WORK, Newest, Work, events, replaces, stepped, withdrawn
 
 NOW = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)  # a Monday
@@ -206,3 +207,84 @@ def test_a_window_is_open(start: str, hours: int, days: list[str], now: datetime
 def test_a_state_without_a_change_is_the_same() -> None:
     seen = replace(work(), active=None)
     assert stepped(policy(), RUNS, Newest(OLD), seen, NOW) == RUNS
+
+
+COMPLIANT = policy(healthGate={"requires": "Compliant"})
+BEFORE = Measured(frozenset({"RES-07"}), frozenset({"NET-06"}))
+
+
+def judged(measured: Measured | None, after: timedelta, asked: UpdatePolicy = COMPLIANT) -> ImageStatus:
+    """A newer image that is ready a minute after it was begun, with these controls for so long after that."""
+    begun = stepped(asked, RUNS, Newest(NEW), replace(work(), measured=BEFORE), NOW)
+    assert begun.rolling is not None
+    ready, found = NOW + timedelta(minutes=1), begun
+    for passed in (timedelta(), timedelta(minutes=5), after):
+        found = stepped(asked, found, Newest(NEW), replace(work("new"), measured=measured), ready + passed)
+    return found
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
+        BEFORE,
+        Measured(),
+        pytest.param(Measured(unknown=frozenset({"RES-07"})), id="failed before, unknown now"),
+    ],
+)
+def test_what_was_as_bad_before_holds_no_newer_image_back(measured: Measured) -> None:
+    assert judged(measured, timedelta(minutes=6)).digest == NEW
+
+
+@pytest.mark.parametrize(
+    "measured",
+    [
+        pytest.param(Measured(frozenset({"RES-07", "FS-08"}), frozenset({"NET-06"})), id="fails"),
+        pytest.param(Measured(frozenset({"RES-07", "FS-08", "NET-06"})), id="fails, and one that was unknown"),
+    ],
+)
+def test_a_control_that_fails_and_did_not_before_has_the_image_before_back_and_is_named(measured: Measured) -> None:
+    found = judged(measured, timedelta(minutes=5))
+    assert (found.digest, found.rolling, found.failed) == (OLD, None, [NEW])
+    assert found.last is not None
+    assert found.last.result is ImageResult.ROLLED_BACK
+    assert "FS-08" in found.last.message
+    assert "RES-07" not in found.last.message
+    assert ("NET-06" in found.last.message) == ("NET-06" in measured.failed)
+    # Who does not ask for it is not asked.
+    assert judged(measured, timedelta(minutes=6), policy()).digest == NEW
+
+
+@pytest.mark.parametrize("measured", [Measured(frozenset(), frozenset({"NET-01"})), None])
+def test_what_is_unknown_does_not_pass_and_is_waited_for_as_long_as_the_gate_says(measured: Measured | None) -> None:
+    found = judged(measured, timedelta(minutes=14))
+    assert (found.digest, found.rolling is not None) == (OLD, True)
+    known = stepped(
+        COMPLIANT, found, Newest(NEW), replace(work("new"), measured=Measured()), NOW + timedelta(minutes=15)
+    )
+    assert known.digest == NEW
+    given_up = judged(measured, timedelta(minutes=15))
+    assert (given_up.digest, given_up.failed) == (OLD, [NEW])
+    assert given_up.last is not None
+    assert ("NET-01" if measured else "not measured") in given_up.last.message
+
+
+def test_what_was_not_measured_yet_is_no_measure_for_a_newer_image() -> None:
+    assert "measured" in available(stepped(COMPLIANT, RUNS, Newest(NEW), work(), NOW))
+
+
+def test_only_required_controls_of_the_very_workload_count() -> None:
+    def control(name: str, result: str, **more: Any) -> dict[str, Any]:
+        return {"id": name, "title": "it", "result": result, "severity": "Low", **more}
+
+    controls = [
+        control("FS-08", "Fail", required=True),
+        control("NET-01", "Unknown", required=True),
+        control("OPS-02", "Fail"),
+        control("RES-05", "Fail", exceptedUntil="2027-01-01"),
+    ]
+    summary = {"pass": 1, "fail": 2, "unknown": 1, "notApplicable": 0, "required": "1/3"}
+    compliance = {"summary": summary, "evaluatedAt": "2026-06-01T12:00:00Z", "controls": controls}
+    status = {"workload": {"name": "a", "uid": "new"}, "compliance": compliance}
+    assert measured_of(status, "new") == Measured(frozenset({"FS-08"}), frozenset({"NET-01"}))
+    for uid, said in (("old", status), (None, status), ("new", {**status, "compliance": {"summary": 3}}), ("new", {})):
+        assert measured_of(said, uid) is None
