@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from gatewaykit import Authority, authority
 from git_process import GitProcess, git_process
+from node_agentkit import installed
 from node_operator import NodeOperator, operating
 from nodekit import Kubectl, namespace
 from provider_process import ADDRESS, ProviderProcess, provider_in
@@ -79,7 +80,7 @@ def operator(
 ) -> Iterator[NodeOperator]:
     """The CRDs are there and an operator runs. The cluster's own network is opened: the tests' targets are in it."""
     options = (
-        # Only test_kernel_of_a_node.py has them there; with none, nothing is asked.
+        # Only modules with the fixture `agent` have them there; with none, nothing is asked.
         *("--node-agent", "--node-agent-interval=5"),
         # Of sandboxes alone that follow a tag.
         "--image-check-interval=1",
@@ -90,6 +91,13 @@ def operator(
     )
     with operating(node, kubectl, sandbox_image, operator_log, gateway_settings, *options) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def agent(kubectl: Kubectl, sandboxes: str) -> Iterator[str]:
+    """The address of the node's agent."""
+    with installed(kubectl) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from nodekit import Kubectl, eventually, report
+from node_agentkit import DAEMON_SET, address_of, let_in
+from nodekit import Kubectl, eventually
 from sandboxkit import Object, Sandbox, sandbox
 
 from claude_sandbox.backends.kubernetes.gateway.certificates import Bundle
@@ -21,14 +21,11 @@ from claude_sandbox.backends.kubernetes.node_agents.answers import Answer
 from claude_sandbox.backends.kubernetes.node_agents.asking import AskingError, ask
 from claude_sandbox.backends.kubernetes.node_agents.certificates import context_of
 from claude_sandbox.compliance.catalogue import POD_WITNESSED
-from claude_sandbox.install.manifests import Installation, render
 from claude_sandbox.localcluster.cluster import Cluster
-from claude_sandbox.localcluster.images import build_image
 from claude_sandbox.node_agent import PORT
 
 pytestmark = pytest.mark.node
 
-DAEMON_SET = "daemonset/claude-sandbox-node-agent"
 # The nodes here have no AppArmor, give pods the machine's own users, and may have rotated nobody's output yet.
 UNTOLD = {"KERN-02", "PRIV-06", "RES-08"}
 
@@ -63,49 +60,6 @@ def with_output(daemon_set: Object) -> Object:
     pod["volumes"].append({"name": "logs", "hostPath": {"path": "/var/log/pods", "type": "Directory"}})
     pod["securityContext"]["supplementalGroups"] = [0]
     return daemon_set
-
-
-@pytest.fixture(scope="module")
-def agent(kubectl: Kubectl, sandboxes: str) -> Iterator[str]:
-    """The address of the node's agent, which is installed as `install --node-agent` does it.
-
-    The operator of these tests is no pod, so it is let in by its address.
-    """
-    image = build_image("operator", report).pinned
-    found = render(Installation(node_agent=True, operator_image=image))
-    ours = [one for one in found if NAMESPACE in (one["metadata"].get("namespace"), one["metadata"]["name"])]
-    bindings = ("Role", "RoleBinding")
-    kubectl.apply(*(one for one in ours if one["kind"] == "Namespace"))
-    kubectl.apply(*(one for one in ours if one["kind"] not in ("Namespace", *bindings)))
-    try:
-        rolled = kubectl("rollout", "status", "-n", NAMESPACE, DAEMON_SET, "--timeout=120s", check=False)
-        assert rolled.returncode == 0, kubectl("describe", "pods", "-n", NAMESPACE).stdout
-        address = _address(kubectl)
-        kubectl.apply(_let_in(address))
-        yield address
-    finally:
-        kubectl("delete", "namespace", NAMESPACE, "--wait")
-
-
-def _address(kubectl: Kubectl) -> str:
-    running = "-o", "jsonpath={.items[?(@.status.phase=='Running')].status.podIP}"
-    return kubectl("get", "pods", "-n", NAMESPACE, *running).stdout.split()[-1]
-
-
-def _let_in(address: str) -> dict[str, object]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
-        any_socket.connect((address, PORT))
-        here = any_socket.getsockname()[0]
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"name": "operator-of-a-test", "namespace": NAMESPACE},
-        "spec": {
-            "podSelector": {},
-            "policyTypes": ["Ingress"],
-            "ingress": [{"from": [{"ipBlock": {"cidr": f"{here}/32"}}]}],
-        },
-    }
 
 
 def by_kernel(made: Sandbox) -> set[str]:
@@ -222,7 +176,7 @@ def test_output_that_is_dropped_passes_and_more_than_is_to_be_kept_fails(
         patch = json.dumps({"spec": with_output(found)["spec"]})
         kubectl("patch", "-n", NAMESPACE, DAEMON_SET, "--type=merge", "-p", patch)
         kubectl("rollout", "status", "-n", NAMESPACE, DAEMON_SET, "--timeout=120s")
-        kubectl.apply(_let_in(_address(kubectl)))
+        kubectl.apply(let_in(address_of(kubectl)))
         # More than a file may have; the kubelet looks every ten seconds.
         made.run("sh", "-c", "head -c 15000000 /dev/zero | tr '\\0' x | fold -w 200 >/proc/1/fd/1")
         place = node.layout.node / "log/pods" / f"{sandboxes}_{made.pod}_{made.pod_uid()}" / "agent"

@@ -112,7 +112,7 @@ async def test_a_full_home_is_told_and_so_is_that_it_is_no_more(host: EngineDesc
         message = await strained(one, "is full")
         assert "/home/claude is full: remove files there" in message
         one.sh("rm /home/claude/all")
-        one.backend._pressures._clock = lambda: float("inf")
+        one.backend._pressures._last._clock = lambda: float("inf")
         await one.once()
         assert "is full" not in (await one.state()).message
 

@@ -37,6 +37,7 @@ from claude_sandbox.backends.docker.state import (
     with_gateway,
     with_outcomes,
 )
+from claude_sandbox.backends.pressure import NOTHING_SHORT
 from claude_sandbox.blueprint.model import Blueprint, Identity
 
 
@@ -140,7 +141,7 @@ class LastSeen:
         self, identity: Identity, container: Object, seen: Seen
     ) -> tuple[Reason | None, tuple[str, ...]]:
         """What the sandbox ran out of: the gravest of it, and each as a clause."""
-        found = exhaustion.Pressure()
+        found = NOTHING_SHORT
         if self._engine.may_be_local:
             found = await ask_kernel(partial(exhaustion.look, container, seen.blueprint.writable))
         said = self._pressures.said(identity, container, found)

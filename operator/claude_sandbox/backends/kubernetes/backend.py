@@ -33,7 +33,6 @@ from claude_sandbox.backends.kubernetes.gateway.gateways import Ensured, Gateway
 from claude_sandbox.backends.kubernetes.gateway.objects import Brokering
 from claude_sandbox.backends.kubernetes.image_volumes import ImageVolumes
 from claude_sandbox.backends.kubernetes.node_agents.agents import NodeAgents
-from claude_sandbox.backends.kubernetes.node_agents.counted import cpu_use
 from claude_sandbox.backends.kubernetes.objects import known_endpoint
 from claude_sandbox.backends.kubernetes.objects import pod as pod_of
 from claude_sandbox.backends.kubernetes.ownership import is_owned, is_retained_claim
@@ -95,7 +94,7 @@ class KubernetesBackend:
         self._baselines = BaselinePolicies(api, watches)
         self._gateways = Gateways(api, watches, self._admission, brokering, brokered, now, lent_by_address)
         self._gateway_evidence = GatewayEvidence(watches, self._gateways, brokering, named or brokered, minor)
-        self._states = PodStates(api, watches, self._admission, self._gateways, now)
+        self._states = PodStates(api, watches, self._admission, self._gateways, node_agents, now)
         self._measurement = Measurement(
             api,
             watches,
@@ -214,16 +213,8 @@ class KubernetesBackend:
 
     async def state(self, identity: Identity) -> WorkloadState:
         """Whether the pod can be worked with now."""
-        found = self._counted(identity, await self._states.of(identity))
+        found = await self._states.of(identity)
         return replace(found, certificate_ends=self._gateways.certificate_ends(identity.namespace))
-
-    def _counted(self, identity: Identity, found: WorkloadState) -> WorkloadState:
-        """The state, with what its node's kernel has counted, where an agent there tells."""
-        pod = stopping.live_pod(self._watches, identity)
-        if self._node_agents is None or pod is None or found.workload is None:
-            return found
-        counted = self._node_agents.counted(identity.namespace, identity.name)
-        return replace(found, cpu=cpu_use(pod, counted))
 
     def certificates_end(self) -> dict[str, datetime]:
         """When the certificate of each namespace's gateway ends, were it not renewed until then."""
@@ -308,6 +299,7 @@ class KubernetesBackend:
         self._access.forget(namespace, meta.child_name(name))
         self._pacer.forget(namespace, name)
         self._admission.forget(namespace, name)
+        self._states.forget(namespace, name)
         if self._probes is not None:
             await self._probes.forget_name(namespace, name)
         if self._node_agents is not None:

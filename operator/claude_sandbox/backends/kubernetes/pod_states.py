@@ -1,9 +1,10 @@
 """What the pod of a sandbox is like now, with what its node, its claims and its gateway say of it.
 
 Watches tell of the pod; of its node nothing tells, so it is asked for where it matters, and again after a while.
-Holds nothing but what StorageClasses were like.
+Holds what StorageClasses were like, and what was said last of a pod that is short of something.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -12,13 +13,16 @@ from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.backends.base import WorkloadState
 from claude_sandbox.backends.gateway_reports import merged, read
-from claude_sandbox.backends.kubernetes.admission import PodAdmission
+from claude_sandbox.backends.kubernetes.admission import Pod, PodAdmission
 from claude_sandbox.backends.kubernetes.evidence import volume_claims
 from claude_sandbox.backends.kubernetes.gateway.gateways import Gateways
+from claude_sandbox.backends.kubernetes.node_agents.agents import NodeAgents
+from claude_sandbox.backends.kubernetes.node_agents.counted import agents_container, cpu_use, pressure_in
 from claude_sandbox.backends.kubernetes.objects import known_endpoint
 from claude_sandbox.backends.kubernetes.ownership import is_owned
 from claude_sandbox.backends.kubernetes.state import node_lost, state_of, wants_users, without_users
 from claude_sandbox.backends.kubernetes.watches.watches import MAX_AGE, Watches
+from claude_sandbox.backends.pressure import LastSaid
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
@@ -37,12 +41,21 @@ class PodStates:
     """Of the sandboxes of one backend."""
 
     def __init__(
-        self, api: Api, watches: Watches, admission: PodAdmission, gateways: Gateways, now: Callable[[], datetime]
+        self,
+        api: Api,
+        watches: Watches,
+        admission: PodAdmission,
+        gateways: Gateways,
+        node_agents: NodeAgents | None,
+        now: Callable[[], datetime],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._watches = watches
         self._admission = admission
         self._gateways = gateways
+        self._node_agents = node_agents
+        self._short = LastSaid(clock)
         self._claims = volume_claims.StorageClasses(api)
         self._now = now
 
@@ -52,7 +65,8 @@ class PodStates:
         if pod is None or not is_owned(pod, identity) or (known := self._admission.ours(identity, pod)) is None:
             return state_of(None)
         if not terminating(pod):
-            found = await self._with_node(await self._with_claim(state_of(pod, known.revision), identity), pod)
+            found = await self._with_claim(await self._running(identity, pod, known), identity)
+            found = await self._with_node(found, pod)
             return found if known_endpoint(pod) is None else self._with_gateway(found, identity)
         asked = datetime.fromisoformat(pod["metadata"]["deletionTimestamp"])
         patience = (asked - self._now()).total_seconds() + NODE_SUSPECTED_AFTER
@@ -61,6 +75,19 @@ class PodStates:
         # Nobody follows the nodes: what becomes of one is found out by asking.
         again = patience if patience > 0 else NODE_SUSPECTED_AFTER
         return replace(node_lost(pod, known.revision) if lost else state_of(pod, known.revision), again=again)
+
+    def forget(self, namespace: str, name: str) -> None:
+        """The sandbox is gone."""
+        self._short.forget((namespace, name))
+
+    async def _running(self, identity: Identity, pod: Object, known: Pod) -> WorkloadState:
+        """The state of a pod, with what the kernel of its node has counted where an agent there tells it."""
+        if self._node_agents is None:
+            return state_of(pod, known.revision)
+        await self._node_agents.look(identity.namespace, identity.name, pod)
+        counted = self._node_agents.counted(identity.namespace, identity.name)
+        short = self._short.said((identity.namespace, identity.name), agents_container(pod), pressure_in(pod, counted))
+        return replace(state_of(pod, known.revision, short), cpu=cpu_use(pod, counted))
 
     def _with_gateway(self, state: WorkloadState, identity: Identity) -> WorkloadState:
         """The state of a pod that has a gateway for its only way out, with what that reports."""

@@ -12,6 +12,7 @@ from claude_sandbox.backends.cloning import outcomes_of, wished
 from claude_sandbox.backends.kubernetes.hardening import missing_profile
 from claude_sandbox.backends.kubernetes.objects import CLONE_CONTAINER, CONTAINER
 from claude_sandbox.backends.kubernetes.tools import has_tools
+from claude_sandbox.backends.pressure import NOTHING_SHORT, Pressure, clauses
 from claude_sandbox.blueprint.agent import WORKSPACE
 from claude_sandbox.blueprint.repositories import REPOSITORIES_VARIABLE
 from claude_sandbox.blueprint.tools import NO_SHELL, UNUSABLE
@@ -28,6 +29,7 @@ EVICTED_FOR_ROOM = (
     " spec.resources.ephemeralStorage, and spec.workspace.size of an EmptyDir"
 )
 EVICTED_FOR_MEMORY = "its pod was evicted, since its node had no memory left: have the node's administrator see to that"
+_PROCESSES = "its node lets a pod have (podPidsLimit)"
 _IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _CONFIG_REASONS = frozenset({"CreateContainerConfigError"})
 # What a node refuses a pod for that runs elsewhere (k8s.io/kubernetes, pkg/kubelet/lifecycle/predicate.go).
@@ -38,12 +40,13 @@ _REMEDIES = {
 _CRASH_REASONS = frozenset({"CrashLoopBackOff", "RunContainerError", "CreateContainerError", "StartError"})
 
 
-def state_of(pod: Object | None, revision: str | None = None) -> WorkloadState:
-    """The state of the sandbox's pod, None where there is none. `revision`: what is known of how it was made."""
+def state_of(pod: Object | None, revision: str | None = None, seen: Pressure = NOTHING_SHORT) -> WorkloadState:
+    """The state of the sandbox's pod, None where there is none. `revision`: what is known of how it was made; `seen`:
+    what the kernel of its node shows to be short."""
     if pod is None:
         return WorkloadState(ConditionStatus.FALSE, Reason.NO_WORKLOAD, "There is no pod.")
     status, reason, message = _readiness(pod)
-    strained, pressure = _strained(pod, status)
+    strained, pressure = _strained(pod, status, seen)
     return WorkloadState(
         status,
         reason,
@@ -187,10 +190,13 @@ def _started(pod: Object) -> bool:
     return any(one.get("name") == CONTAINER and one.get("started") for one in statuses)
 
 
-def _strained(pod: Object, status: ConditionStatus) -> tuple[Reason | None, tuple[str, ...]]:
-    """What the pod ran out of, as far as the kubelet tells, each as a clause with its remedy."""
+def _strained(pod: Object, status: ConditionStatus, seen: Pressure) -> tuple[Reason | None, tuple[str, ...]]:
+    """What the pod ran out of, as far as the kubelet and its node's kernel tell, each as a clause with its remedy."""
+    short = clauses(seen, (), _PROCESSES)
     if status is ConditionStatus.TRUE and _out_of_memory(pod):
-        return Reason.OUT_OF_MEMORY, (OUT_OF_MEMORY,)
+        return Reason.OUT_OF_MEMORY, (OUT_OF_MEMORY, *short)
+    if seen.reason is not None:
+        return seen.reason, short
     told = pod.get("status", {})
     # The words are the kubelet's (pkg/kubelet/eviction): of a limit of the pod's own, or of its node.
     if told.get("phase") == "Failed" and told.get("reason") == "Evicted":

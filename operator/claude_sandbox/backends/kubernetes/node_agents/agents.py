@@ -27,6 +27,7 @@ from claude_sandbox.backends.kubernetes.node_agents.asking import AskingError, a
 from claude_sandbox.backends.kubernetes.node_agents.certificates import Certificates
 from claude_sandbox.backends.kubernetes.node_agents.counted import Counted
 from claude_sandbox.backends.kubernetes.watches.watches import MAX_AGE
+from claude_sandbox.backends.pressure import NOTHING_SHORT, pressure_of
 from claude_sandbox.compliance.evidence.pod_processes import PodProcesses
 from claude_sandbox.compliance.evidence.readings import Object, Reading, Unread
 from claude_sandbox.kubernetes_api.client import Api
@@ -106,6 +107,8 @@ class NodeAgents:
             self.forget(namespace, name)
             one = self._pods[namespace, name] = _Pod(uid, node)
             one.task = asyncio.create_task(self._follow(namespace, name, one), name=f"kernel of {name}")
+        if one.late:
+            return
         try:
             async with asyncio.timeout(FIRST):
                 await one.first.wait()
@@ -154,7 +157,7 @@ class NodeAgents:
 
     async def _follow(self, namespace: str, name: str, one: _Pod) -> None:
         while True:
-            before, is_first = one.found, not one.first.is_set()
+            before, is_first = (one.found, one.counted), not one.first.is_set()
             try:
                 wait = await self._ask(one)
             except Exception as error:
@@ -165,7 +168,7 @@ class NodeAgents:
                 # Also where it failed: a pass waits for it.
                 one.first.set()
             # A pass that waited for the first answer has it already.
-            if (one.late or not is_first) and _said(before) != _said(one.found):
+            if (one.late or not is_first) and _said(*before) != _said(one.found, one.counted):
                 self._wake(namespace, name)
             await asyncio.sleep(wait * random.uniform(1.0, 1.2))  # noqa: S311
 
@@ -240,6 +243,8 @@ def _place(pod: Object | None) -> tuple[str, str]:
     return str(pod["metadata"]["uid"]), str(pod["spec"].get("nodeName") or "")
 
 
-def _said(found: Found) -> object:
-    """The same without its time."""
-    return said(found.value) if isinstance(found, Reading) else found
+def _said(found: Found, counted: Counted | None) -> object:
+    """The same without its time; of what was counted, what is short."""
+    counters = {} if counted is None else counted.containers
+    short = {one: seen for one, told in counters.items() if (seen := pressure_of(told)) != NOTHING_SHORT}
+    return said(found.value) if isinstance(found, Reading) else found, short

@@ -7,14 +7,9 @@ from hostile import JSON, changed
 from hypothesis import given
 
 from claude_sandbox.api.conditions import Reason
-from claude_sandbox.backends.docker.evidence.exhaustion import (
-    CHANGES_AFTER,
-    Pressure,
-    Pressures,
-    clauses,
-    look,
-)
+from claude_sandbox.backends.docker.evidence.exhaustion import Pressures, clauses, look
 from claude_sandbox.backends.docker.state import state_of
+from claude_sandbox.backends.pressure import CHANGES_AFTER, Pressure
 
 CONTAINER = {"Id": "c" * 64, "Name": "/csb", "State": {"Running": True, "StartedAt": "2026-01-01T00:00:00Z"}}
 KILLED = {"Type": "container", "Action": "oom", "Actor": {"ID": "c" * 64}}
