@@ -10,7 +10,9 @@ PORT = 8444
 NAME = "claude-sandbox-node-agent"
 """By which whoever asks knows it: all nodes' agents are one."""
 QUESTION = 64
-"""Bytes of a question, at most: the UID of a pod, and the end of the line."""
+"""Bytes of a question, at most: EVIDENCE and a number of bytes, or neither; the UID of a pod; the end of the line."""
+EVIDENCE = "evidence"
+"""Asks for what an investigation wants to know of a pod that is about to be ended, in so many bytes."""
 LARGEST = 4 << 20
 """Bytes of an answer, at most."""
 MOST_CONTAINERS = 64

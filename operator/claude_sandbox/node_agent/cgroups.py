@@ -104,7 +104,9 @@ def _hierarchies(top: Path) -> tuple[Path, ...]:
     """Version 2 is one; of version 1 those that limit or count something here."""
     if (top / "cgroup.controllers").exists():
         return (top,)
-    return tuple(one for one in (top / "pids", top / "memory", top / "cpu", top / "cpuacct") if one.is_dir())
+    return tuple(
+        one for one in (top / "pids", top / "memory", top / "cpu", top / "cpuacct", top / "blkio") if one.is_dir()
+    )
 
 
 def _kubelets(top: Path) -> Iterator[Path]:

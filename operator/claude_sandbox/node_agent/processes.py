@@ -72,7 +72,7 @@ def read(pid: int, proc: Path) -> Told:
         uid_map=uid_map,
         gid_map=gid_map,
         open_files=if_told(lambda: open_files(place)),
-        mounts=None if mounted is None else "".join(f"{line}\n" for line in _mounts(mounted)),
+        mounts=None if mounted is None else "".join(f"{line}\n" for line in mounts(mounted)),
         confinement=confinement(place),
         namespaces=tuple(_namespaces(place, proc, fields)),
     )
@@ -115,7 +115,7 @@ def _fields(lines: list[str]) -> Iterator[tuple[str, str]]:
             yield name, value.strip(" \t")
 
 
-def _mounts(told: str) -> Iterator[str]:
+def mounts(told: str) -> Iterator[str]:
     """The lines of mountinfo, with nothing of where a file system comes from but which part of it is mounted."""
     for line in filter(None, told.split("\n")):
         mount, separator, system = line.partition(" - ")

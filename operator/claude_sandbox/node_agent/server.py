@@ -1,26 +1,29 @@
 """Answers, by TLS and to nobody but who has a certificate for it, what the kernel says of one pod.
 
 Theory of operation. A connection is one question, a line with the UID of a pod, and one line of JSON as the answer;
-then it is closed. Nothing else can be asked. Who has no certificate of the operator's authority for a client is not
-heard; the certificates are files, and are read anew when they change. Some connections are served at a time, each for
-a few seconds, and one answer is worked out at a time, in a thread: so this takes no more than one CPU, whoever asks.
-It holds where the kubelet's groups are, whether output is rotated on this node, and nothing of any pod. A crash loses
-nothing.
+then it is closed. Nothing else can be asked but evidence of it, for which nobody waits behind other questions. Who has
+no certificate of the operator's authority for a client is not heard; the certificates are files, and are read anew when
+they change. Some connections are served at a time, each for a few seconds, and one answer of each kind is worked out at
+a time, in a thread: so this takes no more than one CPU, whoever asks. It holds where the kubelet's groups are, whether
+output is rotated on this node, and nothing of any pod. A crash loses nothing.
 """
 
 import asyncio
 import json
+import re
 import ssl
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from claude_sandbox.node_agent import LARGEST, QUESTION
+from claude_sandbox.node_agent import EVIDENCE, LARGEST, QUESTION
 from claude_sandbox.node_agent.answers import answer
 from claude_sandbox.node_agent.cgroups import UID, Kubelets
+from claude_sandbox.node_agent.evidence import evidence
 from claude_sandbox.node_agent.logs import Logs
 
+_ASKED = re.compile(f"(?:{EVIDENCE} ([0-9]{{1,9}}) )?({UID.pattern})")
 _AT_A_TIME = 16
 """Connections."""
 _PATIENCE = 10.0
@@ -64,7 +67,7 @@ class Server:
         self._kubelets = Kubelets(cgroups)
         self._logs = None if logs is None else Logs(logs)
         self._open = 0
-        self._one = asyncio.Lock()
+        self._one, self._urgent = asyncio.Lock(), asyncio.Lock()
 
     async def run(self) -> None:
         """Until cancelled. Raises OSError where it can't listen, or has no certificate at its start."""
@@ -102,10 +105,11 @@ class Server:
         self._open += 1
         try:
             async with asyncio.timeout(_PATIENCE):
-                asked = (await reader.readuntil(b"\n")).decode("ascii").removesuffix("\n")
-                if not UID.fullmatch(asked):
+                asked = _ASKED.fullmatch((await reader.readuntil(b"\n")).decode("ascii").removesuffix("\n"))
+                if asked is None:
                     return
-                writer.write(await self._answer(asked))
+                most, uid = asked.groups()
+                writer.write(await (self._answer(uid) if most is None else self._evidence(uid, int(most))))
                 await writer.drain()
                 writer.close()
                 await writer.wait_closed()
@@ -118,6 +122,11 @@ class Server:
         finally:
             self._open -= 1
             writer.transport.abort()
+
+    async def _evidence(self, uid: str, most: int) -> bytes:
+        async with self._urgent:
+            found = await asyncio.to_thread(evidence, uid, self._kubelets, self._proc, min(most, LARGEST))
+        return json.dumps(found).encode() + b"\n"
 
     async def _answer(self, uid: str) -> bytes:
         async with self._one:

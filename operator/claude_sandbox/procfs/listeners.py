@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
+from claude_sandbox.procfs.sockets import network_of
+
 MOST_LISTENERS = 64
 """That are told; a declaration names fewer."""
 MOST_NETWORKS = 16
@@ -39,10 +41,10 @@ def listeners(processes: Iterable[Path], first: Path | None) -> tuple[Listener, 
     be looked at, and OSError where something may not be read, or there is none of which it can be told.
     """
     seen: set[tuple[int, int]] = set()
-    host = None if first is None else _identity(first)
+    host = None if first is None else network_of(first)
     found: dict[tuple[str, int], str] = {}
     for place in (thread for process in processes for thread in _alive(process)):
-        own = _identity(place)
+        own = network_of(place)
         if own is None or own == host or own in seen:
             continue
         if len(seen) == MOST_NETWORKS:
@@ -66,20 +68,11 @@ def listeners(processes: Iterable[Path], first: Path | None) -> tuple[Listener, 
 
 def _alive(process: Path) -> Iterator[Path]:
     """The process; where its first thread has ended, of which nothing is told then, those of the others."""
-    if _identity(process) is not None:
+    if network_of(process) is not None:
         yield process
         return
     with suppress(FileNotFoundError, ProcessLookupError):
         yield from sorted((process / "task").iterdir())[:MOST_NETWORKS]
-
-
-def _identity(place: Path) -> tuple[int, int] | None:
-    """Tells one network from another; None where the process is not there."""
-    try:
-        found = (place / "net/dev").stat()
-    except (FileNotFoundError, ProcessLookupError, NotADirectoryError):
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _of_network(place: Path) -> Iterator[Listener]:

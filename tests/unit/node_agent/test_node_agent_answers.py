@@ -19,7 +19,7 @@ from claude_sandbox.compliance.evidence import process as evidence
 from claude_sandbox.node_agent import MOST_KINDS, answers
 from claude_sandbox.node_agent.answers import answer
 from claude_sandbox.node_agent.cgroups import Kubelets
-from claude_sandbox.node_agent.processes import GoneError, _mounts, read, seconds
+from claude_sandbox.node_agent.processes import GoneError, mounts, read, seconds
 from claude_sandbox.procfs.files import PROC
 
 POD = "0f9d6e1c-0b7a-4c55-9d2e-7a1b2c3d4e5f"
@@ -174,7 +174,7 @@ LINES = st.builds(
 @given(st.lists(LINES, max_size=8))
 def test_of_mounts_is_told_what_is_judged_and_no_more(lines: list[str]) -> None:
     whole = "".join(f"{line}\n" for line in lines)
-    told = "".join(f"{line}\n" for line in _mounts(whole))
+    told = "".join(f"{line}\n" for line in mounts(whole))
     flags = {"ro", "rw", "nosuid", "nodev", "noexec"}
     assert [
         (one.device, one.root, one.place, one.options & flags - {"rw"}, one.shared, one.kind, one.sized, one.writable)
@@ -190,7 +190,7 @@ def test_of_mounts_is_told_what_is_judged_and_no_more(lines: list[str]) -> None:
 @given(st.text())
 def test_what_is_no_table_of_mounts_is_refused_or_understood(text: str) -> None:
     try:
-        told = "".join(f"{line}\n" for line in _mounts(text))
+        told = "".join(f"{line}\n" for line in mounts(text))
     except ValueError:
         return
     mountinfo.parse(told)

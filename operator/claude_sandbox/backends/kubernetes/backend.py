@@ -240,7 +240,7 @@ class KubernetesBackend:
     async def _ended(
         self, identity: Identity, since: datetime, pod: Object, more: Mapping[str, bytes] | None, most: int
     ) -> Containment:
-        found = await stopping.before_the_end(self._api, self._watches, identity, pod, most)
+        found = await stopping.before_the_end(self._api, self._watches, self._node_agents, identity, pod, most)
         found.evidence.files |= more or {}
         # Before its end: the API server forgets the pod's log and document with the pod.
         kept = await self._keep(identity, since, found.evidence) if more is not None else None
@@ -254,7 +254,7 @@ class KubernetesBackend:
 
     async def keep_evidence(self, identity: Identity, since: datetime, more: Mapping[str, bytes]) -> Kept:
         """Keep what was found before the pod's end, where that could not be kept then."""
-        return await self._keep(identity, since, Evidence(dict(more), [stopping.NOT_HAD]))
+        return await self._keep(identity, since, Evidence(dict(more), [stopping.not_had(more)]))
 
     async def _keep(self, identity: Identity, since: datetime, what: Evidence) -> Kept:
         try:

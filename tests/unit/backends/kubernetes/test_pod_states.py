@@ -1,13 +1,19 @@
 """What a pod and its node tell of what it ran out of, or can't have."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.base import Cloning
+from claude_sandbox.backends.kubernetes.node_agents.counted import Counted, pressure_in
 from claude_sandbox.backends.kubernetes.state import state_of, wants_users, without_users
+from claude_sandbox.backends.pressure import Pressure, clauses, pressure_of
+from claude_sandbox.procfs.counters import Counters
+
+NOW = datetime(2026, 11, 30, tzinfo=UTC)
 
 
 def pod(ready: str, **container: Any) -> dict[str, Any]:
@@ -23,6 +29,30 @@ def test_a_container_that_was_ended_for_its_memory_is_told_though_it_runs_again(
     assert state.pressure
     assert "memory" not in state_of(pod("True", lastState={"terminated": {"reason": "Error"}})).message
     assert state_of(pod("True")).pressure == ()
+
+
+def test_what_the_kernel_of_its_node_shows_to_be_short_is_told_in_the_same_words_as_on_docker() -> None:
+    short = pressure_of(Counters(killed=1, refused=3, periods=6000, throttled=4000))
+    state = state_of(pod("True"), None, short)
+    assert (state.reason, state.strained) == (Reason.SANDBOX_READY, Reason.OUT_OF_MEMORY)
+    said = clauses(short, (), "512")
+    assert [state.pressure[0], state.pressure[2]] == [said[0], said[2]]
+    assert "podPidsLimit" in state.pressure[1]
+    assert all(one in state.message for one in state.pressure)
+    # Also where it can't be worked with: it may be for that.
+    assert state_of(pod("False"), None, pressure_of(Counters(refused=1))).strained is Reason.PROCESS_LIMIT_REACHED
+    assert state_of(pod("True"), None, pressure_of(Counters(periods=100, throttled=100))).strained is None
+
+
+def test_the_limit_of_processes_is_the_pods_and_its_kernel_counts_there_or_in_the_container() -> None:
+    running = pod("True", containerID="containerd://a")
+    for counters in ({"a": Counters(refused=1)}, {"a": Counters(refused=0), "": Counters(refused=2)}):
+        assert pressure_in(running, Counted(counters, NOW)).out_of_processes
+    # Of a container that was there before, or of another one of the pod, nothing is said.
+    for counters in ({"a": Counters()}, {"a": Counters(), "b": Counters(killed=1)}, {"b": Counters(refused=1)}):
+        assert pressure_in(running, Counted(counters, NOW)) == Pressure()
+    assert pressure_in(pod("True"), Counted({"": Counters(refused=1)}, NOW)) == Pressure()
+    assert pressure_in(running, None) == Pressure()
 
 
 @pytest.mark.parametrize(

@@ -19,13 +19,12 @@ from claude_sandbox.backends.docker.engine.threads import ask_kernel
 from claude_sandbox.backends.docker.evidence.proc import own_group
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.procfs.files import PROC
+from claude_sandbox.procfs.sockets import tables
 
 LARGEST = 24 << 20
 """Bytes of all files; of each half of what those before it have left."""
 _LINES = "50000"
 """Of a log, the last."""
-_TABLES = ("tcp", "tcp6", "udp", "udp6", "raw", "unix", "route")
-"""Of a process' network, below /proc/PID/net: what is open, and to whom."""
 _CONNECTED = (names.AGENT, names.GATEWAY, names.RELAY)
 """Whose connections are of interest: the agent's own lead to the others, and theirs lead outside."""
 Reading = Callable[[int], Awaitable[bytes]]
@@ -91,13 +90,13 @@ async def _connections(engine: Engine, part: str, identifier: str, found: Eviden
         found.missing.append(f"{path}: the engine is not on the operator's machine, whose kernel alone tells")
         return
     try:
-        tables = await ask_kernel(lambda: open_sockets(container, most=_room(found, most)))
+        opened = await ask_kernel(lambda: open_sockets(container, most=_room(found, most)))
     except (OSError, ValueError) as error:
         found.missing.append(f"{path}: {type(error).__name__}")
         return
-    if not tables:
+    if not opened:
         found.missing.append(f"{path}: this machine's kernel does not know the container's process")
-    found.files |= {f"{path}/{name}": content for name, content in tables.items()}
+    found.files |= {f"{path}/{name}": content for name, content in opened.items()}
 
 
 def open_sockets(container: Object, proc: Path = PROC, most: int = LARGEST) -> dict[str, bytes]:
@@ -107,11 +106,6 @@ def open_sockets(container: Object, proc: Path = PROC, most: int = LARGEST) -> d
     """
     if own_group(container, proc) is None:
         return {}
-    place = proc / str(container["State"]["Pid"]) / "net"
-    tables: dict[str, bytes] = {}
-    for name in _TABLES:
-        if (place / name).exists():
-            with (place / name).open("rb") as table:
-                tables[name] = table.read((most - sum(map(len, tables.values()))) // 2)
+    found = tables(proc / str(container["State"]["Pid"]), most)
     # The number may have become another process's meanwhile.
-    return tables if own_group(container, proc) is not None else {}
+    return found if own_group(container, proc) is not None else {}

@@ -2,17 +2,19 @@
 
 Theory of operation. Kubernetes can't freeze a pod, and NetworkPolicies add up: whatever denies, a policy of a tenant's
 that allows everything to every pod of the namespace lets it through. So nothing but the pod's end contains it. First
-its own policy is made to deny everything, which ends what the spec allowed, and its log is read at the same time; both
-have LOG_TIME seconds at most. What was read is kept (`keeping.py`). Then the pod is deleted with a second's grace: with
-none the API server would forget it while its processes may go on, and nobody could tell. One that was being deleted
-already, with more grace, is left no more than that. It is contained when its kubelet says that all its containers have
-ended, or that the pod is gone; a node that is silent makes that Unknown.
+its own policy is made to deny everything, which ends what the spec allowed; at the same time its log is read, and the
+agent on its node is asked for its processes and connections, where there is one. All have LOG_TIME seconds at most.
+What was read is kept (`keeping.py`). Then the pod is deleted with a second's grace: with none the API server would
+forget it while its processes may go on, and nobody could tell. One that was being deleted already, with more grace, is
+left no more than that. It is contained when its kubelet says that all its containers have ended, or that the pod is
+gone; a node that is silent makes that Unknown.
 
 The workspace is a claim of its own, and stays. Nothing is held. A crash before the pod's deletion has it begin anew; a
 crash after that may leave an archive of which no status tells.
 """
 
 import asyncio
+from collections.abc import Collection
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +22,10 @@ from datetime import datetime
 from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import ConditionStatus
 from claude_sandbox.backends.containment import Containment, Evidence, as_file
+from claude_sandbox.backends.kubernetes.node_agents.agents import NodeAgents
+from claude_sandbox.backends.kubernetes.node_agents.answers import MisunderstoodError
+from claude_sandbox.backends.kubernetes.node_agents.asking import AskingError
+from claude_sandbox.backends.kubernetes.node_agents.told_evidence import PROCESSES
 from claude_sandbox.backends.kubernetes.ownership import is_owned
 from claude_sandbox.backends.kubernetes.watches.watches import Watches
 from claude_sandbox.blueprint.model import Identity
@@ -30,7 +36,7 @@ from claude_sandbox.kubernetes_api.resources import NETWORK_POLICIES, PODS
 from claude_sandbox.kubernetes_api.unstructured import Object, terminating
 
 LOG_TIME = 1.0
-"""Seconds that the log may take: the pod goes on meanwhile."""
+"""Seconds that the log and the agent may take: the pod goes on meanwhile."""
 LARGEST_LOGS = 8 << 20
 """Bytes of a pod's logs, of each container's the last."""
 _LINES = 20000
@@ -38,7 +44,7 @@ GRACE = 1
 """Seconds that processes get to end by themselves; a second is the least with which the kubelet has the last word."""
 SILENT_AFTER = 30.0
 """Seconds after which a pod that is still there is no longer waited for: its node is silent."""
-NOT_HAD = "processes, open connections, changed files, memory: only a pod's node knows of them"
+_OF_THE_NODE = "only a pod's node knows of them"
 
 
 @dataclass
@@ -55,13 +61,27 @@ def live_pod(watches: Watches, identity: Identity) -> Object | None:
     return pod if pod is not None and is_owned(pod, identity) else None
 
 
-async def before_the_end(api: Api, watches: Watches, identity: Identity, pod: Object, most: int) -> Found:
-    """Deny everything, and read what goes with the pod, no more than so many bytes of its logs; with 0 nothing is to
-    be read. Never raises ApiError: what failed is said."""
+def not_had(files: Collection[str]) -> str:
+    """What nobody could tell of a pod whose evidence has these files."""
+    if PROCESSES in files:
+        return f"changed files, memory: {_OF_THE_NODE}"
+    return f"processes, open connections, counters, changed files, memory: {_OF_THE_NODE}"
+
+
+async def before_the_end(
+    api: Api, watches: Watches, node_agents: NodeAgents | None, identity: Identity, pod: Object, most: int
+) -> Found:
+    """Deny everything, and read what goes with the pod, no more than so many bytes of its logs and of what its node
+    tells; with 0 nothing is to be read. Never raises ApiError: what failed is said."""
     found = Found()
-    found.evidence.missing.append(NOT_HAD)
-    reading = (_logs(api, identity, pod, found.evidence, most), _whole(api, identity, pod, found.evidence))
+    of_kernel = most // 4 if node_agents is not None else 0
+    reading = (
+        _logs(api, identity, pod, found.evidence, most - of_kernel),
+        _whole(api, identity, pod, found.evidence),
+        *(() if node_agents is None else (_kernel(node_agents, pod, found.evidence, of_kernel),)),
+    )
     await asyncio.gather(_deny(api, watches, identity, found), *(reading if most else ()))
+    found.evidence.missing.insert(0, not_had(found.evidence.files))
     return found
 
 
@@ -132,6 +152,18 @@ async def _deny(api: Api, watches: Watches, identity: Identity, found: Found) ->
         found.did.append(f"NetworkPolicy {name} denies everything")
     except (ApiError, TimeoutError) as error:
         found.did.append(f"NetworkPolicy {name} could not be made to deny everything: {error or 'no answer in time'}")
+
+
+async def _kernel(node_agents: NodeAgents, pod: Object, evidence: Evidence, most: int) -> None:
+    """What the agent on its node tells, if it does in time: the pod ends whether it does or not."""
+    try:
+        async with asyncio.timeout(LOG_TIME):
+            told = await node_agents.evidence(pod, most)
+    except (AskingError, ApiError, MisunderstoodError, TimeoutError) as error:
+        evidence.missing.append(f"what the agent on its node tells: {error or 'no answer in time'}")
+        return
+    evidence.files |= told.files
+    evidence.missing += told.missing
 
 
 async def _whole(api: Api, identity: Identity, pod: Object, evidence: Evidence) -> None:

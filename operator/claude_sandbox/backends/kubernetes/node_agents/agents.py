@@ -21,9 +21,10 @@ from datetime import UTC, datetime
 
 from claude_sandbox.api.mishap import mishap
 from claude_sandbox.api.status import EvidenceSource
+from claude_sandbox.backends.containment import Evidence
 from claude_sandbox.backends.kubernetes.node_agents import NAMESPACE, SELECTOR
 from claude_sandbox.backends.kubernetes.node_agents.answers import Answer, MisunderstoodError, said, settled
-from claude_sandbox.backends.kubernetes.node_agents.asking import AskingError, ask
+from claude_sandbox.backends.kubernetes.node_agents.asking import AskingError, ask, ask_evidence
 from claude_sandbox.backends.kubernetes.node_agents.certificates import Certificates
 from claude_sandbox.backends.kubernetes.node_agents.counted import Counted
 from claude_sandbox.backends.kubernetes.watches.watches import MAX_AGE
@@ -120,6 +121,17 @@ class NodeAgents:
         """What the kernel said last of the pod that was looked at last."""
         one = self._pods.get((namespace, name))
         return None if one is None else one.found
+
+    async def evidence(self, pod: Object, most: int) -> Evidence:
+        """What the kernel of the pod's node says for an investigation, in so many bytes.
+
+        Raises AskingError, ApiError and MisunderstoodError.
+        """
+        uid, node = _place(pod)
+        address = await self._address(node) if node else None
+        if address is None:
+            raise AskingError("there is no agent on its node")
+        return await ask_evidence(address, self._port, await self._certificates.context(), uid, most)
 
     def counted(self, namespace: str, name: str) -> Counted | None:
         """What the kernel had counted when it was asked last; None where that is too old, or was never told."""

@@ -4,8 +4,10 @@ import asyncio
 import ssl
 from contextlib import suppress
 
+from claude_sandbox.backends.containment import Evidence
 from claude_sandbox.backends.kubernetes.node_agents.answers import Answer, MisunderstoodError, read
-from claude_sandbox.node_agent import LARGEST, NAME
+from claude_sandbox.backends.kubernetes.node_agents.told_evidence import evidence_in
+from claude_sandbox.node_agent import EVIDENCE, LARGEST, NAME
 
 PATIENCE = 10.0
 """Seconds for a question and its answer."""
@@ -26,16 +28,27 @@ async def ask(address: str, port: int, context: ssl.SSLContext, uid: str) -> Ans
             return read(await _answer(address, port, context, uid), uid)
     except TimeoutError:
         raise AskingError(f"it did not answer within {PATIENCE:.0f} s") from None
+
+
+async def ask_evidence(address: str, port: int, context: ssl.SSLContext, uid: str, most: int) -> Evidence:
+    """What there is of it in so many bytes. Raises AskingError, and MisunderstoodError."""
+    return evidence_in(await _answer(address, port, context, f"{EVIDENCE} {most} {uid}"), uid)
+
+
+async def _answer(address: str, port: int, context: ssl.SSLContext, question: str) -> bytes:
+    """Raises AskingError, and MisunderstoodError where there is too much."""
+    try:
+        return await _line(address, port, context, question)
     except ssl.SSLError as error:
         raise AskingError(f"by TLS: {error.reason}", untrusted=True) from None
     except OSError as error:
         raise AskingError(error.strerror or type(error).__name__) from None
 
 
-async def _answer(address: str, port: int, context: ssl.SSLContext, uid: str) -> bytes:
+async def _line(address: str, port: int, context: ssl.SSLContext, question: str) -> bytes:
     reader, writer = await asyncio.open_connection(address, port, ssl=context, server_hostname=NAME)
     try:
-        writer.write(f"{uid}\n".encode())
+        writer.write(f"{question}\n".encode())
         await writer.drain()
         found = bytearray()
         while part := await reader.read(1 << 16):

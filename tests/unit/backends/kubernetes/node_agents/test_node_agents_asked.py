@@ -26,8 +26,9 @@ from claude_sandbox.backends.kubernetes.node_agents.answers import (
     read,
     settled,
 )
-from claude_sandbox.backends.kubernetes.node_agents.asking import AskingError, ask
+from claude_sandbox.backends.kubernetes.node_agents.asking import AskingError, ask, ask_evidence
 from claude_sandbox.backends.kubernetes.node_agents.certificates import context_of
+from claude_sandbox.backends.kubernetes.node_agents.told_evidence import PROCESSES
 from claude_sandbox.compliance.evidence.process import Process
 from claude_sandbox.node_agent import NAME, server
 from claude_sandbox.node_agent.server import Files, Server
@@ -75,6 +76,8 @@ async def test_the_operator_is_answered(tmp_path: Path) -> None:
         found = await ask("127.0.0.1", there.port, context_of(bundle, NOW), POD)
         assert [one.identifier for one in found.containers] == ["", AGENT]
         assert [kind.count for kind in found.containers[1].kinds] == [1]
+        files = (await ask_evidence("127.0.0.1", there.port, context_of(bundle, NOW), POD, 1 << 20)).files
+        assert f'"pid": {os.getppid()}, ' in files[PROCESSES].decode()
         elsewhere = await ask("127.0.0.1", there.port, context_of(bundle, NOW), POD.replace("0", "1"))
         assert elsewhere == Answer((), True)
 

@@ -30,9 +30,9 @@ INTERVAL = 100.0
 AGENT = "a" * 64
 
 
-def answer(confinement: str = "", seconds: float = SETTLED, used: int | None = None) -> Answer:
+def answer(confinement: str = "", seconds: float = SETTLED, used: int | None = None, refused: int = 0) -> Answer:
     kind = Kind(confinement, Process("", "", "", Limits(), confinement=confinement), 1, seconds)
-    return Answer((Container(AGENT, (kind,), True, Counters(cpu_microseconds=used)),), True)
+    return Answer((Container(AGENT, (kind,), True, Counters(cpu_microseconds=used, refused=refused)),), True)
 
 
 def pod(uid: str = "one", node: str = "node-1", phase: str = "Running") -> dict[str, Any]:
@@ -127,6 +127,15 @@ def test_what_is_another_wakes_its_sandbox_once(told: Callable[[Story], World]) 
         await world.look()
         await asyncio.sleep(1000)
         assert world.known == ["other"]
+
+    assert len(told(story).woken) == 1
+
+
+def test_what_it_ran_out_of_wakes_its_sandbox_once(told: Callable[[Story], World]) -> None:
+    async def story(world: World) -> None:
+        world.answers = [answer(), answer(refused=1), answer(refused=2)]
+        await world.look()
+        await asyncio.sleep(1000)
 
     assert len(told(story).woken) == 1
 
