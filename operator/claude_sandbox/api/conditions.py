@@ -185,7 +185,7 @@ MEANINGS: Mapping[Reason, str] = {
     Reason.IMAGE_PULL_FAILED: "The node can't get the image.",
     Reason.IMAGE_NOT_USABLE: "The image can't run a shell on its node, so that an agent could do nothing in it.",
     Reason.CONTAINER_FAILING: "The container can't be made or does not stay up.",
-    Reason.PROFILE_MISSING: "The pod's node lacks a profile that the kernel is to hold the sandbox to.",
+    Reason.PROFILE_MISSING: "The node or Docker host lacks a profile that the kernel is to hold the sandbox to.",
     Reason.GATEWAY_NOT_READY: "The gateway, the sandbox's only way out, does not work: it reaches nothing.",
     Reason.PROVIDER_SILENT: "The model's provider does not answer the gateway; the message says how. It ends by itself"
     " when it does.",

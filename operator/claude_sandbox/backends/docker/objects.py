@@ -13,6 +13,7 @@ from claude_sandbox.backends.docker.cloning import beside
 from claude_sandbox.backends.docker.cloning import within as repositories
 from claude_sandbox.backends.docker.documents import sizes
 from claude_sandbox.backends.docker.documents.hardening import (
+    APP_ARMOR,
     ICC,
     NO_NEW_PRIVILEGES,
     NO_RESOLVER,
@@ -279,7 +280,7 @@ def _filters(blueprint: Blueprint) -> tuple[str, ...]:
     """Where no filter and no profile is named, an engine uses its own."""
     seccomp = (f"seccomp={STRICT}",) if blueprint.seccomp is SeccompProfileType.STRICT else ()
     profile = blueprint.app_armor.localhost_profile if blueprint.app_armor is not None else None
-    return seccomp if profile is None else (*seccomp, f"apparmor={profile}")
+    return seccomp if profile is None else (*seccomp, f"{APP_ARMOR}{profile}")
 
 
 def _privileges(blueprint: Blueprint, capabilities: EngineCapabilities) -> Manifest:

@@ -9,6 +9,7 @@ from claude_sandbox.backends.base import Cloning, WorkloadState
 from claude_sandbox.backends.docker.cloning.beside import progress_of
 from claude_sandbox.backends.docker.cloning.within import AGAIN, cloning_of, is_cloning
 from claude_sandbox.backends.docker.documents import health
+from claude_sandbox.backends.docker.documents.hardening import APP_ARMOR
 from claude_sandbox.backends.docker.engine.documents import Object, name_of, running
 from claude_sandbox.backends.docker.gateway.gateways import KEYLESS, Gateway
 from claude_sandbox.backends.docker.gateway.health import said_report, works
@@ -181,7 +182,7 @@ def _stopped(container: Object, name: str, state: Object) -> tuple[Reason, str]:
     if status == "created":
         # An engine leaves a container that it could not start as it was, and says why.
         if why := state.get("Error"):
-            return Reason.CONTAINER_FAILING, f"Container {name} can't be started: {why}"
+            return _not_started(container, name, str(why))
         return Reason.POD_PENDING, f"Container {name} is about to be started."
     if status in ("removing", "dead"):
         return Reason.POD_TERMINATING, f"Container {name} is being removed; a new one is made when it is gone."
@@ -191,8 +192,22 @@ def _stopped(container: Object, name: str, state: Object) -> tuple[Reason, str]:
             f"Container {name} needed more memory than spec.resources.memory and was killed; it is started again.",
         )
     if why := state.get("Error"):
-        return Reason.CONTAINER_FAILING, f"Container {name} can't be started: {why}"
+        return _not_started(container, name, str(why))
     if code == NO_SHELL and brought:
         return Reason.IMAGE_NOT_USABLE, UNUSABLE.format(image=container.get("Config", {}).get("Image"))
     how = {_KILLED: "was killed", _TERMINATED: "was told to end"}.get(code or 0, f"ended with exit code {code}")
     return Reason.CONTAINER_FAILING, f"Container {name} {how}; it is started again, later each time that it ends soon."
+
+
+def _not_started(container: Object, name: str, why: str) -> tuple[Reason, str]:
+    options = (container.get("HostConfig") or {}).get("SecurityOpt") or ()
+    asked = next((one.removeprefix(APP_ARMOR) for one in map(str, options) if one.startswith(APP_ARMOR)), "")
+    # runc: "unable to apply apparmor profile: ... no such file or directory".
+    if asked and "apparmor" in why.lower():
+        message = (
+            f"Container {name} can't be started under the AppArmor profile {asked}: its host has not loaded it, or has"
+            " no AppArmor. Have an administrator see to that, or remove spec.security.appArmorProfile. The engine says:"
+            f" {why}"
+        )
+        return Reason.PROFILE_MISSING, message
+    return Reason.CONTAINER_FAILING, f"Container {name} can't be started: {why}"

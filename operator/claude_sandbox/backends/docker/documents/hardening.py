@@ -15,6 +15,8 @@ network (CVE-2024-29018).
 """
 
 NO_NEW_PRIVILEGES = "no-new-privileges:true"
+APP_ARMOR = "apparmor="
+"""Before the name of a profile, among the security options; without, an engine uses its own."""
 
 
 def confined() -> Manifest:

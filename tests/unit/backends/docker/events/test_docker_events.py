@@ -104,6 +104,28 @@ def test_a_state_is_said_with_what_to_do(state: dict[str, Any], status: str, rea
     assert found.key_generation == "7"
 
 
+# As runc 1.3 and an engine of release 29 say it.
+NOT_LOADED = (
+    "failed to create task for container: OCI runtime create failed: runc create failed: unable to start container "
+    "process: error during container init: unable to apply apparmor profile: apparmor failed to apply profile: write "
+    "/proc/thread-self/attr/apparmor/exec: no such file or directory"
+)
+
+
+@pytest.mark.parametrize("status", ["created", "exited"])
+def test_a_host_that_has_not_loaded_the_profile_is_named_with_what_to_do(status: str) -> None:
+    live = recorded("29")["container"]
+    live["State"] |= {"Running": False, "Status": status, "Error": NOT_LOADED}
+    assert state_of(live, "host-1", "7", ()).reason is Reason.CONTAINER_FAILING, "it asks for none"
+    live["HostConfig"]["SecurityOpt"].append("apparmor=ours")
+    found = state_of(live, "host-1", "7", ())
+    assert found.reason is Reason.PROFILE_MISSING
+    for word in ("the AppArmor profile ours", "Have an administrator", NOT_LOADED):
+        assert word in found.message
+    live["State"]["Error"] = "no such file"
+    assert state_of(live, "host-1", "7", ()).reason is Reason.CONTAINER_FAILING, "it is something else"
+
+
 def test_what_cant_be_given_is_said_of_a_sandbox_that_is_ready() -> None:
     live = recorded("29")["container"]
     live["State"]["Health"] = {"Status": "healthy"}
