@@ -255,6 +255,12 @@ def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
     help="Of several replicas only the holder of the Lease acts.",
 )
 @click.option(
+    "--renew-lease",
+    is_flag=True,
+    help="With --no-leader-election: renew the Lease all the same, every 10 s, so that reports can tell that the "
+    "operator runs.",
+)
+@click.option(
     "--lease-namespace",
     metavar="NAME",
     help="Where the Lease and the credentials of Docker hosts are. Default: the operator's own namespace.",
@@ -507,6 +513,8 @@ def _settings(
     pair = _pair(chosen["sessions_at"], sessions_certificate, sessions_key)
     if chosen["sessions_at"] and not chosen["docker"]:
         raise click.UsageError("--sessions-at is for sandboxes on Docker hosts: add --docker, or leave it out")
+    if chosen["renew_lease"] and chosen["leader_election"]:
+        raise click.UsageError("--renew-lease is for --no-leader-election: who is elected renews the Lease anyway")
     image, classes = parse_image(sandbox_image, sandbox_pull_policy), frozenset(runtime_classes)
     return Settings(
         site=Site(

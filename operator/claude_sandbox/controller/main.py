@@ -23,6 +23,7 @@ from claude_sandbox.controller.machinery import garbage_collection, logs
 from claude_sandbox.controller.machinery.election import LeaderElector, LeadershipLostError, own_identity
 from claude_sandbox.controller.machinery.events import EventRecorder
 from claude_sandbox.controller.machinery.health import HealthServer, all_set, no_stuck_worker
+from claude_sandbox.controller.machinery.heartbeat import Heartbeat
 from claude_sandbox.controller.machinery.workers import run_workers
 from claude_sandbox.controller.metrics.metrics import Metrics
 from claude_sandbox.controller.operator import Operator
@@ -101,10 +102,7 @@ async def run_operator(settings: Settings) -> None:
             await _listening(stack, sessions, settings.sessions_bind, "--sessions-bind")
         try:
             beside = [operator.tidy_sessions(sessions, leads)] if sessions is not None else []
-            beside += [operator.node_agents.run(leads)] if operator.node_agents is not None else []
-            beside += operator.backups(events).following()
-            beside += [operator.policy_reports.run()] if operator.policy_reports is not None else []
-            beside += operator.images.following()
+            beside += _beside(operator, events, leads)
             await _run(operator, hosts, credentials, election, events, metrics, trail, beside)
         except* LeadershipLostError:
             raise OperatorError("the lease was lost to another replica; start anew") from None
@@ -139,6 +137,20 @@ def _health(
         host=operator.settings.bind_host,
         port=operator.settings.bind_port,
     )
+
+
+def _beside(
+    operator: Operator, events: EventRecorder, leads: Callable[[], bool]
+) -> Sequence[Coroutine[Any, Any, None]]:
+    """What goes on for as long as the operator does, whether it leads or not."""
+    settings = operator.settings
+    beside = [operator.node_agents.run(leads)] if operator.node_agents is not None else []
+    beside += operator.backups(events).following()
+    beside += [operator.policy_reports.run()] if operator.policy_reports is not None else []
+    beside += operator.images.following()
+    if settings.renew_lease and settings.lease_namespace is not None:
+        beside.append(Heartbeat(operator.api, settings.lease_namespace, LEASE, own_identity()).run())
+    return beside
 
 
 async def _listening(

@@ -26,6 +26,8 @@ class Settings:
     # Images of sandboxes that are known to declare no VOLUME, as pods name them.
     plain_images: frozenset[str] = frozenset()
     leader_election: bool = True
+    # Whether the Lease is renewed where no leader is elected, so that it says that the operator runs.
+    renew_lease: bool = False
     # Whether Docker hosts are looked after.
     docker: bool = False
     # What publishes the declared ports of sandboxes on Docker hosts: the operator's own image; None: nothing does.
@@ -45,7 +47,6 @@ class Settings:
     # Where the Lease, the credentials of Docker hosts and evidence are; None: the namespace of the operator's own
     # credentials.
     lease_namespace: str | None = None
-    identity: str | None = None
     workers: int = 24
     resync: float = 300.0
     # How often a registry is asked what a tag stands for that sandboxes follow.

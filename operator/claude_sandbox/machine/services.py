@@ -138,7 +138,7 @@ def _operator(settings: Settings, places: Places) -> Service:
         f"--kubeconfig={_GIVEN}/kubeconfig",
         f"--lease-namespace={NAMESPACE}",
         # There is one of it, so nothing is to be elected, and a restart takes over at once.
-        "--no-leader-election",
+        *("--no-leader-election", "--renew-lease"),
         f"--sandbox-image={settings.image}",
         *([f"--relay-image={settings.relay}"] if settings.relay else ()),
         *([f"--gateway-settings={_GIVEN}/gateways.json"] if settings.gateways else ()),

@@ -52,6 +52,7 @@ def test_where_users_find_it_is_a_service_or_an_address(
         (["--docker", URL], "--sessions-certificate"),
         (["--docker", "--sessions-at=ops/sessions:8443", PAIR[0]], "belong together"),
         (["--sessions-at=ops/sessions:8443"], "add --docker"),
+        (["--renew-lease"], "--renew-lease is for --no-leader-election"),
     ],
 )
 def test_what_can_have_no_effect_is_refused_with_the_remedy(

@@ -80,6 +80,27 @@ def own_identity() -> str:
     return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{uuid.uuid4()}"
 
 
+def new(name: str, namespace: str, spec: Obj) -> Obj:
+    """A Lease that is not there yet."""
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": spec}
+
+
+def renewed(before: Obj, identity: str, lasts: float) -> Obj:
+    """What a Lease's spec becomes as `identity` takes or renews it for `lasts` seconds; `before`: {} of a new one."""
+    moment = _micro_time()
+    ours = before.get("holderIdentity") == identity
+    return {
+        **before,
+        "holderIdentity": identity,
+        "leaseDurationSeconds": max(1, round(lasts)),
+        "acquireTime": (before.get("acquireTime") if ours else None) or moment,
+        "renewTime": moment,
+        # client-go counts so: each time that the holder is another.
+        "leaseTransitions": (before.get("leaseTransitions") or 0) + (0 if ours or not before else 1),
+    }
+
+
 class LeaderElector:
     """One candidate. `api` should be its own, so that no other request is in a renewal's way.
 
@@ -195,10 +216,12 @@ class LeaderElector:
             # Before the request, since another replica may count from the moment that the server has it.
             sent = self._clock()
             if self._lease is None:
-                lease = await self._api.create(LEASES, self._new(), self._namespace)
+                wanted = new(self._name, self._namespace, self._renewed({}))
+                lease = await self._api.create(LEASES, wanted, self._namespace)
             elif self._free():
                 # Guarded by the resourceVersion that was read: of two that find it free one gets a conflict.
-                lease = await self._api.replace(LEASES, self._mine(self._lease))
+                renewed = self._renewed(self._lease.get("spec") or {})
+                lease = await self._api.replace(LEASES, {**self._lease, "spec": renewed})
             else:
                 self.why_not = ""
                 return False
@@ -250,29 +273,8 @@ class LeaderElector:
         theirs = (self._record or {}).get("leaseDurationSeconds") or 0
         return self._clock() >= self._seen + max(self._timing.lease_duration, theirs)
 
-    def _new(self) -> Obj:
-        return {
-            "apiVersion": LEASES.api_version,
-            "kind": LEASES.kind,
-            "metadata": {"name": self._name, "namespace": self._namespace},
-            "spec": self._spec({}),
-        }
-
-    def _mine(self, lease: Obj) -> Obj:
-        return {**lease, "spec": self._spec(lease.get("spec") or {})}
-
-    def _spec(self, before: Obj) -> Obj:
-        moment = _micro_time()
-        ours = before.get("holderIdentity") == self.identity
-        return {
-            **before,
-            "holderIdentity": self.identity,
-            "leaseDurationSeconds": max(1, round(self._timing.lease_duration)),
-            "acquireTime": (before.get("acquireTime") if ours else None) or moment,
-            "renewTime": moment,
-            # client-go counts so: each time that the holder is another.
-            "leaseTransitions": (before.get("leaseTransitions") or 0) + (0 if ours or not before else 1),
-        }
+    def _renewed(self, before: Obj) -> Obj:
+        return renewed(before, self.identity, self._timing.lease_duration)
 
     async def _release(self) -> None:
         """Give the lease back, so that another replica need not wait for its end."""

@@ -108,7 +108,7 @@ def _command(credentials: Path, images: Images, settings: Path, port: int) -> tu
         f"--kubeconfig={credentials}",
         f"--lease-namespace={NAMESPACE}",
         # There is one of it, so nothing is to be elected, and a restart takes over at once.
-        "--no-leader-election",
+        *("--no-leader-election", "--renew-lease"),
         f"--sandbox-image={images.sandbox}",
         f"--relay-image={images.relay}",
         f"--gateway-settings={settings}",
