@@ -287,8 +287,9 @@ def sentence(report: Report) -> str:
         )
         if count[verdict]
     ]
-    return f"{_many(len(report.sandboxes), 'sandbox', 'sandboxes')}: {', '.join(parts)}."
+    return f"{many(len(report.sandboxes), 'sandbox', 'sandboxes')}: {', '.join(parts)}."
 
 
-def _many(count: int, one: str, more: str) -> str:
+def many(count: int, one: str, more: str) -> str:
+    """A number with its word, "1 sandbox", "2 sandboxes"."""
     return f"{count} {one if count == 1 else more}"

@@ -12,6 +12,7 @@ from claude_sandbox.cli.work.activity import sign
 from claude_sandbox.cli.work.connection import connected
 from claude_sandbox.cli.work.errors import WorkError, refused
 from claude_sandbox.cli.work.options import sandbox_named, work
+from claude_sandbox.cli.work.target import not_in_quarantine
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import SANDBOXES
 
@@ -45,6 +46,7 @@ async def _run(sandbox: tuple[str, str], where: Where) -> int:
             live = await api.get(SANDBOXES, name, namespace)
         except ApiError as error:
             raise refused(error, what, f"get {meta.PLURAL}", namespace) from None
+        not_in_quarantine(live)
         _not_over(live, what)
         # With its UID: one that was made anew under the name is not meant.
         patch = sign(str(live["metadata"].get("uid")))

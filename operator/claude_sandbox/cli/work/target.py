@@ -7,6 +7,7 @@ from typing import Any
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.clip import plain
+from claude_sandbox.api.fields.incident import IncidentState
 from claude_sandbox.api.spec import BackendType
 from claude_sandbox.cli.work.errors import WorkError, refused
 from claude_sandbox.kubernetes_api.client import Api
@@ -69,6 +70,7 @@ def target_of(live: Mapping[str, Any]) -> Target:
     metadata, spec, status = _fields(live, "metadata"), _fields(live, "spec"), _fields(live, "status")
     namespace, name = str(metadata.get("namespace")), str(metadata.get("name"))
     what = f"ClaudeSandbox {namespace}/{name}"
+    not_in_quarantine(live)
     if spec.get("operatingMode") == "Suspended" or _fields(status, "lifecycle").get("ended"):
         raise WorkError(f"{what} is suspended: nothing of it runs.", f"claude-sandbox resume {namespace}/{name}")
     backend = BackendType(str(_fields(spec, "backend").get("type", BackendType.KUBERNETES)))
@@ -90,6 +92,18 @@ def target_of(live: Mapping[str, Any]) -> Target:
         repositories=tuple(one for one in repositories if isinstance(one, Mapping))
         if isinstance(repositories, list)
         else (),
+    )
+
+
+def not_in_quarantine(live: Mapping[str, Any]) -> None:
+    """Raises WorkError where nothing of the sandbox may go on, whoever asks for it."""
+    if _fields(_fields(live, "spec"), "incident").get("state") != IncidentState.QUARANTINED:
+        return
+    called = f"{live['metadata']['namespace']}/{live['metadata']['name']}"
+    raise WorkError(
+        f"ClaudeSandbox {called} is in quarantine: nothing goes in or out, and nothing of it goes on.",
+        f"claude-sandbox incident status {called} says why; its logs are in the evidence (incident collect)."
+        f" Who may lift it: claude-sandbox incident lift {called}",
     )
 
 

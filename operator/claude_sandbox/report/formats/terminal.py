@@ -17,7 +17,7 @@ from claude_sandbox.report.formats.words import (
     required,
     some,
 )
-from claude_sandbox.report.model import Report, Sandbox, Trend, Verdict, sentence
+from claude_sandbox.report.model import Report, Sandbox, Trend, Verdict, many, sentence
 
 _COLOURS = {Verdict.COMPLIANT: "green", Verdict.NOT_COMPLIANT: "red", Verdict.NOT_VERIFIED: "yellow"}
 _HEAD = ("SANDBOX", "VERDICT", "REQUIRED", "FAIL", "UNKNOWN", "BACKEND", "PROFILE", "MEASURED")
@@ -116,7 +116,7 @@ def _hosts(report: Report) -> Iterator[str]:
     for one in report.hosts:
         verdict = click.style(VERDICTS[one.verdict], fg=_COLOURS[one.verdict])
         named = f": {_named(one.sandboxes)}" if one.sandboxes else ""
-        yield f"  {one.name}  {verdict}  {required(one)}  {one.placed} sandboxes{named}"
+        yield f"  {one.name}  {verdict}  {required(one)}  {many(one.placed, 'sandbox', 'sandboxes')}{named}"
         if one.facts:
             yield f"           {'; '.join(f'{word} {said}' for word, said in one.facts.items())}"
         if told := conditions_of(one):

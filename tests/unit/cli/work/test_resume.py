@@ -53,6 +53,15 @@ def test_of_one_whose_time_is_over_it_says_what_to_change(server: ExecServer, by
     assert server.patches == []
 
 
+def test_nothing_of_one_in_quarantine_is_said_to_run(server: ExecServer) -> None:
+    server.spec = {"incident": {"state": "Quarantined"}}
+    found = run(server, "resume", "agents/alice")
+    assert found.exit_code == 1
+    assert "is in quarantine" in found.output
+    assert "claude-sandbox incident lift agents/alice" in found.output
+    assert server.patches == []
+
+
 def test_who_may_not_is_told_which_right_it_takes(server: ExecServer) -> None:
     server.may_patch = False
     found = run(server, "resume", "agents/alice")

@@ -234,6 +234,10 @@ def test_a_line_without_end_is_shown_in_parts() -> None:
     ("change", "said"),
     [
         ({"spec": {"operatingMode": "Suspended"}}, ["is suspended", "claude-sandbox resume agents/alice"]),
+        (
+            {"spec": {"incident": {"state": "Quarantined"}}},
+            ["is in quarantine", "claude-sandbox incident lift agents/alice"],
+        ),
         ({"status": {"lifecycle": {"ended": {"by": "TTL"}}}}, ["is suspended", "claude-sandbox resume agents/alice"]),
         (
             {"status": {"conditions": [{"type": "Ready", "reason": "Pulling", "message": "\x1b[2Jimage"}]}},
