@@ -1,4 +1,5 @@
-"""The Strict filter as the file that a kubelet gives the runtime, which is the OCI's form of it. Pure.
+"""The Strict filter as the file that a kubelet gives the runtime, which is the OCI's form of it; and as the object by
+which the Security Profiles Operator brings that file to the nodes. Pure.
 
 A runtime takes the file as it is (containerd, contrib/seccomp: `WithProfile`), and knows neither `archMap` nor
 `includes`. What those keep from other architectures than the two, nothing does here: on another the filter would be
@@ -11,9 +12,26 @@ from typing import Any
 from claude_sandbox.seccomp.profile import ARCHITECTURES, document
 
 
+_OBJECT = {
+    # Of cluster scope since 1.0. Before 0.8 `errnoRet` was text there, which no runtime takes in the file.
+    "apiVersion": "security-profiles-operator.x-k8s.io/v1",
+    "kind": "SeccompProfile",
+    "metadata": {"name": "claude-sandbox-strict"},
+}
+
+
 def text() -> str:
     """The file."""
-    return json.dumps(_document(), indent=2) + "\n"
+    return _written(_document())
+
+
+def profile() -> str:
+    """The object, to be applied. Its operator writes what is in `spec` to each node, under its own name."""
+    return _written({**_OBJECT, "spec": _document()})
+
+
+def _written(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2) + "\n"
 
 
 def _document() -> dict[str, Any]:

@@ -12,8 +12,8 @@ import pytest
 from repository import ROOT
 
 from claude_sandbox.seccomp.calls import ALLOWED, CONDITIONAL, NEW_NAMESPACES, REFUSED
-from claude_sandbox.seccomp.generate import NODES, PATH, main
-from claude_sandbox.seccomp.kubelet import text
+from claude_sandbox.seccomp.generate import NODES, OBJECT, PATH, main
+from claude_sandbox.seccomp.kubelet import profile, text
 from claude_sandbox.seccomp.profile import STRICT, document, is_strict
 
 ALLOW, ERRNO = "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"
@@ -114,6 +114,33 @@ def test_the_file_for_nodes_says_the_same_in_words_that_a_runtime_reads() -> Non
         # Nothing else of what Docker's form can say is lost on the way.
         assert meant.keys() - rule.keys() <= {"includes"}
     assert found["defaultAction"] == document()["defaultAction"]
+
+
+ACTIONS = {"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO"}
+OPERATORS = {"SCMP_CMP_EQ", "SCMP_CMP_MASKED_EQ"}
+
+
+def test_the_object_that_brings_it_to_nodes_has_the_same_and_only_what_its_api_takes() -> None:
+    """By the types of the Security Profiles Operator 1.0 (api/seccompprofile/v1): lists without repetition, numbers as
+    numbers, each within its bounds, and no key that they don't have."""
+    told = json.loads(profile())
+    assert told["apiVersion"] == "security-profiles-operator.x-k8s.io/v1"
+    assert "namespace" not in told["metadata"], "it is of the cluster"
+    assert told["spec"] == json.loads((ROOT / NODES).read_text()) == json.loads((ROOT / OBJECT).read_text())["spec"]
+    assert told["spec"].keys() == {"defaultAction", "architectures", "syscalls"}
+    assert {told["spec"]["defaultAction"], *(one["action"] for one in told["spec"]["syscalls"])} == ACTIONS
+    for rule in told["spec"]["syscalls"]:
+        assert rule.keys() <= {"names", "action", "errnoRet", "args"}
+        assert len(set(rule["names"])) == len(rule["names"]) > 0
+        # 0 is left out there, and a runtime then says EPERM.
+        assert type(rule.get("errnoRet", 1)) is int
+        assert 0 < rule.get("errnoRet", 1) <= 4095
+        assert len(rule.get("args", ())) <= 6
+        for argument in rule.get("args", ()):
+            assert argument.keys() <= {"index", "value", "valueTwo", "op"}
+            assert argument["op"] in OPERATORS
+            assert 0 <= argument["index"] <= 5
+            assert all(0 <= argument.get(key, 0) < 1 << 63 for key in ("value", "valueTwo"))
 
 
 def test_the_page_in_the_repository_is_up_to_date(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
