@@ -11,7 +11,6 @@ from typing import Any
 
 from claude_sandbox.seccomp.profile import ARCHITECTURES, document
 
-
 _OBJECT = {
     # Of cluster scope since 1.0. Before 0.8 `errnoRet` was text there, which no runtime takes in the file.
     "apiVersion": "security-profiles-operator.x-k8s.io/v1",
