@@ -1,5 +1,5 @@
-"""Writes the page of the Strict filter, its file for nodes and the object that brings it there, or compares them with
---check: `python -m claude_sandbox.seccomp.generate`."""
+"""Writes the page of the Strict filter, its file for nodes and the object that brings it there, or compares them
+with --check: `python -m claude_sandbox.seccomp.generate`."""
 
 import sys
 from pathlib import Path
