@@ -374,3 +374,65 @@ def test_it_takes_a_time_that_goes_with_the_length(piece: str) -> None:
     variable_holds_credential("X_HEADERS", text)
     variable_holds_credential("X_OPTS", text)
     command_line_holds_credential(["sh", "-c", text, "http", text, "mysql", text, "htpasswd", "mc", text])
+
+
+# Lists of headers, and proxies of programs that have variables of their own for them.
+HEADERS = {
+    "OTEL_EXPORTER_OTLP_HEADERS": "api-key=§R",
+    "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "x-honeycomb-team=§R",
+    "OTEL_EXPORTER_OTLP_METRICS_HEADERS": "Authorization=Basic%20dTpzd29yZGZpc2g%3D",
+    "ANTHROPIC_CUSTOM_HEADERS": "X-Api-Key: §R",
+    "OTEL_EXPORTER_OTLP_LOGS_HEADERS": "signoz-ingestion-key=§R,x=y",
+    "MCP_HEADERS": '{"Authorization":"Bearer §R"}',
+    "CURL_OPTS": "-H 'Authorization: token §R'",
+    "HEADERS": "cookie: session=§R",
+    "EXTRA_HEADERS": "Proxy-Authorization: Basic dTpzd29yZGZpc2g=",
+    "OTEL_HEADERS": "dd-api-key=§H",
+    "GRPC_METADATA": "authorization=Bearer §R",
+    "GIT_CONFIG_PARAMETERS": "'http.extraheader=AUTHORIZATION: basic dTpzd29yZGZpc2g='",
+    "HTTP_HEADERS": "x-goog-api-key: §R",
+    "CUSTOM_HEADERS": "PRIVATE-TOKEN: §R",
+    "X_HEADERS": "x-vault-token=§R",
+    "LITELLM_HEADERS": '{"x-litellm-api-key":"§R"}',
+    "no_proxy_auth": "Basic dTpzd29yZGZpc2g=",
+    "FTP_PROXY": "ftp://u:swordfish@p:21",
+    "RSYNC_PROXY": "u:swordfish@proxy:8080",
+    "https_proxy": "http://u:§R@p",
+    "SOCKS_PROXY": "socks5://u:pw@h",
+    "NPM_CONFIG_PROXY": "http://u:pw@p:3128",
+    "CARGO_HTTP_PROXY": "http://u:pw@p",
+    "npm_config_https_proxy": "http://u:pw@p:3128",
+    "PIP_PROXY": "http://u:pw@p",
+    "GLOBAL_AGENT_HTTP_PROXY": "http://u:pw@p",
+    "JAVA_TOOL_OPTIONS": "-Dhttp.proxyPassword=swordfish",
+    "GRADLE_OPTS": "-Dhttps.proxyPassword=swordfish -Dx=y",
+    "_JAVA_OPTIONS": "-Dhttp.proxyUser=u -Dhttp.proxyPassword=pw",
+}
+PLAIN_HEADERS = {
+    "OTEL_EXPORTER_OTLP_HEADERS": "x-tenant=blue,x-scope-orgid=team-a",
+    "ANTHROPIC_CUSTOM_HEADERS": "X-Request-Source: sandbox",
+    "HEADERS": "Accept: application/json",
+    "OTEL_RESOURCE_ATTRIBUTES": "service.name=token-service,deployment.environment=prod",
+    "HTTP_PROXY": "http://proxy.corp:3128",
+    "NO_PROXY": "localhost,127.0.0.1,.corp",
+    "https_proxy": "socks5h://127.0.0.1:1080",
+    "CUSTOM_HEADERS": "X-Auth-Mode: none",
+    "MCP_HEADERS": '{"Accept":"text/event-stream"}',
+    "EXTRA_HEADERS": "Authorization: Bearer ${TOKEN}",
+    "CURL_OPTS": "-H 'Accept: */*'",
+    "JAVA_TOOL_OPTIONS": "-Dhttp.proxyHost=p -Dhttp.proxyPort=3128",
+    "GIT_CONFIG_KEY_0": "http.extraheader",
+    "PASSWORD_STORE_DIR": "/home/claude/.password-store",
+    "AUTH_TYPE": "none",
+    "SSH_ASKPASS_REQUIRE": "never",
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_or_a_proxy_holds_one(name: str) -> None:
+    assert variable_holds_credential(name, whole(HEADERS[name]))
+
+
+@pytest.mark.parametrize("name", PLAIN_HEADERS)
+def test_a_header_or_a_proxy_without_one_is_let_be(name: str) -> None:
+    assert not variable_holds_credential(name, PLAIN_HEADERS[name])

@@ -55,24 +55,25 @@ _ENGINES_OF_WSL = (
 )
 _ENGINE_NAMES = re.compile(
     # Whatever stands before or after an engine's name in that of a socket.
-    r"(?:[^/]*[._-])?(?:docker|dockerd|dockershim|podman|containerd|buildkitd?|balena|crio|cri-o|nerdctl|finch|nri)"
+    r"(?:[^/]*[._-])?(?:docker|dockerd|dockershim|podman|containerd|buildkitd?|balena|crio|cri-o|nerdctl|finch|nri"
+    r"|isulad|pouchd|pouchcri|sycri|kubelet|machined)"
     r"(?:[._-][^/]*)?\.sock(?:et)?(?:\.(?:raw|ttrpc))?|docker\.sock\.[a-z]+|io\.podman"
 )
 _RUN_BY_ENGINES = (
     "docker|containerd|crio|cri-o|buildkit|podman|k3s|k0s|rke2|guest-services|host-services|nri|incus|nerdctl|snap\\.docker"
-    "|libvirt|vc|kata-containers"
+    "|libvirt|vc|kata-containers|machined"
 )
 # Of engines without root and of those in a virtual machine on the user's own; `(?:/.*)?` where all below is theirs.
 _ENGINE_PLACES = re.compile(
     r"/run/user(?:/\d+(?:/(?:podman|docker|buildkit[^/]*|containerd[^/]*|libpod|dockerd-rootless|nerdctl|snap\.docker)"
     r"(?:/.*)?)?)?"
-    rf"|/run/(?:{_RUN_BY_ENGINES})(?:/.*)?|/var/snap/docker/common/run|/tmp/podman-run-\d+(?:/.*)?"
+    rf"|(?:/system)?/run/(?:{_RUN_BY_ENGINES})(?:/.*)?|/var/snap/docker/common/run|/tmp/podman-run-\d+(?:/.*)?"
     r"|/var/folders(?:/[^/]+){1,3}/podman|/opt/orbstack-guest(?:/run)?"
     r"|/(?:mnt/)?wsl/(?:docker-desktop|shared-docker|rancher-desktop|podman-sockets(?:/.*)?)"
     r"(?:/(?:shared-sockets(?:/.*)?|run))?"
     r"|.*/(?:\.docker(?:/(?:run|desktop)(?:/.*)?)?|\.colima(?:/[^/]+)?|\.config/colima(?:/[^/]+)?|\.orbstack(?:/run)?"
     r"|\.rd|\.lima(?:/[^/]+(?:/sock)?)?|\.lima/[^/]+/(?:ha|ssh|ga)\.sock|\.finch"
-    r"|\.local/share/containers/podman(?:/machine.*)?)"
+    r"|(?:\.local/share|\.config)/containers/podman(?:/machine.*)?)"
     r"|.*/library/(?:containers/com\.docker\.docker(?:/data(?:/.*)?)?|application support/rancher-desktop(?:/.*)?)"
     r"|.*/appdata/local/docker(?:/run)?|/applications/finch(?:/lima(?:/data(?:/.*)?)?)?|/pipe(?:/.*)?"
 )
@@ -88,9 +89,11 @@ _AGENTS = re.compile(
     r".*/ssh-[^/]+/agent\.\d+|.*/ssh-[a-z0-9]{10,}|.*/[^/]*ssh[-_.]?auth[-_.]?sock(?:et)?[^/]*"
     r"|.*/[^/]*ssh[-_](?:[a-z0-9]+[-_])?agent[^/]*\.sock(?:et)?"
     r"|/(?:run|tmp|var)/(?:.*/)?[^/]*ssh[-_]?(?:[a-z0-9]+[-_])?agent[^/]*|/ssh-?agent|.*/openssh_agent"
-    r"|.*/(?:ssh|yubikey|age|gpg)-agent\.socket|.*/\.[^/]+/(?:.*/)?ssh[-_]?agent(?:\.ssh|/socket|/s\.[^/]*)"
+    r"|.*/(?:ssh|yubikey|age|gpg)-agent[.-]socket|/tmp/launch-[a-z0-9]+(?:/.*)?"
+    # Any other that calls itself so, where only one user's programs listen.
+    r"|(?:/home/[^/]+|/users/[^/]+|/root|/run/user/\d+)/(?:.*/)?(?:[^/]*[._-])?agent\.sock(?:et)?|.*/\.[^/]+/(?:.*/)?ssh[-_]?agent(?:\.ssh|/socket|/s\.[^/]*)"
     # GnuPG's, smart cards, keyrings, and the bus on which keyrings answer.
-    r"|.*/s\.(?:gpg-agent|scdaemon|keyboxd)[^/]*|.*/gpg-[a-z0-9]{6}(?:/.*)?|/run/user/\d+/(?:gnupg|keyring|gcr|yubikey-agent"
+    r"|.*/s\.(?:gpg-agent|scdaemon|keyboxd)[^/]*|.*/gpg-[a-z0-9]{6}(?:/.*)?|/run/user/\d+/(?:gnupg|keyring|gcr|yubikey-agent|rbw"
     r"|p11-kit|kwallet[^/]*|app/org\.keepassxc\.keepassxc|org\.keepassxc\.keepassxc)(?:/.*)?"
     r"|/run/user/\d+/(?:bus|dbus-1|at-spi)|/tmp/dbus-[a-z0-9]{6,}"
     r"|.*/keyring(?:-[a-z0-9]+)?/(?:ssh|\.ssh|pkcs11|gpg|control)|.*/keyring-[a-z0-9]{6}|.*/kwalletd?\d*[^/]*\.socket"

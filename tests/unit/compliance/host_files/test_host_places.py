@@ -25,6 +25,9 @@ AGENTS = listed(
     /run/.heim_org.h5l.kcm-socket /run/munge /run/munge/munge.socket.2 /Users/u/.sekey/ssh-agent.ssh
     /home/u/.local/state/ssh-agent/socket /run/vault/agent.sock /run/gssproxy.default.sock /tmp/dbus-Ab12Cd
     /mnt/wslg/runtime-dir/bus
+    /home/u/.strongbox/agent.sock /home/u/.cache/rbw/ssh-agent-socket /run/user/1000/rbw/socket
+    /tmp/launch-AbCdEf/Listeners /home/u/.kr/krd-agent.sock /home/u/.tsh/agent.sock /home/u/.step/ssh/agent.sock
+    /run/user/501/keeper-ssh-agent.sock /Users/u/.ssh/proton-pass-agent.sock /home/u/.ssh/agent/s.abcdef.agent.XYZ
     """
 )
 ENGINES = listed(
@@ -38,6 +41,9 @@ ENGINES = listed(
     /run/k3s/containerd/s/abc /run/buildkit/otel-grpc.sock /var/lib/kubelet/device-plugins/kubelet.sock /mnt/wsl
     /mnt/wsl/podman-sockets /run/frakti.sock /run/user/1000/nerdctl/x.sock /run/multipass_socket
     /var/snap/multipass/common/multipass_socket /opt/orbstack-guest/run
+    /run/isulad.sock /run/pouchcri.sock /run/singularity/sycri.sock /run/kubelet.sock /system/run/machined/machine.sock
+    /run/machined /system/run/containerd/containerd.sock /Users/u/.config/containers/podman/machine/x.sock
+    /run/user/1000/containerd-rootless/api.sock /run/apptainer/docker.sock
     """
 )
 # What runs a user's programs, or sees what he types.
