@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from tests.bench import account, deliveries, probes, resumes, scenarios
+from tests.bench import account, deliveries, probes, probes_on_node, resumes, scenarios
 from tests.bench import backups as storing
 from tests.bench import incidents as incident_drills
 from tests.bench import trail as audit_trail
@@ -63,6 +63,8 @@ class Plan:
 @click.option("--trail", is_flag=True, help="What a record of the audit trail costs instead.")
 @click.option("--backups", is_flag=True, help="What storing a workspace takes instead, beside restic alone.")
 @click.option("--probes", "probed", is_flag=True, help="What probing costs instead; with --docker on a Docker host.")
+@click.option("--node", "on_a_node", is_flag=True, help="With --probes: on a real node. Needs root.")
+@click.option("--interval", type=float, metavar="SECONDS", help="With --probes: between two of a sandbox.")
 @click.option("--deliveries", "compared", is_flag=True, help="Create to Ready with a gateway and without, in turn.")
 @click.option("--resumes", "resumed", is_flag=True, help="A suspended sandbox until it is Ready, beside a new one.")
 @click.option("--incidents", is_flag=True, help="How long it takes until an incident is contained, by drills.")
@@ -84,6 +86,8 @@ def main(
     trail: bool,
     backups: bool,
     probed: bool,
+    on_a_node: bool,
+    interval: float | None,
     compared: bool,
     resumed: bool,
     incidents: bool,
@@ -107,7 +111,7 @@ def main(
 
     A goal that is missed is printed, and is no failure.
     """
-    if (docker or incidents or repositories) and os.geteuid() != 0:
+    if (docker or incidents or repositories or on_a_node) and os.geteuid() != 0:
         raise click.ClickException("a Docker Engine and a node can only be started by root")
     rest = rest or (60.0 if quick else 600.0)
     population = population or (1000 if not docker else 30 if quick else 200)
@@ -125,9 +129,9 @@ def main(
             elif trail or backups:
                 measured = _of_the_trail() if trail else _of_backups(quick, large, repeats, Path(directory))
             elif probed:
-                measured = _of_probes(
-                    docker, release, count, rest if quick else min(rest, 300.0), plan.nodes, Path(directory)
-                )
+                where = release if docker else "" if on_a_node else None
+                rest = rest if quick or interval else min(rest, 300.0)
+                measured = _of_probes(where, count, interval, rest, plan.nodes, Path(directory))
             elif clones:
                 measured = _of_clones(quick, large, Path(directory))
             elif resumed:
@@ -215,12 +219,24 @@ async def _of_deliveries(
 
 
 async def _of_probes(
-    docker: bool, release: str, count: int | None, rest: float, nodes: int, directory: Path
+    release: str | None, count: int | None, interval: float | None, rest: float, nodes: int, directory: Path
+) -> tuple[str, dict[str, Any]]:
+    """On an engine of a release, on a real node where that is empty, else on pretended nodes."""
+    report, machine = _reporter(), _with_load()
+    if release is None:
+        return await _of_pretended_probes(count, interval, rest, nodes, directory)
+    if not release:
+        of_node = await probes_on_node.measure(count or 60, interval or 36, rest, directory, machine, report)
+        return probes.page(of_node), of_node.document()
+    every = interval or rest / 4
+    on_a_host = await probes_on_docker.measure(release, count or 15, every, rest, directory, machine, report)
+    return probes_on_docker.page(on_a_host), on_a_host.document()
+
+
+async def _of_pretended_probes(
+    count: int | None, every: float | None, rest: float, nodes: int, directory: Path
 ) -> tuple[str, dict[str, Any]]:
     report, machine = _reporter(), _with_load()
-    if docker:
-        on_a_host = await probes_on_docker.measure(release, count or 15, rest / 4, rest, directory, machine, report)
-        return probes_on_docker.page(on_a_host), on_a_host.document()
     async with lab(directory, nodes, report) as place:
         for name in (FLOOR, AGENTS):
             await namespace(place, name)
@@ -239,7 +255,7 @@ async def _of_probes(
             finally:
                 await operator.stop()
 
-        found = await probes.measure(begin, count or 100, rest, rest, machine, report)
+        found = await probes.measure(begin, count or 100, every or rest, rest, machine, report)
     return probes.page(found), found.document()
 
 

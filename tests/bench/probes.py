@@ -1,9 +1,10 @@
-"""What probing costs on Kubernetes: the operator's CPU and requests for a probe, and what it writes of sandboxes that
-do not change. Pretended nodes run no program, so what stands for the kubelet says what one would have found."""
+"""What probing costs on Kubernetes: the operator's CPU and requests, and what it writes of sandboxes that do not
+change. Pretended nodes run no program, so what stands for the kubelet says what one would have found. On a real node
+programs run, in as many sandboxes as it holds, and what their probes cost it is measured as well."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from claude_sandbox.probe import VERSION
 from claude_sandbox.probe.kernel import ATTEMPTS
 
 Report = Callable[[str], None]
+Fill = Callable[[Bench, int], Awaitable[None]]
 
 GOAL = (1000, 600.0)
 """So many sandboxes, each probed every so many seconds."""
@@ -40,9 +42,12 @@ def options(interval: float) -> tuple[str, ...]:
 
 @dataclass
 class Kubelets:
-    """What ends the pods of probes: that all is denied, whatever was asked for."""
+    """What counts the pods of probes, and `pretends`, where nothing runs them: then it ends them, and says that all is
+    denied, whatever was asked for."""
 
     api: Api
+    pretends: bool
+    namespaces: tuple[str, ...]
     probes: int = 0
     controls: int = 0
 
@@ -50,7 +55,7 @@ class Kubelets:
         """Until it is cancelled."""
         done: set[str] = set()
         while True:
-            for where in (AGENTS, PROBES):
+            for where in (*self.namespaces, PROBES):
                 for pod in (await self.api.list(PODS, where)).items:
                     name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
                     control = where == PROBES
@@ -58,7 +63,8 @@ class Kubelets:
                         done.add(uid)
                         self.controls += control
                         self.probes += not control
-                        await self._end(pod)
+                        if self.pretends:
+                            await self._end(pod)
             await asyncio.sleep(_LOOK)
 
     async def _end(self, pod: Object) -> None:
@@ -93,6 +99,17 @@ class Probed:
         rest = self.before.cpu.by_name["operator"] / self.before.seconds * self.during.seconds
         return max(0.0, self.during.cpu.by_name["operator"] - rest) / max(1, self.probes)
 
+    def shares(self) -> Iterator[tuple[str, float, float]]:
+        """Of each process the percentage of a CPU that it took with probes, and without."""
+        for name, seconds in self.during.cpu.by_name.items():
+            before = self.before.cpu.by_name.get(name, 0.0) / self.before.seconds
+            yield name, 100 * seconds / self.during.seconds, 100 * before
+
+    @property
+    def rate(self) -> float:
+        """Probes a second."""
+        return self.probes / self.during.seconds
+
     @property
     def status_writes(self) -> int:
         """Of sandboxes that do not change."""
@@ -110,7 +127,7 @@ class Probed:
 
     def document(self) -> dict[str, Any]:
         """As JSON."""
-        return {**asdict(self), "cpuOfOne": self.cpu_of_one, "requests": self.requests}
+        return {**asdict(self), "cpuOfOne": self.cpu_of_one, "requests": self.requests, "rate": self.rate}
 
 
 async def measure(
@@ -120,15 +137,23 @@ async def measure(
     seconds: float,
     description: str,
     report: Report,
+    *,
+    fill: Fill | None = None,
+    namespaces: tuple[str, ...] = (AGENTS,),
+    pretended: bool = True,
 ) -> Probed:
-    """`begin` starts an operator that probes each so many seconds; 0: never. Raises Slow, OperatorEnded."""
+    """`begin` starts an operator that probes each so many seconds; 0: never. `fill`: makes so many sandboxes in these
+    namespaces. Raises Slow, OperatorEnded."""
     async with begin(0) as bench:
         report(f"{count} sandboxes, to stay, and {seconds:.0f} s at rest without probes.")
-        await sandboxes(bench, count, None, "stay", keep=True)
+        if fill is None:
+            await sandboxes(bench, count, None, "stay", keep=True)
+        else:
+            await fill(bench, count)
         before = await at_rest(bench, seconds)
-    async with begin(interval) as bench, _ending(bench.lab.api) as kubelets:
+    async with begin(interval) as bench, _ending(Kubelets(bench.lab.api, pretended, namespaces)) as kubelets:
         report("Until each was probed.")
-        await _proven(bench, count)
+        await _proven(bench, count, namespaces)
         # What was found is still being said of the last ones.
         await asyncio.sleep(15)
         probes, controls = kubelets.probes, kubelets.controls
@@ -140,8 +165,7 @@ async def measure(
 
 
 @contextlib.asynccontextmanager
-async def _ending(api: Api) -> AsyncIterator[Kubelets]:
-    kubelets = Kubelets(api)
+async def _ending(kubelets: Kubelets) -> AsyncIterator[Kubelets]:
     task = asyncio.create_task(kubelets.run())
     try:
         yield kubelets
@@ -151,10 +175,14 @@ async def _ending(api: Api) -> AsyncIterator[Kubelets]:
             await task
 
 
-async def _proven(bench: Bench, count: int, within: float = 1200.0) -> None:
+async def _proven(bench: Bench, count: int, namespaces: tuple[str, ...], within: float = 1800.0) -> None:
+    async def proven() -> int:
+        lists = [await bench.lab.api.list(SANDBOXES, one) for one in namespaces]
+        return sum(_is_proven(live) for listed in lists for live in listed.items)
+
     try:
         async with asyncio.timeout(within):
-            while sum(map(_is_proven, (await bench.lab.api.list(SANDBOXES, AGENTS)).items)) < count:  # noqa: ASYNC110
+            while await proven() < count:  # noqa: ASYNC110
                 await asyncio.sleep(2)
     except TimeoutError:
         raise Slow(f"not all were probed within {within:.0f} s") from None
@@ -175,13 +203,16 @@ def page(found: Probed) -> str:
         "",
         f"{found.count} sandboxes at rest, each probed every {found.interval:.0f} s, for {found.during.seconds:.0f} s:",
         f"probes                                   {found.probes:8d}",
+        f"probes a second (asked for: {found.count / found.interval:5.2f})       {found.rate:8.2f}",
+        "CPU meanwhile, in percent of one, and before it, without probes",
+        *(f"  {name:39}{during:8.2f}{before:8.2f}" for name, during, before in found.shares()),
         f"pods that were their control             {found.controls:8d}",
         f"the operator's CPU for one               {1000 * found.cpu_of_one:8.1f} ms",
         f"its requests for one                     {calls:8.1f}",
         *(f"  {kind:39}{number:8.2f}" for kind, number in sorted(found.requests.items()) if number >= 0.005),
         f"writes of a status                       {found.status_writes:8d}",
         "",
-        f"So {many} sandboxes, each every {each:.0f} s, would take (by the figures for one; not measured):",
+        f"By the figures for one, {many} sandboxes, each every {each:.0f} s, take:",
         f"the operator's CPU                       {100 * rate * found.cpu_of_one:8.2f} % of one",
         f"its requests                             {rate * calls:8.2f} /s",
     ]

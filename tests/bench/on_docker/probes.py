@@ -139,6 +139,13 @@ def page(found: Probed) -> str:
         "",
         f"{found.count} sandboxes at rest, each probed every {found.interval:.0f} s, for {found.during.seconds:.0f} s:",
         f"probes                                   {found.probes:8d}",
+        f"probes a second (asked for: {found.count / found.interval:5.2f})       "
+        f"{found.probes / found.during.seconds:8.2f}",
+        "CPU meanwhile, in percent of one",
+        *(
+            f"  {name:39}{100 * seconds / found.during.seconds:8.2f}"
+            for name, seconds in found.during.cpu.by_name.items()
+        ),
         "CPU for one",
         *(f"  {name:39}{1000 * seconds:8.1f} ms" for name, seconds in parts.items()),
         f"  {'its own program, run by itself':39}{1000 * found.program:8.1f} ms",
