@@ -74,6 +74,12 @@ STORAGE_CLASS = matching(
     " default",
 )
 
+SNAPSHOT_CLASS = matching(
+    f"{_LABEL}(?:\\.{_LABEL})*",
+    "must be the name of a VolumeSnapshotClass (lower-case letters, digits, '-' and '.'); leave it out for the default"
+    " one of the volume's driver",
+)
+
 RUNTIME_CLASS = matching(
     f"{_LABEL}(?:\\.{_LABEL})*",
     "must be the name of a RuntimeClass, or of a runtime of a Docker host: lower-case letters, digits, '-' and '.', for"

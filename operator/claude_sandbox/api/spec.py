@@ -365,6 +365,13 @@ class ClaudeSandboxSpec(Strict):
             field="backup.target.type",
         ),
         Rule(
+            "!has(self.backup) || !has(self.backup.volumeSnapshot) || self.backend.type != 'Docker'",
+            lambda spec: spec.backup is None or spec.backup.volume_snapshot is None or not spec.on_docker,
+            "is for a sandbox on Kubernetes, since a Docker Engine takes no snapshots: remove it. A suspended sandbox's"
+            " backup is of one moment too",
+            field="backup.volumeSnapshot",
+        ),
+        Rule(
             f"{_STAYS} || self.backend.type == 'Docker'",
             lambda spec: not spec.leaves_compromised_host or spec.on_docker,
             "is for a sandbox on a Docker host: remove it, or set spec.backend.type to Docker",

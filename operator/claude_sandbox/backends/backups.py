@@ -4,9 +4,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol
 
-from claude_sandbox.api.kinds.backups import BackupReason
+from claude_sandbox.api.kinds.backups import BackupReason, VolumeSnapshotSource
 from claude_sandbox.api.kinds.targets import BackupTarget
 from claude_sandbox.backup.restic import HOST
 from claude_sandbox.backup.servers import CREDENTIALS
@@ -44,6 +45,8 @@ class Wanted:
     """Whether what is kept of the home is part of it."""
     repositories: Mapping[str, str] = field(default_factory=dict)
     """Which repository was last seen where, by its location in words."""
+    volume_snapshot: VolumeSnapshotSource | None = None
+    """Which snapshot of the volumes is read instead of these; None: the volumes themselves."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,15 @@ TAKEN = CREDENTIALS
 class Helper:
     """What makes the backup, as it is now. `ended`: it does nothing more; `result` is what it said then, if anything.
 
-    `message`: why it does not run yet, or how it ended.
+    `message`: why it does not run yet, or how it ended. `is_prepared`: what was begun for it is there, and it is to be
+    started. `moment`: of when what it reads is, where that is one moment.
     """
 
     ended: bool = False
     result: Mapping[str, Any] | None = None
     message: str = ""
+    is_prepared: bool = False
+    moment: datetime | None = None
 
 
 class Helpers(Protocol):
@@ -81,7 +87,7 @@ class Helpers(Protocol):
         """The helper of this backup; None where there is none."""
 
     async def start(self, wanted: Wanted) -> str:
-        """Have a helper begin: where the repository is, in words."""
+        """Have a helper begin, or what comes before it: where the repository is, in words."""
 
     async def remove(self, wanted: Wanted) -> None:
         """Take the helper away, whatever it does."""

@@ -44,6 +44,11 @@ from claude_sandbox.localcluster.programs import toolchain
     "Unknown then.",
 )
 @click.option(
+    "--volume-snapshots",
+    is_flag=True,
+    help="With the right to make VolumeSnapshots, for backups that ask for one (volumeSnapshot). See docs/backup.md.",
+)
+@click.option(
     "--gateway-settings",
     callback=gateway_settings_file,
     metavar="FILE",
@@ -65,6 +70,7 @@ def install(
     node_agent: bool,
     policy_reports: str | None,
     plugin_policies: bool,
+    volume_snapshots: bool,
     gateway_settings: dict[str, Any] | None,
     trail: str | None,
     trail_storage_class: str | None,
@@ -97,6 +103,7 @@ def install(
         node_agent=node_agent,
         policy_reports=policy_reports,
         plugin_policies=plugin_policies,
+        volume_snapshots=volume_snapshots,
         gateways=gateway_settings or None,
         trail=trail,
         trail_class=trail_storage_class,

@@ -27,7 +27,7 @@ from claude_sandbox.backends.docker.keys.gateway_secrets import GatewaySecrets
 from claude_sandbox.backends.docker.keys.secrets import SecretKeys
 from claude_sandbox.backends.kubernetes.admission import Pod
 from claude_sandbox.backends.kubernetes.backend import KubernetesBackend
-from claude_sandbox.backends.kubernetes.backups import KubernetesBackups
+from claude_sandbox.backends.kubernetes.backups.helpers import KubernetesBackups
 from claude_sandbox.backends.kubernetes.evidence.access_reviews import AccessReviews
 from claude_sandbox.backends.kubernetes.gateway.objects import Brokering
 from claude_sandbox.backends.kubernetes.node_agents.agents import NodeAgents

@@ -53,6 +53,8 @@ class Installation:
     """As which objects reports are written, one of `POLICY_REPORTS`; None: as none."""
     plugin_policies: bool = False
     """Whether the operator may read policies that network plugins have beside NetworkPolicies."""
+    volume_snapshots: bool = False
+    """Whether the operator may make VolumeSnapshots, for backups that ask for them."""
     gateways: Mapping[str, Any] | None = None
     """What holds for the gateways of all sandboxes, in the gateway's own format."""
     trail: str | None = None
@@ -89,6 +91,8 @@ def render(wanted: Installation) -> list[Manifest]:
         parts += ["rbac/policy-reports", f"rbac/policy-reports-{scope}"]
     if wanted.plugin_policies:
         parts.append("rbac/plugin-policies")
+    if wanted.volume_snapshots:
+        parts += ["rbac/volume-snapshots", f"rbac/volume-snapshots-{scope}"]
     found = (manifest for part in parts for manifest in _read(sources() / part))
     if wanted.namespaces:
         found = (scoped for manifest in found for scoped in _scoped(manifest, wanted.namespaces))

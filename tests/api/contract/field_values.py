@@ -433,6 +433,10 @@ BACKUPS: list[Json] = [
         {"keepDaily": 7, "keepWeekly": 4, "keepMonthly": 12}, "7",
     )),
     *(_ON_HOST | {"includeHome": value} for value in (True, False, "true", 1, None)),
+    *(asked | {"volumeSnapshot": value} for asked in (_ON_HOST, _ASKED) for value in (
+        {}, None, {"className": "fast"}, {"className": "Fast"}, {"className": ""}, {"storageClassName": "a.b-c"},
+        {"className": "a" * 253, "storageClassName": "a" * 254}, {"className": 1}, {"name": "fast"}, True, "fast",
+    )),
     *({name: value for name, value in _ON_HOST.items() if name != left} for left in _ON_HOST),
     *(_ASKED | {"target": target} for target in _SERVERS[:2]),
     *(asked | {"whenHostCompromised": what} for what in ("Stay", "RestoreElsewhere", "Move", "", True, None)

@@ -100,6 +100,8 @@ PLUGINS = of(
         },
     }
 )
+SNAPSHOTS = of({"snapshot.storage.k8s.io/volumesnapshots": "get create delete"})
+SNAPSHOT_CLASSES = of({"snapshot.storage.k8s.io/volumesnapshotclasses": "list", "storage.k8s.io/storageclasses": "get"})
 CONTROLS = of({"/pods": "get list create delete"})
 """In the namespace of the pods that are the control of probes, however little it may elsewhere."""
 LEASE = of({"coordination.k8s.io/leases": "get update"}, "claude-sandbox-operator") | of(
@@ -141,6 +143,16 @@ VARIANTS = {
         Installation(namespaces=(WATCHED,), secrets=False, plugin_policies=True),
         NODES | RIGHTS | PLUGINS,
         WORK | OWN_NAMESPACE,
+    ),
+    "with snapshots of volumes": Variant(
+        Installation(secrets=False, volume_snapshots=True),
+        WORK | CLUSTER | RIGHTS | SNAPSHOTS | SNAPSHOT_CLASSES,
+        set(),
+    ),
+    "namespaced with snapshots of volumes": Variant(
+        Installation(namespaces=(WATCHED,), secrets=False, volume_snapshots=True),
+        NODES | RIGHTS | SNAPSHOT_CLASSES,
+        WORK | OWN_NAMESPACE | SNAPSHOTS,
     ),
     "namespaced with agents on the nodes": Variant(
         Installation(namespaces=(WATCHED,), secrets=False, node_agent=True),

@@ -25,7 +25,7 @@ from restickit import fill, restic
 from claude_sandbox.api.kinds.backups import BackupReason
 from claude_sandbox.api.kinds.targets import BackupTarget
 from claude_sandbox.backends.backups import NotNowError, Wanted
-from claude_sandbox.backends.kubernetes.backups import KubernetesBackups, pod
+from claude_sandbox.backends.kubernetes.backups.helpers import KubernetesBackups, pod
 from claude_sandbox.backup.job import Order, Places, carry_out
 from claude_sandbox.backup.restic import Repository
 from claude_sandbox.backup.tree import walk

@@ -136,6 +136,12 @@ async def test_with_the_home_its_sessions_are_found_and_repositories_are_looked_
     assert status["damagedRepositories"] == 1
     await place.back_up("none", includeHome=True)
     await place.comes_to("none", has_reason("NothingToKeep"))
+    # An engine takes no snapshots of volumes, and the volume itself is not read instead.
+    elsewhere = {
+        "type": "S3", "s3": {"endpoint": "https://192.0.2.1", "bucket": "abc"}, "credentialsSecretRef": {"name": "b"},
+    }  # fmt: skip
+    await place.back_up("moment", volumeSnapshot={}, target=elsewhere)
+    await place.comes_to("moment", has_reason("VolumeSnapshotNotPossible"))
 
 
 async def test_a_helper_that_is_killed_is_begun_anew_and_one_of_a_deleted_backup_goes(place: Place) -> None:

@@ -1,11 +1,15 @@
 """The operator is killed at its k-th write for a backup, and for a restore, for every k: both come to their end.
 
+So does a backup of a snapshot of the volume, of which nothing is left.
+
 What a helper would say at its end the test writes into its pod's status, as a kubelet does.
 """
 
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -13,12 +17,23 @@ import pytest
 from gate import Gate
 from kubelet import Kubelet
 from operator_process import OperatorProcess
-from pretended_backups import REPOSITORY, SNAPSHOT, VOLUME, WITH_HELPERS, back_up, helpers_left, pretended_backups
+from pretended_backups import (
+    REPOSITORY,
+    SNAPSHOT,
+    VOLUME,
+    WITH_HELPERS,
+    back_up,
+    helpers_left,
+    helpers_made,
+    pretended_backups,
+)
+from snapshotkit import CRDS, definitions, ready, say, snapshot_class
 from striking import Variant
 from world import World
 
 from claude_sandbox.kubernetes_api import resources as r
 from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.errors import ApiError
 
 # It takes minutes: the operator starts anew after each write.
 pytestmark = [pytest.mark.controlplane, pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -138,3 +153,62 @@ async def test_killed_while_a_sandbox_is_filled_from_a_backup(
     print(calls)
     assert len(calls) >= 9, calls
     world.assert_always_isolated()
+
+
+@pytest.fixture
+async def snapshots(world: World, api: Api) -> AsyncIterator[dict[str, datetime]]:
+    """The cluster takes snapshots, as its controllers tell of; when each was taken, by its name."""
+    moments: dict[str, datetime] = {}
+    for definition in definitions():
+        await api.apply(CRDS, definition)
+    # By the name that the test's volumes have for their driver.
+    named = snapshot_class("snap", "kubernetes.io/no-provisioner")
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await api.apply(r.VOLUME_SNAPSHOT_CLASSES, named)
+                break
+            except ApiError:
+                await asyncio.sleep(0.1)
+
+    async def take() -> None:
+        while True:
+            for one in (await api.list(r.VOLUME_SNAPSHOTS, world.namespace)).items:
+                if "status" not in one:
+                    moments[one["metadata"]["name"]] = datetime.now(UTC)
+                    with suppress(ApiError):
+                        await say(api, one, **ready())
+            await asyncio.sleep(0.1)
+
+    taking = asyncio.create_task(take())
+    yield moments
+    taking.cancel()
+    with suppress(asyncio.CancelledError):
+        await taking
+
+
+@pytest.mark.parametrize("kill", BOTH)
+async def test_killed_while_a_snapshot_is_backed_up(
+    world: World, api: Api, orders: dict[str, dict[str, Any]], snapshots: dict[str, datetime], kill: Variant
+) -> None:
+    operator = await begun(world)
+
+    async def look(name: str) -> bool:
+        status = (await api.get(r.BACKUPS, name, world.namespace)).get("status") or {}
+        if "completedAt" not in status:
+            return False
+        told = {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}
+        assert told["Complete"] == ("True", "Stored"), (name, told)
+        # Never the volume itself, and it says of when it is.
+        assert (status["attempts"], "volumeSnapshotAt" in status) == (1, True), (name, status)
+        return not (await api.list(r.VOLUME_SNAPSHOTS, world.namespace)).items
+
+    calls = await at_each_write(
+        world, api, operator, kill, lambda name: back_up(world, api, name, volumeSnapshot={"className": "snap"}), look
+    )
+    print(calls)
+    assert len(calls) >= 9, calls
+    assert len(snapshots) == len(calls) + 1, "one for each backup"
+    for pod in helpers_made(world):
+        (volume,) = (one for one in pod["spec"]["volumes"] if one["name"] == "workspace")
+        assert "ephemeral" in volume

@@ -72,9 +72,9 @@ async def pretended_backups(world: World, api: Api, kubelet: Kubelet) -> AsyncIt
             await ending
 
 
-async def back_up(world: World, api: Api, name: str) -> None:
+async def back_up(world: World, api: Api, name: str, **more: Any) -> None:
     """Ask for a backup of alice."""
-    spec = {"sandboxName": "alice", **TARGET}
+    spec = {"sandboxName": "alice", **TARGET, **more}
     body = {"apiVersion": meta.API_VERSION, "kind": meta.BACKUP_KIND, "metadata": {"name": name}, "spec": spec}
     await api.create(r.BACKUPS, body, world.namespace)
 

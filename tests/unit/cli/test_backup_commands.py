@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from claude_sandbox.api.kinds.backups import VolumeSnapshotSource
 from claude_sandbox.api.validate import InvalidSpec, parse_backup_spec, parse_spec
 from claude_sandbox.cli.backups import backup as backing
 from claude_sandbox.cli.backups import restore as restoring
@@ -90,6 +91,27 @@ def test_it_makes_a_backup_waits_and_says_what_was_verified(server: Server) -> N
     assert (spec.retention and spec.retention.kept, spec.include_home) == ({"last": 3}, True)
     assert result.stdout.strip().endswith("verified: as it is")
     assert result.stderr.count("complete: as it is") == 1, "what is not new is said once"
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        ((), None),
+        (("--volume-snapshot",), VolumeSnapshotSource()),
+        (("--volume-snapshot-class", "fast"), VolumeSnapshotSource(class_name="fast")),
+    ],
+)
+def test_one_of_one_moment_is_asked_for_by_its_option(server: Server, asked: tuple[str, ...], wanted: object) -> None:
+    server.statuses = [status("True", "Stored", "True")]
+    assert run(backing.backup, "alice", "--claim", "backups", "--secret", "b", *asked).exit_code == 0
+    assert parse_backup_spec(server.made[0][1]).volume_snapshot == wanted
+
+
+def test_a_snapshot_for_a_docker_hosts_directory_is_refused(server: Server) -> None:
+    server.statuses = [status("True", "Stored", "True")]
+    assert run(backing.backup, "bob", "--host-directory", "--secret", "b", "--volume-snapshot").exit_code == 0
+    with pytest.raises(InvalidSpec, match="volumeSnapshot: is for sandboxes on Kubernetes"):
+        parse_backup_spec(server.made[0][1])
 
 
 def test_beginning_anew_names_the_repository_that_is_lost(server: Server) -> None:

@@ -40,6 +40,7 @@ def by_name(manifests: list[Manifest]) -> dict[tuple[str, str, str], Manifest]:
         ("overlays/node-agent", Installation(node_agent=True)),
         ("overlays/policy-reports", Installation(policy_reports="Auto")),
         ("overlays/plugin-policies", Installation(plugin_policies=True)),
+        ("overlays/volume-snapshots", Installation(volume_snapshots=True)),
     ],
 )
 def test_install_and_kustomize_give_the_same(directory: str, wanted: Installation) -> None:

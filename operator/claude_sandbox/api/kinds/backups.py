@@ -11,7 +11,7 @@ from claude_sandbox.api import names
 from claude_sandbox.api.clip import Clip
 from claude_sandbox.api.conditions import ConditionStatus
 from claude_sandbox.api.fields.strict import Strict
-from claude_sandbox.api.kinds.targets import BackupTarget
+from claude_sandbox.api.kinds.targets import BackupTarget, TargetType
 from claude_sandbox.api.meta import MAX_NAME_LENGTH
 from claude_sandbox.api.model import Model
 from claude_sandbox.api.rules import Rule, Transition, UniqueBy, matching
@@ -58,6 +58,17 @@ class Retention(Strict):
         return {name: count for name, count in found.items() if count is not None}
 
 
+class VolumeSnapshotSource(Strict):
+    """A snapshot of the volume that a backup is made of. All of it may be left out: write {}."""
+
+    class_name: Annotated[str, Field(min_length=1, max_length=253), names.SNAPSHOT_CLASS] | None = None
+    """The VolumeSnapshotClass; without it the default one of the volume's driver. Its deletionPolicy has to be Delete.
+    """
+    storage_class_name: Annotated[str, Field(min_length=1, max_length=253), names.STORAGE_CLASS] | None = None
+    """The StorageClass of the volume that is made from the snapshot; without it that of the workspace. It has to be of
+    the same driver, and its reclaimPolicy Delete."""
+
+
 class ClaudeSandboxBackupSpec(Strict):
     """One backup of a sandbox's workspace, now. It can't be changed."""
 
@@ -75,6 +86,10 @@ class ClaudeSandboxBackupSpec(Strict):
     """Which snapshots of the sandbox stay in the repository; without it, all."""
     include_home: bool = False
     """Whether what Claude Code keeps of its work is backed up too (spec.workspace.keepHome of the sandbox)."""
+    volume_snapshot: VolumeSnapshotSource | None = None
+    """Have the backup be of one moment: a VolumeSnapshot is made of the workspace, and that is read instead of the
+    workspace. Without it files are read while the agent goes on working. Only on Kubernetes, with a CSI driver that
+    makes snapshots, and where the operator may (install --volume-snapshots). Where it can't be had the backup fails."""
 
     replaces_repository: (
         Annotated[
@@ -91,6 +106,15 @@ class ClaudeSandboxBackupSpec(Strict):
     there now is taken for what is to be there, or a new one is made. Without it no backup is made where another
     repository was before, or where it is gone."""
 
+    RULES = (
+        Rule(
+            "!has(self.volumeSnapshot) || self.target.type != 'HostDirectory'",
+            lambda spec: spec.volume_snapshot is None or spec.target.type is not TargetType.HOST_DIRECTORY,
+            "is for sandboxes on Kubernetes, and the target is a Docker host's: remove one of them. A suspended"
+            " sandbox's backup is of one moment too",
+            field="volumeSnapshot",
+        ),
+    )
     TRANSITIONS = (Transition("self == oldSelf", "can't be changed: make another backup"),)
 
 
@@ -132,6 +156,8 @@ class BackupReason(StrEnum):
     REPOSITORY_GONE = "RepositoryGone"
     ANOTHER_REPOSITORY = "AnotherRepository"
     BACKUP_FAILED = "BackupFailed"
+    VOLUME_SNAPSHOT_NOT_POSSIBLE = "VolumeSnapshotNotPossible"
+    VOLUME_SNAPSHOT_FAILED = "VolumeSnapshotFailed"
     # BackupVerified
     RESTORED_AND_COMPARED = "RestoredAndCompared"
     DIFFERENT = "Different"
@@ -155,6 +181,8 @@ OVER = frozenset(
         BackupReason.REPOSITORY_GONE,
         BackupReason.ANOTHER_REPOSITORY,
         BackupReason.BACKUP_FAILED,
+        BackupReason.VOLUME_SNAPSHOT_NOT_POSSIBLE,
+        BackupReason.VOLUME_SNAPSHOT_FAILED,
     }
 )
 """Reasons of Complete with which nothing more is done."""
@@ -200,6 +228,10 @@ BACKUP_MEANINGS: Mapping[BackupReason, str] = {
     BackupReason.REPOSITORY_GONE: "The repository that was in the target is not there any more. Nothing was written.",
     BackupReason.ANOTHER_REPOSITORY: "In the target is another repository than before. Nothing was written.",
     BackupReason.BACKUP_FAILED: "restic failed; the message is its own.",
+    BackupReason.VOLUME_SNAPSHOT_NOT_POSSIBLE: "A snapshot of the volume was asked for, and none can be had: the"
+    " message says what is in the way. Nothing was read or written.",
+    BackupReason.VOLUME_SNAPSHOT_FAILED: "The snapshot of the volume, or the volume that is made from it, did not come."
+    " What was made of it is removed. Nothing was written.",
     BackupReason.RESTORED_AND_COMPARED: "The restored copy is the same as what was backed up.",
     BackupReason.DIFFERENT: "The restored copy differs in files that did not change; the message names some.",
     BackupReason.REPOSITORY_TORN: "A git repository was written to while it was backed up, and what was kept of it is"
@@ -239,6 +271,9 @@ class ClaudeSandboxBackupStatus(Model):
     """When it was first begun."""
     completed_at: datetime | None = None
     """When it was over."""
+    volume_snapshot_at: datetime | None = None
+    """The moment that the backup is of: when the VolumeSnapshot was taken; of two, the later one. Without it files were
+    read while the agent went on working."""
     snapshot: Annotated[str, Clip(64)] | None = None
     """The snapshot in the repository, as restic names it."""
     location: Annotated[str, Clip(512)] | None = None

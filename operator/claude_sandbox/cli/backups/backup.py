@@ -33,13 +33,15 @@ from claude_sandbox.kubernetes_api.resources import BACKUPS
 @click.option("--key", default="password", show_default=True, help="Which of the Secret's keys has it.")
 @click.option("--keep-last", type=click.IntRange(1, 1000), help="Let go of older snapshots of the sandbox but these.")
 @click.option("--home", is_flag=True, help="With what Claude Code keeps of its work (spec.workspace.keepHome).")
+@click.option("--volume-snapshot", is_flag=True, help="Of one moment: read a VolumeSnapshot, on Kubernetes.")
+@click.option("--volume-snapshot-class", metavar="NAME", help="Its VolumeSnapshotClass. Default: that of the driver.")
 @click.option("--replaces", metavar="ID", help="The repository that was there and is lost: begin anew without it.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until it is over.")
 @where_options
 def backup(
     sandbox: str, claim: str | None, host_directory: bool, server: str | None, region: str | None,
-    credentials: str | None, secret: str, key: str, keep_last: int | None, home: bool, replaces: str | None, wait: bool,
-    where: Where,
+    credentials: str | None, secret: str, key: str, keep_last: int | None, home: bool,
+    volume_snapshot: bool, volume_snapshot_class: str | None, replaces: str | None, wait: bool, where: Where,
 ) -> None:  # fmt: skip
     """Back up a sandbox's workspace now, and have the backup verified by restoring it beside.
 
@@ -47,7 +49,7 @@ def backup(
     Interrupted, the backup goes on.
 
     \b
-      claude-sandbox backup agents/alice --claim backups --secret backups
+      claude-sandbox backup agents/alice --claim backups --secret backups --volume-snapshot
       claude-sandbox backup agents/bob --host-directory --secret backups --keep-last 14
       claude-sandbox backup agents/bob --server sftp://claude@backups.example.org/srv/agents --secret backups
     """
@@ -66,6 +68,8 @@ def backup(
         spec["retention"] = {"keepLast": keep_last}
     if home:
         spec["includeHome"] = True
+    if volume_snapshot or volume_snapshot_class is not None:
+        spec["volumeSnapshot"] = {} if volume_snapshot_class is None else {"className": volume_snapshot_class}
     if replaces is not None:
         spec["replacesRepository"] = replaces
     found = sandbox_named(sandbox, where)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import orjson
 
 from claude_sandbox.api.conditions import ConditionStatus
-from claude_sandbox.api.kinds.backups import BackupReason, ClaudeSandboxBackupSpec
+from claude_sandbox.api.kinds.backups import OVER, BackupReason, ClaudeSandboxBackupSpec
 from claude_sandbox.api.validate import InvalidSpec, parse_backup_spec
 from claude_sandbox.backends.backups import Helper, Helpers, NotNowError, Wanted
 from claude_sandbox.blueprint.model import Identity
@@ -98,8 +98,15 @@ class BackupReconciler:
         try:
             return await self._look(raw, spec)
         except NotNowError as error:
-            await self._write(raw, report.waits(error.reason, str(error)))
+            return await self._refused(raw, error)
+
+    async def _refused(self, raw: Raw, error: NotNowError) -> Result:
+        """It waits; or it is over, where what is asked for can't be had."""
+        written = await self._write(raw, report.waits(error.reason, str(error)))
+        if written is None or error.reason not in OVER:
             return Result(requeue_after=WAITING)
+        self._reporting.tell(written, error.reason, str(error), warning=True)
+        return await self._tidy(written)
 
     async def _forget(self, raw: Raw) -> None:
         """Take away the helper of a backup that was deleted. What can't be now, the sandbox's next backup does."""
@@ -117,7 +124,7 @@ class BackupReconciler:
         """Take away the helper of a backup that is over. Last of all that this was done: who comes after a crash knows
         by that whether there may be a helper yet."""
         before, uid = raw.get("status") or {}, raw["metadata"]["uid"]
-        if "completedAt" in before or not before.get("startedAt"):
+        if "completedAt" in before or not report.may_have_helper(before):
             return Result()
         try:
             spec = parse_backup_spec(raw)
@@ -157,23 +164,25 @@ class BackupReconciler:
         helpers, identity = self._helpers_of(sandbox)
         wanted = self._wanted(raw, spec, identity)
         helper = await helpers.look(wanted)
-        if helper is None:
-            return await self._begin(raw, sandbox, helpers, wanted, spec)
+        if helper is None or helper.is_prepared:
+            return await self._begin(raw, sandbox, helpers, wanted, spec, helper)
         if not helper.ended:
-            await self._write(raw, _at_work(helper))
+            await self._write(raw, _at_work(helper), **_moment(helper))
             return Result(requeue_after=AT_WORK)
         return await self._end(raw, helpers, wanted, helper)
 
     async def _begin(
-        self, raw: Raw, sandbox: Raw, helpers: Helpers, wanted: Wanted, spec: ClaudeSandboxBackupSpec
-    ) -> Result:
+        self, raw: Raw, sandbox: Raw, helpers: Helpers, wanted: Wanted, spec: ClaudeSandboxBackupSpec,
+        prepared: Helper | None,
+    ) -> Result:  # fmt: skip
+        """`prepared`: what was made before the helper itself; that is of the same attempt."""
         live = await self._reporting.as_stored(raw)
         if live is None or report.is_over(live.get("status") or {}):
             return Result(requeue_after=AT_WORK)
         raw, status = live, live.get("status") or {}
         attempts = int(status.get("attempts") or 0)
         # A helper that is killed each time, for want of memory say, is not begun for ever.
-        if attempts >= MOST_ATTEMPTS:
+        if attempts >= MOST_ATTEMPTS and prepared is None:
             message = f"What makes the backup ended {attempts} times before it was done. Make another backup."
             await self._write(raw, report.waits(BackupReason.HELPER_LOST, message), completed_at=self._clock())
             return Result()
@@ -191,9 +200,9 @@ class BackupReconciler:
             location = await helpers.start(replace(wanted, order=order, repositories=repositories))
             began = {} if status.get("startedAt") else {"started_at": self._clock()}
             # After it was begun: nothing counts that was refused. A crash in between begins nothing twice.
-            await self._write(
-                raw, _at_work(Helper(message="it has begun")), attempts=attempts + 1, location=location, **began
-            )
+            begun = Helper(message="it has begun", moment=None if prepared is None else prepared.moment)
+            number = attempts + 1 if prepared is None else max(attempts, 1)
+            await self._write(raw, _at_work(begun), attempts=number, location=location, **began, **_moment(begun))
         finally:
             self._beginning.discard(wanted.uid)
         return Result(requeue_after=AT_WORK)
@@ -211,7 +220,7 @@ class BackupReconciler:
         # A crash came after it was started and before that was written.
         began = {} if (raw.get("status") or {}).get("startedAt") else {"started_at": self._clock(), "attempts": 1}
         # First of all: the helper is the only other place that knows how it ended.
-        written = await self._write(raw, complete, **began, **more)
+        written = await self._write(raw, complete, **began, **_moment(helper), **more)
         if written is None:
             return Result()
         stored = complete.status is ConditionStatus.TRUE
@@ -239,8 +248,12 @@ def _wanted(raw: Raw, spec: ClaudeSandboxBackupSpec, sandbox: Identity, others: 
         order["parts"] = ["workspace", "home"]
     return Wanted(
         metadata["namespace"], metadata["name"], metadata["uid"], sandbox, spec.target, secret.name, secret.key, order,
-        others, home=spec.include_home,
+        others, home=spec.include_home, volume_snapshot=spec.volume_snapshot,
     )  # fmt: skip
+
+
+def _moment(helper: Helper) -> dict[str, Any]:
+    return {} if helper.moment is None else {"volume_snapshot_at": helper.moment}
 
 
 def _at_work(helper: Helper) -> State:

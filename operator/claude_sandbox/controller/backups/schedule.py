@@ -79,6 +79,8 @@ def manifest(sandbox: Raw, asked: Backup, at: datetime) -> dict[str, Any]:
         spec["retention"] = retention.model_dump(mode="json", by_alias=True, exclude_none=True)
     if asked.include_home:
         spec["includeHome"] = True
+    if asked.volume_snapshot is not None:
+        spec["volumeSnapshot"] = asked.volume_snapshot.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {
         "apiVersion": meta.API_VERSION,
         "kind": meta.BACKUP_KIND,

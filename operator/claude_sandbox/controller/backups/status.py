@@ -52,6 +52,16 @@ def is_over(status: Mapping[str, Any]) -> bool:
     )
 
 
+def may_have_helper(status: Mapping[str, Any]) -> bool:
+    """Whether something may have been made for one that is over."""
+    # A snapshot of the volume may be there before that is written.
+    failed = {BackupReason.VOLUME_SNAPSHOT_NOT_POSSIBLE, BackupReason.VOLUME_SNAPSHOT_FAILED}
+    reasons = {
+        one.get("reason") for one in status.get("conditions") or () if one.get("type") == BackupConditionType.COMPLETE
+    }
+    return bool(status.get("startedAt") or reasons & failed)
+
+
 def ended_at(status: Mapping[str, Any]) -> str | None:
     """When one that is over ended, by its condition; None where that is not told."""
     found = (one for one in status.get("conditions") or () if one.get("type") == BackupConditionType.COMPLETE)
@@ -172,5 +182,7 @@ _REMEDIES = {
     BackupReason.ANOTHER_REPOSITORY: ". Bring the one back that was there, or choose another target. To go on with what"
     " is there now, make a backup with the former's identifier as spec.replacesRepository (claude-sandbox backup"
     " --replaces).",
+    BackupReason.VOLUME_SNAPSHOT_FAILED: ". See `kubectl describe` of it, and make another backup, or one without"
+    " spec.volumeSnapshot.",
     BackupReason.REPOSITORY_DAMAGED: ". Look at it with `restic check`, or choose another target.",
 }

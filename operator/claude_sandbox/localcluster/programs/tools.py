@@ -79,9 +79,19 @@ _PAUSE = Tool("pause", "1", "pause", ".")
 _COSIGN = Tool("cosign", "3.1.3", "cosign", "github.com/sigstore/cosign/v3/cmd/cosign")
 # Nor this: what keeps backups behind S3's protocol.
 _VERSITYGW = Tool("versitygw", "1.8.0", "versitygw", "github.com/versity/versitygw/cmd/versitygw")
-_OTHERS = {
-    tool.name: tool for tool in (_ETCD, _ETCDCTL, _ETCDUTL, _KUBE_ROUTER, _KWOK, _COREDNS, _PAUSE, _COSIGN, _VERSITYGW)
-}
+# Nor these: what makes volumes and snapshots by CSI drivers, and a driver whose snapshots are of one moment.
+_SNAPSHOT_CONTROLLER, _CSI_SNAPSHOTTER = (
+    Tool(name, "8.7.0", "external-snapshotter", f"github.com/kubernetes-csi/external-snapshotter/v8/cmd/{name}")
+    for name in ("snapshot-controller", "csi-snapshotter")
+)
+_CSI_PROVISIONER = Tool(
+    "csi-provisioner", "6.4.0", "external-provisioner",
+    "github.com/kubernetes-csi/external-provisioner/v6/cmd/csi-provisioner",
+)  # fmt: skip
+_CSI_IMAGE_FILES = Tool("csi-image-files", "1", "csi-image-files", ".")
+_SNAPSHOTS = (_SNAPSHOT_CONTROLLER, _CSI_SNAPSHOTTER, _CSI_PROVISIONER, _CSI_IMAGE_FILES)
+_PLAIN = (_ETCD, _ETCDCTL, _ETCDUTL, _KUBE_ROUTER, _KWOK, _COREDNS, _PAUSE, _COSIGN, _VERSITYGW)
+_OTHERS = {tool.name: tool for tool in (*_PLAIN, *_SNAPSHOTS)}
 # What Docker Engine 29 is made of, by name. Nodes have the same containerd and runc.
 ENGINE = {tool.name: tool for tool in (_DOCKERD, _DOCKER_PROXY, _CONTAINERD, _SHIM, _RUNC)}
 

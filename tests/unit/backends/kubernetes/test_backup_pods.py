@@ -8,7 +8,7 @@ import pytest
 from claude_sandbox.api import meta
 from claude_sandbox.api.kinds.targets import BackupTarget
 from claude_sandbox.backends.backups import Wanted
-from claude_sandbox.backends.kubernetes.backups import helper_of, network_policy, pod
+from claude_sandbox.backends.kubernetes.backups.helpers import helper_of, network_policy, pod
 from claude_sandbox.blueprint.model import Identity, Image
 
 WANTED = Wanted(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from claude_sandbox.api.fields.work.backup import Backup
 from claude_sandbox.api.validate import parse_backup_spec, parse_spec
-from claude_sandbox.controller.backups.schedule import MOST_FAILED, MOST_KEPT, name_for
+from claude_sandbox.controller.backups.schedule import MOST_FAILED, MOST_KEPT, manifest, name_for
 from claude_sandbox.controller.backups.scheduling import REFUSED, Schedules
 from claude_sandbox.controller.sandboxes.interfaces import Backed
 from claude_sandbox.controller.sandboxes.store import Key, Raw
@@ -311,3 +311,12 @@ def test_that_the_repository_is_gone_is_said_until_one_is_verified_again() -> No
     assert world.status["repository"] == "a" * 64
     world.ends("alice-20270304-0230", repository="a" * 64, location="somewhere")
     assert not world.look().gone
+
+
+@pytest.mark.parametrize("asked", [{}, {"className": "fast", "storageClassName": "slow"}, None])
+def test_each_is_of_one_moment_where_that_is_asked_for(asked: dict[str, str] | None) -> None:
+    spec = DAILY | {"target": {"type": "VolumeClaim", "claimName": "backups"}, "volumeSnapshot": asked}
+    sandbox = {"metadata": {"namespace": "agents", "name": "alice", "uid": "s"}}
+    made = manifest(sandbox, Backup.model_validate(spec), day(2))
+    assert made["spec"].get("volumeSnapshot") == asked
+    parse_backup_spec({**made, "metadata": made["metadata"] | {"namespace": "agents"}})

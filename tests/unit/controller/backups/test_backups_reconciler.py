@@ -420,3 +420,62 @@ def test_one_that_was_begun_by_a_process_that_ended_then_tells_where_it_is_and_w
     world.look()
     status = world.raw["status"]
     assert (status["location"], status["attempts"], status["startedAt"]) == (AT, 1, "2027-03-01T00:00:00Z")
+
+
+OF_ONE_MOMENT = {"volumeSnapshot": {}, "target": {"type": "VolumeClaim", "claimName": "c"}}
+
+
+def test_what_comes_before_the_helper_is_of_the_same_attempt_and_its_moment_is_told() -> None:
+    world = World(**OF_ONE_MOMENT)
+    world.look()
+    assert world.helpers.ordered[0].volume_snapshot is not None
+    world.helpers.helper = Helper(message="it is being made")
+    world.look()
+    moment = NOW + timedelta(seconds=5)
+    world.helpers.helper = Helper(is_prepared=True, moment=moment)
+    world.look()
+    status = world.raw["status"]
+    assert (world.helpers.did, status["attempts"]) == (["start", "start"], 1)
+    assert status["volumeSnapshotAt"] == "2027-03-01T00:00:05Z"
+    world.helpers.helper = Helper(ended=True, result=DONE, moment=moment)
+    world.look()
+    assert world.condition() == ("True", "Stored")
+
+
+def test_one_that_is_prepared_in_the_last_attempt_begins() -> None:
+    world = World(**OF_ONE_MOMENT)
+    world.raw["status"] = {"attempts": MOST_ATTEMPTS, "startedAt": "2027-03-01T00:00:00Z"}
+    world.helpers.helper = Helper(is_prepared=True)
+    world.look()
+    assert (world.helpers.did, world.raw["status"]["attempts"]) == (["start"], MOST_ATTEMPTS)
+
+
+def test_a_crash_before_it_was_noted_counts_as_one_attempt() -> None:
+    world = World(**OF_ONE_MOMENT)
+    world.helpers.helper = Helper(is_prepared=True)
+    world.look()
+    assert (world.raw["status"]["attempts"], "startedAt" in world.raw["status"]) == (1, True)
+
+
+def test_what_can_not_be_had_ends_it_and_is_told_and_what_there_is_goes() -> None:
+    world = World(**OF_ONE_MOMENT)
+    world.helpers.refuses = NotNowError(BackupReason.VOLUME_SNAPSHOT_NOT_POSSIBLE, "install it")
+    assert world.look() == Result()
+    assert world.condition() == ("False", "VolumeSnapshotNotPossible")
+    assert world.helpers.did == ["remove"]
+    assert "completedAt" in world.raw["status"]
+    assert world.events == [("VolumeSnapshotNotPossible", True)]
+    world.look()
+    assert len(world.events) == 1
+
+
+def test_a_snapshot_that_fails_ends_it_with_the_remedy() -> None:
+    world = World(**OF_ONE_MOMENT)
+    world.look()
+    failed = {"outcome": "Failed", "reason": "VolumeSnapshotFailed", "message": "the array is full"}
+    world.helpers.helper = Helper(ended=True, result=failed)
+    assert world.look() == Result()
+    assert world.condition() == ("False", "VolumeSnapshotFailed")
+    (told,) = (one["message"] for one in world.raw["status"]["conditions"] if one["type"] == "Complete")
+    assert "the array is full. See" in told
+    assert world.helpers.did == ["start", "remove"]

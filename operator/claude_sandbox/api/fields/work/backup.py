@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from claude_sandbox.api.fields.strict import Strict
-from claude_sandbox.api.kinds.backups import PasswordSecretRef, Retention
+from claude_sandbox.api.kinds.backups import PasswordSecretRef, Retention, VolumeSnapshotSource
 from claude_sandbox.api.kinds.targets import BackupTarget
 from claude_sandbox.api.model import Choice
 from claude_sandbox.api.rules import matching, never_matching
@@ -76,6 +76,10 @@ class Backup(Strict):
     without it, all snapshots and the hundred newest ClaudeSandboxBackups."""
     include_home: bool = False
     """Whether what Claude Code keeps of its work is backed up too. Only with spec.workspace.keepHome."""
+    volume_snapshot: VolumeSnapshotSource | None = None
+    """Have each backup be of one moment: a VolumeSnapshot is made of the workspace, and that is read instead of the
+    workspace. Without it files are read while the agent goes on working. Only on Kubernetes, with a CSI driver that
+    makes snapshots, and where the operator may (install --volume-snapshots). Where it can't be had the backup fails."""
     when_host_compromised: WhenHostCompromised | None = None
     """Stay, the default: it stays where it is, and a person makes it anew. RestoreElsewhere: on another DockerHost that
     it may use it begins with the last backup that was verified before; what it did since is left on the old host. Only

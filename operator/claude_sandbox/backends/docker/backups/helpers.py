@@ -138,6 +138,12 @@ class DockerBackups:
     def _given(self, wanted: Wanted) -> tuple[Image, str]:
         """What administrators give: the image, and the namespace's directory, which is empty where none is needed.
         Raises NotNowError."""
+        if wanted.volume_snapshot is not None:
+            raise NotNowError(
+                BackupReason.VOLUME_SNAPSHOT_NOT_POSSIBLE,
+                "The sandbox is on Docker, whose engine takes no snapshots of volumes: make a backup without"
+                " spec.volumeSnapshot. Of a suspended sandbox it is of one moment too.",
+            )
         if wanted.target.type is TargetType.VOLUME_CLAIM:
             raise NotNowError(
                 BackupReason.TARGET_NOT_ALLOWED,

@@ -4,6 +4,7 @@ Theory of operation. It holds nothing: what there is, the API server says. The p
 and goes with it; so does its NetworkPolicy, which is there first, lets nothing in, and nothing out but to the one
 address of a server elsewhere, where the repository is there. It passes the `restricted`
 Pod Security Standard, has the agent's user, the workspace read-only, the claim for the repository, and room of its own.
+Where one moment is asked for, snapshots of the volumes are made first, and it reads these (`volume_snapshots`).
 What it said at its end the kubelet keeps in its status. Secrets are mounted in a container that ends before anything
 of the agent's is read: a name that the agent exchanges meanwhile can lead to no file that holds the password.
 """
@@ -12,6 +13,7 @@ import ipaddress
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from claude_sandbox.api import meta, quantity
@@ -20,6 +22,7 @@ from claude_sandbox.api.kinds.targets import TargetType
 from claude_sandbox.backends.backup_servers import PUBLIC_SERVERS, Servers, location_of
 from claude_sandbox.backends.backups import Helper, NotNowError, Wanted, hostname_of, ordered, result_in
 from claude_sandbox.backends.kubernetes import hardening
+from claude_sandbox.backends.kubernetes.backups.volume_snapshots import VolumeSnapshots
 from claude_sandbox.backends.kubernetes.ownership import is_owned, owner_reference
 from claude_sandbox.blueprint.build import AGENT
 from claude_sandbox.blueprint.model import Identity, Image
@@ -46,17 +49,21 @@ Allowed = Callable[[Wanted], Awaitable[None]]
 class KubernetesBackups:
     """In one cluster. `image`: the operator's own."""
 
-    def __init__(self, api: Api, image: Image | None, allowed: Allowed, servers: Servers = PUBLIC_SERVERS) -> None:
+    def __init__(
+        self, api: Api, image: Image | None, allowed: Allowed, servers: Servers = PUBLIC_SERVERS,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:  # fmt: skip
         self._api = api
         self._image = image
         self._allowed = allowed
         self._servers = servers
+        self._clock = clock
 
     async def look(self, wanted: Wanted) -> Helper | None:
         """See Helpers."""
         live = await self._found(PODS, name_of(wanted), wanted.namespace)
         if live is None:
-            return None
+            return None if wanted.volume_snapshot is None else await self._snapshots(wanted).look()
         # The name follows from a UID that everybody can read.
         if not is_owned(live, *_owner(wanted)):
             raise NotNowError(
@@ -64,7 +71,14 @@ class KubernetesBackups:
             )
         if live["metadata"].get("deletionTimestamp"):
             return Helper(message="an earlier helper is being removed")
-        return helper_of(live)
+        found = helper_of(live)
+        if wanted.volume_snapshot is None:
+            return found
+        snapshots = self._snapshots(wanted)
+        if (late := await snapshots.why_not_mounted(live, copies_of(wanted), found.message)) is not None:
+            return late
+        read = await snapshots.look()
+        return found if read is None else replace(found, moment=read.moment)
 
     async def start(self, wanted: Wanted) -> str:
         """See Helpers."""
@@ -79,10 +93,7 @@ class KubernetesBackups:
                 BackupReason.HELPER_NOT_STARTED,
                 "The operator has no image to make backups with: start it with --gateway-image.",
             )
-        workspace = await self._claim(meta.workspace_name(wanted.sandbox.name, wanted.sandbox.workspace), wanted)
-        room = [workspace]
-        if wanted.home:
-            room.append(await self._claim(meta.home_name(wanted.sandbox.name, wanted.sandbox.workspace), wanted))
+        claims = {part: await self._claim(name, wanted) for part, name in claims_of(wanted).items()}
         server = await self._servers.of(wanted.target, wanted.namespace)
         if server is not None:
             wanted, location = replace(wanted, order={**wanted.order, "server": server}), location_of(server)
@@ -94,13 +105,26 @@ class KubernetesBackups:
         node = await self._node(wanted)
         if len(json.dumps(wanted.order)) > _LARGEST_ORDER:
             raise NotNowError(BackupReason.HELPER_NOT_STARTED, "The ClaudeSandbox is too large to go along.")
+        volumes: Mapping[str, Manifest] = {}
+        if wanted.volume_snapshot is not None:
+            snapshots = self._snapshots(wanted)
+            if (ready := await snapshots.ready()) is None:
+                # The pod comes once they are there: until then they are what there is of the helper.
+                await snapshots.take(claims)
+                return location
+            volumes, follows = await snapshots.volumes(ready, claims)
+            # What is made without regard to a pod decides itself where that may run.
+            node = node if follows else None
         # The policy first: no moment of the pod is without it.
         await self._create(NETWORK_POLICIES, network_policy(wanted), wanted)
-        await self._create(PODS, pod(wanted, self._image, node, [one["spec"]["resources"] for one in room]), wanted)
+        body = pod(wanted, self._image, node, [one["spec"]["resources"] for one in claims.values()], volumes)
+        await self._create(PODS, body, wanted)
         return location
 
     async def remove(self, wanted: Wanted) -> None:
         """See Helpers."""
+        # Its volumes are to be unmounted before what they were made from goes; else it needs no time.
+        grace = 0 if wanted.volume_snapshot is None else None
         # In this order, for the same reason.
         for resource in (PODS, NETWORK_POLICIES):
             live = await self._found(resource, name_of(wanted), wanted.namespace)
@@ -108,11 +132,16 @@ class KubernetesBackups:
                 continue
             try:
                 await self._api.delete(
-                    resource, name_of(wanted), wanted.namespace, uid=live["metadata"]["uid"], grace_seconds=0
+                    resource, name_of(wanted), wanted.namespace, uid=live["metadata"]["uid"], grace_seconds=grace
                 )
             except ApiError as error:
                 if not (error.is_not_found or error.is_conflict):
                     raise _refused(error) from None
+        if wanted.volume_snapshot is not None:
+            await self._snapshots(wanted).remove(*copies_of(wanted))
+
+    def _snapshots(self, wanted: Wanted) -> VolumeSnapshots:
+        return VolumeSnapshots(self._api, wanted, _owner(wanted), _metadata(wanted), claims_of(wanted), self._clock)
 
     async def _claim(self, name: str, wanted: Wanted) -> Object:
         live = await self._found(PERSISTENT_VOLUME_CLAIMS, name, wanted.namespace)
@@ -162,6 +191,19 @@ def name_of(wanted: Wanted) -> str:
     return f"claude-sandbox-{'restore' if wanted.restores else 'backup'}-{wanted.uid}"
 
 
+def claims_of(wanted: Wanted) -> dict[str, str]:
+    """The claims of the sandbox's volumes, by what is backed up of them."""
+    found = {"workspace": meta.workspace_name(wanted.sandbox.name, wanted.sandbox.workspace)}
+    if wanted.home:
+        found["home"] = meta.home_name(wanted.sandbox.name, wanted.sandbox.workspace)
+    return found
+
+
+def copies_of(wanted: Wanted) -> tuple[str, ...]:
+    """The claims of what the pod has of snapshots, as Kubernetes names them: PODNAME-VOLUMENAME."""
+    return tuple(f"{name_of(wanted)}-{part}" for part in claims_of(wanted))
+
+
 def network_policy(wanted: Wanted) -> Manifest:
     """Nothing in, and nothing out but to the server of the repository."""
     server = wanted.order.get("server")
@@ -173,14 +215,16 @@ def network_policy(wanted: Wanted) -> Manifest:
     return hardening.network_policy(_metadata(wanted), selected, egress=egress)
 
 
-def pod(wanted: Wanted, image: Image, node: str | None, claims: Sequence[Mapping[str, Any]]) -> Manifest:
-    """The helper. `claims`: the resources of those of workspace and home; the restored copy gets as much room."""
+def pod(
+    wanted: Wanted, image: Image, node: str | None, claims: Sequence[Mapping[str, Any]],
+    snapshots: Mapping[str, Manifest] | None = None,
+) -> Manifest:  # fmt: skip
+    """The helper. `claims`: the resources of those of workspace and home; the restored copy gets as much room.
+
+    `snapshots`: volumes that it reads instead of these, by what they hold.
+    """
     metadata = _metadata(wanted) | {"annotations": {ANNOTATION_ORDER: json.dumps(wanted.order)}}
-    sizes = (str((one.get("requests") or {}).get("storage") or "10Gi") for one in claims)
-    room = str(sum(quantity.bytes_of(size) for size in sizes))
-    parts = {"workspace": meta.workspace_name(wanted.sandbox.name, wanted.sandbox.workspace)}
-    if wanted.home:
-        parts["home"] = meta.home_name(wanted.sandbox.name, wanted.sandbox.workspace)
+    parts = claims_of(wanted)
     place = "/restored/source" if wanted.restores else "/source"
     mounts = {
         **{f"{place}/{part}": (part, not wanted.restores) for part in parts},
@@ -217,15 +261,7 @@ def pod(wanted: Wanted, image: Image, node: str | None, claims: Sequence[Mapping
             _container(_WORK, image, ["/order", _HANDED], _MEMORY)
             | {"volumeMounts": [_mount(path, *what) for path, what in mounts.items()]}
         ],
-        "volumes": [
-            *({"name": part, "persistentVolumeClaim": {"claimName": claim}} for part, claim in parts.items()),
-            *_target(wanted),
-            {"name": "scratch", "emptyDir": {"sizeLimit": room}},
-            {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": _CACHE}},
-            {"name": "handed", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
-            {"name": "order", "downwardAPI": {"items": [_order()]}},
-            {"name": "password", "secret": {"secretName": wanted.secret, "items": [_password(wanted)]}},
-        ],
+        "volumes": _volumes(wanted, claims, snapshots or {}),
     }
     if node is not None:
         here = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
@@ -275,12 +311,30 @@ def _mount(path: str, volume: str, read_only: bool) -> Manifest:
     return {"name": volume, "mountPath": path, "readOnly": read_only}
 
 
+def _volumes(wanted: Wanted, claims: Sequence[Mapping[str, Any]], snapshots: Mapping[str, Manifest]) -> list[Manifest]:
+    sizes = (str((one.get("requests") or {}).get("storage") or "10Gi") for one in claims)
+    room = str(sum(quantity.bytes_of(size) for size in sizes))
+    return [
+        *(snapshots.get(part) or _mounted(part, claim) for part, claim in claims_of(wanted).items()),
+        *_target(wanted),
+        {"name": "scratch", "emptyDir": {"sizeLimit": room}},
+        {"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": _CACHE}},
+        {"name": "handed", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}},
+        {"name": "order", "downwardAPI": {"items": [_order()]}},
+        {"name": "password", "secret": {"secretName": wanted.secret, "items": [_password(wanted)]}},
+    ]
+
+
+def _mounted(volume: str, claim: str | None) -> Manifest:
+    return {"name": volume, "persistentVolumeClaim": {"claimName": claim}}
+
+
 def _target(wanted: Wanted) -> list[Manifest]:
     """The volumes of the target: the claim with the repository, or the Secret that its server lets in with."""
     if wanted.target.credentials_secret_ref is not None:
         secret = {"secretName": wanted.target.credentials_secret_ref.name, "defaultMode": 0o440}
         return [{"name": "credentials", "secret": secret}]
-    return [{"name": "repository", "persistentVolumeClaim": {"claimName": wanted.target.claim_name}}]
+    return [_mounted("repository", wanted.target.claim_name)]
 
 
 def _order() -> Manifest:
