@@ -98,7 +98,7 @@ def test_nothing_of_an_attacker_gets_out_and_the_kernel_s_word_of_it_is_kept(
     sandboxes: str,
     agent: str,
     tmp_path: Path,
-    record_property: Callable[[str, object], None],
+    record_testsuite_property: Callable[[str, object], None],
 ) -> None:
     with everything_allowed(kubectl, sandboxes), sandbox(kubectl, sandboxes, "hostile") as made:
         outside = Outside(here(agent))
@@ -109,9 +109,11 @@ def test_nothing_of_an_attacker_gets_out_and_the_kernel_s_word_of_it_is_kept(
         time.sleep(3)
         assert outside.heard < contained
         incident = made.get()["status"]["incident"]
-        record_property("contained within", incident["containedWithin"])
+        record_testsuite_property("contained within, with agents", incident["containedWithin"])
         eventually("its evidence is kept", lambda: bool(made.get()["status"]["incident"].get("evidence")))
         place = unpacked(node, made, tmp_path)
+        missing = (place / "NOT-KEPT.txt").read_text()
+        assert missing.startswith("changed files, memory: only a pod's node knows of them"), missing
         processes = [json.loads(line) for line in (place / "node/processes.jsonl").read_text().splitlines()]
         [attacker] = [one for one in processes if one["name"] == "python3" and "[redacted]" in one["command"]]
         assert attacker["user"] != 0
@@ -123,9 +125,6 @@ def test_nothing_of_an_attacker_gets_out_and_the_kernel_s_word_of_it_is_kept(
         groups = json.loads((place / "node/groups.json").read_text())
         assert {"pids.current", "cpu.stat"} <= groups[attacker["container"]].keys()
         assert "/workspace" in json.loads((place / "node/mounts.json").read_text())[attacker["container"]]
-        missing = (place / "NOT-KEPT.txt").read_text()
-        assert "changed files, memory: only a pod's node knows of them" in missing
-        assert "processes" not in missing
 
 
 def test_where_no_agent_answers_it_is_contained_as_fast_and_that_is_named(
@@ -134,13 +133,15 @@ def test_where_no_agent_answers_it_is_contained_as_fast_and_that_is_named(
     sandboxes: str,
     agent: str,
     tmp_path: Path,
-    record_property: Callable[[str, object], None],
+    record_testsuite_property: Callable[[str, object], None],
 ) -> None:
     with sandbox(kubectl, sandboxes, "unseen") as made:
         # Nobody is let in any more: who asks gets no answer, and no refusal either.
         kubectl("delete", "networkpolicy", "-n", "claude-sandbox-nodes", "operator-of-a-test")
         quarantined(made)
-        record_property("contained within", made.get()["status"]["incident"]["containedWithin"])
+        record_testsuite_property(
+            "contained within, with an agent that is silent", made.get()["status"]["incident"]["containedWithin"]
+        )
         eventually("its evidence is kept", lambda: bool(made.get()["status"]["incident"].get("evidence")))
         place = unpacked(node, made, tmp_path)
         missing = (place / "NOT-KEPT.txt").read_text()
