@@ -1,6 +1,8 @@
 """A sandbox whose agent is an attacker, in quarantine on a real node: nothing gets out, and what it did is kept."""
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 from nodekit import Kubectl, eventually
 from sandboxkit import Object, Sandbox, sandbox
 
+from claude_sandbox.backends.kubernetes.node_agents import NAMESPACE
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.node_agent import PORT
 
@@ -127,6 +130,21 @@ def test_nothing_of_an_attacker_gets_out_and_the_kernel_s_word_of_it_is_kept(
         assert "/workspace" in json.loads((place / "node/mounts.json").read_text())[attacker["container"]]
 
 
+@contextmanager
+def silent_agent(kubectl: Kubectl) -> Iterator[None]:
+    """The agent is there, and does nothing."""
+    uid = kubectl("get", "pods", "-n", NAMESPACE, "-o", "jsonpath={.items[0].metadata.uid}").stdout
+    places = [path.parent for path in Path("/proc").glob("[0-9]*/cgroup") if uid in path.read_text()]
+    pids = [int(place.name) for place in places if b"node_agent" in (place / "cmdline").read_bytes()]
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
 def test_where_no_agent_answers_it_is_contained_as_fast_and_that_is_named(
     node: Cluster,
     kubectl: Kubectl,
@@ -135,9 +153,7 @@ def test_where_no_agent_answers_it_is_contained_as_fast_and_that_is_named(
     tmp_path: Path,
     record_testsuite_property: Callable[[str, object], None],
 ) -> None:
-    with sandbox(kubectl, sandboxes, "unseen") as made:
-        # Nobody is let in any more: who asks gets no answer, and no refusal either.
-        kubectl("delete", "networkpolicy", "-n", "claude-sandbox-nodes", "operator-of-a-test")
+    with sandbox(kubectl, sandboxes, "unseen") as made, silent_agent(kubectl):
         quarantined(made)
         record_testsuite_property(
             "contained within, with an agent that is silent", made.get()["status"]["incident"]["containedWithin"]

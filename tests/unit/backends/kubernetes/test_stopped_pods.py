@@ -1,12 +1,26 @@
 """When a pod in quarantine counts as contained, by what is seen of it."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import virtual_clock
 
 from claude_sandbox.api.conditions import ConditionStatus
-from claude_sandbox.backends.kubernetes.containment.stopping import GRACE, SILENT_AFTER, ends_soon, judged
+from claude_sandbox.backends.containment import Evidence
+from claude_sandbox.backends.kubernetes.containment.stopping import (
+    GRACE,
+    LOG_TIME,
+    SILENT_AFTER,
+    _kernel,
+    ends_soon,
+    judged,
+    not_had,
+)
+from claude_sandbox.backends.kubernetes.node_agents.agents import NodeAgents
+from claude_sandbox.backends.kubernetes.node_agents.asking import AskingError
+from claude_sandbox.backends.kubernetes.node_agents.told_evidence import PROCESSES
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 RUNNING = {"state": {"running": {"startedAt": "2026-11-29T11:00:00Z"}}}
@@ -49,3 +63,39 @@ def test_one_that_was_being_deleted_with_more_grace_is_not_left_it() -> None:
     assert not ends_soon(pod(grace=30))
     assert ends_soon(pod())
     assert ends_soon(pod(grace=0))
+
+
+class Agent:
+    """In place of the agents on the nodes: one that can be made to do what a test needs no node for."""
+
+    def __init__(self, does: Evidence | Exception | None) -> None:
+        self._does = does
+
+    async def evidence(self, _pod: Any, most: int) -> Evidence:
+        assert most > 0
+        if self._does is None:
+            await asyncio.sleep(3600)
+        if isinstance(self._does, Exception):
+            raise self._does
+        return self._does or Evidence()
+
+
+@pytest.mark.parametrize(
+    ("does", "missing"),
+    [
+        (Evidence({PROCESSES: b"{}\n"}, ["mounts: those of a container"]), ["mounts: those of a container"]),
+        (AskingError("it hung up"), ["what the agent on its node tells: it hung up"]),
+        (None, ["what the agent on its node tells: no answer in time"]),
+    ],
+)
+def test_what_an_agent_does_not_tell_in_time_is_named_and_nobody_waits(does: Any, missing: list[str]) -> None:
+    found = Evidence()
+
+    async def main() -> float:
+        begun = asyncio.get_running_loop().time()
+        await _kernel(cast(NodeAgents, Agent(does)), pod(None), found, 1 << 20)
+        return asyncio.get_running_loop().time() - begun
+
+    assert virtual_clock.run(main()) <= LOG_TIME
+    assert found.missing == missing
+    assert not_had(found.files).startswith("changed files" if found.files else "processes, open connections")

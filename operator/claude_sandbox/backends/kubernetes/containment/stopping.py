@@ -136,6 +136,11 @@ def judged(pod: Object | None, now: datetime, did: tuple[str, ...] = ()) -> Cont
     return Containment(ConditionStatus.FALSE, "its pod is being killed", did)
 
 
+def _why(error: Exception) -> str:
+    # That time has run out has no words.
+    return str(error) or "no answer in time"
+
+
 async def _deny(api: Api, watches: Watches, identity: Identity, found: Found) -> None:
     name = meta.child_name(identity.name)
     live = watches.get(NETWORK_POLICIES, identity.namespace, name)
@@ -151,7 +156,7 @@ async def _deny(api: Api, watches: Watches, identity: Identity, found: Found) ->
             watches.learn(NETWORK_POLICIES, await api.patch(NETWORK_POLICIES, name, identity.namespace, patch))
         found.did.append(f"NetworkPolicy {name} denies everything")
     except (ApiError, TimeoutError) as error:
-        found.did.append(f"NetworkPolicy {name} could not be made to deny everything: {error or 'no answer in time'}")
+        found.did.append(f"NetworkPolicy {name} could not be made to deny everything: {_why(error)}")
 
 
 async def _kernel(node_agents: NodeAgents, pod: Object, evidence: Evidence, most: int) -> None:
@@ -160,7 +165,7 @@ async def _kernel(node_agents: NodeAgents, pod: Object, evidence: Evidence, most
         async with asyncio.timeout(LOG_TIME):
             told = await node_agents.evidence(pod, most)
     except (AskingError, ApiError, MisunderstoodError, TimeoutError) as error:
-        evidence.missing.append(f"what the agent on its node tells: {error or 'no answer in time'}")
+        evidence.missing.append(f"what the agent on its node tells: {_why(error)}")
         return
     evidence.files |= told.files
     evidence.missing += told.missing
@@ -172,7 +177,7 @@ async def _whole(api: Api, identity: Identity, pod: Object, evidence: Evidence) 
         async with asyncio.timeout(LOG_TIME):
             pod = await api.get(PODS, str(pod["metadata"]["name"]), identity.namespace)
     except (ApiError, TimeoutError) as error:
-        evidence.missing.append(f"parts of pod.json: {error or 'no answer in time'}")
+        evidence.missing.append(f"parts of pod.json: {_why(error)}")
     evidence.files["pod.json"] = as_file(pod)
 
 
