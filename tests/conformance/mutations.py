@@ -63,6 +63,7 @@ _ENGINES = "tests/api/controller/docker_hosts/test_docker_hosts_engines.py"
 _ISOLATION = "tests/e2e/test_isolation_proven_on_a_node.py"
 _LENT = "tests/e2e/test_what_a_node_lends.py"
 _ENTERED = "somebody who enters the pod with more than it has"
+_CONFINED_POD = "tests/node/test_node_app_armor.py"
 _OF_A_NODE = {
     **dict.fromkeys(("PRIV-02", "PRIV-03", "PRIV-04", "PRIV-05"), _ENTERED),
     "KERN-01": f"{_ENTERED}; a file on the node that lets through what Strict refuses (`{_LENT}`)",
@@ -76,6 +77,7 @@ _OF_A_NODE = {
     "NET-04": f"a metadata service on its node, and a policy that opens everything (`{_ISOLATION}`; on a node of IPv6"
     " alone, whose pods have a way to such an address, `tests/e2e/test_gateway_by_ipv6.py`)",
     "NET-07": f"a policy of its own that is gone, with all others: its gateway is not reached (`{_ISOLATION}`)",
+    "KERN-02": f"a pod that is unconfined, where a profile is in force for others (`{_CONFINED_POD}`)",
     "KERN-07": f"a pod without a filter, and one that is privileged (`{_ISOLATION}`)",
 }
 """What that module sees, or another that is named."""
