@@ -201,5 +201,6 @@ class WorkloadState:
     cloning: Cloning | None = None
     # When the certificate of its namespace's gateway ends, were it not renewed until then; None where it is not known.
     certificate_ends: datetime | None = None
-    # None where nothing tells it: on Kubernetes the agents on the nodes do, as `cpu_microseconds` of a container.
+    # None where nothing tells it: on Kubernetes the agents on the nodes do, as `cpu_microseconds` of a container, and
+    # on Docker the kernel of an engine's machine that is the operator's too.
     cpu: CpuUse | None = None

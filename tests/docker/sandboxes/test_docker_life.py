@@ -73,6 +73,26 @@ async def test_the_kernel_says_of_the_process_what_the_blueprint_promised(host: 
         assert "Read-only" in one.sh("touch /etc/claude-code/managed-settings.json")
 
 
+async def test_the_cpu_time_that_it_has_used_is_known_and_begins_anew_with_the_container(
+    host: EngineDescription,
+) -> None:
+    async with sandbox(host) as one:
+        await one.made()
+        before = (await one.started()).cpu
+        assert before is not None
+        one.sh("i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done")
+        after = (await one.backend.state(one.identity)).cpu
+        assert after is not None
+        assert after.container == before.container
+        assert after.cpu_seconds - before.cpu_seconds > 0.05
+        assert after.at > before.at
+        one.sdk.containers.get(one.names.container).restart(timeout=1)
+        await one.once()
+        anew = (await one.started()).cpu
+        assert anew is not None
+        assert anew.container != before.container
+
+
 async def test_the_key_is_its_owners_alone_and_nowhere_that_it_should_not_be(host: EngineDescription) -> None:
     async with sandbox(host) as one:
         await one.made()

@@ -54,7 +54,8 @@ class Lifecycle(Strict):
     with spec.credentials.delivery Brokered, and only while the sandbox is Ready.
 
     A request counts when it is over. `claude-sandbox shell` counts too, where its user may patch the sandbox, and so
-    does `claude-sandbox resume`. What runs without asking the model, and sessions by kubectl or docker, don't.
+    does `claude-sandbox resume`. Sessions by kubectl or docker don't. What runs on without asking the model, a build,
+    counts by the CPU that it takes, where that can be read: it puts the end off once, by idleTimeout at most.
     """
     shutdown_policy: ShutdownPolicy | None = None
     """Suspend, the default: as with spec.operatingMode Suspended. Delete: the ClaudeSandbox is deleted, and its

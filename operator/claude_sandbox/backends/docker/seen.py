@@ -23,6 +23,7 @@ from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.engine.threads import ask_kernel
 from claude_sandbox.backends.docker.evidence import exhaustion
+from claude_sandbox.backends.docker.evidence.cpu import cpu_use
 from claude_sandbox.backends.docker.keys.placeholder import generation_of
 from claude_sandbox.backends.docker.model import Observed
 from claude_sandbox.backends.docker.names import names_of
@@ -124,11 +125,14 @@ class LastSeen:
             waiting = self._pulls.get(identity)
             return pulling(waiting) if waiting else state_of(None, self._host, None, ())
         generation = self._observer.delivered(container)
-        strained, short = None, tuple[str, ...]()
+        strained, short, cpu = None, tuple[str, ...](), None
         if seen is not None and running(container):
             strained, short = await self._pressure(identity, container, seen)
+            cpu = await ask_kernel(partial(cpu_use, container)) if self._engine.may_be_local else None
         found = state_of(container, self._host, generation, seen.unsupported if seen else (), short)
-        found = replace(found, strained=strained, image_made=made_at(seen.observed.image) if seen is not None else None)
+        found = replace(
+            found, strained=strained, cpu=cpu, image_made=made_at(seen.observed.image) if seen is not None else None
+        )
         # The word says too whether it is a placeholder; a status says the key's generation alone.
         found = replace(found, key_generation=generation_of(found.key_generation))
         if seen is not None:

@@ -43,6 +43,7 @@ from claude_sandbox.controller.sandboxes.interfaces import (
     Restoring,
     Stays,
 )
+from claude_sandbox.controller.sandboxes.lifecycle.cpu import CpuLooks
 from claude_sandbox.controller.sandboxes.lifecycle.deleting import Deletions, rests
 from claude_sandbox.controller.sandboxes.lifecycle.life import is_over, turns_in
 from claude_sandbox.controller.sandboxes.lifecycle.look import after, before, last_active, previous
@@ -107,12 +108,14 @@ class Passes:
         self._specs = AcceptedSpecs(site, docker=hosted is not None)
         self._told = ToldInstructions(config_map)
         self._quarantines = Quarantines(now)
+        self._cpu = CpuLooks()
         # The workload that was told to end last: that it is missing is no loss.
         self._ended: dict[Key, str] = {}
 
     def forget(self, key: Key, uid: str | None) -> None:
         """The sandbox is gone, or is to go: the next one of the name must not inherit any of it."""
         self._told.forget(key)
+        self._cpu.forget(key)
         self._ended.pop(key, None)
         if uid is not None:
             self._quarantines.forget(uid)
@@ -321,6 +324,8 @@ class Passes:
             services=gateway.services if gateway is not None else (),
         )
         now = self._now()
+        if spec.lifecycle is not None and spec.lifecycle.idle_timeout is not None:
+            findings = replace(findings, cpu=self._cpu.look(key_of(raw), workload.cpu, now))
         looked = found.looked if is_over(found.looked) else after(raw, spec, findings, now)
         ends = looked.life.ends if looked is not None else None
         # Who has no gateway knows none by a certificate.

@@ -5,6 +5,9 @@ says, and of one that does not run the end that its status tells of. That end se
 have passed stays passed, so a clock that is set back resumes nothing. And who ended by being idle has no workload any
 more that could be seen idle: until there is a sign of activity, it is so still.
 
+CPU time is a sign of activity that anybody can feign. So it is worth one more idleTimeout after the last other sign,
+and no more: a build comes to its end, and a loop does not keep its sandbox for ever.
+
 What can't be known makes nobody idle. So a running sandbox is only taken for idle where it could work: its gateway
 works, its provider answers, and it has been Ready for all that time.
 """
@@ -14,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from claude_sandbox.api.fields.lifecycle import Lifecycle
-from claude_sandbox.api.status_fields.lifecycle import End, Ended
+from claude_sandbox.api.status_fields.lifecycle import CpuActivity, End, Ended
 
 _WARNED_BEFORE, _WARNED_PART = timedelta(minutes=5), 10
 """How long before the end is warned of it, and at most which part of the whole time."""
@@ -25,13 +28,14 @@ class Seen:
     """What is known of a sandbox. `active`: the last sign of activity, None where there is none yet.
 
     `idle`: whether it may be taken for idle, since it could work and shows no activity, or ended so.
-    `ended`: as its status says, of one that does not run.
+    `busy`: when its CPU was seen busy last. `ended`: as its status says, of one that does not run.
     """
 
     made: datetime
     active: datetime | None = None
     idle: bool = False
     ended: Ended | None = None
+    busy: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,15 @@ class Life:
 @dataclass(frozen=True)
 class Looked:
     """What a look at a sandbox found of its life. `active`: the last sign of activity that is worth writing down, but
-    for what its gateway tells; None where nothing goes by it. `workspace`: whether it outlives the workload.
+    for what its gateway tells; None where nothing goes by it. `workspace`: whether it outlives the workload. `cpu`:
+    what is to be said of that.
     """
 
     asked: Lifecycle
     life: Life
     active: datetime | None = None
     workspace: bool = True
+    cpu: CpuActivity | None = None
 
 
 def is_over(looked: Looked | None) -> bool:
@@ -116,4 +122,5 @@ def _fixed(asked: Lifecycle, seen: Seen) -> Iterator[_Limit]:
 
 def _idle(asked: Lifecycle, seen: Seen) -> Iterator[_Limit]:
     if (rests := asked.rests_after) is not None and seen.active is not None and seen.idle:
-        yield _Limit(End.IDLE_TIMEOUT, seen.active + rests, rests)
+        used = seen.active if seen.busy is None else max(seen.active, min(seen.busy, seen.active + rests))
+        yield _Limit(End.IDLE_TIMEOUT, used + rests, rests)

@@ -15,10 +15,11 @@ from claude_sandbox.api.conditions import ConditionStatus, ConditionType
 from claude_sandbox.api.fields.lifecycle import utc
 from claude_sandbox.api.meta import ANNOTATION_ACTIVE_AT
 from claude_sandbox.api.spec import ClaudeSandboxSpec, OperatingMode, WorkspaceType
-from claude_sandbox.api.status_fields.lifecycle import End, LifecycleStatus
+from claude_sandbox.api.status_fields.lifecycle import CpuActivity, End, LifecycleStatus
 from claude_sandbox.api.status_fields.usage import Usage
 from claude_sandbox.backends.base import WorkloadState
 from claude_sandbox.controller.sandboxes.gateways.usage import usage_after
+from claude_sandbox.controller.sandboxes.lifecycle.cpu import APART, CpuLook
 from claude_sandbox.controller.sandboxes.lifecycle.life import Looked, Seen, life
 from claude_sandbox.controller.sandboxes.reporting.conditions import conditions_of
 from claude_sandbox.controller.sandboxes.reporting.findings import Findings
@@ -32,7 +33,9 @@ def before(raw: Raw, spec: ClaudeSandboxSpec, now: datetime, *, rests: bool) -> 
     """By what is written down; None where the spec bounds nothing. `rests`: whether nothing of it runs."""
     if spec.lifecycle is None:
         return None
-    return _looked(spec, _written(raw, spec, now, rests=rests), now)
+    found = _looked(spec, _written(raw, spec, now, rests=rests), now)
+    # What it ended by stays said.
+    return replace(found, cpu=previous(raw).cpu) if found is not None and found.life.ended is not None else found
 
 
 def after(raw: Raw, spec: ClaudeSandboxSpec, findings: Findings, now: datetime) -> Looked | None:
@@ -46,13 +49,34 @@ def after(raw: Raw, spec: ClaudeSandboxSpec, findings: Findings, now: datetime) 
         return _looked(spec, seen, now)
     answered = findings.usage.last_answered.time if findings.usage and findings.usage.last_answered else None
     # Time in which it could not have worked makes nobody idle. Not Ready by its status yet: it counts from now.
-    could = _latest(now, seen.active, answered, _ready_since(raw) or now)
-    found = _looked(spec, replace(seen, active=could, idle=True), now)
+    could = _latest(now, seen.active, answered, _ready_since(raw) or now) or now
+    look, rests = findings.cpu, spec.lifecycle.rests_after or timedelta()
+    busy = _latest(now, seen.busy, look.busy_at)
+    # Until the second look, which is soon, nobody is taken for idle: it may be in the middle of a build.
+    counted = max(busy or could, now + APART - rests) if look.first else busy
+    found = _looked(spec, replace(seen, active=could, idle=True, busy=counted), now)
+    if found is not None:
+        found = replace(found, cpu=_told_of_cpu(previous(raw).cpu, replace(look, busy_at=busy), could, found, now))
     # Of one that ended so, that moment is written down: it tells since when it was idle.
     if found is None or found.life.ended is not None:
         return found
     # Since when it is Ready says its condition.
     return replace(found, active=seen.active)
+
+
+def _told_of_cpu(
+    before: CpuActivity | None, look: CpuLook, active: datetime, found: Looked, now: datetime
+) -> CpuActivity | None:
+    """For the status; None where it says nothing that counts, or its end is far: an agent at work is busy anyway."""
+    rests = found.asked.rests_after or timedelta()
+    busy = look.busy_at if look.busy_at is not None and look.busy_at > active else None
+    if now < active + rests / 2:
+        return None
+    told = before.busy_at if before is not None else None
+    # Not each look is worth a write. What it ended by is.
+    if busy is not None and told is not None and active < told <= busy < told + rests / 10 and not found.life.ended:
+        busy = told
+    return CpuActivity(state=look.state, busy_at=busy)
 
 
 def _shows_activity(findings: Findings) -> bool:
@@ -82,6 +106,7 @@ def _written(raw: Raw, spec: ClaudeSandboxSpec, now: datetime, *, rests: bool) -
         active=_latest(now, told.last_active, said),
         idle=idle,
         ended=ended,
+        busy=_latest(now, told.cpu.busy_at if told.cpu is not None else None),
     )
 
 

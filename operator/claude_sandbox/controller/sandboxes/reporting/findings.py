@@ -15,6 +15,7 @@ from claude_sandbox.blueprint.model import Clone, GatewayService
 from claude_sandbox.controller.images.gate import Admission
 from claude_sandbox.controller.sandboxes.incidents.quarantine import Quarantine
 from claude_sandbox.controller.sandboxes.interfaces import Backed, Restoring
+from claude_sandbox.controller.sandboxes.lifecycle.cpu import UNTOLD, CpuLook
 from claude_sandbox.controller.sandboxes.lifecycle.life import Looked, is_over
 from claude_sandbox.controller.sandboxes.reporting.dates import Dates
 
@@ -84,6 +85,8 @@ class Findings:
     lost_with: str | None = None
     stays: str = ""
     lost_key: LostKey | None = None
+    # What its CPU did lately, of one that may become idle.
+    cpu: CpuLook = UNTOLD
     # Its backups; None where its spec asks for none, or it is too early for any.
     backed: Backed | None = None
     # What is due when; None where that was not asked for.

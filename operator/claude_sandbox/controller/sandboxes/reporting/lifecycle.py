@@ -29,7 +29,11 @@ def reported(looked: Looked | None, usage: Usage | None) -> LifecycleStatus | No
         active = max((one for one in (active, answered) if one is not None), default=None)
     near, ended = looked.life.near, looked.life.ended
     return LifecycleStatus(
-        ends_at=looked.life.ends, last_active=active, ended=ended, warned=near.at if near is not None else None
+        ends_at=looked.life.ends,
+        last_active=active,
+        ended=ended,
+        warned=near.at if near is not None else None,
+        cpu=looked.cpu,
     )
 
 

@@ -1,7 +1,7 @@
 """What comes of spec.lifecycle, pass by pass: a sandbox, a backend that does as it is told, and a clock."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +11,7 @@ from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.meta import ANNOTATION_ACTIVE_AT
 from claude_sandbox.api.status import Workload
 from claude_sandbox.api.status_fields.usage import Answered
-from claude_sandbox.backends.base import KeyState, Outcome, Past, WorkloadState
+from claude_sandbox.backends.base import CpuUse, KeyState, Outcome, Past, WorkloadState
 from claude_sandbox.backends.gateway_reports import Report
 from claude_sandbox.blueprint.model import Blueprint, Image, Site
 from claude_sandbox.controller.machinery.workers import Result
@@ -51,6 +51,9 @@ class Place:
     pasts: list[Past] = field(default_factory=list)
     deletions: list[Mapping[str, Any]] = field(default_factory=list)
     refuses: ApiError | None = None
+    cpu: float | None = None
+    """How many cores it keeps busy; None where nothing tells."""
+    used: tuple[datetime, float] = (MADE, 0.0)
     held: bool = False
 
     def __post_init__(self) -> None:
@@ -147,7 +150,15 @@ class Place:
         answered = None if self.answered is None else Answered(time=self.answered, generation="7")
         report = Report(self.now, answered=answered)
         found = self.trouble or WorkloadState(ConditionStatus.TRUE, Reason.SANDBOX_READY, "It runs.")
-        return WorkloadState(found.status, found.reason, found.message, workload, "7", report=report, heard=self.heard)
+        state = WorkloadState(found.status, found.reason, found.message, workload, "7", report=report, heard=self.heard)
+        return replace(state, cpu=self._cpu(workload.uid))
+
+    def _cpu(self, container: str) -> CpuUse | None:
+        if self.cpu is None:
+            return None
+        at, seconds = self.used
+        self.used = self.now, seconds + self.cpu * (self.now - at).total_seconds()
+        return CpuUse(self.used[1], container, self.now)
 
     async def measure(self, *_: Any) -> Any:
         return None, GOOD, GOOD
@@ -305,6 +316,92 @@ async def test_who_asks_nothing_of_the_model_is_idle_and_stays_suspended_until_s
     assert place.runs
     await place.wait(2 * MINUTE)
     assert not place.runs
+
+
+async def test_a_build_that_goes_on_after_the_last_use_is_not_cut_off_and_counts_once() -> None:
+    place = await running({"idleTimeout": "30m"})
+    place.cpu = 0.9
+    for _ in range(11):
+        await place.wait(5 * MINUTE)
+        assert place.runs
+    assert place.status["lifecycle"]["lastActive"] == "2026-11-01T12:00:00Z"
+    assert place.status["lifecycle"]["cpu"]["state"] == "Busy"
+    # A loop does not keep it for ever.
+    await place.wait(2 * MINUTE)
+    assert len(place.told("EndsSoon")) == 1
+    assert place.runs
+    await place.wait(3 * MINUTE)
+    assert not place.runs
+    assert "since 2026-11-01 13:00:00 UTC by spec.lifecycle.idleTimeout" in place.ready[1]
+    for passed in (MINUTE, HOUR):
+        place.restart()
+        await place.wait(passed)
+        assert place.starts == 1
+    # Who uses it again has all of the time anew.
+    place.annotate(wire(place.now))
+    await place.look()
+    for _ in range(11):
+        await place.wait(5 * MINUTE)
+        assert place.runs
+    assert place.starts == 2
+
+
+async def test_a_build_that_ends_has_the_timeout_begin_then() -> None:
+    place = await running({"idleTimeout": "30m"})
+    place.cpu = 1.0
+    for _ in range(4):
+        await place.wait(5 * MINUTE)
+    place.cpu = 0.02
+    await place.wait(29 * MINUTE)
+    assert place.runs
+    assert place.status["lifecycle"]["cpu"] == {"state": "Quiet", "busyAt": "2026-11-01T12:20:00Z"}
+    await place.wait(MINUTE)
+    assert not place.runs
+
+
+@pytest.mark.parametrize("cores", [None, 0.02])
+async def test_where_the_cpu_is_quiet_or_nothing_tells_of_it_the_time_is_as_long_as_ever(cores: float | None) -> None:
+    place = await running({"idleTimeout": "30m"})
+    place.cpu = cores
+    await place.wait(10 * MINUTE)
+    assert "cpu" not in place.status["lifecycle"]
+    await place.wait(19 * MINUTE)
+    assert place.status["lifecycle"]["cpu"] == {"state": "Unknown" if cores is None else "Quiet"}
+    await place.wait(MINUTE)
+    assert not place.runs
+
+
+async def test_an_operator_that_has_just_begun_looks_twice_before_it_takes_anybody_for_idle() -> None:
+    place = await running({"idleTimeout": "30m"})
+    place.cpu = 1.0
+    await place.wait(MINUTE)
+    place.now += 30 * MINUTE
+    place.restart()
+    result = await place.look()
+    assert place.runs
+    assert result.requeue_after == pytest.approx(20)
+    await place.wait(timedelta(seconds=20))
+    assert place.runs
+    assert place.status["lifecycle"]["cpu"]["state"] == "Busy"
+    # One that is quiet is at its end then.
+    other = await running({"idleTimeout": "30m"})
+    other.cpu = 0.0
+    other.now += 31 * MINUTE
+    other.restart()
+    await other.look()
+    assert other.runs
+    await other.wait(timedelta(seconds=20))
+    assert not other.runs
+
+
+async def test_a_busy_sandbox_is_not_written_with_each_look() -> None:
+    place = await running({"idleTimeout": "10h"})
+    place.cpu = 1.0
+    await place.wait(6 * HOUR)
+    written = place.written
+    for _ in range(24):
+        await place.wait(5 * MINUTE)
+    assert place.written - written <= 3
 
 
 @pytest.mark.parametrize("delivery", ["restarted", "at once"])
