@@ -4,6 +4,8 @@ The parts are in `api/fields`; here is what holds between them.
 """
 
 from collections.abc import Iterable
+from datetime import timedelta
+from functools import partial
 from typing import Annotated
 
 from pydantic import Field
@@ -136,6 +138,12 @@ Argument = Annotated[str, Field(max_length=MAX_ARGUMENT), *NO_CREDENTIAL, NO_HEA
 
 def _length(texts: Iterable[str]) -> int:
     return sum(map(len, texts))
+
+
+def _renewed_in_time(spec: "ClaudeSandboxSpec", attribute: str) -> bool:
+    """Whether a time of spec.due is none that profile Production refuses."""
+    longest: timedelta = getattr(Due(), attribute)
+    return not spec.in_production or spec.due is None or getattr(spec.due, attribute) <= longest
 
 
 class ClaudeSandboxSpec(Strict):
@@ -288,6 +296,21 @@ class ClaudeSandboxSpec(Strict):
             "needs a time in profile Production after which the sandbox ends whatever it does: write ttl, for example"
             " 30d, or shutdownTime; or use profile Development",
             field="lifecycle",
+        ),
+        *(
+            Rule(
+                f"self.profile != 'Production' || !has(self.due) || !has(self.due.{name})"
+                f" || self.due.{name}.matches('^({few})d$')",
+                partial(_renewed_in_time, attribute=attribute),
+                f"must be at most {getattr(Due(), attribute).days}d in profile Production, which is the default: write"
+                " fewer days, remove it, or use profile Development",
+                field=f"due.{name}",
+            )
+            for name, attribute, few in (
+                ("imageMaxAge", "image_lasts", "[1-9]|[12][0-9]|30"),
+                ("keyMaxAge", "key_lasts", "[1-9]|[1-8][0-9]|90"),
+                ("backupMaxAge", "backup_lasts", "[1-7]"),
+            )
         ),
         Rule(
             "self.profile != 'Production' || !(self.compliance.level in ['Baseline', 'Restricted'])",

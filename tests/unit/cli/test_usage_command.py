@@ -211,7 +211,7 @@ def test_a_cluster_is_asked_for_one_or_for_all(kubeconfig: str) -> None:
 
 def test_one_that_is_not_there_exits_1_and_says_how_to_look(kubeconfig: str) -> None:
     found = run("agents/eve", "--kubeconfig", kubeconfig)
-    assert found.exit_code == 1
+    assert found.exit_code == 4
     assert "ClaudeSandbox agents/eve is not there" in found.stderr
     assert "Remedy: " in found.stderr
 

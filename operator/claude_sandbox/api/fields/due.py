@@ -15,7 +15,8 @@ _Days = Annotated[str, Field(min_length=2, max_length=5), _DAYS]
 
 class Due(Strict):
     """After what time what the sandbox is made of is due to be renewed. Nothing is ended or changed by it: conditions
-    turn, `claude-sandbox due` lists it, and a metric can alert."""
+    turn, `claude-sandbox due` lists it, and a metric can alert. Profile Production takes no longer times than the
+    defaults."""
 
     image_max_age: _Days | None = None
     """How old the image may become, for example 30d, which is the default."""

@@ -28,8 +28,10 @@ for standard input; what is a file here is read as one.
 Each request by itself, as the gateway wrote it down, is shown by `claude-sandbox audit`.
 
 \b
-Exit codes: 0 it was read, 1 it could not be read, 2 the command line is wrong.
+Exit codes: 0 it was read, 2 the command line is wrong, 4 it could not be read.
 """
+
+_UNREADABLE = 4
 
 
 @click.command(help=_HELP)
@@ -69,7 +71,7 @@ def usage(
         )
     except UnreadableError as error:
         click.echo(error.told(), err=True)
-        sys.exit(1)
+        sys.exit(_UNREADABLE)
     now = datetime.now(UTC)
     found = sandboxes(read.documents, Order(order), now)
     click.echo(

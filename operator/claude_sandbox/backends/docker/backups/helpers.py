@@ -8,7 +8,6 @@ it said last stays in its log until it is removed. The password and what a serve
 and are in no document of the engine. One sandbox has one helper at a time, by the container's name.
 """
 
-import asyncio
 import base64
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,7 +27,6 @@ from claude_sandbox.backends.docker.engine.capabilities import EngineCapabilitie
 from claude_sandbox.backends.docker.engine.documents import Manifest, Object, labels, made_at, running
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
-from claude_sandbox.backends.docker.engine.log_stream import LogStream
 from claude_sandbox.backends.docker.names import digest_of, is_kept_by, is_owned, labels_of, names_of
 from claude_sandbox.blueprint.build import AGENT
 from claude_sandbox.blueprint.model import Identity, Image
@@ -37,10 +35,6 @@ PROGRAM = ("python3", "-I", "-m", "claude_sandbox.backup")
 """Isolated: neither the working directory nor a variable decides what is imported."""
 _MEMORY = 1 << 30
 _PIDS = 128
-_LARGEST_LOG = 64 << 10
-"""Bytes of what a helper said that are read."""
-_LOG_SILENCE = 30.0
-"""Seconds without a byte of it after which that is given up."""
 _BEGINNING = timedelta(seconds=15)
 """In which a helper that was made is started."""
 
@@ -83,7 +77,8 @@ class DockerBackups:
                 # The operator ended between the making and the telling. What it was to be told is lost: it can't be
                 # started now.
                 return Helper(ended=True, message="it was never started")
-            said = await asyncio.to_thread(self._log, str(live["Id"]))
+            # By the engine's own threads: of a host that is silent nobody else's wait may hang on it.
+            said = (await self._engine.last_words(str(live["Id"]), 1)).decode(errors="replace")
         except EngineError as error:
             raise self._unreachable(error) from None
         killed = " out of memory" if state.get("OOMKilled") else ""
@@ -194,17 +189,6 @@ class DockerBackups:
         finally:
             lines[:] = bytes(len(lines))
             await session.close()
-
-    def _log(self, identifier: str) -> str:
-        more = {"tail": "1"}
-        stream = LogStream(self._engine.stream_log(identifier, None, _LOG_SILENCE, follow=False, more=more))
-        found = bytearray()
-        try:
-            while (part := stream.read()) is not None and len(found) < _LARGEST_LOG:
-                found += part[1]
-        finally:
-            stream.close()
-        return found.decode(errors="replace")
 
     def _unreachable(self, error: EngineError) -> NotNowError:
         return NotNowError(BackupReason.HOST_UNREACHABLE, f"DockerHost {self._host}: {error}")
