@@ -12,6 +12,7 @@ import click
 
 from claude_sandbox.api import references
 from claude_sandbox.api.fields.work.claude_code import is_release
+from claude_sandbox.backends.docker.containment.recipient import problem_with
 from claude_sandbox.backends.probing.wanted import NO_PORT, Named
 from claude_sandbox.blueprint.build import parse_image
 from claude_sandbox.blueprint.model import Site
@@ -65,6 +66,12 @@ def _app_armor(_ctx: click.Context, _param: click.Parameter, values: tuple[str, 
         if value.lower() == "unconfined":
             raise click.BadParameter("unconfined is no profile: it turns AppArmor off")
     return values
+
+
+def _recipient(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    if value and (problem := problem_with(value)):
+        raise click.BadParameter(problem)
+    return value or None
 
 
 def _place(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
@@ -455,6 +462,13 @@ def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
     metavar="FILE",
     type=click.Path(path_type=Path),
     help="Authorities that may have signed its certificate. Default: the public ones.",
+)
+@click.option(
+    "--checkpoint-recipient",
+    metavar="PUBLIC-KEY",
+    callback=_recipient,
+    help="Keep the memory of quarantined sandboxes on Docker, where their engine can, encrypted to this public key of "
+    "age (age1…). See docs/incidents.md. Default: it is not kept.",
 )
 @click.option("--log-format", type=click.Choice(["json", "text"]), default="text" if sys.stderr.isatty() else "json")
 @click.option(

@@ -258,6 +258,7 @@ class Operator:
                 backup_directory=partial(declared.backup_directory, host),
                 backup_password=Passwords(self.api).read,
                 backup_servers=Servers(settings.backup_networks),
+                checkpoint_recipient=settings.checkpoint_recipient,
                 probing=Probing(settings.probe_interval, settings.probe_targets) if settings.probe_interval else None,
             )
 

@@ -61,6 +61,8 @@ class Settings:
     probe_control_namespace: str | None = None
     # What is told of compromised keys, so that it revokes them; None: nothing is.
     revocation_hook: Hook | None = None
+    # Whose public key of age the memory of quarantined sandboxes is encrypted to; None: it is not kept.
+    checkpoint_recipient: str | None = None
     # As which objects of the cluster reports are written: Auto, OpenReports or PolicyReports; None: as none.
     policy_reports: str | None = None
     # Whether policies of network plugins are looked at.

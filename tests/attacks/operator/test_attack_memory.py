@@ -239,6 +239,9 @@ class Verbose:
     async def events_of(self, _label: str, most: int = 1 << 20) -> bytes:
         return b"x" * most
 
+    async def volume(self, _name: str) -> None:
+        return None
+
     async def create_volume(self, volume: Json) -> Json:
         return volume
 

@@ -301,6 +301,7 @@ async def sandbox(
     probing: Probing | None = None,
     sizes_required: bool = False,
     permits: Callable[[NamedImage | None], bool] = lambda _: True,
+    checkpoint_recipient: str | None = None,
     **spec: Any,
 ) -> AsyncIterator[Sandbox]:
     """A sandbox of a name and UID of its own; nothing of it is left on the engine."""
@@ -325,6 +326,7 @@ async def sandbox(
         probing=probing,
         sizes_required=lambda: sizes_required,
         permits=permits,
+        checkpoint_recipient=checkpoint_recipient,
     )
     one = Sandbox(backend, made, sdk, secrets, clock, identity, image, dict(spec), woken)
     try:

@@ -15,6 +15,19 @@ MOST_MISSING = 16
 """How many things that could not be kept are named."""
 
 
+class Checkpoint(Model):
+    """What was in the memory of a quarantined sandbox's agent: a tar archive of CRIU's files, encrypted by age."""
+
+    place: Annotated[str, Clip(160)]
+    """Where: on a Docker host the container, never started, and the path in it."""
+    sha256: Annotated[str, Clip(64)]
+    """Of what is kept, encrypted as it is."""
+    size: int
+    """In bytes."""
+    recipient: Annotated[str, Clip(64)]
+    """The public key that it is encrypted to; who has the private one can open it."""
+
+
 class KeptEvidence(Model):
     """A tar archive with what was kept of a quarantined sandbox, and SHA256SUMS of the files in it.
 
@@ -33,6 +46,8 @@ class KeptEvidence(Model):
     """In bytes."""
     missing: Annotated[list[Annotated[str, Clip(120)]], Field(max_length=MOST_MISSING)] = []
     """What could not be kept, each with the reason."""
+    checkpoint: Checkpoint | None = None
+    """The memory of its agent, where the operator has a recipient to encrypt it to."""
 
 
 class KeyUser(Model):

@@ -101,6 +101,7 @@ class DockerBackend:
     `sessions_at`: where the operator lets people work in its sandboxes, for the status; None: nowhere.
     `backup_directory`: what administrators give for backups now; `backup_password` reads a repository's.
     `backup_servers`: which servers elsewhere helpers may be led to.
+    `checkpoint_recipient`: who the memory of quarantined sandboxes is encrypted to; None: it is not kept.
     `probing`: how often what can be reached from sandboxes is tried; None: never.
     `wake` is called with the namespace and name of a sandbox that another pass is due for, beside what `wakes` gives.
     """
@@ -128,10 +129,11 @@ class DockerBackend:
         backup_directory: Callable[[], str | None] = lambda: None,
         backup_password: Passwords = no_password,
         backup_servers: Servers = PUBLIC_SERVERS,
+        checkpoint_recipient: str | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.backups = DockerBackups(engine, cluster, host, helper, backup_directory, backup_password, backup_servers)
-        self._quarantine = DockerQuarantine(engine, cluster, host, helper, ENOUGH, now)
+        self._quarantine = DockerQuarantine(engine, cluster, host, helper, ENOUGH, now, checkpoint_recipient)
         self._engine, self._cluster, self._host = engine, cluster, host
         self._secrets, self._gateway_secrets = secrets, gateway_secrets
         self._pool, self._helper, self._sessions_at = pool, helper, sessions_at

@@ -56,10 +56,12 @@ BACKUP_WAY = "backup-way"
 """Of what leads a backup's helper to a server elsewhere."""
 BACKUP_NETWORK = "backup-network"
 """Of the two networks that it is on."""
-PASSING = (PROBE, BACKUP, BACKUP_WAY, CANARY)
+CHECKPOINT = "checkpoint"
+"""Of what encrypts a frozen sandbox's memory, and of the volume where that is until then."""
+PASSING = (PROBE, BACKUP, BACKUP_WAY, CANARY, CHECKPOINT)
 """Containers that stand beside a sandbox for a while, and are no part of it."""
 
-OWN_VOLUMES = (KEY, SETTINGS, ACCOUNTS, EMPTY_DIR)
+OWN_VOLUMES = (KEY, SETTINGS, ACCOUNTS, EMPTY_DIR, CHECKPOINT)
 """Volumes that have nothing in them that outlives their sandbox."""
 
 # Namespaces and names are DNS labels of up to 63 and 45 characters; with these cuts no name is longer than 63.
@@ -96,6 +98,8 @@ class Names:
     """Of what backs up its workspace."""
     canary: str
     """Of what another image is tried in."""
+    checkpoint: str
+    """Of what encrypts its memory, and of the volume where that is until then."""
 
     @property
     def volumes(self) -> tuple[str, str, str]:
@@ -146,6 +150,7 @@ def names_of(cluster: str, identity: Identity) -> Names:
         empty_dir=f"{own}-empty-dir",
         backup=f"{own}-backup",
         canary=f"{own}-canary",
+        checkpoint=f"{own}-checkpoint",
     )
 
 

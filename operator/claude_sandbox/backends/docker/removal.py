@@ -14,7 +14,7 @@ from claude_sandbox.blueprint.model import Identity
 GRACE = 10
 _CONTAINERS = (
     *(names.AGENT, names.HELPER, names.RELAY, names.GATEWAY, names.PROBE, names.CLONER, names.BACKUP),
-    *(names.HOLDER, names.BACKUP_WAY, names.CANARY),
+    *(names.HOLDER, names.BACKUP_WAY, names.CANARY, names.CHECKPOINT),
 )
 _NETWORKS = (names.NETWORK, names.OUTER, names.GATEWAY_NETWORK, names.BACKUP_NETWORK)
 
@@ -82,7 +82,7 @@ async def _remove(engine: Engine, cluster: str, identity: Identity, retain: bool
             await engine.remove_container(str(summary["Id"]))
             removed.append(f"Container {name_of_summary(summary)}")
     volumes = []
-    for live in await engine.volumes(called=called.all_volumes):
+    for live in await engine.volumes(called=(*called.all_volumes, called.checkpoint)):
         # By name and labels both: a name alone may be taken by anybody who has the engine, and labels can be copied.
         mine = any(is_owned(live, cluster, identity, one) for one in names.OWN_VOLUMES)
         what = called.kept.get(live["Name"])

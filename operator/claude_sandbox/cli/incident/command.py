@@ -137,19 +137,23 @@ def status(sandbox: str, where: Where) -> None:
 @_SANDBOX
 @click.option("--output", "-o", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), required=True,
               help="Where to write the archive. What is there is not overwritten.")  # fmt: skip
+@click.option("--checkpoint", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+              help="Where to write the agent's memory, encrypted. Default: it is not fetched.")  # fmt: skip
 @where_options
-def collect(sandbox: str, output: Path, where: Where) -> None:
+def collect(sandbox: str, output: Path, checkpoint: Path | None, where: Where) -> None:
     """Fetch the archive with the evidence, and compare its checksum with the one in the sandbox's status.
 
     In it SHA256SUMS has those of its files: `sha256sum -c SHA256SUMS`.
 
     \b
       claude-sandbox incident collect agents/alice -o evidence.tar
+      claude-sandbox incident collect agents/alice -o evidence.tar --checkpoint memory.tar.age
     """
     found = sandbox_named(sandbox, where)
-    if output.exists():
-        raise click.UsageError(f"{output} is there already: name another file")
-    work(lambda: _collected(found, output, where))
+    for file in filter(None, (output, checkpoint)):
+        if file.exists():
+            raise click.UsageError(f"{file} is there already: name another file")
+    work(lambda: _collected(found, output, checkpoint, where))
 
 
 async def _declared(
@@ -189,7 +193,7 @@ async def _told(sandbox: tuple[str, str], where: Where) -> int:
     return 0
 
 
-async def _collected(sandbox: tuple[str, str], output: Path, where: Where) -> int:
+async def _collected(sandbox: tuple[str, str], output: Path, checkpoint: Path | None, where: Where) -> int:
     async with connected(where) as (api, default):
         namespace, name = sandbox[0] or default, sandbox[1]
         live = await _read(api, namespace, name)
@@ -199,9 +203,24 @@ async def _collected(sandbox: tuple[str, str], output: Path, where: Where) -> in
                 f"No evidence of ClaudeSandbox {namespace}/{name} is kept.",
                 f"`claude-sandbox incident status {namespace}/{name}` says how far that is.",
             )
-        size = await collected(api, live, evidence, output, where)
-    click.echo(f"{output}: {size} bytes, sha256 {evidence['sha256']} as in the sandbox's status.")
+        wanted = [(evidence, output)]
+        if checkpoint is not None:
+            wanted.append((_checkpoint(evidence, f"{namespace}/{name}"), checkpoint))
+        for one, file in wanted:
+            size = await collected(api, live, one, file, where)
+            click.echo(f"{file}: {size} bytes, sha256 {one['sha256']} as in the sandbox's status.")
     return 0
+
+
+def _checkpoint(evidence: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+    found = evidence.get("checkpoint")
+    if not isinstance(found, Mapping):
+        why = "; ".join(str(one) for one in evidence.get("missing") or () if "memory" in str(one))
+        raise WorkError(
+            f"No memory of ClaudeSandbox {what} is kept.",
+            plain(why) or "It is kept where the operator has --checkpoint-recipient: see docs/incidents.md.",
+        )
+    return found
 
 
 async def _read(api: Api, namespace: str, name: str) -> Mapping[str, Any]:
@@ -257,6 +276,10 @@ def _tell(live: Mapping[str, Any], what: str) -> None:
         click.echo(f"  evidence   {plain(str(evidence.get('place')))}")
         click.echo(f"             {evidence.get('files')} files, {evidence.get('size')} bytes")
         click.echo(f"             sha256 {plain(str(evidence.get('sha256')))}")
+    if checkpoint := evidence.get("checkpoint") or {}:
+        click.echo(f"  memory     {plain(str(checkpoint.get('place')))}, {checkpoint.get('size')} bytes")
+        click.echo(f"             sha256 {plain(str(checkpoint.get('sha256')))}")
+        click.echo(f"             encrypted to {plain(str(checkpoint.get('recipient')))}")
     for one in evidence.get("missing") or ():
         click.echo(f"  not kept   {plain(str(one))}")
     for one in (live.get("status") or {}).get("conditions") or ():

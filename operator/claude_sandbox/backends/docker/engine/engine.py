@@ -13,7 +13,7 @@ import base64
 import json
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import docker
 from docker.transport import UnixHTTPAdapter
@@ -30,6 +30,8 @@ from claude_sandbox.backends.docker.engine.errors import UNREACHABLE, EngineErro
 from claude_sandbox.backends.docker.engine.frames import unframed
 from claude_sandbox.backends.docker.engine.threads import ThreadPools
 from claude_sandbox.backends.docker.engine.transport import CALL_TIMEOUT, LONGEST_MESSAGE, Transport
+
+T = TypeVar("T")
 
 PULL_TIMEOUT = 900.0
 """Seconds that a pull may take altogether."""
@@ -152,12 +154,11 @@ class Engine:
 
     async def users_in(self, identifier: str) -> dict[int, str]:
         """The users of a container's processes, as the engine's host numbers both."""
-        told = await self._transport.json("GET", f"/containers/{identifier}/top", params={"ps_args": "-eo pid,uid"})
-        rows = told.get("Processes") if isinstance(told, dict) else None
-        try:
-            return {int(pid): str(uid) for pid, uid in (row[:2] for row in rows or ())}
-        except (TypeError, ValueError):
-            raise EngineError(UNREACHABLE, "the Docker Engine tells of processes otherwise than it should") from None
+        return await self._of_processes(identifier, "uid", str)
+
+    async def parents_in(self, identifier: str) -> dict[int, int]:
+        """The parents of a container's processes, as the engine's host numbers them."""
+        return await self._of_processes(identifier, "ppid", int)
 
     async def pull(
         self, image: Reference, login: Object | None = None, told: Callable[[Object], None] = _no_one
@@ -204,6 +205,18 @@ class Engine:
         await self._transport.json(
             "POST", f"/containers/{identifier}/stop", params={"t": str(grace)}, within=grace + 30.0, sized=True
         )
+
+    async def checkpoint(self, identifier: str, name: str, directory: str, within: float) -> None:
+        """Write a container's memory into a directory of the engine's machine; the container is as it was."""
+        body = {"CheckpointID": name, "CheckpointDir": directory, "Exit": False}
+        await self._transport.json(
+            "POST", f"/containers/{identifier}/checkpoints", body=body, within=within, sized=True
+        )
+
+    async def ended(self, identifier: str, within: float) -> int:
+        """The exit code of a container that is going to end, once it has."""
+        answer = await self._transport.json("POST", f"/containers/{identifier}/wait", within=within, sized=True)
+        return int(answer["StatusCode"])
 
     async def rename(self, identifier: str, name: str) -> None:
         await self._transport.json("POST", f"/containers/{identifier}/rename", params={"name": name})
@@ -328,6 +341,16 @@ class Engine:
         return self._transport.call(
             "GET", f"/containers/{identifier}/logs", params=params, timeout=timeout, stream=True
         )
+
+    async def _of_processes(self, identifier: str, column: str, read: Callable[[str], T]) -> dict[int, T]:
+        told = await self._transport.json(
+            "GET", f"/containers/{identifier}/top", params={"ps_args": f"-eo pid,{column}"}
+        )
+        rows = told.get("Processes") if isinstance(told, dict) else None
+        try:
+            return {int(pid): read(str(value)) for pid, value in (row[:2] for row in rows or ())}
+        except (TypeError, ValueError):
+            raise EngineError(UNREACHABLE, "the Docker Engine tells of processes otherwise than it should") from None
 
     def _pull(self, image: Reference, login: Object, told: Callable[[Object], None]) -> None:
         response = self._transport.call(

@@ -75,5 +75,8 @@ def events(before: IncidentStatus | None, found: Quarantine) -> list[tuple[str, 
         told.append(("Quarantined", f"{contained_of(found)[2]}", True))
     if (kept := status.evidence) is not None and (before is None or before.evidence is None):
         lacks = f" Not kept: {'; '.join(kept.missing)}." if kept.missing else ""
-        told.append(("EvidenceKept", f"{kept.files} files in {kept.place}, sha256 {kept.sha256}.{lacks}", False))
+        memory = f" Memory in {kept.checkpoint.place}, sha256 {kept.checkpoint.sha256}." if kept.checkpoint else ""
+        told.append(
+            ("EvidenceKept", f"{kept.files} files in {kept.place}, sha256 {kept.sha256}.{memory}{lacks}", False)
+        )
     return told
