@@ -30,7 +30,7 @@ collect_rarely()
 root, own, program = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 repository = Repository(str(own / "target"), sys.stdin.buffer.read(), str(own / "cache"), program)
 with repository.claimed(0):
-    store(Order("backup", "alice", "u1"), repository, Places(root / "source", own / "scratch"))
+    store(Order("backup", "alice", "u1"), repository, Places(root / "source", root / "transient" / own.name))
 """
 
 
@@ -59,6 +59,7 @@ def measure(root: Path, sizes: Sizes, report: Callable[[str], None]) -> dict[str
     found: dict[str, dict[str, list[Spent]]] = {which: {"restic": [], "helper": []} for which in ("first", "next")}
     for number in range(sizes.rounds):
         places = {who: root / who for who in ("restic", "helper")}
+        shutil.rmtree(root / "transient", ignore_errors=True)
         for place in places.values():
             shutil.rmtree(place, ignore_errors=True)
             shutil.copytree(repository, place / "target")

@@ -13,7 +13,7 @@ from claude_sandbox.backup.tree import Entry
 
 _AT_ONCE = 100
 """Entries in a line of a list."""
-_JSON = json.JSONEncoder(separators=(",", ":"))
+_JSON = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 _of_the_kernel = attrgetter("kind", "ctime", "size", "mtime", "mode", "target", "same")
 _EXAMPLES = 5
 """Paths that are named, of each kind."""
@@ -89,6 +89,8 @@ def compare(kept: Iterable[Entry], touched_meanwhile: Iterable[Entry], restored:
             # Nothing can be added to a directory without its time being changed.
             if changed or path.rpartition(b"/")[0] in changing:
                 found.changed += 1
+                # Nor could what is in a directory that was there for a while only.
+                changing.add(path)
             else:
                 found.differs(path, "nobody backed it up")
             continue

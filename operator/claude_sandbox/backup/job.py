@@ -1,11 +1,16 @@
 """What a helper does, in order: a backup and the proof that it can be restored, or a restore.
 
-A backup: the list of all there is, with digests; one snapshot of the workspace and of that list, so that neither is
-there without the other; a second look, which tells what changed meanwhile; then the snapshot is restored beside it and
-compared with the list. A restore: only into a directory that is empty, or that this very restore began to fill. What is
-ended in the middle leaves nothing that the next one does not take further.
+A backup: a look at what the kernel says of all there is; one snapshot of the workspace and of its list, so that neither
+is there without the other; beside it, while restic reads and stores, the list is made, with digests of our own; a
+second look, which tells what changed meanwhile; then the snapshot is restored beside it and compared with the list.
+What is the same in both looks was the same all the time between, so that it does not matter which of the two read it
+first. restic comes to the list last, since it goes by names, and waits for it (`gate`).
+
+A restore: only into a directory that is empty, or that this very restore began to fill. What is ended in the middle
+leaves nothing that the next one does not take further.
 """
 
+import heapq
 import os
 import shutil
 import subprocess
@@ -15,8 +20,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from claude_sandbox.backup import RESTORED, SCRATCH, SOURCE
+from claude_sandbox.backup import RESTORED, SCRATCH, SCRATCH_BEFORE, SOURCE
 from claude_sandbox.backup.compare import Comparison, compare, read_list, touched, write_list
+from claude_sandbox.backup.gate import Beside
+from claude_sandbox.backup.looks import differing, glance, in_order, keep, kept, noting
 from claude_sandbox.backup.repositories import Repositories, look
 from claude_sandbox.backup.restic import Repository, RepositoryError
 from claude_sandbox.backup.servers import Server
@@ -52,10 +59,34 @@ class Places:
         """Of what is in a part, with digests."""
         return self.about / f"{part}.list"
 
-    def kept_list_of(self, part: str) -> Path:
-        """The list that came out of a snapshot, which had another name before."""
-        found = self.list_of(part)
-        return found if found.exists() else found.with_name(f"{found.name}.gz")
+    @property
+    def abouts(self) -> tuple[Path, Path]:
+        """Where what goes along is in a snapshot: now, and before."""
+        return self.about, Path(SCRATCH_BEFORE, self.about.name)
+
+    @property
+    def brought(self) -> Path:
+        """Where what goes along comes to out of a snapshot."""
+        return self.scratch / "brought"
+
+    def brought_list_of(self, part: str) -> Path | None:
+        """The list that came out of a snapshot, which was elsewhere and had another name before."""
+        name = self.list_of(part).name
+        known = (below(self.brought, about) / one for about in self.abouts for one in (name, f"{name}.gz"))
+        return next((one for one in known if one.exists()), None)
+
+    @property
+    def gate(self) -> Path:
+        """What restic comes to before it comes to `about`, for it goes by names."""
+        return self.scratch / ".gate"
+
+    def before_of(self, part: str) -> Path:
+        """What the kernel said of what is in a part, before anything was read."""
+        return self.scratch / f"{part}.before"
+
+    def noted_of(self, part: str) -> Path:
+        """Of what was another then than it was when it was listed."""
+        return self.scratch / f"{part}.noted"
 
     def touched_of(self, part: str) -> Path:
         """Of what changed in it meanwhile."""
@@ -146,20 +177,23 @@ def store(order: Order, repository: Repository, places: Places) -> dict[str, Any
     for name, text in order.files.items():
         (places.about / name).write_text(text, encoding="utf-8")
     for part in order.parts:
-        write_list(places.list_of(part), walk(places.source / part, digests=True))
-    listed = time.monotonic()
+        keep(places.before_of(part), glance(places.source / part))
+    listing = Beside(places.gate, lambda: _list(order, places))
+    looked = time.monotonic()
     paths = [places.source / part for part in order.parts]
     # As `walk` leaves them out: what is in the snapshot and not in the list would be found to be too much.
     excluded = [path / MARKER_NAME for path in paths] + [one for path in paths if _is_roots(one := path / LOST)]
     tags = [f"sandbox={order.sandbox}", f"uid={order.uid}"]
-    # The list goes along, which was taken before: so what is in the repository can be judged by what is in the
+    # The list goes along, and restic waits for it: so what is in the repository can be judged by what is in the
     # repository.
-    summary = repository.backup([*map(str, paths), str(places.about)], tags, list(map(str, excluded)))
+    along = [str(places.gate), str(places.about)]
+    summary = repository.backup([*map(str, paths), *along], tags, list(map(str, excluded)), listing)
     stored = time.monotonic()
     for part in order.parts:
-        now = walk(places.source / part, digests=False)
-        write_list(places.touched_of(part), touched(read_list(places.list_of(part)), now))
-    seconds = {"open": prepared - began, "list": listed - prepared, "store": stored - listed}
+        after = differing(kept(places.before_of(part)), glance(places.source / part))
+        found = heapq.merge(kept(places.noted_of(part)), after, key=in_order)
+        write_list(places.touched_of(part), (Entry(path, "", 0, 0, 0) for path, _ in found))
+    seconds = {"open": prepared - began, "look": looked - prepared, "store": stored - looked}
     return {
         "repository": identity,
         "location": order.location,
@@ -168,6 +202,15 @@ def store(order: Order, repository: Repository, places: Places) -> dict[str, Any
         "partial": bool(summary["partial"]),
         "seconds": {name: round(one, 2) for name, one in seconds.items()},
     }
+
+
+def _list(order: Order, places: Places) -> None:
+    """Each list has its name once it is whole: whoever finds one that was cut off would take it for all there was."""
+    for part in order.parts:
+        unfinished = places.scratch / f"{part}.unfinished"
+        entries = walk(places.source / part, digests=True)
+        write_list(unfinished, noting(entries, kept(places.before_of(part)), places.noted_of(part)))
+        unfinished.rename(places.list_of(part))
 
 
 def _forget(order: Order, repository: Repository) -> tuple[list[str], str]:
@@ -235,12 +278,13 @@ def restore(order: Order, repository: Repository, places: Places) -> dict[str, A
     for part in order.parts:
         # All of them before any is filled: of a restore that is refused nothing is there.
         _claim(places.filled(part), order.uid)
-    _remove(places.about)
-    repository.restore(snapshot, "/", [str(places.about)], _above(places.about))
+    _remove(places.brought)
+    places.brought.mkdir(parents=True)
+    repository.restore(snapshot, str(places.brought), [str(one) for one in places.abouts])
     found = Comparison()
     for part in order.parts:
-        directory, kept = places.filled(part), places.kept_list_of(part)
-        if not kept.exists():
+        directory, listed = places.filled(part), places.brought_list_of(part)
+        if listed is None:
             if part == HOME:
                 (directory / MARKER_NAME).unlink()
                 continue
@@ -253,7 +297,7 @@ def restore(order: Order, repository: Repository, places: Places) -> dict[str, A
                 raise RepositoryError("WorkspaceFull", f"the workspace is too small: {error}") from None
             raise RepositoryError("RestoreFailed", str(error)) from None
         # What changed while it was backed up is not what was listed, and has another time or size.
-        _add(found, compare(read_list(kept), _otherwise(kept, directory), walk(directory, digests=True)))
+        _add(found, compare(read_list(listed), _otherwise(listed, directory), walk(directory, digests=True)))
     for part in order.parts:
         # The last: as long as it is there, a restore that was cut off may be taken further.
         (places.filled(part) / MARKER_NAME).unlink(missing_ok=True)

@@ -22,6 +22,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from claude_sandbox.backup.gate import Beside, OverdueError
+
 NAME = "claude-sandbox-backups"
 """Of the directory with the repository, in what is mounted for it."""
 HOST = "claude-sandbox-backup"
@@ -36,9 +38,8 @@ _WAIT = 0.5
 """Seconds until it is tried again to have the repository."""
 _LARGEST_CONFIG = 64 << 10
 """Bytes; restic's has some 155."""
-_SPARING = {"GOMAXPROCS": "1"}
-"""What a backup has restic do with less CPU: on a single processor nothing waits for another, and the agent has the
-others."""
+_PROCESSORS = {"GOMAXPROCS": "2"}
+"""What a helper may have of them; by itself restic counts the machine's, and is throttled."""
 
 _REASONS = (
     ("wrong password or no key found", "WrongPassword"),
@@ -216,14 +217,24 @@ class Repository:
         listed = json.loads(self.run("snapshots", "--json", *(("--tag", ",".join(tags)) if tags else ())) or "[]")
         return sorted(listed or [], key=lambda one: str(one.get("time")))
 
-    def backup(self, paths: Sequence[str], tags: Sequence[str], excluded: Sequence[str]) -> dict[str, Any]:
-        """What restic says at the end, and `partial`: whether there was what it could not read."""
+    def backup(
+        self, paths: Sequence[str], tags: Sequence[str], excluded: Sequence[str], beside: Beside | None = None
+    ) -> dict[str, Any]:
+        """What restic says at the end, and `partial`: whether there was what it could not read.
+
+        `beside`: what is done meanwhile.
+        """
         arguments = ["backup", "--json", "--quiet", "--host", HOST, "--one-file-system"]
         for tag in tags:
             arguments += ["--tag", tag]
         for one in excluded:
             arguments += ["--exclude", one]
-        done = self._run([*arguments, "--", *paths], ok=(0, _PARTIAL), more=_SPARING)
+        try:
+            done = self._run([*arguments, "--", *paths], (0, _PARTIAL), more=_PROCESSORS, beside=beside)
+        except OverdueError:
+            # It was ended, and its lock is left behind. What it was to wait for is there now.
+            self.unlock()
+            done = self._run([*arguments, "--", *paths], (0, _PARTIAL), more=_PROCESSORS, beside=beside)
         summary = _last(done.stdout, "summary")
         if summary is None:
             raise RepositoryError("BackupFailed", f"restic said nothing of what it did: {said(done.stderr)}")
@@ -271,8 +282,12 @@ class Repository:
         ok: Sequence[int] = (0,),
         within: float | None = None,
         more: Mapping[str, str] | None = None,
+        beside: Beside | None = None,
     ) -> "subprocess.CompletedProcess[str]":
-        """`within`: seconds after which it is ended, and what it said until then is why. `more`: variables."""
+        """`within`: seconds after which it is ended, and what it said until then is why. `more`: variables.
+
+        `beside`: what is done meanwhile.
+        """
         environment = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "HOME": self._cache,
@@ -292,10 +307,7 @@ class Repository:
         try:
             if written < len(self._password):
                 raise RepositoryError("WrongPassword", f"it has {len(self._password)} bytes, which is too long")
-            done = subprocess.run(
-                [self._program, *self._options, *arguments], env=environment, pass_fds=(reading,),
-                capture_output=True, check=False, text=True, errors="replace", timeout=within,
-            )  # fmt: skip
+            done = _finished([self._program, *self._options, *arguments], environment, reading, within, beside)
         except subprocess.TimeoutExpired as error:
             text = (error.stderr or b"").decode(errors="replace") if isinstance(error.stderr, bytes) else ""
             reason = reason_of(text)
@@ -303,14 +315,35 @@ class Repository:
                 "TargetUnreachable" if reason == "BackupFailed" else reason,
                 said(text) or f"the target did not answer within {within:.0f} seconds",
             ) from None
-        except OSError as error:
-            raise RepositoryError("BackupFailed", f"restic can't be run: {error.strerror}") from None
         finally:
             os.close(reading)
         if done.returncode not in ok:
             why = said(done.stderr) or f"restic ended with code {done.returncode}"
             raise RepositoryError(reason_of(done.stderr), why)
         return done
+
+
+def _finished(
+    command: list[str], environment: Mapping[str, str], handed: int, within: float | None, beside: Beside | None
+) -> "subprocess.CompletedProcess[str]":
+    """What it said. Raises RepositoryError, TimeoutExpired and what `beside` does, with the program ended."""
+
+    def start() -> "subprocess.Popen[str]":
+        try:
+            return subprocess.Popen(
+                command, env=environment, pass_fds=(handed,), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                text=True, errors="replace",
+            )  # fmt: skip
+        except OSError as error:
+            raise RepositoryError("BackupFailed", f"restic can't be run: {error.strerror}") from None
+
+    with beside.run(start) if beside else start() as running:
+        try:
+            stdout, stderr = running.communicate(timeout=within)
+        except BaseException:
+            running.kill()
+            raise
+    return subprocess.CompletedProcess(command, running.returncode, stdout, stderr)
 
 
 def forgotten(output: str) -> list[str]:

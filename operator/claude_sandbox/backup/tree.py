@@ -14,18 +14,20 @@ from typing import Any, NamedTuple
 
 _CHUNK = 256 << 10
 """Bytes that are read at a time: what a core's own cache holds while they are hashed."""
+_SMALL = 32 << 10
+"""Bytes of a file that is read in one piece."""
 _ENCODED = ("utf-8", "surrogateescape")
 """Names of files are bytes; this is how JSON has them."""
-_LONGEST_PATH = 3800
+LONGEST_PATH = 3800
 """Bytes: restic names files by their whole path, for which the kernel takes 4095."""
 # O_NONBLOCK: a file may have become a pipe since it was looked at, and to open that would wait for who writes to it.
-_NOFOLLOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+NOFOLLOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 MARKER = b".claude-sandbox-restore"
 """The file by which a restore that was begun is known. It is part of no backup."""
 
 _KIND, _MODE = 0o170000, 0o7777
 """Of a file's mode: what it is (S_IFMT), and what may be done with it (S_IMODE)."""
-_KINDS = {stat.S_IFDIR: "dir", stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFIFO: "fifo"}
+KINDS = {stat.S_IFDIR: "dir", stat.S_IFREG: "file", stat.S_IFLNK: "link", stat.S_IFIFO: "fifo"}
 
 
 class Entry(NamedTuple):
@@ -50,12 +52,14 @@ class Entry(NamedTuple):
     @property
     def parts(self) -> tuple[bytes, ...]:
         """By which entries are in order."""
-        return tuple(self.path.split(b"/")) if self.path else ()
+        return parts(self.path)
 
     def written(self) -> tuple[Any, ...]:
         """As JSON takes it."""
-        path, kind, mode, size, mtime, digest, target, *more = self
-        return (path.decode(*_ENCODED), kind, mode, size, mtime, digest, target and target.decode(*_ENCODED), *more)
+        path = self.path.decode(*_ENCODED)
+        if self.target is None:
+            return (path, *self[1:])
+        return (path, *self[1:6], self.target.decode(*_ENCODED), *self[7:])
 
     @classmethod
     def read(cls, told: list[Any]) -> "Entry":
@@ -66,12 +70,17 @@ class Entry(NamedTuple):
                    *more)  # fmt: skip
 
 
+def parts(path: bytes) -> tuple[bytes, ...]:
+    """By which paths are in order: `a/b` comes before `a-b`."""
+    return tuple(path.split(b"/")) if path else ()
+
+
 def walk(root: Path, *, digests: bool) -> Iterator[Entry]:
     """The root and all that is in it. Sockets and devices are left out. Raises OSError for the root alone.
 
     Without digests no file is opened, and nothing is told of attributes and of what could not be read.
     """
-    handle = os.open(root, _NOFOLLOW | os.O_DIRECTORY)
+    handle = os.open(root, NOFOLLOW | os.O_DIRECTORY)
     buffer = memoryview(bytearray(_CHUNK)) if digests else None
     try:
         seen = os.fstat(handle)
@@ -118,9 +127,9 @@ def _found(
     `is_file`: what its directory says of it. A file to be read is opened at once, and says itself what it is: a look
     at the name before that would be a fifth of what there is to do for a small one.
     """
-    if is_file and buffer is not None and len(path) <= _LONGEST_PATH:
+    if is_file and buffer is not None and len(path) <= LONGEST_PATH:
         try:
-            handle = os.open(name, _NOFOLLOW, dir_fd=directory)
+            handle = os.open(name, NOFOLLOW, dir_fd=directory)
         except OSError:
             pass  # What it is, and why it can't be read, is told below.
         else:
@@ -129,18 +138,18 @@ def _found(
         seen = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except OSError:
         return None
-    kind = _KINDS.get(seen.st_mode & _KIND)
-    if kind is None or _is_of_the_file_system(path, seen):
+    kind = KINDS.get(seen.st_mode & _KIND)
+    if kind is None or is_of_the_file_system(path, seen):
         return None
-    if len(path) > _LONGEST_PATH:
+    if len(path) > LONGEST_PATH:
         return Entry(path, kind, 0, 0, 0, unread="its path is too long"), None
     if kind == "dir" or (kind == "file" and buffer is not None):
         try:
-            handle = os.open(name, _NOFOLLOW | os.O_DIRECTORY if kind == "dir" else _NOFOLLOW, dir_fd=directory)
+            handle = os.open(name, NOFOLLOW | os.O_DIRECTORY if kind == "dir" else NOFOLLOW, dir_fd=directory)
         except OSError as error:
             return Entry(
-                path, kind, seen.st_mode & _MODE, seen.st_size, seen.st_mtime_ns, ctime=seen.st_ctime_ns,
-                unread=os.strerror(error.errno or 0),
+                path, kind, seen.st_mode & _MODE, seen.st_size if kind == "file" else 0, seen.st_mtime_ns,
+                ctime=seen.st_ctime_ns, unread=os.strerror(error.errno or 0),
             ), None  # fmt: skip
         return _opened(path, handle, buffer)
     return _told(path, kind, seen, target=_target(name, directory) if kind == "link" else None), None
@@ -152,8 +161,8 @@ def _opened(path: bytes, handle: int, buffer: memoryview | None) -> tuple[Entry,
     try:
         # What was opened may be another than what had the name a moment before.
         now = os.fstat(handle)
-        kind = _KINDS.get(now.st_mode & _KIND, "")
-        if not kind or _is_of_the_file_system(path, now):
+        kind = KINDS.get(now.st_mode & _KIND, "")
+        if not kind or is_of_the_file_system(path, now):
             return None
         xattrs = _xattrs(handle)
         if kind == "dir":
@@ -198,13 +207,20 @@ def _target(name: bytes, directory: int) -> bytes | None:
         return None
 
 
-def _is_of_the_file_system(path: bytes, seen: os.stat_result) -> bool:
+def is_of_the_file_system(path: bytes, seen: os.stat_result) -> bool:
     """The marker of a restore, and what mkfs makes, which is root's."""
     return path == MARKER or (path == b"lost+found" and seen.st_uid == 0)
 
 
 def _digest(handle: int, size: int, buffer: memoryview) -> str:
-    found = hashlib.sha256()
+    if size < _SMALL:
+        # In one piece: with a buffer there is as much to do around a small file as in it.
+        content = os.read(handle, _SMALL)
+        if len(content) < _SMALL:
+            return hashlib.sha256(content).hexdigest()
+        found, size = hashlib.sha256(content), size - _SMALL
+    else:
+        found = hashlib.sha256()
     while read := os.readv(handle, [buffer]):
         found.update(buffer[:read])
         size -= read

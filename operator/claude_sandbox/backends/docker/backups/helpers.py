@@ -28,6 +28,7 @@ from claude_sandbox.backends.docker.engine.documents import Manifest, Object, la
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.names import digest_of, is_kept_by, is_owned, labels_of, names_of
+from claude_sandbox.backup import SCRATCH
 from claude_sandbox.blueprint.build import AGENT
 from claude_sandbox.blueprint.model import Identity, Image
 
@@ -237,7 +238,7 @@ def document(
                 for part, name in volumes.items()
             ),
             # Without a name: it goes with the container.
-            {"Type": "volume", "Target": "/scratch"},
+            {"Type": "volume", "Target": SCRATCH},
         ],
     }
     arguments = ("-", "own", str(AGENT.uid), str(AGENT.gid))

@@ -24,6 +24,7 @@ from claude_sandbox.backends.backups import Helper, NotNowError, Wanted, hostnam
 from claude_sandbox.backends.kubernetes import hardening
 from claude_sandbox.backends.kubernetes.backups.volume_snapshots import VolumeSnapshots
 from claude_sandbox.backends.kubernetes.ownership import is_owned, owner_reference
+from claude_sandbox.backup import SCRATCH
 from claude_sandbox.blueprint.build import AGENT
 from claude_sandbox.blueprint.model import Identity, Image
 from claude_sandbox.kubernetes_api.client import Api
@@ -229,7 +230,7 @@ def pod(
     mounts = {
         **{f"{place}/{part}": (part, not wanted.restores) for part in parts},
         **({} if wanted.target.is_elsewhere else {"/repository": ("repository", False)}),
-        "/scratch": ("scratch", False),
+        SCRATCH: ("scratch", False),
         "/tmp": ("tmp", False),  # noqa: S108 - its own
         _HANDED: ("handed", False),
         "/order": ("order", True),
