@@ -158,6 +158,9 @@ class NodeAgents:
         said = ""
         while True:
             if leads():
+                # They may have been taken away and be there again, and wait for their certificate.
+                if not (there := self._agents()) or not all(pod["address"] for pod in there):
+                    self._certificates.doubt()
                 try:
                     await self._certificates.context()
                     said = ""
@@ -224,10 +227,13 @@ class NodeAgents:
 
     async def _address(self, node: str) -> str | None:
         await self.informer.settled.wait()
-        for pod in self.informer.store.by_namespace(NAMESPACE):
+        for pod in self._agents():
             if pod["node"] == node and pod["address"] and not terminating(pod):
                 return str(pod["address"])
         return None
+
+    def _agents(self) -> tuple[Object, ...]:
+        return tuple(self.informer.store.by_namespace(NAMESPACE))
 
     def _tell(self, node: str, why: str) -> None:
         if node not in self._silent:

@@ -9,7 +9,7 @@ import pytest
 import virtual_clock
 
 from claude_sandbox.backends.kubernetes.node_agents import NAMESPACE, agents
-from claude_sandbox.backends.kubernetes.node_agents.agents import FIRST, SOON, NodeAgents
+from claude_sandbox.backends.kubernetes.node_agents.agents import CERTIFICATES, FIRST, SOON, NodeAgents
 from claude_sandbox.backends.kubernetes.node_agents.answers import (
     SETTLED,
     Answer,
@@ -138,6 +138,28 @@ def test_what_it_ran_out_of_wakes_its_sandbox_once(told: Callable[[Story], World
         await asyncio.sleep(1000)
 
     assert len(told(story).woken) == 1
+
+
+def test_agents_that_are_there_anew_get_their_certificate_before_long(
+    told: Callable[[Story], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(world: World) -> None:
+        doubts: list[int] = []
+        monkeypatch.setattr(agents.Certificates, "doubt", lambda _: doubts.append(1))
+        store = world.nodes.informer.store
+        metadata = {"name": "agent", "namespace": NAMESPACE, "uid": "2", "resourceVersion": "2"}
+        looking = asyncio.create_task(world.nodes._certify(lambda: True))
+        await asyncio.sleep(10 * CERTIFICATES)
+        assert doubts == []
+        # Their namespace is gone, and so is the Secret; then one is there, and waits for it.
+        for pods in ([], [{"metadata": metadata, "node": "node-1", "address": None}]):
+            store.replace(pods)
+            before = len(doubts)
+            await asyncio.sleep(2 * CERTIFICATES)
+            assert len(doubts) > before
+        looking.cancel()
+
+    told(story)
 
 
 def running(container: str = AGENT) -> dict[str, Any]:
