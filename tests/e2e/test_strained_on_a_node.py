@@ -25,7 +25,7 @@ for pid in children:
 """
 # Another process than the container's first one, so that the container goes on where the kernel kills it alone.
 HUNGRY = "import mmap; m = mmap.mmap(-1, 2 << 30); [m.__setitem__(i, 1) for i in range(0, len(m), 4096)]"
-# Many at a time, so that together they want more than they may have on a machine that is busy itself.
+# Many at a time, so that together they get more than they may have on a machine that is busy itself.
 BUSY = "for i in 1 2 3 4 5 6 7 8; do (timeout 100 sh -c 'while :; do :; done' >/dev/null 2>&1 &); done"
 
 
@@ -50,19 +50,19 @@ def test_a_process_that_was_killed_for_memory_is_told_of(kubectl: Kubectl, sandb
         assert made.pod_uid() == before
 
 
-def give_a_fifth_of_a_cpu(made: Sandbox) -> None:
+def give_a_twentieth_of_a_cpu(made: Sandbox) -> None:
     """To the agent's container, as its node's administrator can; to start with so little would take minutes."""
     lines = (line.split(":", 2) for line in (made.agent() / "cgroup").read_text().splitlines())
     for _, controllers, path in lines:
         group = Path("/sys/fs/cgroup", controllers, path.lstrip("/"))
-        for file, value in (("cpu.cfs_quota_us", "20000"), ("cpu.max", "20000 100000")):
+        for file, value in (("cpu.cfs_quota_us", "5000"), ("cpu.max", "5000 100000")):
             if (group / file).exists():
                 (group / file).write_text(value)
 
 
 def test_one_that_is_held_back_for_want_of_cpu_is_told_of(kubectl: Kubectl, sandboxes: str, agent: str) -> None:
     with sandbox(kubectl, sandboxes, "slowed") as made:
-        give_a_fifth_of_a_cpu(made)
+        give_a_twentieth_of_a_cpu(made)
         made.run("sh", "-c", BUSY)
         made.wait("Strained", reason="CPUThrottled")
         assert "spec.resources.cpu" in made.condition("Strained")["message"]
