@@ -26,6 +26,8 @@ from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import CONFIG_MAPS
 
 _PIECE = 1 << 20
+_BESIDE = 4 << 20
+"""Bytes that come beside a file at most: its headers, what fills up its last blocks, and what is read ahead."""
 
 
 async def collected(api: Api, live: Mapping[str, Any], evidence: Mapping[str, Any], output: Path, where: Where) -> int:
@@ -83,7 +85,7 @@ def _fetched(engine: EngineAddress, place: str, output: Path, expected: int) -> 
     """Its size and its checksum. Blocks. Raises WorkError where it is not of the size that is expected."""
     container, _, path = place.partition(":")
     with connect(engine.address, engine.credentials) as connection:
-        stream = _Pieces(_archive(connection, container, path))
+        stream = _Pieces(_archive(connection, container, path), expected + _BESIDE)
         with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as outer:
             member = outer.next()
             content = outer.extractfile(member) if member is not None and member.isreg() else None
@@ -114,14 +116,20 @@ def _written(content: IO[bytes], output: Path) -> tuple[int, str]:
 
 
 class _Pieces:
-    """What comes in pieces, to be read as a file."""
+    """What comes in pieces, to be read as a file of so many bytes at most.
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces, self._rest = pieces, b""
+    A header says how long it is itself, and is read as a whole: who sends it must not fill the memory.
+    """
+
+    def __init__(self, pieces: Iterator[bytes], most: int) -> None:
+        self._pieces, self._rest, self._most = pieces, b"", most
 
     def read(self, size: int) -> bytes:
-        """So many bytes, or what is left."""
+        """So many bytes, or what is left. Raises TarError where it is more than it may be."""
         while len(self._rest) < size and (piece := next(self._pieces, b"")):
             self._rest += piece
+            self._most -= len(piece)
+            if self._most < 0:
+                raise tarfile.ReadError("more than one file of that size")
         found, self._rest = self._rest[:size], self._rest[size:]
         return found
