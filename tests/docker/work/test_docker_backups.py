@@ -7,7 +7,7 @@ import io
 import shutil
 import subprocess
 import tarfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -193,6 +193,66 @@ async def test_what_is_missing_is_told_and_waited_for_and_another_password_chang
     await place.fleet.change("engine-1", backupDirectory=None)
     await place.back_up("nowhere")
     await place.comes_to("nowhere", has_reason("TargetNotAllowed"))
+
+
+@pytest.fixture
+def small(host: EngineDescription, tmp_path: Path) -> Iterator[Callable[[], None]]:
+    """A directory for backups with 16 MiB of room, as the engine's containers see it; and what gives it more."""
+    target = tmp_path / "backups"
+    target.mkdir()
+    there = ("nsenter", f"--mount={host.names.mounts}", "--")
+    subprocess.run([*there, "mount", "-t", "tmpfs", "-o", "size=16m", "small", target], check=True)
+
+    def grow() -> None:
+        subprocess.run([*there, "mount", "-o", "remount,size=200m", target], check=True)
+
+    yield grow
+    subprocess.run([*there, "umount", target], check=True)
+
+
+@pytest.mark.slow
+async def test_a_target_without_room_is_told_with_the_remedy_and_the_next_is_stored_once_there_is_some(
+    small: Callable[[], None], place: Place
+) -> None:
+    await place.back_up("first")
+    await place.comes_to("first", is_stored)
+    place.run("head -c 20000000 /dev/urandom > src/large")
+    await place.back_up("full")
+    told = await place.comes_to("full", has_reason("TargetFull"))
+    assert condition(told, "BackupVerified") == ("Unknown", "NotVerified")
+    assert "Make room" in next(one["message"] for one in told["conditions"] if one["type"] == "Complete")
+    # What was there is whole.
+    workspace = {"size": "1Gi", "retention": "Delete"}
+    key = {"credentials": {"apiKeySecretRef": {"name": "alice"}, "delivery": "Mounted"}, "workspace": workspace}
+    await create_sandbox(place.api, "bob", restoreFrom={"backupName": "first"}, **key)
+    status = await place.is_("bob", "Ready", "True")
+    assert (status["restore"]["files"], status["restore"]["different"]) == (2, 0)
+    assert place.run("md5sum < src/b", "bob") == place.run("md5sum < src/b")
+
+    small()
+    await place.back_up("after")
+    stored = await place.comes_to("after", is_stored)
+    assert condition(stored, "BackupVerified") == ("True", "RestoredAndCompared")
+    assert stored["files"] == 3
+
+
+@pytest.mark.slow
+async def test_without_its_password_nothing_is_begun_anew_and_with_it_again_backups_go_on(place: Place) -> None:
+    await place.back_up("first")
+    first = await place.comes_to("first", is_stored)
+    before = sorted(place.directory.rglob("*"))
+    await place.api.delete(SECRETS, "backups", OWN)
+    await place.back_up("lost")
+    await place.comes_to("lost", has_reason("SecretNotFound"))
+    await place.fleet.secret("backups", {"password": "another"}, meta.BACKUP_SECRET_TYPE)
+    refused = await place.comes_to("lost", has_reason("WrongPassword"))
+    assert "with which the repository was made" in str(refused["conditions"])
+    assert sorted(place.directory.rglob("*")) == before
+    await place.api.patch(SECRETS, "backups", OWN, {"stringData": {"password": PASSWORD}})
+    await place.back_up("again")
+    again = await place.comes_to("again", is_stored)
+    assert (again["repository"], condition(again, "BackupVerified")[0]) == (first["repository"], "True")
+    assert again["addedBytes"] < 100_000
 
 
 # A node's test does it by SFTP, too.
