@@ -1,6 +1,7 @@
 """Backups and restores of workspaces by pods of a real node, in a namespace that is restricted."""
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from serverkit import SERVERS, sftp_server
 
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.node.names import Names
+from claude_sandbox.localcluster.node.namespaces import enter
 
 pytestmark = pytest.mark.node
 
@@ -89,6 +91,71 @@ def test_a_workspace_is_backed_up_compared_and_restored_into_a_new_sandbox(
             status = restored.get()["status"]["restore"]
             assert (status["state"], status["files"], status["different"]) == ("Restored", 2, 0)
             eventually("the helper is gone", lambda: not helpers(kubectl, sandboxes))
+
+
+@pytest.fixture
+def small(kubectl: Kubectl, sandboxes: str, node: Cluster) -> Iterator[tuple[str, ...]]:
+    """A claim with 16 MiB of room, and the beginning of a command line that changes how much that is."""
+    there, place = enter(Names.of(node.layout)), node.layout.root / "small"
+    place.mkdir(mode=0o755)
+    subprocess.run([*there, "mount", "-t", "tmpfs", "-o", "size=16m,mode=0777", "small", place], check=True)
+    sizes: dict[str, Any] = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+    volume = {
+        "hostPath": {"path": str(place)},
+        "capacity": {"storage": "16Mi"},
+        "persistentVolumeReclaimPolicy": "Retain",
+    }
+    label = {"claudesandbox.dev/backups": "true"}
+    claim = {"volumeName": "small", "resources": {"requests": {"storage": "16Mi"}}}
+    kubectl.apply(
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "small"}, "spec": sizes | volume},
+        {
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": sizes | claim,
+            "metadata": {"name": "small", "namespace": sandboxes, "labels": label},
+        },
+        password_of(sandboxes, "small", PASSWORD),
+    )  # fmt: skip
+    try:
+        yield (*there, "mount", "-o", "remount,size=200m", str(place))
+    finally:
+        kubectl("delete", "claudesandboxbackups", "--all", "-n", sandboxes)
+        kubectl("delete", "secret/small", "persistentvolumeclaim/small", "-n", sandboxes)
+        kubectl("delete", "persistentvolume", "small")
+        eventually("nothing has it", lambda: not subprocess.run([*there, "umount", place], check=False).returncode)
+        place.rmdir()
+
+
+@pytest.mark.slow
+def test_a_claim_without_room_and_a_lost_password_are_told_and_nothing_is_lost_by_either(
+    kubectl: Kubectl, sandboxes: str, small: tuple[str, ...]
+) -> None:
+    claim = {"type": "VolumeClaim", "claimName": "small"}
+
+    def comes_to(name: str, *wanted: str) -> None:
+        eventually(f"{name}: {wanted}", lambda: condition(kubectl, sandboxes, name, "Complete") == wanted)
+
+    with sandbox(kubectl, sandboxes, "kept", credentials=mounted("key"), workspace=WORKSPACE) as made:
+        made.run("sh", "-c", "cd /workspace && head -c 3000000 /dev/urandom > b")
+        digest = made.run("md5sum", "/workspace/b")
+        back_up(kubectl, sandboxes, "first", claim, "small")
+        comes_to("first", "True", "Stored")
+        made.run("sh", "-c", "head -c 20000000 /dev/urandom > /workspace/large")
+        back_up(kubectl, sandboxes, "full", claim, "small")
+        comes_to("full", "False", "TargetFull")
+        again: dict[str, Any] = {"workspace": WORKSPACE, "restoreFrom": {"backupName": "first"}}
+        with sandbox(kubectl, sandboxes, "again", credentials=mounted("key"), **again) as restored:
+            assert restored.run("md5sum", "/workspace/b") == digest
+        subprocess.run(small, check=True)
+
+        kubectl("delete", "secret", "small", "-n", sandboxes)
+        back_up(kubectl, sandboxes, "lost", claim, "small")
+        comes_to("lost", "False", "SecretNotFound")
+        kubectl.apply(password_of(sandboxes, "small", "another"))
+        comes_to("lost", "False", "WrongPassword")
+        kubectl.apply(password_of(sandboxes, "small", PASSWORD))
+        back_up(kubectl, sandboxes, "after", claim, "small")
+        comes_to("after", "True", "Stored")
+        assert condition(kubectl, sandboxes, "after", "BackupVerified") == ("True", "RestoredAndCompared")
 
 
 @pytest.mark.slow
