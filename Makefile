@@ -87,7 +87,7 @@ generate: $(VENV)/.installed ## Write the files that are generated from the code
 GENERATORS := $(subst /,.,$(patsubst operator/%.py,%,$(wildcard operator/claude_sandbox/*/generate.py))) \
 	tests.conformance.table tests.conformance.mutations tests.guide.page
 
-bench: $(VENV)/.installed programs ## Measure speed and memory with hundreds of sandboxes on pretended nodes (ARGS=--docker: on an engine; ARGS=--gateway: the gateway; ARGS=--deliveries: sandboxes with one and without; ARGS=--probes: probing; ARGS=--backups: storing a workspace; ARGS=--git: clones by it; ARGS=--incidents: until one is contained).
+bench: $(VENV)/.installed programs ## Measure speed and memory with hundreds of sandboxes on pretended nodes (ARGS=--docker: on an engine; ARGS=--gateway: the gateway; ARGS=--deliveries: sandboxes with one and without; ARGS=--probes: probing, with --node on a real node; ARGS=--backups: storing a workspace; ARGS=--git: clones by it; ARGS=--incidents: until one is contained).
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 images: $(VENV)/.installed ## Build the operator's and the sandbox's image.

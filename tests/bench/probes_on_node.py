@@ -22,7 +22,7 @@ Report = Callable[[str], None]
 SPACES = tuple(f"agents-{number}" for number in range(8))
 """No namespace has more than a share of the probes that are at work at a time, so that it takes several."""
 # What a sandbox may have at least: they do nothing.
-_SMALL = {"cpu": "100m", "memory": "128Mi", "ephemeralStorage": "64Mi"}
+_SMALL = {"cpu": "100m", "memory": "256Mi", "ephemeralStorage": "64Mi"}
 _WITHIN = 1800.0
 _AT_ONCE = 4
 """Sandboxes that start at a time."""
