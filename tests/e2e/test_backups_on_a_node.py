@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from csikit import DRIVER, STORAGE, csi_driver
 from nodekit import Kubectl, eventually
+from restickit import restic
 from sandboxkit import mounted, sandbox
 from serverkit import SERVERS, sftp_server
 
@@ -44,10 +46,11 @@ def password_of(namespace: str, name: str, password: str) -> dict[str, Any]:
 
 
 def back_up(
-    kubectl: Kubectl, namespace: str, name: str, target: dict[str, Any] | None = None, opened_by: str = "backups"
-) -> None:
+    kubectl: Kubectl, namespace: str, name: str, target: dict[str, Any] | None = None, opened_by: str = "backups",
+    **more: Any,
+) -> None:  # fmt: skip
     claim = {"type": "VolumeClaim", "claimName": "backups"}
-    spec = {"sandboxName": "kept", "target": target or claim, "passwordSecretRef": {"name": opened_by}}
+    spec = {"sandboxName": "kept", "target": target or claim, "passwordSecretRef": {"name": opened_by}, **more}
     metadata = {"name": name, "namespace": namespace}
     kubectl.apply(
         {"apiVersion": "claudesandbox.dev/v1alpha1", "kind": "ClaudeSandboxBackup", "metadata": metadata, "spec": spec}
@@ -189,6 +192,84 @@ def test_by_sftp_to_a_server_elsewhere_which_is_all_that_its_pod_reaches(
         with sandbox(kubectl, sandboxes, "again", credentials=mounted("key"), **again) as restored:
             assert restored.run(*look) == made.run(*look)
         kubectl("delete", "secret", "lets-in", "-n", sandboxes)
+
+
+# Changes two files together all the time. What is read of them one after the other is of two moments.
+WRITER = """
+cd /workspace
+put() { echo $1 > next && mv next $2; }
+n=0
+while :; do n=$((n+1)); put $n a; put $n z; sleep 0.01; done
+"""
+# The first file is read before these, and the last one after.
+BETWEEN = "cd /workspace && for one in m n o p; do head -c 60000000 /dev/urandom > $one; done"
+
+
+@pytest.mark.slow
+def test_of_one_moment_what_is_written_together_is_together_in_each_backup(
+    kubectl: Kubectl, sandboxes: str, repository: str, node: Cluster, tmp_path: Path
+) -> None:
+    kubectl("label", "persistentvolumeclaim", repository, "-n", sandboxes, "claudesandbox.dev/backups=true")
+    workspace = WORKSPACE | {"storageClassName": STORAGE}
+
+    def apart(name: str, **more: Any) -> int:
+        """By how many writes the two are in the backup."""
+        # Each time: restic reads nothing of what it has, and the two would be read at nearly the same moment.
+        made.run("sh", "-c", BETWEEN)
+        back_up(kubectl, sandboxes, name, **more)
+        eventually(f"{name} is over", lambda: condition(kubectl, sandboxes, name, "BackupVerified")[0] == "True")
+        first, last = kept(node, tmp_path, status(kubectl, sandboxes, name)["snapshot"])
+        return first - last
+
+    with csi_driver(node, kubectl, tmp_path):
+        with sandbox(kubectl, sandboxes, "kept", credentials=mounted("key"), workspace=workspace) as made:
+            made.run("sh", "-c", f"nohup sh -c '{WRITER}' > /dev/null 2>&1 &")
+            eventually("it writes", lambda: not made.fails("test", "-s", "/workspace/z"))
+            asked = {"className": STORAGE}
+            for name in ("one", "two", "three"):
+                # The write that was under way may have come to the first file alone.
+                assert apart(name, volumeSnapshot=asked) in (0, 1)
+                told = status(kubectl, sandboxes, name)
+                assert (told["changed"], told["attempts"]) == (0, 1)
+                assert told["volumeSnapshotAt"] <= told["completedAt"]
+            # As it is without: seen, so that the test would tell.
+            assert abs(apart("live")) > 1
+            told = status(kubectl, sandboxes, "live")
+            assert told["changed"] > 0
+            assert "volumeSnapshotAt" not in told
+            # Where it can't be had, the volume is not read instead.
+            back_up(kubectl, sandboxes, "refused", volumeSnapshot={"className": "none"})
+            refused = ("False", "VolumeSnapshotNotPossible")
+            eventually("it is refused", lambda: condition(kubectl, sandboxes, "refused", "Complete") == refused)
+            eventually("nothing is left", lambda: not left(kubectl, sandboxes))
+        eventually("the workspace is gone, too", lambda: DRIVER not in kubectl("get", "pv", "-o", "json").stdout)
+
+
+def left(kubectl: Kubectl, namespace: str) -> str:
+    """What there is of helpers, and of what they read."""
+    snapshots = kubectl("get", "volumesnapshots,volumesnapshotcontents", "-A", "-o", "name").stdout
+    claims = kubectl("get", "persistentvolumeclaims", "-n", namespace, "-o", "name").stdout.split()
+    volumes = [one for one in json.loads(kubectl("get", "pv", "-o", "json").stdout)["items"] if DRIVER in str(one)]
+    copies = [one for one in claims if "claude-sandbox-backup" in one]
+    return helpers(kubectl, namespace) + snapshots + "".join(copies) + (f"{len(volumes)} volumes" * (len(volumes) != 1))
+
+
+def status(kubectl: Kubectl, namespace: str, name: str) -> dict[str, Any]:
+    found = json.loads(kubectl("get", "claudesandboxbackup", name, "-n", namespace, "-o", "json").stdout)
+    return dict(found["status"])
+
+
+def kept(node: Cluster, directory: Path, snapshot: str) -> tuple[int, int]:
+    """What the two files hold in a snapshot of the repository, which restic itself reads."""
+    (place,) = (node.layout.node / "volumes").glob("*/claude-sandbox-backups")
+    environment = {"RESTIC_PASSWORD": PASSWORD, "RESTIC_CACHE_DIR": str(directory / "cache"), "PATH": "/usr/bin:/bin"}
+    command = [restic(), "-r", str(place), "--no-lock", "dump", snapshot]
+
+    def number(name: str) -> int:
+        argv = [*command, f"/source/workspace/{name}"]
+        return int(subprocess.run(argv, env=environment, check=True, capture_output=True).stdout or b"0")
+
+    return number("a"), number("z")
 
 
 def helpers(kubectl: Kubectl, namespace: str) -> str:

@@ -20,12 +20,11 @@ from claude_sandbox.localcluster.programs.tools import tool
 
 CRDS = Resource("apiextensions.k8s.io", "v1", "customresourcedefinitions", False, "CustomResourceDefinition")
 _CLIENT = "github.com/kubernetes-csi/external-snapshotter/client/v8"
-_KINDS = ("volumesnapshots", "volumesnapshotcontents", "volumesnapshotclasses")
 
 
 @cache
-def definitions() -> tuple[dict[str, Any], ...]:
-    """The CRDs, of the module that the snapshot-controller is built from."""
+def definitions(groups: tuple[str, ...] = (VOLUME_SNAPSHOTS.group,)) -> tuple[dict[str, Any], ...]:
+    """The CRDs of these groups, of the module that the snapshot-controller is built from."""
     module = tool("snapshot-controller", "").module
     go = toolchain.go(go_needed((module / "go.mod").read_text()), report)
     argv = [str(go), "mod", "download", "-json", _CLIENT]
@@ -33,7 +32,7 @@ def definitions() -> tuple[dict[str, Any], ...]:
         argv, cwd=module, env=environment(go, dict(os.environ)), check=True, capture_output=True, text=True
     )
     directory = Path(json.loads(told.stdout)["Dir"]) / "config/crd"
-    return tuple(yaml.safe_load((directory / f"snapshot.storage.k8s.io_{kind}.yaml").read_text()) for kind in _KINDS)
+    return tuple(yaml.safe_load(path.read_text()) for group in groups for path in sorted(directory.glob(f"{group}_*")))
 
 
 def snapshot_class(name: str, driver: str, **more: Any) -> dict[str, Any]:
