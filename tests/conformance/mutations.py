@@ -183,7 +183,10 @@ def _of_hosts(control: Control) -> Iterator[str]:
 
 _AS_INSTALLED = {
     "HOST-03": ["an engine whose default profile lets everything pass"],
-    "HOST-04": ["an engine on a machine with neither AppArmor nor SELinux"],
+    "HOST-04": [
+        "an engine on a machine with neither AppArmor nor SELinux; one with AppArmor passes"
+        " (`tests/docker/measurement/test_docker_app_armor.py`)"
+    ],
     "HOST-05": ["an engine as it is installed; one that remaps users passes"],
     "HOST-08": ["an engine of release 20.10; one of 29 passes"],
     "HOST-09": ["an engine of release 20.10; one of 29 passes"],
@@ -213,6 +216,8 @@ OTHERWISE = {
     ),
     "NET-04": "a metadata service on a network that it is on, by IPv4 and IPv6"
     " (`tests/docker/measurement/test_docker_probes.py`)",
+    "KERN-02": "a profile that only complains, and one that is taken away from under a container, of which the kernel"
+    " alone tells (`tests/docker/measurement/test_docker_app_armor.py`)",
     "NET-07": "a gateway that does not listen (`tests/docker/measurement/test_docker_probes.py`)",
     "PRIV-07": "an image with such a program, of which the kernel's files tell"
     " (`tests/docker/measurement/test_docker_kernel_witness.py`)",
