@@ -194,6 +194,14 @@ def test_without_waiting_it_says_where_to_look(server: Server) -> None:
     assert "kubectl describe claudesandboxbackup alice-2" in result.stderr
 
 
+def test_one_that_somebody_has_to_help_is_waited_for_as_long_as_is_said(server: Server) -> None:
+    server.statuses = [status("False", "TargetNotAllowed", "Unknown", "its administrator sets spec.backupDirectory")]
+    result = run(backing.backup, "alice", "--host-directory", "--secret", "b", "--timeout", "1")
+    assert result.exit_code == 1
+    assert "is not over after 1 s: complete: its administrator sets spec.backupDirectory" in result.stderr
+    assert "It goes on. See: kubectl describe claudesandboxbackup alice-2" in result.stderr
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -10,7 +10,7 @@ import click
 from claude_sandbox.api import meta
 from claude_sandbox.api.clip import plain
 from claude_sandbox.api.kinds.backups import OVER, BackupConditionType
-from claude_sandbox.cli.backups.waiting import awaited, condition
+from claude_sandbox.cli.backups.waiting import awaited, condition, timeout_option
 from claude_sandbox.cli.completion import sandbox_names
 from claude_sandbox.cli.where import Where, where_options
 from claude_sandbox.cli.work.connection import connected
@@ -37,11 +37,13 @@ from claude_sandbox.kubernetes_api.resources import BACKUPS
 @click.option("--volume-snapshot-class", metavar="NAME", help="Its VolumeSnapshotClass. Default: that of the driver.")
 @click.option("--replaces", metavar="ID", help="The repository that was there and is lost: begin anew without it.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until it is over.")
+@timeout_option
 @where_options
 def backup(
     sandbox: str, claim: str | None, host_directory: bool, server: str | None, region: str | None,
     credentials: str | None, secret: str, key: str, keep_last: int | None, home: bool,
-    volume_snapshot: bool, volume_snapshot_class: str | None, replaces: str | None, wait: bool, where: Where,
+    volume_snapshot: bool, volume_snapshot_class: str | None, replaces: str | None, wait: bool, patience: int,
+    where: Where,
 ) -> None:  # fmt: skip
     """Back up a sandbox's workspace now, and have the backup verified by restoring it beside.
 
@@ -73,7 +75,7 @@ def backup(
     if replaces is not None:
         spec["replacesRepository"] = replaces
     found = sandbox_named(sandbox, where)
-    work(lambda: _run(found, spec, wait, where))
+    work(lambda: _run(found, spec, wait, patience, where))
 
 
 def _server(url: str, region: str | None, credentials: str) -> dict[str, Any]:
@@ -99,7 +101,7 @@ def _server(url: str, region: str | None, credentials: str) -> dict[str, Any]:
     )
 
 
-async def _run(sandbox: tuple[str, str], spec: Mapping[str, Any], wait: bool, where: Where) -> int:
+async def _run(sandbox: tuple[str, str], spec: Mapping[str, Any], wait: bool, patience: int, where: Where) -> int:
     async with connected(where) as (api, default):
         namespace = sandbox[0] or default
         name = f"{sandbox[1]}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
@@ -112,7 +114,7 @@ async def _run(sandbox: tuple[str, str], spec: Mapping[str, Any], wait: bool, wh
         click.echo(f"{what} is made. See: kubectl describe {meta.BACKUP_SINGULAR} {name} -n {namespace}", err=True)
         if not wait:
             return 0
-        status = await awaited(api, BACKUPS, namespace, name, _is_over, _said)
+        status = await awaited(api, BACKUPS, namespace, name, _is_over, _said, patience)
     complete, verified = (condition(status, kind) for kind in BackupConditionType)
     good = complete.get("status") == verified.get("status") == "True"
     told = verified if complete.get("status") == "True" else complete

@@ -9,7 +9,7 @@ import click
 from claude_sandbox.api import meta
 from claude_sandbox.api.clip import plain
 from claude_sandbox.api.fields.lifecycle import utc
-from claude_sandbox.cli.backups.waiting import awaited, condition
+from claude_sandbox.cli.backups.waiting import awaited, condition, timeout_option
 from claude_sandbox.cli.where import Where, where_options
 from claude_sandbox.cli.work.connection import connected
 from claude_sandbox.cli.work.errors import WorkError, refused
@@ -27,8 +27,9 @@ _TIMES = ("ttl", "shutdownTime", "idleTimeout")
 @click.argument("backup", metavar="BACKUP")
 @click.option("--as", "name", metavar="NAME", required=True, help="What the new sandbox is called.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until its workspace is filled.")
+@timeout_option
 @where_options
-def restore(backup: str, name: str, wait: bool, where: Where) -> None:
+def restore(backup: str, name: str, wait: bool, patience: int, where: Where) -> None:
     """Make a new sandbox, like the one that was backed up, whose workspace is the backup's.
 
     BACKUP is the name of a ClaudeSandboxBackup, NAME or NAMESPACE/NAME. The new sandbox has the spec of the old one,
@@ -36,10 +37,10 @@ def restore(backup: str, name: str, wait: bool, where: Where) -> None:
     is not, write spec.restoreFrom into a manifest of your own.
     """
     found = sandbox_named(backup, where)
-    work(lambda: _run(found, name, wait, where))
+    work(lambda: _run(found, name, wait, patience, where))
 
 
-async def _run(backup: tuple[str, str], name: str, wait: bool, where: Where) -> int:
+async def _run(backup: tuple[str, str], name: str, wait: bool, patience: int, where: Where) -> int:
     async with connected(where) as (api, default):
         namespace = backup[0] or default
         made = await _got(api, BACKUPS, backup[1], namespace)
@@ -64,7 +65,7 @@ async def _run(backup: tuple[str, str], name: str, wait: bool, where: Where) -> 
         click.echo(f"ClaudeSandbox {namespace}/{name} is made.", err=True)
         if not wait:
             return 0
-        status = await awaited(api, SANDBOXES, namespace, name, lambda told: bool(told.get("restore")), _said)
+        status = await awaited(api, SANDBOXES, namespace, name, lambda told: bool(told.get("restore")), _said, patience)
     told = status["restore"]
     good = told.get("state") == "Restored"
     click.echo(plain(f"ClaudeSandbox {namespace}/{name}: {told.get('message')}"), err=not good)

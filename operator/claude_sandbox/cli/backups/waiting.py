@@ -1,19 +1,29 @@
 """Waits for what the operator says of an object, and shows what is new of it."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 
 from claude_sandbox.api.clip import plain
-from claude_sandbox.cli.work.errors import refused
+from claude_sandbox.cli.work.errors import WorkError, refused
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import Resource
 
 EVERY = 1.0
 """Seconds between two looks."""
+
+timeout_option = click.option(
+    "--timeout",
+    "patience",
+    metavar="SECONDS",
+    type=click.IntRange(0),
+    default=0,
+    help="How long to wait. Default: until it is over, also where somebody has to do something first.",
+)
 
 
 async def awaited(
@@ -23,9 +33,13 @@ async def awaited(
     name: str,
     over: Callable[[Mapping[str, Any]], bool],
     said: Callable[[Mapping[str, Any]], str],
+    patience: int,
 ) -> Mapping[str, Any]:
-    """The status when it is `over`; what is `said` of it until then is shown once each. Raises WorkError."""
-    shown = ""
+    """The status when it is `over`; what is `said` of it until then is shown once each.
+
+    Raises WorkError, also where it is not over after `patience` seconds; 0: that never comes.
+    """
+    shown, until = "", time.monotonic() + (patience or float("inf"))
     while True:
         try:
             live = await api.get(resource, name, namespace)
@@ -37,6 +51,12 @@ async def awaited(
         if (text := said(status)) and text != shown:
             shown = text
             click.echo(plain(text), err=True)
+        if time.monotonic() >= until:
+            why = f": {plain(shown)}" if shown else "."
+            raise WorkError(
+                f"{resource.kind} {namespace}/{name} is not over after {patience} s{why}",
+                f"It goes on. See: kubectl describe {resource.kind.lower()} {name} -n {namespace}",
+            )
         await asyncio.sleep(EVERY)
 
 
