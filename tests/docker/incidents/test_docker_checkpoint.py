@@ -172,6 +172,7 @@ async def test_an_operator_that_ends_at_any_call_leaves_no_memory_that_can_be_re
     assert seen > 1
 
 
+@pytest.mark.by_turns
 async def test_memory_that_was_not_encrypted_yet_goes_with_the_sandbox(able: EngineDescription, tmp_path: Path) -> None:
     recipient, _ = key_pair(tmp_path)
     for end in ("release", "remove"):
@@ -188,6 +189,7 @@ async def test_memory_that_was_not_encrypted_yet_goes_with_the_sandbox(able: Eng
             assert (left(one), readable(able)) == ([], [])
 
 
+@pytest.mark.by_turns
 async def test_an_engine_without_criu_is_told_of_and_all_else_is_kept(
     able: EngineDescription, programs: Path, tmp_path: Path
 ) -> None:
