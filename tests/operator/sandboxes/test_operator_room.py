@@ -170,7 +170,9 @@ async def test_the_strict_filter_is_a_file_of_the_nodes_where_an_administrator_s
         "localhostProfile": "claude-sandbox/strict.json",
     }
     await world.said("alice", "Drifted", "False")
-    await world.ledger.until(lambda: control(world, "alice", "KERN-01") == "Pass", "KERN-01")
+    # What is in the node's file only a probe tells, and this operator makes none: not known, and not held against it.
+    await world.ledger.until(lambda: control(world, "alice", "KERN-01") == "Unknown", "KERN-01")
+    await world.said("alice", "Compliant", "True")
 
 
 async def test_users_of_its_own_are_asked_for_and_measured(world: World, kubelet: Kubelet) -> None:
