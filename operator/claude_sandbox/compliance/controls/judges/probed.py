@@ -6,7 +6,7 @@ knows no way to the target, or together with a control: the target was seen to a
 Of the kernel, what the kernel itself says is enough: a call that it refuses is refused.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from claude_sandbox.api.status import Result
@@ -56,10 +56,7 @@ def refusals(report: ProbeReport) -> Verdict:
     if isinstance(calls, str):
         return unknown(f"what the kernel lets it do is not known: {calls}")
     problems = [f"{one.name} is possible" for one in calls if one.outcome == POSSIBLE]
-    doubts = [f"{one.name} could not be tried: {_said(one)}" for one in calls if one.outcome not in (POSSIBLE, REFUSED)]
-    if not calls:
-        doubts.append("no call was tried")
-    return decided(problems, doubts, f"{len(calls)} dangerous calls are refused")
+    return decided(problems, _doubts(calls), f"{len(calls)} dangerous calls are refused")
 
 
 def narrower(report: ProbeReport) -> Verdict:
@@ -70,8 +67,14 @@ def narrower(report: ProbeReport) -> Verdict:
     let = [one.name for one in calls if one.outcome == POSSIBLE]
     if let:
         return failed(f"the filter in force is not Strict, which refuses what was possible: {', '.join(let)}")
-    doubts = [f"{one.name} could not be tried: {_said(one)}" for one in calls if one.outcome != REFUSED]
-    return decided([], doubts, f"{len(calls)} calls that Strict alone refuses are refused")
+    return decided([], _doubts(calls), f"{len(calls)} calls that Strict alone refuses are refused")
+
+
+def _doubts(calls: Sequence[KernelCall]) -> list[str]:
+    """What is not known of them, where none was possible."""
+    if not calls:
+        return ["no call was tried"]
+    return [f"{one.name} could not be tried: {_said(one)}" for one in calls if one.outcome not in (POSSIBLE, REFUSED)]
 
 
 def pod_denial(view: View) -> Verdict:
