@@ -167,7 +167,12 @@ async def survived(strikes: Strikes, done: Callable[[], Awaitable[bool]], look: 
                     await look()
                     strikes.arm()
                     strikes.operator.start()
-                    await strikes.operator.is_ready()
+                    try:
+                        await strikes.operator.is_ready()
+                    except AssertionError:
+                        # It may write, and be struck, before anybody has seen that it is ready.
+                        if not strikes.over:
+                            raise
                     patience.reschedule(loop.time() + PATIENCE)
                 await asyncio.sleep(0.1)
     except TimeoutError:
