@@ -25,18 +25,26 @@ _SETTINGS = (
 def of_machine(layout: Layout) -> set[str]:
     """One line for everything that could be left, other clusters' own parts excepted.
 
-    Other tests may have clusters on the machine at the same time, so what is called after another node's id
-    does not count, nor what an image's build has.
+    Other tests may have clusters on the machine at the same time, so what is called after another node's id does not
+    count, nor what an image's build, a machine with systemd, or the directory of another process of this run has.
     """
-    own = Names.of(layout).id
     lines = {f"mount {line.split(' ')[4]}" for line in _read("/proc/self/mountinfo")}
     lines |= {f"interface {path.name}" for path in Path("/sys/class/net").iterdir()}
     lines |= {f"route {line}" for line in _read("/proc/net/route")}
     lines |= {f"file {path}" for directory in _DIRECTORIES for path in _list(directory)}
     lines |= {f"setting {name} {_read(f'/proc/sys/{name}')}" for name in _SETTINGS}
     lines |= {f"process {pid}" for pid in _processes(layout)}
-    other = re.compile(r"(csb|node-|engine-|claude-sandbox-)(?!" + own + r")[0-9a-f]{8}|claude-sandbox-build-")
+    other = _of_others(Names.of(layout).id)
     return {line for line in lines if not other.search(line)}
+
+
+def _of_others(own: str) -> re.Pattern[str]:
+    this = os.environ.get("PYTEST_XDIST_WORKER", "")  # pytest-xdist's own name of this one: gw0
+    return re.compile(
+        rf"(csb|node-|engine-|claude-sandbox-)(?!{own})[0-9a-f]{{8}}"
+        r"|claude-sandbox-build-|/tests-machine-[0-9]+"
+        rf"|/popen-(?!{this}/)gw[0-9]+/"
+    )
 
 
 def _processes(layout: Layout) -> list[str]:
