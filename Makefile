@@ -59,7 +59,7 @@ test-e2e: $(VENV)/.installed images-and-programs ## The tests on a real node and
 	@$(BIN)/pytest -m "node or engine" $(ARGS)
 
 conformance: $(VENV)/.installed images-and-programs ## Ask the same of every backend (as root), and write docs/reference/backends.md from what was found.
-	@$(BIN)/pytest tests/conformance --write-results $(ARGS)
+	@$(BIN)/pytest tests/conformance -m "slow or not slow" --write-results $(ARGS)
 	@$(BIN)/python -m tests.conformance.table
 
 # Built before the tests rather than by the first that needs them: no test's time limit has to allow for a compiler.

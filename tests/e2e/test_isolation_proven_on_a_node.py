@@ -312,6 +312,7 @@ async def test_servers_of_the_world_are_reached_where_a_policy_opens_everything(
         assert [one.name for one in wanted if f"{one.name} can be reached" not in reached] == []
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("controls_namespace", "_confined_operator")
 async def test_the_clusters_resolver_and_the_node_by_icmp_are_reached_where_a_policy_opens_everything(
     proven: Sandbox, node: Cluster, kubectl: Kubectl, image: Image
@@ -385,6 +386,7 @@ async def test_a_pod_beside_it_is_tried_by_its_link_local_address(
     proven.wait("IsolationVerified")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("controls_namespace")
 async def test_a_policy_of_its_own_that_is_gone_is_found_by_trying_and_comes_back(
     proven: Sandbox, node: Cluster, kubectl: Kubectl, image: Image, operator: NodeOperator

@@ -208,6 +208,7 @@ def test_a_limit_of_processes_that_is_taken_away_makes_it_fail(kubectl: Kubectl,
         eventually("it passes again", lambda: made.results()["RES-03"] == "Pass")
 
 
+@pytest.mark.slow
 def test_of_a_compliant_pod_the_kernel_confirms_what_its_object_says(
     kubectl: Kubectl, sandboxes: str, agent: str
 ) -> None:

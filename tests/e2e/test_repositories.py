@@ -127,7 +127,15 @@ def large(git_server: GitProcess, tmp_path_factory: pytest.TempPathFactory) -> s
     return git_server.git("rev-parse", "HEAD", at=work)
 
 
-@pytest.mark.parametrize("what", ["operator", "process", "pod", "sandbox"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param("operator", marks=pytest.mark.slow),
+        pytest.param("process", marks=pytest.mark.slow),
+        "pod",
+        "sandbox",
+    ],
+)
 def test_one_that_is_cut_is_begun_anew_and_never_half_there(
     kubectl: Kubectl,
     sandboxes: str,

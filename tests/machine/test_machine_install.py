@@ -340,6 +340,7 @@ def test_a_package_has_programs_and_units_and_no_keys(installed: Installed) -> N
     shutil.rmtree(package)
 
 
+@pytest.mark.slow
 def test_without_an_image_named_sandboxes_run_the_real_one(installed: Installed, sandbox_image: ImageArchive) -> None:
     installed.machine.from_the_clone("machine", "install", "--built-image")
     installed.sandbox("real")

@@ -91,7 +91,15 @@ def test_nothing_is_left_of_a_node_with_running_pods_and_two_nodes_do_not_meet(
     assert all(health(node.layout, name) for name in COMPONENTS)
 
 
-@pytest.mark.parametrize("line", ["Starting etcd.", "Starting containerd.", "Starting kube-router.", "Waiting for"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Starting etcd.",
+        "Starting containerd.",
+        pytest.param("Starting kube-router.", marks=pytest.mark.slow),
+        "Waiting for",
+    ],
+)
 def test_a_node_that_was_interrupted_on_its_way_up_goes_without_a_trace(layout: Layout, line: str) -> None:
     before, rules = traces.of_machine(layout), _rules()
     script = f"from claude_sandbox.localcluster import cluster; cluster.up({NAME!r}, node=True, report=print)"

@@ -103,6 +103,7 @@ def test_a_published_port_is_in_the_engines_network_and_not_on_the_machine(
             container.remove(force=True)
 
 
+@pytest.mark.by_turns
 def test_the_sandboxs_image_runs_in_every_engine(docker_engine: EngineDescription) -> None:
     image = build_image("sandbox", report)
     assert engine.load_image(docker_engine, image) == image.reference

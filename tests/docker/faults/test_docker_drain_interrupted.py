@@ -2,8 +2,8 @@
 
 The operator ends there, before the call was heard or after it, or the old host falls silent there. The next one, or the
 same one when the host is back, brings the move to its end: at no time two containers, nothing left behind, no loss told
-of that was none. By default a ninth of the calls is visited, after they are heard; `-m "engine and slow"` visits all,
-before and after.
+of that was none. By default a fourteenth of the calls is visited, after they are heard; `-m "engine and slow"` visits
+all, before and after.
 """
 
 import asyncio
@@ -301,7 +301,7 @@ ENDS = pytest.mark.parametrize("cut_off", [operator_ends, host_falls_silent])
     ("heard", "calls"),
     [
         pytest.param(False, range(1, CALLS, 5), id="before", marks=pytest.mark.slow),
-        pytest.param(True, range(3, CALLS, 9), id="after"),
+        pytest.param(True, range(3, CALLS, 14), id="after"),
     ],
 )
 async def test_in_the_middle_of_a_move(

@@ -12,7 +12,6 @@ import docker
 import pytest
 from criukit import checkpointing, key_pair, opened
 from dockerkit import CLUSTER, Sandbox, furnish, process_of, sandbox
-from enginekit import shared_by_engines
 from key_search import Search
 from mortal import EndedError, cut_off
 
@@ -144,7 +143,8 @@ def _holds(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bool:
     return file is not None and SECRET.encode() in file.read()
 
 
-@shared_by_engines("heard", {"before": False, "after": True})
+@pytest.mark.slow
+@pytest.mark.parametrize("heard", [False, True], ids=["before", "after"])
 @pytest.mark.timeout(900)
 async def test_an_operator_that_ends_at_any_call_leaves_no_memory_that_can_be_read(
     able: EngineDescription, heard: bool, tmp_path: Path

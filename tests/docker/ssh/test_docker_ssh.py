@@ -50,6 +50,7 @@ def clients(server: SshServer) -> list[str]:
     return [arguments for arguments in found if f"Port={server.port} " in arguments and "dial-stdio" in arguments]
 
 
+@pytest.mark.by_turns
 async def test_a_sandbox_on_a_host_by_ssh_is_as_one_on_this_machine(far: Far) -> None:
     status = await far.join()
     assert status["engine"]["id"] == far.near.info()["ID"]

@@ -21,6 +21,7 @@ from claude_sandbox.localcluster.node.namespaces import enter_network
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 
+@pytest.mark.by_turns
 async def test_a_declared_port_answers_on_the_hosts_loopback_address(
     host: EngineDescription, relay_image: Image
 ) -> None:
@@ -298,6 +299,7 @@ async def test_nothing_is_left_when_it_is_deleted_or_suspended(host: EngineDescr
     assert counted(host) == before
 
 
+@pytest.mark.by_turns
 async def test_the_controls_judge_the_relay_too(host: EngineDescription, relay_image: Image) -> None:
     async with serving(host, relay_image, HTTP) as one:
         await one.started()

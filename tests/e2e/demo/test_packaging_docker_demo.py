@@ -232,6 +232,7 @@ def test_a_removed_container_comes_back(first: str, demo: Demo) -> None:
     eventually(lambda: workload(demo).get("uid") not in (None, one.id))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "present", ["brought along", pytest.param("20.10", marks=pytest.mark.slow)], indirect=True, scope="module"
 )
