@@ -7,7 +7,7 @@ import pytest
 from claude_sandbox.cli.incident import command
 from claude_sandbox.cli.work.errors import WorkError
 
-QUARANTINED = {"state": "Quarantined"}
+QUARANTINED, COMPROMISED = {"state": "Quarantined"}, {"state": "KeyCompromised"}
 
 
 @pytest.mark.parametrize(("workspace", "number"), [({}, 2), ({"instance": 2}, 3)])
@@ -35,3 +35,13 @@ def test_asked_for_again_a_fresh_workspace_is_not_put_aside_for_another() -> Non
 def test_where_the_workspace_is_gone_anyway_there_is_no_fresh_one() -> None:
     with pytest.raises(WorkError, match="EmptyDir"):
         command._fresh({"spec": {"incident": QUARANTINED, "workspace": {"type": "EmptyDir"}}})
+
+
+def test_a_compromised_key_is_not_declared_where_that_would_lift_a_quarantine_or_say_nothing() -> None:
+    for live in ({}, {"spec": {"incident": COMPROMISED}, "status": {"incident": COMPROMISED}}):
+        assert command._nothing_before(live) == {}
+    with pytest.raises(WorkError, match="would lift"):
+        command._nothing_before({"spec": {"incident": QUARANTINED}})
+    over = {"incident": {**COMPROMISED, "endedAt": "2026-12-01T00:00:00Z"}}
+    with pytest.raises(WorkError, match="over and not lifted"):
+        command._nothing_before({"spec": {"incident": COMPROMISED}, "status": over})

@@ -111,6 +111,9 @@ class IncidentStatus(Model):
     """How long that took from `since`, for example 0.12s."""
     evidence: KeptEvidence | None = None
     """What was kept."""
+    secret: Annotated[str, Clip(253)] | None = None
+    """Of a compromised key: the Secret that it is in, also when the sandbox names another one since, or is quarantined
+    since."""
     generation: Annotated[str, Clip(64)] | None = None
     """Of a compromised key: the Secret's generation that is not used any more, where the operator may look at it."""
     users: Annotated[list[KeyUser], Field(max_length=MOST_USERS)] | None = None

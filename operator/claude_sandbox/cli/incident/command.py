@@ -80,7 +80,28 @@ def key_compromised(sandbox: str, note: str, timeout: int, where: Where) -> None
     """
     found = sandbox_named(sandbox, where)
     declared = {"state": _COMPROMISED, **({"note": note} if note else {})}
-    work(lambda: _declared(found, where, declared, timeout, lambda live: _status(live).get("state") == _COMPROMISED))
+    work(lambda: _declared(found, where, declared, timeout, _is_withdrawn, _nothing_before))
+
+
+def _nothing_before(live: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Raises WorkError where this would lift what a sandbox declares, or say nothing beside it."""
+    declared = (live.get("spec") or {}).get("incident") or {}
+    if declared.get("state") == _QUARANTINED:
+        raise WorkError(
+            "It is in quarantine, which this would lift: a sandbox has one incident.",
+            "Declare it at another sandbox that shares the Secret.",
+        )
+    if declared.get("state") == _COMPROMISED and _status(live).get("endedAt"):
+        raise WorkError(
+            "An earlier key of it was declared compromised, which is over and not lifted: of another key this would say"
+            " nothing.",
+            "`claude-sandbox incident lift` first, then this again.",
+        )
+    return {}
+
+
+def _is_withdrawn(live: Mapping[str, Any]) -> bool:
+    return bool(_status(live).get("state") == _COMPROMISED)
 
 
 @incident.command(epilog=_CODES)

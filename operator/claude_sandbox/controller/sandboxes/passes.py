@@ -267,7 +267,10 @@ class Passes:
         identity, reference = blueprint.identity, spec.credentials.secret_ref
         # Read anew in each pass, and never kept: of a Secret that has lost its label the next pass uses nothing.
         key = await backend.key(identity, reference.name, reference.key)
-        found = replace(found, incident=self._compromised.status(raw, reference.name, key, self._now()))
+        # The compromised one is that of the Secret which was named when it was declared.
+        named = self._compromised.secret_of(raw, reference.name)
+        told_of = key if named == reference.name else await backend.key(identity, named, reference.key)
+        found = replace(found, incident=self._compromised.status(raw, named, told_of, self._now()))
         # After the status took note of it, so that the message can say which key it is that counts as missing.
         key = self._compromised.judged(identity.namespace, reference.name, key)
         if self._hosted is not None:

@@ -67,15 +67,21 @@ def read_compromised(obj: Mapping[str, Any]) -> Marks:
     if status.has("lostKey"):
         lost = status.inner_open("lostKey")
         found.append((lost.text("secret"), lost.text("generation") if lost.has("generation") else None))
-    if spec.inner_open("incident").text("state", "None") != "KeyCompromised":
+    state, told = spec.inner_open("incident").text("state", "None"), status.inner_open("incident")
+    if state not in ("KeyCompromised", "Quarantined"):
+        return tuple(found)
+    generation = told.text("generation") if told.has("generation") else None
+    if told.has("secret"):
+        # Whatever the spec names since, and whether it is quarantined since.
+        return (*found, (told.text("secret"), generation))
+    said = told.text("state", "") == "KeyCompromised"
+    if not said and state == "Quarantined":
         return tuple(found)
     credentials = spec.inner_open("credentials")
     for name in ("apiKeySecretRef", "oauthTokenSecretRef"):
         if credentials.has(name):
-            told = status.inner_open("incident")
-            said = told.text("state", "") == "KeyCompromised" and told.has("generation")
             # Until the operator has said which generation is meant, all are: the user's word alone has to be enough.
-            found.append((_secret_name(credentials.inner_open(name)), told.text("generation") if said else None))
+            found.append((_secret_name(credentials.inner_open(name)), generation if said else None))
             break
     return tuple(found)
 

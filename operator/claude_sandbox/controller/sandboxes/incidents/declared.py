@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from claude_sandbox.api.fields.incident import IncidentState
 from claude_sandbox.api.status_fields.incident import IncidentStatus
-from claude_sandbox.controller.sandboxes.store import Raw
+from claude_sandbox.controller.sandboxes.store import Raw, credential_named
 
 
 def state_of(raw: Raw) -> IncidentState:
@@ -38,6 +38,24 @@ def told(said: Any) -> IncidentStatus | None:
         return IncidentStatus.model_validate(said)
     except ValidationError:
         return None
+
+
+def compromised_key(raw: Raw) -> tuple[str, str | None] | None:
+    """The Secret whose key is compromised, and which generation of it, None for all; None where no key is.
+
+    Once the status says which, it is that one: another Secret in the spec makes the first one's key no better, and a
+    quarantine neither.
+    """
+    state, before = state_of(raw), previous(raw)
+    if state is IncidentState.NONE:
+        return None
+    if before is not None and before.secret is not None:
+        return before.secret, before.generation
+    said = before is not None and before.state is IncidentState.KEY_COMPROMISED
+    secret = credential_named(raw)
+    if secret is None or not (said or state is IncidentState.KEY_COMPROMISED):
+        return None
+    return secret, before.generation if before is not None and said else None
 
 
 def was_quarantined(raw: Raw) -> bool:

@@ -20,7 +20,7 @@ from claude_sandbox.api.fields.incident import IncidentState
 from claude_sandbox.api.status_fields.incident import MOST_USERS, IncidentStatus, KeyUser
 from claude_sandbox.backends.base import KeyState
 from claude_sandbox.controller.sandboxes.gateways.usage import previous_usage
-from claude_sandbox.controller.sandboxes.incidents.declared import previous, state_of
+from claude_sandbox.controller.sandboxes.incidents.declared import compromised_key, previous, state_of
 from claude_sandbox.controller.sandboxes.incidents.revocation import Revocations
 from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, credential_named
 
@@ -59,6 +59,11 @@ class CompromisedKeys:
         found = self._status(raw, secret, key, now)
         return self._revocations.told(raw, secret, found) if self._revocations is not None else found
 
+    def secret_of(self, raw: Raw, named: str) -> str:
+        """The Secret whose state `status` is to be given: the one that is compromised, or the one that is `named`."""
+        found = compromised_key(raw)
+        return named if found is None else found[0]
+
     def _status(self, raw: Raw, secret: str, key: KeyState, now: datetime) -> IncidentStatus | None:
         if state_of(raw) is not IncidentState.KEY_COMPROMISED:
             return None
@@ -68,6 +73,7 @@ class CompromisedKeys:
             before = IncidentStatus(
                 state=IncidentState.KEY_COMPROMISED,
                 since=now.replace(microsecond=0),
+                secret=secret,
                 generation=key.generation,
                 users=users,
             )
@@ -114,7 +120,7 @@ class CompromisedKeys:
 
     def _changed(self, key: Key, raw: Raw | None) -> None:
         marked = self._marked.setdefault(key.namespace, {})
-        before, now = marked.pop(key.name, None), None if raw is None else _mark(raw)
+        before, now = marked.pop(key.name, None), None if raw is None else compromised_key(raw)
         if now is not None:
             marked[key.name] = now
         if not marked:
@@ -133,13 +139,3 @@ def _cost(now: str | None, before: str | None) -> str | None:
         cost = Decimal(now or 0) - Decimal(before or 0)
         return f"{cost:f}" if cost >= 0 else None
     return None
-
-
-def _mark(raw: Raw) -> tuple[str, str | None] | None:
-    """The Secret, and the generation of it, that a sandbox says is compromised."""
-    secret = credential_named(raw)
-    if secret is None or state_of(raw) is not IncidentState.KEY_COMPROMISED:
-        return None
-    before = previous(raw)
-    said = before is not None and before.state is IncidentState.KEY_COMPROMISED
-    return secret, before.generation if before is not None and said else None

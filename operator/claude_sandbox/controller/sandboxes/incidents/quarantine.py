@@ -22,7 +22,7 @@ from claude_sandbox.api.status_fields.incident import IncidentStatus, KeptEviden
 from claude_sandbox.backends.base import Failure
 from claude_sandbox.backends.containment import Containment, as_file
 from claude_sandbox.blueprint.model import Identity
-from claude_sandbox.controller.sandboxes.incidents.declared import previous
+from claude_sandbox.controller.sandboxes.incidents.declared import compromised_key, previous
 from claude_sandbox.controller.sandboxes.interfaces import Backend
 from claude_sandbox.controller.sandboxes.store import Raw
 
@@ -68,7 +68,7 @@ class Quarantines:
         """Contain it, or look whether it is; then keep what it was."""
         before = _before(raw)
         since, begun = self._seen.setdefault(identity.uid, (self._now().replace(microsecond=0), self._clock()))
-        status = before or IncidentStatus(state=IncidentState.QUARANTINED, since=since)
+        status = before or _begun(raw, since)
         found, more = _NOWHERE, self._may_keep(raw, identity)
         if backend is not None:
             found = await backend.contain(identity, status.since, more)
@@ -147,6 +147,12 @@ class Quarantines:
 def _before(raw: Raw) -> IncidentStatus | None:
     found = previous(raw)
     return found if found is not None and found.state is IncidentState.QUARANTINED else None
+
+
+def _begun(raw: Raw, since: datetime) -> IncidentStatus:
+    """With the key that was compromised before that: who quarantines a sandbox has nobody use that again."""
+    secret, generation = compromised_key(raw) or (None, None)
+    return IncidentStatus(state=IncidentState.QUARANTINED, since=since, secret=secret, generation=generation)
 
 
 def _object(raw: Raw) -> Mapping[str, bytes]:

@@ -39,6 +39,7 @@ class Place:
     writes: int = 0
     now: datetime = NOW
     refuses: bool = False
+    keys: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.sandboxes = Sandboxes()
@@ -83,8 +84,8 @@ class Place:
 
     # The backend
 
-    async def key(self, *_: Any) -> KeyState:
-        return KeyState("7")
+    async def key(self, _identity: Any, secret: str, _key: str) -> KeyState:
+        return KeyState(self.keys.get(secret, "7"))
 
     async def ensure(self, _blueprint: Blueprint, _key: Any, _spec: Any, _past: Past) -> Outcome:
         self.calls.append("ensure")
@@ -247,6 +248,22 @@ async def test_what_can_not_be_released_is_not_let_go_of() -> None:
     assert "ensure" not in place.calls
     assert place.incident is not None
     assert place.condition("Ready")[0] != "Unknown"
+
+
+async def test_a_compromised_key_is_over_when_another_is_in_its_own_secret_and_not_in_the_one_that_is_named_since() -> (
+    None
+):
+    place = Place(keys={"another": "9"})
+    place.declare({"state": "KeyCompromised"})
+    await place.look()
+    assert place.condition("Ready")[1] == "KeyCompromised"
+    place.declare({"state": "KeyCompromised"}, credentials={"apiKeySecretRef": {"name": "another"}})
+    await place.look()
+    assert (place.incident["secret"], place.incident.get("endedAt")) == ("key", None)
+    assert place.condition("Ready")[0] == "True"
+    place.keys["key"] = "8"
+    await place.look()
+    assert place.incident["endedAt"]
 
 
 async def test_who_may_declare_incidents_fills_no_disk() -> None:
