@@ -18,5 +18,7 @@ LARGEST = 4 << 20
 MOST_CONTAINERS = 64
 MOST_PROCESSES = 8192
 """Of one pod, that are looked at: more than a node lets a pod have, by far."""
+MOST_NETWORKS = 16
+"""Of one pod, that are told as evidence."""
 MOST_KINDS = 64
 """Different processes of one container that are told; of more, that there are more."""

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from claude_sandbox.node_agent import MOST_CONTAINERS, MOST_PROCESSES, VERSION
+from claude_sandbox.node_agent import MOST_CONTAINERS, MOST_NETWORKS, MOST_PROCESSES, VERSION
 from claude_sandbox.node_agent.cgroups import Group, Kubelets
 from claude_sandbox.node_agent.processes import GoneError, mounts, seconds
 from claude_sandbox.procfs.files import text
@@ -31,7 +31,6 @@ _COUNTERS = (
 )
 """Files of control groups, of version 2 and of version 1."""
 _LONGEST_COMMAND = 4096
-_MOST_NETWORKS = 16
 _PAGE, _TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 
 
@@ -90,7 +89,7 @@ def _networks(processes: list[Path], proc: Path, bounds: _Bounds) -> Iterator[di
         if (own := network_of(place)) in seen:
             continue
         seen.add(own)
-        if len(seen) > _MOST_NETWORKS or time.monotonic() > bounds.until:
+        if len(seen) > MOST_NETWORKS or time.monotonic() > bounds.until:
             bounds.missing.append("networks: all beyond the first")
             return
         with suppress(OSError):

@@ -7,13 +7,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from claude_sandbox.backends.containment import packed
 from claude_sandbox.backends.kubernetes.node_agents.answers import MisunderstoodError
 from claude_sandbox.backends.kubernetes.node_agents.told_evidence import PROCESSES, evidence_in
-from claude_sandbox.node_agent import LARGEST
+from claude_sandbox.node_agent import LARGEST, MOST_CONTAINERS, MOST_NETWORKS
 from claude_sandbox.node_agent import evidence as module
 from claude_sandbox.node_agent.cgroups import Kubelets
 from claude_sandbox.node_agent.evidence import evidence
@@ -125,17 +128,46 @@ def test_what_is_no_answer_is_refused(answer: str) -> None:
         evidence_in(answer.encode(), POD)
 
 
+NOTHING = {"version": 1, "pod": POD, "processes": [], "groups": {}, "mounts": {}, "missing": [], "networks": []}
+
+
 def test_no_file_has_a_name_that_an_agent_chose() -> None:
     network = {"tcp": "", "../../etc/passwd": "", "unix": ""}
-    answer = {
-        "version": 1,
-        "pod": POD,
-        "processes": [],
-        "groups": {},
-        "mounts": {},
-        "missing": [],
-        "networks": [network],
-    }
-    assert evidence_in(json.dumps(answer).encode(), POD).files.keys() == {
+    assert evidence_in(json.dumps({**NOTHING, "networks": [network]}).encode(), POD).files.keys() == {
         *(PROCESSES, "node/net-0/tcp", "node/net-0/unix", "node/groups.json", "node/mounts.json")
     }
+
+
+def nested(depth: int) -> Any:
+    found: Any = [0] * 100
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"groups": {AGENT: {"pids.max": nested(200)}}},
+        {"groups": {AGENT: nested(200)}},
+        {"groups": nested(200)},
+        {"mounts": {AGENT: nested(200)}},
+    ],
+)
+def test_what_would_grow_by_being_written_down_is_no_answer(told: Any) -> None:
+    with pytest.raises(MisunderstoodError):
+        evidence_in(json.dumps(NOTHING | told).encode(), POD)
+
+
+def test_of_an_agent_that_says_too_much_is_kept_what_a_pod_can_have_and_all_of_it_can_be_kept() -> None:
+    many = {
+        "networks": [{"tcp": "a"}] * 5000,
+        "groups": {str(number): {"pids.max": "max"} for number in range(5000)},
+        "missing": ["\ud800\n" + "x" * 10000] * 5000,
+    }
+    found = evidence_in(json.dumps(NOTHING | many).encode(), POD)
+    assert len(found.files) == MOST_NETWORKS + 3
+    assert len(json.loads(found.files["node/groups.json"])) == MOST_CONTAINERS
+    assert max(map(len, found.missing)) <= 120
+    # As it goes into an archive: half of a pair has no bytes.
+    assert len(packed(found, datetime(2026, 12, 1, tzinfo=UTC)).content) < 1 << 20

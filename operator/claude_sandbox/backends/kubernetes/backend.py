@@ -19,7 +19,7 @@ from claude_sandbox.api.fields.work.workspace import MOST_INSTANCES
 from claude_sandbox.api.spec import ClaudeSandboxSpec, UpdateStrategyType
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.backends.base import Cause, Failure, KeyState, Outcome, Past, Trial, WorkloadState, set_aside
-from claude_sandbox.backends.containment import ROOM, Containment, Evidence, Kept, as_kept
+from claude_sandbox.backends.containment import ROOM, Containment, Evidence, Kept
 from claude_sandbox.backends.kubernetes import admission as making
 from claude_sandbox.backends.kubernetes import drift
 from claude_sandbox.backends.kubernetes.admission import PodAdmission, Recorded, nothing_recorded
@@ -257,17 +257,7 @@ class KubernetesBackend:
         return await self._keep(identity, since, Evidence(dict(more), [stopping.not_had(more)]))
 
     async def _keep(self, identity: Identity, since: datetime, what: Evidence) -> Kept:
-        try:
-            place, whole = await keeping.keep(self._api, self._evidence_namespace, identity, what, since)
-        except ApiError as error:
-            if error.is_forbidden:
-                message = (
-                    f"Evidence is kept in ConfigMaps of namespace {self._evidence_namespace}, and the operator may not"
-                    " create any there: give its account the role of manifests/operator."
-                )
-                return Failure(Reason.PERMISSION_DENIED, message, permanent=True)
-            return Failure(Reason.RETRYING, f"Evidence could not be kept yet: {error}.", permanent=False)
-        return as_kept(what, whole, place, self._now())
+        return await keeping.as_said(self._api, self._evidence_namespace, identity, what, since, self._now)
 
     async def release(self, identity: Identity) -> Failure | None:
         """What was contained has ended; another pod may be made as soon as it is gone."""

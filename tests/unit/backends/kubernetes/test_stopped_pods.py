@@ -8,12 +8,15 @@ import pytest
 import virtual_clock
 
 from claude_sandbox.api.conditions import ConditionStatus
+from claude_sandbox.backends.base import Failure
 from claude_sandbox.backends.containment import Evidence
+from claude_sandbox.backends.kubernetes.containment import keeping
 from claude_sandbox.backends.kubernetes.containment.stopping import (
     GRACE,
     LOG_TIME,
     SILENT_AFTER,
     _kernel,
+    before_the_end,
     ends_soon,
     judged,
     not_had,
@@ -21,6 +24,9 @@ from claude_sandbox.backends.kubernetes.containment.stopping import (
 from claude_sandbox.backends.kubernetes.node_agents.agents import NodeAgents
 from claude_sandbox.backends.kubernetes.node_agents.asking import AskingError
 from claude_sandbox.backends.kubernetes.node_agents.told_evidence import PROCESSES
+from claude_sandbox.backends.kubernetes.watches.watches import Watches
+from claude_sandbox.blueprint.model import Identity
+from claude_sandbox.kubernetes_api.client import Api
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 RUNNING = {"state": {"running": {"startedAt": "2026-11-29T11:00:00Z"}}}
@@ -99,3 +105,28 @@ def test_what_an_agent_does_not_tell_in_time_is_named_and_nobody_waits(does: Any
     assert virtual_clock.run(main()) <= LOG_TIME
     assert found.missing == missing
     assert not_had(found.files).startswith("changed files" if found.files else "processes, open connections")
+
+
+class Nothing:
+    """In place of the API server and the watches: they know nothing."""
+
+    def get(self, *_: Any) -> Any:
+        return None
+
+
+async def test_whatever_goes_wrong_at_reading_the_pod_is_ended_all_the_same() -> None:
+    of = pod(None) | {"spec": {"containers": []}}
+    agent, identity = cast(NodeAgents, Agent(RecursionError())), Identity("agents", "alice", "u-1")
+    # Nor is the API server's answer one: None is no coroutine.
+    found = await before_the_end(cast(Api, Nothing()), cast(Watches, Nothing()), agent, identity, of, 1 << 20)
+    assert {one.partition(":")[0] for one in found.evidence.missing[1:]} == {
+        *("what the agent on its node tells", "pod.json")
+    }
+
+
+async def test_evidence_that_can_not_be_written_down_is_told_and_holds_up_nothing() -> None:
+    what, identity = Evidence({}, ["half of a pair: \ud800"]), Identity("agents", "alice", "u-1")
+    kept = await keeping.as_said(cast(Api, Nothing()), "operator", identity, what, NOW, lambda: NOW)
+    assert isinstance(kept, Failure)
+    # Who lifts it is not held up by what will never be kept.
+    assert kept.permanent

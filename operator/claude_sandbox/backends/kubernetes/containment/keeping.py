@@ -8,13 +8,21 @@ A ConfigMap holds a MiB: what does not fit is cut off a log's beginning, and tha
 import asyncio
 import base64
 import gzip
+import logging
+from collections.abc import Callable
 from datetime import datetime
 
 from claude_sandbox.api import meta
-from claude_sandbox.backends.containment import Evidence, Packed, packed
+from claude_sandbox.api.conditions import Reason
+from claude_sandbox.api.mishap import mishap
+from claude_sandbox.backends.base import Failure
+from claude_sandbox.backends.containment import Evidence, Kept, Packed, as_kept, packed
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import CONFIG_MAPS
+
+logger = logging.getLogger(__name__)
 
 LARGEST = 900 << 10
 """Bytes of a compressed archive."""
@@ -40,6 +48,27 @@ async def keep(api: Api, namespace: str, identity: Identity, what: Evidence, sin
     }
     made = await api.create(CONFIG_MAPS, body, namespace)
     return f"{namespace}/{made['metadata']['name']}:{FILE}", whole
+
+
+async def as_said(
+    api: Api, namespace: str, identity: Identity, what: Evidence, since: datetime, now: Callable[[], datetime]
+) -> Kept:
+    """What came of keeping it, whatever is in it: the pod is ended all the same, so that nothing is raised."""
+    try:
+        place, whole = await keep(api, namespace, identity, what, since)
+        return as_kept(what, whole, place, now())
+    except ApiError as error:
+        if error.is_forbidden:
+            message = (
+                f"Evidence is kept in ConfigMaps of namespace {namespace}, and the operator may not"
+                " create any there: give its account the role of manifests/operator."
+            )
+            return Failure(Reason.PERMISSION_DENIED, message, permanent=True)
+        return Failure(Reason.RETRYING, f"Evidence could not be kept yet: {error}.", permanent=False)
+    except Exception as error:
+        # What is in it was written by a hostile program, or told by a node that may be lost.
+        logger.warning("evidence could not be kept", exc_info=True)
+        return Failure(Reason.REJECTED, f"Evidence could not be kept: {mishap(error)}.", permanent=True)
 
 
 def fitting(what: Evidence, since: datetime) -> tuple[Packed, bytes]:

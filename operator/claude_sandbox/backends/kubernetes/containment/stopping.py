@@ -14,13 +14,15 @@ crash after that may leave an archive of which no status tells.
 """
 
 import asyncio
-from collections.abc import Collection
+import logging
+from collections.abc import Awaitable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.conditions import ConditionStatus
+from claude_sandbox.api.mishap import mishap
 from claude_sandbox.backends.containment import Containment, Evidence, as_file
 from claude_sandbox.backends.kubernetes.node_agents.agents import NodeAgents
 from claude_sandbox.backends.kubernetes.node_agents.answers import MisunderstoodError
@@ -45,6 +47,8 @@ GRACE = 1
 SILENT_AFTER = 30.0
 """Seconds after which a pod that is still there is no longer waited for: its node is silent."""
 _OF_THE_NODE = "only a pod's node knows of them"
+_TOLD = "what the agent on its node tells"
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -72,17 +76,28 @@ async def before_the_end(
     api: Api, watches: Watches, node_agents: NodeAgents | None, identity: Identity, pod: Object, most: int
 ) -> Found:
     """Deny everything, and read what goes with the pod, no more than so many bytes of its logs and of what its node
-    tells; with 0 nothing is to be read. Never raises ApiError: what failed is said."""
+    tells; with 0 nothing is to be read. What failed is said, and not raised."""
     found = Found()
     of_kernel = most // 4 if node_agents is not None else 0
-    reading = (
-        _logs(api, identity, pod, found.evidence, most - of_kernel),
-        _whole(api, identity, pod, found.evidence),
-        *(() if node_agents is None else (_kernel(node_agents, pod, found.evidence, of_kernel),)),
-    )
-    await asyncio.gather(_deny(api, watches, identity, found), *(reading if most else ()))
+    reading: dict[str, Awaitable[None]] = {}
+    if most:
+        reading["logs"] = _logs(api, identity, pod, found.evidence, most - of_kernel)
+        reading["pod.json"] = _whole(api, identity, pod, found.evidence)
+        if node_agents is not None:
+            reading[_TOLD] = _kernel(node_agents, pod, found.evidence, of_kernel)
+    guarded = (_or_missing(what, one, found.evidence) for what, one in reading.items())
+    await asyncio.gather(_deny(api, watches, identity, found), *guarded)
     found.evidence.missing.insert(0, not_had(found.evidence.files))
     return found
+
+
+async def _or_missing(what: str, reading: Awaitable[None], evidence: Evidence) -> None:
+    """Read it. Whatever goes wrong is told with the evidence: the pod is ended all the same."""
+    try:
+        await reading
+    except Exception as error:
+        logger.warning("evidence could not be read", exc_info=True)
+        evidence.missing.append(f"{what}: {mishap(error)}")
 
 
 async def end(api: Api, watches: Watches, identity: Identity, pod: Object) -> None:
@@ -165,7 +180,7 @@ async def _kernel(node_agents: NodeAgents, pod: Object, evidence: Evidence, most
         async with asyncio.timeout(LOG_TIME):
             told = await node_agents.evidence(pod, most)
     except (AskingError, ApiError, MisunderstoodError, TimeoutError) as error:
-        evidence.missing.append(f"what the agent on its node tells: {_why(error)}")
+        evidence.missing.append(f"{_TOLD}: {_why(error)}")
         return
     evidence.files |= told.files
     evidence.missing += told.missing

@@ -1,22 +1,26 @@
 """What an agent tells for an investigation, as files of evidence. Pure. Read as if the agent were not our own.
 
-No name of a file is the agent's, and what processes were started with has no credential that looks like one.
+No name of a file is the agent's, what processes were started with has no credential that looks like one, and nothing of
+it grows by being written down: how much there is, and how deep, has a bound.
 """
 
 import json
 from collections.abc import Iterator
 from typing import Any
 
+from claude_sandbox.api.clip import clip
 from claude_sandbox.api.credentials.measured import command_line_holds_credential
 from claude_sandbox.api.status_fields.incident import MOST_MISSING
 from claude_sandbox.backends.containment import Evidence
 from claude_sandbox.backends.kubernetes.node_agents.answers import MisunderstoodError
-from claude_sandbox.node_agent import VERSION
+from claude_sandbox.node_agent import MOST_CONTAINERS, MOST_NETWORKS, VERSION
 from claude_sandbox.procfs.sockets import TABLES
 
 PROCESSES = "node/processes.jsonl"
 """The file with a process on each line."""
 _REDACTED = "[redacted]"
+_LONGEST = 120
+"""Bytes of what could not be had."""
 
 
 def evidence_in(answer: bytes, uid: str) -> Evidence:
@@ -25,7 +29,8 @@ def evidence_in(answer: bytes, uid: str) -> Evidence:
         found = json.loads(answer)
         if found["version"] != VERSION or found["pod"] != uid:
             raise ValueError("another answer")
-        return Evidence(dict(_files(found)), [str(one) for one in found["missing"]][:MOST_MISSING])
+        missing = [clip(str(one), _LONGEST) for one in found["missing"][:MOST_MISSING]]
+        return Evidence(dict(_files(found)), missing)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise MisunderstoodError(type(error).__name__) from None
 
@@ -33,12 +38,24 @@ def evidence_in(answer: bytes, uid: str) -> Evidence:
 def _files(found: Any) -> Iterator[tuple[str, bytes]]:
     lines = (json.dumps(one | {"command": _shown(one.get("command", ()))}) for one in found["processes"])
     yield PROCESSES, "".join(f"{line}\n" for line in lines).encode()
-    for number, network in enumerate(found["networks"]):
+    for number, network in enumerate(found["networks"][:MOST_NETWORKS]):
         for name in TABLES:
             if name in network:
                 yield f"node/net-{number}/{name}", network[name].encode()
-    for name in ("groups", "mounts"):
-        yield f"node/{name}.json", json.dumps(found[name], indent=1, sort_keys=True).encode()
+    groups = {one: dict(_texts(said)) for one, said in list(found["groups"].items())[:MOST_CONTAINERS]}
+    for name, told in (("groups", groups), ("mounts", dict(_texts(found["mounts"])))):
+        yield f"node/{name}.json", json.dumps(told, indent=1, sort_keys=True).encode()
+
+
+def _texts(told: Any) -> Iterator[tuple[str, str]]:
+    """Raises TypeError where it is anything but texts by their names."""
+    return ((name, _text(value)) for name, value in told.items())
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
 
 
 def _shown(command: Any) -> list[str]:
