@@ -110,9 +110,11 @@ async def _kept(
     # An engine answers with the volume that is there already, whoever made it.
     if not is_owned(volume, cluster, identity, names.CHECKPOINT):
         return _not_kept(f"a volume of others has the name {called}")
+    if not (place := str(volume.get("Mountpoint") or "")):
+        return _not_kept("the engine does not say where its volume is")
     identifier = str(agent["Id"])
     sessions = await _sessions(engine, identifier)
-    await engine.checkpoint(identifier, _NAME, str(volume["Mountpoint"]), LONGEST)
+    await engine.checkpoint(identifier, _NAME, place, LONGEST)
     keeper, file = keeper_of(cluster, identity), f"{DIRECTORY}/{since:%Y%m%dT%H%M%SZ}.memory.tar.age"
     capabilities = await engine.capabilities()
     limits = limited_memory(_MEMORY, limits_swap=capabilities.limits_swap)
@@ -127,12 +129,12 @@ async def _kept(
 async def _sessions(engine: Engine, identifier: str) -> int:
     """How many of a container's processes no checkpoint of it has: those that don't descend from its first."""
     container = await engine.container(identifier)
-    first = int(((container or {}).get("State") or {}).get("Pid") or 0)
+    first = ((container or {}).get("State") or {}).get("Pid")
     parents = await engine.parents_in(identifier)
     return sum(not _descends(one, first, parents) for one in parents)
 
 
-def _descends(process: int, first: int, parents: Mapping[int, int]) -> bool:
+def _descends(process: int, first: object, parents: Mapping[int, int]) -> bool:
     seen: set[int] = set()
     while process in parents and process != first and process not in seen:
         seen.add(process)
@@ -162,13 +164,19 @@ def document(
 
 
 def _told(said: bytes, code: int, place: str, recipient: str, sessions: int) -> Memory:
+    """By the helper's last words, as its engine tells them: the host may be somebody else's by now."""
     try:
         told = json.loads(said)
-        if "problem" in told:
-            return _not_kept(told["problem"])
-        found = Checkpoint(place=place, sha256=str(told["sha256"]), size=int(told["size"]), recipient=recipient)
-    except (KeyError, TypeError, ValueError):
-        return _not_kept(f"what was to encrypt it ended with code {code}")
+    except (ValueError, RecursionError):
+        told = None
+    match told:
+        case {"problem": str(problem)}:
+            return _not_kept(problem)
+        # As large as an integer of the API may be.
+        case {"sha256": str(digest), "size": int(size)} if 0 <= size < 1 << 63:
+            found = Checkpoint(place=place, sha256=digest, size=size, recipient=recipient)
+        case _:
+            return _not_kept(f"what was to encrypt it ended with code {code}")
     without = _not_kept(f"{sessions} processes of sessions, which no checkpoint of a container has").missing
     return Memory(found, without if sessions else ())
 

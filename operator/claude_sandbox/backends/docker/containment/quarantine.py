@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import datetime
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
@@ -59,13 +60,14 @@ class DockerQuarantine:
             message = "The memory of other sandboxes is being kept; the evidence of this one is kept after theirs."
             return Failure(Reason.RETRYING, message, permanent=False)
         try:
-            # What a crash left of an earlier try, whether or not there is a recipient now.
-            await clear(self._engine, self._cluster, identity)
-            with ROOM.share(LARGEST) as most:
-                kept = await self._gathered(self._helper, identity, since, more, most)
-            if self._recipient is None:
-                return kept
-            with TURNS.one():
+            # At once, and not when all else is kept: until then others would find the same turn free.
+            with TURNS.one() if self._recipient is not None else nullcontext():
+                # What a crash left of an earlier try, whether or not there is a recipient now.
+                await clear(self._engine, self._cluster, identity)
+                with ROOM.share(LARGEST) as most:
+                    kept = await self._gathered(self._helper, identity, since, more, most)
+                if self._recipient is None:
+                    return kept
                 return await self._with_memory(self._helper, identity, since, kept, self._recipient)
         except (TimeoutError, EngineError) as error:
             message = f"Evidence could not be kept on Docker host {self._host} yet: {self._why(error)}."
