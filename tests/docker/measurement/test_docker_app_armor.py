@@ -41,9 +41,10 @@ def test_one_that_is_unconfined_fails_by_either_witness(found: dict[str, Any]) -
 def test_that_a_profile_is_not_loaded_is_told_with_what_to_do(found: dict[str, Any]) -> None:
     lacking = found["lacking"]
     assert "apparmor" in lacking["refused"]
-    assert (lacking["status"], lacking["reason"]) == ("False", "ProfileMissing")
+    assert (lacking["status"], lacking["reason"], lacking["failed"]) == ("False", "ProfileMissing", "ProfileMissing")
     for word in (f"the AppArmor profile {PROFILE}", "Have an administrator see to that", "The engine says"):
         assert word in lacking["message"]
+        assert word in lacking["why"]
 
 
 @pytest.mark.parametrize("when", ["confined", "again"])

@@ -18,11 +18,16 @@ from app_armor import ATTEMPT, PROFILE, profile
 from docker.models.containers import Container
 from enginekit import client, hardened, make_tiny_image, ready
 
+from claude_sandbox.api.conditions import Reason
 from claude_sandbox.api.spec import AppArmorProfile
 from claude_sandbox.api.status import EvidenceSource
+from claude_sandbox.backends.base import Cause, Failure
+from claude_sandbox.backends.docker.apply import failure_of
 from claude_sandbox.backends.docker.documents.hardening import APP_ARMOR
 from claude_sandbox.backends.docker.engine.capabilities import gives_app_armor
+from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.evidence.proc import read_process
+from claude_sandbox.backends.docker.model import CONTAINER, Step, Verb
 from claude_sandbox.backends.docker.state import state_of
 from claude_sandbox.compliance.evidence.containers import Declared, DockerEvidence
 from claude_sandbox.compliance.evidence.process import Process
@@ -88,16 +93,19 @@ def _judged(one: Container, asked: AppArmorProfile | None, process: Process | No
 
 
 def lacking(connected: docker.DockerClient) -> dict[str, str]:
-    """What is said of a sandbox's container whose profile the machine has not loaded."""
-    name, refused = "lacking", ""
+    """What is said of a sandbox's container whose profile the machine has not loaded, and of the start that failed."""
+    name, refused, failed = "lacking", "", Failure(Reason.RETRYING, "", permanent=False)
+    start = Step(Verb.START, Cause.UPDATE, CONTAINER, name)
     try:
         connected.containers.run(
             "claudesandbox.dev/tiny:1", name=name, detach=True, security_opt=[f"{APP_ARMOR}{PROFILE}"]
         )
     except docker.errors.APIError as error:
         refused = str(error)
+        failed = failure_of(start, EngineError(error.status_code or 0, str(error.explanation)), PROFILE)
     found = state_of(connected.api.inspect_container(name), "host-1", None, ())
-    return {"refused": refused, "status": found.status.value, "reason": found.reason.value, "message": found.message}
+    told = {"status": found.status.value, "reason": found.reason.value, "message": found.message}
+    return {"refused": refused, **told, "failed": failed.reason.value, "why": failed.message}
 
 
 def observe(connected: docker.DockerClient) -> dict[str, Any]:

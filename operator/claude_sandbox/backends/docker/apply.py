@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.apply import FOREIGN_AGAIN, Pace, Progress, StaleError, apply_stages
 from claude_sandbox.backends.base import Cause, Failure, Outcome
+from claude_sandbox.backends.docker.documents.profiles import asked_profile, missing_profile
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.images.pulls import ImageMissingError, ImagePendingError, ImageRefusedError
 from claude_sandbox.backends.docker.keys.delivery import KeyUnavailableError
@@ -52,13 +53,17 @@ PORTS_AGAIN = 30.0
 # In an engine's messages; of an endpoint, which is another one at each try.
 _IDENTIFIER = re.compile(r" \([0-9a-f]{64}\)")
 
+_CONFINED = (CONTAINER, CLONER)
+"""Kinds of containers that are held to the profile that a sandbox asks for."""
 _REPAIRS = {Verb.CREATE: "Missing", Verb.DELIVER: "Missing", Verb.REMOVE: "Ended", Verb.START: "Ended"}
 
 
 @dataclass
 class _Progress(Progress[Step]):
-    """`unpublished`: why declared ports are not published; it fails nothing else."""
+    """`profile`: of AppArmor, that the sandbox's containers ask for; empty where they ask for none. `unpublished`: why
+    declared ports are not published; it fails nothing else."""
 
+    profile: str = ""
     unpublished: str = ""
 
     def failed(self, step: Step, error: Exception) -> None:
@@ -73,12 +78,12 @@ class _Progress(Progress[Step]):
         elif why := _unpublished(step, error):
             self.unpublished, self.paced = why, PORTS_AGAIN
         else:
-            self.failure = self.failure or failure_of(step, error)
+            self.failure = self.failure or failure_of(step, error, self.profile)
 
 
 async def carry_out(context: ApplyContext, desired: Desired, wanted: Plan, pace: Pace) -> Outcome:
     """Do what the plan says. Stops after the first stage that did not wholly succeed; never raises EngineError."""
-    progress = _Progress()
+    progress = _Progress(profile=asked_profile(desired.documents.container))
     await apply_stages(
         wanted.stages,
         progress,
@@ -143,13 +148,16 @@ def _unpublished(step: Step, error: EngineError | ImageMissingError | KeyUnavail
     )
 
 
-def failure_of(step: Step, error: EngineError | ImageMissingError | KeyUnavailableError) -> Failure:
-    """What went wrong, as something that a person can act upon."""
+def failure_of(step: Step, error: EngineError | ImageMissingError | KeyUnavailableError, profile: str = "") -> Failure:
+    """What went wrong, as something that a person can act upon. `profile`: as `_Progress` has it."""
     what = f"{step.verb.value} {step.kind} {step.name}"
     if isinstance(error, ImageMissingError):
         return Failure(Reason.IMAGE_PULL_FAILED, str(error), permanent=False)
     if isinstance(error, KeyUnavailableError):
         return Failure(error.reason, str(error), permanent=error.reason is not Reason.RETRYING)
+    # Before what its status says: engines answer 400 or 500, as runc's words happen to read.
+    if step.kind in _CONFINED and (missing := missing_profile(step.name, profile, error.message)):
+        return Failure(Reason.PROFILE_MISSING, missing, permanent=True)
     if error.is_invalid:
         return Failure(Reason.REJECTED, f"The Docker host refused to {what}: {error.message}", permanent=True)
     if "address pool" in error.message or "fully subnetted" in error.message:

@@ -9,7 +9,7 @@ from claude_sandbox.backends.base import Cloning, WorkloadState
 from claude_sandbox.backends.docker.cloning.beside import progress_of
 from claude_sandbox.backends.docker.cloning.within import AGAIN, cloning_of, is_cloning
 from claude_sandbox.backends.docker.documents import health
-from claude_sandbox.backends.docker.documents.hardening import APP_ARMOR
+from claude_sandbox.backends.docker.documents.profiles import asked_profile, missing_profile
 from claude_sandbox.backends.docker.engine.documents import Object, name_of, running
 from claude_sandbox.backends.docker.gateway.gateways import KEYLESS, Gateway
 from claude_sandbox.backends.docker.gateway.health import said_report, works
@@ -200,14 +200,6 @@ def _stopped(container: Object, name: str, state: Object) -> tuple[Reason, str]:
 
 
 def _not_started(container: Object, name: str, why: str) -> tuple[Reason, str]:
-    options = (container.get("HostConfig") or {}).get("SecurityOpt") or ()
-    asked = next((one.removeprefix(APP_ARMOR) for one in map(str, options) if one.startswith(APP_ARMOR)), "")
-    # runc: "unable to apply apparmor profile: ... no such file or directory".
-    if asked and "apparmor" in why.lower():
-        message = (
-            f"Container {name} can't be started under the AppArmor profile {asked}: its host has not loaded it, or has"
-            " no AppArmor. Have an administrator see to that, or remove spec.security.appArmorProfile. The engine says:"
-            f" {why}"
-        )
-        return Reason.PROFILE_MISSING, message
+    if missing := missing_profile(name, asked_profile(container), why):
+        return Reason.PROFILE_MISSING, missing
     return Reason.CONTAINER_FAILING, f"Container {name} can't be started: {why}"

@@ -9,8 +9,13 @@ import pytest
 from docker_world import CLUSTER, DIGEST, IDENTITY, recorded
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
+from claude_sandbox.backends.base import Cause
+from claude_sandbox.backends.docker import model
+from claude_sandbox.backends.docker.apply import failure_of
+from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.events import exec_sessions
 from claude_sandbox.backends.docker.events.watch import Registry, changed_sandboxes, sandboxes_of
+from claude_sandbox.backends.docker.model import CLONER, RELAY, Step, Verb
 from claude_sandbox.backends.docker.names import labels_of, names_of
 from claude_sandbox.backends.docker.state import host_lost, state_of
 from claude_sandbox.compliance.evidence.containers import ExecSession
@@ -124,6 +129,22 @@ def test_a_host_that_has_not_loaded_the_profile_is_named_with_what_to_do(status:
         assert word in found.message
     live["State"]["Error"] = "no such file"
     assert state_of(live, "host-1", "7", ()).reason is Reason.CONTAINER_FAILING, "it is something else"
+
+
+@pytest.mark.parametrize("answered", [400, 500])
+@pytest.mark.parametrize("kind", [model.CONTAINER, CLONER])
+def test_a_start_that_is_refused_for_the_profile_says_so_and_not_that_the_document_is_wrong(
+    kind: str, answered: int
+) -> None:
+    """Engines answer 400 or 500 to the same, by what else is in the words of runc."""
+    start = Step(Verb.START, Cause.UPDATE, kind, "sandbox-alice")
+    found = failure_of(start, EngineError(answered, NOT_LOADED), "ours")
+    assert (found.reason, found.permanent) == (Reason.PROFILE_MISSING, True)
+    for word in ("the AppArmor profile ours", "Have an administrator", NOT_LOADED):
+        assert word in found.message
+    assert failure_of(start, EngineError(answered, NOT_LOADED)).reason is not Reason.PROFILE_MISSING, "it asks for none"
+    relay = Step(Verb.START, Cause.UPDATE, RELAY, "sandbox-alice-relay")
+    assert failure_of(relay, EngineError(answered, NOT_LOADED), "ours").reason is not Reason.PROFILE_MISSING
 
 
 def test_what_cant_be_given_is_said_of_a_sandbox_that_is_ready() -> None:
