@@ -12,11 +12,18 @@ from typing import Any
 
 from claude_sandbox.api.status import Result
 from claude_sandbox.compliance.pods import calico_selectors
+from claude_sandbox.compliance.pods.policy_size import size_of
 from claude_sandbox.compliance.pods.selectors import NAMESPACE_NAME_LABEL, Requirement, Selector
 from claude_sandbox.compliance.verdict import Verdict, unknown
 
 Object = Mapping[str, Any]
 DIRECTIONS = ("ingress", "egress")
+MOST_READ = 40_000
+"""What selectors of all policies together may hold to be read: characters, labels, values. Some 40 ms' worth, in a
+thread."""
+FEW = 4000
+"""The same of what is read on the event loop."""
+_TOO_MUCH = "there is more of them in the namespace, or longer selectors, than is read"
 _NAMED = 3
 """Policies that a message names."""
 _NOT_OF_IDENTITY = re.compile(r"(?:.*[./])?(?:kubernetes|k8s)\.io/.*|.*-hash|annotation.*|statefulset\..*|etcd_node")
@@ -97,7 +104,26 @@ def may_select(policy: Object, whom: Whom) -> bool:
 
 def plugin_policies(policies: Iterable[Object], whom: Whom) -> PluginPolicies:
     """Those among `policies`, objects of any kind, that may select the pod."""
-    return PluginPolicies(tuple(_selecting(policies, whom)))
+    read, is_all = readable(policies)
+    return PluginPolicies(tuple(_selecting(read, whom)), "" if is_all else _TOO_MUCH)
+
+
+def readable(policies: Iterable[Object], most: int = MOST_READ) -> tuple[tuple[Object, ...], bool]:
+    """Those whose selectors are not too much to be read, the first ones; and whether that is all."""
+    left, found = most, list[Object]()
+    for policy in policies:
+        # Each is something to look at, whatever it selects by.
+        left -= 1 + sum(size_of(one, left) for one in _selectors(policy))
+        if left < 0:
+            return tuple(found), False
+        found.append(policy)
+    return tuple(found), True
+
+
+def _selectors(policy: Object) -> Iterator[Any]:
+    if (kind := KINDS.get(_key(policy))) is not None:
+        for one in _rule_sets(policy):
+            yield from (one.get(field) for field in kind.by) if isinstance(one, Mapping) else ()
 
 
 def is_plugin_policy(value: Object) -> bool:
@@ -110,6 +136,8 @@ class _Kind:
     namespaced: bool
     selects: Callable[[Object, Whom], bool]
     """Whether a rule set of it may select the pod."""
+    by: tuple[str, ...]
+    """The fields that are read for that."""
     denies: Callable[[Object, str], bool] = lambda _spec, _direction: True
 
 
@@ -261,17 +289,21 @@ def _listed(those: Sequence[PluginPolicy]) -> str:
     return ", ".join(map(str, those[:_NAMED])) + more
 
 
+_OF_CILIUM = ("endpointSelector",)
+_OF_CALICO = ("selector", "namespaceSelector")
+_OF_ANTREA = ("appliedTo", *DIRECTIONS)
+_OF_CLUSTER = ("subject",)
 KINDS: Mapping[tuple[str, str], _Kind] = {
-    ("cilium.io", "CiliumNetworkPolicy"): _Kind(True, _by_cilium, _cilium_denies),
-    ("cilium.io", "CiliumClusterwideNetworkPolicy"): _Kind(False, _by_cilium, _cilium_denies),
+    ("cilium.io", "CiliumNetworkPolicy"): _Kind(True, _by_cilium, _OF_CILIUM, _cilium_denies),
+    ("cilium.io", "CiliumClusterwideNetworkPolicy"): _Kind(False, _by_cilium, _OF_CILIUM, _cilium_denies),
     # Staged ones are none of these: they change nothing.
-    ("projectcalico.org", "NetworkPolicy"): _Kind(True, _by_calico),
-    ("projectcalico.org", "GlobalNetworkPolicy"): _Kind(False, _by_calico),
-    ("crd.projectcalico.org", "NetworkPolicy"): _Kind(True, _by_calico),
-    ("crd.projectcalico.org", "GlobalNetworkPolicy"): _Kind(False, _by_calico),
-    ("crd.antrea.io", "NetworkPolicy"): _Kind(True, _by_applied_to),
-    ("crd.antrea.io", "ClusterNetworkPolicy"): _Kind(False, _by_applied_to),
-    ("policy.networking.k8s.io", "AdminNetworkPolicy"): _Kind(False, _by_subject),
-    ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"): _Kind(False, _by_subject),
-    ("policy.networking.k8s.io", "ClusterNetworkPolicy"): _Kind(False, _by_subject),
+    ("projectcalico.org", "NetworkPolicy"): _Kind(True, _by_calico, _OF_CALICO),
+    ("projectcalico.org", "GlobalNetworkPolicy"): _Kind(False, _by_calico, _OF_CALICO),
+    ("crd.projectcalico.org", "NetworkPolicy"): _Kind(True, _by_calico, _OF_CALICO),
+    ("crd.projectcalico.org", "GlobalNetworkPolicy"): _Kind(False, _by_calico, _OF_CALICO),
+    ("crd.antrea.io", "NetworkPolicy"): _Kind(True, _by_applied_to, _OF_ANTREA),
+    ("crd.antrea.io", "ClusterNetworkPolicy"): _Kind(False, _by_applied_to, _OF_ANTREA),
+    ("policy.networking.k8s.io", "AdminNetworkPolicy"): _Kind(False, _by_subject, _OF_CLUSTER),
+    ("policy.networking.k8s.io", "BaselineAdminNetworkPolicy"): _Kind(False, _by_subject, _OF_CLUSTER),
+    ("policy.networking.k8s.io", "ClusterNetworkPolicy"): _Kind(False, _by_subject, _OF_CLUSTER),
 }

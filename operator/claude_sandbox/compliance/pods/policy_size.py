@@ -26,6 +26,22 @@ _FREE_LABELS = 4
 """Labels of a `podSelector` that do not count."""
 
 
+def size_of(selector: Any, most: int) -> int:
+    """How much there is to read of a selector: characters of an expression, else labels and values; counting ends where
+    there is more than `most`."""
+    if isinstance(selector, str):
+        return len(selector)
+    counted, left = 0, [selector]
+    while left and counted <= most:
+        one = left.pop()
+        counted += 1
+        if isinstance(one, Mapping):
+            left.extend(one.values())
+        elif isinstance(one, list | tuple):
+            left.extend(one)
+    return counted
+
+
 def name_of(policy: Object) -> str:
     """The policy's name."""
     return str((policy.get("metadata") or {}).get("name", ""))

@@ -19,7 +19,8 @@ from typing import TypeVar
 from claude_sandbox.api.mishap import Told
 from claude_sandbox.compliance.evidence.gateways import Gateway
 from claude_sandbox.compliance.evidence.pods import KubernetesEvidence
-from claude_sandbox.compliance.evidence.readings import Unread
+from claude_sandbox.compliance.evidence.readings import Reading, Unread
+from claude_sandbox.compliance.pods.plugin_policies import FEW, readable
 from claude_sandbox.compliance.pods.policy_size import entries
 
 T = TypeVar("T")
@@ -90,6 +91,9 @@ def is_light(evidence: KubernetesEvidence, pod_size: int, gateway_size: int = 0)
     if max(pod_size, gateway_size) > LIGHT_POD:
         return False
     if any(not isinstance(one, Unread) and len(one.value) > LIGHT_OBJECTS for one in lists):
+        return False
+    plugins = evidence.plugin_policies
+    if isinstance(plugins, Reading) and not readable(plugins.value, FEW)[1]:
         return False
     gateway = None if isinstance(evidence.gateway, Unread) else evidence.gateway.value
     if gateway is not None and not _is_light(gateway):

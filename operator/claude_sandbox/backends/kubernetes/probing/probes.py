@@ -16,7 +16,7 @@ from claude_sandbox.backends.probing.wanted import MisunderstoodError, Wanted
 from claude_sandbox.blueprint.model import Blueprint, Identity, Image
 from claude_sandbox.compliance.evidence.probes import ProbeReport
 from claude_sandbox.compliance.evidence.readings import Unread
-from claude_sandbox.compliance.pods.plugin_policies import may_select, whom_of
+from claude_sandbox.compliance.pods.plugin_policies import FEW, may_select, readable, whom_of
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.resources import NETWORK_POLICIES, PODS
 from claude_sandbox.kubernetes_api.unstructured import Object
@@ -128,11 +128,12 @@ class PodProbes(Schedule[Seen, Place]):
         return place_of(pod, self._watches.selecting(NETWORK_POLICIES, pod)[1], self._of_plugins(pod))
 
     def _of_plugins(self, pod: Object) -> tuple[Object, ...]:
-        """The policies of network plugins that may select a pod; none where nobody looks, or they can't be read: that
-        is told by the controls."""
+        """The policies of network plugins that may select a pod, all where there is much to read; none where nobody
+        looks, or they can't be read: that is told by the controls."""
         followed, namespace = self._watches.plugin_policies, str(pod["metadata"]["namespace"])
         known = followed.of(namespace) if followed is not None else None
         if known is None or isinstance(known, Unread):
             return ()
         whom = whom_of(pod, self._watches.namespace(namespace)[1])
-        return tuple(one for one in known.value if may_select(one, whom))
+        read, _ = readable(known.value, FEW)
+        return (*(one for one in read if may_select(one, whom)), *known.value[len(read) :])

@@ -20,6 +20,7 @@ from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.backends.kubernetes.evidence.plugin_kinds import served_kinds
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
 from claude_sandbox.kubernetes_api.client import Api, Obj
+from claude_sandbox.kubernetes_api.informers.cache_limits import MIB, CacheLimit, CacheLimits
 from claude_sandbox.kubernetes_api.informers.informer import Informer, Timings
 from claude_sandbox.kubernetes_api.informers.transforms import Projection
 from claude_sandbox.kubernetes_api.resources import Resource
@@ -32,6 +33,8 @@ PATIENCE = 10.0
 LOOK_EVERY = 60.0
 """Seconds between two looks at which kinds the cluster serves."""
 _PROJECTION = Projection(("spec", "specs"))
+_LIMIT = CacheLimit(namespace=2 * MIB)
+"""They are a page long each, and all that may select a pod are compared in each pass."""
 _NOT_YET = "which kinds of them the cluster serves is not known yet"
 
 
@@ -96,8 +99,13 @@ class PluginPolicies:
         for kind in set(kinds) - self._informers.keys():
             logger.info("policies of the network plugin are followed: %s", kind)
             informer = Informer(
-                self._api, kind, transform=_PROJECTION, on_change=self._changed, pace=self._pace
-            )  # fmt: skip
+                self._api,
+                kind,
+                transform=_PROJECTION,
+                on_change=self._changed,
+                pace=self._pace,
+                limits=CacheLimits(kind, _LIMIT),
+            )
             self._informers[kind] = informer
             self._tasks[kind] = group.create_task(informer.run(), name=f"informer {kind}")
         if self._why or set(kinds) != self._informers.keys():

@@ -3,12 +3,15 @@
 import asyncio
 import threading
 import time
+from dataclasses import replace
 
 import pytest
-from compliant_sandbox import compliant
+from compliant_sandbox import NOW, compliant
 
 from claude_sandbox.api.mishap import mishap
+from claude_sandbox.api.status import EvidenceSource
 from claude_sandbox.backends.kubernetes.evidence.evaluation import AT_ONCE, EvaluationError, Evaluations, is_light
+from claude_sandbox.compliance.evidence.readings import Reading
 
 
 async def test_what_takes_too_long_is_told_and_the_loop_goes_on() -> None:
@@ -60,3 +63,12 @@ def test_what_is_usual_is_evaluated_at_once_and_what_is_long_in_the_thread() -> 
     world.policies.pop()
     world.services += [{"metadata": {"name": f"s{n}"}, "spec": {}} for n in range(2000)]
     assert not is_light(world.evidence(), 10_000)
+
+
+@pytest.mark.parametrize(("many", "light"), [(3, True), (10, False)])
+def test_long_selectors_of_a_plugins_policies_are_read_in_the_thread(many: int, light: bool) -> None:
+    spec = {"selector": "has(x)||" * 60 + "has(y)"}
+    metadata = {"name": "p", "namespace": "agents"}
+    one = {"apiVersion": "projectcalico.org/v3", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
+    found = replace(compliant().evidence(), plugin_policies=Reading((one,) * many, EvidenceSource.LIVE_OBJECT, NOW))
+    assert is_light(found, 10_000) is light
