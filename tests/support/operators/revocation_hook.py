@@ -1,5 +1,6 @@
 """A server that is told of compromised keys, and answers as a test says."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,13 +18,15 @@ TOKEN = "not-really-a-token-for-the-hook"
 
 @dataclass
 class RevocationServer:
-    """`answers`: what each request is answered with, the last of them for ever; `asked`: what came, with its login."""
+    """`answers`: what each request is answered with, the last of them for ever; `takes`: seconds for each; `asked`:
+    what came, with its login."""
 
     url: str
     authority: Path
     token: Path
     answers: list[int] = field(default_factory=lambda: [204])
     asked: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    takes: float = 0.0
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -46,6 +49,7 @@ async def revocation_server(directory: Path) -> AsyncIterator[RevocationServer]:
 
     async def revoke(request: web.Request) -> web.Response:
         found.asked.append((request.headers.get("Authorization", ""), await request.json()))
+        await asyncio.sleep(found.takes)
         status = found.answers.pop(0) if len(found.answers) > 1 else found.answers[0]
         headers = {"Location": "/elsewhere"} if status == 307 else {}
         return web.Response(status=status, headers=headers, text=f"{TOKEN} is what you sent")

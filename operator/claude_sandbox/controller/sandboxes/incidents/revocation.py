@@ -3,7 +3,8 @@
 Theory of operation. It holds, of each compromised key, who asks for its revocation (sandboxes that declare it, Docker
 hosts that it was on), a task that tells the server (the hook), again and again, later each time, until that says that
 it is done; and what came of the last try. Passes ask for that (`told`, `ask`), which begins it, and are woken when it
-is another. No pass waits for the hook. A key is told of once, whoever else asks for it; with the last who asks it is
+is another. No pass waits for the hook. Of a namespace it is told of one key at a time, so that who declares a thousand
+keeps it from no other's. A key is told of once, whoever else asks for it; with the last who asks it is
 forgotten. An operator that begins anew tells it again where a sandbox asks, whatever that one's status says, since a
 tenant may be able to write it. A DockerHost's nobody else writes: what that calls revoked is not asked for.
 
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import aiohttp
 
@@ -79,6 +81,8 @@ class Revocations:
         self._now = now
         self._asked: dict[CompromisedKey, _Asked] = {}
         self._some = asyncio.Semaphore(_AT_A_TIME)
+        # Each as long as a task has it.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def told(self, raw: Raw, secret: str, status: IncidentStatus | None) -> IncidentStatus | None:
         """The status of a sandbox's incident, with what came of the revocation; None ends what is tried for it."""
@@ -101,7 +105,8 @@ class Revocations:
         asked = self._asked.get(key)
         if asked is None:
             asked = self._asked[key] = _Asked()
-            telling = self._until_done(self._hook, asked, _document(key, since, by))
+            turn = self._turns.setdefault(key.namespace, asyncio.Lock())
+            telling = self._until_done(self._hook, asked, _document(key, since, by), turn)
             asked.task = asyncio.get_running_loop().create_task(telling, name=f"revocation of {key.secret}")
         asked.askers.add(asker)
         return asked.answer
@@ -116,10 +121,10 @@ class Revocations:
                 if asked.task is not None:
                     asked.task.cancel()
 
-    async def _until_done(self, hook: Hook, asked: _Asked, document: dict[str, Any]) -> None:
+    async def _until_done(self, hook: Hook, asked: _Asked, document: dict[str, Any], turn: asyncio.Lock) -> None:
         pause = _FIRST
         while True:
-            async with self._some:
+            async with turn, self._some:
                 refused = await _tell(hook, document)
             state = RevocationState.FAILED if refused else RevocationState.REVOKED
             before = asked.answer

@@ -162,3 +162,15 @@ async def test_keys_whose_generation_nobody_knows_are_told_of_with_each_incident
         found.ask("build-1", CompromisedKey.of("agents", "key", None, since), since, {})
         await asyncio.sleep(0.2)
     assert [document["since"][:10] for _, document in server.asked] == ["2026-11-29", "2026-12-01"]
+
+
+async def test_who_declares_many_keys_keeps_the_hook_from_no_other_namespaces(server: RevocationServer) -> None:
+    place, by = Place(server), {"sandbox": {"name": "any", "uid": "1"}}
+    server.takes = 0.05
+    for number in range(40):
+        place.all.ask(Key("many", str(number)), CompromisedKey("many", f"key-{number}", "1", None), SINCE, by)
+    place.all.ask(ALICE, CompromisedKey("agents", "key", "7", None), SINCE, by)
+    async with asyncio.timeout(20):
+        while len(server.asked) < 41:  # noqa: ASYNC110 - another program's word
+            await asyncio.sleep(0.05)
+    assert "agents" in [document["namespace"] for _, document in server.asked[:4]]
