@@ -2,8 +2,9 @@
 
 What is only beginning is told apart from what is there. A runtime that starts a process in a container, for a probe or
 for somebody's `exec`, is for a moment in the container's group with all that it has itself. So a kind of process counts
-when one of it has been there for SETTLED seconds, or when it was seen at each of LOOKS looks in a row: who has more
-than the container was given gains nothing by always becoming another process.
+when one of it has been there for SETTLED seconds, or when it was seen at each of LOOKS looks in a row. So does what has
+more than those have, when there was such a one at each of LOOKS looks in a row, of whatever kind: who has more than the
+container was given gains nothing by always becoming another process, nor another kind of one.
 """
 
 import json
@@ -12,6 +13,7 @@ from dataclasses import dataclass, fields
 from ipaddress import ip_address
 from typing import Any
 
+from claude_sandbox.backends.kubernetes.node_agents.exceeding import has_more
 from claude_sandbox.compliance.evidence import mountinfo
 from claude_sandbox.compliance.evidence.pod_processes import ContainerProcesses, KeptLog, PodLogs, PodProcesses
 from claude_sandbox.compliance.evidence.process import SYSTEM_FILES, Process, ranges
@@ -25,6 +27,7 @@ LOOKS = 5
 LEAST_KEPT = 64 << 20
 """Bytes: the kubelet's defaults, five files of 10 MiB, and what is written until it looks."""
 _MOST_TEXT = 1 << 20
+_MORE = "more"
 
 
 class MisunderstoodError(Exception):
@@ -75,14 +78,19 @@ def settled(answer: Answer, before: Mapping[str, int]) -> tuple[PodProcesses, di
     looks: dict[str, int] = {}
     young, containers = False, []
     for container in answer.containers:
-        counted = []
         for kind in container.kinds:
             mark = f"{container.identifier} {kind.mark}"
             looks[mark] = before.get(mark, 0) + 1
-            if kind.seconds >= SETTLED or looks[mark] >= LOOKS:
-                counted.append(kind)
-            else:
-                young = True
+        there = [one for one in container.kinds if _is_there(one, looks[f"{container.identifier} {one.mark}"])]
+        given = [one.process for one in there]
+        more = [one for one in container.kinds if one not in there and has_more(one.process, given)]
+        # No kind's mark: that is JSON.
+        mark = f"{container.identifier} {_MORE}"
+        if more:
+            looks[mark] = before.get(mark, 0) + 1
+        those = [*there, *(more if looks.get(mark, 0) >= LOOKS else ())]
+        counted = [one for one in container.kinds if one in those]
+        young = young or len(counted) < len(container.kinds)
         containers.append(
             ContainerProcesses(
                 container.identifier,
@@ -93,6 +101,10 @@ def settled(answer: Answer, before: Mapping[str, int]) -> tuple[PodProcesses, di
         )
     told = PodProcesses(tuple(containers), answer.whole, answer.listeners, answer.logs)
     return told, looks, young
+
+
+def _is_there(kind: Kind, looks: int) -> bool:
+    return kind.seconds >= SETTLED or looks >= LOOKS
 
 
 def _read(found: Any, uid: str) -> Answer:

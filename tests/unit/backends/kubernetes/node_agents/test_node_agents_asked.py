@@ -182,6 +182,50 @@ def test_who_becomes_another_process_again_and_again_counts_after_some_looks() -
     assert "visitor" not in seen(answer, looks)[0]
 
 
+ORDINARY = "Uid:\t1000 1000\nCapEff:\t0000\nCapBnd:\t00ff\nNoNewPrivs:\t1\nSeccomp:\t2\n"
+
+
+def told(status: str = ORDINARY, seconds: float = 0.1, **fields: Any) -> Kind:
+    of = Process(status, "0 0 1", "0 0 1", Limits(), **{"namespaces": {"pid": False}, **fields})
+    return Kind(f"{status} {fields}", of, 1, seconds)
+
+
+MORE: dict[str, dict[str, Any]] = {
+    "a right": {"status": ORDINARY.replace("CapEff:\t0000", "CapEff:\t0002")},
+    "a right in its bounds": {"status": ORDINARY.replace("CapBnd:\t00ff", "CapBnd:\t01ff")},
+    "rights that are no number": {"status": ORDINARY.replace("CapBnd:\t00ff", "CapBnd:\tall")},
+    "another user": {"status": ORDINARY.replace("1000 1000", "1000 0")},
+    "new privileges": {"status": ORDINARY.replace("NoNewPrivs:\t1", "NoNewPrivs:\t0")},
+    "no filter": {"status": ORDINARY.replace("Seccomp:\t2", "Seccomp:\t0")},
+    "the node's processes": {"namespaces": {"pid": True}},
+    "no profile": {"confinement": "unconfined"},
+}
+
+
+@pytest.mark.parametrize("what", MORE)
+def test_who_has_more_and_becomes_another_kind_of_process_each_time_counts_after_as_many_looks(what: str) -> None:
+    looks: dict[str, int] = {}
+    for number in range(1, LOOKS + 3):
+        # Of whatever kind it is this time: by a limit of its own.
+        visitor = told(**MORE[what], open_files=float(number))
+        answer = Answer((Container(AGENT, (told(seconds=SETTLED), visitor), True),), True)
+        found, looks, _ = settled(answer, looks)
+        assert (visitor.process in found.containers[0].processes) is (number >= LOOKS)
+    # What a runtime starts now and then is seen at one look and not at the next.
+    _, looks, _ = settled(Answer((Container(AGENT, (told(seconds=SETTLED),), True),), True), looks)
+    answer = Answer((Container(AGENT, (told(seconds=SETTLED), told(**MORE[what])), True),), True)
+    assert len(settled(answer, looks)[0].containers[0].processes) == 1
+
+
+def test_who_has_no_more_than_the_others_may_be_of_another_kind_each_time() -> None:
+    looks: dict[str, int] = {}
+    for number in range(2 * LOOKS):
+        less = told(ORDINARY.replace("CapBnd:\t00ff", "CapBnd:\t000f"), open_files=float(number))
+        answer = Answer((Container(AGENT, (told(seconds=SETTLED), less), True),), True)
+        found, looks, young = settled(answer, looks)
+        assert (len(found.containers[0].processes), young) == (1, True)
+
+
 def test_of_another_container_the_same_is_another_kind() -> None:
     answers = [Answer((Container(name, (kind("visitor", 0.1),), True),), True) for name in ("a" * 64, "b" * 64)]
     looks: dict[str, int] = {}
