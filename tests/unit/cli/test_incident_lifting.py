@@ -42,6 +42,8 @@ def test_a_compromised_key_is_not_declared_where_that_would_lift_a_quarantine_or
         assert command._nothing_before(live) == {}
     with pytest.raises(WorkError, match="would lift"):
         command._nothing_before({"spec": {"incident": QUARANTINED}})
+    with pytest.raises(WorkError, match="not seen yet"):
+        command._nothing_before({"spec": {}, "status": {"incident": COMPROMISED}})
     over = {"incident": {**COMPROMISED, "endedAt": "2026-12-01T00:00:00Z"}}
     with pytest.raises(WorkError, match="over and not lifted"):
         command._nothing_before({"spec": {"incident": COMPROMISED}, "status": over})

@@ -97,6 +97,11 @@ def _nothing_before(live: Mapping[str, Any]) -> Mapping[str, Any]:
             " nothing.",
             "`claude-sandbox incident lift` first, then this again.",
         )
+    if declared.get("state", "None") == "None" and _status(live):
+        raise WorkError(
+            "An earlier incident of it was lifted, which the operator has not seen yet.",
+            "`claude-sandbox incident status` says when it has; then this again.",
+        )
     return {}
 
 

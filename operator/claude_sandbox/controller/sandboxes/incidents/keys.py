@@ -3,7 +3,9 @@
 Theory of operation. It holds, of each namespace, who declares which Secret, and the generation that the status says was
 meant; None before that is written down, or where the operator can't see generations: then every generation is.
 `Sandboxes` tells of every change, before a pass sees it; all sandboxes that use the Secret are woken by it. A pass asks
-at no cost where nothing is declared. Used on the event loop; a crash loses all, and the first list tells it anew.
+at no cost where nothing is declared. It also holds which incident was lifted that a status still tells of: who lifts
+one and declares the next, faster than a pass comes by, means the key that there is then. Used on the event loop; a
+crash loses all, and the first list tells it anew.
 
 Another generation is another key: it ends by itself when the Secret is written. Who declares it stops its own
 namespace's sandboxes alone.
@@ -22,7 +24,7 @@ from claude_sandbox.backends.base import KeyState
 from claude_sandbox.controller.sandboxes.gateways.usage import previous_usage
 from claude_sandbox.controller.sandboxes.incidents.declared import compromised_key, previous, state_of
 from claude_sandbox.controller.sandboxes.incidents.revocation import Revocations
-from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, credential_named
+from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, credential_named, key_of
 
 
 class CompromisedKeys:
@@ -38,6 +40,8 @@ class CompromisedKeys:
         self._revocations = revocations
         self._wake = wake
         self._marked: dict[str, dict[str, tuple[str, str | None]]] = {}
+        # Since when they were.
+        self._lifted: dict[Key, datetime] = {}
         sandboxes.follow(self._changed)
 
     def judged(self, namespace: str, secret: str, key: KeyState) -> KeyState:
@@ -56,12 +60,12 @@ class CompromisedKeys:
 
     def status(self, raw: Raw, secret: str, key: KeyState, now: datetime) -> IncidentStatus | None:
         """For the status of the sandbox that declares it; None where it does not."""
-        found = self._status(raw, secret, key, now)
+        found = self._status(self._without_lifted(raw), secret, key, now)
         return self._revocations.told(raw, secret, found) if self._revocations is not None else found
 
     def secret_of(self, raw: Raw, named: str) -> str:
         """The Secret whose state `status` is to be given: the one that is compromised, or the one that is `named`."""
-        found = compromised_key(raw)
+        found = compromised_key(self._without_lifted(raw))
         return named if found is None else found[0]
 
     def _status(self, raw: Raw, secret: str, key: KeyState, now: datetime) -> IncidentStatus | None:
@@ -120,7 +124,8 @@ class CompromisedKeys:
 
     def _changed(self, key: Key, raw: Raw | None) -> None:
         marked = self._marked.setdefault(key.namespace, {})
-        before, now = marked.pop(key.name, None), None if raw is None else compromised_key(raw)
+        self._note_lifted(key, raw)
+        before, now = marked.pop(key.name, None), None if raw is None else compromised_key(self._without_lifted(raw))
         if now is not None:
             marked[key.name] = now
         if not marked:
@@ -131,6 +136,20 @@ class CompromisedKeys:
         if before != now:
             for secret in {one[0] for one in (before, now) if one is not None}:
                 self._wake(key.namespace, secret)
+
+    def _note_lifted(self, key: Key, raw: Raw | None) -> None:
+        told = previous(raw) if raw is not None else None
+        if told is None or self._lifted.get(key) != told.since:
+            self._lifted.pop(key, None)
+        if raw is not None and told is not None and state_of(raw) is IncidentState.NONE:
+            self._lifted[key] = told.since
+
+    def _without_lifted(self, raw: Raw) -> Raw:
+        """Without what the status says of an incident that was lifted since."""
+        told = previous(raw)
+        if told is None or self._lifted.get(key_of(raw)) != told.since:
+            return raw
+        return {**raw, "status": {name: said for name, said in raw["status"].items() if name != "incident"}}
 
 
 def _cost(now: str | None, before: str | None) -> str | None:

@@ -65,6 +65,34 @@ def test_another_generation_ends_it_and_the_status_says_when() -> None:
     assert place.compromised(OLD)
 
 
+def test_who_lifts_one_and_declares_the_next_before_a_pass_looks_means_the_key_that_is_there_then() -> None:
+    place = Place()
+    told = place.keys.status(place.put("alice", "KeyCompromised"), "key", OLD, NOW)
+    assert told is not None
+    over = place.keys.status(place.put("alice", "KeyCompromised", incident=_written(told)), "key", NEW, NOW)
+    assert over is not None
+    raw = place.put("alice", "KeyCompromised", incident=_written(over))
+    assert not place.compromised(NEW)
+    # Still the same one, whatever else is written.
+    assert place.keys.status(raw, "key", NEW, NOW) == over
+    place.put("alice", "None", incident=_written(over))
+    raw = place.put("alice", "KeyCompromised", incident=_written(over))
+    assert place.compromised(NEW)
+    later = NOW.replace(hour=13)
+    anew = place.keys.status(raw, "key", NEW, later)
+    assert anew is not None
+    assert (anew.since, anew.generation, anew.ended_at) == (later, "8", None)
+    raw = place.put("alice", "KeyCompromised", incident=_written(anew))
+    assert place.compromised(NEW)
+    assert not place.compromised(OLD)
+    assert place.keys.status(raw, "key", NEW, later) == anew
+    assert place.keys._lifted == {}
+
+
+def _written(status: Any) -> Any:
+    return status.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
 def test_the_status_says_who_used_it_when_and_how_much() -> None:
     place = Place()
     place.put("bob", usage=ANSWERED)
