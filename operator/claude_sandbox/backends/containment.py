@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from claude_sandbox.api.conditions import ConditionStatus
+from claude_sandbox.api.credentials.evidence import shown_document
 from claude_sandbox.api.status_fields.incident import MOST_MISSING, KeptEvidence
 from claude_sandbox.backends.base import Failure
 
@@ -111,8 +112,8 @@ def as_kept(evidence: Evidence, whole: Packed, place: str, now: datetime) -> Kep
 
 
 def as_file(document: object) -> bytes:
-    """A document of the API server's, for people to read."""
-    return json.dumps(document, indent=1, sort_keys=True).encode()
+    """A document of the API server's, for people to read, without credentials that programs are started with."""
+    return json.dumps(shown_document(document), indent=1, sort_keys=True).encode()
 
 
 Kept = KeptEvidence | Failure

@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from claude_sandbox.cli.exits import Exit
 from claude_sandbox.demo import clusters, flow
 from claude_sandbox.demo.docker import flow as docker
 from claude_sandbox.demo.narrator import Narrator
@@ -65,7 +66,7 @@ def demo(
             flow.run(options, narrator)
     except SetupError as error:
         tell(error)
-        sys.exit(1)
+        sys.exit(Exit.FAILED)
 
 
 def _down(backend: str | None, options: flow.Options, narrator: Narrator) -> None:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import IntEnum
 from typing import Any
 
 import click
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from claude_sandbox.api import meta
 from claude_sandbox.api.status_fields.due import DueDate, DueSubject
 from claude_sandbox.cli.columns import columns
+from claude_sandbox.cli.exits import Exit
 from claude_sandbox.cli.report.operators import silence
 from claude_sandbox.cli.report.sources import Read, from_file
 from claude_sandbox.cli.sources import Wanted, reading
@@ -22,15 +22,6 @@ from claude_sandbox.cli.unreadable import UnreadableError
 from claude_sandbox.install.manifests import NAMESPACE
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS
-
-
-class Exit(IntEnum):
-    """What the command says by its exit code. 2 is click's, for a command line that is wrong."""
-
-    NOTHING = 0
-    DUE = 1
-    UNREADABLE = 4
-
 
 _ENDS_BY_ITSELF = frozenset({DueSubject.LIFETIME})
 """What nobody has to do anything about."""
@@ -62,13 +53,6 @@ With -A also certificates of DockerHosts, 30 days before they end, for who may l
   claude-sandbox due                    of the context's namespace
   claude-sandbox due -A --within 30     of the cluster, within 30 days
   kubectl get claudesandboxes -A -o json | claude-sandbox due -
-
-\b
-Exit codes:
-  0  nothing is due now
-  1  something is
-  2  the command line is wrong
-  4  the sandboxes could not be read
 """
 
 
@@ -110,7 +94,7 @@ def due(
     click.echo(_as_json(found, now) if output == "json" else _as_table(found, read, now))
     for note in filter(None, (read.silence, read.note)):
         click.echo(f"Note: {note}", err=True)
-    sys.exit(Exit.DUE if any(one.is_due(now) for one in found) else Exit.NOTHING)
+    sys.exit(Exit.FAILED if any(one.is_due(now) for one in found) else Exit.DONE)
 
 
 async def _from_cluster(wanted: Wanted) -> Read:

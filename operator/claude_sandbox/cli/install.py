@@ -9,6 +9,7 @@ import yaml
 
 from claude_sandbox.api.quantity import PATTERN
 from claude_sandbox.cli.demo import tell
+from claude_sandbox.cli.exits import Exit
 from claude_sandbox.cli.gateways import gateway_settings_file
 from claude_sandbox.install.applying import install as apply
 from claude_sandbox.install.errors import SetupError
@@ -119,7 +120,7 @@ def install(
         apply(kubectl, wanted, _say, force=force)
     except SetupError as error:
         tell(error)
-        sys.exit(1)
+        sys.exit(Exit.FAILED)
     click.echo("The operator is ready. Samples: manifests/samples")
 
 

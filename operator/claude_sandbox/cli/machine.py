@@ -9,6 +9,7 @@ import click
 
 from claude_sandbox.cli.columns import columns
 from claude_sandbox.cli.demo import tell
+from claude_sandbox.cli.exits import Exit
 from claude_sandbox.cli.gateways import gateway_settings_file
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.localcluster.errors import LocalClusterError
@@ -109,7 +110,7 @@ def install(
         made = installing.install(places, wish, _say)
     except SetupError as error:
         tell(error)
-        sys.exit(1)
+        sys.exit(Exit.FAILED)
     click.echo(
         f"It runs, and will with each start of this machine. Kubernetes' API is at {made.server}.\n"
         f"  use it:    export KUBECONFIG={places.kubeconfig('admin')} PATH=$PATH:{places.bin}\n"
@@ -144,7 +145,7 @@ def status() -> None:
     for problem in now.problems:
         click.echo(problem, err=True)
     if not now.well:
-        sys.exit(1)
+        sys.exit(Exit.FAILED)
 
 
 @machine.command()
@@ -174,7 +175,7 @@ def backup(*, directory: Path | None, keep: int, workspaces: bool) -> None:
         made = backups.backup(Places(), directory, keep, _say, workspaces=workspaces)
     except SetupError as error:
         tell(error)
-        sys.exit(1)
+        sys.exit(Exit.FAILED)
     also = f", {len(made.workspaces)} volumes of workspaces" if workspaces else ""
     click.echo(f"{made.path}: {made.objects} objects, revision {made.revision}{also}")
 
@@ -194,11 +195,11 @@ def restore(archive: Path) -> None:
         told = backups.restore(Places(), archive, _say)
     except SetupError as error:
         tell(error)
-        sys.exit(1)
+        sys.exit(Exit.FAILED)
     click.echo(f"All is as it was at {told.created}: {told.objects} objects.")
     if told.missed:
         click.echo(f"But for these workspaces: {', '.join(told.missed)}", err=True)
-        sys.exit(1)
+        sys.exit(Exit.FAILED)
 
 
 @machine.command()
@@ -241,7 +242,7 @@ def uninstall(what: str | None) -> None:
             click.echo(f"Removed. {places.config} and {places.data} stay, and sandboxes go on as they are.")
     except SetupError as error:
         tell(error)
-        sys.exit(1)
+        sys.exit(Exit.FAILED)
 
 
 def _require_root() -> None:

@@ -9,6 +9,7 @@ from typing import NoReturn
 import click
 from click.shell_completion import CompletionItem
 
+from claude_sandbox.cli.exits import Exit, described
 from claude_sandbox.localcluster.errors import LocalClusterError
 
 
@@ -80,7 +81,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         entry = COMMANDS.get(cmd_name)
-        return None if entry is None else entry.load()
+        return None if entry is None else described(entry.load(), cmd_name)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         # A group's own would import every command to ask whether it is hidden.
@@ -99,8 +100,8 @@ def cli() -> None:
     """Run Claude Code agents in hardened, isolated and measured sandboxes.
 
     \b
-    Exit codes: 0 it was done, 1 it could not be done (the message says why and what to do),
-    2 the command line is wrong.
+    Exit codes: 0 it was done, 1 it could not be done (the message says why and what to do), or what was read is
+    wrong, 2 the command line is wrong, 4 what was asked for could not be read. Each command's help has its own.
     """
 
 
@@ -127,7 +128,7 @@ _ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPE
 
 def _fail(message: str, remedy: str) -> NoReturn:
     click.echo(f"Error: {message}\nRemedy: {remedy}", err=True)
-    sys.exit(1)
+    sys.exit(Exit.FAILED)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from claude_sandbox.backends.docker.containment.recipient import problem_with
 from claude_sandbox.backends.probing.wanted import NO_PORT, Named
 from claude_sandbox.blueprint.build import parse_image
 from claude_sandbox.blueprint.model import Site
+from claude_sandbox.cli.exits import Exit
 from claude_sandbox.cli.gateways import gateway_settings_file
 from claude_sandbox.cli.local.images import by_digest
 from claude_sandbox.cli.values import networks
@@ -492,7 +493,7 @@ def run(log_format: logs.Format, log_level: str, **given: Any) -> None:
         asyncio.run(run_operator(settings))
     except OperatorError as error:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(1)
+        sys.exit(Exit.FAILED)
 
 
 def _settings(

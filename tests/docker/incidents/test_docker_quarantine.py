@@ -39,6 +39,10 @@ sleep 600 | nc 127.0.0.1 9000 &
 while :; do n=$((n+1)); echo $n > /tmp/count; done
 """
 
+OTHER_KEY = "sk-ant-" + "stolen-elsewhere-1"
+STOLEN = ["/bin/sh", "-c", "sleep 600; true", "sh", "--api-key", OTHER_KEY]
+"""A program of the agent's that has a key among its arguments."""
+
 
 @contextlib.asynccontextmanager
 async def attacked(host: EngineDescription) -> AsyncIterator[Sandbox]:
@@ -111,6 +115,10 @@ async def test_it_is_frozen_and_cut_off_whatever_the_attacker_does_and_stays_so(
 
 async def test_what_it_was_is_kept_and_outlives_it(host: EngineDescription, tmp_path: Path) -> None:
     async with attacked(host) as one:
+        one.sdk.api.exec_start(one.sdk.api.exec_create(one.names.container, STOLEN)["Id"], detach=True)
+        async with asyncio.timeout(60):
+            while OTHER_KEY not in str(one.sdk.api.top(one.names.container)):  # noqa: ASYNC110 - in a container
+                await asyncio.sleep(0.1)
         contained = await one.backend.contain(one.identity, SINCE, {})
         more = {**contained.found, "claudesandbox.json": b"{}"}
         kept = await one.backend.keep_evidence(one.identity, SINCE, more)
@@ -132,6 +140,9 @@ async def test_what_it_was_is_kept_and_outlives_it(host: EngineDescription, tmp_
         assert not (tmp_path / "changed.tar").exists()
     assert len(files) == kept.files
     assert "trap '' TERM" in files["agent/processes.json"].decode()
+    assert '"/bin/sh [redacted]"' in files["agent/processes.json"].decode()
+    assert b"exec_create: /bin/sh [redacted]" in files["events.jsonl"]
+    assert OTHER_KEY.encode() not in b"".join(files.values())
     assert CONNECTED in files["agent/net/tcp"].decode()
     assert json.loads(files["agent/inspect.json"])["State"]["Paused"] is True
     assert one.names.network in files["containers-before.json"].decode()

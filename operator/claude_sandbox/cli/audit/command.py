@@ -15,6 +15,7 @@ from claude_sandbox.cli.audit.files import Reader
 from claude_sandbox.cli.audit.lines import VERDICTS, Filter
 from claude_sandbox.cli.audit.output import Output
 from claude_sandbox.cli.audit.sandboxes import Audited, endpoint_of, find
+from claude_sandbox.cli.exits import Exit
 from claude_sandbox.cli.local.engine_address import AddressError, engine_address
 from claude_sandbox.cli.unreadable import UnreadableError
 from claude_sandbox.cli.values import since
@@ -26,8 +27,7 @@ _LABEL = "[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
 _SANDBOX = re.compile(f"(?:({_LABEL})/)?({_LABEL})")
 
 
-@click.command(epilog="\b\nExit codes: 0 it was read, 1 it could not be read or held no line of an audit, "
-                      "2 the command line is wrong.")  # fmt: skip
+@click.command()
 @click.argument("source", metavar="SANDBOX|FILE")
 @click.option("--verdict", "verdicts", multiple=True, type=click.Choice(VERDICTS), help="May be repeated.")
 @click.option("--sandbox", "sandboxes", multiple=True, metavar="NAME", help="NAME, NAMESPACE/NAME or UID; repeatable.")
@@ -83,7 +83,7 @@ def audit(
             _of_sandbox(named, where, shown, after, follow=follow)
         except UnreadableError as error:
             click.echo(error.told(), err=True)
-            sys.exit(1)
+            sys.exit(Exit.UNREADABLE)
 
 
 def _sandbox(source: str, namespace: str | None) -> tuple[str, str] | None:

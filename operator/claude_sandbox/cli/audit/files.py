@@ -12,6 +12,7 @@ from typing import BinaryIO
 import click
 
 from claude_sandbox.cli.audit.lines import MAX_LINE, Line, parse
+from claude_sandbox.cli.exits import Exit
 
 _LOOK = 0.5
 """Seconds between two looks at a file that is followed."""
@@ -25,7 +26,7 @@ class Reader:
         self._others = 0
 
     def lines(self, source: str, *, follow: bool) -> Iterator[Line]:
-        """The lines of the file. Ends the program with 1 where it can't be read."""
+        """The lines of the file. Ends the program where it can't be read."""
         try:
             if source == "-":
                 yield from self._of(sys.stdin.buffer.readline)
@@ -38,17 +39,17 @@ class Reader:
             click.echo(
                 f"Error: {source} can't be read: {error.strerror}. Name a file, or - for standard input.", err=True
             )
-            sys.exit(1)
+            sys.exit(Exit.UNREADABLE)
 
     def tell(self, source: str) -> None:
-        """Say what was no line of an audit. Ends the program with 1 where nothing was one."""
+        """Say what was no line of an audit. Ends the program where nothing was one."""
         if not self._others:
             return
         where = "standard input" if source == "-" else source
         click.echo(f"{self._others} lines of {where} are no lines of an audit.", err=True)
         if not self._audit:
             click.echo("Error: none is one. Give what a gateway wrote to its standard output.", err=True)
-            sys.exit(1)
+            sys.exit(Exit.UNREADABLE)
 
     def _of(self, readline: Callable[[int], bytes]) -> Iterator[Line]:
         inside = False

@@ -20,7 +20,7 @@ from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import BACKUPS
 
 
-@click.command(epilog="\b\nExit codes: 0 stored and verified, 1 not, 2 the command line is wrong.")
+@click.command()
 @click.argument("sandbox", metavar="SANDBOX", shell_complete=sandbox_names)
 @click.option("--claim", metavar="NAME", help="The PersistentVolumeClaim with the repository, for Kubernetes.")
 @click.option("--host-directory", is_flag=True, help="The DockerHost's directory for backups, for Docker.")

@@ -23,7 +23,7 @@ _ITS_OWN = frozenset({"incident", "operatingMode", "restoreFrom"})
 _TIMES = ("ttl", "shutdownTime", "idleTimeout")
 
 
-@click.command(epilog="\b\nExit codes: 0 restored, 1 not, 2 the command line is wrong.")
+@click.command()
 @click.argument("backup", metavar="BACKUP")
 @click.option("--as", "name", metavar="NAME", required=True, help="What the new sandbox is called.")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until its workspace is filled.")

@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from enum import IntEnum
 from importlib.metadata import version
 from typing import Any
 
@@ -23,20 +22,12 @@ from claude_sandbox.cli.check.pods import of_pods
 from claude_sandbox.cli.check.policy import by_policy, read_policy
 from claude_sandbox.cli.check.reports import Report, as_json, as_sarif, as_table
 from claude_sandbox.cli.check.usage import check_options, check_usage
+from claude_sandbox.cli.exits import Exit
 from claude_sandbox.cli.local.engine_address import AddressError, EngineAddress, Tls, engine_address
 from claude_sandbox.cli.local.images import by_digest
 from claude_sandbox.cli.unreadable import UnreadableError
 from claude_sandbox.cli.values import networks
 from claude_sandbox.compliance.policy import Policy
-
-
-class Exit(IntEnum):
-    """What the command says by its exit code. 2 is click's, for a command line that is wrong."""
-
-    COMPLIANT = 0
-    FAILING = 1
-    UNDECIDED = 3
-    UNREADABLE = 4
 
 
 class _Kind(click.Choice[str]):
@@ -97,14 +88,6 @@ Which required controls fail, from JSON:
 
 What can't be told is Unknown and never taken for a pass. So is what only a declaration would justify, such as a
 mount of a project of the host's, until --workspace, --mount, --peer or --secret declares it.
-
-\b
-Exit codes:
-  0  every required control passes or does not apply
-  1  at least one required control fails
-  2  the command line is wrong
-  3  none fails, but at least one required control can't be verified (--allow-unknown makes that 0)
-  4  the target could not be read, or a part of it
 """
 
 
@@ -266,7 +249,7 @@ def check(
         if not problems:
             message = "Nothing that runs is in the files: no Compose service, no workload and no ClaudeSandbox."
             click.echo(message, err=True)
-        sys.exit(Exit.COMPLIANT if allow_empty and not problems else Exit.UNREADABLE)
+        sys.exit(Exit.DONE if allow_empty and not problems else Exit.UNREADABLE)
     if not fix:
         click.echo(_shown(reports, output, only_failures=only_failures, allow_unknown=allow_unknown))
     sys.exit(_exit_code(reports, allow_unknown=allow_unknown, incomplete=bool(problems)))
@@ -304,9 +287,9 @@ def _address(host: str | None, tls: Tls) -> EngineAddress:
 
 def _exit_code(reports: Sequence[Report], *, allow_unknown: bool, incomplete: bool) -> Exit:
     if any(report.failing for report in reports):
-        return Exit.FAILING
+        return Exit.FAILED
     if incomplete:
         return Exit.UNREADABLE
     if any(report.undecided for report in reports) and not allow_unknown:
         return Exit.UNDECIDED
-    return Exit.COMPLIANT
+    return Exit.DONE

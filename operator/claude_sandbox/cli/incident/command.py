@@ -23,7 +23,6 @@ from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import SANDBOXES
 
-_CODES = "\b\nExit codes: 0 it was done, 1 it could not be done, or not in time, 2 the command line is wrong."
 _QUARANTINED, _COMPROMISED = "Quarantined", "KeyCompromised"
 
 
@@ -46,7 +45,7 @@ _WAIT = click.option(
 )  # fmt: skip
 
 
-@incident.command(epilog=_CODES)
+@incident.command()
 @_SANDBOX
 @click.option("--note", metavar="TEXT", default="", help="Why. Everybody who may read the sandbox can read it.")
 @_WAIT
@@ -65,7 +64,7 @@ def quarantine(sandbox: str, note: str, timeout: int, where: Where) -> None:
     work(lambda: _declared(found, where, declared, timeout, _is_kept))
 
 
-@incident.command("key-compromised", epilog=_CODES)
+@incident.command("key-compromised")
 @_SANDBOX
 @click.option("--note", metavar="TEXT", default="", help="Why. Everybody who may read the sandbox can read it.")
 @_WAIT
@@ -109,7 +108,7 @@ def _is_withdrawn(live: Mapping[str, Any]) -> bool:
     return bool(_status(live).get("state") == _COMPROMISED)
 
 
-@incident.command(epilog=_CODES)
+@incident.command()
 @_SANDBOX
 @click.option("--fresh-workspace", is_flag=True, help="With an empty workspace; the one that it had is kept aside.")
 @_WAIT
@@ -150,7 +149,7 @@ def _fresh(live: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"workspace": {"instance": highest + 1}}
 
 
-@incident.command(epilog=_CODES)
+@incident.command()
 @_SANDBOX
 @where_options
 def status(sandbox: str, where: Where) -> None:
@@ -159,7 +158,7 @@ def status(sandbox: str, where: Where) -> None:
     work(lambda: _told(found, where))
 
 
-@incident.command(epilog=_CODES)
+@incident.command()
 @_SANDBOX
 @click.option("--output", "-o", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), required=True,
               help="Where to write the archive. What is there is not overwritten.")  # fmt: skip

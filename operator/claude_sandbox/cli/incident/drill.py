@@ -16,13 +16,9 @@ from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS
 
 GOT_OUT = 3
 """The exit code where something went on that should not have."""
-_CODES = (
-    "\b\nExit codes: 0 nothing went on after it was said to be contained, 1 it could not be done, or not in time,"
-    "\n2 the command line is wrong, 3 something went on, or got out."
-)
 
 
-@click.command(epilog=_CODES)
+@click.command()
 @click.option("--backend", type=click.Choice(["Kubernetes", "Docker"]), default="Kubernetes", show_default=True,
               help="Where the drill's sandbox runs.")  # fmt: skip
 @click.option("--docker-host", metavar="NAME", help="The DockerHost that it is placed on; by default any it may use.")

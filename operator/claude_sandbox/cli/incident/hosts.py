@@ -17,11 +17,10 @@ from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS
 
-_CODES = "\b\nExit codes: 0 it was done, 1 it could not be done, or not in time, 2 the command line is wrong."
 _COMPROMISED = "HostCompromised"
 
 
-@click.command(epilog=_CODES)
+@click.command()
 @click.argument("name", metavar="NAME")
 @click.option("--compromised", "what", flag_value="compromised", help="Declare that the host is compromised.")
 @click.option("--lift", "what", flag_value="lift", help="End the incident; it takes the right to.")

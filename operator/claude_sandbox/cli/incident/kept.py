@@ -11,6 +11,7 @@ from claude_sandbox.api import meta
 from claude_sandbox.api.clip import plain
 from claude_sandbox.cli.columns import columns
 from claude_sandbox.cli.completion import sandbox_names
+from claude_sandbox.cli.exits import Exit
 from claude_sandbox.cli.incident.aside import Claims, Kept, Volumes
 from claude_sandbox.cli.local.engine_address import AddressError, engine_address
 from claude_sandbox.cli.where import Where, where_options
@@ -21,7 +22,6 @@ from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import SANDBOXES
 
-_CODES = "\b\nExit codes: 0 it was done, 1 it could not be done, 2 the command line is wrong."
 _SANDBOX = click.argument("sandbox", metavar="SANDBOX", shell_complete=sandbox_names)
 _NUMBER = click.option("--number", metavar="N", type=click.IntRange(1), required=True, help="Which, as `list` shows.")
 
@@ -34,7 +34,7 @@ def kept() -> None:
     """
 
 
-@kept.command("list", epilog=_CODES)
+@kept.command("list")
 @_SANDBOX
 @where_options
 def show(sandbox: str, where: Where) -> None:
@@ -44,10 +44,10 @@ def show(sandbox: str, where: Where) -> None:
       claude-sandbox incident kept list agents/alice
     """
     found = sandbox_named(sandbox, where)
-    work(lambda: _shown(found, where))
+    work(lambda: _shown(found, where), failed=Exit.UNREADABLE)
 
 
-@kept.command(epilog=_CODES)
+@kept.command()
 @_SANDBOX
 @_NUMBER
 @click.option("--home", is_flag=True, help="What was kept of the home, instead of the workspace.")
@@ -68,7 +68,7 @@ def collect(sandbox: str, number: int, home: bool, image: str | None, output: Pa
     work(lambda: _collected(found, number, "home" if home else "workspace", image, output, where))
 
 
-@kept.command(epilog=_CODES)
+@kept.command()
 @_SANDBOX
 @_NUMBER
 @where_options

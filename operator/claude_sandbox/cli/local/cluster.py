@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from claude_sandbox.cli.columns import columns
+from claude_sandbox.cli.exits import Exit
 from claude_sandbox.localcluster import cluster as local
 from claude_sandbox.localcluster import logs as local_logs
 from claude_sandbox.localcluster import status as local_status
@@ -126,7 +127,7 @@ def status(name: str, output: str) -> None:
     if not now.healthy:
         option = "" if name == "default" else f" --name {name}"
         click.echo(f"Not well. To start what is missing: claude-sandbox cluster up{option}", err=True)
-        sys.exit(1)
+        sys.exit(Exit.FAILED)
 
 
 @cluster.command()

@@ -7,6 +7,7 @@ import time
 import click
 
 from claude_sandbox.cli.columns import columns
+from claude_sandbox.cli.exits import Exit
 from claude_sandbox.localcluster import engine as local
 
 _name = click.option(
@@ -98,7 +99,7 @@ def status(name: str, output: str) -> None:
     if not now.healthy:
         option = "" if name == "default" else f" --name {name}"
         click.echo(f"Not well. To start what is missing: claude-sandbox engine up{option}", err=True)
-        sys.exit(1)
+        sys.exit(Exit.FAILED)
 
 
 def _as_table(now: local.EngineStatus) -> str:

@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from claude_sandbox.api.clip import plain
 from claude_sandbox.cli.check.policy import read_policy
+from claude_sandbox.cli.exits import Exit
 from claude_sandbox.cli.report.sources import Read, earlier, from_cluster, from_file, trail_of
 from claude_sandbox.cli.sources import Wanted, check_usage, file_among
 from claude_sandbox.cli.unreadable import UnreadableError
@@ -39,8 +40,11 @@ _FORMATS: Mapping[str, Callable[[Report], str]] = {
     "openreports": policy_reports.openreports,
     "policyreport": policy_reports.policy_reports,
 }
-_EXITS = {Verdict.COMPLIANT: 0, Verdict.NOT_COMPLIANT: 1, Verdict.NOT_VERIFIED: 3}
-_UNREADABLE = 4
+_EXITS = {
+    Verdict.COMPLIANT: Exit.DONE,
+    Verdict.NOT_COMPLIANT: Exit.FAILED,
+    Verdict.NOT_VERIFIED: Exit.UNDECIDED,
+}
 
 _HELP = """What the operator measured of ClaudeSandboxes, as their statuses say it. Nothing is measured anew: for that
 there is `claude-sandbox check sandbox`.
@@ -94,14 +98,6 @@ Formats:
 
 A status that is about another generation of its resource, or whose evaluation is overdue, proves nothing, nor does any
 while no operator renews its Lease: what passed is Unknown. So is every control of which a status says nothing.
-
-\b
-Exit codes:
-  0  of every sandbox, every required control passes or does not apply
-  1  at least one required control fails
-  2  the command line is wrong
-  3  none fails, but at least one required control can't be verified (--allow-unknown makes that 0)
-  4  what was asked for could not be read, or the report not be written
 """
 
 
@@ -164,10 +160,10 @@ def report(
             found = _with_trend(found, trail, days, everything=everything or (file is not None and namespace is None))
     except UnreadableError as error:
         click.echo(error.told(), err=True)
-        sys.exit(_UNREADABLE)
+        sys.exit(Exit.UNREADABLE)
     _write(_FORMATS[output](found), target, found)
     exit_code = _EXITS[found.verdict]
-    sys.exit(0 if allow_unknown and found.verdict is Verdict.NOT_VERIFIED else exit_code)
+    sys.exit(Exit.DONE if allow_unknown and found.verdict is Verdict.NOT_VERIFIED else exit_code)
 
 
 def _report(read: Read) -> Report:
@@ -248,4 +244,4 @@ def _write(text: str, target: str | None, found: Report) -> None:
 
 def _fail(message: str, remedy: str) -> None:
     click.echo(f"Error: {message}\nRemedy: {remedy}", err=True)
-    sys.exit(_UNREADABLE)
+    sys.exit(Exit.UNREADABLE)

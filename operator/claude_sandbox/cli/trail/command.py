@@ -9,14 +9,13 @@ from typing import NoReturn
 
 import click
 
+from claude_sandbox.cli.exits import Exit
 from claude_sandbox.cli.trail.output import Filter, Output
 from claude_sandbox.cli.values import since
 from claude_sandbox.trail.keys import KeyFileError, public_key
 from claude_sandbox.trail.records import MAX_LINE
 from claude_sandbox.trail.segments import present
 from claude_sandbox.trail.verification import Remembered, Verdict, verify
-
-_CODES = "\b\nExit codes: 0 {0}, 1 {1}, 2 the command line is wrong or a file can't be read."
 
 
 @click.group()
@@ -28,7 +27,7 @@ def trail() -> None:
     """
 
 
-@trail.command(epilog=_CODES.format("it was read", "it holds no line of a trail"))
+@trail.command()
 @click.argument("source", metavar="DIR|FILE")
 @click.option("--sandbox", "sandboxes", multiple=True, metavar="NAME", help="NAME, NAMESPACE/NAME or UID; repeatable.")
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Healed, ResultsChanged, …; may be repeated.")
@@ -60,11 +59,11 @@ def show(
     shown.end()
     if not shown.lines:
         click.echo("Error: it holds no line of a trail.\nRemedy: Name the directory of --trail-directory.", err=True)
-        sys.exit(1)
+        sys.exit(Exit.UNREADABLE)
 
 
-@trail.command("verify", epilog=_CODES.format("nothing is wrong", "something is"))
-@click.argument("directory", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@trail.command("verify")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--public-key",
     "keys",
@@ -100,7 +99,7 @@ def verify_command(directory: Path, keys: tuple[str, ...], files: tuple[str, ...
     except OSError as error:
         _unreadable(error)
     click.echo(json.dumps(verdict.document(), indent=2) if as_json else "\n".join(_text(verdict, bool(files))))
-    sys.exit(0 if verdict.ok else 1)
+    sys.exit(Exit.DONE if verdict.ok else Exit.FAILED)
 
 
 def _text(verdict: Verdict, has_copy: bool) -> Iterator[str]:
@@ -143,4 +142,4 @@ def _lines(source: str) -> Iterator[bytes]:
 
 def _unreadable(error: OSError) -> NoReturn:
     click.echo(f"Error: {error}.\nRemedy: Read it as who may: the operator's user, or root.", err=True)
-    sys.exit(2)
+    sys.exit(Exit.UNREADABLE)

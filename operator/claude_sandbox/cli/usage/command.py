@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from claude_sandbox.cli.completion import sandbox_names
+from claude_sandbox.cli.exits import Exit
 from claude_sandbox.cli.sources import Read, Wanted, check_usage, file_among, from_file, reading
 from claude_sandbox.cli.unreadable import UnreadableError
 from claude_sandbox.cli.usage.output import document, tables
@@ -26,12 +27,7 @@ for standard input; what is a file here is read as one.
   kubectl get claudesandboxes -A -o json | claude-sandbox usage -
 
 Each request by itself, as the gateway wrote it down, is shown by `claude-sandbox audit`.
-
-\b
-Exit codes: 0 it was read, 2 the command line is wrong, 4 it could not be read.
 """
-
-_UNREADABLE = 4
 
 
 @click.command(help=_HELP)
@@ -71,7 +67,7 @@ def usage(
         )
     except UnreadableError as error:
         click.echo(error.told(), err=True)
-        sys.exit(_UNREADABLE)
+        sys.exit(Exit.UNREADABLE)
     now = datetime.now(UTC)
     found = sandboxes(read.documents, Order(order), now)
     click.echo(

@@ -27,8 +27,7 @@ def _end(text: str) -> Remote | Path:
     return Path(text) if found is None else Remote(found[1], found[2])
 
 
-@click.command(epilog="\b\nExit codes: 0 it was copied, 1 it was not, or a file changed while it was read,"
-                      "\n2 the command line is wrong, 130 it was interrupted.")  # fmt: skip
+@click.command()
 @click.argument("source", metavar="SOURCE")
 @click.argument("destination", metavar="DESTINATION")
 @size_option("10Gi", "Of what is copied from a sandbox, at most.")

@@ -9,6 +9,7 @@ import click
 
 from claude_sandbox.api.clip import plain
 from claude_sandbox.cli.completion import sandbox_names
+from claude_sandbox.cli.exits import Exit
 from claude_sandbox.cli.where import Where, where_options
 from claude_sandbox.cli.work.changes.fetching import base_of, fetched
 from claude_sandbox.cli.work.changes.own_git import OwnGit
@@ -28,7 +29,7 @@ class Shown:
     raw: bool
 
 
-@click.command(epilog="\b\nExit codes: 0 it was computed, 1 it could not be, 2 the command line is wrong.")
+@click.command()
 @click.argument("sandbox", metavar="SANDBOX", shell_complete=sandbox_names)
 @click.argument("paths", nargs=-1, metavar="[-- PATH...]")
 @click.option("--path", "directory", metavar="DIRECTORY", default=None,
@@ -69,7 +70,7 @@ def diff(
     form = (*(["--stat=120"] if stat else []), *(["--name-status"] if name_status else []))
     shown = Shown((*form, *(["--binary"] if binary else [])), paths, raw)
     found = sandbox_named(sandbox, where)
-    work(lambda: _show(found, directory, base, shown, max_size, where))
+    work(lambda: _show(found, directory, base, shown, max_size, where), failed=Exit.UNREADABLE)
 
 
 async def _show(

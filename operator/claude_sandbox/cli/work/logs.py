@@ -7,6 +7,7 @@ from datetime import datetime
 import click
 
 from claude_sandbox.cli.completion import sandbox_names
+from claude_sandbox.cli.exits import Exit
 from claude_sandbox.cli.values import since
 from claude_sandbox.cli.where import Where, where_options
 from claude_sandbox.cli.work.options import place_of, sandbox_named, work
@@ -15,7 +16,7 @@ from claude_sandbox.cli.work.redacting import RedactedLines
 from claude_sandbox.cli.work.ways.sessions import LogOptions
 
 
-@click.command(epilog="\b\nExit codes: 0 it was read, 1 it could not be read, 2 the command line is wrong.")
+@click.command()
 @click.argument("sandbox", metavar="SANDBOX", shell_complete=sandbox_names)
 @click.option("--follow", "-f", is_flag=True, help="Go on as more is written, until Ctrl-C or the container's end.")
 @click.option("--since", "after", metavar="AGE", callback=since, help="From then on: 10m, 2h, 7d, or a time.")
@@ -50,7 +51,9 @@ def logs(
     """
     found = sandbox_named(sandbox, where)
     options = LogOptions(follow, previous, after, tail, timestamps)
-    work(lambda: _show(found, options, where, Lines() if no_redact else RedactedLines(), raw=raw))
+    work(
+        lambda: _show(found, options, where, Lines() if no_redact else RedactedLines(), raw=raw), failed=Exit.UNREADABLE
+    )
 
 
 async def _show(

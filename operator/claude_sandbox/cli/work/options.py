@@ -13,6 +13,7 @@ from claude_sandbox.api import meta
 from claude_sandbox.api.clip import plain
 from claude_sandbox.api.quantity import bytes_of
 from claude_sandbox.api.spec import BackendType
+from claude_sandbox.cli.exits import Exit
 from claude_sandbox.cli.local.engine_address import AddressError, EngineAddress, engine_address
 from claude_sandbox.cli.where import Where
 from claude_sandbox.cli.work.connection import connected
@@ -27,7 +28,6 @@ from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.operator_sessions import is_place
 from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS
 
-INTERRUPTED = 130
 """The exit code of what was ended by a signal, as a shell has it."""
 
 
@@ -92,7 +92,7 @@ async def engine_of(api: Api, sandbox: str, host: str, where: Where) -> EngineAd
         raise click.UsageError(f"{error}") from None
 
 
-def work(what: Callable[[], Awaitable[int]], *, failed: int = 1) -> None:
+def work(what: Callable[[], Awaitable[int]], *, failed: Exit = Exit.FAILED) -> None:
     """Do it and exit with the code that it gives; with `failed`, and with words, where it can't be done.
 
     A signal that would end the program ends what is done first, so that nothing is left half done.
@@ -107,7 +107,7 @@ def work(what: Callable[[], Awaitable[int]], *, failed: int = 1) -> None:
         click.echo(f"Error: the connection to the sandbox broke: {plain(str(error))}\nRemedy: Try again.", err=True)
         code = failed
     except (KeyboardInterrupt, asyncio.CancelledError):
-        code = INTERRUPTED
+        code = Exit.INTERRUPTED
     sys.exit(code)
 
 

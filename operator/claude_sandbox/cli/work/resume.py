@@ -19,7 +19,7 @@ from claude_sandbox.kubernetes_api.resources import SANDBOXES
 _FIELDS = {"TTL": "ttl", "ShutdownTime": "shutdownTime"}
 
 
-@click.command(epilog="\b\nExit codes: 0 it is to run, 1 it can't be had to, 2 the command line is wrong.")
+@click.command()
 @click.argument("sandbox", metavar="SANDBOX", shell_complete=sandbox_names)
 @where_options
 def resume(sandbox: str, where: Where) -> None:

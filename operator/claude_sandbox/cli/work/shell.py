@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import click
 
 from claude_sandbox.cli.completion import sandbox_names
+from claude_sandbox.cli.exits import Exit
 from claude_sandbox.cli.where import Where, where_options
 from claude_sandbox.cli.work import terminal
 from claude_sandbox.cli.work.activity import kept_active
@@ -18,16 +19,10 @@ from claude_sandbox.cli.work.ways.sessions import NO_END, Session
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.pod_exec import Channel
 
-NO_SESSION = 125
-"""The exit code where no session could be had, or it broke: no command's own, as with `docker exec`."""
 _SHELL = "TERM=$1; export TERM; if command -v bash >/dev/null; then exec bash; else exec sh; fi"
 
 
-@click.command(
-    context_settings={"ignore_unknown_options": True},
-    epilog="\b\nExit codes: the command's own; 125 no session could be had, or it broke,"
-           "\n2 the command line is wrong.",
-)  # fmt: skip
+@click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("sandbox", metavar="SANDBOX", shell_complete=sandbox_names)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND [ARGUMENT]...]")
 @where_options
@@ -47,7 +42,7 @@ def shell(sandbox: str, command: tuple[str, ...], where: Where) -> None:
     its output in a pipe.
     """
     found = sandbox_named(sandbox, where)
-    work(lambda: _run(found, command, where), failed=NO_SESSION)
+    work(lambda: _run(found, command, where), failed=Exit.NO_SESSION)
 
 
 async def _run(sandbox: tuple[str, str], command: Sequence[str], where: Where) -> int:

@@ -12,11 +12,10 @@ on from there.
 """
 
 import asyncio
-import json
 from collections.abc import Iterable
 
 from claude_sandbox.api.conditions import ConditionStatus
-from claude_sandbox.backends.containment import Containment
+from claude_sandbox.backends.containment import Containment, as_file
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.engine.documents import Object, labels, name_of_summary
 from claude_sandbox.backends.docker.engine.engine import Engine
@@ -54,7 +53,7 @@ async def contain(engine: Engine, cluster: str, identity: Identity) -> Containme
         await asyncio.gather(*(_kill(engine, one, did) for one in unfrozen))
         after = await containers(engine, cluster, identity)
     seen = _judged(after, did)
-    found = {FOUND: json.dumps(before, indent=1).encode()}
+    found = {FOUND: as_file(before)}
     return Containment(seen.status, seen.message, tuple(did), found)
 
 

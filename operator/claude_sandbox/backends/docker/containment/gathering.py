@@ -1,9 +1,11 @@
 """Evidence of a frozen sandbox: all that its engine and this machine's kernel tell of it. Reads only.
 
-What is read was written by a hostile program in part, so each file has a bound, and what is cut is said. No key is in
-it: keys are in no document, argument, variable or log, and the content of volumes is not read.
+What is read was written by a hostile program in part, so each file has a bound, and what is cut is said. The sandbox's
+key is in none of it: it is in no document, argument, variable or log, and the content of volumes is not read. What else
+looks like a credential among arguments and variables is left out.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from claude_sandbox.api import meta
 from claude_sandbox.backends.containment import Evidence
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.containment.freezing import containers
+from claude_sandbox.backends.docker.containment.redaction import shown_file
 from claude_sandbox.backends.docker.engine.documents import Object, labels
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
@@ -29,7 +32,8 @@ _CONNECTED = (names.AGENT, names.GATEWAY, names.RELAY)
 """Whose connections are of interest: the agent's own lead to the others, and theirs lead outside."""
 Reading = Callable[[int], Awaitable[bytes]]
 """Reads a file of evidence, and no more than so many bytes of it."""
-_COLUMNS = "-eo pid,ppid,user,stat,lstart,time,rss,args"
+_COLUMNS = "-eo pid,ppid,user,stat,etimes,time,rss,args"
+"""Each of one word but the last: an engine takes the words of a line for the columns, one by one."""
 
 
 async def gather(engine: Engine, cluster: str, identity: Identity, most: int = LARGEST) -> Evidence:
@@ -79,7 +83,11 @@ async def _kept(found: Evidence, path: str, most: int, read: Reading) -> None:
         return
     if len(content) >= room:
         found.missing.append(f"{path}: all beyond the first {room} bytes")
-    found.files[path] = unframed(content) if path.endswith("/log") else content
+    # In a thread: an agent says how long its arguments are.
+    shown, lacks = await asyncio.to_thread(shown_file, path, content)
+    if lacks:
+        found.missing.append(f"{path}: {lacks}")
+    found.files[path] = unframed(shown) if path.endswith("/log") else shown
 
 
 async def _connections(engine: Engine, part: str, identifier: str, found: Evidence, most: int) -> None:

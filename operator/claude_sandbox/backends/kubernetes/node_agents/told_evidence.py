@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from claude_sandbox.api.clip import clip
-from claude_sandbox.api.credentials.measured import command_line_holds_credential
+from claude_sandbox.api.credentials.evidence import shown_command
 from claude_sandbox.api.status_fields.incident import MOST_MISSING
 from claude_sandbox.backends.containment import Evidence
 from claude_sandbox.backends.kubernetes.node_agents.answers import MisunderstoodError
@@ -18,7 +18,6 @@ from claude_sandbox.procfs.sockets import TABLES
 
 PROCESSES = "node/processes.jsonl"
 """The file with a process on each line."""
-_REDACTED = "[redacted]"
 _LONGEST = 120
 """Bytes of what could not be had."""
 
@@ -36,7 +35,10 @@ def evidence_in(answer: bytes, uid: str) -> Evidence:
 
 
 def _files(found: Any) -> Iterator[tuple[str, bytes]]:
-    lines = (json.dumps(one | {"command": _shown(one.get("command", ()))}) for one in found["processes"])
+    lines = (
+        json.dumps(one | {"command": shown_command([str(word) for word in one.get("command", ())])})
+        for one in found["processes"]
+    )
     yield PROCESSES, "".join(f"{line}\n" for line in lines).encode()
     for number, network in enumerate(found["networks"][:MOST_NETWORKS]):
         for name in TABLES:
@@ -56,9 +58,3 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError("no text")
     return value
-
-
-def _shown(command: Any) -> list[str]:
-    """The arguments; the program alone where there is a credential among them."""
-    words = [str(one) for one in command]
-    return [*words[:1], _REDACTED] if command_line_holds_credential(words) else words
