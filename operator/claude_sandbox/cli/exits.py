@@ -21,6 +21,7 @@ class Exit(IntEnum):
     NO_SESSION = 125
     """No command's own, as with `docker exec`."""
     INTERRUPTED = 130
+    """By a signal, as a shell has it."""
 
 
 MEANINGS: Mapping[int, str] = {

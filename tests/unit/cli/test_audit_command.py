@@ -130,7 +130,7 @@ def test_lines_of_others_are_counted_and_told_and_control_characters_are_made_pl
 
 def test_what_holds_no_line_of_an_audit_is_an_error() -> None:
     result = run(given=b"\xff\xfe\n{}\n[1]\n" + b'{"kind":"request","time":3}\n' + b"x" * (3 * MAX_LINE) + b"\n")
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     assert "5 lines of standard input are no lines of an audit.\nError: none is one." in result.stderr
     assert run().exit_code == 0
 
@@ -142,7 +142,7 @@ def test_what_makes_no_sense_is_a_wrong_command_line(arguments: tuple[str, ...])
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["audit", str(tmp_path / "none")])
-    assert result.exit_code == 1
+    assert result.exit_code == 4
     assert "No such file or directory. Name a file" in result.stderr
 
 

@@ -94,7 +94,7 @@ def test_what_can_not_be_read_is_said_with_a_remedy(
     ):
         cluster.sandboxes[name] = {**alice, "spec": spec, "status": status}
     found = run(kubeconfig, *arguments)
-    assert found.exit_code == 1
+    assert found.exit_code == 4
     assert found.stdout == ""
     assert all(one in found.stderr for one in said), found.stderr
 
@@ -103,7 +103,7 @@ def test_what_can_not_be_read_is_said_with_a_remedy(
 def test_a_right_that_is_missing_is_named(cluster: Cluster, kubeconfig: str, refused: str) -> None:
     cluster.refused = (refused,)
     found = run(kubeconfig, "agents/alice")
-    assert found.exit_code == 1
+    assert found.exit_code == 4
     assert "Remedy: Ask for the right to" in found.stderr
     assert refused in found.stderr
 
@@ -123,7 +123,7 @@ def test_what_is_a_file_here_is_read_as_one(kubeconfig: str, tmp_path: Path, mon
     Path("alice").write_text(line(9))
     assert hosts(run(kubeconfig, "alice", "-o", "json").stdout) == ["at-9"]
     missing = run(kubeconfig, "missing.log")
-    assert (missing.exit_code, "missing.log can't be read" in missing.stderr) == (1, True)
+    assert (missing.exit_code, "missing.log can't be read" in missing.stderr) == (4, True)
 
 
 @dataclass

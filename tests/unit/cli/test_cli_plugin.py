@@ -47,7 +47,7 @@ def test_kubectl_passes_a_command_line_on(kubectl: Path) -> None:
     found = run(kubectl, "claude", "shell", "--help")
     assert found.returncode == 0
     assert found.stdout.startswith("Usage: kubectl claude shell")
-    assert run(kubectl, "claude", "logs", "alice").returncode == 1
+    assert run(kubectl, "claude", "logs", "alice").returncode == 4
 
 
 def test_kubectl_completes_commands_options_and_sandboxes(kubectl: Path, tmp_path: Path) -> None:

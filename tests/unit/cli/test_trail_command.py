@@ -56,8 +56,8 @@ def test_a_log_with_other_lines_in_it_is_read(trail: Trail) -> None:
 def test_what_holds_no_line_says_so(tmp_path: Path) -> None:
     (tmp_path / "empty").write_text("no line\n")
     for source in (tmp_path / "empty", tmp_path):
-        assert run("show", source).exit_code == 1
-    assert run("show", tmp_path / "missing").exit_code == 2
+        assert run("show", source).exit_code == 4
+    assert run("show", tmp_path / "missing").exit_code == 4
 
 
 def test_nothing_that_a_record_says_reaches_the_terminal(tmp_path: Path) -> None:
@@ -117,10 +117,13 @@ def test_a_command_line_that_is_wrong_is_told(trail: Trail, tmp_path: Path) -> N
         (trail.directory,),
         (trail.directory, "--public-key", "abc"),
         (trail.directory, "--public-key", tmp_path / "no-key"),
+    ):
+        assert run("verify", *arguments).exit_code == 2, arguments
+    for arguments in (
         (tmp_path / "missing", "--public-key", trail.store.public_key),
         (trail.directory, "--public-key", trail.store.public_key, "--checkpoint", tmp_path / "missing"),
     ):
-        assert run("verify", *arguments).exit_code == 2, arguments
+        assert run("verify", *arguments).exit_code == 4, arguments
 
 
 def test_the_options_of_a_trail_need_one() -> None:

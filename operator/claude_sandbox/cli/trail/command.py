@@ -89,6 +89,8 @@ def verify_command(directory: Path, keys: tuple[str, ...], files: tuple[str, ...
       claude-sandbox trail verify DIR --public-key key.pem --checkpoint exported.log
     """
     trusted = frozenset(map(_key, keys))
+    if not directory.is_dir():
+        _unreadable(NotADirectoryError(f"{directory} is no directory"))
     remembered = Remembered()
     try:
         for file in files:

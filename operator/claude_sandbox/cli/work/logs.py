@@ -51,9 +51,8 @@ def logs(
     """
     found = sandbox_named(sandbox, where)
     options = LogOptions(follow, previous, after, tail, timestamps)
-    work(
-        lambda: _show(found, options, where, Lines() if no_redact else RedactedLines(), raw=raw), failed=Exit.UNREADABLE
-    )
+    lines = Lines() if no_redact else RedactedLines()
+    work(lambda: _show(found, options, where, lines, raw=raw), failed=Exit.UNREADABLE)
 
 
 async def _show(

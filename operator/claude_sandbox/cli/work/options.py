@@ -28,8 +28,6 @@ from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.operator_sessions import is_place
 from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS
 
-"""The exit code of what was ended by a signal, as a shell has it."""
-
 
 def _size(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
     try:

@@ -253,7 +253,7 @@ def test_why_there_is_nothing_to_see_is_said(server: ExecServer, change: dict[st
     for name, value in change.items():
         setattr(server, name, value)
     found = run(server, "logs", "alice")
-    assert found.exit_code == 1
+    assert found.exit_code == 4
     assert all(one in found.output for one in said), found.output
 
 

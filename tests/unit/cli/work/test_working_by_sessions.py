@@ -57,7 +57,7 @@ async def test_a_log_is_read_with_what_was_asked_of_it(lab: SessionLab) -> None:
     found = await run(lab, "logs", "alice", "--tail", "3", "--since", "2026-01-31T12:00:00Z")
     assert (found.exit_code, found.output) == (0, "log 3 1769860800.0\n")
     found = await run(lab, "logs", "alice", "--previous")
-    assert found.exit_code == 1
+    assert found.exit_code == 4
     assert "Leave --previous out" in found.output
 
 
@@ -81,7 +81,7 @@ async def test_where_no_replica_leads_it_is_told_and_nothing_is_left(
     monkeypatch.setattr("claude_sandbox.kubernetes_api.operator_sessions._TRIES", 3)
     lab.leads = False
     found = await run(lab, "logs", "alice")
-    assert found.exit_code == 1
+    assert found.exit_code == 4
     assert "can't be had" in found.output
     assert lab.sessions == {}
 
@@ -133,12 +133,12 @@ async def test_what_the_operator_answers_is_made_plain(lab: SessionLab, monkeypa
 
     monkeypatch.setattr(lab.server, "_run", refuse)
     found = await run(lab, "logs", "alice")
-    assert found.exit_code == 1
+    assert found.exit_code == 4
     assert "\x1b" not in found.output
     assert "\\x1b[2Jgone" in found.output
 
 
 async def test_an_engine_that_is_named_is_asked_itself(lab: SessionLab, tmp_path: Path) -> None:
     found = await run(lab, "logs", "alice", "--host", f"unix://{tmp_path}/no.sock")
-    assert found.exit_code == 1
+    assert found.exit_code == 4
     assert lab.created == []
