@@ -66,6 +66,8 @@ class ImageRolling(Model):
     """Since when the workload before it is gone."""
     ready_at: datetime | None = None
     """Since when its workload is ready."""
+    generation: int | None = None
+    """The spec's, when it was begun: what goes wrong after another change is not taken for the image's doing."""
     failed_before: _Controls | None = None
     """Required controls that failed with the image before, where the gate asks for Compliant."""
     unknown_before: _Controls | None = None
@@ -109,6 +111,6 @@ class ImageStatus(Model):
     last: ImageChange | None = None
     """The last change by spec.updatePolicy."""
     failed: Annotated[list[_Digest], Field(max_length=MOST_FAILED)] | None = None
-    """Digests that did not work, which are not tried again."""
+    """Digests that did not work, which are not tried again. To try one all the same, write it into spec.image."""
     replaces: Annotated[str, Field(max_length=128)] | None = None
     """The UID of the workload that is to be replaced by one of another digest, or was last."""

@@ -4,12 +4,14 @@ A step goes from a status to the next, by what a pass knows; it is written down 
 An image is first tried beside the workload (`canaries`), which needs no moment that suits the agent. It is rolled only
 where it is permitted, and taken to work only where its own workload was seen ready, without a break, for as long as the
 gate says. What can't be seen neither fails nor passes, and time in which nobody looked counts for nothing. One that
-failed is never tried again: the status remembers it.
+failed is never tried again: the status remembers it. One that was taken back for what it could not help is not blamed:
+a policy's refusal, another wish, what somebody changed meanwhile (`causes`).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.fields.lifecycle import duration
@@ -24,7 +26,7 @@ from claude_sandbox.api.status_fields.image import (
     ImageStatus,
 )
 from claude_sandbox.backends.base import Trial, WorkloadState
-from claude_sandbox.controller.images import canaries
+from claude_sandbox.controller.images import canaries, causes
 from claude_sandbox.controller.images.measured import Measured
 
 IDLE_FOR = timedelta(minutes=10)
@@ -32,6 +34,10 @@ IDLE_FOR = timedelta(minutes=10)
 minutes, and whoever waits for one long answer is not idle (see the lower bound of spec.lifecycle.idleTimeout)."""
 _BROKEN = frozenset({Reason.CONTAINER_FAILING, Reason.POD_FAILED, Reason.IMAGE_NOT_USABLE})
 """Reasons with which a new workload is not waited for until the gate's time is over."""
+NOT_AGAIN = (
+    "It did not work when it was tried, and is not tried again. To have it all the same, write its digest into"
+    " spec.image; with the tag alone after that, newer ones are followed again."
+)
 _NOT_MEASURED = "It waits for the sandbox's controls to be measured, beside which those of a newer image are held."
 _NOT_READY = "It waits for the sandbox to be ready: what does not work says nothing of a newer image."
 
@@ -54,6 +60,7 @@ class Work:
 
     `trial`: what is seen of an image that is tried beside it; `missed`: for how long nobody had looked at what is being
     tried before this pass, or None where nobody has yet. `measured`: what its controls say, where that is known.
+    `generation`: of the spec; `status`: what was said of the sandbox before this pass.
     """
 
     state: WorkloadState
@@ -62,6 +69,15 @@ class Work:
     trial: Trial = NOT_TRIED
     missed: timedelta | None = canaries.NONE_MISSED
     measured: Measured | None = None
+    generation: int | None = None
+    status: Mapping[str, Any] = field(default_factory=dict)
+
+    def changed_since(self, rolling: ImageRolling) -> str:
+        """What else than the image is another than when it was begun, as a sentence; empty where nothing is."""
+        if rolling.generation is not None and self.generation is not None and rolling.generation != self.generation:
+            return "The spec was changed meanwhile."
+        reason = causes.came_meanwhile(self.status, rolling.started_at)
+        return f"Meanwhile there was {reason}." if reason else ""
 
     @property
     def sees(self) -> bool:
@@ -87,7 +103,7 @@ def stepped(
     if status.rolling is not None:
         if asked.strategy is Strategy.AUTO:
             return _tried(asked, status, status.rolling, work, now)
-        return _back(status, status.rolling, work, now, "spec.updatePolicy is not Auto any more")
+        return _back(status, status.rolling, work, now, "spec.updatePolicy is not Auto any more.", blamed=False)
     status = _wanted_still(asked, status, newest)
     if (canary := canaries.under_way(status)) is not None:
         return canaries.tried(asked, status, canary, work.trial, now, work.missed)
@@ -111,7 +127,7 @@ def stepped(
         return status.model_copy(
             update={"available": available, "canary": ImageCanary(to=newest.digest, started_at=now)}
         )
-    rolling = ImageRolling(to=newest.digest, started_at=now, **_compared(asked, work))
+    rolling = ImageRolling(to=newest.digest, started_at=now, generation=work.generation, **_compared(asked, work))
     return status.model_copy(update={"available": None, "rolling": rolling, "replaces": work.uid})
 
 
@@ -130,7 +146,9 @@ def withdrawn(status: ImageStatus, work: Work, now: datetime) -> ImageStatus:
     """The next status where what is being tried may not run any more."""
     if status.rolling is None:
         return status
-    return _back(status, status.rolling, work, now.replace(microsecond=0), "A ClaudeImagePolicy refuses it.")
+    return _back(
+        status, status.rolling, work, now.replace(microsecond=0), "A ClaudeImagePolicy refuses it.", blamed=False
+    )
 
 
 def replaces(status: ImageStatus, work: Work) -> bool:
@@ -141,7 +159,7 @@ def replaces(status: ImageStatus, work: Work) -> bool:
 def _kept_by(asked: UpdatePolicy, status: ImageStatus, newest: Newest) -> str | None:
     """Why it is not taken at all; None where it may be."""
     if newest.digest in (status.failed or ()):
-        return "It did not work when it was tried, and is not tried again."
+        return NOT_AGAIN
     if newest.permitted is False:
         return newest.message
     if asked.strategy is not Strategy.AUTO:
@@ -229,9 +247,17 @@ def _worse(gate: HealthGate, rolling: ImageRolling, now: Measured | None) -> tup
     return f"Whether it is Compliant was not known within {gate.within}: {unknown}." if unknown else "", False
 
 
-def _back(status: ImageStatus, rolling: ImageRolling, work: Work, now: datetime, why: str) -> ImageStatus:
+def _back(
+    status: ImageStatus, rolling: ImageRolling, work: Work, now: datetime, why: str, *, blamed: bool = True
+) -> ImageStatus:
+    """`blamed`: whether what went wrong is the image's own doing, as far as can be told."""
+    if blamed and (meanwhile := work.changed_since(rolling)):
+        # First: a message is clipped at its end.
+        blamed, why = False, f"{meanwhile} It is tried again. {why}"
     change = ImageChange(result=ImageResult.ROLLED_BACK, before=status.digest, to=rolling.to, at=now, message=why)
-    failed = [*(one for one in status.failed or () if one != rolling.to), rolling.to][-MOST_FAILED:]
+    failed = status.failed
+    if blamed:
+        failed = [*(one for one in failed or () if one != rolling.to), rolling.to][-MOST_FAILED:]
     # The one before it, where that is there still, goes on.
     there = None if work.uid == status.replaces else work.uid
     gone = {"rolling": None, "canary": None}
@@ -252,5 +278,6 @@ def events(before: ImageStatus | None, now: ImageStatus | None) -> Iterator[tupl
     if now.last is not None and (before is None or before.last != now.last):
         old, new, rolled = now.last.before, now.last.to, now.last.result is ImageResult.ROLLED
         goes_on = "again" if now.last.result is ImageResult.ROLLED_BACK else "as it did"
-        message = f"{new} runs in place of {old}." if rolled else f"{old} runs {goes_on}, and {new} is not tried again."
+        never = f", and {new} is not tried again" if new in (now.failed or ()) else f" in place of {new}"
+        message = f"{new} runs in place of {old}." if rolled else f"{old} runs {goes_on}{never}."
         yield f"Image{now.last.result}", f"{message} {now.last.message}", not rolled

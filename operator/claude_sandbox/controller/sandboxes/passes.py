@@ -222,7 +222,9 @@ class Passes:
             # An exchange waits until the agent is at rest, which only the workload and its gateway tell.
             state = _believed(await backend.state(blueprint.identity))
             work = Work(state, last_active(raw, found.usage, state, now), state.heard)
-            work = replace(work, measured=measured_of(raw.get("status") or {}, work.uid))
+            told = raw.get("status") or {}
+            work = replace(work, measured=measured_of(told, work.uid))
+            work = replace(work, generation=raw["metadata"]["generation"], status=told)
         admission = await canaries.admitted(self._images, self._hosted, raw, desired, now, work)
         held, exchanged = admission.held, admission.replaces and not admission.held
         blueprint = replace(blueprint, image=admission.image, held=held, exchanged=exchanged)

@@ -168,7 +168,58 @@ def test_what_cannot_be_seen_neither_fails_nor_passes() -> None:
 def test_who_asks_for_no_updates_any_more_has_the_image_before_back() -> None:
     assert stepped(policy("Notify"), rolling(), Newest(NEW), work("new"), NOW).digest == OLD
     refused = withdrawn(rolling(), work("new"), NOW)
-    assert (refused.rolling, refused.failed) == (None, [NEW])
+    assert (refused.rolling, refused.failed) == (None, None)
+
+
+def stalled(reason: Reason, at: datetime) -> dict[str, Any]:
+    told = {"type": "Stalled", "status": "True", "reason": reason.value, "lastTransitionTime": at.isoformat()}
+    return {"conditions": [{"type": "Ready", "status": "False"}, told]}
+
+
+BEGAN = replace(work(), generation=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"generation": 4}, "The spec was changed meanwhile."),
+        ({"status": stalled(Reason.SECRET_NOT_FOUND, NOW)}, "Meanwhile there was SecretNotFound."),
+        ({"status": stalled(Reason.CONFIG_MAP_NOT_FOUND, NOW)}, "Meanwhile there was ConfigMapNotFound."),
+    ],
+)
+def test_an_image_is_not_blamed_for_what_somebody_changed_while_it_was_tried(change: dict[str, Any], said: str) -> None:
+    began = stepped(policy(), RUNS, Newest(NEW), BEGAN, NOW)
+    assert began.rolling is not None
+    assert began.rolling.generation == 3
+    seen = replace(work("new", *FAILING), **{"generation": 3} | change)
+    found = stepped(policy(), began, Newest(NEW), seen, NOW + timedelta(minutes=1))
+    assert (found.digest, found.rolling, found.failed) == (OLD, None, None)
+    assert found.last is not None
+    assert found.last.message.startswith(f"{said} It is tried again.")
+    [(_, event, _)] = events(began, found)
+    assert "not tried again" not in event
+    # Once all is well again it is, and then it is blamed.
+    well = replace(BEGAN, **{"generation": 3} | change)
+    again = stepped(policy(), found, Newest(NEW), well, NOW + timedelta(minutes=5))
+    assert again.rolling is not None
+    assert stepped(policy(), again, Newest(NEW), seen, NOW + timedelta(minutes=6)).failed == [NEW]
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        stalled(Reason.SECRET_NOT_FOUND, NOW - timedelta(seconds=1)),
+        stalled(Reason.IMAGE_NOT_USABLE, NOW),
+        stalled(Reason.REJECTED, NOW),
+        {},
+    ],
+)
+def test_it_is_blamed_beside_what_was_so_before_and_what_it_brings_about(status: dict[str, Any]) -> None:
+    began = stepped(policy(), RUNS, Newest(NEW), BEGAN, NOW)
+    seen = replace(work("new", *FAILING), generation=3, status=status)
+    found = stepped(policy(), began, Newest(NEW), seen, NOW + timedelta(minutes=1))
+    assert found.failed == [NEW]
+    assert "write its digest into spec.image" in available(stepped(policy(), found, Newest(NEW), BEGAN, NOW))
 
 
 def test_only_so_many_are_remembered_and_the_newest_of_them() -> None:
