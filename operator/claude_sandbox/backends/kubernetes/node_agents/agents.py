@@ -5,7 +5,8 @@ is asked about at once, and for that the pass waits for a few seconds at most, s
 not first take back what its last one found; after that nobody waits. Each pod is asked about every `interval` seconds,
 spread by a fifth; in SOON seconds where something of it is only beginning (`answers.settled`). Only an answer that says
 something else wakes its sandbox, so that a steady state costs no pass and no write. A few questions are under way at a
-time, whoever they are about.
+time, whoever they are about; fewer of those to agents that told nothing when they were asked last, which may take all
+of their time again, and must not keep the others from being asked.
 
 Where an agent is follows from the pods of its namespace, which an informer follows. Where there is none, or none
 answers, what was said last holds until it is too old for evidence, and then nothing is said: the results rest on the
@@ -15,7 +16,8 @@ pod's object again. Why is logged, once for each node until it answers. A crash 
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -44,7 +46,7 @@ SOON = 11.0
 """Seconds until what is only beginning is there, or was not seen again."""
 FIRST = 5.0
 """Seconds that a pass waits for the first answer about a pod."""
-AT_A_TIME = 8
+AT_A_TIME, OF_SILENT = 8, 2
 CERTIFICATES = 5.0
 """Seconds between two looks at whether certificates are to be looked at."""
 
@@ -83,7 +85,7 @@ class NodeAgents:
         self._interval = interval
         self._port = port
         self._pods: dict[Key, _Pod] = {}
-        self._room = asyncio.Semaphore(AT_A_TIME)
+        self._room, self._room_of_silent = asyncio.Semaphore(AT_A_TIME), asyncio.Semaphore(OF_SILENT)
         self._silent: set[str] = set()
 
     async def run(self, leads: Callable[[], bool]) -> None:
@@ -189,7 +191,7 @@ class NodeAgents:
 
     async def _ask(self, one: _Pod) -> float:
         """Ask once; in how many seconds to ask again. Where nothing can be had, what was found stays, to grow old."""
-        async with self._room:
+        async with self._turn(one.node):
             try:
                 answer = await self._answer(one)
             except (AskingError, ApiError) as error:
@@ -207,6 +209,16 @@ class NodeAgents:
         if any(container.processes for container in processes.containers) or not young:
             one.found = Reading(processes, EvidenceSource.HOST_PROC, datetime.now(UTC))
         return SOON if young else self._interval
+
+    @asynccontextmanager
+    async def _turn(self, node: str) -> AsyncIterator[None]:
+        while True:
+            is_silent = node in self._silent
+            async with self._room_of_silent if is_silent else self._room:
+                # While it was waited for, another's question may have told.
+                if (node in self._silent) == is_silent:
+                    yield
+                    return
 
     async def _answer(self, one: _Pod) -> Answer:
         """Raises AskingError, ApiError and MisunderstoodError."""

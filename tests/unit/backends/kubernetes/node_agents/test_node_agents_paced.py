@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from claude_sandbox.backends.kubernetes.node_agents.answers import (
     Kind,
     MisunderstoodError,
 )
-from claude_sandbox.backends.kubernetes.node_agents.asking import AskingError
+from claude_sandbox.backends.kubernetes.node_agents.asking import PATIENCE, AskingError
 from claude_sandbox.backends.kubernetes.node_agents.counted import cpu_use
 from claude_sandbox.backends.kubernetes.watches.watches import MAX_AGE
 from claude_sandbox.compliance.evidence.process import Process
@@ -119,6 +120,38 @@ def test_at_rest_it_is_asked_now_and_then_and_wakes_nobody(told: Callable[[Story
     world = told(story)
     assert 3600 / (INTERVAL * 1.2) - 1 <= len(world.asked) <= 3600 / INTERVAL + 1
     assert world.woken == []
+
+
+def _agent(number: int) -> dict[str, Any]:
+    metadata = {"namespace": NAMESPACE, "resourceVersion": "1", "name": f"a-{number}", "uid": f"{number}"}
+    return {"metadata": metadata, "node": f"node-{number}", "address": f"192.0.2.{number}"}
+
+
+def test_a_node_that_is_lost_with_many_pods_keeps_no_other_from_being_asked(
+    told: Callable[[Story], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(world: World) -> None:
+        there = agents.ask
+
+        async def ask(address: str, *more: Any) -> Answer:
+            if address == "192.0.2.1":
+                return await there(address, *more)
+            # As a connection to a machine that is off.
+            await asyncio.sleep(PATIENCE)
+            raise AskingError("it did not answer")
+
+        monkeypatch.setattr(agents, "ask", ask)
+        world.nodes.informer.store.replace([_agent(one) for one in range(1, 4)])
+        lost = [f"s-{number}" for number in range(110)]
+        looks = [world.nodes.look("many", name, pod(name, f"node-{2 + at % 2}")) for at, name in enumerate(lost)]
+        await asyncio.gather(*looks, world.look())
+        await asyncio.sleep(3600)
+        for name in lost:
+            world.nodes.forget("many", name)
+
+    asked = [at for at, _ in told(story).asked]
+    # But for the beginning, at which nobody knows who is lost.
+    assert max(later - before for before, later in pairwise(asked[1:])) <= INTERVAL * 1.2 + PATIENCE
 
 
 def test_what_is_another_wakes_its_sandbox_once(told: Callable[[Story], World]) -> None:
