@@ -176,7 +176,10 @@ async def _ending(kubelets: Kubelets) -> AsyncIterator[Kubelets]:
 
 
 async def _proven(bench: Bench, count: int, namespaces: tuple[str, ...], within: float = 1800.0) -> None:
+    """Wait until each was probed. Raises Slow, OperatorEnded."""
+
     async def proven() -> int:
+        bench.operator.must_run()
         lists = [await bench.lab.api.list(SANDBOXES, one) for one in namespaces]
         return sum(_is_proven(live) for listed in lists for live in listed.items)
 

@@ -50,6 +50,10 @@ class Operator:
         """Raises OperatorEnded where it does not run."""
         return self._running().pid
 
+    def must_run(self) -> None:
+        """Raises OperatorEnded where it does not run."""
+        self._running()
+
     def _running(self) -> asyncio.subprocess.Process:
         if self._process is None or self._process.returncode is not None:
             lines = self._log.read_text(errors="replace").splitlines()[-20:]
