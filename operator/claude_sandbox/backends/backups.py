@@ -45,6 +45,8 @@ class Wanted:
     """Whether what is kept of the home is part of it."""
     repositories: Mapping[str, str] = field(default_factory=dict)
     """Which repository was last seen where, by its location in words."""
+    lists: Mapping[str, str] = field(default_factory=dict)
+    """By the same, the sandbox's snapshot there whose list says what need not be read again."""
     volume_snapshot: VolumeSnapshotSource | None = None
     """Which snapshot of the volumes is read instead of these; None: the volumes themselves."""
 
@@ -95,7 +97,8 @@ class Helpers(Protocol):
 
 def ordered(wanted: Wanted, location: str) -> dict[str, Any]:
     """What the helper is told, with where the repository is, which it says again, and which is to be there."""
-    return {**wanted.order, "location": location, "repository": wanted.repositories.get(location, "")}
+    repository, verified = wanted.repositories.get(location, ""), wanted.lists.get(location, "")
+    return {**wanted.order, "location": location, "repository": repository, "verified": verified}
 
 
 def hostname_of(wanted: Wanted) -> str:

@@ -3,9 +3,9 @@
 It runs in a container of its own, with the workspace read-only and room for a restored copy: without a network where
 the repository is in a directory or a volume, else with one that leads to its server alone. Standard library only, and
 the programs restic and git. `job` is the order of things, `tree` what is in a directory, `looks` what is touched in it
-meanwhile, `gate` what restic waits for, `compare` whether two are the same, `repositories` and `sessions` whether what
-was restored is of use, `restic` the repository of backups, `elsewhere` one on a server, `loopback` what leads restic
-there.
+meanwhile, `known` what need not be read again, `gate` what restic waits for, `compare` whether two are the same,
+`repositories` and `sessions` whether what was restored is of use, `restic` the repository of backups, `elsewhere` one
+on a server, `loopback` what leads restic there.
 
 What is read was written by the agent, which changes it meanwhile: no link is followed, no name is trusted.
 """

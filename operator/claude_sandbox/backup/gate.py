@@ -93,7 +93,9 @@ class _Gate:
 @contextmanager
 def _shut(file: Path) -> Iterator[_Gate | None]:
     """None where the file can't be held: the file system has no leases, or this is not the main thread."""
-    handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    # A new one each time: restic would not open one that is as it was in the snapshot before.
+    file.unlink(missing_ok=True)
+    handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     gate = _Gate(handle)
     try:
         before = _watched(handle, gate)

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 from claude_sandbox.backup import RESTORED, SCRATCH, SCRATCH_BEFORE, SOURCE
 from claude_sandbox.backup.compare import Comparison, compare, read_list, touched, write_list
 from claude_sandbox.backup.gate import Beside
+from claude_sandbox.backup.known import KnownFiles
 from claude_sandbox.backup.looks import differing, glance, in_order, keep, kept, noting
 from claude_sandbox.backup.repositories import Repositories, look
 from claude_sandbox.backup.restic import Repository, RepositoryError
@@ -118,6 +120,8 @@ class Order:
     snapshot: str = ""
     repository: str = ""
     """Which repository was there before, as restic names it; empty where nobody knows of one."""
+    verified: str = ""
+    """The sandbox's last snapshot there, if that was verified, and to read its list saves more than it takes."""
     server: Server | None = None
     """Where the repository is, if it is elsewhere."""
     location: str = ""
@@ -135,6 +139,7 @@ class Order:
             {str(name): int(count) for name, count in (told.get("keep") or {}).items()},
             str(told.get("snapshot") or ""),
             str(told.get("repository") or ""),
+            _snapshot(str(told.get("verified") or "")),
             Server.read(told["server"]) if told.get("server") else None,
             str(told.get("location") or ""),
         )
@@ -143,6 +148,12 @@ class Order:
 def _name(name: str) -> str:
     if not name or "/" in name or name.startswith("."):
         raise ValueError("a file that goes along has no simple name")
+    return name
+
+
+def _snapshot(name: str) -> str:
+    if name.strip("0123456789abcdef"):
+        raise ValueError("a snapshot is named by a digest")
     return name
 
 
@@ -178,7 +189,7 @@ def store(order: Order, repository: Repository, places: Places) -> dict[str, Any
         (places.about / name).write_text(text, encoding="utf-8")
     for part in order.parts:
         keep(places.before_of(part), glance(places.source / part))
-    listing = Beside(places.gate, lambda: _list(order, places))
+    listing = Beside(places.gate, lambda: _list(order, repository, places))
     looked = time.monotonic()
     paths = [places.source / part for part in order.parts]
     # As `walk` leaves them out: what is in the snapshot and not in the list would be found to be too much.
@@ -204,13 +215,25 @@ def store(order: Order, repository: Repository, places: Places) -> dict[str, Any
     }
 
 
-def _list(order: Order, places: Places) -> None:
+def _list(order: Order, repository: Repository, places: Places) -> None:
     """Each list has its name once it is whole: whoever finds one that was cut off would take it for all there was."""
+    if order.verified:
+        # Where it can't be had, say because somebody let go of it, all is read.
+        with suppress(RepositoryError):
+            _bring(repository, places, order.verified)
     for part in order.parts:
-        unfinished = places.scratch / f"{part}.unfinished"
-        entries = walk(places.source / part, digests=True)
+        unfinished, before = places.scratch / f"{part}.unfinished", places.brought_list_of(part)
+        known = KnownFiles(read_list(before)) if order.verified and before is not None else None
+        entries = walk(places.source / part, digests=True, known=known)
         write_list(unfinished, noting(entries, kept(places.before_of(part)), places.noted_of(part)))
         unfinished.rename(places.list_of(part))
+
+
+def _bring(repository: Repository, places: Places, snapshot: str) -> None:
+    """Have what went along with a snapshot. Raises RepositoryError."""
+    _remove(places.brought)
+    places.brought.mkdir(parents=True)
+    repository.restore(snapshot, str(places.brought), [str(one) for one in places.abouts])
 
 
 def _forget(order: Order, repository: Repository) -> tuple[list[str], str]:
@@ -278,9 +301,7 @@ def restore(order: Order, repository: Repository, places: Places) -> dict[str, A
     for part in order.parts:
         # All of them before any is filled: of a restore that is refused nothing is there.
         _claim(places.filled(part), order.uid)
-    _remove(places.brought)
-    places.brought.mkdir(parents=True)
-    repository.restore(snapshot, str(places.brought), [str(one) for one in places.abouts])
+    _bring(repository, places, snapshot)
     found = Comparison()
     for part in order.parts:
         directory, listed = places.filled(part), places.brought_list_of(part)

@@ -106,7 +106,7 @@ def noting(entries: Iterable[Entry], before: Iterable[Mark], file: Path) -> Iter
     noted: list[Mark] = []
     with file.open("wb") as chunks:
         for entry in entries:
-            here, kind, mode, size, mtime, *_, ctime, _ = entry
+            here, kind, mode, size, mtime, *_, ctime, _, _ = entry
             while path is not None and path != here and parts(path) < entry.parts:
                 path, mark = next(marks, (None, 0))
             if path != here or mark != hash((kind, mode, size, mtime, ctime)):

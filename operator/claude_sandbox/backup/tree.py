@@ -8,14 +8,18 @@ import contextlib
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 _CHUNK = 256 << 10
 """Bytes that are read at a time: what a core's own cache holds while they are hashed."""
 _SMALL = 32 << 10
 """Bytes of a file that is read in one piece."""
+_SETTLED = 3600 * 10**9
+"""Nanoseconds since its last change after which a file can be known again. What is written through a shared mapping has
+another change time only with the first write after the kernel wrote the page to the disk: within half a minute."""
 _ENCODED = ("utf-8", "surrogateescape")
 """Names of files are bytes; this is how JSON has them."""
 LONGEST_PATH = 3800
@@ -34,7 +38,8 @@ class Entry(NamedTuple):
     """One file, directory, link or pipe. `path` below the root, `b""` for the root itself.
 
     `digest` is SHA-256 of a file's content where it was asked for. `unread`: why it could not be read, in a word.
-    `same`: for what has several names, something that these have in common.
+    `same`: for what has several names, something that these have in common. `inode`: of a file that may be known by it
+    again; 0 where it changed too short a time before.
     """
 
     path: bytes
@@ -48,6 +53,7 @@ class Entry(NamedTuple):
     same: str | None = None
     ctime: int = 0
     unread: str = ""
+    inode: int = 0
 
     @property
     def parts(self) -> tuple[bytes, ...]:
@@ -64,7 +70,7 @@ class Entry(NamedTuple):
     @classmethod
     def read(cls, told: list[Any]) -> "Entry":
         """What `written` gave."""
-        path, kind, mode, size, mtime, digest, target, xattrs, *more = told
+        path, kind, mode, size, mtime, digest, target, xattrs, *more = told[: len(cls._fields)]
         named = tuple([(name, value) for name, value in xattrs]) if xattrs else ()
         return cls(path.encode(*_ENCODED), kind, mode, size, mtime, digest, target and target.encode(*_ENCODED), named,
                    *more)  # fmt: skip
@@ -75,24 +81,39 @@ def parts(path: bytes) -> tuple[bytes, ...]:
     return tuple(path.split(b"/")) if path else ()
 
 
-def walk(root: Path, *, digests: bool) -> Iterator[Entry]:
+class Known(Protocol):
+    """What is known of a file, by its path and what the kernel says of it: its digest and attributes, or nothing."""
+
+    def __call__(self, path: bytes, seen: os.stat_result) -> Entry | None: ...
+
+
+class _Reading(NamedTuple):
+    """How files are read. `settled`: until when, in nanoseconds, one has to have been changed to be known again."""
+
+    buffer: memoryview
+    settled: int
+    known: Known | None
+
+
+def walk(root: Path, *, digests: bool, known: Known | None = None) -> Iterator[Entry]:
     """The root and all that is in it. Sockets and devices are left out. Raises OSError for the root alone.
 
-    Without digests no file is opened, and nothing is told of attributes and of what could not be read.
+    Without digests no file is opened, and nothing is told of attributes and of what could not be read. `known` is asked
+    of each file in turn; one that it knows is not opened either.
     """
     handle = os.open(root, NOFOLLOW | os.O_DIRECTORY)
-    buffer = memoryview(bytearray(_CHUNK)) if digests else None
+    reading = _Reading(memoryview(bytearray(_CHUNK)), time.time_ns() - _SETTLED, known) if digests else None
     try:
         seen = os.fstat(handle)
         yield Entry(
             b"", "dir", seen.st_mode & _MODE, 0, seen.st_mtime_ns, xattrs=_xattrs(handle), ctime=seen.st_ctime_ns
         )
-        yield from _below(b"", handle, buffer)
+        yield from _below(b"", handle, reading)
     finally:
         os.close(handle)
 
 
-def _below(path: bytes, handle: int, buffer: memoryview | None) -> Iterator[Entry]:
+def _below(path: bytes, handle: int, reading: _Reading | None) -> Iterator[Entry]:
     """Depth first, with one handle for each level: there are as many levels as a path may have bytes, halved."""
     levels = [(path, handle, iter(_names(handle)))]
     try:
@@ -100,7 +121,7 @@ def _below(path: bytes, handle: int, buffer: memoryview | None) -> Iterator[Entr
             parent, directory, names = levels[-1]
             for name, is_file in names:
                 below = parent + b"/" + name if parent else name
-                found = _found(below, name, is_file, directory, buffer)
+                found = _found(below, name, is_file, directory, reading)
                 if found is None:
                     continue
                 entry, opened = found
@@ -120,20 +141,22 @@ def _below(path: bytes, handle: int, buffer: memoryview | None) -> Iterator[Entr
 
 
 def _found(
-    path: bytes, name: bytes, is_file: bool, directory: int, buffer: memoryview | None
+    path: bytes, name: bytes, is_file: bool, directory: int, reading: _Reading | None
 ) -> tuple[Entry, int | None] | None:
     """What has this name, and the handle of a directory; None for what is no part of a backup, or went meanwhile.
 
     `is_file`: what its directory says of it. A file to be read is opened at once, and says itself what it is: a look
     at the name before that would be a fifth of what there is to do for a small one.
     """
-    if is_file and buffer is not None and len(path) <= LONGEST_PATH:
+    if is_file and reading is not None and len(path) <= LONGEST_PATH:
+        if reading.known is not None and (entry := _as_known(path, name, directory, reading.known)) is not None:
+            return entry, None
         try:
             handle = os.open(name, NOFOLLOW, dir_fd=directory)
         except OSError:
             pass  # What it is, and why it can't be read, is told below.
         else:
-            return _opened(path, handle, buffer)
+            return _opened(path, handle, reading)
     try:
         seen = os.stat(name, dir_fd=directory, follow_symlinks=False)
     except OSError:
@@ -143,7 +166,7 @@ def _found(
         return None
     if len(path) > LONGEST_PATH:
         return Entry(path, kind, 0, 0, 0, unread="its path is too long"), None
-    if kind == "dir" or (kind == "file" and buffer is not None):
+    if kind == "dir" or (kind == "file" and reading is not None):
         try:
             handle = os.open(name, NOFOLLOW | os.O_DIRECTORY if kind == "dir" else NOFOLLOW, dir_fd=directory)
         except OSError as error:
@@ -151,11 +174,21 @@ def _found(
                 path, kind, seen.st_mode & _MODE, seen.st_size if kind == "file" else 0, seen.st_mtime_ns,
                 ctime=seen.st_ctime_ns, unread=os.strerror(error.errno or 0),
             ), None  # fmt: skip
-        return _opened(path, handle, buffer)
+        return _opened(path, handle, reading)
     return _told(path, kind, seen, target=_target(name, directory) if kind == "link" else None), None
 
 
-def _opened(path: bytes, handle: int, buffer: memoryview | None) -> tuple[Entry, int | None] | None:
+def _as_known(path: bytes, name: bytes, directory: int, known: Known) -> Entry | None:
+    """A file that is as it was, unopened."""
+    try:
+        seen = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except OSError:
+        return None
+    old = known(path, seen)
+    return old and _told(path, "file", seen, old.digest, xattrs=old.xattrs, inode=seen.st_ino)
+
+
+def _opened(path: bytes, handle: int, reading: _Reading | None) -> tuple[Entry, int | None] | None:
     """A directory with its handle, or a file with its digest; None for what is, or became, no part of a backup."""
     keep = False
     try:
@@ -168,13 +201,14 @@ def _opened(path: bytes, handle: int, buffer: memoryview | None) -> tuple[Entry,
         if kind == "dir":
             keep = True
             return _told(path, kind, now, xattrs=xattrs), handle
-        digest, unread = None, ""
-        if kind == "file" and buffer is not None:
+        digest, unread, inode = None, "", 0
+        if kind == "file" and reading is not None:
+            inode = now.st_ino if now.st_ctime_ns < reading.settled else 0
             try:
-                digest = _digest(handle, now.st_size, buffer)
+                digest = _digest(handle, now.st_size, reading.buffer)
             except OSError as error:
                 unread = os.strerror(error.errno or 0)
-        return _told(path, kind, now, digest, xattrs=xattrs, unread=unread), None
+        return _told(path, kind, now, digest, xattrs=xattrs, unread=unread, inode=inode), None
     finally:
         if not keep:
             os.close(handle)
@@ -182,12 +216,12 @@ def _opened(path: bytes, handle: int, buffer: memoryview | None) -> tuple[Entry,
 
 def _told(
     path: bytes, kind: str, seen: os.stat_result, digest: str | None = None, target: bytes | None = None,
-    xattrs: tuple[tuple[str, str], ...] = (), unread: str = "",
+    xattrs: tuple[tuple[str, str], ...] = (), unread: str = "", inode: int = 0,
 ) -> Entry:  # fmt: skip
     is_file = kind == "file"
     same = f"{seen.st_dev}:{seen.st_ino}" if is_file and seen.st_nlink > 1 else None
     return Entry(path, kind, seen.st_mode & _MODE, seen.st_size if is_file else 0, seen.st_mtime_ns, digest, target,
-                 xattrs, same, seen.st_ctime_ns, unread)  # fmt: skip
+                 xattrs, same, seen.st_ctime_ns, unread, inode)  # fmt: skip
 
 
 def _names(directory: int) -> list[tuple[bytes, bool]]:

@@ -1,8 +1,8 @@
-"""With which backup a sandbox begins anew that leaves a compromised host. Pure.
+"""With which backup a sandbox begins anew that leaves a compromised host, and whose list the next one reads. Pure.
 
-Only what the API server keeps counts, and no word of the host's: the ClaudeSandboxBackup says, by the operator's clock,
-when it was complete and what was verified, and names the snapshot by a digest of it. Who has the host has the
-repository's password too, and may write other snapshots there, but none with this name.
+For the first only what the API server keeps counts, and no word of the host's: the ClaudeSandboxBackup says, by the
+operator's clock, when it was complete and what was verified, and names the snapshot by a digest of it. Who has the host
+has the repository's password too, and may write other snapshots there, but none with this name.
 """
 
 import re
@@ -14,11 +14,13 @@ from claude_sandbox.api.conditions import ConditionStatus
 from claude_sandbox.api.fields.lifecycle import utc
 from claude_sandbox.api.kinds.backups import BackupConditionType
 from claude_sandbox.api.kinds.targets import TargetType
-from claude_sandbox.controller.backups.status import written
+from claude_sandbox.controller.backups.status import ended_at, written
 from claude_sandbox.controller.sandboxes.store import Raw
 
 _WHOLE = re.compile("[0-9a-f]{64}")
 _ELSEWHERE = (TargetType.S3, TargetType.SFTP)
+LARGE = 512 << 20
+"""Bytes from which to hash the files takes longer than to have the last list: one more derivation of restic's key."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,17 @@ def chosen(sandbox: Raw, backups: Iterable[Raw], moment: datetime) -> Chosen | s
     return Chosen(backup["metadata"]["name"], snapshot, at)
 
 
+def with_lists(sandbox: Raw, backups: Iterable[Raw]) -> dict[str, str]:
+    """By location the sandbox's last snapshot there, where that was verified, and large.
+
+    The last alone: after one that differs everything is read, be it the list before that is wrong.
+    """
+    stored = [one for one in backups if (one.get("status") or {}).get("snapshot") and is_of(sandbox, one)]
+    in_order = sorted(stored, key=lambda one: one["status"].get("completedAt") or ended_at(one["status"]) or "")
+    last = {str(one["status"].get("location")): one for one in in_order}
+    return {place: str(one["status"]["snapshot"]) for place, one in last.items() if _has_list(one)}
+
+
 def is_of(sandbox: Raw, backup: Raw) -> bool:
     """Whether it is a backup of this very sandbox, and of no earlier one by its name."""
     if (backup.get("spec") or {}).get("sandboxName") != sandbox["metadata"]["name"]:
@@ -66,6 +79,12 @@ def _is_verified(backup: Raw) -> bool:
     conditions = (backup.get("status") or {}).get("conditions") or ()
     true = {one.get("type") for one in conditions if one.get("status") == ConditionStatus.TRUE}
     return {BackupConditionType.COMPLETE, BackupConditionType.VERIFIED} <= true
+
+
+def _has_list(backup: Raw) -> bool:
+    status = backup["status"]
+    worth = int(status.get("sizeBytes") or 0) >= LARGE
+    return worth and _is_verified(backup) and bool(_WHOLE.fullmatch(str(status["snapshot"])))
 
 
 def _completed(backup: Raw) -> datetime | None:

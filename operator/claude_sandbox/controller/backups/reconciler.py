@@ -25,6 +25,7 @@ from claude_sandbox.api.validate import InvalidSpec, parse_backup_spec
 from claude_sandbox.backends.backups import Helper, Helpers, NotNowError, Wanted
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.controller.backups import status as report
+from claude_sandbox.controller.backups.choice import with_lists
 from claude_sandbox.controller.backups.repositories import is_being_made, known
 from claude_sandbox.controller.backups.status import MOST_ATTEMPTS, State
 from claude_sandbox.controller.machinery.merge_patch import merge_patch
@@ -191,13 +192,13 @@ class BackupReconciler:
         kept = spec.retention.kept if spec.retention is not None else {}
         order = {**wanted.order, "files": {"manifest.json": manifest}, "keep": kept}
         backups = self._backups_in(wanted.namespace)
-        repositories = known(sandbox, backups, spec.replaces_repository)
+        repositories, lists = known(sandbox, backups, spec.replaces_repository), with_lists(sandbox, backups)
         if is_being_made(raw, backups, self._beginning, self._clock()):
             message = "Another backup makes the repository: this one begins when that is done."
             raise NotNowError(BackupReason.HELPER_NOT_STARTED, message)
         self._beginning.add(wanted.uid)
         try:
-            location = await helpers.start(replace(wanted, order=order, repositories=repositories))
+            location = await helpers.start(replace(wanted, order=order, repositories=repositories, lists=lists))
             began = {} if status.get("startedAt") else {"started_at": self._clock()}
             # After it was begun: nothing counts that was refused. A crash in between begins nothing twice.
             begun = Helper(message="it has begun", moment=None if prepared is None else prepared.moment)

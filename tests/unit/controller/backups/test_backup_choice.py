@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from claude_sandbox.controller.backups.choice import Chosen, chosen
+from claude_sandbox.controller.backups.choice import LARGE, Chosen, chosen, with_lists
 
 MARK = datetime(2026, 11, 29, 12, tzinfo=UTC)
 ALICE = {"metadata": {"name": "alice", "uid": "a", "creationTimestamp": "2026-11-01T00:00:00Z"}}
@@ -22,6 +22,8 @@ def backup(hour: int = 10, number: int = 1, **more: Any) -> dict[str, Any]:
         "spec": {"sandboxName": more.get("of", "alice"), "target": {"type": more.get("target", "S3")}},
         "status": {
             "completedAt": f"2026-11-29T{hour:02}:30:00Z",
+            "location": more.get("location", "there"),
+            "sizeBytes": more.get("size", LARGE),
             "snapshot": more.get("snapshot", digest(number)),
             "conditions": more.get("conditions", TRUE),
         },
@@ -56,3 +58,23 @@ def test_what_can_not_be_trusted_is_not_taken_and_the_reason_told(backups: list[
     found = chosen(ALICE, backups, MARK)
     assert isinstance(found, str)
     assert why in found
+
+
+def test_the_list_of_the_last_that_was_verified_is_read_and_of_no_other() -> None:
+    backups = [backup(11, 2), backup(9, 1), backup(10, 3, location="elsewhere"), backup(12, 4, of="bob")]
+    assert with_lists(ALICE, backups) == {"there": digest(2), "elsewhere": digest(3)}
+    failed = backup(12, 5) | {"status": {"location": "there", "conditions": [{"type": "Complete", "status": "False"}]}}
+    assert with_lists(ALICE, [*backups, failed])["there"] == digest(2)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        # After one that differs all is read: what it was compared with may come from the list before.
+        backup(12, 3, conditions=TRUE[:1]),
+        backup(12, 3, size=LARGE - 1),
+        backup(12, 3, snapshot="0123abcd"),
+    ],
+)
+def test_what_a_list_may_not_be_believed_of_or_is_not_worth_is_read(last: dict[str, Any]) -> None:
+    assert with_lists(ALICE, [backup(11, 2), last]) == {}

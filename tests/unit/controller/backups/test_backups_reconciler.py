@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from claude_sandbox.api.kinds.backups import BACKUP_CONDITIONS, BACKUP_MEANINGS, BackupConditionType, BackupReason
-from claude_sandbox.backends.backups import Helper, NotNowError, Wanted
+from claude_sandbox.backends.backups import Helper, NotNowError, Wanted, ordered
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.controller.backups.reconciler import MOST_TRIES, BackupReconciler
 from claude_sandbox.controller.backups.status import MOST_ATTEMPTS
@@ -328,6 +328,22 @@ def test_what_is_replaced_needs_not_be_there_and_what_was_replaced_before_change
     world.others = [another("new", **stored(NEW, 2)), another("old", **stored(OLD, 1))]
     world.look()
     assert world.helpers.ordered[0].repositories == left
+
+
+def test_the_helper_is_told_whose_list_it_may_read() -> None:
+    world = World()
+    made = {"creationTimestamp": "2027-02-01T00:00:00Z"}
+    last = another("alice", **stored(NEW, 2), snapshot="a" * 64, sizeBytes=1 << 30, conditions=[
+        {"type": "Complete", "status": "True"}, {"type": "BackupVerified", "status": "True"},
+    ])  # fmt: skip
+    last["metadata"] |= made
+    assert world.sandbox is not None
+    world.sandbox["metadata"] |= made
+    world.others = [last]
+    world.look()
+    (wanted,) = world.helpers.ordered
+    assert ordered(wanted, AT)["verified"] == "a" * 64
+    assert ordered(wanted, "elsewhere")["verified"] == ""
 
 
 def test_which_repository_it_is_in_is_told() -> None:
