@@ -96,6 +96,8 @@ class LostKey(Model):
     """The Secret."""
     generation: Annotated[str, Clip(64)] | None = None
     """Which version of the Secret was there; without one, all are taken for known to others."""
+    since: datetime | None = None
+    """Since when the host counts as compromised."""
 
 
 class IncidentStatus(Model):

@@ -34,6 +34,7 @@ from claude_sandbox.api.named_secrets import secrets_named
 from claude_sandbox.api.status_fields.incident import LostKey, RevocationState
 from claude_sandbox.backends.base import KeyState
 from claude_sandbox.controller.docker_hosts.store import DockerHosts
+from claude_sandbox.controller.sandboxes.incidents.declared import is_the_one
 from claude_sandbox.controller.sandboxes.incidents.revocation import CompromisedKey, Revocations
 from claude_sandbox.controller.sandboxes.store import (
     Key,
@@ -142,24 +143,29 @@ class CompromisedHosts:
             return None
         mounted = ((raw.get("status") or {}).get("credentials") or {}).get("mountedGeneration")
         mark = next((one for one in marks if one.generation == mounted), marks[0])
-        return LostKey(host=host, secret=mark.secret, generation=mark.generation)
+        return LostKey(host=host, secret=mark.secret, generation=mark.generation, since=self._since(host))
 
     def engines(self) -> frozenset[str]:
         """The engines that may be somebody else's, by whatever name one knows them."""
         told = (_told(self._hosts.get(host) or {}) for host in self._marked)
         return frozenset(one.engine_id for one in told if one is not None and one.engine_id)
 
-    def lost_key(self, namespace: str, secret: str, generation: str | None) -> LostKey | None:
+    def lost_key(self, namespace: str, secret: str, key: KeyState) -> LostKey | None:
         """On which compromised host this key was; None where on none. Without a generation it may be any."""
         for host in sorted(self._marked):
+            since = self._since(host)
             for mark in sorted(self._marks(host, namespace, secret), key=str):
-                if mark.generation is None or generation in (None, mark.generation):
-                    return LostKey(host=host, secret=secret, generation=mark.generation)
+                if is_the_one(key, mark.generation, since):
+                    return LostKey(host=host, secret=secret, generation=mark.generation, since=since)
         return None
+
+    def _since(self, host: str) -> datetime | None:
+        told = _told(self._hosts.get(host) or {})
+        return told.since if told is not None else None
 
     def judged(self, namespace: str, secret: str, key: KeyState) -> tuple[KeyState, LostKey | None]:
         """The state of a key, which may not be used where it was on a compromised host."""
-        lost = self.lost_key(namespace, secret, key.generation) if key.problem is None else None
+        lost = self.lost_key(namespace, secret, key) if key.problem is None else None
         if lost is None:
             return key, None
         message = (

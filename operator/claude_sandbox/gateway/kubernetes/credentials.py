@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -31,6 +32,7 @@ from claude_sandbox.gateway.git.credentials.credential import (
 )
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError, Obj, version_of
 from claude_sandbox.gateway.kubernetes.contact import Contact
+from claude_sandbox.gateway.kubernetes.declared import moment
 from claude_sandbox.gateway.kubernetes.names import (
     GIT_SECRET_TYPE,
     LABEL_SECRET_OPT_IN_VALUE,
@@ -51,7 +53,8 @@ _USES = {GitSecret: GIT_SECRET_TYPE, ServiceSecret: SERVICE_SECRET_TYPE}
 @dataclass(frozen=True)
 class Found:
     """What there is. `text`: the credential, in no repr; None with `problem`, which says why, and in one word `why`.
-    `generation`: the Secret's resourceVersion, where the API server told it. `git`: of a Secret for git instead of a
+    `generation`: the Secret's resourceVersion, where the API server told it; `changed`: when its data was written
+    last, as far as that tells. `git`: of a Secret for git instead of a
     text, with the `scope` that it is for."""
 
     text: str | None = field(default=None, repr=False)
@@ -60,6 +63,7 @@ class Found:
     why: Unopened = Unopened.NOT_READ
     git: GitCredential | None = None
     scope: str = ""
+    changed: datetime | None = None
 
 
 class Credentials(Protocol):
@@ -236,7 +240,16 @@ def read(secret: Obj, key: Wanted) -> Found:
     text = _text(secret, key.key)
     if not text:
         return Found(problem=f"Secret {key.secret} has no good {key.key}", why=Unopened.NO_KEY)
-    return Found(text, version)
+    return Found(text, version, changed=_changed(secret))
+
+
+def _changed(secret: Obj) -> datetime | None:
+    """By who wrote any of its data; a manager may have written something else at that time, and so it is the latest."""
+    metadata = secret.get("metadata")
+    managed = metadata.get("managedFields") if isinstance(metadata, dict) else None
+    wrote = (one for one in managed if isinstance(one, dict)) if isinstance(managed, list) else ()
+    times = (moment(str(one.get("time"))) for one in wrote if "f:data" in (one.get("fieldsV1") or {}))
+    return max(filter(None, times), default=None)
 
 
 def _text(secret: Obj, key: str) -> str | None:

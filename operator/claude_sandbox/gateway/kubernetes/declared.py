@@ -9,6 +9,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from claude_sandbox.gateway.budget.ledger import Budget
@@ -52,8 +53,18 @@ class Declared:
     cloning: bool = False
 
 
-Marks = tuple[tuple[str, str | None], ...]
-"""Secrets, and which generation of each; None: all are meant."""
+Marks = tuple[tuple[str, str | None, datetime | None], ...]
+"""Secrets, which generation of each, None: all are meant; and since when."""
+_CLOCKS = timedelta(minutes=1)
+"""By how much those of the API server and of the operator may differ."""
+
+
+def is_compromised(generation: str | None, changed: datetime | None, of: str | None, since: datetime | None) -> bool:
+    """Whether a Secret's key is the one that a mark means. `changed`: when its data was written last, since a label is
+    another generation of the Secret, and no other key."""
+    if of is None or generation in (None, of):
+        return True
+    return since is not None and changed is not None and changed < since - _CLOCKS
 
 
 def read_compromised(obj: Mapping[str, Any]) -> Marks:
@@ -63,27 +74,39 @@ def read_compromised(obj: Mapping[str, Any]) -> Marks:
     Raises ConfigError.
     """
     spec, status = Fields(obj.get("spec"), "spec"), Fields(obj.get("status") or {}, "status")
-    found: list[tuple[str, str | None]] = []
+    found: list[tuple[str, str | None, datetime | None]] = []
     if status.has("lostKey"):
         lost = status.inner_open("lostKey")
-        found.append((lost.text("secret"), lost.text("generation") if lost.has("generation") else None))
+        generation = lost.text("generation") if lost.has("generation") else None
+        found.append((lost.text("secret"), generation, moment(lost.text("since", ""))))
     state, told = spec.inner_open("incident").text("state", "None"), status.inner_open("incident")
     if state not in ("KeyCompromised", "Quarantined"):
         return tuple(found)
     generation = told.text("generation") if told.has("generation") else None
+    said = told.text("state", "") == "KeyCompromised"
+    # A quarantine's beginning says nothing of the key's.
+    since = moment(told.text("since", "")) if said else None
     if told.has("secret"):
         # Whatever the spec names since, and whether it is quarantined since.
-        return (*found, (told.text("secret"), generation))
-    said = told.text("state", "") == "KeyCompromised"
+        return (*found, (told.text("secret"), generation, since))
     if not said and state == "Quarantined":
         return tuple(found)
     credentials = spec.inner_open("credentials")
     for name in ("apiKeySecretRef", "oauthTokenSecretRef"):
         if credentials.has(name):
             # Until the operator has said which generation is meant, all are: the user's word alone has to be enough.
-            found.append((_secret_name(credentials.inner_open(name)), generation if said else None))
+            found.append((_secret_name(credentials.inner_open(name)), generation if said else None, since))
             break
     return tuple(found)
+
+
+def moment(text: str) -> datetime | None:
+    """A time of the API server's; None for what is none."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
 
 
 def read_sandbox(obj: Mapping[str, Any]) -> Declared | None:

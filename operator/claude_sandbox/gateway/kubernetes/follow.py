@@ -112,7 +112,7 @@ class ClusterFollower:
             found = self._credentials.get(key) if isinstance(key, SecretKey) else None
             if found is None or not isinstance(key, SecretKey):
                 continue
-            if self._sandboxes.compromised(key.secret, found.generation):
+            if self._sandboxes.compromised(key.secret, found.generation, found.changed):
                 problems[name] = f"the key in Secret {key.secret} is compromised: write another one into it"
             elif found.text is None:
                 problems[name] = found.problem

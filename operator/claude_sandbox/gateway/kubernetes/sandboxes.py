@@ -6,11 +6,12 @@ loop, whenever something that is held became another. A crash leaves nothing.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from claude_sandbox.gateway.config.fields import ConfigError
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError, Obj
-from claude_sandbox.gateway.kubernetes.declared import Declared, Marks, read_compromised, read_sandbox
+from claude_sandbox.gateway.kubernetes.declared import Declared, Marks, is_compromised, read_compromised, read_sandbox
 from claude_sandbox.gateway.kubernetes.followed import Followed
 from claude_sandbox.gateway.kubernetes.names import GROUP, PLURAL, VERSION
 
@@ -38,10 +39,10 @@ class Sandboxes(Followed[_Read]):
     def _nothing(self) -> _Read:
         return {}, {}, {}
 
-    def compromised(self, secret: str, generation: str | None) -> bool:
-        """Whether a sandbox of the namespace says that this generation of the Secret is."""
-        marked = (of for marks in self._compromised.values() for named, of in marks if named == secret)
-        return any(of is None or generation in (None, of) for of in marked)
+    def compromised(self, secret: str, generation: str | None, changed: datetime | None = None) -> bool:
+        """Whether a sandbox of the namespace says that the key in this generation of the Secret is."""
+        marks = (mark for those in self._compromised.values() for mark in those)
+        return any(named == secret and is_compromised(generation, changed, of, since) for named, of, since in marks)
 
     def _take(self, item: Any, held: _Read) -> None:
         declared, refused, compromised = held

@@ -1,6 +1,6 @@
 """What was on a compromised Docker host is used by nobody, and is not forgotten with its sandboxes."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from compromised_place import COMPROMISED, NOW
@@ -12,6 +12,7 @@ from claude_sandbox.backends.base import KeyState
 from claude_sandbox.controller.docker_hosts.compromised import CompromisedHosts
 from claude_sandbox.controller.sandboxes.incidents.revocation import CompromisedKey
 from claude_sandbox.controller.sandboxes.store import Key
+from claude_sandbox.gateway.kubernetes.declared import is_compromised, read_compromised
 
 LATER = datetime(2026, 11, 29, 13, tzinfo=UTC)
 
@@ -69,6 +70,20 @@ def test_a_key_that_was_on_its_way_when_it_was_declared_is_lost_too() -> None:
     assert {one.generation for one in told.secrets} == {"7", "8"}
 
 
+def test_a_label_on_its_secret_makes_no_other_key_of_it_and_the_gateway_hears_since_when_that_is() -> None:
+    place = Place()
+    place.sandbox("alice")
+    place.declared()
+    assert place.found.lost_key("agents", "key", KeyState("8", changed=NOW + timedelta(minutes=1))) is None
+    labelled = KeyState("8", changed=NOW - timedelta(hours=1))
+    lost = place.found.lost_key("agents", "key", labelled)
+    assert lost is not None
+    told = {"spec": {}, "status": {"lostKey": lost.model_dump(mode="json", by_alias=True)}}
+    ((secret, *mark),) = read_compromised(told)
+    assert (secret, mark) == ("key", ["7", NOW])
+    assert is_compromised("8", labelled.changed, "7", NOW)
+
+
 def test_the_keys_of_repositories_and_services_are_named_with_what_is_known_of_them() -> None:
     place = Place()
     place.sandbox("alice")
@@ -96,7 +111,7 @@ def test_of_more_keys_than_a_status_can_name_those_who_share_them_remember_each(
     assert (len(told.secrets), told.more_secrets) == (MOST_SECRETS, 1)
     last = f"key-{MOST_SECRETS:03}"
     assert place.withdrawn(named=last)
-    lost = place.found.lost_key("agents", last, "7")
+    lost = place.found.lost_key("agents", last, KeyState("7"))
     assert lost is not None
     place.sandbox("shares", host=None, named=last, lostKey=lost.model_dump(mode="json", by_alias=True))
     place.sandboxes.remove(Key("agents", f"s{MOST_SECRETS}"))

@@ -19,7 +19,7 @@ def test_one_write_says_where_it_is_with_which_backup_which_key_is_lost_and_that
             "workload": None,
             "endpoints": None,
             "restore": None,
-            "lostKey": {"host": "build-1", "secret": "key", "generation": "7"},
+            "lostKey": {"host": "build-1", "secret": "key", "generation": "7", "since": "2026-11-29T12:00:00Z"},
             "recovery": {
                 "host": "build-1",
                 "engineId": "e",

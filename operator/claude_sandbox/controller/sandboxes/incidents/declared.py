@@ -4,13 +4,18 @@ It is read from the object itself, and not from a spec that was understood: a sa
 something else is quarantined all the same.
 """
 
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
 from claude_sandbox.api.fields.incident import IncidentState
 from claude_sandbox.api.status_fields.incident import IncidentStatus
+from claude_sandbox.backends.base import KeyState
 from claude_sandbox.controller.sandboxes.store import Raw, credential_named
+
+CLOCKS = timedelta(minutes=1)
+"""By how much those of the API server and of the operator may differ."""
 
 
 def state_of(raw: Raw) -> IncidentState:
@@ -40,8 +45,26 @@ def told(said: Any) -> IncidentStatus | None:
         return None
 
 
-def compromised_key(raw: Raw) -> tuple[str, str | None] | None:
-    """The Secret whose key is compromised, and which generation of it, None for all; None where no key is.
+class Mark(NamedTuple):
+    """The Secret whose key is compromised, which generation of it, None for all, and since when that one is."""
+
+    secret: str
+    generation: str | None
+    since: datetime | None = None
+
+
+def is_the_one(key: KeyState, generation: str | None, since: datetime | None) -> bool:
+    """Whether a key is the one of which an incident was declared `since`.
+
+    What is not known on either side counts as it. A label is another generation of the Secret, and no other key.
+    """
+    if generation is None or key.generation in (None, generation):
+        return True
+    return since is not None and key.changed is not None and key.changed < since - CLOCKS
+
+
+def compromised_key(raw: Raw) -> Mark | None:
+    """None where no key is.
 
     Once the status says which, it is that one: another Secret in the spec makes the first one's key no better, and a
     quarantine neither.
@@ -49,13 +72,14 @@ def compromised_key(raw: Raw) -> tuple[str, str | None] | None:
     state, before = state_of(raw), previous(raw)
     if state is IncidentState.NONE:
         return None
-    if before is not None and before.secret is not None:
-        return before.secret, before.generation
     said = before is not None and before.state is IncidentState.KEY_COMPROMISED
+    if before is not None and before.secret is not None:
+        # A quarantine's beginning says nothing of the key's.
+        return Mark(before.secret, before.generation, before.since if said else None)
     secret = credential_named(raw)
     if secret is None or not (said or state is IncidentState.KEY_COMPROMISED):
         return None
-    return secret, before.generation if before is not None and said else None
+    return Mark(secret, before.generation, before.since) if before is not None and said else Mark(secret, None)
 
 
 def was_quarantined(raw: Raw) -> bool:

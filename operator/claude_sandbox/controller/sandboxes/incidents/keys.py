@@ -1,7 +1,8 @@
 """Which keys are compromised: the generations of Secrets that some sandbox of the namespace declares to be.
 
 Theory of operation. It holds, of each namespace, who declares which Secret, and the generation that the status says was
-meant; None before that is written down, or where the operator can't see generations: then every generation is.
+meant; None before that is written down, or where the operator can't see generations: then every generation is. A Secret
+whose data was written last before that has the same key, whatever else was written to it.
 `Sandboxes` tells of every change, before a pass sees it; all sandboxes that use the Secret are woken by it. A pass asks
 at no cost where nothing is declared. It also holds which incident was lifted that a status still tells of: who lifts
 one and declares the next, faster than a pass comes by, means the key that there is then. Used on the event loop; a
@@ -22,7 +23,7 @@ from claude_sandbox.api.fields.incident import IncidentState
 from claude_sandbox.api.status_fields.incident import MOST_USERS, IncidentStatus, KeyUser
 from claude_sandbox.backends.base import KeyState
 from claude_sandbox.controller.sandboxes.gateways.usage import previous_usage
-from claude_sandbox.controller.sandboxes.incidents.declared import compromised_key, previous, state_of
+from claude_sandbox.controller.sandboxes.incidents.declared import Mark, compromised_key, is_the_one, previous, state_of
 from claude_sandbox.controller.sandboxes.incidents.revocation import Revocations
 from claude_sandbox.controller.sandboxes.store import Key, Raw, Sandboxes, credential_named, key_of
 
@@ -39,7 +40,7 @@ class CompromisedKeys:
         self._sandboxes = sandboxes
         self._revocations = revocations
         self._wake = wake
-        self._marked: dict[str, dict[str, tuple[str, str | None]]] = {}
+        self._marked: dict[str, dict[str, Mark]] = {}
         # Since when they were.
         self._lifted: dict[Key, datetime] = {}
         sandboxes.follow(self._changed)
@@ -48,9 +49,8 @@ class CompromisedKeys:
         """The state of a key, which may not be used where it is compromised."""
         if key.problem is not None:
             return key
-        for name, (named, generation) in self._marked.get(namespace, {}).items():
-            # What is not known on either side counts as the compromised one.
-            if named == secret and (generation is None or key.generation in (None, generation)):
+        for name, (named, generation, since) in self._marked.get(namespace, {}).items():
+            if named == secret and is_the_one(key, generation, since):
                 message = (
                     f"The key in Secret {namespace}/{secret} is compromised, by spec.incident of ClaudeSandbox {name}:"
                     " it is not used any more. Revoke it, and write another one into the Secret: that ends it."
@@ -83,7 +83,7 @@ class CompromisedKeys:
             )
         if before.ended_at is not None:
             return before
-        another = key.generation if key.generation != before.generation else None
+        another = None if is_the_one(key, before.generation, before.since) else key.generation
         ended = {"ended_at": now.replace(microsecond=0)} if another is not None else {}
         used = [self._used_since(raw["metadata"]["namespace"], one, another) for one in before.users or ()]
         return before.model_copy(update={**ended, "users": used or None})

@@ -151,8 +151,8 @@ def _before(raw: Raw) -> IncidentStatus | None:
 
 def _begun(raw: Raw, since: datetime) -> IncidentStatus:
     """With the key that was compromised before that: who quarantines a sandbox has nobody use that again."""
-    secret, generation = compromised_key(raw) or (None, None)
-    return IncidentStatus(state=IncidentState.QUARANTINED, since=since, secret=secret, generation=generation)
+    told = {} if (key := compromised_key(raw)) is None else {"secret": key.secret, "generation": key.generation}
+    return IncidentStatus(state=IncidentState.QUARANTINED, since=since, **told)
 
 
 def _object(raw: Raw) -> Mapping[str, bytes]:
