@@ -198,7 +198,7 @@ def test_one_works_in_it_with_the_rights_for_that(
     assert work("cp", f"{name}:/etc/shadow", ".")[0] == 1
     # No right beyond: neither another sandbox's namespace nor a Secret.
     code, _, said = work("logs", "default/inside")
-    assert code == 1
+    assert code == 4
     assert b"Ask for the right to get claudesandboxes in namespace default" in said
 
 

@@ -10,7 +10,7 @@ from enginekit import client
 from claude_sandbox.api.status import Result
 from claude_sandbox.backends.docker.objects import LOG_FILES, LOG_SIZE
 from claude_sandbox.compliance.containers.container import Container
-from claude_sandbox.compliance.controls.resources import container_log
+from claude_sandbox.compliance.containers.logs import container_log
 from claude_sandbox.compliance.evidence.containers import Declared
 from claude_sandbox.localcluster.engine import EngineDescription
 

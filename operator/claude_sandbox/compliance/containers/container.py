@@ -17,6 +17,7 @@ from claude_sandbox.compliance.evidence.containers import (
     Declared,
     EngineInfo,
     ExecSessions,
+    Journal,
     KeyPlace,
     SettingsContent,
 )
@@ -47,6 +48,7 @@ class Container(Document):
         visits: ExecSessions | None = None,
         settings: SettingsContent | str = "their content was not read",
         key_place: KeyPlace | None = None,
+        journal: Journal | str = "nobody asked the engine's host",
         probe: ProbeReport | str = "was not tried",
     ) -> None:
         super().__init__(document)
@@ -67,6 +69,8 @@ class Container(Document):
         """What it has for managed settings, or why that is not known."""
         self.key_place = key_place
         """What is in the place of its key, as far as that is known."""
+        self.journal = journal
+        """What its host's journal keeps, or why that is not known."""
         self.probe = probe
         """What was tried from its place in the network, or why nothing is known of that, as the end of a sentence."""
 

@@ -6,7 +6,7 @@ from claude_sandbox.api.quantity import is_some
 from claude_sandbox.api.status import EvidenceSource, Severity
 from claude_sandbox.compliance.containers import witness
 from claude_sandbox.compliance.containers.container import Container, doubts_of, untold
-from claude_sandbox.compliance.containers.tmpfs import is_size
+from claude_sandbox.compliance.containers.logs import container_log
 from claude_sandbox.compliance.control import (
     OPTIONAL,
     PRODUCTION,
@@ -118,29 +118,6 @@ def container_storage(container: Container) -> Verdict:
     if not (problems or doubts or seen or container.mount_doubts):
         return not_applicable("no volume of the engine's own is declared to be written to")
     return decided(problems, doubts or container.mount_doubts, ", ".join(dict.fromkeys(seen)))
-
-
-def container_log(container: Container) -> Verdict:
-    """What it writes to its output does not fill the host's disk: the engine keeps so much, and drops what is older.
-
-    The driver `local` keeps five files of 20 MB where it is told nothing else, `json-file` all there is
-    (moby, daemon/logger).
-    """
-    driver = container.text("HostConfig.LogConfig.Type")
-    if not driver:
-        return unknown(untold("HostConfig.LogConfig.Type"))
-    if driver == "none":
-        return passed("none is kept")
-    if driver not in ("local", "json-file"):
-        return unknown(f"how much of it the driver {driver} keeps, no engine tells", driver)
-    options = container.mapping("HostConfig.LogConfig.Config", omissible=True)
-    if options is None:
-        return unknown(untold("HostConfig.LogConfig.Config"))
-    size = options.get("max-size", "20m" if driver == "local" else None)
-    if not is_size(size):
-        return failed(f"the driver {driver} keeps all that it writes, as long as the host's disk has room", driver)
-    files = options.get("max-file", "5" if driver == "local" else "1")
-    return passed(f"{driver}: {files} x {size}")
 
 
 def pod_lifetime(view: View) -> Verdict:

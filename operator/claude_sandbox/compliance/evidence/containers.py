@@ -97,6 +97,17 @@ class KeyPlace:
     current: bool | None = None
 
 
+@dataclass(frozen=True)
+class Journal:
+    """The journal of the engine's host, which the log driver journald writes to with all else that runs there.
+
+    `most`: bytes that journald keeps of it, by its own word; `kept`: those that there are.
+    """
+
+    most: int
+    kept: int
+
+
 NOT_READ = Unread("nobody asked the engine for them")
 
 
@@ -160,6 +171,8 @@ class DockerEvidence:
     engine: EngineInfo = EngineInfo()
     settings: Reading[SettingsContent] | Unread = NOT_READ
     """What the container has for managed settings."""
+    journal: Reading[Journal] | Unread | None = None
+    """Where its output goes to the host's journal, that; None where nobody asked for it."""
     key_place: KeyPlace | None = None
     """What is in the place of its key; None where that was not read, or nothing was brought."""
     relay: Companion | None = None

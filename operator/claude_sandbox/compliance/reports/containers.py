@@ -9,7 +9,7 @@ from claude_sandbox.compliance.catalogue import CONTAINER_CONTROLS
 from claude_sandbox.compliance.containers import witness
 from claude_sandbox.compliance.containers.container import Container
 from claude_sandbox.compliance.control import ContainerCheck, Control, Unmeasured
-from claude_sandbox.compliance.evidence.containers import DockerEvidence, SettingsContent
+from claude_sandbox.compliance.evidence.containers import DockerEvidence, Journal, SettingsContent
 from claude_sandbox.compliance.evidence.probes import ProbeReport
 from claude_sandbox.compliance.evidence.process import Process
 from claude_sandbox.compliance.evidence.readings import Reading, Unread
@@ -107,8 +107,19 @@ def _container(evidence: DockerEvidence) -> Container | str:
         visits=evidence.visits,
         settings=_settings(evidence),
         key_place=evidence.key_place,
+        **({"journal": found} if (found := _journal(evidence)) is not None else {}),
         probe=_probe(evidence),
     )
+
+
+def _journal(evidence: DockerEvidence) -> Journal | str | None:
+    """What the host's journal keeps, or why that is not known; None where nobody asked for it."""
+    read = evidence.journal
+    if isinstance(read, Reading) and evidence.now - read.observed_at > evidence.max_age:
+        return f"the journal was looked at more than {evidence.max_age.total_seconds():.0f} s ago"
+    if isinstance(read, Unread):
+        return read.reason
+    return read.value if read is not None else None
 
 
 def _probe(evidence: DockerEvidence) -> ProbeReport | str:

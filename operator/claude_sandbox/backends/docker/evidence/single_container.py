@@ -19,6 +19,7 @@ from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.events.exec_sessions import left_behind, sessions_in
 from claude_sandbox.backends.docker.evidence.container import declared, word_of
 from claude_sandbox.backends.docker.evidence.file_looks import look_at
+from claude_sandbox.backends.docker.evidence.journal import journal_of
 from claude_sandbox.backends.docker.evidence.proc import witness_of
 from claude_sandbox.backends.docker.images.tools import LABEL_IMAGE
 from claude_sandbox.backends.docker.keys.key_place import read_place
@@ -74,6 +75,7 @@ async def survey(
         networks=networks,
         volumes=volumes,
         process=process,
+        journal=await journal_of(container, read_at) if local else None,
         drift=None if blueprint is None else await _drift(engine, container, blueprint, capabilities, read_at),
         engine=word_of(capabilities),
         relay=await _relay(engine, container, blueprint),
