@@ -198,7 +198,7 @@ def store(order: Order, repository: Repository, places: Places) -> dict[str, Any
     # The list goes along, and restic waits for it: so what is in the repository can be judged by what is in the
     # repository.
     along = [str(places.gate), str(places.about)]
-    summary = repository.backup([*map(str, paths), *along], tags, list(map(str, excluded)), listing)
+    summary = repository.backup([*map(str, paths), *along], order.uid, tags, list(map(str, excluded)), listing)
     stored = time.monotonic()
     for part in order.parts:
         after = differing(kept(places.before_of(part)), glance(places.source / part))

@@ -27,7 +27,7 @@ from claude_sandbox.backup.gate import Beside, OverdueError
 NAME = "claude-sandbox-backups"
 """Of the directory with the repository, in what is mounted for it."""
 HOST = "claude-sandbox-backup"
-"""The host that snapshots of ours are of, and how the names of helpers begin, which their locks have."""
+"""How the hosts that snapshots of ours are of begin, and the names of helpers, which their locks have."""
 _UNFINISHED = "-tmp-"
 """In the name of a file that restic has not written whole."""
 _PARTIAL = 3
@@ -218,13 +218,15 @@ class Repository:
         return sorted(listed or [], key=lambda one: str(one.get("time")))
 
     def backup(
-        self, paths: Sequence[str], tags: Sequence[str], excluded: Sequence[str], beside: Beside | None = None
+        self, paths: Sequence[str], uid: str, tags: Sequence[str], excluded: Sequence[str], beside: Beside | None = None
     ) -> dict[str, Any]:
         """What restic says at the end, and `partial`: whether there was what it could not read.
 
-        `beside`: what is done meanwhile.
+        `uid`: of the sandbox. `beside`: what is done meanwhile.
         """
-        arguments = ["backup", "--json", "--quiet", "--host", HOST, "--one-file-system"]
+        # A host for each sandbox. restic reads what is not as in the last snapshot of the same host and paths, and the
+        # paths of all sandboxes are the same: by one host it would read all whenever another came between.
+        arguments = ["backup", "--json", "--quiet", "--host", f"{HOST}-{uid}", "--one-file-system"]
         for tag in tags:
             arguments += ["--tag", tag]
         for one in excluded:
@@ -267,7 +269,8 @@ class Repository:
 
     def forget(self, tag: str, keep: Mapping[str, int]) -> list[str]:
         """Let go of old snapshots of a tag, and of what only these need: which there were."""
-        arguments = ["forget", "--json", "--tag", tag, "--group-by", "host", "--prune"]
+        # Not by hosts: an earlier sandbox of the name had another.
+        arguments = ["forget", "--json", "--tag", tag, "--group-by", "", "--prune"]
         for what, count in keep.items():
             arguments += [f"--keep-{what}", str(count)]
         return forgotten(self.run(*arguments))

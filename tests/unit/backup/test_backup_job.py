@@ -209,6 +209,36 @@ def test_what_the_repository_gives_back_otherwise_is_told_with_its_name(
     assert "src/note: another mode" in told
 
 
+def test_restic_reads_a_file_once_however_many_sandboxes_a_repository_has(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By itself it compares with the last snapshot of the same paths, and those are the same of all."""
+    read: list[int] = []
+    real = Repository.backup
+
+    def told(self: Repository, *arguments: Any) -> dict[str, Any]:
+        summary = real(self, *arguments)
+        read.append(summary["files_new"] + summary["files_changed"])
+        return summary
+
+    monkeypatch.setattr(Repository, "backup", told)
+    aside, between = lab.root / "aside", lab.root / "between"
+    fill(aside)
+    for sandbox in ("alice", "bob", "alice", "bob"):
+        assert carry_out(Order("backup", sandbox, f"uid-of-{sandbox}"), lab.repository(), lab.places)["different"] == 0
+        lab.workspace.rename(between)
+        aside.rename(lab.workspace)
+        between.rename(aside)
+    first, _, *later = read
+    # The gate and the list are new each time.
+    assert (first > 2, later) == (True, [2, 2])
+
+
+def test_snapshots_of_an_earlier_sandbox_of_the_name_go_with_the_rest(lab: Lab) -> None:
+    earlier = carry_out(Order("backup", "alice", "u0"), lab.repository(), lab.places)["snapshot"]
+    assert lab.back_up(keep={"last": 1})["gone"] == [earlier[:8]]
+
+
 @pytest.mark.slow
 def test_old_snapshots_go_and_those_of_other_sandboxes_stay(lab: Lab) -> None:
     other = carry_out(Order("backup", "bob", "u9"), lab.repository(), lab.places)["snapshot"]
