@@ -105,7 +105,9 @@ async def run_operator(settings: Settings) -> None:
             beside += _beside(operator, events, leads)
             await _run(operator, hosts, credentials, election, events, metrics, trail, beside)
         except* LeadershipLostError:
-            raise OperatorError("the lease was lost to another replica; start anew") from None
+            raise OperatorError(
+                "the lease was taken by another replica, or could not be renewed in time; start anew"
+            ) from None
 
 
 def _trail(settings: Settings, metrics: Metrics) -> Recorder:
