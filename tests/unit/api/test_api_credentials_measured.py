@@ -20,6 +20,8 @@ def whole(text: str) -> str:
 
 
 CREDENTIALS = {
+    "PASS": "word", "pass": "/a/word", "PSK": "word", "TOTP_SEED": "w", "PAGERDUTY_ROUTING_KEY": "§H",
+    "VENDOR_AUTH_CODE": "w", "WORDPRESS_AUTH_SALT": "w", "LOGGED_IN_SALT": "w",
     "DJANGO_SECRET_KEY": "word", "RAILS_MASTER_KEY": "12", "STRIPE_WEBHOOK_SECRET": "word",
     "SLACK_SIGNING_SECRET": "word", "GH_PAT": "word", "GHCR_PAT": "x", "GITLAB_PRIVATE_TOKEN": "w",
     "CI_JOB_TOKEN": "w", "BITBUCKET_APP_PASSWORD": "w", "SYSTEM_ACCESSTOKEN": "w", "NODE_AUTH_TOKEN": "w",
@@ -69,6 +71,8 @@ CREDENTIALS = {
     "ANSIBLE_VAULT_PASSWORD": "w", "SUDO_PASSWORD": "w", "ROOT_PW": "w", "USER_PASS": "w", "ADMIN_PWD": "w",
 }  # fmt: skip
 SETTINGS = {
+    "PWD": "/workspace", "AMQP_ROUTING_KEY": "orders.created.v1", "CACHE_SALT": "v1", "RANDOM_SEED": "42",
+    "AUTH": "none",
     "HOST_PWD": "/home/u/project", "PROJECT_PWD": "/workspace/x", "OLDPWD": "/workspace", "INIT_CWD": "/w",
     "CLAUDE_CODE_SKIP_ANTHROPIC_AWS_AUTH": "1", "CLAUDE_CODE_SKIP_FOUNDRY_AUTH": "1",
     "CLAUDE_CODE_SKIP_VERTEX_AUTH": "1", "CLAUDE_CODE_ENABLE_TOKEN_USAGE_ATTACHMENT": "1",
@@ -186,6 +190,14 @@ OTHER_HEADERS = (
     'signature-input=x',
 )  # fmt: skip
 COMMANDS: tuple[tuple[str, ...], ...] = (
+    ('agent', '--pat', 'word'), ('xh', '--bearer', 'word', 'x'), ('agent', '--auth', 'me:word'),
+    ('agent', '--basic-auth=me:word'), ('agent', '--credentials', 'me:word'), ('agent', '--cookie', 'session=word'),
+    ('agent', '--cookie=session=word'), ('websocat', '-H=Authorization: Bearer word', 'ws://h'),
+    ('git', '-c', 'http.extraHeader=Authorization: Bearer word', 'fetch'), ('agent.exe', '/password:word'),
+    ('cargo', 'login', 'word'), ('nuget', 'setapikey', 'word'), ('dotnet', 'nuget', 'push', '-k', 'word', 'x.nupkg'),
+    ('useradd', '-p', 'word', 'me'), ('nmcli', 'dev', 'wifi', 'connect', 'x', 'password', 'word'),
+    ('wpa_passphrase', 'home', 'longer-word'), ('sonar-scanner', '-Dsonar.login=word'),
+    ('netlify', 'deploy', '--auth', 'word'), ('vault', 'write', 'auth/approle/login', 'role_id=a', 'secret_id=word'),
     ('agent', '--sas-token', '§R'), ('agent', '--slack-token', 'word'), ('agent', '--vault-token', 'word'),
     ('agent', '--npm-token', '§R'), ('agent', '--hf-token', 'word'), ('agent', '--session-token', 'word'),
     ('agent', '--join-token', '§R'), ('agent', '--registration-token', '§R'),
@@ -245,6 +257,13 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ('sh', '-c', 'echo me:word | chpasswd'),
 )  # fmt: skip
 INNOCENT_COMMANDS: tuple[tuple[str, ...], ...] = (
+    ('agent', '--pat', '$PAT'), ('agent', '--auth', 'basic'), ('agent', '--auth', '1000:1000'),
+    ('agent', '--user', '1000:1000'), ('agent', '--user', 'node:node'), ('agent', '--credentials', '/etc/x:ro'),
+    ('agent', '--auth', '$ME:$WORD'), ('agent', '--cookie', 'jar.txt'), ('agent', '--cookie', 'session=$WORD'),
+    ('docker', 'run', '-v', '/secret:/secret:ro', 'x'), ('git', '-c', 'http.extraHeader=Accept: x/y', 'fetch'),
+    ('cargo', 'login', '--registry', 'x'), ('nuget', 'push', 'x.nupkg'), ('useradd', '-m', 'me'),
+    ('ffmpeg', '-i', 'x', '-pass', '1'), ('netlify', 'deploy', '--auth', '$X'), ('vault', 'write', 'x', 'role_id=a'),
+    ('nmcli', 'dev', 'wifi', 'list'), ('wpa_passphrase', 'home'), ('agent', '-H=Accept: x/y'),
     ('claude', '-p', 'Implement login with username and password, hash the password with bcrypt'),
     ('claude', '-p', 'password=? is the query parameter; rename it to pass='),
     ('claude', '-p', 'Why does `--token` fail? The docs say --token=<TOKEN>'),

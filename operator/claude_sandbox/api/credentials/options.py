@@ -13,7 +13,7 @@ from claude_sandbox.api.credentials.words import parted
 
 # The last words of an option that takes a credential; as environment variables are written.
 _TAKES = re.compile(
-    r"(?:^|_)(?:TOKEN|AUTHTOKEN|PASSWORD|PASSWD|PASSPHRASE|PWD|SECRET|JWT|REQUIREPASS|MASTERAUTH|STOREPASS|KEYPASS"
+    r"(?:^|_)(?:TOKEN|AUTHTOKEN|BEARER|PAT|PASSWORD|PASSWD|PASSPHRASE|PWD|SECRET|JWT|REQUIREPASS|MASTERAUTH|STOREPASS|KEYPASS"
     r"|(?:(?:API|ACCESS|SECRET|ACCOUNT|AUTH|MASTER|ENCRYPTION|LICEN[CS]E|SERVICE_ROLE|PRE_?SHARED|SUBSCRIPTION)_?KEY)"
     r"|(?:(?:SFTP|FTP|SMTP|DB|USER|ADMIN|ROOT|HTTP|PROXY|SSH|LDAP|BECOME)_)?PASS)$"
 )
@@ -28,11 +28,18 @@ _NO_VALUE = re.compile(
 
 _OPTION = re.compile(r"--?([A-Za-z][\w.-]*)")
 _ASSIGNED = re.compile(r"(?:--?|/p:|/property:|-p:)?(?:([A-Za-z_][\w.-]*))=(.+)", re.DOTALL)
+# As programs of Windows have options; a path after the colon is a volume's.
+_SLASHED = re.compile(r"/([A-Za-z][A-Za-z_-]*):([^/\\].*)", re.DOTALL)
+# Options of which only a user and a password, or a cookie's name and value, are a credential; two numbers are IDs.
+_LOGIN_OPTION = re.compile(r"--?(?:(?:basic|http|proxy)-)?(?:auth|authentication|credentials?|creds|login)")
+_LOGIN = re.compile(r"(?!\d+:\d+\Z)[^-$@{<:/ \\][^:/ ]*:[^$:/ {<]+")
+_COOKIE_OPTION = re.compile(r"--?cookies?")
+_COOKIE = re.compile(r"[\w-]+=[^$\"'{< ].*", re.DOTALL)
 # One letter that takes a setting, without a space: of Java and Gradle.
 _SETTING = re.compile(r"-[DP](?=[A-Za-z])")
 _IN_LIST = re.compile(r"(?:^|,)([a-z_]+)=([^,]+)")
 
-_SEARCHES = re.compile(r"(?:.*/)?(?:e|f|z|rip)?grep|(?:.*/)?(?:rg|ag|ack|sed|awk|jq|yq)")
+_SEARCHES = re.compile(r"(?:.*/)?(?:e|f|z|rip)?grep|(?:.*/)?(?:rg|ag|ack|sed|awk|jq|yq|ffmpeg|ffprobe)")
 _HEADER_OPTION = re.compile(r"-H|--headers?")
 _HTTPIE = re.compile(r"(?:.*/)?(?:https?|xhs?)")
 _HTTPIE_HEADER = re.compile(r"[A-Za-z][A-Za-z-]*:[^=/].*")
@@ -70,9 +77,18 @@ def takes_credential(words: Sequence[str]) -> bool:
 def _pair_holds(word: str, following: str) -> bool:
     if _HEADER_OPTION.fullmatch(word):
         return header_holds(following)
+    if _LOGIN_OPTION.fullmatch(word) and _LOGIN.fullmatch(following):
+        return True
+    if _COOKIE_OPTION.fullmatch(word) and _COOKIE.fullmatch(following):
+        return True
     if option := _OPTION.fullmatch(word):
         return _takes(option[1]) and not _NO_VALUE.fullmatch(following)
-    return not re.search(r"\s", word.partition("=")[0]) and _assigns(word)
+    if (slashed := _SLASHED.fullmatch(word)) and _takes(slashed[1]) and not _NO_VALUE.fullmatch(slashed[2]):
+        return True
+    name, assigned, value = word.partition("=")
+    if assigned and name.startswith("-") and _pair_holds(name, value):
+        return True
+    return not re.search(r"\s", name) and _assigns(word)
 
 
 def _assigns(word: str, depth: int = 3) -> bool:
@@ -83,7 +99,7 @@ def _assigns(word: str, depth: int = 3) -> bool:
     name, value = assigned[1], assigned[2]
     if name in ("from-file", "from-env-file"):
         return False
-    if name in ("header", "headers"):
+    if name.lower().endswith(("header", "headers")):
         return header_holds(value)
     if _takes(name):
         return not _NO_VALUE.fullmatch(value)

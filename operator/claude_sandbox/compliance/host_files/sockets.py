@@ -98,6 +98,12 @@ _AGENTS = re.compile(
     r"|/run/user/\d+/(?:bus|dbus-1|at-spi)|/tmp/dbus-[a-z0-9]{6,}"
     r"|.*/keyring(?:-[a-z0-9]+)?/(?:ssh|\.ssh|pkcs11|gpg|control)|.*/keyring-[a-z0-9]{6}|.*/kwalletd?\d*[^/]*\.socket"
     r"|.*org\.keepassxc\.keepassxc\.browserserver|/run/pcscd(?:/pcscd\.comm)?|/run/dbus(?:/.*)?|/run/tpm2[^/]*"
+    # One of a program whose name says that it signs, wherever it was installed; and where one user's programs have
+    # their sockets, what is called an agent or answers ssh.
+    r"|.*/(?:yubikey|piv|pkcs11|tkey(?:-ssh)?|ssh-tpm|keepassxc|goldwarden|krypton|secretive|bitwarden)-?(?:ssh-)?agent"
+    r"(?:/[^/]*)?\.sock(?:et)?"
+    r"|/run/user/\d+/(?:.*/)?(?:[^/]*agent[^/]*(?:/.*)?|\.?ssh(?:\.sock(?:et)?)?)|/run/user/\d+/goldwarden[^/]*"
+    r"|/tmp/teleport[^/]*/[^/]*agent[^/]*|/tmp/auth-agent\d+(?:/.*)?"
     # What hands out tickets and tokens, or lends an editor's logins to whatever connects.
     r"|/run/\.heim_org\.h5l\.kcm-socket|/run/munge(?:/.*)?|/run/gssproxy[^/]*|.*/vault(?:[-_]?agent)?(?:/[^/]*)?/?agent\.sock(?:et)?"
     r"|.*/git/credential/socket|.*/\.git-credential-cache/socket"

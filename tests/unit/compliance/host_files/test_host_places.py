@@ -27,6 +27,9 @@ AGENTS = listed(
     /mnt/wslg/runtime-dir/bus
     /home/u/.strongbox/agent.sock /home/u/.cache/rbw/ssh-agent-socket /run/user/1000/rbw/socket
     /tmp/launch-AbCdEf/Listeners /home/u/.kr/krd-agent.sock /home/u/.tsh/agent.sock /home/u/.step/ssh/agent.sock
+    /opt/homebrew/var/run/yubikey-agent.sock /usr/local/var/run/yubikey-agent.sock /run/user/1000/piv-agent/ssh.socket
+    /run/user/1000/teleport-agent /run/user/1000/tkey-ssh-agent/sock /run/user/1000/wezterm/agent.123
+    /run/user/1000/gnome-keyring/ssh /run/user/501/ssh.sock /tmp/auth-agent123/listener.sock /run/user/1000/goldwarden
     /run/user/501/keeper-ssh-agent.sock /Users/u/.ssh/proton-pass-agent.sock /home/u/.ssh/agent/s.abcdef.agent.XYZ
     """
 )
@@ -99,6 +102,7 @@ FREE = listed(
     """
     /home/u/work/tokens/design-tokens.json /home/u/src/credentials-service /home/u/src/app/.cursor/rules
     /home/u/token /home/u/src/app/.codex/AGENTS.md /home/u/src/docker.socket-notes /home/u/src/moby/containerd
+    /srv/agents/run/agent.log /home/u/src/yubikey-agent-rs /opt/datadog-agent/conf.d
     /home/u/src/ssh-agent-rs /home/u/src/keyring /home/u/src/podman /home/u/src/vault /home/u/Library-docs
     /srv/home-assistant/config /data/users/alice /opt/app/home/data /srv/homes-for-sale /data/tokenizers
     /mnt/data/models /mnt/nas/projects /Users/Shared/data /mnt /opt D:\\work\\app \\\\wsl$\\Ubuntu\\srv\\app
