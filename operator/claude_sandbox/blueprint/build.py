@@ -81,7 +81,8 @@ def build(identity: Identity, spec: ClaudeSandboxSpec, site: Site) -> Blueprint:
             ),
         ),
         startup=Probe(agent.liveness(brought=brought is not None), period=1, timeout=10, failures=120),
-        readiness=Probe(agent.readiness(key.path, brought=brought is not None), period=30, timeout=10, failures=3),
+        # It shares the CPU with the agent: with a tenth of one, and programs at work, its quarter second takes long.
+        readiness=Probe(agent.readiness(key.path, brought=brought is not None), period=30, timeout=25, failures=3),
         liveness=Probe(agent.liveness(brought=brought is not None), period=30, timeout=15, failures=4),
         grace_seconds=10,
         tools=brought,

@@ -163,7 +163,8 @@ def _readiness(container: Object) -> tuple[ConditionStatus, Reason, str]:
             return ConditionStatus.FALSE, Reason.REPOSITORIES_NOT_READY, message
         case "unhealthy" if health.answers(container):
             message = (
-                f"Container {name} runs, but Claude Code can't work in it: it has no key, or can't write to its home. "
+                f"Container {name} runs, but Claude Code can't work in it: it has no key, can't write to its home, "
+                "or has too little CPU to tell in time. "
                 f"See `docker inspect {name}` on the host, State.Health."
             )
             return ConditionStatus.FALSE, Reason.POD_NOT_READY, message

@@ -134,7 +134,8 @@ def _readiness(pod: Object) -> tuple[ConditionStatus, Reason, str]:
         if _started(pod):
             message = (
                 f"Pod {name} runs, but Claude Code can't work in it: it has no key, or no room in its home, /tmp or "
-                "workspace (have files removed, or raise spec.resources.memory or spec.workspace.size). "
+                "workspace (have files removed, or raise spec.resources.memory or spec.workspace.size), or too little "
+                "CPU to tell in time (raise spec.resources.cpu). "
                 "`kubectl describe pod` shows which, in the words of its readiness probe."
             )
         return ConditionStatus.FALSE, Reason.POD_NOT_READY, message

@@ -75,7 +75,10 @@ def test_one_that_its_node_has_evicted_is_said_to_lack_what_it_did(
 
 
 def test_one_that_started_and_is_not_ready_is_not_said_to_be_starting() -> None:
-    assert "no room in its home" in state_of(pod("False", started=True)).message
+    said = state_of(pod("False", started=True)).message
+    # Nor that it has no key: a probe without an answer in time tells only that.
+    assert "no room in its home" in said
+    assert "spec.resources.cpu" in said
     assert "does not answer in it yet" in state_of(pod("False", started=False)).message
 
 

@@ -76,3 +76,11 @@ def test_the_condition_says_what_it_may_be_and_where_that_is_told() -> None:
     state = state_of(pod)
     assert "no room" in state.message
     assert len(json.dumps(state.message)) <= 384, "it would be cut"
+
+
+def test_it_has_its_time_where_the_agent_uses_all_of_the_least_cpu_there_may_be() -> None:
+    """A quarter of a second, of a tenth of a processor, beside eight programs of the agent's own."""
+    found = blueprint(resources={"cpu": "100m", "memory": "256Mi"})
+    probe = objects.pod(found, None)["spec"]["containers"][0]["readinessProbe"]
+    share = found.limits.cpu_millicores / 1000 / (8 + 1)
+    assert 0.25 / share <= probe["timeoutSeconds"] < probe["periodSeconds"]
