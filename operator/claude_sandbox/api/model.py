@@ -18,7 +18,6 @@ class Model(BaseModel):
         validate_by_name=True,
         extra="forbid",
         frozen=True,
-        use_attribute_docstrings=True,
     )
     RULES: ClassVar[tuple[Rule, ...]] = ()
     TRANSITIONS: ClassVar[tuple[Transition, ...]] = ()

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from claude_sandbox.api.clip import Clip
 from claude_sandbox.api.conditions import ConditionType, Reason
+from claude_sandbox.api.crds.descriptions import descriptions
 from claude_sandbox.api.docker_hosts.conditions import HostConditionType, HostReason
 from claude_sandbox.api.model import Model
 from claude_sandbox.api.quantity import MAX_LENGTH, PATTERN, IntOrString
@@ -41,12 +42,16 @@ def object_schema(model: type[Model], *, defaults: bool) -> Schema:
     Raises TypeError for a type that has no structural schema.
     """
     fields = model.model_fields
+    texts = descriptions(model)
+    properties = {
+        _name(name, field): _property(field, texts.get(name), defaults=defaults) for name, field in fields.items()
+    }
     required = [_name(name, field) for name, field in fields.items() if field.is_required()]
     return {
         "type": "object",
         "description": _text(model.__doc__),
         **({"required": required} if required else {}),
-        "properties": {_name(name, field): _property(field, defaults=defaults) for name, field in fields.items()},
+        "properties": properties,
         **validations(*model.RULES, *model.TRANSITIONS),
     }
 
@@ -66,10 +71,10 @@ def _validation(rule: Rule | Transition) -> Schema:
     return written
 
 
-def _property(field: FieldInfo, *, defaults: bool) -> Schema:
+def _property(field: FieldInfo, text: str | None, *, defaults: bool) -> Schema:
     schema = _type(field.annotation, field.metadata, defaults=defaults)
-    if field.description:
-        schema["description"] = _text(field.description)
+    if text:
+        schema["description"] = _text(text)
     if defaults and not field.is_required() and field.default is not None:
         schema["default"] = _default(field.default)
     return schema
