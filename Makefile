@@ -12,6 +12,10 @@ UV_VERSION := 0.13.9
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
 	"$$python" -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$python" && break; done)
 
+# Tests start hundreds of Python processes. Where nothing compiled is kept, each compiles all modules anew: half a second
+# of a processor for an operator, 20 for a process that collects the tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Further arguments of the command behind a target, for example `make test ARGS="-k policy -x"`.
 ARGS ?=
 

@@ -52,3 +52,15 @@ def test_a_fresh_environment_is_not_touched(clone: Path) -> None:
     (clone / ".venv/.installed").touch()
     done = make(clone, ".venv/.installed", "PYTHON=")
     assert done.returncode == 0, done.stderr
+
+
+def test_what_make_starts_keeps_what_it_compiles(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    python = clone / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nenv\n")
+    python.chmod(0o755)
+    (clone / ".venv/.installed").touch()
+    done = make(clone, "programs")
+    assert "PATH=" in done.stdout
+    assert "PYTHONDONTWRITEBYTECODE" not in done.stdout
