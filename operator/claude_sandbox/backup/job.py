@@ -317,13 +317,31 @@ def restore(order: Order, repository: Repository, places: Places) -> dict[str, A
             if error.reason == "TargetFull":
                 raise RepositoryError("WorkspaceFull", f"the workspace is too small: {error}") from None
             raise RepositoryError("RestoreFailed", str(error)) from None
-        # What changed while it was backed up is not what was listed, and has another time or size.
-        _add(found, compare(read_list(listed), _otherwise(listed, directory), walk(directory, digests=True)))
+        _add(found, _compared(repository, snapshot, places.source / part, listed, directory))
     for part in order.parts:
         # The last: as long as it is there, a restore that was cut off may be taken further.
         (places.filled(part) / MARKER_NAME).unlink(missing_ok=True)
     seconds = {"restore": round(time.monotonic() - began, 2)}
     return {"snapshot": snapshot, "seconds": seconds} | _told(found, "")
+
+
+def _compared(repository: Repository, snapshot: str, source: Path, listed: Path, directory: Path) -> Comparison:
+    """What was restored, beside its list. Raises RepositoryError.
+
+    What changed while it was backed up is not what was listed, and mostly has another time or size. Else the times of
+    its last change tell that restic and the list read it at different moments; that is asked only where it matters.
+    """
+    found = compare(read_list(listed), _otherwise(listed, directory), walk(directory, digests=True))
+    if not found.different:
+        return found
+    times = repository.change_times(snapshot)
+    ours = (Entry(one.path, "", 0, 0, 0) for one in read_list(listed) if _was_another(one, times, source))
+    changed = heapq.merge(_otherwise(listed, directory), ours, key=lambda one: one.parts)
+    return compare(read_list(listed), changed, walk(directory, digests=True))
+
+
+def _was_another(entry: Entry, times: Mapping[str, int], source: Path) -> bool:
+    return times.get(f"{source}/{os.fsdecode(entry.path)}", entry.ctime) != entry.ctime
 
 
 def _otherwise(kept: Path, directory: Path) -> Iterator[Entry]:

@@ -15,10 +15,12 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -267,6 +269,14 @@ class Repository:
         if done.returncode and not _only_above(done.stderr, above):
             raise RepositoryError(reason_of(done.stderr), said(done.stderr))
 
+    def change_times(self, snapshot: str) -> dict[str, int]:
+        """When what is in a snapshot was last changed as restic read it (ctime), in nanoseconds, by path.
+
+        Names that are no UTF-8 are told otherwise than they are.
+        """
+        nodes = (json.loads(line) for line in self.run("ls", "--json", snapshot).splitlines() if '"ctime"' in line)
+        return {str(node.get("path")): _nanoseconds(str(node["ctime"])) for node in nodes}
+
     def forget(self, tag: str, keep: Mapping[str, int]) -> list[str]:
         """Let go of old snapshots of a tag, and of what only these need: which there were."""
         # Not by hosts: an earlier sandbox of the name had another.
@@ -358,6 +368,16 @@ def forgotten(output: str) -> list[str]:
     except (ValueError, KeyError, TypeError, AttributeError):
         raise RepositoryError("BackupFailed", "restic does not say which snapshots went") from None
     return [snapshot for _, snapshot in sorted(gone)]
+
+
+def _nanoseconds(told: str) -> int:
+    """Of a time as Go writes it, since 1970."""
+    found = re.fullmatch(r"([^.Z+]*T[^.Z+-]*)(?:\.(\d{1,9}))?(.*)", told)
+    if found is None:
+        return 0
+    moment, fraction, zone = found.groups()
+    seconds = datetime.fromisoformat(moment + zone.replace("Z", "+00:00")).timestamp()
+    return int(seconds) * 10**9 + int((fraction or "").ljust(9, "0"))
 
 
 def _only_above(stderr: str, above: Collection[str]) -> bool:

@@ -17,7 +17,7 @@ from claude_sandbox.backup.compare import compare
 from claude_sandbox.backup.gate import Beside, OverdueError
 from claude_sandbox.backup.job import Order, Places, carry_out
 from claude_sandbox.backup.looks import differing, glance, keep, kept, noting
-from claude_sandbox.backup.restic import Repository
+from claude_sandbox.backup.restic import Repository, _nanoseconds
 from claude_sandbox.backup.tree import parts, walk
 
 
@@ -167,6 +167,74 @@ def test_what_changes_between_restics_look_and_ours_is_told_and_makes_nothing_fa
     assert found["changed"] >= 13
     # What nobody touched is compared as strictly as ever.
     assert found["changed"] < found["entries"]
+
+
+@pytest.mark.parametrize("when", ["restic was first", "the list was first"])
+def test_what_changed_without_another_time_or_size_is_no_fault_of_what_is_restored(
+    backups: Backups, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    def changes() -> None:
+        seen = (backups.workspace / "src/run").stat()
+        (backups.workspace / "src/run").write_text("#!/bin/xx\n")
+        os.utime(backups.workspace / "src/run", ns=(seen.st_atime_ns, seen.st_mtime_ns))
+        (backups.workspace / "src/note").chmod(0o600)
+
+    if when == "restic was first":
+        around_the_list(monkeypatch, changes, lambda: None)
+        made = backups.carried_out(Order("backup", "alice", "u1"))
+    else:
+        # restic comes to the list before it comes to the workspace.
+        early = backups.root / "early"
+        early.mkdir()
+        real = job._list
+
+        def then(*arguments: Any) -> None:
+            real(*arguments)
+            changes()
+
+        monkeypatch.setattr(job, "_list", then)
+        places = Places(backups.root / "source", early, backups.root / "restored", patience=5)
+        made = backups.carried_out(Order("backup", "alice", "u1"), places)
+        monkeypatch.setattr(job, "SCRATCH_BEFORE", str(early))
+    assert (made["different"], made["changed"]) == (0, 2), made["examples"]
+    backups.places.filled("workspace").mkdir(parents=True)
+    restored = backups.carried_out(Order("restore", "bob", "u2", snapshot=made["snapshot"]))
+    assert (restored["different"], restored["changed"]) == (0, 2), restored["examples"]
+
+
+def test_what_is_restored_otherwise_than_restic_and_the_list_read_it_is_told(
+    backups: Backups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = backups.carried_out(Order("backup", "alice", "u1"))
+    real = Repository.restore
+
+    def spoils(self: Repository, snapshot: str, target: str, *more: Any) -> None:
+        real(self, snapshot, target, *more)
+        restored = backups.places.filled("workspace") / "src/run"
+        if restored.exists():
+            seen = restored.stat()
+            restored.write_text("#!/bin/xx\n")
+            os.utime(restored, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+
+    monkeypatch.setattr(Repository, "restore", spoils)
+    backups.places.filled("workspace").mkdir(parents=True)
+    found = backups.carried_out(Order("restore", "bob", "u2", snapshot=made["snapshot"]))
+    assert (found["different"], found["examples"]) == (1, ["src/run: other content"])
+
+
+@pytest.mark.parametrize(
+    ("told", "nanoseconds"),
+    [
+        ("1970-01-01T00:00:01Z", 10**9),
+        ("1970-01-01T00:00:01.02Z", 1_020_000_000),
+        ("1970-01-01T02:00:01.000000003+02:00", 1_000_000_003),
+        ("1970-01-01T00:00:00.5-01:00", 3600_500_000_000),
+        ("1969-12-31T23:59:59.25Z", -750_000_000),
+        ("yesterday", 0),
+    ],
+)
+def test_times_are_read_as_restic_writes_them(told: str, nanoseconds: int) -> None:
+    assert _nanoseconds(told) == nanoseconds
 
 
 def test_a_directory_that_was_there_for_a_while_makes_nothing_fail(
