@@ -22,12 +22,13 @@ async def test_operator_and_gateway_hear_that_the_key_is_the_same_after_somebody
 ) -> None:
     credentials = from_kubeconfig(str(control_plane.kubeconfig))
     body = {"metadata": {"name": NAME}, "type": meta.SECRET_TYPE, "stringData": {"api-key": "not-a-real-key"}}
-    async with Api(credentials, user_agent="writer") as writer, Api(credentials, user_agent="labeller") as labeller:
+    async with Api(credentials, user_agent="tests") as writer:
         first = await writer.create(SECRETS, {"apiVersion": "v1", "kind": "Secret", **body}, "default")
         try:
             # Times have seconds: of two writes in one, nothing tells.
             await asyncio.sleep(1.1)
-            await labeller.patch(SECRETS, NAME, "default", {"metadata": {"labels": {"team": "red"}}})
+            label = {"metadata": {"labels": {"team": "red"}}}
+            await writer.patch(SECRETS, NAME, "default", label, field_manager="kubectl-label")
             whole = await writer.get(SECRETS, NAME, "default")
             known = opted_in(await writer.get(SECRETS, NAME, "default", metadata_only=True))
         finally:
