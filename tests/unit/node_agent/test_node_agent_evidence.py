@@ -159,6 +159,16 @@ def test_what_would_grow_by_being_written_down_is_no_answer(told: Any) -> None:
         evidence_in(json.dumps(NOTHING | told).encode(), POD)
 
 
+def test_arguments_beyond_what_is_looked_through_are_not_kept() -> None:
+    key = "sk-ant-api03-" + "k" * 90
+    many = [{"pid": number, "command": ["sh", "y " * 2000]} for number in range(70)]
+    found = evidence_in(json.dumps(NOTHING | {"processes": [*many, {"pid": 99, "command": ["z", key]}]}).encode(), POD)
+    rows = [json.loads(line) for line in found.files[PROCESSES].splitlines()]
+    assert (rows[0]["command"][0], rows[-1]) == ("sh", {"pid": 99, "command": ["[not looked through]"]})
+    assert key.encode() not in found.files[PROCESSES]
+    assert found.missing == ["processes' arguments beyond 256 KiB"]
+
+
 def test_of_an_agent_that_says_too_much_is_kept_what_a_pod_can_have_and_all_of_it_can_be_kept() -> None:
     many = {
         "networks": [{"tcp": "a"}] * 5000,

@@ -16,6 +16,9 @@ from claude_sandbox.api.credentials.measured import (
 )
 
 REDACTED = "[redacted]"
+MOST_SEEN = 256 << 10
+"""Characters of command lines that are looked through: a second or two. Who is investigated says how many there are."""
+UNSEEN = "[not looked through]"
 _LINES = (("Path", "Args"), ("Entrypoint", "Cmd"), ("command", "args"), ("Test",))
 """Fields with the parts of a command line, of containers of engines and of pods; Test is a health check's."""
 _MAPS = frozenset({"Labels", "labels", "annotations", "Attributes"})

@@ -8,15 +8,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from claude_sandbox.api.credentials.evidence import shown_document, shown_line
+from claude_sandbox.api.credentials.evidence import MOST_SEEN, UNSEEN, shown_document, shown_line
 
-_MOST = 256 << 10
-"""Bytes of command lines that are looked through: a second or two. The agent says how many there are, and how long."""
 _LONGEST = 4096
 """Of one of them that are kept; the node's agent reads no more either."""
 _JUDGED = 2 * _LONGEST
 """With more than is kept, or of a credential at the end a part would be."""
-_UNSEEN = "[not looked through]"
 _CUT = " [cut]"
 # As an event has what somebody ran in a container: "exec_create: sh -c …".
 _RUN = ("exec_create: ", "exec_start: ")
@@ -39,14 +36,14 @@ def shown_file(path: str, content: bytes) -> tuple[bytes, str]:
 
 def _processes(content: bytes) -> tuple[bytes, str]:
     """The last column is the command line, in which the words are no longer apart."""
-    text, left, why = content.decode(errors="replace"), _MOST, ""
+    text, left, why = content.decode(errors="replace"), MOST_SEEN, ""
     rows = []
     for row in _rows(text):
         line = str(row[-1]) if row else ""
         left -= min(len(line), _JUDGED)
         if left < 0:
-            why = f"processes' arguments beyond {_MOST >> 10} KiB"
-        rows.append([*row[:-1], _UNSEEN if left < 0 else _clipped(line)])
+            why = f"processes' arguments beyond {MOST_SEEN >> 10} KiB"
+        rows.append([*row[:-1], UNSEEN if left < 0 else _clipped(line)])
     return json.dumps({"Titles": _titles(text), "Processes": rows}).encode(), why
 
 

@@ -32,7 +32,9 @@ async def ask(address: str, port: int, context: ssl.SSLContext, uid: str) -> Ans
 
 async def ask_evidence(address: str, port: int, context: ssl.SSLContext, uid: str, most: int) -> Evidence:
     """What there is of it in so many bytes. Raises AskingError, and MisunderstoodError."""
-    return evidence_in(await _answer(address, port, context, f"{EVIDENCE} {most} {uid}"), uid)
+    answer = await _answer(address, port, context, f"{EVIDENCE} {most} {uid}")
+    # Seconds of looking for credentials, where there are many arguments.
+    return await asyncio.to_thread(evidence_in, answer, uid)
 
 
 async def _answer(address: str, port: int, context: ssl.SSLContext, question: str) -> bytes:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from claude_sandbox.api.clip import clip
-from claude_sandbox.api.credentials.evidence import shown_command
+from claude_sandbox.api.credentials.evidence import MOST_SEEN, UNSEEN, shown_command
 from claude_sandbox.api.status_fields.incident import MOST_MISSING
 from claude_sandbox.backends.containment import Evidence
 from claude_sandbox.backends.kubernetes.node_agents.answers import MisunderstoodError
@@ -29,17 +29,24 @@ def evidence_in(answer: bytes, uid: str) -> Evidence:
         if found["version"] != VERSION or found["pod"] != uid:
             raise ValueError("another answer")
         missing = [clip(str(one), _LONGEST) for one in found["missing"][:MOST_MISSING]]
-        return Evidence(dict(_files(found)), missing)
+        processes, unseen = _processes(found["processes"])
+        return Evidence({PROCESSES: processes, **dict(_files(found))}, missing + unseen)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise MisunderstoodError(type(error).__name__) from None
 
 
+def _processes(told: Any) -> tuple[bytes, list[str]]:
+    """The file of them, and what of it is missing."""
+    lines, left = [], MOST_SEEN
+    for one in told:
+        words = [str(word) for word in one.get("command", ())]
+        left -= sum(map(len, words))
+        lines.append(json.dumps(one | {"command": shown_command(words) if left >= 0 else [UNSEEN]}))
+    missing = [f"processes' arguments beyond {MOST_SEEN >> 10} KiB"] if left < 0 else []
+    return "".join(f"{line}\n" for line in lines).encode(), missing
+
+
 def _files(found: Any) -> Iterator[tuple[str, bytes]]:
-    lines = (
-        json.dumps(one | {"command": shown_command([str(word) for word in one.get("command", ())])})
-        for one in found["processes"]
-    )
-    yield PROCESSES, "".join(f"{line}\n" for line in lines).encode()
     for number, network in enumerate(found["networks"][:MOST_NETWORKS]):
         for name in TABLES:
             if name in network:
