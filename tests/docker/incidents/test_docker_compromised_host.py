@@ -85,7 +85,8 @@ async def test_nothing_is_asked_of_it_its_sandboxes_say_so_and_no_key_of_it_is_u
     assert condition(lost["status"], "Stalled") == ("True", "HostCompromised")
     assert lost["status"]["credentials"]["mountedGeneration"] == generation
     told = await place.comes_to("shares", lambda one: bool(one["status"].get("lostKey")))
-    assert told["status"]["lostKey"] == {"host": HOST, "secret": "alice", "generation": generation}
+    since = status["incident"]["since"]
+    assert told["status"]["lostKey"] == {"host": HOST, "secret": "alice", "generation": generation, "since": since}
     assert condition(told["status"], "CredentialsCurrent") == ("False", "KeyCompromised")
 
     # A change of the spec, a container that ends, and a new sandbox: nothing is asked for any of it.
