@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from enginekit import shared_by_engines
 from fault_matrix import (
     OF_GATEWAY,
     OF_RELAY,
@@ -35,6 +34,7 @@ from fault_place import GATEWAY_PHASES, PHASES, PORT_PHASES, Place, fault_place
 from slow_provider import ADDRESS, slow_provider_on
 
 from claude_sandbox.blueprint.model import Image
+from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
 
@@ -60,9 +60,11 @@ async def place(
             yield made
 
 
-@shared_by_engines("kind", {PLAIN.name: PLAIN})
-async def test_each_fault_in_each_phase(place: Place, kind: Kind) -> None:
-    await in_each_phase(place, kind)
+@pytest.mark.parametrize(
+    "engine_release", [pytest.param(engine.RELEASES[0], marks=pytest.mark.slow), engine.RELEASES[1]], indirect=True
+)
+async def test_each_fault_in_each_phase(place: Place) -> None:
+    await in_each_phase(place, PLAIN)
 
 
 @pytest.mark.slow
