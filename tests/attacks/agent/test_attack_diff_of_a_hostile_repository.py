@@ -174,7 +174,7 @@ def test_nothing_of_the_repository_is_run(name: str, agent: Agent) -> None:
         assert found.exit_code == 0, found.output
         assert "-before\n+after\n" in found.stdout
     else:
-        assert found.exit_code == 1
+        assert found.exit_code == 4
 
 
 def test_a_work_tree_elsewhere_is_not_read(agent: Agent) -> None:
@@ -239,7 +239,7 @@ def test_an_object_can_not_stand_for_another(agent: Agent) -> None:
     path.write_bytes(zlib.compress(b"blob 6\0after\n"))
     assert "-before" not in git(agent.at, "diff", "--stat", "-p", check=False)
     found = diff(agent, "--base", agent.base)
-    assert found.exit_code == 1
+    assert found.exit_code == 4
     assert blob in found.output
 
 
@@ -262,7 +262,7 @@ def test_a_repository_that_unpacks_to_too_much_is_not_taken(agent: Agent) -> Non
     path.mkdir(exist_ok=True)
     (path / ("0" * 38)).write_bytes(zlib.compress(b"blob 50000000\0" + bytes(50_000_000)))
     found = diff(agent, "--max-size", "10Mi")
-    assert found.exit_code == 1
+    assert found.exit_code == 4
     assert "unpacked" in found.output
 
 
@@ -279,7 +279,7 @@ def test_a_damaged_object_is_told(agent: Agent, content: bytes, said: str) -> No
     path.mkdir(exist_ok=True)
     (path / ("0" * 38)).write_bytes(content)
     found = diff(agent)
-    assert (found.exit_code, said in found.output) == (1, True), found.output
+    assert (found.exit_code, said in found.output) == (4, True), found.output
 
 
 def test_names_of_every_kind_are_shown_as_they_are(agent: Agent) -> None:
@@ -315,7 +315,7 @@ def test_a_repository_without_a_commit_and_none_at_all(agent: Agent) -> None:
     agent.at = agent.place / "inside/new"
     agent.at.mkdir()
     found = diff(agent)
-    assert found.exit_code == 1
+    assert found.exit_code == 4
     assert "There is no repository at" in found.output
     git(agent.at, "init", "-q")
     (agent.at / "x").write_text("x\n")
@@ -366,6 +366,6 @@ def test_of_several_repositories_one_has_to_be_named(agent: Agent) -> None:
     with exec_server(agent.place / "inside", agent.place) as server:
         server.status.update(repositories=several)
         found = CliRunner().invoke(cli, ["diff", "--kubeconfig", server.kubeconfig, "alice"])
-    assert found.exit_code == 1
+    assert found.exit_code == 4
     assert "several repositories: one, two" in found.output
     assert "--path" in found.output
