@@ -298,10 +298,12 @@ def test_ordinary_words_and_references_are_no_credentials(words: tuple[str, ...]
 @pytest.mark.parametrize(
     "piece",
     ["mysql ", "--token ", "--token\x1f", "://a:", "curl -u a", "-", "--a-", ";KEY=", '"A', "Bearer 1a", "basic a",
-     "X-TOKEN", "a=", "https://", "?TOKEN=", "-p", "host=a ", " ", "1a1a"],
+     "X-TOKEN", "a=", "https://", "?TOKEN=", "-p", "host=a ", " ", "\n", "\t", ",\n ", "{\n",
+     "auth ", "x-auth \n", " =", "-key ", "1a1a"],
 )  # fmt: skip
+@pytest.mark.timeout(30)
 def test_whoever_writes_a_text_can_not_make_its_judgement_take_long(piece: str) -> None:
-    # A quadratic pattern would not end here.
+    # A second; a quadratic pattern takes more than half a minute.
     text = piece * (200_000 // len(piece))
     variable_holds_credential("X_HEADERS", text)
     command_line_holds_credential(["mysql", "curl", text, text])

@@ -44,14 +44,17 @@ _HEADER_OPTION = re.compile(r"-H|--headers?")
 _HTTPIE = re.compile(r"(?:.*/)?(?:https?|xhs?)")
 _HTTPIE_HEADER = re.compile(r"[A-Za-z][A-Za-z-]*:[^=/].*")
 
+# From the first of the blanks on: from each of many, time would grow with their square.
+_AROUND_EQUALS = re.compile(r"(?<! ) *= *")
 # Headers that hold a key of something else, and some more that hold a credential.
 _KEYS_OF_DATA = re.compile(
-    r"(?:^|(?<=[,;\n\"{]))\s*(?:idempotency|(?:x-)?(?:cache|partition|routing|surrogate|public|sort|shard|group|dedupe))-key"
+    r"(?:^|(?<=[,;\n\"{]))[^\S\n]*"
+    r"(?:idempotency|(?:x-)?(?:cache|partition|routing|surrogate|public|sort|shard|group|dedupe))-key"
     r"[\"']?\s*[:=][^,;\n]*",
     re.IGNORECASE,
 )
 _MORE_HEADERS = re.compile(
-    r"(?:^|[,;\n\"{\[])\s*[\w-]*"
+    r"(?:^|[,;\n\"{\[])[^\S\n]*[\w-]*"
     r"(?:auth|jwt|credentials?|-pat|-session|authorization[\"']?\s*[:=]\s*[\"']?[\w-]+(?:%20| ))"
     r"[\"']?\s*(?:[:=]|(?<=%20)|(?<= ))\s*[\"']?(?!\$|\{\{|<)[^ ,\"'\n]",
     re.IGNORECASE,
@@ -60,7 +63,7 @@ _MORE_HEADERS = re.compile(
 
 def header_holds(headers: str) -> bool:
     """Whether a header, or a list of them, has a credential."""
-    left = _KEYS_OF_DATA.sub("", re.sub(r" *= *", "=", headers))
+    left = _KEYS_OF_DATA.sub("", _AROUND_EQUALS.sub("=", headers))
     return credential_in_headers("HEADERS", left) or bool(_MORE_HEADERS.search(left))
 
 
