@@ -114,6 +114,7 @@ def test_who_runs_commands_in_a_probe_can_not_have_it_say_that_all_is_denied(ope
     assert {result for result, _ in seen} == {"Unknown"}
 
 
+@pytest.mark.slow
 def test_a_pod_of_a_tenant_that_looks_like_a_probe_says_nothing(proven: Sandbox, kubectl: Kubectl) -> None:
     """With the labels, the owner and the name; and with a message that all is denied."""
     own = json.loads(kubectl("get", "pod", "-n", proven.namespace, proven.pod, "-o", "json").stdout)

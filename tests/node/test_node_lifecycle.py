@@ -150,6 +150,7 @@ def test_bringing_up_a_node_that_is_up_changes_nothing(node: Cluster) -> None:
     assert {name: components.running(node.layout, name) for name in COMPONENTS} == before
 
 
+@pytest.mark.slow
 def test_pods_get_out_past_a_firewall_that_forwards_nothing_which_is_as_it_was_afterwards(
     needs_root: None, state_home: Path, sandbox_image: ImageArchive
 ) -> None:

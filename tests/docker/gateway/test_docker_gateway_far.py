@@ -76,6 +76,7 @@ async def far_with_provider(cluster: Cluster, host: EngineDescription, way: Way,
             yield made
 
 
+@pytest.mark.slow
 async def test_by_ssh_a_sandbox_works_by_its_gateway_and_the_gateway_heals(far_by_ssh: Far) -> None:
     await works_and_heals(far_by_ssh)
 

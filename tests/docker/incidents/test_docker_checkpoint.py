@@ -172,7 +172,7 @@ async def test_an_operator_that_ends_at_any_call_leaves_no_memory_that_can_be_re
     assert seen > 1
 
 
-@pytest.mark.by_turns
+@pytest.mark.slow
 async def test_memory_that_was_not_encrypted_yet_goes_with_the_sandbox(able: EngineDescription, tmp_path: Path) -> None:
     recipient, _ = key_pair(tmp_path)
     for end in ("release", "remove"):

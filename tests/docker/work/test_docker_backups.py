@@ -144,6 +144,7 @@ async def test_with_the_home_its_sessions_are_found_and_repositories_are_looked_
     await place.comes_to("moment", has_reason("VolumeSnapshotNotPossible"))
 
 
+@pytest.mark.slow
 async def test_a_helper_that_is_killed_is_begun_anew_and_one_of_a_deleted_backup_goes(place: Place) -> None:
     place.run("head -c 120000000 /dev/urandom > large")
     await place.back_up("killed")

@@ -254,6 +254,7 @@ async def test_one_that_is_cut_begins_anew_and_goes_with_the_sandbox(
     await ready(one)
 
 
+@pytest.mark.slow
 async def test_a_workspace_in_memory_keeps_them_and_is_filled_anew_when_all_has_ended(
     one: Sandbox, server: tuple[GitProcess, dict[str, Any]]
 ) -> None:

@@ -205,6 +205,7 @@ def test_the_operator_listens_to_this_machine_only_and_asks_for_nothing_that_it_
         socket.create_connection(("127.0.0.2", port), 5)
 
 
+@pytest.mark.slow
 def test_run_again_it_changes_nothing(first: str, demo: Demo) -> None:
     before, process, started = versions(demo.kubectl), operator(demo), container(demo).attrs["State"]["StartedAt"]
     again = demo.run("--backend=docker")
