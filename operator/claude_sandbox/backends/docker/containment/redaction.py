@@ -56,7 +56,7 @@ def _clipped(line: str) -> str:
 def _titles(text: str) -> Any:
     try:
         return json.JSONDecoder().raw_decode(text, text.index('"Titles":') + len('"Titles":'))[0]
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -68,7 +68,7 @@ def _rows(text: str) -> Iterator[list[Any]]:
     while text[at : at + 1] in ("[", ","):
         try:
             row, at = decoder.raw_decode(text, at + (text[at] == ","))
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         yield row if isinstance(row, list) else [row]
 

@@ -52,6 +52,13 @@ def test_the_rows_that_are_whole_are_kept_of_an_answer_that_was_cut_off() -> Non
     assert [row[-1] for row in found["Processes"]] == ["one", "two [redacted]"]
 
 
+def test_what_is_nested_too_deep_is_left_out_as_what_was_cut_off_is() -> None:
+    deep = b"[" * 100_000
+    answer = b'{"Titles":' + deep + b',"Processes":[["root","one"],["root",' + deep
+    found, _ = shown(answer)
+    assert (found["Titles"], [row[-1] for row in found["Processes"]]) == (None, ["one"])
+
+
 def test_long_and_many_arguments_are_cut_and_not_kept_unseen() -> None:
     found, why = shown(listed("x" * 4090 + f" --api-key {KEY}", "y" * 9000, f"z {KEY}"))
     assert [row[-1][:14] for row in found["Processes"]] == ["x" * 14, "y" * 14, "z [redacted]"]
