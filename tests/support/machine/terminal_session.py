@@ -12,6 +12,7 @@ import termios
 PATIENCE = 120.0
 ROWS, COLUMNS = 33, 121
 """Of the terminal: nobody's default."""
+PROMPT = b"$ "
 
 
 def told_by_a_terminal(sandbox: str, kubeconfig: str) -> tuple[int, bytes]:
@@ -25,18 +26,23 @@ def told_by_a_terminal(sandbox: str, kubeconfig: str) -> tuple[int, bytes]:
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
     seen = b""
 
-    def until(word: bytes) -> None:
+    def until(word: bytes, times: int = 1) -> None:
         nonlocal seen
-        while word not in seen:
+        while seen.count(word) < times:
             assert select.select([terminal], [], [], PATIENCE)[0], seen
             seen += os.read(terminal, 4096)
 
     try:
         # Typed before anybody is there to read it.
-        os.write(terminal, b"stty size; sleep 600\n")
+        os.write(terminal, b"stty size; cat\n")
         until(f"{ROWS} {COLUMNS}".encode())
+        # Once by the terminal and once by cat, which is at work then: bash loses a Ctrl-C that comes between two commands.
+        os.write(terminal, b"are you there\n")
+        until(b"are you there", times=2)
+        prompts = seen.count(PROMPT)
         os.write(terminal, b"\x03")
-        # Ctrl-C ended what ran there, and nothing here.
+        # Ctrl-C ended what ran there, and nothing here. What is typed before the prompt is back may be thrown away.
+        until(PROMPT, times=prompts + 1)
         os.write(terminal, b"echo came-$((1 + 1)); exit 5\n")
         until(b"came-2")
         # A terminal whose last user has left can't be read any more.
