@@ -6,7 +6,7 @@ _PACKAGE = "claude_sandbox/"
 
 
 class Told(Exception):  # noqa: N818 - which fault it is its subclasses say
-    """Its text is the operator's own, quotes nothing that was read, and may be shown: a clause."""
+    """Its text is the operator's own, quotes nothing that was read, and may be shown, without a traceback: a clause."""
 
 
 def mishap(error: BaseException) -> str:

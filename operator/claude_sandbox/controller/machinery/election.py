@@ -34,6 +34,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from claude_sandbox.api.mishap import Told
 from claude_sandbox.kubernetes_api.client import Api, Obj
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import LEASES
@@ -46,7 +47,7 @@ _REMEDY = "Give the operator's account its role (kubectl apply -k manifests/), o
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-class NotLeadingError(Exception):
+class NotLeadingError(Told):
     """A write was about to be sent by a replica that may not act (any more)."""
 
 

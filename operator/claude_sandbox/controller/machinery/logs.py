@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, TextIO
 import orjson
 
 from claude_sandbox.api.clip import plain
+from claude_sandbox.api.mishap import Told
 from claude_sandbox.controller.machinery.redaction import clean, redact, text_of
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,11 @@ class RedactingFilter(logging.Filter):
         if record.exc_info:
             kind, error, trace = record.exc_info
             record.error_type = kind.__name__ if kind else ""
-            record.exc_text = redact("".join(traceback.format_exception(kind, error, trace)).rstrip())
+            if isinstance(error, Told):
+                # It says all there is: when a lease is lost, each of many that work would add a traceback.
+                record.msg += "" if str(error) in record.msg else f": {redact(str(error))}"
+            else:
+                record.exc_text = redact("".join(traceback.format_exception(kind, error, trace)).rstrip())
             # Or a formatter would write the traceback anew, with whatever is in it.
             record.exc_info = None
         elif record.exc_text:

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_sandbox.controller.machinery import logs
+from claude_sandbox.controller.machinery.election import NotLeadingError
 from claude_sandbox.controller.machinery.redaction import REDACTED, clean, redact
 
 URLSAFE = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
@@ -325,3 +326,17 @@ def test_a_record_that_cannot_be_written_is_not_printed_as_it_is(capsys: pytest.
         logging.captureWarnings(False)
     assert "could not be written: OSError" in stream.getvalue()
     assert "private" not in capsys.readouterr().err + stream.getvalue()
+
+
+@pytest.mark.parametrize("formatter", [logs.JsonFormatter(), logs.TextFormatter()], ids=["json", "text"])
+def test_a_lease_that_is_lost_is_one_line_for_each_that_works(formatter: logging.Formatter) -> None:
+    """Twenty probes that end then would else be twenty tracebacks."""
+    made = logging.getLogger("test").makeRecord("test", logging.WARNING, __file__, 1, "a probe has ended", (), None)
+    try:
+        raise NotLeadingError("this replica is not the leader")
+    except NotLeadingError as error:
+        made.exc_info = (type(error), error, error.__traceback__)
+    said = written(made, formatter)
+    assert "a probe has ended: this replica is not the leader" in said
+    assert said.count("\n") == 1
+    assert "Traceback" not in said
