@@ -10,7 +10,9 @@ bounded in size, number and place.
 
 import contextlib
 import gzip
+import hashlib
 import json
+import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -408,3 +410,40 @@ async def test_attestations_and_broken_bundles_hide_no_signature(registry: Image
     place.policy(**wants_signatures(registry, OURS))
     assert (await place.told(repository=f"{registry.host}/a", tag="1")).image.digest == digest
     assert len(registry.asked) < MOST + 10
+
+
+def filled(number: int) -> bytes:
+    return b"%04d" % number * (512 << 10)
+
+
+@pytest.mark.parametrize("where", ["blobs", "values"])
+async def test_what_is_large_together_is_never_in_memory_at_once(
+    registry: ImageRegistry, place: GatePlace, where: str
+) -> None:
+    """Who may push and not sign has as many statements looked at as there may be, each as large as one may be."""
+    digest = registry.put("a", "1")
+    sign(registry, "a", digest, OURS)
+    tag = f"{digest.replace(':', '-')}.sig"
+    good = json.loads(registry.manifests["a", tag][1])["layers"]
+    # Twice 2 MiB make a small part of what is held by who keeps all 60; a value of two bytes takes sixty.
+    large = {f"sha256:{hashlib.sha256(filled(one)).hexdigest()}": one for one in range(60 if where == "blobs" else 0)}
+
+    async def given(request: web.Request) -> web.StreamResponse:
+        content = filled(large[request.path.rpartition("/")[2]])
+        return web.Response(body=content)
+
+    registry.elsewhere = {f"/v2/a/blobs/{one}": given for one in large}
+    said = {signatures.SIGNATURE: "bm8="}
+    layers = [{"mediaType": signatures.SIMPLE_SIGNING, "digest": one, "annotations": said} for one in large]
+    registry.put_manifest("a", tag, {"schemaVersion": 2, "mediaType": MANIFEST, "layers": [*layers, *good]})
+    if where == "values":
+        registry.put_manifest("a", digest.replace(":", "-"), {"manifests": [[]] * 900_000})
+    place.policy(**wants_signatures(registry, THEIRS if where == "values" else OURS))
+    tracemalloc.start()
+    try:
+        found = await place.told(repository=f"{registry.host}/a", tag="1")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (where == "blobs") == (found.image.digest == digest and found.failure is None)
+    assert peak < 40 << 20

@@ -13,7 +13,6 @@ What a transparency log says of a signature is not asked for: the key alone coun
 
 import base64
 import binascii
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,6 +20,8 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from claude_sandbox.controller.images.strangers import read
 
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | rsa.RSAPublicKey
 
@@ -66,24 +67,24 @@ def is_statement(payload: bytes, signature: str, digest: str, keys: Iterable[Pub
     # The signature first: what nobody has signed is not parsed.
     if signed is None or not any(_verifies(key, signed, payload) for key in keys):
         return False
-    critical = _mapping(_mapping(_json(payload)).get("critical"))
+    critical = _mapping(_mapping(read(payload)).get("critical"))
     named = _mapping(critical.get("image")).get("docker-manifest-digest")
     return critical.get("type") == "cosign container image signature" and _is_digest(named, digest)
 
 
 def is_bundle(bundle: bytes, digest: str, predicate: str, keys: Iterable[PublicKey]) -> bool:
     """Whether the newer form's bundle is a statement of this predicate about this very digest, by one of the keys."""
-    return _says(_mapping(_mapping(_json(bundle)).get("dsseEnvelope")), digest, predicate, keys)
+    return _says(_mapping(_mapping(read(bundle)).get("dsseEnvelope")), digest, predicate, keys)
 
 
 def is_envelope(envelope: bytes, digest: str, predicate: str, keys: Iterable[PublicKey]) -> bool:
     """The same of an attestation of the older form."""
-    return _says(_mapping(_json(envelope)), digest, predicate, keys)
+    return _says(_mapping(read(envelope)), digest, predicate, keys)
 
 
 def says_to_state(bundle: bytes, digest: str, predicate: str) -> bool:
     """Whether a bundle would be a statement of this predicate about this very digest, were it signed by who may."""
-    payload = _decoded(_mapping(_mapping(_json(bundle)).get("dsseEnvelope")).get("payload"))
+    payload = _decoded(_mapping(_mapping(read(bundle)).get("dsseEnvelope")).get("payload"))
     return payload is not None and states(payload, digest, predicate)
 
 
@@ -102,7 +103,7 @@ def _says(envelope: Mapping[str, Any], digest: str, predicate: str, keys: Iterab
 
 def states(payload: bytes, digest: str, predicate: str) -> bool:
     """Whether an in-toto statement, which somebody signed, is one of this predicate about this very digest."""
-    statement = _mapping(_json(payload))
+    statement = _mapping(read(payload))
     subjects = statement.get("subject")
     if statement.get("predicateType") != predicate or not isinstance(subjects, list):
         return False
@@ -140,13 +141,6 @@ def _decoded(text: object) -> bytes | None:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        return None
-
-
-def _json(data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
         return None
 
 

@@ -1,10 +1,11 @@
 """What a registry has of signed statements about an image: signatures and attestations, in each form of cosign's.
 
 Somebody who may push to the repository, and may not sign, decides how many there are and what is in them. So what is
-not as it should be is passed over and hides nothing beside it, and only so many are looked at.
+not as it should be is passed over and hides nothing beside it, only so many are looked at, and one is held at a time:
+all together could be larger than the operator's memory.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any
 
 from claude_sandbox.api.references import Reference
@@ -20,46 +21,49 @@ Says = Callable[[Signers], bool]
 """Whether it is what they have to have signed, by one of them. Raises TrustRootError."""
 
 
-async def statements(client: RegistryClient, image: Reference, predicates: Iterable[str], way: Way) -> tuple[Says, ...]:
-    """All that may matter to who asks for these predicates. Raises RegistryError."""
+async def statements(
+    client: RegistryClient, image: Reference, predicates: Iterable[str], way: Way
+) -> AsyncGenerator[Says]:
+    """All that may matter to who asks for these predicates, one by one. Raises RegistryError."""
     wanted = frozenset(predicates)
-    found: list[Says] = []
     if "" in wanted:
-        found += await _at_tag(client, image, "sig", way)
+        async for one in _at_tag(client, image, "sig", way):
+            yield one
     if wanted - {""}:
-        found += await _at_tag(client, image, "att", way)
-    return (*found, *await _bundles(client, image, wanted, way))
+        async for one in _at_tag(client, image, "att", way):
+            yield one
+    async for one in _bundles(client, image, wanted, way):
+        yield one
 
 
-async def _at_tag(client: RegistryClient, image: Reference, kind: str, way: Way) -> list[Says]:
+async def _at_tag(client: RegistryClient, image: Reference, kind: str, way: Way) -> AsyncGenerator[Says]:
     """The older form."""
     try:
         manifest = await client.manifest(image, f"{image.digest.replace(':', '-')}.{kind}", way)
     except UnusableError:
-        return []
-    found: list[Says] = []
+        return
     for layer in _layers(manifest.content):
         said = _mapping(layer.get("annotations")).get(signatures.SIGNATURE)
         media = layer.get("mediaType")
         if media == signatures.SIMPLE_SIGNING and isinstance(said, str):
             payload = await _blob(client, image, layer, way)
-            found += [] if payload is None else [_statement(payload, said, image.digest)]
+            if payload is not None:
+                yield _statement(payload, said, image.digest)
         elif media == signatures.ENVELOPE:
             payload = await _blob(client, image, layer, way)
-            found += [] if payload is None else [_envelope(payload, image.digest)]
-    return found
+            if payload is not None:
+                yield _envelope(payload, image.digest)
 
 
-async def _bundles(client: RegistryClient, image: Reference, wanted: frozenset[str], way: Way) -> list[Says]:
+async def _bundles(client: RegistryClient, image: Reference, wanted: frozenset[str], way: Way) -> AsyncGenerator[Says]:
     """The newer form."""
     try:
         referring = await client.referrers(image, image.digest, way)
     except UnusableError:
-        return []
+        return
     likely = [one for one in referring if _may_be_bundle(one)]
     # Those that say to be what is asked for come first: of the rest there may be many.
     likely.sort(key=lambda one: _mapping(one.get("annotations")).get(signatures.PREDICATE) not in _called(wanted))
-    found: list[Says] = []
     for one in likely[:MOST]:
         try:
             manifest = await client.manifest(image, str(one.get("digest")), way)
@@ -69,8 +73,8 @@ async def _bundles(client: RegistryClient, image: Reference, wanted: frozenset[s
             if not str(layer.get("mediaType")).startswith(signatures.BUNDLE):
                 continue
             content = await _blob(client, image, layer, way)
-            found += [] if content is None else [_bundle(content, image.digest)]
-    return found
+            if content is not None:
+                yield _bundle(content, image.digest)
 
 
 def _may_be_bundle(described: Mapping[str, Any]) -> bool:

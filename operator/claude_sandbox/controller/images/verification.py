@@ -14,6 +14,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from weakref import WeakValueDictionary
 
@@ -164,16 +165,21 @@ class Verification:
     async def _verify(self, demand: Demand) -> Answer:
         """Raises RegistryError."""
         way = await self._way(demand)
-        found = await statements(self._client, demand.image, (one.predicate for one in demand.signers), way)
+        missing, found = demand.signers, False
+        predicates = (one.predicate for one in demand.signers)
         try:
-            # What it takes to verify a certificate, and to import what does, holds up nobody else.
-            refused = await asyncio.to_thread(_refused, demand, found)
+            async with aclosing(statements(self._client, demand.image, predicates, way)) as saying:
+                async for says in saying:
+                    found = True
+                    # What it takes to verify a certificate, and to import what does, holds up nobody else.
+                    missing = await asyncio.to_thread(_left, missing, says)
+                    if not missing:
+                        return Answer(certain=True, digest=demand.image.digest)
         except TrustRootError as error:
             message = f"The trustRoot of a ClaudeImagePolicy {error}: have its administrator mend it."
             return Answer(certain=True, message=message, refused=demand.signers, again=REFUSED_FOR)
-        if not refused:
-            return Answer(certain=True, digest=demand.image.digest)
-        return Answer(certain=True, message=_missing(demand, refused[0], found), refused=refused, again=REFUSED_FOR)
+        message = _missing(demand, missing[0], found=found)
+        return Answer(certain=True, message=message, refused=missing, again=REFUSED_FOR)
 
     async def _way(self, demand: Demand) -> Way:
         """How the image's registry may be asked. Raises RegistryError."""
@@ -199,12 +205,13 @@ def _asked(demand: Demand) -> str:
     return "" if demand.registry is None else demand.registry.model_dump_json()
 
 
-def _refused(demand: Demand, found: tuple[Says, ...]) -> tuple[Signers, ...]:
-    """By whom nothing is signed. Raises TrustRootError."""
-    return tuple(one for one in demand.signers if not any(says(one) for says in found))
+def _left(signers: tuple[Signers, ...], says: Says) -> tuple[Signers, ...]:
+    """Who has not signed this either. Raises TrustRootError."""
+    return tuple(one for one in signers if not says(one))
 
 
-def _missing(demand: Demand, signers: Signers, found: tuple[Says, ...]) -> str:
+def _missing(demand: Demand, signers: Signers, *, found: bool) -> str:
+    """`found`: whether there is anything that could be a signature."""
     who = "public keys and identities" if signers.identities else "public keys"
     key = "" if signers.identities else " --key"
     if signers.predicate:

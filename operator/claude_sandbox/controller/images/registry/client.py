@@ -9,7 +9,6 @@ where that says that tokens are had, by TLS; without one nothing secret is sent.
 
 import base64
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from claude_sandbox.api.references import DEFAULT_REGISTRY, Reference
 from claude_sandbox.backends.docker.engine.connection.client_credentials import RegistryLogin
 from claude_sandbox.controller.images.registry.reach import Reach, RegistryError, UnusableError, Way
+from claude_sandbox.controller.images.strangers import read
 
 MANIFESTS = (
     "application/vnd.oci.image.index.v1+json",
@@ -175,10 +175,7 @@ def _asked(challenge: str) -> tuple[str, Mapping[str, str]]:
 
 
 def _mapping(image: Reference, body: bytes) -> Mapping[str, Any]:
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        found = None
+    found = read(body)
     if not isinstance(found, dict):
         raise UnusableError(f"{image.registry} gave what can't be read")
     return found
