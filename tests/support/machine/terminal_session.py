@@ -36,7 +36,7 @@ def told_by_a_terminal(sandbox: str, kubeconfig: str) -> tuple[int, bytes]:
         # Typed before anybody is there to read it.
         os.write(terminal, b"stty size; cat\n")
         until(f"{ROWS} {COLUMNS}".encode())
-        # Once by the terminal and once by cat, which is at work then: bash loses a Ctrl-C that comes between two commands.
+        # Once by the terminal, once by cat, which is at work then: bash loses a Ctrl-C that comes between commands.
         os.write(terminal, b"are you there\n")
         until(b"are you there", times=2)
         prompts = seen.count(PROMPT)
