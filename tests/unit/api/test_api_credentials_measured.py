@@ -20,6 +20,12 @@ def whole(text: str) -> str:
 
 
 CREDENTIALS = {
+    "CURL_OPTS": "-u me:word", "CURLOPTS": "-H Authorization:\\ Bearer\\ word", "CI_CURL_FLAGS": "-sSu me:word",
+    "MYSQL_ARGS": "-h db -pword", "REDIS_CLI_OPTS": "-a word", "ZIP_OPTIONS": "-P word", "RUN_ARGS": "--user me:word",
+    "QUOTED_OPTS": '-H "Authorization: token word"', "ESCAPED": "Bearer\\ §R", "TABBED": "Bearer\t§R",
+    "CALLBACK": "https://h/x?a=1&token=word", "FUNCTION": "https://h/api/x?code=§R==", "FRAGMENT": "/x#access_token=w",
+    "SAS": "https://h/c?sv=2022&sig=abc%2Bdef%2F1hi", "VARIABLES": '[{"name":"DB_PASSWORD","value":"w"}]',
+    "SERVERS": '{"a":{"url":"https://h/sse?api_key=word"}}',
     "PASS": "word", "pass": "/a/word", "PSK": "word", "TOTP_SEED": "w", "PAGERDUTY_ROUTING_KEY": "§H",
     "VENDOR_AUTH_CODE": "w", "WORDPRESS_AUTH_SALT": "w", "LOGGED_IN_SALT": "w",
     "DJANGO_SECRET_KEY": "word", "RAILS_MASTER_KEY": "12", "STRIPE_WEBHOOK_SECRET": "word",
@@ -71,6 +77,11 @@ CREDENTIALS = {
     "ANSIBLE_VAULT_PASSWORD": "w", "SUDO_PASSWORD": "w", "ROOT_PW": "w", "USER_PASS": "w", "ADMIN_PWD": "w",
 }  # fmt: skip
 SETTINGS = {
+    "CURL_OPTS": "-sSfL -u $U:$P", "MYSQL_ARGS": "-h db -P 3306 -p", "DOCKER_RUN_ARGS": "--user 1000:1000 -v a:b",
+    "RSYNC_OPTS": "-avz -p --chown a:b", "SSH_ARGS": "-p 2222 -i /k", "PYTEST_ADDOPTS": '-k "token or password"',
+    "PAGES": "https://h/?page_token=abc&sort_key=name", "FILLED": "https://h/?token=${T}&key=name&sig=<sig>",
+    "GRANT": "https://h/?response_type=token&grant_type=password", "VARIABLES": '[{"name":"DB_HOST","value":"w"}]',
+    "CHECKS": '[{"password":"%%env_REDIS_PASSWORD%%"}]',
     "PWD": "/workspace", "AMQP_ROUTING_KEY": "orders.created.v1", "CACHE_SALT": "v1", "RANDOM_SEED": "42",
     "AUTH": "none",
     "HOST_PWD": "/home/u/project", "PROJECT_PWD": "/workspace/x", "OLDPWD": "/workspace", "INIT_CWD": "/w",
@@ -190,6 +201,14 @@ OTHER_HEADERS = (
     'signature-input=x',
 )  # fmt: skip
 COMMANDS: tuple[tuple[str, ...], ...] = (
+    ('agent', '--secret', 'word'), ('agent', '--user', 'me:word'), ('agent', '--user=me:word'),
+    ('agent', '--userpass', 'me:word'), ('agent', '--http-user', 'me:word'), ('agent', '--proxy-user', 'me:word'),
+    ('gh', 'secret', 'set', 'X', '--body', 'word'), ('doppler', 'secrets', 'set', 'X=word'),
+    ('aws', 'secretsmanager', 'create-secret', '--name', 'x', '--secret-string', 'word'),
+    ('az', 'keyvault', 'secret', 'set', '--name', 'x', '--value', 'word'), ('vault', 'kv', 'put', 'kv/x', 'a=word'),
+    ('kubectl', 'create', 'secret', 'generic', 'x', '--from-literal=a=word'),
+    ('docker', 'run', 'x', 'agent', '--secret', 'word'), ('curl', '-H', 'Authorization:\\ Bearer\\ §R', 'x'),
+    ('agent', '--header', 'Authorization:\\ Basic\\ dTpzd29yZGZpc2g='), ('agent', '--url', 'https://h/x?token=word'),
     ('agent', '--pat', 'word'), ('xh', '--bearer', 'word', 'x'), ('agent', '--auth', 'me:word'),
     ('agent', '--basic-auth=me:word'), ('agent', '--credentials', 'me:word'), ('agent', '--cookie', 'session=word'),
     ('agent', '--cookie=session=word'), ('websocat', '-H=Authorization: Bearer word', 'ws://h'),
@@ -257,6 +276,18 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ('sh', '-c', 'echo me:word | chpasswd'),
 )  # fmt: skip
 INNOCENT_COMMANDS: tuple[tuple[str, ...], ...] = (
+    ('gcloud', 'secrets', 'versions', 'access', 'latest', '--secret=db'),
+    ('gcloud', 'secrets', 'versions', 'access', 'latest', '--secret', 'db'),
+    ('sh', '-c', 'gcloud secrets versions access latest --secret=db > /run/x'),
+    ('gcloud', 'run', 'deploy', 'x', '--set-secrets=API_KEY=name:latest'),
+    ('gcloud', 'run', 'deploy', 'x', '--update-secrets', 'DB_PASSWORD=db:1'),
+    ('docker', 'service', 'create', '--secret', 'source=db,target=/x', 'x'), ('docker', 'service', 'update', '--secret-rm', 'x', 'y'),  # noqa: E501
+    ('podman', 'run', '--secret', 'db,type=env,target=X', 'x'), ('claude-sandbox', 'backup', 'a/b', '--secret', 'x'),
+    ('agent', '--user', 'www-data:www-data'), ('agent', '--user', 'app:staff'), ('agent', '--user', 'app:1000'),
+    ('docker', 'run', '--user', 'app:grp', 'x'), ('agent', '--user', 'system:serviceaccount:a:b'),
+    ('aws', 'secretsmanager', 'create-secret', '--secret-string', 'file://x'), ('agent', '--user', '$U:$P'),
+    ('gh', 'pr', 'create', '--body', 'fix'), ('gh', 'secret', 'set', 'X', '--body', '$X'),
+    ('claude', '-p', 'Why does GET /login?token=abc return 401'),
     ('agent', '--pat', '$PAT'), ('agent', '--auth', 'basic'), ('agent', '--auth', '1000:1000'),
     ('agent', '--user', '1000:1000'), ('agent', '--user', 'node:node'), ('agent', '--credentials', '/etc/x:ro'),
     ('agent', '--auth', '$ME:$WORD'), ('agent', '--cookie', 'jar.txt'), ('agent', '--cookie', 'session=$WORD'),

@@ -26,7 +26,7 @@ _OPAQUE = "[\\w.-]*\\d[A-Za-z]+\\d[\\w.+/-]{6}"
 IN_ARGUMENT = (
     # As environment variables are written; an upper-case name is no word of a sentence.
     '(?:API_?KEY|ACCESS_KEY|SECRET_KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|_PASS)=["\\x27]?[^"\\x27$` ]'
-    "|(?:^|[^\\w.-])--?[\\w.-]*(?:(?:api|access|secret|auth)[-_]?[kK]ey|[tT]oken|[pP]ass(?:word|wd|phrase)|[sS]ecret)="
+    "|(?:^|[^\\w.-])--?[\\w.-]*(?:(?:api|access|secret|auth)[-_]?[kK]ey|[tT]oken|[pP]ass(?:word|wd|phrase)|[\\w.][-_]?[sS]ecret)="
     # Of Docker's builds a secret is told by where it is: id=NAME,src=FILE.
     '["\\x27]?(?:[^"\\x27$ {<i]|i[^d])'
     # Variables in JSON, for example of an MCP server.
@@ -39,9 +39,11 @@ _OPTIONS = (
     "--?(?:[a-z_-]*(?:api|access|secret)[-_]?[kK]ey"
     "|(?:[a-z]*(?:access|api|auth|bot|hub|lab|user)[-_]?)?[tT]oken"
     "|(?:[a-z]*(?:db|user|admin|proxy|key)[-_]?)?[pP]ass(?:word|wd|phrase)"
-    "|(?:[a-z]*[-_])?[sS]ecret)"
+    "|[a-z]+(?:[-_]s|S)ecret)"
 )
 _AFTER_OPTION = f"(?:^|[ {END}]){_OPTIONS}(?:{END}(?:i[^d]|[^$@{{<*i {END}-])| +{_OPAQUE})"
+
+_S = f"[ {END}]"
 
 # A short option means what its program says.
 _CLIENTS = (
@@ -86,6 +88,14 @@ _RARE = (
     ("plink|pscp|psftp", f"[ {END}]-pw[ {END}]{_VALUE}"),
     ("[a-z]*freerdp", f"[ {END}]/p:{_VALUE}"),
     ("doctl", f"[ {END}]-t[ {END}]{_VALUE}"),
+    (f"gh{_S}secret{_S}set", f"[ {END}](?:-b|--body)[ ={END}]{_VALUE}"),
+    (f"az{_S}keyvault{_S}secret{_S}set", f"[ {END}]--value[ ={END}]{_VALUE}"),
+    ("aws", f"[ {END}]--secret-string[ ={END}](?!file:){_VALUE}"),
+    (f"create{_S}secret", f"[ {END}]--from-literal[ ={END}][^= {END}]+={_VALUE}"),
+    (
+        f"vault{_S}kv{_S}(?:put|patch)|(?:doppler|fly|flyctl|supabase){_S}secrets{_S}set",
+        f"[ {END}][A-Za-z][\\w.-]*={_VALUE}",
+    ),
     ("cargo", f"[ {END}]login[ {END}]{_VALUE}"),
     ("nuget", f"[ {END}](?:set[aA]pi[kK]ey|-k)[ {END}]{_VALUE}"),
     ("user(?:add|mod)", f"[ {END}]-p[ {END}]{_VALUE}"),

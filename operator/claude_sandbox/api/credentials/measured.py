@@ -7,19 +7,25 @@ import base64
 import binascii
 import json
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 
-from claude_sandbox.api.credentials import command_lines, leaks, named, options, shapes
+from claude_sandbox.api.credentials import addresses, command_lines, leaks, named, options, shapes
+from claude_sandbox.api.credentials.words import parted
 
 _BASE64 = re.compile(r"[A-Za-z0-9+/]{40,}={0,2}")
 _IS_LINE = re.compile(r"(?:OPTS|OPTIONS|ARGS|ARGUMENTS|FLAGS|PARAMS|CMD|COMMAND)$", re.IGNORECASE)
+# As a shell needs a blank in a word, and as headers are lined up.
+_BLANKS = re.compile(r"(?:\\?[ \t])+")
 _LONGEST_DECODED = 100_000
 _DEEPEST = 20
 
 
 def shows_credential(text: str) -> bool:
     """Whether the text has one in it, as it is or in Base64."""
-    if leaks.looks_like_credential(text) or shapes.shows(text):
+    if leaks.looks_like_credential(text) or shapes.shows(text) or addresses.holds_credential(text):
+        return True
+    if ("earer" in text or "asic" in text) and leaks.looks_like_credential(_BLANKS.sub(" ", text)):
         return True
     decoded = _decoded(text)
     return bool(decoded) and (leaks.looks_like_credential(decoded) or shapes.shows(decoded))
@@ -32,19 +38,33 @@ def variable_holds_credential(name: str, value: str) -> bool:
     )
     if by_name or shows_credential(value) or _json_holds(value):
         return True
-    # Of a program that takes its options from a variable.
-    is_line = value.startswith("-") or _IS_LINE.search(name) is not None
-    return not leaks.NO_ASSIGNMENT.holds(value) or (is_line and _takes(value.split()))
+    return not leaks.NO_ASSIGNMENT.holds(value) or _options_hold(name, value)
 
 
 def command_line_holds_credential(words: Sequence[str]) -> bool:
     """Whether a list of arguments has a credential in one of them, or after an option."""
-    in_one = any(shows_credential(word) or not leaks.NO_ASSIGNMENT.holds(word) or _json_holds(word) for word in words)
-    return in_one or _takes(words)
+    in_one = any(shows_credential(word) or _json_holds(word) for word in words) or not all(
+        map(leaks.NO_ASSIGNMENT.holds, options.without_names(words))
+    )
+    return in_one or any(map(addresses.holds_credential, parted(words))) or _takes(words)
 
 
 def _takes(words: Sequence[str]) -> bool:
     return command_lines.takes_credential(words) or options.takes_credential(words)
+
+
+def _options_hold(name: str, value: str) -> bool:
+    """Whether a variable with options of a program has a credential among them."""
+    is_line = _IS_LINE.search(name)
+    if is_line is None and not value.startswith("-"):
+        return False
+    try:
+        words = shlex.split(value) if len(value) <= _LONGEST_DECODED else value.split()
+    except ValueError:
+        words = value.split()
+    # What a short option means its program says, and which that is, the variable's name: CURL_OPTS, REDIS_CLI_ARGS.
+    parts = _IS_LINE.sub("", name).strip("_").lower().split("_") if value.startswith("-") else []
+    return _takes(["-".join(parts), *parts, *words])
 
 
 def _decoded(text: str) -> str:
@@ -70,8 +90,10 @@ def _json_holds(text: str) -> bool:
 
 
 def _field_holds(parent: str, name: str, value: str) -> bool:
-    if value.startswith(("$", "{{", "<", "@")) or "${" in value:
+    if value.startswith(("$", "{{", "<", "@", "%%", "ENC[")) or "${" in value:
         return False
+    if addresses.holds_credential(value):
+        return True
     return named.holds_credential(name, value) or (
         parent.lower().endswith("headers") and options.header_holds(f"{name}: {value}")
     )
@@ -82,6 +104,9 @@ def _fields(document: object, parent: str, depth: int = 0) -> Iterator[tuple[str
     if depth > _DEEPEST:
         return
     if isinstance(document, dict):
+        named_by, called = document.get("name"), document.get("value")
+        if isinstance(named_by, str) and isinstance(called, str):
+            yield parent, named_by, called
         for name, value in document.items():
             if isinstance(value, str):
                 yield parent, name, value

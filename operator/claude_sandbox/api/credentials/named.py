@@ -52,7 +52,7 @@ _NAMES_FILE_OR_VALUE = re.compile(
     r"(?:PRIVATE|SIGNING|ENCRYPTION|SSH|CLIENT|DEPLOY|MASTER|TLS|SSL|SERVICE)_?KEY$|CREDENTIALS?$|COOKIES?$|_CREDS$|_PWD$"
 )
 _FILE = re.compile(
-    r"(?:/(?:app|certs?|config|data|etc|home|keys|mnt|opt|root|run|secrets|srv|tmp|usr|var|workspace|workspaces)/"
+    r"(?:/(?:app|certs?|config|data|etc|home|keys|mnt|opt|root|run|secrets|srv|tmp|usr|var|vault|workspace|workspaces)/"
     r"|~/|\.{1,2}/|[A-Za-z]:[\\/])[\w .@/\\+-]*"
 )
 # The name of a file has a separator or an ending, and a switch is short: a long text without either is neither.
@@ -100,7 +100,7 @@ def holds_credential(name: str, value: str) -> bool:
     """Whether a variable with this name and value holds a credential, by what its name says that it is."""
     if _NOTHING.fullmatch(value):
         return False
-    upper, written = name.upper(), _with_underscores(name)
+    upper, written = name.upper(), written_out(name)
     if _MORE.search(written):
         return not _FILE.fullmatch(value)
     if (_OF_A_HOST.fullmatch(written) and _PAIR.fullmatch(value)) or (
@@ -118,7 +118,7 @@ def holds_credential(name: str, value: str) -> bool:
     return not (_NAMES_FILE_OR_VALUE.search(written) and _FILE.fullmatch(value))
 
 
-def _with_underscores(name: str) -> str:
+def written_out(name: str) -> str:
     """A name as environment variables are called: `dbPassword`, `db.password` and `db-password` are DB_PASSWORD."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name) if not name.isupper() else name
     return re.sub(r"[.-]", "_", parted).upper()

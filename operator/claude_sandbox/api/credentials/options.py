@@ -31,13 +31,33 @@ _ASSIGNED = re.compile(r"(?:--?|/p:|/property:|-p:)?(?:([A-Za-z_][\w.-]*))=(.+)"
 # As programs of Windows have options; a path after the colon is a volume's.
 _SLASHED = re.compile(r"/([A-Za-z][A-Za-z_-]*):([^/\\].*)", re.DOTALL)
 # Options of which only a user and a password, or a cookie's name and value, are a credential; two numbers are IDs.
-_LOGIN_OPTION = re.compile(r"--?(?:(?:basic|http|proxy)-)?(?:auth|authentication|credentials?|creds|login)")
+_LOGIN_OPTION = re.compile(
+    r"--?(?:(?:basic|http|proxy)-)?(?:auth|authentication|credentials?|creds|login|user-?pass(?:word)?)"
+)
 _LOGIN = re.compile(r"(?!\d+:\d+\Z)[^-$@{<:/ \\][^:/ ]*:[^$:/ {<]+")
+# A user may have a group after the colon: one that systems have, a number, or one that is called as the user is.
+_USER_OPTION = re.compile(r"--?(?:(?:basic|http|ftp|proxy|auth|api|db|server)-?)?user")
+_USER_AND_GROUP = re.compile(
+    r"([\w.-]+):(?:\1|\d{1,6}|root|wheel|users|staff|daemon|adm|bin|sys|www(?:-data)?|nobody|nogroup|docker|node|sudo|admins?)"
+    r"|system:.*"
+)
 _COOKIE_OPTION = re.compile(r"--?cookies?")
 _COOKIE = re.compile(r"[\w-]+=[^$\"'{< ].*", re.DOTALL)
 # One letter that takes a setting, without a space: of Java and Gradle.
 _SETTING = re.compile(r"-[DP](?=[A-Za-z])")
 _IN_LIST = re.compile(r"(?:^|,)([a-z_]+)=([^,]+)")
+
+# Programs that run others as a user and a group.
+_RUNS_AS = re.compile(
+    r"(?:.*/)?(?:docker|podman|nerdctl|crictl|ctr|runc|crun|kubectl|oc|k9s|chroot|setpriv|su-exec|gosu|runuser|unshare|chpst"
+    r"|start-stop-daemon|systemd-run|buildah|lxc|install|chown|rsync|compose|docker-compose)"
+)
+# Programs of which an option that is called a secret names one that is kept elsewhere.
+_KEEPERS = re.compile(
+    r"(?:^|[/\x1f])(?:gcloud|podman|nerdctl|buildah|buildctl|buildx|claude-sandbox|modal"
+    r"|docker\x1f(?:service|build|buildx|image|builder|stack))\x1f"
+)
+_KEPT_OPTION = re.compile(r"--(?:secrets?(?:-add|-rm)?|(?:set|update|remove|clear|build)-secrets)(?:=.*)?", re.DOTALL)
 
 _SEARCHES = re.compile(r"(?:.*/)?(?:e|f|z|rip)?grep|(?:.*/)?(?:rg|ag|ack|sed|awk|jq|yq|ffmpeg|ffprobe)")
 _HEADER_OPTION = re.compile(r"-H|--headers?")
@@ -63,7 +83,7 @@ _MORE_HEADERS = re.compile(
 
 def header_holds(headers: str) -> bool:
     """Whether a header, or a list of them, has a credential."""
-    left = _KEYS_OF_DATA.sub("", _AROUND_EQUALS.sub("=", headers))
+    left = _KEYS_OF_DATA.sub("", _AROUND_EQUALS.sub("=", headers.replace("\\ ", " ")))
     return credential_in_headers("HEADERS", left) or bool(_MORE_HEADERS.search(left))
 
 
@@ -74,7 +94,30 @@ def takes_credential(words: Sequence[str]) -> bool:
         return False
     if any(map(_HTTPIE.fullmatch, every)) and any(_HTTPIE_HEADER.fullmatch(one) and header_holds(one) for one in every):
         return True
-    return any(_pair_holds(one, following) for one, following in pairwise([*every, ""]))
+    pairs = list(pairwise([*every, ""]))
+    if not any(map(_RUNS_AS.fullmatch, every)) and any(_logs_in(one, following) for one, following in pairs):
+        return True
+    return any(_pair_holds(one, following) for one, following in pairwise([*without_names(every), ""]))
+
+
+def without_names(words: Sequence[str]) -> list[str]:
+    """The words without those that name a secret that is kept elsewhere."""
+    if not _KEEPERS.search("\x1f".join(words)):
+        return list(words)
+    return [
+        word
+        for last, word in pairwise(["", *words])
+        if not _KEPT_OPTION.fullmatch(word) and ("=" in last or not _KEPT_OPTION.fullmatch(last))
+    ]
+
+
+def _logs_in(option: str, following: str) -> bool:
+    """Whether it is a user with a password, and not with a group."""
+    name, assigned, value = option.partition("=")
+    user = value if assigned else following
+    if not _USER_OPTION.fullmatch(name) or _USER_AND_GROUP.fullmatch(user):
+        return False
+    return _LOGIN.fullmatch(user) is not None
 
 
 def _pair_holds(word: str, following: str) -> bool:
@@ -85,8 +128,8 @@ def _pair_holds(word: str, following: str) -> bool:
     if _COOKIE_OPTION.fullmatch(word) and _COOKIE.fullmatch(following):
         return True
     if option := _OPTION.fullmatch(word):
-        return _takes(option[1]) and not _NO_VALUE.fullmatch(following)
-    if (slashed := _SLASHED.fullmatch(word)) and _takes(slashed[1]) and not _NO_VALUE.fullmatch(slashed[2]):
+        return takes(option[1]) and not _NO_VALUE.fullmatch(following)
+    if (slashed := _SLASHED.fullmatch(word)) and takes(slashed[1]) and not _NO_VALUE.fullmatch(slashed[2]):
         return True
     name, assigned, value = word.partition("=")
     if assigned and name.startswith("-") and _pair_holds(name, value):
@@ -104,13 +147,14 @@ def _assigns(word: str, depth: int = 3) -> bool:
         return False
     if name.lower().endswith(("header", "headers")):
         return header_holds(value)
-    if _takes(name):
+    if takes(name):
         return not _NO_VALUE.fullmatch(value)
-    listed = any(_takes(one) and not _NO_VALUE.fullmatch(other) for one, other in _IN_LIST.findall(word))
+    listed = any(takes(one) and not _NO_VALUE.fullmatch(other) for one, other in _IN_LIST.findall(word))
     return listed or (depth > 0 and _assigns(value, depth - 1))
 
 
-def _takes(name: str) -> bool:
+def takes(name: str) -> bool:
+    """Whether an option, a property or a parameter of this name takes a credential."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name) if not name.isupper() else name
     written = re.sub(r"[.-]", "_", parted).upper()
     return bool(_TAKES.search(written) and not _TAKES_NONE.search(written))

@@ -4,7 +4,7 @@ import posixpath
 import re
 from collections.abc import Iterator, Sequence
 
-from claude_sandbox.api.credentials import leaks, measured, options
+from claude_sandbox.api.credentials import addresses, leaks, measured, notes, options
 from claude_sandbox.api.status import Severity
 from claude_sandbox.compliance.containers.binds import each_bind
 from claude_sandbox.compliance.containers.container import Container, doubts_of
@@ -44,7 +44,7 @@ def pod_environment(view: View) -> Verdict:
         f"the {what} {shown(name)} looks like it holds a credential"
         for what, found in (("label", metadata.get("labels")), ("annotation", metadata.get("annotations")))
         for name, value in (found or {}).items()
-        if measured.shows_credential(str(value)) or measured.shows_credential(name)
+        if notes.holds_credential(name, str(value))
     ]
     if problems:
         return judged(problems)
@@ -79,7 +79,7 @@ def container_environment(container: Container) -> Verdict:
     problems += [
         f"the label {shown(name)} looks like it holds a credential"
         for name, value in (labels or {}).items()
-        if measured.variable_holds_credential(name, str(value)) or leaks.looks_like_credential(name)
+        if notes.holds_credential(name, str(value))
     ]
     # A log's driver logs in to where it writes.
     problems += [
@@ -188,7 +188,11 @@ def _exposed(container: PodContainer) -> Iterator[str]:
         if measured.command_line_holds_credential(words):
             yield f"the {field} of container {container.name} looks like it holds a credential"
     for field, handler in _handlers(container):
-        for header in (handler.get("httpGet") or {}).get("httpHeaders") or ():
+        request = handler.get("httpGet") or {}
+        path = str(request.get("path") or "")
+        if measured.shows_credential(path) or addresses.holds_credential(path):
+            yield f"the {field} of container {container.name} asks for a path with what looks like a credential"
+        for header in request.get("httpHeaders") or ():
             if options.header_holds(f"{header.get('name', '')}: {header.get('value', '')}"):
                 yield f"the {field} of container {container.name} sends what looks like a credential"
 

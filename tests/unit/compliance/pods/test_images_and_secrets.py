@@ -69,12 +69,42 @@ def test_a_header_that_the_kubelet_sends_is_there_for_all_to_read(
 
 
 @pytest.mark.parametrize(
+    ("path", "result"),
+    [
+        ("/healthz?token=hunter2", Result.FAIL),
+        ("/healthz?verbose=1&api_key=word", Result.FAIL),
+        ("status?x=1#access_token=word", Result.FAIL),
+        ("/healthz?page_token=1&verbose=1", Result.PASS),
+        ("/token/healthz?for=password", Result.PASS),
+    ],
+)
+def test_so_is_the_path_that_it_asks_for(path: str, result: Result) -> None:
+    assert _of_pod(readinessProbe={"httpGet": {"path": path, "port": 80}}) is result
+
+
+@pytest.mark.parametrize("where", ["livenessProbe", "startupProbe", "preStop", "postStart"])
+@pytest.mark.parametrize(
+    ("words", "result"),
+    [
+        (["sh", "-c", "curl 'http://localhost/x?token=hunter2'"], Result.FAIL),
+        (["curl", "-H", "Authorization:\\ Bearer\\ hunter2", "x"], Result.FAIL),
+        (["curl", "-sf", "http://localhost/x?page=token"], Result.PASS),
+    ],
+)
+def test_so_is_what_it_runs(where: str, words: list[str], result: Result) -> None:
+    handler = {"exec": {"command": words}}
+    assert _of_pod(**({"lifecycle": {where: handler}} if where.startswith("p") else {where: handler})) is result
+
+
+@pytest.mark.parametrize(
     ("name", "value", "result"),
     [
         ("x", "ghp_" + "a1" * 18, Result.FAIL),
+        ("db-password", "hunter2", Result.FAIL),
+        ("example.com/apiKey", "word", Result.FAIL),
         ("checksum/secret", "0f" * 32, Result.PASS),
         ("vault.hashicorp.com/agent-inject-secret-x", "secret/data/x", Result.PASS),
     ],
 )
-def test_so_is_an_annotation_which_is_judged_by_its_form_alone(name: str, value: str, result: Result) -> None:
+def test_so_is_an_annotation(name: str, value: str, result: Result) -> None:
     assert _of_pod(annotations={name: value}) is result
