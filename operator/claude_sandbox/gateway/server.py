@@ -216,7 +216,12 @@ class Gateway:
         self._denials.keep(live.sandboxes)
         if self._reporting is not None:
             held = live.credentials
-            self._reporting.keep({uid: (one, held.get(uid), live.unopened(uid)) for uid, one in live.sandboxes.items()})
+            self._reporting.keep(
+                {
+                    uid: (one, held.get(uid), live.unopened(uid), live.lacking.get(uid))
+                    for uid, one in live.sandboxes.items()
+                }
+            )
 
     def _observe(self, kind: str, fields: Mapping[str, Value]) -> None:
         self._metrics.observe(kind, fields)
@@ -243,6 +248,7 @@ class Gateway:
             credential.generation if credential is not None else None,
             live.unopened(sandbox),
             self._git.fetching(sandbox) if live.cloning is None or sandbox in live.cloning else {},
+            live.lacking.get(sandbox),
         )
         return report(facts, time.time())
 

@@ -102,6 +102,12 @@ async def test_each_reports_its_own_part_and_leaves_the_others(here: Place) -> N
             model.answer = refusing(200)
             assert (await ask(gateway, token))[0] == 200
             await reports(lambda found: found[pod].trouble is None, 4)
+            # The operator can't look into a Secret: that nothing is under its key the gateway has to tell.
+            await here.secret(key="")
+            found = await reports(lambda found: found[pod].trouble is not None, 4)
+            assert found[pod].trouble.kind is TroubleKind.KEY_MISSING  # type: ignore[union-attr]
+            await here.secret()
+            await reports(lambda found: found[pod].trouble is None, 4)
 
             server = ApiServer(here.mounted, here.cluster.server)
             stores = [ReportStore(server, f"pod-{number}", {uid: "work"}.get) for number in range(3)]

@@ -39,8 +39,9 @@ class Denied(Choice):
 
 
 class TroubleKind(Choice):
-    """What is wrong with the model's provider."""
+    """Why no request to the model is answered."""
 
+    KEY_MISSING = "KeyMissing"
     KEY_REFUSED = "KeyRefused"
     NO_ANSWER = "NoAnswer"
 
@@ -120,16 +121,17 @@ class Answered(Model):
 
 
 class Trouble(Model):
-    """What is wrong with the provider now."""
+    """Why no request to the model is answered now."""
 
     kind: TroubleKind
-    """KeyRefused: it refuses the credential that is used now. NoAnswer: it does not answer at all."""
+    """KeyMissing: the Secret has no such key, or nothing under it that could be one. KeyRefused: the provider refuses
+    the key that is used now. NoAnswer: it does not answer at all."""
     since: datetime
     """Since when."""
     generation: Annotated[str, Clip(64)] | None = None
     """The generation of the credential that is refused."""
     message: Annotated[str, Clip(256)] = ""
-    """The provider's own words, without the credential; or how it does not answer."""
+    """The provider's own words, without the credential; or how it does not answer; or which key is missing."""
 
 
 class DeniedEntry(Model):
@@ -171,7 +173,7 @@ class Usage(Model):
     last_answered: Answered | None = None
     """The last request that the provider took with the credential."""
     trouble: Trouble | None = None
-    """What is wrong with the provider now."""
+    """Why no request is answered now."""
     denials: int | None = None
     """How often the sandbox was not let to a destination or a model that its spec does not have."""
     denied: Annotated[list[DeniedEntry], Field(max_length=MAX_DENIED)] | None = None

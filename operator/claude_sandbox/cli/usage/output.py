@@ -17,6 +17,7 @@ WHERE = {
 }
 """Where in the spec an entry would have to stand."""
 _TROUBLES = {
+    TroubleKind.KEY_MISSING: "the gateway has no key to send",
     TroubleKind.KEY_REFUSED: "the model's provider refuses the key",
     TroubleKind.NO_ANSWER: "the model's provider does not answer",
 }

@@ -41,6 +41,14 @@ class Credential:
 
 
 @dataclass(frozen=True)
+class Lack:
+    """Why a sandbox has no credential, and since when, in seconds since 1970."""
+
+    why: str
+    since: float
+
+
+@dataclass(frozen=True)
 class Live:
     """What holds at this moment. `credentials` by UID; a sandbox whose credential can't be read has none."""
 
@@ -53,6 +61,8 @@ class Live:
     """Of each sandbox, by UID, those that can be used, by what requests name them."""
     services: Mapping[str, Services] = field(default_factory=dict)
     """Of each sandbox, by UID."""
+    lacking: Mapping[str, Lack] = field(default_factory=dict)
+    """Sandboxes whose Secret is there and has no key that could be used, by UID."""
     by_address: bool = False
     """Whether sandboxes are known by the addresses of their packets, too."""
 

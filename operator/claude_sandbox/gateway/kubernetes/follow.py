@@ -8,12 +8,13 @@ by themselves: should one, so does the gateway. A crash leaves nothing.
 import asyncio
 import dataclasses
 import sys
+import time
 from collections.abc import Awaitable, Callable
 
 from claude_sandbox.gateway.audit import plain
 from claude_sandbox.gateway.config.cluster import Cluster, GitSecret, SecretKey, ServiceSecret
 from claude_sandbox.gateway.config.fields import ConfigError
-from claude_sandbox.gateway.config.follow import Credential, Follower, Live
+from claude_sandbox.gateway.config.follow import Credential, Follower, Lack, Live
 from claude_sandbox.gateway.git import repositories as git
 from claude_sandbox.gateway.kubernetes.api_server import ApiServer, ApiServerError
 from claude_sandbox.gateway.kubernetes.credentials import Credentials, MountedSecrets, Wanted, WatchedSecrets
@@ -102,6 +103,7 @@ class ClusterFollower:
         self._identities.follow(declared.values())
         problems = dict(self._sandboxes.refused)
         credentials, repositories, services = {}, {}, dict[str, Services]()
+        lacking = dict[str, Lack]()
         for name, one in declared.items():
             opened = [each for wish in one.sandbox.repositories if (each := self._repository(wish)) is not None]
             repositories[one.sandbox.uid] = {each.repository.at: each for each in opened}
@@ -116,6 +118,8 @@ class ClusterFollower:
                 problems[name] = f"the key in Secret {key.secret} is compromised: write another one into it"
             elif found.text is None:
                 problems[name] = found.problem
+                if found.why is Unopened.NO_KEY:
+                    lacking[one.sandbox.uid] = self._lack(one.sandbox.uid, found.problem)
             else:
                 credentials[one.sandbox.uid] = Credential(found.text, one.sandbox.oauth, found.generation)
         self._say(problems)
@@ -126,9 +130,15 @@ class ClusterFollower:
             cloning=frozenset(one.sandbox.uid for one in declared.values() if one.cloning),
             sandboxes={one.sandbox.uid: one.sandbox for one in declared.values()},
             credentials=credentials,
+            lacking=lacking,
             services=services,
             repositories=repositories,
         )
+
+    def _lack(self, uid: str, why: str) -> Lack:
+        """Since it was seen first: a report that says the same is not written again."""
+        before = self.live.lacking.get(uid)
+        return before if before is not None and before.why == why else Lack(why, time.time())
 
     def _services(self, services: tuple[Service, ...]) -> tuple[Services, list[str]]:
         """The services, and what is wrong with the credentials of those that can't be used."""

@@ -20,6 +20,7 @@ from claude_sandbox.gateway.broker.reachability import Silence
 from claude_sandbox.gateway.broker.recent import Recent
 from claude_sandbox.gateway.budget import ledger
 from claude_sandbox.gateway.budget.ledger import Account, Budget, Counts
+from claude_sandbox.gateway.config.follow import Lack
 from claude_sandbox.gateway.services.declared import Unopened
 from claude_sandbox.gateway.telemetry.denials import MODEL, Denied
 from claude_sandbox.gateway.telemetry.usage import clock, instant, usd
@@ -43,7 +44,8 @@ class Facts:
     """All that a report is made of. `seen`: the account, and when it was read. `generation`: of the credential that is
     used now. `unopened`: services that have no credential, by their names; None where none is declared, or not all
     were looked at. `fetching`: bytes that have come of repositories of which a fetch is under way, by what requests
-    name them; they are told of as long as one may be waited for. Times in seconds since 1970."""
+    name them; they are told of as long as one may be waited for. `lack`: that there is no credential, though its Secret
+    is there. Times in seconds since 1970."""
 
     budget: Budget
     recent: Recent
@@ -53,6 +55,7 @@ class Facts:
     generation: str | None = None
     unopened: Mapping[str, Unopened] | None = None
     fetching: Mapping[str, int] = field(default_factory=dict)
+    lack: Lack | None = None
 
 
 def report(facts: Facts, now: float) -> str:
@@ -210,7 +213,10 @@ def _budget(facts: Facts, now: float) -> dict[str, Any] | None:
 
 
 def _trouble(facts: Facts, now: float) -> dict[str, Any] | None:
-    """That the provider refuses the credential that is used now, or does not answer at all."""
+    """That there is no credential to use, or the provider refuses it, or does not answer at all."""
+    if facts.lack is not None:
+        since = facts.lack.since
+        return {"kind": "KeyMissing", "since": clock(since), "time": instant(since), "message": facts.lack.why}
     refusal, silence = facts.recent.refusal, facts.silence
     # Another gateway may have had answers since that refusal; of a silence that began later this one alone knows.
     silent = silence is not None and (refusal is None or silence.since > refusal.last.at)

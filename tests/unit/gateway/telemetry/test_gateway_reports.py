@@ -22,6 +22,7 @@ from claude_sandbox.gateway.broker.recent import Moment, Recent, Refusal
 from claude_sandbox.gateway.budget.ledger import Account, Budget, Counts
 from claude_sandbox.gateway.budget.prices import NANO
 from claude_sandbox.gateway.budget.store import StoreError
+from claude_sandbox.gateway.config.follow import Lack
 from claude_sandbox.gateway.services.declared import Unopened
 from claude_sandbox.gateway.telemetry.denials import KEPT, Denial, Denied, What
 from claude_sandbox.gateway.telemetry.report import LIMIT, Facts, decisive, report
@@ -156,6 +157,15 @@ def test_the_refusal_of_an_earlier_generation_is_no_trouble_of_the_next() -> Non
     later = read_back(facts(recent=refused, generation="g2"))
     assert later is not None
     assert later.trouble is None
+
+
+def test_that_there_is_no_key_is_told_before_what_was_said_of_an_earlier_one() -> None:
+    refused = Recent(refusal=Refusal(NOW - 5, Moment(NOW, "g1", 401, "authentication_error", "invalid x-api-key")))
+    told = read_back(facts(recent=refused, lack=Lack("Secret key has no good api-key", NOW - 60)))
+    assert told is not None
+    assert told.trouble is not None
+    assert told.trouble.kind is TroubleKind.KEY_MISSING
+    assert (told.trouble.message, told.trouble.generation) == ("Secret key has no good api-key", None)
 
 
 def test_a_silence_that_began_after_a_refusal_is_told_in_its_place() -> None:

@@ -104,12 +104,25 @@ def refused_key(usage: Usage | None, generation: str | None) -> Trouble | None:
     return trouble if generation is None or trouble.generation in (None, generation) else None
 
 
+def missing_key(usage: Usage | None) -> str:
+    """What to do about a key that the Secret has not got; empty where it has, or nobody knows."""
+    trouble = usage.trouble if usage is not None else None
+    if trouble is None or trouble.kind is not TroubleKind.KEY_MISSING:
+        return ""
+    return (
+        f"The gateway has no key to send: {clip(trouble.message, 2 * _WORDS)}. Write it there, as one word, or name"
+        " the Secret and its key that have it in spec.credentials; the next request uses it."
+    )
+
+
 def problem(
     usage: Usage | None, generation: str | None, budget: Budget | None, secret: str | None
 ) -> tuple[Reason, str] | None:
     """Why the agent can't work although Claude Code and the gateway do, with the remedy; None where it can."""
     if usage is None:
         return None
+    if message := missing_key(usage):
+        return Reason.SECRET_KEY_MISSING, message
     if (trouble := refused_key(usage, generation)) is not None:
         return Reason.KEY_REFUSED, key_refused(trouble, secret)
     if usage.trouble is not None and usage.trouble.kind is TroubleKind.NO_ANSWER:

@@ -14,7 +14,13 @@ from claude_sandbox.api.status_fields.usage import Usage
 from claude_sandbox.backends.base import WorkloadState
 from claude_sandbox.controller.machinery.conditions import stamped
 from claude_sandbox.controller.sandboxes.gateways.services import without_credential
-from claude_sandbox.controller.sandboxes.gateways.usage import ends_by_itself, key_refused, problem, refused_key
+from claude_sandbox.controller.sandboxes.gateways.usage import (
+    ends_by_itself,
+    key_refused,
+    missing_key,
+    problem,
+    refused_key,
+)
 from claude_sandbox.controller.sandboxes.lifecycle.life import is_over
 from claude_sandbox.controller.sandboxes.reporting import incident, lifecycle, lost, repositories
 from claude_sandbox.controller.sandboxes.reporting.findings import Findings, State
@@ -161,6 +167,8 @@ def _credentials(findings: Findings) -> State:
         return State(FALSE, key.problem, key.message)
     if workload.workload is None:
         return _of_none(workload, "No workload has the key mounted.")
+    if findings.brokered and (message := missing_key(findings.usage)):
+        return State(FALSE, Reason.SECRET_KEY_MISSING, message)
     if findings.brokered and (refused := refused_key(findings.usage, key.generation)) is not None:
         return State(FALSE, Reason.KEY_REFUSED, key_refused(refused, findings.secret))
     if (missing := _service_without_credential(findings)) is not None:

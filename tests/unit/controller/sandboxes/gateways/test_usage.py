@@ -37,6 +37,7 @@ RUNNING = WorkloadState(
 )
 BUDGET = Budget(max_cost_usd="20", window="24h")
 REFUSED = Trouble(kind=TroubleKind.KEY_REFUSED, since=NOW, generation="7", message="401: invalid x-api-key")
+MISSING = Trouble(kind=TroubleKind.KEY_MISSING, since=NOW, message="Secret key has no good api-key")
 SILENT = Trouble(kind=TroubleKind.NO_ANSWER, since=NOW, message="no connection")
 SPENT = BudgetLeft(state=BudgetState.SPENT, left_usd="0", until=NOW + timedelta(hours=1))
 
@@ -59,6 +60,7 @@ def condition(found: Findings, kind: ConditionType) -> tuple[ConditionStatus, Re
     ("said", "reason", "stalled", "remedy"),
     [
         (usage(trouble=REFUSED), Reason.KEY_REFUSED, True, "into the Secret key"),
+        (usage(trouble=MISSING), Reason.SECRET_KEY_MISSING, True, "Secret key has no good api-key. Write it there"),
         (usage(trouble=SILENT), Reason.PROVIDER_SILENT, False, "base URL"),
         (usage(budget=SPENT), Reason.BUDGET_SPENT, False, "2026-01-02 01:00:00 UTC; to go on before, raise it"),
         (usage(budget=SPENT.model_copy(update={"until": None})), Reason.BUDGET_SPENT, True, 'maxCostUSD: "20"'),
@@ -113,6 +115,8 @@ def test_a_sandbox_without_a_gateway_is_judged_by_none() -> None:
          "with generation 6"),
         (usage(trouble=REFUSED, last_answered=Answered(time=NOW, generation="7")), ("False", Reason.KEY_REFUSED),
          "invalid x-api-key"),
+        (usage(trouble=MISSING, last_answered=Answered(time=NOW, generation="7")), ("False", Reason.SECRET_KEY_MISSING),
+         "has no good api-key"),
     ],
 )  # fmt: skip
 def test_that_the_key_is_current_is_shown_by_a_request(
