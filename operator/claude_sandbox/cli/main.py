@@ -47,7 +47,9 @@ def _uncollected() -> Iterator[None]:
 
 # One line for each subcommand. A module is imported when its command is used, so `--help` stays quick.
 COMMANDS = {
-    "run": Entry("claude_sandbox.cli.run:run", "Run the operator: it looks after a cluster's ClaudeSandboxes."),
+    "run": Entry(
+        "claude_sandbox.cli.operator.command:run", "Run the operator: it looks after a cluster's ClaudeSandboxes."
+    ),
     "check": Entry(
         "claude_sandbox.cli.check.command:check", "Measure any container or pod; the exit code gates a pipeline."
     ),

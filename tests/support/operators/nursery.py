@@ -22,7 +22,7 @@ ENVIRONMENT = {
 }
 """What an operator is started with."""
 
-WARM = ("claude_sandbox.cli.run", "claude_sandbox.controller.main")
+WARM = ("claude_sandbox.cli.operator.command", "claude_sandbox.controller.main")
 
 
 class Nursery:
@@ -70,7 +70,7 @@ def serve() -> None:
 
 def run(arguments: list[str], log: str) -> None:
     """Become the operator."""
-    from claude_sandbox.cli.run import run as command
+    from claude_sandbox.cli.operator.command import run as command
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDONLY)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_sandbox.cli import run as command
+from claude_sandbox.cli.operator import command
 from claude_sandbox.controller.settings import Settings
 
 

@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from claude_sandbox.cli import run as command
+from claude_sandbox.cli.operator import command
 from claude_sandbox.controller.settings import Settings
 
 RUN = ("--sandbox-image=example.org/s@sha256:" + "a" * 64,)

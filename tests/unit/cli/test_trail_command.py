@@ -127,7 +127,7 @@ def test_a_command_line_that_is_wrong_is_told(trail: Trail, tmp_path: Path) -> N
 
 
 def test_the_options_of_a_trail_need_one() -> None:
-    from claude_sandbox.cli.run import run as operator
+    from claude_sandbox.cli.operator.command import run as operator
 
     for option in (["--trail-key", "key"], ["--trail-export", "stdout"]):
         done = CliRunner().invoke(operator, ["--sandbox-image", "a@sha256:" + "a" * 64, *option])

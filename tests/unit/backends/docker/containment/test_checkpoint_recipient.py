@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from claude_sandbox.backends.docker.containment.recipient import problem_with
-from claude_sandbox.cli.run import run
+from claude_sandbox.cli.operator.command import run
 
 # Of age's own test vectors.
 KEY = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"

@@ -3,144 +3,20 @@
 import asyncio
 import resource
 import sys
-from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
-from claude_sandbox.api import references
-from claude_sandbox.api.fields.work.claude_code import is_release
-from claude_sandbox.backends.docker.containment.recipient import problem_with
-from claude_sandbox.backends.probing.wanted import NO_PORT, Named
-from claude_sandbox.blueprint.build import parse_image
-from claude_sandbox.blueprint.model import Site
 from claude_sandbox.cli.exits import Exit
 from claude_sandbox.cli.gateways import gateway_settings_file
 from claude_sandbox.cli.local.images import by_digest
+from claude_sandbox.cli.operator import values
+from claude_sandbox.cli.operator.settings import settings_of
 from claude_sandbox.cli.values import networks
 from claude_sandbox.controller.machinery import logs
 from claude_sandbox.controller.main import OperatorError, run_operator
 from claude_sandbox.controller.policy_reports.operator import KINDS
-from claude_sandbox.controller.sandboxes.incidents.revocation import Hook
-from claude_sandbox.controller.settings import Settings
-from claude_sandbox.kubernetes_api.operator_sessions import is_address, is_place
-from claude_sandbox.trail.exports import target
-from claude_sandbox.trail.settings import TrailSettings
-
-
-def _address(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, int]:
-    host, separator, port = value.rpartition(":")
-    if not separator or not port.isdigit() or int(port) > 65535:
-        raise click.BadParameter("write HOST:PORT, for example 0.0.0.0:8080")
-    return host.strip("[]"), int(port)
-
-
-def _pinned(_ctx: click.Context, _param: click.Parameter, value: str) -> str:
-    if any(character.isspace() for character in value) or not value:
-        raise click.BadParameter("write REPOSITORY:TAG or REPOSITORY@sha256:DIGEST")
-    return value
-
-
-def _releases(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for value in values:
-        release, _, image = value.partition("=")
-        if not is_release(release) or references.parse(image) is None:
-            raise click.BadParameter(f"{value}: write RELEASE=IMAGE, for example 2.1.331=example.org/claude@sha256:…")
-        if release in found:
-            raise click.BadParameter(f"{release} is there twice")
-        found[release] = image
-    return found
-
-
-def _profile(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    """What an API server takes for a pod's localhostProfile (k8s.io/kubernetes, pkg/apis/core/validation)."""
-    if value and (value.startswith("/") or ".." in value.split("/")):
-        raise click.BadParameter("write a path below the kubelet's directory of seccomp profiles, without a /.. in it")
-    return value or None
-
-
-def _app_armor(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        if value.lower() == "unconfined":
-            raise click.BadParameter("unconfined is no profile: it turns AppArmor off")
-    return values
-
-
-def _recipient(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    if value and (problem := problem_with(value)):
-        raise click.BadParameter(problem)
-    return value or None
-
-
-def _place(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    if value and not is_place(value):
-        raise click.BadParameter("write NAMESPACE/NAME:PORT of a Service, or https://HOST:PORT")
-    return value or None
-
-
-def _trail(directory: Path | None, key: Path | None, exports: tuple[str, ...], days: int) -> TrailSettings | None:
-    """How the audit trail is written; None: none is. Raises click.UsageError."""
-    if directory is not None:
-        return TrailSettings(directory, key, exports, days)
-    if key is not None or exports:
-        raise click.UsageError("--trail-key and --trail-export are for a trail: add --trail-directory")
-    return None
-
-
-def _hook(url: str | None, token: Path | None, authority: Path | None) -> Hook | None:
-    """What is told of compromised keys; None: nothing is. Raises click.UsageError."""
-    if url is None:
-        if token is not None or authority is not None:
-            raise click.UsageError("--revocation-token and --revocation-ca are for a hook: add --revocation-hook")
-        return None
-    parts = urlsplit(url)
-    if parts.scheme != "https" or not parts.hostname or parts.username or parts.fragment:
-        raise click.UsageError("--revocation-hook takes an address https://HOST/PATH, without a login in it")
-    return Hook(url, token, authority)
-
-
-def _pair(at: str | None, certificate: str | None, key: str | None) -> tuple[str, str] | None:
-    """The files of a certificate and its key. Raises click.UsageError where one is missing, or of no use."""
-    if bool(certificate) != bool(key):
-        raise click.UsageError("--sessions-certificate and --sessions-key belong together")
-    if at and is_address(at) and not (certificate and key):
-        raise click.UsageError("--sessions-at https://… takes a certificate that users trust: --sessions-certificate")
-    return (certificate, key) if certificate and key else None
-
-
-def _probe_targets(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[Named, ...]:
-    try:
-        return tuple(dict.fromkeys(_named(ctx, param, value) for value in values))
-    except ValueError as error:
-        raise click.BadParameter(
-            f"{error}; write ADDRESS:PORT, for example 10.0.0.5:443 or [fd00::5]:443, or that and how:"
-            f" 10.0.0.5:53/dns-udp, 10.0.0.5:53/dns-tcp, 10.0.0.5:443/quic, 10.0.0.5/icmp"
-        ) from None
-
-
-def _named(ctx: click.Context, param: click.Parameter, value: str) -> Named:
-    """Raises ValueError."""
-    at, _, protocol = value.partition("/")
-    if protocol == "icmp":
-        return Named(str(ip_address(at.strip("[]"))), NO_PORT, protocol)
-    if protocol not in ("", "tcp", "dns-udp", "dns-tcp", "quic"):
-        raise ValueError(f"{protocol} is not tried")
-    host, port = _address(ctx, param, at)
-    if not port:
-        raise ValueError("0 is no port")
-    return Named(str(ip_address(host)), port, protocol or "tcp")
-
-
-def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    try:
-        for value in values:
-            target(value)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}") from None
-    return values
 
 
 @click.command(context_settings={"auto_envvar_prefix": "CLAUDE_SANDBOX"})
@@ -157,7 +33,7 @@ def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
 @click.option(
     "--sandbox-image",
     required=True,
-    callback=_pinned,
+    callback=values.pinned,
     metavar="IMAGE",
     help="What sandboxes without spec.image run; pin it by digest: REPOSITORY@sha256:….",
 )
@@ -214,7 +90,7 @@ def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
 @click.option(
     "--strict-seccomp-profile",
     "strict_profile",
-    callback=_profile,
+    callback=values.seccomp_profile,
     metavar="PATH",
     help="Where the cluster's nodes have the Strict filter of system calls (manifests/seccomp/strict.json), below the "
     "kubelet's directory of seccomp profiles, for example claude-sandbox/strict.json: sandboxes may then ask for "
@@ -225,7 +101,7 @@ def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
     "--apparmor-profile",
     "app_armor_profiles",
     multiple=True,
-    callback=_app_armor,
+    callback=values.app_armor,
     metavar="NAME",
     help="A profile of AppArmor that sandboxes may ask for in spec.security.appArmorProfile.localhostProfile, and that "
     "the cluster's nodes and the Docker hosts have loaded; may be repeated. Default: none, since nothing tells whether "
@@ -235,7 +111,7 @@ def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
     "--claude-code",
     "releases",
     multiple=True,
-    callback=_releases,
+    callback=values.releases,
     metavar="RELEASE=IMAGE",
     help="An image as --sandbox-image is, with another release of Claude Code, for which sandboxes may ask by "
     "spec.claudeCode.version; may be repeated. Default: none; who asks for nothing has --sandbox-image.",
@@ -281,7 +157,7 @@ def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
 )
 @click.option(
     "--sessions-at",
-    callback=_place,
+    callback=values.place,
     metavar="SERVICE|URL",
     help="Where users find --sessions-bind, to work in sandboxes on Docker hosts without access to an engine "
     "(claude-sandbox shell, cp, logs, diff): NAMESPACE/NAME:PORT of a Service, to which the API server's proxy leads "
@@ -298,7 +174,7 @@ def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
     "--sessions-bind",
     default="0.0.0.0:8443",
     show_default=True,
-    callback=_address,
+    callback=values.address,
     metavar="HOST:PORT",
     help="Where these sessions are served; nothing is bound without --sessions-at.",
 )
@@ -395,7 +271,7 @@ def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
     "--probe-target",
     "probe_targets",
     multiple=True,
-    callback=_probe_targets,
+    callback=values.probe_targets,
     metavar="ADDRESS:PORT[/HOW]",
     help="What no sandbox may reach, beside what is tried anyway, and the operator can: an IP address and a TCP "
     "port, for example 10.0.0.5:443 or [fd00::5]:443 (so too DNS over TLS or HTTPS), or 10.0.0.5:53/dns-udp, "
@@ -426,7 +302,7 @@ def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
     "--trail-export",
     "trail_exports",
     multiple=True,
-    callback=_exports,
+    callback=values.exports,
     metavar="TARGET",
     help="Copy the trail's lines to stdout, syslog+tcp://HOST:PORT, syslog+tls://HOST:PORT or syslog+udp://HOST:PORT; "
     "may be repeated. By a copy a rollback of the trail is found.",
@@ -442,7 +318,7 @@ def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
     "--bind",
     default="0.0.0.0:8080",
     show_default=True,
-    callback=_address,
+    callback=values.address,
     metavar="HOST:PORT",
     help="Where /healthz, /readyz and /metrics are served.",
 )
@@ -467,7 +343,7 @@ def _exports(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ..
 @click.option(
     "--checkpoint-recipient",
     metavar="PUBLIC-KEY",
-    callback=_recipient,
+    callback=values.recipient,
     help="Keep the memory of quarantined sandboxes on Docker, where their engine can, encrypted to this public key of "
     "age (age1…). See docs/incidents.md. Default: it is not kept.",
 )
@@ -485,7 +361,7 @@ def run(log_format: logs.Format, log_level: str, **given: Any) -> None:
 
     Every option can be given as an environment variable, for example CLAUDE_SANDBOX_LOG_LEVEL=DEBUG.
     """
-    settings = _settings(**given)
+    settings = settings_of(**given)
     # A dump of this process's memory would put the keys that it delivers on the disk.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logs.configure(log_format, log_level)
@@ -494,63 +370,3 @@ def run(log_format: logs.Format, log_level: str, **given: Any) -> None:
     except OperatorError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(Exit.FAILED)
-
-
-def _settings(
-    *,
-    namespaces: tuple[str, ...],
-    sandbox_image: str,
-    sandbox_pull_policy: str,
-    plain_images: tuple[str, ...],
-    opened: tuple[IPv4Network | IPv6Network, ...],
-    runtime_classes: tuple[str, ...],
-    strict_profile: str | None,
-    app_armor_profiles: tuple[str, ...],
-    releases: dict[str, str],
-    groups: str,
-    without_secrets: bool,
-    sessions_certificate: str | None,
-    sessions_key: str | None,
-    relay_image: str | None,
-    gateway_image: str | None,
-    gateway_settings: dict[str, Any] | None,
-    bind: tuple[str, int],
-    trail_directory: Path | None,
-    trail_key: Path | None,
-    trail_exports: tuple[str, ...],
-    trail_keep_days: int,
-    revocation_hook: str | None,
-    revocation_token: Path | None,
-    revocation_ca: Path | None,
-    **chosen: Any,
-) -> Settings:
-    """What the command line says; `chosen` has fields of `Settings` as they are. Raises click.UsageError."""
-    pair = _pair(chosen["sessions_at"], sessions_certificate, sessions_key)
-    if chosen["sessions_at"] and not chosen["docker"]:
-        raise click.UsageError("--sessions-at is for sandboxes on Docker hosts: add --docker, or leave it out")
-    if chosen["renew_lease"] and chosen["leader_election"]:
-        raise click.UsageError("--renew-lease is for --no-leader-election: who is elected renews the Lease anyway")
-    image, classes = parse_image(sandbox_image, sandbox_pull_policy), frozenset(runtime_classes)
-    return Settings(
-        site=Site(
-            image,
-            opened,
-            strict_groups=groups == "Strict",
-            runtime_classes=classes,
-            strict_profile=strict_profile,
-            app_armor_profiles=frozenset(app_armor_profiles),
-            releases={name: parse_image(one, sandbox_pull_policy) for name, one in releases.items()},
-        ),
-        namespaces=tuple(dict.fromkeys(namespaces)),
-        secrets=not without_secrets,
-        plain_images=frozenset({sandbox_image, *releases.values(), *plain_images}),
-        sessions_certificate=pair,
-        relay_image=parse_image(relay_image, "IfNotPresent") if relay_image else None,
-        gateway_image=parse_image(gateway_image, sandbox_pull_policy) if gateway_image else None,
-        gateways=gateway_settings or {},
-        revocation_hook=_hook(revocation_hook, revocation_token, revocation_ca),
-        trail=_trail(trail_directory, trail_key, trail_exports, trail_keep_days),
-        bind_host=bind[0],
-        bind_port=bind[1],
-        **chosen,
-    )
