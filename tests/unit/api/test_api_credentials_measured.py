@@ -20,6 +20,7 @@ def whole(text: str) -> str:
 
 
 CREDENTIALS = {
+    "ETCDCTL_USER": "root:word", "CARD_PIN": "1234", "ALGOLIA_ADMIN_KEY": "w",
     "CURL_OPTS": "-u me:word", "CURLOPTS": "-H Authorization:\\ Bearer\\ word", "CI_CURL_FLAGS": "-sSu me:word",
     "MYSQL_ARGS": "-h db -pword", "REDIS_CLI_OPTS": "-a word", "ZIP_OPTIONS": "-P word", "RUN_ARGS": "--user me:word",
     "QUOTED_OPTS": '-H "Authorization: token word"', "ESCAPED": "Bearer\\ §R", "TABBED": "Bearer\t§R",
@@ -77,6 +78,9 @@ CREDENTIALS = {
     "ANSIBLE_VAULT_PASSWORD": "w", "SUDO_PASSWORD": "w", "ROOT_PW": "w", "USER_PASS": "w", "ADMIN_PWD": "w",
 }  # fmt: skip
 SETTINGS = {
+    "RUN_USER": "node:node", "CONTAINER_USER": "1000:1000", "RUN_AS_USER": "app:staff", "LED_PIN": "13",
+    "PASSWORD_LOGIN": "disabled", "DETECT_SECRETS_BASELINE": ".secrets.baseline", "SECRET_MANAGER_PROJECT": "p",
+    "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE": "/x",
     "CURL_OPTS": "-sSfL -u $U:$P", "MYSQL_ARGS": "-h db -P 3306 -p", "DOCKER_RUN_ARGS": "--user 1000:1000 -v a:b",
     "RSYNC_OPTS": "-avz -p --chown a:b", "SSH_ARGS": "-p 2222 -i /k", "PYTEST_ADDOPTS": '-k "token or password"',
     "PAGES": "https://h/?page_token=abc&sort_key=name", "FILLED": "https://h/?token=${T}&key=name&sig=<sig>",
@@ -201,6 +205,12 @@ OTHER_HEADERS = (
     'signature-input=x',
 )  # fmt: skip
 COMMANDS: tuple[tuple[str, ...], ...] = (
+    ('curl', '-HX-Api-Key:word', 'h'), ('curl', '--cert', 'c.pem:word', 'h'), ('curl', '-x', 'me:word@p:1', 'h'),
+    ('poetry', 'publish', '-p', 'word'), ('codecov', '-t', 'word'), ('ttyd', '-c', 'me:word', 'bash'),
+    ('bundle', 'config', 'gems.x', 'me:word'), ('composer', 'config', 'http-basic.h', 'me', 'word'),
+    ('composer', 'config', 'github-oauth.github.com', 'word'), ('yarn', 'config', 'set', 'npmAuthToken', 'word'),
+    ('redis-cli', 'config', 'set', 'requirepass', 'word'), ('rabbitmqctl', 'add_user', 'me', 'word'),
+    ('snmpwalk', '-v2c', '-c', 'word', 'h'), ('cvs', '-d', ':pserver:me:word@h:/x', 'co'),
     ('agent', '--secret', 'word'), ('agent', '--user', 'me:word'), ('agent', '--user=me:word'),
     ('agent', '--userpass', 'me:word'), ('agent', '--http-user', 'me:word'), ('agent', '--proxy-user', 'me:word'),
     ('gh', 'secret', 'set', 'X', '--body', 'word'), ('doppler', 'secrets', 'set', 'X=word'),
@@ -276,6 +286,11 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ('sh', '-c', 'echo me:word | chpasswd'),
 )  # fmt: skip
 INNOCENT_COMMANDS: tuple[tuple[str, ...], ...] = (
+    ('curl', '-HAccept:text/plain', 'h'), ('curl', '--cert', './c.pem', 'h'), ('curl', '-x', 'proxy:3128', 'h'),
+    ('npm', 'config', 'set', 'token-timeout', '5'), ('npm', 'config', 'set', 'registry', 'https://r'),
+    ('bundle', 'config', 'path', 'vendor'), ('composer', 'config', 'repositories.x', 'vcs', 'https://h'),
+    ('rabbitmqctl', 'add_vhost', 'x'), ('snmpwalk', '-v2c', '-c', 'public', 'h'), ('codecov', '-f', 'x.xml'),
+    ('ttyd', '-p', '80', 'bash'), ('redis-cli', 'config', 'set', 'maxmemory', '1gb'), ('flyctl', 'deploy'),
     ('gcloud', 'secrets', 'versions', 'access', 'latest', '--secret=db'),
     ('gcloud', 'secrets', 'versions', 'access', 'latest', '--secret', 'db'),
     ('sh', '-c', 'gcloud secrets versions access latest --secret=db > /run/x'),
@@ -416,6 +431,7 @@ def test_a_command_line_without_one(words: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     "piece",
     ["xai-", "re_", "sk_test_", "ops_eyJ", "--token=", "a=", "x=x,", "[[", '{"a":', "AAAA", "Authorization: a ", "LoginModule required ",  # noqa: E501
+     "set ", "set token ", "-H a:", "?token=", "me:x@", "Basic\\ ", "--user a:", "--secret ", "gcloud ", "curl -x a:",
      "otpauth://", "?secret", "a.atlasv1.", "-H ", "k: "],
 )  # fmt: skip
 def test_it_takes_a_time_that_goes_with_the_length(piece: str) -> None:

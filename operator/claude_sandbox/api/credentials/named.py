@@ -9,7 +9,7 @@ import re
 
 from claude_sandbox.api.credentials.variables import ABOUT, CREDENTIAL, names_credential
 
-_NOTHING = re.compile(r"|true|false|yes|no|on|off|none|null|undefined", re.IGNORECASE)
+_NOTHING = re.compile(r"|true|false|yes|no|on|off|none|null|undefined|enabled?|disabled?", re.IGNORECASE)
 """What is no credential, whatever the name: nothing at all, or a switch."""
 
 # Words and programs whose names have that of a credential in them.
@@ -20,7 +20,7 @@ _OTHER_WORDS = re.compile(
 _MORE = re.compile(
     r"^(?:SSHPASS|NETRC|MNEMONIC|PASS|PSK)$|BIND_?PW$|(?:^|_)BEARER$|ACCESS_?CODE$|KUBECONFIG_(?:DATA|CONTENTS?|B64|BASE64)$"
     r"|(?:^|_)(?:STORE|KEY|DB|SMTP|MAIL|USER|ROOT|ADMIN|LDAP|FTP|SSH|SQL|PG|SA|KEYSTORE|TRUSTSTORE|HTTP|IMAP)(?:PASS|PWD|PW)$"
-    r"|AUTH_IDENT$|_PYPI_TOKEN_|SERVICE_ROLE_KEY$|(?:PRE_?SHARED|UNSEAL|JWT|SHARED_ACCESS|WEBHOOK|SA)_KEY$|SEED_PHRASE$"
+    r"|AUTH_IDENT$|_PYPI_TOKEN_|(?:SERVICE_ROLE|ADMIN)_KEY$|(?:PRE_?SHARED|UNSEAL|JWT|SHARED_ACCESS|WEBHOOK|SA)_KEY$|SEED_PHRASE$"
     r"|(?:WALLET|BIP39)_MNEMONIC$|RECOVERY_(?:CODES?|PHRASE)$|(?:^|_)CREDS_|(?:TOTP|HOTP|OTP|MFA)_SEED$"
     r"|^AZURE_BATCH_KEY$|_KEY_CONTENT$|^PAGERDUTY_(?:ROUTING|INTEGRATION|SERVICE)_KEY$|(?:^|_)AUTH_CODE$"
     r"|^(?:WORDPRESS_)?(?:(?:SECURE_)?AUTH|LOGGED_IN|NONCE)_SALT$"
@@ -30,7 +30,8 @@ _MORE_ABOUT = re.compile(
     r"_(?:NAMESPACES?|MOUNT|OPTS|OPTIONS?|ARGS|FLAGS|TIME|UMASK|DESCRIPTOR|DOMAINS|UPSTREAMS?|ADDRESS(?:ES)?|ORG|TEAMS?|GROUPS?"
     r"|ROLES?|CONNECTIONS|CONCURRENCY|CHECKING|CHECKS?|REGEXP?|CLAIMS?|LABELS?|HASHERS?|HASHING|PAGE|SCAN|SCANNING|RATE|RATES"
     r"|TEMPLATE|PLACEHOLDER|HINT|COLUMN|TABLE|CLASS|VALIDATORS?|GENERATOR|ENCODING|CHARSET|ALPHABET|STRENGTH|QUOTA|SYMBOL"
-    r"|DECIMALS|LOCALE|LANGUAGE|RENEWAL|GRACE|SKEW|MINUTES|DAYS|HOURS)$"
+    r"|DECIMALS|LOCALE|LANGUAGE|RENEWAL|GRACE|SKEW|MINUTES|DAYS|HOURS|BASELINE|PROJECT|DRIVER|PLUGIN|HANDLER|ADAPTER"
+    r"|FILE_OVERRIDE)$"
     r"|(?:PULL|EXISTING)_SECRETS?$|(?:^|_)(?:PAD|EOS|BOS|UNK|SEP|MASK|CLS|STOP|START|END|SPECIAL|NEXT|PAGE|CONTINUATION|PER|IMAGE)_TOKEN$"
     r"|(?:^|_)(?:SKIP|USE|ENABLE|DISABLE|REQUIRE)_(?:[A-Z0-9]+_){0,4}(?:AUTH|PASSWORD|TOKEN|API_KEY)$"
 )
@@ -93,6 +94,15 @@ _RANDOM = re.compile(r"[0-9a-f]{32}|(?=[^0-9]*[0-9])(?=[^A-Z]*[A-Z])(?=[^a-z]*[a
 # Bundler writes a host's name so, and has a user and a password for it.
 _OF_A_HOST = re.compile(r"BUNDLE_[A-Z0-9_]+__[A-Z0-9_]+")
 _PAIR = re.compile(r"[^:/ ]+:[^:/ $]+")
+_LOGS_IN = re.compile(r"(?:^|_)(?:USER|LOGIN|USER_?PASS|USER_?PWD)$")
+USER_AND_GROUP = re.compile(
+    r"([\w.-]+):(?:\1|\d{1,6}|root|wheel|users|staff|daemon|adm|bin|sys|www(?:-data)?|nobody|nogroup|docker|node|sudo|admins?)"
+    r"|system:.*"
+)
+"""What looks like a login and is none: a group that systems have, a number, or one that is called as its user is."""
+# A board's pins have two digits or three.
+_PIN = re.compile(r"(?:^|_)PIN(?:_?CODE)?$")
+_DIGITS = re.compile(r"[0-9]{4,12}")
 _OF_A_PROXY = re.compile(r"[^/@: ]+:[^@/ $]+@[^@ ]+")
 
 
@@ -103,6 +113,10 @@ def holds_credential(name: str, value: str) -> bool:
     upper, written = name.upper(), written_out(name)
     if _MORE.search(written):
         return not _FILE.fullmatch(value)
+    if _PIN.search(written) and _DIGITS.fullmatch(value):
+        return True
+    if _LOGS_IN.search(written) and _PAIR.fullmatch(value) and not USER_AND_GROUP.fullmatch(value):
+        return True
     if (_OF_A_HOST.fullmatch(written) and _PAIR.fullmatch(value)) or (
         written.endswith("PROXY") and _OF_A_PROXY.fullmatch(value)
     ):

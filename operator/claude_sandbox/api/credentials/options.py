@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from claude_sandbox.api.credentials.leaks import credential_in_headers
+from claude_sandbox.api.credentials.named import USER_AND_GROUP
 from claude_sandbox.api.credentials.words import parted
 
 # The last words of an option that takes a credential; as environment variables are written.
@@ -35,12 +36,7 @@ _LOGIN_OPTION = re.compile(
     r"--?(?:(?:basic|http|proxy)-)?(?:auth|authentication|credentials?|creds|login|user-?pass(?:word)?)"
 )
 _LOGIN = re.compile(r"(?!\d+:\d+\Z)[^-$@{<:/ \\][^:/ ]*:[^$:/ {<]+")
-# A user may have a group after the colon: one that systems have, a number, or one that is called as the user is.
 _USER_OPTION = re.compile(r"--?(?:(?:basic|http|ftp|proxy|auth|api|db|server)-?)?user")
-_USER_AND_GROUP = re.compile(
-    r"([\w.-]+):(?:\1|\d{1,6}|root|wheel|users|staff|daemon|adm|bin|sys|www(?:-data)?|nobody|nogroup|docker|node|sudo|admins?)"
-    r"|system:.*"
-)
 _COOKIE_OPTION = re.compile(r"--?cookies?")
 _COOKIE = re.compile(r"[\w-]+=[^$\"'{< ].*", re.DOTALL)
 # One letter that takes a setting, without a space: of Java and Gradle.
@@ -61,6 +57,7 @@ _KEPT_OPTION = re.compile(r"--(?:secrets?(?:-add|-rm)?|(?:set|update|remove|clea
 
 _SEARCHES = re.compile(r"(?:.*/)?(?:e|f|z|rip)?grep|(?:.*/)?(?:rg|ag|ack|sed|awk|jq|yq|ffmpeg|ffprobe)")
 _HEADER_OPTION = re.compile(r"-H|--headers?")
+_GLUED_HEADER = re.compile(r"-H(?=[\w-]+:)(.*)", re.DOTALL)
 _HTTPIE = re.compile(r"(?:.*/)?(?:https?|xhs?)")
 _HTTPIE_HEADER = re.compile(r"[A-Za-z][A-Za-z-]*:[^=/].*")
 
@@ -97,7 +94,11 @@ def takes_credential(words: Sequence[str]) -> bool:
     pairs = list(pairwise([*every, ""]))
     if not any(map(_RUNS_AS.fullmatch, every)) and any(_logs_in(one, following) for one, following in pairs):
         return True
-    return any(_pair_holds(one, following) for one, following in pairwise([*without_names(every), ""]))
+    kept = [*without_names(every), ""]
+    return any(_pair_holds(one, following) for one, following in pairwise(kept)) or any(
+        before == "set" and takes(name.rpartition(":")[2]) and not _NO_VALUE.fullmatch(value)
+        for before, name, value in zip(kept, kept[1:], kept[2:], strict=False)
+    )
 
 
 def without_names(words: Sequence[str]) -> list[str]:
@@ -115,7 +116,7 @@ def _logs_in(option: str, following: str) -> bool:
     """Whether it is a user with a password, and not with a group."""
     name, assigned, value = option.partition("=")
     user = value if assigned else following
-    if not _USER_OPTION.fullmatch(name) or _USER_AND_GROUP.fullmatch(user):
+    if not _USER_OPTION.fullmatch(name) or USER_AND_GROUP.fullmatch(user):
         return False
     return _LOGIN.fullmatch(user) is not None
 
@@ -127,6 +128,8 @@ def _pair_holds(word: str, following: str) -> bool:
         return True
     if _COOKIE_OPTION.fullmatch(word) and _COOKIE.fullmatch(following):
         return True
+    if glued := _GLUED_HEADER.fullmatch(word):
+        return header_holds(glued[1])
     if option := _OPTION.fullmatch(word):
         return takes(option[1]) and not _NO_VALUE.fullmatch(following)
     if (slashed := _SLASHED.fullmatch(word)) and takes(slashed[1]) and not _NO_VALUE.fullmatch(slashed[2]):
