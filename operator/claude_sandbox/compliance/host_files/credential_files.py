@@ -30,7 +30,7 @@ _OF_THE_HOST = (
     "/var/lib/docker/volumes", "/var/lib/docker/swarm", "/var/lib/containers", "/var/lib/cloud", "/var/lib/tailscale",
     "/var/lib/zerotier-one", "/var/lib/jenkins", "/var/lib/samba/private", "/var/lib/sss/secrets", "/var/lib/sss/db",
     "/var/lib/sss/pipes/private", "/var/lib/gssproxy", "/var/lib/amazon/ssm",
-    "/library/keychains",
+    "/library/keychains", "/run/credstore", "/etc/credstore", "/etc/credstore.encrypted",
 )  # fmt: skip
 # Whose volumes are there, and may be anybody's.
 _WITH_VOLUMES = ("/var/lib/docker/volumes", "/var/lib/rancher", "/var/lib/containers")

@@ -61,12 +61,12 @@ _ENGINE_NAMES = re.compile(
 )
 _RUN_BY_ENGINES = (
     "docker|containerd|crio|cri-o|buildkit|podman|k3s|k0s|rke2|guest-services|host-services|nri|incus|nerdctl|snap\\.docker"
-    "|libvirt|vc|kata-containers|machined"
+    "|libvirt|vc|kata-containers|machined|lxd|runc|crun|qemu-server|docker-desktop"
 )
 # Of engines without root and of those in a virtual machine on the user's own; `(?:/.*)?` where all below is theirs.
 _ENGINE_PLACES = re.compile(
-    r"/run/user(?:/\d+(?:/(?:podman|docker|buildkit[^/]*|containerd[^/]*|libpod|dockerd-rootless|nerdctl|snap\.docker)"
-    r"(?:/.*)?)?)?"
+    r"/run/user(?:/\d+(?:/(?:podman|docker|buildkit[^/]*|containerd[^/]*|libpod|dockerd-rootless|nerdctl|runc|crun"
+    r"|snap\.docker)(?:/.*)?)?)?"
     rf"|(?:/system)?/run/(?:{_RUN_BY_ENGINES})(?:/.*)?|/var/snap/docker/common/run|/tmp/podman-run-\d+(?:/.*)?"
     r"|/var/folders(?:/[^/]+){1,3}/podman|/opt/orbstack-guest(?:/run)?"
     r"|/(?:mnt/)?wsl/(?:docker-desktop|shared-docker|rancher-desktop|podman-sockets(?:/.*)?)"
@@ -93,11 +93,13 @@ _AGENTS = re.compile(
     # Any other that calls itself so, where only one user's programs listen.
     r"|(?:/home/[^/]+|/users/[^/]+|/root|/run/user/\d+)/(?:.*/)?(?:[^/]*[._-])?agent\.sock(?:et)?|.*/\.[^/]+/(?:.*/)?ssh[-_]?agent(?:\.ssh|/socket|/s\.[^/]*)"
     # GnuPG's, smart cards, keyrings, and the bus on which keyrings answer.
-    r"|.*/s\.(?:gpg-agent|scdaemon|keyboxd)[^/]*|.*/gpg-[a-z0-9]{6}(?:/.*)?|/run/user/\d+/(?:gnupg|keyring|gcr|yubikey-agent|rbw"
+    r"|.*/s\.(?:gpg-agent|scdaemon|keyboxd)[^/]*|.*/gpg-[a-z0-9]{6}(?:/.*)?|/run/user/\d+/(?:gnupg|keyring|gcr|credentials|yubikey-agent|rbw|keepassxc"
     r"|p11-kit|kwallet[^/]*|app/org\.keepassxc\.keepassxc|org\.keepassxc\.keepassxc)(?:/.*)?"
-    r"|/run/user/\d+/(?:bus|dbus-1|at-spi)|/tmp/dbus-[a-z0-9]{6,}"
+    r"|/run/user/\d+/(?:bus|(?:dbus-1|at-spi)(?:/.*)?)|/tmp/dbus-[a-z0-9]{6,}"
     r"|.*/keyring(?:-[a-z0-9]+)?/(?:ssh|\.ssh|pkcs11|gpg|control)|.*/keyring-[a-z0-9]{6}|.*/kwalletd?\d*[^/]*\.socket"
     r"|.*org\.keepassxc\.keepassxc\.browserserver|/run/pcscd(?:/pcscd\.comm)?|/run/dbus(?:/.*)?|/run/tpm2[^/]*"
+    # A host's place in a private network, and a password manager's program that answers its command.
+    r"|/run/tailscale(?:/.*)?|.*/op-daemon\.sock|.*/(?:secretive|doppler)\.sock"
     # One of a program whose name says that it signs, wherever it was installed; and where one user's programs have
     # their sockets, what is called an agent or answers ssh.
     r"|.*/(?:yubikey|piv|pkcs11|tkey(?:-ssh)?|ssh-tpm|keepassxc|goldwarden|krypton|secretive|bitwarden)-?(?:ssh-)?agent"

@@ -30,6 +30,8 @@ AGENTS = listed(
     /opt/homebrew/var/run/yubikey-agent.sock /usr/local/var/run/yubikey-agent.sock /run/user/1000/piv-agent/ssh.socket
     /run/user/1000/teleport-agent /run/user/1000/tkey-ssh-agent/sock /run/user/1000/wezterm/agent.123
     /run/user/1000/gnome-keyring/ssh /run/user/501/ssh.sock /tmp/auth-agent123/listener.sock /run/user/1000/goldwarden
+    /run/tailscale/tailscaled.sock /home/u/.config/op/op-daemon.sock /run/user/1000/secretive.sock
+    /run/user/1000/at-spi/bus /run/user/1000/keepassxc/x /run/user/1000/credentials/x.service
     /run/user/501/keeper-ssh-agent.sock /Users/u/.ssh/proton-pass-agent.sock /home/u/.ssh/agent/s.abcdef.agent.XYZ
     """
 )
@@ -46,6 +48,7 @@ ENGINES = listed(
     /var/snap/multipass/common/multipass_socket /opt/orbstack-guest/run
     /run/isulad.sock /run/pouchcri.sock /run/singularity/sycri.sock /run/kubelet.sock /system/run/machined/machine.sock
     /run/machined /system/run/containerd/containerd.sock /Users/u/.config/containers/podman/machine/x.sock
+    /run/lxd/unix.socket /run/runc /run/user/1000/crun /run/qemu-server/100.qmp
     /run/user/1000/containerd-rootless/api.sock /run/apptainer/docker.sock
     """
 )
