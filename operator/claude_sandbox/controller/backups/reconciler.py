@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import orjson
 
 from claude_sandbox.api.conditions import ConditionStatus
+from claude_sandbox.api.fields.lifecycle import utc
 from claude_sandbox.api.kinds.backups import OVER, BackupReason, ClaudeSandboxBackupSpec
 from claude_sandbox.api.validate import InvalidSpec, parse_backup_spec
 from claude_sandbox.backends.backups import Helper, Helpers, NotNowError, Wanted
@@ -176,17 +177,19 @@ class BackupReconciler:
         self, raw: Raw, sandbox: Raw, helpers: Helpers, wanted: Wanted, spec: ClaudeSandboxBackupSpec,
         prepared: Helper | None,
     ) -> Result:  # fmt: skip
-        """`prepared`: what was made before the helper itself; that is of the same attempt."""
+        """`prepared`: what was made before the helper; it is of the same attempt, unless one read it already."""
         live = await self._reporting.as_stored(raw)
         if live is None or report.is_over(live.get("status") or {}):
             return Result(requeue_after=AT_WORK)
         raw, status = live, live.get("status") or {}
         attempts = int(status.get("attempts") or 0)
+        goes_on = prepared is not None and not _was_read(status, prepared)
         # A helper that is killed each time, for want of memory say, is not begun for ever.
-        if attempts >= MOST_ATTEMPTS and prepared is None:
+        if attempts >= MOST_ATTEMPTS and not goes_on:
             message = f"What makes the backup ended {attempts} times before it was done. Make another backup."
-            await self._write(raw, report.waits(BackupReason.HELPER_LOST, message), completed_at=self._clock())
-            return Result()
+            lost = await self._write(raw, report.waits(BackupReason.HELPER_LOST, message))
+            # What it was to read may be there yet.
+            return Result() if lost is None else await self._tidy(lost)
         # Read now, from the API server: what was last seen has lost what the operator does not need.
         manifest = orjson.dumps(await self._manifest_of(sandbox), option=orjson.OPT_INDENT_2).decode()
         kept = spec.retention.kept if spec.retention is not None else {}
@@ -202,7 +205,7 @@ class BackupReconciler:
             began = {} if status.get("startedAt") else {"started_at": self._clock()}
             # After it was begun: nothing counts that was refused. A crash in between begins nothing twice.
             begun = Helper(message="it has begun", moment=None if prepared is None else prepared.moment)
-            number = attempts + 1 if prepared is None else max(attempts, 1)
+            number = max(attempts, 1) if goes_on else attempts + 1
             await self._write(raw, _at_work(begun), attempts=number, location=location, **began, **_moment(begun))
         finally:
             self._beginning.discard(wanted.uid)
@@ -255,6 +258,11 @@ def _wanted(raw: Raw, spec: ClaudeSandboxBackupSpec, sandbox: Identity, others: 
 
 def _moment(helper: Helper) -> dict[str, Any]:
     return {} if helper.moment is None else {"volume_snapshot_at": helper.moment}
+
+
+def _was_read(status: Mapping[str, Any], prepared: Helper) -> bool:
+    """Whether a helper began with it that is gone. The moment is written then; of a snapshot every driver tells one."""
+    return prepared.moment is not None and utc(status.get("volumeSnapshotAt")) == prepared.moment
 
 
 def _at_work(helper: Helper) -> State:

@@ -220,7 +220,7 @@ def test_a_helper_that_ends_without_a_word_is_begun_anew_and_not_for_ever() -> N
         assert world.look().requeue_after
     assert world.look() == Result()
     assert world.condition() == ("False", "HelperLost")
-    assert world.helpers.did == ["start", "remove"] * MOST_ATTEMPTS
+    assert world.helpers.did == [*["start", "remove"] * MOST_ATTEMPTS, "remove"]
 
 
 def test_what_is_missing_is_told_and_looked_for_again() -> None:
@@ -464,6 +464,31 @@ def test_one_that_is_prepared_in_the_last_attempt_begins() -> None:
     world.helpers.helper = Helper(is_prepared=True)
     world.look()
     assert (world.helpers.did, world.raw["status"]["attempts"]) == (["start"], MOST_ATTEMPTS)
+
+
+def test_a_helper_that_somebody_removes_each_time_is_lost_though_its_snapshot_stays() -> None:
+    world = World(**OF_ONE_MOMENT)
+    world.look()
+    moment, counted = NOW + timedelta(seconds=5), []
+    while world.condition() == ("False", "Running") and len(counted) < 2 * MOST_ATTEMPTS:
+        world.helpers.helper = Helper(is_prepared=True, moment=moment)
+        world.look()
+        counted.append(world.raw["status"]["attempts"])
+    assert counted == [1, 2, 3, 4, 5, 5]
+    assert world.condition() == ("False", "HelperLost")
+    # What it was to read goes too, and that is noted last.
+    assert (world.helpers.did[-1], world.helpers.did.count("start")) == ("remove", 1 + MOST_ATTEMPTS)
+    assert "completedAt" in world.raw["status"]
+
+
+def test_another_snapshot_in_a_later_attempt_is_read_within_that() -> None:
+    world = World(**OF_ONE_MOMENT)
+    world.raw["status"] = {
+        "attempts": 2, "startedAt": "2027-03-01T00:00:00Z", "volumeSnapshotAt": "2027-03-01T00:00:05Z",
+    }  # fmt: skip
+    world.helpers.helper = Helper(is_prepared=True, moment=NOW + timedelta(seconds=9))
+    world.look()
+    assert world.raw["status"]["attempts"] == 2
 
 
 def test_a_crash_before_it_was_noted_counts_as_one_attempt() -> None:
