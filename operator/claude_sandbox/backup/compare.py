@@ -11,6 +11,9 @@ from pathlib import Path
 
 from claude_sandbox.backup.tree import Entry
 
+FORM = 2
+"""Of a list: another, one more, where an older program would take what is written for what it is not. 1 had an entry in
+each line, compressed; neither says which it is, for those who read only these."""
 _AT_ONCE = 100
 """Entries in a line of a list."""
 _JSON = json.JSONEncoder(separators=(",", ":"), check_circular=False)

@@ -11,6 +11,7 @@ leaves nothing that the next one does not take further.
 """
 
 import heapq
+import json
 import os
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from claude_sandbox.backup import RESTORED, SCRATCH, SCRATCH_BEFORE, SOURCE
-from claude_sandbox.backup.compare import Comparison, compare, read_list, touched, write_list
+from claude_sandbox.backup.compare import FORM, Comparison, compare, read_list, touched, write_list
 from claude_sandbox.backup.gate import Beside
 from claude_sandbox.backup.known import KnownFiles
 from claude_sandbox.backup.looks import differing, glance, in_order, keep, kept, noting
@@ -65,6 +66,11 @@ class Places:
     def abouts(self) -> tuple[Path, Path]:
         """Where what goes along is in a snapshot: now, and before."""
         return self.about, Path(SCRATCH_BEFORE, self.about.name)
+
+    @property
+    def form(self) -> Path:
+        """In which form the lists beside it are, as JSON."""
+        return self.about / "form.json"
 
     @property
     def brought(self) -> Path:
@@ -187,6 +193,7 @@ def store(order: Order, repository: Repository, places: Places) -> dict[str, Any
     places.about.mkdir(parents=True)
     for name, text in order.files.items():
         (places.about / name).write_text(text, encoding="utf-8")
+    places.form.write_text(json.dumps({"lists": FORM}))
     for part in order.parts:
         keep(places.before_of(part), glance(places.source / part))
     listing = Beside(places.gate, lambda: _list(order, repository, places))
@@ -217,23 +224,44 @@ def store(order: Order, repository: Repository, places: Places) -> dict[str, Any
 
 def _list(order: Order, repository: Repository, places: Places) -> None:
     """Each list has its name once it is whole: whoever finds one that was cut off would take it for all there was."""
+    is_brought = False
     if order.verified:
-        # Where it can't be had, say because somebody let go of it, all is read.
+        # Where it can't be had, say because somebody let go of it, all is read: of what there is of it a part may be.
         with suppress(RepositoryError):
             _bring(repository, places, order.verified)
+            is_brought = True
     for part in order.parts:
         unfinished, before = places.scratch / f"{part}.unfinished", places.brought_list_of(part)
-        known = KnownFiles(read_list(before)) if order.verified and before is not None else None
+        known = KnownFiles(read_list(before)) if is_brought and before is not None else None
         entries = walk(places.source / part, digests=True, known=known)
         write_list(unfinished, noting(entries, kept(places.before_of(part)), places.noted_of(part)))
         unfinished.rename(places.list_of(part))
 
 
 def _bring(repository: Repository, places: Places, snapshot: str) -> None:
-    """Have what went along with a snapshot. Raises RepositoryError."""
+    """Have what went along with a snapshot. Raises RepositoryError, also where a newer program wrote it."""
     _remove(places.brought)
     places.brought.mkdir(parents=True)
     repository.restore(snapshot, str(places.brought), [str(one) for one in places.abouts])
+    form = _form(below(places.brought, places.form))
+    if form is None or form > FORM:
+        which = "a form that can't be read" if form is None else f"form {form}"
+        raise RepositoryError(
+            "SnapshotTooNew",
+            f"its list of files is in {which}, and this operator knows those up to {FORM}: a newer operator made the"
+            " backup. Update the operator to that version first",
+        )
+
+
+def _form(file: Path) -> int | None:
+    """Which one a list is in. Those before there were several forms do not say; None where what it says is none."""
+    if not file.exists():
+        return FORM
+    try:
+        told = json.loads(file.read_bytes())["lists"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return told if isinstance(told, int) else None
 
 
 def _forget(order: Order, repository: Repository) -> tuple[list[str], str]:
@@ -298,10 +326,10 @@ def restore(order: Order, repository: Repository, places: Places) -> dict[str, A
     if len(wanted) != 1:
         raise RepositoryError("SnapshotNotFound", f"the repository has {len(known)} snapshots, and not this one")
     snapshot = str(wanted[0]["id"])
+    _bring(repository, places, snapshot)
     for part in order.parts:
         # All of them before any is filled: of a restore that is refused nothing is there.
         _claim(places.filled(part), order.uid)
-    _bring(repository, places, snapshot)
     found = Comparison()
     for part in order.parts:
         directory, listed = places.filled(part), places.brought_list_of(part)

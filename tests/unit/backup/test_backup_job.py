@@ -434,6 +434,30 @@ def test_a_snapshot_whose_list_was_written_as_it_was_before_is_restored(
     assert (into / "src/main.py").read_text() == "print('hello')\n"
 
 
+@pytest.mark.parametrize("told", ['{"lists": 3}', '{"lists": "x"}', "[]", "{"])
+def test_a_snapshot_whose_list_a_newer_operator_wrote_is_refused_with_the_remedy(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    def newer(file: Path, _: Iterable[Entry]) -> None:
+        file.write_text("something else\n")
+        lab.places.form.write_text(told)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(job, "write_list", newer)
+        patched.setattr(job, "verify", lambda *_: {"different": 0, "problem": ""})
+        made = lab.back_up()
+    with pytest.raises(RepositoryError, match=r"knows those up to 2: a newer operator .* Update the operator") as error:
+        lab.restore(made["snapshot"])
+    assert error.value.reason == "SnapshotTooNew"
+    # Not even the mark of a restore that was begun: somebody may have the sandbox start with its workspace as it is.
+    assert list(lab.places.filled("workspace").iterdir()) == []
+    # Nor is it believed of what it has when the next backup is made.
+    again = lab.back_up(verified=made["snapshot"])
+    assert (again["different"], again["problem"]) == (0, "")
+    assert json.loads(lab.places.form.read_text()) == {"lists": 2}
+    assert lab.restore(again["snapshot"])[1]["different"] == 0
+
+
 def test_a_list_of_many_entries_is_read_as_it_was_written(tmp_path: Path) -> None:
     for number in range(350):
         (tmp_path / f"{number}\n\udcff").write_text(str(number))
