@@ -140,6 +140,12 @@ def _length(texts: Iterable[str]) -> int:
     return sum(map(len, texts))
 
 
+def _has_networks(spec: "ClaudeSandboxSpec") -> bool:
+    """Whether there is a network that may be connected to directly."""
+    cidrs = spec.network.egress.allowed_cidrs
+    return bool(cidrs) if cidrs is not None else not spec.credentials.brokered
+
+
 def _renewed_in_time(spec: "ClaudeSandboxSpec", attribute: str) -> bool:
     """Whether a time of spec.due is none that profile Production refuses."""
     longest: timedelta = getattr(Due(), attribute)
@@ -354,6 +360,14 @@ class ClaudeSandboxSpec(Strict):
             lambda spec: not spec.network.egress.allowed_domains or spec.credentials.brokered,
             _NEEDS_GATEWAY,
             field="network.egress.allowedDomains",
+        ),
+        Rule(
+            "self.network.egress.allowedPorts == [443] || (has(self.network.egress.allowedCIDRs)"
+            f" ? size(self.network.egress.allowedCIDRs) > 0 : !{_BROKERED})",
+            lambda spec: _has_networks(spec) or spec.network.egress.allowed_ports == [443],
+            "are those of the networks in allowedCIDRs, of which there are none: write them, or remove it. A domain in"
+            " allowedDomains has its port after a colon",
+            field="network.egress.allowedPorts",
         ),
         Rule(
             "self.profile != 'Production' || has(self.backup)",

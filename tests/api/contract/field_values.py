@@ -568,6 +568,11 @@ def _listed_values() -> Iterator[Json]:
         yield {"command": ["agent", "--token"], "args": [value]}
         yield {"args": ["curl", "-u", value]}
     yield from ({"env": [{"name": name}]} for name in ENV_NAMES)
+    for ports in ([443], [8443], [443, 22]):
+        for more in ({}, {"allowedCIDRs": []}, {"allowedCIDRs": ["10.1.0.0/16"]}):
+            yield {"network": {"egress": {"allowedPorts": ports, **more}}}
+            mounted = {"credentials": {"apiKeySecretRef": {"name": "k"}, "delivery": "Mounted"}}
+            yield {**mounted, "network": {"egress": {"allowedPorts": ports, **more}}}
     for option in (
         "--token",
         "--api-key",

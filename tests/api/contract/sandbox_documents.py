@@ -267,4 +267,8 @@ def _network(rng: random.Random) -> Json:
         "dns": lambda: rng.choice((True, False)),
     }
     ports = [{"name": f"p{i}", "containerPort": 8000 + i} for i in range(rng.choice((0, 1, 32)))]
-    return _some(rng, {"egress": lambda: _some(rng, egress), "ports": lambda: ports})
+    found = _some(rng, egress)
+    if not found.get("allowedCIDRs"):
+        # Ports are those of networks.
+        found.pop("allowedPorts", None)
+    return _some(rng, {"egress": lambda: found, "ports": lambda: ports})

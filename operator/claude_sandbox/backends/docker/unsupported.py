@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping
 
 from claude_sandbox.api import quantity
 from claude_sandbox.api.networks import ANTHROPIC_CIDRS
-from claude_sandbox.api.spec import Resources
+from claude_sandbox.api.spec import Resources, Workspace
 from claude_sandbox.backends.docker.documents import sizes
 from claude_sandbox.backends.docker.engine.documents import Object
+from claude_sandbox.backends.docker.holding import holder as holding
 from claude_sandbox.backends.docker.names import Names
 from claude_sandbox.blueprint.model import Blueprint
 
 # The API server writes the default into every spec that says nothing, so that it can't be told from a wish for as much.
+_UNASKED_WORKSPACE = quantity.bytes_of(Workspace().size)
 _UNASKED_STORAGE = quantity.bytes_of(Resources().ephemeral_storage)
 
 
@@ -30,8 +32,9 @@ def _unsupported(blueprint: Blueprint) -> Iterator[str]:
     if network.egress and not (brokered and tuple(block.cidr for block in network.egress) == ANTHROPIC_CIDRS):
         # An internal network has no way out at all, and one with a way out leads everywhere.
         yield "none of spec.network.egress.allowedCIDRs can be reached from its internal network"
-    if network.dns and not brokered:
-        yield "no name can be resolved"
+    if network.dns:
+        # With a gateway only who asks for it: names are resolved there.
+        yield "no name can be resolved" + (" by itself, whatever spec.network.egress.dns says" if brokered else "")
 
 
 def _without_effect(blueprint: Blueprint) -> Iterator[str]:
@@ -39,6 +42,11 @@ def _without_effect(blueprint: Blueprint) -> Iterator[str]:
         # An engine has no such limit. What it is for is bounded otherwise: the root is read-only, logs have a size
         # of their own, and an EmptyDir is in memory.
         yield "spec.resources.ephemeralStorage has no effect"
+    workspace = blueprint.workspace
+    if workspace.volume is None and workspace.size != _UNASKED_WORKSPACE:
+        size = holding.size_of(workspace.size, blueprint.limits.memory)
+        if size != workspace.size:
+            yield f"its workspace has {size} bytes, half of spec.resources.memory, since it is in memory"
 
 
 def _storage(blueprint: Blueprint) -> int:

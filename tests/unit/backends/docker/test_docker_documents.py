@@ -159,6 +159,23 @@ def test_a_limit_of_the_disk_is_said_to_have_no_effect_where_it_was_asked_for(wo
     assert not said(cpu="1", ephemeralStorage="8192Mi")
 
 
+def test_names_are_said_not_to_be_resolved_where_that_was_asked_for() -> None:
+    brokered = {"credentials": {"apiKeySecretRef": {"name": "key"}}}
+
+    def said(**fields: Any) -> tuple[str, ...]:
+        return unsupported_in(blueprint_of(**fields), {}, names_of(CLUSTER, IDENTITY))
+
+    assert "spec.network.egress.dns" in " ".join(said(**brokered, network={"egress": {"dns": True}}))
+    assert said(**brokered) == ()
+
+
+@pytest.mark.parametrize(("size", "has"), [("2Gi", 1 << 30), ("1Gi", None), ("512Mi", None), ("10Gi", None)])
+def test_a_workspace_in_memory_is_said_to_be_smaller_than_what_was_asked_for(size: str, has: int | None) -> None:
+    fields = {"workspace": {"type": "EmptyDir", "size": size}, "resources": {"memory": "2Gi"}}
+    said = " ".join(unsupported_in(blueprint_of(**fields), {}, names_of(CLUSTER, IDENTITY)))
+    assert (f"its workspace has {has} bytes" in said) if has else ("its workspace has" not in said)
+
+
 def test_facts_are_read_as_engines_tell_them() -> None:
     new = {
         "ServerVersion": "29.8.0",
