@@ -132,8 +132,10 @@ def test_two_clusters_stand_side_by_side_and_fall_alone(home: Path) -> None:
     "component",
     [
         "etcd",
-        "kube-controller-manager",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("kube-apiserver", "kube-scheduler")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+        ),
     ],
 )
 def test_a_component_that_was_killed_is_seen_and_brought_back_with_its_data(home: Path, component: str) -> None:

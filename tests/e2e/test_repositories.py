@@ -133,7 +133,7 @@ def large(git_server: GitProcess, tmp_path_factory: pytest.TempPathFactory) -> s
         pytest.param("operator", marks=pytest.mark.slow),
         pytest.param("process", marks=pytest.mark.slow),
         "pod",
-        "sandbox",
+        pytest.param("sandbox", marks=pytest.mark.slow),
     ],
 )
 def test_one_that_is_cut_is_begun_anew_and_never_half_there(

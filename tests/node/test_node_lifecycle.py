@@ -128,6 +128,7 @@ def test_a_node_whose_parts_were_torn_out_goes_without_a_trace(layout: Layout, s
     assert traces.of_machine(layout) == before
 
 
+@pytest.mark.slow
 def test_a_node_is_mended_by_bringing_it_up_again(layout: Layout, sandbox_image: ImageArchive) -> None:
     running = _up()
     kubectl = _workload(running, sandbox_image)

@@ -53,6 +53,7 @@ async def test_models_and_server_agree_on_generated_documents(server: Server) ->
     await check(server, documents(seed=1, count=3000), 3000)
 
 
+@pytest.mark.slow
 async def test_models_and_a_newer_server_agree_on_generated_documents(newer_server: Server) -> None:
     await check(newer_server, documents(seed=2, count=500), 500)
 

@@ -38,6 +38,7 @@ async def _measured(one: Sandbox) -> tuple[Result, str]:
     return next((control.result, control.message) for control in found.controls if control.id == "SEC-04")
 
 
+@pytest.mark.by_turns
 async def test_other_settings_in_the_volume_are_told_at_once(host: EngineDescription) -> None:
     async with sandbox(host) as one:
         await one.made()

@@ -161,6 +161,7 @@ async def woken_within(woken: list[float], seconds: float) -> None:
     woken.clear()
 
 
+@pytest.mark.by_turns
 @pytest.mark.engine
 async def test_a_privileged_session_fails_while_it_lasts_and_not_after(host: EngineDescription) -> None:
     async with sandbox(host) as one:

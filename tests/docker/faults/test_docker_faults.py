@@ -199,7 +199,9 @@ def hasty(blueprint: Blueprint) -> Blueprint:
     return replace(blueprint, liveness=short, readiness=ready, startup=replace(blueprint.startup, failures=3))
 
 
-@pytest.mark.parametrize("seconds", [0, 3600], ids=["fails", "hangs"])
+@pytest.mark.parametrize(
+    "seconds", [pytest.param(0, id="fails"), pytest.param(3600, id="hangs", marks=pytest.mark.slow)]
+)
 async def test_where_claude_code_does_not_answer_the_container_is_restarted_later_each_time(
     host: EngineDescription, seconds: int
 ) -> None:

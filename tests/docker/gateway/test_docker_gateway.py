@@ -242,7 +242,10 @@ async def test_of_a_name_with_an_address_of_ipv6_alone_it_says_that_it_has_no_wa
         assert "the gateway has no way to its addresses, which are of IPv6" in answer
 
 
-@pytest.mark.parametrize("how", ["killed", "removed", "loosened", "off its network", "on another network"])
+@pytest.mark.parametrize(
+    "how",
+    ["killed", "removed", "loosened", "off its network", pytest.param("on another network", marks=pytest.mark.slow)],
+)
 async def test_whatever_becomes_of_a_gateway_is_mended(one: Sandbox, how: str, provider: ProviderProcess) -> None:
     await one.made()
     await one.started()
@@ -321,6 +324,7 @@ async def test_a_sandbox_that_is_suspended_or_gone_leaves_no_gateway(one: Sandbo
     assert one.sdk.api.networks(names=named) == []
 
 
+@pytest.mark.slow
 async def test_a_sandbox_that_gets_a_gateway_loses_its_key(host: EngineDescription, provider: ProviderProcess) -> None:
     settings = {"provider": {"baseURL": provider.url}}
     async with sandbox(host, gateways=settings) as one:

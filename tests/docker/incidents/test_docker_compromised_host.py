@@ -122,6 +122,7 @@ async def test_nothing_is_asked_of_it_its_sandboxes_say_so_and_no_key_of_it_is_u
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.slow
 async def test_the_hook_for_revocations_is_told_of_its_keys_once_each_whoever_shares_them_and_after_a_restart(
     host: EngineDescription, place: Place, tmp_path: Path
 ) -> None:

@@ -28,7 +28,10 @@ while :; do cat /bin/busybox; done; }} | nc claude-sandbox-gateway 3128
 
 
 @pytest.mark.usefixtures("provider")
-@pytest.mark.parametrize("contained", [True, False], ids=["contained", "not contained"])
+@pytest.mark.parametrize(
+    "contained",
+    [pytest.param(True, id="contained"), pytest.param(False, id="not contained", marks=pytest.mark.slow)],
+)
 async def test_nothing_gets_out_after_it_is_contained_not_even_what_its_gateway_had_taken(
     host: EngineDescription, *, contained: bool
 ) -> None:

@@ -233,10 +233,9 @@ def _operator_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("served", "subnet", "place"),
     [
-        (SERVED_HERE, "198.51.100.0/24", {"ipv4_address": WORLD}),
-        (SERVED_HERE6, "2001:db8:7::/64", {"ipv6_address": WORLD6}),
+        pytest.param(SERVED_HERE, "198.51.100.0/24", {"ipv4_address": WORLD}, id="by IPv4"),
+        pytest.param(SERVED_HERE6, "2001:db8:7::/64", {"ipv6_address": WORLD6}, id="by IPv6", marks=pytest.mark.slow),
     ],
-    ids=["by IPv4", "by IPv6"],
 )
 @pytest.mark.usefixtures("_operator_elsewhere")
 async def test_servers_of_the_world_are_reached_where_there_is_a_way(
@@ -360,6 +359,7 @@ async def test_a_host_that_has_an_address_on_the_sandboxs_network_answers(made: 
     assert "somebody answers at the host on the sandbox's own network" in found.message
 
 
+@pytest.mark.slow
 async def test_without_its_gateway_nothing_is_proven(made: Made, probed: Probed) -> None:
     probed.gateway = made.container(CALLED.gateway, CALLED.network)
     found = await probed.verdict()

@@ -288,6 +288,7 @@ async def test_a_silent_host_is_not_drained_and_what_is_there_is_left_alone(pair
     await pair.comes_to("held", ready_on(SECOND))
 
 
+@pytest.mark.slow
 async def test_who_has_nowhere_to_go_stays_and_is_not_moved_once_the_drain_is_over(pair: Pair) -> None:
     await pair.joined(FIRST)
     await pair.create("slow", **MAY_MOVE, **STUBBORN)

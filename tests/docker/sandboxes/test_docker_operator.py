@@ -211,6 +211,7 @@ async def test_the_check_of_its_container_measures_it_against_its_sandbox_as_the
     assert f"on DockerHost engine-1; measure it there with `claude-sandbox check container {name}`" in done.stderr
 
 
+@pytest.mark.slow
 async def test_a_steady_sandbox_is_not_written_to_not_even_by_an_operator_that_starts_anew(place: Place) -> None:
     await place.join()
     await place.create("bob")

@@ -164,6 +164,7 @@ async def test_a_helper_that_is_killed_is_begun_anew_and_one_of_a_deleted_backup
     assert condition(await place.comes_to("after", is_stored), "BackupVerified")[0] == "True"
 
 
+@pytest.mark.slow
 async def test_what_is_missing_is_told_and_waited_for_and_another_password_changes_nothing(place: Place) -> None:
     await place.back_up("made")
     await place.comes_to("made", is_stored)

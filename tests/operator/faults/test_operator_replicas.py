@@ -59,6 +59,7 @@ async def test_a_leader_that_is_told_to_stop_hands_over_at_once(world: World, wo
     await leader.process.ended()
 
 
+@pytest.mark.slow
 async def test_a_leader_that_is_killed_or_sleeps_is_replaced(worlds: Worlds) -> None:
     async def killed(world: World) -> float:
         leader, standby = await _replicas(world, worlds)

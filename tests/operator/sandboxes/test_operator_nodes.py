@@ -61,6 +61,7 @@ async def test_a_pod_on_a_lost_node_is_not_replaced_until_the_node_is_deleted(
     world.assert_always_isolated()
 
 
+@pytest.mark.slow
 async def test_a_node_that_comes_back_ends_its_pod_and_a_new_one_is_made(
     world: World, api: Api, kubelet: Kubelet
 ) -> None:

@@ -85,7 +85,9 @@ def test_an_empty_directory_is_filled_with_all_of_it(lab: Lab) -> None:
     assert not (into / os.fsdecode(MARKER)).exists()
 
 
-@pytest.mark.parametrize("present", ["file", "directory", "marker of another"])
+@pytest.mark.parametrize(
+    "present", ["file", *(pytest.param(one, marks=pytest.mark.slow) for one in ("directory", "marker of another"))]
+)
 def test_a_workspace_that_has_something_in_it_is_left_alone(lab: Lab, present: str) -> None:
     snapshot = lab.back_up()["snapshot"]
     into = lab.places.filled("workspace")

@@ -38,6 +38,7 @@ async def test_a_host_is_ready_says_what_it_is_and_is_left_alone_then(fleet: Fle
     await unchanged(fleet.api, "local", 1)
 
 
+@pytest.mark.slow
 async def test_an_engine_that_falls_silent_makes_the_host_unknown_and_is_found_again(
     fleet: Fleet, engine: SmallEngine
 ) -> None:
