@@ -17,7 +17,7 @@ from claude_sandbox.cli.columns import columns
 from claude_sandbox.cli.exits import Exit
 from claude_sandbox.cli.report.operators import silence
 from claude_sandbox.cli.report.sources import Read, from_file
-from claude_sandbox.cli.sources import Wanted, reading
+from claude_sandbox.cli.sources import Wanted, check_usage, file_among, reading
 from claude_sandbox.cli.unreadable import UnreadableError
 from claude_sandbox.install.manifests import NAMESPACE
 from claude_sandbox.kubernetes_api.errors import ApiError
@@ -49,15 +49,19 @@ _HELP = """What of sandboxes is due, sorted by date: images and keys that have b
 sandboxes that do. Dates are what the operator wrote into the sandboxes' statuses (spec.due says after what time).
 With -A also certificates of DockerHosts, 30 days before they end, for who may list these.
 
+SANDBOX is NAME or NAMESPACE/NAME; without any, all of the namespace. FILE is what kubectl wrote, as JSON or YAML, or -
+for standard input; what is a file here is read as one.
+
 \b
   claude-sandbox due                    of the context's namespace
+  claude-sandbox due agents/alice       of one sandbox
   claude-sandbox due -A --within 30     of the cluster, within 30 days
   kubectl get claudesandboxes -A -o json | claude-sandbox due -
 """
 
 
 @click.command(help=_HELP)
-@click.argument("file", required=False, metavar="[FILE]")
+@click.argument("sources", nargs=-1, metavar="[SANDBOX|FILE]...")
 @click.option("--namespace", "-n", metavar="NAME", help="[default: the context's; of a file, all]")
 @click.option("--all-namespaces", "-A", "everything", is_flag=True, help="Every sandbox of the cluster.")
 @click.option(
@@ -67,7 +71,7 @@ With -A also certificates of DockerHosts, 30 days before they end, for who may l
 @click.option("--kubeconfig", metavar="FILE", help="[default: as kubectl]")
 @click.option("--context", metavar="NAME", help="[default: the current one]")
 def due(
-    file: str | None,
+    sources: tuple[str, ...],
     namespace: str | None,
     everything: bool,
     within: int | None,
@@ -76,15 +80,13 @@ def due(
     context: str | None,
 ) -> None:
     """Read, print, and exit by what is due."""
-    if everything and namespace is not None:
-        raise click.UsageError("--all-namespaces is every namespace: leave --namespace out")
-    if file == "-" and sys.stdin.isatty():
-        raise click.UsageError("nothing is piped in: kubectl get claudesandboxes -A -o json | claude-sandbox due -")
+    file = file_among(sources)
+    check_usage("due", sources, file, namespace, everything=everything)
     try:
         if file is not None:
             read = from_file(file, namespace)
         else:
-            read = asyncio.run(_from_cluster(Wanted((), namespace, everything, kubeconfig, context)))
+            read = asyncio.run(_from_cluster(Wanted(sources, namespace, everything, kubeconfig, context)))
     except UnreadableError as error:
         click.echo(error.told(), err=True)
         sys.exit(Exit.UNREADABLE)

@@ -20,8 +20,12 @@ class Exit(IntEnum):
     UNREADABLE = 4
     NO_SESSION = 125
     """No command's own, as with `docker exec`."""
+    NO_PROGRAM = 127
+    """As a shell has it."""
     INTERRUPTED = 130
     """By a signal, as a shell has it."""
+    PIPE_CLOSED = 141
+    """By SIGPIPE, as a shell has it of other commands before `head`."""
 
 
 MEANINGS: Mapping[int, str] = {
@@ -29,7 +33,9 @@ MEANINGS: Mapping[int, str] = {
     Exit.FAILED: "it could not be done (the message says why and what to do), or what was read is wrong",
     Exit.USAGE: "the command line is wrong",
     Exit.UNDECIDED: "nothing is wrong that could be told, and not all could be; of a drill: something got out",
-    Exit.UNREADABLE: "what was asked for could not be read",
+    Exit.UNREADABLE: "what was asked for could not be read, or what came out not be written",
+    Exit.INTERRUPTED: "it was interrupted by Ctrl-C",
+    Exit.PIPE_CLOSED: "who read its output had enough, as `head`",
 }
 _DONE: Mapping[int | str, str] = {Exit.DONE: "it was done", Exit.FAILED: "it could not be done"}
 _IN_TIME: Mapping[int | str, str] = {Exit.DONE: "it was done", Exit.FAILED: "it could not be done, or not in time"}
@@ -45,7 +51,7 @@ _CODES: Mapping[str, Mapping[int | str, str]] = {
     "report": {
         Exit.DONE: "of every sandbox, every required control passes or does not apply",
         Exit.FAILED: "at least one required control fails",
-        Exit.UNDECIDED: _UNVERIFIED,
+        Exit.UNDECIDED: f"there is no sandbox, or {_UNVERIFIED}",
         Exit.UNREADABLE: "what was asked for could not be read, or the report not be written",
     },
     "due": {
@@ -67,6 +73,7 @@ _CODES: Mapping[str, Mapping[int | str, str]] = {
     "shell": {
         "the command's own": "it ran",
         Exit.NO_SESSION: "no session could be had, or it broke",
+        Exit.NO_PROGRAM: "the sandbox has no such program",
     },
     "cp": {
         Exit.DONE: "it was copied",

@@ -4,15 +4,16 @@ import contextlib
 import errno
 import gc
 import importlib
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 from click.shell_completion import CompletionItem
 
-from claude_sandbox.cli.exits import Exit, described
+from claude_sandbox.cli.exits import Exit, codes_of, described
 from claude_sandbox.localcluster.errors import LocalClusterError
 
 
@@ -109,6 +110,24 @@ class LazyGroup(click.Group):
         found = [CompletionItem(name, help=COMMANDS[name].summary) for name in names]
         return found + click.Command.shell_complete(self, ctx, incomplete)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # Who reads has enough. What is still to be flushed at the end has nowhere to go.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(Exit.PIPE_CLOSED)
+        except KeyboardInterrupt:
+            click.echo("\nInterrupted.", err=True)
+            sys.exit(Exit.INTERRUPTED)
+        except OSError as error:
+            if error.errno not in _ENVIRONMENT:
+                raise
+            where = error.filename or "The output"
+            click.echo(f"Error: {where} can't be written: {error.strerror}.\nRemedy: {_WRITABLE}", err=True)
+            codes = codes_of(ctx.invoked_subcommand or "")
+            sys.exit(Exit.UNREADABLE if Exit.UNREADABLE in codes else Exit.FAILED)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name].summary) for name in self.list_commands(ctx)])
@@ -136,14 +155,11 @@ def run(name: str) -> None:
         cli(prog_name=name)
     except LocalClusterError as error:
         _fail(error.message, error.remedy)
-    except OSError as error:
-        if error.errno not in _ENVIRONMENT:
-            raise
-        _fail(f"{error}.", "Make room there, or give this user the right to write there, and try again.")
 
 
 # What the machine and not the program is to blame for.
 _ENVIRONMENT = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
+_WRITABLE = "Make room there, or give this user the right to write there, and try again."
 
 
 def _fail(message: str, remedy: str) -> NoReturn:

@@ -15,7 +15,7 @@ import click
 import yaml
 
 from claude_sandbox.api import meta
-from claude_sandbox.cli.unreadable import UnreadableError
+from claude_sandbox.cli.unreadable import UnreadableError, unread
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import CredentialsError, load
 from claude_sandbox.kubernetes_api.errors import ApiError
@@ -74,7 +74,7 @@ async def _named(api: Api, wanted: Wanted, namespace: str) -> list[dict[str, Any
             found.append(await api.get(SANDBOXES, name, place))
         except ApiError as error:
             right = f"get {meta.PLURAL} in namespace {place}"
-            raise _refused(error, f"ClaudeSandbox {place}/{name}", right) from None
+            raise unread(error, f"ClaudeSandbox {place}/{name}", right) from None
     return found
 
 
@@ -83,15 +83,7 @@ async def _listed(api: Api, namespace: str | None) -> list[dict[str, Any]]:
     try:
         return (await api.list(SANDBOXES, namespace)).items
     except ApiError as error:
-        raise _refused(error, f"The ClaudeSandboxes of {where}", f"list {meta.PLURAL} in {where}") from None
-
-
-def _refused(error: ApiError, what: str, right: str) -> UnreadableError:
-    if error.is_forbidden:
-        return UnreadableError(f"{what} may not be read: {error}.", f"Ask for the right to {right}.")
-    if error.is_not_found:
-        return UnreadableError(f"{what} is not there.", f"Look for it with: kubectl get {meta.PLURAL} --all-namespaces")
-    return UnreadableError(f"{what} can't be read: {error}.", "Check that the API server answers: kubectl cluster-info")
+        raise unread(error, f"The ClaudeSandboxes of {where}", f"list {meta.PLURAL} in {where}") from None
 
 
 def file_among(sources: tuple[str, ...]) -> str | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,8 @@ from claude_sandbox.install.errors import SetupError
 from claude_sandbox.install.manifests import Manifest
 
 _MANAGER = "claude-sandbox-install"
+_LOGGED = re.compile(r"^[IWEF][0-9]{4} .*\n?", re.MULTILINE)
+"""What a library of kubectl's logs before kubectl says the same in a line of its own."""
 
 
 class Kubectl:
@@ -42,7 +45,7 @@ class Kubectl:
                 "See whether the cluster's API server can be reached: kubectl cluster-info",
             ) from None
         if done.returncode != 0:
-            said = done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
+            said = _LOGGED.sub("", done.stderr).strip() or done.stdout.strip() or f"exit code {done.returncode}"
             raise SetupError(
                 f"kubectl {' '.join(arguments)}: {said}",
                 "See that the kubeconfig's user may do this, and that the cluster is well: kubectl get --raw /readyz",

@@ -30,7 +30,6 @@ SERVICE_ACCOUNT_DIR = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 # The kubelet replaces a bound token when 20% of its life is left, and client-go re-reads the file every minute.
 TOKEN_MAX_AGE = 45.0
 REFRESH_RETRY = 10.0
-DEFAULT_CONTEXT = "(current)"
 
 
 class CredentialsError(Exception):
@@ -182,15 +181,13 @@ def from_kubeconfig(path: str | None = None, context: str | None = None) -> Cred
             )
             return result, _tls(result, tls)
 
-    where = f"kubeconfig {path}, context {context or DEFAULT_CONTEXT}"
+    where = f"kubeconfig {path}" + (f", context {context}" if context else "")
     try:
         current, tls = configuration(None)
         namespace = _namespace(path, context)
     except (ConfigException, OSError, ssl.SSLError, ValueError, TypeError, KeyError) as error:
-        # What the others say may quote the file, and so a key.
-        reason = str(error) if isinstance(error, ConfigException | OSError) else type(error).__name__
         raise CredentialsError(
-            f"cannot use {where}: {reason}. Check it with: kubectl --kubeconfig {path} config view --minify"
+            f"cannot use {where}: {_why(error, path)}. Check it with: kubectl --kubeconfig {path} config view --minify"
         ) from None
     if tls is not None and not (_header(current) or current.cert_file):
         # The library only logs it when a credential plugin fails, and would go on as system:anonymous.
@@ -216,6 +213,19 @@ def from_kubeconfig(path: str | None = None, context: str | None = None) -> Cred
         proxy=_proxy(current),
         namespace=namespace,
     )
+
+
+def _why(error: Exception, path: str) -> str:
+    """What is wrong with it. An error that may quote the file, and so a key, is not repeated."""
+    files = [Path(one).expanduser() for one in path.split(os.pathsep) if one]
+    if not any(one.exists() for one in files):
+        return "there is no such file"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or path}: {error.strerror}"
+    if isinstance(error, ConfigException):
+        # The library's words begin all alike, some end with a full stop.
+        return str(error).removeprefix("Invalid kube-config file. ").rstrip(".")
+    return f"it is no kubeconfig ({type(error).__name__})"
 
 
 def _namespace(path: str, context: str | None) -> str:

@@ -15,6 +15,7 @@ knows whether it was carried out: who looks next finds the object, and precondit
 """
 
 import asyncio
+import os
 import random
 import socket
 import time
@@ -313,4 +314,10 @@ def no_answer(error: Exception) -> ApiError:
         return ApiError(0, UNTRUSTED_SERVER, f"the API server's certificate is not accepted: {error}")
     if isinstance(error, TimeoutError):
         return ApiError(0, TIMED_OUT, "no answer from the API server in time")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        # Its own text has the types of this program in it. The cause is a list where a name has several addresses.
+        cause = error.os_error
+        number = cause.errno or 0
+        why = os.strerror(number) if number > 0 else cause.strerror or str(cause)
+        return ApiError(0, CONNECTION_FAILED, f"no connection to {error.host}:{error.port}: {why}")
     return ApiError(0, CONNECTION_FAILED, f"{type(error).__name__}: {error}")

@@ -248,7 +248,9 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of all sandboxes'; of no sandboxes, that everything required holds is true and says nothing."""
+        """The worst of all sandboxes'. Of none nothing is verified: a namespace may be the wrong one."""
+        if not self.sandboxes:
+            return Verdict.NOT_VERIFIED
         verdicts = {one.verdict for one in self.sandboxes}
         for worst in (Verdict.NOT_COMPLIANT, Verdict.NOT_VERIFIED):
             if worst in verdicts:

@@ -15,8 +15,8 @@ from typing import Any
 
 from claude_sandbox.api import meta
 from claude_sandbox.cli.audit.lines import Line, parse
-from claude_sandbox.cli.audit.sandboxes import Audited, refused
-from claude_sandbox.cli.unreadable import UnreadableError
+from claude_sandbox.cli.audit.sandboxes import Audited
+from claude_sandbox.cli.unreadable import UnreadableError, unread
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.pod_logs import log_lines
@@ -89,7 +89,7 @@ async def _logs(api: Api, sandbox: Audited) -> list[Log]:
                 f"The API server does not tell of the pods of namespace {sandbox.namespace}: {error}.", "Try again."
             ) from None
         what, right = f"The pods of namespace {sandbox.namespace}", f"list pods in namespace {sandbox.namespace}"
-        raise refused(error, what, right) from None
+        raise unread(error, what, right) from None
     return [_log(pod) for pod in found.items]
 
 
@@ -121,7 +121,7 @@ async def _read(
         if error.status in (400, 404) or (follow and not error.is_forbidden):
             return
         what, right = f"The log of pod {sandbox.namespace}/{log.pod}", "get pods/log in that namespace"
-        raise refused(error, what, right) from None
+        raise unread(error, what, right) from None
 
 
 async def _merged(sources: list[AsyncGenerator[Line, None]]) -> AsyncIterator[Line]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.spec import BackendType
-from claude_sandbox.cli.unreadable import UnreadableError
+from claude_sandbox.cli.unreadable import UnreadableError, unread
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import DOCKER_HOSTS, SANDBOXES
@@ -32,7 +32,7 @@ async def find(api: Api, namespace: str, name: str) -> Audited:
     try:
         live = await api.get(SANDBOXES, name, namespace)
     except ApiError as error:
-        raise refused(
+        raise unread(
             error, f"ClaudeSandbox {namespace}/{name}", f"get {meta.PLURAL} in namespace {namespace}"
         ) from None
     spec, status = _fields(live, "spec"), _fields(live, "status")
@@ -62,21 +62,12 @@ async def endpoint_of(api: Api, sandbox: Audited) -> str:
     try:
         live = await api.get(DOCKER_HOSTS, sandbox.host)
     except ApiError as error:
-        raise refused(
+        raise unread(
             error,
             f"DockerHost {sandbox.host}, on which ClaudeSandbox {sandbox} runs,",
             f"get {meta.HOST_PLURAL}, or name the engine with --host",
         ) from None
     return str(_fields(live, "spec").get("endpoint", ""))
-
-
-def refused(error: ApiError, what: str, right: str) -> UnreadableError:
-    """`right`: what one has to be allowed for it."""
-    if error.is_forbidden:
-        return UnreadableError(f"{what} may not be read: {error}.", f"Ask for the right to {right}.")
-    if error.is_not_found:
-        return UnreadableError(f"{what} is not there.", f"Look for it with: kubectl get {meta.PLURAL} --all-namespaces")
-    return UnreadableError(f"{what} can't be read: {error}.", "Check that the API server answers: kubectl cluster-info")
 
 
 def _fields(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -3,14 +3,17 @@
 import asyncio
 from collections.abc import Sequence
 
+from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.evidence.single_pod import Survey, SurveyError, survey_pod, survey_sandbox
 from claude_sandbox.cli.check.options import Options
 from claude_sandbox.cli.check.reports import Report
-from claude_sandbox.cli.unreadable import UnreadableError
+from claude_sandbox.cli.unreadable import UnreadableError, remedy_of
 from claude_sandbox.compliance.reports import pods as kubernetes
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.credentials import CredentialsError, load
 from claude_sandbox.kubernetes_api.errors import ApiError
+
+_RIGHT = "get it, and to list what else is in its namespace"
 
 
 async def of_pods(names: Sequence[str], options: Options, *, sandboxes: bool) -> list[Report]:
@@ -24,7 +27,9 @@ async def of_pods(names: Sequence[str], options: Options, *, sandboxes: bool) ->
                 try:
                     reports.append(_surveyed(await survey(api, namespace, name, options.standard)))
                 except ApiError as error:
-                    raise UnreadableError(f"{full_name} could not be read: {error}.", _remedy(error)) from None
+                    raise UnreadableError(
+                        f"{full_name} could not be read: {error}.", remedy_of(error, _RIGHT, f"pods,{meta.PLURAL}")
+                    ) from None
     except CredentialsError as error:
         raise UnreadableError(f"{error}.") from None
     except SurveyError as error:
@@ -46,11 +51,3 @@ def _surveyed(survey: Survey) -> Report:
         evaluated_at=survey.evidence.now,
         note=survey.note,
     )
-
-
-def _remedy(error: ApiError) -> str:
-    if error.is_not_found:
-        return "Look for it with: kubectl get pods,claudesandboxes --all-namespaces"
-    if error.is_forbidden:
-        return "Ask for the right to get it, and to list what else is in its namespace."
-    return "Check that the API server answers: kubectl cluster-info"

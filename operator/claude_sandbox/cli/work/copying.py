@@ -145,7 +145,8 @@ def failed(how: Ended) -> WorkError:
     said = plain_text(how.errors) or f"its tar ended with {how.code}"
     if how.code in (126, 127) or "executable file not found" in said:
         return WorkError(f"The sandbox's image has no tar that works: {said}.", "Use an image with tar.")
-    return WorkError(f"The sandbox did not send all of it: {said}.", "Nothing was kept. See that it is there.")
+    remedy = "The agent's user may not read it." if "Permission denied" in said else "See that it is there."
+    return WorkError(f"The sandbox did not send all of it: {said}.", f"Nothing was kept. {remedy}")
 
 
 async def copy_in(place: Place, source: Path, path: str, directory: str) -> Copied:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import click
 
+from claude_sandbox.api.clip import plain
 from claude_sandbox.cli.completion import sandbox_names
 from claude_sandbox.cli.exits import Exit
 from claude_sandbox.cli.where import Where, where_options
@@ -20,6 +21,7 @@ from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.pod_exec import Channel
 
 _SHELL = "TERM=$1; export TERM; if command -v bash >/dev/null; then exec bash; else exec sh; fi"
+_PROGRAMS = "Name one that its image has, or a path. What a shell knows takes one: -- sh -c 'COMMAND'."
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -58,6 +60,12 @@ async def _run(sandbox: tuple[str, str], command: Sequence[str], where: Where) -
             if tty:
                 click.echo(f"In {target}. Your terminal obeys what is written here; exit or Ctrl-D leaves.", err=True)
             return await attached(session, tty=tty)
+        except ApiError as error:
+            # A node's runtime says so in the place of the command's end; an engine ends it with 127 itself.
+            if "executable file not found" not in error.message:
+                raise
+            click.echo(f"Error: There is no program {plain(wanted[0])} in {target}.\nRemedy: {_PROGRAMS}", err=True)
+            return Exit.NO_PROGRAM
         finally:
             await session.close()
 

@@ -49,9 +49,18 @@ def kubeconfig(cluster: Cluster, tmp_path: Path) -> Iterator[str]:
         ((on_kubernetes(), FAILING), ("--allow-unknown",), 1),
         ((on_kubernetes(), unmeasured()), (), 3),
         ((on_kubernetes(), unmeasured()), ("--allow-unknown",), 0),
-        ((), (), 0),
+        ((), (), 3),
+        ((), ("--allow-unknown",), 0),
     ],
-    ids=["compliant", "failing", "a failure is not allowed", "unknown", "unknown is allowed", "none"],
+    ids=[
+        "compliant",
+        "failing",
+        "a failure is not allowed",
+        "unknown",
+        "unknown is allowed",
+        "none",
+        "none is allowed",
+    ],
 )
 def test_the_exit_code_is_that_of_the_worst_sandbox(documents: tuple, arguments: tuple[str, ...], code: int) -> None:  # type: ignore[type-arg]
     assert run("-", *arguments, text=listed(*documents)).exit_code == code

@@ -202,8 +202,13 @@ def test_no_session_is_125(server: ExecServer) -> None:
     found = run(server, "shell", "alice", "true")
     assert found.exit_code == 125
     assert "claudesandbox-worker" in found.output
-    server.refused = ()
-    assert shell(server, "no-such-command").returncode == 125
+
+
+def test_a_command_that_is_not_there_is_127_with_a_remedy(server: ExecServer) -> None:
+    found = shell(server, "no-such-command")
+    assert found.returncode == 127
+    assert b"no program no-such-command in agents/alice" in found.stderr
+    assert b"Remedy: Name one that its image has" in found.stderr
 
 
 def test_logs_are_made_plain(server: ExecServer) -> None:
