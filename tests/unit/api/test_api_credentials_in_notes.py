@@ -7,6 +7,10 @@ cert-manager, ingress-nginx, Datadog, Traefik, clouds' webhooks. `§R` is a rand
 import pytest
 
 from claude_sandbox.api.credentials.notes import holds_credential
+from claude_sandbox.api.spec import ClaudeSandboxSpec
+from claude_sandbox.backends.kubernetes import objects
+from claude_sandbox.blueprint.build import build, parse_image
+from claude_sandbox.blueprint.model import Identity, Site
 
 _RANDOM = "q7Zt4m" + "Xv2Kp9Ws3Ln8"
 
@@ -83,3 +87,13 @@ def test_it_takes_a_time_that_goes_with_the_length(piece: str) -> None:
     text = piece * (100_000 // len(piece))
     assert holds_credential("db-secret", text) in (True, False)
     assert holds_credential("inject-password", text) in (True, False)
+
+
+@pytest.mark.parametrize("delivery", ["Brokered", "Mounted"])
+def test_nothing_that_the_operator_writes_down_itself_is_taken_for_one(delivery: str) -> None:
+    spec = {"credentials": {"apiKeySecretRef": {"name": "anthropic-api-key"}, "delivery": delivery}}
+    site = Site(parse_image("example.org/claude@sha256:" + "a" * 64, "IfNotPresent"))
+    made = build(Identity("agents", "alice", "1"), ClaudeSandboxSpec.model_validate(spec), site)
+    metadata = objects.pod(made, "12")["metadata"]
+    assert metadata["annotations"]
+    assert not [one for one in (metadata["annotations"] | metadata["labels"]).items() if holds_credential(*one)]
