@@ -109,6 +109,8 @@ def _spec(domain: str, server: GitServer | None) -> dict[str, Any]:
         **({"repositories": server.declared} if server is not None else {}),
         "credentials": {"apiKeySecretRef": {"name": SECRET, "key": KEY}, "delivery": "Brokered"},
         "network": {"egress": {"allowedDomains": [domain]}},
+        # Of a demo that an earlier version made: a pod or container that it made is not as this one wants it.
+        "updateStrategy": {"type": "Recreate"},
     }
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from claude_sandbox.api import meta
+from claude_sandbox.api.clip import clip
 from claude_sandbox.api.conditions import ConditionStatus, Reason
 from claude_sandbox.api.status import Workload
 from claude_sandbox.backends.base import Cloning, WorkloadState
@@ -31,6 +32,9 @@ EVICTED_FOR_ROOM = (
 EVICTED_FOR_MEMORY = "its pod was evicted, since its node had no memory left: have the node's administrator see to that"
 _PROCESSES = "its node lets a pod have (podPidsLimit)"
 _IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_IMAGE_REMEDY = "See spec.image, for a private registry with pullSecretRefs; without it the image is the operator's."
+_WORDS = 170
+"""Bytes of others' words in a message, so that the remedy behind them is not cut."""
 _CONFIG_REASONS = frozenset({"CreateContainerConfigError"})
 # What a node refuses a pod for that runs elsewhere (k8s.io/kubernetes, pkg/kubelet/lifecycle/predicate.go).
 _REMEDIES = {
@@ -122,7 +126,9 @@ def _readiness(pod: Object) -> tuple[ConditionStatus, Reason, str]:
         return ConditionStatus.TRUE, Reason.SANDBOX_READY, f"Claude Code can run in pod {name}."
     if (scheduled := _condition(pod, "PodScheduled")) and scheduled.get("status") == "False":
         why = scheduled.get("message") or scheduled.get("reason") or "no reason given"
-        message = f"No node takes pod {name}: {why}"
+        message = f"No node takes pod {name}: {clip(why.rstrip('.'), _WORDS)}."
+        if "Insufficient" in why:
+            message += " Ask for less in spec.resources, or have an administrator add a node with room."
         return ConditionStatus.FALSE, Reason.POD_UNSCHEDULABLE, message
     for problem in _waiting(pod):
         return ConditionStatus.FALSE, *problem
@@ -150,7 +156,8 @@ def _waiting(pod: Object) -> Iterator[tuple[Reason, str]]:
         reason, why = waiting.get("reason"), waiting.get("message") or "no message given"
         if reason in _IMAGE_REASONS:
             image = container.get("image")
-            yield Reason.IMAGE_PULL_FAILED, f"The image {image} can't be had ({reason}): {why}"
+            message = f"The image {image} can't be had ({reason}): {clip(why.rstrip('.'), _WORDS)}. {_IMAGE_REMEDY}"
+            yield Reason.IMAGE_PULL_FAILED, message
         elif reason in _CONFIG_REASONS:
             yield Reason.CONTAINER_FAILING, f"The container can't be made: {why}"
         elif reason in _CRASH_REASONS and container.get("name") != CLONE_CONTAINER:
@@ -158,9 +165,22 @@ def _waiting(pod: Object) -> Iterator[tuple[Reason, str]]:
             if last.get("exitCode") == NO_SHELL and brought:
                 yield Reason.IMAGE_NOT_USABLE, UNUSABLE.format(image=container.get("image"))
             ended = f" It ended with exit code {last['exitCode']} ({last.get('reason')})." if last else ""
-            hint = " It needed more memory than spec.resources.memory." if last.get("reason") == "OOMKilled" else ""
+            hint = _of_its_end(last, agents=container.get("name") == CONTAINER)
             told = f": {why}" if reason == "CreateContainerError" and waiting.get("message") else "."
             yield Reason.CONTAINER_FAILING, f"The container does not stay up ({reason}){told}{ended}{hint}"
+
+
+def _of_its_end(last: Object, *, agents: bool) -> str:
+    """Why a container ended, as far as that tells, and what to do where it is the agent's."""
+    if last.get("reason") == "OOMKilled":
+        return " It needed more memory than spec.resources.memory."
+    if not agents:
+        return ""
+    if last.get("reason") == "StartError":
+        # The runtime's words, of which the last say it; whatever else ends a container leaves the agent's.
+        why = clip(str(last.get("message") or "").rpartition("container process: ")[2], _WORDS)
+        return f" It could not be started: {why}. See spec.command and spec.args."
+    return " `claude-sandbox logs --previous` shows what it wrote." if last else ""
 
 
 def _cloning(pod: Object) -> Cloning | None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from claude_sandbox.api.clip import clip
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.base import Cloning
 from claude_sandbox.backends.kubernetes.node_agents.counted import Counted, pressure_in
@@ -161,6 +162,48 @@ def test_what_clones_repositories_is_read_from_the_pod(
 def test_an_image_that_can_t_be_had_is_told_of_whoever_needs_it() -> None:
     found = state_of(cloning({"waiting": {"reason": "ErrImagePull", "message": "not there"}}))
     assert found.reason is Reason.IMAGE_PULL_FAILED
+
+
+_NOT_FOUND = 'runc create failed: unable to start container process: exec: "nope": executable file not found in $PATH'
+
+
+@pytest.mark.parametrize(
+    ("waiting", "last", "said"),
+    [
+        ({"reason": "ImagePullBackOff", "message": "w" * 500}, None, ("spec.image", "pullSecretRefs")),
+        (
+            {"reason": "CrashLoopBackOff"}, {"exitCode": 128, "reason": "StartError", "message": _NOT_FOUND},
+            ('exec: "nope": executable file not found', "See spec.command"),
+        ),
+        (
+            # The agent can write what a container leaves as its message.
+            {"reason": "CrashLoopBackOff"}, {"exitCode": 1, "reason": "Error", "message": "container process: pay me"},
+            ("exit code 1 (Error). `claude-sandbox logs --previous` shows",),
+        ),
+        (
+            {"reason": "CrashLoopBackOff"}, {"exitCode": 137, "reason": "OOMKilled"},
+            ("more memory than spec.resources.memory",),
+        ),
+    ],
+)  # fmt: skip
+def test_why_a_container_does_not_run_is_said_with_the_field_that_mends_it(
+    waiting: dict[str, Any], last: dict[str, Any] | None, said: tuple[str, ...]
+) -> None:
+    found = pod("False")
+    status: dict[str, Any] = {"name": "agent", "image": "ghcr.io/acme/x:1", "state": {"waiting": waiting}}
+    found["status"]["containerStatuses"] = [status | ({"lastState": {"terminated": last}} if last else {})]
+    told = state_of(found).message
+    assert all(one in told for one in said), told
+    assert "pay me" not in told
+    # None of it is cut.
+    assert clip(told, 384) == told
+
+
+def test_where_no_node_has_room_it_says_what_to_ask_for_less_of() -> None:
+    found = pod("False")
+    why = "0/1 nodes are available: 1 Insufficient cpu."
+    found["status"]["conditions"] = [{"type": "PodScheduled", "status": "False", "message": why}]
+    assert "Ask for less in spec.resources" in state_of(found).message
 
 
 def test_a_pod_without_repositories_has_none() -> None:
