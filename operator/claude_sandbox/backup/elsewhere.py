@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from claude_sandbox.backup.bounds import Watch
 from claude_sandbox.backup.gate import Beside
 from claude_sandbox.backup.loopback import giving, leading
 from claude_sandbox.backup.restic import Repository, RepositoryError, identity_in, reason_of, said
@@ -111,12 +112,13 @@ class Elsewhere(Repository):
         within: float | None = None,
         more: Mapping[str, str] | None = None,
         beside: Beside | None = None,
+        watch: Watch | None = None,
     ) -> "subprocess.CompletedProcess[str]":
         """Wait for others that have it."""
         until = time.monotonic() + self._patience
         while True:
             try:
-                return super()._run(arguments, ok, within, more, beside)
+                return super()._run(arguments, ok, within, more, beside, watch)
             except RepositoryError as error:
                 if _says_no_more_than_failure(error) and self._has_no_room():
                     raise RepositoryError("TargetFull", f"the server has no room left: {error}") from None

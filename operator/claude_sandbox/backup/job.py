@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from claude_sandbox.backup import RESTORED, SCRATCH, SCRATCH_BEFORE, SOURCE
+from claude_sandbox.backup.bounds import Lengths, leaving_room, no_room
 from claude_sandbox.backup.compare import FORM, Comparison, compare, read_list, touched, write_list
 from claude_sandbox.backup.gate import Beside
 from claude_sandbox.backup.known import KnownFiles
@@ -82,6 +83,11 @@ class Places:
         name = self.list_of(part).name
         known = (below(self.brought, about) / one for about in self.abouts for one in (name, f"{name}.gz"))
         return next((one for one in known if one.exists()), None)
+
+    @property
+    def copy(self) -> Path:
+        """Where a snapshot is restored to be compared."""
+        return self.scratch / "restored"
 
     @property
     def gate(self) -> Path:
@@ -173,9 +179,10 @@ def carry_out(order: Order, repository: Repository, places: Places = Places()) -
 
 def back_up(order: Order, repository: Repository, places: Places) -> dict[str, Any]:
     """A snapshot, and what its restored copy is like."""
-    told = store(order, repository, places)
+    lengths = Lengths(places.source / part for part in order.parts)
+    told = store(order, repository, places, lengths)
     stored = time.monotonic()
-    verified = verify(order, repository, places, told["snapshot"])
+    verified = verify(order, repository, places, told["snapshot"], lengths.copied(told.pop("processed")))
     # One that is not what it was made of takes the place of none: those before it may be the last that are whole.
     whole = not (verified["different"] or verified["problem"])
     gone, left = _forget(order, repository) if whole else ([], "")
@@ -184,7 +191,7 @@ def back_up(order: Order, repository: Repository, places: Places) -> dict[str, A
     return told | verified | removed | {"seconds": seconds}
 
 
-def store(order: Order, repository: Repository, places: Places) -> dict[str, Any]:
+def store(order: Order, repository: Repository, places: Places, lengths: Lengths) -> dict[str, Any]:
     """A snapshot with its list, and beside it what changed meanwhile."""
     began = time.monotonic()
     identity = repository.prepare(order.repository)
@@ -196,7 +203,7 @@ def store(order: Order, repository: Repository, places: Places) -> dict[str, Any
     places.form.write_text(json.dumps({"lists": FORM}))
     for part in order.parts:
         keep(places.before_of(part), glance(places.source / part))
-    listing = Beside(places.gate, lambda: _list(order, repository, places))
+    listing = Beside(places.gate, lambda: _list(order, repository, places, lengths))
     looked = time.monotonic()
     paths = [places.source / part for part in order.parts]
     # As `walk` leaves them out: what is in the snapshot and not in the list would be found to be too much.
@@ -205,7 +212,8 @@ def store(order: Order, repository: Repository, places: Places) -> dict[str, Any
     # The list goes along, and restic waits for it: so what is in the repository can be judged by what is in the
     # repository.
     along = [str(places.gate), str(places.about)]
-    summary = repository.backup([*map(str, paths), *along], order.uid, tags, list(map(str, excluded)), listing)
+    left_out = list(map(str, excluded))
+    summary = repository.backup([*map(str, paths), *along], order.uid, tags, left_out, lengths, listing)
     stored = time.monotonic()
     for part in order.parts:
         after = differing(kept(places.before_of(part)), glance(places.source / part))
@@ -218,11 +226,12 @@ def store(order: Order, repository: Repository, places: Places) -> dict[str, Any
         "snapshot": str(summary.get("snapshot_id", "")),
         "added": int(summary.get("data_added", 0)),
         "partial": bool(summary["partial"]),
+        "processed": int(summary.get("total_bytes_processed", 0)),
         "seconds": {name: round(one, 2) for name, one in seconds.items()},
     }
 
 
-def _list(order: Order, repository: Repository, places: Places) -> None:
+def _list(order: Order, repository: Repository, places: Places, lengths: Lengths) -> None:
     """Each list has its name once it is whole: whoever finds one that was cut off would take it for all there was."""
     is_brought = False
     if order.verified:
@@ -233,8 +242,8 @@ def _list(order: Order, repository: Repository, places: Places) -> None:
     for part in order.parts:
         unfinished, before = places.scratch / f"{part}.unfinished", places.brought_list_of(part)
         known = KnownFiles(read_list(before)) if is_brought and before is not None else None
-        entries = walk(places.source / part, digests=True, known=known)
-        write_list(unfinished, noting(entries, kept(places.before_of(part)), places.noted_of(part)))
+        entries = walk(places.source / part, digests=True, known=known, longest=lengths.longest)
+        write_list(unfinished, noting(lengths.counted(entries), kept(places.before_of(part)), places.noted_of(part)))
         unfinished.rename(places.list_of(part))
 
 
@@ -242,7 +251,11 @@ def _bring(repository: Repository, places: Places, snapshot: str) -> None:
     """Have what went along with a snapshot. Raises RepositoryError, also where a newer program wrote it."""
     _remove(places.brought)
     places.brought.mkdir(parents=True)
-    repository.restore(snapshot, str(places.brought), [str(one) for one in places.abouts])
+    about, room = [str(one) for one in places.abouts], leaving_room(places.scratch)
+    # Whoever has the password may have written it himself.
+    if why := no_room(places.scratch, repository.length(snapshot, about)):
+        raise RepositoryError("RestoreFailed", f"the list of what the snapshot has is too large: {why}")
+    repository.restore(snapshot, str(places.brought), about, watch=room)
     form = _form(below(places.brought, places.form))
     if form is None or form > FORM:
         which = "a form that can't be read" if form is None else f"form {form}"
@@ -274,15 +287,15 @@ def _forget(order: Order, repository: Repository) -> tuple[list[str], str]:
         return [], str(error)
 
 
-def verify(order: Order, repository: Repository, places: Places, snapshot: str) -> dict[str, Any]:
-    """Restore the snapshot beside what it was made of, and compare."""
-    target = places.scratch / "restored"
+def verify(order: Order, repository: Repository, places: Places, snapshot: str, takes: int) -> dict[str, Any]:
+    """Restore the snapshot, which takes so many bytes then, beside what it was made of, and compare."""
+    target = places.copy
     _remove(target)
     target.mkdir(mode=0o700, parents=True)
     problem = ""
     try:
         try:
-            repository.restore(snapshot, str(target))
+            _copy(order, repository, places, snapshot, takes)
         except RepositoryError as error:
             # The comparison says what of it is missing. What restic says last is of files; why may be further up.
             problem = str(error) if error.reason == "BackupFailed" else f"{error.reason}: {error}"
@@ -312,6 +325,17 @@ def verify(order: Order, repository: Repository, places: Places, snapshot: str) 
         )
     finally:
         _remove(target)
+
+
+def _copy(order: Order, repository: Repository, places: Places, snapshot: str, takes: int) -> None:
+    """Restore a snapshot beside what it was made of. Raises RepositoryError."""
+    # More than fits where the agent's own files are would be taken from everybody else on the disk.
+    lengths = Lengths(places.source / part for part in order.parts)
+    if takes > lengths.most_copied:
+        raise RepositoryError("BackupFailed", lengths.why(f"a restored copy takes {takes} bytes"))
+    if why := no_room(places.scratch, takes):
+        raise RepositoryError("BackupFailed", f"no copy was restored: {why}")
+    repository.restore(snapshot, str(places.copy), watch=leaving_room(places.scratch))
 
 
 def restore(order: Order, repository: Repository, places: Places) -> dict[str, Any]:

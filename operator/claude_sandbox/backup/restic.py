@@ -21,9 +21,11 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from claude_sandbox.backup.bounds import Lengths, TooLongError, Watch
 from claude_sandbox.backup.gate import Beside, OverdueError
 
 NAME = "claude-sandbox-backups"
@@ -36,6 +38,8 @@ _PARTIAL = 3
 """restic's exit code where it could not read everything."""
 _LONGEST = 600
 """Characters of the end of what restic said."""
+_LOOK = 0.2
+"""Seconds between two looks at what a program takes."""
 _WAIT = 0.5
 """Seconds until it is tried again to have the repository."""
 _LARGEST_CONFIG = 64 << 10
@@ -220,25 +224,30 @@ class Repository:
         return sorted(listed or [], key=lambda one: str(one.get("time")))
 
     def backup(
-        self, paths: Sequence[str], uid: str, tags: Sequence[str], excluded: Sequence[str], beside: Beside | None = None
-    ) -> dict[str, Any]:
+        self, paths: Sequence[str], uid: str, tags: Sequence[str], excluded: Sequence[str], lengths: Lengths,
+        beside: Beside | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
         """What restic says at the end, and `partial`: whether there was what it could not read.
 
-        `uid`: of the sandbox. `beside`: what is done meanwhile.
+        `uid`: of the sandbox. `lengths`: what it reads at most. `beside`: what is done meanwhile.
         """
         # A host for each sandbox. restic reads what is not as in the last snapshot of the same host and paths, and the
         # paths of all sandboxes are the same: by one host it would read all whenever another came between.
         arguments = ["backup", "--json", "--quiet", "--host", f"{HOST}-{uid}", "--one-file-system"]
+        arguments += ["--exclude-larger-than", str(lengths.longest)]
+        once = partial(self._run, more=_PROCESSORS, beside=beside, watch=lengths.watch)
         for tag in tags:
             arguments += ["--tag", tag]
         for one in excluded:
             arguments += ["--exclude", one]
         try:
-            done = self._run([*arguments, "--", *paths], (0, _PARTIAL), more=_PROCESSORS, beside=beside)
+            done = once([*arguments, "--", *paths], (0, _PARTIAL))
         except OverdueError:
             # It was ended, and its lock is left behind. What it was to wait for is there now.
             self.unlock()
-            done = self._run([*arguments, "--", *paths], (0, _PARTIAL), more=_PROCESSORS, beside=beside)
+            done = once([*arguments, "--", *paths], (0, _PARTIAL))
+        except TooLongError as error:
+            raise RepositoryError("BackupFailed", str(error)) from None
         summary = _last(done.stdout, "summary")
         if summary is None:
             raise RepositoryError("BackupFailed", f"restic said nothing of what it did: {said(done.stderr)}")
@@ -257,17 +266,25 @@ class Repository:
         """The identifiers of all. Each call of restic takes the password's derivation, a third of a second of CPU."""
         return [one.name for one in (self.path / "snapshots").iterdir() if _UNFINISHED not in one.name]
 
-    def restore(self, snapshot: str, target: str, include: Sequence[str] = (), above: Collection[str] = ()) -> None:
+    def restore(
+        self, snapshot: str, target: str, include: Sequence[str] = (), above: Collection[str] = (),
+        watch: Watch | None = None,
+    ) -> None:  # fmt: skip
         """Raises RepositoryError, also where a part could not be restored.
 
-        `above`: directories that may be somebody else's, and needn't be what they were.
+        `above`: directories that may be somebody else's, and needn't be what they were. `watch`: what ends it.
         """
         arguments = ["restore", snapshot, "--target", target]
         for one in include:
             arguments += ["--include", one]
-        done = self._run(arguments, ok=(0, 1) if above else (0,))
+        done = self._run(arguments, ok=(0, 1) if above else (0,), watch=watch)
         if done.returncode and not _only_above(done.stderr, above):
             raise RepositoryError(reason_of(done.stderr), said(done.stderr))
+
+    def length(self, snapshot: str, paths: Sequence[str]) -> int:
+        """Bytes of all files in these directories of a snapshot."""
+        listed = self.run("ls", "--json", "--recursive", snapshot, *paths).splitlines()
+        return sum(int(json.loads(line).get("size") or 0) for line in listed if '"size"' in line)
 
     def change_times(self, snapshot: str) -> dict[str, int]:
         """When what is in a snapshot was last changed as restic read it (ctime), in nanoseconds, by path.
@@ -296,10 +313,11 @@ class Repository:
         within: float | None = None,
         more: Mapping[str, str] | None = None,
         beside: Beside | None = None,
+        watch: Watch | None = None,
     ) -> "subprocess.CompletedProcess[str]":
         """`within`: seconds after which it is ended, and what it said until then is why. `more`: variables.
 
-        `beside`: what is done meanwhile.
+        `beside`: what is done meanwhile. `watch`: what ends it.
         """
         environment = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
@@ -320,7 +338,7 @@ class Repository:
         try:
             if written < len(self._password):
                 raise RepositoryError("WrongPassword", f"it has {len(self._password)} bytes, which is too long")
-            done = _finished([self._program, *self._options, *arguments], environment, reading, within, beside)
+            done = _finished([self._program, *self._options, *arguments], environment, reading, within, beside, watch)
         except subprocess.TimeoutExpired as error:
             text = (error.stderr or b"").decode(errors="replace") if isinstance(error.stderr, bytes) else ""
             reason = reason_of(text)
@@ -337,8 +355,9 @@ class Repository:
 
 
 def _finished(
-    command: list[str], environment: Mapping[str, str], handed: int, within: float | None, beside: Beside | None
-) -> "subprocess.CompletedProcess[str]":
+    command: list[str], environment: Mapping[str, str], handed: int, within: float | None, beside: Beside | None,
+    watch: Watch | None,
+) -> "subprocess.CompletedProcess[str]":  # fmt: skip
     """What it said. Raises RepositoryError, TimeoutExpired and what `beside` does, with the program ended."""
 
     def start() -> "subprocess.Popen[str]":
@@ -352,11 +371,21 @@ def _finished(
 
     with beside.run(start) if beside else start() as running:
         try:
-            stdout, stderr = running.communicate(timeout=within)
+            stdout, stderr = running.communicate(timeout=within) if watch is None else _watched(running, watch)
         except BaseException:
             running.kill()
             raise
     return subprocess.CompletedProcess(command, running.returncode, stdout, stderr)
+
+
+def _watched(running: "subprocess.Popen[str]", watch: Watch) -> tuple[str, str]:
+    """What it says. Raises RepositoryError where it has to end."""
+    while True:
+        try:
+            return running.communicate(timeout=_LOOK)
+        except subprocess.TimeoutExpired:
+            if why := watch(running.pid):
+                raise RepositoryError("BackupFailed", why) from None
 
 
 def forgotten(output: str) -> list[str]:

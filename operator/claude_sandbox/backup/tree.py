@@ -24,6 +24,7 @@ _ENCODED = ("utf-8", "surrogateescape")
 """Names of files are bytes; this is how JSON has them."""
 LONGEST_PATH = 3800
 """Bytes: restic names files by their whole path, for which the kernel takes 4095."""
+TOO_LONG = "it is longer than all its file system has room for"
 # O_NONBLOCK: a file may have become a pipe since it was looked at, and to open that would wait for who writes to it.
 NOFOLLOW = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 MARKER = b".claude-sandbox-restore"
@@ -88,21 +89,26 @@ class Known(Protocol):
 
 
 class _Reading(NamedTuple):
-    """How files are read. `settled`: until when, in nanoseconds, one has to have been changed to be known again."""
+    """How files are read. `settled`: until when, in nanoseconds, one has to have been changed to be known again.
+
+    `longest`: bytes of one that is read.
+    """
 
     buffer: memoryview
     settled: int
     known: Known | None
+    longest: int | None
 
 
-def walk(root: Path, *, digests: bool, known: Known | None = None) -> Iterator[Entry]:
+def walk(root: Path, *, digests: bool, known: Known | None = None, longest: int | None = None) -> Iterator[Entry]:
     """The root and all that is in it. Sockets and devices are left out. Raises OSError for the root alone.
 
     Without digests no file is opened, and nothing is told of attributes and of what could not be read. `known` is asked
-    of each file in turn; one that it knows is not opened either.
+    of each file in turn; one that it knows is not opened either. One that is longer than `longest` bytes is not read.
     """
     handle = os.open(root, NOFOLLOW | os.O_DIRECTORY)
-    reading = _Reading(memoryview(bytearray(_CHUNK)), time.time_ns() - _SETTLED, known) if digests else None
+    settled = time.time_ns() - _SETTLED
+    reading = _Reading(memoryview(bytearray(_CHUNK)), settled, known, longest) if digests else None
     try:
         seen = os.fstat(handle)
         yield Entry(
@@ -202,7 +208,9 @@ def _opened(path: bytes, handle: int, reading: _Reading | None) -> tuple[Entry, 
             keep = True
             return _told(path, kind, now, xattrs=xattrs), handle
         digest, unread, inode = None, "", 0
-        if kind == "file" and reading is not None:
+        if kind == "file" and reading is not None and reading.longest is not None and now.st_size > reading.longest:
+            unread = TOO_LONG
+        elif kind == "file" and reading is not None:
             inode = now.st_ino if now.st_ctime_ns < reading.settled else 0
             try:
                 digest = _digest(handle, now.st_size, reading.buffer)
@@ -258,8 +266,8 @@ def _digest(handle: int, size: int, buffer: memoryview) -> str:
     while read := os.readv(handle, [buffer]):
         found.update(buffer[:read])
         size -= read
-        if size <= 0 and read < len(buffer):
-            break  # It ends here: to be told so would be one more call for each file.
+        if size <= 0:
+            break  # It ends here; where it does not, it became longer, which it might go on doing for ever.
     return found.hexdigest()
 
 

@@ -208,8 +208,8 @@ def test_what_is_restored_otherwise_than_restic_and_the_list_read_it_is_told(
     made = backups.carried_out(Order("backup", "alice", "u1"))
     real = Repository.restore
 
-    def spoils(self: Repository, snapshot: str, target: str, *more: Any) -> None:
-        real(self, snapshot, target, *more)
+    def spoils(self: Repository, snapshot: str, target: str, *more: Any, **how: Any) -> None:
+        real(self, snapshot, target, *more, **how)
         restored = backups.places.filled("workspace") / "src/run"
         if restored.exists():
             seen = restored.stat()

@@ -194,8 +194,8 @@ def test_what_the_repository_gives_back_otherwise_is_told_with_its_name(
 ) -> None:
     given = Repository.restore
 
-    def spoils(self: Repository, snapshot: str, target: str, include: Any = ()) -> None:
-        given(self, snapshot, target, include)
+    def spoils(self: Repository, snapshot: str, target: str, *more: Any, **how: Any) -> None:
+        given(self, snapshot, target, *more, **how)
         restored = Path(target) / str(lab.workspace).lstrip("/")
         seen = (restored / "src/run").stat()
         (restored / "src/run").write_text("#!/bin/xx\n")
@@ -259,8 +259,8 @@ def test_one_that_differs_lets_none_go(lab: Lab, monkeypatch: pytest.MonkeyPatch
     good = lab.back_up()["snapshot"]
     given = Repository.restore
 
-    def spoils(self: Repository, snapshot: str, target: str, *more: Any) -> None:
-        given(self, snapshot, target, *more)
+    def spoils(self: Repository, snapshot: str, target: str, *more: Any, **how: Any) -> None:
+        given(self, snapshot, target, *more, **how)
         Path(f"{target}{lab.workspace}/src/main.py").write_text("other")
 
     monkeypatch.setattr(Repository, "restore", spoils)
