@@ -9,7 +9,6 @@ The last line of the output is what came of it, as JSON; in a pod it is the cont
 """
 
 import base64
-import binascii
 import gc
 import json
 import os
@@ -41,24 +40,32 @@ def main(arguments: Sequence[str]) -> int:
         _own(int(arguments[2]), int(arguments[3]))
     collect_rarely()
     try:
-        text, password, credentials = (
-            _from_input() if arguments[0] == "-" else _from(Path(arguments[0]), Path(arguments[1]))
-        )
-        order = Order.read(json.loads(text))
-        Path(_CACHE).mkdir(exist_ok=True)
-        result = carry_out(order, _repository(order, credentials, password)) | {"outcome": "Done"}
+        told = _from_input() if arguments[0] == "-" else _from(Path(arguments[0]), Path(arguments[1]))
     except EOFError:
         # Who made this ended before it had told what to do: nothing was done, and it is begun anew.
         return 1
+    _tell(_came_of(*told) | {"version": VERSION})
+    return 0
+
+
+def _came_of(text: str, password: bytes, credentials: dict[str, bytes]) -> dict[str, Any]:
+    """What came of an order."""
+    try:
+        order = Order.read(json.loads(text))
+        Path(_CACHE).mkdir(exist_ok=True)
+        repository = _repository(order, credentials, password)
+    except (KeyError, TypeError, ValueError):
+        return {"outcome": "Failed", "reason": "BackupFailed", "message": "the order is none of this version's"}
+    try:
+        return carry_out(order, repository) | {"outcome": "Done"}
     except RepositoryError as error:
-        result = {"outcome": "Failed", "reason": error.reason, "message": str(error)}
-    except (KeyError, TypeError, ValueError, binascii.Error):
-        result = {"outcome": "Failed", "reason": "BackupFailed", "message": "the order is none of this version's"}
+        return {"outcome": "Failed", "reason": error.reason, "message": str(error)}
     except OSError as error:
         why = f"{error.strerror} ({error.filename})" if error.filename else str(error.strerror)
-        result = {"outcome": "Failed", "reason": "BackupFailed", "message": why}
-    _tell(result | {"version": VERSION})
-    return 0
+    except Exception as error:  # noqa: BLE001 - what is raised depends on what somebody wrote into the repository
+        # Without a word it would be begun anew, to end so again.
+        why = f"what the snapshot has beside its files can't be read ({type(error).__name__})"
+    return {"outcome": "Failed", "reason": "BackupFailed", "message": why}
 
 
 def _repository(order: Order, credentials: dict[str, bytes], password: bytes) -> Repository:

@@ -9,10 +9,16 @@ meant for backups. What closes it: both have to opt in. Or to have what makes th
 a name that leads into the cluster, to the host or to what hands out a cloud's credentials; or by a name of a host, user
 or file that ssh takes for an option. What closes it: the operator resolves names and judges addresses before it has
 anything made; and no such name begins with a dash.
+
+Who has a repository's password writes a snapshot himself, with which whatever reads it ends, to be begun anew for ever.
+What closes it: a helper tells of each end, and of those that can't so many are begun at most.
 """
 
 import asyncio
 import dataclasses
+import functools
+import gzip
+import json
 import os
 import shutil
 from pathlib import Path
@@ -26,6 +32,7 @@ from claude_sandbox.api.kinds.backups import BackupReason
 from claude_sandbox.api.kinds.targets import BackupTarget
 from claude_sandbox.backends.backups import NotNowError, Wanted
 from claude_sandbox.backends.kubernetes.backups.helpers import KubernetesBackups, pod
+from claude_sandbox.backup import __main__ as program
 from claude_sandbox.backup.job import Order, Places, carry_out
 from claude_sandbox.backup.restic import Repository
 from claude_sandbox.backup.tree import walk
@@ -146,3 +153,39 @@ def test_a_claim_and_a_secret_that_did_not_opt_in_are_not_used() -> None:
             asyncio.run(used(wanted()))  # type: ignore[arg-type]  # either
         assert refused.value.reason is BackupReason.SECRET_NOT_OPTED_IN
     assert not cluster.made
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("workspace.list", b"[" * 100_000),
+        ("workspace.list", b"[[1,2,3,4,5,6,7,8]]\n"),
+        ("workspace.list", b"[]\n"),
+        ("workspace.list", b"{}\n"),
+        ("workspace.list", b'[["a","file","mode","size","time",0,null,[]]]\n'),
+        ("workspace.list.gz", gzip.compress(os.urandom(5000))[:3000]),
+        ("workspace.list.gz", b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03" + b"\xff" * 50),
+    ],
+    ids=["deep", "numbers", "empty", "mapping", "words", "cut", "packed"],
+)
+def test_a_list_that_somebody_wrote_himself_ends_a_restore_with_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes
+) -> None:
+    for one in ("source/workspace", "repository", "scratch/about", "cache", "restored"):
+        (tmp_path / one).mkdir(parents=True)
+    fill(tmp_path / "source/workspace")
+    (tmp_path / "scratch/about" / name).write_bytes(content)
+    places = Places(tmp_path / "source", tmp_path / "scratch", tmp_path / "restored", patience=0.1)
+    places.filled("workspace").mkdir(parents=True)
+    repository = Repository(str(tmp_path / "repository"), PASSWORD, str(tmp_path / "cache"), restic())
+    with repository.claimed(0.1):
+        repository.prepare()
+        repository.run("backup", "--host", "somebody", str(tmp_path / "source/workspace"), str(places.about))
+    (snapshot,) = repository.snapshot_names()
+    monkeypatch.setattr(program, "carry_out", functools.partial(carry_out, places=places))
+    monkeypatch.setattr(program, "_repository", lambda *_: repository)
+    monkeypatch.setattr(program, "_CACHE", str(tmp_path / "cache"))
+    order = {"action": "restore", "sandbox": "bob", "uid": "u2", "snapshot": snapshot}
+    found = program._came_of(json.dumps(order), PASSWORD, {})
+    assert found["outcome"] == "Failed"
+    assert "the order" not in found["message"]

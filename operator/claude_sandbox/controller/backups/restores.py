@@ -1,17 +1,19 @@
 """Fills the workspace of a new sandbox from a backup, before its agent first starts.
 
-Theory of operation. It holds nothing. While `of` answers with a Restoring, the pass that asks gives the sandbox what it
-needs and no workload. A helper fills the workspace, which has to be empty; when it has ended, that is written into the
-sandbox's status first, then the helper is taken away, and then `finishedAt` is written. With the status the sandbox
-goes on as any other, and nothing is restored again. A crash at any moment leaves a helper, whose end is then found, or
-a half-filled workspace with the helper's own mark, which the next helper takes further. Who sees no helper reads the
+Theory of operation. While `of` answers with a Restoring, the pass that asks gives the sandbox what it needs and no
+workload. A helper fills the workspace, which has to be empty; when it has ended, that is written into the sandbox's
+status first, then the helper is taken away, and then `finishedAt` is written. With the status the sandbox goes on as
+any other, and nothing is restored again. A crash at any moment leaves a helper, whose end is then found, or a
+half-filled workspace with the helper's own mark, which the next helper takes further. Who sees no helper reads the
 sandbox once more before one begins: another process may have led until a moment ago, and what it wrote last is not seen
-yet. Called by the pass over the sandbox, and so once at a time.
+yet. Held is how often a helper was lost, and when the next may begin: later each time, and after MOST_ATTEMPTS never,
+unless nobody is there who would ask again. A crash begins that count anew. Called by the pass over the sandbox, and so
+once at a time.
 """
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from claude_sandbox.api.fields.work.restore import RestoreFrom
@@ -24,7 +26,7 @@ from claude_sandbox.api.validate import InvalidSpec, parse_backup_spec
 from claude_sandbox.backends.backups import Helper, Helpers, NotNowError, Wanted
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.controller.backups.choice import is_of
-from claude_sandbox.controller.backups.status import written
+from claude_sandbox.controller.backups.status import MOST_ATTEMPTS, written
 from claude_sandbox.controller.machinery.redaction import redact
 from claude_sandbox.controller.sandboxes.interfaces import Restoring
 from claude_sandbox.controller.sandboxes.store import Key, Raw
@@ -32,6 +34,9 @@ from claude_sandbox.controller.sandboxes.store import Key, Raw
 logger = logging.getLogger(__name__)
 
 AT_WORK, WAITING = 2.0, 15.0
+_LONGEST = 300.0
+"""Seconds until a helper that was lost is begun anew, at most."""
+_MOST_COUNTED = 1000
 
 Source = tuple[str, BackupTarget, str, str]
 """Snapshot, target, and the Secret with the password and which of its keys that is."""
@@ -68,6 +73,8 @@ class Restores:
         self._as_stored = as_stored
         self._write = write
         self._clock = clock
+        self._lost: dict[str, tuple[int, datetime]] = {}
+        """How often a helper was lost, and when the next may begin, by the sandbox's UID."""
 
     def is_due(self, raw: Raw, spec: ClaudeSandboxSpec) -> bool:
         """Whether the sandbox begins with a backup that was not restored yet."""
@@ -96,6 +103,9 @@ class Restores:
             # Looked for before one is started: the operator may have ended while it went on.
             helper = await helpers.look(wanted)
             if helper is None:
+                _, begins = self._lost.get(wanted.uid, (0, self._clock()))
+                if (wait := (begins - self._clock()).total_seconds()) > 0:
+                    return Restoring("What restores the workspace was lost, and is begun anew.", again=wait)
                 live = await self._as_stored(raw)
                 if live is None:
                     return Restoring("The sandbox is gone.", again=AT_WORK)
@@ -111,23 +121,38 @@ class Restores:
 
     async def _end(self, raw: Raw, helpers: Helpers, wanted: Wanted, helper: Helper) -> Restoring:
         # Killed, or its machine gone: the workspace may be half filled, which its own mark tells the next one.
-        if helper.result is None:
+        recovers, result = _recovery(raw) is not None, helper.result
+        if result is None:
             logger.warning("the restore of %s: its helper was lost (%s)", wanted.name, helper.message)
-            await helpers.remove(wanted)
-            return Restoring(
-                f"What restores the workspace was lost ({helper.message}) and is begun anew.", again=AT_WORK
-            )
-        recovers, reason = _recovery(raw) is not None, helper.result.get("reason")
+            lost, again = self._count(wanted.uid)
+            if lost < MOST_ATTEMPTS or recovers:
+                await helpers.remove(wanted)
+                message = f"What restores the workspace was lost ({helper.message}) and is begun anew."
+                return Restoring(message, again=again)
+            # What kills it each time is in the backup, or is the room that it has.
+            result = {"reason": "HelperLost", "message": f"it was begun {lost} times; at last {helper.message}"}
+        reason = result.get("reason")
         if recovers and reason in _PASSES:
             # Nobody asked for it at this moment, so nobody is there who would ask again.
             await helpers.remove(wanted)
-            message = redact(str(helper.result.get("message") or "restic failed, and said nothing"))
+            message = redact(str(result.get("message") or "restic failed, and said nothing"))
             return Restoring(f"The workspace can't be restored yet ({reason}): {message}.", again=WAITING)
-        status = _status(helper.result, _MADE_ANEW if recovers else _REMOVED)
+        self._lost.pop(wanted.uid, None)
+        status = _status(result, _MADE_ANEW if recovers else _REMOVED)
         live = await self._write(raw, {"restore": status.model_dump(mode="json", by_alias=True, exclude_none=True)})
         # The next pass begins with what was written.
         found = Restoring(status.message, failed=status.state is RestoreState.FAILED, again=0.0)
         return found if live is None else await self._tidy(live, helpers, wanted, found)
+
+    def _count(self, uid: str) -> tuple[int, float]:
+        """How often it was lost by now, and seconds until the next may begin."""
+        # Of sandboxes that went meanwhile nobody tells.
+        if len(self._lost) > _MOST_COUNTED:
+            self._lost.clear()
+        lost = self._lost.get(uid, (0, self._clock()))[0] + 1
+        again = min(AT_WORK * 2 ** min(lost - 1, 20), _LONGEST)
+        self._lost[uid] = lost, self._clock() + timedelta(seconds=again)
+        return lost, again
 
     async def _tidy(self, raw: Raw, helpers: Helpers, wanted: Wanted, found: Restoring) -> Restoring:
         """Take away the helper whose end is written; last of all that this was done."""

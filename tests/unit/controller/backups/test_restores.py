@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -57,13 +58,14 @@ class World:
         self.helpers = FakeHelpers()
         self.stored: dict[str, Any] | None = None
         """What the server has, where that is newer than what was seen."""
+        self.now = datetime(2027, 3, 1, tzinfo=UTC)
+        self.restores = Restores(
+            lambda _: (self.helpers, Identity("agents", "bob", "b", "n")), lambda _: self.backup,
+            lambda _: frozenset({"f"}), self.as_stored, self.write, lambda: self.now,
+        )  # fmt: skip
 
     def look(self) -> Restoring | None:
-        restores = Restores(
-            lambda _: (self.helpers, Identity("agents", "bob", "b", "n")), lambda _: self.backup,
-            lambda _: frozenset({"f"}), self.as_stored, self.write,
-        )  # fmt: skip
-        return asyncio.run(restores.of(self.raw, self.spec))
+        return asyncio.run(self.restores.of(self.raw, self.spec))
 
     async def as_stored(self, raw: Raw) -> Raw | None:
         return self.stored or raw
@@ -129,8 +131,30 @@ def test_a_helper_that_was_lost_is_begun_anew() -> None:
     found = world.look()
     assert found is not None
     assert not found.failed
+    assert found.again
+    # Whatever wakes the sandbox meanwhile.
+    world.look()
+    assert (len(world.helpers.ordered), world.helpers.removed) == (1, 1)
+    world.now += timedelta(seconds=found.again)
     world.look()
     assert (len(world.helpers.ordered), world.helpers.removed) == (2, 1)
+
+
+def test_a_helper_that_is_lost_each_time_is_not_begun_for_ever() -> None:
+    """As what ends it may be in the backup, which whoever has the password may have written himself."""
+    world, waits = World(), list[float]()
+    for _ in range(30):
+        found = world.look()
+        assert found is not None
+        waits.append(found.again or 0.0)
+        world.now += timedelta(seconds=waits[-1])
+        if world.helpers.helper:
+            world.helpers.helper = Helper(ended=True, message="it ended out of memory with code 137")
+    assert len(world.helpers.ordered) == 5
+    assert max(waits) > 10
+    assert world.raw["status"]["restore"]["state"] == "Failed"
+    assert "out of memory" in world.raw["status"]["restore"]["message"]
+    assert "Remove spec.restoreFrom" in world.raw["status"]["restore"]["message"]
 
 
 @pytest.mark.parametrize("missing", ["backup", "snapshot", "workspace"])
@@ -245,3 +269,17 @@ def test_a_helper_whose_end_was_written_by_a_process_that_ended_then_is_taken_aw
     assert world.raw["status"]["restore"]["finishedAt"]
     assert world.look() == (Restoring("said", failed=True) if failed else None)
     assert (world.helpers.removed, world.helpers.ordered) == (1, [])
+
+
+def test_one_that_left_its_host_goes_on_trying_whatever_is_lost() -> None:
+    world = recovering()
+    for _ in range(20):
+        found = world.look()
+        assert found is not None
+        assert not found.failed
+        assert found.again is not None
+        assert found.again <= 300
+        world.now += timedelta(seconds=found.again)
+        if world.helpers.helper:
+            world.helpers.helper = Helper(ended=True, message="it ended with code 137")
+    assert len(world.helpers.ordered) == 10
