@@ -178,6 +178,9 @@ def backup(*, directory: Path | None, keep: int, workspaces: bool) -> None:
         sys.exit(Exit.FAILED)
     also = f", {len(made.workspaces)} volumes of workspaces" if workspaces else ""
     click.echo(f"{made.path}: {made.objects} objects, revision {made.revision}{also}")
+    if made.missed:
+        click.echo(f"But for these workspaces: {', '.join(made.missed)}", err=True)
+        sys.exit(Exit.FAILED)
 
 
 @machine.command()

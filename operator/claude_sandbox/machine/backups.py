@@ -59,7 +59,7 @@ class Backup:
     objects: int
     workspaces: tuple[Workspace, ...] = ()
     missed: tuple[str, ...] = ()
-    """Workspaces that a restore could not bring back."""
+    """Workspaces that are not in it, though they were to be; or that a restore could not bring back."""
 
 
 def backup(places: Places, directory: Path | None, kept: int, say: Say, *, workspaces: bool = False) -> Backup:
@@ -75,7 +75,7 @@ def backup(places: Places, directory: Path | None, kept: int, say: Say, *, works
         found = settings.require(places)
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _scratch(target) as scratch:
-            made = _write(places, found, target, scratch, workspaces=workspaces)
+            made = _write(places, found, target, scratch, say if workspaces else None)
         # Only now that there is a new one.
         for old in present(target)[kept:]:
             old.unlink()
@@ -160,7 +160,8 @@ def _scratch(directory: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def _write(places: Places, found: Settings, target: Path, scratch: Path, *, workspaces: bool) -> Backup:
+def _write(places: Places, found: Settings, target: Path, scratch: Path, say: Say | None) -> Backup:
+    """`say`: who is told of the workspaces that are to be in it; None: none are."""
     snapshot = scratch / _SNAPSHOT
     client = Files(places.pki, "apiserver-etcd-client")
     _run(
@@ -177,9 +178,10 @@ def _write(places: Places, found: Settings, target: Path, scratch: Path, *, work
     files = {_SNAPSHOT: snapshot, _ENCRYPTION: places.encryption}
     files |= {f"pki/{path.name}": path for path in sorted(places.pki.iterdir()) if not path.name.startswith(".")}
     saved: tuple[Workspace, ...] = ()
-    if workspaces:
+    left_out: tuple[str, ...] = ()
+    if say is not None:
         with containers.connected(found.endpoint) as engine:
-            saved = save(engine.api, found.cluster, scratch)
+            saved, left_out = save(engine.api, found.cluster, scratch, say)
     now = datetime.now(UTC)
     account = {
         "format": _FORMAT,
@@ -206,7 +208,7 @@ def _write(places: Places, found: Settings, target: Path, scratch: Path, *, work
     path = target / f"claude-sandbox-{moment}.tar.gz"
     partial.replace(path)
     _sync(target)
-    return _told(path, account)
+    return replace(_told(path, account), missed=left_out)
 
 
 def _extract(archive: Path, scratch: Path) -> dict[str, str]:

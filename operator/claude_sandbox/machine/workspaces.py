@@ -2,12 +2,14 @@
 
 They are volumes of the engine, which reads and fills them itself, by containers that are never started: nothing of what
 an agent wrote is run, and no path in it is followed by root. A volume may be written to while it is read. What the
-engine gives then is a file as of some moment, or an archive that ends too early: that is read again.
+engine gives then is a file as of some moment, or an archive that ends too early: that is read again. An agent may write
+all the time, or have files that are a million times as long as the room that they take: then its workspace is left out
+and told, and keeps nothing else from being backed up.
 """
 
 import hashlib
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ from docker.errors import DockerException, NotFound
 
 from claude_sandbox.api.clip import plain
 from claude_sandbox.backends.docker.names import KEPT, LABEL_COMPONENT, selector
+from claude_sandbox.backup.bounds import no_room
 from claude_sandbox.install.containers import PLACE, any_image, holding
 from claude_sandbox.install.errors import SetupError
 from claude_sandbox.localcluster.errors import LocalClusterError
@@ -45,13 +48,26 @@ class Workspace:
         return f"workspaces/{self.name}.tar"
 
 
-def save(api: APIClient, cluster: str, scratch: Path) -> tuple[Workspace, ...]:
-    """Write an archive of each below `scratch`. Raises LocalClusterError."""
+class _LeftOutError(Exception):
+    """A workspace can't be in the backup; the message says why, and what to do."""
+
+
+def save(api: APIClient, cluster: str, scratch: Path, say: Say) -> tuple[tuple[Workspace, ...], tuple[str, ...]]:
+    """Write an archive of each below `scratch`; and the names of those that were left out. Raises LocalClusterError."""
+    saved, left_out, size = [], [], 0
     (scratch / "workspaces").mkdir(mode=0o700)
     try:
         found = api.volumes(filters={"label": selector(cluster)})["Volumes"] or []
         volumes = {one["Name"]: one for one in found if (one.get("Labels") or {}).get(LABEL_COMPONENT) in KEPT}
-        return tuple(_saved(api, volumes[name], scratch) for name in sorted(volumes))
+        for name in sorted(volumes):
+            try:
+                saved.append(_saved(api, volumes[name], scratch, size))
+            except _LeftOutError as error:
+                say(f"Workspace {name} is not in the backup: {error}")
+                left_out.append(name)
+            else:
+                size += (scratch / saved[-1].part).stat().st_size
+        return tuple(saved), tuple(left_out)
     except (DockerException, requests.RequestException, OSError) as error:
         raise LocalClusterError(
             f"The workspaces can't be read: {plain(str(error))}.",
@@ -59,21 +75,40 @@ def save(api: APIClient, cluster: str, scratch: Path) -> tuple[Workspace, ...]:
         ) from None
 
 
-def _saved(api: APIClient, volume: Mapping[str, Any], scratch: Path) -> Workspace:
+def _saved(api: APIClient, volume: Mapping[str, Any], scratch: Path, before: int) -> Workspace:
+    """`before`: bytes of those that are written already. Raises _LeftOutError."""
     name = str(volume["Name"])
     found = Workspace(name, volume["Labels"], volume.get("Options") or {}, "")
     target = scratch / found.part
     for _ in range(_TRIES):
-        with holding(api, name, any_image(api), read_only=True) as container, target.open("wb") as file:
-            pieces, _ = api.get_archive(container, f"{PLACE}/.", chunk_size=_PIECE)
-            for piece in pieces:
-                file.write(piece)
+        try:
+            with holding(api, name, any_image(api), read_only=True) as container:
+                pieces, _ = api.get_archive(container, f"{PLACE}/.", chunk_size=_PIECE)
+                _write(pieces, target, before)
+        except _LeftOutError:
+            target.unlink()
+            raise
         if is_whole(target):
             return Workspace(name, found.labels, found.options, digest(target))
-    raise LocalClusterError(
-        f"Workspace {name} was written to each of {_TRIES} times that it was read.",
-        "Suspend its sandbox meanwhile (spec.operatingMode: Suspended), and back up again.",
+    target.unlink()
+    raise _LeftOutError(
+        f"it was written to each of {_TRIES} times that it was read. Suspend its sandbox meanwhile"
+        " (spec.operatingMode: Suspended), and back up again."
     )
+
+
+def _write(pieces: Iterable[bytes], target: Path, before: int) -> None:
+    """Raises _LeftOutError where it becomes larger than there is room for."""
+    size = before
+    with target.open("wb") as file:
+        for piece in pieces:
+            size += file.write(piece)
+            # All of them come into one file beside these at the end.
+            if why := no_room(target.parent, size):
+                raise _LeftOutError(
+                    f"{why}. See whether it has files with holes, which are longer than what they take"
+                    " (du --apparent-size), or name another directory by --to."
+                )
 
 
 def is_whole(archive: Path) -> bool:
@@ -83,7 +118,10 @@ def is_whole(archive: Path) -> bool:
             file.seek(-len(_END), 2)
             ended = file.read() == _END
         with tarfile.open(archive) as tar:
-            return ended and all(True for _ in tar)
+            for _ in tar:
+                # It keeps each, and an agent has as many files as it likes.
+                tar.members.clear()  # type: ignore[attr-defined]
+            return ended
     except (tarfile.TarError, OSError):
         return False
 

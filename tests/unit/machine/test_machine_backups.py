@@ -4,10 +4,15 @@ import hashlib
 import io
 import json
 import tarfile
+import tracemalloc
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from docker import APIClient
 
+from claude_sandbox.backends.docker.names import LABEL_COMPONENT
 from claude_sandbox.localcluster.errors import LocalClusterError
 from claude_sandbox.machine import backups, workspaces
 
@@ -147,3 +152,72 @@ def test_an_archive_that_ends_too_early_is_not_whole(tmp_path: Path) -> None:
     for length in (0, 511, 512, 3000, 5632, 5633, 8000, 11264, 11776):
         path.write_bytes(whole[:length])
         assert not workspaces.is_whole(path), length
+
+
+class Engine:
+    """Answers of an engine with these volumes, each with what comes of a read of it."""
+
+    def __init__(self, **volumes: Callable[[], Iterable[bytes]]) -> None:
+        self.given, self.reading, self.read = volumes, "", dict.fromkeys(volumes, 0)
+
+    def volumes(self, **_: Any) -> dict[str, Any]:
+        return {"Volumes": [{"Name": name, "Labels": {LABEL_COMPONENT: "workspace"}} for name in self.given]}
+
+    def containers(self, **_: Any) -> list[dict[str, str]]:
+        return [{"ImageID": "sha256:1"}]
+
+    def create_host_config(self, binds: dict[str, Any]) -> None:
+        (self.reading,) = binds
+
+    def create_container(self, *_: Any, **__: Any) -> dict[str, str]:
+        return {"Id": "c"}
+
+    def remove_container(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def get_archive(self, *_: Any, **__: Any) -> tuple[Iterable[bytes], dict[str, Any]]:
+        return self._pieces(self.reading), {}
+
+    def _pieces(self, name: str) -> Iterator[bytes]:
+        for piece in self.given[name]():
+            self.read[name] += len(piece)
+            yield piece
+
+
+def packed(**files: bytes) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return made.getvalue()
+
+
+def test_an_agent_keeps_nothing_but_its_own_workspace_from_being_backed_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One writes all the time, another has a file that is longer than any disk."""
+    monkeypatch.setattr(workspaces, "no_room", lambda _, wanted: "it is full" if wanted > 20 << 20 else "")
+    whole = packed(main=b"print()")
+    engine = Engine(
+        alice=lambda: [whole], bob=lambda: [whole[:600]], carol=lambda: [bytes(1 << 20)] * 100, dave=lambda: [whole]
+    )
+    told: list[str] = []
+    saved, left_out = workspaces.save(cast(APIClient, engine), "c", tmp_path, told.append)
+    assert [one.name for one in saved] == ["alice", "dave"]
+    assert left_out == ("bob", "carol")
+    assert ["written to each of 3 times" in told[0], "du --apparent-size" in told[1]] == [True, True]
+    assert engine.read["carol"] < 30 << 20
+    # Nothing of them stays, which would come into the file.
+    assert sorted(one.name for one in (tmp_path / "workspaces").iterdir()) == ["alice.tar", "dave.tar"]
+
+
+def test_of_an_archive_of_many_files_none_is_kept_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").write_bytes(packed(**{f"file-{number}": b"" for number in range(20_000)}))
+    tracemalloc.start()
+    try:
+        assert workspaces.is_whole(tmp_path / "a.tar")
+        assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    finally:
+        tracemalloc.stop()
