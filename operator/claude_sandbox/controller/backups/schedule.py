@@ -16,6 +16,7 @@ from claude_sandbox.api.fields.lifecycle import utc
 from claude_sandbox.api.fields.work.backup import Backup
 from claude_sandbox.api.kinds.backups import LOST, BackupConditionType
 from claude_sandbox.api.status_fields.backup import BackupStatus
+from claude_sandbox.controller.backups.choice import is_of
 from claude_sandbox.controller.backups.status import is_over, written
 from claude_sandbox.controller.sandboxes.store import Raw
 
@@ -23,6 +24,8 @@ MOST_KEPT = 100
 """ClaudeSandboxBackups of one sandbox that were stored, and are over; older ones are removed, their snapshots stay."""
 MOST_FAILED = 3
 """The same of those that were not stored."""
+LONGEST = timedelta(days=1)
+"""For so long one that has begun is waited for."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,16 @@ def plan(sandbox: Raw, asked: Backup, previous: BackupStatus, backups: Iterable[
     superfluous = _superfluous([one for _, one in scheduled], own, status.verified_backup)
     said, gone = _said(own, status)
     return Plan(due, after, superfluous, status, said, gone)
+
+
+def at_work(sandbox: Raw, backups: Iterable[Raw], now: datetime) -> bool:
+    """Whether one of this very sandbox has begun, not too long ago, and is not over."""
+    for one in backups:
+        status = one.get("status") or {}
+        began = utc(status.get("startedAt"))
+        if is_of(sandbox, one) and began is not None and now - began < LONGEST and not is_over(status):
+            return True
+    return False
 
 
 def name_for(sandbox: str, at: datetime) -> str:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from claude_sandbox.api import meta
 from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status_fields.backup import BackupStatus
-from claude_sandbox.controller.backups.schedule import Plan, is_scheduled, manifest, plan
+from claude_sandbox.controller.backups.schedule import Plan, at_work, is_scheduled, manifest, plan
 from claude_sandbox.controller.sandboxes.interfaces import Backed
 from claude_sandbox.controller.sandboxes.store import Key, Raw, key_of
 from claude_sandbox.kubernetes_api.errors import ApiError
@@ -72,6 +72,12 @@ class Schedules:
             again = REFUSED if again is None else min(again, REFUSED)
         said = problem or found.said or ("" if found.next is not None else "The schedule has no time that ever comes.")
         return Backed(found.status, said, again, found.gone)
+
+    async def at_work(self, raw: Raw) -> bool:
+        """See Backups. Where it can't be known which there are, none is."""
+        if await self._objects.known(raw["metadata"]["namespace"]):
+            return False
+        return at_work(raw, self._objects.of(key_of(raw)), self._clock())
 
     def _plan(self, raw: Raw, spec: ClaudeSandboxSpec, now: datetime) -> Plan:
         assert spec.backup is not None  # noqa: S101 - of looked for it

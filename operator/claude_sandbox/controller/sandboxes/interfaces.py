@@ -168,6 +168,9 @@ class Backups(Protocol):
     async def of(self, raw: Raw, spec: ClaudeSandboxSpec) -> Backed | None:
         """Do what is due; None where the spec asks for no backups."""
 
+    async def at_work(self, raw: Raw) -> bool:
+        """Whether the sandbox is being backed up, be it by hand."""
+
 
 class Reporter(Protocol):
     """Where a status and what is worth telling a person go."""

@@ -338,7 +338,7 @@ class Passes:
         dates = dates_of(spec, key, dated, ends, now, _last_verified(raw, findings))
         findings = replace(findings, looked=looked, looked_at=True, dates=dates)
         over, turns = over_in(findings.usage, now), turns_in(looked, ended=is_over(found.looked))
-        if outcome.failure is None and self._deletions.due(raw, looked, workload, now):
+        if outcome.failure is None and self._deletions.begins(raw, looked, workload, now):
             turns = 0.0
         counts_again = ends_in(spec.compliance, now)
         looks = found.admission.again if found.admission is not None else None

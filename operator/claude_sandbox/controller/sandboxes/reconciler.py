@@ -97,7 +97,7 @@ class Reconciler:
             site,
             hosted,
             self._timers,
-            Deletions(sandboxes, reporter, delete),
+            Deletions(sandboxes, reporter, delete, backups),
             CompromisedKeys(sandboxes) if compromised_keys is None else compromised_keys,
             config_map,
             now,

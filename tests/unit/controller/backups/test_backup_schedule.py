@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from claude_sandbox.api.fields.work.backup import Backup
 from claude_sandbox.api.validate import parse_backup_spec, parse_spec
-from claude_sandbox.controller.backups.schedule import MOST_FAILED, MOST_KEPT, manifest, name_for
+from claude_sandbox.controller.backups.schedule import MOST_FAILED, MOST_KEPT, at_work, manifest, name_for
 from claude_sandbox.controller.backups.scheduling import REFUSED, Schedules
 from claude_sandbox.controller.sandboxes.interfaces import Backed
 from claude_sandbox.controller.sandboxes.store import Key, Raw
@@ -320,3 +320,25 @@ def test_each_is_of_one_moment_where_that_is_asked_for(asked: dict[str, str] | N
     made = manifest(sandbox, Backup.model_validate(spec), day(2))
     assert made["spec"].get("volumeSnapshot") == asked
     parse_backup_spec({**made, "metadata": made["metadata"] | {"namespace": "agents"}})
+
+
+@pytest.mark.parametrize(
+    ("backup", "status", "waits"),
+    [
+        ({}, {"startedAt": "2027-03-01T02:00:00Z"}, True),
+        ({}, {}, False),
+        ({"sandboxName": "bob"}, {"startedAt": "2027-03-01T02:00:00Z"}, False),
+        ({}, {"startedAt": "2027-02-28T02:00:00Z"}, False),
+        ({}, {"startedAt": "2027-03-01T02:00:00Z", "conditions": [{"type": "Complete", "reason": "Stored"}]}, False),
+    ],
+    ids=["begun", "waits itself", "another's", "too long ago", "over"],
+)
+def test_which_backup_the_end_of_a_sandbox_waits_for(
+    backup: dict[str, Any], status: dict[str, Any], waits: bool
+) -> None:
+    sandbox = {"metadata": {"name": "alice", "creationTimestamp": "2027-01-01T00:00:00Z"}}
+    made = {"creationTimestamp": "2027-02-01T00:00:00Z"}
+    one = {"metadata": made, "spec": {"sandboxName": "alice"} | backup, "status": status}
+    assert at_work(sandbox, [one], day(1)) == waits
+    # One of an earlier sandbox of the name is another's.
+    assert not at_work(sandbox, [one | {"metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"}}], day(1))

@@ -1,6 +1,8 @@
-"""Deleting a ClaudeSandbox whose time is over. Holds nothing: what is to be deleted is found by looking, each time.
+"""Deleting a ClaudeSandbox whose time is over: what is to be deleted is found by looking, each time.
 
-It is deleted as it was seen, by UID and resourceVersion: whoever gave it more time a moment ago keeps it.
+It is deleted as it was seen, by UID and resourceVersion: whoever gave it more time a moment ago keeps it. Nothing of it
+runs any more while a backup of it is at work, with whose end it is looked at again: the workspace, and what says of the
+backup that it is whole, would else go. Held is which are waiting for that; a crash has them asked for once more.
 """
 
 from collections.abc import Awaitable, Callable
@@ -8,7 +10,7 @@ from datetime import datetime
 
 from claude_sandbox.api.conditions import Reason
 from claude_sandbox.backends.base import Failure, Outcome, WorkloadState
-from claude_sandbox.controller.sandboxes.interfaces import Reporter
+from claude_sandbox.controller.sandboxes.interfaces import Backups, Reporter
 from claude_sandbox.controller.sandboxes.lifecycle.life import Looked
 from claude_sandbox.controller.sandboxes.lifecycle.look import previous
 from claude_sandbox.controller.sandboxes.reporting.lifecycle import over
@@ -30,10 +32,19 @@ def rests(state: WorkloadState) -> bool:
 class Deletions:
     """Of one operator. Without `delete` it deletes nothing."""
 
-    def __init__(self, sandboxes: Sandboxes, reporter: Reporter, delete: Delete | None) -> None:
+    def __init__(
+        self, sandboxes: Sandboxes, reporter: Reporter, delete: Delete | None, backups: Backups | None = None
+    ) -> None:
         self._sandboxes = sandboxes
         self._reporter = reporter
         self._delete = delete
+        self._backups = backups
+        self._waiting: set[str] = set()
+        """UIDs of those that are being backed up."""
+
+    def begins(self, raw: Raw, looked: Looked | None, workload: WorkloadState, now: datetime) -> bool:
+        """Whether it is to go with the next pass."""
+        return raw["metadata"]["uid"] not in self._waiting and self.due(raw, looked, workload, now)
 
     def due(self, raw: Raw, looked: Looked | None, workload: WorkloadState, now: datetime) -> bool:
         """Whether it is to go now: its time is over by the clock, it asks for that, and nothing of it runs.
@@ -52,6 +63,10 @@ class Deletions:
             return None
         assert self._delete is not None  # noqa: S101 - it is due
         assert looked is not None  # noqa: S101 - it is due
+        if self._backups is not None and await self._backups.at_work(raw):
+            self._waiting.add(raw["metadata"]["uid"])
+            return None
+        self._waiting.discard(raw["metadata"]["uid"])
         # Said here where no status will say it: the object goes with its status. Who had its end reported heard of it
         # then.
         if previous(raw).ended is None:

@@ -55,6 +55,8 @@ class Place:
     """How many cores it keeps busy; None where nothing tells."""
     used: tuple[datetime, float] = (MADE, 0.0)
     held: bool = False
+    backed_up: bool = False
+    """Whether a backup of it is at work."""
 
     def __post_init__(self) -> None:
         self.sandboxes = Sandboxes()
@@ -71,6 +73,7 @@ class Place:
             site,
             clock=self.seconds,
             delete=self._deleted,
+            backups=self,
             now=self.tick,
         )
 
@@ -159,6 +162,12 @@ class Place:
         at, seconds = self.used
         self.used = self.now, seconds + self.cpu * (self.now - at).total_seconds()
         return CpuUse(self.used[1], container, self.now)
+
+    async def of(self, *_: Any) -> None:
+        return None
+
+    async def at_work(self, _: Any) -> bool:
+        return self.backed_up
 
     async def measure(self, *_: Any) -> Any:
         return None, GOOD, GOOD
@@ -540,6 +549,20 @@ async def test_with_delete_its_pod_ends_first_and_then_it_is_deleted_as_it_was_s
     assert place.deletions == [seen]
     assert place.raw is None
     assert len(place.told("Ended")) == 1
+
+
+async def test_one_that_is_being_backed_up_ends_in_time_and_goes_with_the_end_of_that() -> None:
+    """What says of the backup that it is whole would else go with it, and so would the workspace."""
+    place = await running(DELETE)
+    place.backed_up = True
+    await place.wait(8 * HOUR)
+    result = await place.look()
+    assert not place.runs
+    assert not place.deletions
+    assert result.requeue_after is None or result.requeue_after > 60
+    place.backed_up = False
+    await place.look()
+    assert len(place.deletions) == 1
 
 
 async def test_one_that_another_finalizer_holds_is_on_its_way() -> None:
