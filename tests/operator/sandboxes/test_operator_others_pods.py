@@ -110,11 +110,63 @@ ADDED = {
         {"op": "add", "path": "/spec/containers/-", "value": {"name": "mesh", "image": "example.org/mesh"}}
     ],
     "a variable": [{"op": "add", "path": "/spec/containers/0/env/-", "value": {"name": "MESH", "value": "on"}}],
+    "a volume": [{"op": "add", "path": "/spec/volumes/-", "value": {"name": "mesh", "emptyDir": {}}}],
+    "a sidecar": [
+        {
+            "op": "add",
+            "path": "/spec/initContainers",
+            "value": [{"name": "mesh", "image": "example.org/mesh", "restartPolicy": "Always"}],
+        }
+    ],
+    "resources": [{"op": "replace", "path": "/spec/containers/0/resources/limits/memory", "value": "4Gi"}],
+    "seccomp": [{"op": "replace", "path": "/spec/securityContext/seccompProfile", "value": {"type": "Unconfined"}}],
+    "an alias": [
+        {"op": "add", "path": "/spec/hostAliases", "value": [{"ip": "192.0.2.7", "hostnames": ["api.anthropic.com"]}]}
+    ],
+    "a policy of pulling": [{"op": "replace", "path": "/spec/containers/0/imagePullPolicy", "value": "Never"}],
+    "an image": [{"op": "replace", "path": "/spec/containers/0/image", "value": "mirror.example/claude:1"}],
+    "a name server": [{"op": "add", "path": "/spec/dnsConfig", "value": {"nameservers": ["192.0.2.7"]}}],
+    "a hook": [
+        {
+            "op": "add",
+            "path": "/spec/containers/0/lifecycle",
+            "value": {"postStart": {"exec": {"command": ["mesh"]}}},
+        }
+    ],
 }
-PATHS = {"a container": "spec.containers[mesh]", "a variable": "spec.containers[agent].env[MESH]"}
+PATHS = {
+    "a container": "spec.containers[mesh]",
+    "a variable": "spec.containers[agent].env[MESH]",
+    "a volume": "spec.volumes[mesh]",
+    "a sidecar": "spec.initContainers",
+    "resources": "spec.containers[agent].resources.limits.memory",
+    "seccomp": "spec.securityContext.seccompProfile",
+    "an alias": "spec.hostAliases",
+    "a policy of pulling": "spec.containers[agent].imagePullPolicy",
+    "an image": "spec.containers[agent].image",
+    "a name server": "spec.dnsConfig",
+    "a hook": "spec.containers[agent].lifecycle",
+}
+RENAMED = {
+    "no label of its": [{"op": "remove", "path": "/metadata/labels/claudesandbox.dev~1sandbox"}],
+    "another label": [{"op": "replace", "path": "/metadata/labels/claudesandbox.dev~1sandbox", "value": "bob"}],
+}
+HARMLESS = {
+    "a toleration": [
+        {"op": "add", "path": "/spec/tolerations", "value": [{"key": "spot", "operator": "Exists"}]},
+    ],
+    "a label": [{"op": "add", "path": "/metadata/labels/mesh.example~1injected", "value": "true"}],
+    "an annotation": [{"op": "add", "path": "/metadata/annotations/mesh.example~1status", "value": "{}"}],
+    "a place": [{"op": "add", "path": "/spec/affinity", "value": {"nodeAffinity": {}}}],
+}
 
 
-@pytest.mark.parametrize("what", ADDED)
+def _first(changes: dict[str, Any], few: int) -> list[Any]:
+    """The names of all; but for a few the tests of them take long together."""
+    return [pytest.param(one, marks=[pytest.mark.slow] if at >= few else []) for at, one in enumerate(changes)]
+
+
+@pytest.mark.parametrize("what", _first(ADDED, 2))
 async def test_admission_that_changes_the_pod_is_told_and_not_fought(world: World, what: str) -> None:
     async with webhook(world.api, world.namespace, world.directory, lambda _: ADDED[what]) as asked:
         await world.operator().start()
@@ -130,6 +182,32 @@ async def test_admission_that_changes_the_pod_is_told_and_not_fought(world: Worl
     await world.edit("alice", resources={"cpu": "300m"})
     await world.ready("alice")
     await world.said("alice", "Stalled", "False")
+
+
+@pytest.mark.parametrize("what", _first(RENAMED, 1))
+async def test_a_label_that_admission_changed_is_put_back_once(world: World, what: str) -> None:
+    """A label can be changed while a pod lives, and then by it no policy is left behind."""
+    async with webhook(world.api, world.namespace, world.directory, lambda _: RENAMED[what]) as asked:
+        await world.operator().start()
+        await world.create("alice", updateStrategy={"type": "Recreate"})
+        await world.ready("alice")
+        pod = world.child(r.PODS, "alice")
+        assert pod is not None
+        assert pod["metadata"]["labels"]["claudesandbox.dev/sandbox"] == "alice"
+        assert world.sandbox("alice")["status"]["heals"]["count"] == 1
+        before = len(asked)
+        await asyncio.sleep(2)
+        assert len(asked) == before
+
+
+@pytest.mark.parametrize("what", _first(HARMLESS, 1))
+async def test_admission_that_says_where_a_pod_runs_or_notes_something_is_let_be(world: World, what: str) -> None:
+    async with webhook(world.api, world.namespace, world.directory, lambda _: HARMLESS[what]):
+        await world.operator().start()
+        await world.create("alice", updateStrategy={"type": "Recreate"})
+        await world.ready("alice")
+        await world.said("alice", "Drifted", "False")
+        assert not says(world.sandbox("alice"), "Stalled", "True")
 
 
 async def test_a_pod_that_admission_changed_before_is_left_to_whoever_works_in_it(world: World) -> None:
