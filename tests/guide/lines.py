@@ -410,7 +410,7 @@ SECTIONS: tuple[tuple[str, tuple[Line, ...]], ...] = (
                 "Back the workspace up",
                 Done.SAME,
                 "By a schedule or at once; encrypted, and verified by restoring it: [Backup](backup.md).",
-                "claude-sandbox backup alice",
+                "claude-sandbox backup alice --claim backups --secret backups",
                 ("docker/work/test_docker_backups.py",),
             ),
             Line(
@@ -513,7 +513,7 @@ SECTIONS: tuple[tuple[str, tuple[Line, ...]], ...] = (
                 "Read its logs",
                 Done.SAME,
                 "They are in the evidence, with what it changed and what ran.",
-                "claude-sandbox incident collect alice",
+                "claude-sandbox incident collect alice -o evidence.tar",
                 ("docker/incidents/test_docker_quarantine.py::test_what_it_was_is_kept_and_outlives_it",),
             ),
             Line(

@@ -38,6 +38,11 @@ def demo(
     It clones a private repository of a git server that the demo starts, works on it, and pushes to a branch.
 
     \b
+      claude-sandbox demo
+      claude-sandbox demo --backend docker
+      claude-sandbox demo --down             remove what it made
+
+    \b
     The cluster is the first of these:
       the one of --kubeconfig or of KUBECONFIG (~/.kube/config alone is not taken as a wish),
       one by kind, where kind and a Docker Engine are there,

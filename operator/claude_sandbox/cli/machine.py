@@ -31,6 +31,7 @@ def machine() -> None:
       claude-sandbox machine install             install it, or upgrade it, or change how it is installed
       claude-sandbox machine status              whether all is well
       claude-sandbox machine backup              a backup now; one is made every day
+      claude-sandbox machine renew               certificates; a timer does so every day
       claude-sandbox machine restore FILE        back to what it was then
       claude-sandbox machine uninstall --purge   remove everything
     """
@@ -47,8 +48,8 @@ def machine() -> None:
 )
 @click.option(
     "--port",
-    type=click.IntRange(1024, 65532),
-    help=f"The API server's; the next three are taken, too. [default: {settings.DEFAULT_PORT}]",
+    type=click.IntRange(1024, 65531),
+    help=f"The API server's; the next four are taken, too. [default: {settings.DEFAULT_PORT}]",
 )
 @click.option("--socket", metavar="PATH", help=f"The Docker Engine's. [default: {settings.DEFAULT_SOCKET}]")
 @click.option(

@@ -52,7 +52,12 @@ def problem(words: list[str]) -> str:
         known |= {opt for one in command.params for opt in (*one.opts, *one.secondary_opts)}
     given = words[: words.index("--")] if "--" in words else words
     options = {word.partition("=")[0] for word in given if re.match("--?[a-z]", word, re.IGNORECASE)}
-    return ", ".join(f"no option {one} of {context.command_path}" for one in sorted(options - known))
+    if unknown := options - known:
+        return ", ".join(f"no option {one} of {context.command_path}" for one in sorted(unknown))
+    # What is given a name is meant to be run as it stands; without any it is a mention.
+    needed = [one.opts for one in command.params if one.required and isinstance(one, click.Option)]
+    whole = bool(given) and not given[0].startswith("-") and not isinstance(command, click.Group)
+    return ", ".join(f"{context.command_path} lacks {one[0]}" for one in needed if whole and not options & set(one))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -76,4 +81,6 @@ def test_what_is_no_command_is_found() -> None:
     assert problem(["check", "pod", "agents/alice", "--all-of-it"]) == "no option --all-of-it of claude-sandbox check"
     assert problem(["chekc"]) == "no command chekc"
     assert problem(["shell", "alice", "--", "ls", "--all-of-it"]) == ""
+    assert problem(["backup", "alice"]) == "claude-sandbox backup lacks --secret"
+    assert problem(["backup"]) == ""
     assert sum(len(list(commands(page))) for page in PAGES) > 100

@@ -34,7 +34,11 @@ def restore(backup: str, name: str, wait: bool, patience: int, where: Where) -> 
 
     BACKUP is the name of a ClaudeSandboxBackup, NAME or NAMESPACE/NAME. The new sandbox has the spec of the old one,
     but for its incident, its suspension, and a shutdownTime that is over. The old one has to be there still; where it
-    is not, write spec.restoreFrom into a manifest of your own.
+    is not, write spec.restoreFrom into a manifest of your own. Interrupted, the restoring goes on.
+
+    \b
+      kubectl get claudesandboxbackups -n agents
+      claude-sandbox restore agents/alice-20270331-020000 --as alice-again
     """
     found = sandbox_named(backup, where)
     work(lambda: _run(found, name, wait, patience, where))

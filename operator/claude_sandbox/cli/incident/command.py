@@ -153,7 +153,11 @@ def _fresh(live: Mapping[str, Any]) -> Mapping[str, Any]:
 @_SANDBOX
 @where_options
 def status(sandbox: str, where: Where) -> None:
-    """How far what is done about an incident is, and where the evidence is."""
+    """How far what is done about an incident is, and where the evidence is.
+
+    \b
+      claude-sandbox incident status agents/alice
+    """
     found = sandbox_named(sandbox, where)
     work(lambda: _told(found, where))
 
