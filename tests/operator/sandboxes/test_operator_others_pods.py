@@ -105,7 +105,7 @@ async def test_a_pod_whose_making_was_not_recorded_is_recognized(world: World, k
     assert sandbox["status"]["workload"]["uid"] == pod["metadata"]["uid"]
 
 
-ADDED = {
+ADDED: dict[str, list[dict[str, Any]]] = {
     "a container": [
         {"op": "add", "path": "/spec/containers/-", "value": {"name": "mesh", "image": "example.org/mesh"}}
     ],
@@ -147,11 +147,11 @@ PATHS = {
     "a name server": "spec.dnsConfig",
     "a hook": "spec.containers[agent].lifecycle",
 }
-RENAMED = {
+RENAMED: dict[str, list[dict[str, Any]]] = {
     "no label of its": [{"op": "remove", "path": "/metadata/labels/claudesandbox.dev~1sandbox"}],
     "another label": [{"op": "replace", "path": "/metadata/labels/claudesandbox.dev~1sandbox", "value": "bob"}],
 }
-HARMLESS = {
+HARMLESS: dict[str, list[dict[str, Any]]] = {
     "a toleration": [
         {"op": "add", "path": "/spec/tolerations", "value": [{"key": "spot", "operator": "Exists"}]},
     ],
@@ -191,10 +191,11 @@ async def test_a_label_that_admission_changed_is_put_back_once(world: World, wha
         await world.operator().start()
         await world.create("alice", updateStrategy={"type": "Recreate"})
         await world.ready("alice")
-        pod = world.child(r.PODS, "alice")
+        pod, sandbox = world.child(r.PODS, "alice"), world.sandbox("alice")
         assert pod is not None
+        assert sandbox is not None
         assert pod["metadata"]["labels"]["claudesandbox.dev/sandbox"] == "alice"
-        assert world.sandbox("alice")["status"]["heals"]["count"] == 1
+        assert sandbox["status"]["heals"]["count"] == 1
         before = len(asked)
         await asyncio.sleep(2)
         assert len(asked) == before
