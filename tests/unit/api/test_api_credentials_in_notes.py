@@ -15,6 +15,7 @@ from claude_sandbox.blueprint.model import Identity, Site
 _RANDOM = "q7Zt4m" + "Xv2Kp9Ws3Ln8"
 
 CREDENTIALS = {
+    "traefik.http.middlewares.a.plugin.b.token": "word", "homepage.widget.a.apiKey": "word",
     "db-password": "hunter2", "example.com/db-password": "hunter2", "db.password": "hunter2", "dbPassword": "hunter2",
     "api-key": "abc", "example.com/api_key": "abc123", "token": "abc", "x/token": "12345", "secret": "hunter2",
     "client-secret": "correct-horse", "auth-token": "x", "github-token": "abc", "pass": "hunter2",
@@ -31,6 +32,9 @@ CREDENTIALS = {
     "vpn.psk": "x", "deploy.ssh-key": "xx", "x.private-key": "MIIEv", "run": "TOKEN=abc make",
 }  # fmt: skip
 OTHERS = {
+    "traefik.http.routers.api-key.rule": "Host(`x`)", "vault.hashicorp.com/agent-inject-perms-token": "0400",
+    "vault.hashicorp.com/agent-inject-command-password": "kill -HUP 1", "last-password-change": "2026-01-01",
+    "conjur.org/secrets-destination": "file", "traefik.http.services.token-api.loadbalancer.server.port": "80",
     "checksum/secret": "0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f",
     "checksum/credentials": "0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f",
     "secret-hash": "0f0f0f0f0f0f0f0f", "secret.hash": "abcdef12",
