@@ -6,7 +6,6 @@ call goes on: the operator acts upon what it saw before. Sandboxes are many at a
 
 import asyncio
 import contextlib
-import itertools
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from docker.errors import APIError
 from engine_relay import Call
 from fault_place import Made, Moment, Phase, Phases, Place, before_relay, recorded, settled
 
+from claude_sandbox.backends.docker import names
 from claude_sandbox.localcluster import engine
 
 SEED = 20
@@ -245,6 +245,14 @@ OF_CLONER: tuple[Fault, ...] = (
     connect_cloner,
     disconnect_cloner,
 )
+# What a fault of a container is done to: it has to be there, and for a kill it has to run.
+CONTAINERS: dict[Fault, str] = {
+    **dict.fromkeys((kill, remove, loosen, connect, disconnect), names.AGENT),
+    remove_helper: names.HELPER,
+    **dict.fromkeys((kill_relay, remove_relay, loosen_relay, connect_relay, disconnect_relay), names.RELAY),
+    **dict.fromkeys((kill_gateway, remove_gateway, loosen_gateway, connect_gateway, disconnect_gateway), names.GATEWAY),
+}
+KILLS = (kill, kill_relay, kill_gateway)
 # Where a fault has nothing to be done to, whichever call it comes at.
 POINTLESS = {
     *(("remove_helper", phase) for phase in ("running", "updating", "suspending", "deleting")),
@@ -267,12 +275,12 @@ class Kind:
 
     def share(self, share: int) -> list[tuple[Fault, Phase]]:
         """One of SHARES parts of the pairs, in which each fault and each phase is."""
-        every = itertools.product(enumerate(self.faults), enumerate(self.phases.values()))
-        return [
-            (fault, phase)
-            for (row, fault), (column, phase) in every
-            if (row + column) % SHARES == share and (fault.__name__, phase.name) not in POINTLESS
-        ]
+        found = []
+        for row, fault in enumerate(self.faults):
+            # Numbered without those where it is pointless: a share may else have a fault in such phases alone.
+            phases = [phase for phase in self.phases.values() if (fault.__name__, phase.name) not in POINTLESS]
+            found += [(fault, phase) for column, phase in enumerate(phases) if (row + column) % SHARES == share]
+        return found
 
 
 @dataclass
@@ -289,7 +297,7 @@ class Cell:
 
 
 def _first(fault: Fault, phase: Phase, calls: list[Call]) -> int:
-    """The first call of a phase at which the fault has something to be done to, and not as it is without ports."""
+    """The first call of a phase from which on the fault may do something, and not as it is without ports."""
     if fault in OF_CLONER:
         # What clones comes after the gateway, and before all that the sandbox has of its own.
         return next((number for number, call in enumerate(calls, 1) if _makes_cloner(call)), len(calls)) + 1
@@ -303,6 +311,31 @@ def _first(fault: Fault, phase: Phase, calls: list[Call]) -> int:
     if fault in (remove_network, remove_volumes, remove_all) or not (phase.creates or phase.name == "resuming"):
         return 1
     return _made(calls)[0] + 1
+
+
+def _calls(place: Place, fault: Fault, phase: Phase, calls: list[Call]) -> list[int]:
+    """The calls of a phase at which the fault has something to be done to; 0, at rest, where a phase has no call."""
+    last = len(calls)
+    numbers = range(min(_first(fault, phase, calls), last), last + 1)
+    if not calls or fault not in CONTAINERS:
+        return list(numbers)
+    turns = [_turn(fault, call) if place.conductor.component(call) == CONTAINERS[fault] else None for call in calls]
+    # What begins in the phase was not there before.
+    there = next((turn is False for turn in turns if turn is not None), True)
+    found = []
+    for number, turn in enumerate(turns, 1):
+        if there and number in numbers:
+            found.append(number)
+        there = there if turn is None else turn
+    return found
+
+
+def _turn(fault: Fault, call: Call) -> bool | None:
+    """Whether with a call of its container there comes to be something for the fault, or goes; None: neither."""
+    if call.method == "DELETE":
+        return False
+    turns = {"start": True, "stop": False} if fault in KILLS else {"create": True}
+    return turns.get(call.path.rpartition("/")[2])
 
 
 def _makes_cloner(call: Call) -> bool:
@@ -379,10 +412,9 @@ async def in_each_phase(place: Place, kind: Kind) -> None:
     print({phase: [call.kind for call in made] for phase, made in calls.items()})
     chosen = []
     for fault, phase in kind.share(engine.RELEASES.index(place.host.release)):
-        last = len(calls[phase.name])
         # By a seed of the pair's own: that another fault is added changes nothing of the others.
         draw = random.Random(f"{SEED} {fault.__name__} {phase.name}")  # noqa: S311
-        chosen.append(Cell(fault, phase, draw.randint(min(_first(fault, phase, calls[phase.name]), last), last)))
+        chosen.append(Cell(fault, phase, draw.choice(_calls(place, fault, phase, calls[phase.name]))))
     await _all(place, kind, chosen)
 
 
@@ -392,7 +424,7 @@ async def at_each_call(place: Place, kind: Kind) -> None:
     cells = [
         Cell(fault, phase, call)
         for fault, phase in kind.pairs
-        for call in range(_first(fault, phase, calls[phase.name]), len(calls[phase.name]) + 1) or [0]
+        for call in _calls(place, fault, phase, calls[phase.name])
     ]
     random.Random(SEED).shuffle(cells)  # noqa: S311
     await _all(place, kind, cells)

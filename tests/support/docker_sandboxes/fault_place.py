@@ -249,7 +249,7 @@ class Conductor(Rule):
 
     def __init__(self, place: "Place") -> None:
         self._place = place
-        self._owners: dict[str, str] = {}
+        self._labels: dict[str, dict[str, str]] = {}
         self._armed: dict[str, Moment] = {}
         self._lock = threading.Lock()
         self.calls: list[Call] = []
@@ -290,20 +290,29 @@ class Conductor(Rule):
                 return made
         for part in call.path.split("/"):
             if len(part) == 64:
-                return self._place.sandboxes.get(self._owner_of(part))
+                return self._place.sandboxes.get(self._labels_of(part).get(meta.LABEL_SANDBOX, ""))
         return None
 
-    def _owner_of(self, identifier: str) -> str:
-        """The sandbox of a container or network, asked of the engine itself, past the relay."""
-        if identifier not in self._owners:
+    def component(self, call: Call) -> str:
+        """Of what a call is that makes, starts, stops or removes a container; once it was seen, whenever it is asked.
+
+        Empty where it is of none.
+        """
+        if call.path == "/containers/create":
+            return str(json.loads(call.body)["Labels"].get(meta.LABEL_COMPONENT, ""))
+        identifier = next((part for part in call.path.split("/") if len(part) == 64), "")
+        return self._labels.get(identifier, {}).get(meta.LABEL_COMPONENT, "")
+
+    def _labels_of(self, identifier: str) -> dict[str, str]:
+        """Those of a container or network, asked of the engine itself, past the relay."""
+        if identifier not in self._labels:
             sdk = self._place.sdk.api
             for inspect in (sdk.inspect_container, sdk.inspect_network):
                 with contextlib.suppress(APIError, RequestException):
                     found = inspect(identifier)
-                    labels = (found.get("Config") or found).get("Labels") or {}
-                    self._owners[identifier] = str(labels.get(meta.LABEL_SANDBOX, ""))
+                    self._labels[identifier] = (found.get("Config") or found).get("Labels") or {}
                     break
-        return self._owners.get(identifier, "")
+        return self._labels.get(identifier, {})
 
 
 @dataclass
