@@ -106,8 +106,9 @@ class Controls:
             unknown = [one for one in left if _address(one) not in of.answered]
             if unknown:
                 came = await self._asked(node, unknown, seconds)
-                of.answered |= {_address(one): (now, came.get(one.name, False)) for one in unknown}
-            return {one.name: of.answered[_address(one)][1] for one in left}
+                of.answered |= {_address(one): (now, came[one.name]) for one in unknown if one.name in came}
+            # A pod that its node has refused says nothing, so that the next one is asked again.
+            return {one.name: known[1] for one in left if (known := of.answered.get(_address(one))) is not None}
 
     async def _asked(self, node: str, wanted: Sequence[Wanted], seconds: float) -> dict[str, bool]:
         assert self._namespace is not None  # noqa: S101 - `answers` has looked

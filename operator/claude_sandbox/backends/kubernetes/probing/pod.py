@@ -151,6 +151,13 @@ def touched(made: Object, ended: Object) -> str:
     return ""
 
 
+def cut_short(ended: Object) -> str:
+    """Why a node never began a pod, or ended it early (Evicted, OutOfpods, DeadlineExceeded, ...), in its kubelet's
+    word; empty where it ended by itself. What else the status of such a pod says is by chance: of one that had begun
+    there is an exit code, maybe a restart, and of others no container at all."""
+    return str((ended.get("status") or {}).get("reason") or "")
+
+
 def is_left(live: Object, identity: Identity) -> bool:
     """Whether a pod is what an operator left that ended in the middle of a probe, or looks so."""
     return str(live["metadata"]["name"]).startswith(meta.PROBE_PREFIX) and is_owned(live, identity)

@@ -10,6 +10,7 @@ from claude_sandbox.api import meta
 from claude_sandbox.backends.kubernetes.probing.controls import Controls
 from claude_sandbox.backends.kubernetes.probing.pod import (
     changed_on_admission,
+    cut_short,
     document,
     is_left,
     termination,
@@ -73,13 +74,15 @@ async def ask(api: Api, watches: Watches, image: Image, asked: Questions, contro
             answering.cancel()
     finally:
         await _removed(api, made)
+    # First, and in the same words each time: a node that is short of something refuses one probe and ends another.
+    if reason := cut_short(ended):
+        raise NothingFoundError(f"its pod did not run to its end: {reason}")
     # Whoever may change pods could have it run another image, and say anything.
     if why := touched(made, ended):
         raise NothingFoundError(f"its pod is not what was made: {why}")
     came = termination(ended)
     if came is None:
-        reason = (ended.get("status") or {}).get("reason") or waits_for(ended) or "its container never ran"
-        raise NothingFoundError(f"its pod did not run to its end: {reason}")
+        raise NothingFoundError(f"its pod did not run to its end: {waits_for(ended) or 'its container never ran'}")
     code, message = came
     if not message:
         raise NothingFoundError(

@@ -34,6 +34,7 @@ class Node:
     pods: dict[str, Object] = field(default_factory=dict)
     asked: list[list[str]] = field(default_factory=list)
     forever: bool = False
+    evicts: bool = False
 
     async def create(self, _resource: Any, body: Object, namespace: str) -> Object:
         await asyncio.sleep(0)
@@ -50,6 +51,8 @@ class Node:
         if not self.forever:
             state = {"terminated": {"exitCode": 10, "message": message}}
             made["status"] = {"phase": "Failed", "containerStatuses": [{"state": state}]}
+        if self.evicts:
+            made["status"] = {"phase": "Failed", "reason": "Evicted"}
         return made
 
     async def get(self, _resource: Any, name: str, _namespace: str) -> Object:
@@ -140,6 +143,18 @@ async def test_a_pod_that_can_not_be_made_or_does_not_end_proves_nothing(monkeyp
     stuck = Node(forever=True)
     assert (await of(stuck).answers("node-7", ALL, 1.0))["the kubelet"] is False
     assert stuck.pods == {}
+
+
+async def test_of_a_pod_that_its_node_refused_nothing_is_held() -> None:
+    node = Node(evicts=True)
+    one = of(node)
+    assert (await one.answers("node-7", ALL, 1.0))["the kubelet"] is False
+    node.evicts = False
+    assert (await one.answers("node-7", ALL, 1.0))["the kubelet"] is True
+    assert len(node.asked) == 2
+    # What it has said is held, be it that nobody answers.
+    assert (await one.answers("node-7", ALL, 1.0))["metadata"] is False
+    assert len(node.asked) == 2
 
 
 async def test_what_an_operator_left_is_removed() -> None:

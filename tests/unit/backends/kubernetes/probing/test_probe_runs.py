@@ -116,11 +116,24 @@ async def test_one_that_does_not_end_says_what_it_waits_for_and_is_gone() -> Non
     assert cluster.there == {}
 
 
-async def test_one_that_the_kubelet_refused_says_why() -> None:
-    cluster = Cluster(status={"phase": "Failed", "reason": "OutOfcpu", "containerStatuses": [{"restartCount": 0}]})
-    with pytest.raises(NothingFoundError, match="OutOfcpu"):
-        await once(cluster)
-    assert cluster.there == {}
+# As a kubelet leaves a pod that it never began, one that it ended, and one whose container it lost sight of meanwhile.
+CUT_SHORT: tuple[tuple[Object, ...], ...] = (
+    (),
+    ({"restartCount": 0, "state": {"terminated": {"exitCode": 137, "reason": "Error"}}},),
+    ({"restartCount": 1, "state": {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}},),
+)
+
+
+@pytest.mark.parametrize("reason", ["OutOfcpu", "Evicted", "DeadlineExceeded"])
+async def test_one_that_its_node_refused_or_ended_says_why_in_the_same_words(reason: str) -> None:
+    words = set()
+    for statuses in CUT_SHORT:
+        cluster = Cluster(status={"phase": "Failed", "reason": reason, "containerStatuses": list(statuses)})
+        with pytest.raises(NothingFoundError) as told:
+            await once(cluster)
+        words.add(str(told.value))
+        assert cluster.there == {}
+    assert words == {f"its pod did not run to its end: {reason}"}
 
 
 async def test_what_an_operator_left_is_removed_and_pods_of_others_are_not() -> None:
