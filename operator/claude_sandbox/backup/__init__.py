@@ -11,6 +11,8 @@ What is read was written by the agent, which changes it meanwhile: no link is fo
 """
 
 VERSION = 1
+TOLD = "told"
+"""The line that it writes when it has read what it is told by its standard input."""
 SOURCE = "/source"
 """Workspace and home are below it, as `workspace` and `home`; a restored workspace is filled at RESTORED + SOURCE."""
 RESTORED = "/restored"

@@ -5,6 +5,8 @@ in base64, or in files that are removed before anything else is done. `python -m
 PASSWORD CREDENTIALS TO` copies Secrets' values to where the second form takes them from: what is mounted as a Secret
 stays for as long as its container does.
 
+What is read from standard input is acknowledged by the line TOLD.
+
 The last line of the output is what came of it, as JSON; in a pod it is the container's last message too.
 """
 
@@ -17,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from claude_sandbox.backup import LARGEST_RESULT, REPOSITORY, RESTORED, SCRATCH, SOURCE, VERSION
+from claude_sandbox.backup import LARGEST_RESULT, REPOSITORY, RESTORED, SCRATCH, SOURCE, TOLD, VERSION
 from claude_sandbox.backup.job import Order, carry_out
 from claude_sandbox.backup.restic import Repository, RepositoryError
 from claude_sandbox.backup.servers import CREDENTIALS
@@ -110,6 +112,8 @@ def _from_input() -> tuple[str, bytes, dict[str, bytes]]:
         if not part or len(found) > _LARGEST:
             raise EOFError
         found += part
+    # Until then its input is held open: an engine throws away what it has not passed on yet when that is closed.
+    print(TOLD, flush=True)
     order, password, credentials, _ = bytes(found).split(b"\n", 3)
     read = json.loads(base64.b64decode(credentials, validate=True) or b"{}")
     return (

@@ -28,7 +28,7 @@ from claude_sandbox.backends.docker.engine.documents import Manifest, Object, la
 from claude_sandbox.backends.docker.engine.engine import Engine
 from claude_sandbox.backends.docker.engine.errors import EngineError
 from claude_sandbox.backends.docker.names import digest_of, is_kept_by, is_owned, labels_of, names_of
-from claude_sandbox.backup import SCRATCH
+from claude_sandbox.backup import SCRATCH, TOLD
 from claude_sandbox.blueprint.build import AGENT
 from claude_sandbox.blueprint.model import Identity, Image
 
@@ -38,6 +38,10 @@ _MEMORY = 1 << 30
 _PIDS = 128
 _BEGINNING = timedelta(seconds=15)
 """In which a helper that was made is started."""
+_ENDED = (
+    "what makes the backup ended before it was told what to do; if that lasts, see that --relay-image names the"
+    " operator's image of the operator's own version"
+)
 
 Passwords = Callable[[Wanted], Awaitable[Handed]]
 """Reads what a helper is handed out of its Secrets. Raises NotNowError."""
@@ -187,6 +191,8 @@ class DockerBackups:
         try:
             await self._engine.start(identifier)
             await session.send(lines)
+            # An engine that sees the connection end drops what of it is still on its way to the container's input.
+            await session.expect(TOLD.encode(), _ENDED)
         finally:
             lines[:] = bytes(len(lines))
             await session.close()
