@@ -72,8 +72,8 @@ class Lengths:
             told = Path(f"/proc/{process}/io").read_text(encoding="ascii")
         except OSError:
             return ""  # It is over, or the kernel does not tell.
-        read = int(told.partition("rchar: ")[2].split("\n")[0])
-        return self.why(f"restic has read {read} bytes") if read > self.most else ""
+        read = told.partition("rchar: ")[2].split("\n")[0]
+        return self.why(f"restic has read {read} bytes") if read.isdecimal() and int(read) > self.most else ""
 
 
 class TooLongError(Exception):
