@@ -114,6 +114,15 @@ def test_what_kind_says_when_it_fails_is_passed_on(program: Program) -> None:
         kind.up(print)
 
 
+def test_what_kubectls_library_logs_hides_nothing_of_what_kubectl_says(program: Program) -> None:
+    logged = 'E1201 05:23:39.661399   12441 memcache.go:265] "Unhandled Error" err="refused"'
+    said = "The connection to the server 127.0.0.1:1 was refused"
+    kubectl = Kubectl(program("kubectl", f"echo '{logged}' >&2; echo '{logged}' >&2; echo '{said}' >&2; exit 1"))
+    with pytest.raises(SetupError) as told:
+        kubectl.run("get", "nodes")
+    assert told.value.message == f"kubectl get nodes: {said}"
+
+
 def test_a_kubeconfig_that_was_named_goes_before_kind(path: Path, program: Program) -> None:
     program("kind", kind_of("v0.30.0"))
     program("docker", "")

@@ -156,7 +156,7 @@ def _waiting(pod: Object) -> Iterator[tuple[Reason, str]]:
         reason, why = waiting.get("reason"), waiting.get("message") or "no message given"
         if reason in _IMAGE_REASONS:
             image = container.get("image")
-            message = f"The image {image} can't be had ({reason}): {clip(why.rstrip('.'), _WORDS)}. {_IMAGE_REMEDY}"
+            message = f"The image {image} can't be had ({reason}): {_cause(why)}. {_IMAGE_REMEDY}"
             yield Reason.IMAGE_PULL_FAILED, message
         elif reason in _CONFIG_REASONS:
             yield Reason.CONTAINER_FAILING, f"The container can't be made: {why}"
@@ -168,6 +168,15 @@ def _waiting(pod: Object) -> Iterator[tuple[Reason, str]]:
             hint = _of_its_end(last, agents=container.get("name") == CONTAINER)
             told = f": {why}" if reason == "CreateContainerError" and waiting.get("message") else "."
             yield Reason.CONTAINER_FAILING, f"The container does not stay up ({reason}){told}{ended}{hint}"
+
+
+def _cause(why: str) -> str:
+    """The end of a runtime's words, which go from what was to be done to what was in the way."""
+    why = why.rstrip(".")
+    if len(why) <= _WORDS:
+        return why
+    end = why[-_WORDS:]
+    return f"…{end.partition(': ')[2] or end}"
 
 
 def _of_its_end(last: Object, *, agents: bool) -> str:

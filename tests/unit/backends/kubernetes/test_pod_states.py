@@ -172,6 +172,10 @@ _NOT_FOUND = 'runc create failed: unable to start container process: exec: "nope
     [
         ({"reason": "ImagePullBackOff", "message": "w" * 500}, None, ("spec.image", "pullSecretRefs")),
         (
+            {"reason": "ErrImagePull", "message": f"{'failed to resolve: ' * 20}lookup r.example: no such host."}, None,
+            ("…failed to resolve: ", "lookup r.example: no such host. See spec.image"),
+        ),
+        (
             {"reason": "CrashLoopBackOff"}, {"exitCode": 128, "reason": "StartError", "message": _NOT_FOUND},
             ('exec: "nope": executable file not found', "See spec.command"),
         ),
