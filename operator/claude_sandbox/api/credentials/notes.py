@@ -29,7 +29,7 @@ _CHANGE = re.compile(
 # Which Secret: of words, as people name objects, and of what clients and servers share no such word is a name.
 _NAMES_SECRET = re.compile(r"(?:SECRETS?|CREDENTIALS?|CREDS|(?:KEY|TOKEN|PASSWORD)_REF)(?:_NAMES?)?$")
 _IS_SHARED = re.compile(r"(?:CLIENT|API|CONSUMER|JWT|SESSION|SIGNING|WEBHOOK|COOKIE|SHARED|HMAC)_?SECRET$")
-_OBJECT = r"(?:[a-z]+[a-z0-9]*/)?[a-z]+(?:[-.](?:[a-z]+|v?[0-9]{1,3}))+"
+_OBJECT = r"(?:[a-z][a-z0-9]*/)?[a-z]+(?:[-.](?:[a-z]+|v?[0-9]{1,3}))+"
 _OBJECTS = re.compile(rf"{_OBJECT}|[a-z][a-z0-9./-]*(?:, ?[a-z][a-z0-9./-]*)+")
 # Of what an injector writes into a pod: where its keeper has it.
 _INJECTS = re.compile(r"INJECT|_PATH_|SECRET_VOLUME")
