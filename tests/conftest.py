@@ -12,6 +12,7 @@ from enginekit import docker_engine, engine_release, may_have_engines, tiny_imag
 from hypothesis import HealthCheck, settings
 from nodekit import Kubectl, kubectl_for, report
 from tests import groups
+from tests.shared import Shared
 
 from claude_sandbox.localcluster import cluster, engine
 from claude_sandbox.localcluster.cluster import Cluster
@@ -39,9 +40,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=slow)
         config.stash[_SLOW] = len(slow)
     yield
-    if hasattr(config, "workerinput"):
+    one_of_several = hasattr(config, "workerinput")
+    if one_of_several:
         # The order in which processes take up the groups (Makefile: --no-loadscope-reorder).
         items.sort(key=lambda item: groups.rank(_group(item)))
+    # Alone, a process runs the tests as they lie, which is not group by group.
+    config.pluginmanager.register(Shared(items, _group if one_of_several else lambda _: ""))
 
 
 def _not_its_turn(items: list[pytest.Item]) -> list[pytest.Item]:
