@@ -181,7 +181,7 @@ def test_one_works_in_it_with_the_rights_for_that(
     assert work("shell", name, "--", "sh", "-c", "id -u; cat; exit 7", stdin=b"x" * 300_000)[:2] == (
         7, b"1000\n" + b"x" * 300_000
     )  # fmt: skip
-    assert work("shell", name, "--", "no-such-command")[0] == 125
+    assert work("shell", name, "--", "no-such-command")[0] == 127
     (tmp_path / "up/deep").mkdir(parents=True)
     content = os.urandom(3_000_000)
     (tmp_path / "up/deep/file").write_bytes(content)
