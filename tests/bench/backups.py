@@ -27,6 +27,7 @@ from pathlib import Path
 from claude_sandbox.backup import tree
 from claude_sandbox.backup.__main__ import collect_rarely
 from claude_sandbox.backup.job import Order, Places, store
+from claude_sandbox.backup.progress import Amount, Progress
 from claude_sandbox.backup.restic import Repository
 collect_rarely()
 root, own, program, verified = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:]
@@ -34,7 +35,8 @@ root, own, program, verified = Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3
 tree._SETTLED = 0
 repository = Repository(str(own / "target"), sys.stdin.buffer.read(), str(own / "cache"), program)
 with repository.claimed(0):
-    store(Order("backup", "alice", "u1", verified=verified), repository, Places(root / "source", root / "transient"))
+    order, places = Order("backup", "alice", "u1", verified=verified), Places(root / "source", root / "transient")
+    store(order, repository, places, Progress(), Amount())
 """
 
 

@@ -18,6 +18,7 @@ from claude_sandbox.api.status_fields.due import MOST_DUE, DueDate
 from claude_sandbox.api.status_fields.image import ImageStatus
 from claude_sandbox.api.status_fields.incident import IncidentStatus, LostKey
 from claude_sandbox.api.status_fields.lifecycle import LifecycleStatus
+from claude_sandbox.api.status_fields.progress import Progress
 from claude_sandbox.api.status_fields.recovery import RecoveryStatus
 from claude_sandbox.api.status_fields.restore import RestoreStatus
 from claude_sandbox.api.status_fields.usage import Usage
@@ -279,6 +280,8 @@ class ClaudeSandboxStatus(Model):
     """That its key was on a Docker host that is compromised; only until another one is in the Secret."""
     repositories: Annotated[list[RepositoryStatus], Field(max_length=16), UniqueBy("path")] | None = None
     """What was cloned into the workspace."""
+    restoring: Progress | None = None
+    """How far the restore is; only while one is at work. On Kubernetes only where the operator may read pods' logs."""
     restore: RestoreStatus | None = None
     """What became of spec.restoreFrom, or of the backup that `recovery` names."""
     recovery: RecoveryStatus | None = None

@@ -94,6 +94,9 @@ class Helpers(Protocol):
     async def remove(self, wanted: Wanted) -> None:
         """Take the helper away, whatever it does."""
 
+    async def progress(self, wanted: Wanted) -> Mapping[str, Any] | None:
+        """How far the helper says that it is; None where that is not known. Raises nothing."""
+
 
 def ordered(wanted: Wanted, location: str) -> dict[str, Any]:
     """What the helper is told, with where the repository is, which it says again, and which is to be there."""
@@ -113,12 +116,22 @@ def hostname_of(wanted: Wanted) -> str:
 
 def result_in(output: str) -> Mapping[str, Any] | None:
     """What a helper said in its last line; None where it ended before."""
+    return _last(output, "outcome")
+
+
+def progress_in(output: str) -> Mapping[str, Any] | None:
+    """How far a helper said last that it is; None where it did not."""
+    found = (_last(output, "progress") or {}).get("progress")
+    return found if isinstance(found, dict) else None
+
+
+def _last(output: str, word: str) -> Mapping[str, Any] | None:
     # From the end: what else is in the log (restic's own words, a traceback) comes before what the helper says last.
     for line in reversed(output.splitlines()):
         try:
             found = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(found, dict) and "outcome" in found:
+        if isinstance(found, dict) and word in found:
             return found
     return None

@@ -5,7 +5,7 @@ the repository is in a directory or a volume, else with one that leads to its se
 the programs restic and git. `job` is the order of things, `tree` what is in a directory, `looks` what is touched in it
 meanwhile, `known` what need not be read again, `gate` what restic waits for, `compare` whether two are the same,
 `repositories` and `sessions` whether what was restored is of use, `restic` the repository of backups, `elsewhere` one
-on a server, `loopback` what leads restic there.
+on a server, `loopback` what leads restic there, `progress` how far all of it is.
 
 What is read was written by the agent, which changes it meanwhile: no link is followed, no name is trusted.
 """

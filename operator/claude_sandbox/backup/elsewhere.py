@@ -25,7 +25,7 @@ from pathlib import Path
 from claude_sandbox.backup.bounds import Watch
 from claude_sandbox.backup.gate import Beside
 from claude_sandbox.backup.loopback import giving, leading
-from claude_sandbox.backup.restic import Repository, RepositoryError, identity_in, reason_of, said
+from claude_sandbox.backup.restic import Heard, Repository, RepositoryError, identity_in, reason_of, said
 from claude_sandbox.backup.servers import ACCESS_KEY, CA, KNOWN_HOSTS, SECRET_KEY, SSH_KEY, Server
 
 _ANSWER = 60.0
@@ -113,12 +113,13 @@ class Elsewhere(Repository):
         more: Mapping[str, str] | None = None,
         beside: Beside | None = None,
         watch: Watch | None = None,
+        heard: Heard | None = None,
     ) -> "subprocess.CompletedProcess[str]":
         """Wait for others that have it."""
         until = time.monotonic() + self._patience
         while True:
             try:
-                return super()._run(arguments, ok, within, more, beside, watch)
+                return super()._run(arguments, ok, within, more, beside, watch, heard)
             except RepositoryError as error:
                 if _says_no_more_than_failure(error) and self._has_no_room():
                     raise RepositoryError("TargetFull", f"the server has no room left: {error}") from None

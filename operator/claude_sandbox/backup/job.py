@@ -28,6 +28,7 @@ from claude_sandbox.backup.compare import FORM, Comparison, compare, read_list, 
 from claude_sandbox.backup.gate import Beside
 from claude_sandbox.backup.known import KnownFiles
 from claude_sandbox.backup.looks import differing, glance, in_order, keep, kept, noting
+from claude_sandbox.backup.progress import COMPARE, LIST, RESTORE, SAVE, Amount, Progress
 from claude_sandbox.backup.repositories import Repositories, look
 from claude_sandbox.backup.restic import Repository, RepositoryError
 from claude_sandbox.backup.servers import Server
@@ -169,30 +170,34 @@ def _snapshot(name: str) -> str:
     return name
 
 
-def carry_out(order: Order, repository: Repository, places: Places = Places()) -> dict[str, Any]:
+def carry_out(
+    order: Order, repository: Repository, places: Places = Places(), progress: Progress | None = None
+) -> dict[str, Any]:
     """What came of it. Raises RepositoryError and OSError."""
     with repository.claimed(places.patience):
-        if order.action == "backup":
-            return back_up(order, repository, places)
-        return restore(order, repository, places)
+        act = back_up if order.action == "backup" else restore
+        return act(order, repository, places, progress or Progress())
 
 
-def back_up(order: Order, repository: Repository, places: Places) -> dict[str, Any]:
+def back_up(order: Order, repository: Repository, places: Places, progress: Progress) -> dict[str, Any]:
     """A snapshot, and what its restored copy is like."""
-    lengths = Lengths(places.source / part for part in order.parts)
-    told = store(order, repository, places, lengths)
+    lengths, whole = Lengths(places.source / part for part in order.parts), Amount()
+    told = store(order, repository, places, lengths, progress, whole)
     stored = time.monotonic()
-    verified = verify(order, repository, places, told["snapshot"], lengths.copied(told.pop("processed")))
+    takes = lengths.copied(told.pop("processed"))
+    verified = verify(order, repository, places, told["snapshot"], takes, progress, whole)
     # One that is not what it was made of takes the place of none: those before it may be the last that are whole.
-    whole = not (verified["different"] or verified["problem"])
-    gone, left = _forget(order, repository) if whole else ([], "")
+    good = not (verified["different"] or verified["problem"])
+    gone, left = _forget(order, repository) if good else ([], "")
     removed = {"removed": len(gone), "gone": [one[:8] for one in gone[:MOST_REMOVED]], "left": left}
     seconds = told["seconds"] | {"verify": round(time.monotonic() - stored, 2)}
     return told | verified | removed | {"seconds": seconds}
 
 
-def store(order: Order, repository: Repository, places: Places, lengths: Lengths) -> dict[str, Any]:
-    """A snapshot with its list, and beside it what changed meanwhile."""
+def store(
+    order: Order, repository: Repository, places: Places, lengths: Lengths, progress: Progress, whole: Amount
+) -> dict[str, Any]:
+    """A snapshot with its list, and beside it what changed meanwhile. `whole`: to which is added what there is."""
     began = time.monotonic()
     identity = repository.prepare(order.repository)
     prepared = time.monotonic()
@@ -202,8 +207,14 @@ def store(order: Order, repository: Repository, places: Places, lengths: Lengths
         (places.about / name).write_text(text, encoding="utf-8")
     places.form.write_text(json.dumps({"lists": FORM}))
     for part in order.parts:
-        keep(places.before_of(part), glance(places.source / part))
-    listing = Beside(places.gate, lambda: _list(order, repository, places, lengths))
+        keep(places.before_of(part), glance(places.source / part, whole))
+    progress.begin(LIST, whole)
+
+    def list_all() -> None:
+        _list(order, repository, places, lengths, progress)
+        progress.begin(SAVE, whole)
+
+    listing = Beside(places.gate, list_all)
     looked = time.monotonic()
     paths = [places.source / part for part in order.parts]
     # As `walk` leaves them out: what is in the snapshot and not in the list would be found to be too much.
@@ -213,7 +224,7 @@ def store(order: Order, repository: Repository, places: Places, lengths: Lengths
     # repository.
     along = [str(places.gate), str(places.about)]
     left_out = list(map(str, excluded))
-    summary = repository.backup([*map(str, paths), *along], order.uid, tags, left_out, lengths, listing)
+    summary = repository.backup([*map(str, paths), *along], order.uid, tags, left_out, lengths, listing, progress.heard)
     stored = time.monotonic()
     for part in order.parts:
         after = differing(kept(places.before_of(part)), glance(places.source / part))
@@ -231,7 +242,7 @@ def store(order: Order, repository: Repository, places: Places, lengths: Lengths
     }
 
 
-def _list(order: Order, repository: Repository, places: Places, lengths: Lengths) -> None:
+def _list(order: Order, repository: Repository, places: Places, lengths: Lengths, progress: Progress) -> None:
     """Each list has its name once it is whole: whoever finds one that was cut off would take it for all there was."""
     is_brought = False
     if order.verified:
@@ -243,7 +254,8 @@ def _list(order: Order, repository: Repository, places: Places, lengths: Lengths
         unfinished, before = places.scratch / f"{part}.unfinished", places.brought_list_of(part)
         known = KnownFiles(read_list(before)) if is_brought and before is not None else None
         entries = walk(places.source / part, digests=True, known=known, longest=lengths.longest)
-        write_list(unfinished, noting(lengths.counted(entries), kept(places.before_of(part)), places.noted_of(part)))
+        counted = progress.counted(lengths.counted(entries))
+        write_list(unfinished, noting(counted, kept(places.before_of(part)), places.noted_of(part)))
         unfinished.rename(places.list_of(part))
 
 
@@ -287,7 +299,9 @@ def _forget(order: Order, repository: Repository) -> tuple[list[str], str]:
         return [], str(error)
 
 
-def verify(order: Order, repository: Repository, places: Places, snapshot: str, takes: int) -> dict[str, Any]:
+def verify(
+    order: Order, repository: Repository, places: Places, snapshot: str, takes: int, progress: Progress, whole: Amount
+) -> dict[str, Any]:
     """Restore the snapshot, which takes so many bytes then, beside what it was made of, and compare."""
     target = places.copy
     _remove(target)
@@ -295,11 +309,13 @@ def verify(order: Order, repository: Repository, places: Places, snapshot: str, 
     problem = ""
     try:
         try:
-            _copy(order, repository, places, snapshot, takes)
+            progress.begin(RESTORE, whole)
+            _copy(order, repository, places, snapshot, takes, progress)
         except RepositoryError as error:
             # The comparison says what of it is missing. What restic says last is of files; why may be further up.
             problem = str(error) if error.reason == "BackupFailed" else f"{error.reason}: {error}"
-        found, whole = Comparison(), Repositories()
+        found, repositories = Comparison(), Repositories()
+        progress.begin(COMPARE, whole)
         for part in order.parts:
             restored = below(target, places.source / part)
             # The list that counts is the one out of the repository.
@@ -308,26 +324,26 @@ def verify(order: Order, repository: Repository, places: Places, snapshot: str, 
                 found.differs(os.fsencode(part), "it was not restored")
                 continue
             meanwhile = read_list(places.touched_of(part))
-            _add(found, compare(read_list(kept), meanwhile, walk(restored, digests=True)))
+            _add(found, compare(read_list(kept), meanwhile, progress.counted(walk(restored, digests=True))))
             if part != HOME:
-                whole = look(restored, places.source / part, places.scratch, places.git)
+                repositories = look(restored, places.source / part, places.scratch, places.git)
         known = {"sessions": sessions(below(target, places.source / HOME))} if HOME in order.parts else {}
         return (
             _told(found, problem)
             | known
             | {
-                "repositories": whole.whole,
-                "torn": whole.torn,
-                "damaged": whole.damaged,
-                "untold": whole.untold,
-                "tornExamples": whole.examples,
+                "repositories": repositories.whole,
+                "torn": repositories.torn,
+                "damaged": repositories.damaged,
+                "untold": repositories.untold,
+                "tornExamples": repositories.examples,
             }
         )
     finally:
         _remove(target)
 
 
-def _copy(order: Order, repository: Repository, places: Places, snapshot: str, takes: int) -> None:
+def _copy(order: Order, repository: Repository, places: Places, snapshot: str, takes: int, progress: Progress) -> None:
     """Restore a snapshot beside what it was made of. Raises RepositoryError."""
     # More than fits where the agent's own files are would be taken from everybody else on the disk.
     lengths = Lengths(places.source / part for part in order.parts)
@@ -335,10 +351,11 @@ def _copy(order: Order, repository: Repository, places: Places, snapshot: str, t
         raise RepositoryError("BackupFailed", lengths.why(f"a restored copy takes {takes} bytes"))
     if why := no_room(places.scratch, takes):
         raise RepositoryError("BackupFailed", f"no copy was restored: {why}")
-    repository.restore(snapshot, str(places.copy), watch=leaving_room(places.scratch))
+    room = leaving_room(places.scratch)
+    repository.restore(snapshot, str(places.copy), watch=lambda process: progress.written(process) or room(process))
 
 
-def restore(order: Order, repository: Repository, places: Places) -> dict[str, Any]:
+def restore(order: Order, repository: Repository, places: Places, progress: Progress) -> dict[str, Any]:
     """Fill the directories with a snapshot. Raises RepositoryError where one has something in it already."""
     began = time.monotonic()
     if repository.identity() is None:
@@ -364,12 +381,16 @@ def restore(order: Order, repository: Repository, places: Places) -> dict[str, A
             raise RepositoryError("SnapshotNotFound", "the snapshot is none of a sandbox: it has no list of files")
         try:
             inside = [f"{places.source}/{part}/*"]
-            repository.restore(snapshot, str(places.restored), inside, _above(places.source / part / "*"))
+            whole = _amount(listed)
+            progress.begin(RESTORE, whole)
+            above = _above(places.source / part / "*")
+            repository.restore(snapshot, str(places.restored), inside, above, progress.written)
+            progress.begin(COMPARE, whole)
         except RepositoryError as error:
             if error.reason == "TargetFull":
                 raise RepositoryError("WorkspaceFull", f"the workspace is too small: {error}") from None
             raise RepositoryError("RestoreFailed", str(error)) from None
-        _add(found, _compared(repository, snapshot, places.source / part, listed, directory))
+        _add(found, _compared(repository, snapshot, places.source / part, listed, directory, progress))
     for part in order.parts:
         # The last: as long as it is there, a restore that was cut off may be taken further.
         (places.filled(part) / MARKER_NAME).unlink(missing_ok=True)
@@ -377,13 +398,21 @@ def restore(order: Order, repository: Repository, places: Places) -> dict[str, A
     return {"snapshot": snapshot, "seconds": seconds} | _told(found, "")
 
 
-def _compared(repository: Repository, snapshot: str, source: Path, listed: Path, directory: Path) -> Comparison:
+def _amount(listed: Path) -> Amount:
+    sizes = [one.size for one in read_list(listed) if one.kind == "file"]
+    return Amount(len(sizes), sum(sizes))
+
+
+def _compared(
+    repository: Repository, snapshot: str, source: Path, listed: Path, directory: Path, progress: Progress
+) -> Comparison:
     """What was restored, beside its list. Raises RepositoryError.
 
     What changed while it was backed up is not what was listed, and mostly has another time or size. Else the times of
     its last change tell that restic and the list read it at different moments; that is asked only where it matters.
     """
-    found = compare(read_list(listed), _otherwise(listed, directory), walk(directory, digests=True))
+    restored = progress.counted(walk(directory, digests=True))
+    found = compare(read_list(listed), _otherwise(listed, directory), restored)
     if not found.different:
         return found
     times = repository.change_times(snapshot)

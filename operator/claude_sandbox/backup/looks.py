@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
+from claude_sandbox.backup.progress import Amount
 from claude_sandbox.backup.tree import KINDS, LONGEST_PATH, NOFOLLOW, Entry, is_of_the_file_system, parts
 
 _AT_ONCE = 500
@@ -24,10 +25,11 @@ _LENGTH = 4
 Mark = tuple[bytes, int]
 
 
-def glance(root: Path) -> Iterator[Mark]:
-    """Of all that `walk` tells of. Raises OSError for the root alone."""
+def glance(root: Path, seen: Amount | None = None) -> Iterator[Mark]:
+    """Of all that `walk` tells of. Raises OSError for the root alone. `seen`: to which the files are added."""
     top = os.open(root, NOFOLLOW | os.O_DIRECTORY)
-    levels = [(b"", top, iter(_in(b"", top)))]
+    amount = Amount() if seen is None else seen
+    levels = [(b"", top, iter(_in(b"", top, amount)))]
     try:
         yield b"", _mark(os.fstat(top))
         while levels:
@@ -41,7 +43,7 @@ def glance(root: Path) -> Iterator[Mark]:
                     except OSError:
                         continue
                     below = path + b"/"
-                    levels.append((below, handle, iter(_in(below, handle))))
+                    levels.append((below, handle, iter(_in(below, handle, amount))))
                     break
             else:
                 levels.pop()
@@ -51,7 +53,7 @@ def glance(root: Path) -> Iterator[Mark]:
             os.close(left)
 
 
-def _in(above: bytes, directory: int) -> list[tuple[bytes, int, bool]]:
+def _in(above: bytes, directory: int, amount: Amount) -> list[tuple[bytes, int, bool]]:
     """Each name with its mark, and whether it is a directory's; in order."""
     found = []
     try:
@@ -64,6 +66,9 @@ def _in(above: bytes, directory: int) -> list[tuple[bytes, int, bool]]:
                 name, kind = os.fsencode(one.name), seen.st_mode & _KIND
                 if kind in KINDS and not (not above and is_of_the_file_system(name, seen)):
                     found.append((name, _mark(seen), KINDS[kind] == "dir"))
+                    if KINDS[kind] == "file":
+                        amount.files += 1
+                        amount.bytes += seen.st_size
     except OSError:
         return []
     found.sort()

@@ -18,7 +18,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
@@ -27,6 +27,7 @@ from typing import Any
 
 from claude_sandbox.backup.bounds import Lengths, TooLongError, Watch
 from claude_sandbox.backup.gate import Beside, OverdueError
+from claude_sandbox.backup.progress import EVERY
 
 NAME = "claude-sandbox-backups"
 """Of the directory with the repository, in what is mounted for it."""
@@ -44,8 +45,15 @@ _WAIT = 0.5
 """Seconds until it is tried again to have the repository."""
 _LARGEST_CONFIG = 64 << 10
 """Bytes; restic's has some 155."""
-_PROCESSORS = {"GOMAXPROCS": "2"}
-"""What a helper may have of them; by itself restic counts the machine's, and is throttled."""
+_SAVING = {"GOMAXPROCS": "2", "RESTIC_PROGRESS_FPS": str(1 / EVERY)}
+"""The processors that a helper may have: by itself restic counts the machine's, and is throttled. And how often it says
+how far it is."""
+_ROOM = 1 << 20
+"""Bytes of what restic says that nobody has read yet: for as long as the list is made beside it, nobody does."""
+_HEARD = 64 << 10
+"""Bytes of the end of what it said so far, in which its last word of how far it is has to be."""
+Heard = Callable[[str], None]
+"""Is given the end of what a program has said so far, now and then."""
 
 _REASONS = (
     ("wrong password or no key found", "WrongPassword"),
@@ -225,7 +233,7 @@ class Repository:
 
     def backup(
         self, paths: Sequence[str], uid: str, tags: Sequence[str], excluded: Sequence[str], lengths: Lengths,
-        beside: Beside | None = None,
+        beside: Beside | None = None, heard: Heard | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """What restic says at the end, and `partial`: whether there was what it could not read.
 
@@ -233,9 +241,9 @@ class Repository:
         """
         # A host for each sandbox. restic reads what is not as in the last snapshot of the same host and paths, and the
         # paths of all sandboxes are the same: by one host it would read all whenever another came between.
-        arguments = ["backup", "--json", "--quiet", "--host", f"{HOST}-{uid}", "--one-file-system"]
+        arguments = ["backup", "--json", "--host", f"{HOST}-{uid}", "--one-file-system"]
         arguments += ["--exclude-larger-than", str(lengths.longest)]
-        once = partial(self._run, more=_PROCESSORS, beside=beside, watch=lengths.watch)
+        once = partial(self._run, more=_SAVING, beside=beside, watch=lengths.watch, heard=heard)
         for tag in tags:
             arguments += ["--tag", tag]
         for one in excluded:
@@ -314,6 +322,7 @@ class Repository:
         more: Mapping[str, str] | None = None,
         beside: Beside | None = None,
         watch: Watch | None = None,
+        heard: Heard | None = None,
     ) -> "subprocess.CompletedProcess[str]":
         """`within`: seconds after which it is ended, and what it said until then is why. `more`: variables.
 
@@ -338,7 +347,9 @@ class Repository:
         try:
             if written < len(self._password):
                 raise RepositoryError("WrongPassword", f"it has {len(self._password)} bytes, which is too long")
-            done = _finished([self._program, *self._options, *arguments], environment, reading, within, beside, watch)
+            done = _finished(
+                [self._program, *self._options, *arguments], environment, reading, within, beside, watch, heard
+            )
         except subprocess.TimeoutExpired as error:
             text = (error.stderr or b"").decode(errors="replace") if isinstance(error.stderr, bytes) else ""
             reason = reason_of(text)
@@ -356,7 +367,7 @@ class Repository:
 
 def _finished(
     command: list[str], environment: Mapping[str, str], handed: int, within: float | None, beside: Beside | None,
-    watch: Watch | None,
+    watch: Watch | None, heard: Heard | None,
 ) -> "subprocess.CompletedProcess[str]":  # fmt: skip
     """What it said. Raises RepositoryError, TimeoutExpired and what `beside` does, with the program ended."""
 
@@ -364,28 +375,30 @@ def _finished(
         try:
             return subprocess.Popen(
                 command, env=environment, pass_fds=(handed,), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                text=True, errors="replace",
+                text=True, errors="replace", pipesize=_ROOM,
             )  # fmt: skip
         except OSError as error:
             raise RepositoryError("BackupFailed", f"restic can't be run: {error.strerror}") from None
 
     with beside.run(start) if beside else start() as running:
         try:
-            stdout, stderr = running.communicate(timeout=within) if watch is None else _watched(running, watch)
+            stdout, stderr = running.communicate(timeout=within) if watch is None else _watched(running, watch, heard)
         except BaseException:
             running.kill()
             raise
     return subprocess.CompletedProcess(command, running.returncode, stdout, stderr)
 
 
-def _watched(running: "subprocess.Popen[str]", watch: Watch) -> tuple[str, str]:
+def _watched(running: "subprocess.Popen[str]", watch: Watch, heard: Heard | None) -> tuple[str, str]:
     """What it says. Raises RepositoryError where it has to end."""
     while True:
         try:
             return running.communicate(timeout=_LOOK)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired as error:
             if why := watch(running.pid):
                 raise RepositoryError("BackupFailed", why) from None
+            if heard is not None and isinstance(error.stdout, bytes):
+                heard(error.stdout[-_HEARD:].decode(errors="replace"))
 
 
 def forgotten(output: str) -> list[str]:

@@ -34,6 +34,17 @@ async def place(control_plane: Cluster, host: EngineDescription, tmp_path: Path)
         yield found
 
 
+@pytest.mark.slow
+async def test_a_long_one_says_how_far_it_is_until_it_is_over(place: Place) -> None:
+    place.run("head -c 1500000000 /dev/urandom > /workspace/large")
+    await place.back_up("long")
+    progress = (await place.comes_to("long", lambda status: "progress" in status))["progress"]
+    assert progress["phase"] in ("List", "Save", "Restore", "Compare")
+    assert (progress["totalFiles"], progress["totalBytes"]) == (3, 1_503_000_006)
+    assert 0 <= progress["percent"] <= 100
+    assert "progress" not in await place.comes_to("long", is_stored)
+
+
 async def test_a_backup_is_made_restored_and_compared_and_holds_no_key(place: Place) -> None:
     await place.back_up("first")
     status = await place.comes_to("first", is_stored)

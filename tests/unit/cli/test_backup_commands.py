@@ -14,6 +14,7 @@ from claude_sandbox.api.validate import InvalidSpec, parse_backup_spec, parse_sp
 from claude_sandbox.cli.backups import backup as backing
 from claude_sandbox.cli.backups import restore as restoring
 from claude_sandbox.cli.backups import waiting
+from claude_sandbox.cli.work import progress
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import Resource
 
@@ -91,6 +92,27 @@ def test_it_makes_a_backup_waits_and_says_what_was_verified(server: Server) -> N
     assert (spec.retention and spec.retention.kept, spec.include_home) == ({"last": 3}, True)
     assert result.stdout.strip().endswith("verified: as it is")
     assert result.stderr.count("complete: as it is") == 1, "what is not new is said once"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_on_a_terminal_it_shows_how_far_it_is(server: Server, monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    far = {"phase": "Save", "percent": 40, "files": 4, "totalFiles": 10, "sizeBytes": 4096, "totalBytes": 10240}
+    server.statuses = [RUNNING, RUNNING | {"progress": far}, status("True", "Stored", "True")]
+    monkeypatch.setattr(progress, "_BEGINS", -1.0)
+    monkeypatch.setattr(progress, "_EVERY", -1.0)
+    shows = progress.Progress
+
+    def shown(what: str) -> progress.Progress:
+        line = shows(what)
+        line._shows = terminal
+        return line
+
+    monkeypatch.setattr(waiting, "Progress", shown)
+    result = run(backing.backup, "alice", "--claim", "backups", "--secret", "b")
+    assert ("saving, 40 % (4.0 KiB of 10.0 KiB, 4 of 10 files)\x1b[K\r\x1b[K" in result.stderr) == terminal
+    assert ("\x1b" in result.stderr) == terminal
+    # Of a restore only bytes are known.
+    assert waiting.how_far(far | {"phase": "Restore", "files": 0}) == "restoring, 40 % (4.0 KiB of 10.0 KiB)"
 
 
 @pytest.mark.parametrize(

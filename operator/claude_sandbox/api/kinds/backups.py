@@ -15,6 +15,7 @@ from claude_sandbox.api.kinds.targets import BackupTarget, TargetType
 from claude_sandbox.api.meta import MAX_NAME_LENGTH
 from claude_sandbox.api.model import Model
 from claude_sandbox.api.rules import Rule, Transition, UniqueBy, matching
+from claude_sandbox.api.status_fields.progress import Progress
 
 
 class PasswordSecretRef(Strict):
@@ -269,6 +270,8 @@ class ClaudeSandboxBackupStatus(Model):
     """How often it was begun. One that was ended in the middle is begun anew."""
     started_at: datetime | None = None
     """When it was first begun."""
+    progress: Progress | None = None
+    """How far it is; only while it is at work. On Kubernetes only where the operator may read pods' logs."""
     completed_at: datetime | None = None
     """When it was over."""
     volume_snapshot_at: datetime | None = None

@@ -114,7 +114,7 @@ async def _run(sandbox: tuple[str, str], spec: Mapping[str, Any], wait: bool, pa
         click.echo(f"{what} is made. See: kubectl describe {meta.BACKUP_SINGULAR} {name} -n {namespace}", err=True)
         if not wait:
             return 0
-        status = await awaited(api, BACKUPS, namespace, name, _is_over, _said, patience)
+        status = await awaited(api, BACKUPS, namespace, name, _is_over, _said, patience, "progress")
     complete, verified = (condition(status, kind) for kind in BackupConditionType)
     good = complete.get("status") == verified.get("status") == "True"
     told = verified if complete.get("status") == "True" else complete

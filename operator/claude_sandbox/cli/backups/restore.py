@@ -69,7 +69,9 @@ async def _run(backup: tuple[str, str], name: str, wait: bool, patience: int, wh
         click.echo(f"ClaudeSandbox {namespace}/{name} is made.", err=True)
         if not wait:
             return 0
-        status = await awaited(api, SANDBOXES, namespace, name, lambda told: bool(told.get("restore")), _said, patience)
+        status = await awaited(
+            api, SANDBOXES, namespace, name, lambda told: bool(told.get("restore")), _said, patience, "restoring"
+        )
     told = status["restore"]
     good = told.get("state") == "Restored"
     click.echo(plain(f"ClaudeSandbox {namespace}/{name}: {told.get('message')}"), err=not good)

@@ -25,19 +25,35 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Take the line away, before something else is written."""
         if self._shown:
+            self._shown = False
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
 
     def add(self, size: int) -> None:
         """So many bytes more."""
         self._bytes += size
+        if self._is_due():
+            rate = self._bytes / (time.monotonic() - self._started)
+            self._show(f"{amount(self._bytes)}, {amount(round(rate))}/s")
+
+    def say(self, text: str) -> None:
+        """How far it is, in words that no terminal obeys."""
+        if self._is_due():
+            self._show(text)
+
+    def _is_due(self) -> bool:
         now = time.monotonic()
-        if self._shows and now - self._started > _BEGINS and now - self._last > _EVERY:
-            self._last, self._shown = now, True
-            rate = self._bytes / (now - self._started)
-            sys.stderr.write(f"\r{self._what}: {amount(self._bytes)}, {amount(round(rate))}/s\x1b[K")
-            sys.stderr.flush()
+        return self._shows and now - self._started > _BEGINS and now - self._last > _EVERY
+
+    def _show(self, text: str) -> None:
+        self._last, self._shown = time.monotonic(), True
+        sys.stderr.write(f"\r{self._what}: {text}\x1b[K")
+        sys.stderr.flush()
 
 
 def amount(size: int) -> str:

@@ -27,6 +27,7 @@ from claude_sandbox.backends.backups import Helper, Helpers, NotNowError, Wanted
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.controller.backups import status as report
 from claude_sandbox.controller.backups.choice import with_lists
+from claude_sandbox.controller.backups.progress import progress_of
 from claude_sandbox.controller.backups.repositories import is_being_made, known
 from claude_sandbox.controller.backups.status import MOST_ATTEMPTS, State
 from claude_sandbox.controller.machinery.merge_patch import merge_patch
@@ -169,7 +170,9 @@ class BackupReconciler:
         if helper is None or helper.is_prepared:
             return await self._begin(raw, sandbox, helpers, wanted, spec, helper)
         if not helper.ended:
-            await self._write(raw, _at_work(helper), **_moment(helper))
+            status = raw.get("status") or {}
+            found = await progress_of(helpers, wanted, status.get("progress"), self._clock())
+            await self._write(raw, _at_work(helper), progress=found, **_moment(helper))
             return Result(requeue_after=AT_WORK)
         return await self._end(raw, helpers, wanted, helper)
 

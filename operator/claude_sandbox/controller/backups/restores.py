@@ -26,6 +26,7 @@ from claude_sandbox.api.validate import InvalidSpec, parse_backup_spec
 from claude_sandbox.backends.backups import Helper, Helpers, NotNowError, Wanted
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.controller.backups.choice import is_of
+from claude_sandbox.controller.backups.progress import progress_of
 from claude_sandbox.controller.backups.status import MOST_ATTEMPTS, written
 from claude_sandbox.controller.machinery.redaction import redact
 from claude_sandbox.controller.sandboxes.interfaces import Restoring
@@ -114,7 +115,9 @@ class Restores:
                 await helpers.start(wanted)
                 return Restoring("The workspace is being restored.", again=AT_WORK)
             if not helper.ended:
-                return Restoring("The workspace is being restored.", again=AT_WORK)
+                said = (raw.get("status") or {}).get("restoring")
+                found = await progress_of(helpers, wanted, said, self._clock())
+                return Restoring("The workspace is being restored.", again=AT_WORK, progress=found)
             return await self._end(raw, helpers, wanted, helper)
         except NotNowError as error:
             return Restoring(f"The workspace can't be restored yet: {error}", again=_again(error))

@@ -86,8 +86,9 @@ def waits(reason: BackupReason, message: str) -> State:
 def composed(
     previous: Mapping[str, Any], generation: int, complete: State, now: datetime, **more: Any
 ) -> dict[str, Any]:
-    """The status with these; what is told once stays."""
-    kept = {name: value for name, value in previous.items() if name not in ("conditions", "observedGeneration")}
+    """The status with these; what is told once stays, but for how far it was."""
+    anew = ("conditions", "observedGeneration", "progress")
+    kept = {name: value for name, value in previous.items() if name not in anew}
     unverified = State(ConditionStatus.UNKNOWN, BackupReason.NOT_VERIFIED, "Nothing was restored yet.")
     verified = more.pop("verified", unverified)
     states: dict[BackupConditionType, State] = {

@@ -9,6 +9,7 @@ from claude_sandbox.api.spec import ClaudeSandboxSpec
 from claude_sandbox.api.status import Compliance
 from claude_sandbox.api.status_fields.backup import BackupStatus
 from claude_sandbox.api.status_fields.incident import LostKey
+from claude_sandbox.api.status_fields.progress import Progress
 from claude_sandbox.backends.base import Failure, Healed, KeyState, Outcome, Past, Trial, WorkloadState
 from claude_sandbox.backends.containment import Containment, Kept
 from claude_sandbox.blueprint.model import Blueprint, Identity
@@ -123,12 +124,13 @@ class HostedSandboxes(Protocol):
 @dataclass(frozen=True)
 class Restoring:
     """The workspace is not filled yet, so that no agent may start. `failed`: and won't be, until somebody acts.
-    `again`: seconds until it is worth another look.
+    `again`: seconds until it is worth another look. `progress`: how far it is.
     """
 
     message: str
     failed: bool = False
     again: float | None = None
+    progress: Progress | None = None
 
 
 class ImagePolicies(Protocol):

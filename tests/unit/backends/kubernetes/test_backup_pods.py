@@ -1,15 +1,25 @@
 """The pod that makes a backup: what it may, what it has, and what its end says."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from answering_server import Cluster, serving
 
 from claude_sandbox.api import meta
 from claude_sandbox.api.kinds.targets import BackupTarget
 from claude_sandbox.backends.backups import Wanted
-from claude_sandbox.backends.kubernetes.backups.helpers import helper_of, network_policy, pod
+from claude_sandbox.backends.kubernetes.backups.helpers import (
+    KubernetesBackups,
+    helper_of,
+    name_of,
+    network_policy,
+    pod,
+)
 from claude_sandbox.blueprint.model import Identity, Image
+from claude_sandbox.kubernetes_api.client import Api
+from claude_sandbox.kubernetes_api.credentials import from_kubeconfig
 
 WANTED = Wanted(
     "agents", "one", "11111111-2222-3333-4444-555555555555", Identity("agents", "alice", "s"),
@@ -95,3 +105,28 @@ def test_what_its_status_says(phase: str, first: Any, work: Any, over: bool, out
     assert found.ended is over
     assert (found.result or {}).get("outcome") == outcome
     assert found.message
+
+
+async def nobody_asks(_: Wanted) -> None: ...
+
+
+async def test_how_far_it_is_the_last_word_of_its_log_says(tmp_path: Path) -> None:
+    cluster = Cluster(
+        gateways={name_of(WANTED): '{"progress": {"phase": "List"}}\n{"progress": {"phase": "Save"}}\n?\n'}
+    )
+    with serving(cluster, tmp_path) as kubeconfig:
+        async with Api(from_kubeconfig(kubeconfig)) as api:
+            helpers = KubernetesBackups(api, None, nobody_asks)
+            assert await helpers.progress(WANTED) == {"phase": "Save"}
+            for said in ("", '{"outcome": "Done"}', '{"progress": 3}'):
+                cluster.gateways = {name_of(WANTED): said}
+                assert await helpers.progress(WANTED) is None
+
+
+async def test_an_installation_that_may_read_no_logs_does_without_and_does_not_ask_on(tmp_path: Path) -> None:
+    cluster = Cluster(refused=("log",))
+    with serving(cluster, tmp_path) as kubeconfig:
+        async with Api(from_kubeconfig(kubeconfig)) as api:
+            helpers = KubernetesBackups(api, None, nobody_asks)
+            assert [await helpers.progress(WANTED) for _ in range(3)] == [None, None, None]
+    assert len(cluster.asked) == 1

@@ -13,6 +13,7 @@ from claude_sandbox.backends.backups import Helper, NotNowError, Wanted, ordered
 from claude_sandbox.blueprint.model import Identity
 from claude_sandbox.controller.backups.reconciler import MOST_TRIES, BackupReconciler
 from claude_sandbox.controller.backups.status import MOST_ATTEMPTS
+from claude_sandbox.controller.machinery.merge_patch import merged
 from claude_sandbox.controller.machinery.workers import Result
 from claude_sandbox.controller.sandboxes.store import Key, Raw
 
@@ -35,6 +36,9 @@ class FakeHelpers:
     """Why a helper can't be taken away."""
     did: list[str] = field(default_factory=list)
     ordered: list[Wanted] = field(default_factory=list)
+    says: Mapping[str, Any] | None = None
+    """How far it is."""
+    asked: int = 0
 
     async def look(self, _: Wanted) -> Helper | None:
         return self.helper
@@ -46,6 +50,10 @@ class FakeHelpers:
         self.ordered.append(wanted)
         self.helper = Helper(message="it is at work")
         return "somewhere"
+
+    async def progress(self, _: Wanted) -> Mapping[str, Any] | None:
+        self.asked += 1
+        return self.says
 
     async def remove(self, _: Wanted) -> None:
         if self.keeps is not None:
@@ -85,7 +93,7 @@ class World:
 
     async def write_status(self, _: Raw, patch: Mapping[str, Any]) -> Raw:
         self.writes += 1
-        self.raw["status"] = self.raw.get("status", {}) | {k: v for k, v in patch.items() if v is not None}
+        self.raw["status"] = merged(self.raw.get("status", {}), patch)
         return self.raw
 
     async def as_stored(self, raw: Raw) -> Raw | None:
@@ -133,6 +141,47 @@ def test_one_that_is_at_work_is_waited_for_without_writes() -> None:
     before = world.writes
     assert world.look().requeue_after
     assert (world.writes, world.helpers.did) == (before, ["start"])
+
+
+def says(files: int, phase: str = "Save") -> dict[str, Any]:
+    whole = {"files": 200, "bytes": 1000}
+    return {"phase": phase, "done": {"files": files, "bytes": 5 * files}, "whole": whole}
+
+
+def test_how_far_it_is_is_written_each_ten_seconds_at_most_and_not_once_it_is_over() -> None:
+    world = World()
+    world.look()
+    began, written = world.writes, []
+    for second in range(0, 61, 2):
+        world.now = NOW + timedelta(seconds=second)
+        # From half a minute on nothing goes on.
+        world.helpers.says = says(min(second, 30))
+        world.look()
+        written.append(world.raw["status"]["progress"]["files"])
+    assert sorted(set(written)) == [0, 10, 20, 30]
+    assert world.writes - began == 4
+    assert world.raw["status"]["progress"] == {
+        "phase": "Save", "percent": 15, "files": 30, "totalFiles": 200, "sizeBytes": 150, "totalBytes": 1000,
+        "at": "2027-03-01T00:00:30Z",
+    }  # fmt: skip
+    world.helpers.helper = Helper(ended=True, result=DONE)
+    world.look()
+    assert world.condition() == ("True", "Stored")
+    assert "progress" not in world.raw["status"]
+    asked = world.helpers.asked
+    world.look()
+    assert world.helpers.asked == asked
+
+
+@pytest.mark.parametrize(
+    "told", [{}, says(1, "Else"), says(1) | {"done": {"files": "x", "bytes": 1}}, says(1) | {"whole": []}]
+)
+def test_what_a_helper_says_otherwise_of_how_far_it_is_is_no_progress(told: dict[str, Any]) -> None:
+    world = World()
+    world.look()
+    world.helpers.says = told
+    world.look()
+    assert (world.condition(), "progress" in world.raw["status"]) == (("False", "Running"), False)
 
 
 def test_what_is_stored_and_compared_is_said_once_and_the_helper_goes() -> None:

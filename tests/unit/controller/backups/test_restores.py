@@ -37,6 +37,9 @@ class FakeHelpers:
         self.helper = Helper(message="it is at work")
         return "somewhere"
 
+    async def progress(self, _: Wanted) -> Mapping[str, Any] | None:
+        return {"phase": "Restore", "done": {"files": 0, "bytes": 30}, "whole": {"files": 2, "bytes": 120}}
+
     async def remove(self, _: Wanted) -> None:
         self.removed += 1
         self.helper = None
@@ -85,6 +88,10 @@ def test_a_helper_begins_with_the_backups_snapshot_and_its_end_is_written_before
     (wanted,) = world.helpers.ordered
     assert wanted.restores
     assert (wanted.uid, wanted.secret, wanted.order["snapshot"]) == ("b", "backups", SNAPSHOT)
+    goes_on = world.look()
+    assert goes_on is not None
+    assert goes_on.progress is not None
+    assert (goes_on.progress.phase, goes_on.progress.percent) == ("Restore", 25)
     world.helpers.helper = Helper(ended=True, result=DONE)
     over = world.look()
     assert over is not None

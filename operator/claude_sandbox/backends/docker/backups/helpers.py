@@ -19,7 +19,16 @@ from claude_sandbox.api.kinds.backups import BackupReason
 from claude_sandbox.api.kinds.targets import TargetType
 from claude_sandbox.api.meta import LABEL_BACKUP_UID
 from claude_sandbox.backends.backup_servers import PUBLIC_SERVERS, Servers, location_of
-from claude_sandbox.backends.backups import Handed, Helper, NotNowError, Wanted, hostname_of, ordered, result_in
+from claude_sandbox.backends.backups import (
+    Handed,
+    Helper,
+    NotNowError,
+    Wanted,
+    hostname_of,
+    ordered,
+    progress_in,
+    result_in,
+)
 from claude_sandbox.backends.docker import names
 from claude_sandbox.backends.docker.backups import way
 from claude_sandbox.backends.docker.documents.hardening import NO_RESOLVER, limited_memory, told_by_input
@@ -36,6 +45,8 @@ PROGRAM = ("python3", "-I", "-m", "claude_sandbox.backup")
 """Isolated: neither the working directory nor a variable decides what is imported."""
 _MEMORY = 1 << 30
 _PIDS = 128
+_LAST = 3
+"""Lines in which the last word of how far it is may be: restic's own may come after it."""
 _BEGINNING = timedelta(seconds=15)
 """In which a helper that was made is started."""
 _ENDED = (
@@ -134,6 +145,14 @@ class DockerBackups:
                 await way.end(self._engine, self._cluster, wanted.sandbox)
         except EngineError as error:
             raise self._unreachable(error) from None
+
+    async def progress(self, wanted: Wanted) -> Mapping[str, Any] | None:
+        """See Helpers."""
+        try:
+            name = names_of(self._cluster, wanted.sandbox).backup
+            return progress_in((await self._engine.last_words(name, _LAST)).decode(errors="replace"))
+        except EngineError:
+            return None
 
     def _given(self, wanted: Wanted) -> tuple[Image, str]:
         """What administrators give: the image, and the namespace's directory, which is empty where none is needed.

@@ -1,6 +1,7 @@
 """Backups of workspaces on Kubernetes: by a helper pod of the operator's own image, on the sandbox's node.
 
-Theory of operation. It holds nothing: what there is, the API server says. The pod belongs to its ClaudeSandboxBackup
+Theory of operation. It holds nothing but until when no log is asked for, where that was refused: what there is, the API
+server says. The pod belongs to its ClaudeSandboxBackup
 and goes with it; so does its NetworkPolicy, which is there first, lets nothing in, and nothing out but to the one
 address of a server elsewhere, where the repository is there. It passes the `restricted`
 Pod Security Standard, has the agent's user, the workspace read-only, the claim for the repository, and room of its own.
@@ -9,9 +10,12 @@ What it said at its end the kubelet keeps in its status. Secrets are mounted in 
 of the agent's is read: a name that the agent exchanges meanwhile can lead to no file that holds the password.
 """
 
+import asyncio
 import ipaddress
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +24,7 @@ from claude_sandbox.api import meta, quantity
 from claude_sandbox.api.kinds.backups import BackupReason
 from claude_sandbox.api.kinds.targets import TargetType
 from claude_sandbox.backends.backup_servers import PUBLIC_SERVERS, Servers, location_of
-from claude_sandbox.backends.backups import Helper, NotNowError, Wanted, hostname_of, ordered, result_in
+from claude_sandbox.backends.backups import Helper, NotNowError, Wanted, hostname_of, ordered, progress_in, result_in
 from claude_sandbox.backends.kubernetes import hardening
 from claude_sandbox.backends.kubernetes.backups.volume_snapshots import VolumeSnapshots
 from claude_sandbox.backends.kubernetes.ownership import is_owned, owner_reference
@@ -29,6 +33,7 @@ from claude_sandbox.blueprint.build import AGENT
 from claude_sandbox.blueprint.model import Identity, Image
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
+from claude_sandbox.kubernetes_api.pod_logs import log_parts
 from claude_sandbox.kubernetes_api.resources import NETWORK_POLICIES, PERSISTENT_VOLUME_CLAIMS, PODS, Resource
 from claude_sandbox.kubernetes_api.unstructured import Manifest, Object, labels
 
@@ -40,6 +45,10 @@ _LARGEST_ORDER = 200 << 10
 _HAND_OVER, _WORK = "hand-over", "backup"
 _HANDED = "/handed"
 _MEMORY, _CACHE = "1Gi", "512Mi"
+_LAST = 3
+"""Lines in which the last word of how far it is may be: restic's own may come after it."""
+_LOG_TIME, _ASKED_AGAIN = 5.0, 600.0
+"""Seconds for its log, and until that is asked for again where it was refused."""
 _NO_RESOLVER = "192.0.2.1"
 """An address for documentation (RFC 5737): nothing is to be looked up."""
 
@@ -59,6 +68,7 @@ class KubernetesBackups:
         self._allowed = allowed
         self._servers = servers
         self._clock = clock
+        self._refused_until = 0.0
 
     async def look(self, wanted: Wanted) -> Helper | None:
         """See Helpers."""
@@ -140,6 +150,26 @@ class KubernetesBackups:
                     raise _refused(error) from None
         if wanted.volume_snapshot is not None:
             await self._snapshots(wanted).remove(*copies_of(wanted))
+
+    async def progress(self, wanted: Wanted) -> Mapping[str, Any] | None:
+        """See Helpers."""
+        if time.monotonic() < self._refused_until:
+            return None
+        said = bytearray()
+        try:
+            async with asyncio.timeout(_LOG_TIME):
+                log = log_parts(self._api, wanted.namespace, name_of(wanted), _WORK, tail=_LAST)
+                async with aclosing(log):
+                    async for part in log:
+                        said += part
+        except ApiError as error:
+            # An installation without that right is as good as any other.
+            if error.is_forbidden:
+                self._refused_until = time.monotonic() + _ASKED_AGAIN
+            return None
+        except TimeoutError:
+            return None
+        return progress_in(said.decode(errors="replace"))
 
     def _snapshots(self, wanted: Wanted) -> VolumeSnapshots:
         return VolumeSnapshots(self._api, wanted, _owner(wanted), _metadata(wanted), claims_of(wanted), self._clock)

@@ -48,6 +48,7 @@ def compose(previous: Mapping[str, Any], generation: int, findings: Findings, no
         incident=_incident(previous.get("incident"), findings),
         lost_key=_lost_key(previous.get("lostKey"), findings),
         repositories=repositories.reported(previous.get("repositories"), findings.clones, findings.workload),
+        restoring=findings.restoring.progress if findings.restoring is not None else None,
         restore=_restore(previous.get("restore")),
         recovery=_recovery(previous.get("recovery")),
         image=_image(previous.get("image"), findings),
