@@ -26,6 +26,7 @@ import sys
 from pathlib import Path
 from claude_sandbox.backup import tree
 from claude_sandbox.backup.__main__ import collect_rarely
+from claude_sandbox.backup.bounds import Lengths
 from claude_sandbox.backup.job import Order, Places, store
 from claude_sandbox.backup.progress import Amount, Progress
 from claude_sandbox.backup.restic import Repository
@@ -36,7 +37,7 @@ tree._SETTLED = 0
 repository = Repository(str(own / "target"), sys.stdin.buffer.read(), str(own / "cache"), program)
 with repository.claimed(0):
     order, places = Order("backup", "alice", "u1", verified=verified), Places(root / "source", root / "transient")
-    store(order, repository, places, Progress(), Amount())
+    store(order, repository, places, Lengths([root / "source/workspace"]), Progress(), Amount())
 """
 
 
