@@ -91,9 +91,10 @@ class BackupsOperator:
         """Hand out no more work."""
         self.queue.shutdown()
 
-    async def write_status(self, raw: Raw, patch: Mapping[str, Any]) -> Raw | None:
-        """Merge the patch into the backup's status; None where the backup is gone."""
-        written = await write_status(self._api, BACKUPS, raw, patch)
+    async def write_status(self, raw: Raw, patch: Mapping[str, Any], *, as_seen: bool = False) -> Raw | None:
+        """Merge the patch into the backup's status; None where the backup is gone. Raises ApiError, a conflict where
+        it is another than was seen, if it must not be."""
+        written = await write_status(self._api, BACKUPS, raw, patch, as_seen=as_seen)
         if written is not None:
             self._of(raw["metadata"]["namespace"]).learn(dict(written))
         return written

@@ -7,8 +7,10 @@ which goes on without the operator. A helper that ended without a word (killed, 
 MOST_ATTEMPTS times at most. What is over is written first, then the helper is taken away, and then `completedAt` is
 written, without which the next process takes the helper away. So who sees no helper reads the backup once more before
 one begins: of one that another process had made a moment ago, be it that this one leads only now, the end is in there,
-whatever the watch told until then. That of a backup that was deleted while no operator ran goes with its owner, or by
-the sandbox's next backup. Called by the workers of one queue; of one backup there is one look at a time.
+whatever the watch told until then. And each write goes by what it was decided upon: of two processes that both lead for
+a moment, one would put "at work" over the other's end, and what is not over is begun once more. That of a backup that
+was deleted while no operator ran goes with its owner, or by the sandbox's next backup. Called by the workers of one
+queue; of one backup there is one look at a time.
 """
 
 import logging
@@ -33,20 +35,24 @@ from claude_sandbox.controller.backups.status import MOST_ATTEMPTS, State
 from claude_sandbox.controller.machinery.merge_patch import merge_patch
 from claude_sandbox.controller.machinery.workers import Result
 from claude_sandbox.controller.sandboxes.store import Key, Raw
+from claude_sandbox.kubernetes_api.errors import ApiError
 
 logger = logging.getLogger(__name__)
 
 AT_WORK = 2.0
 WAITING = 15.0
 """Seconds until the next look: at a helper, and at what is missing, which no watch tells of."""
+MOST_CONFLICTS = 5
+"""So often a status is composed anew that somebody else wrote meanwhile: two that lead write every AT_WORK seconds."""
 MOST_TRIES = 8
 """So often it is tried to take away the helper of a backup that is over: its host may be gone for good."""
 
 
 class Reporting(Protocol):
-    """Where findings go; and what the server has of a backup now. Raises ApiError."""
+    """Where findings go; and what the server has of a backup now. Raises ApiError; of a write `as_seen` a conflict,
+    where the backup is another than the one that was given."""
 
-    async def write_status(self, raw: Raw, patch: Mapping[str, Any]) -> Raw | None: ...
+    async def write_status(self, raw: Raw, patch: Mapping[str, Any], *, as_seen: bool = False) -> Raw | None: ...
 
     async def as_stored(self, raw: Raw) -> Raw | None: ...
 
@@ -241,11 +247,23 @@ class BackupReconciler:
         return _wanted(raw, spec, identity, report.under_way(self._backups_in(identity.namespace)))
 
     async def _write(self, raw: Raw, complete: State, **more: Any) -> Raw | None:
-        """Where it says something new; the backup as it is then, None where it is gone."""
-        previous = raw.get("status") or {}
-        status = report.composed(previous, raw["metadata"]["generation"], complete, self._clock(), **more)
-        patch = merge_patch(previous, status)
-        return await self._reporting.write_status(raw, patch) if patch else raw
+        """Where it says something new; the backup as it is then, None where it is gone, or another process ended it."""
+        conflicts = 0
+        while True:
+            previous = raw.get("status") or {}
+            status = report.composed(previous, raw["metadata"]["generation"], complete, self._clock(), **more)
+            if not (patch := merge_patch(previous, status)):
+                return raw
+            try:
+                return await self._reporting.write_status(raw, patch, as_seen=True)
+            except ApiError as error:
+                conflicts += 1
+                if not error.is_conflict or conflicts == MOST_CONFLICTS:
+                    raise
+            live = await self._reporting.as_stored(raw)
+            if live is None or report.is_over(live.get("status") or {}):
+                return None
+            raw = live
 
 
 def _wanted(raw: Raw, spec: ClaudeSandboxBackupSpec, sandbox: Identity, others: frozenset[str]) -> Wanted:

@@ -10,16 +10,20 @@ from claude_sandbox.kubernetes_api.resources import Resource
 Raw = Mapping[str, Any]
 
 
-async def write_status(api: Api, resource: Resource, raw: Raw, patch: Mapping[str, Any]) -> Raw | None:
+async def write_status(
+    api: Api, resource: Resource, raw: Raw, patch: Mapping[str, Any], *, as_seen: bool = False
+) -> Raw | None:
     """Merge the patch into the status of this very object, not of a later one of the same name.
 
-    The object as it is then, or None where it is gone. Raises ApiError.
+    `as_seen`: only where nothing of the object changed since it was seen. The object as it is then, or None where it is
+    gone. Raises ApiError, a conflict where it did change.
     """
     metadata = raw["metadata"]
+    version = metadata["resourceVersion"] if as_seen else None
     name, namespace = metadata["name"], metadata.get("namespace")
     try:
-        # By UID, not by resourceVersion: whoever changes the spec meanwhile must not make the status fail.
-        return await api.patch_status(resource, name, namespace, patch, uid=metadata["uid"])
+        # Mostly by UID alone: whoever changes the spec meanwhile must not make the status fail.
+        return await api.patch_status(resource, name, namespace, patch, uid=metadata["uid"], resource_version=version)
     except ApiError as error:
         # A server under load answers a conflict for a patch as well: that the object is gone has to be certain.
         # For another one of its name it may find the patched status invalid before it looks at the UID.

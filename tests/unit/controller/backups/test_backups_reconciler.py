@@ -11,11 +11,12 @@ import pytest
 from claude_sandbox.api.kinds.backups import BACKUP_CONDITIONS, BACKUP_MEANINGS, BackupConditionType, BackupReason
 from claude_sandbox.backends.backups import Helper, NotNowError, Wanted, ordered
 from claude_sandbox.blueprint.model import Identity
-from claude_sandbox.controller.backups.reconciler import MOST_TRIES, BackupReconciler
+from claude_sandbox.controller.backups.reconciler import MOST_CONFLICTS, MOST_TRIES, BackupReconciler
 from claude_sandbox.controller.backups.status import MOST_ATTEMPTS
 from claude_sandbox.controller.machinery.merge_patch import merged
 from claude_sandbox.controller.machinery.workers import Result
 from claude_sandbox.controller.sandboxes.store import Key, Raw
+from claude_sandbox.kubernetes_api.errors import ApiError
 
 KEY = Key("agents", "one")
 NOW = datetime(2027, 3, 1, tzinfo=UTC)
@@ -91,7 +92,9 @@ class World:
     async def manifest(self, _: Raw) -> Mapping[str, Any]:
         return {"kind": "ClaudeSandbox"}
 
-    async def write_status(self, _: Raw, patch: Mapping[str, Any]) -> Raw:
+    async def write_status(self, raw: Raw, patch: Mapping[str, Any], *, as_seen: bool = False) -> Raw:
+        if as_seen and self.stored is not None and raw is not self.stored:
+            raise ApiError(409, "Conflict", "the object has been modified")
         self.writes += 1
         self.raw["status"] = merged(self.raw.get("status", {}), patch)
         return self.raw
@@ -118,13 +121,61 @@ def test_a_helper_begins_with_what_goes_along_and_no_password() -> None:
     assert (world.raw["status"]["attempts"], world.raw["status"]["location"]) == (1, "somewhere")
 
 
+def is_complete() -> dict[str, Any]:
+    over = {"type": "Complete", "status": "True", "reason": "Stored", "message": "", "observedGeneration": 1}
+    return {"conditions": [over], "startedAt": "2027-03-01T00:00:00Z", "attempts": 1}
+
+
 def test_what_another_process_ended_a_moment_ago_is_not_begun_again() -> None:
     world = World()
-    over = {"type": "Complete", "status": "True", "reason": "Stored", "message": "", "observedGeneration": 1}
-    world.stored = world.raw | {"status": {"conditions": [over], "startedAt": "2027-03-01T00:00:00Z"}}
+    world.stored = world.raw | {"status": is_complete()}
     # The watch did not tell of it yet, and the helper is gone.
     assert world.look().requeue_after
     assert (world.helpers.did, world.writes) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        Helper(message="it is at work"),
+        Helper(ended=True, result=DONE),
+        Helper(ended=True, result={"outcome": "TargetFull", "message": "m"}),
+    ],
+    ids=["at work", "stored", "failed"],
+)
+def test_what_another_process_ended_since_it_was_seen_is_neither_written_over_nor_told_again(seen: Helper) -> None:
+    world = World()
+    world.look()
+    world.helpers.helper, before = seen, world.writes
+    world.stored = world.raw | {"status": is_complete()}
+    world.look()
+    assert (world.writes, world.events, world.helpers.did) == (before, [], ["start"])
+
+
+def test_what_can_not_be_now_is_not_written_over_what_another_process_ended() -> None:
+    world = World()
+    world.helpers.refuses = NotNowError(BackupReason.HELPER_NOT_STARTED, "The engine does not answer.")
+
+    async def begins_late(wanted: Wanted) -> str:
+        world.stored = world.raw | {"status": is_complete()}
+        raise NotNowError(BackupReason.HELPER_NOT_STARTED, "The engine does not answer.")
+
+    world.helpers.start = begins_late  # type: ignore[method-assign]
+    assert world.look().requeue_after
+    assert world.writes == 0
+
+
+def test_a_server_that_refuses_each_write_as_a_conflict_is_tried_later() -> None:
+    world = World()
+
+    async def conflict(*_: Any, **__: Any) -> Raw:
+        world.writes += 1
+        raise ApiError(409, "Conflict", "the object has been modified")
+
+    world.write_status = conflict  # type: ignore[method-assign]
+    with pytest.raises(ApiError):
+        world.look()
+    assert world.writes == MOST_CONFLICTS
 
 
 def test_what_another_process_began_is_counted() -> None:
