@@ -319,6 +319,12 @@ class ClaudeSandboxSpec(Strict):
             )
         ),
         Rule(
+            "!has(self.due) || !has(self.due.backupMaxAge) || has(self.backup)",
+            lambda spec: spec.due is None or spec.due.backup_max_age is None or spec.backup is not None,
+            "is of the backups that spec.backup asks for: write that too, or remove it",
+            field="due.backupMaxAge",
+        ),
+        Rule(
             "self.profile != 'Production' || !(self.compliance.level in ['Baseline', 'Restricted'])",
             lambda spec: not spec.in_production or spec.compliance.level.asks_for(Level.SANDBOX),
             "must be Sandbox or Hardened in profile Production: remove it, or use profile Development",

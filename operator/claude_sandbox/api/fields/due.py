@@ -23,7 +23,7 @@ class Due(Strict):
     key_max_age: _Days | None = None
     """How old the key may become, for example 90d, which is the default."""
     backup_max_age: _Days | None = None
-    """How old the last verified backup may become, for example 7d, which is the default. Only of a sandbox with
+    """How old the last verified backup may become, for example 7d, which is the default. Needs
     spec.backup."""
 
     @property

@@ -147,12 +147,17 @@ def test_the_command_lists_what_is_due_and_exits_by_it() -> None:
     assert run.invoke(due, ["-"], input="{}").exit_code == 4
 
 
+BACKUP = {
+    "schedule": "30 2 * * *", "target": {"type": "VolumeClaim", "claimName": "b"}, "passwordSecretRef": {"name": "b"},
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("verified", "made", "spec", "told"),
     [
         (6, 99, {}, (ConditionStatus.TRUE, Reason.BACKUP_NOT_DUE)),
         (7, 99, {}, (ConditionStatus.FALSE, Reason.BACKUP_DUE)),
-        (7, 99, {"due": {"backupMaxAge": "8d"}}, (ConditionStatus.TRUE, Reason.BACKUP_NOT_DUE)),
+        (7, 99, {"due": {"backupMaxAge": "8d"}, "backup": BACKUP}, (ConditionStatus.TRUE, Reason.BACKUP_NOT_DUE)),
         (None, 6, {}, (ConditionStatus.UNKNOWN, Reason.NO_BACKUP_YET)),
         (None, 7, {}, (ConditionStatus.FALSE, Reason.BACKUP_DUE)),
     ],
