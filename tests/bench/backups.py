@@ -27,7 +27,8 @@ from pathlib import Path
 from claude_sandbox.backup import tree
 from claude_sandbox.backup.__main__ import collect_rarely
 from claude_sandbox.backup.bounds import Lengths
-from claude_sandbox.backup.job import Order, Places, store
+from claude_sandbox.backup.order import Order, Places
+from claude_sandbox.backup.store import store
 from claude_sandbox.backup.progress import Amount, Progress
 from claude_sandbox.backup.restic import Repository
 collect_rarely()

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from claude_sandbox.backup import LARGEST_RESULT, REPOSITORY, RESTORED, SCRATCH, SOURCE, TOLD, VERSION
-from claude_sandbox.backup.job import Order, carry_out
+from claude_sandbox.backup.job import carry_out
+from claude_sandbox.backup.order import Order
 from claude_sandbox.backup.restic import Repository, RepositoryError
 from claude_sandbox.backup.servers import CREDENTIALS
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from claude_sandbox.backup.tree import Entry
 
@@ -37,6 +38,27 @@ class Comparison:
     examples: list[str] = field(default_factory=list)
     """What differs, and how."""
     unread_examples: list[str] = field(default_factory=list)
+
+    def add(self, other: "Comparison") -> None:
+        """Count what was found elsewhere."""
+        for name in ("files", "entries", "size", "changed", "unread", "different"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.examples += other.examples
+        self.unread_examples += other.unread_examples
+
+    def told(self, problem: str = "") -> dict[str, Any]:
+        """As the helper says it. `problem`: why not all of it could be compared."""
+        return {
+            "files": self.files,
+            "entries": self.entries,
+            "bytes": self.size,
+            "changed": self.changed,
+            "unread": self.unread,
+            "different": self.different,
+            "examples": self.examples,
+            "unreadExamples": self.unread_examples,
+            "problem": problem,
+        }
 
     def differs(self, path: bytes, how: str) -> None:
         """Count it."""

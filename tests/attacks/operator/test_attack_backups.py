@@ -33,7 +33,8 @@ from claude_sandbox.api.kinds.targets import BackupTarget
 from claude_sandbox.backends.backups import NotNowError, Wanted
 from claude_sandbox.backends.kubernetes.backups.helpers import KubernetesBackups, pod
 from claude_sandbox.backup import __main__ as program
-from claude_sandbox.backup.job import Order, Places, carry_out
+from claude_sandbox.backup.job import carry_out
+from claude_sandbox.backup.order import Order, Places
 from claude_sandbox.backup.restic import Repository
 from claude_sandbox.backup.tree import walk
 from claude_sandbox.blueprint.model import Identity, Image

@@ -21,7 +21,8 @@ import pytest
 from restickit import restic
 
 from claude_sandbox.backup import bounds
-from claude_sandbox.backup.job import Order, Places, carry_out
+from claude_sandbox.backup.job import carry_out
+from claude_sandbox.backup.order import Order, Places
 from claude_sandbox.backup.restic import Repository, RepositoryError
 
 LONG = 3 << 30

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from restickit import fill, restic
 
-from claude_sandbox.backup import gate, job
+from claude_sandbox.backup import gate, order, store
 from claude_sandbox.backup.compare import compare
 from claude_sandbox.backup.gate import Beside, OverdueError
-from claude_sandbox.backup.job import Order, Places, carry_out
+from claude_sandbox.backup.job import carry_out
 from claude_sandbox.backup.looks import differing, glance, keep, kept, noting
+from claude_sandbox.backup.order import Order, Places
 from claude_sandbox.backup.restic import Repository, _nanoseconds
 from claude_sandbox.backup.tree import parts, walk
 
@@ -128,7 +129,7 @@ def backups(tmp_path: Path) -> Backups:
 
 def around_the_list(monkeypatch: pytest.MonkeyPatch, before: Callable[[], None], after: Callable[[], None]) -> None:
     """When restic has read all there is, and the list is about to be made; and when that is done."""
-    real = job._list
+    real = store._list
 
     def then(*arguments: Any) -> None:
         until_it_waits()
@@ -136,7 +137,7 @@ def around_the_list(monkeypatch: pytest.MonkeyPatch, before: Callable[[], None],
         real(*arguments)
         after()
 
-    monkeypatch.setattr(job, "_list", then)
+    monkeypatch.setattr(store, "_list", then)
 
 
 def test_what_changes_between_restics_look_and_ours_is_told_and_makes_nothing_fail(
@@ -186,16 +187,16 @@ def test_what_changed_without_another_time_or_size_is_no_fault_of_what_is_restor
         # restic comes to the list before it comes to the workspace.
         early = backups.root / "early"
         early.mkdir()
-        real = job._list
+        real = store._list
 
         def then(*arguments: Any) -> None:
             real(*arguments)
             changes()
 
-        monkeypatch.setattr(job, "_list", then)
+        monkeypatch.setattr(store, "_list", then)
         places = Places(backups.root / "source", early, backups.root / "restored", patience=5)
         made = backups.carried_out(Order("backup", "alice", "u1"), places)
-        monkeypatch.setattr(job, "SCRATCH_BEFORE", str(early))
+        monkeypatch.setattr(order, "SCRATCH_BEFORE", str(early))
     assert (made["different"], made["changed"]) == (0, 2), made["examples"]
     backups.places.filled("workspace").mkdir(parents=True)
     restored = backups.carried_out(Order("restore", "bob", "u2", snapshot=made["snapshot"]))
@@ -242,14 +243,14 @@ def test_a_directory_that_was_there_for_a_while_makes_nothing_fail(
 ) -> None:
     """restic has it, with all that is in it, and no look has."""
     short = backups.workspace / "short"
-    given = job.keep
+    given = keep
 
     def then(*arguments: Any) -> None:
         given(*arguments)
         (short / "deep").mkdir(parents=True)
         (short / "deep/file").write_text("x")
 
-    monkeypatch.setattr(job, "keep", then)
+    monkeypatch.setattr(store, "keep", then)
     around_the_list(monkeypatch, lambda: shutil.rmtree(short), lambda: None)
     found = backups.carried_out(Order("backup", "alice", "u1"))
     assert (found["different"], found["changed"]) == (0, 4), found["examples"]
@@ -265,8 +266,8 @@ def test_content_that_restic_alone_has_otherwise_is_told(backups: Backups, monke
         keep(file, ())
         return entries
 
-    monkeypatch.setattr(job, "differing", lambda *_: iter(()))
-    monkeypatch.setattr(job, "noting", without)
+    monkeypatch.setattr(store, "differing", lambda *_: iter(()))
+    monkeypatch.setattr(store, "noting", without)
     around_the_list(monkeypatch, unseen, lambda: None)
     found = backups.carried_out(Order("backup", "alice", "u1"))
     assert any("src/run: other content" in one for one in found["examples"])
@@ -277,7 +278,7 @@ def test_a_snapshot_that_has_its_list_where_it_was_before_is_restored(
 ) -> None:
     before = backups.root / "scratch"
     before.mkdir()
-    monkeypatch.setattr(job, "SCRATCH_BEFORE", str(before))
+    monkeypatch.setattr(order, "SCRATCH_BEFORE", str(before))
     older = Places(backups.root / "source", before, backups.root / "restored", patience=5)
     made = backups.carried_out(Order("backup", "alice", "u1"), older)
     shutil.rmtree(before)

@@ -14,7 +14,8 @@ from serverkit import SECRET, Server, s3_server, sftp_server, ssh_programs
 
 from claude_sandbox.backup import elsewhere
 from claude_sandbox.backup.elsewhere import Elsewhere
-from claude_sandbox.backup.job import Order, Places, carry_out
+from claude_sandbox.backup.job import carry_out
+from claude_sandbox.backup.order import Order, Places
 from claude_sandbox.backup.restic import RepositoryError
 from claude_sandbox.backup.servers import Server as Told
 

@@ -13,7 +13,8 @@ import pytest
 from restickit import fill, restic
 
 from claude_sandbox.backup.compare import compare
-from claude_sandbox.backup.job import Order, Places, carry_out
+from claude_sandbox.backup.job import carry_out
+from claude_sandbox.backup.order import Order, Places
 from claude_sandbox.backup.restic import NAME, Repository, RepositoryError
 from claude_sandbox.backup.tree import walk
 
@@ -33,7 +34,8 @@ HELPER = """\
 import sys
 from pathlib import Path
 from claude_sandbox.backup import restic
-from claude_sandbox.backup.job import Order, Places, carry_out
+from claude_sandbox.backup.job import carry_out
+from claude_sandbox.backup.order import Order, Places
 restic.HOST = sys.argv[3]
 root, program = Path(sys.argv[1]), sys.argv[2]
 order = Order("backup", "alice", "u1", keep={"last": 2})

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 from restickit import fill, restic
 
-from claude_sandbox.backup import job
+from claude_sandbox.backup import job, store
 from claude_sandbox.backup.compare import compare, read_list, write_list
-from claude_sandbox.backup.job import Order, Places, carry_out
+from claude_sandbox.backup.job import carry_out
+from claude_sandbox.backup.order import Order, Places
 from claude_sandbox.backup.restic import Repository, RepositoryError, forgotten
 from claude_sandbox.backup.tree import MARKER, Entry, walk
 
@@ -290,7 +291,7 @@ def test_the_password_is_in_no_argument_variable_or_file(lab: Lab, tmp_path: Pat
 
 def during(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
     """Have it happen after the list was taken and before the snapshot is."""
-    real = job.write_list
+    real = write_list
     done: list[Path] = []
 
     def then(file: Path, entries: Any) -> None:
@@ -299,7 +300,7 @@ def during(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None
             done.append(file)
             happens()
 
-    monkeypatch.setattr(job, "write_list", then)
+    monkeypatch.setattr(store, "write_list", then)
 
 
 BOTH = ("workspace", "home")
@@ -426,7 +427,7 @@ def test_a_snapshot_whose_list_was_written_as_it_was_before_is_restored(
         with gzip.open(file, "wt") as lines:
             lines.writelines(json.dumps(one.written()) + "\n" for one in entries)
 
-    monkeypatch.setattr(job, "write_list", write)
+    monkeypatch.setattr(store, "write_list", write)
     monkeypatch.setattr(Places, "list_of", lambda self, part: self.about / f"{part}.list.gz")
     monkeypatch.setattr(Places, "touched_of", lambda self, part: self.scratch / f"{part}.touched.gz")
     made = lab.back_up()
@@ -445,7 +446,7 @@ def test_a_snapshot_whose_list_a_newer_operator_wrote_is_refused_with_the_remedy
         lab.places.form.write_text(told)
 
     with monkeypatch.context() as patched:
-        patched.setattr(job, "write_list", newer)
+        patched.setattr(store, "write_list", newer)
         patched.setattr(job, "verify", lambda *_: {"different": 0, "problem": ""})
         made = lab.back_up()
     with pytest.raises(RepositoryError, match=r"knows those up to 2: a newer operator .* Update the operator") as error:

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from restickit import fill, restic
 
-from claude_sandbox.backup import job, tree
-from claude_sandbox.backup.job import Order, Places, carry_out
+from claude_sandbox.backup import store, tree
+from claude_sandbox.backup.job import carry_out
 from claude_sandbox.backup.known import READ_AGAIN, KnownFiles
+from claude_sandbox.backup.order import Order, Places
 from claude_sandbox.backup.restic import Repository
 from claude_sandbox.backup.tree import walk
 
@@ -62,7 +63,7 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
 
 
 def by_chance(monkeypatch: pytest.MonkeyPatch, drawn: float) -> None:
-    monkeypatch.setattr(job, "KnownFiles", functools.partial(KnownFiles, chance=lambda: drawn))
+    monkeypatch.setattr(store, "KnownFiles", functools.partial(KnownFiles, chance=lambda: drawn))
 
 
 def test_what_is_as_it_was_is_read_for_the_comparison_alone(lab: Lab) -> None:

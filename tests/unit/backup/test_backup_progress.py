@@ -11,7 +11,8 @@ from restickit import restic
 
 from claude_sandbox.backup import progress as told
 from claude_sandbox.backup import restic as program
-from claude_sandbox.backup.job import Order, Places, carry_out
+from claude_sandbox.backup.job import carry_out
+from claude_sandbox.backup.order import Order, Places
 from claude_sandbox.backup.progress import COMPARE, LIST, RESTORE, SAVE, Amount, Progress
 from claude_sandbox.backup.restic import Repository
 from claude_sandbox.backup.tree import Entry
