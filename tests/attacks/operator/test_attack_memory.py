@@ -61,7 +61,7 @@ def _sandbox(name: str, **spec: Any) -> Json:
 
 def test_every_kind_that_is_followed_has_a_projection() -> None:
     watches = Watches(
-        None,  # type: ignore[arg-type] - nothing is asked
+        None,  # nothing is asked
         (),
         secrets=True,
         gateways=True,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import docker
 import pytest
+from docker.models.containers import Container
 from docker_fleet import OWN, prepare
 from dockerkit import CLUSTER, sandbox
 
@@ -75,9 +76,7 @@ async def api(control_plane: Cluster) -> AsyncIterator[Api]:
             await found.delete(SANDBOXES, "kept", OWN)
 
 
-def volume(
-    sdk: docker.DockerClient, instance: int, image: str, cluster: str = "one"
-) -> docker.models.containers.Container:
+def volume(sdk: docker.DockerClient, instance: int, image: str, cluster: str = "one") -> Container:
     """A workspace as the operator makes it, with a file in it; the container that has it mounted."""
     of = identity(instance)
     name = names.names_of(cluster, of).workspace

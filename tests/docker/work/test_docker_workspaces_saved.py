@@ -83,7 +83,9 @@ def test_what_the_engine_has_lost_is_brought_back_as_it_was_and_what_it_has_is_l
     before, labels = content_of(api, lost), api.inspect_volume(lost)["Labels"]
     assert len(before) >= len(FILES)
     containers = len(api.containers(all=True))
-    saved = workspaces.save(api, CLUSTER, tmp_path)
+    unsaid: list[str] = []
+    saved, left_out = workspaces.save(api, CLUSTER, tmp_path, unsaid.append)
+    assert (left_out, unsaid) == ((), [])
     # A key is in no backup.
     assert [one.name for one in saved] == sorted([lost, there])
     assert key not in [one.name for one in saved]
@@ -113,7 +115,7 @@ def test_what_the_engine_has_lost_is_brought_back_as_it_was_and_what_it_has_is_l
 
 def test_one_that_can_not_be_filled_is_told_of_and_leaves_no_half_of_it(api: docker.APIClient, tmp_path: Path) -> None:
     name = volume(api, "alice")
-    (saved,) = workspaces.save(api, CLUSTER, tmp_path)
+    (saved,), _ = workspaces.save(api, CLUSTER, tmp_path, print)
     api.remove_volume(name)
     archive = tmp_path / "backup.tar.gz"
     (tmp_path / saved.part).write_bytes((tmp_path / saved.part).read_bytes()[:200_000])
