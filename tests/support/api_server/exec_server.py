@@ -97,12 +97,15 @@ class ExecServer:
             feeding.cancel()
             # As a kubelet does: a command whose connection is lost sees its input end.
             process.stdin.close()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(10):
+            try:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(10):
+                        await process.wait()
+            finally:
+                # Also where this server ends before the ten seconds are over.
+                if process.returncode is None:
+                    process.kill()
                     await process.wait()
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
         cause = {"reason": "ExitCode", "message": str(code)}
         status: dict[str, Any] = {"status": "Failure", "reason": "NonZeroExitCode", "details": {"causes": [cause]}}
         if not socket.closed:
