@@ -5,12 +5,12 @@ anything comes by, it is held, the fault is done to the engine, and the call goe
 before. Sandboxes are many at a time, each with a fault of its own. Of each it is asked that it comes to what its spec
 says, and that nothing is left in the end; of the engine's own events, that none ever ran where it should not.
 
-Once for sandboxes without ports, once for those with a port, which a relay publishes, and (`slow`) once for those with
-a gateway, of which it is asked besides that a request with the placeholder comes to the provider with the key.
+Once for sandboxes without ports, once for those with a port, which a relay publishes, and once for those with a
+gateway, of which it is asked besides that a request with the placeholder comes to the provider with the key.
 
-By default one engine has sandboxes without ports and a share of the pairs of a fault and a phase, with one call chosen
-for each pair (by SEED); `-m "engine and slow"` does the other kinds, the other engine's share, and all faults at all
-calls.
+All of it is slow (`-m "engine and slow"`): once a share of the pairs of a fault and a phase for each engine, with one
+call chosen for each pair (by SEED), and once all faults at all calls. In each run are the faults of
+test_docker_faults.py and an operator that is killed at calls (test_docker_interrupted.py).
 """
 
 import json
@@ -34,11 +34,10 @@ from fault_place import GATEWAY_PHASES, PHASES, PORT_PHASES, Place, fault_place
 from slow_provider import ADDRESS, slow_provider_on
 
 from claude_sandbox.blueprint.model import Image
-from claude_sandbox.localcluster import engine
 from claude_sandbox.localcluster.cluster import Cluster
 from claude_sandbox.localcluster.engine import EngineDescription
 
-pytestmark = [pytest.mark.controlplane, pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.controlplane, pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(900)]
 
 PLAIN = Kind("plain", OF_SANDBOX, PHASES)
 # Of what befalls the sandbox itself, that which befalls the relay as well.
@@ -60,21 +59,16 @@ async def place(
             yield made
 
 
-@pytest.mark.parametrize(
-    "engine_release", [pytest.param(engine.RELEASES[0], marks=pytest.mark.slow), engine.RELEASES[1]], indirect=True
-)
 async def test_each_fault_in_each_phase(place: Place) -> None:
     await in_each_phase(place, PLAIN)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kind", [PORTS, BROKERED], ids=lambda kind: kind.name)
 async def test_each_fault_of_what_stands_beside_it_in_each_phase(place: Place, kind: Kind) -> None:
     await in_each_phase(place, kind)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(7200)
 @each_kind
 async def test_each_fault_at_each_call_of_each_phase(place: Place, kind: Kind) -> None:
