@@ -79,6 +79,10 @@ def test_what_was_kept_aside_is_seen_fetched_and_removed_and_no_more(
             file = tar.extractfile("./file")
             assert file is not None
             assert file.read() == b"of 1\n"
+        # A file with a hole would fill the disk of whoever looks into it.
+        large = tmp_path / "large.tar"
+        code, told = kept("collect", NAME, "--number=1", f"--output={large}", "--max-size=1Ki")
+        assert (code, "more than 1024 bytes" in told, large.exists()) == (1, True, False), told
         policies = kubectl("get", "networkpolicies", "-n", WHERE, "-o", "name").stdout
         assert "kept-" not in policies
         pods = ("get", "pods", "-n", WHERE, "-o", "name")

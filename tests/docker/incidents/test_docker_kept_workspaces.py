@@ -121,6 +121,10 @@ async def test_what_was_kept_aside_is_seen_fetched_and_removed_and_no_more(
     with tarfile.open(fileobj=io.BytesIO(archive.read_bytes())) as tar:
         files = {Path(member.name).name: tar.extractfile(member) for member in tar if member.isreg()}
         assert {name: file.read() for name, file in files.items() if file is not None} == {"file": b"of 1\n"}
+    # A file with a hole would fill the disk of whoever looks into it.
+    code, told = await kept("collect", NAME, "--number=1", f"--output={tmp_path / 'large.tar'}", "--max-size=1Ki")
+    assert (code, "more than 1024 bytes" in told, "--max-size" in told) == (1, True, True), told
+    assert not (tmp_path / "large.tar").exists()
     # The sandbox's own is no business of this.
     own = f"--output={tmp_path / 'own.tar'}"
     for arguments in (("collect", NAME, "--number=2", own), ("remove", NAME, "--number=2")):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_sandbox.cli.incident.files import new_file, to_its_end
+from claude_sandbox.cli.incident.files import Bounded, new_file, to_its_end
 from claude_sandbox.cli.work.errors import WorkError
 
 
@@ -35,6 +35,20 @@ def test_what_is_broken_off_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(ConnectionError):
         broken_off()
     assert not path.exists()
+
+
+def test_more_than_the_bound_is_written_by_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "found.tar"
+    with new_file(path) as file:
+        bounded = Bounded(file, 8)
+        bounded.write(b"four")
+        bounded.write(b"more")
+    assert (path.read_bytes(), bounded.size) == (b"fourmore", 8)
+    other = tmp_path / "other.tar"
+    with pytest.raises(WorkError, match="more than 7 bytes") as found, new_file(other) as file:
+        Bounded(file, 7).write(b"four" * 2)
+    assert "--max-size" in found.value.remedy
+    assert not other.exists()
 
 
 async def test_what_has_to_be_over_is_over_before_who_waits_is_cancelled() -> None:

@@ -12,7 +12,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import docker
 import requests
@@ -24,7 +24,7 @@ from claude_sandbox.backends.docker.engine.connection.connect import Connection,
 from claude_sandbox.backends.docker.engine.connection.errors import ConnectError
 from claude_sandbox.backends.kubernetes.hardening import hardened_container
 from claude_sandbox.blueprint.build import AGENT
-from claude_sandbox.cli.incident.files import new_file, to_its_end
+from claude_sandbox.cli.incident.files import Bounded, new_file, to_its_end
 from claude_sandbox.cli.local.engine_address import EngineAddress
 from claude_sandbox.cli.work.errors import WorkError, refused
 from claude_sandbox.install.containers import PLACE, any_image, holding
@@ -49,6 +49,15 @@ class Kept:
     made: str
     size: str
     used_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Archive:
+    """What the content of one is written to: `most` bytes. `image`: what reads it; None: whatever there is."""
+
+    output: Path
+    most: int
+    image: str | None = None
 
 
 def numbered(name: str, before: str) -> tuple[int, str] | None:
@@ -85,7 +94,7 @@ class Claims:
             what = f"PersistentVolumeClaim {self._namespace}/{kept.name}"
             raise refused(error, what, "delete persistentvolumeclaims", self._namespace) from None
 
-    async def image(self) -> str | None:
+    async def _image(self) -> str | None:
         """What the sandbox runs now, where it runs."""
         try:
             pod = await self._api.get(PODS, meta.child_name(self._sandbox), self._namespace)
@@ -93,21 +102,24 @@ class Claims:
             return None
         return str(pod["spec"]["containers"][0]["image"])
 
-    async def collect(self, kept: Kept, image: str, output: Path) -> int:
+    async def collect(self, kept: Kept, archive: Archive) -> int:
         """Write its content as a tar archive; how many bytes. Raises WorkError; then there is no file."""
+        image = archive.image or await self._image()
+        if image is None:
+            raise WorkError("Nothing of the sandbox runs, so no image is known.", "Name one that has tar by --image.")
         async with _reader(self._api, self._namespace, kept, image) as pod:
-            with new_file(output) as file:
-                return await self._read(pod, file, kept)
+            with new_file(archive.output) as file:
+                return await self._read(pod, Bounded(file, archive.most), kept)
 
-    async def _read(self, pod: str, file: IO[bytes], kept: Kept) -> int:
-        size, errors = 0, b""
+    async def _read(self, pod: str, file: Bounded, kept: Kept) -> int:
+        errors = b""
         try:
             command = ("tar", "-C", PLACE, "-cf", "-", ".")
             session = await run(self._api, self._namespace, pod, "reader", command)
             try:
                 async for channel, part in session.output():
                     if channel is Channel.STDOUT:
-                        size += await asyncio.to_thread(file.write, part)
+                        await asyncio.to_thread(file.write, part)
                     else:
                         errors = (errors + part)[-1024:]
             finally:
@@ -120,7 +132,7 @@ class Claims:
                 f"tar in pod {self._namespace}/{pod} failed: {plain(errors.decode(errors='replace'))}.",
                 "Name an image that has tar and a shell by --image.",
             )
-        return size
+        return file.size
 
 
 def _claimed(claim: Mapping[str, Any], sandbox: str, pods: Iterable[Mapping[str, Any]]) -> Kept | None:
@@ -251,17 +263,20 @@ class Volumes:
         with self._connected() as connection:
             connection.api.remove_volume(kept.name)
 
-    def collect(self, kept: Kept, image: str | None, output: Path) -> int:
+    def collect(self, kept: Kept, archive: Archive) -> int:
         """Write its content as a tar archive; how many bytes."""
         with self._connected() as connection:
             try:
-                reader = image or any_image(connection.api)
+                reader = archive.image or any_image(connection.api)
             except SetupError as error:
                 raise WorkError(error.message, "Pull any, and name it.") from None
             with holding(connection.api, kept.name, reader, read_only=True) as made:
                 pieces, _ = connection.api.get_archive(made, f"{PLACE}/.", chunk_size=_PIECE)
-                with new_file(output) as file:
-                    return sum(file.write(piece) for piece in pieces)
+                with new_file(archive.output) as file:
+                    bounded = Bounded(file, archive.most)
+                    for piece in pieces:
+                        bounded.write(piece)
+                    return bounded.size
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[Connection]:

@@ -31,6 +31,25 @@ def new_file(path: Path) -> Iterator[IO[bytes]]:
             raise
 
 
+class Bounded:
+    """A file that takes so many bytes and no more: one with a hole is longer than all that its owner could store."""
+
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        self._file = file
+        self._most = most
+        self.size = 0
+        """Bytes that were written."""
+
+    def write(self, part: bytes) -> None:
+        """Raises WorkError where that is too much, OSError where it can't be written."""
+        if self.size + len(part) > self._most:
+            raise WorkError(
+                f"It has more than {self._most} bytes. Nothing was kept of what was read.",
+                "Raise --max-size where there is room for it: a file with a hole is as long here as it says.",
+            )
+        self.size += self._file.write(part)
+
+
 async def to_its_end(last: Coroutine[Any, Any, None]) -> None:
     """Await it, and where that is cancelled meanwhile, still until it is over."""
     going = asyncio.ensure_future(last)

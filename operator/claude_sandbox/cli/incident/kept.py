@@ -12,12 +12,12 @@ from claude_sandbox.api.clip import plain
 from claude_sandbox.cli.columns import columns
 from claude_sandbox.cli.completion import sandbox_names
 from claude_sandbox.cli.exits import Exit
-from claude_sandbox.cli.incident.aside import Claims, Kept, Volumes
+from claude_sandbox.cli.incident.aside import Archive, Claims, Kept, Volumes
 from claude_sandbox.cli.local.engine_address import AddressError, engine_address
 from claude_sandbox.cli.where import Where, where_options
 from claude_sandbox.cli.work.connection import connected
 from claude_sandbox.cli.work.errors import WorkError, refused
-from claude_sandbox.cli.work.options import engine_of, sandbox_named, work
+from claude_sandbox.cli.work.options import engine_of, sandbox_named, size_option, work
 from claude_sandbox.kubernetes_api.client import Api
 from claude_sandbox.kubernetes_api.errors import ApiError
 from claude_sandbox.kubernetes_api.resources import SANDBOXES
@@ -55,8 +55,11 @@ def show(sandbox: str, where: Where) -> None:
               " [default: what the sandbox runs]")  # fmt: skip
 @click.option("--output", "-o", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False), required=True,
               help="Where to write the archive. What is there is not overwritten.")  # fmt: skip
+@size_option("20Gi", "Of the archive, at most.")
 @where_options
-def collect(sandbox: str, number: int, home: bool, image: str | None, output: Path, where: Where) -> None:
+def collect(
+    sandbox: str, number: int, home: bool, image: str | None, output: Path, max_size: int, where: Where
+) -> None:
     """Write what is in one as a tar archive, without running any of it. Unpack it where nothing else is.
 
     \b
@@ -65,7 +68,8 @@ def collect(sandbox: str, number: int, home: bool, image: str | None, output: Pa
     found = sandbox_named(sandbox, where)
     if output.exists():
         raise click.UsageError(f"{output} is there already: name another file")
-    work(lambda: _collected(found, number, "home" if home else "workspace", image, output, where))
+    archive = Archive(output, max_size, image)
+    work(lambda: _collected(found, number, "home" if home else "workspace", archive, where))
 
 
 @kept.command()
@@ -109,13 +113,10 @@ class _Aside:
             raise WorkError(f"Workspace {number} is in use by {plain(', '.join(sorted(users)))}.", "Remove that first.")
         return found
 
-    async def collect(self, kept: Kept, image: str | None, output: Path) -> int:
+    async def collect(self, kept: Kept, archive: Archive) -> int:
         if isinstance(self._of, Volumes):
-            return await asyncio.to_thread(self._of.collect, kept, image, output)
-        image = image or await self._of.image()
-        if image is None:
-            raise WorkError("Nothing of the sandbox runs, so no image is known.", "Name one that has tar by --image.")
-        return await self._of.collect(kept, image, output)
+            return await asyncio.to_thread(self._of.collect, kept, archive)
+        return await self._of.collect(kept, archive)
 
     async def remove(self, kept: Kept) -> None:
         if isinstance(self._of, Claims):
@@ -168,16 +169,14 @@ def table(found: Sequence[Kept], present: int | None) -> list[str]:
     return list(columns(rows))
 
 
-async def _collected(
-    sandbox: tuple[str, str], number: int, part: str, image: str | None, output: Path, where: Where
-) -> int:
+async def _collected(sandbox: tuple[str, str], number: int, part: str, archive: Archive, where: Where) -> int:
     async with connected(where) as (api, default):
         aside = await _aside(api, (sandbox[0] or default, sandbox[1]), where)
         wanted = [one for one in await aside.one(number) if one.part == part]
         if not wanted:
             raise WorkError(f"ClaudeSandbox {aside.what} has no {part} {number}.", "Leave --home out, or write it.")
-        size = await aside.collect(wanted[0], image, output)
-    click.echo(f"{output}: {size} bytes, the {part} {number} of {plain(aside.what)}.")
+        size = await aside.collect(wanted[0], archive)
+    click.echo(f"{archive.output}: {size} bytes, the {part} {number} of {plain(aside.what)}.")
     return 0
 
 
