@@ -120,9 +120,10 @@ def words(found: Obj) -> str:
 
 @pytest.mark.slow
 async def test_a_refused_key_is_in_the_status_and_another_one_ends_that(place: Place) -> None:
+    # First what is told with the next that is decisive: alone it would be in the status a minute or two later.
+    assert "403" in await place.run(["sh", "-c", "wget -q -O - http://pypi.example.org/ 2>&1"])
     place.provider.answers(401)
     assert "invalid x-api-key" in await place.run(asking())
-    assert "403" in await place.run(["sh", "-c", "wget -q -O - http://pypi.example.org/ 2>&1"])
     found = await place.says("Ready", "False", "KeyRefused")
     (message,) = (one["message"] for one in found["status"]["conditions"] if one["type"] == "Ready")
     assert "401 authentication_error: invalid x-api-key" in message
