@@ -1,4 +1,4 @@
-"""One snapshot of the workspace and of its list, and beside it what changed meanwhile.
+"""One snapshot of the workspace and of its list, so that neither is there without the other.
 
 A look at what the kernel says of all there is; while restic reads and stores, the list is made, with digests of our
 own; a second look, which tells what changed meanwhile. What is the same in both looks was the same all the time
