@@ -84,7 +84,8 @@ async def test_nothing_is_asked_of_it_its_sandboxes_say_so_and_no_key_of_it_is_u
     assert condition(lost["status"], "Compliant")[0] == "Unknown"
     assert condition(lost["status"], "Stalled") == ("True", "HostCompromised")
     assert lost["status"]["credentials"]["mountedGeneration"] == generation
-    told = await place.comes_to("shares", lambda one: bool(one["status"].get("lostKey")))
+    # Told at once, and since when as soon as the host's status says so.
+    told = await place.comes_to("shares", lambda one: "since" in one["status"].get("lostKey", {}))
     since = status["incident"]["since"]
     assert told["status"]["lostKey"] == {"host": HOST, "secret": "alice", "generation": generation, "since": since}
     assert condition(told["status"], "CredentialsCurrent") == ("False", "KeyCompromised")

@@ -262,7 +262,8 @@ class CompromisedHosts:
     ) -> set[tuple[str, str]]:
         """The Secrets whose keys may be judged otherwise than before."""
         found = {one[:2] for one in (before or frozenset()) ^ (now or frozenset())}
-        if (before is None) != (now is None):
+        # Declared or lifted; or its status, which is written after that, says since when: also of keys not named there.
+        if not before or not now:
             placed = (self._sandboxes.get(key) for key in self._sandboxes.placed_on(host))
             found |= {mark[:2] for raw in placed if raw is not None for mark in _keys_of(raw)}
         return found

@@ -118,6 +118,25 @@ def test_of_more_keys_than_a_status_can_name_those_who_share_them_remember_each(
     assert place.withdrawn(named=last)
 
 
+def test_who_shares_a_key_is_told_since_when_also_of_one_that_the_status_does_not_name() -> None:
+    place = Place()
+    for number in range(MOST_SECRETS + 1):
+        place.sandbox(f"s{number}", named=f"key-{number:03}")
+    last = f"key-{MOST_SECRETS:03}"
+    raw = place.host(declared=COMPROMISED)
+    lost = place.found.lost_key("agents", last, KeyState("7"))
+    assert lost is not None
+    assert lost.since is None
+    place.users.clear()
+    told = place.found.status(raw, NOW)
+    assert told is not None
+    place.host(declared=COMPROMISED, incident=told.model_dump(mode="json", by_alias=True, exclude_none=True))
+    assert f"agents/{last}" in place.users
+    lost = place.found.lost_key("agents", last, KeyState("7"))
+    assert lost is not None
+    assert lost.since == NOW
+
+
 def test_lifted_or_gone_it_holds_no_longer_and_all_are_woken() -> None:
     place = Place()
     place.sandbox("alice")
